@@ -1,0 +1,1 @@
+"""Generators over frames: embedding and segmentation."""

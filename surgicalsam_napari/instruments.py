@@ -1,0 +1,155 @@
+"""Instrument classes: an id, a name and a colour each; the EndoVis sets, and a user's own from YAML."""
+
+from __future__ import annotations
+
+import re
+from collections.abc import Iterator
+from dataclasses import dataclass
+from pathlib import Path
+
+import yaml
+
+from surgicalsam_napari.errors import ClassSetError
+
+LARGEST_CLASS_ID = 255  # label maps are uint8, and 0 is background
+
+
+@dataclass(frozen=True)
+class InstrumentClass:
+    """One class of instrument.
+
+    Attributes
+    ----------
+    id : label value, 1 to 255
+    name : shown in the dropdown; unique in a set, compared without regard to case
+    color : "#rrggbb"
+    """
+
+    id: int
+    name: str
+    color: str
+
+    def __post_init__(self) -> None:
+        if isinstance(self.id, bool) or not isinstance(self.id, int) or not 1 <= self.id <= LARGEST_CLASS_ID:
+            raise ClassSetError(f"A class id is a whole number from 1 to {LARGEST_CLASS_ID}; got {self.id!r}.")
+        if not isinstance(self.name, str) or not self.name.strip():
+            raise ClassSetError(f"Class {self.id} needs a name; got {self.name!r}.")
+        if not isinstance(self.color, str) or not re.fullmatch(r"#[0-9a-fA-F]{6}", self.color):
+            raise ClassSetError(f'The colour of {self.name} must look like "#1f77b4"; got {self.color!r}.')
+
+    @property
+    def rgb(self) -> tuple[int, int, int]:
+        """The colour as 8-bit red, green, blue."""
+        return int(self.color[1:3], 16), int(self.color[3:5], 16), int(self.color[5:7], 16)
+
+
+@dataclass(frozen=True)
+class ClassSet:
+    """An ordered set of instrument classes with distinct ids and names."""
+
+    name: str
+    classes: tuple[InstrumentClass, ...]
+
+    def __post_init__(self) -> None:
+        if not self.classes:
+            raise ClassSetError(f"The class set {self.name} is empty; it needs at least one class.")
+        for what, values in (("id", self.ids), ("name", tuple(name.casefold() for name in self.names))):
+            repeated = sorted({str(value) for value in values if values.count(value) > 1})
+            if repeated:
+                raise ClassSetError(f"Each class {what} in {self.name} must occur once; repeated: {', '.join(repeated)}.")
+
+    def __iter__(self) -> Iterator[InstrumentClass]:
+        return iter(self.classes)
+
+    def __len__(self) -> int:
+        return len(self.classes)
+
+    @property
+    def ids(self) -> tuple[int, ...]:
+        return tuple(instrument.id for instrument in self.classes)
+
+    @property
+    def names(self) -> tuple[str, ...]:
+        return tuple(instrument.name for instrument in self.classes)
+
+    def by_id(self, class_id: int) -> InstrumentClass:
+        """The class with this id, or a ClassSetError that lists the ids there are."""
+        for instrument in self.classes:
+            if instrument.id == class_id:
+                return instrument
+        raise ClassSetError(f"No class has the id {class_id}; {self.name} has {', '.join(map(str, self.ids))}.")
+
+    def by_name(self, name: str) -> InstrumentClass:
+        """The class of this name (case and surrounding blanks aside), or a ClassSetError that lists the names there are."""
+        for instrument in self.classes:
+            if instrument.name.casefold() == name.strip().casefold():
+                return instrument
+        raise ClassSetError(f'No class is called "{name}"; {self.name} has {", ".join(self.names)}.')
+
+    def to_json(self) -> dict:
+        """A plain dict, as stored in checkpoints, project manifests and YAML files."""
+        classes = [{"id": c.id, "name": c.name, "color": c.color} for c in self.classes]
+        return {"name": self.name, "classes": classes}
+
+    @classmethod
+    def from_json(cls, record: object) -> ClassSet:
+        """The inverse of `to_json`; a missing colour is taken from a palette by position."""
+        if not isinstance(record, dict) or not isinstance(record.get("classes"), list):
+            raise ClassSetError('A class set is a mapping with "classes", a list of id, name, color; found something else.')
+        classes = []
+        for position, entry in enumerate(record["classes"]):
+            if not isinstance(entry, dict) or not {"id", "name"} <= entry.keys():
+                raise ClassSetError(f"Entry {position + 1} of the class set needs id and name; got {entry!r}.")
+            color = entry.get("color", PALETTE[position % len(PALETTE)])
+            classes.append(InstrumentClass(entry["id"], entry["name"], color))
+        return cls(str(record.get("name", "custom")), tuple(classes))
+
+    @classmethod
+    def from_yaml(cls, path: Path | str) -> ClassSet:
+        """Read a custom class set from a YAML file: `name`, and `classes`, a list of `id`, `name`, `color`."""
+        path = Path(path)
+        try:
+            record = yaml.safe_load(path.read_text(encoding="utf-8"))
+        except OSError as error:
+            raise ClassSetError(f"The class set {path} cannot be read ({error.strerror}). Choose another file.") from error
+        except (yaml.YAMLError, UnicodeDecodeError) as error:
+            raise ClassSetError(f"{path.name} is not valid YAML. Expected a list of id, name, color under classes.") from error
+        try:
+            return cls.from_json({"name": path.stem, **record} if isinstance(record, dict) else record)
+        except ClassSetError as error:
+            raise ClassSetError(f"{path.name}: {error}") from error
+
+
+# Okabe and Ito's colour-blind-safe hues, lightened where they would drown in red tissue, and one violet
+PALETTE = ("#56b4e9", "#e69f00", "#19d3a2", "#f0e442", "#b58cff", "#ff7ac6", "#3f7bff", "#c4f24a")
+
+
+def _numbered(set_name: str, names: tuple[str, ...]) -> ClassSet:
+    return ClassSet(set_name, tuple(InstrumentClass(i + 1, name, PALETTE[i]) for i, name in enumerate(names)))
+
+
+ENDOVIS2018 = _numbered(
+    "EndoVis 2018",
+    (
+        "Bipolar Forceps",
+        "Prograsp Forceps",
+        "Large Needle Driver",
+        "Monopolar Curved Scissors",
+        "Ultrasound Probe",
+        "Suction Instrument",
+        "Clip Applier",
+    ),
+)
+ENDOVIS2017 = _numbered(
+    "EndoVis 2017",
+    (
+        "Bipolar Forceps",
+        "Prograsp Forceps",
+        "Large Needle Driver",
+        "Vessel Sealer",
+        "Grasping Retractor",
+        "Monopolar Curved Scissors",
+        "Other",
+    ),
+)
+CLASS_SETS = {"endovis2018": ENDOVIS2018, "endovis2017": ENDOVIS2017}
