@@ -1,0 +1,129 @@
+"""The prototype-based class prompt encoder (Yue et al., AAAI 2024, section 3.2).
+
+Where paper and published code differ this follows the code, on which the authors' checkpoints were trained: the
+similarity is a plain dot product, and the sparse tokens of *all* classes are given to the decoder, the prompted class
+marked by SAM's positive point embedding and the others by its negative one.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from dataclasses import dataclass
+
+import torch
+from torch import Tensor, nn
+
+
+class Prototypes(nn.Module):
+    """One learnable vector per class; row k - 1 for the k-th class of the class set."""
+
+    def __init__(self, class_count: int, embedding_dim: int = 256) -> None:
+        super().__init__()
+        self.class_embeddings = nn.Embedding(class_count, embedding_dim)
+
+    def forward(self) -> Tensor:
+        """(C, D)"""
+        return self.class_embeddings.weight
+
+
+@dataclass(frozen=True)
+class ClassPrompts:
+    """What the decoder is given for every (frame, prompted class).
+
+    Attributes
+    ----------
+    sparse_prompt_embeddings : (B, K, C * n, D)
+    dense_prompt_embeddings : (B, K, D, h, w)
+    """
+
+    sparse_prompt_embeddings: Tensor
+    dense_prompt_embeddings: Tensor
+
+
+class ClassPromptEncoder(nn.Module):
+    """Turns an image embedding and class prototypes into prompt embeddings for SAM's mask decoder.
+
+    Parameters
+    ----------
+    embedding_dim : D, channels of the image embedding
+    grid_size : (h, w) of the image embedding
+    tokens_per_class : n
+    dense_hidden_dim, sparse_hidden_dim : r_D and r_S of the paper
+    """
+
+    def __init__(
+        self,
+        embedding_dim: int = 256,
+        grid_size: tuple[int, int] = (64, 64),
+        tokens_per_class: int = 2,
+        dense_hidden_dim: int = 128,
+        sparse_hidden_dim: int = 128,
+    ) -> None:
+        super().__init__()
+        self.tokens_per_class = tokens_per_class
+        self.dense_fc_1 = nn.Conv2d(embedding_dim, dense_hidden_dim, 1)
+        self.dense_fc_2 = nn.Conv2d(dense_hidden_dim, embedding_dim, 1)
+        self.sparse_fc_1 = nn.Conv1d(grid_size[0] * grid_size[1], sparse_hidden_dim, 1)
+        self.sparse_fc_2 = nn.Conv1d(sparse_hidden_dim, tokens_per_class, 1)
+        # index 0 negative, 1 positive: SAM's own point embeddings, which stay frozen
+        self.pn_cls_embeddings = nn.ModuleList(nn.Embedding(tokens_per_class, embedding_dim) for _ in range(2))
+        self.pn_cls_embeddings.requires_grad_(False)
+
+    def similarity(self, image_embeddings: Tensor, prototypes: Tensor) -> Tensor:
+        """S^(k) = F x B^(k) (equation 5), one map per class.
+
+        Parameters
+        ----------
+        image_embeddings : (B, D, h, w)
+        prototypes : (C, D)
+
+        Returns
+        -------
+        (B, C, h, w)
+        """
+        return torch.einsum("bdhw,cd->bchw", image_embeddings, prototypes)
+
+    def sparse_tokens(self, image_embeddings: Tensor, similarity: Tensor) -> Tensor:
+        """Tokens of every class (equation 8), not yet marked positive or negative: (B, C, n, D).
+
+        The class-activated embedding F * (1 + S) of equation 6 is never formed: the map over positions is linear, so
+        the weights are scaled by 1 + S instead. All classes are one matrix product a frame.
+        """
+        positions = image_embeddings.flatten(2).transpose(1, 2)  # (B, N, D)
+        scale = 1 + similarity.flatten(2)  # (B, C, N)
+        weight = self.sparse_fc_1.weight[..., 0]  # (r_S, N)
+        batch, class_count = scale.shape[:2]
+        scaled_weight = (scale[:, :, None] * weight).flatten(1, 2)  # (B, C * r_S, N)
+        hidden = (scaled_weight @ positions).view(batch * class_count, -1, positions.shape[-1])
+        hidden = torch.relu(hidden + self.sparse_fc_1.bias[:, None])
+        return self.sparse_fc_2(hidden).view(batch, class_count, self.tokens_per_class, -1)
+
+    def dense_embeddings(self, image_embeddings: Tensor, similarity: Tensor, rows: Sequence[int]) -> Tensor:
+        """Dense prompt embeddings of the prompted classes (equation 7): (B, K, D, h, w).
+
+        A 1x1 convolution commutes with scaling each position by 1 + S, so the first one is done once a frame.
+        """
+        weight, bias = self.dense_fc_1.weight, self.dense_fc_1.bias
+        assert bias is not None
+        shared = nn.functional.conv2d(image_embeddings, weight)[:, None]  # (B, 1, r_D, h, w)
+        scale = 1 + similarity[:, list(rows), None]  # (B, K, 1, h, w)
+        hidden = torch.relu(shared * scale + bias[:, None, None])
+        return self.dense_fc_2(hidden.flatten(0, 1)).unflatten(0, hidden.shape[:2])
+
+    def forward(self, image_embeddings: Tensor, prototypes: Tensor, rows: Sequence[int]) -> ClassPrompts:
+        """Prompt embeddings for every frame and every prompted class.
+
+        Parameters
+        ----------
+        image_embeddings : (B, D, h, w)
+        prototypes : (C, D)
+        rows : K prototype rows (class position, from 0) to prompt with; the same on every frame
+        """
+        similarity = self.similarity(image_embeddings, prototypes)
+        tokens = self.sparse_tokens(image_embeddings, similarity)  # (B, C, n, D)
+        is_prompted = torch.zeros(len(rows), prototypes.shape[0], device=tokens.device)
+        is_prompted[torch.arange(len(rows)), list(rows)] = 1
+        negative, positive = (embedding.weight for embedding in self.pn_cls_embeddings)  # (n, D) each
+        mark = torch.where(is_prompted[..., None, None] == 1, positive, negative)  # (K, C, n, D)
+        sparse = (tokens[:, None] + mark).flatten(2, 3)
+        return ClassPrompts(sparse, self.dense_embeddings(image_embeddings, similarity, rows))

@@ -1,0 +1,35 @@
+"""Which device computes, and how that is told to the user."""
+
+from __future__ import annotations
+
+import torch
+
+from surgicalsam_napari.errors import DeviceError
+
+
+def choose_device(name: str = "auto") -> torch.device:
+    """The device of this name; `auto` takes CUDA, then Apple's MPS, then the CPU. A DeviceError if it is not there."""
+    has_cuda, has_mps = torch.cuda.is_available(), torch.backends.mps.is_available()
+    if name == "auto":
+        return torch.device("cuda" if has_cuda else "mps" if has_mps else "cpu")
+    try:
+        device = torch.device(name)
+    except RuntimeError as error:
+        raise DeviceError(f'There is no device "{name}". Choose auto, cpu, cuda, cuda:1, … or mps.') from error
+    if device.type == "cuda" and (not has_cuda or (device.index or 0) >= torch.cuda.device_count()):
+        count = torch.cuda.device_count() if has_cuda else 0
+        raise DeviceError(f'The device "{name}" was asked for, and torch sees {count} CUDA devices. Choose auto or cpu.')
+    if device.type == "mps" and not has_mps:
+        raise DeviceError('The device "mps" was asked for, and torch sees no Apple GPU. Choose auto or cpu.')
+    if device.type not in ("cpu", "cuda", "mps"):
+        raise DeviceError(f'The device "{name}" is not supported. Choose auto, cpu, cuda or mps.')
+    return device
+
+
+def describe_device(device: torch.device) -> str:
+    """The device in a user's words: "CPU (2 threads)", "CUDA: NVIDIA A100"."""
+    if device.type == "cuda":
+        return f"CUDA: {torch.cuda.get_device_name(device)}"
+    if device.type == "mps":
+        return "Apple GPU (MPS)"
+    return f"CPU ({torch.get_num_threads()} threads)"

@@ -1,0 +1,80 @@
+"""Where a pixel of the original frame lies in the padded square, and back."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from dataclasses import dataclass
+
+import numpy as np
+import torch
+from torch import Tensor
+from torch.nn import functional as F
+
+PIXEL_MEAN = (123.675, 116.28, 103.53)  # SAM's, of 8-bit RGB
+PIXEL_STD = (58.395, 57.12, 57.375)
+
+
+@dataclass(frozen=True)
+class FrameGeometry:
+    """Original frame <-> padded square <-> low-resolution logits.
+
+    The frame is resized so that its longer side is `input_size`, and padded with zeros right and below (as in SAM).
+
+    Attributes
+    ----------
+    original_size : (H, W) of the frame
+    input_size : side of the padded square in pixels; 1024 for SAM's encoders
+    """
+
+    original_size: tuple[int, int]
+    input_size: int = 1024
+
+    @property
+    def resized_size(self) -> tuple[int, int]:
+        """(H, W) of the frame within the padded square: 1024x1280 gives 819x1024."""
+        height, width = self.original_size
+        scale = self.input_size / max(height, width)
+        return max(int(height * scale + 0.5), 1), max(int(width * scale + 0.5), 1)
+
+    def to_input(self, frames: Sequence[np.ndarray] | np.ndarray, device: torch.device | str = "cpu") -> Tensor:
+        """Resize (antialiased bilinear, 8 bit), normalise and pad.
+
+        Parameters
+        ----------
+        frames : B frames (H, W, 3) uint8 RGB, all of `original_size`
+
+        Returns
+        -------
+        (B, 3, input_size, input_size) float32
+        """
+        batch = torch.stack([torch.from_numpy(np.ascontiguousarray(frame)) for frame in frames]).permute(0, 3, 1, 2)
+        if tuple(batch.shape[-2:]) != self.original_size:
+            raise ValueError(f"This geometry is for frames of {self.original_size}; got {tuple(batch.shape[-2:])}.")
+        resized = F.interpolate(batch, self.resized_size, mode="bilinear", antialias=True, align_corners=False)
+        return normalise_and_pad(resized.to(device), self.input_size)
+
+    def to_frame(self, low_res_logits: Tensor) -> Tensor:
+        """Low-resolution logits to the original frame by the reference's two bilinear steps.
+
+        Parameters
+        ----------
+        low_res_logits : (..., h, w), of the whole padded square
+
+        Returns
+        -------
+        (..., H, W)
+        """
+        leading = low_res_logits.shape[:-2]
+        logits = low_res_logits.reshape(-1, 1, *low_res_logits.shape[-2:])
+        square = F.interpolate(logits, (self.input_size, self.input_size), mode="bilinear", align_corners=False)
+        height, width = self.resized_size
+        frame = F.interpolate(square[..., :height, :width], self.original_size, mode="bilinear", align_corners=False)
+        return frame.reshape(*leading, *self.original_size)
+
+
+def normalise_and_pad(images: Tensor, input_size: int) -> Tensor:
+    """(B, 3, h, w) 8-bit values to SAM's normalised (B, 3, input_size, input_size), zeros right and below."""
+    mean = torch.tensor(PIXEL_MEAN, device=images.device).view(3, 1, 1)
+    std = torch.tensor(PIXEL_STD, device=images.device).view(3, 1, 1)
+    normalised = (images.float() - mean) / std
+    return F.pad(normalised, (0, input_size - images.shape[-1], 0, input_size - images.shape[-2]))
