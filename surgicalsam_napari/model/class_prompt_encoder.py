@@ -7,7 +7,6 @@ marked by SAM's positive point embedding and the others by its negative one.
 
 from __future__ import annotations
 
-from collections.abc import Sequence
 from dataclasses import dataclass
 
 import torch
@@ -98,7 +97,7 @@ class ClassPromptEncoder(nn.Module):
         hidden = torch.relu(hidden + self.sparse_fc_1.bias[:, None])
         return self.sparse_fc_2(hidden).view(batch, class_count, self.tokens_per_class, -1)
 
-    def dense_embeddings(self, image_embeddings: Tensor, similarity: Tensor, rows: Sequence[int]) -> Tensor:
+    def dense_embeddings(self, image_embeddings: Tensor, similarity: Tensor, rows: Tensor) -> Tensor:
         """Dense prompt embeddings of the prompted classes (equation 7): (B, K, D, h, w).
 
         A 1x1 convolution commutes with scaling each position by 1 + S, so the first one is done once a frame.
@@ -106,24 +105,24 @@ class ClassPromptEncoder(nn.Module):
         weight, bias = self.dense_fc_1.weight, self.dense_fc_1.bias
         assert bias is not None
         shared = nn.functional.conv2d(image_embeddings, weight)[:, None]  # (B, 1, r_D, h, w)
-        scale = 1 + similarity[:, list(rows), None]  # (B, K, 1, h, w)
+        frames = torch.arange(len(rows), device=rows.device)[:, None]
+        scale = 1 + similarity[frames, rows][:, :, None]  # (B, K, 1, h, w)
         hidden = torch.relu(shared * scale + bias[:, None, None])
         return self.dense_fc_2(hidden.flatten(0, 1)).unflatten(0, hidden.shape[:2])
 
-    def forward(self, image_embeddings: Tensor, prototypes: Tensor, rows: Sequence[int]) -> ClassPrompts:
+    def forward(self, image_embeddings: Tensor, prototypes: Tensor, rows: Tensor) -> ClassPrompts:
         """Prompt embeddings for every frame and every prompted class.
 
         Parameters
         ----------
         image_embeddings : (B, D, h, w)
         prototypes : (C, D)
-        rows : K prototype rows (class position, from 0) to prompt with; the same on every frame
+        rows : (B, K) int64, the prototype rows (class positions, from 0) to prompt each frame with
         """
         similarity = self.similarity(image_embeddings, prototypes)
         tokens = self.sparse_tokens(image_embeddings, similarity)  # (B, C, n, D)
-        is_prompted = torch.zeros(len(rows), prototypes.shape[0], device=tokens.device)
-        is_prompted[torch.arange(len(rows)), list(rows)] = 1
+        is_prompted = nn.functional.one_hot(rows, len(prototypes)).bool()  # (B, K, C)
         negative, positive = (embedding.weight for embedding in self.pn_cls_embeddings)  # (n, D) each
-        mark = torch.where(is_prompted[..., None, None] == 1, positive, negative)  # (K, C, n, D)
+        mark = torch.where(is_prompted[..., None, None], positive, negative)  # (B, K, C, n, D)
         sparse = (tokens[:, None] + mark).flatten(2, 3)
         return ClassPrompts(sparse, self.dense_embeddings(image_embeddings, similarity, rows))

@@ -1,0 +1,355 @@
+"""Checkpoints: our one safetensors file, and the authors' published .pth files beside a SAM checkpoint.
+
+A safetensors checkpoint holds the tuned weights and, as metadata, all that is needed to use them: classes, encoder id and
+digest, presence calibration, training record. The image encoder is inside only where it cannot be had elsewhere (the demo).
+"""
+
+from __future__ import annotations
+
+import json
+import os
+from collections.abc import Iterator, Mapping
+from contextlib import contextmanager
+from dataclasses import dataclass
+from pathlib import Path
+
+import torch
+from safetensors import SafetensorError, safe_open
+from safetensors.torch import save_file
+from torch import Tensor, nn
+
+from surgicalsam_napari.errors import CheckpointError, ClassSetError, DiskSpaceError
+from surgicalsam_napari.instruments import ClassSet
+from surgicalsam_napari.model import zoo
+from surgicalsam_napari.model.class_prompt_encoder import ClassPromptEncoder, Prototypes
+from surgicalsam_napari.model.device import choose_device
+from surgicalsam_napari.model.image_encoder import (
+    ENCODERS,
+    EncoderSpec,
+    build_image_encoder,
+    encoder_digest,
+    load_encoder_weights,
+    read_sam_prompt_encoder_state,
+    read_weights,
+)
+from surgicalsam_napari.model.mask_decoder import build_mask_decoder
+from surgicalsam_napari.model.segment_anything import PromptEncoder
+from surgicalsam_napari.model.surgical_sam import FALLBACK_PRESENCE_THRESHOLD, SurgicalSAM, build_presence_head
+
+FORMAT = "surgicalsam-napari checkpoint"
+FORMAT_VERSION = 1
+AUTHORS_ENCODER = "vit_h"
+AUTHORS_KEYS = {
+    "prototypes_state_dict": "prototypes",
+    "prototype_prompt_encoder_state_dict": "class_prompt_encoder",
+    "sam_decoder_state_dict": "mask_decoder",
+}
+
+
+@dataclass(frozen=True)
+class CheckpointInfo:
+    """What a safetensors checkpoint says about itself; read without its weights.
+
+    Attributes
+    ----------
+    presence_threshold : presence at or above which a class counts as in the frame
+    includes_encoder : whether the image encoder's weights are inside
+    """
+
+    path: Path
+    name: str
+    classes: ClassSet
+    encoder_id: str
+    encoder_digest: str
+    presence_threshold: float
+    includes_encoder: bool
+    training_record: dict
+
+
+def save_checkpoint(path: Path | str, model: SurgicalSAM, *, training_record: dict, half: bool = False) -> Path:
+    """Write a checkpoint whole or not at all.
+
+    Parameters
+    ----------
+    path : ends in .safetensors
+    training_record : what was run to get these weights; plain JSON
+    half : store floats as float16, at half the size
+
+    Raises
+    ------
+    CheckpointError, DiskSpaceError
+        the folder cannot be written, or the disk is full; a file that was there before stays as it is
+    """
+    path = Path(path)
+    if path.suffix != ".safetensors":
+        raise CheckpointError(f"A checkpoint's name ends in .safetensors; got {path.name}.")
+    state = model.state_dict()
+    if ENCODERS[model.encoder_id].weights is not None:
+        state = {key: tensor for key, tensor in state.items() if not key.startswith("image_encoder.")}
+    tensors = {key: tensor.detach().cpu().contiguous() for key, tensor in state.items()}
+    if half:
+        tensors = {key: tensor.half() if tensor.is_floating_point() else tensor for key, tensor in tensors.items()}
+    metadata = {
+        "format": FORMAT,
+        "format_version": str(FORMAT_VERSION),
+        "name": path.stem,
+        "classes": json.dumps(model.classes.to_json()),
+        "encoder_id": model.encoder_id,
+        "encoder_digest": model.encoder_digest,
+        "presence_threshold": repr(float(model.presence_threshold)),
+        "training_record": json.dumps(training_record),
+    }
+    partial = path.with_name(path.name + ".part")
+    try:
+        path.parent.mkdir(parents=True, exist_ok=True)
+        save_file(tensors, partial, metadata)
+        os.replace(partial, path)
+    except (OSError, SafetensorError) as error:
+        partial.unlink(missing_ok=True)
+        if "space" in str(error):
+            raise DiskSpaceError(f"No space left to write {path.name}. Free some on this disk, or save elsewhere.") from error
+        raise CheckpointError(f"{path} cannot be written ({error}). Choose a folder you may write to.") from error
+    return path
+
+
+def read_checkpoint_info(path: Path | str) -> CheckpointInfo:
+    """The metadata of a safetensors checkpoint; a CheckpointError if it is damaged, not ours, or of a newer format."""
+    path = Path(path)
+    with _opened(path) as file:
+        metadata = file.metadata() or {}
+        includes_encoder = any(key.startswith("image_encoder.") for key in file.keys())  # noqa: SIM118 (not a dict)
+    if metadata.get("format") != FORMAT:
+        raise CheckpointError(f"{path.name} is not a SurgicalSAM checkpoint: its header names no classes. Choose another file.")
+    try:
+        version = int(metadata["format_version"])
+        if version > FORMAT_VERSION:
+            raise CheckpointError(
+                f"{path.name} is of checkpoint format {version}, this version reads up to {FORMAT_VERSION}. "
+                "Update surgicalsam-napari to use it."
+            )
+        encoder_id = metadata["encoder_id"]
+        if encoder_id not in ENCODERS:
+            raise CheckpointError(f'{path.name} needs the encoder "{encoder_id}"; known are {", ".join(ENCODERS)}.')
+        return CheckpointInfo(
+            path,
+            path.stem,
+            ClassSet.from_json(json.loads(metadata["classes"])),
+            encoder_id,
+            metadata["encoder_digest"],
+            float(metadata["presence_threshold"]),
+            includes_encoder,
+            json.loads(metadata["training_record"]),
+        )
+    except (KeyError, ValueError, ClassSetError) as error:
+        raise CheckpointError(f"The header of {path.name} is damaged ({error}). Get the file again.") from error
+
+
+def load_checkpoint(
+    path: Path | str,
+    *,
+    encoder_weights: Path | str | None = None,
+    device: str = "auto",
+    classes: ClassSet | None = None,
+    load_image_encoder: bool = True,
+) -> SurgicalSAM:
+    """Read a checkpoint into a model ready to predict.
+
+    Parameters
+    ----------
+    path : our .safetensors, or a .pth as the authors publish them
+    encoder_weights : SAM's or MobileSAM's checkpoint with the image encoder; by default the known weights on this disk.
+        A .pth needs it for SAM's prompt encoder also where no image encoder is loaded
+    device : auto, cpu, cuda, cuda:1, … or mps
+    classes : the names that a .pth lacks; a .safetensors brings its own
+    load_image_encoder : False to decode cached embeddings only, with neither the memory nor the file of the encoder
+
+    Raises
+    ------
+    CheckpointError
+        a file is missing, damaged, of another encoder or class count, or has keys or shapes that do not fit
+    DeviceError
+        the device is not there
+    """
+    path = Path(path)
+    chosen_device = choose_device(device)
+    encoder_file = None if encoder_weights is None else Path(encoder_weights)
+    if path.suffix == ".safetensors":
+        model = _load_own(path, encoder_file, load_image_encoder)
+    else:
+        model = _load_authors(path, encoder_file, classes, load_image_encoder)
+    # with trained weights denormal numbers are common, and slow on CPUs
+    torch.set_flush_denormal(True)
+    return model.eval().requires_grad_(False).to(chosen_device)
+
+
+def _load_own(path: Path, encoder_file: Path | None, load_image_encoder: bool) -> SurgicalSAM:
+    info = read_checkpoint_info(path)
+    with _opened(path) as file:
+        state = {key: file.get_tensor(key) for key in file.keys()}  # noqa: SIM118 (not a dict)
+    state = {key: tensor.float() if tensor.is_floating_point() else tensor for key, tensor in state.items()}
+    encoder_state = _take(state, "image_encoder")
+    encoder: nn.Module | None = None
+    digest = info.encoder_digest
+    if load_image_encoder and info.includes_encoder:
+        encoder = build_image_encoder(info.encoder_id)
+        _load_exactly(encoder, encoder_state, path, "image_encoder")
+        digest = encoder_digest(encoder.state_dict())
+    elif load_image_encoder:
+        encoder, digest = _read_encoder(info.encoder_id, encoder_file)
+    if digest != info.encoder_digest:
+        source = path if info.includes_encoder else encoder_file
+        raise CheckpointError(
+            f"{path.name} was tuned on the {info.encoder_id} encoder {info.encoder_digest}; {source} holds {digest}. "
+            "Choose the encoder weights it was tuned on."
+        )
+    return _assemble(
+        path, state, info.classes, info.encoder_id, digest, encoder, presence_threshold=info.presence_threshold
+    )
+
+
+def _load_authors(
+    path: Path, encoder_file: Path | None, classes: ClassSet | None, load_image_encoder: bool
+) -> SurgicalSAM:
+    weights = read_weights(path)
+    missing = sorted(AUTHORS_KEYS.keys() - weights.keys())
+    if missing:
+        raise CheckpointError(
+            f"{path.name} is not a SurgicalSAM checkpoint: it lacks {', '.join(missing)}. Choose a checkpoint published by the "
+            "authors, or one of ours (.safetensors)."
+        )
+    state = {f"{ours}.{key}": tensor for theirs, ours in AUTHORS_KEYS.items() for key, tensor in weights[theirs].items()}
+    if classes is None:
+        raise CheckpointError(
+            f"{path.name} holds no class names, and the same id means different tools in different sets. "
+            "Give its class set: endovis2018, endovis2017, or a YAML file."
+        )
+    encoder_file = encoder_file or zoo.find_weights(AUTHORS_ENCODER)
+    if encoder_file is None:
+        raise CheckpointError(
+            f"{path.name} needs SAM's own checkpoint beside it (the authors used {zoo.KNOWN_WEIGHTS[AUTHORS_ENCODER].file_name}). "
+            f"Get it with `surgicalsam models download {AUTHORS_ENCODER}`, or choose the file."
+        )
+    encoder, digest = _read_encoder(AUTHORS_ENCODER, encoder_file) if load_image_encoder else (None, "")
+    prompt_state = read_sam_prompt_encoder_state(encoder_file)
+    state |= {f"prompt_encoder.{key}": tensor for key, tensor in prompt_state.items()}
+    return _assemble(path, state, classes, AUTHORS_ENCODER, digest, encoder)
+
+
+def _read_encoder(encoder_id: str, file: Path | None) -> tuple[nn.Module, str]:
+    file = file or zoo.find_weights(encoder_id)
+    if file is None:
+        known = zoo.KNOWN_WEIGHTS[encoder_id]
+        raise CheckpointError(
+            f"The encoder weights {known.file_name} are not on this machine. "
+            f"Get them with `surgicalsam models download {encoder_id}`, or choose the file."
+        )
+    encoder = build_image_encoder(encoder_id)
+    return encoder, load_encoder_weights(encoder, file, encoder_id)
+
+
+def build_parts(spec: EncoderSpec, class_count: int, tokens_per_class: int = 2, **hidden: int) -> dict[str, nn.Module]:
+    """Untrained parts of a model for this encoder: prototypes, class_prompt_encoder, mask_decoder, prompt_encoder.
+
+    Parameters
+    ----------
+    hidden : dense_hidden_dim and sparse_hidden_dim, where they differ from the paper's 128
+    """
+    dim, height, width = spec.embedding_shape
+    return {
+        "prototypes": Prototypes(class_count, dim),
+        "class_prompt_encoder": ClassPromptEncoder(dim, (height, width), tokens_per_class, **hidden),
+        "mask_decoder": build_mask_decoder(dim, spec.mlp_dim),
+        "prompt_encoder": PromptEncoder(dim, (height, width), (spec.input_size, spec.input_size), mask_in_chans=16),
+    }
+
+
+def _assemble(
+    path: Path,
+    state: dict[str, Tensor],
+    classes: ClassSet,
+    encoder_id: str,
+    digest: str,
+    encoder: nn.Module | None,
+    presence_threshold: float = FALLBACK_PRESENCE_THRESHOLD,
+) -> SurgicalSAM:
+    """Build the parts that the tensors are for, and load each tensor into its place."""
+    spec = ENCODERS[encoder_id]
+    prototypes, *dims = _sizes(path, state)
+    if prototypes != len(classes):
+        raise CheckpointError(
+            f"{path.name} knows {prototypes} classes, and the class set {classes.name} has {len(classes)}. "
+            "Choose the class set it was trained on."
+        )
+    tokens_per_class, dense_hidden_dim, sparse_hidden_dim = dims
+    with torch.device("meta"):  # every tensor comes from the file, so none is drawn at random first
+        parts = build_parts(
+            spec, len(classes), tokens_per_class, dense_hidden_dim=dense_hidden_dim, sparse_hidden_dim=sparse_hidden_dim
+        )
+        if any(key.startswith("sam_mask_decoder.") for key in state):
+            parts["sam_mask_decoder"] = build_mask_decoder(spec.embedding_shape[0], spec.mlp_dim)
+        if any(key.startswith("presence_head.") for key in state):
+            parts["presence_head"] = build_presence_head(spec.embedding_shape[0])
+    for name, part in parts.items():
+        _load_exactly(part, _take(state, name), path, name)
+    if state:
+        raise CheckpointError(f"{path.name} has keys that belong nowhere: {_listed(state)}. Is it from a newer version?")
+    return SurgicalSAM(
+        classes,
+        encoder_id,
+        digest,
+        image_encoder=encoder,
+        presence_threshold=presence_threshold,
+        name=path.stem,
+        **parts,  # type: ignore[arg-type]
+    )
+
+
+def _sizes(path: Path, state: Mapping[str, Tensor]) -> list[int]:
+    """Class count, tokens per class, r_D and r_S, read off the tensors they shape."""
+    sources = ("prototypes.class_embeddings", *(f"class_prompt_encoder.{n}" for n in ("sparse_fc_2", "dense_fc_1", "sparse_fc_1")))
+    missing = [f"{source}.weight" for source in sources if f"{source}.weight" not in state]
+    if missing:
+        raise CheckpointError(f"{path.name} lacks {', '.join(missing)}. It is not a whole SurgicalSAM checkpoint; get it again.")
+    return [state[f"{source}.weight"].shape[0] for source in sources]
+
+
+def _take(state: dict[str, Tensor], part: str) -> dict[str, Tensor]:
+    """Remove and return the tensors of one part, without its prefix."""
+    prefix = f"{part}."
+    return {key.removeprefix(prefix): state.pop(key) for key in list(state) if key.startswith(prefix)}
+
+
+def _load_exactly(module: nn.Module, state: Mapping[str, Tensor], path: Path, part: str) -> None:
+    """Load a state dict of which every key and shape must fit."""
+    expected = module.state_dict()
+    missing, extra = sorted(expected.keys() - state.keys()), sorted(state.keys() - expected.keys())
+    misshapen = [key for key in sorted(expected.keys() & state.keys()) if expected[key].shape != state[key].shape]
+    complaints = []
+    if missing:
+        complaints.append(f"{len(missing)} keys are missing ({_listed(missing)})")
+    if extra:
+        complaints.append(f"{len(extra)} are not known ({_listed(extra)})")
+    if misshapen:
+        key = misshapen[0]
+        found, wanted = tuple(state[key].shape), tuple(expected[key].shape)
+        complaints.append(f"{len(misshapen)} have another shape ({key} is {found}, should be {wanted})")
+    if complaints:
+        raise CheckpointError(f"{path.name} does not fit as {part}: {', '.join(complaints)}. Choose a checkpoint of this encoder.")
+    module.load_state_dict(dict(state), assign=True)
+
+
+def _listed(keys: object) -> str:
+    names = list(keys)  # type: ignore[call-overload]
+    return ", ".join(names[:3]) + (", …" if len(names) > 3 else "")
+
+
+@contextmanager
+def _opened(path: Path) -> Iterator:
+    """The safetensors file, opened; a CheckpointError where it is missing or damaged."""
+    try:
+        with safe_open(path, framework="pt") as file:
+            yield file
+    except FileNotFoundError as error:
+        raise CheckpointError(f"There is no checkpoint {path}. Choose a .safetensors or .pth file.") from error
+    except (SafetensorError, OSError) as error:
+        raise CheckpointError(f"{path.name} is damaged or only partly downloaded ({error}). Get the file again.") from error

@@ -1,0 +1,289 @@
+"""SurgicalSAM: image embedding and class ids in, masks, predicted IoU and presence out (Yue et al., AAAI 2024, figure 3)."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator, Sequence
+from dataclasses import dataclass
+
+import numpy as np
+import torch
+from torch import Tensor, nn
+
+from surgicalsam_napari.errors import CheckpointError, ClassSetError, DeviceError
+from surgicalsam_napari.instruments import ClassSet
+from surgicalsam_napari.model.class_prompt_encoder import ClassPromptEncoder, Prototypes
+from surgicalsam_napari.model.device import describe_device
+from surgicalsam_napari.model.geometry import FrameGeometry
+from surgicalsam_napari.model.image_encoder import ENCODERS
+from surgicalsam_napari.model.mask_decoder import decode_masks
+from surgicalsam_napari.model.segment_anything import MaskDecoder, PromptEncoder
+
+FALLBACK_PRESENCE_THRESHOLD = 0.5  # on predicted IoU, where a checkpoint brings no presence head
+SMALLEST_AREA = 16  # low-resolution pixels above 0 below which the fallback calls a class absent
+PROMPTS_PER_CHUNK = {"cpu": 14, "cuda": 256, "mps": 64}  # batching pays on a GPU only
+
+
+@dataclass(frozen=True)
+class MaskPrediction:
+    """B frames times K prompted classes, on the model's device.
+
+    Attributes
+    ----------
+    low_res_logits : (B, K, 4h, 4w), of the whole padded square
+    predicted_iou : (B, K)
+    presence : (B, K), probability that the class is in the frame; None if the checkpoint has no presence head
+    """
+
+    low_res_logits: Tensor
+    predicted_iou: Tensor
+    presence: Tensor | None
+
+
+@dataclass(frozen=True)
+class FramePrediction:
+    """What was found in one frame.
+
+    Attributes
+    ----------
+    class_ids : the K prompted classes
+    label_map : (H, W) uint8, class ids of the classes found present, 0 elsewhere
+    predicted_iou : (K,) float32
+    presence : (K,) float32, 0 to 1
+    present : (K,) bool, whether presence reaches the checkpoint's threshold
+    """
+
+    class_ids: tuple[int, ...]
+    label_map: np.ndarray
+    predicted_iou: np.ndarray
+    presence: np.ndarray
+    present: np.ndarray
+
+
+def merge_masks(masks: np.ndarray, predicted_iou: np.ndarray, class_ids: Sequence[int]) -> np.ndarray:
+    """One label map from overlapping masks: drawn by ascending predicted IoU, so that the surest class lies on top.
+
+    A tie goes to the class that comes later in `class_ids` (the reference's stable sort).
+
+    Parameters
+    ----------
+    masks : (K, H, W) bool
+    predicted_iou : (K,)
+    class_ids : K label values
+
+    Returns
+    -------
+    (H, W) uint8
+    """
+    label_map = np.zeros(masks.shape[-2:], np.uint8)
+    for position in np.argsort(predicted_iou, kind="stable"):
+        label_map[masks[position]] = class_ids[position]
+    return label_map
+
+
+def build_presence_head(embedding_dim: int) -> nn.Sequential:
+    """Reads the decoder's IoU token: (P, D) to a logit (P, 1)."""
+    return nn.Sequential(nn.Linear(embedding_dim, embedding_dim), nn.ReLU(), nn.Linear(embedding_dim, 1))
+
+
+class SurgicalSAM(nn.Module):
+    """A frozen image encoder, a class prompt encoder and SAM's mask decoder.
+
+    Parameters
+    ----------
+    classes : row k - 1 of the prototypes belongs to the k-th class of this set
+    encoder_id : a key of `ENCODERS`
+    encoder_digest : identifies the encoder's weights, and with them the embeddings that fit this model
+    image_encoder : None to work from cached embeddings only
+    prompt_encoder : SAM's own; gives the dense positional encoding, and serves clicks, boxes and masks
+    sam_mask_decoder : the decoder that goes with clicks, before any tuning to classes; None if not at hand
+    presence_head : None falls back to predicted IoU and area
+    name : how the checkpoint is called in the window
+    """
+
+    def __init__(
+        self,
+        classes: ClassSet,
+        encoder_id: str,
+        encoder_digest: str,
+        *,
+        image_encoder: nn.Module | None,
+        prototypes: Prototypes,
+        class_prompt_encoder: ClassPromptEncoder,
+        mask_decoder: MaskDecoder,
+        prompt_encoder: PromptEncoder,
+        sam_mask_decoder: MaskDecoder | None = None,
+        presence_head: nn.Module | None = None,
+        presence_threshold: float = FALLBACK_PRESENCE_THRESHOLD,
+        name: str = "untitled",
+    ) -> None:
+        super().__init__()
+        self.classes = classes
+        self.encoder_id = encoder_id
+        self.encoder_digest = encoder_digest
+        self.presence_threshold = presence_threshold
+        self.name = name
+        self.image_encoder = image_encoder
+        self.prototypes = prototypes
+        self.class_prompt_encoder = class_prompt_encoder
+        self.mask_decoder = mask_decoder
+        self.prompt_encoder = prompt_encoder
+        self.sam_mask_decoder = sam_mask_decoder
+        self.presence_head = presence_head
+
+    @property
+    def input_size(self) -> int:
+        """Side of the encoder's square input in pixels."""
+        return ENCODERS[self.encoder_id].input_size
+
+    @property
+    def embedding_shape(self) -> tuple[int, int, int]:
+        """(D, h, w) of one frame's embedding."""
+        return ENCODERS[self.encoder_id].embedding_shape
+
+    @property
+    def device(self) -> torch.device:
+        return self.prototypes.class_embeddings.weight.device
+
+    @property
+    def has_image_encoder(self) -> bool:
+        return self.image_encoder is not None
+
+    @property
+    def has_presence_head(self) -> bool:
+        return self.presence_head is not None
+
+    def prototype_rows(self, class_ids: Sequence[int]) -> list[int]:
+        """Positions of these classes among the prototypes; a ClassSetError for an id that the checkpoint does not know."""
+        known = self.classes.ids
+        for class_id in class_ids:
+            if class_id not in known:
+                raise ClassSetError(
+                    f"{self.name} knows the class ids {', '.join(map(str, known))}; got {class_id}. "
+                    "Choose a class it knows, or train it on this one."
+                )
+        return [known.index(class_id) for class_id in class_ids]
+
+    @torch.inference_mode()
+    def embed(self, frames: Sequence[np.ndarray]) -> np.ndarray:
+        """Image embeddings, in bf16 or fp16 on CUDA and float32 elsewhere; a batch too large for the GPU is halved.
+
+        Parameters
+        ----------
+        frames : B frames (H, W, 3) uint8 RGB of one size
+
+        Returns
+        -------
+        (B, D, h, w) float16
+
+        Raises
+        ------
+        DeviceError
+            one frame alone does not fit into the device's memory
+        CheckpointError
+            the model was loaded without its image encoder
+        """
+        if self.image_encoder is None:
+            raise CheckpointError(
+                f"{self.name} was loaded without its {ENCODERS[self.encoder_id].title} image encoder, which new frames need. "
+                "Load it again with the encoder's weights."
+            )
+        try:
+            return self._embed_batch(frames)
+        except torch.cuda.OutOfMemoryError as error:
+            if len(frames) == 1:
+                raise DeviceError(self._out_of_memory_message()) from error
+        torch.cuda.empty_cache()
+        half = len(frames) // 2
+        return np.concatenate([self.embed(frames[:half]), self.embed(frames[half:])])
+
+    def _embed_batch(self, frames: Sequence[np.ndarray]) -> np.ndarray:
+        assert self.image_encoder is not None
+        geometry = FrameGeometry(frames[0].shape[:2], self.input_size)
+        images = geometry.to_input(frames, self.device)
+        on_cuda = self.device.type == "cuda"
+        half_type = torch.bfloat16 if on_cuda and torch.cuda.is_bf16_supported() else torch.float16
+        with torch.autocast(self.device.type, dtype=half_type, enabled=on_cuda):
+            embeddings = self.image_encoder(images)
+        return embeddings.to(torch.float16).cpu().numpy()
+
+    def _out_of_memory_message(self) -> str:
+        needed = ENCODERS[self.encoder_id].memory_megabytes
+        smaller = [spec for spec in ENCODERS.values() if spec.memory_megabytes < needed]
+        remedy = "Choose the device cpu."
+        if smaller:
+            fitting = max(smaller, key=lambda spec: spec.memory_megabytes)
+            remedy = f"{fitting.title} needs about {fitting.memory_megabytes} MB: choose a checkpoint for it, or the device cpu."
+        title = ENCODERS[self.encoder_id].title
+        return f"{title} needs about {needed} MB for one frame, more than {describe_device(self.device)} has free. {remedy}"
+
+    @torch.inference_mode()
+    def decode(self, embeddings: Tensor, class_ids: Sequence[int]) -> MaskPrediction:
+        """Masks of every class in every frame.
+
+        Parameters
+        ----------
+        embeddings : (B, D, h, w), any float type
+        class_ids : K ids of `classes`
+        """
+        rows = self.prototype_rows(class_ids)
+        embeddings = embeddings.to(self.device, torch.float32)
+        parts = [self._decode_frames(chunk, rows) for chunk in self._frame_chunks(embeddings, len(rows))]
+        presence = None if self.presence_head is None else torch.cat([part.presence for part in parts if part.presence is not None])
+        return MaskPrediction(
+            torch.cat([part.low_res_logits for part in parts]), torch.cat([part.predicted_iou for part in parts]), presence
+        )
+
+    def _frame_chunks(self, embeddings: Tensor, class_count: int) -> Iterator[Tensor]:
+        yield from embeddings.split(max(PROMPTS_PER_CHUNK[self.device.type] // max(class_count, 1), 1))
+
+    def _decode_frames(self, embeddings: Tensor, rows: list[int]) -> MaskPrediction:
+        prompted = torch.tensor(rows, device=self.device).expand(len(embeddings), -1)
+        prompts = self.class_prompt_encoder(embeddings, self.prototypes(), prompted)
+        decoded = decode_masks(
+            self.mask_decoder,
+            embeddings.repeat_interleave(len(rows), dim=0),
+            self.prompt_encoder.get_dense_pe(),
+            prompts.sparse_prompt_embeddings.flatten(0, 1),
+            prompts.dense_prompt_embeddings.flatten(0, 1),
+        )
+        grid = (len(embeddings), len(rows))
+        presence = None if self.presence_head is None else self.presence_head(decoded.iou_token)[:, 0].sigmoid().view(grid)
+        return MaskPrediction(decoded.low_res_logits.unflatten(0, grid), decoded.predicted_iou.view(grid), presence)
+
+    @torch.inference_mode()
+    def predict(
+        self, embeddings: np.ndarray, class_ids: Sequence[int], original_size: tuple[int, int]
+    ) -> list[FramePrediction]:
+        """Label maps at the size of the frames.
+
+        Parameters
+        ----------
+        embeddings : (B, D, h, w), as `embed` gives them
+        class_ids : K ids of `classes`
+        original_size : (H, W) of the frames
+        """
+        geometry = FrameGeometry(original_size, self.input_size)
+        decoded = self.decode(torch.from_numpy(embeddings), class_ids)
+        presence = fallback_presence(decoded) if decoded.presence is None else decoded.presence
+        return [
+            self._frame_prediction(logits, predicted_iou, score, class_ids, geometry)
+            for logits, predicted_iou, score in zip(decoded.low_res_logits, decoded.predicted_iou, presence, strict=True)
+        ]
+
+    def _frame_prediction(
+        self, logits: Tensor, predicted_iou: Tensor, presence: Tensor, class_ids: Sequence[int], geometry: FrameGeometry
+    ) -> FramePrediction:
+        present = presence >= self.presence_threshold
+        found = present.nonzero()[:, 0].tolist()
+        masks = (geometry.to_frame(logits[found]) > 0).cpu().numpy()
+        quality = predicted_iou.float().cpu().numpy()
+        label_map = merge_masks(masks, quality[found], [class_ids[position] for position in found])
+        return FramePrediction(
+            tuple(class_ids), label_map, quality, presence.float().cpu().numpy(), present.cpu().numpy()
+        )
+
+
+def fallback_presence(decoded: MaskPrediction) -> Tensor:
+    """Presence without a presence head: the predicted IoU, or 0 where the mask is a speck; (B, K) in 0 to 1."""
+    area = (decoded.low_res_logits > 0).sum(dim=(-2, -1))
+    return torch.where(area >= SMALLEST_AREA, decoded.predicted_iou.clamp(0, 1), 0.0)

@@ -1,0 +1,55 @@
+"""Fixtures that grow from each other: a checkpoint, the model in it, a clip to use it on."""
+
+from __future__ import annotations
+
+from pathlib import Path
+
+import pytest
+import torch
+
+from surgicalsam_napari.instruments import ENDOVIS2018
+from surgicalsam_napari.model.checkpoint import build_parts, load_checkpoint, save_checkpoint
+from surgicalsam_napari.model.image_encoder import ENCODERS, build_image_encoder, encoder_digest
+from surgicalsam_napari.model.mask_decoder import build_mask_decoder
+from surgicalsam_napari.model.surgical_sam import SurgicalSAM, build_presence_head
+from surgicalsam_napari.phantom import write_phantom_clip
+
+SHARED = Path(__file__).parents[2] / "shared"
+
+
+@pytest.fixture(scope="session")
+def shared_folder() -> Path:
+    """Reference numbers and real images that do not belong to the project."""
+    if not SHARED.is_dir():
+        pytest.skip("the folder of reference numbers and real images is not beside this checkout")
+    return SHARED
+
+
+@pytest.fixture(scope="session")
+def tiny_checkpoint(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """A checkpoint for the seven EndoVis 2018 classes: the demo architecture with random weights that see something."""
+    torch.manual_seed(0)
+    encoder = build_image_encoder("demo")
+    parts = build_parts(ENCODERS["demo"], len(ENDOVIS2018))
+    model = SurgicalSAM(
+        ENDOVIS2018,
+        "demo",
+        encoder_digest(encoder.state_dict()),
+        image_encoder=encoder,
+        sam_mask_decoder=build_mask_decoder(128, 512),
+        presence_head=build_presence_head(128),
+        presence_threshold=0.0,
+        **parts,
+    )
+    return save_checkpoint(tmp_path_factory.mktemp("checkpoints") / "tiny.safetensors", model, training_record={"steps": 0})
+
+
+@pytest.fixture(scope="session")
+def tiny_model(tiny_checkpoint: Path) -> SurgicalSAM:
+    return load_checkpoint(tiny_checkpoint, device="cpu")
+
+
+@pytest.fixture(scope="session")
+def phantom_clip(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """A phantom mp4 of 12 small frames; copy it before making a project beside it."""
+    return write_phantom_clip(tmp_path_factory.mktemp("phantom"), size=(96, 128), frame_count=12)
