@@ -8,6 +8,7 @@ marked by SAM's positive point embedding and the others by its negative one.
 from __future__ import annotations
 
 from dataclasses import dataclass
+from typing import cast
 
 import torch
 from torch import Tensor, nn
@@ -94,7 +95,9 @@ class ClassPromptEncoder(nn.Module):
         batch, class_count = scale.shape[:2]
         scaled_weight = (scale[:, :, None] * weight).flatten(1, 2)  # (B, C * r_S, N)
         hidden = (scaled_weight @ positions).view(batch * class_count, -1, positions.shape[-1])
-        hidden = torch.relu(hidden + self.sparse_fc_1.bias[:, None])
+        bias = self.sparse_fc_1.bias
+        assert bias is not None
+        hidden = torch.relu(hidden + bias[:, None])
         return self.sparse_fc_2(hidden).view(batch, class_count, self.tokens_per_class, -1)
 
     def dense_embeddings(self, image_embeddings: Tensor, similarity: Tensor, rows: Tensor) -> Tensor:
@@ -122,7 +125,7 @@ class ClassPromptEncoder(nn.Module):
         similarity = self.similarity(image_embeddings, prototypes)
         tokens = self.sparse_tokens(image_embeddings, similarity)  # (B, C, n, D)
         is_prompted = nn.functional.one_hot(rows, len(prototypes)).bool()  # (B, K, C)
-        negative, positive = (embedding.weight for embedding in self.pn_cls_embeddings)  # (n, D) each
+        negative, positive = (cast(nn.Embedding, embedding).weight for embedding in self.pn_cls_embeddings)  # (n, D) each
         mark = torch.where(is_prompted[..., None, None], positive, negative)  # (B, K, C, n, D)
         sparse = (tokens[:, None] + mark).flatten(2, 3)
         return ClassPrompts(sparse, self.dense_embeddings(image_embeddings, similarity, rows))

@@ -5,7 +5,7 @@ from __future__ import annotations
 from dataclasses import dataclass
 
 import torch
-from torch import Tensor, nn
+from torch import Tensor
 
 from surgicalsam_napari.model.segment_anything import MaskDecoder, TwoWayTransformer
 
@@ -35,7 +35,7 @@ def build_mask_decoder(embedding_dim: int = 256, mlp_dim: int = 2048) -> MaskDec
 
 
 def decode_masks(
-    decoder: nn.Module, image_embeddings: Tensor, positional_encoding: Tensor, sparse: Tensor, dense: Tensor
+    decoder: MaskDecoder, image_embeddings: Tensor, positional_encoding: Tensor, sparse: Tensor, dense: Tensor
 ) -> DecodedMasks:
     """The single-mask output of SAM's decoder (`multimask_output=False`), with one image embedding per prompt.
 

@@ -1,0 +1,9 @@
+"""Procedural surgical scenes with exact masks: sample data, test data, and what the demo weights are trained on."""
+
+from __future__ import annotations
+
+from surgicalsam_napari.phantom.clip import SAMPLE_SEED, write_phantom_clip
+from surgicalsam_napari.phantom.look import LOOKS, Look
+from surgicalsam_napari.phantom.scene import PhantomFrame, PhantomScene
+
+__all__ = ["LOOKS", "SAMPLE_SEED", "Look", "PhantomFrame", "PhantomScene", "write_phantom_clip"]

@@ -104,10 +104,22 @@ class Layer:
         flat_cover[where] = flat_cover[where] * keep + alpha
         flat_labels[where[alpha >= 0.5]] = class_id
 
+    def bounds(self, margin: int) -> tuple[slice, slice] | None:
+        """Rows and columns that hold all that was drawn and `margin` pixels around it; None if nothing was."""
+        rows, columns = np.flatnonzero(self.cover.any(1)), np.flatnonzero(self.cover.any(0))
+        if not len(rows):
+            return None
+        return (
+            slice(max(0, rows[0] - margin), rows[-1] + 1 + margin),
+            slice(max(0, columns[0] - margin), columns[-1] + 1 + margin),
+        )
 
-def _tube_field(x, y, points: np.ndarray, radii: np.ndarray, flat: tuple[bool, bool]):
+
+def _tube_field(
+    x: np.ndarray, y: np.ndarray, points: np.ndarray, radii: np.ndarray, flat: tuple[bool, bool]
+) -> tuple[np.ndarray, np.ndarray, np.ndarray]:
     """Signed distance to the tube's outline, place across (-1 to 1) and distance along; pixels, each (rows, columns)."""
-    best = across = along = None
+    nearest: list[np.ndarray] = []  # distance, across, along of the segment that is closest so far
     start = 0.0
     last = len(points) - 2
     for i in range(len(points) - 1):
@@ -126,12 +138,11 @@ def _tube_field(x, y, points: np.ndarray, radii: np.ndarray, flat: tuple[bool, b
         if i == last and flat[1]:
             distance = np.maximum(distance, forward - length)
         place = lateral / radius
-        if best is None:
-            best, across, along = distance, place, on + start
-        else:
-            nearer = distance < best
-            best = np.where(nearer, distance, best)
-            across = np.where(nearer, place, across)
-            along = np.where(nearer, on + start, along)
+        segment = [distance, place, on + start]
+        if nearest:
+            closer = distance < nearest[0]
+            segment = [np.where(closer, new, old) for new, old in zip(segment, nearest, strict=True)]
+        nearest = segment
         start += length
-    return best, across, along
+    distance, across, along = nearest
+    return distance, across, along

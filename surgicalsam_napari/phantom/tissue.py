@@ -9,8 +9,9 @@ from PIL import Image, ImageDraw
 from scipy.ndimage import gaussian_filter
 from scipy.spatial import cKDTree
 
-from surgicalsam_napari.phantom.look import Look
+from surgicalsam_napari.phantom.look import RGB, Look
 
+THINNEST_FORK = 0.0014  # frame widths; vessels thinner than that end without branching
 MARGIN = 0.08  # of the frame's width and height, on each side: room for camera motion
 
 
@@ -60,7 +61,7 @@ def draw_tissue(rng: np.random.Generator, frame_size: tuple[int, int], look: Loo
 
     wall = _pick_two(rng, look.wall)
     albedo = _blend(wall[0], wall[1], smoothstep(noise.octaves(3, 3), -1, 1))
-    height = 0.05 * noise(3) + 0.025 * noise(6)
+    height = 0.06 * noise(3) + 0.022 * noise(6) + 0.006 * noise(13)
     ambient = np.ones(size, np.float32)
     vessel_density = np.ones(size, np.float32)
 
@@ -78,11 +79,15 @@ def draw_tissue(rng: np.random.Generator, frame_size: tuple[int, int], look: Loo
         albedo += (_blend(colors[0], colors[1], mottle) - albedo) * cover[..., None]
         dome = np.sqrt(np.clip(inside, 0, 1)) * min(axes) * rng.uniform(0.45, 0.9)
         if lobed:
-            lobes = _lobes(rng, noise, rng.integers(9, 20), stretch=rng.uniform(1, 2.5))
+            lobes = _lobes(rng, noise, int(rng.integers(9, 20)), stretch=rng.uniform(1, 2.5))
             dome = dome * 0.6 + 0.032 * lobes
-            ambient *= 1 - cover * 0.55 * smoothstep(-lobes, -0.45, 0.0)
-        height += (dome - height) * cover
-        ambient *= 1 - (1 - cover) * rng.uniform(0.35, 0.75) * np.exp(-np.square(np.clip(inside, -3, 0) / 0.35))
+        height += (dome - 0.85 * height) * cover
+        # An organ in front hides the shade of what lies behind; its own flank stays a little dark.
+        ambient += (1 - ambient) * smoothstep(inside, 0.0, 0.3)
+        if lobed:
+            ambient *= 1 - cover * 0.4 * smoothstep(-lobes, -0.35, 0.0)
+        crease = np.where(inside < 0, np.clip(inside, -3, 0) / 0.32, inside / 0.14)
+        ambient *= 1 - rng.uniform(0.15, 0.5) * np.exp(-np.square(crease))
         vessel_density += (rng.uniform(0.1, 1) * (0.35 if lobed else 1) - vessel_density) * cover
 
     albedo *= (1 + 0.05 * noise.octaves(24, 3))[..., None]
@@ -95,14 +100,22 @@ def draw_tissue(rng: np.random.Generator, frame_size: tuple[int, int], look: Loo
         gloss += pool
         height += 0.006 * pool
 
-    height += 0.004 * noise(40) + 0.0022 * noise(90)
+    # Creases between organs are soft, and serosa is smooth: only patches of it are grainy.
+    height = gaussian_filter(height, 0.005 * w)
+    grainy = 0.25 + smoothstep(noise(5), 0.0, 1.5)
+    height += grainy * (rng.uniform(0.0006, 0.0016) * noise(34) + rng.uniform(0.0002, 0.0005) * noise(80))
     return _light(rng, albedo, height, ambient, gloss, look)
 
 
-def _light(rng, albedo, height, ambient, gloss, look: Look) -> np.ndarray:
+def _light(
+    rng: np.random.Generator, albedo: np.ndarray, height: np.ndarray, ambient: np.ndarray, gloss: np.ndarray, look: Look
+) -> np.ndarray:
     """Shade by a light near the camera: Lambert's diffuse term, and wet highlights where the surface faces it."""
-    h, w = height.shape
+    w = height.shape[1]
     slope_y, slope_x = np.gradient(height, 1 / w)
+    # Soft tissue shows no cliffs: steep slopes are eased.
+    ease = 1 / np.sqrt(1 + 0.3 * (slope_x * slope_x + slope_y * slope_y))
+    slope_x, slope_y = slope_x * ease, slope_y * ease
     inverse = 1 / np.sqrt(1 + slope_x * slope_x + slope_y * slope_y)
     light = np.array((rng.uniform(-0.35, 0.35), rng.uniform(-0.5, 0.1), 1.0))
     light /= np.linalg.norm(light)
@@ -110,16 +123,16 @@ def _light(rng, albedo, height, ambient, gloss, look: Look) -> np.ndarray:
     half = light + (0, 0, 1)
     half /= np.linalg.norm(half)
     mirror = np.clip((half[2] - slope_x * half[0] - slope_y * half[1]) * inverse, 0, 1)
-    wet = np.power(mirror, 260.0) * rng.uniform(0.25, 0.7) + np.power(mirror, 24.0) * 0.06
+    wet = np.power(mirror, 320.0) * rng.uniform(0.15, 0.4) + np.power(mirror, 24.0) * 0.07
     fine = gaussian_filter(mirror, 1.0) if w > 400 else mirror
-    glint = smoothstep(np.clip(fine, 0, 1), 0.9985, 0.9999)
-    shade = (0.22 + 0.78 * facing * facing) * ambient
+    glint = smoothstep(np.clip(fine, 0, 1), 0.9982, 0.9998)
+    shade = (0.46 + 0.8 * facing * facing) * ambient
     rgb = albedo * shade[..., None]
     rgb += ((wet * 0.6 + glint * 0.35) * gloss * ambient)[..., None] * np.array(look.light, np.float32)
     return (np.clip(rgb, 0, 1) * 255).astype(np.uint8)
 
 
-def _pick_two(rng, palette) -> np.ndarray:
+def _pick_two(rng: np.random.Generator, palette: tuple[RGB, ...]) -> np.ndarray:
     """(2, 3): two colours of the palette, varied a little."""
     colors = np.array(palette, np.float32)[rng.integers(len(palette), size=2)]
     return (colors * rng.uniform(0.88, 1.12, (2, 1)) + rng.normal(0, 0.012, (2, 3))).astype(np.float32)
@@ -129,7 +142,7 @@ def _blend(first: np.ndarray, second: np.ndarray, share: np.ndarray) -> np.ndarr
     return first + share[..., None] * (second - first)
 
 
-def _lobes(rng, noise: NoiseField, across: int, stretch: float) -> np.ndarray:
+def _lobes(rng: np.random.Generator, noise: NoiseField, across: int, stretch: float) -> np.ndarray:
     """(h, w) in about 0 to 1: rounded lobes parted by creases, from distances to scattered points."""
     h, w = noise.size[0] // 4 + 1, noise.size[1] // 4 + 1
     points = rng.uniform(-0.05, 1.05, (across * across, 2))
@@ -140,33 +153,39 @@ def _lobes(rng, noise: NoiseField, across: int, stretch: float) -> np.ndarray:
     grid = np.stack((x + bend[0], y + bend[1]), axis=-1).reshape(-1, 2)
     distances, _ = cKDTree(points @ turn.T).query(grid @ turn.T, k=2)
     gap = ((distances[:, 1] - distances[:, 0]) * across).reshape(h, w).astype(np.float32)
-    image = Image.fromarray(np.sqrt(np.clip(gap, 0, 1)))
+    image = Image.fromarray(gaussian_filter(np.sqrt(np.clip(gap, 0, 1)), 0.0035 * w))
     return np.asarray(image.resize((noise.size[1], noise.size[0]), Image.Resampling.BICUBIC))
 
 
-def _vessels(rng, size: tuple[int, int], aspect: float) -> np.ndarray:
+def _vessels(rng: np.random.Generator, size: tuple[int, int], aspect: float) -> np.ndarray:
     """(h, w) in 0 to 1: branching vessels, each a random walk that forks and thins."""
     h, w = size
     canvas = Image.new("L", (2 * w, 2 * h))
     pen = ImageDraw.Draw(canvas)
-    strength = rng.uniform(0.5, 1)
+    strength = rng.uniform(0.55, 1)
+    scale = 2 * w
     stems = [
-        (rng.uniform(0, 1), rng.uniform(0, aspect), rng.uniform(0, 2 * math.pi), rng.uniform(0.002, 0.0065), 0)
-        for _ in range(rng.integers(5, 15))
+        (rng.uniform(0, 1), rng.uniform(0, aspect), rng.uniform(0, 2 * math.pi), rng.uniform(0.003, 0.009), 0)
+        for _ in range(rng.integers(7, 20))
     ]
     while stems:
         x, y, heading, width, depth = stems.pop()
-        path = [(x, y)]
         curl = 0.0
-        for _ in range(rng.integers(10, 26)):
-            curl = 0.7 * curl + rng.normal(0, 0.16)
+        steps = int(rng.integers(16, 34))
+        trail = [(x, y)]
+        for step, bend in enumerate(rng.normal(0, 0.12, steps)):
+            curl = 0.5 * curl + bend
             heading += curl
-            x, y = x + 0.014 * math.cos(heading), y + 0.014 * math.sin(heading)
-            path.append((x, y))
-            if depth < 3 and rng.random() < 0.13:
-                fork = heading + rng.choice((-1, 1)) * rng.uniform(0.4, 1.0)
-                stems.append((x, y, fork, width * rng.uniform(0.45, 0.75), depth + 1))
-        tone = int(255 * strength * min(1.0, 0.35 + width * 160))
-        scale = 2 * w
-        pen.line([(px * scale, py * scale) for px, py in path], fill=tone, width=max(1, round(width * scale)), joint="curve")
+            x, y = x + 0.013 * math.cos(heading), y + 0.013 * math.sin(heading)
+            trail.append((x, y))
+            left = width * (1 - 0.75 * step / steps)
+            if depth < 3 and left > THINNEST_FORK and rng.random() < 0.17:
+                fork = heading + rng.choice((-1, 1)) * rng.uniform(0.35, 0.8)
+                stems.append((x, y, fork, left * rng.uniform(0.5, 0.8), depth + 1))
+            if len(trail) == 4 or step == steps - 1:
+                # Thin vessels lie deeper, and show less.
+                tone = int(255 * strength * min(1.0, 0.22 + left * 160))
+                line = [(px * scale, py * scale) for px, py in trail]
+                pen.line(line, fill=tone, width=max(1, round(left * scale)), joint="curve")
+                trail = trail[-1:]
     return np.asarray(canvas.resize((w, h), Image.Resampling.BOX), np.float32) / 255
