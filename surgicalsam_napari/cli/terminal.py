@@ -1,0 +1,97 @@
+"""What the command line prints: progress bars and complaints on stderr, results on stdout."""
+
+from __future__ import annotations
+
+import sys
+from collections.abc import Callable, Generator, Iterator, Sequence
+from contextlib import closing, contextmanager
+from typing import Any, Protocol, TypeVar
+
+
+class Counted(Protocol):
+    """A report of a run: `done` of `total`."""
+
+    @property
+    def done(self) -> int: ...
+
+    @property
+    def total(self) -> int: ...
+
+
+Report = TypeVar("Report", bound=Counted)
+
+
+def project_text(record: dict) -> str:
+    from surgicalsam_napari.inference.units import in_units  # here, for it brings PyAV and NumPy with it
+
+    kinds = ("predicted", "edited", "verified", "absent", "empty")
+    height, width = record["size"]
+    lines = [
+        f"project      {record['project']} ({in_units(record['disk_bytes'])})",
+        f"video        {record['video']}, {record['frames']} frames of {width} x {height}",
+        "",
+        f"{record['class_set']['name']:<30}" + "".join(f"{kind:>11}" for kind in kinds),
+    ]
+    for instrument in record["class_set"]["classes"]:
+        counts = record["provenance"][instrument["name"]]
+        lines.append(f"{instrument['id']:>3} {instrument['name']:<26}" + "".join(f"{counts[kind]:>11}" for kind in kinds))
+    lines.append("")
+    for store in record["embeddings"]:
+        lines.append(f"embeddings   {store['frames']} frames, encoder {store['encoder_digest']}, {in_units(store['bytes'])}")
+    for checkpoint in record["checkpoints"]:
+        lines.append(f"checkpoint   {checkpoint.get('name')} ({checkpoint.get('encoder_id')})")
+    return "\n".join(lines).rstrip()
+
+
+def result_text(result: dict[str, Any]) -> str:
+    done = "embedded" if "embedded" in result else "segmented"
+    text = f"{result['video']}: {result[done]} of {result['frames']} frames {done} in {result['seconds']:.1f} s"
+    if result["skipped"]:
+        text += f", {result['skipped']} were done before"
+    return f"{text}; project {result['project']}" + (f", masks in {result['out']}" if result.get("out") else "")
+
+
+@contextmanager
+def progress(in_bytes: bool = False) -> Iterator[Callable[[str, int, int], None]]:
+    """A bar on stderr with the time left; yields a function (title, done, total)."""
+    from rich.console import Console
+    from rich.progress import (
+        BarColumn,
+        DownloadColumn,
+        MofNCompleteColumn,
+        Progress,
+        TextColumn,
+        TimeRemainingColumn,
+        TransferSpeedColumn,
+    )
+
+    amounts = (DownloadColumn(), TransferSpeedColumn()) if in_bytes else (MofNCompleteColumn(),)
+    columns = (TextColumn("{task.description}", markup=False), BarColumn(), *amounts, TimeRemainingColumn())
+    # a frame may take half a minute on a CPU, so that the speed is averaged over long
+    with Progress(*columns, console=Console(stderr=True), speed_estimate_period=300) as bar:
+        task = bar.add_task("", total=None, visible=False)
+        yield lambda title, done, total: bar.update(task, description=title, completed=done, total=total, visible=True)
+
+
+def with_progress(reports: Generator[Report, None, None], title: str) -> Iterator[Report]:
+    """The same reports (with `done` and `total`), shown on the way."""
+    with closing(reports), progress() as advance:
+        for report in reports:
+            advance(title, report.done, report.total)
+            yield report
+
+
+def with_bar(items: Sequence[int], title: str) -> Iterator[int]:
+    with progress() as advance:
+        for position, item in enumerate(items):
+            yield item
+            advance(title, position + 1, len(items))
+
+
+def complain(message: str, code: int) -> int:
+    print(f"surgicalsam: {one_line(message)}", file=sys.stderr)
+    return code
+
+
+def one_line(message: str) -> str:
+    return " ".join(message.split())

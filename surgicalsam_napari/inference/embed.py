@@ -1,0 +1,125 @@
+"""Image embeddings of many frames, into the project."""
+
+from __future__ import annotations
+
+from collections.abc import Generator, Iterator, Sequence
+from contextlib import closing, contextmanager
+from dataclasses import dataclass
+from typing import TYPE_CHECKING
+
+import numpy as np
+
+from surgicalsam_napari.errors import CheckpointError, DiskSpaceError, WorkFailed
+from surgicalsam_napari.inference.frames import checked_frames, prefetched_frames
+from surgicalsam_napari.inference.units import in_units
+from surgicalsam_napari.store import EmbeddingStore, free_bytes
+
+if TYPE_CHECKING:
+    from surgicalsam_napari.model.surgical_sam import SurgicalSAM
+    from surgicalsam_napari.store import Project
+
+BATCH_SIZES = {"cuda": 8, "mps": 2}  # on a CPU larger batches only cost memory
+
+
+@dataclass(frozen=True)
+class EmbedReport:
+    """One more frame is embedded: `done` of `total`."""
+
+    frame_index: int
+    done: int
+    total: int
+
+
+def embed_frames(
+    project: Project, model: SurgicalSAM, frame_indices: Sequence[int], *, batch_size: int | None = None
+) -> Generator[EmbedReport, None, None]:
+    """Embed the frames that have no valid embedding yet; may be stopped and started again at any time.
+
+    Parameters
+    ----------
+    batch_size : frames per call of the image encoder; by default 1 on a CPU and more on a GPU
+
+    Yields
+    ------
+    EmbedReport for each frame that was missing
+
+    Raises
+    ------
+    DiskSpaceError
+        before anything is computed, if the embeddings would not fit on the disk
+    VideoError, CheckpointError, DeviceError, ProjectError, WorkFailed
+        frames embedded up to then stay valid
+    """
+    frame_indices = checked_frames(frame_indices, project.video.info.frame_count)
+    missing = project.embeddings(model.encoder_digest, model.embedding_shape).missing(frame_indices)
+    done = 0
+    with closing(embedded_batches(project, model, missing, batch_size=batch_size)) as batches:
+        for batch, _embeddings in batches:
+            for frame_index in batch:
+                done += 1
+                yield EmbedReport(frame_index, done, len(missing))
+
+
+def embedded_batches(
+    project: Project, model: SurgicalSAM, frame_indices: Sequence[int], *, batch_size: int | None = None
+) -> Generator[tuple[list[int], np.ndarray], None, None]:
+    """Frame indices and their embeddings, batch by batch, in the order given; what is missing is computed and stored.
+
+    Yields
+    ------
+    B frame indices, (B, D, h, w) float16
+    """
+    embeddings = project.embeddings(model.encoder_digest, model.embedding_shape)
+    missing = embeddings.missing(frame_indices)
+    if missing:
+        _check_can_embed(model)
+        check_disk_space(project, model, len(missing))
+    awaited = set(missing)
+    with closing(prefetched_frames(project.video, missing)) as frames:
+        for batch in _batches(frame_indices, batch_size or BATCH_SIZES.get(model.device.type, 1)):
+            new = [index for index in batch if index in awaited]
+            if new:
+                images = [next(frames) for _ in new]
+                with failures_reported():
+                    computed = model.embed(images)
+                embeddings.write(new, computed)
+            yield batch, computed if new == batch else embeddings.read(batch)
+
+
+def check_disk_space(project: Project, model: SurgicalSAM, frame_count: int) -> None:
+    """A DiskSpaceError if the embeddings of this many frames would not fit beside the project."""
+    needed = frame_count * EmbeddingStore.bytes_per_frame(model.embedding_shape)
+    free = free_bytes(project.folder)
+    if needed > free:
+        raise DiskSpaceError(
+            f"The embeddings of {frame_count} frames need {in_units(needed)} ({needed} bytes), and {project.folder} has "
+            f"{in_units(free)} ({free} bytes) free. Choose fewer frames or a larger step, or another disk."
+        )
+
+
+@contextmanager
+def failures_reported() -> Iterator[None]:
+    """Turn torch's RuntimeError into WorkFailed: napari's workers swallow a bare RuntimeError."""
+    try:
+        yield
+    except RuntimeError as error:
+        reason = str(error).splitlines()[0] if str(error) else type(error).__name__
+        raise WorkFailed(
+            f"The model stopped with: {reason}. What was done before is kept; try again, or on the device cpu."
+        ) from error
+
+
+def _check_can_embed(model: SurgicalSAM) -> None:
+    if not model.has_image_encoder:
+        raise CheckpointError(
+            f"{model.name} was loaded without its image encoder ({model.encoder_id}), which frames without embeddings need. "
+            "Load it again with the encoder's weights (--encoder-weights)."
+        )
+
+
+def _batches(frame_indices: Sequence[int], batch_size: int) -> Iterator[list[int]]:
+    """The first frame alone, so that its result shows at once; then `batch_size` at a time."""
+    if frame_indices:
+        yield [frame_indices[0]]
+    for start in range(1, len(frame_indices), batch_size):
+        yield list(frame_indices[start : start + batch_size])

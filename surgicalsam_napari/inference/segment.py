@@ -1,0 +1,164 @@
+"""Masks of the chosen classes over many frames, into the project's labels."""
+
+from __future__ import annotations
+
+import hashlib
+from collections.abc import Generator, Sequence
+from contextlib import closing
+from dataclasses import dataclass, replace
+from typing import TYPE_CHECKING
+
+import numpy as np
+
+from surgicalsam_napari.errors import CheckpointError, ClassSetError
+from surgicalsam_napari.inference.embed import embedded_batches, failures_reported
+from surgicalsam_napari.inference.frames import checked_frames
+from surgicalsam_napari.instruments import ClassSet
+from surgicalsam_napari.store import Provenance
+
+if TYPE_CHECKING:
+    from surgicalsam_napari.model.surgical_sam import FramePrediction, SurgicalSAM
+    from surgicalsam_napari.store import Project
+
+
+@dataclass(frozen=True)
+class SegmentReport:
+    """One more frame is segmented: `done` of `total`.
+
+    Attributes
+    ----------
+    prediction : in the project's class ids
+    changed : whether any pixel of the project's labels changed
+    """
+
+    frame_index: int
+    done: int
+    total: int
+    prediction: FramePrediction
+    changed: bool
+
+
+def segment_frames(
+    project: Project,
+    model: SurgicalSAM,
+    class_ids: Sequence[int],
+    frame_indices: Sequence[int],
+    *,
+    batch_size: int | None = None,
+) -> Generator[SegmentReport, None, None]:
+    """Predict these classes in these frames, in the order given; embeddings that are missing are computed on the way.
+
+    Closing the generator stops after the frame reported last; all that was reported is on disk.
+
+    Parameters
+    ----------
+    class_ids : ids of the project's class set; matched to the checkpoint's classes by name
+    batch_size : frames per call of the model; by default 1 on a CPU and more on a GPU
+
+    Raises
+    ------
+    ClassSetError
+        an id that the project's class set does not have, or none at all
+    CheckpointError
+        a class that the checkpoint was not trained on, or new frames and no image encoder
+    DiskSpaceError
+        before anything is computed, if the embeddings would not fit on the disk
+    VideoError, DeviceError, ProjectError, WorkFailed
+        frames reported up to then stay as they are
+    """
+    frame_indices = checked_frames(frame_indices, project.video.info.frame_count)
+    class_ids = list(dict.fromkeys(class_ids))
+    model_ids = matching_class_ids(project.classes, model.classes, class_ids, model.name)
+    label_values = _label_values(model_ids, class_ids)
+    checkpoint: int | None = None
+    done = 0
+    with closing(embedded_batches(project, model, frame_indices, batch_size=batch_size)) as batches:
+        for batch, embeddings in batches:
+            if checkpoint is None:
+                checkpoint = project.record_checkpoint(checkpoint_record(model))
+            with failures_reported():
+                predictions = model.predict(embeddings, model_ids, project.video.info.size)
+            for frame_index, prediction in zip(batch, predictions, strict=True):
+                prediction = replace(prediction, class_ids=tuple(class_ids), label_map=label_values[prediction.label_map])
+                changed = project.labels.write_prediction(frame_index, prediction, checkpoint)
+                done += 1
+                yield SegmentReport(frame_index, done, len(frame_indices), prediction, changed)
+
+
+def matching_class_ids(
+    project_classes: ClassSet, model_classes: ClassSet, class_ids: Sequence[int], model_name: str = "The checkpoint"
+) -> list[int]:
+    """The checkpoint's ids of the project's classes, matched by name: the same id means different tools in different sets.
+
+    Raises
+    ------
+    ClassSetError
+        `class_ids` is empty or names a class that the project does not have
+    CheckpointError
+        the checkpoint was not trained on one of the classes
+    """
+    if not class_ids:
+        raise ClassSetError(f"Choose at least one class of {project_classes.name}: {', '.join(project_classes.names)}.")
+    names = [project_classes.by_id(class_id).name for class_id in class_ids]
+    untrained = [name for name in names if not knows_class(model_classes, name)]
+    if untrained:
+        raise CheckpointError(
+            f"{model_name} is not yet trained on {', '.join(untrained)}; it knows {', '.join(model_classes.names)}. "
+            "Choose one of these, or a checkpoint trained on it."
+        )
+    return [model_classes.by_name(name).id for name in names]
+
+
+def knows_class(classes: ClassSet, name: str) -> bool:
+    """Whether a class of this name is in the set."""
+    return name.strip().casefold() in {known.casefold() for known in classes.names}
+
+
+def frames_to_segment(
+    project: Project, model: SurgicalSAM, class_ids: Sequence[int], frame_indices: Sequence[int]
+) -> list[int]:
+    """The frames in which this very checkpoint has not yet predicted all of these classes; for going on after a stop.
+
+    A class that a person verified in a frame counts as done there, for no prediction may change it.
+    """
+    frame_indices = checked_frames(frame_indices, project.video.info.frame_count)
+    matching_class_ids(project.classes, model.classes, class_ids, model.name)
+    checkpoint = project.record_checkpoint(checkpoint_record(model))
+    provenance = project.labels.provenance_table()
+    columns = {class_id: project.classes.ids.index(class_id) for class_id in class_ids}
+
+    def is_done(frame_index: int, class_id: int) -> bool:
+        kind = provenance[frame_index, columns[class_id]]
+        if kind in (Provenance.EMPTY, Provenance.VERIFIED):
+            return kind == Provenance.VERIFIED
+        return project.labels.prediction_checkpoint(frame_index, class_id) == checkpoint
+
+    return [index for index in frame_indices if not all(is_done(index, class_id) for class_id in class_ids)]
+
+
+def checkpoint_record(model: SurgicalSAM) -> dict:
+    """What the project keeps of a checkpoint that predicted in it; two with the same `digest` predict the same."""
+    return {
+        "digest": _weights_digest(model),
+        "name": model.name,
+        "encoder_id": model.encoder_id,
+        "encoder_digest": model.encoder_digest,
+        "classes": list(model.classes.names),
+    }
+
+
+def _weights_digest(model: SurgicalSAM) -> str:
+    """Hash of all that decides a prediction; the image encoder enters by its own digest."""
+    digest = hashlib.sha256(f"{model.encoder_digest} {model.presence_threshold} {model.classes.names}".encode())
+    for name, tensor in sorted(model.state_dict().items()):
+        if not name.startswith("image_encoder."):
+            digest.update(f"{name} {tuple(tensor.shape)} {tensor.dtype}".encode())
+            digest.update(tensor.detach().cpu().contiguous().flatten().numpy().tobytes())
+    return digest.hexdigest()[:16]
+
+
+def _label_values(model_ids: Sequence[int], class_ids: Sequence[int]) -> np.ndarray:
+    """(256,) uint8: the project's label value for each of the checkpoint's."""
+    values = np.zeros(256, np.uint8)
+    values[list(model_ids)] = class_ids
+    return values

@@ -1,0 +1,249 @@
+"""What is open now: a project, a model, a chosen class. No Qt; the window and the command line both work through it."""
+
+from __future__ import annotations
+
+from collections.abc import Generator, Sequence
+from contextlib import closing
+from pathlib import Path
+from types import TracebackType
+from typing import TYPE_CHECKING, ClassVar
+
+from psygnal import Signal
+
+from surgicalsam_napari.errors import CheckpointError, ClassSetError, ProjectError
+from surgicalsam_napari.inference import Estimate, SegmentReport, segment_frames
+from surgicalsam_napari.inference import estimate as estimate_run
+from surgicalsam_napari.inference.segment import knows_class
+from surgicalsam_napari.instruments import ENDOVIS2018, ClassSet
+from surgicalsam_napari.store import Project
+from surgicalsam_napari.store.manifest import MANIFEST
+from surgicalsam_napari.store.project import SUFFIX
+from surgicalsam_napari.video import VideoReader
+
+if TYPE_CHECKING:
+    from surgicalsam_napari.model.surgical_sam import SurgicalSAM
+
+
+class Session:
+    """One project and one model at a time; an error leaves both as they were.
+
+    Signals are emitted in the thread that calls. What takes long comes in two steps, so that a window can take the first
+    in a thread of its own: `prepare` and `use_project`, `prepare_model` and `use_model`.
+
+    Attributes
+    ----------
+    project : the open project, or None
+    model : the loaded model, or None
+    selected_class_id : the class in the dropdown, an id of `classes`
+    """
+
+    project_changed: ClassVar[Signal] = Signal()
+    model_changed: ClassVar[Signal] = Signal()
+    class_selected: ClassVar[Signal] = Signal(int)
+    frame_segmented: ClassVar[Signal] = Signal(object)
+
+    def __init__(self, class_set: ClassSet | None = None) -> None:
+        self.project: Project | None = None
+        self.model: SurgicalSAM | None = None
+        self.selected_class_id: int | None = None
+        self._chosen_class_set = class_set
+
+    def __enter__(self) -> Session:
+        return self
+
+    def __exit__(
+        self, kind: type[BaseException] | None, error: BaseException | None, traceback: TracebackType | None
+    ) -> None:
+        self.close()
+
+    @property
+    def class_set(self) -> ClassSet:
+        """What a new project gets: the set chosen, else that of the loaded model, else EndoVis 2018."""
+        if self._chosen_class_set is not None:
+            return self._chosen_class_set
+        return ENDOVIS2018 if self.model is None else self.model.classes
+
+    @property
+    def classes(self) -> ClassSet:
+        """The open project's classes; those of the next project while none is open."""
+        return self.class_set if self.project is None else self.project.classes
+
+    def open(self, path: Path | str, *, project_folder: Path | str | None = None) -> Project:
+        """Open a video, a folder of images, or a project folder; the project open before is closed.
+
+        Parameters
+        ----------
+        path : of a video or image folder its project is opened, or made
+        project_folder : where projects of videos are kept, if not beside the video: a folder in which `<video>.surgicalsam`
+            is opened or made, or that folder itself
+
+        Raises
+        ------
+        VideoError, ProjectError, DiskSpaceError
+            what was open before stays open
+        """
+        project = self.prepare(path, project_folder=project_folder)
+        self.use_project(project)
+        return project
+
+    def prepare(self, path: Path | str, *, project_folder: Path | str | None = None) -> Project:
+        """The first step of `open`, in any thread: the opened project, while this session stays as it is."""
+        path = Path(path).expanduser()
+        if is_project_folder(path):
+            return Project.open(path)
+        video = VideoReader(path)
+        try:
+            folder = _project_folder(path, project_folder)
+            return Project.open_or_create(video, self.class_set, folder)
+        except BaseException:
+            video.close()
+            raise
+
+    def use_project(self, project: Project) -> None:
+        """The second step of `open`: swap the project in, close the old one, keep the chosen class if its name is there."""
+        old, name = self.project, self._selected_name()
+        self.project = project
+        self.selected_class_id = None
+        if name is not None and knows_class(project.classes, name):
+            self.selected_class_id = project.classes.by_name(name).id
+        if old is not None and old is not project:
+            old.close()
+        self.project_changed.emit()
+        if self.selected_class_id is not None:
+            self.class_selected.emit(self.selected_class_id)
+
+    def use_class_set(self, classes: ClassSet) -> None:
+        """Give the next project these classes, and extend the open one by those it lacks.
+
+        Raises
+        ------
+        ClassSetError
+            the open project has another class under one of the ids, or one of the names under another id; nothing is changed
+        """
+        if self.project is not None and self.project.classes != classes:
+            self.project.extend_classes(classes)
+        self._chosen_class_set = classes
+        if self.selected_class_id not in self.classes.ids:
+            self.selected_class_id = None
+        if self.project is not None:
+            self.project_changed.emit()
+
+    def load_checkpoint(
+        self,
+        path: Path | str | None = None,
+        *,
+        encoder_weights: Path | str | None = None,
+        device: str = "auto",
+        classes: ClassSet | None = None,
+    ) -> SurgicalSAM:
+        """Load a model in place of the one there is.
+
+        Parameters
+        ----------
+        path : a .safetensors of ours or a .pth of the authors; None for the demo weights that come with the package
+        encoder_weights : SAM's or MobileSAM's checkpoint; by default the known weights on this disk
+        device : auto, cpu, cuda, cuda:1, … or mps
+        classes : the names that a .pth lacks; by default the class set chosen here
+
+        Raises
+        ------
+        CheckpointError, DeviceError
+            the old model stays in use
+        """
+        model = self.prepare_model(path, encoder_weights=encoder_weights, device=device, classes=classes)
+        self.use_model(model)
+        return model
+
+    def prepare_model(
+        self,
+        path: Path | str | None = None,
+        *,
+        encoder_weights: Path | str | None = None,
+        device: str = "auto",
+        classes: ClassSet | None = None,
+    ) -> SurgicalSAM:
+        """The first step of `load_checkpoint`, in any thread: the loaded model, while this session stays as it is."""
+        from surgicalsam_napari.model.checkpoint import load_checkpoint  # here, for torch takes seconds to import
+        from surgicalsam_napari.model.zoo import demo_checkpoint
+
+        return load_checkpoint(
+            demo_checkpoint() if path is None else Path(path).expanduser(),
+            encoder_weights=encoder_weights,
+            device=device,
+            classes=classes or self._chosen_class_set,
+        )
+
+    def use_model(self, model: SurgicalSAM) -> None:
+        """The second step of `load_checkpoint`: swap the model in."""
+        self.model = model
+        self.model_changed.emit()
+
+    def select_class(self, class_id: int) -> None:
+        """Choose the class of the dropdown; a ClassSetError if `classes` has no such id."""
+        self.classes.by_id(class_id)
+        if class_id != self.selected_class_id:
+            self.selected_class_id = class_id
+            self.class_selected.emit(class_id)
+
+    def is_trained(self, class_id: int) -> bool:
+        """Whether the loaded model knows a class of this name; False without a model."""
+        return self.model is not None and knows_class(self.model.classes, self.classes.by_id(class_id).name)
+
+    def trained_class_ids(self) -> list[int]:
+        """The ids of `classes` that the loaded model can predict."""
+        return [class_id for class_id in self.classes.ids if self.is_trained(class_id)]
+
+    def segment(self, class_ids: Sequence[int], frame_indices: Sequence[int]) -> Generator[SegmentReport, None, None]:
+        """Predict these classes in these frames, as `segment_frames` does; emits `frame_segmented` after each frame.
+
+        A project or model swapped in meanwhile takes no part in a run that has begun.
+        """
+        project, model = self._opened()
+        with closing(segment_frames(project, model, class_ids, frame_indices)) as reports:
+            for report in reports:
+                self.frame_segmented.emit(report)
+                yield report
+
+    def estimate(self, class_ids: Sequence[int], frame_indices: Sequence[int], *, trial: bool = False) -> Estimate:
+        """Time and disk that `segment` would take; `trial` runs the model on one frame where nothing was measured yet."""
+        project, model = self._opened()
+        return estimate_run(project, model, class_ids, frame_indices, trial=trial)
+
+    def close(self) -> None:
+        """Close the project and let the model go; the session can be used again."""
+        project, self.project = self.project, None
+        had_model, self.model = self.model is not None, None
+        self.selected_class_id = None
+        if project is not None:
+            project.close()
+            self.project_changed.emit()
+        if had_model:
+            self.model_changed.emit()
+
+    def _opened(self) -> tuple[Project, SurgicalSAM]:
+        if self.project is None:
+            raise ProjectError("No video is open. Open one first (Session.open).")
+        if self.model is None:
+            raise CheckpointError("No checkpoint is loaded. Load one first (Session.load_checkpoint).")
+        return self.project, self.model
+
+    def _selected_name(self) -> str | None:
+        if self.selected_class_id is None:
+            return None
+        try:
+            return self.classes.by_id(self.selected_class_id).name
+        except ClassSetError:
+            return None
+
+
+def is_project_folder(path: Path) -> bool:
+    """Whether this is a project rather than a video or a folder of images, by its name or by what lies in it."""
+    return path.suffix == SUFFIX or (path / MANIFEST).is_file()
+
+
+def _project_folder(video_path: Path, project_folder: Path | str | None) -> Path:
+    default = Project.default_folder(video_path)
+    if project_folder is None:
+        return default
+    project_folder = Path(project_folder).expanduser()
+    return project_folder if project_folder.suffix == SUFFIX else project_folder / default.name

@@ -1,0 +1,234 @@
+"""The command line, as a person or a script meets it."""
+
+from __future__ import annotations
+
+import json
+import shutil
+import subprocess
+import sys
+import time
+
+import numpy as np
+import pytest
+from PIL import Image
+from typer.testing import CliRunner
+
+from surgicalsam_napari import cli, session
+from surgicalsam_napari.errors import DiskSpaceError
+from surgicalsam_napari.instruments import ENDOVIS2018
+from surgicalsam_napari.store import Project
+
+LND = "Large Needle Driver"
+
+
+@pytest.fixture
+def clip(phantom_clip, tmp_path):
+    return shutil.copy(phantom_clip, tmp_path / "clip.mp4")
+
+
+@pytest.fixture
+def run(capsys, tiny_checkpoint):
+    """Run a command line with the tiny checkpoint; exit code, stdout lines, stderr lines."""
+
+    def run(*arguments):
+        arguments = [str(argument) for argument in arguments]
+        if arguments[0] in ("embed", "segment"):
+            arguments += ["--checkpoint", str(tiny_checkpoint), "--device", "cpu"]
+        capsys.readouterr()
+        code = cli.main(arguments)
+        printed = capsys.readouterr()
+        return code, printed.out.splitlines(), printed.err.splitlines()
+
+    return run
+
+
+def complaints(lines):
+    return [line for line in lines if line.startswith("surgicalsam: ")]
+
+
+def test_embedding_resumes(run, clip):
+    code, out, _ = run("embed", clip, "--frames", "0:4", "--json")
+    first = json.loads(out[-1])
+    code_again, out, _ = run("embed", clip, "--json")
+    again = json.loads(out[-1])["videos"][0]
+    assert code == code_again == 0
+    assert (first["videos"][0]["embedded"], first["failures"]) == (4, [])
+    assert (again["frames"], again["embedded"], again["skipped"]) == (12, 8, 4)
+    assert first["device"].startswith("CPU")
+
+
+def test_segmenting_writes_indexed_pngs_and_their_classes(run, clip, tmp_path):
+    project = Project.create(clip.with_suffix(".surgicalsam"), session.VideoReader(clip), ENDOVIS2018)
+    project.labels[3, 10:20, 10:20] = 3
+    project.labels[3, 30:40, 30:40] = 5
+    project.close()
+    code, out, err = run("segment", clip, "--class", LND, "--frames", "0:12:3", "--out", tmp_path / "masks")
+    files = sorted(path.name for path in (tmp_path / "masks").iterdir())
+    assert code == 0, err
+    assert files == ["classes.json", *(f"frame_{index:05d}.png" for index in (0, 3, 6, 9))]
+    image = Image.open(tmp_path / "masks" / "frame_00003.png")
+    assert image.mode == "P"
+    assert (np.asarray(image)[10:20, 10:20] == 3).all()
+    assert set(np.unique(np.asarray(image))) <= {0, 3}
+    assert tuple(image.getpalette()[9:12]) == ENDOVIS2018.by_id(3).rgb
+    classes = json.loads((tmp_path / "masks" / "classes.json").read_text())
+    assert classes["classes"] == ENDOVIS2018.to_json()["classes"]
+    assert len(out) == 1
+    assert "4 of 4 frames segmented" in out[0]
+
+
+def test_segmenting_again_skips_what_is_done(run, clip):
+    command = ("segment", clip, "--class", LND, "--json")
+    run(*command, "--frames", "0:5")
+    resumed = json.loads(run(*command)[1][-1])["videos"][0]
+    other_class = json.loads(run("segment", clip, "--all", "--frames", "0:5", "--json")[1][-1])["videos"][0]
+    repeated = json.loads(run(*command, "--again")[1][-1])["videos"][0]
+    assert (resumed["segmented"], resumed["skipped"]) == (7, 5)
+    assert (other_class["segmented"], other_class["classes"]) == (5, list(ENDOVIS2018.names))
+    assert (repeated["segmented"], repeated["skipped"]) == (12, 0)
+
+
+def test_one_bad_video_does_not_stop_the_others(run, clip, tmp_path):
+    bad = tmp_path / "bad.mp4"
+    bad.write_bytes(b"not a video")
+    videos = (bad, clip, tmp_path / "missing.mp4")
+    code, out, err = run("segment", *videos, "--all", "--frames", "0", "--json", "--out", tmp_path / "o")
+    record = json.loads(out[-1])
+    assert code == 1
+    assert [video["video"] for video in record["videos"]] == [str(clip)]
+    assert [failure["video"] for failure in record["failures"]] == [str(bad), str(tmp_path / "missing.mp4")]
+    assert len(complaints(err)) == 2
+    assert (tmp_path / "o" / "clip" / "frame_00000.png").is_file()
+
+
+@pytest.mark.parametrize(
+    ("arguments", "code", "expected"),
+    [
+        ([], 2, "Missing command"),
+        (["embed"], 2, "VIDEO"),
+        (["segment", "CLIP"], 2, "--class NAME"),
+        (["segment", "CLIP", "--all", "--class", LND], 2, "--class NAME"),
+        (["segment", "CLIP", "--all", "--frames", "1-4"], 2, "start:stop:step"),
+        (["segment", "CLIP", "CLIP", "--all", "--out", "masks"], 2, "one by one"),
+        (["segment", "CLIP", "--nonsense"], 2, "--nonsense"),
+        (["models", "download", "nonsense"], 2, "vit_h"),
+        (["segment", "CLIP", "--class", "Scalpel"], 1, "Scalpel"),
+        (["segment", "CLIP", "--all", "--frames", "40:50"], 1, "0 to 11"),
+        (["segment", "CLIP", "--all", "--classes", "missing.yaml"], 1, "missing.yaml"),
+        (["info", "missing.surgicalsam"], 1, "missing.surgicalsam"),
+    ],
+)
+def test_mistakes_get_one_line_and_an_exit_code(run, clip, capsys, arguments, code, expected):
+    arguments = [str(clip) if argument == "CLIP" else argument for argument in arguments]
+    found, out, err = run(*arguments) if arguments else (cli.main([]), [], capsys.readouterr().err.splitlines())
+    assert found == code
+    assert len(complaints(err)) == 1
+    assert expected in complaints(err)[0]
+    assert out == []
+    assert not any("Traceback" in line for line in err)
+
+
+def test_a_class_unknown_to_the_checkpoint_is_named(run, clip, tmp_path):
+    (tmp_path / "mine.yaml").write_text(f"classes:\n- {{id: 1, name: Stapler}}\n- {{id: 2, name: {LND}}}\n")
+    classes = ("--classes", tmp_path / "mine.yaml")
+    code, _, err = run("segment", clip, "--class", "Stapler", *classes)
+    assert (code, len(complaints(err))) == (1, 1)
+    assert "not yet trained on Stapler" in complaints(err)[0]
+    code, out, err = run("segment", clip, "--all", "--frames", "2", *classes, "--json")
+    assert (code, json.loads(out[-1])["videos"][0]["classes"]) == (0, [LND])
+    assert "not yet trained, left out: Stapler" in err
+
+
+def test_a_full_disk_stops_before_it_starts(run, clip, monkeypatch):
+    monkeypatch.setattr("surgicalsam_napari.inference.embed.free_bytes", lambda folder: 10)
+    code, _, err = run("embed", clip)
+    assert code == 1
+    assert "10 bytes" in complaints(err)[0]
+    assert issubclass(DiskSpaceError, Exception)
+
+
+def test_an_out_folder_that_cannot_be_written_is_told_before_the_run(run, clip, tmp_path, monkeypatch):
+    (tmp_path / "file").write_text("in the way")
+    monkeypatch.setattr(session.Session, "segment", lambda *_: pytest.fail("nothing should be computed"))
+    code, _, err = run("segment", clip, "--all", "--out", tmp_path / "file" / "masks")
+    assert code == 1
+    assert "Choose a folder" in complaints(err)[0]
+
+
+def test_info_tells_what_is_in_a_project(run, clip):
+    run("segment", clip, "--all", "--frames", "0:3")
+    code, out, _ = run("info", clip.with_suffix(".surgicalsam"), "--json")
+    record = json.loads(out[-1])
+    assert code == 0
+    assert (record["frames"], record["size"]) == (12, [96, 128])
+    counts = record["provenance"][LND]
+    assert counts["predicted"] + counts["absent"] == 3
+    assert counts["empty"] == 9
+    assert record["embeddings"][0]["frames"] == 3
+    assert record["embeddings"][0]["bytes"] > 0
+    assert [checkpoint["encoder_id"] for checkpoint in record["checkpoints"]] == ["demo"]
+    clip.unlink()
+    code, out, _ = run("info", clip)
+    assert code == 0
+    assert any(LND in line for line in out)
+
+
+def test_projects_can_be_kept_elsewhere(run, clip, tmp_path):
+    code, out, _ = run("segment", clip, "--all", "--frames", "1", "--project-folder", tmp_path / "projects", "--json")
+    assert code == 0
+    assert json.loads(out[-1])["videos"][0]["project"] == str(tmp_path / "projects" / "clip.surgicalsam")
+    assert not clip.with_suffix(".surgicalsam").exists()
+
+
+def test_ctrl_c_says_how_to_go_on(run, clip, monkeypatch):
+    def interrupted(*_arguments):
+        raise KeyboardInterrupt
+
+    monkeypatch.setattr(session.Session, "segment", interrupted)
+    code, _, err = run("segment", clip, "--all")
+    assert code == 130
+    assert err[-1] == "stopped; run the same command again to go on"
+
+
+def test_models_are_listed_with_where_they_are(monkeypatch, tmp_path):
+    monkeypatch.setenv("SURGICALSAM_MODELS", str(tmp_path))
+    listed = CliRunner().invoke(cli.app, ["models"])
+    record = json.loads(CliRunner().invoke(cli.app, ["models", "--json"]).stdout.splitlines()[-1])
+    assert listed.exit_code == 0
+    assert "not downloaded" in listed.stdout
+    assert {weights["name"] for weights in record["weights"]} == {"vit_h", "vit_l", "vit_b", "mobile_sam"}
+    assert record["folder"] == str(tmp_path)
+
+
+def test_a_download_shows_where_it_went(run, monkeypatch, tmp_path):
+    from surgicalsam_napari.model import zoo
+
+    def download_weights(name, *, folder=None):
+        yield zoo.DownloadReport(5, 10, tmp_path / name)
+        yield zoo.DownloadReport(10, 10, tmp_path / name)
+
+    monkeypatch.setattr(zoo, "download_weights", download_weights)
+    code, out, _ = run("models", "download", "vit_b", "--folder", tmp_path)
+    assert (code, out) == (0, [str(tmp_path / "vit_b")])
+
+
+def test_the_demo_without_qt_says_what_to_install(run, monkeypatch):
+    monkeypatch.setitem(sys.modules, "qtpy", None)
+    monkeypatch.setitem(sys.modules, "qtpy.QtWidgets", None)
+    code, _, err = run("demo")
+    assert code == 1
+    assert 'pip install "surgicalsam-napari[all]"' in complaints(err)[0]
+
+
+def test_help_and_version_come_at_once():
+    start = time.perf_counter()
+    command = [sys.executable, "-m", "surgicalsam_napari.cli"]
+    helped = subprocess.run([*command, "--help"], capture_output=True, text=True, check=True)
+    seconds = time.perf_counter() - start
+    version = subprocess.run([*command, "--version"], capture_output=True, text=True, check=True)
+    assert "segment" in helped.stdout
+    assert version.stdout.startswith("surgicalsam-napari ")
+    assert seconds < 5  # a quarter of a second, on a machine with nothing else to do
+    loaded = "import sys, surgicalsam_napari.cli; print({'torch', 'zarr', 'napari', 'av'} & sys.modules.keys())"
+    imported = subprocess.run([sys.executable, "-c", loaded], capture_output=True, text=True, check=True)
+    assert imported.stdout.strip() == "set()"

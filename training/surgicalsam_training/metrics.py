@@ -1,0 +1,82 @@
+"""The EndoVis metrics as the SurgicalSAM authors compute them, and what they leave out: masks given to absent classes."""
+
+from __future__ import annotations
+
+from collections.abc import Iterable, Sequence
+from dataclasses import dataclass
+
+import numpy as np
+
+
+@dataclass(frozen=True)
+class Metrics:
+    """All in percent; NaN where there is nothing to average.
+
+    Attributes
+    ----------
+    challenge_iou : mean over frames of the mean IoU of the classes that are in the frame
+    iou : the same over the classes in the frame or in its prediction
+    mean_class_iou : mean over classes of `class_iou` (mcIoU)
+    overall_iou : summed intersections over summed unions (the authors' mIoU)
+    class_iou : per class id, mean over the frames in which it is or is predicted
+    absent_false_positive_rate : share of the (frame, class) pairs without the class that were given any mask
+    missed_rate : share of the (frame, class) pairs with the class that were given no mask
+    """
+
+    challenge_iou: float
+    iou: float
+    mean_class_iou: float
+    overall_iou: float
+    class_iou: dict[int, float]
+    absent_false_positive_rate: float
+    missed_rate: float
+
+
+def evaluate_label_maps(pairs: Iterable[tuple[np.ndarray, np.ndarray]], class_ids: Sequence[int]) -> Metrics:
+    """Score label maps against the truth, as in the authors' evaluation.
+
+    A frame predicted wholly empty scores 0 for the classes in it, and does not count towards `overall_iou` (as theirs).
+
+    Parameters
+    ----------
+    pairs : (prediction, truth) per frame, each (H, W) of class ids
+    class_ids : the classes that count
+    """
+    frame_challenge: list[float] = []
+    frame_iou: list[float] = []
+    per_class: dict[int, list[float]] = {class_id: [] for class_id in class_ids}
+    intersection = union = absent = false = present = missed = 0
+    for prediction, truth in pairs:
+        predicted_ids, true_ids = set(np.unique(prediction)) - {0}, set(np.unique(truth)) - {0}
+        absent += len(class_ids) - len(true_ids)
+        false += len(predicted_ids - true_ids)
+        present += len(true_ids)
+        missed += len(true_ids - predicted_ids)
+        scores: dict[int, float] = {}
+        for class_id in class_ids:
+            if class_id in predicted_ids or class_id in true_ids:
+                found, there = prediction == class_id, truth == class_id
+                shared, either = int((found & there).sum()), int((found | there).sum())
+                scores[class_id] = shared / either
+                per_class[class_id].append(shared / either)
+                if predicted_ids:
+                    intersection, union = intersection + shared, union + either
+        if scores:
+            frame_iou.append(_mean(scores.values()))
+        if true_ids:
+            frame_challenge.append(_mean(scores[class_id] for class_id in true_ids))
+    class_iou = {class_id: 100 * _mean(scores) for class_id, scores in per_class.items()}
+    return Metrics(
+        100 * _mean(frame_challenge),
+        100 * _mean(frame_iou),
+        _mean(score for score in class_iou.values() if not np.isnan(score)),
+        100 * intersection / union if union else float("nan"),
+        class_iou,
+        100 * false / absent if absent else float("nan"),
+        100 * missed / present if present else float("nan"),
+    )
+
+
+def _mean(values: Iterable[float]) -> float:
+    values = list(values)
+    return float(np.mean(values)) if values else float("nan")
