@@ -1,0 +1,30 @@
+"""A content-based name for a video, quick to compute, that survives moving and renaming the file."""
+
+from __future__ import annotations
+
+import hashlib
+from collections.abc import Sequence
+from pathlib import Path
+
+_MEBIBYTE = 1 << 20
+
+
+def file_fingerprint(path: Path) -> str:
+    """Hash a file's size with its first, middle and last MiB: 32 hexadecimal digits, independent of its name."""
+    size = path.stat().st_size
+    digest = hashlib.sha256(str(size).encode())
+    with path.open("rb") as file:
+        for start in (0, (size - _MEBIBYTE) // 2, size - _MEBIBYTE):
+            file.seek(max(0, start))
+            digest.update(file.read(_MEBIBYTE))
+    return digest.hexdigest()[:32]
+
+
+def folder_fingerprint(files: Sequence[Path]) -> str:
+    """Hash the names and sizes of `files` (in frame order) with the content of the first and the last."""
+    digest = hashlib.sha256()
+    for path in files:
+        digest.update(f"{path.name}\0{path.stat().st_size}\n".encode())
+    for path in (files[0], files[-1]):
+        digest.update(path.read_bytes())
+    return digest.hexdigest()[:32]

@@ -1,0 +1,91 @@
+"""The part of an MP4 or QuickTime sample table that FFmpeg's index leaves out: composition offsets.
+
+FFmpeg lists the samples of such files (position, size, decode time) once the file is open, but without presentation times.
+Reading the `ctts` box adds these, so that an hour of video is indexed without reading its gigabytes.
+"""
+
+from __future__ import annotations
+
+import struct
+from collections.abc import Iterator
+from pathlib import Path
+from typing import BinaryIO
+
+import numpy as np
+
+
+def composition_offsets(path: Path, track_id: int, sample_count: int) -> np.ndarray | None:
+    """Read presentation minus decode time of each sample of a track.
+
+    Parameters
+    ----------
+    track_id : the track's number in the file (PyAV's `stream.id`)
+    sample_count : samples FFmpeg's index lists
+
+    Returns
+    -------
+    (sample_count,) int64 in units of the track's time scale, or None where the file is fragmented, damaged, or disagrees
+    """
+    try:
+        with path.open("rb") as file:
+            return _read_offsets(file, path.stat().st_size, track_id, sample_count)
+    except (OSError, struct.error, ValueError):
+        return None
+
+
+def _read_offsets(file: BinaryIO, file_size: int, track_id: int, sample_count: int) -> np.ndarray | None:
+    movie = _find(file, 0, file_size, b"moov")
+    if movie is None or _find(file, *movie, b"mvex") is not None:
+        return None
+    for kind, start, end in _boxes(file, *movie):
+        if kind != b"trak" or _track_id(file, start, end) != track_id:
+            continue
+        table = _find(file, start, end, b"mdia", b"minf", b"stbl")
+        if table is None:
+            return None
+        offsets = _find(file, *table, b"ctts")
+        if offsets is None:
+            return np.zeros(sample_count, np.int64)
+        file.seek(offsets[0])
+        entry_count = struct.unpack(">4xI", file.read(8))[0]
+        entries = np.frombuffer(file.read(8 * entry_count), ">i4").reshape(entry_count, 2).astype(np.int64)
+        # a run length is unsigned; a damaged one must not make us allocate gigabytes
+        if (entries[:, 0] < 0).any() or entries[:, 0].sum() != sample_count:
+            return None
+        return np.repeat(entries[:, 1], entries[:, 0])
+    return None
+
+
+def _boxes(file: BinaryIO, start: int, end: int) -> Iterator[tuple[bytes, int, int]]:
+    """Yield (kind, start, end) of the content of each box between two positions of the file."""
+    while start + 8 <= end:
+        file.seek(start)
+        size, kind = struct.unpack(">I4s", file.read(8))
+        header = 8
+        if size == 1:
+            size, header = struct.unpack(">Q", file.read(8))[0], 16
+        elif size == 0:
+            size = end - start
+        if size < header or start + size > end:
+            return
+        yield kind, start + header, start + size
+        start += size
+
+
+def _find(file: BinaryIO, start: int, end: int, *kinds: bytes) -> tuple[int, int] | None:
+    for wanted in kinds:
+        found = next(((s, e) for kind, s, e in _boxes(file, start, end) if kind == wanted), None)
+        if found is None:
+            return None
+        start, end = found
+    return start, end
+
+
+def _track_id(file: BinaryIO, start: int, end: int) -> int | None:
+    header = _find(file, start, end, b"tkhd")
+    if header is None:
+        return None
+    file.seek(header[0])
+    version = file.read(1)[0]
+    file.seek(header[0] + (20 if version == 1 else 12))
+    return int(struct.unpack(">I", file.read(4))[0])

@@ -1,0 +1,165 @@
+"""What a video file's container says about its packets, read without decoding one frame."""
+
+from __future__ import annotations
+
+from collections.abc import Iterable
+from dataclasses import dataclass, replace
+from itertools import islice
+from pathlib import Path
+
+import av
+import numpy as np
+from av.container import InputContainer
+from av.video.stream import VideoStream
+
+from surgicalsam_napari.video.mp4 import composition_offsets
+
+NO_TIME = np.iinfo(np.int64).min
+_PACKETS_COMPARED = 32
+_B_PICTURE = 3
+
+
+@dataclass(frozen=True)
+class PacketIndex:
+    """The P packets of a video stream in decode order; a packet's number in this order is its `ordinal`.
+
+    Attributes
+    ----------
+    presentation_time, decode_time : (P,) int64 in the stream's time base, NO_TIME where the container has none
+    position : (P,) int64, byte in the file, -1 where unknown
+    byte_count : (P,) int64
+    is_key : (P,) bool, decoding can start here
+    is_shown : (P,) bool, False for packets that an edit list or the codec hides, and for one that is cut off
+    is_cut_off : whether the file ends before its last packet does
+    is_bidirectional : (P,) bool, B-pictures of MPEG-1 and MPEG-2, None for other codecs
+    """
+
+    presentation_time: np.ndarray
+    decode_time: np.ndarray
+    position: np.ndarray
+    byte_count: np.ndarray
+    is_key: np.ndarray
+    is_shown: np.ndarray
+    is_cut_off: bool
+    is_bidirectional: np.ndarray | None = None
+
+    def __len__(self) -> int:
+        return len(self.byte_count)
+
+    def presentation_order(self) -> np.ndarray | None:
+        """Ordinals of the shown packets in presentation order, or None where the times cannot be trusted."""
+        shown = np.flatnonzero(self.is_shown)
+        if self.is_bidirectional is not None:
+            return _order_by_picture_type(shown, self.is_bidirectional)
+        times = self.presentation_time[shown]
+        decode_times = self.decode_time[self.decode_time != NO_TIME]
+        if (times == NO_TIME).any() or len(np.unique(times)) < len(times) or (np.diff(decode_times) < 0).any():
+            return None
+        return shown[np.argsort(times, kind="stable")]
+
+
+def index_by_demuxing(container: InputContainer, stream: VideoStream) -> PacketIndex:
+    """Index the packets of `stream` by reading the whole file, from where the container stands."""
+    rows: list[tuple[int, int, int, int, bool, bool]] = []
+    types: list[bool] = []
+    tells_types = stream.codec_context.name in ("mpeg1video", "mpeg2video")
+    hides_frames = stream.codec_context.name in ("vp8", "libvpx")
+    is_cut_off = is_corrupt = False
+    try:
+        for packet in container.demux(stream):
+            if packet.size == 0:
+                continue
+            is_corrupt = packet.is_corrupt
+            # VP8 sends reference pictures that are never shown as packets of their own; bit 4 of the first byte tells
+            is_hidden = packet.is_discard or (hides_frames and not memoryview(packet)[0] & 0x10)
+            if tells_types:
+                types.append(_is_bidirectional(packet))
+            rows.append((*_times(packet), *_place(packet), packet.is_keyframe, not is_hidden))
+    except av.FFmpegError:
+        is_cut_off = True
+    if rows and is_corrupt:
+        is_cut_off = True
+        rows[-1] = (*rows[-1][:-1], False)
+    index = _index_of(rows, is_cut_off)
+    return replace(index, is_bidirectional=np.array(types, bool)) if tells_types else index
+
+
+def _is_bidirectional(packet: av.Packet) -> bool:
+    """Read the type in the first picture header of an MPEG-1 or MPEG-2 packet."""
+    beginning = bytes(memoryview(packet)[:1024])  # behind sequence and group headers
+    start = beginning.find(b"\0\0\1\0")
+    return 0 <= start < len(beginning) - 5 and beginning[start + 5] >> 3 & 7 == _B_PICTURE
+
+
+def _order_by_picture_type(shown: np.ndarray, is_bidirectional: np.ndarray) -> np.ndarray:
+    """MPEG-1 and MPEG-2 show a reference picture once the B-pictures sent after it are shown."""
+    order: list[int] = []
+    reference: list[int] = []
+    for ordinal in shown.tolist():
+        if is_bidirectional[ordinal]:
+            order.append(ordinal)
+        else:
+            order += reference
+            reference = [ordinal]
+    return np.array(order + reference, np.int64)
+
+
+def _index_of(rows: Iterable[tuple[int, int, int, int, bool, bool]], is_cut_off: bool) -> PacketIndex:
+    table = np.array(list(rows), np.int64).reshape(-1, 6)
+    presentation, decode, position, byte_count, is_key, is_shown = table.T.copy()
+    return PacketIndex(presentation, decode, position, byte_count, is_key.astype(bool), is_shown.astype(bool), is_cut_off)
+
+
+def _times(packet: av.Packet) -> tuple[int, int]:
+    return NO_TIME if packet.pts is None else packet.pts, NO_TIME if packet.dts is None else packet.dts
+
+
+def _place(packet: av.Packet) -> tuple[int, int]:
+    return -1 if packet.pos is None else packet.pos, packet.size
+
+
+def index_from_sample_table(container: InputContainer, stream: VideoStream, path: Path) -> PacketIndex | None:
+    """Index the packets of an MP4 or QuickTime file from its sample table; None where there is none to rely on.
+
+    Reads a few packets to compare with, so seek before decoding.
+    """
+    entries = getattr(stream, "index_entries", ())  # PyAV 16 and later
+    if "mp4" not in container.format.name or len(entries) == 0:
+        return None
+    offsets = composition_offsets(path, stream.id, len(entries))
+    if offsets is None:
+        return None
+    index = _index_of(
+        ((NO_TIME, e.timestamp, e.pos, e.size, e.is_keyframe, not e.is_discard) for e in entries), is_cut_off=False
+    )
+    first = [packet for packet in islice(container.demux(stream), _PACKETS_COMPARED) if packet.size]
+    shift = _shift_of_times(index, offsets, first)
+    if shift is None:
+        return None
+    whole = index.position + index.byte_count <= path.stat().st_size
+    count = len(index) if whole.all() else int(np.argmin(whole))
+    return PacketIndex(
+        (index.decode_time + offsets + shift)[:count],
+        index.decode_time[:count],
+        index.position[:count],
+        index.byte_count[:count],
+        index.is_key[:count],
+        index.is_shown[:count],
+        is_cut_off=count < len(index),
+    )
+
+
+def _shift_of_times(index: PacketIndex, offsets: np.ndarray, packets: list[av.Packet]) -> int | None:
+    """The constant FFmpeg adds to composition offsets, or None if the table disagrees with the packets it demuxes."""
+    shifts = set()
+    for ordinal, packet in enumerate(packets):
+        if packet.is_corrupt or packet.pts is None or packet.dts is None or ordinal >= len(index):
+            return None
+        if (packet.dts, packet.pos, packet.size) != (
+            index.decode_time[ordinal],
+            index.position[ordinal],
+            index.byte_count[ordinal],
+        ):
+            return None
+        shifts.add(int(packet.pts - packet.dts - offsets[ordinal]))
+    return shifts.pop() if len(shifts) == 1 else None

@@ -1,0 +1,255 @@
+"""VideoReader: a video as a lazy array of RGB frames."""
+
+from __future__ import annotations
+
+import threading
+from collections import OrderedDict
+from dataclasses import dataclass
+from pathlib import Path
+from types import EllipsisType, TracebackType
+from typing import Any, Protocol, SupportsIndex
+
+import numpy as np
+
+from surgicalsam_napari.errors import VideoError
+from surgicalsam_napari.video.fingerprint import file_fingerprint, folder_fingerprint
+from surgicalsam_napari.video.image_folder import IMAGE_SUFFIXES, ImageFolder
+from surgicalsam_napari.video.stream_decoder import StreamDecoder
+
+VIDEO_SUFFIXES: tuple[str, ...] = (
+    ".mp4", ".m4v", ".mov", ".avi", ".mkv", ".webm", ".mpg", ".mpeg", ".m2v", ".ts", ".mts", ".m2ts", ".wmv",
+)  # fmt: skip
+
+_PROJECT_SUFFIX = ".surgicalsam"
+
+
+@dataclass(frozen=True)
+class VideoInfo:
+    """What a video is.
+
+    Attributes
+    ----------
+    path : the file or folder
+    frame_count : frames that can be read
+    size : (H, W) in pixels as shown, after rotation; pixels are taken as square
+    frame_rate : frames per second (averaged where it varies), None where unknown
+    codec : FFmpeg's name for the codec, or "png images" and the like
+    fingerprint : 32 hexadecimal digits from the content, the same wherever the file lies
+    """
+
+    path: Path
+    frame_count: int
+    size: tuple[int, int]
+    frame_rate: float | None
+    codec: str
+    fingerprint: str
+
+
+class _FrameSource(Protocol):
+    frame_count: int
+    size: tuple[int, int]
+    frame_rate: float | None
+    codec: str
+    frames_decoded: int
+
+    def frames_until(self, index: int) -> Any: ...
+    def rgb(self, frame: Any) -> np.ndarray: ...
+    def byte_count(self, frame: Any) -> int: ...
+    def close(self) -> None: ...
+
+
+class VideoReader:
+    """Frames of a video file, or of a folder of numbered images, by exact index in presentation order.
+
+    Nothing is decoded before it is asked for. Forward play decodes each frame once; a jump decodes from the nearest
+    keyframe; frames decoded recently are kept as the codec gave them (YUV). Safe to use from several threads. Indexing
+    works as on a read-only NumPy array of shape (T, H, W, 3), so that napari takes it as layer data: `reader[7]`,
+    `reader[-1, 10:20]`, `reader[::100]`.
+
+    Parameters
+    ----------
+    path : a video file or a folder of images
+    cache_megabytes : memory for recent frames, in MB
+
+    Raises
+    ------
+    VideoError
+        if the path is missing, empty, cut off beyond use, no video, or a folder of images of several sizes
+    """
+
+    ndim = 4
+    dtype = np.dtype(np.uint8)
+
+    def __init__(self, path: Path | str, *, cache_megabytes: int = 128) -> None:
+        path = Path(path).expanduser().absolute()
+        self._lock = threading.RLock()
+        self._closed = False
+        self._source = _open_source(path)
+        self._cache: OrderedDict[int, Any] = OrderedDict()
+        self._cache_limit = cache_megabytes * 1_000_000
+        self._cache_bytes = 0
+        self.info = VideoInfo(
+            path=path,
+            frame_count=self._source.frame_count,
+            size=self._source.size,
+            frame_rate=self._source.frame_rate,
+            codec=self._source.codec,
+            fingerprint=_fingerprint(path, self._source),
+        )
+
+    def __repr__(self) -> str:
+        height, width = self.info.size
+        return f"<VideoReader {self.info.path.name}: {len(self)} frames of {width}x{height}, {self.info.codec}>"
+
+    def __len__(self) -> int:
+        return self.info.frame_count
+
+    @property
+    def shape(self) -> tuple[int, int, int, int]:
+        """(T, H, W, 3)"""
+        return (self.info.frame_count, *self.info.size, 3)
+
+    @property
+    def size(self) -> int:
+        return int(np.prod(self.shape))
+
+    @property
+    def nbytes(self) -> int:
+        return self.size
+
+    @property
+    def frames_decoded(self) -> int:
+        """Frames decoded so far; a frame out of the cache adds none."""
+        return self._source.frames_decoded
+
+    def frame(self, index: int) -> np.ndarray:
+        """Decode one frame.
+
+        Parameters
+        ----------
+        index : from 0 to T - 1, in presentation order
+
+        Returns
+        -------
+        (H, W, 3) uint8 RGB, the caller's own
+
+        Raises
+        ------
+        IndexError
+            if there is no such frame
+        VideoError
+            if the frame is damaged, or the reader closed
+        """
+        if not 0 <= index < len(self):
+            raise IndexError(f"Frame {index} of {self.info.path.name} does not exist: its frames are 0 to {len(self) - 1}.")
+        with self._lock:
+            if self._closed:
+                raise VideoError(f"{self.info.path.name} was closed, an open video is needed. Open it again.")
+            if index in self._cache:
+                self._cache.move_to_end(index)
+            else:
+                for decoded_index, frame in self._source.frames_until(index):
+                    self._keep(decoded_index, frame)
+            return self._source.rgb(self._cache[index])
+
+    def _keep(self, index: int, frame: Any) -> None:
+        self._cache_bytes += self._source.byte_count(frame)
+        if index in self._cache:
+            self._cache_bytes -= self._source.byte_count(self._cache.pop(index))
+        self._cache[index] = frame
+        while self._cache_bytes > self._cache_limit and len(self._cache) > 1:
+            self._cache_bytes -= self._source.byte_count(self._cache.popitem(last=False)[1])
+
+    def __getitem__(self, key: Any) -> np.ndarray:
+        """Index like a NumPy array; only the frames asked for are decoded.
+
+        The first axis takes an integer, a slice, or a 1-D array of integers or booleans; the others take what NumPy takes.
+        """
+        frames, rest = _split_key(key)
+        if isinstance(frames, SupportsIndex) and not isinstance(frames, (bool, np.ndarray)):
+            return self.frame(self._positive(int(frames)))[rest]
+        indices = np.arange(len(self))[frames]
+        if indices.ndim != 1:
+            raise IndexError(f"The first axis of a video takes an integer, a slice or a 1-D array; got {frames!r}.")
+        if len(indices) == 0:
+            return np.empty((0, *self.shape[1:]), np.uint8)[(slice(None), *rest)]
+        first = self.frame(int(indices[0]))[rest]
+        stack = np.empty((len(indices), *first.shape), np.uint8)
+        stack[0] = first
+        for place, index in enumerate(indices[1:].tolist(), start=1):
+            stack[place] = self.frame(index)[rest]
+        return stack
+
+    def _positive(self, index: int) -> int:
+        if not -len(self) <= index < len(self):
+            raise IndexError(f"Frame {index} of {self.info.path.name} does not exist: its frames are 0 to {len(self) - 1}.")
+        return index % len(self)
+
+    def __array__(self, dtype: Any = None, copy: bool | None = None) -> np.ndarray:
+        return self[:] if dtype is None else self[:].astype(dtype)
+
+    def close(self) -> None:
+        """Close the file and drop the cache; `info` and `shape` stay."""
+        with self._lock:
+            self._closed = True
+            self._cache.clear()
+            self._cache_bytes = 0
+            self._source.close()
+
+    def __enter__(self) -> VideoReader:
+        return self
+
+    def __exit__(
+        self, kind: type[BaseException] | None, error: BaseException | None, traceback: TracebackType | None
+    ) -> None:
+        self.close()
+
+
+def is_video(path: Path | str) -> bool:
+    """Whether a path looks like something `VideoReader` opens: a video's file name, or a folder with images in it."""
+    path = Path(path)
+    if not path.is_dir():
+        return path.suffix.lower() in VIDEO_SUFFIXES
+    if path.suffix.lower() == _PROJECT_SUFFIX:
+        return False
+    try:
+        return any(file.suffix.lower() in IMAGE_SUFFIXES and not file.name.startswith(".") for file in path.iterdir())
+    except OSError:
+        return False
+
+
+def _open_source(path: Path) -> _FrameSource:
+    if path.is_dir():
+        return ImageFolder(path)
+    if not path.exists():
+        raise VideoError(f"{path} does not exist, a video file or a folder of images is needed. Check the path.")
+    if path.suffix.lower() in IMAGE_SUFFIXES:
+        raise VideoError(
+            f"{path.name} is a single image, a video or a folder of images is needed. Open the folder {path.parent}."
+        )
+    if not path.is_file():
+        raise VideoError(f"{path.name} is neither a file nor a folder, a video file is needed. Choose another.")
+    if path.stat().st_size == 0:
+        raise VideoError(f"{path.name} is empty (0 bytes), a video file is needed. Copy it again from its source.")
+    return StreamDecoder(path)
+
+
+def _fingerprint(path: Path, source: _FrameSource) -> str:
+    return folder_fingerprint(source.files) if isinstance(source, ImageFolder) else file_fingerprint(path)
+
+
+def _split_key(key: Any) -> tuple[Any, tuple[Any, ...]]:
+    """Split a NumPy index into that of the time axis and that of the three others."""
+    parts = key if isinstance(key, tuple) else (key,)
+    if any(part is None for part in parts):
+        raise IndexError("A video takes no new axes by None. Index the array that it returns instead.")
+    if sum(isinstance(part, EllipsisType) for part in parts) > 1:
+        raise IndexError("An index can hold one ellipsis ('...').")
+    if len(parts) - any(isinstance(part, EllipsisType) for part in parts) > VideoReader.ndim:
+        raise IndexError(f"A video has {VideoReader.ndim} axes (time, row, column, colour); got {len(parts)} indices.")
+    if parts and not isinstance(parts[0], EllipsisType):
+        return parts[0], tuple(parts[1:])
+    # a leading ellipsis stands for as many full axes as are missing
+    full = (slice(None),) * (VideoReader.ndim - max(0, len(parts) - 1))
+    parts = full + tuple(parts[1:])
+    return parts[0], parts[1:]

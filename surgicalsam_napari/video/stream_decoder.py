@@ -1,0 +1,426 @@
+"""Exact frames of a video file.
+
+Every packet is given its ordinal (its number in decode order) as its timestamp before it is decoded, so a frame names
+the packet it came from, whatever the container's own timestamps say. Which ordinal is shown as frame t follows from the
+container's presentation times where the decoder confirms them, and from decoding the whole stream once where it does not.
+"""
+
+from __future__ import annotations
+
+import os
+from collections import deque
+from collections.abc import Iterator
+from itertools import chain, islice
+from pathlib import Path
+from typing import Any, cast
+
+import av
+import numpy as np
+from av.video.frame import VideoFrame
+from av.video.reformatter import VideoReformatter
+
+from surgicalsam_napari.errors import VideoError
+from surgicalsam_napari.video.packet_index import NO_TIME, PacketIndex, index_by_demuxing, index_from_sample_table
+from surgicalsam_napari.video.unreadable import no_frames, why_unreadable
+
+# Only containers and plain codec streams: no playlists, which open other files, and no text or image demuxers.
+_CONTAINERS = (
+    "mov,mp4,m4a,3gp,3g2,mj2,matroska,webm,avi,mpeg,mpegts,mpegvideo,m4v,h264,hevc,asf,flv,ogg,mjpeg,mxf,dv,ivf,nut,wtv,obu"
+)
+_PACKETS_PROBED = 48
+_END_PROBED = 96  # MPEG streams do not tell that they are cut off; their groups are short
+_PACKETS_SEARCHED = 2000
+_FRAMES_OUT_OF_ORDER = 32
+_SKIP_AHEAD = 8  # a keyframe this near is reached faster by decoding on than by a seek
+_KEYFRAMES_TRIED = 4
+_THREADS = min(4, os.cpu_count() or 1)  # each frame thread holds frames of its own
+
+
+class _LostSync(Exception):
+    """The packets after a seek are not those that the index lists there."""
+
+
+class StreamDecoder:
+    """Decodes the frames of one video file by index, on from where it stands or from the nearest keyframe.
+
+    Not thread-safe: `VideoReader` holds a lock around it.
+
+    Attributes
+    ----------
+    frame_count : frames that can be shown
+    size : (H, W) as shown, after rotation
+    frame_rate : frames per second, averaged, or None
+    codec : FFmpeg's name for the codec
+    frames_decoded : frames the decoder has put out so far
+
+    Raises
+    ------
+    VideoError
+        if the file is missing, empty, cut off beyond use, or holds no video
+    """
+
+    def __init__(self, path: Path) -> None:
+        self.path = path
+        self.frames_decoded = 0
+        self._open()
+        try:
+            self._index = self._read_index()
+            self._ordinals = _ordinals_by_key(self._index)
+            self._anchors = np.sort(np.fromiter(self._ordinals.values(), np.int64, len(self._ordinals)))
+            self._keys = np.flatnonzero(self._index.is_key)
+            self._seek_methods = ["presentation", "decode", "byte"]
+            self._linear = False
+            # a stream refreshed bit by bit decodes only some way after its "keyframes": this many earlier is where to start
+            self._keyframes_back = 0
+            self._unreadable: set[int] = set()
+            self._order = np.empty(0, np.int64)
+            self._set_order(self._settle_order())
+            self._describe()
+        except BaseException:
+            self.close()
+            raise
+
+    def close(self) -> None:
+        self._container.close()
+
+    # -- what is in the file
+
+    def _open(self) -> None:
+        try:
+            self._container = av.open(
+                f"file:{self.path}", options={"format_whitelist": _CONTAINERS, "protocol_whitelist": "file"}
+            )
+        except (av.FFmpegError, OSError, UnicodeError) as error:
+            raise VideoError(why_unreadable(self.path, error)) from error
+        streams = [s for s in self._container.streams.video if not s.disposition & _attached_picture()]
+        if not streams:
+            kinds = sorted({str(s.type) for s in self._container.streams} - {"video"})
+            self._container.close()
+            raise VideoError(
+                f"{self.path.name} has no video stream (it holds {', '.join(kinds) or 'nothing'}). "
+                "Choose a file with moving pictures."
+            )
+        best = self._container.streams.best("video")
+        self._stream = next((s for s in streams if best is not None and s.index == best.index), streams[0])
+        self._stream.thread_count = _THREADS
+        self._stream.thread_type = "AUTO"
+        for stream in self._container.streams:
+            if stream.index != self._stream.index and hasattr(av.stream, "Discard"):
+                stream.discard = av.stream.Discard.all
+        self._forget_position()
+
+    def _read_index(self) -> PacketIndex:
+        if self._stream.codec_context is None or not self._stream.codec_context.is_decoder:
+            raise VideoError(f"{self.path.name} uses a codec this FFmpeg cannot decode. Convert it to H.264 in mp4.")
+        index = index_from_sample_table(self._container, self._stream, self.path)
+        if index is None:
+            # from the very beginning, where a seek need not lead
+            self._container.close()
+            self._open()
+            index = index_by_demuxing(self._container, self._stream)
+        if not len(index):
+            raise VideoError(no_frames(self.path))
+        if not index.is_key.any():
+            index.is_key[0] = True
+        return index
+
+    def _describe(self) -> None:
+        self.frame_count = len(self._order)
+        try:
+            _, frame = next((t, f) for t, f in self.frames_until(0) if t == 0)
+        except (VideoError, StopIteration):
+            raise VideoError(no_frames(self.path)) from None
+        self._decoded.appendleft(frame)  # forward play starts with it
+        self._last_rank = -1
+        self._picture_size = (frame.height, frame.width)
+        self._orientation = _orientation(frame)
+        height, width = self._picture_size
+        self.size = (width, height) if self._orientation[0] else (height, width)
+        self.codec = self._stream.codec_context.codec.canonical_name
+        self.frame_rate = self._frame_rate()
+        self._reformatter = VideoReformatter()
+
+    def _frame_rate(self) -> float | None:
+        told = self._stream.average_rate or self._stream.guessed_rate
+        times = self._index.presentation_time[self._order]
+        span = int(times[-1] - times[0]) if len(times) > 1 and (times != NO_TIME).all() else 0
+        if span <= 0 or self._stream.time_base is None:
+            return float(told) if told else None
+        measured = float((len(times) - 1) / (span * self._stream.time_base))
+        # the container's own figure is exact where it is right; a header can be wrong
+        return float(told) if told and abs(float(told) / measured - 1) < 0.01 else measured
+
+    # -- which packet is which frame
+
+    def _set_order(self, order: np.ndarray) -> None:
+        self._order = order
+        self._rank = np.full(len(self._index), -1, np.int64)
+        self._rank[order] = np.arange(len(order))
+
+    def _settle_order(self) -> np.ndarray:
+        order = self._index.presentation_order()
+        order = None if order is None else self._confirmed_by_decoder(order)
+        if order is None:
+            order = self._order_by_decoding()
+        elif len(self._index) - self._keys[-_KEYFRAMES_TRIED:][0] <= _END_PROBED:
+            order = self._without_undecodable_end(order, int(self._keys[-_KEYFRAMES_TRIED:][0]))
+        elif self._index.is_cut_off:
+            order = self._without_undecodable_end(order, int(self._keys[-2:][0]))
+        if not len(order):
+            raise VideoError(no_frames(self.path))
+        return order
+
+    def _confirmed_by_decoder(self, order: np.ndarray) -> np.ndarray | None:
+        """Decode the beginning: frames must come in `order`, but some may be missing at the very start of a cut stream."""
+        first_key = int(self._keys[0])
+        order = order[order >= first_key]
+        self._set_order(order)
+        ranks = [int(self._rank[o]) for o in self._ordinals_decoded(first_key, _PACKETS_PROBED) if self._rank[o] >= 0]
+        if not ranks or ranks != list(range(ranks[0], ranks[0] + len(ranks))) or ranks[0] > _FRAMES_OUT_OF_ORDER:
+            return None
+        return order[ranks[0] :]
+
+    def _order_by_decoding(self) -> np.ndarray:
+        """Decode the whole stream once: exact for streams without usable timestamps, at the price of a slow opening."""
+        self._set_order(np.arange(len(self._index)))
+        out = dict.fromkeys(self._ordinals_decoded(0, len(self._index) + 1))
+        return np.fromiter(out, np.int64, len(out))
+
+    def _without_undecodable_end(self, order: np.ndarray, start: int) -> np.ndarray:
+        self._set_order(order)
+        out = set(self._ordinals_decoded(start, len(self._index) + 1))
+        last_key = int(self._keys[-1])
+        return np.array([o for o in order if o < last_key or o in out], np.int64)
+
+    def _ordinals_decoded(self, start: int, packet_count: int) -> list[int]:
+        """Decode `packet_count` packets from a keyframe on, or up to the end; the ordinals of the frames that come out."""
+        out: list[int] = []
+        self._seek(start)
+        try:
+            while self._next_ordinal < start + packet_count and self._feed():
+                out += [_ordinal(frame) for frame in self._decoded]
+                self._decoded.clear()
+        except _LostSync:
+            self._linear = True
+            return self._ordinals_decoded(start, packet_count)
+        return out
+
+    # -- frames
+
+    def frames_until(self, index: int) -> Iterator[tuple[int, VideoFrame]]:
+        """Decode up to frame `index`; yield (frame index, frame) of it, last, and of those decoded on the way.
+
+        Raises
+        ------
+        VideoError
+            if this frame cannot be decoded
+        """
+        if index in self._unreadable:
+            raise VideoError(self._frame_is_damaged(index))
+        for start in self._starts(index):
+            if start is not None:
+                self._seek(start)
+            for rank, frame in self._decode_on(index):
+                yield rank, frame
+                if rank == index:
+                    return
+        self._keyframes_back = 0
+        self._unreadable.add(index)
+        raise VideoError(self._frame_is_damaged(index))
+
+    def _decode_on(self, index: int) -> Iterator[tuple[int, VideoFrame]]:
+        while True:
+            while self._decoded:
+                frame = self._decoded.popleft()
+                rank = int(self._rank[_ordinal(frame)])
+                if rank < 0:
+                    continue
+                self._last_rank = max(self._last_rank, rank)
+                yield rank, frame
+                if rank == index or rank > index + _FRAMES_OUT_OF_ORDER:
+                    return
+            try:
+                if not self._feed():
+                    return
+            except _LostSync:
+                self._linear = True
+                self._forget_position()
+                return
+
+    def _start_for(self, index: int, back: int = 0) -> int:
+        """The ordinal of the keyframe to start from: the nearest that is neither decoded nor shown after the frame."""
+        key = int(np.searchsorted(self._keys, self._order[index], "right")) - 1
+        while key > 0 and self._rank[self._keys[key]] > index:
+            key -= 1
+        return int(self._keys[max(0, key - back)])
+
+    def _starts(self, index: int) -> Iterator[int | None]:
+        """Where to start decoding, one attempt after the other; None: on from here."""
+        on_the_way = self._last_rank < index and (self._decoded or not self._finished)
+        if on_the_way and self._start_for(index) <= self._next_ordinal + _SKIP_AHEAD:
+            yield None
+        tried: set[tuple[int, bool]] = set()
+        for back in range(self._keyframes_back, _KEYFRAMES_TRIED):
+            start = self._start_for(index, back)
+            # twice from the same keyframe only where the first attempt found that seeks cannot be relied on
+            while (start, self._linear) not in tried:
+                tried.add((start, self._linear))
+                self._keyframes_back = back
+                yield start
+
+    def _frame_is_damaged(self, index: int) -> str:
+        return (
+            f"Frame {index} of {self.path.name} ({self.frame_count} frames) is damaged and cannot be decoded. "
+            "Leave it out, or copy the video again from its source."
+        )
+
+    def rgb(self, frame: VideoFrame) -> np.ndarray:
+        """Convert a decoded frame to (H, W, 3) uint8, upright.
+
+        YUV becomes RGB by the matrix the stream names, and by BT.601 where it names none, as FFmpeg and OpenCV do.
+        """
+        if (frame.height, frame.width) != self._picture_size:
+            height, width = self._picture_size
+            raise VideoError(
+                f"{self.path.name} changes from {width}x{height} to {frame.width}x{frame.height} pixels; frames of one size "
+                "are needed. Split it where the size changes."
+            )
+        image = self._reformatter.reformat(frame, format="rgb24", threads=1).to_ndarray()
+        transposed, flip_rows, flip_columns = self._orientation
+        image = image.swapaxes(0, 1) if transposed else image
+        return np.ascontiguousarray(image[:: -1 if flip_rows else 1, :: -1 if flip_columns else 1])
+
+    @staticmethod
+    def byte_count(frame: VideoFrame) -> int:
+        return sum(plane.buffer_size for plane in frame.planes)
+
+    # -- packets into the decoder
+
+    def _forget_position(self) -> None:
+        self._packets: Iterator[av.Packet] = iter(())
+        self._decoded: deque[VideoFrame] = deque()
+        self._next_ordinal = 0
+        self._last_rank = -1
+        self._finished = True
+
+    def _feed(self) -> bool:
+        """Decode one packet into `_decoded`; False at the end of the stream."""
+        if self._finished:
+            return False
+        packet = next(self._packets, None)
+        if packet is None or packet.size == 0 or self._next_ordinal >= len(self._index):
+            self._finished = True
+            self._decode(None)
+            return bool(self._decoded)
+        if not self._linear and packet.size != self._index.byte_count[self._next_ordinal]:
+            raise _LostSync
+        packet.pts = packet.dts = self._next_ordinal
+        self._next_ordinal += 1
+        self._decode(packet)
+        return True
+
+    def _decode(self, packet: av.Packet | None) -> None:
+        try:
+            frames = self._stream.codec_context.decode(packet)
+        except (av.FFmpegError, EOFError):
+            return  # a damaged packet gives no frame; asking for that frame says so
+        self.frames_decoded += len(frames)
+        self._decoded.extend(frame for frame in frames if frame.pts is not None and 0 <= frame.pts < len(self._index))
+
+    def _seek(self, start: int) -> None:
+        """Stand before packet `start`, with an empty decoder."""
+        self._forget_position()
+        methods = [] if self._linear else list(self._seek_methods)
+        for method in methods:
+            if self._try_seek(method, start):
+                # what works for this container comes first from now on
+                self._seek_methods.remove(method)
+                self._seek_methods.insert(0, method)
+                break
+        else:
+            self._reopen(start)
+        self._next_ordinal = start
+        self._last_rank = max(-1, int(self._rank[start]) - 1)
+        self._finished = False
+
+    def _try_seek(self, method: str, start: int) -> bool:
+        times = {
+            "presentation": self._index.presentation_time,
+            "decode": self._index.decode_time,
+            "byte": self._index.position,
+        }
+        # a packet that can be told from all others, at or before the one to stand at: packets are counted from there
+        place = int(np.searchsorted(self._anchors, start, "right")) - 1
+        if place < 0:
+            return False
+        target = int(times[method][self._anchors[place]])
+        if target == NO_TIME or (method == "byte" and target < 0):
+            return False
+        try:
+            self._container.seek(target, stream=self._stream, unsupported_byte_offset=method == "byte")
+            packets = self._container.demux(self._stream)
+            ordinal = None
+            for packet in islice(packets, _PACKETS_SEARCHED):
+                ordinal = self._ordinals.get(_key(packet))
+                if ordinal is not None:
+                    break
+            if ordinal is None or ordinal > start:
+                return False
+            for _ in range(start - ordinal):
+                packet = next(packets)
+        except (av.FFmpegError, StopIteration):
+            return False
+        if packet.size != self._index.byte_count[start]:
+            return False
+        self._packets = chain([packet], packets)
+        return True
+
+    def _reopen(self, start: int) -> None:
+        """Count packets from the beginning of the file: slow, and right for every stream."""
+        self._container.close()
+        self._open()
+        packets = self._container.demux(self._stream)
+        try:
+            for _ in islice(packets, start):
+                pass
+        except av.FFmpegError:
+            packets = iter(())
+        self._packets = packets
+        self._next_ordinal = start
+        self._finished = False
+
+
+def _attached_picture() -> int:
+    return av.stream.Disposition.attached_pic
+
+
+def _ordinal(frame: VideoFrame) -> int:
+    assert frame.pts is not None  # `_decode` lets no other through
+    return frame.pts
+
+
+def _key(packet: av.Packet) -> tuple[int, int]:
+    return (packet.pos, packet.size) if packet.pos is not None and packet.pos >= 0 else (-1, packet.size)
+
+
+def _ordinals_by_key(index: PacketIndex) -> dict[tuple[int, int], int]:
+    """Ordinals of the packets that their position and size tell apart from all others."""
+    keys = list(zip(index.position.tolist(), index.byte_count.tolist(), strict=True))
+    ordinals = dict(zip(keys, range(len(keys)), strict=True))
+    if len(ordinals) < len(keys):
+        first = dict(zip(reversed(keys), range(len(keys) - 1, -1, -1), strict=True))
+        ordinals = {key: ordinal for key, ordinal in ordinals.items() if first[key] == ordinal}
+    return {key: ordinal for key, ordinal in ordinals.items() if key[0] >= 0}
+
+
+def _orientation(frame: VideoFrame) -> tuple[bool, bool, bool]:
+    """How to show a frame: (transpose, then flip rows, then flip columns), from its display matrix."""
+    try:
+        matrix = np.frombuffer(cast(Any, frame.side_data)["DISPLAYMATRIX"], np.int32)
+    except KeyError:
+        return False, False, False
+    # x' = a x + c y, y' = b x + d y; angles between right angles go to the nearest
+    a, b, c, d = (int(matrix[i]) for i in (0, 1, 3, 4))
+    if abs(b) > abs(a):
+        return True, b < 0, c < 0
+    return False, d < 0, a < 0
