@@ -51,9 +51,9 @@ class Settings:
     validation_scenes: int = 40
     frames_per_scene: int = 12
     batch_size: int = 16
-    encoder_steps: int = 1700
-    decoder_steps: int = 1000
-    prompt_steps: int = 500
+    encoder_steps: int = 1120
+    decoder_steps: int = 900
+    prompt_steps: int = 350
     encoder_learning_rate: float = 2e-3
     decoder_learning_rate: float = 1e-3
     weight_decay: float = 0.02

@@ -1,0 +1,113 @@
+# `make demo` and `make test` do all set-up themselves; the second run starts in seconds.
+#
+#   PYTHON=python3.12             another interpreter (3.11 to 3.13)
+#   PIP_FLAGS="..."               handed to pip install
+#   PYTEST_FLAGS="-m 'not slow'"  handed to pytest
+
+SHELL := /bin/sh
+VENV := .venv
+BIN := $(VENV)/bin
+PIP_FLAGS ?=
+PYTEST_FLAGS ?=
+
+# What Qt and a virtual display need on Debian and Ubuntu.
+SYSTEM_PACKAGES := xvfb xauth \
+  libxcb-icccm4 libxcb-keysyms1 libxcb-cursor0 libxcb-image0 libxcb-render-util0 libxcb-xinerama0 \
+  libxcb-shape0 libxcb-randr0 libxcb-sync1 libxcb-xfixes0 libxcb-xkb1 libx11-xcb1 libxkbcommon-x11-0 \
+  libegl1 libgl1 libgl1-mesa-dri libdbus-1-3 libglib2.0-0 libfontconfig1 fonts-dejavu-core
+
+# Shell: succeeds where a window can be shown.
+HAS_DISPLAY := [ "$$(uname)" = Darwin ] || [ -n "$$DISPLAY$$WAYLAND_DISPLAY" ]
+XVFB := xvfb-run -a -s "-screen 0 1600x1000x24"
+
+# Shell function: installs Debian packages where it may, else prints the command and fails.
+APT_INSTALL := apt_install() { \
+    if [ "$$(id -u)" = 0 ]; then sudo=; \
+    elif sudo -n true 2>/dev/null; then sudo="sudo -n"; \
+    else \
+      echo "These system packages are missing, and installing them takes root. Run:"; \
+      echo "  sudo apt-get update && sudo apt-get install -y --no-install-recommends $$*"; \
+      return 1; \
+    fi; \
+    echo "Installing system packages: $$*"; \
+    $$sudo apt-get update -qq || true; \
+    $$sudo env DEBIAN_FRONTEND=noninteractive apt-get install -y -qq --no-install-recommends "$$@" >/dev/null || { \
+      echo "That failed. Run:"; \
+      echo "  apt-get update && apt-get install -y --no-install-recommends $$*"; \
+      return 1; \
+    }; \
+  }
+
+# Shell function: the interpreter to build the environment with.
+FIND_PYTHON := find_python() { \
+    for candidate in $(PYTHON) python3 python3.13 python3.12 python3.11; do \
+      if "$$candidate" -c 'import sys; sys.exit(not (3, 11) <= sys.version_info[:2] <= (3, 13))' 2>/dev/null; then \
+        echo "$$candidate"; return 0; \
+      fi; \
+    done; \
+    return 1; \
+  }
+
+.PHONY: help demo test lint setup build clean
+
+help:
+	@echo "make demo    set up, then segment the sample surgical clip in napari (without a display: into demo-output/)"
+	@echo "make test    set up, then run the whole suite, real viewer included"
+	@echo "make lint    ruff and mypy"
+	@echo "make build   wheel and sdist into dist/"
+	@echo "make clean   remove what the above made, the environment too"
+
+demo: setup
+	@if $(HAS_DISPLAY); then $(BIN)/surgicalsam demo; \
+	else $(XVFB) $(BIN)/surgicalsam demo --output demo-output; fi
+
+test: setup
+	@if $(HAS_DISPLAY); then $(BIN)/python -m pytest $(PYTEST_FLAGS); \
+	else $(XVFB) $(BIN)/python -m pytest $(PYTEST_FLAGS); fi
+
+lint: setup
+	$(BIN)/ruff check .
+	$(BIN)/ruff format --check .
+	$(BIN)/mypy
+
+build: setup
+	$(BIN)/python -m build --no-isolation
+
+clean:
+	rm -rf $(VENV) build dist demo-output .pytest_cache .mypy_cache .ruff_cache surgicalsam_napari/napari.yaml
+
+setup: $(VENV)/.packages surgicalsam_napari/napari.yaml
+
+$(VENV)/.system: Makefile
+	@mkdir -p $(VENV)
+	@$(APT_INSTALL); \
+	missing=; \
+	if command -v dpkg-query >/dev/null; then \
+	  for package in $(SYSTEM_PACKAGES); do \
+	    dpkg-query -W -f '$${Status}' $$package 2>/dev/null | grep -q "ok installed" || missing="$$missing $$package"; \
+	  done; \
+	elif [ "$$(uname)" != Darwin ] && ! command -v xvfb-run >/dev/null; then \
+	  echo "Not Debian: where no display is to be had, install xvfb-run and Qt's xcb libraries by your own package manager."; \
+	fi; \
+	if [ -z "$$missing" ] || apt_install $$missing; then touch $@; else echo "Going on without them."; fi
+
+$(BIN)/python: | $(VENV)/.system
+	@$(APT_INSTALL); $(FIND_PYTHON); \
+	python=$$(find_python) || { \
+	  echo "Python 3.11, 3.12 or 3.13 is needed and was not found. Install one, or run: make PYTHON=/path/to/python"; \
+	  exit 1; \
+	}; \
+	if ! "$$python" -c 'import ensurepip, venv' 2>/dev/null && command -v apt-get >/dev/null; then \
+	  apt_install "$$("$$python" -c 'import sys; print("python3.%d-venv" % sys.version_info[1])')" || exit 1; \
+	fi; \
+	echo "Making $(VENV) with $$("$$python" --version)"; \
+	"$$python" -m venv $(VENV) || { rm -rf $(BIN); exit 1; }
+
+$(VENV)/.packages: pyproject.toml constraints.txt hatch_build.py | $(BIN)/python
+	@echo "Installing Python packages into $(VENV): minutes the first time"
+	$(BIN)/python -m pip install --disable-pip-version-check $(PIP_FLAGS) -c constraints.txt -e ".[all,dev]"
+	@touch $@
+
+# The installed package's copy of the plugin manifest.
+surgicalsam_napari/napari.yaml: napari.yaml
+	cp napari.yaml $@

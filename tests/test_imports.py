@@ -1,0 +1,124 @@
+"""What may import what: DESIGN's one direction, and no window toolkit outside `widgets`."""
+
+from __future__ import annotations
+
+import ast
+import subprocess
+import sys
+from collections.abc import Iterator
+from pathlib import Path
+
+import pytest
+
+TOP = Path(__file__).resolve().parents[1]
+PACKAGES = {"surgicalsam_napari": TOP / "surgicalsam_napari", "surgicalsam_training": TOP / "training/surgicalsam_training"}
+WINDOW_LIBRARIES = {"qtpy", "napari", "magicgui", "superqt", "vispy", "PyQt5", "PyQt6", "PySide2", "PySide6"}
+
+# errors, instruments <- model, video, phantom <- store <- inference, exchange, training <- session <- widgets, cli
+FOUNDATION = {"errors", "instruments"}
+MAY_IMPORT: dict[str, set[str]] = {
+    "__init__": set(),
+    "errors": set(),
+    "instruments": {"errors"},
+    "model": FOUNDATION,
+    "video": FOUNDATION,
+    "phantom": FOUNDATION | {"video"},
+    "store": FOUNDATION | {"model", "video", "phantom"},
+    "inference": FOUNDATION | {"model", "video", "phantom", "store"},
+    "exchange": FOUNDATION | {"model", "video", "phantom", "store"},
+    "surgicalsam_training": FOUNDATION | {"model", "video", "phantom", "store", "inference", "exchange"},
+}
+MAY_IMPORT["session"] = {*MAY_IMPORT["surgicalsam_training"], "surgicalsam_training"}
+MAY_IMPORT["widgets"] = {*MAY_IMPORT["session"], "session"}
+MAY_IMPORT["cli"] = {*MAY_IMPORT["widgets"], "widgets"}
+MAY_IMPORT["__main__"] = {"cli"}
+
+
+def module_files() -> dict[str, Path]:
+    """Every module of both packages by its dotted name."""
+    modules = {}
+    for package, folder in PACKAGES.items():
+        for path in sorted(folder.rglob("*.py")):
+            parts = path.relative_to(folder).with_suffix("").parts
+            modules[".".join((package, *(part for part in parts if part != "__init__")))] = path
+    return modules
+
+
+MODULES = module_files()
+
+
+def part_of(module: str) -> str:
+    """The part of the design that a module belongs to: its first name below the package."""
+    package, *names = module.split(".")
+    if package == "surgicalsam_training":
+        return package
+    return names[0] if names else "__init__"
+
+
+def imported_names(path: Path, module: str) -> Iterator[str]:
+    """The dotted names that a file imports, at its top or inside functions, relative ones resolved."""
+    package = module.split(".") if path.name == "__init__.py" else module.split(".")[:-1]
+    for node in ast.walk(ast.parse(path.read_text(encoding="utf-8"))):
+        if isinstance(node, ast.Import):
+            yield from (alias.name for alias in node.names)
+        elif isinstance(node, ast.ImportFrom):
+            base = package[: len(package) - node.level + 1] if node.level else []
+            source = ".".join([*base, *([node.module] if node.module else [])])
+            yield source
+            yield from (f"{source}.{alias.name}" for alias in node.names)
+
+
+def own_parts_imported(path: Path, module: str) -> set[str]:
+    names = (name for name in imported_names(path, module) if name.split(".")[0] in PACKAGES)
+    parts = {part_of(name) for name in names}
+    return parts - {"__init__", "__version__", part_of(module)}
+
+
+def run_python(code: str, *arguments: str) -> subprocess.CompletedProcess[str]:
+    return subprocess.run([sys.executable, "-c", code, *arguments], capture_output=True, text=True, timeout=240)
+
+
+def test_every_module_but_the_widgets_imports_without_qt_and_napari() -> None:
+    names = [name for name in MODULES if part_of(name) not in ("widgets", "__main__")]
+    code = f"""
+import importlib, sys
+for library in {sorted(WINDOW_LIBRARIES)!r}:
+    sys.modules[library] = None
+for name in sys.argv[1:]:
+    importlib.import_module(name)
+"""
+    result = run_python(code, *names)
+    assert result.returncode == 0, result.stderr
+
+
+@pytest.mark.parametrize("module", MODULES)
+def test_window_libraries_are_named_in_widgets_alone(module: str) -> None:
+    if part_of(module) == "widgets":
+        return
+    libraries = {name.split(".")[0] for name in imported_names(MODULES[module], module)}
+    assert not libraries & WINDOW_LIBRARIES
+
+
+@pytest.mark.parametrize("module", MODULES)
+def test_imports_run_in_one_direction(module: str) -> None:
+    part = part_of(module)
+    assert part in MAY_IMPORT, f"{part} is new: give it a place in MAY_IMPORT, as DESIGN has it"
+    against_the_grain = own_parts_imported(MODULES[module], module) - MAY_IMPORT[part]
+    assert not against_the_grain, f"{module} imports {sorted(against_the_grain)}"
+
+
+def test_the_command_line_loads_the_widgets_only_when_asked() -> None:
+    result = run_python("import sys, surgicalsam_napari.cli; sys.exit('surgicalsam_napari.widgets' in sys.modules)")
+    assert result.returncode == 0, result.stderr
+
+
+def test_the_package_imports_without_torch() -> None:
+    result = run_python("import sys, surgicalsam_napari; sys.exit('torch' in sys.modules or 'numpy' in sys.modules)")
+    assert result.returncode == 0, result.stderr
+
+
+def test_the_direction_test_sees_imports_of_every_form(tmp_path: Path) -> None:
+    source = "import surgicalsam_napari.session\nfrom . import cli\ndef late():\n    from ..widgets import layers\n"
+    (tmp_path / "project.py").write_text(source)
+    assert own_parts_imported(tmp_path / "project.py", "surgicalsam_napari.store.project") == {"session", "widgets"}
+    assert own_parts_imported(tmp_path / "project.py", "surgicalsam_napari.project") >= {"session", "cli"}
