@@ -1,1 +1,8 @@
 """A project on disk: labels, provenance and embeddings of one video, in zarr."""
+
+from surgicalsam_napari.store.embeddings import EmbeddingStore
+from surgicalsam_napari.store.files import free_bytes
+from surgicalsam_napari.store.labels import LabelStore, Provenance
+from surgicalsam_napari.store.project import Project
+
+__all__ = ["EmbeddingStore", "LabelStore", "Project", "Provenance", "free_bytes"]

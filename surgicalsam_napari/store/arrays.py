@@ -1,0 +1,251 @@
+"""The zarr v3 arrays of a project, and their chunks read and written directly.
+
+zarr creates every array and can read every one (`zarr.open_group(folder)`). The chunks themselves are read and written here:
+a stroke of the brush then costs 2 ms instead of 20, and a frame's files are put in place in an order that survives a kill
+(zarr 3.1 writes each chunk to a temporary file and renames it, but knows nothing of two arrays that belong together).
+"""
+
+from __future__ import annotations
+
+import json
+import os
+from collections.abc import Mapping, Sequence
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+from numcodecs.zstd import Zstd  # type: ignore[import-untyped]
+
+from surgicalsam_napari.errors import ProjectError
+from surgicalsam_napari.store.files import stage, write_in_place
+
+ROWS = 1024  # frames a chunk of a table spans
+COLUMNS = 8  # classes a chunk of a table spans
+_ZSTD = Zstd(level=1, checksum=True)
+_SEPARATOR = "."  # chunks lie flat in the array's folder: one file a frame, no folders in between
+
+
+def create_array(folder: Path, shape: Sequence[int], chunks: Sequence[int], dtype: str, **options: Any) -> None:
+    import zarr
+
+    zarr.create_array(
+        folder,
+        shape=tuple(shape),
+        chunks=tuple(chunks),
+        dtype=dtype,
+        chunk_key_encoding={"name": "default", "separator": _SEPARATOR},
+        filters=None,
+        **options,
+    )
+
+
+def read_metadata(folder: Path) -> dict[str, Any]:
+    """The zarr.json of an array, as a dict; a ProjectError if it is missing or not JSON."""
+    try:
+        metadata = json.loads((folder / "zarr.json").read_text(encoding="utf-8"))
+        if not isinstance(metadata, dict):
+            raise ValueError
+        return metadata
+    except (OSError, ValueError) as error:
+        raise ProjectError(
+            f"{folder / 'zarr.json'} is missing or damaged; it describes the array {folder.name} of this project. "
+            "Restore the file from a backup, or start a project in another folder."
+        ) from error
+
+
+def check_metadata(folder: Path, expected: Mapping[str, Any]) -> None:
+    """A ProjectError unless the array in `folder` is laid out as this version writes it."""
+    found = read_metadata(folder)
+    for name, value in expected.items():
+        if found.get(name) != value:
+            raise ProjectError(
+                f"The array {folder} should have {name} {value}, it has {found.get(name)}. "
+                "Restore its zarr.json from a backup, or start a project in another folder."
+            )
+
+
+def check_codecs(folder: Path, names: list[str]) -> None:
+    """A ProjectError unless the chunks of the array in `folder` are encoded by these codecs."""
+    found = [codec.get("name") for codec in read_metadata(folder).get("codecs", [])]
+    if found != names:
+        raise ProjectError(
+            f"The array {folder} should be stored with {names}, not {found}. Restore its zarr.json from a backup."
+        )
+
+
+class FrameArray:
+    """A (T, H, W) array of bytes or booleans, one zstd chunk a frame; a frame without a file is all zero.
+
+    Parameters
+    ----------
+    folder : the zarr array
+    shape : (T, H, W)
+    """
+
+    def __init__(self, folder: Path, shape: tuple[int, int, int], dtype: str) -> None:
+        self.folder = folder
+        self.shape = shape
+        self.dtype = np.dtype(dtype)
+        check_metadata(folder, {"zarr_format": 3, "shape": list(shape), "data_type": str(self.dtype)})
+        check_codecs(folder, ["bytes", "zstd"])
+
+    @staticmethod
+    def create(folder: Path, shape: tuple[int, int, int], dtype: str, attributes: dict[str, Any]) -> None:
+        from zarr.codecs import ZstdCodec
+
+        create_array(
+            folder,
+            shape,
+            (1, *shape[1:]),
+            dtype,
+            fill_value=0,
+            compressors=ZstdCodec(level=_ZSTD.level, checksum=True),
+            dimension_names=("frame", "y", "x"),
+            attributes=attributes,
+        )
+
+    def path(self, frame_index: int) -> Path:
+        return self.folder / f"c.{frame_index}.0.0"
+
+    def signature(self, frame_index: int) -> tuple[int, int, int] | None:
+        """Changes whenever the frame's file is replaced; None where there is no file."""
+        try:
+            status = os.stat(self.path(frame_index))
+        except FileNotFoundError:
+            return None
+        return status.st_ino, status.st_mtime_ns, status.st_size
+
+    def encode(self, frame: np.ndarray) -> bytes:
+        return _ZSTD.encode(np.ascontiguousarray(frame, self.dtype).view(np.uint8))
+
+    def read(self, frame_index: int) -> np.ndarray | None:
+        """(H, W), not to be written to; None without a file; ValueError if the file is damaged."""
+        try:
+            encoded = self.path(frame_index).read_bytes()
+        except FileNotFoundError:
+            return None
+        try:
+            decoded = np.frombuffer(_ZSTD.decode(encoded), np.uint8)
+        except (RuntimeError, MemoryError) as error:
+            raise ValueError(str(error)) from error
+        return decoded.reshape(self.shape[1:]).view(self.dtype)
+
+
+class CellTable:
+    """A (T, C) table with one number per (frame, class), in raw chunks of 1024 frames by 8 classes.
+
+    Without a codec, a row is overwritten where it lies: a write costs the same for ten frames and for 100,000, two
+    processes always see the same numbers, and more classes are one change in zarr.json. A chunk without a file is all fill.
+    """
+
+    def __init__(self, folder: Path, frame_count: int, class_count: int, dtype: str, fill: float) -> None:
+        self.folder = folder
+        self.frame_count = frame_count
+        self.class_count = class_count
+        self.dtype = np.dtype(dtype)
+        self.fill = fill
+        metadata = read_metadata(folder)
+        shape = metadata.get("shape")
+        # more columns than classes: a process died between adding the columns and naming the classes
+        if not (isinstance(shape, list) and len(shape) == 2 and shape[0] == frame_count and shape[1] >= class_count):
+            raise ProjectError(
+                f"The table {folder} should have shape ({frame_count}, {class_count}), it has {shape}. "
+                "Restore its zarr.json from a backup."
+            )
+        check_metadata(folder, {"zarr_format": 3, "data_type": self.dtype.name})
+        check_codecs(folder, ["bytes"])
+
+    @staticmethod
+    def create(
+        folder: Path, frame_count: int, class_count: int, dtype: str, fill: float, attributes: dict[str, Any]
+    ) -> None:
+        create_array(
+            folder,
+            (frame_count, class_count),
+            (ROWS, COLUMNS),
+            dtype,
+            fill_value=fill,
+            compressors=None,
+            dimension_names=("frame", "class"),
+            attributes=attributes,
+        )
+
+    def widen(self, class_count: int, attributes: dict[str, Any]) -> None:
+        """Add columns on the right, on disk; what is stored stays where it is. Then set `class_count`."""
+        import zarr
+
+        array = zarr.open_array(self.folder, mode="r+")
+        if array.shape[1] < class_count:
+            array.resize((self.frame_count, class_count))
+        array.update_attributes(attributes)
+
+    @property
+    def _chunk_bytes(self) -> int:
+        return ROWS * COLUMNS * self.dtype.itemsize
+
+    def _blocks(self) -> range:
+        return range(-(-self.class_count // COLUMNS))
+
+    def _path(self, frame_index: int, block: int) -> Path:
+        return self.folder / f"c.{frame_index // ROWS}.{block}"
+
+    def _offset(self, frame_index: int) -> int:
+        return frame_index % ROWS * COLUMNS * self.dtype.itemsize
+
+    def _damaged(self, path: Path, found: int) -> ProjectError:
+        first = int(path.name.split(_SEPARATOR)[1]) * ROWS
+        last = min(first + ROWS, self.frame_count) - 1
+        return ProjectError(
+            f"{path} has {found} bytes, not {self._chunk_bytes}, so the {self.folder.name} of frames {first} to {last} "
+            "is damaged. Restore that file from a backup; the other frames are intact."
+        )
+
+    def row(self, frame_index: int) -> np.ndarray:
+        """(C,), one frame; a copy."""
+        row = np.full(len(self._blocks()) * COLUMNS, self.fill, self.dtype)
+        width = COLUMNS * self.dtype.itemsize
+        for block in self._blocks():
+            path = self._path(frame_index, block)
+            try:
+                descriptor = os.open(path, os.O_RDONLY | getattr(os, "O_BINARY", 0))
+            except FileNotFoundError:
+                continue
+            with os.fdopen(descriptor, "rb", buffering=0) as file:
+                size = os.fstat(descriptor).st_size
+                if size != self._chunk_bytes:
+                    raise self._damaged(path, size)
+                file.seek(self._offset(frame_index))
+                row[block * COLUMNS : (block + 1) * COLUMNS] = np.frombuffer(file.read(width), self.dtype)
+        return row[: self.class_count]
+
+    def table(self) -> np.ndarray:
+        """(T, C), all frames; a copy."""
+        table = np.full((self.frame_count, self.class_count), self.fill, self.dtype)
+        for first in range(0, self.frame_count, ROWS):
+            for block in self._blocks():
+                path = self._path(first, block)
+                if path.exists():
+                    raw = path.read_bytes()
+                    if len(raw) != self._chunk_bytes:
+                        raise self._damaged(path, len(raw))
+                    chunk = np.frombuffer(raw, self.dtype).reshape(ROWS, COLUMNS)
+                    target = table[first : first + ROWS, block * COLUMNS : (block + 1) * COLUMNS]
+                    target[:] = chunk[: target.shape[0], : target.shape[1]]
+        return table
+
+    def prepare(self, frame_index: int, root: Path) -> None:
+        """See to it that `put` needs no new disk space. May raise OSError; may be called any number of times."""
+        for block in self._blocks():
+            path = self._path(frame_index, block)
+            if not path.exists():
+                empty = np.full(ROWS * COLUMNS, self.fill, self.dtype)
+                os.replace(stage(root, empty.tobytes()), path)
+            elif path.stat().st_size != self._chunk_bytes:
+                raise self._damaged(path, path.stat().st_size)
+
+    def put(self, frame_index: int, row: np.ndarray) -> None:
+        """Overwrite one row, (C,), in place, after `prepare`."""
+        for block in self._blocks():
+            # no further than the row goes: another process may have added classes behind it
+            cells = row[block * COLUMNS : (block + 1) * COLUMNS]
+            write_in_place(self._path(frame_index, block), self._offset(frame_index), cells.tobytes())

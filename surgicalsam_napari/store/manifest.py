@@ -1,0 +1,144 @@
+"""project.json: which video a project belongs to, its classes, and the checkpoints that predicted in it."""
+
+from __future__ import annotations
+
+import json
+import os
+from datetime import UTC, datetime
+from pathlib import Path
+from typing import Any, Literal
+
+from pydantic import BaseModel, ConfigDict, Field, ValidationError, field_validator
+
+from surgicalsam_napari import __version__
+from surgicalsam_napari.errors import ClassSetError, ProjectError
+from surgicalsam_napari.instruments import ClassSet
+from surgicalsam_napari.store.files import stage
+from surgicalsam_napari.video import VideoInfo
+
+MANIFEST = "project.json"
+SCHEMA_VERSION = 1
+
+
+class VideoRecord(BaseModel):
+    """What is kept of a video: enough to find it again, and to know it when it has moved.
+
+    Attributes
+    ----------
+    path : where it was last
+    relative_path : the same, seen from the project folder; None on another drive
+    byte_count : size of the file; None for a folder of images
+    size : (H, W) in pixels
+    """
+
+    model_config = ConfigDict(frozen=True, extra="allow")
+
+    path: str
+    relative_path: str | None
+    byte_count: int | None
+    fingerprint: str
+    frame_count: int = Field(gt=0)
+    size: tuple[int, int]
+    frame_rate: float | None
+    codec: str
+
+    @classmethod
+    def of(cls, info: VideoInfo, folder: Path) -> VideoRecord:
+        """The record of a video for the project in `folder`."""
+        path = Path(info.path).absolute()
+        try:
+            relative = Path(os.path.relpath(path, folder.absolute())).as_posix()
+        except ValueError:  # another drive, on Windows
+            relative = None
+        return cls(
+            path=str(path),
+            relative_path=relative,
+            byte_count=None if path.is_dir() else path.stat().st_size,
+            fingerprint=info.fingerprint,
+            frame_count=info.frame_count,
+            size=info.size,
+            frame_rate=info.frame_rate,
+            codec=info.codec,
+        )
+
+
+class Manifest(BaseModel):
+    """The whole of project.json. What a later minor version adds to it is kept."""
+
+    model_config = ConfigDict(frozen=True, extra="allow")
+
+    format: Literal["surgicalsam-project"] = "surgicalsam-project"
+    schema_version: Literal[1] = 1
+    created: str = Field(default_factory=lambda: datetime.now(UTC).isoformat(timespec="seconds"))
+    created_with: str = f"surgicalsam-napari {__version__}"
+    video: VideoRecord
+    class_set: dict[str, Any]
+    checkpoints: tuple[dict[str, Any], ...] = ()
+
+    @field_validator("class_set")
+    @classmethod
+    def _is_class_set(cls, record: dict[str, Any]) -> dict[str, Any]:
+        try:
+            ClassSet.from_json(record)
+        except ClassSetError as error:
+            raise ValueError(str(error)) from error
+        return record
+
+    @property
+    def classes(self) -> ClassSet:
+        return ClassSet.from_json(self.class_set)
+
+    @property
+    def video_path(self) -> Path:
+        """Where the video was last."""
+        return Path(self.video.path)
+
+    def changed(self, **fields: Any) -> Manifest:
+        return self.model_copy(update=fields)
+
+
+def read_manifest(folder: Path) -> Manifest:
+    """Read and check a project's manifest; a ProjectError says what is wrong with it."""
+    path = folder / MANIFEST
+    try:
+        record = json.loads(path.read_text(encoding="utf-8"))
+    except (FileNotFoundError, NotADirectoryError) as error:
+        raise ProjectError(
+            f"A project folder holds a {MANIFEST}, and {folder} has none. Choose a *.surgicalsam folder, or restore the "
+            "file from a backup."
+        ) from error
+    except OSError as error:
+        raise ProjectError(f"{path} cannot be read ({error.strerror}). Check its permissions and the disk.") from error
+    except ValueError as error:
+        raise _damaged(path, "it is not JSON") from error
+    if not isinstance(record, dict) or not isinstance(record.get("schema_version"), int):
+        raise _damaged(path, "it has no schema_version")
+    if record["schema_version"] > SCHEMA_VERSION:
+        raise ProjectError(
+            f"{folder.name} has schema version {record['schema_version']}; this surgicalsam-napari {__version__} reads up "
+            f"to {SCHEMA_VERSION}. Update it: pip install --upgrade surgicalsam-napari."
+        )
+    try:
+        return Manifest.model_validate(record)
+    except ValidationError as error:
+        first = error.errors()[0]
+        place = ".".join(str(part) for part in first["loc"])
+        raise _damaged(path, f"{place}: {first['msg']}") from error
+
+
+def _damaged(path: Path, what: str) -> ProjectError:
+    return ProjectError(
+        f"{path} does not describe a project ({what}). Restore it from a backup, or start a project in another folder; "
+        "the labels beside it can still be read with zarr."
+    )
+
+
+def write_manifest(folder: Path, manifest: Manifest) -> None:
+    """Replace the manifest, whole or not at all; may raise OSError."""
+    text = json.dumps(manifest.model_dump(mode="json"), indent=2, ensure_ascii=False)
+    staged = stage(folder, text.encode("utf-8"), durable=True)
+    try:
+        os.replace(staged, folder / MANIFEST)
+    except BaseException:
+        staged.unlink(missing_ok=True)
+        raise

@@ -1,0 +1,354 @@
+"""A project: one folder per video, with everything that was found out about it."""
+
+from __future__ import annotations
+
+import os
+import shutil
+import uuid
+from collections.abc import Callable, Iterator
+from pathlib import Path
+from types import TracebackType
+from typing import Any
+
+from surgicalsam_napari.errors import ClassSetError, ProjectError, VideoError
+from surgicalsam_napari.instruments import ClassSet
+from surgicalsam_napari.store.embeddings import EmbeddingStore
+from surgicalsam_napari.store.files import writing
+from surgicalsam_napari.store.labels import LabelStore, class_attributes
+from surgicalsam_napari.store.manifest import MANIFEST, Manifest, VideoRecord, read_manifest, write_manifest
+from surgicalsam_napari.video import VideoReader, is_video
+
+SUFFIX = ".surgicalsam"
+
+
+class Project:
+    """One video's labels, provenance and embeddings, in a folder that is a zarr group with a manifest.
+
+    ::
+
+        clip.surgicalsam/
+          project.json            schema version, video, classes, checkpoints used
+          zarr.json               the folder opens with zarr.open_group
+          labels/ painted/        (T, H, W): class ids; pixels that a person set
+          provenance/ predicted_iou/ presence/ predicted_by/     (T, C): per frame and class
+          embeddings/<encoder digest>/embeddings/, valid/         (T, D, h, w) float16; (T,)
+
+    Made by `create`, `open` or `open_or_create`. The project takes over the VideoReader it is given, and closes it.
+
+    Attributes
+    ----------
+    folder : the project folder, absolute
+    manifest : what project.json says
+    labels : the LabelStore
+    writable : False for a folder that can only be read
+    """
+
+    def __init__(self, folder: Path, manifest: Manifest, video: VideoReader | None = None) -> None:
+        self.folder = folder
+        self.manifest = manifest
+        self.writable = os.access(folder, os.W_OK)
+        self._video = video
+        self._embeddings: dict[str, EmbeddingStore] = {}
+        shape = (manifest.video.frame_count, *manifest.video.size)
+        self.labels = LabelStore(folder, shape, manifest.classes, writable=self.writable)
+        self._lock = self.labels.lock
+
+    # ---- made and opened
+
+    @staticmethod
+    def default_folder(video_path: Path | str) -> Path:
+        """Beside the video: clip.surgicalsam for clip.mp4, frames.surgicalsam for a folder of images called frames."""
+        video_path = Path(video_path).absolute()
+        stem = video_path.name if video_path.is_dir() else video_path.stem
+        return video_path.with_name(stem + SUFFIX)
+
+    @classmethod
+    def create(cls, folder: Path | str, video: VideoReader, classes: ClassSet) -> Project:
+        """Make a new project, whole or not at all.
+
+        Raises
+        ------
+        ProjectError
+            the folder holds something already, or cannot be made there
+        DiskSpaceError
+            the disk is full
+        """
+        folder = Path(folder).expanduser().absolute()
+        if (folder / MANIFEST).exists():
+            raise ProjectError(f"{folder} is a project already. Open it, or choose another folder for the new one.")
+        if folder.exists() and not (folder.is_dir() and not any(folder.iterdir())):
+            raise ProjectError(f"A new project needs a new or empty folder, and {folder} is not. Choose another one.")
+        manifest = Manifest(video=VideoRecord.of(video.info, folder), class_set=classes.to_json())
+        _check_writable(folder)
+        temporary = folder.with_name(f".{folder.name}.{uuid.uuid4().hex[:8]}")
+        try:
+            with writing("A new project", folder.parent):
+                folder.parent.mkdir(parents=True, exist_ok=True)
+                _write_new(temporary, manifest)
+                if folder.exists():
+                    folder.rmdir()
+                os.rename(temporary, folder)
+        except BaseException:
+            shutil.rmtree(temporary, ignore_errors=True)
+            raise
+        return cls(folder, manifest, video)
+
+    @classmethod
+    def open(cls, folder: Path | str, *, video: VideoReader | None = None, require_video: bool = True) -> Project:
+        """Open a project, and find its video, also where it has moved.
+
+        Parameters
+        ----------
+        video : the project's video, if it lies where nobody would look; remembered from now on
+        require_video : without, labels and tables can be read though the video is gone; `video` looks for it when asked
+
+        Raises
+        ------
+        ProjectError
+            no project, a damaged one, one of a newer schema, or another video than the project's
+        """
+        folder = Path(folder).expanduser().absolute()
+        manifest = read_manifest(folder)
+        if video is not None:
+            _check_same_video(folder, manifest.video, video)
+        project = cls(folder, manifest, video)
+        try:
+            if video is not None:
+                project._remember_place(video)
+            elif require_video:
+                _ = project.video
+        except BaseException:
+            project.close()
+            raise
+        return project
+
+    @classmethod
+    def open_or_create(cls, video: VideoReader, classes: ClassSet, folder: Path | str | None = None) -> Project:
+        """Open the project of a video, which keeps its own classes, or make one with `classes`.
+
+        Parameters
+        ----------
+        folder : by default beside the video
+        """
+        folder = cls.default_folder(video.info.path) if folder is None else Path(folder).expanduser().absolute()
+        if (folder / MANIFEST).exists():
+            return cls.open(folder, video=video)
+        return cls.create(folder, video, classes)
+
+    def close(self) -> None:
+        """Close the video and let go of files; everything is on disk already."""
+        if self._video is not None:
+            self._video.close()
+        for store in self._embeddings.values():
+            store.close()
+        self.labels.close()
+
+    def __enter__(self) -> Project:
+        return self
+
+    def __exit__(
+        self, kind: type[BaseException] | None, error: BaseException | None, traceback: TracebackType | None
+    ) -> None:
+        self.close()
+
+    def __repr__(self) -> str:
+        return f"Project({str(self.folder)!r})"
+
+    # ---- video
+
+    @property
+    def video(self) -> VideoReader:
+        """The video; a ProjectError that tells how to relink if it is nowhere to be found."""
+        if self._video is None:
+            self._video = _find_video(self.folder, self.manifest.video)
+            self._remember_place(self._video)
+        return self._video
+
+    def relink(self, video_path: Path | str) -> None:
+        """Tell the project where its video is now.
+
+        Raises
+        ------
+        VideoError, ProjectError
+            it cannot be read, or is another video; the project stays as it was
+        """
+        video = VideoReader(video_path)
+        try:
+            _check_same_video(self.folder, self.manifest.video, video)
+            if self.writable:
+                self._remember_place(video)
+        except BaseException:
+            video.close()
+            raise
+        old, self._video = self._video, video
+        if old is not None:
+            old.close()
+
+    def _remember_place(self, video: VideoReader) -> None:
+        found, known = VideoRecord.of(video.info, self.folder), self.manifest.video
+        if self.writable and (found.path, found.relative_path) != (known.path, known.relative_path):
+            place = {"path": found.path, "relative_path": found.relative_path}
+            self._change_manifest(lambda manifest: manifest.changed(video=manifest.video.model_copy(update=place)))
+
+    # ---- classes and checkpoints
+
+    @property
+    def classes(self) -> ClassSet:
+        return self.manifest.classes
+
+    def extend_classes(self, classes: ClassSet) -> None:
+        """Add the classes that are new, and take over the colours of those that are not.
+
+        Raises
+        ------
+        ClassSetError
+            an id has another name in this project, or a name another id; nothing is changed
+        """
+        extended = _extended(self.classes, classes)
+        if extended == self.classes:
+            return
+        with writing("The class set", self.folder), self._lock:
+            self.labels.make_room_for(extended)  # columns without a class do no harm, should the next line fail
+            self._change_manifest(lambda manifest: manifest.changed(class_set=extended.to_json()))
+            self.labels.use_classes(extended)
+
+    def record_checkpoint(self, info: dict[str, Any]) -> int:
+        """Note a checkpoint that predicts in this project.
+
+        Parameters
+        ----------
+        info : anything that JSON can hold; two with the same `digest` are the same
+
+        Returns
+        -------
+        its number, from 1: its place in `manifest.checkpoints`
+        """
+        digest = info.get("digest")
+        for known in (self.manifest, read_manifest(self.folder)):
+            for position, checkpoint in enumerate(known.checkpoints):
+                if checkpoint == info or (digest is not None and checkpoint.get("digest") == digest):
+                    return position + 1
+        self._change_manifest(lambda manifest: manifest.changed(checkpoints=(*manifest.checkpoints, dict(info))))
+        return len(self.manifest.checkpoints)
+
+    def _change_manifest(self, change: Callable[[Manifest], Manifest]) -> None:
+        with writing("The manifest", self.folder), self._lock:
+            manifest = change(read_manifest(self.folder))  # another process may have added to it
+            write_manifest(self.folder, manifest)
+            self.manifest = manifest
+
+    # ---- embeddings
+
+    def embeddings(self, encoder_digest: str, shape: tuple[int, int, int]) -> EmbeddingStore:
+        """The embeddings by one image encoder, shape (D, h, w) a frame; made on first use."""
+        store = self._embeddings.get(encoder_digest)
+        if store is None or store.shape[1:] != tuple(shape):
+            frame_count = self.manifest.video.frame_count
+            folder = self.folder / "embeddings" / encoder_digest
+            if not folder.exists():
+                with writing("The embeddings", self.folder), self._lock:
+                    EmbeddingStore.create(self.folder, encoder_digest, frame_count, shape)
+            store = EmbeddingStore(folder, frame_count, shape)
+            if self.writable:
+                with writing("The embeddings", self.folder):
+                    store.clear_leftovers()
+            self._embeddings[encoder_digest] = store
+        return store
+
+    def embedding_stores(self) -> list[EmbeddingStore]:
+        """The embeddings there are, of every encoder."""
+        folder = self.folder / "embeddings"
+        digests = sorted(path.parent.name for path in folder.glob("[!.]*/embeddings"))
+        return [EmbeddingStore(folder / digest, self.manifest.video.frame_count) for digest in digests]
+
+
+def _write_new(folder: Path, manifest: Manifest) -> None:
+    """Fill a new project folder; the manifest comes last."""
+    import zarr
+
+    attributes = {"format": manifest.format, "schema_version": manifest.schema_version}
+    zarr.create_group(folder, attributes={**attributes, **class_attributes(manifest.classes)})
+    zarr.create_group(folder / "embeddings")
+    LabelStore.create(folder, (manifest.video.frame_count, *manifest.video.size), manifest.classes)
+    write_manifest(folder, manifest)
+
+
+def _check_writable(folder: Path) -> None:
+    """A ProjectError that says how to keep the project elsewhere, if it cannot be made here."""
+    existing = folder.parent
+    while not existing.exists():
+        existing = existing.parent
+    if not os.access(existing, os.W_OK | os.X_OK):
+        raise ProjectError(
+            f"A new project needs a folder that can be written to, and {existing} is read-only. Put it elsewhere: "
+            "--project-folder DIR on the command line, Session.open(path, project_folder=DIR) in Python."
+        )
+
+
+def _check_same_video(folder: Path, record: VideoRecord, video: VideoReader) -> None:
+    info = video.info
+    if info.fingerprint != record.fingerprint:
+        raise ProjectError(
+            f"{folder.name} belongs to the video {Path(record.path).name} (fingerprint {record.fingerprint[:8]}), and "
+            f"{info.path.name} is another one ({info.fingerprint[:8]}). Choose that video, or another project folder."
+        )
+    if (info.frame_count, *info.size) != (record.frame_count, *record.size):
+        raise ProjectError(
+            f"{folder.name} was made when {info.path.name} read as {record.frame_count} frames of {record.size}; it reads "
+            f"as {info.frame_count} of {info.size} now. Use the PyAV version of then, or start another project."
+        )
+
+
+def _find_video(folder: Path, record: VideoRecord) -> VideoReader:
+    """Open the video where it was, relative to the project or absolutely, or beside the project under any name."""
+    for path in _candidates(folder, record):
+        try:
+            video = VideoReader(path)
+        except (VideoError, OSError):
+            continue
+        try:
+            _check_same_video(folder, record, video)
+        except ProjectError:
+            video.close()
+            continue
+        return video
+    raise ProjectError(
+        f"The video of {folder.name} should be at {record.path} or beside the project, and is not (or is another video). "
+        "Move it there, or open the video from where it is now with this project folder: Project.open(folder, "
+        "video=VideoReader(path))."
+    )
+
+
+def _candidates(folder: Path, record: VideoRecord) -> Iterator[Path]:
+    tried = set()
+    recorded = Path(record.path)
+    places = [recorded, folder.parent / recorded.name]
+    if record.relative_path is not None:
+        places.insert(0, Path(os.path.normpath(folder / record.relative_path)))
+    for path in places:
+        if path not in tried and path.exists():
+            tried.add(path)
+            yield path
+    for path in sorted(folder.parent.iterdir()):
+        if path not in tried and is_video(path) and (path.is_dir() or path.stat().st_size == record.byte_count):
+            yield path
+
+
+def _extended(present: ClassSet, classes: ClassSet) -> ClassSet:
+    """`present` with the classes of `classes` that it lacks; ClassSetError if the two contradict each other."""
+    given = {c.id: c for c in classes}
+    ids = {c.name.casefold(): c.id for c in present}
+    for c in classes:
+        if ids.get(c.name.casefold(), c.id) != c.id:
+            raise ClassSetError(
+                f"{c.name} has the id {ids[c.name.casefold()]} in this project and {c.id} in {classes.name}. "
+                "Give it the project's id, or start another project."
+            )
+        if c.id in present.ids and present.by_id(c.id).name.casefold() != c.name.casefold():
+            raise ClassSetError(
+                f"The id {c.id} means {present.by_id(c.id).name} in this project and {c.name} in {classes.name}. "
+                "Give the class another id, or start another project."
+            )
+    kept = tuple(given.get(c.id, c) for c in present)
+    new = tuple(c for c in classes if c.id not in present.ids)
+    return ClassSet(classes.name if new or kept != present.classes else present.name, kept + new)
