@@ -95,7 +95,7 @@ class ClassSet:
     def from_json(cls, record: object) -> ClassSet:
         """The inverse of `to_json`; a missing colour is taken from a palette by position."""
         if not isinstance(record, dict) or not isinstance(record.get("classes"), list):
-            raise ClassSetError('A class set is a mapping with "classes", a list of id, name, color; found something else.')
+            raise ClassSetError('A class set maps "classes" to a list of id, name, color; found something else.')
         classes = []
         for position, entry in enumerate(record["classes"]):
             if not isinstance(entry, dict) or not {"id", "name"} <= entry.keys():
@@ -113,7 +113,7 @@ class ClassSet:
         except OSError as error:
             raise ClassSetError(f"The class set {path} cannot be read ({error.strerror}). Choose another file.") from error
         except (yaml.YAMLError, UnicodeDecodeError) as error:
-            raise ClassSetError(f"{path.name} is not valid YAML. Expected a list of id, name, color under classes.") from error
+            raise ClassSetError(f"{path.name} is not valid YAML. Expected classes: a list of id, name, color.") from error
         try:
             return cls.from_json({"name": path.stem, **record} if isinstance(record, dict) else record)
         except ClassSetError as error:

@@ -87,7 +87,7 @@ def test_a_half_downloaded_checkpoint_is_refused(tiny_checkpoint, tmp_path):
 def test_a_missing_checkpoint_is_named(tmp_path):
     with pytest.raises(CheckpointError, match=r"no checkpoint .*nowhere\.safetensors"):
         load_checkpoint(tmp_path / "nowhere.safetensors")
-    with pytest.raises(CheckpointError, match="nowhere.pth"):
+    with pytest.raises(CheckpointError, match=r"nowhere\.pth"):
         load_checkpoint(tmp_path / "nowhere.pth", classes=ENDOVIS2018)
 
 

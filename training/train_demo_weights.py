@@ -1,9 +1,10 @@
 """Train the bundled demo weights from scratch on the phantom: `python training/train_demo_weights.py --out runs/demo`.
 
-Four steps, each resumed where it was stopped: phantom frames are rendered once; the image encoder learns to tell every pixel's
-class; then, with the encoder frozen as SAM's is, prototypes, class prompt encoder, mask decoder and presence head learn from
-cached embeddings with the losses of the paper; at last a second decoder learns points, boxes and masks through SAM's prompt
-encoder. The presence threshold is calibrated on scenes of their own, and the record of it all goes into the checkpoint.
+Four steps, each resumed where it was stopped: phantom frames are rendered once; the image encoder learns to tell every
+pixel's class; then, with the encoder frozen as SAM's is, prototypes, class prompt encoder, mask decoder and presence head
+learn from cached embeddings with the losses of the paper; at last a second decoder learns points, boxes and masks through
+SAM's prompt encoder. The presence threshold is calibrated on scenes of their own, and the record of it all goes into the
+checkpoint.
 """
 
 from __future__ import annotations
@@ -23,7 +24,6 @@ from pathlib import Path
 import numpy as np
 import torch
 from PIL import Image
-from surgicalsam_training.losses import dice_loss, prototype_contrastive_loss
 from torch import Tensor, nn
 from torch.nn import functional as F
 
@@ -34,12 +34,13 @@ from surgicalsam_napari.model.image_encoder import ENCODERS, build_image_encoder
 from surgicalsam_napari.model.mask_decoder import DecodedMasks, build_mask_decoder, decode_masks
 from surgicalsam_napari.model.surgical_sam import SurgicalSAM, build_presence_head
 from surgicalsam_napari.phantom import PhantomScene
+from surgicalsam_training.losses import dice_loss, prototype_contrastive_loss
 
 SPEC = ENCODERS["demo"]
 DIM, GRID, _ = SPEC.embedding_shape
 CLASS_COUNT = len(ENDOVIS2018)
 SIDE = SPEC.input_size
-TRAINING_SEED, VALIDATION_SEED = 100_000, 200_000  # first scene of each; benchmarks/demo_weights.py takes seeds from 300,000
+TRAINING_SEED, VALIDATION_SEED = 100_000, 200_000  # first scenes; benchmarks/demo_weights.py starts at 300,000
 SHAPES = ((410, 512), (410, 512), (410, 512), (288, 512), (384, 512), (512, 512))  # rendered sizes, taken in turn
 
 
@@ -62,7 +63,7 @@ class Settings:
     seed: int = 666
 
 
-# Data ----------------------------------------------------------------------------------------------------------------
+# Data ------------------------------------------------------------------------------------------------------------------
 
 
 def scene_size(seed: int) -> tuple[int, int]:
@@ -71,7 +72,7 @@ def scene_size(seed: int) -> tuple[int, int]:
 
 
 def render_scene(seed: int, frames_per_scene: int) -> tuple[np.ndarray, np.ndarray]:
-    """Frames spread over one scene, in the encoder's square: (F, SIDE, SIDE, 3) uint8, (F, SIDE, SIDE) uint8, zero padding."""
+    """Frames spread over one scene, zero padded: (F, SIDE, SIDE, 3) and (F, SIDE, SIDE), both uint8."""
     size = scene_size(seed)
     scene = PhantomScene(seed, size, frame_count=frames_per_scene * 8)
     height, width = FrameGeometry(size, SIDE).resized_size
@@ -86,7 +87,7 @@ def render_scene(seed: int, frames_per_scene: int) -> tuple[np.ndarray, np.ndarr
 
 @dataclass(frozen=True)
 class Frames:
-    """N rendered frames in the encoder's square: images (N, SIDE, SIDE, 3), labels (N, SIDE, SIDE), sizes (N, 2) inside it."""
+    """N frames in the encoder's square: images (N, SIDE, SIDE, 3), labels (N, SIDE, SIDE), sizes (N, 2) inside it."""
 
     images: np.ndarray
     labels: np.ndarray
@@ -121,7 +122,7 @@ def rendered_frames(out: Path, name: str, first_seed: int, scenes: int, frames_p
 
 
 def encoder_input(pixels: Tensor, sizes: np.ndarray) -> Tensor:
-    """(B, 3, SIDE, SIDE) of 8-bit values, normalised; zero outside each frame's size, as `FrameGeometry.to_input` gives it."""
+    """(B, 3, SIDE, SIDE) of 8-bit values, normalised; zero outside each frame, as from `FrameGeometry.to_input`."""
     place = torch.arange(SIDE)
     height, width = (torch.from_numpy(sizes[:, axis])[:, None] for axis in (0, 1))
     inside = (place < height)[:, None, :, None] & (place < width)[:, None, None, :]
@@ -143,7 +144,7 @@ def augmented(frames: Frames, chosen: np.ndarray, rng: np.random.Generator) -> t
     return normalised.contiguous(memory_format=torch.channels_last), targets
 
 
-# The training loop that every step shares -------------------------------------------------------------------------------
+# The training loop that every step shares ------------------------------------------------------------------------------
 
 
 def train(
@@ -201,7 +202,7 @@ def batch_indices(count: int, settings: Settings, step: int) -> np.ndarray:
     return np.sort(order[start : start + settings.batch_size])
 
 
-# Step 1: the image encoder --------------------------------------------------------------------------------------------
+# Step 1: the image encoder ---------------------------------------------------------------------------------------------
 
 
 class PixelClassifier(nn.Module):
@@ -264,7 +265,7 @@ def embedded(out: Path, name: str, encoder: nn.Module, frames: Frames, flips: tu
     return np.load(file, mmap_mode="r")
 
 
-# Step 2: prototypes, class prompt encoder, mask decoder, presence ---------------------------------------------------------
+# Step 2: prototypes, class prompt encoder, mask decoder, presence ------------------------------------------------------
 
 
 class ClassPrompted(nn.Module):
@@ -294,7 +295,7 @@ class ClassPrompted(nn.Module):
 
 
 def choose_rows(labels: Tensor, settings: Settings, rng: np.random.Generator) -> Tensor:
-    """(B, prompts_per_frame) classes to prompt with: as many as are present, and at least `absent_per_frame` that are not."""
+    """(B, prompts_per_frame) classes to prompt with: those present, and at least `absent_per_frame` that are not."""
     rows = np.empty((len(labels), settings.prompts_per_frame), np.int64)
     for position, label_map in enumerate(labels):
         present = [int(value) - 1 for value in label_map.unique() if value]
@@ -312,7 +313,7 @@ def class_embeddings(embeddings: Tensor, masks: Tensor) -> Tensor:
 
 
 def mask_losses(decoded: DecodedMasks, masks: Tensor, shown: Tensor) -> dict[str, Tensor]:
-    """Dice and cross-entropy at half the input size, and the error of the decoder's own IoU, for the prompts `shown`."""
+    """Dice and cross-entropy at half the input size, and the error of the predicted IoU, for the prompts `shown`."""
     logits, truth = decoded.low_res_logits, F.avg_pool2d(masks[:, None].float(), 2)[:, 0]
     found = (logits > 0) & shown[:, None, None]
     solid = truth >= 0.5
@@ -355,7 +356,7 @@ def train_decoder(
     return trained.eval()  # type: ignore[return-value]
 
 
-# Step 3: points, boxes and masks through SAM's prompt encoder ---------------------------------------------------------------
+# Step 3: points, boxes and masks through SAM's prompt encoder ----------------------------------------------------------
 
 
 class ClickPrompted(nn.Module):
@@ -444,7 +445,7 @@ def train_clicks(
     return trained.eval()  # type: ignore[return-value]
 
 
-# Calibration and the checkpoint ---------------------------------------------------------------------------------------------
+# Calibration and the checkpoint ----------------------------------------------------------------------------------------
 
 
 @torch.inference_mode()
@@ -460,7 +461,11 @@ def validate(model: ClassPrompted, frames: Frames, embeddings: np.ndarray) -> di
         ious.append(((logits > 0) & masks).sum((1, 2)) / union.clamp(min=1))
         scores.append(presence.sigmoid())
         truths.append(masks.flatten(1).any(1))
-    return {"presence": torch.stack(scores).numpy(), "present": torch.stack(truths).numpy(), "iou": torch.stack(ious).numpy()}
+    return {
+        "presence": torch.stack(scores).numpy(),
+        "present": torch.stack(truths).numpy(),
+        "iou": torch.stack(ious).numpy(),
+    }
 
 
 def calibrate_presence(presence: np.ndarray, present: np.ndarray, false_positive_rate: float = 0.02) -> float:
@@ -521,13 +526,17 @@ def main() -> None:
         "data": f"phantom scenes {TRAINING_SEED}-{TRAINING_SEED + settings.scenes - 1}, look first",
         "validation": {
             "scenes": f"{VALIDATION_SEED}-{VALIDATION_SEED + settings.validation_scenes - 1}",
-            "mean_iou_where_present": {name: round(100 * float(iou.mean()), 2) for name, iou in zip(ENDOVIS2018.names, ious)},
+            "mean_iou_where_present": {
+                name: round(100 * float(iou.mean()), 2) for name, iou in zip(ENDOVIS2018.names, ious, strict=True)
+            },
             "absent_false_positive_rate": round(100 * float(kept[~result["present"]].mean()), 2),
             "present_missed_rate": round(100 * float((~kept)[result["present"]].mean()), 2),
         },
         "versions": {"python": platform.python_version(), "torch": torch.__version__, "numpy": np.__version__},
     }
-    save_checkpoint(out / "demo.safetensors", assemble(classifier, tuned, clicks, threshold), training_record=record, half=True)
+    save_checkpoint(
+        out / "demo.safetensors", assemble(classifier, tuned, clicks, threshold), training_record=record, half=True
+    )
     (out / "record.json").write_text(json.dumps(record | {"presence_threshold": threshold}, indent=2) + "\n")
     print(json.dumps(record["validation"] | {"presence_threshold": threshold}))
 

@@ -107,7 +107,9 @@ def save_checkpoint(path: Path | str, model: SurgicalSAM, *, training_record: di
     except (OSError, SafetensorError) as error:
         partial.unlink(missing_ok=True)
         if "space" in str(error):
-            raise DiskSpaceError(f"No space left to write {path.name}. Free some on this disk, or save elsewhere.") from error
+            raise DiskSpaceError(
+                f"No space left to write {path.name}. Free some on this disk, or save elsewhere."
+            ) from error
         raise CheckpointError(f"{path} cannot be written ({error}). Choose a folder you may write to.") from error
     return path
 
@@ -119,7 +121,9 @@ def read_checkpoint_info(path: Path | str) -> CheckpointInfo:
         metadata = file.metadata() or {}
         includes_encoder = any(key.startswith("image_encoder.") for key in file.keys())  # noqa: SIM118 (not a dict)
     if metadata.get("format") != FORMAT:
-        raise CheckpointError(f"{path.name} is not a SurgicalSAM checkpoint: its header names no classes. Choose another file.")
+        raise CheckpointError(
+            f"{path.name} is not a SurgicalSAM checkpoint: its header names no classes. Choose another file."
+        )
     try:
         version = int(metadata["format_version"])
         if version > FORMAT_VERSION:
@@ -202,19 +206,15 @@ def _load_own(path: Path, encoder_file: Path | None, load_image_encoder: bool) -
             f"{path.name} was tuned on the {info.encoder_id} encoder {info.encoder_digest}; {source} holds {digest}. "
             "Choose the encoder weights it was tuned on."
         )
-    return _assemble(
-        path, state, info.classes, info.encoder_id, digest, encoder, presence_threshold=info.presence_threshold
-    )
+    return _assemble(path, state, info.classes, info.encoder_id, digest, encoder, presence_threshold=info.presence_threshold)
 
 
-def _load_authors(
-    path: Path, encoder_file: Path | None, classes: ClassSet | None, load_image_encoder: bool
-) -> SurgicalSAM:
+def _load_authors(path: Path, encoder_file: Path | None, classes: ClassSet | None, load_image_encoder: bool) -> SurgicalSAM:
     weights = read_weights(path)
     missing = sorted(AUTHORS_KEYS.keys() - weights.keys())
     if missing:
         raise CheckpointError(
-            f"{path.name} is not a SurgicalSAM checkpoint: it lacks {', '.join(missing)}. Choose a checkpoint published by the "
+            f"{path.name} is not a SurgicalSAM checkpoint: it lacks {', '.join(missing)}. Choose one published by the "
             "authors, or one of ours (.safetensors)."
         )
     state = {f"{ours}.{key}": tensor for theirs, ours in AUTHORS_KEYS.items() for key, tensor in weights[theirs].items()}
@@ -226,7 +226,7 @@ def _load_authors(
     encoder_file = encoder_file or zoo.find_weights(AUTHORS_ENCODER)
     if encoder_file is None:
         raise CheckpointError(
-            f"{path.name} needs SAM's own checkpoint beside it (the authors used {zoo.KNOWN_WEIGHTS[AUTHORS_ENCODER].file_name}). "
+            f"{path.name} needs SAM's own checkpoint beside it ({zoo.KNOWN_WEIGHTS[AUTHORS_ENCODER].file_name}). "
             f"Get it with `surgicalsam models download {AUTHORS_ENCODER}`, or choose the file."
         )
     encoder, digest = _read_encoder(AUTHORS_ENCODER, encoder_file) if load_image_encoder else (None, "")
@@ -306,10 +306,15 @@ def _assemble(
 
 def _sizes(path: Path, state: Mapping[str, Tensor]) -> list[int]:
     """Class count, tokens per class, r_D and r_S, read off the tensors they shape."""
-    sources = ("prototypes.class_embeddings", *(f"class_prompt_encoder.{n}" for n in ("sparse_fc_2", "dense_fc_1", "sparse_fc_1")))
+    sources = (
+        "prototypes.class_embeddings",
+        *(f"class_prompt_encoder.{n}" for n in ("sparse_fc_2", "dense_fc_1", "sparse_fc_1")),
+    )
     missing = [f"{source}.weight" for source in sources if f"{source}.weight" not in state]
     if missing:
-        raise CheckpointError(f"{path.name} lacks {', '.join(missing)}. It is not a whole SurgicalSAM checkpoint; get it again.")
+        raise CheckpointError(
+            f"{path.name} lacks {', '.join(missing)}. It is not a whole SurgicalSAM checkpoint; get it again."
+        )
     return [state[f"{source}.weight"].shape[0] for source in sources]
 
 
@@ -334,7 +339,9 @@ def _load_exactly(module: nn.Module, state: Mapping[str, Tensor], path: Path, pa
         found, wanted = tuple(state[key].shape), tuple(expected[key].shape)
         complaints.append(f"{len(misshapen)} have another shape ({key} is {found}, should be {wanted})")
     if complaints:
-        raise CheckpointError(f"{path.name} does not fit as {part}: {', '.join(complaints)}. Choose a checkpoint of this encoder.")
+        raise CheckpointError(
+            f"{path.name} does not fit as {part}: {', '.join(complaints)}. Choose a checkpoint of this encoder."
+        )
     module.load_state_dict(dict(state), assign=True)
 
 

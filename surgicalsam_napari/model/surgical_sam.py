@@ -184,7 +184,7 @@ class SurgicalSAM(nn.Module):
         """
         if self.image_encoder is None:
             raise CheckpointError(
-                f"{self.name} was loaded without its {ENCODERS[self.encoder_id].title} image encoder, which new frames need. "
+                f"New frames need the image encoder ({ENCODERS[self.encoder_id].title}), and {self.name} was loaded without. "
                 "Load it again with the encoder's weights."
             )
         try:
@@ -212,7 +212,9 @@ class SurgicalSAM(nn.Module):
         remedy = "Choose the device cpu."
         if smaller:
             fitting = max(smaller, key=lambda spec: spec.memory_megabytes)
-            remedy = f"{fitting.title} needs about {fitting.memory_megabytes} MB: choose a checkpoint for it, or the device cpu."
+            remedy = (
+                f"{fitting.title} needs about {fitting.memory_megabytes} MB: choose a checkpoint for it, or the device cpu."
+            )
         title = ENCODERS[self.encoder_id].title
         return f"{title} needs about {needed} MB for one frame, more than {describe_device(self.device)} has free. {remedy}"
 
@@ -228,7 +230,9 @@ class SurgicalSAM(nn.Module):
         rows = self.prototype_rows(class_ids)
         embeddings = embeddings.to(self.device, torch.float32)
         parts = [self._decode_frames(chunk, rows) for chunk in self._frame_chunks(embeddings, len(rows))]
-        presence = None if self.presence_head is None else torch.cat([part.presence for part in parts if part.presence is not None])
+        presence = (
+            None if self.presence_head is None else torch.cat([part.presence for part in parts if part.presence is not None])
+        )
         return MaskPrediction(
             torch.cat([part.low_res_logits for part in parts]), torch.cat([part.predicted_iou for part in parts]), presence
         )
@@ -278,9 +282,7 @@ class SurgicalSAM(nn.Module):
         masks = (geometry.to_frame(logits[found]) > 0).cpu().numpy()
         quality = predicted_iou.float().cpu().numpy()
         label_map = merge_masks(masks, quality[found], [class_ids[position] for position in found])
-        return FramePrediction(
-            tuple(class_ids), label_map, quality, presence.float().cpu().numpy(), present.cpu().numpy()
-        )
+        return FramePrediction(tuple(class_ids), label_map, quality, presence.float().cpu().numpy(), present.cpu().numpy())
 
 
 def fallback_presence(decoded: MaskPrediction) -> Tensor:

@@ -1,0 +1,98 @@
+"""What napari's drag and drop, File > Open and the sample menu give."""
+
+from __future__ import annotations
+
+import shutil
+from pathlib import Path
+
+import numpy as np
+import pytest
+from PIL import Image
+
+from surgicalsam_napari.errors import ProjectError, VideoError
+from surgicalsam_napari.instruments import ENDOVIS2018
+from surgicalsam_napari.store import Project, Provenance
+from surgicalsam_napari.video import VideoReader
+from surgicalsam_napari.widgets import sample_data
+from surgicalsam_napari.widgets.reader import get_reader
+
+
+@pytest.fixture
+def clip(phantom_clip: Path, tmp_path: Path) -> Path:
+    return Path(shutil.copy(phantom_clip, tmp_path / "clip.mp4"))
+
+
+def save_images(folder: Path, names: list[str]) -> Path:
+    folder.mkdir()
+    for value, name in enumerate(names):
+        Image.fromarray(np.full((24, 32, 3), 40 * value, np.uint8)).save(folder / name)
+    return folder
+
+
+def test_a_video_is_one_lazy_image_layer(clip):
+    [(data, arguments, kind)] = get_reader(str(clip))(str(clip))
+    assert (kind, arguments["name"], arguments["rgb"]) == ("image", "clip", True)
+    assert isinstance(data, VideoReader)
+    assert data.shape == (12, 96, 128, 3)
+
+
+def test_a_folder_of_numbered_images_is_a_video(tmp_path):
+    folder = save_images(tmp_path / "frames", ["frame1.png", "frame2.png", "frame10.png"])
+    [(data, _, kind)] = get_reader(str(folder))([str(folder)])
+    assert kind == "image"
+    assert [int(data[t].max()) for t in range(3)] == [0, 40, 80]
+
+
+@pytest.mark.parametrize("names", [["portrait.png", "scan.png"], ["only1.png"]])
+def test_folders_that_are_no_sequence_are_left_to_other_readers(tmp_path, names):
+    assert get_reader(str(save_images(tmp_path / "pictures", names))) is None
+
+
+def test_other_paths_are_left_to_other_readers(tmp_path):
+    (tmp_path / "notes.txt").write_text("no video")
+    (tmp_path / "empty").mkdir()
+    for path in (tmp_path / "notes.txt", tmp_path / "empty", tmp_path / "missing.tif"):
+        assert get_reader(str(path)) is None
+    assert get_reader([str(tmp_path / "a.mp4"), str(tmp_path / "b.mp4")]) is None
+
+
+def test_a_project_brings_video_labels_and_provenance(clip):
+    with Project.create(Project.default_folder(clip), VideoReader(clip), ENDOVIS2018) as project:
+        project.labels[4, 10:20, 10:20] = 3
+        folder = project.folder
+    (video, _, image), (labels, arguments, kind) = get_reader(str(folder))(str(folder))
+    assert (image, kind) == ("image", "labels")
+    assert (labels[4, 10:20, 10:20] == 3).all()
+    assert labels.provenance(4, 3) == Provenance.EDITED
+    assert "Large Needle Driver" in list(arguments["features"]["class"])
+    assert video.info.path == clip
+
+
+def test_a_broken_video_tells_so_when_read(tmp_path):
+    broken = tmp_path / "broken.mp4"
+    broken.write_bytes(b"not a video at all" * 100)
+    reader = get_reader(str(broken))
+    with pytest.raises(VideoError):
+        reader(str(broken))
+
+
+def test_a_project_without_its_manifest_tells_so_when_read(tmp_path):
+    folder = tmp_path / "clip.surgicalsam"
+    folder.mkdir()
+    with pytest.raises(ProjectError):
+        get_reader(str(folder))(str(folder))
+
+
+def test_sample_data_is_the_phantom_in_the_users_cache(phantom_clip, monkeypatch, tmp_path):
+    written = []
+
+    def write(folder):
+        written.append(folder)
+        return phantom_clip
+
+    monkeypatch.setattr("pooch.os_cache", lambda name: tmp_path / name)
+    monkeypatch.setattr("surgicalsam_napari.phantom.write_phantom_clip", write)
+    [(data, _, kind)] = sample_data.open_phantom()
+    assert kind == "image"
+    assert data.info.path == phantom_clip
+    assert written[0].is_relative_to(tmp_path)

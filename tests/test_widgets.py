@@ -1,0 +1,441 @@
+"""The dock in a real viewer: what a person chooses, clicks and paints, and what comes of it."""
+
+from __future__ import annotations
+
+import shutil
+import time
+from collections.abc import Iterator
+from pathlib import Path
+
+import numpy as np
+import pytest
+
+pytest.importorskip("qtpy.QtWidgets")
+
+from napari.layers import Image
+from napari.utils.notifications import notification_manager
+from npe2 import PluginManager, PluginManifest
+from qtpy.QtCore import Qt
+from qtpy.QtWidgets import QFileDialog
+
+from surgicalsam_napari.errors import DownloadError
+from surgicalsam_napari.inference import Estimate
+from surgicalsam_napari.instruments import ENDOVIS2018
+from surgicalsam_napari.model.zoo import KNOWN_WEIGHTS, DownloadReport
+from surgicalsam_napari.store import Provenance
+from surgicalsam_napari.widgets import segmentation_run, weights_dialog
+from surgicalsam_napari.widgets.frame_scope import EVERY_NTH, RANGE, THIS_FRAME
+from surgicalsam_napari.widgets.main_widget import MainWidget
+from surgicalsam_napari.widgets.reader import get_reader
+from surgicalsam_napari.widgets.wording import counted, in_bytes, in_time
+
+DRIVER, SCISSORS, FRAMES, TIMEOUT = 3, 4, 12, 60_000
+
+
+@pytest.fixture
+def clip(phantom_clip: Path, tmp_path: Path) -> Path:
+    return Path(shutil.copy(phantom_clip, tmp_path / "clip.mp4"))
+
+
+@pytest.fixture
+def notes() -> Iterator[list[str]]:
+    """The messages of the notifications that were shown."""
+    shown: list[str] = []
+
+    def remember(notification):
+        shown.append(notification.message)
+
+    notification_manager.notification_ready.connect(remember)
+    yield shown
+    notification_manager.notification_ready.disconnect(remember)
+
+
+@pytest.fixture
+def empty_dock(make_napari_viewer, qtbot, tiny_checkpoint, monkeypatch) -> Iterator[MainWidget]:
+    monkeypatch.setattr("surgicalsam_napari.model.zoo.demo_checkpoint", lambda: tiny_checkpoint)
+    viewer = make_napari_viewer()
+    dock = MainWidget(viewer)
+    viewer.window.add_dock_widget(dock, name="SurgicalSAM")
+    settle(qtbot, dock)
+    yield dock
+    dock.segment_panel.run.cancel()
+    settle(qtbot, dock)
+    dock.session.close()
+
+
+@pytest.fixture
+def dock(empty_dock, qtbot, clip) -> MainWidget:
+    open_in(empty_dock, clip, qtbot)
+    return empty_dock
+
+
+def settle(qtbot, dock: MainWidget) -> None:
+    qtbot.waitUntil(lambda: not dock.is_busy, timeout=TIMEOUT)
+    qtbot.wait(20)  # queued signals
+
+
+def open_in(dock: MainWidget, path: Path, qtbot) -> None:
+    dock.open(path)
+    settle(qtbot, dock)
+
+
+def click(qtbot, button) -> None:
+    qtbot.mouseClick(button, Qt.MouseButton.LeftButton)
+
+
+def segment(qtbot, dock: MainWidget) -> list[int]:
+    """Click Segment and wait; the frames in the order in which they were done."""
+    done: list[int] = []
+    dock.segment_panel.run.reported.connect(lambda report: done.append(report.frame_index))
+    click(qtbot, dock.segment_panel.segment)
+    assert dock.segment_panel.run.is_running
+    settle(qtbot, dock)
+    return done
+
+
+def choose_file(monkeypatch, path: Path | None) -> None:
+    monkeypatch.setattr(QFileDialog, "getOpenFileName", lambda *_, **__: (str(path or ""), ""))
+
+
+# Opening -------------------------------------------------------------------------------------------------------------
+
+
+def test_demo_checkpoint_is_there_without_being_asked_for(empty_dock):
+    assert empty_dock.session.model is not None
+    assert empty_dock.model_panel.checkpoint.text().startswith("Demo")
+    assert "CPU" in empty_dock.model_panel.device.currentText()
+
+
+def test_segment_waits_for_a_video(empty_dock):
+    assert not empty_dock.segment_panel.segment.isEnabled()
+    assert empty_dock.segment_panel.cost.text() == "Open a video first."
+
+
+def test_open_file_button_shows_the_video(empty_dock, qtbot, clip, monkeypatch):
+    choose_file(monkeypatch, clip)
+    click(qtbot, empty_dock.video_panel.open_file)
+    settle(qtbot, empty_dock)
+    assert empty_dock.video_panel.file_name.text() == "clip.mp4"
+    assert empty_dock.video_panel.facts.text().startswith("128 × 96 · 12 frames · 25 fps")
+    assert [layer.name for layer in empty_dock.layers.viewer.layers] == ["clip", "Instruments"]
+    assert empty_dock.segment_panel.segment.isEnabled()
+
+
+def test_open_folder_button_restores_a_project(dock, qtbot, clip, phantom_clip, tmp_path, monkeypatch):
+    dock.layers.labels.paint((2, 20, 20), SCISSORS)
+    other = Path(shutil.copy(phantom_clip, tmp_path / "other.mp4"))
+    open_in(dock, other, qtbot)
+    assert dock.session.project.labels[2].max() == 0
+    monkeypatch.setattr(QFileDialog, "getExistingDirectory", lambda *_, **__: str(clip.with_suffix(".surgicalsam")))
+    click(qtbot, dock.video_panel.open_folder)
+    settle(qtbot, dock)
+    assert dock.session.project.labels[2][20, 20] == SCISSORS
+    assert dock.session.project.labels.provenance(2, SCISSORS) == Provenance.EDITED
+
+
+def test_a_bad_video_is_told_in_one_line_and_the_open_one_stays(dock, qtbot, tmp_path, notes):
+    broken = tmp_path / "broken.mp4"
+    broken.write_bytes(b"not a video at all" * 100)
+    before = dock.session.project
+    open_in(dock, broken, qtbot)
+    assert dock.session.project is before
+    assert dock.video_panel.file_name.text() == "clip.mp4"
+    assert len(notes) == 1
+    assert "broken.mp4" in notes[0]
+    assert "\n" not in notes[0]
+
+
+def test_layers_that_were_there_before_the_dock_are_taken_over(
+    make_napari_viewer, qtbot, clip, tiny_checkpoint, monkeypatch
+):
+    monkeypatch.setattr("surgicalsam_napari.model.zoo.demo_checkpoint", lambda: tiny_checkpoint)
+    viewer = make_napari_viewer()
+    for data, arguments, _ in get_reader(str(clip))(str(clip)):
+        viewer.add_layer(Image(data, **arguments))
+    dropped = viewer.layers[0]
+    dock = MainWidget(viewer)
+    viewer.window.add_dock_widget(dock)
+    settle(qtbot, dock)
+    qtbot.waitUntil(lambda: dock.session.project is not None, timeout=TIMEOUT)
+    assert dock.layers.image is dropped
+    assert dropped.data is dock.session.project.video
+    dock.session.close()
+
+
+def test_a_video_dropped_on_the_viewer_becomes_the_open_one(empty_dock, qtbot, clip):
+    for data, arguments, _ in get_reader(str(clip))(str(clip)):
+        empty_dock.layers.viewer.add_layer(Image(data, **arguments))
+    qtbot.waitUntil(lambda: empty_dock.session.project is not None, timeout=TIMEOUT)
+    assert [layer.name for layer in empty_dock.layers.viewer.layers] == ["clip", "Instruments"]
+
+
+def test_the_plugin_menu_opens_the_dock(make_napari_viewer, qtbot, clip, tiny_checkpoint, monkeypatch):
+    monkeypatch.setattr("surgicalsam_napari.model.zoo.demo_checkpoint", lambda: tiny_checkpoint)
+    viewer = make_napari_viewer()
+    # the fixture hides installed plugins
+    manifest = PluginManifest.from_file(Path(__file__).parents[1] / "napari.yaml")
+    PluginManager.instance().register(manifest)
+    _, dock = viewer.window.add_plugin_dock_widget("surgicalsam-napari", "SurgicalSAM")
+    settle(qtbot, dock)
+    open_in(dock, clip, qtbot)  # through napari's proxy of the viewer, that plugins get
+    dock.segment_panel.scope.choice.setCurrentText(THIS_FRAME)
+    assert segment(qtbot, dock) == [0]
+    dock.session.close()
+
+
+# Classes -------------------------------------------------------------------------------------------------------------
+
+
+def test_the_dropdown_chooses_what_the_brush_paints(dock):
+    dock.segment_panel.picker.setCurrentIndex(dock.segment_panel.picker.findData(SCISSORS))
+    assert dock.layers.labels.selected_label == SCISSORS
+    dock.layers.labels.paint((0, 20, 20), dock.layers.labels.selected_label)
+    assert dock.session.project.labels.provenance(0, SCISSORS) == Provenance.EDITED
+
+
+def test_choosing_a_label_in_the_layer_turns_the_dropdown(dock):
+    dock.layers.labels.selected_label = 6
+    assert dock.segment_panel.picker.currentText() == "Suction Instrument"
+
+
+def test_classes_show_their_colours(dock):
+    picker = dock.segment_panel.picker
+    colors = [picker.itemIcon(i).pixmap(14, 14).toImage().pixelColor(7, 7).name() for i in range(picker.count())]
+    assert colors == [instrument.color for instrument in ENDOVIS2018]
+
+
+def test_a_class_from_yaml_is_shown_as_not_yet_trained(dock, qtbot, tmp_path, monkeypatch):
+    classes = tmp_path / "ours.yaml"
+    classes.write_text("name: Ours\nclasses:\n- {id: 12, name: Trocar, color: '#ff0000'}\n")
+    choose_file(monkeypatch, classes)
+    panel = dock.segment_panel
+    panel.class_set.activated.emit(panel.class_set.count() - 1)
+    panel.picker.setCurrentIndex(panel.picker.findData(12))
+    assert panel.picker.currentText() == "Trocar (not yet trained)"
+    assert dock.layers.labels.selected_label == 12
+    assert not panel.segment.isEnabled()
+    assert "not yet trained" in panel.cost.text()
+    panel.picker.setCurrentIndex(panel.picker.findData(DRIVER))
+    assert panel.segment.isEnabled()
+
+
+def test_a_class_set_that_contradicts_the_project_is_refused(dock, tmp_path, notes):
+    classes = tmp_path / "other.yaml"
+    classes.write_text("classes:\n- {id: 3, name: Trocar}\n")
+    dock.segment_panel.use_class_set(classes)
+    assert len(notes) == 1
+    assert dock.session.classes == ENDOVIS2018
+    assert dock.segment_panel.class_set.currentText() == "EndoVis 2018"
+
+
+# Segmenting ----------------------------------------------------------------------------------------------------------
+
+
+def test_segment_finds_the_chosen_class_outward_from_the_frame_in_view(dock, qtbot):
+    dock.segment_panel.picker.setCurrentIndex(dock.segment_panel.picker.findData(DRIVER))
+    dock.layers.show_frame(6)
+    assert segment(qtbot, dock)[:5] == [6, 7, 5, 8, 4]
+    table = dock.session.project.labels.provenance_table()
+    assert (table[:, DRIVER - 1] != Provenance.EMPTY).all()
+    assert (np.delete(table, DRIVER - 1, axis=1) == Provenance.EMPTY).all()
+    assert set(np.unique(dock.session.project.labels[6])) <= {0, DRIVER}
+
+
+def test_all_classes_are_looked_for_at_once(dock, qtbot):
+    click(qtbot, dock.segment_panel.all_classes)
+    dock.segment_panel.scope.choice.setCurrentText(THIS_FRAME)
+    dock.layers.show_frame(4)
+    assert segment(qtbot, dock) == [4]
+    assert (dock.session.project.labels.provenance_table()[4] != Provenance.EMPTY).all()
+
+
+def test_a_range_and_every_nth_frame_are_kept_to(dock, qtbot):
+    scope = dock.segment_panel.scope
+    scope.choice.setCurrentText(RANGE)
+    scope.first.setValue(7)
+    scope.last.setValue(5)
+    assert sorted(segment(qtbot, dock)) == [5, 6, 7]
+    scope.choice.setCurrentText(EVERY_NTH)
+    assert sorted(segment(qtbot, dock)) == [0, 5, 10]
+
+
+def test_segmenting_leaves_painted_pixels_alone(dock, qtbot):
+    dock.layers.labels.brush_size = 15
+    dock.layers.labels.paint((0, 40, 40), SCISSORS)
+    painted = dock.session.project.labels.painted(0)
+    click(qtbot, dock.segment_panel.all_classes)
+    dock.segment_panel.scope.choice.setCurrentText(THIS_FRAME)
+    segment(qtbot, dock)
+    assert (dock.session.project.labels[0][painted] == SCISSORS).all()
+
+
+def test_cancel_stops_after_the_frame_in_work_and_keeps_what_is_done(dock, qtbot):
+    panel = dock.segment_panel
+    panel.run.reported.connect(lambda report: report.done == 2 and panel.progress.cancel.click())
+    done = segment(qtbot, dock)
+    assert 2 <= len(done) < FRAMES
+    assert (dock.session.project.labels.provenance_table()[done, 0] != Provenance.EMPTY).all()
+    assert panel.segment.isEnabled()
+    assert not panel.progress.isVisibleTo(panel)
+
+
+def test_out_of_memory_reaches_the_user(dock, qtbot, notes, monkeypatch):
+    def fail(*_):
+        raise RuntimeError("CUDA out of memory. Tried to allocate 2 GiB")
+        yield
+
+    monkeypatch.setattr(dock.session, "segment", fail)
+    segment(qtbot, dock)
+    assert any("CUDA out of memory" in note for note in notes)
+    assert dock.segment_panel.segment.isEnabled()
+
+
+def test_a_long_run_asks_first(dock, qtbot, monkeypatch):
+    panel = dock.segment_panel
+    monkeypatch.setattr(dock.session, "estimate", lambda *_, **__: Estimate(FRAMES, FRAMES, 754.0, 3_200_000_000, 10**10))
+    click(qtbot, panel.segment)
+    assert not panel.run.is_running
+    assert "12 frames: about 13 min and 3.2 GB of disk" in panel.question.text.text()
+    click(qtbot, panel.question.stop)
+    assert panel.segment.isVisibleTo(panel)
+    assert (dock.session.project.labels.provenance_table() == Provenance.EMPTY).all()
+    click(qtbot, panel.segment)
+    click(qtbot, panel.question.go_on)
+    settle(qtbot, dock)
+    assert (dock.session.project.labels.provenance_table()[:, 0] != Provenance.EMPTY).all()
+
+
+def test_a_run_that_turns_out_long_pauses_and_asks(dock, qtbot, monkeypatch):
+    panel = dock.segment_panel
+    monkeypatch.setattr(segmentation_run, "LONG_RUN_SECONDS", 0)
+    monkeypatch.setattr(dock.session, "estimate", lambda *_, **__: Estimate(FRAMES, FRAMES, None, 0, 10**10))
+    click(qtbot, panel.segment)
+    qtbot.waitUntil(lambda: panel.question.isVisibleTo(panel), timeout=TIMEOUT)
+    assert "more frames" in panel.question.text.text()
+    click(qtbot, panel.question.go_on)
+    settle(qtbot, dock)
+    assert (dock.session.project.labels.provenance_table()[:, 0] != Provenance.EMPTY).all()
+
+
+def test_a_run_too_large_for_the_disk_does_not_start(dock, qtbot, notes, monkeypatch):
+    monkeypatch.setattr(dock.session, "estimate", lambda *_, **__: Estimate(FRAMES, FRAMES, 1.0, 2 * 10**9, 10**9))
+    click(qtbot, dock.segment_panel.segment)
+    assert not dock.segment_panel.run.is_running
+    assert "needs 2.0 GB" in notes[0]
+
+
+def test_taking_the_video_away_during_a_run_closes_its_project(dock, qtbot):
+    dock.segment_panel.run.reported.connect(lambda report: report.done == 1 and dock.layers.viewer.layers.clear())
+    segment(qtbot, dock)
+    qtbot.waitUntil(lambda: dock.session.project is None, timeout=TIMEOUT)
+    assert dock.session.model is not None
+    assert len(dock.layers.viewer.layers) == 0
+    assert dock.segment_panel.cost.text() == "Open a video first."
+
+
+def test_a_deleted_labels_layer_comes_back_with_the_next_run(dock, qtbot):
+    dock.layers.viewer.layers.remove(dock.layers.labels)
+    dock.segment_panel.scope.choice.setCurrentText(THIS_FRAME)
+    segment(qtbot, dock)
+    assert dock.layers.labels in dock.layers.viewer.layers
+
+
+def test_a_window_closed_during_a_run_stops_it(dock, qtbot):
+    dock.layers.viewer.window.show()
+    click(qtbot, dock.segment_panel.segment)
+    qtbot.waitUntil(lambda: dock.segment_panel.run.seconds_left is not None, timeout=TIMEOUT)
+    dock.window().close()
+    settle(qtbot, dock)
+    assert (dock.session.project.labels.provenance_table()[:, 0] == Provenance.EMPTY).any()
+
+
+def test_the_window_answers_while_frames_are_segmented(dock, qtbot):
+    """Loosely, for a loaded machine: a blocked window would miss seconds."""
+    beats: list[float] = []
+    dock.segment_panel.run.reported.connect(lambda _: beats.append(time.perf_counter()))
+    start = time.perf_counter()
+    segment(qtbot, dock)
+    assert len(beats) == FRAMES
+    assert max(np.diff([start, *beats])) < 0.9 * (time.perf_counter() - start)  # reports came one by one, not all at the end
+
+
+# Model ---------------------------------------------------------------------------------------------------------------
+
+
+def test_a_bad_checkpoint_is_told_and_the_model_in_use_stays(dock, qtbot, tmp_path, notes, monkeypatch):
+    broken = tmp_path / "broken.safetensors"
+    broken.write_bytes(b"\x00" * 64)
+    before = dock.session.model
+    choose_file(monkeypatch, broken)
+    click(qtbot, dock.model_panel.choose_checkpoint)
+    settle(qtbot, dock)
+    assert dock.session.model is before
+    assert dock.model_panel.checkpoint.text().startswith("Demo")
+    assert len(notes) == 1
+    assert "broken.safetensors" in notes[0]
+
+
+def test_another_checkpoint_is_loaded_and_named(dock, qtbot, tiny_checkpoint, monkeypatch):
+    choose_file(monkeypatch, tiny_checkpoint)
+    click(qtbot, dock.model_panel.choose_checkpoint)
+    settle(qtbot, dock)
+    assert dock.model_panel.checkpoint.text() == "tiny"
+
+
+def test_an_authors_checkpoint_asks_for_the_encoders_weights(dock, qtbot, tmp_path, notes, monkeypatch):
+    monkeypatch.setenv("SURGICALSAM_MODELS", str(tmp_path))
+    published = tmp_path / "model_ckp.pth"
+    published.write_bytes(b"")
+    assert not dock.model_panel.choose_encoder_weights.isVisibleTo(dock.model_panel)
+    choose_file(monkeypatch, published)
+    click(qtbot, dock.model_panel.choose_checkpoint)
+    settle(qtbot, dock)
+    assert dock.model_panel.choose_encoder_weights.isVisibleTo(dock.model_panel)
+    assert "ViT-H" in dock.model_panel.encoder_weights.text()
+
+
+def test_download_shows_progress_and_then_that_the_file_is_there(empty_dock, qtbot, tmp_path, monkeypatch):
+    file = tmp_path / "mobile_sam.pt"
+
+    def download(_name):
+        total = KNOWN_WEIGHTS["mobile_sam"].size_bytes
+        yield DownloadReport(total // 2, total, file)
+        file.touch()
+        yield DownloadReport(total, total, file)
+
+    monkeypatch.setattr(weights_dialog, "download_weights", download)
+    monkeypatch.setattr(
+        weights_dialog, "find_weights", lambda name: file if name == "mobile_sam" and file.exists() else None
+    )
+    click(qtbot, empty_dock.model_panel.download)
+    dialog = empty_dock.model_panel._dialog
+    row = dialog.rows["mobile_sam"]
+    assert (row.state.text(), dialog.rows["vit_h"].state.text()) == ("not downloaded", "not downloaded")
+    with qtbot.waitSignal(dialog.downloaded, timeout=TIMEOUT):
+        click(qtbot, row.button)
+    assert row.state.text() == "on this disk"
+    assert row.bar.value() == 1000
+    dialog.close()
+
+
+def test_a_failed_download_is_told(empty_dock, qtbot, notes, monkeypatch):
+    def download(_name):
+        raise DownloadError("The server said 404. Try again later.")
+        yield
+
+    monkeypatch.setattr(weights_dialog, "download_weights", download)
+    click(qtbot, empty_dock.model_panel.download)
+    row = empty_dock.model_panel._dialog.rows["vit_b"]
+    click(qtbot, row.button)
+    qtbot.waitUntil(lambda: bool(notes) and row.button.text() == "Download", timeout=TIMEOUT)
+    assert "404" in notes[0]
+    empty_dock.model_panel._dialog.close()
+
+
+# Wording -------------------------------------------------------------------------------------------------------------
+
+
+def test_figures_are_put_in_a_users_words():
+    assert [in_bytes(n) for n in (1536, 41_000_000, 2_564_550_879)] == ["2 KB", "41 MB", "2.6 GB"]
+    assert [in_time(s) for s in (0.2, 42, 75, 1500, 4020)] == ["1 s", "42 s", "1 min 15 s", "25 min", "1 h 07 min"]
+    assert [counted(n, "frame") for n in (1, 1200)] == ["1 frame", "1,200 frames"]
