@@ -14,13 +14,13 @@ from pathlib import Path
 
 import numpy as np
 import torch
-from surgicalsam_training.metrics import Metrics, evaluate_label_maps
 
 from surgicalsam_napari.instruments import ENDOVIS2018
 from surgicalsam_napari.model.checkpoint import load_checkpoint
 from surgicalsam_napari.model.surgical_sam import SurgicalSAM
 from surgicalsam_napari.model.zoo import demo_checkpoint
 from surgicalsam_napari.phantom import PhantomScene
+from surgicalsam_training.metrics import Metrics, evaluate_label_maps
 
 FIRST_SEED = 300_000  # training takes scenes from 100,000, calibration from 200,000
 

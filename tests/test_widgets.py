@@ -14,8 +14,7 @@ pytest.importorskip("qtpy.QtWidgets")
 
 from napari.layers import Image
 from napari.utils.notifications import notification_manager
-from npe2 import PluginManager, PluginManifest
-from qtpy.QtCore import Qt
+from qtpy.QtCore import Qt, QThreadPool
 from qtpy.QtWidgets import QFileDialog
 
 from surgicalsam_napari.errors import DownloadError
@@ -172,14 +171,12 @@ def test_a_video_dropped_on_the_viewer_becomes_the_open_one(empty_dock, qtbot, c
 def test_the_plugin_menu_opens_the_dock(make_napari_viewer, qtbot, clip, tiny_checkpoint, monkeypatch):
     monkeypatch.setattr("surgicalsam_napari.model.zoo.demo_checkpoint", lambda: tiny_checkpoint)
     viewer = make_napari_viewer()
-    # the fixture hides installed plugins
-    manifest = PluginManifest.from_file(Path(__file__).parents[1] / "napari.yaml")
-    PluginManager.instance().register(manifest)
     _, dock = viewer.window.add_plugin_dock_widget("surgicalsam-napari", "SurgicalSAM")
     settle(qtbot, dock)
     open_in(dock, clip, qtbot)  # through napari's proxy of the viewer, that plugins get
     dock.segment_panel.scope.choice.setCurrentText(THIS_FRAME)
-    assert segment(qtbot, dock) == [0]
+    dock.layers.show_frame(3)
+    assert segment(qtbot, dock) == [3]
     dock.session.close()
 
 
@@ -340,13 +337,19 @@ def test_a_deleted_labels_layer_comes_back_with_the_next_run(dock, qtbot):
     assert dock.layers.labels in dock.layers.viewer.layers
 
 
-def test_a_window_closed_during_a_run_stops_it(dock, qtbot):
-    dock.layers.viewer.window.show()
+def test_a_window_closed_during_a_run_stops_it(make_napari_viewer, qtbot, clip, tiny_checkpoint, monkeypatch):
+    monkeypatch.setattr("surgicalsam_napari.model.zoo.demo_checkpoint", lambda: tiny_checkpoint)
+    viewer = make_napari_viewer(show=True)
+    dock = MainWidget(viewer)
+    viewer.window.add_dock_widget(dock, name="SurgicalSAM")
+    settle(qtbot, dock)
+    open_in(dock, clip, qtbot)
+    labels = dock.session.project.labels
     click(qtbot, dock.segment_panel.segment)
     qtbot.waitUntil(lambda: dock.segment_panel.run.seconds_left is not None, timeout=TIMEOUT)
-    dock.window().close()
-    settle(qtbot, dock)
-    assert (dock.session.project.labels.provenance_table()[:, 0] == Provenance.EMPTY).any()
+    viewer.close()
+    assert QThreadPool.globalInstance().waitForDone(TIMEOUT)
+    assert (labels.provenance_table()[:, 0] == Provenance.EMPTY).any()
 
 
 def test_the_window_answers_while_frames_are_segmented(dock, qtbot):

@@ -53,8 +53,8 @@ class Settings:
     frames_per_scene: int = 12
     batch_size: int = 16
     encoder_steps: int = 1120
-    decoder_steps: int = 900
-    prompt_steps: int = 350
+    decoder_steps: int = 600
+    prompt_steps: int = 300
     encoder_learning_rate: float = 2e-3
     decoder_learning_rate: float = 1e-3
     weight_decay: float = 0.02

@@ -124,16 +124,11 @@ def frames_to_segment(
     frame_indices = checked_frames(frame_indices, project.video.info.frame_count)
     matching_class_ids(project.classes, model.classes, class_ids, model.name)
     checkpoint = project.record_checkpoint(checkpoint_record(model))
-    provenance = project.labels.provenance_table()
-    columns = {class_id: project.classes.ids.index(class_id) for class_id in class_ids}
-
-    def is_done(frame_index: int, class_id: int) -> bool:
-        kind = provenance[frame_index, columns[class_id]]
-        if kind in (Provenance.EMPTY, Provenance.VERIFIED):
-            return kind == Provenance.VERIFIED
-        return project.labels.prediction_checkpoint(frame_index, class_id) == checkpoint
-
-    return [index for index in frame_indices if not all(is_done(index, class_id) for class_id in class_ids)]
+    columns = [project.classes.ids.index(class_id) for class_id in class_ids]
+    provenance = project.labels.provenance_table()[:, columns]
+    by_this_one = project.labels.prediction_checkpoint_table()[:, columns] == checkpoint
+    is_done = (provenance == Provenance.VERIFIED) | (by_this_one & (provenance != Provenance.EMPTY))
+    return [index for index in frame_indices if not is_done[index].all()]
 
 
 def checkpoint_record(model: SurgicalSAM) -> dict:

@@ -184,7 +184,7 @@ class SurgicalSAM(nn.Module):
         """
         if self.image_encoder is None:
             raise CheckpointError(
-                f"New frames need the image encoder ({ENCODERS[self.encoder_id].title}), and {self.name} was loaded without. "
+                f"New frames need the image encoder ({ENCODERS[self.encoder_id].title}), and {self.name} has none loaded. "
                 "Load it again with the encoder's weights."
             )
         try:

@@ -289,6 +289,10 @@ class LabelStore:
         """Which checkpoint predicted last: its place in `Project.manifest.checkpoints`, from 1; 0 if none."""
         return int(self._cell("predicted_by", frame_index, class_id))
 
+    def prediction_checkpoint_table(self) -> np.ndarray:
+        """(T, C) uint16, a copy: `prediction_checkpoint` of every frame and class."""
+        return self._tables["predicted_by"].table()
+
     def is_edited(self, frame_index: int, class_id: int) -> bool:
         return self.provenance(frame_index, class_id) == Provenance.EDITED
 

@@ -1,0 +1,161 @@
+"""The main job, start to end, in a real window: what `make demo` and `surgicalsam demo` show."""
+
+from __future__ import annotations
+
+import time
+from collections.abc import Callable, Iterator
+from pathlib import Path
+
+import napari
+import numpy as np
+from PIL import Image as PILImage
+from PIL import ImageDraw, ImageFont
+from qtpy.QtWidgets import QApplication
+
+from surgicalsam_napari.errors import WorkFailed
+from surgicalsam_napari.instruments import ClassSet
+from surgicalsam_napari.store import Project
+from surgicalsam_napari.video import write_video
+from surgicalsam_napari.widgets.frame_scope import WHOLE_VIDEO
+from surgicalsam_napari.widgets.main_widget import MainWidget
+
+WINDOW_SIZE = (1600, 1000)
+OPENING_SECONDS = 120
+RUN_SECONDS = 3600
+OVERLAY_OPACITY = 0.5
+
+
+def run_demo_window(clip: Path, output: Path | None) -> None:
+    """Open napari with the plugin docked and the clip segmented.
+
+    Parameters
+    ----------
+    clip : a video; exact masks are looked for beside it, in `<clip's name>_labels/frame00000.png`, …
+    output : None leaves the window open. Else window.png and overlay.mp4 are written to this folder, and the IoU against the
+        exact masks is printed; the project lies beside the clip
+
+    Raises
+    ------
+    WorkFailed
+        something was not done in time, or an error was shown in the window
+    """
+    viewer = napari.Viewer(title="SurgicalSAM demo", show=True)
+    viewer.window.resize(*WINDOW_SIZE)
+    dock = dock_plugin(viewer)
+    wait_until(lambda: not dock.is_busy, OPENING_SECONDS, "load the demo checkpoint")
+    dock.open(Path(clip))
+    wait_until(lambda: not dock.is_busy, OPENING_SECONDS, f"open {clip.name}")
+    if dock.session.project is None or dock.session.model is None:
+        raise WorkFailed("The demo needs its clip and its checkpoint open, and one is not. See the message above.")
+    truth = read_exact_masks(clip)
+    segment_everything(dock, busiest_frame(truth))
+    if output is None:
+        napari.run()
+        return
+    wait_until(lambda: not dock.is_busy, RUN_SECONDS, "segment the clip")
+    write_results(viewer, dock.session.project, Path(output))
+    if truth is not None:
+        print_iou_table(dock.session.project, truth)
+    viewer.close()
+
+
+def dock_plugin(viewer: napari.Viewer) -> MainWidget:
+    """Open the plugin as its menu entry does."""
+    _, widget = viewer.window.add_plugin_dock_widget("surgicalsam-napari", "SurgicalSAM")
+    assert isinstance(widget, MainWidget)
+    return widget
+
+
+def segment_everything(dock: MainWidget, frame_index: int) -> None:
+    """Go to this frame, choose a class in the dropdown, ask for all classes in the whole video, press Segment."""
+    panel = dock.segment_panel
+    dock.layers.show_frame(frame_index)
+    panel.picker.setCurrentIndex(min(2, panel.picker.count() - 1))
+    panel.all_classes.click()
+    panel.scope.choice.setCurrentText(WHOLE_VIDEO)
+    # on a slow machine the run is long, and the panel asks
+    panel.run.confirmation_wanted.connect(lambda *_: panel.question.go_on.click())
+    panel.segment.click()
+
+
+def wait_until(condition: Callable[[], bool], seconds: float, what: str) -> None:
+    """Let the window live until the condition holds; a WorkFailed after so many seconds."""
+    deadline = time.monotonic() + seconds
+    while not condition():
+        if time.monotonic() > deadline:
+            raise WorkFailed(f"It took more than {seconds:.0f} s to {what}. Try again on a machine with less to do.")
+        QApplication.processEvents()
+        time.sleep(0.01)
+    QApplication.processEvents()
+
+
+# Results -------------------------------------------------------------------------------------------------------------
+
+
+def write_results(viewer: napari.Viewer, project: Project, output: Path) -> None:
+    """window.png and overlay.mp4 into `output`."""
+    output.mkdir(parents=True, exist_ok=True)
+    for _ in range(20):  # let the layout settle and the last frame be drawn
+        QApplication.processEvents()
+        time.sleep(0.02)
+    viewer.screenshot(output / "window.png", canvas_only=False, flash=False)
+    write_video(output / "overlay.mp4", overlay_frames(project), project.video.info.frame_rate or 25.0)
+    print(f"{output / 'window.png'}\n{output / 'overlay.mp4'}\n{project.folder}")
+
+
+def overlay_frames(project: Project) -> Iterator[np.ndarray]:
+    """Every frame with its masks blended over it in the colours of the classes, and a legend."""
+    palette = np.zeros((256, 3), np.float32)
+    for instrument in project.classes:
+        palette[instrument.id] = instrument.rgb
+    legend = draw_legend(project.classes, project.video.info.size[0])
+    for index in range(project.video.info.frame_count):
+        frame, labels = project.video.frame(index).astype(np.float32), project.labels[index]
+        found = labels > 0
+        frame[found] = (1 - OVERLAY_OPACITY) * frame[found] + OVERLAY_OPACITY * palette[labels[found]]
+        height, width = (min(a, b) for a, b in zip(frame.shape[:2], legend.shape[:2], strict=True))
+        frame[:height, :width] = np.maximum(0.35 * frame[:height, :width], legend[:height, :width])
+        yield frame.astype(np.uint8)
+
+
+def draw_legend(classes: ClassSet, frame_height: int) -> np.ndarray:
+    """(h, w, 3) uint8: names and colours on black, at a size that goes with the frame's."""
+    size = max(round(0.025 * frame_height), 6)
+    font, line, margin = ImageFont.load_default(size=size), round(1.4 * size), size // 2
+    width = int(max(font.getlength(name) for name in classes.names)) + 3 * margin + size
+    picture = PILImage.new("RGB", (width, line * len(classes) + margin))
+    draw = ImageDraw.Draw(picture)
+    for row, instrument in enumerate(classes):
+        top = row * line + margin
+        draw.rectangle((margin, top, margin + size - 2, top + size - 2), fill=instrument.color)
+        draw.text((2 * margin + size, top + size // 2), instrument.name, font=font, fill="white", anchor="lm")
+    return np.asarray(picture)
+
+
+def read_exact_masks(clip: Path) -> np.ndarray | None:
+    """(T, H, W) uint8 from the folder beside the clip; None if there is none."""
+    files = sorted((clip.parent / f"{clip.stem}_labels").glob("frame*.png"))
+    return np.stack([np.asarray(PILImage.open(file)) for file in files]) if files else None
+
+
+def busiest_frame(truth: np.ndarray | None) -> int:
+    """The frame with the most classes in view, and of these the one with most instrument pixels."""
+    if truth is None:
+        return 0
+    return max(range(len(truth)), key=lambda t: (len(np.unique(truth[t])), np.count_nonzero(truth[t])))
+
+
+def print_iou_table(project: Project, truth: np.ndarray) -> None:
+    """IoU per class over all pixels of the clip; a class that the clip does not show has none."""
+    found = np.stack([project.labels[index] for index in range(len(truth))])
+    print(f"\n{'class':<28}{'IoU':>6}{'frames':>8}{'found in':>10}")
+    scores = []
+    for instrument in project.classes:
+        exact, predicted = truth == instrument.id, found == instrument.id
+        union = np.count_nonzero(exact | predicted)
+        shown = exact.any(axis=(1, 2))
+        iou = 100 * np.count_nonzero(exact & predicted) / union if union else float("nan")
+        scores += [iou] if shown.any() else []
+        score = f"{iou:.1f}" if shown.any() else "–"
+        print(f"{instrument.name:<28}{score:>6}{shown.sum():>8}{predicted.any(axis=(1, 2)).sum():>10}")
+    print(f"{'mean of the classes shown':<28}{np.mean(scores):>6.1f}")

@@ -1,0 +1,210 @@
+"""The viewer's layers for the open project: one Image layer, and one Labels layer whose data is the `LabelStore` itself.
+
+napari 0.9 turns paint, fill, erase, undo and redo into `data[key] = region`, so a person's edits reach
+`LabelStore.__setitem__` with nothing in between.
+"""
+
+from __future__ import annotations
+
+from pathlib import Path
+from typing import Any
+
+import napari
+import numpy as np
+import pandas as pd
+from napari.layers import Image, Labels, Layer
+from napari.utils.colormaps import DirectLabelColormap
+from qtpy.QtCore import QObject, Signal
+from qtpy.QtWidgets import QApplication
+
+from surgicalsam_napari.instruments import ClassSet
+from surgicalsam_napari.session import Session
+from surgicalsam_napari.store import Project
+from surgicalsam_napari.video import VideoReader
+
+AXIS_LABELS = ("t", "y", "x")
+LABELS_NAME = "Instruments"
+SOURCE = "surgicalsam_source"  # layer metadata: the video or project folder that a layer of ours was opened from
+
+
+def image_arguments(video: VideoReader, source: Path) -> dict[str, Any]:
+    """What napari's Image layer needs to show a video lazily."""
+    return {
+        "name": video.info.path.stem,
+        "rgb": True,
+        "axis_labels": AXIS_LABELS,
+        "contrast_limits": (0, 255),
+        "metadata": {SOURCE: str(source.resolve()), "frame_rate": video.info.frame_rate},
+    }
+
+
+def labels_arguments(classes: ClassSet, source: Path) -> dict[str, Any]:
+    """What napari's Labels layer needs to show a project's labels in the colours and names of its classes."""
+    return {
+        "name": LABELS_NAME,
+        "axis_labels": AXIS_LABELS,
+        "opacity": 0.55,
+        "colormap": class_colormap(classes),
+        "features": class_features(classes),
+        "metadata": {SOURCE: str(source.resolve())},
+    }
+
+
+def class_colormap(classes: ClassSet) -> DirectLabelColormap:
+    """The colours of the classes; transparent for 0, white for a value that no class has."""
+    colors: dict[int | None, Any] = {None: "white", 0: "transparent"}
+    colors.update({instrument.id: instrument.color for instrument in classes})
+    return DirectLabelColormap(color_dict=colors)
+
+
+def class_features(classes: ClassSet) -> pd.DataFrame:
+    """The table from which napari writes the class name into the status bar; the background has no name."""
+    return pd.DataFrame({"index": [0, *classes.ids], "class": [None, *classes.names]})
+
+
+class ViewerLayers(QObject):
+    """Keeps a viewer's layers and a session in step; only ever used in the GUI thread."""
+
+    opened_elsewhere = Signal(object)  # Path: a layer of ours came by drag and drop, and wants to be the open project
+    layer_removed = Signal(object)  # napari layer: the user took away the video or its labels
+
+    def __init__(self, viewer: napari.viewer.Viewer, session: Session, parent: QObject | None = None) -> None:
+        super().__init__(parent)
+        self.viewer, self.session = viewer, session
+        self.image: Image | None = None
+        self.labels: Labels | None = None
+        self._replacing = False
+        viewer.layers.events.inserted.connect(self._on_inserted)
+        viewer.layers.events.removed.connect(self._on_removed)
+
+    @property
+    def current_frame(self) -> int:
+        """The frame in view."""
+        layer = self.labels if self.labels is not None else self.image
+        if layer is None:
+            return 0
+        frame = int(np.round(layer.world_to_data(self.viewer.dims.point)[0]))
+        return min(max(frame, 0), int(layer.data.shape[0]) - 1)
+
+    def show_frame(self, frame_index: int) -> None:
+        """Move the viewer's slider to this frame."""
+        axis = self.viewer.dims.ndim - len(AXIS_LABELS)
+        self.viewer.dims.set_current_step(axis, frame_index)
+
+    def show_project(self, project: Project) -> None:
+        """Show this project instead of the one before; layers that the reader made for it are taken over."""
+        self._replacing = True
+        try:
+            self._remove_layers_of_other_projects(project)
+            self.image = self._adopt_or_add(Image, project)
+            self.labels = self._adopt_or_add(Labels, project)
+        finally:
+            self._replacing = False
+        self.labels.events.selected_label.connect(self._on_selected_label)
+        self.show_classes(project.classes)
+        self.show_selected_class()
+        self.viewer.layers.selection.active = self.labels
+        set_playback_rate(project.video.info.frame_rate)
+
+    def ensure_labels(self) -> None:
+        """Bring the Labels layer back where the user has deleted it (its data lives in the project)."""
+        if self.session.project is not None and self.labels is None:
+            self.show_project(self.session.project)
+
+    def show_classes(self, classes: ClassSet) -> None:
+        """Colours and names of the Labels layer."""
+        if self.labels is not None:
+            self.labels.colormap = class_colormap(classes)
+            self.labels.features = class_features(classes)
+
+    def show_selected_class(self) -> None:
+        """Let the brush paint the class of the dropdown."""
+        if self.labels is not None and self.session.selected_class_id is not None:
+            self.labels.selected_label = self.session.selected_class_id
+
+    def refresh_frame(self, frame_index: int) -> None:
+        """Draw the labels again if this frame is in view."""
+        if self.labels is not None and frame_index == self.current_frame:
+            self.labels.refresh(thumbnail=False, extent=False)
+
+    def find_unadopted(self) -> Path | None:
+        """The source of the last layer of ours that the session has not opened; None if there is none."""
+        for layer in reversed(list(self.viewer.layers)):
+            if isinstance(layer, Image) and layer is not self.image and SOURCE in layer.metadata:
+                return Path(layer.metadata[SOURCE])
+        return None
+
+    def forget(self) -> None:
+        """Take the project's layers out of the viewer."""
+        self._replacing = True
+        try:
+            for layer in (self.image, self.labels):
+                if layer is not None and layer in self.viewer.layers:
+                    self.viewer.layers.remove(layer)
+        finally:
+            self._replacing = False
+        self.image = self.labels = None
+
+    def _remove_layers_of_other_projects(self, project: Project) -> None:
+        wanted = _sources(project)
+        for layer in list(self.viewer.layers):
+            ours = layer is self.image or layer is self.labels
+            if ours and layer.metadata.get(SOURCE) not in wanted:
+                self.viewer.layers.remove(layer)
+        self.image = self.labels = None
+
+    def _adopt_or_add(self, kind: type[Image] | type[Labels], project: Project) -> Any:
+        data = project.video if kind is Image else project.labels
+        ours = [
+            layer
+            for layer in self.viewer.layers
+            if isinstance(layer, kind) and layer.metadata.get(SOURCE) in _sources(project)
+        ]
+        for duplicate in ours[1:]:
+            self.viewer.layers.remove(duplicate)
+        if ours:
+            if ours[0].data is not data:
+                ours[0].data = data
+            return ours[0]
+        folder = project.folder
+        arguments = image_arguments(project.video, folder) if kind is Image else labels_arguments(project.classes, folder)
+        layer = kind(data, **arguments)
+        self.viewer.add_layer(layer)
+        return layer
+
+    def _on_inserted(self, event: Any) -> None:
+        if not self._replacing and isinstance(event.value, Image) and SOURCE in event.value.metadata:
+            self.opened_elsewhere.emit(Path(event.value.metadata[SOURCE]))
+
+    def _on_removed(self, event: Any) -> None:
+        layer: Layer = event.value
+        if self._replacing or layer not in (self.image, self.labels):
+            return
+        if layer is self.image:
+            self.image = None
+        else:
+            self.labels = None
+        self.layer_removed.emit(layer)
+
+    def _on_selected_label(self) -> None:
+        if self.labels is None:
+            return
+        chosen = int(self.labels.selected_label)
+        if chosen in self.session.classes.ids and chosen != self.session.selected_class_id:
+            self.session.select_class(chosen)
+
+
+def _sources(project: Project) -> tuple[str, ...]:
+    return str(project.folder.resolve()), str(project.video.info.path.resolve())
+
+
+def set_playback_rate(frame_rate: float | None) -> None:
+    """Let napari's play button show the video at its own speed.
+
+    napari's setting for this is the user's for all data and is saved, so the sliders of the open windows are set instead.
+    """
+    if not frame_rate:
+        return
+    for widget in QApplication.allWidgets():
+        if type(widget).__name__ == "QtDimSliderWidget":
+            widget.fps = max(round(frame_rate), 1)

@@ -1,0 +1,194 @@
+"""The plugin's dock: video, model, segment."""
+
+from __future__ import annotations
+
+from pathlib import Path
+
+import napari
+from napari.layers import Image
+from qtpy.QtCore import QEvent, QObject, QSize, Qt, QTimer
+from qtpy.QtGui import QShowEvent
+from qtpy.QtWidgets import QFrame, QScrollArea, QVBoxLayout, QWidget
+
+from surgicalsam_napari.session import Session
+from surgicalsam_napari.store import Project
+from surgicalsam_napari.widgets.background import keep_a_core_for_the_window, run_in_background, show_failure
+from surgicalsam_napari.widgets.layers import ViewerLayers
+from surgicalsam_napari.widgets.model_panel import ModelPanel
+from surgicalsam_napari.widgets.segment_panel import SegmentPanel
+from surgicalsam_napari.widgets.session_signals import SessionSignals
+from surgicalsam_napari.widgets.video_panel import VideoPanel
+
+DOCK_WIDTH = 340
+
+
+class MainWidget(QScrollArea):
+    """One dock with three panels over one session; what takes long runs in the background.
+
+    Parameters
+    ----------
+    viewer : the napari viewer whose layers show the session's project
+    """
+
+    def __init__(self, viewer: napari.viewer.Viewer) -> None:
+        super().__init__()
+        keep_a_core_for_the_window()
+        self.session = Session()
+        self.layers = ViewerLayers(viewer, self.session, self)
+        self.video_panel = VideoPanel()
+        self.model_panel = ModelPanel(self.session)
+        self.segment_panel = SegmentPanel(self.session, self.layers)
+        self._signals = SessionSignals(self.session, self)
+        self._is_opening = False
+        self._to_adopt: Path | None = self.layers.find_unadopted()
+        self._lay_out()
+        self._connect()
+        self.segment_panel.is_model_loading = True
+        self.model_panel.load()
+        self._adopt_soon()
+
+    def open(self, path: Path) -> None:
+        """Open a video, image folder or project in the background; an error is shown and what was open stays open."""
+        if self._is_opening or self.segment_panel.run.is_running:
+            return
+        self._is_opening = True
+        self._update_locks()
+        self.video_panel.show_opening(path)
+        session = self.session
+        run_in_background(lambda: session.prepare(path), self._on_opened, self._on_open_failed)
+
+    @property
+    def is_busy(self) -> bool:
+        """Whether something is being opened, loaded or segmented."""
+        return self._is_opening or self.model_panel.is_loading or self.segment_panel.run.is_running
+
+    def sizeHint(self) -> QSize:
+        return QSize(DOCK_WIDTH, 560)
+
+    def _lay_out(self) -> None:
+        self.setWidgetResizable(True)
+        self.setFrameShape(QFrame.Shape.NoFrame)
+        self.setHorizontalScrollBarPolicy(Qt.ScrollBarPolicy.ScrollBarAlwaysOff)
+        self.setMinimumWidth(DOCK_WIDTH)
+        content = QWidget()
+        column = QVBoxLayout(content)
+        column.setContentsMargins(12, 10, 12, 12)
+        column.setSpacing(20)
+        column.addWidget(self.video_panel)
+        column.addWidget(self.model_panel)
+        column.addWidget(self.segment_panel)
+        column.addStretch(1)
+        self.setWidget(content)
+
+    def _connect(self) -> None:
+        self.video_panel.open_requested.connect(self.open)
+        self.model_panel.loading_changed.connect(self._on_loading_changed)
+        self.segment_panel.running_changed.connect(self._on_running_changed)
+        self.layers.opened_elsewhere.connect(self._on_opened_elsewhere)
+        self.layers.layer_removed.connect(self._on_layer_removed)
+        self.layers.viewer.dims.events.current_step.connect(self._on_frame_changed)
+        self._signals.project_changed.connect(self._on_project_changed)
+        self._signals.model_changed.connect(self._on_model_changed)
+        self._signals.class_selected.connect(self._on_class_selected)
+
+    # The session changed ------------------------------------------------------------------------------------------------
+
+    def _on_project_changed(self) -> None:
+        project = self.session.project
+        self.video_panel.show_project(project)
+        if project is not None:
+            self.layers.show_project(project)
+            self.segment_panel.scope.set_frame_count(project.video.info.frame_count)
+        self.segment_panel.refresh()
+        self.layers.show_selected_class()
+        self._measure_speed()
+
+    def _on_model_changed(self) -> None:
+        self.model_panel.show_model()
+        self.segment_panel.refresh()
+        self._measure_speed()
+
+    def _on_class_selected(self, class_id: int) -> None:
+        self.segment_panel.show_class(class_id)
+        self.layers.show_selected_class()
+
+    def _measure_speed(self) -> None:
+        model = self.session.model
+        # a trial frame of a large encoder on a CPU takes half a minute: then the run itself shows its speed
+        if model is not None and (model.device.type != "cpu" or model.encoder_id == "demo"):
+            self.segment_panel.measure_speed()
+
+    # Opening ------------------------------------------------------------------------------------------------------------
+
+    def _on_opened(self, project: Project) -> None:
+        self._is_opening = False
+        self.session.use_project(project)
+        self._update_locks()
+        self._adopt_soon()
+
+    def _on_open_failed(self, error: Exception) -> None:
+        self._is_opening = False
+        self._update_locks()
+        self.video_panel.show_project(self.session.project)
+        show_failure(error)
+
+    def _on_opened_elsewhere(self, source: Path) -> None:
+        self._to_adopt = source
+        self._adopt_soon()
+
+    def _adopt_soon(self) -> None:
+        # a project's reader brings two layers, one after the other: wait until both are there
+        QTimer.singleShot(0, self._adopt)
+
+    def _adopt(self) -> None:
+        """Open what came by drag and drop; while a run goes on it waits."""
+        if self._to_adopt is not None and not self._is_opening and not self.segment_panel.run.is_running:
+            source, self._to_adopt = self._to_adopt, None
+            self.open(source)
+
+    def _on_layer_removed(self, layer: object) -> None:
+        self.segment_panel.run.cancel()
+        if isinstance(layer, Image):
+            self._close_without_video()
+
+    def _close_without_video(self) -> None:
+        """The user took the video away: close its project, once no run works on it."""
+        is_gone = self.session.project is not None and self.layers.image is None
+        if is_gone and not self.segment_panel.run.is_running:
+            self.layers.forget()
+            model = self.session.model
+            self.session.close()
+            if model is not None:
+                self.session.use_model(model)
+
+    # Locks --------------------------------------------------------------------------------------------------------------
+
+    def _on_loading_changed(self, is_loading: bool) -> None:
+        self.segment_panel.is_model_loading = is_loading
+        self.segment_panel.update_state()
+
+    def _on_running_changed(self, is_running: bool) -> None:
+        self._update_locks()
+        if not is_running:
+            self._close_without_video()
+            self._adopt_soon()
+
+    def _update_locks(self) -> None:
+        is_running = self.segment_panel.run.is_running
+        self.video_panel.set_enabled(not is_running and not self._is_opening)
+        self.model_panel.set_enabled(not is_running)
+
+    def _on_frame_changed(self) -> None:
+        if self.segment_panel.scope.choice.currentText() == "This frame":
+            self.segment_panel.update_state()
+
+    # The window closes --------------------------------------------------------------------------------------------------
+
+    def showEvent(self, event: QShowEvent) -> None:
+        super().showEvent(event)
+        self.window().installEventFilter(self)
+
+    def eventFilter(self, watched: QObject, event: QEvent) -> bool:
+        if event.type() == QEvent.Type.Close and watched is self.window():
+            self.segment_panel.run.cancel()
+        return super().eventFilter(watched, event)

@@ -1,0 +1,83 @@
+"""Progress of a run with the time left, and the question before a long one; both inline, under the Segment button."""
+
+from __future__ import annotations
+
+from qtpy.QtCore import Signal
+from qtpy.QtWidgets import QHBoxLayout, QPushButton, QVBoxLayout, QWidget
+
+from surgicalsam_napari.widgets.parts import SPACING, caption, note, primary_button, thin_bar
+from surgicalsam_napari.widgets.wording import counted, in_bytes, in_time
+
+
+class ProgressStrip(QWidget):
+    """A bar, a line of text, and Cancel."""
+
+    cancelled = Signal()
+
+    def __init__(self) -> None:
+        super().__init__()
+        self.bar = thin_bar()
+        self.text = caption("")
+        self.cancel = QPushButton("Cancel")
+        self.cancel.clicked.connect(self.cancelled)
+        row = QHBoxLayout()
+        row.setSpacing(SPACING)
+        row.addWidget(self.text, 1)
+        row.addWidget(self.cancel)
+        column = QVBoxLayout(self)
+        column.setContentsMargins(0, 0, 0, 0)
+        column.setSpacing(SPACING)
+        column.addWidget(self.bar)
+        column.addLayout(row)
+
+    def show_start(self) -> None:
+        """Nothing is known yet but that work has begun."""
+        self.bar.setRange(0, 0)
+        self.text.setText("Starting…")
+        self.cancel.setEnabled(True)
+
+    def show_stopping(self) -> None:
+        """Cancel was pressed; the frame in work is being finished."""
+        self.text.setText("Stopping after this frame…")
+        self.cancel.setEnabled(False)
+
+    def show_progress(self, done: int, total: int, seconds_left: float | None) -> None:
+        """So many of so many frames."""
+        self.bar.setRange(0, total)
+        self.bar.setValue(done)
+        left = f" · {in_time(seconds_left)} left" if seconds_left and done < total else ""
+        if self.cancel.isEnabled():
+            self.text.setText(f"{done:,} of {counted(total, 'frame')}{left}")
+
+
+class Question(QWidget):
+    """What a long run costs, and whether to go on."""
+
+    confirmed = Signal()
+    declined = Signal()
+
+    def __init__(self) -> None:
+        super().__init__()
+        self.text = note()
+        self.go_on = primary_button("Segment them")
+        self.stop = QPushButton("Don't")
+        self.go_on.clicked.connect(self.confirmed)
+        self.stop.clicked.connect(self.declined)
+        row = QHBoxLayout()
+        row.setSpacing(SPACING)
+        row.addWidget(self.go_on, 1)
+        row.addWidget(self.stop, 1)
+        column = QVBoxLayout(self)
+        column.setContentsMargins(0, 0, 0, 0)
+        column.setSpacing(SPACING)
+        column.addWidget(self.text)
+        column.addLayout(row)
+
+    def ask(self, frame_count: int, seconds: float | None, new_bytes: int | None, *, is_started: bool) -> None:
+        """Put the question; `is_started` once the first frames have shown how long the rest takes."""
+        cost = [f"about {in_time(seconds)}"] if seconds is not None else []
+        cost += [f"{in_bytes(new_bytes)} of disk"] if new_bytes else []
+        frames = counted(frame_count, "more frame" if is_started else "frame")
+        self.text.setText(f"{frames}: {' and '.join(cost)}. It can be cancelled at any time.")
+        self.go_on.setText("Go on" if is_started else "Segment them")
+        self.stop.setText("Stop here" if is_started else "Not now")

@@ -1,0 +1,71 @@
+"""napari's reader for surgical videos, folders of numbered images, and projects."""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from pathlib import Path
+from typing import Any
+
+LayerData = tuple[Any, dict[str, Any], str]
+
+
+def get_reader(path: str | list[str]) -> Callable[[str | list[str]], list[LayerData]] | None:
+    """A function that turns this path into layer data, or None where the path is not ours.
+
+    Nothing is decoded yet: a broken video is ours, and its error is told by the reader function.
+    """
+    if isinstance(path, list):
+        if len(path) != 1:
+            return None
+        path = path[0]
+    if is_project(path):
+        return read_project
+    return read_video if is_video_or_frames(Path(path)) else None
+
+
+def is_project(path: str | Path) -> bool:
+    """Whether this is a project folder, by its name and its manifest."""
+    return Path(path).suffix == ".surgicalsam" and Path(path).is_dir()
+
+
+def is_video_or_frames(path: Path) -> bool:
+    """Whether this is a video file, or a folder of at least two images that are all numbered.
+
+    Stricter than `is_video`, for any folder of images can be dropped on napari, and most are no video.
+    """
+    from surgicalsam_napari.video import is_video
+    from surgicalsam_napari.video.image_folder import image_files
+
+    if not is_video(path):
+        return False
+    if not path.is_dir():
+        return True
+    files = image_files(path)
+    return len(files) > 1 and all(any(letter.isdigit() for letter in file.stem) for file in files)
+
+
+def read_video(path: str | list[str]) -> list[LayerData]:
+    """One Image layer whose frames are decoded when they come into view."""
+    from surgicalsam_napari.video import VideoReader
+    from surgicalsam_napari.widgets.layers import image_arguments
+
+    file = _single(path)
+    video = VideoReader(file)
+    return [(video, image_arguments(video, file), "image")]
+
+
+def read_project(path: str | list[str]) -> list[LayerData]:
+    """The video of a project, and its labels with class names and colours; edits go straight into the project."""
+    from surgicalsam_napari.store import Project
+    from surgicalsam_napari.widgets.layers import image_arguments, labels_arguments
+
+    folder = _single(path)
+    project = Project.open(folder)
+    return [
+        (project.video, image_arguments(project.video, folder), "image"),
+        (project.labels, labels_arguments(project.classes, folder), "labels"),
+    ]
+
+
+def _single(path: str | list[str]) -> Path:
+    return Path(path[0] if isinstance(path, list) else path)

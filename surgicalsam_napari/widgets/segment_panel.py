@@ -1,0 +1,249 @@
+"""Panel *Segment*: which class, which frames, go."""
+
+from __future__ import annotations
+
+from pathlib import Path
+
+from qtpy.QtCore import Qt, QTimer, Signal
+from qtpy.QtWidgets import QButtonGroup, QComboBox, QFileDialog, QHBoxLayout, QRadioButton
+
+from surgicalsam_napari.errors import SurgicalSAMError
+from surgicalsam_napari.instruments import CLASS_SETS, ClassSet
+from surgicalsam_napari.session import Session
+from surgicalsam_napari.widgets.background import run_in_background, show_failure
+from surgicalsam_napari.widgets.class_picker import ClassPicker
+from surgicalsam_napari.widgets.frame_scope import FrameScope
+from surgicalsam_napari.widgets.layers import ViewerLayers
+from surgicalsam_napari.widgets.parts import SPACING, Panel, caption, note, primary_button
+from surgicalsam_napari.widgets.progress_strip import ProgressStrip, Question
+from surgicalsam_napari.widgets.segmentation_run import SegmentationRun
+from surgicalsam_napari.widgets.wording import counted, in_bytes, in_time
+
+FROM_YAML = "From a YAML file…"
+ESTIMATE_DELAY_MS = 150  # several changes at once are estimated once
+
+
+class SegmentPanel(Panel):
+    """The class dropdown, the scope, the primary button, progress."""
+
+    running_changed = Signal(bool)
+
+    def __init__(self, session: Session, layers: ViewerLayers) -> None:
+        super().__init__("Segment")
+        self.session, self.layers = session, layers
+        self.run = SegmentationRun(session, self)
+        self.is_model_loading = False
+        self._estimate_timer = QTimer(self, singleShot=True, interval=ESTIMATE_DELAY_MS)
+        self._build()
+        self._connect()
+        self.refresh()
+
+    def refresh(self) -> None:
+        """Show the session's classes, what can be pressed, and what a run would cost."""
+        self.picker.show_classes(self.session.classes, self._is_trained)
+        self._show_class_set()
+        if self.session.selected_class_id is None and self.picker.class_id is not None:
+            self.session.select_class(self.picker.class_id)
+        self.picker.show_class(self.session.selected_class_id)
+        self.update_state()
+
+    def update_state(self) -> None:
+        """Enable what makes sense now, and say what is missing."""
+        is_running = self.run.is_running
+        missing = self._what_is_missing()
+        self.segment.setEnabled(not is_running and missing is None)
+        self.progress.setVisible(is_running and not self.question.isVisibleTo(self))
+        self.class_set.setEnabled(not is_running)
+        if missing is not None or is_running:
+            self.cost.setText(missing or "")
+        self.cost.setVisible(bool(self.cost.text()))
+        self._estimate_timer.start()
+
+    def show_class(self, class_id: int) -> None:
+        """Turn the dropdown to this class."""
+        self.picker.show_class(class_id)
+        self.update_state()
+
+    def class_ids(self) -> list[int]:
+        """The classes that Segment will look for."""
+        if self.all_classes.isChecked():
+            return self.session.trained_class_ids()
+        chosen = self.session.selected_class_id
+        return [chosen] if chosen is not None and self._is_trained(chosen) else []
+
+    def frame_indices(self) -> range:
+        """The frames that Segment will work on."""
+        project = self.session.project
+        return self.scope.frame_indices(self.layers.current_frame, project.video.info.frame_count) if project else range(0)
+
+    def start(self) -> None:
+        """What the Segment button does."""
+        if self.segment.isEnabled():
+            self.layers.ensure_labels()
+            self.run.request(self.class_ids(), self.frame_indices(), self.layers.current_frame)
+
+    def _build(self) -> None:
+        self.picker, self.scope, self.class_set = ClassPicker(), FrameScope(), QComboBox()
+        self.this_class, self.all_classes = QRadioButton("this class"), QRadioButton("all classes")
+        self.this_class.setChecked(True)
+        self._which = QButtonGroup(self)
+        which = QHBoxLayout()
+        which.setSpacing(2 * SPACING)
+        for button in (self.this_class, self.all_classes):
+            self._which.addButton(button)
+            which.addWidget(button)
+        which.addStretch(1)
+        self.class_set.setToolTip("The instruments to choose from; a custom set is a YAML file of id, name, color")
+        grid = self.add_grid()
+        for row, text in enumerate(("Class set", "Class", "Look for")):
+            grid.addWidget(caption(text), row, 0)
+        frames_caption = caption("Frames")
+        frames_caption.setContentsMargins(0, 5, 0, 0)  # level with the dropdown, not with the fields below it
+        grid.addWidget(frames_caption, 3, 0, Qt.AlignmentFlag.AlignTop)
+        grid.addWidget(self.class_set, 0, 1)
+        grid.addWidget(self.picker, 1, 1)
+        grid.addLayout(which, 2, 1)
+        grid.addWidget(self.scope, 3, 1)
+        self.cost = note()
+        self.segment = primary_button("Segment")
+        self.progress, self.question = ProgressStrip(), Question()
+        for widget in (self.cost, self.segment, self.question, self.progress):
+            self.column.addWidget(widget)
+        self.question.hide()
+        self.progress.hide()
+
+    def _connect(self) -> None:
+        self.picker.picked.connect(self.session.select_class)
+        self.class_set.activated.connect(self._on_class_set)
+        self.scope.changed.connect(self.update_state)
+        self.all_classes.toggled.connect(self.update_state)
+        self.segment.clicked.connect(self.start)
+        self.progress.cancelled.connect(self._on_cancel)
+        self.question.confirmed.connect(self._on_confirmed)
+        self.question.declined.connect(self._on_declined)
+        self.run.started.connect(self._on_started)
+        self.run.reported.connect(self._on_report)
+        self.run.confirmation_wanted.connect(self._on_confirmation_wanted)
+        self.run.finished.connect(self._on_finished)
+        self._estimate_timer.timeout.connect(self._estimate)
+
+    def _is_trained(self, class_id: int) -> bool:
+        # before the first checkpoint is there, nothing is known to be untrained
+        return self.session.model is None or self.session.is_trained(class_id)
+
+    def _what_is_missing(self) -> str | None:
+        if self.session.project is None:
+            return "Open a video first."
+        if self.session.model is None:
+            return "The model is being loaded…" if self.is_model_loading else "Choose a checkpoint first."
+        if self.class_ids():
+            return None
+        checkpoint = f'The checkpoint "{self.session.model.name}"'
+        if self.all_classes.isChecked():
+            return f"{checkpoint} knows none of these classes."
+        return f"{checkpoint} is not yet trained on this class. Paint it with the brush, or choose another."
+
+    # What a run costs ---------------------------------------------------------------------------------------------------
+
+    def _estimate(self) -> None:
+        if self._what_is_missing() is not None or self.run.is_running:
+            return
+        try:
+            estimate = self.session.estimate(self.class_ids(), self.frame_indices(), trial=False)
+        except SurgicalSAMError as error:
+            self.cost.setText(str(error))
+            return
+        cost = [counted(estimate.frame_count, "frame")]
+        if estimate.seconds is not None:
+            cost.append(f"about {in_time(estimate.seconds)}")
+        if estimate.disk_bytes:
+            cost.append(f"{in_bytes(estimate.disk_bytes)} of disk ({in_bytes(estimate.free_bytes)} free)")
+        self.cost.setText(" · ".join(cost))
+        self.cost.show()
+
+    def measure_speed(self) -> None:
+        """Try the model on one frame in the background, so that a run's time is known before it starts."""
+        project, model, class_ids = self.session.project, self.session.model, self.session.trained_class_ids()
+        if project is None or model is None or not class_ids or self.run.is_running:
+            return
+        session, frame = self.session, self.layers.current_frame
+        run_in_background(
+            lambda: session.estimate(class_ids, [frame], trial=True), self._on_speed_measured, lambda _error: None
+        )
+
+    def _on_speed_measured(self, _estimate: object) -> None:
+        self._estimate_timer.start()
+
+    # A run --------------------------------------------------------------------------------------------------------------
+
+    def _on_started(self) -> None:
+        self.progress.show_start()
+        self.running_changed.emit(True)
+        self.update_state()
+
+    def _on_report(self, report: object) -> None:
+        self.layers.refresh_frame(report.frame_index)  # type: ignore[attr-defined]
+        self.progress.show_progress(report.done, report.total, self.run.seconds_left)  # type: ignore[attr-defined]
+
+    def _on_confirmation_wanted(self, frame_count: int, seconds: float | None, new_bytes: int | None) -> None:
+        self.question.ask(frame_count, seconds, new_bytes, is_started=self.run.is_running)
+        self.question.show()
+        self.segment.hide()
+        self.update_state()
+
+    def _on_confirmed(self) -> None:
+        self._close_question()
+        self.run.confirm()
+        self.update_state()
+
+    def _on_declined(self) -> None:
+        self._close_question()
+        self.run.cancel()
+        self.update_state()
+
+    def _close_question(self) -> None:
+        self.question.hide()
+        self.segment.show()
+
+    def _on_cancel(self) -> None:
+        self.progress.show_stopping()
+        self.run.cancel()
+
+    def _on_finished(self) -> None:
+        self._close_question()
+        self.running_changed.emit(False)
+        self.update_state()
+
+    # Class sets ---------------------------------------------------------------------------------------------------------
+
+    def _show_class_set(self) -> None:
+        shown = self.session.classes
+        self.class_set.blockSignals(True)
+        self.class_set.clear()
+        sets = list(CLASS_SETS.values())
+        if shown not in sets:
+            sets.insert(0, shown)
+        for class_set in sets:
+            self.class_set.addItem(class_set.name, class_set)
+        self.class_set.addItem(FROM_YAML, None)
+        self.class_set.setCurrentIndex(sets.index(shown))
+        self.class_set.blockSignals(False)
+
+    def _on_class_set(self, index: int) -> None:
+        chosen = self.class_set.itemData(index)
+        if chosen is None:
+            path, _ = QFileDialog.getOpenFileName(self, "Choose a class set", "", "Class sets (*.yaml *.yml);;All files (*)")
+            self.use_class_set(Path(path) if path else self.session.classes)
+        else:
+            self.use_class_set(chosen)
+
+    def use_class_set(self, source: ClassSet | Path) -> None:
+        """Take these classes, or those of a YAML file; an error is shown and the old ones stay."""
+        try:
+            classes = ClassSet.from_yaml(source) if isinstance(source, Path) else source
+            if classes != self.session.classes:
+                self.session.use_class_set(classes)
+        except SurgicalSAMError as error:
+            show_failure(error)
+        self.layers.show_classes(self.session.classes)
+        self.refresh()

@@ -1,0 +1,30 @@
+"""The session's signals as Qt signals: whatever thread the session works in, slots run in the GUI thread."""
+
+from __future__ import annotations
+
+from qtpy.QtCore import QObject, Signal
+
+from surgicalsam_napari.session import Session
+
+
+class SessionSignals(QObject):
+    """Relays `Session`'s psygnals; Qt queues them when they come from a worker thread."""
+
+    project_changed = Signal()
+    model_changed = Signal()
+    class_selected = Signal(object)
+
+    def __init__(self, session: Session, parent: QObject | None = None) -> None:
+        super().__init__(parent)
+        session.project_changed.connect(self._relay_project)
+        session.model_changed.connect(self._relay_model)
+        session.class_selected.connect(self._relay_class)
+
+    def _relay_project(self) -> None:
+        self.project_changed.emit()
+
+    def _relay_model(self) -> None:
+        self.model_changed.emit()
+
+    def _relay_class(self, class_id: int) -> None:
+        self.class_selected.emit(class_id)
