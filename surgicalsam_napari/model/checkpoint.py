@@ -102,7 +102,10 @@ def save_checkpoint(path: Path | str, model: SurgicalSAM, *, training_record: di
     partial = path.with_name(path.name + ".part")
     try:
         path.parent.mkdir(parents=True, exist_ok=True)
+        partial.touch()  # with the permissions of any new file; safetensors' own would be the owner's alone
+        permissions = partial.stat().st_mode
         save_file(tensors, partial, metadata)
+        partial.chmod(permissions)
         os.replace(partial, path)
     except (OSError, SafetensorError) as error:
         partial.unlink(missing_ok=True)

@@ -47,7 +47,7 @@ class FrameGeometry:
         -------
         (B, 3, input_size, input_size) float32
         """
-        batch = torch.stack([torch.from_numpy(np.ascontiguousarray(frame)) for frame in frames]).permute(0, 3, 1, 2)
+        batch = torch.stack([torch.from_numpy(np.array(frame)) for frame in frames]).permute(0, 3, 1, 2)
         if tuple(batch.shape[-2:]) != self.original_size:
             raise ValueError(f"This geometry is for frames of {self.original_size}; got {tuple(batch.shape[-2:])}.")
         resized = F.interpolate(batch, self.resized_size, mode="bilinear", antialias=True, align_corners=False)
