@@ -56,6 +56,13 @@ def test_busiest_frame_shows_the_most_classes():
     assert demo.busiest_frame(None) == 0
 
 
+def test_the_class_chosen_is_the_largest_in_view():
+    label_map = np.zeros((4, 4), np.uint8)
+    assert demo.largest_class(label_map) is None
+    label_map[0], label_map[1, :2] = 5, 2
+    assert demo.largest_class(label_map) == 5
+
+
 def test_iou_of_exact_labels_is_100(clip, capsys):
     with Project.create(Project.default_folder(clip), VideoReader(clip), ENDOVIS2018) as project:
         truth = demo.read_exact_masks(clip)

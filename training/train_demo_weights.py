@@ -54,7 +54,7 @@ class Settings:
     batch_size: int = 16
     encoder_steps: int = 1120
     decoder_steps: int = 600
-    prompt_steps: int = 300
+    prompt_steps: int = 700
     encoder_learning_rate: float = 2e-3
     decoder_learning_rate: float = 1e-3
     weight_decay: float = 0.02

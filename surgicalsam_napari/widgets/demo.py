@@ -48,7 +48,8 @@ def run_demo_window(clip: Path, output: Path | None) -> None:
     if dock.session.project is None or dock.session.model is None:
         raise WorkFailed("The demo needs its clip and its checkpoint open, and one is not. See the message above.")
     truth = read_exact_masks(clip)
-    segment_everything(dock, busiest_frame(truth))
+    frame_index = busiest_frame(truth)
+    segment_everything(dock, frame_index, None if truth is None else largest_class(truth[frame_index]))
     if output is None:
         napari.run()
         return
@@ -66,11 +67,12 @@ def dock_plugin(viewer: napari.Viewer) -> MainWidget:
     return widget
 
 
-def segment_everything(dock: MainWidget, frame_index: int) -> None:
-    """Go to this frame, choose a class in the dropdown, ask for all classes in the whole video, press Segment."""
+def segment_everything(dock: MainWidget, frame_index: int, class_id: int | None) -> None:
+    """Go to this frame, choose this class in the dropdown, ask for all classes in the whole video, press Segment."""
     panel = dock.segment_panel
     dock.layers.show_frame(frame_index)
-    panel.picker.setCurrentIndex(min(2, panel.picker.count() - 1))
+    if class_id is not None:
+        panel.picker.setCurrentIndex(panel.picker.findData(class_id))
     panel.all_classes.click()
     panel.scope.choice.setCurrentText(WHOLE_VIDEO)
     # on a slow machine the run is long, and the panel asks
@@ -143,6 +145,12 @@ def busiest_frame(truth: np.ndarray | None) -> int:
     if truth is None:
         return 0
     return max(range(len(truth)), key=lambda t: (len(np.unique(truth[t])), np.count_nonzero(truth[t])))
+
+
+def largest_class(label_map: np.ndarray) -> int | None:
+    """The class id with the most pixels; None if there is no instrument."""
+    counts = np.bincount(label_map.ravel())[1:]
+    return int(counts.argmax()) + 1 if counts.any() else None
 
 
 def print_iou_table(project: Project, truth: np.ndarray) -> None:
