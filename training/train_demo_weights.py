@@ -52,7 +52,7 @@ class Settings:
     validation_scenes: int = 40
     frames_per_scene: int = 12
     batch_size: int = 16
-    encoder_steps: int = 1800
+    encoder_steps: int = 1580
     decoder_steps: int = 900
     prompt_steps: int = 850
     encoder_learning_rate: float = 2e-3
