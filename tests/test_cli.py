@@ -6,7 +6,6 @@ import json
 import shutil
 import subprocess
 import sys
-import time
 
 import numpy as np
 import pytest
@@ -212,23 +211,20 @@ def test_a_download_shows_where_it_went(run, monkeypatch, tmp_path):
     assert (code, out) == (0, [str(tmp_path / "vit_b")])
 
 
-def test_the_demo_without_qt_says_what_to_install(run, monkeypatch):
-    monkeypatch.setitem(sys.modules, "qtpy", None)
-    monkeypatch.setitem(sys.modules, "qtpy.QtWidgets", None)
-    code, _, err = run("demo")
-    assert code == 1
-    assert 'pip install "surgicalsam-napari[all]"' in complaints(err)[0]
+def test_the_demo_without_qt_says_what_to_install(tmp_path):
+    # in a process of its own: the viewer's tests have loaded Qt into this one
+    without_qt = "import sys; sys.modules['qtpy'] = None; from surgicalsam_napari.cli import main; sys.exit(main(['demo']))"
+    ran = subprocess.run([sys.executable, "-c", without_qt], capture_output=True, text=True, cwd=tmp_path)
+    assert ran.returncode == 1
+    assert 'pip install "surgicalsam-napari[all]"' in complaints(ran.stderr.splitlines())[0]
 
 
-def test_help_and_version_come_at_once():
-    start = time.perf_counter()
+def test_help_and_version_load_nothing_heavy():
     command = [sys.executable, "-m", "surgicalsam_napari.cli"]
     helped = subprocess.run([*command, "--help"], capture_output=True, text=True, check=True)
-    seconds = time.perf_counter() - start
     version = subprocess.run([*command, "--version"], capture_output=True, text=True, check=True)
     assert "segment" in helped.stdout
     assert version.stdout.startswith("surgicalsam-napari ")
-    assert seconds < 5  # a quarter of a second, on a machine with nothing else to do
     loaded = "import sys, surgicalsam_napari.cli; print({'torch', 'zarr', 'napari', 'av'} & sys.modules.keys())"
     imported = subprocess.run([sys.executable, "-c", loaded], capture_output=True, text=True, check=True)
     assert imported.stdout.strip() == "set()"
