@@ -54,7 +54,7 @@ class Settings:
     batch_size: int = 16
     encoder_steps: int = 1580
     decoder_steps: int = 900
-    prompt_steps: int = 850
+    prompt_steps: int = 1400
     encoder_learning_rate: float = 2e-3
     decoder_learning_rate: float = 1e-3
     weight_decay: float = 0.02
