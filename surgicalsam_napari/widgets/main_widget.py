@@ -19,7 +19,7 @@ from surgicalsam_napari.widgets.segment_panel import SegmentPanel
 from surgicalsam_napari.widgets.session_signals import SessionSignals
 from surgicalsam_napari.widgets.video_panel import VideoPanel
 
-DOCK_WIDTH = 340
+DOCK_WIDTH = 384  # room for "Monopolar Curved Scissors" in the dropdown
 
 
 class MainWidget(QScrollArea):
