@@ -9,6 +9,8 @@ from __future__ import annotations
 
 import json
 import os
+import threading
+from collections import OrderedDict
 from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import Any
@@ -129,6 +131,47 @@ class FrameArray:
         except (RuntimeError, MemoryError) as error:
             raise ValueError(str(error)) from error
         return decoded.reshape(self.shape[1:]).view(self.dtype)
+
+
+class FrameCache:
+    """Frames used last, by array and frame index; a frame whose file was replaced counts as absent."""
+
+    def __init__(self, byte_limit: int) -> None:
+        self._byte_limit = byte_limit
+        self._frames: OrderedDict[tuple[str, int], tuple[Any, np.ndarray]] = OrderedDict()
+        self._bytes = 0
+        self._lock = threading.Lock()
+
+    def get(self, array: FrameArray, frame_index: int, signature: Any) -> np.ndarray | None:
+        key = (array.folder.name, frame_index)
+        with self._lock:
+            stored = self._frames.get(key)
+            if stored is None or stored[0] != signature:
+                return None
+            self._frames.move_to_end(key)
+            return stored[1]
+
+    def put(self, array: FrameArray, frame_index: int, signature: Any, frame: np.ndarray) -> None:
+        with self._lock:
+            self._pop((array.folder.name, frame_index))
+            self._frames[array.folder.name, frame_index] = (signature, frame)
+            self._bytes += frame.nbytes
+            while self._bytes > self._byte_limit and len(self._frames) > 2:
+                self._pop(next(iter(self._frames)))
+
+    def drop(self, frame_index: int) -> None:
+        with self._lock:
+            for key in [key for key in self._frames if key[1] == frame_index]:
+                self._pop(key)
+
+    def clear(self) -> None:
+        with self._lock:
+            self._frames.clear()
+            self._bytes = 0
+
+    def _pop(self, key: tuple[str, int]) -> None:
+        stored = self._frames.pop(key, None)
+        self._bytes -= 0 if stored is None else stored[1].nbytes
 
 
 class CellTable:

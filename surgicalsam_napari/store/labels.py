@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import threading
 import time
-from collections import OrderedDict
 from collections.abc import Callable, Iterator, Sequence
 from contextlib import contextmanager, suppress
 from enum import IntEnum
@@ -17,7 +16,7 @@ from psygnal import Signal
 
 from surgicalsam_napari.errors import ClassSetError, ProjectError
 from surgicalsam_napari.instruments import ClassSet
-from surgicalsam_napari.store.arrays import CellTable, FrameArray
+from surgicalsam_napari.store.arrays import CellTable, FrameArray, FrameCache
 from surgicalsam_napari.store.files import WriteLock, writing
 from surgicalsam_napari.store.journal import Journal
 
@@ -79,7 +78,7 @@ class LabelStore:
         }
         self._journal = Journal(root, self._tables)
         self.lock = WriteLock(root)
-        self._cache = _FrameCache(CACHE_BYTES)
+        self._cache = FrameCache(CACHE_BYTES)
         self._blank = np.zeros(shape[1:], np.uint8)
         self._blank.flags.writeable = False
         self._last_read = threading.local()
@@ -534,47 +533,6 @@ class LabelStore:
         """Frame, row and column of every pixel that a key of index arrays names, as numpy would index."""
         axes = np.ogrid[tuple(slice(length) for length in self.shape)]
         return [np.asarray(np.broadcast_to(axis, self.shape)[key]) for axis in axes]
-
-
-class _FrameCache:
-    """Frames used last, by array and frame index; a frame whose file was replaced counts as absent."""
-
-    def __init__(self, byte_limit: int) -> None:
-        self._byte_limit = byte_limit
-        self._frames: OrderedDict[tuple[str, int], tuple[Any, np.ndarray]] = OrderedDict()
-        self._bytes = 0
-        self._lock = threading.Lock()
-
-    def get(self, array: FrameArray, frame_index: int, signature: Any) -> np.ndarray | None:
-        key = (array.folder.name, frame_index)
-        with self._lock:
-            stored = self._frames.get(key)
-            if stored is None or stored[0] != signature:
-                return None
-            self._frames.move_to_end(key)
-            return stored[1]
-
-    def put(self, array: FrameArray, frame_index: int, signature: Any, frame: np.ndarray) -> None:
-        with self._lock:
-            self._pop((array.folder.name, frame_index))
-            self._frames[array.folder.name, frame_index] = (signature, frame)
-            self._bytes += frame.nbytes
-            while self._bytes > self._byte_limit and len(self._frames) > 2:
-                self._pop(next(iter(self._frames)))
-
-    def drop(self, frame_index: int) -> None:
-        with self._lock:
-            for key in [key for key in self._frames if key[1] == frame_index]:
-                self._pop(key)
-
-    def clear(self) -> None:
-        with self._lock:
-            self._frames.clear()
-            self._bytes = 0
-
-    def _pop(self, key: tuple[str, int]) -> None:
-        stored = self._frames.pop(key, None)
-        self._bytes -= 0 if stored is None else stored[1].nbytes
 
 
 _TABLE_NOTES: dict[str, dict[str, Any]] = {
