@@ -15,6 +15,7 @@ from collections.abc import Iterable, Iterator
 from pathlib import Path
 
 import numpy as np
+import psutil
 import torch
 from scipy.ndimage import distance_transform_edt
 
@@ -143,6 +144,7 @@ def main() -> None:
         "weights_megabytes": round(path.stat().st_size / 1e6, 2),
     }
     print(f"all instruments against background: IoU {result['instrument_iou']}")
+    print(f"memory in use: {psutil.Process().memory_info().rss / 1e9:.2f} GB, phantom frames and masks included")
     print(f"{result['frames_per_second']} frames/s on {model.device}, {result['weights_megabytes']} MB")
     if arguments.json:
         print(json.dumps(result))

@@ -167,6 +167,7 @@ class SegmentPanel(Panel):
         if project is None or model is None or not class_ids or self.run.is_running:
             return
         session, frame = self.session, self.layers.current_frame
+        # a failure is not told here: nobody asked for the trial, and the run itself will say
         run_in_background(
             lambda: session.estimate(class_ids, [frame], trial=True), self._on_speed_measured, lambda _error: None
         )
