@@ -4,6 +4,10 @@ Each message is one line: what was expected, what was found, what to do. The com
 the window shows it as a notification. Anything that is not a `SurgicalSAMError` is a defect of ours.
 """
 
+from __future__ import annotations
+
+from collections.abc import Sequence
+
 
 class SurgicalSAMError(Exception):
     """The base of every error whose message is written for the user."""
@@ -35,6 +39,23 @@ class DiskSpaceError(SurgicalSAMError):
 
 class DeviceError(SurgicalSAMError):
     """The compute device asked for is missing, or its memory too small for one frame."""
+
+
+class ExchangeError(SurgicalSAMError):
+    """A dataset cannot be read, or labels and frames do not fit together; may carry one problem per file.
+
+    Attributes
+    ----------
+    problems : one line per file, each naming it; empty where the message says it all
+    """
+
+    def __init__(self, message: str, problems: Sequence[str] = ()) -> None:
+        super().__init__(message)
+        self.problems = tuple(problems)
+
+
+class TrainingError(SurgicalSAMError):
+    """A training cannot start or go on: its data, configuration or run folder is not what it should be."""
 
 
 class WorkFailed(SurgicalSAMError):

@@ -1,0 +1,198 @@
+"""What a training is to do: one model, the run's record, the form in the window, and the options of the command line.
+
+The presets beside it (`presets/*.yaml`) hold the values of the paper (Yue et al., AAAI 2024) and those of a quick update.
+"""
+
+from __future__ import annotations
+
+import difflib
+from importlib import resources
+from pathlib import Path
+from typing import Any, Literal
+
+import yaml
+from pydantic import BaseModel, ConfigDict, Field, ValidationError, model_validator
+
+from surgicalsam_napari.errors import TrainingError
+
+
+class TrainingConfig(BaseModel):
+    """Every choice of a training. Titles and descriptions are shown to the user; an unknown key is an error."""
+
+    model_config = ConfigDict(frozen=True, extra="forbid")
+
+    data: tuple[Path, ...] = Field(
+        (), title="Data", description="Projects, exported datasets, or the authors' processed EndoVis folders"
+    )
+    checkpoint: Path | None = Field(
+        None,
+        title="Start from",
+        description="Checkpoint to tune; none starts from the demo weights, or from SAM if an encoder is named",
+    )
+    encoder: Literal["vit_h", "vit_l", "vit_b", "mobile_sam", "demo"] | None = Field(
+        None,
+        title="Encoder",
+        description="Start from SAM's own decoder and new prototypes on this image encoder, as the paper does",
+    )
+    encoder_weights: Path | None = Field(
+        None, title="Encoder weights", description="SAM's or MobileSAM's checkpoint, if not in the models folder"
+    )
+    classes: tuple[str, ...] | None = Field(
+        None, title="Classes", description="Names to train; by default those of the checkpoint and of the data"
+    )
+    ignored_classes: tuple[str, ...] = Field(
+        (), title="Ignored classes", description="Names in the data that are treated as background"
+    )
+    trust: Literal["frame", "class"] = Field(
+        "frame",
+        title="Trust",
+        description="frame: a frame that was edited or verified is right in whole; class: only the classes that were",
+    )
+    validation: tuple[str, ...] = Field(
+        (), title="Validation videos", description="Videos or sequences kept for validation, by name or number"
+    )
+    validation_share: float = Field(
+        0.2,
+        ge=0,
+        lt=1,
+        title="Validation share",
+        description="Share of the frames kept for validation where no videos are named",
+    )
+    epochs: int = Field(500, ge=1, title="Epochs", description="Passes over the data")
+    minutes: float | None = Field(None, gt=0, title="Minutes", description="Stop after so much time, whatever the epoch")
+    patience: int | None = Field(
+        None, ge=1, title="Patience", description="Stop after so many validations without a better Challenge IoU"
+    )
+    validate_every: int = Field(1, ge=1, title="Validate every", description="Epochs between validations")
+    batch_size: int = Field(32, ge=1, title="Batch size", description="Prompts (a class in a frame) per step")
+    micro_batch_size: int = Field(
+        4,
+        ge=1,
+        title="Prompts at a time",
+        description="Prompts computed at a time; gradients are summed, so only speed and memory change",
+    )
+    learning_rate: float = Field(1e-3, gt=0, title="Learning rate", description="Of Adam")
+    weight_decay: float = Field(1e-4, ge=0, title="Weight decay", description="Of Adam")
+    tokens_per_class: int = Field(
+        2, ge=1, title="Tokens per class", description="n of the paper; a checkpoint that is tuned brings its own"
+    )
+    dense_hidden_dim: int = Field(
+        128, ge=1, title="Dense width", description="r_D of the paper; a checkpoint brings its own"
+    )
+    sparse_hidden_dim: int = Field(
+        128, ge=1, title="Sparse width", description="r_S of the paper; a checkpoint brings its own"
+    )
+    temperature: float = Field(0.07, gt=0, title="Temperature", description="Of the contrastive prototype loss")
+    contrastive_weight: float = Field(
+        1.0, ge=0, title="Contrastive weight", description="Of the contrastive prototype loss; dice has 1"
+    )
+    cross_entropy_weight: float = Field(
+        0.0, ge=0, title="Cross-entropy weight", description="Of every pixel's cross-entropy; 0 in the paper"
+    )
+    predicted_iou_weight: float = Field(
+        0.0, ge=0, title="Predicted IoU weight", description="Of the error of the decoder's own estimate; 0 in the paper"
+    )
+    presence_weight: float = Field(
+        1.0, ge=0, title="Presence weight", description="Of telling whether a class is in the frame; 0 trains no presence"
+    )
+    presence_tunes_decoder: bool = Field(
+        False,
+        title="Presence tunes the decoder",
+        description="Let the presence loss reach the decoder, which the paper does not have",
+    )
+    absent_share: float = Field(
+        0.25,
+        ge=0,
+        title="Absent share",
+        description="Prompts for classes that are not in the frame, per prompt for one that is",
+    )
+    loss_resolution: Literal["frame", "logits"] = Field(
+        "frame",
+        title="Loss at",
+        description="frame: full size, as the paper; logits: the decoder's own size, several times faster",
+    )
+    augmented_versions: int = Field(
+        40, ge=0, title="Augmentations", description="Changed copies of every frame; 0 for a quick update"
+    )
+    augmentation: Literal["offline", "online"] = Field(
+        "offline",
+        title="Augment",
+        description="offline: embed the copies once and keep them; online: new copies every other epoch",
+    )
+    mixed_precision: bool = Field(True, title="Mixed precision", description="bfloat16 where CUDA has it")
+    device: str = Field("auto", title="Device", description="auto, cpu, cuda, cuda:1, … or mps")
+    seed: int = Field(666, ge=0, title="Seed", description="Of the order of frames, new weights and augmentations")
+
+    @model_validator(mode="after")
+    def _starts_from_one(self) -> TrainingConfig:
+        if self.checkpoint is not None and self.encoder is not None:
+            raise ValueError("start from a checkpoint or from an encoder, not both")
+        return self
+
+    def changed(self, **fields: Any) -> TrainingConfig:
+        """A copy with other values, checked; a TrainingError names a field that does not fit."""
+        return parse_config({**self.model_dump(), **fields})
+
+    def to_yaml(self) -> str:
+        return yaml.safe_dump(self.model_dump(mode="json"), sort_keys=False, allow_unicode=True)
+
+
+def parse_config(record: object, source: str = "The training configuration") -> TrainingConfig:
+    """Check a plain dict; a TrainingError names the key, what was expected and what it was."""
+    if not isinstance(record, dict):
+        raise TrainingError(f"{source} should map names to values, as in `epochs: 20`; found {type(record).__name__}.")
+    try:
+        return TrainingConfig.model_validate(record)
+    except ValidationError as error:
+        raise TrainingError(f"{source}: {_first_problem(error)}") from error
+
+
+def _first_problem(error: ValidationError) -> str:
+    first = error.errors()[0]
+    key = ".".join(str(part) for part in first["loc"])
+    known = list(TrainingConfig.model_fields)
+    if first["type"] == "extra_forbidden":
+        near = difflib.get_close_matches(key, known, 1)
+        return f'there is no setting "{key}". ' + (f"Did you mean {near[0]}?" if near else f"There are {', '.join(known)}.")
+    where = f"{key}: " if key else ""
+    return f"{where}{first['msg'].removeprefix('Value error, ')}; got {first['input']!r}." if key else f"{first['msg']}."
+
+
+def read_config(path: Path | str) -> TrainingConfig:
+    """Read a YAML file; relative paths in it are relative to its folder.
+
+    Raises
+    ------
+    TrainingError
+        it cannot be read, is not YAML, has an unknown key or a value out of range
+    """
+    path = Path(path)
+    try:
+        record = yaml.safe_load(path.read_text(encoding="utf-8"))
+    except OSError as error:
+        raise TrainingError(f"The configuration {path} cannot be read ({error.strerror}). Choose a YAML file.") from error
+    except (yaml.YAMLError, UnicodeDecodeError) as error:
+        raise TrainingError(f"{path.name} is not valid YAML. Expected lines like `epochs: 20`.") from error
+    config = parse_config({} if record is None else record, path.name)
+    folder = path.parent
+    return config.model_copy(
+        update={
+            "data": tuple(folder / item for item in config.data),
+            "checkpoint": config.checkpoint and folder / config.checkpoint,
+            "encoder_weights": config.encoder_weights and folder / config.encoder_weights,
+        }
+    )
+
+
+def preset_names() -> list[str]:
+    """The presets that come with the package."""
+    folder = resources.files("surgicalsam_training") / "presets"
+    return sorted(entry.name.removesuffix(".yaml") for entry in folder.iterdir() if entry.name.endswith(".yaml"))
+
+
+def preset(name: str) -> TrainingConfig:
+    """One of `preset_names`; a TrainingError lists them."""
+    if name not in preset_names():
+        raise TrainingError(f'There is no preset "{name}"; there are {", ".join(preset_names())}.')
+    text = (resources.files("surgicalsam_training") / "presets" / f"{name}.yaml").read_text(encoding="utf-8")
+    return parse_config(yaml.safe_load(text), f"the preset {name}")

@@ -1,0 +1,119 @@
+"""What a training tells on its way, as frozen reports that travel between processes as lines of JSON."""
+
+from __future__ import annotations
+
+import json
+from dataclasses import asdict, dataclass
+from pathlib import Path
+from typing import Any
+
+
+@dataclass(frozen=True)
+class PreparationReport:
+    """Before the first epoch: `done` of `total` of what `phase` names ("reading labels", "embedding frames", …)."""
+
+    phase: str
+    done: int
+    total: int
+
+
+@dataclass(frozen=True)
+class SplitReport:
+    """What will be trained on.
+
+    Attributes
+    ----------
+    how : one sentence for the user: by video, or by contiguous blocks of a single one
+    training_frames, validation_frames : how many
+    class_frames : training frames per class name
+    warnings : sentences for the user (a class with one frame, no validation data, …)
+    """
+
+    how: str
+    training_frames: int
+    validation_frames: int
+    class_frames: dict[str, int]
+    warnings: tuple[str, ...] = ()
+
+
+@dataclass(frozen=True)
+class EpochReport:
+    """One more epoch is done: `done` of `total`.
+
+    Attributes
+    ----------
+    losses : means over the epoch's steps: dice, contrastive, total, and those of the extra terms in use
+    challenge_iou : of the validation data after this epoch, in percent; None where it was not validated
+    best_challenge_iou : the best so far, in percent; None before the first validation
+    seconds_left : estimate to the end of the run
+    """
+
+    done: int
+    total: int
+    losses: dict[str, float]
+    challenge_iou: float | None
+    best_challenge_iou: float | None
+    seconds_left: float
+
+
+@dataclass(frozen=True)
+class Scores:
+    """Validation metrics in percent; None where there is nothing to average. `class_iou` is by class name."""
+
+    challenge_iou: float | None
+    iou: float | None
+    mean_class_iou: float | None
+    class_iou: dict[str, float | None]
+    absent_false_positive_rate: float | None
+    missed_rate: float | None
+
+
+@dataclass(frozen=True)
+class ResultReport:
+    """The end.
+
+    Attributes
+    ----------
+    checkpoint : path of the best checkpoint, ready to be loaded
+    reason : why it ended: "all epochs", "time is up", "no longer better", "cancelled"
+    best_epoch : the epoch it is from; 0 if no epoch was better than the start
+    before, after : scores of the start and of the result on the validation data; None without any
+    examples : pictures of validation frames: corrected, before, after, side by side
+    """
+
+    checkpoint: str
+    reason: str
+    best_epoch: int
+    seconds: float
+    before: Scores | None
+    after: Scores | None
+    examples: tuple[str, ...]
+
+
+Report = PreparationReport | SplitReport | EpochReport | ResultReport
+_KINDS: dict[str, type] = {kind.__name__: kind for kind in (PreparationReport, SplitReport, EpochReport, ResultReport)}
+
+
+def to_line(report: Report) -> str:
+    """One line of JSON."""
+    return json.dumps({"kind": type(report).__name__, **asdict(report)})
+
+
+def from_line(line: str) -> Report | None:
+    """The inverse of `to_line`; None for a line that is no report."""
+    try:
+        record: dict[str, Any] = json.loads(line)
+        kind = _KINDS[record.pop("kind")]
+    except (ValueError, KeyError, TypeError, AttributeError):
+        return None
+    for name in ("before", "after"):
+        if record.get(name) is not None:
+            record[name] = Scores(**record[name])
+    for name in ("warnings", "examples"):
+        if name in record:
+            record[name] = tuple(record[name])
+    return kind(**record)
+
+
+def example_paths(report: ResultReport) -> list[Path]:
+    return [Path(example) for example in report.examples]
