@@ -34,7 +34,7 @@ from surgicalsam_napari.model.image_encoder import ENCODERS, build_image_encoder
 from surgicalsam_napari.model.mask_decoder import DecodedMasks, build_mask_decoder, decode_masks
 from surgicalsam_napari.model.surgical_sam import SurgicalSAM, build_presence_head
 from surgicalsam_napari.phantom import PhantomScene
-from surgicalsam_training.losses import dice_loss, prototype_contrastive_loss
+from surgicalsam_training.losses import dice_losses, prototype_contrastive_loss
 
 SPEC = ENCODERS["demo"]
 DIM, GRID, _ = SPEC.embedding_shape
@@ -320,7 +320,7 @@ def mask_losses(decoded: DecodedMasks, masks: Tensor, shown: Tensor) -> dict[str
     union = (found | solid).sum((1, 2)).clamp(min=1)
     iou = (found & solid).sum((1, 2)) / union
     return {
-        "dice": dice_loss(logits[shown], truth[shown]),
+        "dice": dice_losses(logits[shown], truth[shown]).mean(),
         "pixels": 2 * F.binary_cross_entropy_with_logits(logits[shown], truth[shown]),
         "predicted_iou": F.mse_loss(decoded.predicted_iou[shown], iou[shown]),
     }

@@ -38,6 +38,7 @@ from surgicalsam_napari.model.surgical_sam import FALLBACK_PRESENCE_THRESHOLD, S
 
 FORMAT = "surgicalsam-napari checkpoint"
 FORMAT_VERSION = 1
+BEST_OF_A_RUN = "best.safetensors"
 AUTHORS_ENCODER = "vit_h"
 AUTHORS_KEYS = {
     "prototypes_state_dict": "prototypes",
@@ -66,7 +67,9 @@ class CheckpointInfo:
     training_record: dict
 
 
-def save_checkpoint(path: Path | str, model: SurgicalSAM, *, training_record: dict, half: bool = False) -> Path:
+def save_checkpoint(
+    path: Path | str, model: SurgicalSAM, *, training_record: dict, half: bool = False, name: str | None = None
+) -> Path:
     """Write a checkpoint whole or not at all.
 
     Parameters
@@ -74,6 +77,7 @@ def save_checkpoint(path: Path | str, model: SurgicalSAM, *, training_record: di
     path : ends in .safetensors
     training_record : what was run to get these weights; plain JSON
     half : store floats as float16, at half the size
+    name : what the window calls it; by default the file's name
 
     Raises
     ------
@@ -92,7 +96,7 @@ def save_checkpoint(path: Path | str, model: SurgicalSAM, *, training_record: di
     metadata = {
         "format": FORMAT,
         "format_version": str(FORMAT_VERSION),
-        "name": path.stem,
+        "name": name or path.stem,
         "classes": json.dumps(model.classes.to_json()),
         "encoder_id": model.encoder_id,
         "encoder_digest": model.encoder_digest,
@@ -139,7 +143,7 @@ def read_checkpoint_info(path: Path | str) -> CheckpointInfo:
             raise CheckpointError(f'{path.name} needs the encoder "{encoder_id}"; known are {", ".join(ENCODERS)}.')
         return CheckpointInfo(
             path,
-            path.stem,
+            _own_name(path, metadata),
             ClassSet.from_json(json.loads(metadata["classes"])),
             encoder_id,
             metadata["encoder_digest"],
@@ -149,6 +153,11 @@ def read_checkpoint_info(path: Path | str) -> CheckpointInfo:
         )
     except (KeyError, ValueError, ClassSetError) as error:
         raise CheckpointError(f"The header of {path.name} is damaged ({error}). Get the file again.") from error
+
+
+def _own_name(path: Path, metadata: Mapping[str, str]) -> str:
+    """The file's name; that of its run for the best.safetensors of a run folder."""
+    return metadata["name"] if path.name == BEST_OF_A_RUN else path.stem
 
 
 def load_checkpoint(
@@ -209,7 +218,9 @@ def _load_own(path: Path, encoder_file: Path | None, load_image_encoder: bool) -
             f"{path.name} was tuned on the {info.encoder_id} encoder {info.encoder_digest}; {source} holds {digest}. "
             "Choose the encoder weights it was tuned on."
         )
-    return _assemble(path, state, info.classes, info.encoder_id, digest, encoder, presence_threshold=info.presence_threshold)
+    model = _assemble(path, state, info.classes, info.encoder_id, digest, encoder, info.presence_threshold)
+    model.name = info.name
+    return model
 
 
 def _load_authors(path: Path, encoder_file: Path | None, classes: ClassSet | None, load_image_encoder: bool) -> SurgicalSAM:

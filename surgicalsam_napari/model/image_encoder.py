@@ -23,10 +23,12 @@ from torch.nn import functional as F
 
 from surgicalsam_napari.errors import CheckpointError
 from surgicalsam_napari.model.demo_encoder import DemoEncoder
+from surgicalsam_napari.model.mask_decoder import build_mask_decoder
 from surgicalsam_napari.model.segment_anything import ImageEncoderAttention, ImageEncoderViT, PromptEncoder, get_rel_pos
 
 IMAGE_ENCODER_PREFIX = "image_encoder."
 PROMPT_ENCODER_PREFIX = "prompt_encoder."
+MASK_DECODER_PREFIX = "mask_decoder."
 
 Shapes = Mapping[str, tuple[int, ...]]
 
@@ -402,16 +404,26 @@ def read_sam_prompt_encoder_state(path: Path | str) -> dict[str, Tensor]:
     CheckpointError
         the file cannot be read, or has no whole prompt encoder
     """
-    path = Path(path)
-    state = with_prefix_removed(read_weights(path), PROMPT_ENCODER_PREFIX)
+    state = with_prefix_removed(read_weights(Path(path)), PROMPT_ENCODER_PREFIX)
     point = state.get("not_a_point_embed.weight")
     dim = point.shape[-1] if point is not None and point.ndim == 2 else 256
     with torch.device("meta"):  # grid and image size are in no parameter's shape
         expected = PromptEncoder(dim, image_embedding_size=(64, 64), input_image_size=(1024, 1024), mask_in_chans=16)
+    return _checked_part(Path(path), "prompt encoder", PROMPT_ENCODER_PREFIX, state, expected)
+
+
+def read_sam_mask_decoder_state(path: Path | str) -> dict[str, Tensor]:
+    """SAM's mask decoder from a SAM checkpoint, as `read_sam_prompt_encoder_state` reads the prompt encoder."""
+    state = with_prefix_removed(read_weights(Path(path)), MASK_DECODER_PREFIX)
+    with torch.device("meta"):
+        expected = build_mask_decoder()
+    return _checked_part(Path(path), "mask decoder", MASK_DECODER_PREFIX, state, expected)
+
+
+def _checked_part(path: Path, part: str, prefix: str, state: dict[str, Tensor], expected: nn.Module) -> dict[str, Tensor]:
     mismatch = describe_mismatch(state_shapes(expected.state_dict()), state_shapes(state))
     if mismatch:
         raise CheckpointError(
-            f"{path.name} should hold SAM's prompt encoder under {PROMPT_ENCODER_PREFIX}*; found {mismatch}. "
-            "Choose a SAM or MobileSAM checkpoint."
+            f"{path.name} should hold SAM's {part} under {prefix}*; found {mismatch}. Choose a SAM or MobileSAM checkpoint."
         )
     return state

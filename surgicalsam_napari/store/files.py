@@ -124,6 +124,16 @@ class WriteLock:
             _unlock(self._descriptor)
         self._threads.release()
 
+    def try_to_hold(self) -> bool:
+        """Take the lock for as long as this object is open; False, at once, if another one has it."""
+        with self._threads:
+            descriptor = os.open(self._path, os.O_RDWR | os.O_CREAT, 0o666)
+            if not _try_to_lock(descriptor):
+                os.close(descriptor)
+                return False
+            self._descriptor = descriptor
+            return True
+
     def close(self) -> None:
         with self._threads:
             if self._descriptor is not None and self._depth == 0:
@@ -139,6 +149,14 @@ if sys.platform == "win32":
         with contextlib.suppress(OSError):
             msvcrt.locking(descriptor, msvcrt.LK_LOCK, 1)
 
+    def _try_to_lock(descriptor: int) -> bool:
+        os.lseek(descriptor, 0, os.SEEK_SET)
+        try:
+            msvcrt.locking(descriptor, msvcrt.LK_NBLCK, 1)
+        except OSError:
+            return False
+        return True
+
     def _unlock(descriptor: int) -> None:
         os.lseek(descriptor, 0, os.SEEK_SET)
         with contextlib.suppress(OSError):
@@ -150,6 +168,14 @@ else:
     def _lock(descriptor: int) -> None:
         with contextlib.suppress(OSError):
             fcntl.flock(descriptor, fcntl.LOCK_EX)
+
+    def _try_to_lock(descriptor: int) -> bool:
+        with contextlib.suppress(OSError):  # a file system without locks: nobody can be told apart
+            try:
+                fcntl.flock(descriptor, fcntl.LOCK_EX | fcntl.LOCK_NB)
+            except BlockingIOError:
+                return False
+        return True
 
     def _unlock(descriptor: int) -> None:
         with contextlib.suppress(OSError):

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Sequence
+from collections.abc import Collection, Iterable, Sequence
 from dataclasses import dataclass
 
 import numpy as np
@@ -32,23 +32,27 @@ class Metrics:
     missed_rate: float
 
 
-def evaluate_label_maps(pairs: Iterable[tuple[np.ndarray, np.ndarray]], class_ids: Sequence[int]) -> Metrics:
+Pair = tuple[np.ndarray, np.ndarray] | tuple[np.ndarray, np.ndarray, Collection[int]]
+
+
+def evaluate_label_maps(pairs: Iterable[Pair], class_ids: Sequence[int]) -> Metrics:
     """Score label maps against the truth, as in the authors' evaluation.
 
     A frame predicted wholly empty scores 0 for the classes in it, and does not count towards `overall_iou` (as theirs).
 
     Parameters
     ----------
-    pairs : (prediction, truth) per frame, each (H, W) of class ids
+    pairs : (prediction, truth) per frame, each (H, W) of class ids; with a third item where only of some classes it is known
+        whether they are there: their ids, and both maps are 0 where another class is
     class_ids : the classes that count
     """
     frame_challenge: list[float] = []
     frame_iou: list[float] = []
     per_class: dict[int, list[float]] = {class_id: [] for class_id in class_ids}
     intersection = union = absent = false = present = missed = 0
-    for prediction, truth in pairs:
+    for prediction, truth, *known in pairs:
         predicted_ids, true_ids = set(np.unique(prediction)) - {0}, set(np.unique(truth)) - {0}
-        absent += len(class_ids) - len(true_ids)
+        absent += len(known[0] if known else class_ids) - len(true_ids)
         false += len(predicted_ids - true_ids)
         present += len(true_ids)
         missed += len(true_ids - predicted_ids)

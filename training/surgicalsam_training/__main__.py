@@ -1,0 +1,36 @@
+"""`python -m surgicalsam_training RUN`: train in a process of its own; reports go to stdout, one a line (see `launch`)."""
+
+from __future__ import annotations
+
+import contextlib
+import os
+import sys
+
+from surgicalsam_napari.errors import SurgicalSAMError
+from surgicalsam_training.processes import joined_processes
+from surgicalsam_training.reports import to_line
+from surgicalsam_training.run_folder import RunFolder
+from surgicalsam_training.trainer import train
+
+TOLD = 3  # 1 is a traceback's
+
+
+def main(path: str) -> int:
+    """Exit code 0: finished or cancelled; TOLD: an error that the last line of stderr tells."""
+    with contextlib.suppress(OSError, AttributeError):  # AttributeError: Windows has no nice
+        os.nice(10)  # the window it was started from comes first
+    try:
+        with joined_processes() as processes:
+            for report in train(RunFolder.open(path), processes):
+                if processes.is_first:
+                    print(to_line(report), flush=True)
+    except SurgicalSAMError as error:
+        print(" ".join(str(error).split()), file=sys.stderr)
+        return TOLD
+    except BrokenPipeError:  # the window is gone: the run can be gone on with
+        return 0
+    return 0
+
+
+if __name__ == "__main__":
+    sys.exit(main(sys.argv[1]))

@@ -1,0 +1,106 @@
+"""How good a model is on annotated frames: every known class is asked for in every frame, and presence decides."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator, Sequence
+
+import numpy as np
+import torch
+
+from surgicalsam_napari.model.surgical_sam import SurgicalSAM, fallback_presence
+from surgicalsam_training.data.training_data import TrainingData
+from surgicalsam_training.metrics import Metrics, evaluate_label_maps
+from surgicalsam_training.reports import Scores
+
+FEWEST_PAIRS = 8  # (frame, class) pairs with the class, and as many without, below which no threshold is calibrated
+THRESHOLDS = np.arange(0.05, 0.96, 0.05).round(2)
+BATCH_SIZES = {"cpu": 1}  # frames decoded at a time
+LARGEST_BATCH = 16
+
+
+def evaluate(model: SurgicalSAM, data: TrainingData, frames: Sequence[int]) -> Metrics:
+    """Score a model on some frames of the data, whose embeddings must be there (`TrainingData.embed`)."""
+    return evaluate_label_maps(_pairs(model, data, frames), data.classes.ids)
+
+
+def scores(metrics: Metrics, data: TrainingData) -> Scores:
+    """Metrics as they travel in reports: by class name, None for NaN; classes that nobody saw or predicted are left out."""
+    by_name = {data.classes.by_id(class_id).name: iou for class_id, iou in metrics.class_iou.items()}
+    return Scores(
+        _number(metrics.challenge_iou),
+        _number(metrics.iou),
+        _number(metrics.mean_class_iou),
+        {name: _number(iou) for name, iou in by_name.items() if not np.isnan(iou)},
+        _number(metrics.absent_false_positive_rate),
+        _number(metrics.missed_rate),
+    )
+
+
+def calibrated_threshold(model: SurgicalSAM, data: TrainingData, frames: Sequence[int]) -> float:
+    """The presence threshold that tells best, on these frames, which classes are in them; see `best_threshold`."""
+    class_ids = _asked_for(model, data)
+    presence, present = [], []
+    for batch in _batches(model, frames):
+        decoded = model.decode(torch.from_numpy(data.embeddings(batch, 0, model)), class_ids)
+        found = fallback_presence(decoded) if decoded.presence is None else decoded.presence
+        for frame, row in zip(batch, found.float().cpu().numpy(), strict=True):
+            known, there = data.known_class_ids(frame), data.present_class_ids(frame)
+            columns = [column for column, class_id in enumerate(class_ids) if class_id in known]
+            presence.append(row[columns])
+            present.append(np.array([class_ids[column] in there for column in columns], bool))
+    if not presence:
+        return model.presence_threshold
+    return best_threshold(np.concatenate(presence), np.concatenate(present), model.presence_threshold)
+
+
+def best_threshold(presence: np.ndarray, present: np.ndarray, default: float) -> float:
+    """The threshold of 0.05, 0.10, … 0.95 with the best F1; of several the one nearest to `default`.
+
+    Parameters
+    ----------
+    presence : (N,) scores of (frame, class) pairs
+    present : (N,) bool, whether the class is there
+    default : kept where there are too few pairs of either kind to choose by
+    """
+    if min(int(present.sum()), int((~present).sum())) < FEWEST_PAIRS:
+        return default
+    found = presence[None] >= THRESHOLDS[:, None]
+    f1 = 2 * (found & present).sum(1) / (found.sum(1) + present.sum())
+    best = THRESHOLDS[f1 >= f1.max() - 1e-9]
+    return float(best[np.abs(best - default).argmin()])
+
+
+def predicted_label_map(model: SurgicalSAM, data: TrainingData, frame: int) -> np.ndarray:
+    """(H, W) uint8, in class ids of the data."""
+    embeddings = data.embeddings([frame], 0, model)
+    return model.predict(embeddings, _asked_for(model, data), data.frames[frame].size)[0].label_map
+
+
+def _pairs(
+    model: SurgicalSAM, data: TrainingData, frames: Sequence[int]
+) -> Iterator[tuple[np.ndarray, np.ndarray, frozenset[int]]]:
+    """Prediction and truth of each frame, without the classes of which nobody said whether they are there."""
+    class_ids = _asked_for(model, data)
+    for batch in _batches(model, frames):
+        embeddings = data.embeddings(batch, 0, model)
+        for frame, embedding in zip(batch, embeddings, strict=True):
+            prediction = model.predict(embedding[None], class_ids, data.frames[frame].size)[0]
+            known = data.known_class_ids(frame)
+            kept = np.zeros(256, np.uint8)
+            kept[list(known)] = list(known)
+            yield kept[prediction.label_map], kept[data.label_map(frame)], known
+
+
+def _asked_for(model: SurgicalSAM, data: TrainingData) -> list[int]:
+    """The classes of the data that the model knows; their ids are the same in both (see `open_training_data`)."""
+    return [class_id for class_id in data.classes.ids if class_id in model.classes.ids]
+
+
+def _batches(model: SurgicalSAM, frames: Sequence[int]) -> Iterator[list[int]]:
+    size = BATCH_SIZES.get(model.device.type, LARGEST_BATCH)
+    for start in range(0, len(frames), size):
+        yield list(frames[start : start + size])
+
+
+def _number(value: float) -> float | None:
+    return None if np.isnan(value) else round(float(value), 3)

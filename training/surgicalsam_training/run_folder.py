@@ -1,0 +1,281 @@
+"""A run's folder: its configuration, its record, what it measured, and the checkpoints it made."""
+
+from __future__ import annotations
+
+import csv
+import json
+import os
+import platform
+from collections.abc import Iterator, Sequence
+from contextlib import contextmanager, suppress
+from datetime import UTC, datetime
+from importlib.metadata import version
+from pathlib import Path
+from typing import Any
+
+import torch
+
+from surgicalsam_napari.errors import TrainingError
+from surgicalsam_napari.model.checkpoint import BEST_OF_A_RUN
+from surgicalsam_napari.store.files import WriteLock, stage, writing
+from surgicalsam_training.config import TrainingConfig, read_config
+from surgicalsam_training.reports import EpochReport, ResultReport, Scores, from_line, to_line
+
+NOT_COMPARED = {"epochs", "minutes", "patience", "device", "micro_batch_size"}  # may change when a run is gone on with
+
+
+class RunFolder:
+    """One training, running, stopped or finished.
+
+    ::
+
+        run/
+          config.yaml        every setting
+          record.json        fingerprints of the data, split, versions, seed
+          metrics.csv        losses and validation of every epoch
+          curves.png         the same, drawn
+          best.safetensors   the checkpoint with the best validation Challenge IoU
+          last.pt            where to go on after a stop: weights, optimiser, epoch
+          result.json        once it is finished
+          examples/          validation frames: corrected, before, after
+          log.txt            what was printed
+
+    Made by `create` or `open`.
+    """
+
+    def __init__(self, path: Path, config: TrainingConfig) -> None:
+        self.path, self.config = path, config
+
+    @classmethod
+    def create(cls, path: Path | str, config: TrainingConfig) -> RunFolder:
+        """Make a run, or take up the one that was stopped in this folder with the same settings.
+
+        Raises
+        ------
+        TrainingError
+            a run is going on there, or is finished, or has other settings; or something else lies there
+        ProjectError, DiskSpaceError
+            the folder cannot be written
+        """
+        path = Path(path).expanduser().absolute()
+        config = config.model_copy(update={name: _absolute(getattr(config, name)) for name in _PATHS})
+        if (path / "config.yaml").exists():
+            run = cls.open(path)
+            run._check_can_go_on(config)
+        elif path.exists() and (not path.is_dir() or any(path.iterdir())):
+            raise TrainingError(f"A run needs a new or empty folder, and {path} is not. Choose another one (--out).")
+        with writing("The run", path):
+            path.mkdir(parents=True, exist_ok=True)
+            (path / "config.yaml").write_text(config.to_yaml(), encoding="utf-8")
+        return cls(path, config)
+
+    @classmethod
+    def open(cls, path: Path | str) -> RunFolder:
+        """A run that is there; a TrainingError if there is none."""
+        path = Path(path).expanduser().absolute()
+        if not (path / "config.yaml").is_file():
+            raise TrainingError(f"{path} holds no run: it has no config.yaml. Choose the folder that --out named.")
+        return cls(path, read_config(path / "config.yaml"))
+
+    @property
+    def log(self) -> Path:
+        return self.path / "log.txt"
+
+    @property
+    def best_checkpoint(self) -> Path:
+        return self.path / BEST_OF_A_RUN
+
+    @property
+    def last_state(self) -> Path:
+        return self.path / "last.pt"
+
+    @property
+    def metrics_csv(self) -> Path:
+        return self.path / "metrics.csv"
+
+    @property
+    def curves(self) -> Path:
+        return self.path / "curves.png"
+
+    @property
+    def examples(self) -> Path:
+        return self.path / "examples"
+
+    @property
+    def record(self) -> dict[str, Any]:
+        """What record.json says; empty before the run has begun."""
+        return self._read_json("record.json")
+
+    def write_record(self, **entries: Any) -> None:
+        """Add to record.json."""
+        self._write_text("record.json", json.dumps({**self.record, **entries}, indent=2, ensure_ascii=False) + "\n")
+
+    def result(self) -> ResultReport | None:
+        """How it ended; None while it has not."""
+        try:
+            report = from_line((self.path / "result.json").read_text(encoding="utf-8"))
+        except FileNotFoundError:
+            return None
+        return report if isinstance(report, ResultReport) else None
+
+    def write_result(self, result: ResultReport) -> None:
+        self._write_text("result.json", to_line(result) + "\n")
+
+    @property
+    def discarded(self) -> bool:
+        """Whether its checkpoint was looked at and not wanted; it is kept all the same."""
+        return (self.path / "discarded").exists()
+
+    @discarded.setter
+    def discarded(self, discarded: bool) -> None:
+        if discarded:
+            with writing("The run", self.path):
+                (self.path / "discarded").touch()
+        else:
+            (self.path / "discarded").unlink(missing_ok=True)
+
+    # ---- one process at a time, and telling it to stop
+
+    @property
+    def is_running(self) -> bool:
+        """Whether a process is training here."""
+        lock = WriteLock(self.path)
+        is_free = lock.try_to_hold()
+        lock.close()
+        return not is_free
+
+    @contextmanager
+    def held(self) -> Iterator[None]:
+        """Keep other processes out; a TrainingError if one is in."""
+        lock = WriteLock(self.path)
+        with writing("The run", self.path):
+            is_held = lock.try_to_hold()
+        if not is_held:
+            raise TrainingError(f"A run is going on in {self.path}. Wait for it, stop it, or choose another folder (--out).")
+        try:
+            (self.path / "stop").unlink(missing_ok=True)
+            yield
+        finally:
+            lock.close()
+
+    def request_stop(self) -> None:
+        """Ask the process that trains here to end after the step it is in, keeping the best so far."""
+        with writing("The request to stop", self.path):
+            (self.path / "stop").touch()
+
+    @property
+    def is_stop_requested(self) -> bool:
+        return (self.path / "stop").exists()
+
+    # ---- metrics
+
+    def append_metrics(self, report: EpochReport, scores: Scores | None, seconds: float, threshold: float) -> None:
+        """One line of metrics.csv; the columns of later lines are those of the first."""
+        row: dict[str, Any] = {"epoch": report.done, "seconds": round(seconds, 2)}
+        row |= {name: f"{value:.6f}" for name, value in report.losses.items()}
+        for name in ("challenge_iou", "iou", "mean_class_iou", "absent_false_positive_rate", "missed_rate"):
+            value = None if scores is None else getattr(scores, name)
+            row[name] = "" if value is None else value
+        row["presence_threshold"] = threshold
+        with writing("The metrics", self.path), self.metrics_csv.open("a", newline="", encoding="utf-8") as file:
+            writer = csv.DictWriter(file, list(row))
+            if file.tell() == 0:
+                writer.writeheader()
+            writer.writerow(row)
+
+    def metrics(self) -> list[dict[str, float | None]]:
+        """The lines of metrics.csv; None where there was nothing to measure."""
+        try:
+            with self.metrics_csv.open(newline="", encoding="utf-8") as file:
+                return [{key: float(value) if value else None for key, value in row.items()} for row in csv.DictReader(file)]
+        except FileNotFoundError:
+            return []
+
+    def forget_metrics_after(self, epoch: int) -> None:
+        """Drop the lines of epochs that will be run again."""
+        with suppress(FileNotFoundError):
+            header, *lines = self.metrics_csv.read_text(encoding="utf-8").splitlines(keepends=True)
+            kept = [line for line in lines if line.endswith("\n") and int(line.split(",")[0]) <= epoch]
+            self._write_text("metrics.csv", "".join([header, *kept]))
+
+    # ---- going on
+
+    def save_state(self, state: dict[str, Any]) -> None:
+        """Replace last.pt, whole or not at all; a DiskSpaceError if the disk is full."""
+        staged = self.path / "last.pt.part"
+        try:
+            with writing("The state of the run", self.path):
+                try:
+                    torch.save(state, staged)
+                except RuntimeError as error:  # torch's writer says so when the disk is full
+                    raise OSError(28, str(error)) from error
+                os.replace(staged, self.last_state)
+        finally:
+            staged.unlink(missing_ok=True)
+
+    def load_state(self) -> dict[str, Any] | None:
+        """What `save_state` wrote; None if nothing yet, a TrainingError if it is damaged."""
+        if not self.last_state.exists():
+            return None
+        try:
+            return torch.load(self.last_state, weights_only=True, map_location="cpu")
+        except Exception as error:
+            raise TrainingError(
+                f"{self.last_state} is damaged ({type(error).__name__}). Remove it to start this run from the beginning."
+            ) from error
+
+    def check_data(self, fingerprints: dict[str, str]) -> None:
+        """A TrainingError if a run is gone on with on other data than it began with."""
+        before = self.record.get("data", fingerprints)
+        changed = sorted(name for name in before.keys() | fingerprints.keys() if before.get(name) != fingerprints.get(name))
+        if changed:
+            raise TrainingError(
+                f"{self.path.name} began on other labels than there are now in {', '.join(changed)}. "
+                "Start a new run in another folder (--out)."
+            )
+
+    def _check_can_go_on(self, config: TrainingConfig) -> None:
+        if self.is_running:
+            raise TrainingError(f"A run is going on in {self.path}. Wait for it, stop it, or choose another folder (--out).")
+        if self.result() is not None:
+            raise TrainingError(f"{self.path} holds a finished run. Choose another folder (--out).")
+        there, here = self.config.model_dump(mode="json"), config.model_dump(mode="json")
+        other = [name for name in there if name not in NOT_COMPARED and there[name] != here[name]]
+        if other:
+            name = other[0]
+            raise TrainingError(
+                f"{self.path} holds a run with other settings ({name}: {there[name]!r} there, {here[name]!r} here). "
+                "Go on with those, or choose another folder (--out)."
+            )
+
+    def _read_json(self, name: str) -> dict[str, Any]:
+        try:
+            return json.loads((self.path / name).read_text(encoding="utf-8"))
+        except FileNotFoundError:
+            return {}
+        except ValueError as error:
+            raise TrainingError(f"{self.path / name} is damaged. Start a new run in another folder (--out).") from error
+
+    def _write_text(self, name: str, text: str) -> None:
+        with writing(f"{name} of the run", self.path):
+            os.replace(stage(self.path, text.encode("utf-8"), durable=True), self.path / name)
+
+
+_PATHS = ("data", "checkpoint", "encoder_weights")
+
+
+def _absolute(value: Path | Sequence[Path] | None) -> Any:
+    if value is None:
+        return None
+    return value.expanduser().absolute() if isinstance(value, Path) else tuple(p.expanduser().absolute() for p in value)
+
+
+def environment() -> dict[str, str]:
+    """Versions that a result depends on, and when it began."""
+    packages = ("surgicalsam-napari", "torch", "numpy", "zarr")
+    return {
+        "began": datetime.now(UTC).isoformat(timespec="seconds"),
+        "python": platform.python_version(),
+        "platform": platform.platform(),
+        **{package: version(package) for package in packages},
+    }
