@@ -15,8 +15,10 @@ import numpy as np
 import pytest
 
 from surgicalsam_napari.errors import DiskSpaceError, ProjectError
-from surgicalsam_napari.store import EmbeddingStore, free_bytes
+from surgicalsam_napari.instruments import ENDOVIS2018
+from surgicalsam_napari.store import EmbeddingStore, Project, free_bytes
 from surgicalsam_napari.store import files as store_files
+from surgicalsam_napari.video import VideoReader
 
 SHAPE = (8, 4, 6)
 
@@ -193,3 +195,24 @@ def test_embedding_goes_on_where_it_was_killed(tmp_path: Path) -> None:
         assert not list((folder / ".partial").glob("*"))
         store.close()
     assert valid > 0
+
+
+def test_embeddings_of_changed_copies_lie_apart_and_know_their_encoder(tmp_path: Path, embeddings: EmbeddingStore) -> None:
+    folder = EmbeddingStore.create_in(tmp_path / "augmented" / "0123abcd" / "v001-ff", "0123abcd", 10, SHAPE)
+    copies = EmbeddingStore(folder, 10, SHAPE)
+    copies.write([2], random_embeddings(1))
+    assert copies.encoder_digest == "0123abcd"
+    assert copies.missing([1, 2]) == [1]
+    assert embeddings.missing([1, 2]) == [1, 2]
+
+
+def test_project_lists_embeddings_of_the_frames_themselves_alone(phantom_clip: Path, tmp_path: Path) -> None:
+    with Project.create(tmp_path / "clip.surgicalsam", VideoReader(phantom_clip), ENDOVIS2018) as project:
+        project.embeddings("abc", SHAPE).write([0], random_embeddings(1))
+        for version in ("v001-ff", "v002-ff"):
+            project.augmented_embeddings("abc", version, SHAPE).write([1, 2], random_embeddings(2))
+        assert [(store.encoder_digest, store.valid_count) for store in project.embedding_stores()] == [("abc", 1)]
+        assert project.augmented_embeddings("abc", "v001-ff", SHAPE) is project.augmented_embeddings("abc", "v001-ff", SHAPE)
+    with Project.open(project.folder) as again:
+        assert again.augmented_embeddings("abc", "v002-ff", SHAPE).missing([0, 1, 2]) == [0]
+        assert again.augmented_embeddings("abc", "v003-ff", SHAPE).missing([1]) == [1]

@@ -513,13 +513,14 @@ def whole_state(labels: LabelStore, frame_index: int = 0) -> tuple:
 
 @pytest.mark.skipif(not hasattr(os, "fork"), reason="needs fork")
 @pytest.mark.filterwarnings("ignore:.*fork.*:DeprecationWarning")
-@pytest.mark.parametrize("what", ["edit", "prediction", "verification", "reset"])
+@pytest.mark.parametrize("what", ["edit", "prediction", "verification", "reset", "import"])
 def test_killed_before_any_single_file_operation_a_frame_is_old_or_new(tmp_path: Path, what: str) -> None:
     actions: dict[str, Callable[[LabelStore], Any]] = {
         "edit": lambda store: store.__setitem__((0, slice(5, 20), slice(5, 20)), 6),
         "prediction": lambda store: store.write_prediction(0, predicted(box(TOP, ALL, 1), 1, 2, 3, iou=0.3)),
         "verification": lambda store: store.verify(0),
         "reset": lambda store: store.reset_frame(0),
+        "import": lambda store: store.write_import(0, box(TOP, ALL, 1), [1, 2]),
     }
     seen = set()
     for operation in range(100):
@@ -628,3 +629,64 @@ def check_state_is_whole(labels: LabelStore, frame_index: int, painted_before: n
         assert labels.provenance(frame_index, class_id) in (Provenance.PREDICTED, Provenance.EDITED)
         assert labels.presence(frame_index, class_id) == k
     return painted
+
+
+# ---- what an import does
+
+
+def test_an_imported_frame_counts_as_painted_and_its_classes_as_edited(labels: LabelStore) -> None:
+    labels.write_prediction(2, predicted(box(ALL, RIGHT, 2), 1, 2))
+    assert labels.write_import(2, box(TOP, LEFT, 1), [1, 2]) == 0
+    np.testing.assert_array_equal(labels[2], box(TOP, LEFT, 1))
+    assert labels.painted(2).all()
+    assert labels.is_edited(2, 1)
+    assert labels.is_edited(2, 2)
+    assert labels.provenance(2, 3) == Provenance.EMPTY
+    assert not labels.write_prediction(2, predicted(np.full(SHAPE[1:], 2, np.uint8), 1, 2, iou=1.0))
+
+
+def test_an_import_keeps_painted_pixels_and_verified_classes(labels: LabelStore) -> None:
+    labels[0, 0:2, 0:10] = 4
+    labels.write_prediction(0, predicted(box(slice(20, 32), ALL, 2), 2))
+    labels.verify(0, [2])
+    imported = np.ones(SHAPE[1:], np.uint8)
+    imported[10:12] = 2
+    assert labels.write_import(0, imported, [1, 2]) == 2 * 10 + 12 * 48 + 2 * 48
+    expected = np.ones(SHAPE[1:], np.uint8)
+    expected[10:12] = 0  # it is verified that class 2 is not there
+    expected[20:32] = 2
+    expected[0:2, 0:10] = 4
+    np.testing.assert_array_equal(labels[0], expected)
+    assert labels.provenance(0, 2) == Provenance.VERIFIED
+    assert labels.is_edited(0, 4)
+
+
+def test_predictions_of_classes_that_an_import_does_not_know_stay_predictions(labels: LabelStore) -> None:
+    labels.write_prediction(1, predicted(box(TOP, ALL, 5), 5))
+    labels.write_import(1, box(ALL, LEFT, 1), [1])
+    np.testing.assert_array_equal(labels[1], np.where(box(ALL, LEFT, 1) > 0, 1, box(TOP, ALL, 5)))
+    assert labels.provenance(1, 5) == Provenance.PREDICTED
+    np.testing.assert_array_equal(labels.painted(1), ~(box(TOP, RIGHT, 1) > 0))
+
+
+def test_an_import_of_another_size_or_class_is_refused(labels: LabelStore) -> None:
+    with pytest.raises(ProjectError, match="32 x 48"):
+        labels.write_import(0, np.ones((8, 8), np.uint8), [1])
+    with pytest.raises(ClassSetError, match="label 3"):
+        labels.write_import(0, box(ALL, LEFT, 3), [1, 2])
+    assert labels.write_import(0, box(ALL, LEFT, 0), []) == 0
+    assert not labels.provenance_table().any()
+    assert not labels.painted(0).any()
+
+
+def test_a_saved_frame_is_put_back_unless_somebody_changed_it_since(labels: LabelStore) -> None:
+    labels[3, 0:4, 0:4] = 2
+    before, state = labels.saved_frame(3), whole_state(labels, 3)
+    labels.write_import(3, box(ALL, LEFT, 1), [1])
+    after = labels.saved_frame(3)
+    assert labels.put_back(before, unless_changed_since=after)
+    assert whole_state(labels, 3) == state
+    labels.write_import(3, box(ALL, LEFT, 1), [1])
+    labels.verify(3, [6])
+    assert not labels.put_back(before, unless_changed_since=after)
+    assert labels.provenance(3, 6) == Provenance.VERIFIED

@@ -2,7 +2,9 @@
 
 from __future__ import annotations
 
+import os
 import shutil
+import time
 from collections.abc import Iterator
 from pathlib import Path
 
@@ -58,6 +60,7 @@ def empty_dock(make_napari_viewer, qtbot, tiny_checkpoint, monkeypatch) -> Itera
     yield dock
     dock.segment_panel.run.cancel()
     settle(qtbot, dock)
+    QThreadPool.globalInstance().waitForDone(TIMEOUT)  # the trial frame that measures the speed
     dock.session.close()
 
 
@@ -100,7 +103,7 @@ def choose_file(monkeypatch, path: Path | None) -> None:
 
 def test_demo_checkpoint_is_there_without_being_asked_for(empty_dock):
     assert empty_dock.session.model is not None
-    assert empty_dock.model_panel.checkpoint.text().startswith("Demo")
+    assert empty_dock.model_panel.checkpoint.currentText().startswith("Demo")
     assert "CPU" in empty_dock.model_panel.device.currentText()
 
 
@@ -363,6 +366,15 @@ def test_the_window_answers_while_frames_are_segmented(dock, qtbot):
     assert beats_at_report[-1] > beats_at_report[0] > 0  # the event loop turned before and between the reports
 
 
+def test_frames_that_nobody_touched_are_segmented_for_all_classes(dock, qtbot):
+    dock.tabs.show_panel(dock.segment_panel)
+    dock.segment_panel.segment_frames([2, 5])
+    settle(qtbot, dock)
+    table = dock.session.project.labels.provenance_table()
+    assert (table[[2, 5]] != Provenance.EMPTY).all()
+    assert (np.delete(table, [2, 5], axis=0) == Provenance.EMPTY).all()
+
+
 # Model ---------------------------------------------------------------------------------------------------------------
 
 
@@ -374,7 +386,8 @@ def test_a_bad_checkpoint_is_told_and_the_model_in_use_stays(dock, qtbot, tmp_pa
     click(qtbot, dock.model_panel.choose_checkpoint)
     settle(qtbot, dock)
     assert dock.session.model is before
-    assert dock.model_panel.checkpoint.text().startswith("Demo")
+    assert dock.model_panel.checkpoint.currentText().startswith("Demo")
+    assert dock.model_panel.checkpoint.count() == 1
     assert len(notes) == 1
     assert "broken.safetensors" in notes[0]
 
@@ -383,7 +396,74 @@ def test_another_checkpoint_is_loaded_and_named(dock, qtbot, tiny_checkpoint, mo
     choose_file(monkeypatch, tiny_checkpoint)
     click(qtbot, dock.model_panel.choose_checkpoint)
     settle(qtbot, dock)
-    assert dock.model_panel.checkpoint.text() == "tiny"
+    assert dock.model_panel.checkpoint.currentText() == "tiny"
+
+
+def trained_for(project, name: str, checkpoint: Path, hours_ago: int = 0) -> Path:
+    """A checkpoint where a training in the window leaves it."""
+    folder = project.folder / "training" / name
+    folder.mkdir(parents=True)
+    path = Path(shutil.copy(checkpoint, folder / "best.safetensors"))
+    os.utime(path, (time.time() - 3600 * hours_ago,) * 2)
+    return path
+
+
+def listed(dock: MainWidget) -> list[str]:
+    picker = dock.model_panel.checkpoint
+    return [picker.itemText(row) for row in range(picker.count())]
+
+
+def choose_checkpoint(dock: MainWidget, row: int, qtbot) -> None:
+    dock.model_panel.checkpoint.setCurrentIndex(row)
+    dock.model_panel.checkpoint.activated.emit(row)
+    settle(qtbot, dock)
+
+
+def test_checkpoints_trained_for_the_project_are_listed_newest_first(dock, qtbot, clip, tiny_checkpoint):
+    earlier = trained_for(dock.session.project, "quick-1", tiny_checkpoint, hours_ago=3)
+    later = trained_for(dock.session.project, "quick-2", tiny_checkpoint)
+    dock.model_panel.show_trained(dock.session.project)
+    assert [dock.model_panel.checkpoint.itemData(row) for row in range(3)] == [None, later, earlier]
+    assert listed(dock)[1].startswith("Trained ")
+    choose_checkpoint(dock, 2, qtbot)
+    assert dock.model_panel.in_use.checkpoint == earlier
+    assert dock.model_panel.checkpoint.currentIndex() == 2
+    choose_checkpoint(dock, 0, qtbot)
+    assert dock.model_panel.in_use.checkpoint is None
+    assert len(listed(dock)) == 3
+
+
+def test_a_checkpoint_stays_listed_when_another_video_is_opened(dock, qtbot, phantom_clip, tiny_checkpoint, tmp_path):
+    trained = trained_for(dock.session.project, "quick-1", tiny_checkpoint)
+    trained_for(dock.session.project, "quick-2", tiny_checkpoint)
+    dock.model_panel.show_trained(dock.session.project)
+    dock.model_panel.load(trained)
+    settle(qtbot, dock)
+    open_in(dock, Path(shutil.copy(phantom_clip, tmp_path / "other.mp4")), qtbot)
+    assert [dock.model_panel.checkpoint.itemData(row) for row in range(dock.model_panel.checkpoint.count())] == [
+        None,
+        trained,
+    ]
+    assert dock.model_panel.checkpoint.currentData() == trained
+
+
+def test_a_checkpoint_can_be_listed_under_a_title(dock, qtbot, tiny_checkpoint):
+    dock.model_panel.add_checkpoint(tiny_checkpoint, "Second hospital")
+    assert listed(dock)[-1] == "Second hospital"
+    assert dock.model_panel.checkpoint.currentText().startswith("Demo")
+    choose_checkpoint(dock, 1, qtbot)
+    assert dock.model_panel.checkpoint.currentText() == "Second hospital"
+
+
+def test_a_listed_checkpoint_that_is_damaged_turns_the_dropdown_back(dock, qtbot, tiny_checkpoint, notes):
+    trained_for(dock.session.project, "quick", tiny_checkpoint).write_bytes(b"\x00" * 64)
+    dock.model_panel.show_trained(dock.session.project)
+    before = dock.session.model
+    choose_checkpoint(dock, 1, qtbot)
+    assert dock.session.model is before
+    assert dock.model_panel.checkpoint.currentText().startswith("Demo")
+    assert len(listed(dock)) == 2
+    assert len(notes) == 1
 
 
 def test_an_authors_checkpoint_asks_for_the_encoders_weights(dock, qtbot, tmp_path, notes, monkeypatch):

@@ -1,7 +1,8 @@
-"""The command line: `surgicalsam embed`, `segment`, `info`, `models`, `demo`."""
+"""The command line: `surgicalsam embed`, `segment`, `info`, `export`, `import`, `train`, `evaluate`, `models`, `demo`."""
 
 from __future__ import annotations
 
+from surgicalsam_napari.cli import exchange, training  # noqa: F401  (they add their commands)
 from surgicalsam_napari.cli.commands import app, main
 
 __all__ = ["app", "main"]

@@ -12,10 +12,22 @@ from typing import TYPE_CHECKING, Annotated, Any
 
 import typer
 
-import surgicalsam_napari
+from surgicalsam_napari.cli.options import (
+    AsJson,
+    Checkpoint,
+    Classes,
+    Device,
+    EncoderWeights,
+    ExistingProject,
+    Frames,
+    ProjectFolder,
+    Version,
+    Videos,
+    class_set_named,
+    existing_project,
+)
 from surgicalsam_napari.cli.terminal import complain, one_line, progress, project_text, result_text, with_bar, with_progress
-from surgicalsam_napari.errors import ClassSetError, ProjectError, SurgicalSAMError
-from surgicalsam_napari.instruments import CLASS_SETS, ClassSet
+from surgicalsam_napari.errors import ClassSetError, SurgicalSAMError
 
 if TYPE_CHECKING:
     from surgicalsam_napari.model.surgical_sam import SurgicalSAM
@@ -34,44 +46,6 @@ app.add_typer(models_app, name="models")
 
 INTERRUPTED = 130
 UsageError = typer.BadParameter.__mro__[1]  # typer exports no name for it
-
-
-def _checked_frames_text(text: str) -> str:
-    from surgicalsam_napari.inference.frames import FRAMES_EXPECTATION, is_frames_text
-
-    if not is_frames_text(text):
-        raise typer.BadParameter(f'{FRAMES_EXPECTATION}; got "{text}".')
-    return text
-
-
-def _print_version(asked: bool) -> None:
-    if asked:
-        print(f"surgicalsam-napari {surgicalsam_napari.__version__}")
-        raise typer.Exit
-
-
-Version = Annotated[
-    bool, typer.Option("--version", is_eager=True, callback=_print_version, help="Show the version and exit.")
-]
-Videos = Annotated[list[Path], typer.Argument(metavar="VIDEO...", help="Videos, folders of images, or project folders.")]
-Frames = Annotated[
-    str, typer.Option("--frames", metavar="FRAMES", callback=_checked_frames_text, help='"all", "12", or start:stop:step.')
-]
-Checkpoint = Annotated[
-    Path | None, typer.Option("--checkpoint", metavar="FILE", help="Default: the demo weights, which are for trying only.")
-]
-EncoderWeights = Annotated[
-    Path | None, typer.Option("--encoder-weights", metavar="FILE", help="SAM's or MobileSAM's checkpoint.")
-]
-Classes = Annotated[
-    str | None,
-    typer.Option("--classes", metavar="YAML", help=f"Class set: a YAML file, or one of {', '.join(CLASS_SETS)}."),
-]
-ProjectFolder = Annotated[
-    Path | None, typer.Option("--project-folder", metavar="DIR", help="Keep the projects here, not beside the videos.")
-]
-Device = Annotated[str, typer.Option("--device", metavar="NAME", help="auto, cpu, cuda, cuda:1, ... or mps.")]
-AsJson = Annotated[bool, typer.Option("--json", help="The last line of output is one JSON object.")]
 
 
 def main(arguments: Sequence[str] | None = None) -> int:
@@ -165,7 +139,7 @@ def segment(
         raise typer.BadParameter("name the classes with --class NAME, or take --all.", param_hint="--class / --all")
     if out is not None and len(videos) > 1:
         _check_distinct_names(videos)
-    class_set = _class_set(classes)
+    class_set = class_set_named(classes)
     with _session(classes, checkpoint, encoder_weights, device) as session:
 
         def segment_video(path: Path) -> dict:
@@ -257,17 +231,13 @@ def _write_label_maps(project: Project, indices: Sequence[int], class_ids: Seque
 
 @app.command()
 def info(
-    project_path: Annotated[Path, typer.Argument(metavar="PROJECT", help="A project folder, or the video it belongs to.")],
+    project_path: ExistingProject,
     as_json: AsJson = False,
 ) -> None:
     """Say what is in a project: video, classes, what was predicted, edited and verified, embeddings, checkpoints."""
-    from surgicalsam_napari.session import is_project_folder
     from surgicalsam_napari.store import Project
 
-    folder = project_path if is_project_folder(project_path) else Project.default_folder(project_path)
-    if not folder.is_dir():
-        raise ProjectError(f"There is no project {folder}. Give a .surgicalsam folder, or make one: surgicalsam segment.")
-    project = Project.open(folder, require_video=False)
+    project = Project.open(existing_project(project_path), require_video=False)
     try:
         record = _project_record(project)
     finally:
@@ -391,7 +361,7 @@ def _demo_folder() -> Path:
 @contextmanager
 def _session(classes: str | None, checkpoint: Path | None, encoder_weights: Path | None, device: str) -> Iterator[Session]:
     """A session with its model loaded; project and model are let go at the end."""
-    class_set = _class_set(classes)
+    class_set = class_set_named(classes)
     from surgicalsam_napari.model.device import describe_device
     from surgicalsam_napari.session import Session
 
@@ -399,12 +369,6 @@ def _session(classes: str | None, checkpoint: Path | None, encoder_weights: Path
         model = session.load_checkpoint(checkpoint, encoder_weights=encoder_weights, device=device)
         print(f"{model.name} ({model.encoder_id}) on {describe_device(model.device)}", file=sys.stderr)
         yield session
-
-
-def _class_set(classes: str | None) -> ClassSet | None:
-    if classes is None:
-        return None
-    return CLASS_SETS[classes.lower()] if classes.lower() in CLASS_SETS else ClassSet.from_yaml(classes)
 
 
 def _check_distinct_names(videos: Sequence[Path]) -> None:

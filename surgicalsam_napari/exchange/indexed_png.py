@@ -2,23 +2,36 @@
 
 from __future__ import annotations
 
-import errno
-import io
-import json
-import os
+from dataclasses import dataclass, field
 from pathlib import Path
 
 import numpy as np
 from PIL import Image
 
-from surgicalsam_napari.errors import DiskSpaceError, ProjectError
+from surgicalsam_napari.errors import ExchangeError
+from surgicalsam_napari.exchange.dataset import Dataset, DatasetFrame, needed_classes
+from surgicalsam_napari.exchange.files import (
+    files_by_stem,
+    frame_number,
+    has_files,
+    image_size,
+    picture_png,
+    pictures_by_stem,
+    png_bytes,
+    read_labels,
+    write_file,
+)
+from surgicalsam_napari.exchange.sidecar import Sidecar, check_complete, read_sidecar, write_sidecar
 from surgicalsam_napari.instruments import ClassSet
+
+FORMAT = "indexed-png"
+TITLE = "Indexed PNG"
+LOOKS_LIKE = "frame_00012.png with class ids as values, classes.json, images/frame_00012.png"
 
 
 def write_classes(folder: Path, classes: ClassSet, video_name: str) -> Path:
     """Write `classes.json`: the video's name, and id, name and colour of each class; makes the folder if need be."""
-    record = {"video": video_name, "background": 0, **classes.to_json()}
-    return _write(folder / "classes.json", (json.dumps(record, indent=2) + "\n").encode())
+    return write_sidecar(folder, Sidecar(classes, video_name))
 
 
 def write_label_map(folder: Path, frame_index: int, label_map: np.ndarray, classes: ClassSet) -> Path:
@@ -30,14 +43,16 @@ def write_label_map(folder: Path, frame_index: int, label_map: np.ndarray, class
 
     Raises
     ------
-    ProjectError, DiskSpaceError
+    ExchangeError, DiskSpaceError
         the folder cannot be written; a file that was there before stays as it is
     """
     image = Image.fromarray(np.ascontiguousarray(label_map, np.uint8)).convert("P")
     image.putpalette(_palette(classes))
-    buffer = io.BytesIO()
-    image.save(buffer, "png", optimize=False)
-    return _write(folder / f"frame_{frame_index:05d}.png", buffer.getvalue())
+    return write_file(folder / f"{frame_name(frame_index)}.png", png_bytes(image))
+
+
+def frame_name(frame_index: int) -> str:
+    return f"frame_{frame_index:05d}"
 
 
 def _palette(classes: ClassSet) -> list[int]:
@@ -47,17 +62,47 @@ def _palette(classes: ClassSet) -> list[int]:
     return colors.ravel().tolist()
 
 
-def _write(path: Path, content: bytes) -> Path:
-    """Whole or not at all."""
-    partial = path.with_name(path.name + ".part")
-    try:
-        path.parent.mkdir(parents=True, exist_ok=True)
-        partial.write_bytes(content)
-        os.replace(partial, path)
-    except OSError as error:
-        if path.parent.is_dir():
-            partial.unlink(missing_ok=True)
-        if error.errno in (errno.ENOSPC, errno.EDQUOT):
-            raise DiskSpaceError(f"No space is left to write {path}. Free some, or choose another folder.") from error
-        raise ProjectError(f"{path} cannot be written ({error.strerror}). Choose a folder you may write to.") from error
-    return path
+@dataclass
+class IndexedPngWriter:
+    """Writes frames of one video into a new folder; `close` after the last."""
+
+    folder: Path
+    classes: ClassSet
+    video: str
+    sequence: str
+    annotated: dict[int, tuple[int, ...]] = field(default_factory=dict)
+
+    def write(self, frame_index: int, label_map: np.ndarray, image: np.ndarray | None, annotated: tuple[int, ...]) -> None:
+        write_label_map(self.folder, frame_index, label_map, self.classes)
+        if image is not None:
+            write_file(self.folder / "images" / f"{frame_name(frame_index)}.png", picture_png(image))
+        self.annotated[frame_index] = annotated
+
+    def close(self) -> None:
+        write_sidecar(self.folder, Sidecar(self.classes, self.video, FORMAT, self.sequence, self.annotated))
+
+
+def recognizes(path: Path) -> bool:
+    return path.is_dir() and has_files(path, "frame*.png")
+
+
+def read_dataset(path: Path, classes: ClassSet | None) -> Dataset:
+    sidecar = read_sidecar(path)
+    sequence = path.name if sidecar is None else sidecar.sequence or Path(sidecar.video).stem or path.name
+    pictures = pictures_by_stem(path / "images")
+    frames = []
+    for stem, file in files_by_stem(path).items():
+        number = frame_number(stem)
+        if number is None:
+            raise ExchangeError(f"{file} should be called like frame_00012.png, for its frame. Rename or remove it.")
+        picture = pictures.get(stem)
+        size = image_size(file if picture is None else picture)
+        frames.append(DatasetFrame(sequence, number, f"{sequence}/{stem}", size, picture))
+    check_complete(path, sidecar, frames)
+    class_set = needed_classes(classes, path, "values of pixels") if sidecar is None else sidecar.classes
+
+    def read(frame: DatasetFrame) -> np.ndarray:
+        return read_labels(path / f"{frame.name.rpartition('/')[2]}.png", frame.name)
+
+    annotated = {} if sidecar is None else sidecar.annotated_frames(frames)
+    return Dataset(path, FORMAT, class_set, tuple(frames), read, annotated, is_export=sidecar is not None)

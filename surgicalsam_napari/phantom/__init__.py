@@ -5,5 +5,15 @@ from __future__ import annotations
 from surgicalsam_napari.phantom.clip import SAMPLE_SEED, write_phantom_clip
 from surgicalsam_napari.phantom.look import LOOKS, Look
 from surgicalsam_napari.phantom.scene import PhantomFrame, PhantomScene
+from surgicalsam_napari.phantom.tools import NEW_TOOL, PHANTOM_CLASSES
 
-__all__ = ["LOOKS", "SAMPLE_SEED", "Look", "PhantomFrame", "PhantomScene", "write_phantom_clip"]
+__all__ = [
+    "LOOKS",
+    "NEW_TOOL",
+    "PHANTOM_CLASSES",
+    "SAMPLE_SEED",
+    "Look",
+    "PhantomFrame",
+    "PhantomScene",
+    "write_phantom_clip",
+]

@@ -21,6 +21,7 @@ def write_phantom_clip(
     size: tuple[int, int] = (512, 640),
     frame_count: int = 60,
     look: str = "first",
+    new_tool: bool = False,
 ) -> Path:
     """Write `phantom_<seed>.mp4` and `phantom_<seed>_labels/frame00000.png` ... (grey PNG of class ids) into `folder`.
 
@@ -28,7 +29,7 @@ def write_phantom_clip(
 
     Parameters
     ----------
-    size, frame_count, look : as for PhantomScene
+    size, frame_count, look, new_tool : as for PhantomScene
 
     Returns
     -------
@@ -45,7 +46,7 @@ def write_phantom_clip(
     with tempfile.TemporaryDirectory(prefix=f".phantom_{seed}_", dir=folder) as scratch:
         new_video, new_labels = Path(scratch) / video.name, Path(scratch) / labels.name
         new_labels.mkdir()
-        scene = PhantomScene(seed, size, frame_count, look)
+        scene = PhantomScene(seed, size, frame_count, look, new_tool)
         write_video(new_video, _images(scene, new_labels), scene.frame_rate)
         video.unlink(missing_ok=True)
         shutil.rmtree(labels, ignore_errors=True)

@@ -15,7 +15,7 @@ from surgicalsam_napari.phantom.look import LOOKS, Look
 from surgicalsam_napari.phantom.motion import Handling, Visit, Wander
 from surgicalsam_napari.phantom.raster import Layer
 from surgicalsam_napari.phantom.tissue import draw_tissue
-from surgicalsam_napari.phantom.tools import Instrument, Pose
+from surgicalsam_napari.phantom.tools import NEW_TOOL, Instrument, Pose
 
 ALWAYS = Visit(-1e9, 1e9, 1.0)
 EXPOSURE_TIME = 0.4  # share of the frame interval during which the shutter is open
@@ -31,7 +31,7 @@ class PhantomFrame:
     Attributes
     ----------
     image : (H, W, 3) uint8 RGB
-    labels : (H, W) uint8 class ids of ENDOVIS2018, 0 background; a pixel belongs to what covers at least half of it
+    labels : (H, W) uint8 class ids of PHANTOM_CLASSES, 0 background; a pixel belongs to what covers at least half of it
     """
 
     image: np.ndarray
@@ -47,6 +47,7 @@ class PhantomScene:
     size : (H, W) in pixels; the scene's content does not depend on the resolution, only on the aspect
     frame_count : length of the clip at 25 frames a second
     look : a name in LOOKS
+    new_tool : whether the scene's first instrument is a vessel sealer, which other scenes never show
 
     Attributes
     ----------
@@ -56,7 +57,14 @@ class PhantomScene:
 
     frame_rate = 25.0
 
-    def __init__(self, seed: int, size: tuple[int, int] = (512, 640), frame_count: int = 60, look: str = "first"):
+    def __init__(
+        self,
+        seed: int,
+        size: tuple[int, int] = (512, 640),
+        frame_count: int = 60,
+        look: str = "first",
+        new_tool: bool = False,
+    ):
         if look not in LOOKS:
             raise ValueError(f'There is no look called "{look}"; choose one of {", ".join(LOOKS)}.')
         if min(size) < 16 or frame_count < 1:
@@ -65,7 +73,7 @@ class PhantomScene:
         # Streams of their own, so that nothing drawn per pixel shifts what is drawn per scene.
         content, tissue, camera, noise = (np.random.default_rng((seed, part)) for part in range(4))
         self._tissue = Image.fromarray(draw_tissue(tissue, size, LOOKS[look]))
-        self._handlings = _cast(content, size[0] / size[1], frame_count / self.frame_rate, LOOKS[look])
+        self._handlings = _cast(content, size[0] / size[1], frame_count / self.frame_rate, LOOKS[look], new_tool)
         self.classes = tuple(sorted({handling.instrument.class_id for handling in self._handlings}))
         self._set_camera(camera, LOOKS[look])
         self._noise = SensorNoise(noise, size, noise.uniform(*LOOKS[look].noise))
@@ -161,13 +169,15 @@ def _lay_smeared(layer: Layer, own: Layer, shift: tuple[float, float]) -> None:
     np.copyto(layer.labels[box], own.labels[box], where=own.labels[box] > 0)
 
 
-def _cast(rng: np.random.Generator, aspect: float, duration: float, look: Look) -> list[Handling]:
+def _cast(rng: np.random.Generator, aspect: float, duration: float, look: Look, new_tool: bool) -> list[Handling]:
     """The scene's instruments, in drawing order: 1 to 4 ports, each with one instrument or two in turn."""
     count = rng.choice((1, 2, 3, 4), p=(0.2, 0.42, 0.28, 0.1))
     sides = rng.choice(PORTS, count, replace=False, p=PORT_CHANCES)
     ids = list(rng.permutation(ENDOVIS2018.ids)) + list(rng.permutation(ENDOVIS2018.ids))
     if rng.random() < 0.12:
         ids[1] = ids[0]
+    if new_tool:
+        ids[0] = NEW_TOOL.id
     blood = rng.uniform(0.1, 0.6) if rng.random() < look.blood_chance else 0.0
     ramp = min(0.9, 0.3 * duration)
     # In some scenes every instrument is out for a while: presence must not be taken for granted.

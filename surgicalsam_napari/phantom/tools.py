@@ -1,4 +1,4 @@
-"""The seven EndoVis 2018 instruments, built of tubes; lengths are in shaft radii, x towards the tip, y to its right."""
+"""The EndoVis 2018 instruments and a vessel sealer, built of tubes; lengths in shaft radii, x to the tip, y to its right."""
 
 from __future__ import annotations
 
@@ -9,11 +9,13 @@ from functools import partial
 
 import numpy as np
 
-from surgicalsam_napari.instruments import ENDOVIS2018
+from surgicalsam_napari.instruments import ENDOVIS2018, PALETTE, ClassSet, InstrumentClass
 from surgicalsam_napari.phantom import finish
 from surgicalsam_napari.phantom.look import RGB, Look
 from surgicalsam_napari.phantom.raster import Finish, Tube
 
+NEW_TOOL = InstrumentClass(8, "Vessel Sealer", PALETTE[7])  # in no scene but on demand: the demo weights never saw it
+PHANTOM_CLASSES = ClassSet("Phantom", (*ENDOVIS2018, NEW_TOOL))
 SHAFT_SKIN = 16.0  # length of the shaft's colour map; beyond it the last row goes on
 CLIP_COLORS: tuple[RGB, ...] = ((0.92, 0.92, 0.95), (0.62, 0.42, 0.85), (0.35, 0.80, 0.55))
 
@@ -89,7 +91,7 @@ class Instrument:
 
     Parameters
     ----------
-    class_id : of ENDOVIS2018
+    class_id : of PHANTOM_CLASSES
     blood : 0 to 1, how smeared its tip is
 
     Attributes
@@ -102,7 +104,7 @@ class Instrument:
         self.rng, self.look = rng, look
         self._blood = blood
         self._tilt = float(rng.uniform(-1, 1))
-        make = _MAKES[ENDOVIS2018.by_id(class_id).name]
+        make = _MAKES[PHANTOM_CLASSES.by_id(class_id).name]
         self.reach, self._build = make.reach, make.build
         self._surfaces = make.dress(self)
 
@@ -355,6 +357,28 @@ def _clip_applier_jaws(surfaces: Surfaces, hinge: Joint, pose: Pose) -> Iterator
         yield clip.tube(leg, [0.17, 0.16, 0.2], surfaces["clip"])
 
 
+def _dress_sealer(tool: Instrument) -> Surfaces:
+    shaft = tool.shaft((0.46, 0.43, 0.36), finish.matte, 0.05, 0.04)
+    finish.band(shaft.skin, 0.2, 1.1, (0.36, 0.16, 0.42))
+    finish.ribs(shaft.skin, 1.5, 2.3, 0.2, 0.5)
+    finish.band(shaft.skin, 3.2, 3.5, (0.36, 0.16, 0.42))
+    plate = tool.surface(4.2, (0.15, 0.14, 0.17), finish.satin, 0.06, 0.02)
+    finish.flutes(plate.skin, 0.6, 3.6, 2, 0.35)
+    liner = tool.surface(3.6, (0.70, 0.66, 0.56), finish.matte, 0.05, 0.02)
+    return {"shaft": shaft, "plate": plate, "liner": liner, **_dress_wrist(tool, 0.7)}
+
+
+def _sealer_jaws(surfaces: Surfaces, hinge: Joint, pose: Pose) -> Iterator[Tube]:
+    width = _face(pose, 0.34, 0.66)
+    for side, angle in _jaw_angles(pose):
+        jaw = hinge.turned(-0.1, angle * 0.5, across=0.16 * side)
+        # Long, blunt and parallel, with a pale sealing surface inside: unlike any jaw of EndoVis 2018.
+        yield jaw.tube([(0.4, -0.12 * side), (3.5, -0.1 * side)], [width * 0.5, width * 0.5], surfaces["liner"])
+        line = [(0.0, 0.0), (0.7, 0.2 * side), (3.7, 0.2 * side)]
+        yield jaw.tube(line, [0.44, width, width], surfaces["plate"], flat=(False, True))
+    yield hinge.tube([(-0.02, 0), (0.02, 0)], [0.3, 0.3], surfaces["pulley"])
+
+
 @dataclass(frozen=True)
 class Make:
     """How a class is made: its surfaces, its parts, and how far it reaches beyond the wrist (shaft radii)."""
@@ -372,4 +396,5 @@ _MAKES = {
     "Ultrasound Probe": Make(_dress_probe, _probe, 0.0),
     "Suction Instrument": Make(_dress_suction, _suction, 0.0),
     "Clip Applier": Make(_dress_clip_applier, partial(_wristed, jaws=_clip_applier_jaws, slim=0.62), 4.4),
+    "Vessel Sealer": Make(_dress_sealer, partial(_wristed, jaws=_sealer_jaws, slim=0.78), 5.4),
 }

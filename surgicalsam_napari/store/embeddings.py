@@ -31,7 +31,7 @@ class EmbeddingStore:
 
     Parameters
     ----------
-    folder : `embeddings/<encoder digest>` in the project
+    folder : `embeddings/<encoder digest>` in the project, or another that `create_in` made
     frame_count : T
     shape : (D, h, w); by default what is stored
     """
@@ -40,8 +40,9 @@ class EmbeddingStore:
 
     def __init__(self, folder: Path, frame_count: int, shape: tuple[int, int, int] | None = None) -> None:
         self.folder = folder
-        self.encoder_digest = folder.name
-        stored = read_metadata(folder / "embeddings").get("shape")
+        metadata = read_metadata(folder / "embeddings")
+        self.encoder_digest = str(metadata.get("attributes", {}).get("encoder_digest", folder.name))
+        stored = metadata.get("shape")
         if not isinstance(stored, list) or len(stored) != 4 or stored[0] != frame_count:
             raise ProjectError(
                 f"{folder} should hold embeddings of {frame_count} frames, it has the shape {stored}. "
@@ -49,8 +50,8 @@ class EmbeddingStore:
             )
         if shape is not None and stored[1:] != list(shape):
             raise ProjectError(
-                f"The encoder {folder.name} makes embeddings of shape {tuple(shape)}, the project has {tuple(stored[1:])}. "
-                f"Choose the checkpoint they were made with, or remove {folder}."
+                f"The encoder {self.encoder_digest} makes embeddings of shape {tuple(shape)}, the project "
+                f"has {tuple(stored[1:])}. Choose the checkpoint they were made with, or remove {folder}."
             )
         self.shape: tuple[int, int, int, int] = (frame_count, *stored[1:])  # type: ignore[assignment]
         check_metadata(folder / "embeddings", {"zarr_format": 3, "data_type": "float16"})
@@ -61,15 +62,19 @@ class EmbeddingStore:
     @staticmethod
     def create(root: Path, encoder_digest: str, frame_count: int, shape: tuple[int, int, int]) -> Path:
         """Make the empty arrays for one encoder in a project folder, whole or not at all; may raise OSError."""
+        return EmbeddingStore.create_in(root / "embeddings" / encoder_digest, encoder_digest, frame_count, shape)
+
+    @staticmethod
+    def create_in(folder: Path, encoder_digest: str, frame_count: int, shape: tuple[int, int, int]) -> Path:
+        """As `create`, in a folder of any name: for embeddings of changed copies of frames, or beside a dataset."""
         import uuid
 
         from zarr.codecs import Crc32cCodec
 
         if not re.fullmatch(r"[0-9A-Za-z_-]{1,64}", encoder_digest):
             raise ProjectError(f"An encoder digest is 1 to 64 letters and digits; got {encoder_digest!r}.")
-        folder = root / "embeddings" / encoder_digest
-        temporary = root / "embeddings" / f".{uuid.uuid4().hex}"
-        folder.parent.mkdir(exist_ok=True)
+        temporary = folder.with_name(f".{uuid.uuid4().hex}")
+        folder.parent.mkdir(parents=True, exist_ok=True)
         try:
             create_array(
                 temporary / "embeddings",

@@ -32,6 +32,7 @@ class Project:
           labels/ painted/        (T, H, W): class ids; pixels that a person set
           provenance/ predicted_iou/ presence/ predicted_by/     (T, C): per frame and class
           embeddings/<encoder digest>/embeddings/, valid/         (T, D, h, w) float16; (T,)
+          augmented/<encoder digest>/<version>/                   the same, of changed copies of frames, for training
 
     Made by `create`, `open` or `open_or_create`. The project takes over the VideoReader it is given, and closes it.
 
@@ -48,7 +49,7 @@ class Project:
         self.manifest = manifest
         self.writable = os.access(folder, os.W_OK)
         self._video = video
-        self._embeddings: dict[str, EmbeddingStore] = {}
+        self._embeddings: dict[Path, EmbeddingStore] = {}
         shape = (manifest.video.frame_count, *manifest.video.size)
         self.labels = LabelStore(folder, shape, manifest.classes, writable=self.writable)
         self._lock = self.labels.lock
@@ -241,22 +242,34 @@ class Project:
 
     def embeddings(self, encoder_digest: str, shape: tuple[int, int, int]) -> EmbeddingStore:
         """The embeddings by one image encoder, shape (D, h, w) a frame; made on first use."""
-        store = self._embeddings.get(encoder_digest)
+        return self._embedding_store(self.folder / "embeddings" / encoder_digest, encoder_digest, shape)
+
+    def augmented_embeddings(self, encoder_digest: str, version: str, shape: tuple[int, int, int]) -> EmbeddingStore:
+        """The embeddings of changed copies of the frames, kept apart from those of the frames themselves; made on first use.
+
+        Parameters
+        ----------
+        version : letters, digits and dashes that say how the frames were changed
+        """
+        return self._embedding_store(self.folder / "augmented" / encoder_digest / version, encoder_digest, shape)
+
+    def _embedding_store(self, folder: Path, encoder_digest: str, shape: tuple[int, int, int]) -> EmbeddingStore:
+        store = self._embeddings.get(folder)
         if store is None or store.shape[1:] != tuple(shape):
             frame_count = self.manifest.video.frame_count
-            folder = self.folder / "embeddings" / encoder_digest
             if not folder.exists():
                 with writing("The embeddings", self.folder), self._lock:
-                    EmbeddingStore.create(self.folder, encoder_digest, frame_count, shape)
+                    EmbeddingStore.create_in(folder, encoder_digest, frame_count, shape)
             store = EmbeddingStore(folder, frame_count, shape)
             if self.writable:
                 with writing("The embeddings", self.folder):
                     store.clear_leftovers()
-            self._embeddings[encoder_digest] = store
+                store.close()  # lets go of its lock's file until something is written: training opens many
+            self._embeddings[folder] = store
         return store
 
     def embedding_stores(self) -> list[EmbeddingStore]:
-        """The embeddings there are, of every encoder."""
+        """The embeddings there are of the frames as they are, of every encoder."""
         folder = self.folder / "embeddings"
         digests = sorted(path.parent.name for path in folder.glob("[!.]*/embeddings"))
         return [EmbeddingStore(folder / digest, self.manifest.video.frame_count) for digest in digests]

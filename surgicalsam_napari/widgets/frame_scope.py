@@ -1,6 +1,8 @@
-"""Which frames to segment: this one, a range, every n-th, or all."""
+"""Which frames to work on: this one, a range, every n-th, or all."""
 
 from __future__ import annotations
+
+from collections.abc import Sequence
 
 from qtpy.QtCore import Signal
 from qtpy.QtWidgets import QComboBox, QHBoxLayout, QSizePolicy, QSpinBox, QVBoxLayout, QWidget
@@ -11,14 +13,19 @@ THIS_FRAME, RANGE, EVERY_NTH, WHOLE_VIDEO = "This frame", "A range of frames", "
 
 
 class FrameScope(QWidget):
-    """A dropdown, and the number fields that the chosen scope needs. Frames count from 0, as on napari's slider."""
+    """A dropdown, and the number fields that the chosen scope needs. Frames count from 0, as on napari's slider.
+
+    Parameters
+    ----------
+    choices : what the dropdown offers; a panel may add others that it knows how to find
+    """
 
     changed = Signal()
 
-    def __init__(self) -> None:
+    def __init__(self, choices: Sequence[str] = (WHOLE_VIDEO, THIS_FRAME, RANGE, EVERY_NTH)) -> None:
         super().__init__()
         self.choice = QComboBox()
-        self.choice.addItems([WHOLE_VIDEO, THIS_FRAME, RANGE, EVERY_NTH])
+        self.choice.addItems(choices)
         self.first, self.last, self.step = _number_field(), _number_field(), _number_field()
         self.step.setRange(2, 1_000_000)
         self.step.setValue(5)

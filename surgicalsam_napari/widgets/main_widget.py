@@ -1,4 +1,4 @@
-"""The plugin's dock: video, model, segment."""
+"""The plugin's dock: video and model, and below them what one does with them."""
 
 from __future__ import annotations
 
@@ -13,17 +13,21 @@ from qtpy.QtWidgets import QFrame, QScrollArea, QVBoxLayout, QWidget
 from surgicalsam_napari.session import Session
 from surgicalsam_napari.store import Project
 from surgicalsam_napari.widgets.background import keep_a_core_for_the_window, run_in_background, show_failure
+from surgicalsam_napari.widgets.export_panel import ExportPanel
 from surgicalsam_napari.widgets.layers import ViewerLayers
 from surgicalsam_napari.widgets.model_panel import ModelPanel
 from surgicalsam_napari.widgets.segment_panel import SegmentPanel
 from surgicalsam_napari.widgets.session_signals import SessionSignals
+from surgicalsam_napari.widgets.task_tabs import TaskTabs
+from surgicalsam_napari.widgets.train_panel import TrainPanel
 from surgicalsam_napari.widgets.video_panel import VideoPanel
 
+WAIT_FOR_EXCHANGE = "Labels are being exported or imported; this can start when that is done."
 DOCK_WIDTH = 384  # room for "Monopolar Curved Scissors" in the dropdown
 
 
 class MainWidget(QScrollArea):
-    """One dock with three panels over one session; what takes long runs in the background.
+    """One dock over one session: Video, Model, and tabs for the rest; what takes long runs in the background.
 
     Parameters
     ----------
@@ -38,6 +42,9 @@ class MainWidget(QScrollArea):
         self.video_panel = VideoPanel()
         self.model_panel = ModelPanel(self.session)
         self.segment_panel = SegmentPanel(self.session, self.layers)
+        self.train_panel = TrainPanel(self.session, self.layers, self.model_panel)
+        self.export_panel = ExportPanel(self.session, self.layers)
+        self.tabs = TaskTabs()
         self._signals = SessionSignals(self.session, self)
         self._is_opening = False
         self._to_adopt: Path | None = self.layers.find_unadopted()
@@ -49,7 +56,7 @@ class MainWidget(QScrollArea):
 
     def open(self, path: Path) -> None:
         """Open a video, image folder or project in the background; an error is shown and what was open stays open."""
-        if self._is_opening or self.segment_panel.run.is_running:
+        if self._is_opening or self._works_on_project:
             return
         self._is_opening = True
         self._update_locks()
@@ -59,8 +66,13 @@ class MainWidget(QScrollArea):
 
     @property
     def is_busy(self) -> bool:
-        """Whether something is being opened, loaded or segmented."""
-        return self._is_opening or self.model_panel.is_loading or self.segment_panel.run.is_running
+        """Whether something is being opened, loaded, segmented, exported or imported; training goes on beside all that."""
+        return self._is_opening or self.model_panel.is_loading or self._works_on_project
+
+    @property
+    def _works_on_project(self) -> bool:
+        """Whether a run needs the open project to stay open."""
+        return self.segment_panel.run.is_running or self.export_panel.is_running
 
     def sizeHint(self) -> QSize:
         return QSize(DOCK_WIDTH, 560)
@@ -76,7 +88,10 @@ class MainWidget(QScrollArea):
         column.setSpacing(20)
         column.addWidget(self.video_panel)
         column.addWidget(self.model_panel)
-        column.addWidget(self.segment_panel)
+        column.addWidget(self.tabs)
+        self.tabs.add(self.segment_panel, "Segment")
+        self.tabs.add(self.train_panel, "Train")
+        self.tabs.add(self.export_panel, "Export / Import")
         column.addStretch(1)
         self.setWidget(content)
 
@@ -84,6 +99,10 @@ class MainWidget(QScrollArea):
         self.video_panel.open_requested.connect(self.open)
         self.model_panel.loading_changed.connect(self._on_loading_changed)
         self.segment_panel.running_changed.connect(self._on_running_changed)
+        self.train_panel.running_changed.connect(lambda is_running: self.tabs.mark_busy(self.train_panel, is_running))
+        self.train_panel.segment_untouched_requested.connect(self._segment_untouched)
+        self.export_panel.running_changed.connect(self._on_exchange_changed)
+        self.export_panel.imported.connect(self._on_imported)
         self.layers.opened_elsewhere.connect(self._on_opened_elsewhere)
         self.layers.layer_removed.connect(self._on_layer_removed)
         self.layers.viewer.dims.events.current_step.connect(self._on_frame_changed)
@@ -96,9 +115,12 @@ class MainWidget(QScrollArea):
     def _on_project_changed(self) -> None:
         project = self.session.project
         self.video_panel.show_project(project)
+        self.model_panel.show_trained(project)
         if project is not None:
             self.layers.show_project(project)
             self.segment_panel.scope.set_frame_count(project.video.info.frame_count)
+        self.train_panel.refresh()
+        self.export_panel.refresh()
         self.segment_panel.refresh()
         self.layers.show_selected_class()
         self._measure_speed()
@@ -106,6 +128,7 @@ class MainWidget(QScrollArea):
     def _on_model_changed(self) -> None:
         self.model_panel.show_model()
         self.segment_panel.refresh()
+        self.train_panel.refresh()
         self._measure_speed()
 
     def _on_class_selected(self, class_id: int) -> None:
@@ -117,6 +140,15 @@ class MainWidget(QScrollArea):
         # a trial frame of a large encoder on a CPU takes half a minute: then the run itself shows its speed
         if model is not None and (model.device.type != "cpu" or model.encoder_id == "demo"):
             self.segment_panel.measure_speed()
+
+    def _on_imported(self) -> None:
+        self.layers.show_classes(self.session.classes)  # an import may have brought new ones
+        self.segment_panel.refresh()
+        self.train_panel.refresh()
+
+    def _segment_untouched(self, frame_indices: list[int]) -> None:
+        self.tabs.show_panel(self.segment_panel)
+        self.segment_panel.segment_frames(frame_indices)
 
     # Opening ------------------------------------------------------------------------------------------------------------
 
@@ -142,19 +174,20 @@ class MainWidget(QScrollArea):
 
     def _adopt(self) -> None:
         """Open what came by drag and drop; while a run goes on it waits."""
-        if self._to_adopt is not None and not self._is_opening and not self.segment_panel.run.is_running:
+        if self._to_adopt is not None and not self._is_opening and not self._works_on_project:
             source, self._to_adopt = self._to_adopt, None
             self.open(source)
 
     def _on_layer_removed(self, layer: object) -> None:
         self.segment_panel.run.cancel()
         if isinstance(layer, Image):
+            self.export_panel.cancel()
             self._close_without_video()
 
     def _close_without_video(self) -> None:
         """The user took the video away: close its project, once no run works on it."""
         is_gone = self.session.project is not None and self.layers.image is None
-        if is_gone and not self.segment_panel.run.is_running:
+        if is_gone and not self._works_on_project:
             self.layers.forget()
             model = self.session.model
             self.session.close()
@@ -168,15 +201,25 @@ class MainWidget(QScrollArea):
         self.segment_panel.update_state()
 
     def _on_running_changed(self, is_running: bool) -> None:
+        self.tabs.mark_busy(self.segment_panel, is_running)
+        self._after_run(is_running)
+
+    def _on_exchange_changed(self, is_running: bool) -> None:
+        self.tabs.mark_busy(self.export_panel, is_running)
+        self._after_run(is_running)
+
+    def _after_run(self, is_running: bool) -> None:
         self._update_locks()
         if not is_running:
             self._close_without_video()
             self._adopt_soon()
 
     def _update_locks(self) -> None:
-        is_running = self.segment_panel.run.is_running
-        self.video_panel.set_enabled(not is_running and not self._is_opening)
-        self.model_panel.set_enabled(not is_running)
+        is_segmenting = self.segment_panel.run.is_running
+        self.video_panel.set_enabled(not self._works_on_project and not self._is_opening)
+        self.model_panel.set_enabled(not is_segmenting)
+        self.segment_panel.set_waiting(WAIT_FOR_EXCHANGE if self.export_panel.is_running else None)
+        self.export_panel.set_locked(is_segmenting)
 
     def _on_frame_changed(self) -> None:
         if self.segment_panel.scope.choice.currentText() == "This frame":
@@ -191,4 +234,6 @@ class MainWidget(QScrollArea):
     def eventFilter(self, watched: QObject, event: QEvent) -> bool:
         if event.type() == QEvent.Type.Close and watched is self.window():
             self.segment_panel.run.cancel()
+            self.train_panel.cancel()
+            self.export_panel.cancel()
         return super().eventFilter(watched, event)

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Callable
 from pathlib import Path
+from typing import NamedTuple
 
 import torch
 from qtpy.QtCore import Signal
@@ -16,17 +17,30 @@ from surgicalsam_napari.model.image_encoder import ENCODERS
 from surgicalsam_napari.model.surgical_sam import SurgicalSAM
 from surgicalsam_napari.model.zoo import KNOWN_WEIGHTS, find_weights
 from surgicalsam_napari.session import Session
+from surgicalsam_napari.store import Project
 from surgicalsam_napari.widgets.background import run_in_background, show_failure
+from surgicalsam_napari.widgets.checkpoint_picker import CheckpointPicker
 from surgicalsam_napari.widgets.parts import SPACING, ElidedLabel, Panel, caption
 from surgicalsam_napari.widgets.weights_dialog import WeightsDialog
 
 AUTHORS_ENCODER = "vit_h"  # published .pth files do not name theirs
-Wanted = tuple[Path | None, Path | None, str]  # checkpoint, encoder weights, device
-DEMO = "Demo (trained on the phantom)"
+
+
+class LoadedFrom(NamedTuple):
+    """What a model is loaded from: None for the demo checkpoint; None for the encoder's known weights on this disk."""
+
+    checkpoint: Path | None = None
+    encoder_weights: Path | None = None
+    device: str = "auto"
 
 
 class ModelPanel(Panel):
-    """Loads in the background; what fails leaves the model in use as it was."""
+    """Loads in the background; what fails leaves the model in use as it was.
+
+    Attributes
+    ----------
+    in_use : checkpoint, encoder weights and device of the model in use
+    """
 
     loading_changed = Signal(bool)
 
@@ -34,18 +48,30 @@ class ModelPanel(Panel):
         super().__init__("Model")
         self.session = session
         self.is_loading = False
-        self._in_use: Wanted = (None, None, "auto")
-        self._wanted: Wanted = self._in_use
+        self.in_use = self._wanted = LoadedFrom()
+        self._is_new = False  # whether what is being loaded was not listed before
+        self._own_encoder_weights: dict[str, Path] = {}  # chosen by hand, by the name of the known weights
         self._dialog: WeightsDialog | None = None
         self._build()
         self._fill_devices()
         self.show_model()
 
     def load(self, checkpoint: Path | None = None, encoder_weights: Path | None = None, device: str | None = None) -> None:
-        """Load a checkpoint in the background; None is the demo checkpoint that comes with the plugin."""
+        """Load a checkpoint in the background; None is the demo checkpoint that comes with the plugin.
+
+        Parameters
+        ----------
+        encoder_weights : by default what was chosen before for the same encoder, else the known weights on this disk
+        device : by default that of the dropdown
+        """
         if self.is_loading:
             return
-        self._wanted = (checkpoint, encoder_weights, device or self.device.currentData())
+        needed = _needed_weights(checkpoint)
+        if encoder_weights is None and needed is not None:
+            encoder_weights = self._own_encoder_weights.get(needed)
+        self._wanted = LoadedFrom(checkpoint, encoder_weights, device or self.device.currentData())
+        self._is_new = checkpoint is not None and not self.checkpoint.is_listed(checkpoint)
+        self.checkpoint.show_checkpoint(checkpoint)
         self._show_encoder_weights(*self._wanted[:2])
         self._set_loading(True)
         session, (path, weights, device_name) = self.session, self._wanted
@@ -56,26 +82,34 @@ class ModelPanel(Panel):
             self._on_failed,
         )
 
+    def add_checkpoint(self, path: Path, title: str) -> None:
+        """List a checkpoint under this title, without loading it."""
+        self.checkpoint.add(path, title)
+
+    def show_trained(self, project: Project | None) -> None:
+        """List the checkpoints that were trained for this project."""
+        self.checkpoint.show_trained(None if project is None else project.folder)
+
     def show_model(self) -> None:
         """Describe the model in use."""
         model = self.session.model
         if model is None:
-            self.checkpoint.setText("none")
             self.encoder.setText("–")
             return
-        path = self._in_use[0]
-        self.checkpoint.setText(DEMO if path is None else model.name)
+        path = self.in_use.checkpoint
+        self.checkpoint.show_checkpoint(path)
         self.checkpoint.setToolTip(f"{path or 'Bundled with the plugin'}\nKnows {', '.join(model.classes.names)}")
         self.encoder.setText(ENCODERS[model.encoder_id].title)
-        self._show_encoder_weights(*self._in_use[:2])
+        self._show_encoder_weights(*self.in_use[:2])
 
     def set_enabled(self, enabled: bool) -> None:
         """Locked while a run uses the model."""
-        for widget in (self.choose_checkpoint, self.choose_encoder_weights, self.device):
+        for widget in (self.checkpoint, self.choose_checkpoint, self.choose_encoder_weights, self.device):
             widget.setEnabled(enabled and not self.is_loading)
 
     def _build(self) -> None:
-        self.checkpoint, self.encoder, self.encoder_weights = ElidedLabel(), ElidedLabel(), ElidedLabel()
+        self.checkpoint, self.encoder, self.encoder_weights = CheckpointPicker(), ElidedLabel(), ElidedLabel()
+        self.checkpoint.picked.connect(self.load)
         self.device = QComboBox()
         self.device.activated.connect(self._on_device_chosen)
         self.choose_checkpoint = _button("Checkpoint…", self._choose_checkpoint)
@@ -109,7 +143,7 @@ class ModelPanel(Panel):
             self.device.addItem(describe_device(torch.device(name)), name)
 
     def _show_encoder_weights(self, checkpoint: Path | None, encoder_weights: Path | None) -> None:
-        name = None if checkpoint is None else _needed_weights(checkpoint)
+        name = _needed_weights(checkpoint)
         for widget in (self._weights_caption, self.encoder_weights, self.choose_encoder_weights):
             widget.setVisible(name is not None)
         if name is not None:
@@ -121,13 +155,19 @@ class ModelPanel(Panel):
             )
 
     def _on_loaded(self, model: SurgicalSAM) -> None:
-        self._in_use = self._wanted
+        self.in_use = self._wanted
+        needed = _needed_weights(self.in_use.checkpoint)
+        if needed is not None and self.in_use.encoder_weights is not None:
+            self._own_encoder_weights[needed] = self.in_use.encoder_weights
         self._set_loading(False)
         self.session.use_model(model)
 
     def _on_failed(self, error: Exception) -> None:
         self._set_loading(False)
-        self.device.setCurrentIndex(self.device.findData(self._in_use[2]))
+        self.device.setCurrentIndex(self.device.findData(self.in_use.device))
+        self.checkpoint.show_checkpoint(self.in_use.checkpoint)
+        if self._is_new and self._wanted.checkpoint is not None:
+            self.checkpoint.remove(self._wanted.checkpoint)
         self.show_model()
         # its row stays, for choosing the encoder's file is the remedy
         self._show_encoder_weights(*self._wanted[:2])
@@ -136,8 +176,7 @@ class ModelPanel(Panel):
     def _set_loading(self, is_loading: bool) -> None:
         self.is_loading = is_loading
         if is_loading:
-            name = "the demo checkpoint" if self._wanted[0] is None else self._wanted[0].name
-            self.checkpoint.setText(f"Loading {name}…")
+            self.encoder.setText("Loading…")
         self.set_enabled(not is_loading)
         self.loading_changed.emit(is_loading)
 
@@ -153,11 +192,11 @@ class ModelPanel(Panel):
             self, "Choose the encoder's weights", "", "SAM checkpoints (*.pth *.pt *.safetensors);;All files (*)"
         )
         if path:
-            self.load(self._wanted[0], Path(path))
+            self.load(self._wanted.checkpoint, Path(path))
 
     def _on_device_chosen(self) -> None:
-        if self.device.currentData() != self._in_use[2]:
-            self.load(*self._in_use[:2], device=self.device.currentData())
+        if self.device.currentData() != self.in_use.device:
+            self.load(*self.in_use[:2], device=self.device.currentData())
 
     def _show_downloads(self) -> None:
         if self._dialog is None:
@@ -169,12 +208,14 @@ class ModelPanel(Panel):
 
     def _on_downloaded(self, _name: str) -> None:
         """A checkpoint that failed for want of these weights is tried again."""
-        if self._wanted != self._in_use and not self.is_loading:
+        if self._wanted != self.in_use and not self.is_loading:
             self.load(*self._wanted)
 
 
-def _needed_weights(checkpoint: Path) -> str | None:
-    """Name of the encoder weights that this checkpoint needs beside it."""
+def _needed_weights(checkpoint: Path | None) -> str | None:
+    """Name of the encoder weights that this checkpoint needs beside it; the demo brings its own."""
+    if checkpoint is None:
+        return None
     if checkpoint.suffix != ".safetensors":
         return ENCODERS[AUTHORS_ENCODER].weights
     try:

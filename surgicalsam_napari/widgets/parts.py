@@ -8,7 +8,8 @@ from qtpy.QtWidgets import QGridLayout, QLabel, QProgressBar, QPushButton, QSize
 
 SPACING = 6
 CAPTION_WIDTH = 82
-BAR_STYLE = "QProgressBar::chunk { background-color: #2f6fde; border-radius: 2px; }"
+ACCENT, LINK_COLOR = "#2f6fde", "#6ea0f5"
+BAR_STYLE = f"QProgressBar::chunk {{ background-color: {ACCENT}; border-radius: 2px; }}"
 PRIMARY_STYLE = """
 QPushButton { background-color: #2f6fde; color: white; font-weight: bold; padding: 7px; border-radius: 3px; }
 QPushButton:hover { background-color: #4580e8; }
@@ -25,9 +26,9 @@ class Panel(QWidget):
         self.column = QVBoxLayout(self)
         self.column.setContentsMargins(0, 0, 0, 0)
         self.column.setSpacing(SPACING)
-        heading = QLabel(title)
-        heading.setStyleSheet("font-weight: bold; font-size: 11pt; padding: 0px; margin: 0px;")
-        self.column.addWidget(heading)
+        self.heading = QLabel(title)
+        self.heading.setStyleSheet("font-weight: bold; font-size: 11pt; padding: 0px; margin: 0px;")
+        self.column.addWidget(self.heading)
 
     def add_grid(self) -> QGridLayout:
         """A grid whose first column holds captions of one width in every panel."""

@@ -1,4 +1,4 @@
-"""Progress of a run with the time left, and the question before a long one; both inline, under the Segment button."""
+"""Progress of a run with the time left, and the question before one; both inline, under the button that starts it."""
 
 from __future__ import annotations
 
@@ -30,10 +30,10 @@ class ProgressStrip(QWidget):
         column.addWidget(self.bar)
         column.addLayout(row)
 
-    def show_start(self) -> None:
+    def show_start(self, text: str = "Starting…") -> None:
         """Nothing is known yet but that work has begun."""
         self.bar.setRange(0, 0)
-        self.text.setText("Starting…")
+        self.text.setText(text)
         self.cancel.setEnabled(True)
 
     def show_stopping(self) -> None:
@@ -51,7 +51,7 @@ class ProgressStrip(QWidget):
 
 
 class Question(QWidget):
-    """What a long run costs, and whether to go on."""
+    """What a run would do or cost, and whether to go on."""
 
     confirmed = Signal()
     declined = Signal()
@@ -78,6 +78,14 @@ class Question(QWidget):
         cost = [f"about {in_time(seconds)}"] if seconds is not None else []
         cost += [f"{in_bytes(new_bytes)} of disk"] if new_bytes else []
         frames = counted(frame_count, "more frame" if is_started else "frame")
-        self.text.setText(f"{frames}: {' and '.join(cost)}. It can be cancelled at any time.")
-        self.go_on.setText("Go on" if is_started else "Segment them")
-        self.stop.setText("Stop here" if is_started else "Not now")
+        self.put(
+            f"{frames}: {' and '.join(cost)}. It can be cancelled at any time.",
+            "Go on" if is_started else "Segment them",
+            "Stop here" if is_started else "Not now",
+        )
+
+    def put(self, text: str, yes: str, no: str = "Not now") -> None:
+        """Put any question, with the words of its two buttons."""
+        self.text.setText(text)
+        self.go_on.setText(yes)
+        self.stop.setText(no)

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Sequence
 from pathlib import Path
 
 from qtpy.QtCore import Qt, QTimer, Signal
@@ -33,6 +34,7 @@ class SegmentPanel(Panel):
         self.session, self.layers = session, layers
         self.run = SegmentationRun(session, self)
         self.is_model_loading = False
+        self._waits_for: str | None = None
         self._estimate_timer = QTimer(self, singleShot=True, interval=ESTIMATE_DELAY_MS)
         self._build()
         self._connect()
@@ -59,6 +61,12 @@ class SegmentPanel(Panel):
         self.cost.setVisible(bool(self.cost.text()))
         self._estimate_timer.start()
 
+    def set_waiting(self, reason: str | None) -> None:
+        """Say why nothing can be segmented now; None when it can."""
+        if reason != self._waits_for:
+            self._waits_for = reason
+            self.update_state()
+
     def show_class(self, class_id: int) -> None:
         """Turn the dropdown to this class."""
         self.picker.show_class(class_id)
@@ -81,6 +89,13 @@ class SegmentPanel(Panel):
         if self.segment.isEnabled():
             self.layers.ensure_labels()
             self.run.request(self.class_ids(), self.frame_indices(), self.layers.current_frame)
+
+    def segment_frames(self, frame_indices: Sequence[int]) -> None:
+        """Look for every class that the model knows in these frames, as the button would; a long run asks first."""
+        class_ids = self.session.trained_class_ids()
+        if self.session.project is not None and class_ids and frame_indices and self._waits_for is None:
+            self.layers.ensure_labels()
+            self.run.request(class_ids, frame_indices, self.layers.current_frame)
 
     def _build(self) -> None:
         self.picker, self.scope, self.class_set = ClassPicker(), FrameScope(), QComboBox()
@@ -134,6 +149,8 @@ class SegmentPanel(Panel):
     def _what_is_missing(self) -> str | None:
         if self.session.project is None:
             return "Open a video first."
+        if self._waits_for is not None:
+            return self._waits_for
         if self.session.model is None:
             return "The model is being loaded…" if self.is_model_loading else "Choose a checkpoint first."
         if self.class_ids():

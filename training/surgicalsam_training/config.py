@@ -72,6 +72,11 @@ class TrainingConfig(BaseModel):
         description="Prompts computed at a time; gradients are summed, so only speed and memory change",
     )
     learning_rate: float = Field(1e-3, gt=0, title="Learning rate", description="Of Adam")
+    schedule: Literal["constant", "cosine"] = Field(
+        "constant",
+        title="Schedule",
+        description="Of the learning rate: constant, as the paper, or falling to 0 over the epochs",
+    )
     weight_decay: float = Field(1e-4, ge=0, title="Weight decay", description="Of Adam")
     tokens_per_class: int = Field(
         2, ge=1, title="Tokens per class", description="n of the paper; a checkpoint that is tuned brings its own"

@@ -2,7 +2,8 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator, Sequence
+from collections.abc import Generator, Iterator, Sequence
+from dataclasses import dataclass
 
 import numpy as np
 import torch
@@ -16,6 +17,21 @@ FEWEST_PAIRS = 8  # (frame, class) pairs with the class, and as many without, be
 THRESHOLDS = np.arange(0.05, 0.96, 0.05).round(2)
 BATCH_SIZES = {"cpu": 1}  # frames decoded at a time
 LARGEST_BATCH = 16
+
+
+@dataclass(frozen=True)
+class EmbeddingReport:
+    """One more frame is embedded: `done` of `total`."""
+
+    done: int
+    total: int
+
+
+def embed_missing(model: SurgicalSAM, data: TrainingData, frames: Sequence[int]) -> Generator[EmbeddingReport, None, None]:
+    """Compute the embeddings that `evaluate` needs and that are not there yet."""
+    missing = data.missing_embeddings(frames, 0, model)
+    for done, _ in enumerate(data.embed(missing, 0, model) if missing else (), 1):
+        yield EmbeddingReport(done, len(missing))
 
 
 def evaluate(model: SurgicalSAM, data: TrainingData, frames: Sequence[int]) -> Metrics:

@@ -30,6 +30,7 @@ from surgicalsam_training.sampling import Prompt, PromptSampler, class_pairs, me
 from surgicalsam_training.tuning import add_classes, known_classes, load_tuned_state, starting_model, tuned_state, unfreeze
 
 SECONDS_BETWEEN_STATES = 30.0  # what a kill may cost; writing weights and optimiser takes a moment
+WARM_UP_SHARE = 0.05  # of the epochs, for a cosine schedule
 ALONE = Processes()
 
 
@@ -131,7 +132,8 @@ def _tune(
     while progress.epoch < config.epochs:
         sums = dict[str, float]()
         steps = sampler.steps(progress.epoch)
-        for step in steps:
+        for position, step in enumerate(steps):
+            set_learning_rate(optimizer, config, progress.epoch + position / len(steps))
             terms = take_step(losses, optimizer, sampler, step, sampler.version(progress.epoch), processes)
             if not math.isfinite(sum(terms.values())):
                 raise TrainingError(_not_a_number(terms, progress, config, run))
@@ -221,6 +223,16 @@ def take_step(
     optimizer.step()
     shared = {name: value if name == "contrastive" else processes.sum(value) for name, value in sorted(sums.items())}
     return {name: float(value) for name, value in shared.items()}
+
+
+def set_learning_rate(optimizer: torch.optim.Optimizer, config: TrainingConfig, epoch: float) -> None:
+    """The rate at this point of the run, in epochs from 0; a cosine begins with a short warm-up."""
+    rate = config.learning_rate
+    if config.schedule == "cosine":
+        warm = min(1.0, (epoch + 0.1) / max(WARM_UP_SHARE * config.epochs, 0.1))
+        rate *= warm * (0.5 + 0.5 * math.cos(math.pi * epoch / config.epochs))
+    for group in optimizer.param_groups:
+        group["lr"] = rate
 
 
 class _reported_out_of_memory:

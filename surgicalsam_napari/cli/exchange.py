@@ -1,0 +1,178 @@
+"""`surgicalsam export` and `surgicalsam import`: labels of a project as a dataset, and back."""
+
+from __future__ import annotations
+
+import json
+import shutil
+import sys
+import time
+from collections.abc import Generator, Iterator
+from contextlib import contextmanager
+from pathlib import Path
+from typing import TYPE_CHECKING, Annotated
+
+import typer
+
+from surgicalsam_napari.cli.commands import app
+from surgicalsam_napari.cli.options import AsJson, Classes, ExistingProject, ProjectFolder, class_set_named, existing_project
+from surgicalsam_napari.cli.terminal import one_line, with_progress
+from surgicalsam_napari.errors import ExchangeError
+from surgicalsam_napari.instruments import ClassSet
+
+if TYPE_CHECKING:
+    from surgicalsam_napari.exchange.dataset import Dataset
+    from surgicalsam_napari.exchange.importing import ImportPlan, ImportReport
+    from surgicalsam_napari.store import Project
+
+FORMAT_NAMES = ("endovis", "indexed-png", "coco")  # exchange.exporting.FORMATS, which would take half a second to import
+PROBLEMS_SHOWN = 20
+
+
+def _checked_format(name: str) -> str:
+    if name not in FORMAT_NAMES:
+        raise typer.BadParameter(f'formats are {", ".join(FORMAT_NAMES)}; got "{name}".')
+    return name
+
+
+@app.command("export")
+def export_labels(
+    project_path: ExistingProject,
+    out: Annotated[Path, typer.Option("--out", metavar="DIR", help="The folder to write.")],
+    format_name: Annotated[
+        str, typer.Option("--format", metavar="NAME", callback=_checked_format, help=f"{', '.join(FORMAT_NAMES)}.")
+    ] = "endovis",
+    frames: Annotated[
+        str, typer.Option("--frames", metavar="FRAMES", help='"corrected" (edited or verified), "all", or start:stop:step.')
+    ] = "corrected",
+    no_images: Annotated[bool, typer.Option("--no-images", help="Write the labels without the frames.")] = False,
+    overwrite: Annotated[bool, typer.Option("--overwrite", help="Replace an earlier export in that folder.")] = False,
+    as_json: AsJson = False,
+) -> None:
+    """Write the labels of a project as a dataset: SurgicalSAM / EndoVis folders, indexed PNG or COCO JSON."""
+    from surgicalsam_napari.exchange.exporting import export_frames, frames_to_export
+    from surgicalsam_napari.store import Project
+
+    start = time.perf_counter()
+    with Project.open(existing_project(project_path), require_video=not no_images) as project:
+        indices = frames_to_export(project, frames)
+        reports = export_frames(project, indices, out, format_name, images=not no_images, overwrite=overwrite)
+        for _report in with_progress(reports, f"exporting {project.folder.name}"):
+            pass
+        record = {
+            "project": str(project.folder),
+            "out": str(out),
+            "format": format_name,
+            "frames": len(indices),
+            "images": not no_images,
+            "seconds": round(time.perf_counter() - start, 3),
+        }
+    text = f"{record['project']}: {len(indices)} frames exported to {out} ({format_name}) in {record['seconds']:.1f} s"
+    print(json.dumps(record) if as_json else text)
+
+
+@app.command("import")
+def import_labels(
+    dataset_path: Annotated[Path, typer.Argument(metavar="DATASET", help="A dataset's folder, or its COCO JSON file.")],
+    path: Annotated[Path, typer.Argument(metavar="PROJECT_OR_VIDEO", help="What the labels are of.")],
+    sequence: Annotated[
+        str | None, typer.Option("--sequence", metavar="NAME", help="Which of the dataset's sequences this video is.")
+    ] = None,
+    classes: Classes = None,
+    add_classes: Annotated[
+        bool, typer.Option("--add-classes", help="Add classes of the dataset that the project lacks.")
+    ] = False,
+    project_folder: ProjectFolder = None,
+    as_json: AsJson = False,
+) -> None:
+    """Take a dataset's labels into a project, as edited by a person; all of them, or none if a file does not fit.
+
+    What a person painted or verified before stays. Classes are matched by name; --classes names those of a dataset that has
+    numbers alone.
+    """
+    from surgicalsam_napari.exchange.dataset import open_dataset
+
+    start = time.perf_counter()
+    try:
+        dataset = open_dataset(dataset_path, classes=class_set_named(classes))
+        with _project_for(path, dataset.classes, project_folder) as project:
+            plan = _checked_plan(project, dataset, sequence, add_classes)
+            kept = _import_all(project, plan)
+            record = {
+                "dataset": str(dataset.path),
+                "format": dataset.format,
+                "project": str(project.folder),
+                "frames": len(plan.frames),
+                "kept_pixels": kept,
+                "new_classes": [instrument.name for instrument in plan.new_classes],
+                "seconds": round(time.perf_counter() - start, 3),
+            }
+    except ExchangeError as error:
+        _list_problems(error)
+        raise
+    text = f"{record['dataset']}: {record['frames']} frames imported into {record['project']} in {record['seconds']:.1f} s"
+    if kept:
+        text += f"; {kept} pixels stayed as a person had set them"
+    print(json.dumps(record) if as_json else text)
+
+
+def _checked_plan(project: Project, dataset: Dataset, sequence: str | None, add_classes: bool) -> ImportPlan:
+    from surgicalsam_napari.exchange.importing import check_frames
+
+    plans = []
+
+    def checks() -> Generator[ImportReport, None, None]:
+        plans.append((yield from check_frames(project, dataset, sequence, add_classes=add_classes)))
+
+    for _report in with_progress(checks(), f"checking {dataset.path.name}"):
+        pass
+    return plans[0]
+
+
+def _import_all(project: Project, plan: ImportPlan) -> int:
+    """Write; how many pixels stayed as a person had set them."""
+    from surgicalsam_napari.exchange.importing import import_frames
+
+    reports = with_progress(import_frames(project, plan), f"importing {plan.dataset.path.name}")
+    return sum(report.kept_pixels for report in reports)
+
+
+def _list_problems(error: ExchangeError) -> None:
+    for problem in error.problems[:PROBLEMS_SHOWN]:
+        print(one_line(problem), file=sys.stderr)
+    if len(error.problems) > PROBLEMS_SHOWN:
+        print(f"and {len(error.problems) - PROBLEMS_SHOWN} more", file=sys.stderr)
+
+
+@contextmanager
+def _project_for(path: Path, classes: ClassSet, project_folder: Path | None) -> Iterator[Project]:
+    """The project of a video, made with these classes if there is none, and taken away again if the import fails."""
+    from surgicalsam_napari.session import is_project_folder
+    from surgicalsam_napari.store import Project
+
+    if is_project_folder(path):
+        with Project.open(path, require_video=False) as project:
+            yield project
+        return
+    folder = Project.default_folder(path)
+    if project_folder is not None:
+        folder = project_folder if is_project_folder(project_folder) else project_folder / folder.name
+    is_new = not folder.exists()
+    try:
+        with _opened_or_created(path, classes, folder) as project:
+            yield project
+    except BaseException:
+        if is_new:
+            shutil.rmtree(folder, ignore_errors=True)
+        raise
+
+
+def _opened_or_created(path: Path, classes: ClassSet, folder: Path) -> Project:
+    from surgicalsam_napari.store import Project
+    from surgicalsam_napari.video import VideoReader
+
+    video = VideoReader(path)
+    try:
+        return Project.open_or_create(video, classes, folder)
+    except BaseException:
+        video.close()
+        raise

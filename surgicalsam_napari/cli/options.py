@@ -1,0 +1,69 @@
+"""The options and arguments that several commands share, and what their text stands for."""
+
+from __future__ import annotations
+
+from pathlib import Path
+from typing import Annotated
+
+import typer
+
+import surgicalsam_napari
+from surgicalsam_napari.errors import ProjectError
+from surgicalsam_napari.instruments import CLASS_SETS, ClassSet
+
+
+def _checked_frames_text(text: str) -> str:
+    from surgicalsam_napari.inference.frames import FRAMES_EXPECTATION, is_frames_text
+
+    if not is_frames_text(text):
+        raise typer.BadParameter(f'{FRAMES_EXPECTATION}; got "{text}".')
+    return text
+
+
+def _print_version(asked: bool) -> None:
+    if asked:
+        print(f"surgicalsam-napari {surgicalsam_napari.__version__}")
+        raise typer.Exit
+
+
+Version = Annotated[
+    bool, typer.Option("--version", is_eager=True, callback=_print_version, help="Show the version and exit.")
+]
+Videos = Annotated[list[Path], typer.Argument(metavar="VIDEO...", help="Videos, folders of images, or project folders.")]
+Frames = Annotated[
+    str, typer.Option("--frames", metavar="FRAMES", callback=_checked_frames_text, help='"all", "12", or start:stop:step.')
+]
+Checkpoint = Annotated[
+    Path | None, typer.Option("--checkpoint", metavar="FILE", help="Default: the demo weights, which are for trying only.")
+]
+EncoderWeights = Annotated[
+    Path | None, typer.Option("--encoder-weights", metavar="FILE", help="SAM's or MobileSAM's checkpoint.")
+]
+Classes = Annotated[
+    str | None,
+    typer.Option("--classes", metavar="YAML", help=f"Class set: a YAML file, or one of {', '.join(CLASS_SETS)}."),
+]
+ProjectFolder = Annotated[
+    Path | None, typer.Option("--project-folder", metavar="DIR", help="Keep the projects here, not beside the videos.")
+]
+ExistingProject = Annotated[Path, typer.Argument(metavar="PROJECT", help="A project folder, or the video it belongs to.")]
+Device = Annotated[str, typer.Option("--device", metavar="NAME", help="auto, cpu, cuda, cuda:1, ... or mps.")]
+AsJson = Annotated[bool, typer.Option("--json", help="The last line of output is one JSON object.")]
+
+
+def class_set_named(classes: str | None) -> ClassSet | None:
+    """What --classes means: a known set, or a YAML file; a ClassSetError if it is neither."""
+    if classes is None:
+        return None
+    return CLASS_SETS[classes.lower()] if classes.lower() in CLASS_SETS else ClassSet.from_yaml(classes)
+
+
+def existing_project(path: Path) -> Path:
+    """The project folder that a PROJECT argument means; a ProjectError if there is none."""
+    from surgicalsam_napari.session import is_project_folder  # here, for it brings PyAV and NumPy with it
+    from surgicalsam_napari.store import Project
+
+    folder = path if is_project_folder(path) else Project.default_folder(path)
+    if not folder.is_dir():
+        raise ProjectError(f"There is no project {folder}. Give a .surgicalsam folder, or make one: surgicalsam segment.")
+    return folder

@@ -1,0 +1,162 @@
+"""A dataset of labelled frames, whatever its format, read frame by frame; `open_dataset` finds out which it is."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Mapping
+from dataclasses import dataclass, field
+from pathlib import Path
+
+import numpy as np
+
+from surgicalsam_napari.errors import ExchangeError
+from surgicalsam_napari.exchange.files import UNREADABLE
+from surgicalsam_napari.instruments import ClassSet
+
+
+@dataclass(frozen=True)
+class DatasetFrame:
+    """One labelled frame.
+
+    Attributes
+    ----------
+    sequence : such as "seq_1", or the video's name
+    frame_index : the number in the file's name, which is the frame of the video
+    name : such as "seq_1/frame_00012", for messages
+    size : (H, W); (0, 0) where the file's header is damaged, `Dataset.label_map` says more
+    image_path : the picture, if the dataset holds it
+    """
+
+    sequence: str
+    frame_index: int
+    name: str
+    size: tuple[int, int]
+    image_path: Path | None = None
+
+
+@dataclass(frozen=True)
+class Dataset:
+    """Labelled frames on disk. Opening lists the files and reads their headers; label maps are read when asked for.
+
+    Attributes
+    ----------
+    path : the folder, or the JSON file
+    format : a key of `exchange.exporting.FORMATS`, "endovis2017" or "endovis2018"
+    frames : in order of sequence and frame
+    read : what reads the file or files of a frame: (H, W) uint8
+    annotated : class ids by frame, where not all classes were annotated
+    is_export : whether frames are numbered as in the video that this was exported from; other datasets are numbered by
+        the names of their pictures, and need not start at 0
+    """
+
+    path: Path
+    format: str
+    classes: ClassSet
+    frames: tuple[DatasetFrame, ...]
+    read: Callable[[DatasetFrame], np.ndarray] = field(repr=False)
+    annotated: Mapping[DatasetFrame, tuple[int, ...]] = field(default_factory=dict, repr=False)
+    is_export: bool = False
+
+    @property
+    def sequences(self) -> tuple[str, ...]:
+        return tuple(dict.fromkeys(frame.sequence for frame in self.frames))
+
+    def label_map(self, frame: DatasetFrame) -> np.ndarray:
+        """The labels of a frame: (H, W) uint8, ids of `classes`, 0 for background.
+
+        Raises
+        ------
+        ExchangeError
+            a file is missing, damaged or of another size, holds an unknown value, or masks overlap
+        """
+        label_map = self.read(frame)
+        if frame.size not in (UNREADABLE, label_map.shape):
+            raise ExchangeError(
+                f"{frame.name} has labels of {_pixels(label_map.shape)} for a picture of {_pixels(frame.size)}. "
+                "Both must have one size."
+            )
+        unknown = set(present_ids(label_map)) - set(self.classes.ids)
+        if unknown:
+            listed = ", ".join(f"{c.id} {c.name}" for c in self.classes)
+            raise ExchangeError(
+                f"{frame.name} has the value {min(unknown)}, and {self.classes.name} has {listed}. "
+                "Give the class set that it was labelled with."
+            )
+        return label_map
+
+    def annotated_class_ids(self, frame: DatasetFrame) -> tuple[int, ...]:
+        """The classes that somebody has looked for in this frame, present or not; usually all."""
+        return self.annotated.get(frame, self.classes.ids)
+
+
+def present_ids(label_map: np.ndarray) -> list[int]:
+    """The values in (H, W) uint8 but 0, ascending."""
+    return (np.flatnonzero(np.bincount(label_map.ravel(), minlength=256)[1:]) + 1).tolist()
+
+
+def _pixels(size: tuple[int, ...]) -> str:
+    return f"{size[1]} x {size[0]} pixels"
+
+
+def merged_masks(masks: Mapping[int, np.ndarray], name: str, classes: ClassSet) -> np.ndarray:
+    """(H, W) uint8 from a mask (H, W) bool per class id; an ExchangeError where masks of two classes overlap."""
+    label_map: np.ndarray | None = None
+    for class_id, mask in masks.items():
+        if label_map is None:
+            label_map = np.zeros(mask.shape, np.uint8)
+        if mask.shape != label_map.shape:
+            raise ExchangeError(f"{name} has masks of {_pixels(mask.shape)} and of {_pixels(label_map.shape)}. Mend one.")
+        covered = label_map[mask]
+        if covered.any():
+            other = classes.by_id(int(covered[covered > 0][0])).name
+            raise ExchangeError(
+                f"{name} has {np.count_nonzero(covered)} pixels that are both {other} and {classes.by_id(class_id).name}: "
+                "masks overlap, and a pixel has one class here. Take them out of one of the two."
+            )
+        label_map[mask] = class_id
+    assert label_map is not None
+    return label_map
+
+
+def needed_classes(classes: ClassSet | None, path: Path, example: str) -> ClassSet:
+    """The class set given; an ExchangeError that asks for one where a dataset has ids alone."""
+    if classes is None:
+        raise ExchangeError(
+            f"{path} numbers its classes ({example}) and names none: the same number means different tools in EndoVis 2017 "
+            "and 2018. Give its class set (--classes endovis2017, endovis2018, or a YAML file)."
+        )
+    return classes
+
+
+def open_dataset(path: Path | str, *, classes: ClassSet | None = None) -> Dataset:
+    """Open a dataset, of whichever format it is.
+
+    Parameters
+    ----------
+    path : its folder, or the JSON file of a COCO dataset
+    classes : for a dataset that numbers its classes and does not name them; otherwise not looked at
+
+    Raises
+    ------
+    ExchangeError
+        none of the formats, no frame in it, names of files that do not fit, or `classes` missing
+    """
+    from surgicalsam_napari.exchange import coco, endovis, endovis2017, endovis2018, indexed_png
+
+    path = Path(path).expanduser().absolute()
+    readers = (coco, endovis2017, endovis2018, endovis, indexed_png)
+    if not path.exists():
+        raise ExchangeError(f"{path} does not exist; the folder of a dataset, or its JSON file, is needed. Check the path.")
+    try:
+        for reader in readers:
+            if reader.recognizes(path):
+                return _checked(reader.read_dataset(path, classes))
+    except OSError as error:
+        raise ExchangeError(f"{path} cannot be read ({error.strerror}). Check its permissions and the disk.") from error
+    looks = "; ".join(f"{reader.TITLE}: {reader.LOOKS_LIKE}" for reader in readers)
+    raise ExchangeError(f"{path} is no dataset of a known format. Choose a folder that looks like one of these: {looks}.")
+
+
+def _checked(dataset: Dataset) -> Dataset:
+    if not dataset.frames:
+        raise ExchangeError(f"{dataset.path} holds no labelled frame. Choose the folder that holds the whole dataset.")
+    return dataset

@@ -1,0 +1,82 @@
+"""classes.json beside exported labels: which video they are of, the names and colours of classes, what was annotated."""
+
+from __future__ import annotations
+
+import json
+from collections.abc import Sequence
+from dataclasses import dataclass, field
+from pathlib import Path
+
+from surgicalsam_napari.errors import ClassSetError, ExchangeError
+from surgicalsam_napari.exchange.dataset import DatasetFrame
+from surgicalsam_napari.exchange.files import write_file
+from surgicalsam_napari.instruments import ClassSet
+
+SIDECAR = "classes.json"
+
+
+@dataclass(frozen=True)
+class Sidecar:
+    """
+    Attributes
+    ----------
+    video : name of the video's file
+    layout : a key of `exchange.exporting.FORMATS`; None as `surgicalsam segment --out` writes it
+    sequence : how the video is called in names of files
+    annotated : by frame index, the classes that were looked for (predicted, edited or verified), present or not
+    """
+
+    classes: ClassSet
+    video: str
+    layout: str | None = None
+    sequence: str | None = None
+    annotated: dict[int, tuple[int, ...]] = field(default_factory=dict)
+
+    def to_json(self) -> dict:
+        record: dict = {"video": self.video, "background": 0, **self.classes.to_json()}
+        if self.layout is not None:
+            frames = {str(index): list(class_ids) for index, class_ids in self.annotated.items()}
+            record |= {"layout": self.layout, "sequence": self.sequence, "annotated": frames}
+        return record
+
+    def annotated_frames(self, frames: Sequence[DatasetFrame]) -> dict[DatasetFrame, tuple[int, ...]]:
+        """`annotated` by frame of the dataset."""
+        own = (frame for frame in frames if frame.sequence == self.sequence)
+        return {frame: self.annotated[frame.frame_index] for frame in own if frame.frame_index in self.annotated}
+
+
+def write_sidecar(folder: Path, sidecar: Sidecar) -> Path:
+    """Write `classes.json`, and the folder if need be; ExchangeError or DiskSpaceError if it cannot be."""
+    text = json.dumps(sidecar.to_json(), indent=1, ensure_ascii=False)
+    return write_file(folder / SIDECAR, (text + "\n").encode())
+
+
+def read_sidecar(folder: Path) -> Sidecar | None:
+    """The sidecar of a folder; None if it has none, an ExchangeError if it is damaged."""
+    path = folder / SIDECAR
+    try:
+        record = json.loads(path.read_text(encoding="utf-8"))
+        annotated = {int(index): tuple(map(int, ids)) for index, ids in record.get("annotated", {}).items()}
+        classes = ClassSet.from_json(record)
+        return Sidecar(classes, str(record.get("video", "")), record.get("layout"), record.get("sequence"), annotated)
+    except FileNotFoundError:
+        return None
+    except (OSError, ValueError, AttributeError, TypeError, ClassSetError) as error:
+        raise ExchangeError(
+            f"{path} should name the classes of these labels, and cannot be read so ({error}). Restore it, or export again."
+        ) from error
+
+
+def check_complete(path: Path, sidecar: Sidecar | None, frames: Sequence[DatasetFrame]) -> None:
+    """An ExchangeError with a line for every frame that was exported and is not there any more."""
+    if sidecar is None:
+        return
+    there = {frame.frame_index for frame in frames if frame.sequence == sidecar.sequence}
+    missing = [index for index in sidecar.annotated if index not in there]
+    if missing:
+        problems = [f"{sidecar.sequence}: the labels of frame {index} are missing" for index in missing]
+        raise ExchangeError(
+            f"{path} was exported with {len(sidecar.annotated)} frames, and {len(missing)} are missing (the first is frame "
+            f"{missing[0]}). Restore them, or export again.",
+            problems,
+        )

@@ -1,0 +1,120 @@
+"""New labels of a frame drawn into those it has: a prediction's, or a dataset's. Nothing here touches the disk."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass
+from typing import TYPE_CHECKING
+
+import numpy as np
+
+from surgicalsam_napari.store.provenance import Provenance
+
+if TYPE_CHECKING:
+    from surgicalsam_napari.model.surgical_sam import FramePrediction
+
+
+@dataclass(frozen=True)
+class FrameBefore:
+    """A frame as it is before something is drawn into it.
+
+    Attributes
+    ----------
+    labels : (H, W) uint8
+    painted : (H, W) bool, the pixels that a person set; None if nobody did
+    provenance : by class id
+    """
+
+    labels: np.ndarray
+    painted: np.ndarray | None
+    provenance: Mapping[int, Provenance]
+
+
+def merged_prediction(
+    before: FrameBefore, prediction: FramePrediction, free: Sequence[int], predicted_iou: Mapping[int, float]
+) -> np.ndarray:
+    """(H, W): the frame with the prediction of the classes at positions `free` drawn into it.
+
+    Parameters
+    ----------
+    predicted_iou : what was predicted before, by class id; nan if nothing was
+    """
+    drawn = np.zeros(256, np.uint8)  # label values of the prediction -> those that it may draw
+    kept = np.arange(256, dtype=np.uint8)  # label values now -> those that do not make way
+    score = dict(predicted_iou)
+    for k in free:
+        class_id = prediction.class_ids[k]
+        drawn[class_id] = class_id if prediction.present[k] else 0
+        if before.provenance[class_id] in (Provenance.PREDICTED, Provenance.EDITED):
+            kept[class_id] = 0
+        score[class_id] = np.nan_to_num(float(prediction.predicted_iou[k]), nan=-np.inf)
+    candidate = looked_up(drawn, prediction.label_map)
+    labels = looked_up(kept, before.labels)
+    if before.painted is not None:
+        candidate[before.painted] = 0
+        np.copyto(labels, before.labels, where=before.painted)
+    rank = _ranks(score, before.provenance, {prediction.class_ids[k] for k in free})
+    np.copyto(labels, candidate, where=looked_up(rank, candidate) > looked_up(rank, labels))
+    return labels
+
+
+def _ranks(score: Mapping[int, float], provenance: Mapping[int, Provenance], prompted: set[int]) -> np.ndarray:
+    """(256,) uint8 by class id: which lies on top of which. Background lowest; what must not be covered highest."""
+    rank = np.full(256, 255, np.uint8)
+    rank[0] = 0
+    for position, class_id in enumerate(sorted(score, key=lambda class_id: (score[class_id], class_id))):
+        stored = provenance[class_id]
+        predicted = stored in (Provenance.PREDICTED, Provenance.EDITED) and not np.isnan(score[class_id])
+        if predicted or class_id in prompted:
+            rank[class_id] = min(1 + position, 254)
+    return rank
+
+
+@dataclass(frozen=True)
+class MergedImport:
+    """
+    Attributes
+    ----------
+    labels : (H, W) uint8
+    painted : (H, W) bool
+    kept_pixels : how many pixels stayed as a person had them, against the dataset
+    """
+
+    labels: np.ndarray
+    painted: np.ndarray
+    kept_pixels: int
+
+
+def merged_import(before: FrameBefore, label_map: np.ndarray, class_ids: Sequence[int]) -> MergedImport:
+    """The frame with a dataset's labels drawn into it; what a person painted or verified before stays.
+
+    All of it counts as painted then, but for predictions of classes on which the dataset is silent: where it sees
+    background they stay, and stay predictions.
+
+    Parameters
+    ----------
+    label_map : (H, W) uint8, of the classes `class_ids`
+    class_ids : those that the dataset tells apart from background
+    """
+    verified = np.zeros(256, np.uint8)
+    silent = np.zeros(256, np.uint8)
+    for class_id, provenance in before.provenance.items():
+        verified[class_id] = provenance == Provenance.VERIFIED
+        silent[class_id] = class_id not in class_ids and provenance != Provenance.VERIFIED
+    differs = label_map != before.labels
+    stays = (looked_up(verified, before.labels) | looked_up(verified, label_map)).view(bool)
+    left_alone = looked_up(silent, before.labels).view(bool) & (label_map == 0)
+    if before.painted is not None:
+        stays |= before.painted
+        left_alone &= ~before.painted
+    return MergedImport(
+        labels=np.where(stays | left_alone, before.labels, label_map),
+        painted=~left_alone,
+        kept_pixels=int(np.count_nonzero(stays & differs)),
+    )
+
+
+def looked_up(table: np.ndarray, image: np.ndarray) -> np.ndarray:
+    """`table[image]`, both uint8, a new array; ten times as fast as numpy's indexing."""
+    found = bytearray(image.astype(np.uint8, copy=False).tobytes()).translate(table.tobytes())
+    return np.frombuffer(found, np.uint8).reshape(image.shape)

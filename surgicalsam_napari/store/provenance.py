@@ -1,0 +1,53 @@
+"""Where labels come from, per frame and class, and the tables that say so."""
+
+from __future__ import annotations
+
+from enum import IntEnum
+from typing import Any
+
+import numpy as np
+
+from surgicalsam_napari.instruments import ClassSet
+
+
+class Provenance(IntEnum):
+    """Where the labels of one class in one frame come from."""
+
+    EMPTY = 0  #: never asked for
+    ABSENT = 1  #: asked for, and found not to be in the frame
+    PREDICTED = 2
+    EDITED = 3  #: a person set pixels to it or from it
+    VERIFIED = 4  #: a person confirmed it; no prediction touches it
+
+
+TABLES = {  # name: dtype, fill value
+    "provenance": ("uint8", 0),
+    "predicted_iou": ("float32", np.nan),
+    "presence": ("float32", np.nan),
+    "predicted_by": ("uint16", 0),
+}
+
+TABLE_NOTES: dict[str, dict[str, Any]] = {
+    "provenance": {
+        "description": "where the labels of a class in a frame come from",
+        "flag_values": [int(value) for value in Provenance],
+        "flag_meanings": " ".join(value.name.lower() for value in Provenance),
+    },
+    "predicted_iou": {"description": "IoU that the model predicted for its mask; NaN where it was not asked"},
+    "presence": {"description": "score from 0 to 1 that the class is in the frame; NaN where the model was not asked"},
+    "predicted_by": {"description": "number of the checkpoint, from 1, in project.json; 0 where there is no prediction"},
+}
+
+
+def class_attributes(classes: ClassSet) -> dict[str, Any]:
+    """The classes as zarr attributes, so that the arrays can be read without project.json."""
+    return {"classes": classes.to_json()["classes"]}
+
+
+def expects_labels(provenance: np.ndarray) -> bool:
+    """Whether a frame with this row of provenance has a chunk of labels, if only of background."""
+    return bool(np.any((provenance == Provenance.PREDICTED) | (provenance == Provenance.EDITED)))
+
+
+def expects_painted(provenance: np.ndarray) -> bool:
+    return bool(np.any(provenance == Provenance.EDITED))

@@ -1,0 +1,59 @@
+"""napari's writers for our Labels layer: File > Save Selected Layers…, and `viewer.layers.save`."""
+
+from __future__ import annotations
+
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+
+from surgicalsam_napari.errors import ExchangeError
+from surgicalsam_napari.store import LabelStore, Project, Provenance
+from surgicalsam_napari.widgets.layers import LABELS_NAME, SOURCE
+
+
+def write_endovis(path: str, data: Any, attributes: dict[str, Any]) -> list[str]:
+    """The frames that have labels, with their images, as SurgicalSAM / EndoVis folders in the folder `path`."""
+    return _write(path, data, attributes, "endovis")
+
+
+def write_indexed_png(path: str, data: Any, attributes: dict[str, Any]) -> list[str]:
+    """The frames that have labels, with their images, as one indexed PNG each in the folder `path`."""
+    return _write(path, data, attributes, "indexed-png")
+
+
+def write_coco(path: str, data: Any, attributes: dict[str, Any]) -> list[str]:
+    """The frames that have labels, with their images, as a COCO JSON file in the folder `path`."""
+    return _write(path, data, attributes, "coco")
+
+
+def _write(path: str, data: Any, attributes: dict[str, Any], format: str) -> list[str]:
+    from napari.utils import progress
+
+    from surgicalsam_napari.exchange.exporting import export_frames
+
+    out = Path(path)
+    with Project.open(_project_folder(data, attributes)) as project:
+        frames = labelled_frames(project)
+        for _ in progress(export_frames(project, frames, out, format), total=len(frames), desc=f"Saving {out.name}"):
+            pass
+    return [str(out)]
+
+
+def _project_folder(data: Any, attributes: dict[str, Any]) -> Path:
+    """Where the labels of a layer of ours live; an ExchangeError for any other layer."""
+    source = attributes.get("metadata", {}).get(SOURCE)
+    if source is None or not isinstance(data, LabelStore):
+        raise ExchangeError(
+            f'"{attributes.get("name", "This layer")}" is not a layer of a SurgicalSAM project, so its numbers have no '
+            f'class names. Select the layer "{LABELS_NAME}" of an open video, or save this one as TIFF.'
+        )
+    return Path(source)
+
+
+def labelled_frames(project: Project) -> list[int]:
+    """The frames in which something was predicted, corrected or found absent; an ExchangeError if there are none."""
+    frames = np.flatnonzero((project.labels.provenance_table() != Provenance.EMPTY).any(axis=1)).tolist()
+    if not frames:
+        raise ExchangeError(f"{project.folder.name} has no labels yet. Segment or paint some frames, then save them.")
+    return frames

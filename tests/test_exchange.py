@@ -1,0 +1,216 @@
+"""Labels leave a project as a dataset and come back the same, pixel by pixel, in every format."""
+
+from __future__ import annotations
+
+import errno
+import json
+import os
+import shutil
+from collections.abc import Iterator
+from pathlib import Path
+
+import numpy as np
+import pytest
+from PIL import Image
+from pycocotools.coco import COCO
+
+from surgicalsam_napari.errors import DiskSpaceError, ExchangeError
+from surgicalsam_napari.exchange import files as exchange_files
+from surgicalsam_napari.exchange.dataset import open_dataset
+from surgicalsam_napari.exchange.exporting import FORMATS, export_frames, frames_to_export
+from surgicalsam_napari.exchange.importing import check_import, import_frames
+from surgicalsam_napari.instruments import ENDOVIS2018, ClassSet, InstrumentClass
+from surgicalsam_napari.store import Project, Provenance
+from surgicalsam_napari.video import VideoReader
+
+# the same tools as in EndoVis 2018, under other numbers and with another case
+RENUMBERED = ClassSet(
+    "Ours", tuple(InstrumentClass(40 - c.id, c.name.upper(), c.color) for c in reversed(ENDOVIS2018.classes))
+)
+
+
+@pytest.fixture
+def clip(phantom_clip: Path, tmp_path: Path) -> Path:
+    return Path(shutil.copy(phantom_clip, tmp_path / "clip_1.mp4"))
+
+
+@pytest.fixture
+def project(clip: Path) -> Iterator[Project]:
+    """Frames 2, 5 and 11 are edited, 7 is verified to be empty."""
+    with Project.create(clip.with_suffix(".surgicalsam"), VideoReader(clip), ENDOVIS2018) as project:
+        labels = np.random.default_rng(0).integers(0, 8, (3, 96, 128)).astype(np.uint8)
+        for position, frame_index in enumerate((2, 5, 11)):
+            project.labels[frame_index] = labels[position]
+        project.labels[5] = 0
+        project.labels[5, 10:20, 30:90] = 3
+        project.labels.verify(7)
+        yield project
+
+
+def export(project: Project, out: Path, format: str, frames: str = "corrected", **options: bool) -> Path:
+    for _ in export_frames(project, frames_to_export(project, frames), out, format, **options):
+        pass
+    return out
+
+
+def content(folder: Path) -> dict[str, bytes]:
+    return {path.relative_to(folder).as_posix(): path.read_bytes() for path in folder.rglob("*") if path.is_file()}
+
+
+@pytest.mark.parametrize("format", FORMATS)
+def test_exported_labels_come_back_unchanged_under_other_class_ids(
+    project: Project, clip: Path, tmp_path: Path, format: str
+) -> None:
+    out = export(project, tmp_path / "out", format)
+    dataset = open_dataset(out)
+    assert (dataset.format, dataset.sequences) == (format, ("clip-1",))
+    other_folder = tmp_path / "other.surgicalsam"
+    with Project.create(other_folder, VideoReader(clip), RENUMBERED) as other:
+        reports = list(import_frames(other, check_import(other, dataset)))
+        assert [(report.frame_index, report.done, report.total) for report in reports] == [
+            (2, 1, 4), (5, 2, 4), (7, 3, 4), (11, 4, 4),
+        ]  # fmt: skip
+        for frame_index in range(12):
+            labels = project.labels[frame_index]
+            expected = np.where(labels > 0, 40 - labels, 0)
+            np.testing.assert_array_equal(other.labels[frame_index], expected)
+        assert other.labels.painted(2).all()
+        table = other.labels.provenance_table()
+        assert set(table[2]) == set(table[7]) == {Provenance.EDITED}
+        assert not table[0].any()
+
+
+@pytest.mark.parametrize("format", FORMATS)
+def test_exported_frames_are_those_of_the_video(project: Project, tmp_path: Path, format: str) -> None:
+    dataset = open_dataset(export(project, tmp_path / "out", format, "2:8:5"))
+    for frame, index in zip(dataset.frames, (2, 7), strict=True):
+        assert frame.frame_index == index
+        assert frame.size == (96, 128)
+        assert frame.image_path is not None
+        np.testing.assert_array_equal(np.asarray(Image.open(frame.image_path)), project.video[index])
+
+
+@pytest.mark.parametrize("format", FORMATS)
+def test_a_class_nobody_looked_for_is_not_said_to_be_absent(project: Project, tmp_path: Path, format: str) -> None:
+    project.labels[3, 10:20, 10:20] = 4
+    dataset = open_dataset(export(project, tmp_path / "out", format, images=False))
+    annotated = {frame.frame_index: dataset.annotated_class_ids(frame) for frame in dataset.frames}
+    assert annotated[3] == (4,)
+    assert annotated[7] == ENDOVIS2018.ids
+
+
+def test_the_endovis_layout_is_that_of_the_authors(project: Project, tmp_path: Path) -> None:
+    out = export(project, tmp_path / "out", "endovis", "5", images=False)
+    assert sorted(content(out)) == [
+        "annotations/clip-1/00005.png",
+        "binary_annotations/clip-1/00005_class3.png",
+        "classes.json",
+    ]
+    mask = Image.open(out / "binary_annotations/clip-1/00005_class3.png")
+    assert mask.mode == "L"
+    np.testing.assert_array_equal(np.asarray(mask), np.where(project.labels[5] == 3, 255, 0))
+    masks = [path.relative_to(out / "binary_annotations").as_posix() for path in out.rglob("*_class*.png")]
+    assert [name.split("_")[0] for name in masks] == ["clip-1/00005"]  # so does their code find the frame of a mask
+
+
+@pytest.mark.filterwarnings("ignore:__array__ implementation:DeprecationWarning")  # pycocotools 2.0.11 with numpy 2
+def test_coco_files_are_read_by_pycocotools(project: Project, tmp_path: Path) -> None:
+    out = export(project, tmp_path / "out", "coco")
+    coco = COCO(str(out / "annotations.json"))
+    assert [category["name"] for category in coco.loadCats(coco.getCatIds())] == list(ENDOVIS2018.names)
+    (annotation,) = coco.loadAnns(coco.getAnnIds(imgIds=2))
+    assert (annotation["area"], annotation["bbox"], annotation["category_id"]) == (600, [30, 10, 60, 10], 3)
+    np.testing.assert_array_equal(coco.annToMask(annotation), project.labels[5] == 3)
+
+
+def test_indexed_pngs_show_the_colours_of_classes(project: Project, tmp_path: Path) -> None:
+    out = export(project, tmp_path / "out", "indexed-png")
+    image = Image.open(out / "frame_00005.png")
+    assert image.mode == "P"
+    assert image.convert("RGB").getpixel((40, 15)) == ENDOVIS2018.by_id(3).rgb
+
+
+@pytest.mark.parametrize(("which", "frames"), [("corrected", [2, 5, 7, 11]), ("ALL", range(12)), ("8:", range(8, 12)),
+                                               ("-1", [11]), ("1:9:4", [1, 5]), ("3", [3])])  # fmt: skip
+def test_frames_to_export_can_be_chosen(project: Project, which: str, frames: list[int]) -> None:
+    assert frames_to_export(project, which) == list(frames)
+
+
+@pytest.mark.parametrize(("which", "message"), [("1-4", "start:stop:step"), ("40:50", "0 to 11"), ("12", "0 to 11")])
+def test_a_choice_of_no_frame_is_refused(project: Project, which: str, message: str) -> None:
+    with pytest.raises(ExchangeError, match=message):
+        frames_to_export(project, which)
+
+
+def test_without_corrections_there_is_nothing_to_export(clip: Path) -> None:
+    with (
+        Project.create(clip.with_name("new.surgicalsam"), VideoReader(clip), ENDOVIS2018) as project,
+        pytest.raises(ExchangeError, match="no frame that a person edited or verified"),
+    ):
+        frames_to_export(project, "corrected")
+
+
+@pytest.mark.parametrize("format", FORMATS)
+def test_an_earlier_export_is_replaced_only_when_told(project: Project, tmp_path: Path, format: str) -> None:
+    out = export(project, tmp_path / "out", format)
+    (out / "notes.txt").write_text("mine")
+    before = content(out)
+    for other_format in FORMATS:
+        with pytest.raises(ExchangeError, match="holds an export already"):
+            export(project, out, other_format)
+    assert content(out) == before
+    export(project, out, format, "5", images=False, overwrite=True)
+    assert [frame.frame_index for frame in open_dataset(out).frames] == [5]
+    assert (out / "notes.txt").read_text() == "mine"
+
+
+def test_other_peoples_labels_are_never_overwritten(project: Project, tmp_path: Path) -> None:
+    theirs = tmp_path / "out" / "annotations" / "seq5" / "00012.png"
+    theirs.parent.mkdir(parents=True)
+    theirs.write_bytes(b"theirs")
+    with pytest.raises(ExchangeError, match="not exported from here"):
+        export(project, tmp_path / "out", "endovis", overwrite=True)
+    assert list(content(tmp_path / "out").values()) == [b"theirs"]
+    with pytest.raises(ExchangeError, match="in the project itself"):
+        export(project, project.folder / "out", "coco")
+
+
+@pytest.mark.parametrize("format", FORMATS)
+@pytest.mark.parametrize("existing", [False, True])
+def test_a_full_disk_or_a_stop_leaves_the_folder_as_it_was(
+    project: Project, tmp_path: Path, monkeypatch: pytest.MonkeyPatch, format: str, existing: bool
+) -> None:
+    out = tmp_path / "out"
+    if existing:
+        export(project, out, format, "5")
+    before = content(out)
+    stopped = export_frames(project, [2, 5, 7], out, format, overwrite=True)
+    next(stopped)
+    stopped.close()
+    written = []
+
+    def full(path: Path, data: bytes) -> int:
+        written.append(path)
+        if len(written) == 4:
+            raise OSError(errno.ENOSPC, os.strerror(errno.ENOSPC))
+        with path.open("wb") as file:
+            return file.write(data)
+
+    monkeypatch.setattr(Path, "write_bytes", full)
+    with pytest.raises(DiskSpaceError, match="No space is left"):
+        export(project, out, format, overwrite=True)
+    assert content(out) == before
+    assert out.exists() == existing
+
+
+def test_names_of_videos_become_names_of_folders_on_any_system() -> None:
+    names = {"a_b": "a-b", 'x<>:"|?*y': "x-y", "CON": "CON-", "naïve Ω": "naïve Ω", "...": "video", "end. ": "end"}
+    assert {name: exchange_files.safe_name(name) for name in names} == names
+
+
+def test_the_sidecar_is_plain_json_that_names_the_classes(project: Project, tmp_path: Path) -> None:
+    for format in FORMATS:
+        out = export(project, tmp_path / format, format, images=False)
+        record = json.loads((out / "classes.json").read_text(encoding="utf-8"))
+        assert [entry["name"] for entry in record["classes"]] == list(ENDOVIS2018.names)
+        assert record["video"] == "clip_1.mp4"

@@ -1,0 +1,129 @@
+"""`surgicalsam export` and `import`, as a person or a script meets them."""
+
+from __future__ import annotations
+
+import json
+import shutil
+from collections.abc import Callable
+from pathlib import Path
+
+import numpy as np
+import pytest
+from PIL import Image
+
+from surgicalsam_napari import cli
+from surgicalsam_napari.cli.exchange import FORMAT_NAMES
+from surgicalsam_napari.exchange.exporting import FORMATS
+from surgicalsam_napari.instruments import ENDOVIS2018
+from surgicalsam_napari.store import Project
+from surgicalsam_napari.video import VideoReader
+
+Run = Callable[..., tuple[int, list[str], list[str]]]
+
+
+@pytest.fixture
+def clip(phantom_clip: Path, tmp_path: Path) -> Path:
+    return Path(shutil.copy(phantom_clip, tmp_path / "clip.mp4"))
+
+
+@pytest.fixture
+def corrected(clip: Path) -> Path:
+    """A project whose frames 2 and 5 a person edited."""
+    with Project.create(clip.with_suffix(".surgicalsam"), VideoReader(clip), ENDOVIS2018) as project:
+        project.labels[2, 10:20, 10:20] = 3
+        project.labels[5, 30:50, 10:20] = 7
+        return project.folder
+
+
+@pytest.fixture
+def run(capsys: pytest.CaptureFixture[str]) -> Run:
+    def run(*arguments: object) -> tuple[int, list[str], list[str]]:
+        code = cli.main([str(argument) for argument in arguments])
+        printed = capsys.readouterr()
+        return code, printed.out.splitlines(), printed.err.splitlines()
+
+    return run
+
+
+def complaints(lines: list[str]) -> list[str]:
+    return [line for line in lines if line.startswith("surgicalsam: ")]
+
+
+@pytest.mark.parametrize("format", FORMAT_NAMES)
+def test_labels_go_out_and_come_into_a_new_project(
+    run: Run, corrected: Path, clip: Path, tmp_path: Path, format: str
+) -> None:
+    code, out, err = run("export", clip, "--out", tmp_path / "out", "--format", format, "--json")
+    assert code == 0, err
+    assert json.loads(out[-1])["frames"] == 2
+    other = Path(shutil.copy(clip, tmp_path / "other.mp4"))
+    code, out, err = run("import", tmp_path / "out", other, "--json")
+    assert code == 0, err
+    record = json.loads(out[-1])
+    assert (record["format"], record["frames"], record["kept_pixels"]) == (format, 2, 0)
+    with Project.open(corrected) as first, Project.open(record["project"]) as second:
+        np.testing.assert_array_equal(first.labels[:], second.labels[:])
+    code, out, _ = run("import", tmp_path / "out", record["project"])
+    assert (code, len(out)) == (0, 1)
+    assert "2 frames imported" in out[0]
+
+
+def test_the_formats_are_those_there_are() -> None:
+    assert tuple(FORMATS) == FORMAT_NAMES
+
+
+def test_frames_and_pictures_can_be_left_out(run: Run, corrected: Path, clip: Path, tmp_path: Path) -> None:
+    clip.unlink()  # labels alone need no video
+    code, _, err = run("export", corrected, "--out", tmp_path / "out", "--frames", "4:8:1", "--no-images")
+    assert code == 0, err
+    assert sorted(path.name for path in (tmp_path / "out/annotations/clip").iterdir()) == [
+        f"0000{n}.png" for n in range(4, 8)
+    ]
+    assert not (tmp_path / "out/images").exists()
+    assert run("export", corrected, "--out", tmp_path / "out", "--no-images")[0] == 1
+    assert run("export", corrected, "--out", tmp_path / "out", "--no-images", "--overwrite")[0] == 0
+
+
+@pytest.mark.parametrize(
+    ("arguments", "code", "expected"),
+    [
+        (["export", "CLIP"], 2, "--out"),
+        (["export", "CLIP", "--out", "OUT", "--format", "yolo"], 2, "endovis, indexed-png, coco"),
+        (["export", "CLIP", "--out", "OUT", "--frames", "1-4"], 1, "start:stop:step"),
+        (["export", "nowhere.mp4", "--out", "OUT"], 1, "There is no project"),
+        (["import", "OUT"], 2, "PROJECT_OR_VIDEO"),
+        (["import", "nowhere", "CLIP"], 1, "does not exist"),
+        (["import", "EMPTY", "CLIP"], 1, "no dataset of a known format"),
+    ],
+)
+def test_mistakes_get_one_line_and_an_exit_code(
+    run: Run, corrected: Path, clip: Path, tmp_path: Path, arguments: list[str], code: int, expected: str
+) -> None:
+    (tmp_path / "empty").mkdir()
+    places = {"CLIP": str(clip), "OUT": str(tmp_path / "out"), "EMPTY": str(tmp_path / "empty")}
+    found, out, err = run(*(places.get(argument, argument) for argument in arguments))
+    assert (found, out, len(complaints(err))) == (code, [], 1)
+    assert expected in complaints(err)[0]
+
+
+def test_problems_are_listed_per_file_and_a_project_made_for_them_goes_again(run: Run, clip: Path, tmp_path: Path) -> None:
+    (tmp_path / "labels").mkdir()
+    for number in range(30):
+        Image.fromarray(np.full((96, 128), 99, np.uint8)).save(tmp_path / "labels" / f"frame_{number:05d}.png")
+    code, out, err = run("import", tmp_path / "labels", clip, "--classes", "endovis2018")
+    assert (code, out, len(complaints(err))) == (1, [], 1)
+    assert sum("has the value 99" in line for line in err if line not in complaints(err)) == 20
+    assert "and 10 more" in err
+    assert not clip.with_suffix(".surgicalsam").exists()
+
+
+def test_new_classes_are_added_when_told(run: Run, corrected: Path, clip: Path, tmp_path: Path) -> None:
+    run("export", corrected, "--out", tmp_path / "out", "--no-images")
+    (tmp_path / "mine.yaml").write_text("classes:\n- {id: 1, name: Clip Applier}\n")
+    other = Path(shutil.copy(clip, tmp_path / "other.mp4"))
+    Project.create(
+        other.with_suffix(".surgicalsam"), VideoReader(other), type(ENDOVIS2018).from_yaml(tmp_path / "mine.yaml")
+    ).close()
+    assert run("import", tmp_path / "out", other)[0] == 1
+    code, out, _ = run("import", tmp_path / "out", other, "--add-classes", "--json")
+    assert (code, json.loads(out[-1])["new_classes"]) == (0, ["Large Needle Driver"])

@@ -1,0 +1,377 @@
+"""Export and import in a real window: what a person chooses and clicks, and what is on disk and in the labels then."""
+
+from __future__ import annotations
+
+import shutil
+import threading
+from collections.abc import Iterator
+from contextlib import closing
+from pathlib import Path
+
+import numpy as np
+import pytest
+
+pytest.importorskip("qtpy.QtWidgets")
+
+from napari.utils.notifications import notification_manager
+from PIL import Image
+from qtpy.QtCore import Qt, QThreadPool
+from qtpy.QtWidgets import QApplication, QFileDialog
+
+from surgicalsam_napari.exchange.dataset import open_dataset
+from surgicalsam_napari.exchange.exporting import export_frames
+from surgicalsam_napari.exchange.importing import import_frames
+from surgicalsam_napari.store import Project, Provenance
+from surgicalsam_napari.video import VideoReader
+from surgicalsam_napari.widgets import export_panel, import_form
+from surgicalsam_napari.widgets.export_panel import ExportPanel
+from surgicalsam_napari.widgets.frame_scope import RANGE, WHOLE_VIDEO
+from surgicalsam_napari.widgets.import_form import ImportForm
+from surgicalsam_napari.widgets.main_widget import MainWidget
+
+DRIVER, SCISSORS, SUCTION, TIMEOUT = 3, 4, 6, 60_000
+
+
+@pytest.fixture
+def clip(phantom_clip: Path, tmp_path: Path) -> Path:
+    return Path(shutil.copy(phantom_clip, tmp_path / "clip.mp4"))
+
+
+@pytest.fixture
+def notes() -> Iterator[list[str]]:
+    """The messages of the notifications that were shown."""
+    shown: list[str] = []
+
+    def remember(notification):
+        shown.append(notification.message)
+
+    notification_manager.notification_ready.connect(remember)
+    yield shown
+    notification_manager.notification_ready.disconnect(remember)
+
+
+@pytest.fixture
+def dock(make_napari_viewer, qtbot, tiny_checkpoint, clip, monkeypatch) -> Iterator[MainWidget]:
+    monkeypatch.setattr("surgicalsam_napari.model.zoo.demo_checkpoint", lambda: tiny_checkpoint)
+    viewer = make_napari_viewer()
+    dock = MainWidget(viewer)
+    viewer.window.add_dock_widget(dock, name="SurgicalSAM")
+    settle(qtbot, dock)
+    dock.open(clip)
+    settle(qtbot, dock)
+    assert dock.segment_panel.isVisibleTo(dock)
+    dock.tabs.show_panel(dock.export_panel)
+    yield dock
+    dock.export_panel.cancel()
+    settle(qtbot, dock)
+    QThreadPool.globalInstance().waitForDone(TIMEOUT)  # the trial frame that measures the speed
+    dock.session.close()
+
+
+@pytest.fixture
+def panel(dock: MainWidget) -> ExportPanel:
+    return dock.export_panel
+
+
+@pytest.fixture
+def form(panel: ExportPanel) -> ImportForm:
+    return panel.import_form
+
+
+@pytest.fixture
+def corrected_dock(dock: MainWidget, qtbot) -> MainWidget:
+    """Two frames were painted on."""
+    paint(dock, 2, DRIVER)
+    paint(dock, 7, SCISSORS)
+    qtbot.waitUntil(dock.export_panel.export.isEnabled, timeout=TIMEOUT)
+    return dock
+
+
+@pytest.fixture
+def exported(corrected_dock: MainWidget, tmp_path: Path) -> Path:
+    """The two frames as a dataset, after which the project forgets them."""
+    project = corrected_dock.session.project
+    for _ in export_frames(project, [2, 7], tmp_path / "exported", "endovis"):
+        pass
+    for frame_index in (2, 7):
+        project.labels.reset_frame(frame_index)
+    return tmp_path / "exported"
+
+
+def settle(qtbot, dock: MainWidget) -> None:
+    qtbot.waitUntil(lambda: not dock.is_busy, timeout=TIMEOUT)
+    qtbot.wait(20)  # queued signals
+
+
+def click(qtbot, button) -> None:
+    assert button.isEnabled()
+    qtbot.mouseClick(button, Qt.MouseButton.LeftButton)
+
+
+def paint(dock: MainWidget, frame_index: int, class_id: int, at: tuple[int, int] = (40, 40)) -> None:
+    dock.layers.labels.brush_size = 15
+    dock.layers.labels.paint((frame_index, *at), class_id)
+
+
+def choose_folder(monkeypatch, path: Path) -> None:
+    monkeypatch.setattr(QFileDialog, "getExistingDirectory", lambda *_, **__: str(path))
+
+
+def choose_import(dock: MainWidget, folder: Path, qtbot, monkeypatch) -> None:
+    choose_folder(monkeypatch, folder)
+    click(qtbot, dock.export_panel.import_form.from_folder)
+    settle(qtbot, dock)
+
+
+def labels_of(dock: MainWidget) -> np.ndarray:
+    return np.asarray(dock.session.project.labels)
+
+
+# Tabs ----------------------------------------------------------------------------------------------------------------
+
+
+def test_a_tab_shows_another_panel(dock, panel):
+    dock.tabs.show_panel(dock.segment_panel)
+    assert dock.segment_panel.isVisibleTo(dock)
+    assert not panel.isVisibleTo(dock)
+    dock.tabs.bar.setCurrentIndex(dock.tabs.bar.count() - 1)
+    assert panel.isVisibleTo(dock)
+    assert not dock.segment_panel.isVisibleTo(dock)
+
+
+def test_a_tab_tells_that_its_panel_works(corrected_dock, panel, qtbot):
+    bar = corrected_dock.tabs.bar
+    click(qtbot, panel.export)
+    assert bar.tabText(bar.count() - 1) == "Export / Import ●"
+    settle(qtbot, corrected_dock)
+    assert bar.tabText(bar.count() - 1) == "Export / Import"
+
+
+# Export --------------------------------------------------------------------------------------------------------------
+
+
+def test_nothing_corrected_cannot_be_exported_and_says_so(panel):
+    assert not panel.export.isEnabled()
+    assert panel.count.text().startswith("No frame has been corrected yet")
+
+
+def test_corrected_frames_are_counted_as_they_are_painted(dock, panel, qtbot):
+    paint(dock, 2, DRIVER)
+    qtbot.waitUntil(lambda: panel.count.text() == "1 frame corrected or verified by a person", timeout=TIMEOUT)
+    paint(dock, 5, DRIVER)
+    qtbot.waitUntil(lambda: panel.count.text().startswith("2 frames"), timeout=TIMEOUT)
+    assert panel.export.isEnabled()
+
+
+@pytest.mark.parametrize("title", ["SurgicalSAM / EndoVis folders", "Indexed PNG", "COCO JSON"])
+def test_export_writes_the_corrected_frames_and_links_to_them(corrected_dock, panel, qtbot, title, clip):
+    panel.format.setCurrentText(title)
+    click(qtbot, panel.export)
+    settle(qtbot, corrected_dock)
+    folder = clip.parent / f"clip_{panel.format.currentData()}"
+    dataset = open_dataset(folder)
+    assert [frame.frame_index for frame in dataset.frames] == [2, 7]
+    assert all(frame.image_path is not None for frame in dataset.frames)
+    for frame in dataset.frames:
+        np.testing.assert_array_equal(dataset.label_map(frame), corrected_dock.session.project.labels[frame.frame_index])
+    assert panel.result.text().startswith("Exported 2 frames to <a")
+    assert folder.as_uri() in panel.result.text()
+
+
+def test_a_range_without_images_goes_to_the_folder_chosen(dock, panel, qtbot, tmp_path, monkeypatch):
+    empty = tmp_path / "for the students"
+    empty.mkdir()
+    panel.scope.choice.setCurrentText(RANGE)
+    panel.scope.first.setValue(3)
+    panel.scope.last.setValue(5)
+    assert panel.count.text() == "3 frames"
+    panel.images.click()  # a click in the middle of the widget would miss its box and text
+    choose_folder(monkeypatch, empty)
+    click(qtbot, panel.choose_folder)
+    click(qtbot, panel.export)
+    settle(qtbot, dock)
+    frames = open_dataset(empty).frames
+    assert [frame.frame_index for frame in frames] == [3, 4, 5]
+    assert all(frame.image_path is None for frame in frames)
+
+
+def test_a_folder_that_holds_other_things_gets_a_folder_in_it(panel, tmp_path, monkeypatch, qtbot):
+    choose_folder(monkeypatch, tmp_path)  # where the clip lies
+    click(qtbot, panel.choose_folder)
+    assert panel.target() == tmp_path / "clip_endovis"
+
+
+def test_an_earlier_export_is_replaced_only_when_asked(corrected_dock, panel, qtbot, clip):
+    click(qtbot, panel.export)
+    settle(qtbot, corrected_dock)
+    paint(corrected_dock, 9, SUCTION)
+    click(qtbot, panel.export)
+    assert not panel.run.is_running
+    assert "holds an export already" in panel.question.text.text()
+    click(qtbot, panel.question.stop)
+    assert len(open_dataset(clip.parent / "clip_endovis").frames) == 2
+    click(qtbot, panel.export)
+    click(qtbot, panel.question.go_on)
+    settle(qtbot, corrected_dock)
+    assert len(open_dataset(clip.parent / "clip_endovis").frames) == 3
+
+
+def wait_for_cancel(reports, progress, after: int):
+    """The same generator function, which after so many reports goes on only when Cancel was clicked."""
+    clicked = threading.Event()
+    progress.cancelled.connect(clicked.set)
+
+    def slow(*arguments, **options):
+        with closing(reports(*arguments, **options)) as generator:
+            for report in generator:
+                yield report
+                assert report.done < after or clicked.wait(60)
+
+    return slow
+
+
+def test_a_cancelled_export_leaves_nothing(dock, panel, qtbot, clip, monkeypatch):
+    monkeypatch.setattr(export_panel, "export_frames", wait_for_cancel(export_frames, panel.progress, after=2))
+    panel.scope.choice.setCurrentText(WHOLE_VIDEO)
+    panel.run.reported.connect(lambda report: report.done == 2 and panel.progress.cancel.click())
+    click(qtbot, panel.export)
+    settle(qtbot, dock)
+    assert not (clip.parent / "clip_endovis").exists()
+    assert panel.result.text() == "Cancelled: nothing was written."
+    assert panel.export.isEnabled()
+
+
+def test_a_failed_export_is_told_in_one_line(corrected_dock, panel, qtbot, notes, clip):
+    (clip.parent / "clip_endovis").write_text("a file where the folder should be")
+    click(qtbot, panel.export)
+    settle(qtbot, corrected_dock)
+    assert len(notes) == 1
+    assert "clip_endovis" in notes[0]
+    assert not panel.result.isVisibleTo(panel)
+
+
+def test_no_other_video_and_no_segmenting_while_labels_are_exported(corrected_dock, panel, qtbot):
+    click(qtbot, panel.export)
+    assert not corrected_dock.video_panel.open_file.isEnabled()
+    assert not corrected_dock.segment_panel.segment.isEnabled()
+    assert "exported or imported" in corrected_dock.segment_panel.cost.text()
+    settle(qtbot, corrected_dock)
+    assert corrected_dock.video_panel.open_file.isEnabled()
+    assert corrected_dock.segment_panel.segment.isEnabled()
+
+
+# Import --------------------------------------------------------------------------------------------------------------
+
+
+def test_import_asks_first_and_then_counts_as_corrected(corrected_dock, form, exported, qtbot, monkeypatch):
+    with Project.open(corrected_dock.session.project.folder) as project:
+        assert not np.asarray(project.labels).any()
+    choose_import(corrected_dock, exported, qtbot, monkeypatch)
+    assert "2 frames" in form.question.text.text()
+    assert not labels_of(corrected_dock).any()
+    click(qtbot, form.question.go_on)
+    settle(qtbot, corrected_dock)
+    project, dataset = corrected_dock.session.project, open_dataset(exported)
+    for frame in dataset.frames:
+        np.testing.assert_array_equal(project.labels[frame.frame_index], dataset.label_map(frame))
+    assert project.labels.provenance(2, DRIVER) == Provenance.EDITED
+    assert form.result.text().startswith("Imported 2 frames")
+    assert corrected_dock.export_panel.count.text().startswith("2 frames corrected")
+
+
+def test_not_now_imports_nothing(corrected_dock, form, exported, qtbot, monkeypatch):
+    choose_import(corrected_dock, exported, qtbot, monkeypatch)
+    click(qtbot, form.question.stop)
+    assert not form.question.isVisibleTo(form)
+    assert not labels_of(corrected_dock).any()
+
+
+def test_a_cancelled_import_leaves_the_labels_as_they_were(corrected_dock, form, exported, qtbot, monkeypatch):
+    monkeypatch.setattr(import_form, "import_frames", wait_for_cancel(import_frames, form.progress, after=1))
+    form.run.reported.connect(lambda report: report.done == 1 and form.progress.cancel.click())
+    choose_import(corrected_dock, exported, qtbot, monkeypatch)
+    click(qtbot, form.question.go_on)
+    settle(qtbot, corrected_dock)
+    assert form.result.text() == "Cancelled: nothing was imported."
+    assert not labels_of(corrected_dock).any()
+    assert (corrected_dock.session.project.labels.provenance_table() == Provenance.EMPTY).all()
+
+
+def test_pixels_that_the_user_painted_stay_and_are_counted(corrected_dock, form, exported, qtbot, monkeypatch):
+    paint(corrected_dock, 2, SUCTION)
+    mine = corrected_dock.session.project.labels[2] == SUCTION
+    choose_import(corrected_dock, exported, qtbot, monkeypatch)
+    click(qtbot, form.question.go_on)
+    settle(qtbot, corrected_dock)
+    assert (corrected_dock.session.project.labels[2][mine] == SUCTION).all()
+    assert f"{np.count_nonzero(mine):,} pixels" in form.result.text()
+
+
+def test_labels_that_do_not_fit_are_listed_by_file_and_nothing_is_written(
+    corrected_dock, form, exported, qtbot, monkeypatch
+):
+    for path in (exported / "annotations").rglob("*.png"):
+        Image.fromarray(np.zeros((10, 10), np.uint8)).save(path)
+    for path in (exported / "binary_annotations").rglob("*.png"):
+        Image.fromarray(np.zeros((10, 10), np.uint8)).save(path)
+    choose_import(corrected_dock, exported, qtbot, monkeypatch)
+    assert form.problems is not None
+    assert len(form.problems.lines.toPlainText().splitlines()) == 2
+    assert "2 problems" in form.result.text()
+    assert not form.question.isVisibleTo(form)
+    click(qtbot, form.problems.copy)
+    assert all(name in QApplication.clipboard().text() for name in ("00002", "00007"))
+    assert not labels_of(corrected_dock).any()
+    form.problems.close()
+
+
+def test_classes_that_are_new_are_named_before_they_are_added(corrected_dock, form, exported, qtbot, monkeypatch):
+    sidecar = exported / "classes.json"
+    sidecar.write_text(sidecar.read_text().replace("Large Needle Driver", "Trocar"))
+    choose_import(corrected_dock, exported, qtbot, monkeypatch)
+    assert "added to it: Trocar" in form.question.text.text()
+    assert "Trocar" not in corrected_dock.session.classes.names
+    click(qtbot, form.question.go_on)
+    settle(qtbot, corrected_dock)
+    trocar = corrected_dock.session.classes.by_name("Trocar").id
+    assert (corrected_dock.session.project.labels[2] == trocar).any()
+    assert corrected_dock.segment_panel.picker.findData(trocar) >= 0
+    assert "Trocar" in corrected_dock.layers.labels.features["class"].tolist()
+
+
+def test_of_several_sequences_the_one_of_this_video_is_chosen(corrected_dock, form, exported, qtbot, monkeypatch):
+    (exported / "classes.json").unlink()  # as the authors' folders are, that hold many videos
+    for folder in ("images", "annotations", "binary_annotations"):
+        shutil.copytree(exported / folder / "clip", exported / folder / "seq_2")
+    for path in (exported / "annotations/seq_2", exported / "binary_annotations/seq_2", exported / "images/seq_2"):
+        for file in path.glob("00007*"):
+            file.unlink()
+    form.names.setCurrentText("As in EndoVis 2018")
+    choose_import(corrected_dock, exported, qtbot, monkeypatch)
+    assert "2 sequences" in form.question.text.text()
+    form.sequence.setCurrentText("seq_2")
+    click(qtbot, form.question.go_on)
+    settle(qtbot, corrected_dock)
+    assert form.question.text.text().startswith("1 frame ")
+    click(qtbot, form.question.go_on)
+    settle(qtbot, corrected_dock)
+    assert corrected_dock.session.project.labels[2].any()
+    assert not corrected_dock.session.project.labels[7].any()
+
+
+def test_a_folder_that_is_no_dataset_is_told_in_one_line(dock, form, qtbot, tmp_path, notes, monkeypatch):
+    (tmp_path / "nothing").mkdir()
+    choose_import(dock, tmp_path / "nothing", qtbot, monkeypatch)
+    assert len(notes) == 1
+    assert "nothing" in notes[0]
+    assert form.from_folder.isEnabled()
+
+
+def test_opening_another_video_drops_the_question(corrected_dock, form, exported, phantom_clip, qtbot, monkeypatch):
+    choose_import(corrected_dock, exported, qtbot, monkeypatch)
+    other = Path(shutil.copy(phantom_clip, exported.parent / "other.mp4"))
+    corrected_dock.open(other)
+    settle(qtbot, corrected_dock)
+    assert not form.question.isVisibleTo(form)
+    with VideoReader(other) as video, Project.open_or_create(video, corrected_dock.session.classes) as project:
+        assert not np.asarray(project.labels).any()

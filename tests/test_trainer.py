@@ -1,0 +1,311 @@
+"""Training from a run's folder to its checkpoint, on a phantom project in which a person corrected frames."""
+
+from __future__ import annotations
+
+import errno
+import json
+import shutil
+import subprocess
+import sys
+from collections.abc import Callable
+from pathlib import Path
+
+import numpy as np
+import pytest
+import torch
+from PIL import Image
+
+from surgicalsam_napari.errors import DiskSpaceError, TrainingError
+from surgicalsam_napari.instruments import ENDOVIS2018, ClassSet, InstrumentClass
+from surgicalsam_napari.model.checkpoint import load_checkpoint, read_checkpoint_info
+from surgicalsam_napari.store import Project
+from surgicalsam_napari.video import VideoReader
+from surgicalsam_training import launch
+from surgicalsam_training.config import TrainingConfig
+from surgicalsam_training.evaluate import best_threshold
+from surgicalsam_training.launch import train_in_process
+from surgicalsam_training.reports import EpochReport, ResultReport, SplitReport
+from surgicalsam_training.run_folder import RunFolder
+from surgicalsam_training.trainer import train
+from surgicalsam_training.tuning import add_classes
+
+NEEDLE = ClassSet("with a needle", (*ENDOVIS2018, InstrumentClass(9, "Needle", "#ffffff")))
+SUMMED_IN_ANOTHER_ORDER = 1e-3  # float32; Adam's first steps blow up what differs in gradients near 0
+
+
+@pytest.fixture(scope="module")
+def video(tmp_path_factory: pytest.TempPathFactory, phantom_clip: Path) -> Path:
+    folder = tmp_path_factory.mktemp("videos")
+    shutil.copytree(phantom_clip.with_name(f"{phantom_clip.stem}_labels"), folder / f"{phantom_clip.stem}_labels")
+    return Path(shutil.copy(phantom_clip, folder))
+
+
+@pytest.fixture(scope="module")
+def corrected(video: Path) -> Path:
+    """A project of 12 frames, of which eight are as they should be."""
+    masks = sorted(video.with_name(f"{video.stem}_labels").glob("*.png"))
+    with Project.create(Project.default_folder(video), VideoReader(video), ENDOVIS2018) as project:
+        for frame in range(8):
+            project.labels[frame] = np.asarray(Image.open(masks[frame]))
+            project.labels.verify(frame)
+        return project.folder
+
+
+Start = Callable[..., RunFolder]
+
+
+@pytest.fixture
+def start(corrected: Path, tiny_checkpoint: Path, tmp_path: Path) -> Start:
+    """Make a run of a small, quick training; keywords change its settings."""
+
+    def start_run(name: str = "run", **settings: object) -> RunFolder:
+        config = TrainingConfig(
+            data=(corrected,), checkpoint=tiny_checkpoint, epochs=3, batch_size=4, loss_resolution="logits",
+            augmented_versions=1, device="cpu",
+        )  # fmt: skip
+        return RunFolder.create(tmp_path / name, config.changed(**settings))
+
+    return start_run
+
+
+def finish(run: RunFolder) -> ResultReport:
+    *_, result = train(run)
+    assert isinstance(result, ResultReport)
+    return result
+
+
+def totals(run: RunFolder) -> list[float | None]:
+    return [row["total"] for row in run.metrics()]
+
+
+def test_a_run_leaves_checkpoint_record_metrics_curves_and_examples(start: Start) -> None:
+    run = start()
+    reports = list(train(run))
+    split, result = next(r for r in reports if isinstance(r, SplitReport)), reports[-1]
+    assert isinstance(result, ResultReport)
+    assert (split.training_frames, split.validation_frames) == (6, 2)
+    assert "block" in split.how
+    assert [r.done for r in reports if isinstance(r, EpochReport)] == [1, 2, 3]
+    assert len(run.metrics()) == 3
+    assert run.curves.exists()
+    assert all(Path(example).exists() for example in result.examples)
+    assert result.before is not None and result.after is not None
+    assert run.record["data"] and run.record["environment"]["torch"] == torch.__version__
+    assert load_checkpoint(run.best_checkpoint, device="cpu").name == "run"
+    assert read_checkpoint_info(run.best_checkpoint).training_record["config"]["epochs"] == 3
+    assert not run.last_state.exists()
+
+
+def test_the_same_seed_gives_the_same_losses(start: Start) -> None:
+    first, second = start("first"), start("second")
+    finish(first), finish(second)
+    assert totals(first) == totals(second)
+
+
+def test_prompts_at_a_time_do_not_change_the_result(start: Start) -> None:
+    one, many = start("one", micro_batch_size=1), start("many", micro_batch_size=8)
+    finish(one), finish(many)
+    assert totals(one) == pytest.approx(totals(many), rel=SUMMED_IN_ANOTHER_ORDER)
+
+
+def test_a_run_that_was_killed_goes_on_with_the_same_losses(start: Start) -> None:
+    whole, killed = start("whole", epochs=4), start("killed", epochs=4)
+    finish(whole)
+    process = subprocess.Popen([sys.executable, "-m", "surgicalsam_training", str(killed.path)], stdout=subprocess.PIPE)
+    assert process.stdout is not None
+    while b"EpochReport" not in process.stdout.readline():
+        assert process.poll() is None
+    process.kill()
+    process.communicate()
+    assert len(killed.metrics()) < 4
+    finish(RunFolder.create(killed.path, killed.config))
+    assert totals(killed) == pytest.approx(totals(whole), rel=1e-5)
+
+
+@pytest.mark.slow
+def test_two_processes_have_the_losses_of_one(start: Start) -> None:
+    settings = {"epochs": 2, "batch_size": 5, "micro_batch_size": 2, "presence_tunes_decoder": True}
+    alone, together = start("alone", **settings), start("together", **settings)
+    finish(alone)
+    torchrun = [sys.executable, "-m", "torch.distributed.run", "--standalone", "--nproc-per-node", "2"]
+    ended = subprocess.run(
+        [*torchrun, "-m", "surgicalsam_training", str(together.path)], capture_output=True, text=True, timeout=280
+    )
+    assert ended.returncode == 0, ended.stderr
+    assert totals(together) == pytest.approx(totals(alone), rel=SUMMED_IN_ANOTHER_ORDER)
+    assert together.result() is not None
+
+
+def test_cancelling_keeps_the_best_so_far(start: Start) -> None:
+    run = start(epochs=500)
+    result = None
+    for report in train(run):
+        if isinstance(report, EpochReport):
+            run.request_stop()
+        result = report
+    assert isinstance(result, ResultReport)
+    assert result.reason == "cancelled"
+    assert load_checkpoint(result.checkpoint, device="cpu").classes == ENDOVIS2018
+
+
+def test_time_that_is_up_ends_a_run_with_a_validation(start: Start) -> None:
+    run = start(epochs=500, minutes=0.001, validate_every=100)
+    assert finish(run).reason == "time is up"
+    assert run.metrics()[-1]["challenge_iou"] is not None
+
+
+def test_patience_ends_a_run_that_gets_no_better(start: Start) -> None:
+    run = start(epochs=50, patience=2, learning_rate=1e-9)
+    assert finish(run).reason == "no longer better"
+    assert len(run.metrics()) < 50
+
+
+def test_a_loss_that_is_no_number_is_told_and_the_best_stays(start: Start) -> None:
+    run = start(learning_rate=1e30)
+    with pytest.raises(TrainingError, match=r"not a number in epoch \d.*smaller learning rate"):
+        finish(run)
+    assert load_checkpoint(run.best_checkpoint, device="cpu")
+
+
+def test_a_full_disk_is_told_and_the_best_stays(start: Start, monkeypatch: pytest.MonkeyPatch) -> None:
+    run = start()
+
+    def full(*_args: object) -> None:
+        raise OSError(errno.ENOSPC, "No space left on device")
+
+    monkeypatch.setattr("surgicalsam_training.run_folder.torch.save", full)
+    with pytest.raises(DiskSpaceError, match="free some space"):
+        finish(run)
+    assert load_checkpoint(run.best_checkpoint, device="cpu")
+
+
+def test_two_runs_in_one_folder_are_refused(start: Start) -> None:
+    run = start()
+    with run.held():
+        assert run.is_running
+        with pytest.raises(TrainingError, match="A run is going on"):
+            finish(RunFolder.open(run.path))
+        with pytest.raises(TrainingError, match="A run is going on"):
+            start()
+
+
+def test_a_finished_run_and_one_with_other_settings_are_left_alone(start: Start) -> None:
+    run = start(epochs=1)
+    with pytest.raises(TrainingError, match=r"other settings \(learning_rate: 0.001 there, 0.5 here\)"):
+        start(epochs=1, learning_rate=0.5)
+    finish(run)
+    with pytest.raises(TrainingError, match="finished run"):
+        start(epochs=1)
+
+
+def test_a_run_is_not_gone_on_with_on_other_labels(start: Start, corrected: Path) -> None:
+    run = start(epochs=50)
+    for report in train(run):
+        if isinstance(report, EpochReport):
+            break
+    run.write_record(data={"another": "fingerprint"})
+    with pytest.raises(TrainingError, match="other labels"):
+        finish(run)
+
+
+def test_copies_can_be_embedded_on_the_way(start: Start) -> None:
+    run = start(augmentation="online", augmented_versions=2, epochs=2)
+    finish(run)
+    assert len(run.metrics()) == 2
+
+
+def test_the_losses_at_the_frame_size_of_the_paper_run(start: Start) -> None:
+    run = start(loss_resolution="frame", epochs=1, presence_weight=0)
+    finish(run)
+    assert set(run.metrics()[0]) >= {"dice", "contrastive", "total"}
+    assert "presence" not in run.metrics()[0]
+
+
+def test_a_training_may_start_from_the_encoder_alone(start: Start) -> None:
+    run = start(checkpoint=None, encoder="demo", epochs=1, tokens_per_class=3)
+    finish(run)
+    model = load_checkpoint(run.best_checkpoint, device="cpu")
+    assert model.class_prompt_encoder.tokens_per_class == 3
+    assert len(model.classes) == len(ENDOVIS2018)
+
+
+def test_a_new_class_is_a_new_prototype_and_the_others_stay(tiny_checkpoint: Path) -> None:
+    model = load_checkpoint(tiny_checkpoint, device="cpu")
+    before = model.prototypes().clone()
+    embedding = torch.arange(128.0)
+    add_classes(model, NEEDLE, {9: embedding})
+    assert torch.equal(model.prototypes()[:7], before)
+    assert torch.equal(model.prototypes()[7], embedding)
+    assert model.classes == NEEDLE
+
+
+def test_a_new_class_that_no_training_frame_shows_is_told(tiny_checkpoint: Path) -> None:
+    model = load_checkpoint(tiny_checkpoint, device="cpu")
+    with pytest.raises(TrainingError, match="Needle has none"):
+        add_classes(model, NEEDLE, {})
+
+
+def test_a_corrected_new_class_can_be_predicted_after_training(video: Path, tmp_path: Path, tiny_checkpoint: Path) -> None:
+    with Project.create(tmp_path / "p.surgicalsam", VideoReader(video), NEEDLE) as project:
+        for frame in range(4):
+            project.labels[frame, 20:60, 30 + frame : 90] = 9
+            project.labels.verify(frame)
+        folder = project.folder
+    config = TrainingConfig(
+        data=(folder,), checkpoint=tiny_checkpoint, epochs=2, validation_share=0, loss_resolution="logits",
+        augmented_versions=0, device="cpu",
+    )  # fmt: skip
+    finish(RunFolder.create(tmp_path / "run", config))
+    model = load_checkpoint(tmp_path / "run/best.safetensors", device="cpu")
+    assert model.classes.by_name("Needle").id in model.classes.ids
+    assert model.predict(model.embed([np.zeros((96, 128, 3), np.uint8)]), model.classes.ids, (96, 128))
+
+
+def test_presence_is_calibrated_where_there_is_enough_to_go_by() -> None:
+    present = np.repeat([True, False], 10)
+    presence = np.where(present, 0.35, 0.25)
+    assert 0.25 < best_threshold(presence, present, 0.5) <= 0.35
+    assert best_threshold(presence[8:12], present[8:12], 0.5) == 0.5
+
+
+# In a process of its own ---------------------------------------------------------------------------------------------
+
+
+def test_a_process_of_its_own_reports_as_the_training_does(start: Start) -> None:
+    run = start(epochs=2)
+    *reports, result = train_in_process(run)
+    assert [r.done for r in reports if isinstance(r, EpochReport)] == [1, 2]
+    assert result == run.result()
+    assert not run.is_running
+
+
+def test_leaving_the_reports_stops_the_process_and_keeps_the_best(start: Start) -> None:
+    run = start(epochs=5000)
+    reports = train_in_process(run)
+    while not isinstance(next(reports), EpochReport):
+        pass
+    reports.close()
+    assert not run.is_running
+    result = run.result()
+    assert result is not None and result.reason == "cancelled"
+
+
+def test_a_mistake_in_the_data_reaches_the_user_in_one_line(start: Start, tmp_path: Path) -> None:
+    run = start(data=[tmp_path / "nothing"])
+    with pytest.raises(TrainingError, match="nothing") as told:
+        list(train_in_process(run))
+    assert "\n" not in str(told.value)
+
+
+def test_a_process_that_dies_is_told_with_its_last_lines(start: Start, monkeypatch: pytest.MonkeyPatch) -> None:
+    run = start()
+    run.log.write_text("the last thing it said\n")
+    monkeypatch.setattr(launch.sys, "executable", "/bin/false" if Path("/bin/false").exists() else sys.executable)
+    with pytest.raises(TrainingError, match=r"(?s)ended with code 1.*No checkpoint.*the last thing it said"):
+        list(train_in_process(run))
+
+
+def test_the_run_folder_survives_what_is_not_json_on_stdout(start: Start) -> None:
+    run = start(epochs=1)
+    list(train_in_process(run))
+    assert json.loads((run.path / "result.json").read_text())["kind"] == "ResultReport"

@@ -1,0 +1,492 @@
+"""Training data: projects, exported datasets and the authors' folders behind one list of frames."""
+
+from __future__ import annotations
+
+import os
+import shutil
+from collections.abc import Callable, Iterator
+from pathlib import Path
+from types import SimpleNamespace
+from typing import Any, cast
+
+import numpy as np
+import pytest
+from PIL import Image
+
+from surgicalsam_napari.errors import CheckpointError, DiskSpaceError, ExchangeError, ProjectError, TrainingError
+from surgicalsam_napari.exchange.exporting import export_frames, frames_to_export
+from surgicalsam_napari.instruments import ENDOVIS2017, ENDOVIS2018, ClassSet, InstrumentClass
+from surgicalsam_napari.model.checkpoint import load_checkpoint
+from surgicalsam_napari.model.surgical_sam import FramePrediction, SurgicalSAM
+from surgicalsam_napari.phantom import write_phantom_clip
+from surgicalsam_napari.store import Project
+from surgicalsam_napari.video import VideoReader
+from surgicalsam_training.augment import augmentation_digest
+from surgicalsam_training.data import pictured
+from surgicalsam_training.data.training_data import TrainingData, open_training_data
+
+Open = Callable[..., TrainingData]
+CORRECTED = (0, 3, 4, 9)
+
+
+def class_set(*names: str) -> ClassSet:
+    return ClassSet("ours", tuple(InstrumentClass(k + 1, name, "#102030") for k, name in enumerate(names)))
+
+
+def exact_labels(video: Path, index: int) -> np.ndarray:
+    return np.asarray(Image.open(video.with_name(f"{video.stem}_labels") / f"frame{index:05d}.png"))
+
+
+def corrected_project(video: Path, frames: tuple[int, ...] = CORRECTED, classes: ClassSet = ENDOVIS2018) -> Path:
+    with Project.create(Project.default_folder(video), VideoReader(video), classes) as project:
+        for index in frames:
+            project.labels[index] = np.where(np.isin(exact_labels(video, index), classes.ids), exact_labels(video, index), 0)
+            project.labels.verify(index)
+    return project.folder
+
+
+@pytest.fixture
+def video(phantom_clip: Path, tmp_path: Path) -> Path:
+    shutil.copytree(phantom_clip.parent, tmp_path / "case")
+    return tmp_path / "case" / phantom_clip.name
+
+
+@pytest.fixture
+def project_folder(video: Path) -> Path:
+    return corrected_project(video)
+
+
+@pytest.fixture(scope="module")
+def other_clip(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    return write_phantom_clip(tmp_path_factory.mktemp("other"), size=(96, 128), frame_count=6, seed=5)
+
+
+@pytest.fixture
+def opened() -> Iterator[Open]:
+    """open_training_data, closed at the end."""
+    made: list[TrainingData] = []
+
+    def open_data(*paths: Path, base: ClassSet | None = ENDOVIS2018, **options: Any) -> TrainingData:
+        made.append(open_training_data(paths, base=base, **options))
+        return made[-1]
+
+    yield open_data
+    for data in made:
+        data.close()
+
+
+def exported(project_folder: Path, out: Path, format: str = "endovis", images: bool = True) -> Path:
+    with Project.open(project_folder) as project:
+        for _ in export_frames(project, frames_to_export(project, "corrected"), out, format, images=images):
+            pass
+    return out
+
+
+# Projects ------------------------------------------------------------------------------------------------------------
+
+
+def test_a_project_gives_the_frames_that_a_person_corrected(video: Path, project_folder: Path, opened: Open) -> None:
+    data = opened(project_folder)
+    assert [frame.position for frame in data.frames] == list(CORRECTED)
+    assert data.frames[1].name == f"{video.stem}/frame_00003"
+    assert {(frame.sequence, frame.size, frame.split) for frame in data.frames} == {(video.stem, (96, 128), None)}
+    assert data.classes == ENDOVIS2018
+    assert data.versions_available is None
+    for index, position in enumerate(CORRECTED):
+        labels = exact_labels(video, position)
+        np.testing.assert_array_equal(data.label_map(index), labels)
+        assert data.present_class_ids(index) == tuple(np.unique(labels)[1:].tolist())
+        assert data.known_class_ids(index) == set(ENDOVIS2018.ids)
+        with VideoReader(video) as reader:
+            np.testing.assert_array_equal(data.image(index), reader.frame(position))
+
+
+def test_the_video_stands_for_its_project(video: Path, project_folder: Path, opened: Open) -> None:
+    assert len(opened(video).frames) == len(CORRECTED)
+
+
+def test_labels_stay_as_they_were_when_the_training_began(project_folder: Path, opened: Open) -> None:
+    data = opened(project_folder)
+    before = data.label_map(0).copy()
+    with Project.open(project_folder) as project:
+        project.labels[0, :40] = 7
+    np.testing.assert_array_equal(data.label_map(0), before)
+    assert opened(project_folder).fingerprints() != data.fingerprints()
+
+
+@pytest.mark.parametrize(("trust", "known"), [("frame", {1, 2, 3}), ("class", {3})])
+def test_trust_decides_what_is_known_of_an_edited_frame(video: Path, opened: Open, trust: str, known: set[int]) -> None:
+    prediction = FramePrediction(
+        (1, 2), np.ones((96, 128), np.uint8), np.array([0.9, 0.1]), np.array([0.9, 0.1]), np.array([True, False])
+    )
+    with Project.create(Project.default_folder(video), VideoReader(video), ENDOVIS2018) as project:
+        for index in (2, 5):
+            project.labels.write_prediction(index, prediction)
+        project.labels[5, 10:20, 10:20] = 3
+        project.labels.verify(5, [3])
+        project.labels.verify(7, [4])
+        if trust == "class":
+            project.labels.reset_frame(5)
+            project.labels.write_prediction(5, prediction)
+            project.labels.verify(5, [3])
+    data = opened(video, trust=trust)
+    assert [frame.position for frame in data.frames] == [5, 7]
+    assert data.known_class_ids(0) == known
+    assert set(data.present_class_ids(0)) <= known
+    assert data.known_class_ids(1) == {4}
+    assert data.present_class_ids(1) == ()
+
+
+def test_a_project_without_corrections_says_how_to_make_some(video: Path, opened: Open) -> None:
+    Project.create(Project.default_folder(video), VideoReader(video), ENDOVIS2018).close()
+    with pytest.raises(TrainingError, match=r"No frame of .*\.surgicalsam was edited or verified.*brush.*or verify"):
+        opened(video)
+
+
+def test_labels_suffice_where_the_video_is_gone(video: Path, project_folder: Path, opened: Open) -> None:
+    video.unlink()
+    data = opened(project_folder)
+    assert data.label_map(0).any()
+    with pytest.raises(ProjectError, match="The video of"):
+        data.image(0)
+
+
+def test_a_damaged_label_file_is_named(project_folder: Path, opened: Open) -> None:
+    (project_folder / "labels" / "c.3.0.0").write_bytes(b"nothing")
+    with pytest.raises(ProjectError, match=r"Frame 3 .*c\.3\.0\.0"):
+        opened(project_folder)
+
+
+# Embeddings ----------------------------------------------------------------------------------------------------------
+
+
+def test_embeddings_are_computed_once_and_kept_in_the_project(
+    project_folder: Path, opened: Open, tiny_model: SurgicalSAM
+) -> None:
+    data = opened(project_folder)
+    indices = range(len(data.frames))
+    assert data.missing_embeddings(indices, 0, tiny_model) == list(indices)
+    assert list(data.embed([1, 2], 0, tiny_model)) == [1, 2]
+    assert data.missing_embeddings(indices, 0, tiny_model) == [0, 3]
+    assert list(data.embed(indices, 0, tiny_model)) == [1, 2]
+    with Project.open(project_folder) as project:
+        kept = project.embeddings(tiny_model.encoder_digest, tiny_model.embedding_shape)
+        assert kept.missing(CORRECTED) == []
+        expected = tiny_model.embed([project.video.frame(index) for index in (9, 0, 9)])
+        np.testing.assert_allclose(data.embeddings([3, 0, 3], 0, tiny_model), expected, atol=2e-2)
+
+
+def test_changed_copies_are_kept_by_version_and_their_labels_match(
+    project_folder: Path, opened: Open, tiny_model: SurgicalSAM
+) -> None:
+    data = opened(project_folder)
+    assert sum(1 for _ in data.embed([0, 1], 2, tiny_model)) == 2
+    assert data.missing_embeddings([0, 1], 1, tiny_model) == [0, 1]
+    online, labels = data.augmented_online(1, 2, tiny_model)
+    np.testing.assert_allclose(data.embeddings([1], 2, tiny_model)[0], online, atol=2e-2)
+    np.testing.assert_array_equal(data.label_map(1, 2), labels)
+    assert not np.array_equal(labels, data.label_map(1))
+    folder = project_folder / "augmented" / tiny_model.encoder_digest
+    assert (folder / f"v002-{augmentation_digest(666)}").is_dir()
+    assert opened(project_folder, seed=7).missing_embeddings([0], 2, tiny_model) == [0]
+    with Project.open(project_folder) as project:
+        assert project.embedding_stores() == []
+
+
+def test_corrected_labels_still_fit_copies_that_were_embedded_before(
+    project_folder: Path, opened: Open, tiny_model: SurgicalSAM
+) -> None:
+    before = opened(project_folder)
+    list(before.embed([0], 1, tiny_model))
+    with Project.open(project_folder) as project:
+        project.labels[0] = 0
+        project.labels[0] = np.where(before.label_map(0) > 0, 7, 0)
+    after = opened(project_folder)
+    assert after.missing_embeddings([0], 1, tiny_model) == []
+    np.testing.assert_array_equal(after.label_map(0, 1) > 0, before.label_map(0, 1) > 0)
+
+
+def test_embeddings_that_are_missing_are_told(project_folder: Path, opened: Open, tiny_checkpoint: Path) -> None:
+    model = load_checkpoint(tiny_checkpoint, device="cpu", load_image_encoder=False)
+    data = opened(project_folder)
+    with pytest.raises(TrainingError, match=r"frame_00003 should have an embedding by demo, and 2 of 2 frames have none"):
+        data.embeddings([1, 2], 0, model)
+    with pytest.raises(CheckpointError, match="no image encoder"):
+        list(data.embed([1], 0, model))
+
+
+def test_a_full_disk_is_told_before_anything_is_computed(
+    project_folder: Path, opened: Open, tiny_model: SurgicalSAM, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(pictured, "free_bytes", lambda folder: 1000)
+    with pytest.raises(DiskSpaceError, match=r"embeddings of 2 frames need .* --augmented-versions|fewer augmentations"):
+        next(opened(project_folder).embed([0, 1], 1, tiny_model))
+
+
+# Exported datasets ---------------------------------------------------------------------------------------------------
+
+
+@pytest.mark.parametrize("format", ["endovis", "indexed-png", "coco"])
+def test_an_exported_dataset_gives_the_frames_of_its_project(
+    video: Path, project_folder: Path, tmp_path: Path, opened: Open, tiny_model: SurgicalSAM, format: str
+) -> None:
+    data = opened(exported(project_folder, tmp_path / "set", format))
+    project = opened(project_folder)
+    assert [frame.position for frame in data.frames] == list(CORRECTED)
+    for index in range(len(CORRECTED)):
+        np.testing.assert_array_equal(data.label_map(index), project.label_map(index))
+        np.testing.assert_array_equal(cast(Any, data.image(index)), project.image(index))
+        assert data.present_class_ids(index) == project.present_class_ids(index)
+        assert data.known_class_ids(index) == project.known_class_ids(index)
+    assert sum(1 for _ in data.embed([0, 2], 0, tiny_model)) == 2
+    assert sum(1 for _ in data.embed([0], 1, tiny_model)) == 1
+    again = opened(tmp_path / "set")
+    assert again.missing_embeddings([0, 1, 2], 0, tiny_model) == [1]
+    np.testing.assert_array_equal(again.embeddings([2, 0], 0, tiny_model), data.embeddings([2, 0], 0, tiny_model))
+    np.testing.assert_array_equal(again.label_map(0, 1), data.label_map(0, 1))
+    assert again.fingerprints() == data.fingerprints()
+
+
+def test_embeddings_of_other_pictures_under_the_same_names_are_not_taken(
+    project_folder: Path, tmp_path: Path, opened: Open, tiny_model: SurgicalSAM
+) -> None:
+    out = exported(project_folder, tmp_path / "set")
+    list(opened(out).embed([0], 0, tiny_model))
+    picture = next((out / "images").rglob("*.png"))
+    Image.fromarray(255 - np.asarray(Image.open(picture))).save(picture)
+    assert opened(out).missing_embeddings([0], 0, tiny_model) == [0]
+
+
+def test_a_dataset_without_pictures_cannot_be_trained_on(project_folder: Path, tmp_path: Path, opened: Open) -> None:
+    with pytest.raises(TrainingError, match=r"4 frames without a picture .*Export it with images, or import it"):
+        opened(exported(project_folder, tmp_path / "set", images=False))
+
+
+def test_a_read_only_dataset_says_how_to_go_on(
+    project_folder: Path, tmp_path: Path, opened: Open, tiny_model: SurgicalSAM, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    data = opened(exported(project_folder, tmp_path / "set"))
+    monkeypatch.setattr(os, "access", lambda path, mode: mode != os.W_OK)
+    with pytest.raises(TrainingError, match=r"read-only\. Make it writable, or train on a copy"):
+        data.missing_embeddings([0], 0, tiny_model)
+
+
+def test_labels_of_another_size_than_the_frame_name_the_frame(project_folder: Path, tmp_path: Path, opened: Open) -> None:
+    out = exported(project_folder, tmp_path / "set", "indexed-png")
+    picture = sorted((out / "images").rglob("*.png"))[1]
+    Image.open(picture).resize((64, 48)).save(picture)
+    with pytest.raises(ExchangeError, match=r"00003 has labels of 128 x 96 pixels for a picture of 64 x 48"):
+        opened(out)
+
+
+def test_a_dataset_that_names_no_classes_asks_for_them(project_folder: Path, tmp_path: Path, opened: Open) -> None:
+    out = exported(project_folder, tmp_path / "set")
+    (out / "classes.json").unlink()
+    with pytest.raises(TrainingError, match=r"does not name them.*contains 2017 or 2018, or put a classes\.json"):
+        opened(out)
+    out.rename(tmp_path / "set_2018")
+    assert opened(tmp_path / "set_2018").classes == ENDOVIS2018
+
+
+# The authors' processed folders --------------------------------------------------------------------------------------
+
+
+FEATURES = np.random.default_rng(0).normal(size=(64, 64, 256)).astype(np.float16)
+VIT_H = cast(SurgicalSAM, SimpleNamespace(encoder_id="vit_h", embedding_shape=(256, 64, 64), name="authors'"))
+
+
+def write_processed(
+    folder: Path, frames: dict[str, tuple[int, ...]], scale: float = 1, size: tuple[int, int] = (40, 50)
+) -> None:
+    """Frames such as "seq1/00000", with the classes they show, each a column of its own."""
+    for name, class_ids in frames.items():
+        for kind in ("binary_annotations", "sam_features_h"):
+            (folder / kind / name).parent.mkdir(parents=True, exist_ok=True)
+        np.save(folder / "sam_features_h" / f"{name}.npy", FEATURES * np.float16(scale))
+        for class_id in class_ids:
+            mask = np.zeros(size, np.uint8)
+            mask[:, class_id * 5 : class_id * 5 + 5] = 255
+            Image.fromarray(mask).save(folder / "binary_annotations" / f"{name}_class{class_id}.png")
+
+
+@pytest.fixture
+def processed_2018(tmp_path: Path) -> Path:
+    root = tmp_path / "processed"
+    write_processed(root / "train/0", {"seq1/00000": (1, 3), "seq1/00001": (1,), "seq3/00000": ()} | {"seq3/00007": (7,)})
+    for version in (1, 2):
+        write_processed(root / f"train/{version}", {"seq1/00000": (1,), "seq1/00001": (1,), "seq3/00007": (7,)}, 1 + version)
+    write_processed(root / "val", {"seq2/00000": (2,)})
+    return root
+
+
+def test_the_authors_2018_folders_are_read_as_they_are(processed_2018: Path, opened: Open) -> None:
+    data = opened(processed_2018, base=None)
+    assert data.classes == ENDOVIS2018
+    assert [frame.name for frame in data.frames] == ["seq1/00000", "seq1/00001", "seq3/00000", "seq3/00007", "seq2/00000"]
+    assert [frame.split for frame in data.frames] == ["train"] * 4 + ["validation"]
+    assert [data.present_class_ids(index) for index in range(5)] == [(1, 3), (1,), (), (7,), (2,)]
+    assert {frame.size for frame in data.frames} == {(40, 50)}
+    assert np.unique(data.label_map(0)).tolist() == [0, 1, 3]
+    assert np.count_nonzero(data.label_map(0) == 3) == 200
+    assert not data.label_map(2).any()
+    assert data.image(0) is None
+    assert data.missing_embeddings(range(5), 0, VIT_H) == []
+    found = data.embeddings([4, 0], 0, VIT_H)
+    assert found.dtype == np.float16
+    np.testing.assert_array_equal(found[1], FEATURES.transpose(2, 0, 1))
+
+
+def test_the_authors_versions_are_their_changed_copies(processed_2018: Path, opened: Open) -> None:
+    data = opened(processed_2018, base=None)
+    assert data.versions_available == 2
+    assert np.unique(data.label_map(0, 2)).tolist() == [0, 1]
+    np.testing.assert_array_equal(data.embeddings([0], 2, VIT_H)[0], (FEATURES * np.float16(3)).transpose(2, 0, 1))
+    with pytest.raises(TrainingError, match="holds 2 changed copies .* copy 3 of seq1/00000 was asked for"):
+        data.embeddings([0], 3, VIT_H)
+    with pytest.raises(TrainingError, match="no pictures, so no changed copies"):
+        data.augmented_online(0, 1, VIT_H)
+
+
+def test_the_authors_2017_folders_are_told_by_their_sequences(tmp_path: Path, opened: Open) -> None:
+    write_processed(tmp_path / "processed/0", {"seq1/00000": (4,), "seq8/00000": (7,)})
+    data = opened(tmp_path / "processed", base=None)
+    assert data.classes == ENDOVIS2017
+    assert data.versions_available == 0
+    assert [frame.split for frame in data.frames] == [None, None]
+
+
+def test_an_unclear_class_set_is_asked_for_and_told_by_the_folders_name(tmp_path: Path, opened: Open) -> None:
+    write_processed(tmp_path / "processed/0", {"seq1/00000": (4,), "seq15/00000": (7,)})
+    with pytest.raises(TrainingError, match="different tools in EndoVis 2017 and 2018"):
+        opened(tmp_path / "processed", base=None)
+    (tmp_path / "processed").rename(tmp_path / "endovis_2018")
+    assert opened(tmp_path / "endovis_2018", base=None).classes == ENDOVIS2018
+
+
+def test_the_authors_embeddings_fit_their_encoder_only(processed_2018: Path, opened: Open, tiny_model: SurgicalSAM) -> None:
+    data = opened(processed_2018, base=None)
+    with pytest.raises(TrainingError, match=r"holds sam_features_h, .* works on those of demo"):
+        data.missing_embeddings([0], 0, tiny_model)
+    np.save(processed_2018 / "train/0/sam_features_h/seq1/00000.npy", FEATURES[:32])
+    with pytest.raises(TrainingError, match=r"00000\.npy should have the shape \(64, 64, 256\).*\(32, 64, 256\)"):
+        data.embeddings([0], 0, VIT_H)
+
+
+def test_broken_files_of_the_authors_are_named(processed_2018: Path, opened: Open) -> None:
+    data = opened(processed_2018, base=None)
+    features = processed_2018 / "train/0/sam_features_h/seq1"
+    (features / "00000.npy").write_bytes(b"cut")
+    (features / "00001.npy").unlink()
+    with pytest.raises(TrainingError, match=r"seq1/00000\.npy is damaged"):
+        data.embeddings([0], 0, VIT_H)
+    assert data.missing_embeddings([0, 1], 0, VIT_H) == [1]
+    with pytest.raises(TrainingError, match=r"seq1/00001\.npy is missing .*Copy the authors' whole folder"):
+        list(data.embed([0, 1], 0, VIT_H))
+    Image.new("L", (9, 9)).save(processed_2018 / "train/0/binary_annotations/seq1/00000_class3.png")
+    with pytest.raises(
+        TrainingError, match=r"00000_class3\.png has 9 x 9 pixels, the other masks of the frame have 50 x 40"
+    ):
+        data.label_map(0)
+    (processed_2018 / "val/binary_annotations/seq2/00000_class2.png").write_bytes(b"cut")
+    with pytest.raises(ExchangeError, match=r"00000_class2\.png is damaged"):
+        data.label_map(4)
+
+
+# Several sources -----------------------------------------------------------------------------------------------------
+
+
+@pytest.fixture
+def other_project(other_clip: Path, tmp_path: Path) -> Path:
+    """A video of the same name as `video`, labelled with classes of other ids."""
+    (tmp_path / "elsewhere").mkdir()
+    video = tmp_path / "elsewhere" / next(tmp_path.glob("case/*.mp4")).name
+    shutil.copy(other_clip, video)
+    with Project.create(
+        Project.default_folder(video), VideoReader(video), class_set("Stapler", "large needle driver", "Swab")
+    ) as project:
+        project.labels[1, :20] = 1
+        project.labels[1, 30:40] = 2
+        project.labels.verify(1)
+    return project.folder
+
+
+def test_classes_are_matched_by_name_and_new_ones_come_last(project_folder: Path, other_project: Path, opened: Open) -> None:
+    data = opened(project_folder, other_project)
+    assert data.classes.names == (*ENDOVIS2018.names, "Stapler")
+    assert data.classes.ids == (*ENDOVIS2018.ids, 8)
+    last = len(data.frames) - 1
+    assert data.present_class_ids(last) == (3, 8)
+    assert data.known_class_ids(last) == {3, 8}
+    assert np.count_nonzero(data.label_map(last) == 8) == 20 * 128
+    assert np.count_nonzero(data.label_map(last) == 3) == 10 * 128
+
+
+def test_without_a_model_the_first_source_gives_the_ids(project_folder: Path, other_project: Path, opened: Open) -> None:
+    data = opened(other_project, project_folder, base=None)
+    assert data.classes.names[:3] == ("Stapler", "large needle driver", "Swab")
+    shown = set(sum(([*row] for row in data.counts().values()), []))
+    assert set(data.classes.names) == {"Swab"} | shown
+
+
+def test_videos_of_one_name_are_kept_apart(video: Path, project_folder: Path, other_project: Path, opened: Open) -> None:
+    data = opened(project_folder, other_project)
+    assert set(data.counts()) == {f"case/{video.stem}", f"elsewhere/{video.stem}"}
+    assert data.counts()[f"elsewhere/{video.stem}"] == {"Large Needle Driver": 1, "Stapler": 1}
+    assert data.frames[-1].name == f"elsewhere/{video.stem}/frame_00001"
+    assert len(data.fingerprints()) == 2
+
+
+def test_embeddings_of_several_sources_come_in_the_order_asked(
+    project_folder: Path, other_project: Path, opened: Open, tiny_model: SurgicalSAM
+) -> None:
+    data = opened(project_folder, other_project)
+    last = len(data.frames) - 1
+    assert list(data.embed([0, last], 0, tiny_model)) == [1, 2]
+    assert data.missing_embeddings([last, 1, 0], 0, tiny_model) == [1]
+    both = data.embeddings([last, 0], 0, tiny_model)
+    np.testing.assert_array_equal(both[0], data.embeddings([last], 0, tiny_model)[0])
+    assert not np.array_equal(both[0], both[1])
+
+
+def test_a_class_that_is_not_to_be_trained_is_an_error_or_background(other_project: Path, opened: Open) -> None:
+    with pytest.raises(TrainingError, match=r"frame_00001 .* shows Stapler, .*Add it to classes, or to ignored_classes"):
+        opened(other_project, classes=["Large Needle Driver"])
+    data = opened(other_project, classes=["Large Needle Driver"], ignored_classes=["stapler"])
+    assert data.classes == ENDOVIS2018
+    assert data.known_class_ids(0) == {3}
+    assert np.unique(data.label_map(0)).tolist() == [0, 3]
+    assert opened(other_project, base=None, ignored_classes=["Stapler"]).classes.names == ("large needle driver", "Swab")
+
+
+def test_a_class_to_be_trained_that_nothing_shows_is_told(other_project: Path, opened: Open) -> None:
+    with pytest.raises(TrainingError, match=r'"Staplr" is to be trained, and no corrected frame shows it'):
+        opened(other_project, classes=["Stapler", "Large Needle Driver", "Staplr"])
+
+
+def test_the_same_video_twice_is_refused(video: Path, project_folder: Path, tmp_path: Path, opened: Open) -> None:
+    copy = tmp_path / "copy.surgicalsam"
+    shutil.copytree(project_folder, copy)
+    dataset = exported(project_folder, tmp_path / "set")
+    for pair in ((project_folder, video), (project_folder, copy), (dataset, project_folder), (dataset, dataset)):
+        with pytest.raises(TrainingError, match="are the same video"):
+            opened(*pair)
+
+
+def test_paths_that_are_no_training_data_are_told(tmp_path: Path, phantom_clip: Path, opened: Open) -> None:
+    (tmp_path / "empty").mkdir()
+    with pytest.raises(TrainingError, match=r"is none of what training can read: a project .* dataset .* EndoVis"):
+        opened(tmp_path / "empty")
+    with pytest.raises(TrainingError, match="does not exist"):
+        opened(tmp_path / "nowhere")
+    with pytest.raises(TrainingError, match=r"has no project beside it .*correct some frames"):
+        opened(shutil.copy(phantom_clip, tmp_path / "clip.mp4"))
+    with pytest.raises(TrainingError, match="A training needs data"):
+        opened()
+
+
+def test_the_real_frames_are_read_as_they_are(shared_folder: Path, opened: Open) -> None:
+    data = opened(shared_folder / "data" / "endovis2018_sample", base=None)
+    assert len(data.frames) == 24
+    assert data.classes == ENDOVIS2018
+    assert len(data.counts()) > 5
+    assert all(data.label_map(index).shape == data.frames[index].size for index in (0, 23))

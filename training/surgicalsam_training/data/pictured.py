@@ -1,0 +1,156 @@
+"""What projects and datasets have in common: pictures to embed, and copies of them that change together with the labels."""
+
+from __future__ import annotations
+
+from abc import ABC, abstractmethod
+from collections.abc import Generator, Iterator, Sequence
+from concurrent.futures import ThreadPoolExecutor
+from itertools import groupby
+from pathlib import Path
+
+import numpy as np
+
+from surgicalsam_napari.errors import CheckpointError, DiskSpaceError, TrainingError
+from surgicalsam_napari.inference.embed import BATCH_SIZES, failures_reported
+from surgicalsam_napari.inference.units import in_units
+from surgicalsam_napari.instruments import ClassSet
+from surgicalsam_napari.model.surgical_sam import SurgicalSAM
+from surgicalsam_napari.store import EmbeddingStore, free_bytes
+from surgicalsam_training.augment import augmentation_digest, augmentation_rng, augmented_image, augmented_labels
+from surgicalsam_training.data.source import AnnotatedFrame, PackedLabels
+
+
+class PicturedSource(ABC):
+    """A Source with pictures; see there for the attributes.
+
+    Parameters
+    ----------
+    slots : by place, the frame's number in its embedding store
+    seed : of the changed copies
+    """
+
+    versions_available: int | None = None
+
+    def __init__(
+        self,
+        path: Path,
+        identity: str,
+        classes: ClassSet,
+        frames: Sequence[AnnotatedFrame],
+        known: Sequence[frozenset[int]],
+        labels: PackedLabels,
+        slots: Sequence[int],
+        seed: int,
+    ) -> None:
+        self.path = path
+        self.identity = identity
+        self.classes = classes
+        self.frames = tuple(frames)
+        self.known = tuple(known)
+        self.present = tuple(labels.present)
+        self.fingerprint = labels.fingerprint(classes)
+        self._labels = labels
+        self._slots = slots
+        self._seed = seed
+
+    @abstractmethod
+    def image(self, place: int) -> np.ndarray:
+        """(H, W, 3) uint8 RGB"""
+
+    @abstractmethod
+    def stable_name(self, place: int) -> str:
+        """What a frame's changed copies are drawn by: a name that neither moving nor renaming changes."""
+
+    @abstractmethod
+    def store(self, sequence: str, version_name: str | None, model: SurgicalSAM) -> EmbeddingStore:
+        """Embeddings of one sequence; `version_name` None for the frames as they are."""
+
+    @abstractmethod
+    def close(self) -> None: ...
+
+    def rng(self, place: int, version: int) -> np.random.Generator:
+        return augmentation_rng(self._seed, version, self.stable_name(place))
+
+    def label_map(self, place: int, version: int) -> np.ndarray:
+        labels = self._labels[place]
+        return augmented_labels(labels, self.rng(place, version)) if version else labels
+
+    def missing_embeddings(self, places: Sequence[int], version: int, model: SurgicalSAM) -> list[int]:
+        missing: set[int] = set()
+        for store, group in self._by_store(places, version, model):
+            slots = set(store.missing([self._slots[place] for place in group]))
+            missing.update(place for place in group if self._slots[place] in slots)
+        return [place for place in places if place in missing]
+
+    def embeddings(self, places: Sequence[int], version: int, model: SurgicalSAM) -> np.ndarray:
+        found = np.empty((len(places), *model.embedding_shape), np.float16)
+        rows = {place: row for row, place in enumerate(places)}
+        for store, group in self._by_store(list(rows), version, model):
+            missing = store.missing([self._slots[place] for place in group])
+            if missing:
+                first = next(place for place in group if self._slots[place] == missing[0])
+                copy = f" (copy {version})" if version else ""
+                raise TrainingError(
+                    f"{self.frames[first].name}{copy} should have an embedding by {model.encoder_id}, and {len(missing)} of "
+                    f"{len(group)} frames have none. Embed them with a model that has its image encoder loaded."
+                )
+            found[[rows[place] for place in group]] = store.read([self._slots[place] for place in group])
+        return found[[rows[place] for place in places]]
+
+    def embed(self, places: Sequence[int], version: int, model: SurgicalSAM) -> Generator[None, None, None]:
+        missing = self.missing_embeddings(places, version, model)
+        if missing and not model.has_image_encoder:
+            raise CheckpointError(
+                f"{len(missing)} frames of {self.path.name} have no embedding yet, and {model.name} has no image encoder "
+                f"({model.encoder_id}) to make it. Load it with the encoder's weights (--encoder-weights)."
+            )
+        self._check_disk_space(len(missing), model)
+        for store, group in self._by_store(missing, version, model):
+            for batch, images in self._read_ahead(group, version, BATCH_SIZES.get(model.device.type, 1)):
+                with failures_reported():
+                    computed = model.embed(images)
+                store.write([self._slots[place] for place in batch], computed)
+                yield from (None for _ in batch)
+            store.close()  # its lock: hundreds of sequences and versions would use up what a process may have open
+
+    def _read_ahead(
+        self, places: Sequence[int], version: int, batch_size: int
+    ) -> Iterator[tuple[list[int], list[np.ndarray]]]:
+        """Pictures of one size, batch by batch; the next batch is read and changed while the model is busy with this one."""
+
+        def read(batch: list[int]) -> list[np.ndarray]:
+            images = [self.image(place) for place in batch]
+            if not version:
+                return images
+            return [augmented_image(image, self.rng(place, version)) for image, place in zip(images, batch, strict=True)]
+
+        batches = []
+        for _, same_size in groupby(places, key=lambda place: self.frames[place].size):
+            group = list(same_size)
+            batches += [group[start : start + batch_size] for start in range(0, len(group), batch_size)]
+        with ThreadPoolExecutor(1, thread_name_prefix="pictures") as reader:
+            coming = reader.submit(read, batches[0]) if batches else None
+            for batch, following in zip(batches, [*batches[1:], None], strict=True):
+                assert coming is not None
+                images = coming.result()
+                coming = reader.submit(read, following) if following else None
+                yield batch, images
+
+    def _by_store(
+        self, places: Sequence[int], version: int, model: SurgicalSAM
+    ) -> Iterator[tuple[EmbeddingStore, list[int]]]:
+        """The stores of these frames, and the frames of each in ascending order: videos are decoded forwards."""
+        name = f"v{version:03d}-{augmentation_digest(self._seed)}" if version else None
+        by_sequence: dict[str, list[int]] = {}
+        for place in places:
+            by_sequence.setdefault(self.frames[place].sequence, []).append(place)
+        for sequence, group in by_sequence.items():
+            yield self.store(sequence, name, model), sorted(group, key=lambda place: self._slots[place])
+
+    def _check_disk_space(self, count: int, model: SurgicalSAM) -> None:
+        needed, free = count * EmbeddingStore.bytes_per_frame(model.embedding_shape), free_bytes(self.path)
+        if needed > free:
+            raise DiskSpaceError(
+                f"The embeddings of {count} frames need {in_units(needed)}, the disk of {self.path} has {in_units(free)} "
+                "free. Free some, or train with fewer augmentations (--augmented-versions)."
+            )

@@ -1,0 +1,258 @@
+"""The SurgicalSAM authors' processed EndoVis folders, read as they are: masks and SAM's embeddings, no pictures needed.
+
+::
+
+    <root>/train/<version>/binary_annotations/<sequence>/<frame>_class<c>.png     EndoVis 2018; 0 and 255
+    <root>/train/<version>/sam_features_h/<sequence>/<frame>.npy                  (64, 64, 256)
+    <root>/val/…                                                                  without versions
+    <root>/<version>/…                                                            EndoVis 2017, sequences seq1 to seq8
+
+Version 0 holds the frames as they are, 1 and up their changed copies. A class without a mask is not in the frame.
+"""
+
+from __future__ import annotations
+
+import hashlib
+import re
+from collections.abc import Generator, Iterator, Sequence
+from dataclasses import dataclass
+from pathlib import Path
+
+import numpy as np
+
+from surgicalsam_napari.errors import TrainingError
+from surgicalsam_napari.exchange.files import UNREADABLE, files_by_stem, folders_in, frame_number, image_size, read_labels
+from surgicalsam_napari.exchange.sidecar import read_sidecar
+from surgicalsam_napari.instruments import ENDOVIS2017, ENDOVIS2018, ClassSet
+from surgicalsam_napari.model.surgical_sam import SurgicalSAM
+from surgicalsam_training.data.source import AnnotatedFrame
+
+LETTERS = {"vit_h": "h", "vit_l": "l", "vit_b": "b"}  # as in sam_features_h
+_MASK = re.compile(r"(.+)_class(\d+)")
+_2017_SEQUENCE = re.compile(r"seq_?[1-8]")
+
+
+@dataclass(frozen=True)
+class _Part:
+    """train or val of EndoVis 2018, or all of EndoVis 2017."""
+
+    folder: Path
+    split: str | None
+
+    def version(self, version: int) -> Path:
+        """The folder that holds masks and embeddings of this version; version 0 may lie in the part itself."""
+        numbered = self.folder / str(version)
+        return numbered if version or numbered.is_dir() else self.folder
+
+    def versions(self) -> int:
+        """How many changed copies lie there."""
+        count = 0
+        while _feature_folders(self.folder / str(count + 1)):
+            count += 1
+        return count
+
+
+@dataclass(frozen=True)
+class _Place:
+    """Where a frame lies."""
+
+    part: _Part
+    sequence: str
+    stem: str
+
+
+def is_processed_endovis(root: Path) -> bool:
+    return bool(_parts(root))
+
+
+class ProcessedEndovisSource:
+    """A Source without pictures; see there for the attributes."""
+
+    def __init__(self, root: Path) -> None:
+        self.path = root
+        self.identity = f"folder {root.resolve()}"
+        self.classes = _class_set(root)
+        self._masks: dict[tuple[Path, str], dict[str, dict[int, Path]]] = {}
+        parts = _parts(root)
+        training = [part for part in parts if part.split != "validation"]
+        self.versions_available: int | None = min((part.versions() for part in training), default=0)
+        self._places = [place for part in parts for place in self._list(part)]
+        self.frames = tuple(self._sized_frames())
+        self.known = (frozenset(self.classes.ids),) * len(self.frames)
+        self.present = tuple(frozenset(self._masks_of(place, 0)) for place in self._places)
+        self.fingerprint = self._fingerprint()
+
+    def _list(self, part: _Part) -> Iterator[_Place]:
+        """Frames with a mask or an embedding: one without masks shows no instrument."""
+        folder = part.version(0)
+        features = _feature_folders(folder)
+        names = {sequence.name for parent in (folder / "binary_annotations", *features) for sequence in folders_in(parent)}
+        for sequence in sorted(names, key=lambda name: (frame_number(name) or 0, name)):
+            masks = self._masks_in(folder, sequence)
+            if not masks:
+                raise TrainingError(
+                    f"{folder / 'binary_annotations' / sequence} should hold masks like 00000_class1.png, and holds none. "
+                    "Copy the whole folder of the authors, or remove this sequence's embeddings."
+                )
+            stems = {*masks, *(stem for parent in features for stem in files_by_stem(parent / sequence, (".npy",)))}
+            for stem in sorted(stems, key=lambda stem: (frame_number(stem) or 0, stem)):
+                yield _Place(part, sequence, stem)
+
+    def _sized_frames(self) -> Iterator[AnnotatedFrame]:
+        sizes: dict[tuple[_Part, str], tuple[int, int]] = {}
+        for order, place in enumerate(self._places):
+            masks = self._masks_of(place, 0) or next(iter(self._masks_in(place.part.version(0), place.sequence).values()))
+            key = (place.part, place.sequence)
+            if self._masks_of(place, 0) or key not in sizes:  # a frame without masks has the size of its neighbours
+                sizes[key] = image_size(next(iter(masks.values())))
+            if sizes[key] == UNREADABLE:
+                raise TrainingError(
+                    f"{next(iter(masks.values()))} is damaged and cannot be read. Restore it from its source."
+                )
+            number = frame_number(place.stem)
+            name = f"{place.sequence}/{place.stem}"
+            yield AnnotatedFrame(place.sequence, order if number is None else number, name, sizes[key], place.part.split)
+
+    def _masks_in(self, folder: Path, sequence: str) -> dict[str, dict[int, Path]]:
+        """By frame and class id, the masks of a sequence; listed once."""
+        if (folder, sequence) not in self._masks:
+            found: dict[str, dict[int, Path]] = {}
+            for stem, path in files_by_stem(folder / "binary_annotations" / sequence, (".png",)).items():
+                named = _MASK.fullmatch(stem)
+                if named is None or int(named[2]) not in self.classes.ids:
+                    listed = ", ".join(f"{c.id} {c.name}" for c in self.classes)
+                    raise TrainingError(
+                        f"{path} should be called like 00000_class1.png, with a class of {self.classes.name} ({listed}). "
+                        "Rename or remove it; if the classes are others, put a classes.json beside the folders."
+                    )
+                found.setdefault(named[1], {})[int(named[2])] = path
+            self._masks[folder, sequence] = found
+        return self._masks[folder, sequence]
+
+    def _masks_of(self, place: _Place, version: int) -> dict[int, Path]:
+        return self._masks_in(place.part.version(version), place.sequence).get(place.stem, {})
+
+    def _fingerprint(self) -> str:
+        """Names and lengths of the masks: reading all of them would take minutes."""
+        digest = hashlib.sha256(repr([(c.id, c.name) for c in self.classes]).encode())
+        for place, frame in zip(self._places, self.frames, strict=True):
+            lengths = {class_id: path.stat().st_size for class_id, path in sorted(self._masks_of(place, 0).items())}
+            digest.update(f"{frame.name} {frame.split} {lengths}\n".encode())
+        return digest.hexdigest()[:32]
+
+    def label_map(self, place: int, version: int) -> np.ndarray:
+        self._check_version(place, version)
+        label_map: np.ndarray | None = None if version else np.zeros(self.frames[place].size, np.uint8)
+        for class_id, path in sorted(self._masks_of(self._places[place], version).items()):
+            mask = read_labels(path, str(path)) > 0
+            label_map = np.zeros(mask.shape, np.uint8) if label_map is None else label_map
+            if mask.shape != label_map.shape:
+                raise TrainingError(
+                    f"{path} has {mask.shape[1]} x {mask.shape[0]} pixels, the other masks of the frame have "
+                    f"{label_map.shape[1]} x {label_map.shape[0]}. Restore it from its source."
+                )
+            label_map[mask] = class_id
+        return np.zeros(self.frames[place].size, np.uint8) if label_map is None else label_map
+
+    def image(self, place: int) -> None:
+        return None
+
+    def rng(self, place: int, version: int) -> np.random.Generator:
+        raise TrainingError(
+            f"{self.path} holds no pictures, so no changed copies of them can be made. Use those that lie there "
+            "(augmentation: offline), or none (augmented_versions: 0)."
+        )
+
+    def missing_embeddings(self, places: Sequence[int], version: int, model: SurgicalSAM) -> list[int]:
+        return [place for place in places if not self._features(place, version, model).is_file()]
+
+    def embed(self, places: Sequence[int], version: int, model: SurgicalSAM) -> Generator[None, None, None]:
+        missing = self.missing_embeddings(places, version, model)
+        if missing:
+            raise TrainingError(
+                f"{self._features(missing[0], version, model)} is missing ({len(missing)} such files are), and {self.path} "
+                "holds no pictures to compute it from. Copy the authors' whole folder."
+            )
+        yield from ()
+
+    def embeddings(self, places: Sequence[int], version: int, model: SurgicalSAM) -> np.ndarray:
+        dim, height, width = model.embedding_shape
+        found = np.empty((len(places), dim, height, width), np.float16)
+        for row, place in enumerate(places):
+            path = self._features(place, version, model)
+            try:
+                features = np.load(path, allow_pickle=False)
+            except FileNotFoundError as error:
+                raise TrainingError(f"{path} is missing. Copy the authors' whole folder.") from error
+            except (OSError, ValueError, EOFError) as error:
+                raise TrainingError(f"{path} is damaged and cannot be read. Restore it from its source.") from error
+            if features.shape != (height, width, dim):
+                raise TrainingError(
+                    f"{path} should have the shape {(height, width, dim)} that {model.encoder_id} gives, it has "
+                    f"{features.shape}. Choose the encoder it was made with."
+                )
+            found[row] = features.transpose(2, 0, 1)
+        return found
+
+    def _features(self, place: int, version: int, model: SurgicalSAM) -> Path:
+        self._check_version(place, version)
+        where = self._places[place]
+        folder = where.part.version(version)
+        letter = LETTERS.get(model.encoder_id)
+        if letter is None or not (folder / f"sam_features_{letter}").is_dir():
+            there = [found.name for found in _feature_folders(folder)]
+            raise TrainingError(
+                f"{folder} holds {', '.join(there) or 'no embeddings'}, {model.name} works on those of {model.encoder_id}. "
+                "Start from an encoder whose embeddings lie there (vit_h for sam_features_h), or train on pictures."
+            )
+        return folder / f"sam_features_{letter}" / where.sequence / f"{where.stem}.npy"
+
+    def _check_version(self, place: int, version: int) -> None:
+        if version and (version > (self.versions_available or 0) or self.frames[place].split == "validation"):
+            raise TrainingError(
+                f"{self.path} holds {self.versions_available} changed copies of its training frames; copy {version} of "
+                f"{self.frames[place].name} was asked for. Train with fewer augmentations (--augmented-versions)."
+            )
+
+    def close(self) -> None:
+        pass
+
+
+def _feature_folders(folder: Path) -> list[Path]:
+    return [found for letter in LETTERS.values() if (found := folder / f"sam_features_{letter}").is_dir()]
+
+
+def _parts(root: Path) -> list[_Part]:
+    """train and val, or the folder itself; only those that hold embeddings."""
+    candidates = [_Part(root / "train", "train"), _Part(root / "val", "validation"), _Part(root, None)]
+    return [part for part in candidates if _feature_folders(part.version(0))]
+
+
+def _class_set(root: Path) -> ClassSet:
+    """Told by a classes.json, the folder's name, or its structure: 2018 comes split, 2017 has the sequences seq1 to seq8."""
+    sidecar = read_sidecar(root)
+    if sidecar is not None:
+        return sidecar.classes
+    named = class_set_by_name(root)
+    if named is not None:
+        return named
+    parts = _parts(root)
+    if {part.split for part in parts} >= {"train", "validation"}:
+        return ENDOVIS2018
+    sequences = [found.name for part in parts for found in folders_in(part.version(0) / "binary_annotations")]
+    if parts[0].split is None and sequences and all(_2017_SEQUENCE.fullmatch(name) for name in sequences):
+        return ENDOVIS2017
+    raise TrainingError(unnamed_classes_message(root))
+
+
+def class_set_by_name(path: Path) -> ClassSet | None:
+    """EndoVis 2017 or 2018, if the folder's name says which."""
+    told = [classes for year, classes in (("2017", ENDOVIS2017), ("2018", ENDOVIS2018)) if year in path.name]
+    return told[0] if len(told) == 1 else None
+
+
+def unnamed_classes_message(path: Path) -> str:
+    return (
+        f"{path} numbers its classes and does not name them, and the same number means different tools in EndoVis 2017 and "
+        "2018. Rename the folder so that its name contains 2017 or 2018, or put a classes.json with ids and names into it."
+    )

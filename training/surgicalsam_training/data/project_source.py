@@ -1,0 +1,60 @@
+"""Corrected frames of a project as training data."""
+
+from __future__ import annotations
+
+from pathlib import Path
+
+import numpy as np
+
+from surgicalsam_napari.model.surgical_sam import SurgicalSAM
+from surgicalsam_napari.store import EmbeddingStore, Project, Provenance
+from surgicalsam_training.data.pictured import PicturedSource
+from surgicalsam_training.data.source import AnnotatedFrame, PackedLabels
+
+
+class ProjectSource(PicturedSource):
+    """The frames of one video in which a person edited or verified something.
+
+    Parameters
+    ----------
+    trust : "frame": in such a frame every class that was ever looked for is right; "class": only what was edited or verified
+    """
+
+    def __init__(self, folder: Path, trust: str, seed: int) -> None:
+        # the labels and what was embedded before suffice where the video is gone
+        self.project = project = Project.open(folder, require_video=False)
+        try:
+            self._read(project, trust, seed)
+        except BaseException:
+            project.close()
+            raise
+
+    def _read(self, project: Project, trust: str, seed: int) -> None:
+        video = project.manifest.video
+        path = project.manifest.video_path
+        sequence = path.stem if video.byte_count is not None else path.name
+        table = project.labels.provenance_table()
+        class_ids = np.array(project.classes.ids)
+        labels, frames, known = PackedLabels(), [], []
+        corrected = np.flatnonzero((table >= Provenance.EDITED).any(axis=1)).tolist()
+        for index in corrected:
+            trusted = table[index] != Provenance.EMPTY if trust == "frame" else table[index] >= Provenance.EDITED
+            known.append(frozenset(class_ids[trusted].tolist()))
+            labels.append(project.labels[index], f"frame {index}", known[-1])
+            frames.append(AnnotatedFrame(sequence, index, f"{sequence}/frame_{index:05d}", video.size))
+        identity = f"video {video.fingerprint}"
+        super().__init__(project.folder, identity, project.classes, frames, known, labels, corrected, seed)
+
+    def image(self, place: int) -> np.ndarray:
+        return self.project.video.frame(self.frames[place].position)
+
+    def stable_name(self, place: int) -> str:
+        return f"{self.project.manifest.video.fingerprint} {self.frames[place].position}"
+
+    def store(self, sequence: str, version_name: str | None, model: SurgicalSAM) -> EmbeddingStore:
+        if version_name is None:
+            return self.project.embeddings(model.encoder_digest, model.embedding_shape)
+        return self.project.augmented_embeddings(model.encoder_digest, version_name, model.embedding_shape)
+
+    def close(self) -> None:
+        self.project.close()

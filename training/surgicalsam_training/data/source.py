@@ -1,0 +1,113 @@
+"""What every kind of training data offers; the kinds are one file each beside this one."""
+
+from __future__ import annotations
+
+import hashlib
+from collections.abc import Generator, Sequence
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Protocol
+
+import numpy as np
+from numcodecs.zstd import Zstd  # type: ignore[import-untyped]
+
+from surgicalsam_napari.exchange.dataset import present_ids
+from surgicalsam_napari.instruments import ClassSet
+from surgicalsam_napari.model.surgical_sam import SurgicalSAM
+
+_ZSTD = Zstd(level=1)
+
+
+@dataclass(frozen=True)
+class AnnotatedFrame:
+    """One frame to learn from.
+
+    Attributes
+    ----------
+    sequence : what a split keeps together: a video or sequence; unique over all sources
+    position : order within it
+    name : such as "clip/frame_00012", for messages
+    size : (H, W)
+    split : "train" or "validation" where the data come split
+    """
+
+    sequence: str
+    position: int
+    name: str
+    size: tuple[int, int]
+    split: str | None = None
+
+
+class Source(Protocol):
+    """One project, dataset or folder. Frames are addressed by their place in `frames`; class ids are the source's own.
+
+    Attributes
+    ----------
+    path : as the user knows it
+    identity : the same for two sources of the same frames
+    known : by place, the classes whose presence or absence is certain
+    present : by place, the classes that have pixels
+    fingerprint : changes with the labels and with the names of frames
+    versions_available : how many changed copies of frames lie there; None where they are made on demand
+    """
+
+    path: Path
+    identity: str
+    classes: ClassSet
+    frames: tuple[AnnotatedFrame, ...]
+    known: tuple[frozenset[int], ...]
+    present: tuple[frozenset[int], ...]
+    fingerprint: str
+    versions_available: int | None
+
+    def label_map(self, place: int, version: int) -> np.ndarray:
+        """(H, W) uint8"""
+
+    def image(self, place: int) -> np.ndarray | None:
+        """(H, W, 3) uint8 RGB; None where there are only embeddings"""
+
+    def rng(self, place: int, version: int) -> np.random.Generator:
+        """What the changed copy of a frame is drawn from."""
+
+    def missing_embeddings(self, places: Sequence[int], version: int, model: SurgicalSAM) -> list[int]: ...
+
+    def embed(self, places: Sequence[int], version: int, model: SurgicalSAM) -> Generator[None, None, None]:
+        """Compute and keep what is missing; yields after each frame."""
+
+    def embeddings(self, places: Sequence[int], version: int, model: SurgicalSAM) -> np.ndarray:
+        """(B, D, h, w) float16"""
+
+    def close(self) -> None: ...
+
+
+class PackedLabels:
+    """Label maps as they were when the training began, compressed (some kB each): read once, whatever is painted meanwhile.
+
+    Attributes
+    ----------
+    present : class ids with pixels, by place
+    """
+
+    def __init__(self) -> None:
+        self.present: list[frozenset[int]] = []
+        self._packed: list[bytes] = []
+        self._sizes: list[tuple[int, int]] = []
+        self._digest = hashlib.sha256()
+
+    def append(self, label_map: np.ndarray, name: str, known: frozenset[int]) -> None:
+        """Take (H, W) uint8 as the next; `name` and `known` go into the fingerprint."""
+        label_map = np.ascontiguousarray(label_map, np.uint8)
+        self.present.append(frozenset(present_ids(label_map)))
+        self._packed.append(_ZSTD.encode(label_map))
+        self._sizes.append((label_map.shape[0], label_map.shape[1]))
+        self._digest.update(f"{name} {sorted(known)} {label_map.shape}\n".encode())
+        self._digest.update(label_map.data)
+
+    def __getitem__(self, place: int) -> np.ndarray:
+        return np.frombuffer(_ZSTD.decode(self._packed[place]), np.uint8).reshape(self._sizes[place])
+
+    def fingerprint(self, classes: ClassSet) -> str:
+        """Thirty-two hexadecimal digits."""
+        digest = self._digest.copy()
+        digest.update(repr([(c.id, c.name) for c in classes]).encode())
+        return digest.hexdigest()[:32]

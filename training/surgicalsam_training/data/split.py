@@ -1,0 +1,214 @@
+"""Training and validation frames: apart by video or sequence; by contiguous blocks where there is a single one."""
+
+from __future__ import annotations
+
+import re
+from collections.abc import Callable, Sequence
+from dataclasses import dataclass
+from pathlib import PurePath
+
+import numpy as np
+
+from surgicalsam_napari.errors import TrainingError
+from surgicalsam_training.data.training_data import TrainingData
+
+TRIES = 200  # orders in which sequences are tried
+GAP = 25  # frames, about a second: training frames nearer to a validation block look like it
+LARGEST_LOSS = 0.1  # of the training frames, that may be left out for the gap
+
+
+@dataclass(frozen=True)
+class Split:
+    """Indices into the data's frames.
+
+    Attributes
+    ----------
+    how : one sentence for the user
+    warnings : sentences for the user
+    """
+
+    training: tuple[int, ...]
+    validation: tuple[int, ...]
+    how: str
+    warnings: tuple[str, ...]
+
+
+def split_frames(data: TrainingData, *, validation: Sequence[str], validation_share: float, seed: int) -> Split:
+    """Decide which frames validate.
+
+    Sequences that are named, and frames that come as validation frames, stay so. Without named ones, whole sequences are
+    chosen so that their share of the frames comes near to `validation_share`, no class is lost to training if that can be,
+    and the validation frames show something. A single sequence is cut into blocks.
+
+    Parameters
+    ----------
+    validation : names or numbers of videos or sequences: "2" is seq_2, seq2 and instrument_dataset_2
+    validation_share : 0 for no validation, unless some is named or comes so
+
+    Raises
+    ------
+    TrainingError
+        a name that fits no sequence, or nothing is left to train on
+    """
+    given = {index for index, frame in enumerate(data.frames) if frame.split == "validation"}
+    free = [index for index, frame in enumerate(data.frames) if frame.split is None or not given]
+    if validation:
+        names = _named(data, validation)
+        chosen = given | {index for index, frame in enumerate(data.frames) if frame.sequence in names}
+        return _checked(data, chosen, set(), f"Validation on {_list(_sequences(data, chosen))}, as named.")
+    if given and (not free or not validation_share):
+        return _checked(data, given, set(), f"Validation on {_list(_sequences(data, given))}, as the data come split.")
+    if not validation_share or len(data.frames) < 2:
+        return _checked(data, set(), set(), "No validation: all frames are trained on.")
+    if len(_sequences(data, range(len(data.frames)))) == 1:
+        return _by_blocks(data, validation_share, seed)
+    added = _whole_sequences(data, free, given, validation_share, seed)
+    names = _list(_sequences(data, given | added))
+    return _checked(data, given | added, set(), f"Validation on {names}: whole videos or sequences, chosen by their share.")
+
+
+def _named(data: TrainingData, wanted: Sequence[str]) -> set[str]:
+    """Sequences by name, with or without the file's suffix or a folder before it; or by the number at the end."""
+    sequences = _sequences(data, range(len(data.frames)))
+    ways: tuple[Callable[[str, str], bool], ...] = (
+        lambda name, sequence: name == sequence,
+        lambda name, sequence: PurePath(name).stem == sequence or name == sequence.rpartition("/")[2],
+        lambda name, sequence: name.isdecimal() and int(name) == _number(sequence),
+    )
+    found = set()
+    for name in wanted:
+        plain = name.strip().casefold()
+        for way in ways:
+            matching = {sequence for sequence in sequences if way(plain, sequence.casefold())}
+            if matching:
+                break
+        else:
+            raise TrainingError(
+                f'Validation names videos or sequences of the data, and "{name}" fits none. There are {_list(sequences, 20)}.'
+            )
+        found |= matching
+    return found
+
+
+def _number(sequence: str) -> int | None:
+    found = re.search(r"(\d+)$", sequence)
+    return None if found is None else int(found[1])
+
+
+# Whole sequences -----------------------------------------------------------------------------------------------------
+
+
+def _whole_sequences(data: TrainingData, free: Sequence[int], given: set[int], share: float, seed: int) -> set[int]:
+    """Frames of sequences that are added one by one while that makes the split better, in the best of many orders."""
+    members: dict[str, list[int]] = {}
+    for index in free:
+        members.setdefault(data.frames[index].sequence, []).append(index)
+    frames = np.array([len(indices) for indices in members.values()])
+    shown = np.stack([_class_frames(data, indices) for indices in members.values()])
+    rest = sorted(set(range(len(data.frames))) - given - set(free))
+    always_trained, always_validated = _class_frames(data, rest), _class_frames(data, sorted(given))
+
+    def cost(chosen: np.ndarray) -> tuple[int, int, float]:
+        """Classes lost to training, whether validation shows nothing, distance from the share."""
+        count = len(given) + int(frames[chosen].sum())
+        validated = always_validated + shown[chosen].sum(0)
+        trained = always_trained + shown[~chosen].sum(0)
+        nothing = not count or count == len(data.frames) or not validated.any()
+        lost = int(((trained == 0) & (validated > 0)).sum())
+        return lost, int(nothing), abs(count / len(data.frames) - share)
+
+    rng = np.random.default_rng(seed)
+    best, best_cost = np.zeros(len(frames), bool), (len(data.classes) + 1, 2, 1.0)
+    for _ in range(TRIES):
+        chosen = np.zeros(len(frames), bool)
+        lowest = cost(chosen) if given else (len(data.classes) + 1, 2, 1.0)
+        for position in rng.permutation(len(frames)):
+            chosen[position] = True
+            new = cost(chosen)
+            if new < lowest and not (chosen.all() and not rest):
+                lowest = new
+            else:
+                chosen[position] = False
+        if lowest < best_cost:
+            best, best_cost = chosen, lowest
+    return {index for indices, is_chosen in zip(members.values(), best, strict=True) if is_chosen for index in indices}
+
+
+# One sequence --------------------------------------------------------------------------------------------------------
+
+
+def _by_blocks(data: TrainingData, share: float, seed: int) -> Split:
+    """One block of consecutive frames validates: where the most classes are in both parts, else where the seed says."""
+    order = sorted(range(len(data.frames)), key=lambda index: data.frames[index].position)
+    length = min(max(round(share * len(order)), 1), len(order) - 1)
+    shown = np.stack([_class_frames(data, [index]) for index in order])
+    total = shown.sum(0)
+    starts = np.random.default_rng(seed).permutation(len(order) - length + 1)
+
+    def cost(start: int) -> tuple[int, int]:
+        inside = shown[start : start + length].sum(0)
+        return int(((total - inside == 0) & (total > 0)).sum()), -int((inside > 0).sum())
+
+    start = min(starts.tolist(), key=cost)
+    block = order[start : start + length]
+    first, last = (data.frames[block[end]].position for end in (0, -1))
+    beside = {index for index in order if index not in block and first - GAP < data.frames[index].position < last + GAP}
+    training = [index for index in order if index not in block]
+    kept = [index for index in training if index not in beside]
+    if len(beside) > LARGEST_LOSS * len(training) or (_class_frames(data, kept) > 0).sum() < (total > 0).sum():
+        beside = set()
+    apart = f"; {len(beside)} frames beside it are left out" if beside else ""
+    how = (
+        f"There is a single video, so its frames {first} to {last} validate, one block of it, and the others are trained "
+        f"on{apart}. Neighbouring parts of a video are alike: scores on other videos will be lower."
+    )
+    return _checked(data, set(block), beside, how)
+
+
+# The result ----------------------------------------------------------------------------------------------------------
+
+
+def _checked(data: TrainingData, validation: set[int], left_out: set[int], how: str) -> Split:
+    training = tuple(index for index in range(len(data.frames)) if index not in validation | left_out)
+    if not training:
+        raise TrainingError(
+            f"All {len(data.frames)} frames would validate, and none would be left to train on. Name fewer videos."
+        )
+    return Split(training, tuple(sorted(validation)), how, tuple(_warnings(data, training, sorted(validation))))
+
+
+def _warnings(data: TrainingData, training: Sequence[int], validation: Sequence[int]) -> list[str]:
+    trained, validated = _class_frames(data, training), _class_frames(data, validation)
+    names = np.array(data.classes.names)
+    warnings = []
+    if not validation:
+        warnings.append("No frame validates: the last epoch is kept, and nobody knows how good it is.")
+    if len(_sequences(data, range(len(data.frames)))) == 1:
+        warnings.append("All frames are of a single video: what is learnt may not hold for others.")
+    few = names[trained + validated == 1]
+    if len(few):
+        warnings.append(f"One frame only shows {_list(few)}. Correct more frames that do.")
+    if validation and (only := names[(trained == 0) & (validated > 0)]).size:
+        warnings.append(f"{_list(only)}: in the validation frames only, so not learnt.")
+    if validation and (only := names[(trained > 0) & (validated == 0)]).size:
+        warnings.append(f"{_list(only)}: in the training frames only, so not validated.")
+    return warnings
+
+
+def _class_frames(data: TrainingData, indices: Sequence[int]) -> np.ndarray:
+    """(C,) the number of these frames that show each class."""
+    counts = np.zeros(len(data.classes), int)
+    columns = {class_id: column for column, class_id in enumerate(data.classes.ids)}
+    for index in indices:
+        for class_id in data.present_class_ids(index):
+            counts[columns[class_id]] += 1
+    return counts
+
+
+def _sequences(data: TrainingData, indices: Sequence[int] | set[int] | range) -> list[str]:
+    return list(dict.fromkeys(data.frames[index].sequence for index in sorted(indices)))
+
+
+def _list(names: Sequence[str] | np.ndarray, most: int = 8) -> str:
+    shown = [str(name) for name in names]
+    return ", ".join(shown[:most]) + (f" and {len(shown) - most} more" if len(shown) > most else "")

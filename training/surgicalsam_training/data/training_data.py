@@ -1,0 +1,232 @@
+"""All that a training learns from, as one list of frames and one class set."""
+
+from __future__ import annotations
+
+from collections import Counter
+from collections.abc import Generator, Iterator, Sequence
+from pathlib import Path
+
+import numpy as np
+
+from surgicalsam_napari.errors import TrainingError
+from surgicalsam_napari.instruments import ClassSet
+from surgicalsam_napari.model.surgical_sam import SurgicalSAM
+from surgicalsam_training.augment import Augmentation
+from surgicalsam_training.data.naming import common_classes, ids_to_common, unique_sequences
+from surgicalsam_training.data.opening import open_sources
+from surgicalsam_training.data.project_source import ProjectSource
+from surgicalsam_training.data.source import AnnotatedFrame, Source
+
+__all__ = ["AnnotatedFrame", "TrainingData", "open_training_data"]
+
+
+class TrainingData:
+    """Annotated frames of one or more sources. Made by `open_training_data`.
+
+    Frames are addressed by their index in `frames`, classes by their ids in `classes`. Version 0 of a frame is the frame as
+    it is, versions from 1 its changed copies. Pictures, embeddings and the authors' masks are read when asked for.
+
+    Attributes
+    ----------
+    versions_available : how many changed copies there are, where the data bring their own; None where they are made
+    """
+
+    def __init__(
+        self,
+        sources: Sequence[Source],
+        base: ClassSet | None,
+        classes: Sequence[str] | None,
+        ignored_classes: Sequence[str],
+    ) -> None:
+        self._sources = tuple(sources)
+        self.classes = common_classes(sources, base, classes, ignored_classes)
+        self._lookups: list[np.ndarray] = []  # (256,) uint8 by source: its class id to ours, 0 for what is not trained
+        frames, known, present, places = [], [], [], []
+        for number, (source, named) in enumerate(zip(sources, unique_sequences(sources), strict=True)):
+            ids = ids_to_common(source, self.classes, classes, ignored_classes)
+            lookup = np.zeros(256, np.uint8)
+            lookup[list(ids)] = list(ids.values())
+            self._lookups.append(lookup)
+            for place, frame in enumerate(named):
+                known_ids = frozenset(ids[class_id] for class_id in source.known[place] if class_id in ids)
+                if not known_ids:
+                    continue
+                shown = {ids[class_id] for class_id in source.present[place] if class_id in ids}
+                frames.append(frame)
+                known.append(known_ids)
+                present.append(tuple(sorted(shown & known_ids)))
+                places.append((number, place))
+        self.frames: tuple[AnnotatedFrame, ...] = tuple(frames)
+        self._known, self._present, self._places = known, present, places
+        available = [source.versions_available for source in sources if source.versions_available is not None]
+        self.versions_available: int | None = min(available, default=None)
+
+    def label_map(self, index: int, version: int = 0) -> np.ndarray:
+        """(H, W) uint8, ids of `classes`; ignored classes are background."""
+        source, place = self._at(index)
+        return self._lookups[self._places[index][0]][source.label_map(place, version)]
+
+    def known_class_ids(self, index: int) -> frozenset[int]:
+        """The classes whose presence or absence in the frame is certain."""
+        return self._known[index]
+
+    def present_class_ids(self, index: int) -> tuple[int, ...]:
+        """The known classes that have pixels in the frame as it is."""
+        return self._present[index]
+
+    def image(self, index: int) -> np.ndarray | None:
+        """(H, W, 3) uint8 RGB; None where there are only embeddings."""
+        source, place = self._at(index)
+        return source.image(place)
+
+    def missing_embeddings(self, indices: Sequence[int], version: int, model: SurgicalSAM) -> list[int]:
+        """Those of the frames that have no embedding by the model's encoder yet."""
+        missing: set[int] = set()
+        for source, group in self._by_source(indices):
+            places = {self._places[index][1]: index for index in group}
+            missing.update(places[place] for place in source.missing_embeddings(list(places), version, model))
+        return [index for index in indices if index in missing]
+
+    def embed(self, indices: Sequence[int], version: int, model: SurgicalSAM) -> Generator[int, None, None]:
+        """Compute and keep the embeddings that are missing; may be stopped and started again at any time.
+
+        Yields
+        ------
+        how many are done, after each
+
+        Raises
+        ------
+        CheckpointError, DiskSpaceError, TrainingError
+            before anything of a source is computed: no image encoder, no space, or no pictures
+        ProjectError, VideoError, DeviceError, WorkFailed
+            embeddings made up to then stay
+        """
+        done = 0
+        for source, group in self._by_source(indices):
+            for _ in source.embed([self._places[index][1] for index in group], version, model):
+                done += 1
+                yield done
+
+    def embeddings(self, indices: Sequence[int], version: int, model: SurgicalSAM) -> np.ndarray:
+        """The embeddings of some frames.
+
+        Returns
+        -------
+        (B, D, h, w) float16
+
+        Raises
+        ------
+        TrainingError, ProjectError
+            one is missing or damaged
+        """
+        found = np.empty((len(indices), *model.embedding_shape), np.float16)
+        rows: dict[int, list[int]] = {}
+        for row, index in enumerate(indices):
+            rows.setdefault(index, []).append(row)
+        for source, group in self._by_source(list(rows)):
+            embeddings = source.embeddings([self._places[index][1] for index in group], version, model)
+            for index, embedding in zip(group, embeddings, strict=True):
+                found[rows[index]] = embedding
+        return found
+
+    def augmented_online(self, index: int, version: int, model: SurgicalSAM) -> tuple[np.ndarray, np.ndarray]:
+        """A changed copy that is embedded now and not kept.
+
+        Parameters
+        ----------
+        version : any number from 1
+
+        Returns
+        -------
+        (D, h, w) float16, (H, W) uint8
+        """
+        source, place = self._at(index)
+        augmentation = Augmentation.draw(source.rng(place, version))
+        image = source.image(place)
+        assert image is not None  # a source without pictures has no rng either
+        embedding = model.embed([augmentation.image(image)])[0]
+        return embedding, augmentation.labels(self.label_map(index))
+
+    def fingerprints(self) -> dict[str, str]:
+        """By the name of each source, what changes with its labels, its classes and the names of its frames."""
+        names = Counter(source.path.name for source in self._sources)
+        return {
+            source.path.name if names[source.path.name] == 1 else str(source.path): source.fingerprint
+            for source in self._sources
+        }
+
+    def counts(self) -> dict[str, dict[str, int]]:
+        """By video or sequence and class name, the number of frames that show the class."""
+        counts: dict[str, dict[str, int]] = {}
+        for frame, present in zip(self.frames, self._present, strict=True):
+            row = counts.setdefault(frame.sequence, {})
+            for class_id in present:
+                name = self.classes.by_id(class_id).name
+                row[name] = row.get(name, 0) + 1
+        return counts
+
+    def close(self) -> None:
+        for source in self._sources:
+            source.close()
+
+    def _at(self, index: int) -> tuple[Source, int]:
+        number, place = self._places[index]
+        return self._sources[number], place
+
+    def _by_source(self, indices: Sequence[int]) -> Iterator[tuple[Source, list[int]]]:
+        for number, source in enumerate(self._sources):
+            group = [index for index in indices if self._places[index][0] == number]
+            if group:
+                yield source, group
+
+
+def open_training_data(
+    paths: Sequence[Path],
+    *,
+    base: ClassSet | None,
+    trust: str = "frame",
+    classes: Sequence[str] | None = None,
+    ignored_classes: Sequence[str] = (),
+    seed: int = 666,
+) -> TrainingData:
+    """Open projects, exported datasets and the authors' processed folders, and read their labels once.
+
+    Parameters
+    ----------
+    base : the classes of the model to tune, which keep their ids; None takes those of the first source
+    trust : "frame": where a person edited or verified something, every class that was looked for is right; "class": only
+        what was edited or verified
+    classes : names to train; None for all
+    ignored_classes : names that count as background
+    seed : of the changed copies
+
+    Raises
+    ------
+    TrainingError, ProjectError, ExchangeError
+        data that cannot be read, are twice the same, show a class that is not asked for, or have no corrected frame
+    """
+    sources = open_sources(paths, trust, seed)
+    try:
+        if not any(source.frames for source in sources):
+            raise TrainingError(_nothing_corrected(sources))
+        data = TrainingData(sources, base, classes, ignored_classes)
+        if not data.frames:
+            raise TrainingError(
+                "No corrected frame tells about a class that is to be trained. Change classes or ignored_classes, or "
+                "correct frames that show these instruments."
+            )
+        return data
+    except BaseException:
+        for source in sources:
+            source.close()
+        raise
+
+
+def _nothing_corrected(sources: Sequence[Source]) -> str:
+    names = ", ".join(source.path.name for source in sources)
+    how = (
+        "correct some with the brush in the window, or verify predictions that are right"
+        if any(isinstance(source, ProjectSource) for source in sources)
+        else "annotate some"
+    )
+    return f"No frame of {names} was edited or verified, and training learns from such frames: {how}."
