@@ -78,6 +78,13 @@ def test_classes_stay_in_training_where_that_can_be() -> None:
         assert sequences(data, split(data, seed=seed).validation) <= {"a", "c", "d"}
 
 
+def test_of_sequences_as_long_those_validate_that_show_the_most_classes() -> None:
+    rows = {"a": (1,), "b": (1, 2, 3), "c": (1,), "d": (2, 3), "e": (1,)}
+    data = listed(*((name, [classes] * 5) for name, classes in rows.items()))
+    for seed in range(8):
+        assert sequences(data, split(data, seed=seed).validation) == {"b"}
+
+
 def test_sequences_that_show_nothing_do_not_validate_alone() -> None:
     data = listed(("a", [()] * 5), ("b", [(1,)] * 5), ("c", [()] * 5), ("d", [(1,)] * 5))
     for seed in range(8):
@@ -101,7 +108,7 @@ def test_a_number_fits_every_way_of_numbering(sequence: str) -> None:
 
 
 def test_a_name_that_fits_nothing_is_an_error_that_lists_what_there_is() -> None:
-    with pytest.raises(TrainingError, match=r'"seq_7" fits none\. There are seq_1, seq_2, seq_3, seq_4, seq_12'):
+    with pytest.raises(TrainingError, match=r'"seq_7" fits none\. It has seq_1, seq_2, seq_3, seq_4, seq_12'):
         split(listed(*FIVE), ("1", "seq_7"))
 
 

@@ -4,8 +4,7 @@ from __future__ import annotations
 
 import shutil
 import threading
-import time
-from collections.abc import Callable, Iterator
+from collections.abc import Iterator
 from dataclasses import replace
 from pathlib import Path
 
@@ -16,7 +15,7 @@ pytest.importorskip("qtpy.QtWidgets")
 
 from napari.utils.notifications import notification_manager
 from PIL import Image
-from qtpy.QtCore import Qt, QTimer
+from qtpy.QtCore import Qt, QThreadPool, QTimer
 
 from surgicalsam_napari.errors import TrainingError
 from surgicalsam_napari.instruments import ENDOVIS2018
@@ -353,10 +352,23 @@ def test_a_users_mistake_is_one_line_without_a_log(corrected_panel, stand_in, qt
     assert not corrected_panel.failure.log.isVisibleTo(corrected_panel)
 
 
-def test_a_window_that_is_closed_asks_the_run_to_stop(make_napari_viewer, qtbot, corrected_panel, dock, stand_in):
-    start(qtbot, corrected_panel)
-    dock.window().close()
-    qtbot.waitUntil(lambda: stand_in.runs[0].is_stop_requested, timeout=TIMEOUT)
+def test_a_window_that_is_closed_asks_the_run_to_stop(
+    make_napari_viewer, qtbot, clip, tiny_checkpoint, stand_in, monkeypatch
+):
+    monkeypatch.setattr("surgicalsam_napari.model.zoo.demo_checkpoint", lambda: tiny_checkpoint)
+    viewer = make_napari_viewer(show=True)
+    dock = MainWidget(viewer)
+    viewer.window.add_dock_widget(dock, name="SurgicalSAM")
+    settle(qtbot, dock)
+    dock.open(clip)
+    settle(qtbot, dock)
+    dock.tabs.show_panel(dock.train_panel)
+    paint(dock, 0, BIPOLAR)
+    qtbot.waitUntil(dock.train_panel.start_button.isEnabled, timeout=TIMEOUT)
+    start(qtbot, dock.train_panel)
+    viewer.close()
+    assert stand_in.runs[0].is_stop_requested
+    assert QThreadPool.globalInstance().waitForDone(TIMEOUT)
 
 
 def test_two_starts_make_one_run(corrected_panel, stand_in, qtbot):

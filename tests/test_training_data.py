@@ -115,20 +115,15 @@ def test_labels_stay_as_they_were_when_the_training_began(project_folder: Path, 
 
 
 @pytest.mark.parametrize(("trust", "known"), [("frame", {1, 2, 3}), ("class", {3})])
-def test_trust_decides_what_is_known_of_an_edited_frame(video: Path, opened: Open, trust: str, known: set[int]) -> None:
+def test_trust_decides_what_is_known_of_a_frame(video: Path, opened: Open, trust: str, known: set[int]) -> None:
     prediction = FramePrediction(
         (1, 2), np.ones((96, 128), np.uint8), np.array([0.9, 0.1]), np.array([0.9, 0.1]), np.array([True, False])
     )
     with Project.create(Project.default_folder(video), VideoReader(video), ENDOVIS2018) as project:
         for index in (2, 5):
             project.labels.write_prediction(index, prediction)
-        project.labels[5, 10:20, 10:20] = 3
         project.labels.verify(5, [3])
         project.labels.verify(7, [4])
-        if trust == "class":
-            project.labels.reset_frame(5)
-            project.labels.write_prediction(5, prediction)
-            project.labels.verify(5, [3])
     data = opened(video, trust=trust)
     assert [frame.position for frame in data.frames] == [5, 7]
     assert data.known_class_ids(0) == known
@@ -219,7 +214,7 @@ def test_a_full_disk_is_told_before_anything_is_computed(
     project_folder: Path, opened: Open, tiny_model: SurgicalSAM, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     monkeypatch.setattr(pictured, "free_bytes", lambda folder: 1000)
-    with pytest.raises(DiskSpaceError, match=r"embeddings of 2 frames need .* --augmented-versions|fewer augmentations"):
+    with pytest.raises(DiskSpaceError, match=r"embeddings of 2 frames need .* has 1\.0 kB free.*--augmented-versions"):
         next(opened(project_folder).embed([0, 1], 1, tiny_model))
 
 
@@ -341,7 +336,7 @@ def test_the_authors_versions_are_their_changed_copies(processed_2018: Path, ope
     assert data.versions_available == 2
     assert np.unique(data.label_map(0, 2)).tolist() == [0, 1]
     np.testing.assert_array_equal(data.embeddings([0], 2, VIT_H)[0], (FEATURES * np.float16(3)).transpose(2, 0, 1))
-    with pytest.raises(TrainingError, match="holds 2 changed copies .* copy 3 of seq1/00000 was asked for"):
+    with pytest.raises(TrainingError, match=r"holds 2 changed copies .* copy 3 of seq1/00000 was asked for"):
         data.embeddings([0], 3, VIT_H)
     with pytest.raises(TrainingError, match="no pictures, so no changed copies"):
         data.augmented_online(0, 1, VIT_H)
@@ -396,10 +391,10 @@ def test_broken_files_of_the_authors_are_named(processed_2018: Path, opened: Ope
 
 
 @pytest.fixture
-def other_project(other_clip: Path, tmp_path: Path) -> Path:
+def other_project(other_clip: Path, phantom_clip: Path, tmp_path: Path) -> Path:
     """A video of the same name as `video`, labelled with classes of other ids."""
     (tmp_path / "elsewhere").mkdir()
-    video = tmp_path / "elsewhere" / next(tmp_path.glob("case/*.mp4")).name
+    video = tmp_path / "elsewhere" / phantom_clip.name
     shutil.copy(other_clip, video)
     with Project.create(
         Project.default_folder(video), VideoReader(video), class_set("Stapler", "large needle driver", "Swab")
@@ -424,7 +419,7 @@ def test_classes_are_matched_by_name_and_new_ones_come_last(project_folder: Path
 def test_without_a_model_the_first_source_gives_the_ids(project_folder: Path, other_project: Path, opened: Open) -> None:
     data = opened(other_project, project_folder, base=None)
     assert data.classes.names[:3] == ("Stapler", "large needle driver", "Swab")
-    shown = set(sum(([*row] for row in data.counts().values()), []))
+    shown = {name for row in data.counts().values() for name in row}
     assert set(data.classes.names) == {"Swab"} | shown
 
 

@@ -17,6 +17,7 @@ REDRAW_MS = 400
 HEIGHT = 230
 FONT_SIZE = 7.5
 SHORTEST_AXIS = 5  # epochs
+EMPTY_AXIS = (0, 100)  # before there is a first point
 
 
 class TrainingCurves(FigureCanvasQTAgg):
@@ -84,7 +85,10 @@ class TrainingCurves(FigureCanvasQTAgg):
             axes = line.axes
             assert axes is not None
             axes.relim()
-            axes.autoscale(axis="y")
+            if points:
+                axes.autoscale(axis="y")
+            else:
+                axes.set_ylim(*EMPTY_AXIS)
         self._iou_axes.set_xlim(0, max(self._losses[-1][0] if self._losses else 0, SHORTEST_AXIS))
         self.draw_idle()
 

@@ -67,6 +67,9 @@ class Processes:
             distributed.barrier()
 
 
+ALONE = Processes()
+
+
 @contextmanager
 def joined_processes() -> Iterator[Processes]:
     """Join the group that torchrun's environment variables describe; alone where there are none."""

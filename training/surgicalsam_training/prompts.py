@@ -111,6 +111,8 @@ class PromptLosses(nn.Module):
     so that the shares of all batches, and of all processes, add up to the loss of the whole step exactly.
     """
 
+    positional_encoding: Tensor
+
     def __init__(self, model: SurgicalSAM, config: TrainingConfig) -> None:
         super().__init__()
         self.config = config

@@ -51,12 +51,15 @@ class PromptSampler:
 
     def __init__(self, data: TrainingData, frames: Sequence[int], model: SurgicalSAM, config: TrainingConfig) -> None:
         self.data, self.model, self.config = data, model, config
-        present, absent = [], []
+        present: list[Prompt] = []
+        absent: list[Prompt] = []
         for frame in frames:
             there = set(data.present_class_ids(frame))
             for class_id in sorted(data.known_class_ids(frame)):
                 (present if class_id in there else absent).append(Prompt(frame, class_id))
-        self.present, self.absent = present, absent
+        shown = {prompt.class_id for prompt in present}
+        # a class that no training frame shows would only be unlearned
+        self.present, self.absent = present, [prompt for prompt in absent if prompt.class_id in shown]
         size = self._bytes_per_frame(frames)
         self._ready = lru_cache(maxsize=max(CACHE_BYTES // size, 1))(self._read)
 
@@ -66,9 +69,8 @@ class PromptSampler:
 
     def version(self, epoch: int) -> int:
         """The copy of the frames that an epoch, from 0, uses: every other one the frames as they are (version 0)."""
-        if epoch % 2 == 0 or not self.config.augmented_versions:
-            return 0
-        return epoch // 2 % self.config.augmented_versions + 1
+        versions = augmented_versions(self.data, self.config)
+        return 0 if epoch % 2 == 0 or not versions else epoch // 2 % versions + 1
 
     def steps(self, epoch: int) -> list[list[Prompt]]:
         """The prompts of every step of this epoch, for all processes together."""
@@ -116,6 +118,13 @@ class PromptSampler:
         largest = max((int(np.prod(self.data.frames[frame].size)) for frame in frames), default=0)
         logits = 4 * (4 * self.model.embedding_shape[1]) ** 2
         return embedding + 4 * (largest if self.config.loss_resolution == "frame" else logits)
+
+
+def augmented_versions(data: TrainingData, config: TrainingConfig) -> int:
+    """How many changed copies of the frames are used: as many as asked for, or as the data bring."""
+    if data.versions_available is None or config.augmentation == "online":
+        return config.augmented_versions
+    return min(config.augmented_versions, data.versions_available)
 
 
 def together(ready: Sequence[ReadyPrompt], device: torch.device) -> PromptBatch:

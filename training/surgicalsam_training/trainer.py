@@ -5,14 +5,13 @@ from __future__ import annotations
 import math
 import time
 from collections.abc import Generator, Iterator, Sequence
-from contextlib import ExitStack, nullcontext
+from contextlib import ExitStack
 from dataclasses import asdict, dataclass, field
 from typing import Any
 
 import torch
-from torch import Tensor, nn
 
-from surgicalsam_napari.errors import DeviceError, TrainingError
+from surgicalsam_napari.errors import TrainingError
 from surgicalsam_napari.model.checkpoint import save_checkpoint
 from surgicalsam_napari.model.image_encoder import ENCODERS
 from surgicalsam_napari.model.surgical_sam import SurgicalSAM
@@ -22,16 +21,15 @@ from surgicalsam_training.data.split import Split, split_frames
 from surgicalsam_training.data.training_data import TrainingData, open_training_data
 from surgicalsam_training.evaluate import calibrated_threshold, evaluate, scores
 from surgicalsam_training.examples import Examples
-from surgicalsam_training.processes import Processes
-from surgicalsam_training.prompts import ClassPairs, PromptLosses, StepCounts
+from surgicalsam_training.processes import ALONE, Processes
+from surgicalsam_training.prompts import PromptLosses
 from surgicalsam_training.reports import EpochReport, PreparationReport, Report, ResultReport, Scores, SplitReport
 from surgicalsam_training.run_folder import RunFolder, environment
-from surgicalsam_training.sampling import Prompt, PromptSampler, class_pairs, mean_class_embeddings, together
+from surgicalsam_training.sampling import PromptSampler, augmented_versions, mean_class_embeddings
+from surgicalsam_training.steps import set_learning_rate, take_step
 from surgicalsam_training.tuning import add_classes, known_classes, load_tuned_state, starting_model, tuned_state, unfreeze
 
 SECONDS_BETWEEN_STATES = 30.0  # what a kill may cost; writing weights and optimiser takes a moment
-WARM_UP_SHARE = 0.05  # of the epochs, for a cosine schedule
-ALONE = Processes()
 
 
 @dataclass
@@ -43,14 +41,21 @@ class Progress:
     best_epoch: int = 0
     validations_since_best: int = 0
     seconds: float = 0.0  # spent training, over all its processes in turn
-    before: dict[str, Any] | None = None  # Scores of the start
-    best: dict[str, Any] | None = None  # Scores of the best epoch
+    before: Scores | None = None  # of the start
+    best: Scores | None = None  # of the best epoch
 
     _resumed_at: float = field(default_factory=time.monotonic, repr=False)
 
     def to_state(self) -> dict[str, Any]:
+        """As plain values."""
         record = {key: value for key, value in asdict(self).items() if not key.startswith("_")}
         return {**record, "seconds": self.elapsed}
+
+    @classmethod
+    def from_state(cls, record: dict[str, Any]) -> Progress:
+        """The inverse of `to_state`."""
+        found = {name: record[name] and Scores(**record[name]) for name in ("before", "best")}
+        return cls(**{**record, **found})
 
     @property
     def elapsed(self) -> float:
@@ -119,7 +124,7 @@ def _tune(
     optimizer = torch.optim.Adam(parameters, config.learning_rate, weight_decay=config.weight_decay)
     losses = processes.wrap(PromptLosses(model, config).to(model.device).train())
     if state is not None:
-        progress = Progress(**state["progress"])
+        progress = Progress.from_state(state["progress"])
         load_tuned_state(model, state["weights"])
         model.presence_threshold = state["presence_threshold"]
         optimizer.load_state_dict(state["optimizer"])
@@ -156,7 +161,7 @@ def _tune(
             if found is not None or (not validation and is_last):
                 _keep_if_best(run, model, progress, found)
             report = _epoch_report(progress, config, sums, found)
-            run.append_metrics(report, found and Scores(**found), progress.elapsed, model.presence_threshold)
+            run.append_metrics(report, found, progress.elapsed, model.presence_threshold)
             if time.monotonic() - saved_at > SECONDS_BETWEEN_STATES or is_last:
                 _save_state(run, model, optimizer, progress)
                 draw_curves(run)
@@ -176,8 +181,8 @@ def _tune(
         reason,
         progress.best_epoch,
         round(progress.elapsed, 1),
-        progress.before and Scores(**progress.before),
-        progress.best and Scores(**progress.best),
+        progress.before,
+        progress.best,
         examples.draw() if processes.is_first else (),
     )
     if processes.is_first:
@@ -186,70 +191,6 @@ def _tune(
         run.last_state.unlink(missing_ok=True)
     yield result
     return result
-
-
-def take_step(
-    losses: nn.Module,
-    optimizer: torch.optim.Optimizer,
-    sampler: PromptSampler,
-    step: Sequence[Prompt],
-    version: int,
-    processes: Processes = ALONE,
-) -> dict[str, float]:
-    """One step of the optimiser on these prompts; returns the terms of the loss before it, and is exact whatever is set for
-    the prompts at a time and the number of processes."""
-    config, device = sampler.config, sampler.model.device
-    filled = [*step, *(Prompt(step[0].frame, step[0].class_id, 0.0) for _ in range(-len(step) % processes.count))]
-    ready = [sampler.ready(prompt, version) for prompt in processes.share(filled)]
-    there = sum(prompt.weight for prompt in ready if prompt.class_embedding is not None)
-    present, prompts = processes.sum(torch.tensor([there, sum(prompt.weight for prompt in ready)], device=device)).tolist()
-    counts = StepCounts(max(present, 1.0), prompts)
-    own = class_pairs(ready, device)
-    pairs = ClassPairs(processes.collected(own.embeddings), processes.collected(own.rows))
-    optimizer.zero_grad(set_to_none=True)
-    sums: dict[str, Tensor] = {}
-    parts = [ready[start : start + config.micro_batch_size] for start in range(0, len(ready), config.micro_batch_size)]
-    for position, part in enumerate(parts):
-        is_last = position == len(parts) - 1
-        waits = losses.no_sync() if processes.count > 1 and not is_last else nullcontext()  # type: ignore[operator]
-        with waits, _reported_out_of_memory(config):
-            with torch.autocast(device.type, torch.bfloat16, enabled=config.mixed_precision and device.type == "cuda"):
-                terms = losses(together(part, device), counts, pairs if is_last else None)
-            # gradients are averaged over processes: shares of a sum are scaled up, what all compute alike is not
-            scale = {name: 1 if name == "contrastive" else processes.count for name in terms}
-            torch.stack([scale[name] * term for name, term in terms.items()]).sum().backward()
-        for name, term in terms.items():
-            sums[name] = sums.get(name, torch.zeros((), device=device)) + term.detach()
-    optimizer.step()
-    shared = {name: value if name == "contrastive" else processes.sum(value) for name, value in sorted(sums.items())}
-    return {name: float(value) for name, value in shared.items()}
-
-
-def set_learning_rate(optimizer: torch.optim.Optimizer, config: TrainingConfig, epoch: float) -> None:
-    """The rate at this point of the run, in epochs from 0; a cosine begins with a short warm-up."""
-    rate = config.learning_rate
-    if config.schedule == "cosine":
-        warm = min(1.0, (epoch + 0.1) / max(WARM_UP_SHARE * config.epochs, 0.1))
-        rate *= warm * (0.5 + 0.5 * math.cos(math.pi * epoch / config.epochs))
-    for group in optimizer.param_groups:
-        group["lr"] = rate
-
-
-class _reported_out_of_memory:
-    """CUDA's lack of memory, in a user's words."""
-
-    def __init__(self, config: TrainingConfig) -> None:
-        self.config = config
-
-    def __enter__(self) -> None:
-        pass
-
-    def __exit__(self, kind: object, error: BaseException | None, traceback: object) -> None:
-        if isinstance(error, torch.cuda.OutOfMemoryError):
-            raise DeviceError(
-                f"{self.config.micro_batch_size} prompts at a time are too many for the GPU's memory. Choose fewer "
-                "(--micro-batch-size; the result is the same), or losses at the logits' size (--loss-resolution logits)."
-            ) from error
 
 
 # Before the first step -----------------------------------------------------------------------------------------------
@@ -270,7 +211,7 @@ def _embed(run: RunFolder, data: TrainingData, split: Split, model: SurgicalSAM,
     plain = sorted({*split.training, *split.validation})
     wanted = [(0, plain)]
     if config.augmentation == "offline":
-        used = min(config.augmented_versions, config.epochs // 2)
+        used = min(augmented_versions(data, config), config.epochs // 2)
         wanted += [(version, sorted(split.training)) for version in range(1, used + 1)]
     missing = [(version, data.missing_embeddings(indices, version, model)) for version, indices in wanted]
     missing = [(version, processes.share(indices)) for version, indices in missing]
@@ -308,17 +249,15 @@ def _record(run: RunFolder, model: SurgicalSAM, data: TrainingData, split: Split
 # After an epoch ------------------------------------------------------------------------------------------------------
 
 
-def _evaluate(model: SurgicalSAM, data: TrainingData, frames: Sequence[int]) -> dict[str, Any] | None:
-    if not frames:
-        return None
-    return asdict(scores(evaluate(model, data, frames), data))
+def _evaluate(model: SurgicalSAM, data: TrainingData, frames: Sequence[int]) -> Scores | None:
+    return scores(evaluate(model, data, frames), data) if frames else None
 
 
-def _score(found: dict[str, Any] | None) -> float | None:
-    return None if found is None else found["challenge_iou"]
+def _score(found: Scores | None) -> float | None:
+    return None if found is None else found.challenge_iou
 
 
-def _keep_if_best(run: RunFolder, model: SurgicalSAM, progress: Progress, found: dict[str, Any] | None) -> None:
+def _keep_if_best(run: RunFolder, model: SurgicalSAM, progress: Progress, found: Scores | None) -> None:
     """Make this epoch's weights the best checkpoint if they are; without validation data the last ones are."""
     score = _score(found)
     if score is not None and progress.best_score is not None and score <= progress.best_score:
@@ -334,8 +273,8 @@ def _save_best(run: RunFolder, model: SurgicalSAM, progress: Progress) -> None:
         "run": run.path.name,
         "epoch": progress.best_epoch,
         "seconds": round(progress.elapsed, 1),
-        "validation": progress.best,
-        "before": progress.before,
+        "validation": progress.best and asdict(progress.best),
+        "before": progress.before and asdict(progress.before),
         **{key: value for key, value in run.record.items() if key != "config"},
         "config": run.config.model_dump(mode="json"),
     }
@@ -347,9 +286,7 @@ def _save_state(run: RunFolder, model: SurgicalSAM, optimizer: torch.optim.Optim
     run.save_state({**state, "presence_threshold": model.presence_threshold})
 
 
-def _epoch_report(
-    progress: Progress, config: TrainingConfig, sums: dict[str, float], found: dict[str, Any] | None
-) -> EpochReport:
+def _epoch_report(progress: Progress, config: TrainingConfig, sums: dict[str, float], found: Scores | None) -> EpochReport:
     left = progress.elapsed / progress.epoch * (config.epochs - progress.epoch)
     if config.minutes is not None:
         left = min(left, max(60 * config.minutes - progress.elapsed, 0.0))

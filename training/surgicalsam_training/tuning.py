@@ -13,7 +13,7 @@ from surgicalsam_napari.errors import CheckpointError, TrainingError
 from surgicalsam_napari.instruments import ClassSet
 from surgicalsam_napari.model import zoo
 from surgicalsam_napari.model.checkpoint import build_parts, load_checkpoint
-from surgicalsam_napari.model.class_prompt_encoder import Prototypes
+from surgicalsam_napari.model.class_prompt_encoder import ClassPromptEncoder, Prototypes
 from surgicalsam_napari.model.device import choose_device
 from surgicalsam_napari.model.image_encoder import (
     ENCODERS,
@@ -22,6 +22,7 @@ from surgicalsam_napari.model.image_encoder import (
     read_sam_mask_decoder_state,
     read_sam_prompt_encoder_state,
 )
+from surgicalsam_napari.model.segment_anything import PromptEncoder
 from surgicalsam_napari.model.surgical_sam import SurgicalSAM, build_presence_head
 from surgicalsam_training.config import TrainingConfig
 
@@ -75,11 +76,18 @@ def _model_on_sam(config: TrainingConfig, classes: ClassSet) -> SurgicalSAM:
         prompt_state, decoder_state = read_sam_prompt_encoder_state(file), read_sam_mask_decoder_state(file)
     parts["prompt_encoder"].load_state_dict(prompt_state)
     parts["mask_decoder"].load_state_dict(decoder_state)
-    points = [parts["prompt_encoder"].point_embeddings[index].weight for index in range(2)]
-    for marks, point in zip(parts["class_prompt_encoder"].pn_cls_embeddings, points, strict=True):
-        marks.weight.data.copy_(point.expand_as(marks.weight))
+    _copy_point_embeddings(
+        cast(PromptEncoder, parts["prompt_encoder"]), cast(ClassPromptEncoder, parts["class_prompt_encoder"])
+    )
     model = SurgicalSAM(classes, encoder_id, digest, image_encoder=encoder, name="untrained", **parts)  # type: ignore[arg-type]
     return model.eval().requires_grad_(False).to(choose_device(config.device))
+
+
+def _copy_point_embeddings(prompt_encoder: PromptEncoder, class_prompt_encoder: ClassPromptEncoder) -> None:
+    """SAM's negative and positive point embeddings mark the classes that are not, and that are, asked for."""
+    for index, marks in enumerate(class_prompt_encoder.pn_cls_embeddings):
+        weight = cast(nn.Embedding, marks).weight
+        weight.data.copy_(prompt_encoder.point_embeddings[index].weight.expand_as(weight))
 
 
 def _encoder_file(config: TrainingConfig, encoder_id: str) -> Path:

@@ -13,6 +13,7 @@ from surgicalsam_napari.errors import TrainingError
 from surgicalsam_training.data.training_data import TrainingData
 
 TRIES = 200  # orders in which sequences are tried
+TOLERANCE = 0.05  # of the share: what is as near as this is the better the more classes validate
 GAP = 25  # frames, about a second: training frames nearer to a validation block look like it
 LARGEST_LOSS = 0.1  # of the training frames, that may be left out for the gap
 
@@ -63,8 +64,8 @@ def split_frames(data: TrainingData, *, validation: Sequence[str], validation_sh
     if len(_sequences(data, range(len(data.frames)))) == 1:
         return _by_blocks(data, validation_share, seed)
     added = _whole_sequences(data, free, given, validation_share, seed)
-    names = _list(_sequences(data, given | added))
-    return _checked(data, given | added, set(), f"Validation on {names}: whole videos or sequences, chosen by their share.")
+    shown = _list(_sequences(data, given | added))
+    return _checked(data, given | added, set(), f"Validation on {shown}: whole videos or sequences, chosen by their share.")
 
 
 def _named(data: TrainingData, wanted: Sequence[str]) -> set[str]:
@@ -84,7 +85,7 @@ def _named(data: TrainingData, wanted: Sequence[str]) -> set[str]:
                 break
         else:
             raise TrainingError(
-                f'Validation names videos or sequences of the data, and "{name}" fits none. There are {_list(sequences, 20)}.'
+                f'Validation names videos or sequences of the data, and "{name}" fits none. It has {_list(sequences, 20)}.'
             )
         found |= matching
     return found
@@ -108,20 +109,22 @@ def _whole_sequences(data: TrainingData, free: Sequence[int], given: set[int], s
     rest = sorted(set(range(len(data.frames))) - given - set(free))
     always_trained, always_validated = _class_frames(data, rest), _class_frames(data, sorted(given))
 
-    def cost(chosen: np.ndarray) -> tuple[int, int, float]:
-        """Classes lost to training, whether validation shows nothing, distance from the share."""
+    def cost(chosen: np.ndarray) -> tuple[float, ...]:
+        """Classes lost to training, whether validation shows nothing, distance from the share, classes not validated."""
         count = len(given) + int(frames[chosen].sum())
         validated = always_validated + shown[chosen].sum(0)
         trained = always_trained + shown[~chosen].sum(0)
         nothing = not count or count == len(data.frames) or not validated.any()
         lost = int(((trained == 0) & (validated > 0)).sum())
-        return lost, int(nothing), abs(count / len(data.frames) - share)
+        distance = abs(count / len(data.frames) - share)
+        return lost, int(nothing), distance // TOLERANCE, int((validated == 0).sum()), distance
 
     rng = np.random.default_rng(seed)
-    best, best_cost = np.zeros(len(frames), bool), (len(data.classes) + 1, 2, 1.0)
+    worst: tuple[float, ...] = (np.inf,)
+    best, best_cost = np.zeros(len(frames), bool), worst
     for _ in range(TRIES):
         chosen = np.zeros(len(frames), bool)
-        lowest = cost(chosen) if given else (len(data.classes) + 1, 2, 1.0)
+        lowest = cost(chosen) if given else worst
         for position in rng.permutation(len(frames)):
             chosen[position] = True
             new = cost(chosen)
