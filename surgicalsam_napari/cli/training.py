@@ -6,24 +6,53 @@ import inspect
 import json
 import sys
 import types
-from collections.abc import Iterator
-from contextlib import closing
+from collections.abc import Callable, Iterator
+from contextlib import ExitStack, closing
 from dataclasses import asdict
 from pathlib import Path
-from typing import TYPE_CHECKING, Annotated, Any, Union, get_args, get_origin
+from typing import TYPE_CHECKING, Annotated, Any, Literal, Union, get_args, get_origin
 
 import typer
 
 from surgicalsam_napari.cli.commands import app
-from surgicalsam_napari.cli.options import AsJson, Device, EncoderWeights
+from surgicalsam_napari.cli.options import AsJson, Classes, Device, EncoderWeights, class_set_named
 from surgicalsam_napari.cli.terminal import progress, with_progress
+from surgicalsam_napari.errors import TrainingError
 
 if TYPE_CHECKING:
+    from surgicalsam_napari.model.surgical_sam import SurgicalSAM
     from surgicalsam_training.config import TrainingConfig
+    from surgicalsam_training.data.training_data import TrainingData
     from surgicalsam_training.processes import Processes
-    from surgicalsam_training.reports import ResultReport, Scores
+    from surgicalsam_training.reports import EpochReport, ResultReport, Scores
     from surgicalsam_training.run_folder import RunFolder
 
+PANELS = {  # of `surgicalsam train --help`
+    "Data": ("classes", "ignored_classes", "trust", "validation", "validation_share"),
+    "Model": (
+        "checkpoint",
+        "encoder",
+        "encoder_weights",
+        "tokens_per_class",
+        "dense_hidden_dim",
+        "sparse_hidden_dim",
+    ),
+    "Length": ("epochs", "minutes", "patience", "validate_every"),
+    "Optimiser": ("batch_size", "micro_batch_size", "learning_rate", "schedule", "weight_decay"),
+    "What it knew before": ("kept_of_start", "rehearsed_frames"),
+    "Losses": (
+        "temperature",
+        "contrastive_weight",
+        "cross_entropy_weight",
+        "predicted_iou_weight",
+        "presence_weight",
+        "absent_share",
+        "loss_resolution",
+    ),
+    "Augmentation": ("augmented_versions", "augmentation"),
+    "Machine": ("device", "seed"),
+    "Switches": ("mixed_precision", "presence_tunes_decoder"),  # apart: their two names take the width of a terminal
+}
 ROWS = {
     "challenge_iou": "Challenge IoU",
     "iou": "IoU",
@@ -49,16 +78,21 @@ def _train(
     as_json: AsJson = False,
     **settings: Any,
 ) -> None:
-    """Tune a model on corrected frames. A run that was stopped is gone on with by the same command."""
+    """Tune a model on corrected frames. A run that was stopped is gone on with by the same command.
+
+    Options change single settings of CONFIG or of the preset. Relative paths in CONFIG start at its folder.
+    """
     from surgicalsam_training.config import parse_config, read_config
     from surgicalsam_training.config import preset as read_preset
     from surgicalsam_training.processes import joined_processes
     from surgicalsam_training.run_folder import RunFolder
 
     paths = list(sources or [])
-    config_file = paths.pop(0) if paths and paths[0].suffix in (".yaml", ".yml") else None
+    config_file = paths.pop(0) if paths and _is_config(paths[0]) else None
     if config_file is not None and preset is not None:
         raise typer.BadParameter("give a configuration or a preset, not both.", param_hint="CONFIG / --preset")
+    for path in filter(_is_config, paths):
+        raise typer.BadParameter(f"one configuration, before the data; {path} is in the place of data.", param_hint="CONFIG")
     config = parse_config({})
     if config_file is not None or preset is not None:
         config = read_config(config_file) if config_file is not None else read_preset(preset or "")
@@ -77,31 +111,71 @@ def _train(
     print(json.dumps(asdict(result)) if as_json else _result_text(result))
 
 
+def _is_config(path: Path) -> bool:
+    return path.suffix.lower() in (".yaml", ".yml")
+
+
 def _follow(run: RunFolder, processes: Processes) -> ResultReport | None:
     """Train, with what happens told on stderr; the result, in the first of several processes."""
     from surgicalsam_training.reports import EpochReport, PreparationReport, ResultReport, SplitReport
     from surgicalsam_training.trainer import train
 
     result = None
-    with closing(train(run, processes)) as reports, progress() as advance:
+    with closing(train(run, processes)) as reports, _Told() as told:
         for report in reports:
             if not processes.is_first:
                 continue
             if isinstance(report, SplitReport):
                 for line in (report.how, *report.warnings):
-                    print(line, file=sys.stderr)
+                    told.say(line)
+            elif isinstance(report, PreparationReport) and report.total == 1:
+                told.say(report.phase)
             elif isinstance(report, PreparationReport):
-                advance(report.phase, report.done, report.total)
+                told.count(report.phase, report.phase, report.done, report.total)
             elif isinstance(report, EpochReport):
-                best = "" if report.best_challenge_iou is None else f", best IoU {report.best_challenge_iou:.1f}"
-                advance(f"epoch, loss {report.losses['total']:.3f}{best}", report.done, report.total)
+                told.epoch(report)
             elif isinstance(report, ResultReport):
                 result = report
     return result
 
 
+class _Told:
+    """What happens, on stderr: sentences as lines of their own, and a bar for each thing that is counted.
+
+    Where stderr is no terminal, as in a cluster's log, a line for every epoch that was validated stands for the bar.
+    """
+
+    def __enter__(self) -> _Told:
+        self._bar, self._counted = ExitStack(), ""
+        self._advance: Callable[[str, int, int], None]
+        return self
+
+    def __exit__(self, *_: object) -> None:
+        self._bar.close()
+
+    def say(self, line: str) -> None:
+        self._bar.close()
+        self._counted = ""
+        print(line, file=sys.stderr, flush=True)
+
+    def count(self, what: str, title: str, done: int, total: int) -> None:
+        if what != self._counted:
+            self._bar.close()
+            self._advance, self._counted = self._bar.enter_context(progress()), what
+        self._advance(title, done, total)
+
+    def epoch(self, report: EpochReport) -> None:
+        best = "" if report.best_challenge_iou is None else f", best IoU {report.best_challenge_iou:.1f}"
+        loss = f"loss {report.losses['total']:.3f}"
+        if sys.stderr.isatty():
+            self.count("epochs", f"epoch, {loss}{best}", report.done, report.total)
+        elif report.challenge_iou is not None:
+            self.say(f"epoch {report.done} of {report.total}: {loss}, IoU {report.challenge_iou:.1f}{best}")
+
+
 def _result_text(result: ResultReport) -> str:
-    lines = [f"{result.reason} after {result.seconds:.0f} s; best epoch {result.best_epoch}: {result.checkpoint}"]
+    kept = f"best epoch {result.best_epoch}" if result.best_epoch else "no epoch was better than the start, which is kept"
+    lines = [f"{result.reason} after {result.seconds:.0f} s; {kept}: {result.checkpoint}"]
     if result.after is not None:
         columns = {"before": result.before, "after": result.after} if result.before is not None else {"": result.after}
         lines += ["", *_scores_table(columns)]
@@ -110,7 +184,8 @@ def _result_text(result: ResultReport) -> str:
 
 def _scores_table(columns: dict[str, Scores]) -> Iterator[str]:
     """Percentages, a line per metric and class, a column per set of scores."""
-    yield " " * 28 + "".join(f"{title:>9}" for title in columns)
+    if len(columns) > 1:
+        yield " " * 28 + "".join(f"{title:>9}" for title in columns)
     for name, title in ROWS.items():
         yield f"{title:<28}" + "".join(_cell(getattr(scores, name)) for scores in columns.values())
     for name in dict.fromkeys(name for scores in columns.values() for name in scores.class_iou):
@@ -122,28 +197,54 @@ def _cell(value: float | None) -> str:
 
 
 def evaluate(
-    checkpoint: Annotated[Path, typer.Argument(metavar="CHECKPOINT", help="A .safetensors of this project.")],
+    checkpoint: Annotated[Path, typer.Argument(metavar="CHECKPOINT", help="A .safetensors, or an authors' .pth.")],
     data: Annotated[
         list[Path], typer.Argument(metavar="DATA...", help="Projects, exported datasets, processed EndoVis folders.")
     ],
+    classes: Classes = None,
     encoder_weights: EncoderWeights = None,
     device: Device = "auto",
     as_json: AsJson = False,
 ) -> None:
-    """Score a checkpoint on corrected frames: every known class is asked for in every frame, and presence decides."""
+    """Score a checkpoint on corrected frames: every known class is asked for in every frame, and presence decides.
+
+    Classes are matched by name; one that the checkpoint does not know counts as missed. An authors' .pth needs --classes.
+    """
     from surgicalsam_napari.model.checkpoint import load_checkpoint
     from surgicalsam_training.data.training_data import open_training_data
     from surgicalsam_training.evaluate import embed_missing, scores
     from surgicalsam_training.evaluate import evaluate as evaluate_model
 
-    model = load_checkpoint(checkpoint, encoder_weights=encoder_weights, device=device)
+    class_set = class_set_named(classes)
+    model = load_checkpoint(checkpoint, encoder_weights=encoder_weights, device=device, classes=class_set)
     with closing(open_training_data(data, base=model.classes)) as frames:
+        unknown = _unknown_classes(model, frames)
         indices = range(len(frames.frames))
         for _report in with_progress(embed_missing(model, frames, indices), "embedding"):
             pass
         found = scores(evaluate_model(model, frames, indices), frames)
-    record = {"checkpoint": str(checkpoint), "frames": len(indices), "presence_threshold": model.presence_threshold}
-    print(json.dumps({**record, **asdict(found)}) if as_json else "\n".join(_scores_table({"": found})))
+    record = {
+        "checkpoint": str(checkpoint),
+        "frames": len(indices),
+        "presence_threshold": model.presence_threshold,
+        "unknown_classes": unknown,
+    }
+    text = [f"{model.name} on {len(indices)} frames", "", *_scores_table({"": found})]
+    print(json.dumps({**record, **asdict(found)}) if as_json else "\n".join(text))
+
+
+def _unknown_classes(model: SurgicalSAM, data: TrainingData) -> list[str]:
+    """The names of classes that the data show and the model does not know, told on stderr; it must know one of them."""
+    shown = sorted({class_id for index in range(len(data.frames)) for class_id in data.present_class_ids(index)})
+    names = [data.classes.by_id(class_id).name for class_id in shown if class_id not in model.classes.ids]
+    if names and len(names) == len(shown):
+        raise TrainingError(
+            f"Data should show classes that {model.name} knows ({', '.join(model.classes.names)}), and show only "
+            f"{', '.join(names)}. Choose another checkpoint, or rename the classes: they are matched by name."
+        )
+    if names:
+        print(f"not known to {model.name}, counted as missed: {', '.join(names)}", file=sys.stderr)
+    return names
 
 
 # Options from the fields of the configuration ------------------------------------------------------------------------
@@ -157,18 +258,33 @@ def _with_options_of(config: type[TrainingConfig]) -> Any:
 
     own = list(inspect.signature(_train, eval_str=True).parameters.values())
     kept = [parameter.replace(kind=inspect.Parameter.KEYWORD_ONLY) for parameter in own if parameter.name != "settings"]
-    options = [_option(name, field) for name, field in config.model_fields.items() if name != "data"]
+    panels = {**PANELS, "More": _without_panel(config)}
+    options = [_option(name, config.model_fields[name], panel) for panel, names in panels.items() for name in names]
     command.__signature__ = inspect.Signature([*kept, *options])  # type: ignore[attr-defined]
     command.__annotations__ = {parameter.name: parameter.annotation for parameter in [*kept, *options]}
     command.__doc__ = _train.__doc__
     return command
 
 
-def _option(name: str, field: Any) -> inspect.Parameter:
+def _without_panel(config: type[TrainingConfig]) -> list[str]:
+    placed = {"data", *(name for names in PANELS.values() for name in names)}
+    return [name for name in config.model_fields if name not in placed]
+
+
+def _option(name: str, field: Any, panel: str) -> inspect.Parameter:
     kind = _option_type(field.annotation)
     flag = f"--{name.replace('_', '-')}"
+    text = f"{field.description}."
+    if get_origin(kind) is list:
+        text += " May be given several times."
+    elif field.default is not None:
+        text += f" Without preset: {_in_words(field.default)}."
     option = typer.Option(
-        f"{flag}/--no-{flag[2:]}" if kind is bool else flag, help=f"{field.description}.", show_default=False
+        f"{flag}/--no-{flag[2:]}" if kind is bool else flag,
+        help=text,
+        show_default=False,
+        metavar=_metavar(kind),
+        rich_help_panel=panel,
     )
     return inspect.Parameter(name, inspect.Parameter.KEYWORD_ONLY, default=None, annotation=Annotated[kind | None, option])
 
@@ -180,6 +296,18 @@ def _option_type(annotation: Any) -> Any:
     if get_origin(annotation) is tuple:
         return list[get_args(annotation)[0]]  # type: ignore[misc]
     return annotation
+
+
+def _metavar(kind: Any) -> str | None:
+    if get_origin(kind) is Literal:
+        return "|".join(get_args(kind))
+    return {bool: None, int: "N", float: "X", Path: "FILE"}.get(kind, "NAME")
+
+
+def _in_words(value: object) -> str:
+    if isinstance(value, bool):
+        return "yes" if value else "no"
+    return f"{value:g}" if isinstance(value, float) else str(value)
 
 
 def _register() -> None:

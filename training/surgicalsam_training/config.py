@@ -11,7 +11,7 @@ from pathlib import Path
 from typing import Any, Literal
 
 import yaml
-from pydantic import BaseModel, ConfigDict, Field, ValidationError, model_validator
+from pydantic import BaseModel, ConfigDict, Field, ValidationError, field_validator, model_validator
 
 from surgicalsam_napari.errors import TrainingError
 
@@ -19,7 +19,7 @@ from surgicalsam_napari.errors import TrainingError
 class TrainingConfig(BaseModel):
     """Every choice of a training. Titles and descriptions are shown to the user; an unknown key is an error."""
 
-    model_config = ConfigDict(frozen=True, extra="forbid")
+    model_config = ConfigDict(frozen=True, extra="forbid", allow_inf_nan=False)
 
     data: tuple[Path, ...] = Field(
         (), title="Data", description="Projects, exported datasets, or the authors' processed EndoVis folders"
@@ -87,6 +87,13 @@ class TrainingConfig(BaseModel):
     sparse_hidden_dim: int = Field(
         128, ge=1, title="Sparse width", description="r_S of the paper; a checkpoint brings its own"
     )
+    kept_of_start: float = Field(
+        0.0,
+        ge=0,
+        lt=1,
+        title="Kept of the start",
+        description="Share of the starting weights in the result: what it knew is kept",
+    )
     temperature: float = Field(0.07, gt=0, title="Temperature", description="Of the contrastive prototype loss")
     contrastive_weight: float = Field(
         1.0, ge=0, title="Contrastive weight", description="Of the contrastive prototype loss; dice has 1"
@@ -124,9 +131,24 @@ class TrainingConfig(BaseModel):
         title="Augment",
         description="offline: embed the copies once and keep them; online: new copies every other epoch",
     )
+    rehearsed_frames: int = Field(
+        0, ge=0, title="Rehearsed frames", description="Phantom frames mixed in, so that a demo model keeps what it knows"
+    )
     mixed_precision: bool = Field(True, title="Mixed precision", description="bfloat16 where CUDA has it")
     device: str = Field("auto", title="Device", description="auto, cpu, cuda, cuda:1, … or mps")
     seed: int = Field(666, ge=0, title="Seed", description="Of the order of frames, new weights and augmentations")
+
+    @field_validator("data", mode="before")
+    @classmethod
+    def _one_path_or_several(cls, value: object) -> object:
+        return [value] if isinstance(value, (str, Path)) else value
+
+    @field_validator("classes", "ignored_classes", "validation", mode="before")
+    @classmethod
+    def _one_name_or_several(cls, value: object) -> object:
+        """YAML reads `validation: [1, 3]` as numbers, which sequences may be called by."""
+        names = value if isinstance(value, (list, tuple)) or value is None else [value]
+        return names and [str(name) if type(name) is int else name for name in names]
 
     @model_validator(mode="after")
     def _starts_from_one(self) -> TrainingConfig:
@@ -147,9 +169,23 @@ def parse_config(record: object, source: str = "The training configuration") -> 
     if not isinstance(record, dict):
         raise TrainingError(f"{source} should map names to values, as in `epochs: 20`; found {type(record).__name__}.")
     try:
-        return TrainingConfig.model_validate(record)
+        return TrainingConfig.model_validate({str(key): value for key, value in record.items()})
     except ValidationError as error:
         raise TrainingError(f"{source}: {_first_problem(error)}") from error
+
+
+_EXPECTED = {
+    "int_parsing": "should be a whole number",
+    "int_from_float": "should be a whole number",
+    "int_type": "should be a whole number",
+    "float_parsing": "should be a number",
+    "float_type": "should be a number",
+    "bool_parsing": "should be true or false",
+    "bool_type": "should be true or false",
+    "string_type": "should be a name",
+    "tuple_type": "should be a list",
+    "path_type": "should be a path",
+}  # by pydantic's name of the problem; for others its own words will do
 
 
 def _first_problem(error: ValidationError) -> str:
@@ -159,8 +195,10 @@ def _first_problem(error: ValidationError) -> str:
     if first["type"] == "extra_forbidden":
         near = difflib.get_close_matches(key, known, 1)
         return f'there is no setting "{key}". ' + (f"Did you mean {near[0]}?" if near else f"There are {', '.join(known)}.")
-    where = f"{key}: " if key else ""
-    return f"{where}{first['msg'].removeprefix('Value error, ')}; got {first['input']!r}." if key else f"{first['msg']}."
+    if not key:
+        return f"{first['msg'].removeprefix('Value error, ')}."
+    expected = _EXPECTED.get(first["type"], first["msg"].removeprefix("Input ").removeprefix("Value error, "))
+    return f"{key} {expected}; got {first['input']!r}."
 
 
 def read_config(path: Path | str) -> TrainingConfig:
@@ -176,15 +214,18 @@ def read_config(path: Path | str) -> TrainingConfig:
         record = yaml.safe_load(path.read_text(encoding="utf-8"))
     except OSError as error:
         raise TrainingError(f"The configuration {path} cannot be read ({error.strerror}). Choose a YAML file.") from error
-    except (yaml.YAMLError, UnicodeDecodeError) as error:
+    except (yaml.YAMLError, ValueError) as error:  # ValueError: text that is not UTF-8, or a date that is none
         raise TrainingError(f"{path.name} is not valid YAML. Expected lines like `epochs: 20`.") from error
     config = parse_config({} if record is None else record, path.name)
-    folder = path.parent
+
+    def found(item: Path) -> Path:
+        return path.parent / item.expanduser()
+
     return config.model_copy(
         update={
-            "data": tuple(folder / item for item in config.data),
-            "checkpoint": config.checkpoint and folder / config.checkpoint,
-            "encoder_weights": config.encoder_weights and folder / config.encoder_weights,
+            "data": tuple(found(item) for item in config.data),
+            "checkpoint": config.checkpoint and found(config.checkpoint),
+            "encoder_weights": config.encoder_weights and found(config.encoder_weights),
         }
     )
 

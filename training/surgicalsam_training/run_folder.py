@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import csv
+import errno
 import json
 import os
 import platform
@@ -15,9 +16,9 @@ from typing import Any
 
 import torch
 
-from surgicalsam_napari.errors import TrainingError
+from surgicalsam_napari.errors import SurgicalSAMError, TrainingError
 from surgicalsam_napari.model.checkpoint import BEST_OF_A_RUN
-from surgicalsam_napari.store.files import WriteLock, stage, writing
+from surgicalsam_napari.store.files import STAGING, WriteLock, stage, translate, writing
 from surgicalsam_training.config import TrainingConfig, read_config
 from surgicalsam_training.reports import EpochReport, ResultReport, Scores, from_line, to_line
 
@@ -50,24 +51,31 @@ class RunFolder:
     def create(cls, path: Path | str, config: TrainingConfig) -> RunFolder:
         """Make a run, or take up the one that was stopped in this folder with the same settings.
 
+        A run that ended before its first epoch, as after a mistake in the data, is begun afresh, with any settings.
+
         Raises
         ------
         TrainingError
-            a run is going on there, or is finished, or has other settings; or something else lies there
-        ProjectError, DiskSpaceError
-            the folder cannot be written
+            a run is going on there, or is finished, or has other settings; or something else lies there, or nothing can
+        DiskSpaceError
+            the disk is full
         """
         path = Path(path).expanduser().absolute()
         config = config.model_copy(update={name: _absolute(getattr(config, name)) for name in _PATHS})
-        if (path / "config.yaml").exists():
-            run = cls.open(path)
-            run._check_can_go_on(config)
-        elif path.exists() and (not path.is_dir() or any(path.iterdir())):
-            raise TrainingError(f"A run needs a new or empty folder, and {path} is not. Choose another one (--out).")
-        with writing("The run", path):
+        run = cls(path, config)
+        try:
+            if run._is_there:
+                run._check_can_go_on()
+            elif path.exists() and (not path.is_dir() or any(path.iterdir())):
+                raise TrainingError(f"A run needs a new or empty folder, and {path} is not. Choose another one (--out).")
             path.mkdir(parents=True, exist_ok=True)
-            (path / "config.yaml").write_text(config.to_yaml(), encoding="utf-8")
-        return cls(path, config)
+            if not run._has_begun:
+                for name in ("record.json", BEST_OF_A_RUN):
+                    (path / name).unlink(missing_ok=True)
+        except OSError as error:
+            raise _not_writable(path, error) from error
+        run._write_text("config.yaml", config.to_yaml())
+        return run
 
     @classmethod
     def open(cls, path: Path | str) -> RunFolder:
@@ -75,7 +83,10 @@ class RunFolder:
         path = Path(path).expanduser().absolute()
         if not (path / "config.yaml").is_file():
             raise TrainingError(f"{path} holds no run: it has no config.yaml. Choose the folder that --out named.")
-        return cls(path, read_config(path / "config.yaml"))
+        try:
+            return cls(path, read_config(path / "config.yaml"))
+        except TrainingError as error:
+            raise TrainingError(f"{path} holds a run that cannot be read. {error}") from error
 
     @property
     def log(self) -> Path:
@@ -140,9 +151,12 @@ class RunFolder:
     def is_running(self) -> bool:
         """Whether a process is training here."""
         lock = WriteLock(self.path)
-        is_free = lock.try_to_hold()
-        lock.close()
-        return not is_free
+        try:
+            return not lock.try_to_hold()
+        except OSError:  # a folder that cannot be written
+            return False
+        finally:
+            lock.close()
 
     @contextmanager
     def held(self) -> Iterator[None]:
@@ -194,9 +208,9 @@ class RunFolder:
     def forget_metrics_after(self, epoch: int) -> None:
         """Drop the lines of epochs that will be run again."""
         with suppress(FileNotFoundError):
-            header, *lines = self.metrics_csv.read_text(encoding="utf-8").splitlines(keepends=True)
-            kept = [line for line in lines if line.endswith("\n") and int(line.split(",")[0]) <= epoch]
-            self._write_text("metrics.csv", "".join([header, *kept]))
+            lines = self.metrics_csv.read_text(encoding="utf-8").splitlines(keepends=True)
+            kept = [line for line in lines[1:] if line.endswith("\n") and int(line.split(",")[0]) <= epoch]
+            self._write_text("metrics.csv", "".join([*lines[:1], *kept]))
 
     # ---- going on
 
@@ -234,12 +248,25 @@ class RunFolder:
                 "Start a new run in another folder (--out)."
             )
 
-    def _check_can_go_on(self, config: TrainingConfig) -> None:
+    @property
+    def _is_there(self) -> bool:
+        """Whether a run is in this folder; a config.yaml alone may be the user's own."""
+        ours = (STAGING, "record.json", "metrics.csv", "last.pt", "result.json")
+        return (self.path / "config.yaml").exists() and any((self.path / name).exists() for name in ours)
+
+    @property
+    def _has_begun(self) -> bool:
+        """Whether there is an epoch to go on from, or that could be lost."""
+        return self.last_state.exists() or self.metrics_csv.exists() or self.result() is not None
+
+    def _check_can_go_on(self) -> None:
         if self.is_running:
             raise TrainingError(f"A run is going on in {self.path}. Wait for it, stop it, or choose another folder (--out).")
         if self.result() is not None:
             raise TrainingError(f"{self.path} holds a finished run. Choose another folder (--out).")
-        there, here = self.config.model_dump(mode="json"), config.model_dump(mode="json")
+        if not self._has_begun:
+            return
+        there, here = RunFolder.open(self.path).config.model_dump(mode="json"), self.config.model_dump(mode="json")
         other = [name for name in there if name not in NOT_COMPARED and there[name] != here[name]]
         if other:
             name = other[0]
@@ -259,6 +286,12 @@ class RunFolder:
     def _write_text(self, name: str, text: str) -> None:
         with writing(f"{name} of the run", self.path):
             os.replace(stage(self.path, text.encode("utf-8"), durable=True), self.path / name)
+
+
+def _not_writable(path: Path, error: OSError) -> SurgicalSAMError:
+    if error.errno in (errno.ENOSPC, errno.EDQUOT):
+        return translate(error, "The run", path)
+    return TrainingError(f"A run's folder cannot be made at {path} ({error.strerror}). Choose another one (--out).")
 
 
 _PATHS = ("data", "checkpoint", "encoder_weights")

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from functools import lru_cache
 
 import numpy as np
@@ -15,17 +15,26 @@ from surgicalsam_napari.model.surgical_sam import SurgicalSAM
 from surgicalsam_training.config import TrainingConfig
 from surgicalsam_training.data.training_data import TrainingData
 from surgicalsam_training.prompts import ClassPairs, PromptBatch, class_embedding, mask_target
+from surgicalsam_training.rehearsal import PhantomRehearsal
 
 CACHE_BYTES = 512 * 2**20  # of frames made ready, so that a few corrected frames are read once
+REHEARSED_SHARE = 0.5  # prompts for present classes, and as many for absent ones, per prompt for one to be learned
 FRAMES_FOR_A_MEAN = 64  # of a class, spread over all that show it
 
 
 @dataclass(frozen=True)
 class Prompt:
-    """A class asked for in a frame; `weight` 0 only fills up a step that several processes share."""
+    """A class asked for in a frame.
+
+    Attributes
+    ----------
+    is_rehearsed : whether the frame is one of the rehearsal's
+    weight : 0 only fills up a step that several processes share
+    """
 
     frame: int
     class_id: int
+    is_rehearsed: bool = False
     weight: float = 1.0
 
 
@@ -47,19 +56,28 @@ class PromptSampler:
     Parameters
     ----------
     frames : indices into the data, to train on
+    rehearsal : frames mixed in besides, as they are
     """
 
-    def __init__(self, data: TrainingData, frames: Sequence[int], model: SurgicalSAM, config: TrainingConfig) -> None:
+    def __init__(
+        self,
+        data: TrainingData | PhantomRehearsal,
+        frames: Sequence[int],
+        model: SurgicalSAM,
+        config: TrainingConfig,
+        rehearsal: PhantomRehearsal | None = None,
+    ) -> None:
         self.data, self.model, self.config = data, model, config
+        self.rehearsed: PromptSampler | None = None
+        if rehearsal is not None:
+            self.rehearsed = PromptSampler(rehearsal, range(len(rehearsal.frames)), model, config)
         present: list[Prompt] = []
         absent: list[Prompt] = []
         for frame in frames:
             there = set(data.present_class_ids(frame))
             for class_id in sorted(data.known_class_ids(frame)):
                 (present if class_id in there else absent).append(Prompt(frame, class_id))
-        shown = {prompt.class_id for prompt in present}
-        # a class that no training frame shows would only be unlearned
-        self.present, self.absent = present, [prompt for prompt in absent if prompt.class_id in shown]
+        self.present, self.absent = present, absent
         size = self._bytes_per_frame(frames)
         self._ready = lru_cache(maxsize=max(CACHE_BYTES // size, 1))(self._read)
 
@@ -78,24 +96,33 @@ class PromptSampler:
         order = [self.present[position] for position in rng.permutation(len(self.present))]
         size = self.config.batch_size
         steps = [order[start : start + size] for start in range(0, len(order), size)]
-        if self.config.presence_weight and self.absent:
-            for step in steps:
-                count = min(round(self.config.absent_share * len(step)), len(self.absent))
-                step += [self.absent[position] for position in rng.choice(len(self.absent), count, replace=False)]
+        for step in steps:
+            shown = len(step)
+            step += self._drawn(self.absent, self.config.absent_share * shown * bool(self.config.presence_weight), rng)
+            if self.rehearsed is not None:
+                for prompts in (self.rehearsed.present, self.rehearsed.absent):
+                    drawn = self._drawn(prompts, REHEARSED_SHARE * shown, rng)
+                    step += [replace(prompt, is_rehearsed=True) for prompt in drawn]
         return steps
+
+    @staticmethod
+    def _drawn(prompts: Sequence[Prompt], count: float, rng: np.random.Generator) -> list[Prompt]:
+        """So many of the prompts, rounded, each at most once."""
+        return [prompts[position] for position in rng.permutation(len(prompts))[: round(count)]]
 
     def ready(self, prompt: Prompt, version: int) -> ReadyPrompt:
         """A prompt with its frame's embedding and its mask."""
+        if prompt.is_rehearsed and self.rehearsed is not None:
+            return self.rehearsed.ready(replace(prompt, is_rehearsed=False), 0)
         embedding, targets, class_embeddings, geometry = self._ready(prompt.frame, version)
         row = self.data.classes.ids.index(prompt.class_id)
         target = targets.get(prompt.class_id, targets[0])
-        return ReadyPrompt(
-            torch.from_numpy(embedding).float(), row, target, geometry, class_embeddings.get(prompt.class_id), prompt.weight
-        )
+        inside = class_embeddings.get(prompt.class_id)
+        return ReadyPrompt(torch.from_numpy(embedding).float(), row, target, geometry, inside, prompt.weight)
 
     def _read(self, frame: int, version: int) -> tuple[np.ndarray, dict[int, Tensor], dict[int, Tensor], FrameGeometry]:
         """Embedding, targets by class id (0 for a class that is not there), class embeddings, geometry."""
-        if version and self.config.augmentation == "online":
+        if version and self.config.augmentation == "online" and isinstance(self.data, TrainingData):
             embedding, label_map = self.data.augmented_online(frame, version, self.model)
         else:
             embedding = self.data.embeddings([frame], version, self.model)[0]
@@ -120,7 +147,7 @@ class PromptSampler:
         return embedding + 4 * (largest if self.config.loss_resolution == "frame" else logits)
 
 
-def augmented_versions(data: TrainingData, config: TrainingConfig) -> int:
+def augmented_versions(data: TrainingData | PhantomRehearsal, config: TrainingConfig) -> int:
     """How many changed copies of the frames are used: as many as asked for, or as the data bring."""
     if data.versions_available is None or config.augmentation == "online":
         return config.augmented_versions

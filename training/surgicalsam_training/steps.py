@@ -28,7 +28,7 @@ def take_step(
 ) -> dict[str, float]:
     """One step on the prompts of all processes together; returns the terms of the loss before it, by name."""
     config, device = sampler.config, sampler.model.device
-    filled = [*step, *(Prompt(step[0].frame, step[0].class_id, 0.0) for _ in range(-len(step) % processes.count))]
+    filled = [*step, *(Prompt(step[0].frame, step[0].class_id, weight=0.0) for _ in range(-len(step) % processes.count))]
     ready = [sampler.ready(prompt, version) for prompt in processes.share(filled)]
     there = sum(prompt.weight for prompt in ready if prompt.class_embedding is not None)
     present, prompts = processes.sum(torch.tensor([there, sum(prompt.weight for prompt in ready)], device=device)).tolist()

@@ -23,11 +23,20 @@ from surgicalsam_training.evaluate import calibrated_threshold, evaluate, scores
 from surgicalsam_training.examples import Examples
 from surgicalsam_training.processes import ALONE, Processes
 from surgicalsam_training.prompts import PromptLosses
+from surgicalsam_training.rehearsal import PhantomRehearsal
 from surgicalsam_training.reports import EpochReport, PreparationReport, Report, ResultReport, Scores, SplitReport
 from surgicalsam_training.run_folder import RunFolder, environment
 from surgicalsam_training.sampling import PromptSampler, augmented_versions, mean_class_embeddings
 from surgicalsam_training.steps import set_learning_rate, take_step
-from surgicalsam_training.tuning import add_classes, known_classes, load_tuned_state, starting_model, tuned_state, unfreeze
+from surgicalsam_training.tuning import (
+    add_classes,
+    blended,
+    known_classes,
+    load_tuned_state,
+    starting_model,
+    tuned_state,
+    unfreeze,
+)
 
 SECONDS_BETWEEN_STATES = 30.0  # what a kill may cost; writing weights and optimiser takes a moment
 
@@ -96,12 +105,18 @@ def train(run: RunFolder, processes: Processes = ALONE) -> Generator[Report, Non
         run.check_data(data.fingerprints())
         model = starting_model(config, data.classes)
         yield from _embed(run, data, split, model, processes)
-        result = yield from _tune(run, model, data, split, processes)
+        rehearsal = yield from _rehearse(model, data, config)
+        result = yield from _tune(run, model, data, split, rehearsal, processes)
     return result
 
 
 def _tune(
-    run: RunFolder, model: SurgicalSAM, data: TrainingData, split: Split, processes: Processes
+    run: RunFolder,
+    model: SurgicalSAM,
+    data: TrainingData,
+    split: Split,
+    rehearsal: PhantomRehearsal | None,
+    processes: Processes,
 ) -> Generator[Report, None, ResultReport]:
     """The training loop."""
     config = run.config
@@ -115,12 +130,13 @@ def _tune(
             run.write_record(**_record(run, model, data, split))
             progress.before = _evaluate(model, data, validation)
             examples.keep_before(model)
-    sampler = PromptSampler(data, split.training, model, config)
+    sampler = PromptSampler(data, split.training, model, config, rehearsal)
     if not sampler.present:
         raise TrainingError("No training frame shows any class that is to be trained. Correct frames that show instruments.")
     new = [class_id for class_id in data.classes.ids if class_id not in model.classes.ids]
     add_classes(model, data.classes, mean_class_embeddings(sampler, new))
     parameters = unfreeze(model, config)
+    start = tuned_state(model)
     optimizer = torch.optim.Adam(parameters, config.learning_rate, weight_decay=config.weight_decay)
     losses = processes.wrap(PromptLosses(model, config).to(model.device).train())
     if state is not None:
@@ -155,11 +171,11 @@ def _tune(
         is_last = progress.epoch == config.epochs or reason == "time is up"
         if processes.is_first:
             found = None
-            if validation and (is_last or progress.epoch % config.validate_every == 0):
-                model.presence_threshold = calibrated_threshold(model, data, validation)
-                found = _evaluate(model, data, validation)
-            if found is not None or (not validation and is_last):
-                _keep_if_best(run, model, progress, found)
+            if is_last or progress.epoch % config.validate_every == 0:
+                with blended(model, start, config.kept_of_start):
+                    model.presence_threshold = calibrated_threshold(model, data, validation)
+                    found = _evaluate(model, data, validation)
+                    _keep_if_best(run, model, progress, found)
             report = _epoch_report(progress, config, sums, found)
             run.append_metrics(report, found, progress.elapsed, model.presence_threshold)
             if time.monotonic() - saved_at > SECONDS_BETWEEN_STATES or is_last:
@@ -173,8 +189,9 @@ def _tune(
             break
 
     processes.wait()
-    if processes.is_first and not run.best_checkpoint.exists():
-        _keep_if_best(run, model, progress, None)  # cancelled before anything was validated
+    if processes.is_first and not run.best_checkpoint.exists():  # cancelled before anything was validated
+        with blended(model, start, config.kept_of_start):
+            _keep_if_best(run, model, progress, None)
     yield PreparationReport("drawing examples", 0, 1)
     result = ResultReport(
         str(run.best_checkpoint),
@@ -227,6 +244,18 @@ def _embed(run: RunFolder, data: TrainingData, split: Split, model: SurgicalSAM,
     is_kept = config.augmentation == "online" or ENCODERS[model.encoder_id].weights is None
     if not is_kept:  # its weights are not part of the checkpoint, and it would fill the GPU
         model.image_encoder = None
+
+
+def _rehearse(
+    model: SurgicalSAM, data: TrainingData, config: TrainingConfig
+) -> Generator[Report, None, PhantomRehearsal | None]:
+    """Frames to rehearse, for a model on the demo encoder that has learned from them; None for others."""
+    if not config.rehearsed_frames or model.encoder_id != "demo" or config.encoder is not None:
+        return None
+    rehearsal = PhantomRehearsal(config.rehearsed_frames, model.classes)
+    for done in rehearsal.prepare(model):
+        yield PreparationReport("drawing frames to rehearse", done, config.rehearsed_frames)
+    return rehearsal
 
 
 def _record(run: RunFolder, model: SurgicalSAM, data: TrainingData, split: Split) -> dict[str, Any]:

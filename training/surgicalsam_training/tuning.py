@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Iterator, Mapping
+from contextlib import contextmanager
 from pathlib import Path
 from typing import cast
 
@@ -164,6 +165,23 @@ def load_tuned_state(model: SurgicalSAM, state: Mapping[str, Tensor]) -> None:
     """Take back what `tuned_state` gave."""
     for key, tensor in _tuned_tensors(model):
         tensor.data.copy_(state[key])
+
+
+@contextmanager
+def blended(model: SurgicalSAM, start: Mapping[str, Tensor], share: float) -> Iterator[None]:
+    """Inside the block the tuned weights are averaged with those of the start, which counts `share` (0 to 1).
+
+    Averages of a model before and after tuning keep most of both (Wortsman et al., CVPR 2022).
+    """
+    if not share:
+        yield
+        return
+    own = tuned_state(model)
+    load_tuned_state(model, {key: weight.lerp(start[key].to(weight), share) for key, weight in own.items()})
+    try:
+        yield
+    finally:
+        load_tuned_state(model, own)
 
 
 def _tuned_tensors(model: SurgicalSAM) -> Iterator[tuple[str, Tensor]]:

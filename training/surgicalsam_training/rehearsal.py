@@ -1,0 +1,70 @@
+"""Frames of the phantom, mixed in so that a model on the demo encoder keeps what it learned from them.
+
+A few corrected frames show few classes; tuned on them alone a model unlearns the others. Real checkpoints keep theirs when
+earlier projects are trained on together with the new one; the demo weights' training data can simply be drawn again.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Generator, Sequence
+
+import numpy as np
+
+from surgicalsam_napari.instruments import ENDOVIS2018, ClassSet
+from surgicalsam_napari.model.surgical_sam import SurgicalSAM
+from surgicalsam_napari.phantom import PhantomScene
+from surgicalsam_training.data.source import AnnotatedFrame
+
+FIRST_SEED = 100_000  # the first of the scenes that the demo weights were trained on
+FRAMES_PER_SCENE = 2
+SIZE = (410, 512)
+
+
+class PhantomRehearsal:
+    """Drawn frames in memory, with what `PromptSampler` asks of training data.
+
+    Parameters
+    ----------
+    frame_count : how many
+    classes : of the model; the phantom's are found among them by name
+    """
+
+    versions_available = 0
+
+    def __init__(self, frame_count: int, classes: ClassSet) -> None:
+        self.classes = classes
+        names = {instrument.name.casefold(): instrument.id for instrument in classes}
+        self._ids = {c.id: names[c.name.casefold()] for c in ENDOVIS2018 if c.name.casefold() in names}
+        self.frames = tuple(
+            AnnotatedFrame(f"phantom {number // FRAMES_PER_SCENE}", number, f"phantom/{number}", SIZE)
+            for number in range(frame_count)
+        )
+        self._labels: list[np.ndarray] = []
+        self._embeddings: list[np.ndarray] = []
+
+    def prepare(self, model: SurgicalSAM) -> Generator[int, None, None]:
+        """Draw and embed every frame; yields how many are done."""
+        lookup = np.zeros(256, np.uint8)
+        lookup[list(self._ids)] = list(self._ids.values())
+        for frame in self.frames:
+            scene = PhantomScene(FIRST_SEED + frame.position // FRAMES_PER_SCENE, SIZE, frame_count=96)
+            drawn = scene.frame(32 + 32 * (frame.position % FRAMES_PER_SCENE))
+            self._labels.append(lookup[drawn.labels])
+            self._embeddings.append(model.embed([drawn.image])[0])
+            yield len(self._labels)
+
+    def label_map(self, index: int, version: int = 0) -> np.ndarray:
+        """(H, W) uint8"""
+        return self._labels[index]
+
+    def known_class_ids(self, index: int) -> frozenset[int]:
+        """All that the phantom has."""
+        return frozenset(self._ids.values())
+
+    def present_class_ids(self, index: int) -> tuple[int, ...]:
+        """Those in the frame."""
+        return tuple(value for value in np.unique(self._labels[index]).tolist() if value)
+
+    def embeddings(self, indices: Sequence[int], version: int, model: SurgicalSAM) -> np.ndarray:
+        """(B, D, h, w) float16"""
+        return np.stack([self._embeddings[index] for index in indices])
