@@ -8,6 +8,7 @@ import shutil
 import subprocess
 import sys
 from collections.abc import Callable
+from contextlib import closing
 from pathlib import Path
 
 import numpy as np
@@ -18,16 +19,20 @@ from PIL import Image
 from surgicalsam_napari.errors import DiskSpaceError, TrainingError
 from surgicalsam_napari.instruments import ENDOVIS2018, ClassSet, InstrumentClass
 from surgicalsam_napari.model.checkpoint import load_checkpoint, read_checkpoint_info
+from surgicalsam_napari.model.surgical_sam import SurgicalSAM
 from surgicalsam_napari.store import Project
 from surgicalsam_napari.video import VideoReader
 from surgicalsam_training import launch
 from surgicalsam_training.config import TrainingConfig
+from surgicalsam_training.data.training_data import open_training_data
 from surgicalsam_training.evaluate import best_threshold
 from surgicalsam_training.launch import train_in_process
-from surgicalsam_training.reports import EpochReport, ResultReport, SplitReport
+from surgicalsam_training.rehearsal import PhantomRehearsal
+from surgicalsam_training.reports import EpochReport, PreparationReport, ResultReport, SplitReport
 from surgicalsam_training.run_folder import RunFolder
+from surgicalsam_training.sampling import PromptSampler
 from surgicalsam_training.trainer import train
-from surgicalsam_training.tuning import add_classes
+from surgicalsam_training.tuning import add_classes, blended, tuned_state
 
 NEEDLE = ClassSet("with a needle", (*ENDOVIS2018, InstrumentClass(9, "Needle", "#ffffff")))
 SUMMED_IN_ANOTHER_ORDER = 1e-3  # float32; Adam's first steps blow up what differs in gradients near 0
@@ -227,6 +232,33 @@ def test_a_training_may_start_from_the_encoder_alone(start: Start) -> None:
     model = load_checkpoint(run.best_checkpoint, device="cpu")
     assert model.class_prompt_encoder.tokens_per_class == 3
     assert len(model.classes) == len(ENDOVIS2018)
+
+
+def test_frames_of_the_phantom_can_be_rehearsed(start: Start) -> None:
+    phases = [r.phase for r in train(start(rehearsed_frames=2, epochs=1)) if isinstance(r, PreparationReport)]
+    assert phases.count("drawing frames to rehearse") == 2
+
+
+def test_rehearsed_prompts_ask_for_classes_that_the_corrected_frames_do_not_show(
+    corrected: Path, tiny_model: SurgicalSAM
+) -> None:
+    rehearsal = PhantomRehearsal(8, tiny_model.classes)
+    assert list(rehearsal.prepare(tiny_model)) == [1, 2, 3, 4, 5, 6, 7, 8]
+    with closing(open_training_data([corrected], base=ENDOVIS2018)) as data:
+        sampler = PromptSampler(data, range(8), tiny_model, TrainingConfig(batch_size=4), rehearsal)
+        rehearsed = [prompt for step in sampler.steps(0) for prompt in step if prompt.is_rehearsed]
+        shown = {class_id for frame in range(8) for class_id in data.present_class_ids(frame)}
+    assert {prompt.class_id for prompt in rehearsed} - shown
+    assert sampler.ready(rehearsed[0], 0).embedding.shape == tiny_model.embedding_shape
+
+
+def test_weights_averaged_with_the_start_are_so_inside_the_block_only(tiny_checkpoint: Path) -> None:
+    model = load_checkpoint(tiny_checkpoint, device="cpu")
+    start = tuned_state(model)
+    model.prototypes.class_embeddings.weight.data += 1
+    with blended(model, start, 0.25):
+        assert torch.allclose(model.prototypes() - start["prototypes.class_embeddings.weight"], torch.tensor(0.75))
+    assert torch.allclose(model.prototypes() - start["prototypes.class_embeddings.weight"], torch.tensor(1.0))
 
 
 def test_a_new_class_is_a_new_prototype_and_the_others_stay(tiny_checkpoint: Path) -> None:

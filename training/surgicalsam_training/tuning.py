@@ -22,6 +22,7 @@ from surgicalsam_napari.model.image_encoder import (
     load_encoder_weights,
     read_sam_mask_decoder_state,
     read_sam_prompt_encoder_state,
+    read_weights,
 )
 from surgicalsam_napari.model.segment_anything import PromptEncoder
 from surgicalsam_napari.model.surgical_sam import SurgicalSAM, build_presence_head
@@ -52,6 +53,13 @@ def starting_model(config: TrainingConfig, classes: ClassSet | None = None) -> S
         device=config.device,
         classes=classes,
     )
+
+
+def _named_by(classes: ClassSet, path: Path) -> ClassSet:
+    """The names of the classes in an authors' .pth: the first of the data's, for those that a person added come behind."""
+    prototypes = read_weights(path).get("prototypes_state_dict", {}).get("class_embeddings.weight")
+    count = len(classes) if prototypes is None else len(prototypes)
+    return ClassSet(classes.name, classes.classes[:count])
 
 
 def _model_on_sam(config: TrainingConfig, classes: ClassSet) -> SurgicalSAM:
