@@ -1,10 +1,11 @@
-"""A class it has never seen: a vessel sealer, which no training scene of the demo weights shows, from ten corrected frames.
+"""A class it has never seen: a vessel sealer, which no training scene of the demo weights shows, from ten corrected
+frames.
 
-For each seed: two phantom videos with a vessel sealer; five frames of each are corrected; the quick update adds the class.
-new_class_iou: IoU of the new class on the frames of these videos that were not corrected, and on a third video
-(new_class_iou_other_video). other_classes_before, other_classes_after: mean IoU of the seven known classes on the same frames;
-known_videos_before, known_videos_after: Challenge IoU on videos without a vessel sealer, which were not corrected: what the
-update cost. All in percent. The last line printed with `--json` is one JSON object.
+For each seed: two phantom videos with a vessel sealer; five frames of each are corrected; the quick update adds the
+class. new_class_iou: IoU of the new class on the frames of these videos that were not corrected, and on a third video
+(new_class_iou_other_video). other_classes_before, other_classes_after: mean IoU of the seven known classes on the same
+frames; known_videos_before, known_videos_after: Challenge IoU on videos without a vessel sealer, which were not
+corrected: what the update cost. All in percent. The last line printed with `--json` is one JSON object.
 """
 
 from __future__ import annotations

@@ -1,9 +1,10 @@
 """Real frames: leave one sequence out, tune the demo weights on the others, score the one left out.
 
-DIR holds `images/seq_S_frameNNN.png` and `labels/` of the same names, 8-bit class ids of EndoVis 2018. Each sequence becomes a
-project of its own, into which its labels are imported, as a user would; the quick preset tunes the model on all projects but one,
-and both the demo weights and the result are scored on that one. A sequence never takes part in its own model, not even to
-choose the best epoch. All figures in percent, over all sequences together. The last line printed with `--json` is one JSON object.
+DIR holds `images/seq_S_frameNNN.png` and `labels/` of the same names, 8-bit class ids of EndoVis 2018. Each sequence
+becomes a project of its own, into which its labels are imported, as a user would; the quick preset tunes the model on all
+projects but one, and both the demo weights and the result are scored on that one. A sequence never takes part in its own
+model, not even to choose the best epoch. All figures in percent, over all sequences together. The last line printed with
+`--json` is one JSON object.
 """
 
 from __future__ import annotations

@@ -1,13 +1,14 @@
-"""Does the loop work? A video from a "second hospital" (other tissue, light, tool finish), ten corrected frames, a quick update.
+"""Does the loop work? A video from a "second hospital", ten corrected frames, a quick update.
+update.
 
-For each seed: a phantom video of the second look is segmented with the demo weights; ten frames, evenly spread, are corrected
-and verified; the quick preset tunes the model on them, as the window does, in a process of its own; the frames that nobody
-touched are predicted again. All figures are Challenge IoU in percent on those other frames.
+For each seed: a phantom video of the second look is segmented with the demo weights; ten frames, evenly spread, are
+corrected and verified; the quick preset tunes the model on them, as the window does, in a process of its own; the frames
+that nobody touched are predicted again. All figures are Challenge IoU in percent on those other frames.
 
-clean_iou: the same scenes with the first look, which the demo weights were trained on. before_iou, after_iou: the second look.
-recovered_share: (after - before) / (clean - before), of the means. seconds: of the training, the slowest seed.
-other_videos_before, other_videos_after: the same two models on further videos of the second hospital, in which nothing was
-corrected. The last line printed with `--json` is one JSON object.
+clean_iou: the same scenes with the first look, which the demo weights were trained on. before_iou, after_iou: the second
+look. recovered_share: (after - before) / (clean - before), of the means. seconds: of the training, the slowest seed.
+other_videos_before, other_videos_after: the same two models on further videos of the second hospital, in which nothing
+was corrected. The last line printed with `--json` is one JSON object.
 """
 
 from __future__ import annotations

@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import shutil
+from collections.abc import Iterator
 from pathlib import Path
 
 import pytest
@@ -53,3 +55,24 @@ def tiny_model(tiny_checkpoint: Path) -> SurgicalSAM:
 def phantom_clip(tmp_path_factory: pytest.TempPathFactory) -> Path:
     """A phantom mp4 of 12 small frames; copy it before making a project beside it."""
     return write_phantom_clip(tmp_path_factory.mktemp("phantom"), size=(96, 128), frame_count=12)
+
+
+@pytest.fixture
+def clip(phantom_clip: Path, tmp_path: Path) -> Path:
+    """The phantom clip, in a folder of the test's own."""
+    return Path(shutil.copy(phantom_clip, tmp_path / "clip.mp4"))
+
+
+@pytest.fixture
+def notes() -> Iterator[list[str]]:
+    """The messages of the notifications that were shown."""
+    from napari.utils.notifications import notification_manager
+
+    shown: list[str] = []
+
+    def remember(notification: object) -> None:
+        shown.append(notification.message)  # type: ignore[attr-defined]
+
+    notification_manager.notification_ready.connect(remember)
+    yield shown
+    notification_manager.notification_ready.disconnect(remember)

@@ -13,7 +13,6 @@ import pytest
 
 pytest.importorskip("qtpy.QtWidgets")
 
-from napari.utils.notifications import notification_manager
 from PIL import Image
 from qtpy.QtCore import Qt, QThreadPool
 from qtpy.QtWidgets import QApplication, QFileDialog
@@ -30,24 +29,6 @@ from surgicalsam_napari.widgets.import_form import ImportForm
 from surgicalsam_napari.widgets.main_widget import MainWidget
 
 DRIVER, SCISSORS, SUCTION, TIMEOUT = 3, 4, 6, 60_000
-
-
-@pytest.fixture
-def clip(phantom_clip: Path, tmp_path: Path) -> Path:
-    return Path(shutil.copy(phantom_clip, tmp_path / "clip.mp4"))
-
-
-@pytest.fixture
-def notes() -> Iterator[list[str]]:
-    """The messages of the notifications that were shown."""
-    shown: list[str] = []
-
-    def remember(notification):
-        shown.append(notification.message)
-
-    notification_manager.notification_ready.connect(remember)
-    yield shown
-    notification_manager.notification_ready.disconnect(remember)
 
 
 @pytest.fixture

@@ -13,7 +13,6 @@ import pytest
 
 pytest.importorskip("qtpy.QtWidgets")
 
-from napari.utils.notifications import notification_manager
 from PIL import Image
 from qtpy.QtCore import Qt, QThreadPool, QTimer
 
@@ -67,23 +66,6 @@ class StandIn:
         result = ResultReport(str(run.best_checkpoint), reason, 2, 75.0, self.before, self.after, tuple(map(str, pictures)))
         run.write_result(result)
         yield result
-
-
-@pytest.fixture
-def clip(phantom_clip: Path, tmp_path: Path) -> Path:
-    return Path(shutil.copy(phantom_clip, tmp_path / "clip.mp4"))
-
-
-@pytest.fixture
-def notes() -> Iterator[list[str]]:
-    shown: list[str] = []
-
-    def remember(notification):
-        shown.append(notification.message)
-
-    notification_manager.notification_ready.connect(remember)
-    yield shown
-    notification_manager.notification_ready.disconnect(remember)
 
 
 @pytest.fixture

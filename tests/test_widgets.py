@@ -14,7 +14,6 @@ import pytest
 pytest.importorskip("qtpy.QtWidgets")
 
 from napari.layers import Image
-from napari.utils.notifications import notification_manager
 from qtpy.QtCore import Qt, QThreadPool, QTimer
 from qtpy.QtWidgets import QFileDialog
 
@@ -30,24 +29,6 @@ from surgicalsam_napari.widgets.reader import get_reader
 from surgicalsam_napari.widgets.wording import counted, in_bytes, in_time
 
 DRIVER, SCISSORS, FRAMES, TIMEOUT = 3, 4, 12, 60_000
-
-
-@pytest.fixture
-def clip(phantom_clip: Path, tmp_path: Path) -> Path:
-    return Path(shutil.copy(phantom_clip, tmp_path / "clip.mp4"))
-
-
-@pytest.fixture
-def notes() -> Iterator[list[str]]:
-    """The messages of the notifications that were shown."""
-    shown: list[str] = []
-
-    def remember(notification):
-        shown.append(notification.message)
-
-    notification_manager.notification_ready.connect(remember)
-    yield shown
-    notification_manager.notification_ready.disconnect(remember)
 
 
 @pytest.fixture

@@ -71,7 +71,7 @@ class TrainingConfig(BaseModel):
         title="Prompts at a time",
         description="Prompts computed at a time; gradients are summed, so only speed and memory change",
     )
-    learning_rate: float = Field(1e-3, gt=0, title="Learning rate", description="Of Adam")
+    learning_rate: float = Field(1e-3, gt=0, le=1e6, title="Learning rate", description="Of Adam")
     schedule: Literal["constant", "cosine"] = Field(
         "constant",
         title="Schedule",

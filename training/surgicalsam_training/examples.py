@@ -8,6 +8,7 @@ from pathlib import Path
 import numpy as np
 from PIL import Image, ImageDraw, ImageFont
 
+from surgicalsam_napari.errors import SurgicalSAMError
 from surgicalsam_napari.instruments import ClassSet
 from surgicalsam_napari.model.checkpoint import load_checkpoint
 from surgicalsam_napari.model.surgical_sam import SurgicalSAM
@@ -45,7 +46,7 @@ class Examples:
         return tuple(str(self._picture(model, position, frame)) for position, frame in enumerate(self.frames))
 
     def _picture(self, model: SurgicalSAM, position: int, frame: int) -> Path:
-        image = self.data.image(frame)
+        image = self._image(frame)
         truth = self.data.label_map(frame)
         before = np.asarray(Image.open(self._before(position)))
         after = predicted_label_map(model, self.data, frame)
@@ -56,6 +57,12 @@ class Examples:
         with writing("The examples", self.run.path):
             Image.fromarray(np.concatenate(pictures, axis=1)).save(path)
         return path
+
+    def _image(self, frame: int) -> np.ndarray | None:
+        try:
+            return self.data.image(frame)
+        except SurgicalSAMError:  # a video that has gone since it was embedded; the masks tell enough
+            return None
 
     def _before(self, position: int) -> Path:
         return self.run.examples / f".before_{position + 1}.png"

@@ -26,7 +26,7 @@ class PhantomRehearsal:
     Parameters
     ----------
     frame_count : how many
-    classes : of the model; the phantom's are found among them by name
+    classes : of the data, those of the model first; the phantom's are found among them by name, and no other is in any frame
     """
 
     versions_available = 0
@@ -58,8 +58,8 @@ class PhantomRehearsal:
         return self._labels[index]
 
     def known_class_ids(self, index: int) -> frozenset[int]:
-        """All that the phantom has."""
-        return frozenset(self._ids.values())
+        """All: what the phantom does not draw is not there."""
+        return frozenset(self.classes.ids)
 
     def present_class_ids(self, index: int) -> tuple[int, ...]:
         """Those in the frame."""

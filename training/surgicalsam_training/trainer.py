@@ -144,10 +144,12 @@ def _tune(
         load_tuned_state(model, state["weights"])
         model.presence_threshold = state["presence_threshold"]
         optimizer.load_state_dict(state["optimizer"])
-        run.forget_metrics_after(progress.epoch)
     elif processes.is_first and not new:
         progress.best, progress.best_score = progress.before, _score(progress.before)
         _save_best(run, model, progress)
+
+    if processes.is_first:
+        run.forget_metrics_after(progress.epoch)
 
     reason, saved_at = "all epochs", -math.inf
     while progress.epoch < config.epochs:
@@ -252,7 +254,7 @@ def _rehearse(
     """Frames to rehearse, for a model on the demo encoder that has learned from them; None for others."""
     if not config.rehearsed_frames or model.encoder_id != "demo" or config.encoder is not None:
         return None
-    rehearsal = PhantomRehearsal(config.rehearsed_frames, model.classes)
+    rehearsal = PhantomRehearsal(config.rehearsed_frames, data.classes)
     for done in rehearsal.prepare(model):
         yield PreparationReport("drawing frames to rehearse", done, config.rehearsed_frames)
     return rehearsal
@@ -298,6 +300,8 @@ def _keep_if_best(run: RunFolder, model: SurgicalSAM, progress: Progress, found:
 
 
 def _save_best(run: RunFolder, model: SurgicalSAM, progress: Progress) -> None:
+    if not all(weight.isfinite().all() for weight in tuned_state(model).values()):
+        raise TrainingError(_not_a_number({"weights": math.nan}, progress, run.config, run))
     record = {
         "run": run.path.name,
         "epoch": progress.best_epoch,
