@@ -103,18 +103,6 @@ def augmented_labels(label_map: np.ndarray, rng: np.random.Generator) -> np.ndar
     return Augmentation.draw(rng).labels(label_map)
 
 
-def augmented_pair(image: np.ndarray, label_map: np.ndarray, rng: np.random.Generator) -> tuple[np.ndarray, np.ndarray]:
-    """A changed copy of a frame and of its labels.
-
-    Parameters
-    ----------
-    image : (H, W, 3) uint8 RGB
-    label_map : (H, W) uint8
-    """
-    augmentation = Augmentation.draw(rng)
-    return augmentation.image(image), augmentation.labels(label_map)
-
-
 def augmentation_digest(seed: int) -> str:
     """Eight hexadecimal digits that name a seed and these settings, for embeddings that are kept."""
     settings = (_REVISION, LARGEST_ZOOM, LARGEST_ANGLE, BRIGHTNESS, CONTRAST, SATURATION, HUE, seed)

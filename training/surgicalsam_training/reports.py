@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import json
 from dataclasses import asdict, dataclass
-from pathlib import Path
 from typing import Any
 
 
@@ -113,7 +112,3 @@ def from_line(line: str) -> Report | None:
         if name in record:
             record[name] = tuple(record[name])
     return kind(**record)
-
-
-def example_paths(report: ResultReport) -> list[Path]:
-    return [Path(example) for example in report.examples]

@@ -153,14 +153,14 @@ def _tune(
 
     reason, saved_at = "all epochs", -math.inf
     while progress.epoch < config.epochs:
-        sums = dict[str, float]()
+        means = dict[str, float]()  # of the loss's terms, over the steps so far
         steps = sampler.steps(progress.epoch)
         for position, step in enumerate(steps):
             set_learning_rate(optimizer, config, progress.epoch + position / len(steps))
             terms = take_step(losses, optimizer, sampler, step, sampler.version(progress.epoch), processes)
             if not math.isfinite(sum(terms.values())):
                 raise TrainingError(_not_a_number(terms, progress, config, run))
-            sums = {name: sums.get(name, 0.0) + value / len(steps) for name, value in terms.items()}
+            means = {name: (means.get(name, 0.0) * position + value) / (position + 1) for name, value in terms.items()}
             if processes.told(run.is_stop_requested):
                 reason = "cancelled"
                 break
@@ -178,7 +178,7 @@ def _tune(
                     model.presence_threshold = calibrated_threshold(model, data, validation)
                     found = _evaluate(model, data, validation)
                     _keep_if_best(run, model, progress, found)
-            report = _epoch_report(progress, config, sums, found)
+            report = _epoch_report(progress, config, means, found)
             run.append_metrics(report, found, progress.elapsed, model.presence_threshold)
             if time.monotonic() - saved_at > SECONDS_BETWEEN_STATES or is_last:
                 _save_state(run, model, optimizer, progress)
@@ -319,11 +319,11 @@ def _save_state(run: RunFolder, model: SurgicalSAM, optimizer: torch.optim.Optim
     run.save_state({**state, "presence_threshold": model.presence_threshold})
 
 
-def _epoch_report(progress: Progress, config: TrainingConfig, sums: dict[str, float], found: Scores | None) -> EpochReport:
+def _epoch_report(progress: Progress, config: TrainingConfig, means: dict[str, float], found: Scores | None) -> EpochReport:
     left = progress.elapsed / progress.epoch * (config.epochs - progress.epoch)
     if config.minutes is not None:
         left = min(left, max(60 * config.minutes - progress.elapsed, 0.0))
-    losses = {**sums, "total": sum(sums.values())}
+    losses = {**means, "total": sum(means.values())}
     return EpochReport(progress.epoch, config.epochs, losses, _score(found), progress.best_score, left)
 
 
