@@ -19,6 +19,7 @@ from surgicalsam_napari.inference.segment import knows_class
 from surgicalsam_napari.instruments import ENDOVIS2018, ClassSet, InstrumentClass
 from surgicalsam_napari.store import Project, Provenance
 from surgicalsam_napari.store.manifest import MANIFEST
+from surgicalsam_napari.store.ownership import Owner
 from surgicalsam_napari.store.project import SUFFIX
 from surgicalsam_napari.video import VideoReader
 
@@ -32,9 +33,15 @@ class Session:
     Signals are emitted in the thread that calls. What takes long comes in two steps, so that a window can take the first
     in a thread of its own: `prepare` and `use_project`, `prepare_model` and `use_model`.
 
+    Parameters
+    ----------
+    claims : take each project for this session alone, as a window does; where another window has it, it is read-only
+        (`Project.claim`)
+
     Attributes
     ----------
     project : the open project, or None
+    other_owner : who else has it open, if that makes it read-only here
     model : the loaded model, or None
     selected_class_id : the class in the dropdown, an id of `classes`
     """
@@ -44,11 +51,13 @@ class Session:
     class_selected: ClassVar[Signal] = Signal(int)
     frame_segmented: ClassVar[Signal] = Signal(object)
 
-    def __init__(self, class_set: ClassSet | None = None) -> None:
+    def __init__(self, class_set: ClassSet | None = None, *, claims: bool = False) -> None:
         self.project: Project | None = None
         self.model: SurgicalSAM | None = None
         self.selected_class_id: int | None = None
+        self.other_owner: Owner | None = None
         self._chosen_class_set = class_set
+        self._claims = claims
 
     def __enter__(self) -> Session:
         return self
@@ -110,6 +119,7 @@ class Session:
             self.selected_class_id = project.classes.by_name(name).id
         if old is not None and old is not project:
             old.close()
+        self.other_owner = project.claim() if self._claims else None
         self.project_changed.emit()
         if self.selected_class_id is not None:
             self.class_selected.emit(self.selected_class_id)
@@ -215,7 +225,7 @@ class Session:
         """Close the project and let the model go; the session can be used again."""
         project, self.project = self.project, None
         had_model, self.model = self.model is not None, None
-        self.selected_class_id = None
+        self.selected_class_id = self.other_owner = None
         if project is not None:
             project.close()
             self.project_changed.emit()

@@ -25,10 +25,12 @@ MAY_IMPORT: dict[str, set[str]] = {
     "phantom": FOUNDATION | {"video"},
     "store": FOUNDATION | {"model", "video", "phantom"},
     "inference": FOUNDATION | {"model", "video", "phantom", "store"},
+    "editing": FOUNDATION | {"store"},
+    "review": FOUNDATION | {"store"},
     "exchange": FOUNDATION | {"model", "video", "phantom", "store"},
     "surgicalsam_training": FOUNDATION | {"model", "video", "phantom", "store", "inference", "exchange"},
 }
-MAY_IMPORT["session"] = {*MAY_IMPORT["surgicalsam_training"], "surgicalsam_training"}
+MAY_IMPORT["session"] = {*MAY_IMPORT["surgicalsam_training"], "surgicalsam_training", "editing", "review"}
 MAY_IMPORT["widgets"] = {*MAY_IMPORT["session"], "session"}
 MAY_IMPORT["cli"] = {*MAY_IMPORT["widgets"], "widgets"}
 MAY_IMPORT["__main__"] = {"cli"}

@@ -53,6 +53,7 @@ def predicted(label_map: np.ndarray, *class_ids: int, iou: float | list[float] =
         predicted_iou=np.broadcast_to(np.float32(iou), len(class_ids)),
         presence=present.astype(np.float32),
         present=present,
+        contested=np.zeros(len(class_ids), np.float32),
     )
 
 
@@ -133,11 +134,49 @@ def test_verifying_all_classes_confirms_absence_too(labels: LabelStore) -> None:
     assert not labels[3].any()
 
 
-def test_an_edit_after_verification_asks_for_verification_again(labels: LabelStore) -> None:
+def test_what_was_verified_is_locked_until_it_is_unlocked(labels: LabelStore) -> None:
+    labels[3, 0:4, 0:4] = 2
+    labels.verify(3, [2])
+    refused: list[int] = []
+    labels.refused.connect(refused.append)
+    labels[3, 2:6, 0:4] = 5
+    assert refused == [3]
+    assert np.all(labels[3, 0:4, 0:4] == 2)
+    assert np.all(labels[3, 4:6, 0:4] == 5)
+    assert labels.provenance(3, 2) == Provenance.VERIFIED
+    labels[3, 10, 10] = 2
+    assert labels[3, 10, 10] == 0
+    labels.unlock(3, [2])
+    assert labels.is_edited(3, 2)
+    labels[3, 10, 10] = 2
+    assert labels[3, 10, 10] == 2
+
+
+def test_a_verified_frame_is_locked_with_its_background(labels: LabelStore) -> None:
     labels.verify(3)
     labels[3, 1, 1] = 4
-    assert labels.is_edited(3, 4)
-    assert labels.provenance(3, 5) == Provenance.VERIFIED
+    assert labels.write_edit(3, box(ALL, LEFT, 1)) == 0
+    assert not labels[3].any()
+    assert labels.locked_class_ids(3) == list(ENDOVIS2018.ids)
+    labels.unlock(3)
+    assert not labels.provenance_table().any()
+
+
+def test_unlocking_gives_predictions_back_to_the_model(labels: LabelStore) -> None:
+    labels.write_prediction(2, predicted(box(ALL, LEFT, 1), 1, 2))
+    labels.verify(2)
+    labels.unlock(2)
+    assert labels.provenance(2, 1) == Provenance.PREDICTED
+    assert labels.provenance(2, 2) == Provenance.ABSENT
+    assert labels.provenance(2, 3) == Provenance.EMPTY
+
+
+def test_pixels_that_a_person_decided_on_are_theirs_though_they_stay_as_they_are(labels: LabelStore) -> None:
+    labels.write_prediction(2, predicted(box(ALL, LEFT, 1), 1))
+    assert labels.write_edit(2, labels[2], decided=labels[2] == 1) == 0
+    assert labels.is_edited(2, 1)
+    labels.write_prediction(2, predicted(box(ALL, RIGHT, 1), 1))
+    assert np.all(labels[2] == 1)
 
 
 def test_painting_with_a_label_that_is_no_class_changes_nothing(labels: LabelStore) -> None:
@@ -157,7 +196,8 @@ def test_edited_tells_which_frames_changed(labels: LabelStore) -> None:
     labels[1:3, 0, 0] = 2
     labels[1:3, 0:1, 0:1] = np.full((2, 1, 1), 2)  # as they are already
     labels.write_prediction(5, predicted(box(ALL, LEFT, 1), 1))
-    assert heard == [1, 2]
+    labels.write_edit(4, box(ALL, LEFT, 1))
+    assert heard == [1, 2, 4]
 
 
 def test_a_prediction_between_a_viewers_read_and_write_is_not_undone(labels: LabelStore) -> None:
@@ -590,7 +630,7 @@ while True:
     label_map = np.full(shape[1:], class_id, np.uint8)
     iou = np.full(3, k, np.float32)
     labels.write_prediction(k % 3, SimpleNamespace(
-        class_ids=(1, 2, 3), label_map=label_map, predicted_iou=iou, presence=iou, present=present))
+        class_ids=(1, 2, 3), label_map=label_map, predicted_iou=iou, presence=iou, present=present, contested=0 * iou))
     y, x = random.randrange(100), random.randrange(140)
     key = (slice(k % 2, k % 2 + 1), slice(y, y + 6), slice(x, x + 6))
     region = labels[key]
@@ -677,16 +717,3 @@ def test_an_import_of_another_size_or_class_is_refused(labels: LabelStore) -> No
     assert labels.write_import(0, box(ALL, LEFT, 0), []) == 0
     assert not labels.provenance_table().any()
     assert not labels.painted(0).any()
-
-
-def test_a_saved_frame_is_put_back_unless_somebody_changed_it_since(labels: LabelStore) -> None:
-    labels[3, 0:4, 0:4] = 2
-    before, state = labels.saved_frame(3), whole_state(labels, 3)
-    labels.write_import(3, box(ALL, LEFT, 1), [1])
-    after = labels.saved_frame(3)
-    assert labels.put_back(before, unless_changed_since=after)
-    assert whole_state(labels, 3) == state
-    labels.write_import(3, box(ALL, LEFT, 1), [1])
-    labels.verify(3, [6])
-    assert not labels.put_back(before, unless_changed_since=after)
-    assert labels.provenance(3, 6) == Provenance.VERIFIED

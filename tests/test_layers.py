@@ -43,7 +43,12 @@ def predicted(shape: tuple[int, int], class_id: int, rows: slice) -> FramePredic
     label_map = np.zeros(shape, np.uint8)
     label_map[rows] = class_id
     return FramePrediction(
-        (class_id,), label_map, np.array([0.9], np.float32), np.array([0.9], np.float32), np.array([True])
+        (class_id,),
+        label_map,
+        predicted_iou=np.array([0.9], np.float32),
+        presence=np.array([0.9], np.float32),
+        present=np.array([True]),
+        contested=np.zeros(1, np.float32),
     )
 
 

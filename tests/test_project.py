@@ -300,7 +300,7 @@ def test_full_disk_keeps_the_old_manifest(painted_project: Project, monkeypatch:
             painted_project.extend_classes(custom_set((8, "Swab")))
     after = contents(painted_project.folder)
     assert {name for name in before if before[name] != after[name]} <= {
-        f"{table}/zarr.json" for table in ("provenance", "predicted_iou", "presence", "predicted_by")
+        f"{table}/zarr.json" for table in ("provenance", "predicted_iou", "presence", "contested", "predicted_by")
     }
     check_is_painted_project(painted_project)
     with Project.open(painted_project.folder) as again:

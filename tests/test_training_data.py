@@ -117,7 +117,12 @@ def test_labels_stay_as_they_were_when_the_training_began(project_folder: Path, 
 @pytest.mark.parametrize(("trust", "known"), [("frame", {1, 2, 3}), ("class", {3})])
 def test_trust_decides_what_is_known_of_a_frame(video: Path, opened: Open, trust: str, known: set[int]) -> None:
     prediction = FramePrediction(
-        (1, 2), np.ones((96, 128), np.uint8), np.array([0.9, 0.1]), np.array([0.9, 0.1]), np.array([True, False])
+        (1, 2),
+        np.ones((96, 128), np.uint8),
+        np.array([0.9, 0.1]),
+        np.array([0.9, 0.1]),
+        np.array([True, False]),
+        np.zeros(2),
     )
     with Project.create(Project.default_folder(video), VideoReader(video), ENDOVIS2018) as project:
         for index in (2, 5):

@@ -11,8 +11,7 @@ from surgicalsam_napari.errors import ClassSetError, ExchangeError, SurgicalSAME
 from surgicalsam_napari.exchange.dataset import Dataset, DatasetFrame, present_ids
 from surgicalsam_napari.exchange.matching import frames_of_video, positions_in_video
 from surgicalsam_napari.instruments import LARGEST_CLASS_ID, ClassSet, InstrumentClass
-from surgicalsam_napari.store import LabelStore, Project
-from surgicalsam_napari.store.labels import SavedFrame
+from surgicalsam_napari.store import Project
 
 
 @dataclass(frozen=True)
@@ -133,6 +132,8 @@ def _check_fits(
 def import_frames(project: Project, plan: ImportPlan) -> Generator[ImportReport, None, None]:
     """Write what was checked, as EDITED; all frames, or none if one cannot be written or the generator is closed early.
 
+    One action of the project's history, after a snapshot: it can be undone, also where the process was killed half way.
+
     Pixels that a person painted, and VERIFIED classes, stay (see `LabelStore.write_import`). Frames in which the dataset
     annotated no class are left as they are.
 
@@ -143,17 +144,13 @@ def import_frames(project: Project, plan: ImportPlan) -> Generator[ImportReport,
     """
     if plan.new_classes:
         project.extend_classes(ClassSet(project.classes.name, (*project.classes, *plan.new_classes)))
-    written: list[tuple[SavedFrame, SavedFrame | None]] = []  # before and after
-    try:
+    name = f"Import {plan.dataset.path.name}"
+    project.snapshots.create_before(name)
+    with project.history.action(name, all_or_none=True) as action:
         for done, (frame, index) in enumerate(plan.frames, 1):
             label_map, class_ids = _in_project_ids(plan, frame)
-            written.append((project.labels.saved_frame(index), None))
-            kept = project.labels.write_import(index, label_map, class_ids)
-            written[-1] = (written[-1][0], project.labels.saved_frame(index).without_contents())
+            kept = project.labels.write_import(index, label_map, class_ids, action=action)
             yield ImportReport(index, done, len(plan.frames), kept)
-    except BaseException as error:
-        _put_back(project.labels, written, error)
-        raise
 
 
 def _in_project_ids(plan: ImportPlan, frame: DatasetFrame) -> tuple[np.ndarray, list[int]]:
@@ -167,21 +164,6 @@ def _in_project_ids(plan: ImportPlan, frame: DatasetFrame) -> tuple[np.ndarray, 
     present = present_ids(label_map)
     annotated = {*plan.dataset.annotated_class_ids(frame), *present} & plan.class_ids.keys()
     return table[label_map], sorted(plan.class_ids[class_id] for class_id in annotated)
-
-
-def _put_back(labels: LabelStore, written: Sequence[tuple[SavedFrame, SavedFrame | None]], cause: BaseException) -> None:
-    """Undo, first of all where that frees space; an ExchangeError names the frames that could not be put back."""
-    failed = []
-    for before, after in sorted(written, key=lambda pair: any(pair[0].chunks.values())):
-        try:
-            labels.put_back(before, unless_changed_since=after)
-        except SurgicalSAMError:
-            failed.append(before.frame_index)
-    if failed:
-        raise ExchangeError(
-            f"The import failed ({cause}), and {len(failed)} frames could not be put back as they were: {failed[:20]}. "
-            "Mend the cause and import again."
-        ) from cause
 
 
 # ---- classes

@@ -20,6 +20,8 @@ if TYPE_CHECKING:
     from surgicalsam_napari.model.surgical_sam import FramePrediction, SurgicalSAM
     from surgicalsam_napari.store import Project
 
+BULK_FRAMES = 20  # a run over so many frames is preceded by a snapshot
+
 
 @dataclass(frozen=True)
 class SegmentReport:
@@ -48,7 +50,8 @@ def segment_frames(
 ) -> Generator[SegmentReport, None, None]:
     """Predict these classes in these frames, in the order given; embeddings that are missing are computed on the way.
 
-    Closing the generator stops after the frame reported last; all that was reported is on disk.
+    Closing the generator stops after the frame reported last; all that was reported is on disk. The whole is one action of
+    the project's history; many frames are preceded by a snapshot.
 
     Parameters
     ----------
@@ -72,17 +75,32 @@ def segment_frames(
     label_values = _label_values(model_ids, class_ids)
     checkpoint: int | None = None
     done = 0
-    with closing(embedded_batches(project, model, frame_indices, batch_size=batch_size)) as batches:
+    name = f"Segment {_listed(project.classes, class_ids)} in {_counted(frame_indices)}"
+    with (
+        closing(embedded_batches(project, model, frame_indices, batch_size=batch_size)) as batches,
+        project.history.action(name) as action,
+    ):
         for batch, embeddings in batches:
             if checkpoint is None:
                 checkpoint = project.record_checkpoint(checkpoint_record(model))
+                if len(frame_indices) >= BULK_FRAMES:
+                    project.snapshots.create_before(name)
             with failures_reported():
                 predictions = model.predict(embeddings, model_ids, project.video.info.size)
             for frame_index, prediction in zip(batch, predictions, strict=True):
                 prediction = replace(prediction, class_ids=tuple(class_ids), label_map=label_values[prediction.label_map])
-                changed = project.labels.write_prediction(frame_index, prediction, checkpoint)
+                changed = project.labels.write_prediction(frame_index, prediction, checkpoint, action=action)
                 done += 1
                 yield SegmentReport(frame_index, done, len(frame_indices), prediction, changed)
+
+
+def _listed(classes: ClassSet, class_ids: Sequence[int]) -> str:
+    """The classes of a run in a user's words."""
+    return classes.by_id(class_ids[0]).name if len(class_ids) == 1 else f"{len(class_ids)} classes"
+
+
+def _counted(frame_indices: Sequence[int]) -> str:
+    return f"frame {frame_indices[0]}" if len(frame_indices) == 1 else f"{len(frame_indices):,} frames"
 
 
 def matching_class_ids(

@@ -50,6 +50,7 @@ class FramePrediction:
     predicted_iou : (K,) float32
     presence : (K,) float32, 0 to 1
     present : (K,) bool, whether presence reaches the checkpoint's threshold
+    contested : (K,) float32, the share of each mask that another mask found present claims, too; 0 without a mask
     """
 
     class_ids: tuple[int, ...]
@@ -57,6 +58,7 @@ class FramePrediction:
     predicted_iou: np.ndarray
     presence: np.ndarray
     present: np.ndarray
+    contested: np.ndarray
 
 
 def merge_masks(masks: np.ndarray, predicted_iou: np.ndarray, class_ids: Sequence[int]) -> np.ndarray:
@@ -282,7 +284,17 @@ class SurgicalSAM(nn.Module):
         masks = (geometry.to_frame(logits[found]) > 0).cpu().numpy()
         quality = predicted_iou.float().cpu().numpy()
         label_map = merge_masks(masks, quality[found], [class_ids[position] for position in found])
-        return FramePrediction(tuple(class_ids), label_map, quality, presence.float().cpu().numpy(), present.cpu().numpy())
+        contested = np.zeros(len(class_ids), np.float32)
+        contested[found] = contested_shares(logits[found] > 0).cpu().numpy()
+        scores = presence.float().cpu().numpy()
+        return FramePrediction(tuple(class_ids), label_map, quality, scores, present.cpu().numpy(), contested)
+
+
+def contested_shares(masks: Tensor) -> Tensor:
+    """(K,): the share of each mask of (K, h, w) bool that another one covers, too; 0 for an empty mask."""
+    claimed_twice = masks.sum(dim=0) > 1
+    area = masks.sum(dim=(-2, -1))
+    return (masks & claimed_twice).sum(dim=(-2, -1)) / area.clamp(min=1)
 
 
 def fallback_presence(decoded: MaskPrediction) -> Tensor:

@@ -2,7 +2,9 @@
 
 from surgicalsam_napari.store.embeddings import EmbeddingStore
 from surgicalsam_napari.store.files import free_bytes
+from surgicalsam_napari.store.history import Action, HistoryEntry
 from surgicalsam_napari.store.labels import LabelStore, Provenance
 from surgicalsam_napari.store.project import Project
+from surgicalsam_napari.store.snapshots import Snapshot
 
-__all__ = ["EmbeddingStore", "LabelStore", "Project", "Provenance", "free_bytes"]
+__all__ = ["Action", "EmbeddingStore", "HistoryEntry", "LabelStore", "Project", "Provenance", "Snapshot", "free_bytes"]

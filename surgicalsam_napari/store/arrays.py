@@ -178,15 +178,20 @@ class CellTable:
     """A (T, C) table with one number per (frame, class), in raw chunks of 1024 frames by 8 classes.
 
     Without a codec, a row is overwritten where it lies: a write costs the same for ten frames and for 100,000, two
-    processes always see the same numbers, and more classes are one change in zarr.json. A chunk without a file is all fill.
+    processes always see the same numbers, and more classes are one change in zarr.json. A chunk without a file is all
+    fill, and so is a whole table without a folder, where that is allowed (`is_optional`).
     """
 
-    def __init__(self, folder: Path, frame_count: int, class_count: int, dtype: str, fill: float) -> None:
+    def __init__(
+        self, folder: Path, frame_count: int, class_count: int, dtype: str, fill: float, *, is_optional: bool = False
+    ) -> None:
         self.folder = folder
         self.frame_count = frame_count
         self.class_count = class_count
         self.dtype = np.dtype(dtype)
         self.fill = fill
+        if is_optional and not folder.exists():
+            return
         metadata = read_metadata(folder)
         shape = metadata.get("shape")
         # more columns than classes: a process died between adding the columns and naming the classes

@@ -4,17 +4,20 @@ from __future__ import annotations
 
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager, suppress
-from dataclasses import dataclass, replace
 from pathlib import Path
+from typing import ClassVar
 
 import numpy as np
+from psygnal import Signal
 
 from surgicalsam_napari.errors import ProjectError
 from surgicalsam_napari.instruments import ClassSet
 from surgicalsam_napari.store.arrays import CellTable, FrameArray, FrameCache
 from surgicalsam_napari.store.files import WriteLock, writing
+from surgicalsam_napari.store.history import Action, SavedFrame
 from surgicalsam_napari.store.journal import Journal
 from surgicalsam_napari.store.provenance import (
+    LATER_TABLES,
     TABLE_NOTES,
     TABLES,
     Provenance,
@@ -26,20 +29,6 @@ from surgicalsam_napari.store.provenance import (
 CACHE_BYTES = 64 * 2**20
 
 
-@dataclass(frozen=True)
-class SavedFrame:
-    """A frame's table rows and the contents of its files (None for one that is not there); `version` tells changes."""
-
-    frame_index: int
-    version: tuple
-    rows: dict[str, np.ndarray]
-    chunks: dict[Path, bytes | None]
-
-    def without_contents(self) -> SavedFrame:
-        """Enough to see whether the frame has changed."""
-        return replace(self, rows={}, chunks={})
-
-
 class FrameFiles:
     """The files of a LabelStore, read through a cache and changed through a journal.
 
@@ -47,18 +36,26 @@ class FrameFiles:
     ----------
     tables : CellTable by name
     lock : held by who writes
+    locked_because : why nothing may be written, in a user's words; None if it may
     blank : (H, W) uint8 of background, not to be written to
     """
 
-    def __init__(self, root: Path, shape: tuple[int, int, int], class_count: int, *, writable: bool) -> None:
+    changed: ClassVar[Signal] = Signal(int)  #: the frame index, after every write, in the thread that wrote
+
+    def __init__(self, root: Path, shape: tuple[int, int, int], classes: ClassSet, *, writable: bool) -> None:
         self._root = root
         self._pixels = FrameArray(root / "labels", shape, "uint8")
         self._painted = FrameArray(root / "painted", shape, "bool")
+        self._arrays = {"painted": self._painted, "labels": self._pixels}  # in the order of writing
+        self.lock = WriteLock(root)
+        if writable:
+            self._add_later_tables(shape[0], classes)
         self.tables = {
-            name: CellTable(root / name, shape[0], class_count, *properties) for name, properties in TABLES.items()
+            name: CellTable(root / name, shape[0], len(classes), *properties, is_optional=name in LATER_TABLES)
+            for name, properties in TABLES.items()
         }
         self._journal = Journal(root, self.tables)
-        self.lock = WriteLock(root)
+        self.locked_because: str | None = None
         self._cache = FrameCache(CACHE_BYTES)
         self.blank = np.zeros(shape[1:], np.uint8)
         self.blank.flags.writeable = False
@@ -79,6 +76,15 @@ class FrameFiles:
         for name, (dtype, fill) in TABLES.items():
             CellTable.create(root / name, shape[0], len(classes), dtype, fill, {**TABLE_NOTES[name], **about})
 
+    def _add_later_tables(self, frame_count: int, classes: ClassSet) -> None:
+        """Give a project of an earlier version the tables that came later."""
+        for name in LATER_TABLES:
+            if not (self._root / name).exists():
+                with writing("The project", self._root), self.lock:
+                    if not (self._root / name).exists():
+                        notes = {**TABLE_NOTES[name], **class_attributes(classes)}
+                        CellTable.create(self._root / name, frame_count, len(classes), *TABLES[name], notes)
+
     def close(self) -> None:
         self._cache.clear()
         self.lock.close()
@@ -94,8 +100,9 @@ class FrameFiles:
         *,
         labels: np.ndarray | None = None,
         painted: np.ndarray | None = None,
+        action: Action | None = None,
     ) -> None:
-        """Change one frame on disk, then in memory. Provenance comes first, pixels last."""
+        """Change one frame on disk, then in memory. Provenance comes first, pixels last; before all, the action's record."""
         chunks: dict[Path, bytes | None] = {}
         if painted is not None:
             chunks[self._painted.path(frame_index)] = self._painted.encode(painted)
@@ -104,6 +111,8 @@ class FrameFiles:
         if labels is not None:
             chunks[self._pixels.path(frame_index)] = self._pixels.encode(labels)
         try:
+            if action is not None:
+                self._record(action, frame_index, rows, {path.parent.name: content for path, content in chunks.items()})
             self._journal.commit(frame_index, rows, chunks)
         except OSError:
             self._cache.drop(frame_index)
@@ -112,13 +121,33 @@ class FrameFiles:
             if frame is not None:
                 frame.flags.writeable = False
                 self._cache.put(array, frame_index, array.signature(frame_index), frame)
+        self.changed.emit(frame_index)
+
+    def _record(
+        self, action: Action, frame_index: int, rows: dict[str, np.ndarray], chunks: dict[str, bytes | None]
+    ) -> None:
+        before = self.saved(frame_index)
+        new_rows = {name: self.trimmed(name, row) for name, row in rows.items()}
+        action.record(before, SavedFrame(frame_index, {**before.rows, **new_rows}, {**before.chunks, **chunks}).digest)
 
     @contextmanager
     def exclusively(self, what: str) -> Iterator[None]:
-        """Hold the lock, with every change that a killed process had committed carried out."""
+        """Hold the lock, with every change that a killed process had committed carried out.
+
+        Raises
+        ------
+        ProjectError
+            `locked_because` says why nothing may be written
+        """
+        self.check_writable(what)
         with writing(what, self._root), self.lock:
             self._journal.recover()
             yield
+
+    def check_writable(self, what: str) -> None:
+        """A ProjectError if `locked_because` is set."""
+        if self.locked_because is not None:
+            raise ProjectError(f"{what} was not written: {self.locked_because}")
 
     def labels(self, frame_index: int) -> np.ndarray:
         """(H, W) uint8, not to be written to."""
@@ -177,28 +206,45 @@ class FrameFiles:
         )
 
     def saved(self, frame_index: int) -> SavedFrame:
-        """Everything about a frame as it is on disk, for `put_back`."""
-        with self.exclusively("The frame"):
-            rows = self.rows(frame_index)
-            paths = [array.path(frame_index) for array in (self._painted, self._pixels)]
-            chunks = {path: path.read_bytes() if path.exists() else None for path in paths}
-            return SavedFrame(frame_index, self._version(frame_index), rows, chunks)
+        """Everything about a frame as it is on disk, while holding the lock."""
+        rows = {name: self.trimmed(name, row) for name, row in self.rows(frame_index).items()}
+        paths = {name: array.path(frame_index) for name, array in self._arrays.items()}
+        return SavedFrame(frame_index, rows, {n: path.read_bytes() if path.exists() else None for n, path in paths.items()})
 
-    def put_back(self, saved: SavedFrame, unless_changed_since: SavedFrame | None) -> bool:
-        """Undo what was written to a frame; False if somebody else has changed it since, which stays."""
-        frame_index = saved.frame_index
-        with self.exclusively("The frame"):
-            version = self._version(frame_index)
-            if unless_changed_since is not None and version != unless_changed_since.version:
-                return False
-            if version != saved.version:
-                self._journal.commit(frame_index, saved.rows, saved.chunks)
-                self._cache.drop(frame_index)
-            return True
+    def restore(self, saved: SavedFrame, action: Action | None = None) -> None:
+        """Make a frame what it was, while holding the lock."""
+        rows = {name: self._whole_row(name, saved.rows.get(name, b"")) for name in self.tables}
+        chunks = {array.path(saved.frame_index): saved.chunks[name] for name, array in self._arrays.items()}
+        if action is not None:
+            action.record(self.saved(saved.frame_index), saved.digest)
+        self._journal.commit(saved.frame_index, rows, chunks)
+        self._cache.drop(saved.frame_index)
+        self.changed.emit(saved.frame_index)
 
-    def _version(self, frame_index: int) -> tuple:
-        signatures = [array.signature(frame_index) for array in (self._painted, self._pixels)]
-        return *signatures, self.tables["provenance"].row(frame_index).tobytes()
+    def trimmed(self, name: str, row: np.ndarray) -> bytes:
+        """A row's bytes up to its last cell that is not the table's fill value; as `SavedFrame.rows` has them."""
+        fill = self.tables[name].fill
+        filled = np.isnan(row) if np.isnan(fill) else row == fill
+        return row[: 0 if filled.all() else len(row) - int(filled[::-1].argmin())].tobytes()
+
+    @property
+    def frame_count(self) -> int:
+        return self._pixels.shape[0]
+
+    def chunk_name(self, frame_index: int) -> str:
+        """How a frame's file is called, in the folder of either array."""
+        return self._pixels.path(frame_index).name
+
+    def has_labels(self) -> bool:
+        """Whether any frame was ever predicted or edited."""
+        return any(next(array.folder.glob("c.*"), None) is not None for array in self._arrays.values())
+
+    def _whole_row(self, name: str, trimmed: bytes) -> np.ndarray:
+        table = self.tables[name]
+        row = np.full(table.class_count, table.fill, table.dtype)
+        cells = np.frombuffer(trimmed, table.dtype)
+        row[: len(cells)] = cells
+        return row
 
     def has_work_of_a_person(self, frame_index: int, provenance: np.ndarray) -> bool:
         return bool(np.any(provenance >= Provenance.EDITED)) or self._painted.signature(frame_index) is not None
@@ -207,6 +253,7 @@ class FrameFiles:
         """Back to a frame that nothing was ever done to."""
         with self.exclusively("The reset"):
             rows = {name: np.full(table.class_count, table.fill, table.dtype) for name, table in self.tables.items()}
-            chunks = {array.path(frame_index): None for array in (self._painted, self._pixels)}
+            chunks = {array.path(frame_index): None for array in self._arrays.values()}
             self._journal.commit(frame_index, rows, chunks)
             self._cache.drop(frame_index)
+        self.changed.emit(frame_index)

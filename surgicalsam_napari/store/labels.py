@@ -5,24 +5,36 @@ from __future__ import annotations
 import threading
 import time
 from collections.abc import Iterator, Sequence
+from dataclasses import dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, ClassVar
 
 import numpy as np
-from psygnal import Signal
+from psygnal import Signal, SignalInstance
 
 from surgicalsam_napari.errors import ClassSetError, ProjectError
 from surgicalsam_napari.instruments import ClassSet
-from surgicalsam_napari.store.frame_files import FrameFiles, SavedFrame
+from surgicalsam_napari.store.frame_files import FrameFiles
+from surgicalsam_napari.store.history import Action, History
 from surgicalsam_napari.store.indexing import FrameEdit, as_tuple, coordinates, expanded, frame_edits, is_basic
 from surgicalsam_napari.store.merging import FrameBefore, merged_import, merged_prediction
 from surgicalsam_napari.store.provenance import TABLE_NOTES, Provenance, class_attributes
+from surgicalsam_napari.store.snapshots import Snapshots
 
 if TYPE_CHECKING:
     from surgicalsam_napari.model.surgical_sam import FramePrediction
 
 LARGEST_WHOLE_ARRAY = 2**31  # bytes that np.asarray(labels) may take
 STALE_READ_SECONDS = 1.0  # between a viewer's read of a region and its writing back
+
+
+@dataclass(frozen=True)
+class _Edited:
+    """What became of an edit of one frame: whether anything was written, and whether VERIFIED classes were in the way."""
+
+    is_written: bool
+    changed_pixels: int
+    is_refused: bool
 
 
 class LabelStore:
@@ -44,7 +56,8 @@ class LabelStore:
     classes : the columns of the tables, in this order
     """
 
-    edited: ClassVar[Signal] = Signal(int)  #: the frame index, after each frame that a person's edit changed
+    edited: ClassVar[Signal] = Signal(int, int)  #: frame index, changed pixels: after each frame that an edit changed
+    refused: ClassVar[Signal] = Signal(int)  #: frame index, where an edit met VERIFIED classes; their pixels stay
     dtype = np.dtype(np.uint8)
     ndim = 3
 
@@ -52,15 +65,27 @@ class LabelStore:
         self.shape = shape
         self._root = root
         self._classes = classes
-        self._files = FrameFiles(root, shape, len(classes), writable=writable)
+        self._files = FrameFiles(root, shape, classes, writable=writable)
         self._tables = self._files.tables
         self.lock = self._files.lock
+        self.history = History(root, self._files)
+        self.snapshots = Snapshots(root, self._files, self.history)
         self._last_read = threading.local()
 
     @staticmethod
     def create(root: Path, shape: tuple[int, int, int], classes: ClassSet) -> None:
         """Make the empty arrays in a new project folder; may raise OSError."""
         FrameFiles.create(root, shape, classes)
+
+    @property
+    def changed(self) -> SignalInstance:
+        """Emits the frame index after every write of this process, whoever wrote, in the thread that wrote."""
+        return self._files.changed
+
+    def row(self, name: str, frame_index: int) -> np.ndarray:
+        """(C,), a copy: one frame's row of `table`."""
+        self._check_frame(frame_index)
+        return self._tables[name].row(frame_index)
 
     # ---- array-like
 
@@ -122,20 +147,60 @@ class LabelStore:
         """
         key = as_tuple(key)
         values = self._known_labels(values)
-        changed = []
+        done = []
         try:
             for edit in frame_edits(key, values, self.shape):
                 with self._files.exclusively("The edit"):
-                    if self._edit_frame(edit):
-                        changed.append(edit.frame_index)
+                    done.append((edit.frame_index, self._edit_frame(edit)))
         finally:
             self._last_read.frame_index = None
-            for frame_index in changed:
-                self.edited.emit(frame_index)
+            for frame_index, edited in done:
+                self._tell(frame_index, edited)
+
+    def write_edit(
+        self, frame_index: int, label_map: np.ndarray, *, decided: np.ndarray | None = None, action: Action | None = None
+    ) -> int:
+        """A person's labels for a whole frame; pixels of VERIFIED classes stay.
+
+        Every pixel that differs from what is there counts as painted then, and its classes as EDITED.
+
+        Parameters
+        ----------
+        label_map : (H, W) uint8
+        decided : (H, W) bool, pixels that count as painted though they stay as they are: a person has confirmed them
+        action : makes it part of a whole that can be undone
+
+        Returns
+        -------
+        how many pixels changed
+
+        Raises
+        ------
+        ClassSetError, ProjectError, DiskSpaceError
+            an unknown label, another size, a failed write; the frame is unchanged
+        """
+        self._check_frame(frame_index)
+        self._check_size(label_map, "An edit of")
+        values = self._known_labels(label_map)
+        with self._files.exclusively("The edit"):
+            chosen = values != self._files.labels(frame_index)
+            if decided is not None:
+                chosen |= decided
+            edited = self._set_pixels(frame_index, (slice(None), slice(None)), values, chosen, action)
+        self._tell(frame_index, edited)
+        return edited.changed_pixels
+
+    def _tell(self, frame_index: int, edited: _Edited) -> None:
+        if edited.is_written:
+            self.edited.emit(frame_index, edited.changed_pixels)
+        if edited.is_refused:
+            self.refused.emit(frame_index)
 
     # ---- predictions and imports
 
-    def write_prediction(self, frame_index: int, prediction: FramePrediction, checkpoint: int = 0) -> bool:
+    def write_prediction(
+        self, frame_index: int, prediction: FramePrediction, checkpoint: int = 0, *, action: Action | None = None
+    ) -> bool:
         """Replace what was predicted before for the prompted classes; what a person painted or verified stays.
 
         Where a class that was not prompted now has predicted pixels, the higher predicted IoU wins; a tie goes to the higher
@@ -145,17 +210,14 @@ class LabelStore:
         ----------
         prediction : in the class ids of this project
         checkpoint : number of the checkpoint in the manifest (`Project.record_checkpoint`), 0 if unknown
+        action : makes it part of a whole that can be undone
 
         Returns
         -------
         whether any pixel changed
         """
         self._check_frame(frame_index)
-        if prediction.label_map.shape != self.shape[1:]:
-            raise ProjectError(
-                f"A prediction for this project needs labels of {self.shape[1]} x {self.shape[2]} pixels, it has "
-                f"{prediction.label_map.shape}. Predict with the size of the video's frames."
-            )
+        self._check_size(prediction.label_map, "A prediction for")
         columns = [self._column(class_id) for class_id in prediction.class_ids]
         with self._files.exclusively("The prediction"):
             rows = self._files.rows(frame_index)
@@ -173,12 +235,15 @@ class LabelStore:
                     rows["provenance"][column] = found
                 rows["predicted_iou"][column] = prediction.predicted_iou[k]
                 rows["presence"][column] = prediction.presence[k]
+                rows["contested"][column] = prediction.contested[k]
                 rows["predicted_by"][column] = checkpoint
             changed = not np.array_equal(labels, current)
-            self._files.commit(frame_index, rows, labels=labels if changed else None)
+            self._files.commit(frame_index, rows, labels=labels if changed else None, action=action)
             return changed
 
-    def write_import(self, frame_index: int, label_map: np.ndarray, class_ids: Sequence[int]) -> int:
+    def write_import(
+        self, frame_index: int, label_map: np.ndarray, class_ids: Sequence[int], *, action: Action | None = None
+    ) -> int:
         """Replace a frame by that of a dataset, as EDITED; pixels that a person painted and VERIFIED classes stay.
 
         The whole frame counts as painted afterwards, background too: a dataset's frame is complete. Only predictions of
@@ -188,6 +253,7 @@ class LabelStore:
         ----------
         label_map : (H, W) uint8, in the class ids of this project
         class_ids : the classes annotated in this frame, those that are absent included; none of them, nothing is written
+        action : makes it part of a whole that can be undone
 
         Returns
         -------
@@ -199,11 +265,7 @@ class LabelStore:
             another size, a label outside `class_ids`, a failed write; the frame is unchanged
         """
         self._check_frame(frame_index)
-        if label_map.shape != self.shape[1:]:
-            raise ProjectError(
-                f"An import into this project needs labels of {self.shape[1]} x {self.shape[2]} pixels, it has "
-                f"{label_map.shape}. Import labels made on the frames of this video."
-            )
+        self._check_size(label_map, "An import into")
         columns = [self._column(class_id) for class_id in class_ids]
         unknown = set(np.flatnonzero(np.bincount(label_map.ravel(), minlength=256)).tolist()) - {0, *class_ids}
         if unknown:
@@ -220,17 +282,8 @@ class LabelStore:
             merged = merged_import(before, label_map, class_ids)
             free = [column for column in columns if rows["provenance"][column] != Provenance.VERIFIED]
             rows["provenance"][free] = Provenance.EDITED
-            self._files.commit(frame_index, rows, labels=merged.labels, painted=merged.painted)
+            self._files.commit(frame_index, rows, labels=merged.labels, painted=merged.painted, action=action)
             return merged.kept_pixels
-
-    def saved_frame(self, frame_index: int) -> SavedFrame:
-        """Everything about a frame as it is on disk, for `put_back`."""
-        self._check_frame(frame_index)
-        return self._files.saved(frame_index)
-
-    def put_back(self, saved: SavedFrame, *, unless_changed_since: SavedFrame | None = None) -> bool:
-        """Undo what was written to a frame; False if somebody else has changed it since, which stays."""
-        return self._files.put_back(saved, unless_changed_since)
 
     def _frame_to_replace(self, frame_index: int, rows: dict[str, np.ndarray]) -> np.ndarray:
         """The frame's labels; blank in place of damaged ones, if nothing in them was a person's."""
@@ -251,6 +304,10 @@ class LabelStore:
     def provenance_table(self) -> np.ndarray:
         """(T, C) uint8, a copy; columns in the order of the project's classes."""
         return self._tables["provenance"].table()
+
+    def table(self, name: str) -> np.ndarray:
+        """(T, C), a copy of a table of `provenance.TABLES`; columns in the order of the project's classes."""
+        return self._tables[name].table()
 
     def predicted_iou(self, frame_index: int, class_id: int) -> float:
         """The IoU that the model predicted last; nan if it was never asked."""
@@ -277,14 +334,41 @@ class LabelStore:
         painted = self._files.painted(frame_index)
         return np.zeros(self.shape[1:], bool) if painted is None else painted.copy()
 
-    def verify(self, frame_index: int, class_ids: Sequence[int] | None = None) -> None:
-        """Confirm classes in a frame, or their absence; by default all. No prediction changes them from then on."""
+    def verify(self, frame_index: int, class_ids: Sequence[int] | None = None, *, action: Action | None = None) -> None:
+        """Confirm classes in a frame, or their absence; by default all. Nothing changes them then but `unlock`."""
         self._check_frame(frame_index)
         columns = [self._column(class_id) for class_id in (self._classes.ids if class_ids is None else class_ids)]
         with self._files.exclusively("The verification"):
             provenance = self._tables["provenance"].row(frame_index)
             provenance[columns] = Provenance.VERIFIED
-            self._files.commit(frame_index, {"provenance": provenance})
+            self._files.commit(frame_index, {"provenance": provenance}, action=action)
+
+    def unlock(self, frame_index: int, class_ids: Sequence[int] | None = None, *, action: Action | None = None) -> None:
+        """Take back `verify`: EDITED where a person painted in this frame, else what the last prediction found."""
+        self._check_frame(frame_index)
+        columns = [self._column(class_id) for class_id in (self._classes.ids if class_ids is None else class_ids)]
+        with self._files.exclusively("The unlocking"):
+            rows = self._files.rows(frame_index)
+            provenance = rows["provenance"]
+            locked = [column for column in columns if provenance[column] == Provenance.VERIFIED]
+            if not locked:
+                return
+            painted = self._files.painted(frame_index)
+            if painted is not None and painted.any():
+                provenance[locked] = Provenance.EDITED
+            else:
+                present = np.bincount(self._files.labels(frame_index).ravel(), minlength=256) > 0
+                for column in locked:
+                    was_asked = not np.isnan(rows["presence"][column])
+                    found = Provenance.PREDICTED if present[self._classes.ids[column]] else Provenance.ABSENT
+                    provenance[column] = found if was_asked else Provenance.EMPTY
+            self._files.commit(frame_index, {"provenance": provenance}, action=action)
+
+    def locked_class_ids(self, frame_index: int) -> list[int]:
+        """The classes that are VERIFIED in this frame."""
+        self._check_frame(frame_index)
+        row = self._tables["provenance"].row(frame_index)
+        return [class_id for class_id, value in zip(self._classes.ids, row, strict=True) if value == Provenance.VERIFIED]
 
     def reset_frame(self, frame_index: int) -> None:
         """Forget everything about a frame, also what a person did; the way out when its files are damaged."""
@@ -304,33 +388,56 @@ class LabelStore:
             for table in self._tables.values():
                 table.class_count = len(classes)
 
+    def lock_because(self, reason: str | None) -> None:
+        """Write nothing from now on, and give this reason, in a user's words; None lifts it."""
+        self._files.locked_because = reason
+
+    def check_writable(self, what: str) -> None:
+        """A ProjectError if nothing may be written."""
+        self._files.check_writable(what)
+
     def close(self) -> None:
         self._files.close()
 
     # ---- one frame
 
-    def _edit_frame(self, edit: FrameEdit) -> bool:
-        """Write a person's labels; returns whether that changed anything."""
+    def _edit_frame(self, edit: FrameEdit) -> _Edited:
         frame_index, region, values = edit.frame_index, edit.region, edit.values
         current = self._files.labels(frame_index)
-        painted = self._files.painted(frame_index)
-        before = current[region]
         if edit.whole_region:
-            chosen = np.ones(before.shape, bool) if painted is None else ~painted[region] | (before != values)
+            painted = self._files.painted(frame_index)
+            chosen = np.ones(values.shape, bool) if painted is None else ~painted[region] | (current[region] != values)
         else:
             chosen = values != self._frame_as_read(frame_index, current)[region]
-        if not chosen.any():
-            return False
+        return self._set_pixels(frame_index, region, values, chosen)
+
+    def _set_pixels(
+        self, frame_index: int, region: tuple, values: np.ndarray, chosen: np.ndarray, action: Action | None = None
+    ) -> _Edited:
+        """Write a person's labels into the chosen pixels of a region, but for those of VERIFIED classes."""
+        current = self._files.labels(frame_index)
         provenance = self._tables["provenance"].row(frame_index)
-        for class_id in np.union1d(before[chosen], values[chosen]).tolist():
+        before = current[region]
+        free = chosen
+        if np.any(provenance == Provenance.VERIFIED):
+            locked = np.zeros(256, bool)
+            locked[np.array(self._classes.ids)[provenance == Provenance.VERIFIED]] = True
+            free = chosen & ~(locked[before] | locked[values])
+            if provenance.min() == Provenance.VERIFIED:
+                free = np.zeros_like(chosen)  # all of the frame was confirmed, its background, too
+        is_refused = bool(np.any(chosen & ~free & (before != values)))
+        if not free.any():
+            return _Edited(False, 0, is_refused)
+        for class_id in np.union1d(before[free], values[free]).tolist():
             if class_id:
                 provenance[self._column(class_id)] = Provenance.EDITED
-        labels = current.copy()
-        labels[region] = np.where(chosen, values, before)
+        painted = self._files.painted(frame_index)
         painted = np.zeros(current.shape, bool) if painted is None else painted.copy()
-        painted[region] |= chosen
-        self._files.commit(frame_index, {"provenance": provenance}, labels=labels, painted=painted)
-        return True
+        painted[region] |= free
+        labels = current.copy()
+        labels[region] = np.where(free, values, before)
+        self._files.commit(frame_index, {"provenance": provenance}, labels=labels, painted=painted, action=action)
+        return _Edited(True, int(np.count_nonzero(free & (before != values))), is_refused)
 
     def _frame_as_read(self, frame_index: int, current: np.ndarray) -> np.ndarray:
         """What the viewer saw when it took the region that it now writes back.
@@ -352,6 +459,13 @@ class LabelStore:
     def _check_frame(self, frame_index: int) -> None:
         if not 0 <= frame_index < len(self):
             raise ProjectError(f"This video has the frames 0 to {len(self) - 1}; got {frame_index}. Choose one of them.")
+
+    def _check_size(self, label_map: np.ndarray, what: str) -> None:
+        if label_map.shape != self.shape[1:]:
+            raise ProjectError(
+                f"{what} this project needs labels of {self.shape[1]} x {self.shape[2]} pixels, it has {label_map.shape}. "
+                "Use labels made on the frames of this video."
+            )
 
     def _column(self, class_id: int) -> int:
         self._classes.by_id(class_id)

@@ -14,8 +14,12 @@ from surgicalsam_napari.errors import ClassSetError, ProjectError, VideoError
 from surgicalsam_napari.instruments import ClassSet
 from surgicalsam_napari.store.embeddings import EmbeddingStore
 from surgicalsam_napari.store.files import writing
+from surgicalsam_napari.store.history import History
 from surgicalsam_napari.store.labels import LabelStore, class_attributes
 from surgicalsam_napari.store.manifest import MANIFEST, Manifest, VideoRecord, read_manifest, write_manifest
+from surgicalsam_napari.store.ownership import Owner, Ownership
+from surgicalsam_napari.store.snapshots import Snapshots
+from surgicalsam_napari.store.work_log import WORK_LOG, WorkLog
 from surgicalsam_napari.video import VideoReader, is_video
 
 SUFFIX = ".surgicalsam"
@@ -30,7 +34,9 @@ class Project:
           project.json            schema version, video, classes, checkpoints used
           zarr.json               the folder opens with zarr.open_group
           labels/ painted/        (T, H, W): class ids; pixels that a person set
-          provenance/ predicted_iou/ presence/ predicted_by/     (T, C): per frame and class
+          provenance/ predicted_iou/ presence/ contested/ predicted_by/     (T, C): per frame and class
+          history/ snapshots/     whole actions that can be undone; named states of all of the above
+          work.csv                edits and time spent, per frame
           embeddings/<encoder digest>/embeddings/, valid/         (T, D, h, w) float16; (T,)
           augmented/<encoder digest>/<version>/                   the same, of changed copies of frames, for training
 
@@ -42,6 +48,7 @@ class Project:
     manifest : what project.json says
     labels : the LabelStore
     writable : False for a folder that can only be read
+    work_log : how much was edited, and how long it took
     """
 
     def __init__(self, folder: Path, manifest: Manifest, video: VideoReader | None = None) -> None:
@@ -53,6 +60,8 @@ class Project:
         shape = (manifest.video.frame_count, *manifest.video.size)
         self.labels = LabelStore(folder, shape, manifest.classes, writable=self.writable)
         self._lock = self.labels.lock
+        self._ownership = Ownership(folder)
+        self.work_log = WorkLog(folder / WORK_LOG, self.labels if self.writable else None)
 
     # ---- made and opened
 
@@ -143,6 +152,7 @@ class Project:
         for store in self._embeddings.values():
             store.close()
         self.labels.close()
+        self._ownership.release()
 
     def __enter__(self) -> Project:
         return self
@@ -154,6 +164,34 @@ class Project:
 
     def __repr__(self) -> str:
         return f"Project({str(self.folder)!r})"
+
+    # ---- one window at a time
+
+    def claim(self) -> Owner | None:
+        """Take the project for a window; if another one has it, write nothing from now on and return who has it.
+
+        The system lets go of the claim of a process that dies.
+        """
+        if not self.writable or self._ownership.claim():
+            return None
+        owner = self._ownership.owner or Owner("somebody", "another machine", 0, "some time")
+        self.writable = False
+        self.labels.lock_because(
+            f"{self.folder.name} is open for editing by {owner}. Close it there and open it again here."
+        )
+        return owner
+
+    # ---- what can be taken back
+
+    @property
+    def history(self) -> History:
+        """Whole actions, to be undone and done again."""
+        return self.labels.history
+
+    @property
+    def snapshots(self) -> Snapshots:
+        """Named states of the labels."""
+        return self.labels.snapshots
 
     # ---- video
 
@@ -208,6 +246,7 @@ class Project:
         extended = _extended(self.classes, classes)
         if extended == self.classes:
             return
+        self.labels.check_writable("The class set")
         with writing("The class set", self.folder), self._lock:
             self.labels.make_room_for(extended)  # columns without a class do no harm, should the next line fail
             self._change_manifest(lambda manifest: manifest.changed(class_set=extended.to_json()))
@@ -234,6 +273,7 @@ class Project:
 
     def _change_manifest(self, change: Callable[[Manifest], Manifest]) -> None:
         with writing("The manifest", self.folder), self._lock:
+            self.labels.check_writable("The manifest")
             manifest = change(read_manifest(self.folder))  # another process may have added to it
             write_manifest(self.folder, manifest)
             self.manifest = manifest

@@ -24,8 +24,10 @@ TABLES = {  # name: dtype, fill value
     "provenance": ("uint8", 0),
     "predicted_iou": ("float32", np.nan),
     "presence": ("float32", np.nan),
+    "contested": ("float32", np.nan),
     "predicted_by": ("uint16", 0),
 }
+LATER_TABLES = ("contested",)  # projects of an earlier version lack these
 
 TABLE_NOTES: dict[str, dict[str, Any]] = {
     "provenance": {
@@ -35,6 +37,7 @@ TABLE_NOTES: dict[str, dict[str, Any]] = {
     },
     "predicted_iou": {"description": "IoU that the model predicted for its mask; NaN where it was not asked"},
     "presence": {"description": "score from 0 to 1 that the class is in the frame; NaN where the model was not asked"},
+    "contested": {"description": "share of its mask that another class claimed, too; NaN where the model was not asked"},
     "predicted_by": {"description": "number of the checkpoint, from 1, in project.json; 0 where there is no prediction"},
 }
 

@@ -37,7 +37,7 @@ class MainWidget(QScrollArea):
     def __init__(self, viewer: napari.viewer.Viewer) -> None:
         super().__init__()
         keep_a_core_for_the_window()
-        self.session = Session()
+        self.session = Session(claims=True)
         self.layers = ViewerLayers(viewer, self.session, self)
         self.video_panel = VideoPanel()
         self.model_panel = ModelPanel(self.session)

@@ -1,0 +1,103 @@
+"""How much work went into each frame: strokes, changed pixels, seconds. Kept beside the labels, and never sent anywhere."""
+
+from __future__ import annotations
+
+import csv
+import time
+from collections.abc import Iterator
+from contextlib import suppress
+from dataclasses import dataclass
+from pathlib import Path
+from typing import TYPE_CHECKING
+
+from surgicalsam_napari.errors import ProjectError
+
+if TYPE_CHECKING:
+    from surgicalsam_napari.store.labels import LabelStore
+
+WORK_LOG = "work.csv"
+STROKE_GAP = 0.4  # seconds: a brush writes at every move of the mouse, and rests between two strokes
+
+
+@dataclass(frozen=True)
+class FrameWork:
+    """The work on one frame.
+
+    Attributes
+    ----------
+    seconds : that the frame was in view while somebody was at work
+    strokes : edits by hand: of the brush, and whole edits of the frame
+    changed_pixels : by all of these, those changed twice counted twice
+    """
+
+    frame_index: int
+    seconds: float
+    strokes: int
+    changed_pixels: int
+
+
+class WorkLog:
+    """Appends a line for each edit and each stay on a frame: time, what, frame, pixels or seconds.
+
+    Parameters
+    ----------
+    file : a CSV file, made with the first line
+    labels : whose edits are logged; None to read only
+    """
+
+    def __init__(self, file: Path, labels: LabelStore | None = None) -> None:
+        self._file = file
+        if labels is not None:
+            labels.edited.connect(self._note_edit)
+
+    def note_view(self, frame_index: int, seconds: float) -> None:
+        """Somebody looked at a frame for so long."""
+        self._append("view", frame_index, round(seconds, 2))
+
+    def per_frame(self) -> list[FrameWork]:
+        """The work on every frame that was looked at or edited, by frame index; lines that a kill cut off are left out."""
+        seconds: dict[int, float] = {}
+        strokes: dict[int, int] = {}
+        pixels: dict[int, int] = {}
+        last_edit: dict[int, float] = {}
+        for at, what, frame_index, amount in self._lines():
+            if what == "view":
+                seconds[frame_index] = seconds.get(frame_index, 0.0) + amount
+            else:
+                is_new = at - last_edit.get(frame_index, float("-inf")) > STROKE_GAP
+                strokes[frame_index] = strokes.get(frame_index, 0) + is_new
+                pixels[frame_index] = pixels.get(frame_index, 0) + int(amount)
+                last_edit[frame_index] = at
+        return [
+            FrameWork(index, round(seconds.get(index, 0.0), 2), strokes.get(index, 0), pixels.get(index, 0))
+            for index in sorted({*seconds, *strokes})
+        ]
+
+    def write_csv(self, path: Path | str) -> int:
+        """Write `per_frame` as CSV; returns the number of frames. A ProjectError if the file cannot be written."""
+        frames = self.per_frame()
+        try:
+            with Path(path).open("w", newline="", encoding="utf-8") as stream:
+                writer = csv.writer(stream)
+                writer.writerow(("frame", "seconds", "strokes", "changed_pixels"))
+                writer.writerows((f.frame_index, f.seconds, f.strokes, f.changed_pixels) for f in frames)
+        except OSError as error:
+            raise ProjectError(
+                f"The work log cannot be written to {path} ({error.strerror}). Choose another file."
+            ) from error
+        return len(frames)
+
+    def _note_edit(self, frame_index: int, changed_pixels: int) -> None:
+        self._append("edit", frame_index, changed_pixels)
+
+    def _append(self, what: str, frame_index: int, amount: float) -> None:
+        with suppress(OSError), self._file.open("a", encoding="utf-8") as stream:  # a log is not worth an edit
+            stream.write(f"{time.time():.2f},{what},{frame_index},{amount}\n")
+
+    def _lines(self) -> Iterator[tuple[float, str, int, float]]:
+        with suppress(FileNotFoundError), self._file.open(encoding="utf-8") as stream:
+            for line in stream:
+                with suppress(ValueError):
+                    at, what, frame_index, amount = line.rstrip("\n").split(",")
+                    if line.endswith("\n"):
+                        yield float(at), what, int(frame_index), float(amount)

@@ -1,0 +1,268 @@
+"""What can be taken back: whole actions, snapshots; and who has a project open."""
+
+from __future__ import annotations
+
+import json
+import os
+import subprocess
+import sys
+from collections.abc import Iterator
+from pathlib import Path
+
+import numpy as np
+import pytest
+
+from surgicalsam_napari.errors import ProjectError
+from surgicalsam_napari.instruments import ENDOVIS2018, ClassSet, InstrumentClass
+from surgicalsam_napari.model.surgical_sam import FramePrediction
+from surgicalsam_napari.store import Project, Provenance
+from surgicalsam_napari.video import VideoReader
+
+BIPOLAR, PROGRASP = 1, 2
+
+
+@pytest.fixture
+def project(clip: Path) -> Iterator[Project]:
+    with Project.create(Project.default_folder(clip), VideoReader(clip), ENDOVIS2018) as made:
+        yield made
+
+
+def predicted(project: Project, class_id: int, rows: slice) -> FramePrediction:
+    label_map = np.zeros(project.labels.shape[1:], np.uint8)
+    label_map[rows] = class_id
+    score = np.array([0.9], np.float32)
+    return FramePrediction((class_id,), label_map, score, score, np.array([True]), np.zeros(1, np.float32))
+
+
+def state(project: Project) -> tuple:
+    """All that an undo must bring back."""
+    labels = project.labels
+    tables = [labels.table(name) for name in ("provenance", "predicted_iou", "presence", "contested", "predicted_by")]
+    painted = [labels.painted(index).tobytes() for index in range(len(labels))]
+    return labels[:].tobytes(), tuple(painted), tuple(table.tobytes() for table in tables)
+
+
+def predict(project: Project, frames: range, rows: slice, class_id: int = BIPOLAR) -> None:
+    with project.history.action("Segment") as action:
+        for index in frames:
+            project.labels.write_prediction(index, predicted(project, class_id, rows), 1, action=action)
+
+
+def test_an_action_is_undone_and_done_again_after_a_restart(project: Project, clip: Path) -> None:
+    project.labels[2, 0:9, 0:9] = PROGRASP
+    before = state(project)
+    predict(project, range(6), slice(0, 20))
+    after = state(project)
+    assert after != before
+    with Project.open(project.folder) as again:
+        undone = again.history.undo()
+        assert undone is not None
+        assert undone.frame_indices == tuple(range(6))
+        assert state(again) == before
+        assert again.history.undo() is None
+    with Project.open(project.folder) as again:
+        assert again.history.to_redo is not None
+        again.history.redo()
+        assert state(again) == after
+        again.history.undo()
+        assert state(again) == before
+
+
+def test_actions_are_undone_last_first(project: Project) -> None:
+    states = [state(project)]
+    for rows in (slice(0, 10), slice(5, 30), slice(20, 40)):
+        predict(project, range(3), rows)
+        states.append(state(project))
+    for expected in reversed(states[:-1]):
+        project.history.undo()
+        assert state(project) == expected
+    for expected in states[1:]:
+        project.history.redo()
+        assert state(project) == expected
+
+
+def test_a_frame_painted_since_is_left_alone(project: Project) -> None:
+    predict(project, range(4), slice(0, 20))
+    project.labels[1, 30:40, 30:40] = PROGRASP
+    project.labels.verify(2)
+    undone = project.history.undo()
+    assert undone is not None
+    assert undone.frame_indices == (0, 3)
+    assert undone.kept == (1, 2)
+    assert np.all(project.labels[1, 30:40, 30:40] == PROGRASP)
+    assert project.labels[2].any()
+    assert not project.labels[0].any()
+
+
+def test_a_new_action_forgets_what_was_undone(project: Project) -> None:
+    predict(project, range(2), slice(0, 20))
+    project.history.undo()
+    predict(project, range(2), slice(0, 30))
+    assert project.history.redo() is None
+    assert len(project.history.entries()) == 1
+
+
+def test_an_action_that_wrote_nothing_leaves_no_entry(project: Project) -> None:
+    with project.history.action("Nothing"):
+        pass
+    assert project.history.entries() == []
+    assert project.history.undo() is None
+
+
+def test_classes_added_since_do_not_stand_in_the_way_of_an_undo(project: Project) -> None:
+    before = project.labels[:]
+    predict(project, range(2), slice(0, 20))
+    many = tuple(InstrumentClass(8 + extra, f"Tool {extra}", "#123456") for extra in range(3))
+    project.extend_classes(ClassSet("more", (*ENDOVIS2018, *many)))
+    undone = project.history.undo()
+    assert undone is not None
+    assert undone.kept == ()
+    np.testing.assert_array_equal(project.labels[:], before)
+
+
+def test_an_action_cut_off_by_a_kill_can_be_undone(project: Project, clip: Path) -> None:
+    code = """
+import os, signal, sys, numpy as np
+sys.path.insert(0, sys.argv[2])
+from test_history import predicted
+from surgicalsam_napari.store import Project
+project = Project.open(sys.argv[1])
+with project.history.action("Segment") as action:
+    for index in range(8):
+        project.labels.write_prediction(index, predicted(project, 1, slice(0, 20)), action=action)
+        if index == 4:
+            os.kill(os.getpid(), signal.SIGKILL)
+"""
+    before = state(project)
+    folder = str(Path(__file__).parent)
+    subprocess.run([sys.executable, "-c", code, str(project.folder), folder], timeout=120, check=False)
+    with Project.open(project.folder) as again:
+        assert [entry.frame_count for entry in again.history.entries()] == [5]
+        again.history.undo()
+        assert state(again) == before
+
+
+def test_a_damaged_history_is_told_and_harms_nothing(project: Project) -> None:
+    predict(project, range(2), slice(0, 20))
+    file = next((project.folder / "history").glob("*.undo"))
+    file.write_bytes(b"no json\n" * 2)
+    after = state(project)
+    with pytest.raises(ProjectError, match="cannot be undone; return to"):
+        project.history.undo()
+    assert state(project) == after
+
+
+# ---- snapshots
+
+
+def test_a_snapshot_is_returned_to_and_the_return_undone(project: Project) -> None:
+    project.labels[2, 0:9, 0:9] = PROGRASP
+    project.labels.verify(3)
+    then = state(project)
+    snapshot = project.snapshots.create("first round")
+    predict(project, range(6), slice(0, 20))
+    project.labels[2, 4:20, 4:20] = BIPOLAR
+    project.labels.unlock(3)
+    now = state(project)
+    with Project.open(project.folder) as again:
+        assert [kept.name for kept in again.snapshots.entries()] == ["first round"]
+        again.snapshots.restore(snapshot)
+        assert state(again) == then
+        again.history.undo()
+        assert state(again) == now
+
+
+def test_a_snapshot_holds_while_classes_are_added(project: Project) -> None:
+    project.labels[2, 0:9, 0:9] = PROGRASP
+    then = project.labels[:]
+    snapshot = project.snapshots.create("before the new class")
+    project.extend_classes(ClassSet("more", (*ENDOVIS2018, InstrumentClass(8, "Vessel Sealer", "#123456"))))
+    project.labels[2, 0:9, 0:9] = 8
+    project.snapshots.restore(snapshot)
+    np.testing.assert_array_equal(project.labels[:], then)
+    assert project.labels.provenance(2, 8) == Provenance.EMPTY
+
+
+def test_returning_to_what_is_there_already_is_no_action(project: Project) -> None:
+    project.labels[2, 0:9, 0:9] = PROGRASP
+    project.snapshots.restore(project.snapshots.create("now"))
+    assert project.history.entries() == []
+
+
+def test_a_snapshot_without_hard_links_is_the_same(project: Project, monkeypatch: pytest.MonkeyPatch) -> None:
+    def refuse(*_: object) -> None:
+        raise OSError("no links here")
+
+    monkeypatch.setattr(os, "link", refuse)
+    project.labels[2, 0:9, 0:9] = PROGRASP
+    then = state(project)
+    snapshot = project.snapshots.create("copied")
+    project.labels[2, 4:20, 4:20] = BIPOLAR
+    project.snapshots.restore(snapshot)
+    assert state(project) == then
+
+
+def test_only_the_last_automatic_snapshots_are_kept(project: Project) -> None:
+    assert project.snapshots.create_before("anything") is None
+    project.labels[2, 0:9, 0:9] = PROGRASP
+    mine = project.snapshots.create("mine")
+    for number in range(13):
+        project.snapshots.create_before(f"run {number}")
+    names = [snapshot.name for snapshot in project.snapshots.entries()]
+    assert names == ["mine", *(f"Before: run {number}" for number in range(3, 13))]
+    project.snapshots.remove(mine)
+    assert "mine" not in [snapshot.name for snapshot in project.snapshots.entries()]
+    with pytest.raises(ProjectError, match="needs a name"):
+        project.snapshots.create("  ")
+
+
+# ---- one window at a time
+
+
+def test_a_second_window_reads_only_and_is_told_who_has_the_project(project: Project) -> None:
+    assert project.claim() is None
+    with Project.open(project.folder) as second:
+        owner = second.claim()
+        assert owner is not None
+        assert owner.process == os.getpid()
+        with pytest.raises(ProjectError, match=r"open for editing by .*Close it there"):
+            second.labels[0, 0, 0] = 1
+        with pytest.raises(ProjectError, match="open for editing"):
+            second.record_checkpoint({"digest": "new"})
+        project.labels[0, 0, 0] = 1
+        assert second.labels[0, 0, 0] == 1
+    project.close()
+    with Project.open(project.folder) as third:
+        assert third.claim() is None
+        third.labels[0, 0, 0] = 2
+
+
+def test_the_claim_of_a_killed_window_is_taken_over(project: Project) -> None:
+    code = """
+import os, signal, sys
+from surgicalsam_napari.store import Project
+project = Project.open(sys.argv[1])
+assert project.claim() is None
+os.kill(os.getpid(), signal.SIGKILL)
+"""
+    subprocess.run([sys.executable, "-c", code, str(project.folder)], timeout=120, check=False)
+    record = json.loads((project.folder / ".window" / "owner.json").read_text())
+    assert record["process"] != os.getpid()
+    assert project.claim() is None
+
+
+# ---- the log of the work
+
+
+def test_the_work_on_each_frame_is_counted(project: Project, tmp_path: Path) -> None:
+    project.labels[2, 0:4, 0:4] = PROGRASP
+    project.labels[2, 0:4, 2:6] = PROGRASP  # the same stroke goes on
+    project.labels[5, 0, 0] = BIPOLAR
+    project.work_log.note_view(2, 3.5)
+    project.work_log.note_view(4, 1.25)
+    with Project.open(project.folder) as again:
+        assert again.work_log.write_csv(tmp_path / "work.csv") == 3
+    lines = (tmp_path / "work.csv").read_text().splitlines()
+    assert lines == ["frame,seconds,strokes,changed_pixels", "2,3.5,1,24", "4,1.25,0,0", "5,0.0,1,1"]
+    with pytest.raises(ProjectError, match="cannot be written"):
+        project.work_log.write_csv(tmp_path / "nowhere" / "work.csv")
