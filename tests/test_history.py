@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import json
 import os
+import shutil
 import subprocess
 import sys
 from collections.abc import Iterator
@@ -266,3 +267,18 @@ def test_the_work_on_each_frame_is_counted(project: Project, tmp_path: Path) -> 
     assert lines == ["frame,seconds,strokes,changed_pixels", "2,3.5,1,24", "4,1.25,0,0", "5,0.0,1,1"]
     with pytest.raises(ProjectError, match="cannot be written"):
         project.work_log.write_csv(tmp_path / "nowhere" / "work.csv")
+
+
+# ---- projects of an earlier version
+
+
+def test_a_project_without_the_later_tables_opens_and_gets_them(project: Project) -> None:
+    predict(project, range(2), slice(0, 20))
+    project.close()
+    shutil.rmtree(project.folder / "contested")
+    with Project.open(project.folder) as again:
+        assert np.isnan(again.labels.table("contested")).all()
+        again.history.undo()
+        assert not again.labels[:].any()
+        predict(again, range(3), slice(0, 20))
+        assert again.labels.table("contested")[2, 0] == 0

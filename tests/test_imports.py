@@ -14,7 +14,8 @@ TOP = Path(__file__).resolve().parents[1]
 PACKAGES = {"surgicalsam_napari": TOP / "surgicalsam_napari", "surgicalsam_training": TOP / "training/surgicalsam_training"}
 WINDOW_LIBRARIES = {"qtpy", "napari", "magicgui", "superqt", "vispy", "PyQt5", "PyQt6", "PySide2", "PySide6"}
 
-# errors, instruments <- model, video, phantom <- store <- inference, exchange, training <- session <- widgets, cli
+# errors, instruments <- model, video, phantom <- store <- editing, review, inference, exchange, training
+# <- session <- widgets, cli
 FOUNDATION = {"errors", "instruments"}
 MAY_IMPORT: dict[str, set[str]] = {
     "__init__": set(),

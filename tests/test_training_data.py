@@ -109,6 +109,7 @@ def test_labels_stay_as_they_were_when_the_training_began(project_folder: Path, 
     data = opened(project_folder)
     before = data.label_map(0).copy()
     with Project.open(project_folder) as project:
+        project.labels.unlock(0)
         project.labels[0, :40] = 7
     np.testing.assert_array_equal(data.label_map(0), before)
     assert opened(project_folder).fingerprints() != data.fingerprints()
