@@ -228,3 +228,27 @@ def test_help_and_version_load_nothing_heavy():
     loaded = "import sys, surgicalsam_napari.cli; print({'torch', 'zarr', 'napari', 'av'} & sys.modules.keys())"
     imported = subprocess.run([sys.executable, "-c", loaded], capture_output=True, text=True, check=True)
     assert imported.stdout.strip() == "set()"
+
+
+def test_the_work_log_is_printed_or_written_as_csv(run, clip, tmp_path):
+    project = Project.create(clip.with_suffix(".surgicalsam"), session.VideoReader(clip), ENDOVIS2018)
+    project.labels[3, 10:20, 10:20] = 3
+    project.work_log.note_view(3, 12.5)
+    project.work_log.note_view(7, 2.0)
+    project.close()
+    code, out, _ = run("log", clip)
+    assert (code, out) == (0, ["frame,seconds,strokes,changed_pixels", "3,12.5,1,100", "7,2.0,0,0"])
+    code, told, _ = run("log", clip, "--out", tmp_path / "work.csv")
+    assert code == 0
+    assert "2 frames" in told[0]
+    assert (tmp_path / "work.csv").read_text().splitlines() == out
+    code, out, _ = run("log", clip, "--json")
+    assert json.loads(out[-1])["work"][0] == {"frame_index": 3, "seconds": 12.5, "strokes": 1, "changed_pixels": 100}
+
+
+def test_a_work_log_that_cannot_be_written_is_one_line(run, clip, tmp_path):
+    Project.create(clip.with_suffix(".surgicalsam"), session.VideoReader(clip), ENDOVIS2018).close()
+    code, _, err = run("log", clip, "--out", tmp_path / "nowhere" / "work.csv")
+    assert code == 1
+    assert len(complaints(err)) == 1
+    assert "Choose another file" in complaints(err)[0]

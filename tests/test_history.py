@@ -230,6 +230,9 @@ def test_a_second_window_reads_only_and_is_told_who_has_the_project(project: Pro
             second.labels[0, 0, 0] = 1
         with pytest.raises(ProjectError, match="open for editing"):
             second.record_checkpoint({"digest": "new"})
+        with pytest.raises(ProjectError, match="Segment was not written"):
+            predict(second, range(2), slice(0, 20))
+        assert not (project.folder / "history").exists()
         project.labels[0, 0, 0] = 1
         assert second.labels[0, 0, 0] == 1
     project.close()

@@ -11,7 +11,8 @@ import torch
 from surgicalsam_napari.instruments import ENDOVIS2018
 from surgicalsam_napari.model.checkpoint import load_checkpoint
 from surgicalsam_napari.model.geometry import FrameGeometry
-from surgicalsam_napari.model.surgical_sam import MaskPrediction, SurgicalSAM, merge_masks
+from surgicalsam_napari.model.surgical_sam import MaskPrediction, SurgicalSAM
+from surgicalsam_napari.model.upsampling import label_map_of
 
 ORIGINAL_SIZE = (1024, 1280)
 
@@ -77,7 +78,7 @@ def test_merged_label_map_matches_reference(decoded, reference):
     for logits, quality, expected in zip(
         decoded.low_res_logits, decoded.predicted_iou, reference["merged_labels"], strict=True
     ):
-        label_map = merge_masks((geometry.to_frame(logits) > 0).numpy(), quality.numpy(), ENDOVIS2018.ids)
+        label_map = label_map_of(logits, quality.numpy(), ENDOVIS2018.ids, geometry)
         assert (label_map != expected).mean() < 1e-5
 
 

@@ -14,7 +14,7 @@ from surgicalsam_napari.model.checkpoint import build_parts, load_checkpoint
 from surgicalsam_napari.model.device import choose_device, describe_device
 from surgicalsam_napari.model.geometry import FrameGeometry
 from surgicalsam_napari.model.image_encoder import ENCODERS, build_image_encoder
-from surgicalsam_napari.model.surgical_sam import MaskPrediction, SurgicalSAM, fallback_presence, merge_masks
+from surgicalsam_napari.model.surgical_sam import MaskPrediction, SurgicalSAM, fallback_presence
 
 
 def random_frames(count: int, size: tuple[int, int]) -> np.ndarray:
@@ -67,13 +67,6 @@ def test_without_a_presence_head_predicted_iou_and_area_decide():
     quality = torch.tensor([[0.9, 0.9, 1.3]])
     presence = fallback_presence(MaskPrediction(logits, quality, None))
     torch.testing.assert_close(presence, torch.tensor([[0.9, 0.0, 1.0]]))
-
-
-def test_the_surest_class_lies_on_top_and_ties_go_to_the_later_one():
-    masks = np.ones((3, 2, 2), bool)
-    masks[1, 0] = False
-    assert merge_masks(masks, np.array([0.5, 0.9, 0.7]), [4, 5, 6]).tolist() == [[6, 6], [5, 5]]
-    assert merge_masks(masks, np.array([0.5, 0.5, 0.5]), [4, 5, 6]).tolist() == [[6, 6], [6, 6]]
 
 
 def test_geometry_agrees_with_the_reference_on_sizes():

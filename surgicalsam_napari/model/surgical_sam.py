@@ -17,6 +17,7 @@ from surgicalsam_napari.model.geometry import FrameGeometry
 from surgicalsam_napari.model.image_encoder import ENCODERS
 from surgicalsam_napari.model.mask_decoder import decode_masks
 from surgicalsam_napari.model.segment_anything import MaskDecoder, PromptEncoder
+from surgicalsam_napari.model.upsampling import label_map_of
 
 FALLBACK_PRESENCE_THRESHOLD = 0.5  # on predicted IoU, where a checkpoint brings no presence head
 SMALLEST_AREA = 16  # low-resolution pixels above 0 below which the fallback calls a class absent
@@ -40,6 +41,20 @@ class MaskPrediction:
 
 
 @dataclass(frozen=True)
+class PromptedMask:
+    """The answer to clicks, a box or a mask.
+
+    Attributes
+    ----------
+    low_res_logits : (4h, 4w), of the whole padded square; above 0 is instrument
+    predicted_iou : the decoder's own estimate
+    """
+
+    low_res_logits: Tensor
+    predicted_iou: float
+
+
+@dataclass(frozen=True)
 class FramePrediction:
     """What was found in one frame.
 
@@ -59,27 +74,6 @@ class FramePrediction:
     presence: np.ndarray
     present: np.ndarray
     contested: np.ndarray
-
-
-def merge_masks(masks: np.ndarray, predicted_iou: np.ndarray, class_ids: Sequence[int]) -> np.ndarray:
-    """One label map from overlapping masks: drawn by ascending predicted IoU, so that the surest class lies on top.
-
-    A tie goes to the class that comes later in `class_ids` (the reference's stable sort).
-
-    Parameters
-    ----------
-    masks : (K, H, W) bool
-    predicted_iou : (K,)
-    class_ids : K label values
-
-    Returns
-    -------
-    (H, W) uint8
-    """
-    label_map = np.zeros(masks.shape[-2:], np.uint8)
-    for position in np.argsort(predicted_iou, kind="stable"):
-        label_map[masks[position]] = class_ids[position]
-    return label_map
 
 
 def build_presence_head(embedding_dim: int) -> nn.Sequential:
@@ -281,13 +275,57 @@ class SurgicalSAM(nn.Module):
     ) -> FramePrediction:
         present = presence >= self.presence_threshold
         found = present.nonzero()[:, 0].tolist()
-        masks = (geometry.to_frame(logits[found]) > 0).cpu().numpy()
         quality = predicted_iou.float().cpu().numpy()
-        label_map = merge_masks(masks, quality[found], [class_ids[position] for position in found])
+        label_map = label_map_of(logits[found], quality[found], [class_ids[position] for position in found], geometry)
         contested = np.zeros(len(class_ids), np.float32)
         contested[found] = contested_shares(logits[found] > 0).cpu().numpy()
         scores = presence.float().cpu().numpy()
         return FramePrediction(tuple(class_ids), label_map, quality, scores, present.cpu().numpy(), contested)
+
+    @property
+    def has_click_decoder(self) -> bool:
+        """Whether it answers clicks, boxes and masks."""
+        return self.sam_mask_decoder is not None
+
+    @torch.inference_mode()
+    def decode_prompts(
+        self,
+        embedding: Tensor,
+        points: Tensor | None = None,
+        marks: Tensor | None = None,
+        box: Tensor | None = None,
+        mask: Tensor | None = None,
+    ) -> PromptedMask:
+        """One mask in one frame, as SAM answers clicks, a box and a mask prompt together.
+
+        Parameters
+        ----------
+        embedding : (D, h, w), any float type
+        points : (N, 2), x and y of each click in pixels of the padded square, 0 at its edge: the middle of the frame's
+            first pixel is at half a pixel of the frame, scaled
+        marks : (N,), 1 for a click inside the instrument and 0 outside
+        box : (4,) left, top, right, bottom in the same pixels
+        mask : (4h, 4w) logits to start from
+
+        Raises
+        ------
+        CheckpointError
+            the checkpoint has no decoder for clicks
+        """
+        if self.sam_mask_decoder is None:
+            raise CheckpointError(
+                f"Clicks and boxes need the decoder of SAM, and {self.name} has none. Choose a checkpoint that includes it."
+            )
+        # SAM's prompt encoder counts from the middle of the first pixel, and adds the half itself
+        clicks = None if points is None or marks is None else (self._placed(points)[None] - 0.5, self._placed(marks)[None])
+        corners = None if box is None else self._placed(box)[None] - 0.5
+        sparse, dense = self.prompt_encoder(clicks, corners, None if mask is None else self._placed(mask)[None, None])
+        position = self.prompt_encoder.get_dense_pe()
+        decoded = decode_masks(self.sam_mask_decoder, self._placed(embedding)[None], position, sparse, dense)
+        return PromptedMask(decoded.low_res_logits[0], float(decoded.predicted_iou[0]))
+
+    def _placed(self, tensor: Tensor) -> Tensor:
+        return tensor.to(self.device, torch.float32)
 
 
 def contested_shares(masks: Tensor) -> Tensor:

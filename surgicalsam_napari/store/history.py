@@ -11,7 +11,7 @@ from contextlib import contextmanager, suppress
 from dataclasses import dataclass, replace
 from datetime import UTC, datetime
 from pathlib import Path
-from typing import TYPE_CHECKING, ClassVar
+from typing import IO, TYPE_CHECKING, ClassVar
 
 from psygnal import Signal
 
@@ -140,6 +140,7 @@ class History:
         ProjectError
             the block failed, and some frames could not be put back; the action stays, to be undone later
         """
+        self._files.check_writable(name)
         with writing("The history", self._root), self._files.lock:
             self._folder.mkdir(exist_ok=True)
             self._forget([entry for entry in self.entries() if entry.is_undone])
@@ -279,7 +280,7 @@ class History:
             record = json.loads(path.read_text(encoding="utf-8"))
             count = record["frames"]
             entry = HistoryEntry(int(path.stem), record["name"], record["started"], count or 0, bool(record["is_undone"]))
-            if count is None:  # being recorded, or cut off
+            if count is None or not self._frames_file(entry).exists():  # being recorded, cut off, or forgotten half way
                 entry = replace(entry, frame_count=len(_line_offsets(self._frames_file(entry))))
         except (OSError, ValueError, KeyError, TypeError):
             return None
@@ -318,13 +319,26 @@ def _append(file: Path, before: SavedFrame, after: str) -> None:
         },
         "after": after,
     }
-    with file.open("ab", buffering=0) as stream:
-        start = stream.seek(0, os.SEEK_END)
+    with file.open("a+b", buffering=0) as stream:
+        start = _cut_torn_line(stream)
         try:
             write_all(stream.fileno(), json.dumps(record).encode() + b"\n")
         except BaseException:
             os.ftruncate(stream.fileno(), start)
             raise
+
+
+def _cut_torn_line(stream: IO[bytes]) -> int:
+    """Drop a last line that a kill cut off, lest the next one be written onto it; returns the file's length then."""
+    end = stream.seek(0, os.SEEK_END)
+    if end:
+        stream.seek(end - 1)
+    if not end or stream.read(1) == b"\n":
+        return end
+    stream.seek(0)
+    whole = stream.read(end).rfind(b"\n") + 1
+    stream.truncate(whole)
+    return whole
 
 
 def _line_offsets(file: Path) -> list[int]:

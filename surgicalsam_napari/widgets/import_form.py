@@ -22,6 +22,7 @@ from surgicalsam_napari.widgets.progress_strip import ProgressStrip, Question
 from surgicalsam_napari.widgets.wording import counted
 
 WHAT_IT_DOES = "Imported labels count as corrected by you. What you painted or verified yourself stays."
+READ_ONLY = "Read-only: nothing can be imported in this window."
 AS_IT_SAYS, AS_THE_PROJECT, BY_FILE_NAMES = "As the dataset says", "As in this project", "The one of this video's name"
 NUMBERS_ALONE = "If the dataset only numbers its classes, say under Classes what the numbers mean, and try again."
 
@@ -54,7 +55,7 @@ class ImportForm(Panel):
     def choose(self, path: Path) -> None:
         """Read a dataset's folder or file, check it, and ask what to do with it; nothing is written yet."""
         project = self.session.project
-        if project is None or self.is_busy or self._is_locked:
+        if project is None or not project.writable or self.is_busy or self._is_locked:
             return
         self._forget()
         classes = project.classes if self.names.currentText() == AS_THE_PROJECT else self.names.currentData()
@@ -78,7 +79,8 @@ class ImportForm(Panel):
 
     def update_state(self) -> None:
         """Enable what makes sense now."""
-        is_ready = self.session.project is not None and not self._is_locked and not self.is_busy
+        project = self.session.project
+        is_ready = project is not None and project.writable and not self._is_locked and not self.is_busy
         for widget in (self.from_folder, self.from_file, self.names, self.sequence, self.question.go_on):
             widget.setEnabled(is_ready)
         self.progress.setVisible(self.is_busy)
@@ -138,7 +140,8 @@ class ImportForm(Panel):
         self._dataset = self._plan = self._opening = None
         self.question.hide()
         self._show_sequences(())
-        self._say(WHAT_IT_DOES)
+        project = self.session.project
+        self._say(WHAT_IT_DOES if project is None or project.writable else READ_ONLY)
 
     def _say(self, text: str) -> None:
         self.result.setText(text)

@@ -101,6 +101,8 @@ class ViewerLayers(QObject):
         finally:
             self._replacing = False
         self.labels.events.selected_label.connect(self._on_selected_label)
+        if self.labels.editable != project.writable:  # napari forgets its undo history at every change of this
+            self.labels.editable = project.writable
         self.show_classes(project.classes)
         self.show_selected_class()
         self.viewer.layers.selection.active = self.labels

@@ -7,22 +7,29 @@ from pathlib import Path
 import napari
 from napari.layers import Image
 from qtpy.QtCore import QEvent, QObject, QSize, Qt, QTimer
-from qtpy.QtGui import QShowEvent
+from qtpy.QtGui import QHideEvent, QShowEvent
 from qtpy.QtWidgets import QFrame, QScrollArea, QVBoxLayout, QWidget
 
 from surgicalsam_napari.session import Session
 from surgicalsam_napari.store import Project
 from surgicalsam_napari.widgets.background import keep_a_core_for_the_window, run_in_background, show_failure
+from surgicalsam_napari.widgets.correct_panel import CorrectPanel
 from surgicalsam_napari.widgets.export_panel import ExportPanel
+from surgicalsam_napari.widgets.label_changes import LabelChanges
 from surgicalsam_napari.widgets.layers import ViewerLayers
 from surgicalsam_napari.widgets.model_panel import ModelPanel
+from surgicalsam_napari.widgets.refusals import Refusals
 from surgicalsam_napari.widgets.segment_panel import SegmentPanel
 from surgicalsam_napari.widgets.session_signals import SessionSignals
 from surgicalsam_napari.widgets.task_tabs import TaskTabs
+from surgicalsam_napari.widgets.timeline_dock import TimelineDock
 from surgicalsam_napari.widgets.train_panel import TrainPanel
 from surgicalsam_napari.widgets.video_panel import VideoPanel
+from surgicalsam_napari.widgets.work_clock import WorkClock
 
 WAIT_FOR_EXCHANGE = "Labels are being exported or imported; this can start when that is done."
+WAIT_FOR_CORRECTION = "Labels are being corrected; this can start when that is done."
+WAIT_FOR_SEGMENTATION = "The video is being segmented; corrections can go on when that is done."
 DOCK_WIDTH = 384  # room for "Monopolar Curved Scissors" in the dropdown
 
 
@@ -39,12 +46,18 @@ class MainWidget(QScrollArea):
         keep_a_core_for_the_window()
         self.session = Session(claims=True)
         self.layers = ViewerLayers(viewer, self.session, self)
+        self.changes = LabelChanges(self)
         self.video_panel = VideoPanel()
         self.model_panel = ModelPanel(self.session)
         self.segment_panel = SegmentPanel(self.session, self.layers)
+        self.correct_panel = CorrectPanel(self.session, self.layers, self.changes)
         self.train_panel = TrainPanel(self.session, self.layers, self.model_panel)
         self.export_panel = ExportPanel(self.session, self.layers)
         self.tabs = TaskTabs()
+        self.timeline = TimelineDock(self.session, self.layers, self.changes, self)
+        self.work_clock = WorkClock(self.layers, self)
+        self._refusals = Refusals(self.session, self.layers, self.changes, self)
+        self._was_docked = self._has_left = False
         self._signals = SessionSignals(self.session, self)
         self._is_opening = False
         self._to_adopt: Path | None = self.layers.find_unadopted()
@@ -72,7 +85,8 @@ class MainWidget(QScrollArea):
     @property
     def _works_on_project(self) -> bool:
         """Whether a run needs the open project to stay open."""
-        return self.segment_panel.run.is_running or self.export_panel.is_running
+        runs = (self.segment_panel.run, self.correct_panel.run, self.export_panel)
+        return any(run.is_running for run in runs)
 
     def sizeHint(self) -> QSize:
         return QSize(DOCK_WIDTH, 560)
@@ -90,6 +104,7 @@ class MainWidget(QScrollArea):
         column.addWidget(self.model_panel)
         column.addWidget(self.tabs)
         self.tabs.add(self.segment_panel, "Segment")
+        self.tabs.add(self.correct_panel, "Correct")
         self.tabs.add(self.train_panel, "Train")
         self.tabs.add(self.export_panel, "Export / Import")
         column.addStretch(1)
@@ -99,6 +114,12 @@ class MainWidget(QScrollArea):
         self.video_panel.open_requested.connect(self.open)
         self.model_panel.loading_changed.connect(self._on_loading_changed)
         self.segment_panel.running_changed.connect(self._on_running_changed)
+        self.correct_panel.running_changed.connect(self._on_correcting_changed)
+        self.correct_panel.key_pressed.connect(lambda: self.tabs.show_panel(self.correct_panel))
+        self.correct_panel.propagate.stopped.connect(self.timeline.note_stop)
+        self.correct_panel.review.scores_changed.connect(self.timeline.show_scores)
+        self.tabs.shown.connect(self._on_tab_shown)
+        self.changes.frames_changed.connect(lambda _frames: self.work_clock.note_activity())
         self.train_panel.running_changed.connect(lambda is_running: self.tabs.mark_busy(self.train_panel, is_running))
         self.train_panel.segment_untouched_requested.connect(self._segment_untouched)
         self.export_panel.running_changed.connect(self._on_exchange_changed)
@@ -114,25 +135,32 @@ class MainWidget(QScrollArea):
 
     def _on_project_changed(self) -> None:
         project = self.session.project
-        self.video_panel.show_project(project)
+        self.changes.follow(project)
+        self.video_panel.show_project(project, self.session.other_owner)
         self.model_panel.show_trained(project)
         if project is not None:
             self.layers.show_project(project)
             self.segment_panel.scope.set_frame_count(project.video.info.frame_count)
+        self.timeline.show_project(project)
+        self.work_clock.follow(project)
         self.train_panel.refresh()
         self.export_panel.refresh()
         self.segment_panel.refresh()
+        self.correct_panel.refresh()
         self.layers.show_selected_class()
         self._measure_speed()
 
     def _on_model_changed(self) -> None:
         self.model_panel.show_model()
         self.segment_panel.refresh()
+        self.correct_panel.refresh()
         self.train_panel.refresh()
         self._measure_speed()
 
     def _on_class_selected(self, class_id: int) -> None:
         self.segment_panel.show_class(class_id)
+        self.correct_panel.refresh()
+        self.timeline.show_class(class_id)
         self.layers.show_selected_class()
 
     def _measure_speed(self) -> None:
@@ -144,6 +172,8 @@ class MainWidget(QScrollArea):
     def _on_imported(self) -> None:
         self.layers.show_classes(self.session.classes)  # an import may have brought new ones
         self.segment_panel.refresh()
+        self.correct_panel.refresh()
+        self.timeline.show_project(self.session.project)
         self.train_panel.refresh()
 
     def _segment_untouched(self, frame_indices: list[int]) -> None:
@@ -161,7 +191,7 @@ class MainWidget(QScrollArea):
     def _on_open_failed(self, error: Exception) -> None:
         self._is_opening = False
         self._update_locks()
-        self.video_panel.show_project(self.session.project)
+        self.video_panel.show_project(self.session.project, self.session.other_owner)
         show_failure(error)
 
     def _on_opened_elsewhere(self, source: Path) -> None:
@@ -180,18 +210,20 @@ class MainWidget(QScrollArea):
 
     def _on_layer_removed(self, layer: object) -> None:
         self.segment_panel.run.cancel()
+        self.correct_panel.run.cancel()
         if isinstance(layer, Image):
             self.export_panel.cancel()
             self._close_without_video()
 
     def _close_without_video(self) -> None:
-        """The user took the video away: close its project, once no run works on it."""
-        is_gone = self.session.project is not None and self.layers.image is None
+        """The user took the video away, or the dock: close the project, once no run works on it."""
+        is_gone = self.session.project is not None and (self.layers.image is None or self._has_left)
         if is_gone and not self._works_on_project:
+            self.work_clock.stop()
             self.layers.forget()
             model = self.session.model
             self.session.close()
-            if model is not None:
+            if model is not None and not self._has_left:
                 self.session.use_model(model)
 
     # Locks --------------------------------------------------------------------------------------------------------------
@@ -202,6 +234,10 @@ class MainWidget(QScrollArea):
 
     def _on_running_changed(self, is_running: bool) -> None:
         self.tabs.mark_busy(self.segment_panel, is_running)
+        self._after_run(is_running)
+
+    def _on_correcting_changed(self, is_running: bool) -> None:
+        self.tabs.mark_busy(self.correct_panel, is_running)
         self._after_run(is_running)
 
     def _on_exchange_changed(self, is_running: bool) -> None:
@@ -215,25 +251,60 @@ class MainWidget(QScrollArea):
             self._adopt_soon()
 
     def _update_locks(self) -> None:
-        is_segmenting = self.segment_panel.run.is_running
+        is_segmenting, is_correcting = self.segment_panel.run.is_running, self.correct_panel.run.is_running
+        exchange = WAIT_FOR_EXCHANGE if self.export_panel.is_running else None
         self.video_panel.set_enabled(not self._works_on_project and not self._is_opening)
-        self.model_panel.set_enabled(not is_segmenting)
-        self.segment_panel.set_waiting(WAIT_FOR_EXCHANGE if self.export_panel.is_running else None)
-        self.export_panel.set_locked(is_segmenting)
+        self.model_panel.set_enabled(not is_segmenting and not is_correcting)
+        self.segment_panel.set_waiting(WAIT_FOR_CORRECTION if is_correcting else exchange)
+        self.correct_panel.set_waiting(WAIT_FOR_SEGMENTATION if is_segmenting else exchange)
+        self.export_panel.set_locked(is_segmenting or is_correcting)
 
     def _on_frame_changed(self) -> None:
         if self.segment_panel.scope.choice.currentText() == "This frame":
             self.segment_panel.update_state()
+        self.work_clock.note_activity()
+        self.correct_panel.show_frame()
 
-    # The window closes --------------------------------------------------------------------------------------------------
+    def _on_tab_shown(self, panel: object) -> None:
+        if panel is self.correct_panel:
+            self.correct_panel.refresh()
+
+    # The dock or its window closes --------------------------------------------------------------------------------------
 
     def showEvent(self, event: QShowEvent) -> None:
         super().showEvent(event)
         self.window().installEventFilter(self)
+        self.timeline.set_shown(True)
+
+    def hideEvent(self, event: QHideEvent) -> None:
+        super().hideEvent(event)
+        if not event.spontaneous():
+            self.timeline.set_shown(False)
+
+    def event(self, event: QEvent) -> bool:
+        if event.type() == QEvent.Type.ParentChange:
+            is_docked = self.parentWidget() is not None
+            if self._was_docked and not is_docked:
+                self._leave()
+            self._was_docked = is_docked
+        return super().event(event)
 
     def eventFilter(self, watched: QObject, event: QEvent) -> bool:
         if event.type() == QEvent.Type.Close and watched is self.window():
-            self.segment_panel.run.cancel()
-            self.train_panel.cancel()
-            self.export_panel.cancel()
+            self._cancel_runs()
+            self.work_clock.stop()
         return super().eventFilter(watched, event)
+
+    def _leave(self) -> None:
+        """The dock was closed: its keys, its timeline and its layers go, and another window may have the project."""
+        self._has_left = True
+        self._cancel_runs()
+        self.correct_panel.let_go()
+        self.timeline.remove()
+        self._close_without_video()
+
+    def _cancel_runs(self) -> None:
+        self.segment_panel.run.cancel()
+        self.correct_panel.run.cancel()
+        self.train_panel.cancel()
+        self.export_panel.cancel()

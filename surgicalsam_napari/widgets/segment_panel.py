@@ -93,7 +93,7 @@ class SegmentPanel(Panel):
     def segment_frames(self, frame_indices: Sequence[int]) -> None:
         """Look for every class that the model knows in these frames, as the button would; a long run asks first."""
         class_ids = self.session.trained_class_ids()
-        if self.session.project is not None and class_ids and frame_indices and self._waits_for is None:
+        if class_ids and frame_indices and self._can_write:
             self.layers.ensure_labels()
             self.run.request(class_ids, frame_indices, self.layers.current_frame)
 
@@ -146,9 +146,16 @@ class SegmentPanel(Panel):
         # before the first checkpoint is there, nothing is known to be untrained
         return self.session.model is None or self.session.is_trained(class_id)
 
+    @property
+    def _can_write(self) -> bool:
+        project = self.session.project
+        return project is not None and project.writable and self._waits_for is None
+
     def _what_is_missing(self) -> str | None:
         if self.session.project is None:
             return "Open a video first."
+        if not self.session.project.writable:
+            return "Read-only: nothing can be segmented in this window."
         if self._waits_for is not None:
             return self._waits_for
         if self.session.model is None:

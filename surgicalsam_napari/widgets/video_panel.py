@@ -2,17 +2,23 @@
 
 from __future__ import annotations
 
+from contextlib import suppress
+from datetime import datetime
 from pathlib import Path
 
-from qtpy.QtCore import Signal
-from qtpy.QtWidgets import QFileDialog, QHBoxLayout, QPushButton
+from qtpy.QtCore import Qt, Signal
+from qtpy.QtWidgets import QFileDialog, QHBoxLayout, QPushButton, QVBoxLayout, QWidget
 
 from surgicalsam_napari.store import Project
+from surgicalsam_napari.store.ownership import Owner
 from surgicalsam_napari.video import VIDEO_SUFFIXES, VideoInfo
 from surgicalsam_napari.widgets.parts import SPACING, ElidedLabel, Panel, note
 from surgicalsam_napari.widgets.wording import counted, in_time
 
 NOTHING_OPEN = "No video is open. Open one, or drop it on the viewer."
+BANNER_STYLE = """
+#readOnly { background-color: rgba(242, 161, 31, 40); border-left: 3px solid #f2a11f; }
+"""
 
 
 class VideoPanel(Panel):
@@ -22,6 +28,7 @@ class VideoPanel(Panel):
 
     def __init__(self) -> None:
         super().__init__("Video")
+        self._project_folder: Path | None = None
         self.file_name = ElidedLabel()
         self.facts = note(NOTHING_OPEN)
         self.open_file = QPushButton("Open file…")
@@ -36,12 +43,30 @@ class VideoPanel(Panel):
         buttons.addWidget(self.open_folder, 1)
         self.column.addWidget(self.file_name)
         self.column.addWidget(self.facts)
+        self.column.addWidget(self._build_banner())
         self.column.addLayout(buttons)
         self.show_project(None)
 
-    def show_project(self, project: Project | None) -> None:
-        """Describe the open project's video."""
+    def _build_banner(self) -> QWidget:
+        self.banner, self.read_only, self.try_again = QWidget(), note(), QPushButton("Open it again")
+        self.banner.setObjectName("readOnly")
+        self.banner.setAttribute(Qt.WidgetAttribute.WA_StyledBackground)
+        self.banner.setStyleSheet(BANNER_STYLE)
+        self.read_only.setStyleSheet("padding: 0px; margin: 0px; background: transparent;")
+        self.try_again.clicked.connect(self._open_again)
+        column = QVBoxLayout(self.banner)
+        column.setContentsMargins(SPACING + 2, SPACING, SPACING, SPACING)
+        column.setSpacing(SPACING)
+        column.addWidget(self.read_only)
+        column.addWidget(self.try_again)
+        return self.banner
+
+    def show_project(self, project: Project | None, other_owner: Owner | None = None) -> None:
+        """Describe the open project's video, and say why nothing can be changed, where it is so."""
+        self._project_folder = None if project is None else project.folder
         self.file_name.setVisible(project is not None)
+        self.banner.setVisible(project is not None and not project.writable)
+        self.read_only.setText(why_read_only(other_owner))
         if project is None:
             self.facts.setText(NOTHING_OPEN)
             return
@@ -54,10 +79,15 @@ class VideoPanel(Panel):
         """Locked while a run works on the video."""
         self.open_file.setEnabled(enabled)
         self.open_folder.setEnabled(enabled)
+        self.try_again.setEnabled(enabled)
 
     def show_opening(self, path: Path) -> None:
         """Say that a video is being opened."""
         self.facts.setText(f"Opening {path.name}…")
+
+    def _open_again(self) -> None:
+        if self._project_folder is not None:
+            self.open_requested.emit(self._project_folder)
 
     def _choose_file(self) -> None:
         patterns = " ".join(f"*{suffix} *{suffix.upper()}" for suffix in VIDEO_SUFFIXES)
@@ -69,6 +99,19 @@ class VideoPanel(Panel):
         path = QFileDialog.getExistingDirectory(self, "Open a folder of numbered images, or a project (*.surgicalsam)")
         if path:
             self.open_requested.emit(Path(path))
+
+
+def why_read_only(other_owner: Owner | None) -> str:
+    """ "Read-only: anna on or-pc has had it open since 10:42. …"; of a folder that cannot be written to, that."""
+    if other_owner is None:
+        return "Read-only: its folder cannot be written to. Nothing you do here is kept."
+    since = other_owner.since
+    with suppress(ValueError):
+        at = datetime.fromisoformat(since).astimezone()
+        is_today = at.date() == datetime.now().astimezone().date()
+        since = at.strftime("%H:%M" if is_today else "%d %b, %H:%M")
+    who = f"{other_owner.user} on {other_owner.host}"
+    return f"Read-only: {who} has had it open since {since}. Close it there, then open it again here."
 
 
 def describe_video(info: VideoInfo) -> str:

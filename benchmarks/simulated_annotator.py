@@ -1,0 +1,281 @@
+"""How many actions a frame takes until its masks are good enough, with less and with more of the tool.
+
+A simulated person knows the exact masks of a phantom clip and acts as in interactive segmentation: a click lands in the middle
+(the pixel farthest from the border) of the largest error region of a class, at most 20 clicks for a class in a frame. A frame is
+done when every class in it has at least the target IoU, and no absent class has a mask. One action is a click, a region given
+another class (also where it is followed through the frames around), a class cleared from a frame, a propagation, or a training
+round. Looking, choosing a class, and going on to the next frame are free. Strategies:
+
+clicks        clicks only, on every frame, from empty masks
+class_prompt  all classes predicted first; then every frame that is not good enough is mended by itself
+full          all classes predicted; frames are taken in the order of the review queue, errors followed through the frames around,
+              corrected masks propagated; after ten corrected frames one training round (the quick preset), the rest predicted
+              again, and so on to the end
+
+`actions_per_frame` are given by look ("first": what the demo weights were trained on; "second": another hospital), target and
+strategy; `ratio` is full over clicks, `reached` the share of frames that reached the target. Clips were never trained on. The
+last line printed with `--json` is one JSON object.
+"""
+
+from __future__ import annotations
+
+import argparse
+import json
+import shutil
+import tempfile
+import time
+from collections import Counter
+from collections.abc import Sequence
+from dataclasses import dataclass, field
+from pathlib import Path
+
+import numpy as np
+from correcting import phantom_video, rounded, segment_untouched, tune
+from scipy.ndimage import distance_transform_edt, label
+
+from surgicalsam_napari.editing import clear_class, reassign_region
+from surgicalsam_napari.inference.propagate import propagate_class
+from surgicalsam_napari.inference.refine import Click, Refinement
+from surgicalsam_napari.instruments import ENDOVIS2018
+from surgicalsam_napari.review import MaskJumps, ReviewQueue
+from surgicalsam_napari.session import Session
+from surgicalsam_napari.store import Project
+
+FIRST_SEED = 700_000
+MOST_CLICKS = 20  # for a class in a frame, as is usual
+CORRECTED_BEFORE_TRAINING = 10
+FOLLOWED = 30  # frames each way
+SMALLEST_REGION = 0.0002  # of the frame; smaller false regions are left to clicks
+
+
+def iou(mask: np.ndarray, truth: np.ndarray) -> float:
+    """1 where both are empty."""
+    union = np.count_nonzero(mask | truth)
+    return np.count_nonzero(mask & truth) / union if union else 1.0
+
+
+def middle(region: np.ndarray) -> tuple[int, int]:
+    """(row, column) of the pixel of a region that is farthest from its border, the frame's border included."""
+    distance = distance_transform_edt(np.pad(region, 1))[1:-1, 1:-1]
+    row, column = np.unravel_index(distance.argmax(), distance.shape)
+    return int(row), int(column)
+
+
+def next_click(mask: np.ndarray, truth: np.ndarray) -> Click:
+    """In the middle of the largest connected error region; positive where something is missing."""
+    regions, count = label(mask != truth, np.ones((3, 3)))
+    largest = 1 + np.bincount(regions.ravel())[1:].argmax() if count else 0
+    row, column = middle(regions == largest)
+    return Click(row, column, bool(truth[row, column]))
+
+
+@dataclass
+class Annotator:
+    """Somebody who knows the truth (T, H, W) and mends a project until every frame reaches the target."""
+
+    session: Session
+    truth: np.ndarray
+    target: float
+    follows: bool  # errors through the frames around, and propagates
+    actions: Counter[str] = field(default_factory=Counter)
+
+    @property
+    def project(self) -> Project:
+        assert self.session.project is not None
+        return self.session.project
+
+    def wrong_classes(self, frame_index: int) -> list[int]:
+        """Classes that are below the target, or there though they are absent."""
+        labels, truth = self.project.labels[frame_index], self.truth[frame_index]
+        return [class_id for class_id in ENDOVIS2018.ids if iou(labels == class_id, truth == class_id) < self.target]
+
+    def mend(self, frame_index: int) -> None:
+        """Everything that a frame needs; verified at the end."""
+        self._give_regions_their_class(frame_index)
+        for class_id in self.wrong_classes(frame_index):
+            if not np.any(self.truth[frame_index] == class_id):
+                self.actions["clear"] += 1
+                _drain(clear_class(self.project, class_id, [frame_index]))
+        for class_id in self.wrong_classes(frame_index):
+            self._refine(frame_index, class_id)
+            if self.follows:
+                self._propagate(frame_index, class_id)
+        self.project.labels.verify(frame_index)
+
+    def _give_regions_their_class(self, frame_index: int) -> None:
+        """Regions that are mostly of another class are given that class, with one action each."""
+        for _ in range(10):
+            labels, truth = self.project.labels[frame_index], self.truth[frame_index]
+            wrong = self._wrong_region(labels, truth)
+            if wrong is None:
+                return
+            region, class_id = wrong
+            row, column = middle(region)
+            around = range(max(frame_index - FOLLOWED, 0), min(frame_index + FOLLOWED + 1, len(self.truth)))
+            frames = around if self.follows else ()
+            self.actions["reassign"] += 1
+            _drain(reassign_region(self.project, frame_index, row, column, class_id, frames))
+
+    def _wrong_region(self, labels: np.ndarray, truth: np.ndarray) -> tuple[np.ndarray, int] | None:
+        for class_id in self._present(labels):
+            regions, count = label(labels == class_id, np.ones((3, 3)))
+            for number in range(1, count + 1):
+                region = regions == number
+                area = np.count_nonzero(region)
+                votes = np.bincount(truth[region], minlength=256)
+                best = int(votes.argmax())
+                if area >= SMALLEST_REGION * labels.size and best not in (0, class_id) and votes[best] > 0.5 * area:
+                    return region, best
+        return None
+
+    def _refine(self, frame_index: int, class_id: int) -> None:
+        labels, truth = self.project.labels[frame_index], self.truth[frame_index] == class_id
+        refinement = Refinement(self.session.model, self._embedding(frame_index), labels == class_id)
+        best, best_iou = labels == class_id, iou(labels == class_id, truth)
+        for _ in range(MOST_CLICKS):
+            if best_iou >= self.target:
+                break
+            self.actions["click"] += 1
+            refinement.add_click(next_click(refinement.mask, truth))
+            reached = iou(refinement.mask, truth)
+            if reached >= best_iou:
+                best, best_iou = refinement.mask, reached
+        new = np.where(best, np.uint8(class_id), np.where(labels == class_id, np.uint8(0), labels))
+        self.project.labels.write_edit(frame_index, new, decided=best)
+
+    def _propagate(self, frame_index: int, class_id: int) -> None:
+        """Forward and back, where the neighbour needs it, too."""
+        count = len(self.truth)
+        for frames in (range(frame_index + 1, count), range(frame_index - 1, -1, -1)):
+            if frames and class_id in self.wrong_classes(frames[0]) and np.any(self.truth[frames[0]] == class_id):
+                self.actions["propagate"] += 1
+                _drain(propagate_class(self.project, self.session.model, class_id, frame_index, frames[:FOLLOWED]))
+
+    def _embedding(self, frame_index: int) -> np.ndarray:
+        model = self.session.model
+        assert model is not None
+        return self.project.embeddings(model.encoder_digest, model.embedding_shape).read([frame_index])[0]
+
+    def _present(self, labels: np.ndarray) -> list[int]:
+        return [int(value) for value in np.unique(labels) if value]
+
+    def reached(self) -> float:
+        """The share of frames in which nothing is wrong."""
+        return float(np.mean([not self.wrong_classes(index) for index in range(len(self.truth))]))
+
+
+def _drain(reports) -> None:  # type: ignore[no-untyped-def]
+    for _report in reports:
+        pass
+
+
+def annotate_every_frame(annotator: Annotator) -> None:
+    """From the first frame to the last."""
+    for frame_index in range(len(annotator.truth)):
+        if annotator.wrong_classes(frame_index):
+            annotator.mend(frame_index)
+
+
+def annotate_with_everything(annotator: Annotator, runs: Path) -> None:
+    """By the review queue, with one training round after the first corrected frames."""
+    mended = 0
+    trained = False
+    left = _by_queue(annotator)
+    while left:
+        frame_index = left.pop(0)
+        if not annotator.wrong_classes(frame_index):
+            continue
+        annotator.mend(frame_index)
+        mended += 1
+        if mended == CORRECTED_BEFORE_TRAINING and not trained:
+            annotator.actions["training"] += 1
+            result, _seconds = tune(runs, [annotator.project.folder], {})
+            annotator.session.load_checkpoint(result.checkpoint)
+            segment_untouched(annotator.session)
+            trained = True
+            left = _by_queue(annotator)
+
+
+def _by_queue(annotator: Annotator) -> list[int]:
+    """All frames, those that the queue puts forward first."""
+    project = annotator.project
+    jumps = MaskJumps(project.labels, len(annotator.truth), project.classes.ids)
+    _drain(jumps.fill())
+    queue = ReviewQueue.of(project, jumps)
+    ordered: list[int] = []
+    while (frame_index := queue.next()) is not None:
+        ordered.append(frame_index)
+    return [*ordered, *sorted(set(range(len(annotator.truth))) - set(ordered))]
+
+
+def measure(folder: Path, seed: int, look: str, frame_count: int, targets: Sequence[float]) -> dict:
+    """Actions per frame by target and strategy, and the share of frames that reached the target."""
+    video, truth = phantom_video(folder, seed, frame_count, look=look)
+    with Session(ENDOVIS2018) as session:
+        session.load_checkpoint()
+        fresh = session.open(video).folder
+        for _report in session.segment(session.trained_class_ids(), range(frame_count)):
+            pass
+    measured: dict = {}
+    for target in targets:
+        for strategy in ("clicks", "class_prompt", "full"):
+            started = time.perf_counter()
+            copy = fresh.with_name(f"{fresh.stem}_{strategy}_{target}{fresh.suffix}")
+            shutil.copytree(fresh, copy)
+            with Session(ENDOVIS2018) as session:
+                session.load_checkpoint()
+                session.open(copy)
+                annotator = Annotator(session, truth, target, follows=strategy == "full")
+                if strategy == "clicks":
+                    for frame_index in range(frame_count):
+                        annotator.project.labels.reset_frame(frame_index)
+                if strategy == "full":
+                    annotate_with_everything(annotator, folder / f"run_{target}")
+                else:
+                    annotate_every_frame(annotator)
+                result = {
+                    "actions_per_frame": sum(annotator.actions.values()) / frame_count,
+                    "reached": annotator.reached(),
+                    **annotator.actions,
+                }
+            measured.setdefault(f"{target:.2f}", {})[strategy] = result
+            seconds = time.perf_counter() - started
+            print(f"{look} {seed} {target:.2f} {strategy}: {json.dumps(result)} ({seconds:.0f} s)", flush=True)
+            shutil.rmtree(copy)
+    return measured
+
+
+def main() -> None:
+    parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
+    parser.add_argument("--clips", type=int, default=1, help="of each look")
+    parser.add_argument("--frames", type=int, default=100, help="of each clip")
+    parser.add_argument("--targets", type=float, nargs="+", default=[0.85, 0.90])
+    parser.add_argument("--looks", nargs="+", default=["first", "second"])
+    parser.add_argument("--json", action="store_true")
+    arguments = parser.parse_args()
+    result: dict = {"actions_per_frame": {}, "ratio": {}, "reached": {}}
+    for look in arguments.looks:
+        clips = []
+        for seed in range(FIRST_SEED, FIRST_SEED + arguments.clips):
+            with tempfile.TemporaryDirectory() as folder:
+                clips.append(measure(Path(folder), seed, look, arguments.frames, arguments.targets))
+        for figure in ("actions_per_frame", "reached"):
+            result[figure][look] = {
+                target: {
+                    strategy: rounded(float(np.mean([clip[target][strategy][figure] for clip in clips])))
+                    for strategy in clips[0][target]
+                }
+                for target in clips[0]
+            }
+        means = result["actions_per_frame"][look]
+        result["ratio"][look] = {target: rounded(by["full"] / by["clicks"]) for target, by in means.items()}
+    for look, by_target in result["actions_per_frame"].items():
+        for target, by_strategy in by_target.items():
+            shown = ", ".join(f"{strategy} {actions:.2f}" for strategy, actions in by_strategy.items())
+            print(f"{look} look, IoU {target}: actions a frame: {shown}; full / clicks {result['ratio'][look][target]:.2f}")
+    if arguments.json:
+        print(json.dumps(result))
+
+
+if __name__ == "__main__":
+    main()

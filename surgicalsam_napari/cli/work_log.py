@@ -1,0 +1,38 @@
+"""`surgicalsam log`: how much work went into each frame of a project."""
+
+from __future__ import annotations
+
+import csv
+import json
+import sys
+from dataclasses import asdict
+from pathlib import Path
+from typing import Annotated
+
+import typer
+
+from surgicalsam_napari.cli.commands import app
+from surgicalsam_napari.cli.options import AsJson, ExistingProject, existing_project
+
+
+@app.command("log")
+def work_log(
+    project_path: ExistingProject,
+    out: Annotated[Path | None, typer.Option("--out", metavar="FILE", help="Write it here; by default print it.")] = None,
+    as_json: AsJson = False,
+) -> None:
+    """Tell the work on each frame as CSV: seconds that somebody worked on it, strokes, changed pixels."""
+    from surgicalsam_napari.store import Project
+
+    with Project.open(existing_project(project_path), require_video=False) as project:
+        log = project.work_log
+        if out is not None:
+            count = log.write_csv(out)
+            record = {"project": str(project.folder), "out": str(out), "frames": count}
+            print(json.dumps(record) if as_json else f"{project.folder}: the work on {count} frames is in {out}")
+        elif as_json:
+            print(json.dumps({"project": str(project.folder), "work": [asdict(work) for work in log.per_frame()]}))
+        else:
+            writer = csv.writer(sys.stdout, lineterminator="\n")
+            writer.writerow(("frame", "seconds", "strokes", "changed_pixels"))
+            writer.writerows(asdict(work).values() for work in log.per_frame())

@@ -1,0 +1,106 @@
+"""A mask carried from frame to frame by what its region looks like to the image encoder.
+
+The memory of semi-supervised video object segmentation, on SAM's embedding grid and without anything learned: each
+position of a new frame looks for the positions most like it in the corrected frame and in the frame before, and takes over
+what the mask was there. Both are needed: the corrected frame keeps errors from growing, the frame before follows motion.
+"""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+
+import torch
+from torch import Tensor
+from torch.nn import functional as F
+
+MATCHES = 4  # positions that a position takes its mask from
+TEMPERATURE = 0.03  # of cosine similarity
+REACH_FROM_REFERENCE = 1 / 4  # how far an instrument is looked for, as a share of the grid's side
+REACH_FROM_PREVIOUS = 1 / 8
+POSITIONS_AT_ONCE = 512  # bounds the memory of the table of similarities: 8 MB for a grid of 64 x 64
+NO_MATCH = -2.0  # below every cosine
+
+
+@dataclass(frozen=True)
+class RememberedFrame:
+    """
+    Attributes
+    ----------
+    keys : (N, D), the embedding of each grid position, row-major, of length 1
+    share : (4h, 4w), the probability of the mask, 0 to 1
+    """
+
+    keys: Tensor
+    share: Tensor
+
+
+@dataclass(frozen=True)
+class MaskReading:
+    """The mask in a new frame, read twice: (4h, 4w) each, 0 to 1."""
+
+    from_reference: Tensor
+    from_previous: Tensor
+
+    @property
+    def share(self) -> Tensor:
+        """The probability of the mask, (4h, 4w)."""
+        return (self.from_reference + self.from_previous) / 2
+
+
+class MaskMemory:
+    """The frame that was corrected, and the frame carried to last.
+
+    Parameters
+    ----------
+    image_embedding : (D, h, w), of the corrected frame
+    share : (4h, 4w), how much of each low-resolution pixel the corrected mask covers, 0 to 1
+    """
+
+    def __init__(self, image_embedding: Tensor, share: Tensor) -> None:
+        self.grid_size = tuple(image_embedding.shape[-2:])
+        rows, columns = (torch.arange(side, device=image_embedding.device) for side in self.grid_size)
+        self._positions = torch.cartesian_prod(rows, columns)  # (N, 2)
+        self.reference = self.previous = RememberedFrame(unit_keys(image_embedding), share)
+
+    def read(self, image_embedding: Tensor) -> MaskReading:
+        """Where the mask is now.
+
+        Parameters
+        ----------
+        image_embedding : (D, h, w)
+        """
+        keys = unit_keys(image_embedding)
+        return MaskReading(
+            self._read(keys, self.reference, REACH_FROM_REFERENCE), self._read(keys, self.previous, REACH_FROM_PREVIOUS)
+        )
+
+    def read_back(self, image_embedding: Tensor, share: Tensor) -> Tensor:
+        """What the corrected frame's mask would be, were it read from `share` in this frame: (4h, 4w), 0 to 1."""
+        return self._read(self.reference.keys, RememberedFrame(unit_keys(image_embedding), share), REACH_FROM_REFERENCE)
+
+    def remember(self, image_embedding: Tensor, share: Tensor) -> None:
+        """Take this frame for the previous one from now on."""
+        self.previous = RememberedFrame(unit_keys(image_embedding), share)
+
+    def _read(self, keys: Tensor, remembered: RememberedFrame, reach: float) -> Tensor:
+        radius = max(round(reach * max(self.grid_size)), 1)
+        values = F.pixel_unshuffle(remembered.share[None], 4).flatten(1).T  # (N, 16): a position's low-resolution pixels
+        occupied = (values.amax(dim=1) > 0).float().view(1, *self.grid_size)
+        # what has no mask within reach cannot get any: this leaves out most of the frame
+        near = F.max_pool2d(occupied, 2 * radius + 1, stride=1, padding=radius).flatten().nonzero()[:, 0]
+        found = torch.zeros_like(values)
+        for some in near.split(POSITIONS_AT_ONCE):
+            found[some] = self._matched(keys[some], self._positions[some], remembered.keys, values, radius)
+        return F.pixel_shuffle(found.T.unflatten(1, self.grid_size), 4)[0]
+
+    def _matched(self, keys: Tensor, positions: Tensor, memory: Tensor, values: Tensor, radius: int) -> Tensor:
+        distance = (positions[:, None] - self._positions[None]).abs().amax(dim=-1)
+        similarity = (keys @ memory.T).masked_fill(distance > radius, NO_MATCH)
+        best, indices = similarity.topk(min(MATCHES, similarity.shape[1]), dim=1)
+        weights = (best / TEMPERATURE).softmax(dim=1)  # next to nothing for NO_MATCH
+        return (weights[..., None] * values[indices]).sum(dim=1)
+
+
+def unit_keys(image_embedding: Tensor) -> Tensor:
+    """(D, h, w) to (N, D) of length 1, row-major."""
+    return F.normalize(image_embedding.float().flatten(1).T, dim=1)

@@ -1,0 +1,127 @@
+"""Low-resolution logits to masks of the frame's size, only where a mask can be: both bilinear steps of the reference in one.
+
+Resizing is linear, and rows and columns are resized independently, so the two steps (logits to padded square, its upper
+left part to the frame) are one matrix for rows and one for columns. An output pixel above 0 needs a logit above 0 among the
+few it is made of, so all but a window is background without looking. Equal to `FrameGeometry.to_frame(logits) > 0` but for
+pixels within float32 rounding of 0 (tests/test_upsampling.py).
+"""
+
+from __future__ import annotations
+
+from collections.abc import Iterator, Sequence
+from dataclasses import dataclass
+from functools import lru_cache
+
+import numpy as np
+import torch
+from torch import Tensor
+
+from surgicalsam_napari.model.geometry import FrameGeometry
+
+BLOCK = 64  # output rows or columns at a time: they depend on few rows or columns of the logits
+
+
+@dataclass(frozen=True)
+class Axis:
+    """How one axis of the frame is made from one axis of the logits.
+
+    Attributes
+    ----------
+    first, last : (N,) for each pixel of the frame, the first and the last logit that it is made of
+    blocks : output slice, slice of the logits, and weights (output, logits)
+    """
+
+    first: np.ndarray
+    last: np.ndarray
+    blocks: tuple[tuple[slice, slice, Tensor], ...]
+
+    def span(self, is_positive: np.ndarray) -> slice:
+        """The pixels of the frame that may be above 0 where only these logits are; empty if none is."""
+        positive = np.flatnonzero(is_positive)
+        if not len(positive):
+            return slice(0, 0)
+        reached = np.flatnonzero((self.last >= positive[0]) & (self.first <= positive[-1]))
+        return slice(int(reached[0]), int(reached[-1]) + 1)
+
+    def blocks_in(self, span: slice) -> Iterator[tuple[slice, slice, Tensor]]:
+        """The blocks that have pixels of this span, cut to it."""
+        for output, source, weights in self.blocks:
+            start, stop = max(output.start, span.start), min(output.stop, span.stop)
+            if start < stop:
+                yield slice(start, stop), source, weights[start - output.start : stop - output.start]
+
+
+def label_map_of(
+    low_res_logits: Tensor, predicted_iou: np.ndarray, class_ids: Sequence[int], geometry: FrameGeometry
+) -> np.ndarray:
+    """One label map from overlapping masks: drawn by ascending predicted IoU, so that the surest class lies on top.
+
+    A tie goes to the class that comes later in `class_ids` (the reference's stable sort).
+
+    Parameters
+    ----------
+    low_res_logits : (K, h, w), of the whole padded square
+    predicted_iou : (K,)
+    class_ids : K label values
+
+    Returns
+    -------
+    (H, W) uint8
+    """
+    label_map = np.zeros(geometry.original_size, np.uint8)
+    order = np.argsort(predicted_iou, kind="stable").tolist()
+    for position, (window, mask) in zip(order, masks_of(low_res_logits[order].cpu(), geometry), strict=True):
+        label_map[window][mask] = class_ids[position]
+    return label_map
+
+
+def masks_of(low_res_logits: Tensor, geometry: FrameGeometry) -> Iterator[tuple[tuple[slice, slice], np.ndarray]]:
+    """Where each mask can be, and the mask there.
+
+    Parameters
+    ----------
+    low_res_logits : (K, h, w) on the CPU, of the whole padded square
+
+    Yields
+    ------
+    window of the frame (rows, columns), and the mask in it, bool; outside it the mask is empty
+    """
+    height, width = low_res_logits.shape[-2:]
+    rows, columns = _axis(geometry, 0, height), _axis(geometry, 1, width)
+    for logits in low_res_logits.float():
+        positive = (logits > 0).numpy()
+        row_span, column_span = rows.span(positive.any(axis=1)), columns.span(positive.any(axis=0))
+        mask = np.zeros((row_span.stop - row_span.start, column_span.stop - column_span.start), bool)
+        if mask.size:
+            stretched = torch.empty(mask.shape[0], width)
+            for output, source, weights in rows.blocks_in(row_span):
+                torch.mm(
+                    weights, logits[source], out=stretched[output.start - row_span.start : output.stop - row_span.start]
+                )
+            shown = torch.from_numpy(mask)
+            for output, source, weights in columns.blocks_in(column_span):
+                part = shown[:, output.start - column_span.start : output.stop - column_span.start]
+                torch.gt(stretched[:, source] @ weights.T, 0, out=part)
+        yield (row_span, column_span), mask
+
+
+@lru_cache(maxsize=8)
+def _axis(geometry: FrameGeometry, axis: int, length: int) -> Axis:
+    """The composite of both steps along one axis of `length` logits."""
+    to_square = _resizing(length, geometry.input_size)
+    to_frame = _resizing(geometry.resized_size[axis], geometry.original_size[axis])
+    weights = to_frame @ to_square[: geometry.resized_size[axis]]
+    used = (weights != 0).numpy()
+    first, last = used.argmax(axis=1), length - 1 - used[:, ::-1].argmax(axis=1)
+    blocks = []
+    for start in range(0, len(weights), BLOCK):
+        output = slice(start, min(start + BLOCK, len(weights)))
+        source = slice(int(first[output].min()), int(last[output].max()) + 1)
+        blocks.append((output, source, weights[output, source].float().contiguous()))
+    return Axis(first, last, tuple(blocks))
+
+
+def _resizing(length: int, new_length: int) -> Tensor:
+    """(new_length, length): bilinear resizing of one axis (torch's `interpolate`, `align_corners=False`), in float64."""
+    unit = torch.eye(length, dtype=torch.float64)[:, None]
+    return torch.nn.functional.interpolate(unit, new_length, mode="linear", align_corners=False)[:, 0].T

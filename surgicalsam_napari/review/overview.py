@@ -1,0 +1,153 @@
+"""The labels of a whole video at a glance: tables of frames and classes, put together into bins of neighbouring frames."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from dataclasses import dataclass
+
+import numpy as np
+
+from surgicalsam_napari.store.provenance import Provenance
+
+QUALITY_LEVELS = 16
+LOWEST_QUALITY = 0.5  # of a predicted IoU; what is worse than this is as bad as it gets
+UNKNOWN_LEVEL = QUALITY_LEVELS // 2
+NOT_PREDICTED = 255
+
+
+@dataclass(frozen=True)
+class Tally:
+    """What the frames of one bin hold of one class.
+
+    Attributes
+    ----------
+    counts : frames by provenance; those that do not occur are left out
+    lowest_iou : of the predicted frames; NaN where none is predicted or none was given a quality
+    lowest_frame : where that is; None likewise
+    """
+
+    counts: dict[Provenance, int]
+    lowest_iou: float
+    lowest_frame: int | None
+
+
+class Overview:
+    """Where labels come from and how good they are predicted to be, in a form that bins fast.
+
+    A bin of several frames keeps everything a person must not miss: the set of the provenances that occur in it, so that one
+    edited frame among thousands still shows, and the worst quality among its predicted frames.
+
+    Parameters
+    ----------
+    provenance : (T, C) uint8, of `Provenance`
+    predicted_iou : (T, C) float32, NaN where unknown
+    """
+
+    def __init__(self, provenance: np.ndarray, predicted_iou: np.ndarray) -> None:
+        self.provenance = np.array(provenance, dtype=np.uint8)
+        self.predicted_iou = np.array(predicted_iou, dtype=np.float32)
+        if self.provenance.ndim != 2 or self.provenance.shape != self.predicted_iou.shape:
+            raise ValueError(
+                "provenance and predicted_iou must both be (frames, classes); "
+                f"got {self.provenance.shape} and {self.predicted_iou.shape}"
+            )
+        # one row per class, for bins are runs of frames
+        self._kinds = np.ascontiguousarray(_kinds(self.provenance).T)
+        self._levels = np.ascontiguousarray(_levels(self.provenance, self.predicted_iou).T)
+
+    @property
+    def frame_count(self) -> int:
+        return self.provenance.shape[0]
+
+    @property
+    def class_count(self) -> int:
+        return self.provenance.shape[1]
+
+    def update(self, frame_indices: Sequence[int] | np.ndarray, provenance: np.ndarray, predicted_iou: np.ndarray) -> None:
+        """Take over the rows of some frames.
+
+        Parameters
+        ----------
+        frame_indices : N frames
+        provenance : (N, C) uint8
+        predicted_iou : (N, C) float32
+        """
+        frames = np.asarray(frame_indices, dtype=np.intp)
+        self.provenance[frames] = provenance
+        self.predicted_iou[frames] = predicted_iou
+        self._kinds[:, frames] = _kinds(self.provenance[frames]).T
+        self._levels[:, frames] = _levels(self.provenance[frames], self.predicted_iou[frames]).T
+
+    def binned(self, edges: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
+        """What occurs in each bin, and the worst predicted quality there.
+
+        Parameters
+        ----------
+        edges : (N + 1,) ascending frame indices; bin i holds the frames from edges[i] up to, not including, edges[i + 1]
+
+        Returns
+        -------
+        kinds : (C, N) uint8, bit p is set where provenance p occurs
+        levels : (C, N) uint8, 0 for a predicted IoU of 0.5 or less to 15 for 1; NOT_PREDICTED where nothing is predicted
+        """
+        first, stop = int(edges[0]), int(edges[-1])
+        kinds, levels = self._kinds[:, first:stop], self._levels[:, first:stop]
+        if stop - first == len(edges) - 1:  # a bin per frame
+            return kinds, levels
+        starts = edges[:-1] - first
+        return np.bitwise_or.reduceat(kinds, starts, axis=1), np.minimum.reduceat(levels, starts, axis=1)
+
+    def tally(self, class_index: int, frames: range) -> Tally:
+        """What these frames hold of the class in this column of the tables."""
+        provenance = self.provenance[frames.start : frames.stop, class_index]
+        found, counts = np.unique(provenance, return_counts=True)
+        by_provenance = {Provenance(int(value)): int(count) for value, count in zip(found, counts, strict=True)}
+        quality = np.where(
+            provenance == Provenance.PREDICTED, self.predicted_iou[frames.start : frames.stop, class_index], np.nan
+        )
+        if np.isnan(quality).all():
+            return Tally(by_provenance, np.nan, None)
+        lowest = int(np.nanargmin(quality))
+        return Tally(by_provenance, float(quality[lowest]), frames.start + lowest)
+
+    def frame_to_look_at(self, class_index: int, frames: range) -> int:
+        """The frame for whose sake a bin looks as it does: the worst predicted, else the first edited, verified, absent."""
+        tally = self.tally(class_index, frames)
+        if tally.lowest_frame is not None:
+            return tally.lowest_frame
+        provenance = self.provenance[frames.start : frames.stop, class_index]
+        for wanted in (Provenance.PREDICTED, Provenance.EDITED, Provenance.VERIFIED, Provenance.ABSENT):
+            if wanted in tally.counts:
+                return frames.start + int(np.argmax(provenance == wanted))
+        return frames.start
+
+
+def binned_marks(marks: np.ndarray, edges: np.ndarray) -> np.ndarray:
+    """The highest mark in each bin.
+
+    Parameters
+    ----------
+    marks : (T,) float, NaN for none
+    edges : (N + 1,) ascending frame indices
+
+    Returns
+    -------
+    (N,) float, NaN for none
+    """
+    first, stop = int(edges[0]), int(edges[-1])
+    return np.fmax.reduceat(marks[first:stop], edges[:-1] - first)
+
+
+def quality_level(predicted_iou: np.ndarray) -> np.ndarray:
+    """0 for a predicted IoU of 0.5 or less, in even steps up to 15 for 1; the middle where it is NaN."""
+    share = (np.nan_to_num(predicted_iou, nan=LOWEST_QUALITY) - LOWEST_QUALITY) / (1 - LOWEST_QUALITY)
+    levels = np.clip(share * QUALITY_LEVELS, 0, QUALITY_LEVELS - 1).astype(np.uint8)
+    return np.where(np.isnan(predicted_iou), np.uint8(UNKNOWN_LEVEL), levels)
+
+
+def _kinds(provenance: np.ndarray) -> np.ndarray:
+    return np.left_shift(np.uint8(1), provenance)
+
+
+def _levels(provenance: np.ndarray, predicted_iou: np.ndarray) -> np.ndarray:
+    return np.where(provenance == Provenance.PREDICTED, quality_level(predicted_iou), np.uint8(NOT_PREDICTED))

@@ -1,0 +1,69 @@
+"""What happens to the open project's labels, told in the GUI thread whichever thread wrote, and many at once."""
+
+from __future__ import annotations
+
+import threading
+
+from qtpy.QtCore import QObject, QTimer, Signal
+
+from surgicalsam_napari.store import Project
+
+GATHER_MS = 40  # writes that follow each other this closely are told together
+
+
+class LabelChanges(QObject):
+    """Relays the signals of one project's labels and history."""
+
+    frames_changed = Signal(object)  # set of frame indices
+    refused = Signal(int)  # frame index: an edit met verified labels
+    history_changed = Signal()
+    _due = Signal()
+    _refused_in_thread = Signal(int)
+    _history_in_thread = Signal()
+
+    def __init__(self, parent: QObject | None = None) -> None:
+        super().__init__(parent)
+        self._project: Project | None = None
+        self._lock = threading.Lock()
+        self._frames: set[int] = set()
+        self._timer = QTimer(self, singleShot=True, interval=GATHER_MS)
+        self._due.connect(self._timer.start)
+        self._timer.timeout.connect(self.tell_now)
+        self._refused_in_thread.connect(self.refused)
+        self._history_in_thread.connect(self.history_changed)
+
+    def follow(self, project: Project | None) -> None:
+        """Tell of this project from now on, and of no other."""
+        if project is self._project:
+            return
+        if self._project is not None:
+            self._project.labels.changed.disconnect(self._on_changed)
+            self._project.labels.refused.disconnect(self._on_refused)
+            self._project.history.changed.disconnect(self._on_history)
+        self._project = project
+        with self._lock:
+            self._frames = set()
+        if project is not None:
+            project.labels.changed.connect(self._on_changed)
+            project.labels.refused.connect(self._on_refused)
+            project.history.changed.connect(self._on_history)
+
+    def tell_now(self) -> None:
+        """Tell what was written up to now, without waiting for more."""
+        with self._lock:
+            frames, self._frames = self._frames, set()
+        if frames:
+            self.frames_changed.emit(frames)
+
+    def _on_changed(self, frame_index: int) -> None:
+        with self._lock:
+            is_first = not self._frames
+            self._frames.add(frame_index)
+        if is_first:
+            self._due.emit()
+
+    def _on_refused(self, frame_index: int) -> None:
+        self._refused_in_thread.emit(frame_index)
+
+    def _on_history(self) -> None:
+        self._history_in_thread.emit()

@@ -1,0 +1,67 @@
+"""Where the parts of the timeline's strip lie: names at the left; axis, marks and one row per class at the right."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+
+AXIS_HEIGHT = 18
+MARKS_HEIGHT = 13
+ROWS_TOP = AXIS_HEIGHT + MARKS_HEIGHT
+SMALLEST_ROW, PREFERRED_ROW, LARGEST_ROW = 11, 15, 20
+RIGHT_MARGIN = 6
+
+
+@dataclass(frozen=True)
+class StripLayout:
+    """Pixels of the strip; its rows shrink until they can only be scrolled.
+
+    Attributes
+    ----------
+    width, height : of the whole
+    class_count : rows
+    names_width : of the column of names at the left
+    scrolled : pixels by which the rows are scrolled up
+    """
+
+    width: int
+    height: int
+    class_count: int
+    names_width: int
+    scrolled: int = 0
+
+    @property
+    def row_height(self) -> int:
+        room = (self.height - ROWS_TOP) // max(self.class_count, 1)
+        return min(max(room, SMALLEST_ROW), LARGEST_ROW)
+
+    @property
+    def overflow(self) -> int:
+        """Pixels of the rows that do not fit."""
+        return max(self.class_count * self.row_height - (self.height - ROWS_TOP), 0)
+
+    @property
+    def left(self) -> int:
+        """Of the frames."""
+        return self.names_width
+
+    @property
+    def columns(self) -> int:
+        """Of pixels, for the frames."""
+        return max(self.width - self.names_width - RIGHT_MARGIN, 1)
+
+    @property
+    def bottom(self) -> int:
+        """Below the last row in view."""
+        return min(self.height, ROWS_TOP + self.class_count * self.row_height)
+
+    def top_of(self, row: int) -> int:
+        return ROWS_TOP + row * self.row_height - self.scrolled
+
+    def row_at(self, y: float) -> int | None:
+        """The class's row at this height; None above the rows and below them."""
+        row = int(y - ROWS_TOP + self.scrolled) // self.row_height
+        return row if ROWS_TOP <= y < self.bottom and 0 <= row < self.class_count else None
+
+    @staticmethod
+    def is_marks(y: float) -> bool:
+        return AXIS_HEIGHT <= y < ROWS_TOP

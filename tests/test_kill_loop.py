@@ -1,0 +1,71 @@
+"""A project in which somebody was killed at work is whole when it is opened again."""
+
+from __future__ import annotations
+
+import json
+import os
+import subprocess
+import sys
+from pathlib import Path
+
+import numpy as np
+import pytest
+
+from surgicalsam_napari.instruments import ENDOVIS2018
+from surgicalsam_napari.model.surgical_sam import FramePrediction
+from surgicalsam_napari.store import Project
+from surgicalsam_napari.video import VideoReader
+
+KILL_LOOP = Path(__file__).parents[1] / "benchmarks" / "kill_loop.py"
+KINDS = ("painting", "predicting", "importing", "taking back", "painting + importing", "painting + taking back")
+
+
+@pytest.fixture
+def project(clip: Path) -> Project:
+    """Closed again; every frame was predicted, as one action."""
+    label_map = np.zeros((96, 128), np.uint8)
+    label_map[:20] = 1
+    score = np.array([0.9], np.float32)
+    with Project.create(Project.default_folder(clip), VideoReader(clip), ENDOVIS2018) as made:
+        with made.history.action("Segment") as action:
+            for frame in range(4):
+                prediction = FramePrediction((1,), label_map, score, score, np.array([True]), np.zeros(1, np.float32))
+                made.labels.write_prediction(frame, prediction, 1, action=action)
+        return made
+
+
+@pytest.mark.skipif(sys.platform != "linux", reason="the benchmark forks")
+def test_nothing_is_lost_or_mixed_when_work_is_killed() -> None:
+    chosen = [argument for kind in KINDS for argument in ("--kind", kind)]
+    environment = {**os.environ, "OMP_NUM_THREADS": "1"}
+    ended = subprocess.run(
+        [sys.executable, str(KILL_LOOP), "--rounds", "6", "--json", *chosen],
+        capture_output=True, text=True, timeout=280, env=environment,
+    )  # fmt: skip
+    assert ended.returncode == 0, ended.stdout + ended.stderr
+    result = json.loads(ended.stdout.splitlines()[-1])
+    assert result["by_kind"] == dict.fromkeys(KINDS, 1)
+    assert result["lost_strokes"] == result["mixed_frames"] == result["unreadable"] == 0
+    assert result["kills_inside_a_write"] > 0
+
+
+def test_an_undo_killed_in_the_middle_of_a_record_can_be_finished_and_done_again(project: Project) -> None:
+    with Project.open(project.folder) as killed:
+        after = killed.labels[:]
+        steps = killed.history.undoing()
+        next(steps), next(steps)
+        steps.close()
+    with next((project.folder / "history").glob("*.redo")).open("ab") as file:
+        file.write(b'{"frame": 1, "rows": {"prov')
+    with Project.open(project.folder) as again:
+        again.history.undo()
+        assert not again.labels[:].any()
+        again.history.redo()
+        np.testing.assert_array_equal(again.labels[:], after)
+
+
+def test_an_action_killed_while_it_was_forgotten_is_not_offered(project: Project) -> None:
+    next((project.folder / "history").glob("*.undo")).unlink()
+    with Project.open(project.folder) as again:
+        assert again.history.to_undo is None
+        assert again.history.undo() is None

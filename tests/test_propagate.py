@@ -1,0 +1,278 @@
+"""Carrying a corrected mask of one class into other frames."""
+
+from __future__ import annotations
+
+import math
+
+import numpy as np
+import pytest
+from PIL import Image
+
+from surgicalsam_napari.errors import ClassSetError, ProjectError, VideoError
+from surgicalsam_napari.inference import embed, propagate
+from surgicalsam_napari.inference.propagate import MaskCarrier, propagate_class, what_is_left
+from surgicalsam_napari.instruments import ENDOVIS2018, ClassSet, InstrumentClass
+from surgicalsam_napari.model.checkpoint import load_checkpoint
+from surgicalsam_napari.model.surgical_sam import FramePrediction
+from surgicalsam_napari.model.zoo import demo_checkpoint
+from surgicalsam_napari.phantom.scene import PhantomScene
+from surgicalsam_napari.store import Project, Provenance
+from surgicalsam_napari.video import VideoReader
+
+STAPLER = InstrumentClass(9, "Stapler", "#00ff00")
+SIZE, FRAME_COUNT, CUT = (205, 256), 16, 12
+SCENE, OTHER_SCENE = 310_003, 310_001
+
+
+@pytest.fixture(scope="session")
+def demo_model():
+    return load_checkpoint(demo_checkpoint(), device="cpu")
+
+
+@pytest.fixture(scope="session")
+def cut_clip(tmp_path_factory):
+    """Twelve frames of one phantom scene, then four of another: a folder of images and labels (T, H, W)."""
+    folder = tmp_path_factory.mktemp("cut")
+    scenes = PhantomScene(SCENE, SIZE, 40), PhantomScene(OTHER_SCENE, SIZE, 40)
+    frames = [scenes[index >= CUT].frame(index) for index in range(FRAME_COUNT)]
+    for index, frame in enumerate(frames):
+        Image.fromarray(frame.image).save(folder / f"frame{index:03d}.png")
+    return folder, np.stack([frame.labels for frame in frames])
+
+
+@pytest.fixture
+def project(cut_clip, tmp_path):
+    """A project of the cut clip with a class that the demo weights do not know, without any labels."""
+    classes = ClassSet("with a stapler", (*ENDOVIS2018, STAPLER))
+    with Project.create(tmp_path / "clip.surgicalsam", VideoReader(cut_clip[0]), classes) as project:
+        yield project
+
+
+@pytest.fixture
+def tool(cut_clip):
+    """The class that is largest in frame 2."""
+    return int(np.bincount(cut_clip[1][2].ravel())[1:].argmax()) + 1
+
+
+@pytest.fixture
+def corrected(project, cut_clip, tool):
+    """The project, with that class painted in frame 2."""
+    paint(project, 2, cut_clip[1][2] == tool, tool)
+    return project
+
+
+def paint(project, frame_index, mask, class_id):
+    labels = project.labels[frame_index]
+    labels[mask] = class_id
+    project.labels[frame_index] = labels
+
+
+def iou(first, second):
+    return (first & second).sum() / (first | second).sum()
+
+
+def predict(project, frame_index, mask, class_id, quality=0.99):
+    """Write what a model might have predicted for one class."""
+    scores = np.array([quality], np.float32)
+    label_map = np.where(mask, np.uint8(class_id), np.uint8(0))
+    prediction = FramePrediction((class_id,), label_map, scores, scores, np.array([True]), np.zeros(1, np.float32))
+    project.labels.write_prediction(frame_index, prediction, 7)
+
+
+def test_the_mask_follows_the_instrument(corrected, demo_model, cut_clip, tool):
+    reports = list(propagate_class(corrected, demo_model, tool, 2, range(3, 11)))
+    assert [(r.frame_index, r.done, r.total) for r in reports] == [(index, index - 2, 8) for index in range(3, 11)]
+    assert all(report.stopped is None for report in reports)
+    truth = cut_clip[1] == tool
+    carried = [iou(corrected.labels[index] == tool, truth[index]) for index in range(3, 11)]
+    assert min(carried) > 0.6
+    assert np.mean(carried) > np.mean([iou(truth[2], truth[index]) for index in range(3, 11)])
+
+
+def test_frames_are_written_as_predictions_with_their_agreement(corrected, demo_model, tool):
+    report = next(propagate_class(corrected, demo_model, tool, 2, [3, 4]))
+    assert corrected.labels.provenance(3, tool) == Provenance.PREDICTED
+    assert corrected.labels.predicted_iou(3, tool) == pytest.approx(report.agreement)
+    assert 0.5 < report.agreement <= 1
+    number = corrected.labels.prediction_checkpoint(3, tool)
+    assert corrected.manifest.checkpoints[number - 1]["name"] == demo_model.name
+    assert corrected.labels.provenance(4, tool) == Provenance.EMPTY  # nobody asked for the next report
+
+
+def test_it_goes_back_too(corrected, demo_model, tool, cut_clip):
+    reports = list(propagate_class(corrected, demo_model, tool, 2, [1, 0]))
+    assert [report.frame_index for report in reports] == [1, 0]
+    assert iou(corrected.labels[0] == tool, cut_clip[1][0] == tool) > 0.6
+
+
+def test_a_class_that_the_model_does_not_know_is_carried_by_its_looks(project, demo_model, cut_clip, tool):
+    paint(project, 2, cut_clip[1][2] == tool, STAPLER.id)
+    reports = list(propagate_class(project, demo_model, STAPLER.id, 2, range(3, 8)))
+    assert len(reports) == 5
+    assert reports[-1].stopped is None
+    assert iou(project.labels[7] == STAPLER.id, cut_clip[1][7] == tool) > 0.6
+
+
+def test_no_click_decoder_is_needed(corrected, demo_model, tool, monkeypatch):
+    monkeypatch.setattr(demo_model, "sam_mask_decoder", None)
+    assert len(list(propagate_class(corrected, demo_model, tool, 2, [3, 4]))) == 2
+
+
+def test_it_stops_where_the_scene_changes(corrected, demo_model, tool):
+    *carried, last = propagate_class(corrected, demo_model, tool, 2, range(3, FRAME_COUNT))
+    assert last.frame_index == CUT
+    assert last.done == len(carried) == CUT - 3
+    assert last.stopped == "the instrument has left the frame" or "no longer fits (agreement 0." in last.stopped
+    assert not corrected.labels[CUT].any()
+    assert corrected.labels.provenance(CUT, tool) == Provenance.EMPTY
+
+
+def test_a_mask_that_no_longer_fits_is_not_written(corrected, demo_model, tool, monkeypatch):
+    monkeypatch.setattr(propagate, "LEAST_AGREEMENT", 1.01)
+    (report,) = propagate_class(corrected, demo_model, tool, 2, [3, 4])
+    assert report.stopped == f"the mask no longer fits (agreement {report.agreement:.2f})"
+    assert (report.frame_index, report.done) == (3, 0)
+    assert not corrected.labels[3].any()
+
+
+def test_it_stops_at_a_frame_corrected_by_hand(corrected, demo_model, tool):
+    corrected.labels[5, 10:14, 10:14] = tool
+    before = corrected.labels[5]
+    *_, last = propagate_class(corrected, demo_model, tool, 2, range(3, 10))
+    assert (last.frame_index, last.done, last.stopped) == (5, 2, "it was corrected by hand")
+    assert math.isnan(last.agreement)
+    np.testing.assert_array_equal(corrected.labels[5], before)
+
+
+def test_it_stops_at_a_verified_frame_even_an_empty_one(corrected, demo_model, tool):
+    corrected.labels.verify(4)
+    *_, last = propagate_class(corrected, demo_model, tool, 2, range(3, 10))
+    assert (last.frame_index, last.stopped) == (4, "it is verified")
+    assert not corrected.labels[4].any()
+
+
+def test_a_frame_corrected_meanwhile_stops_it_as_well(corrected, demo_model, tool):
+    reports = propagate_class(corrected, demo_model, tool, 2, range(3, 10))
+    next(reports)
+    corrected.labels[4, 10:14, 10:14] = tool
+    assert next(reports).stopped == "it was corrected by hand"
+    assert np.count_nonzero(corrected.labels[4]) == 16
+
+
+def test_nothing_is_embedded_beyond_a_frame_corrected_by_hand(corrected, demo_model, tool):
+    corrected.labels.verify(4)
+    list(propagate_class(corrected, demo_model, tool, 2, range(3, 10)))
+    store = corrected.embeddings(demo_model.encoder_digest, demo_model.embedding_shape)
+    assert store.missing(range(FRAME_COUNT)) == [0, 1, *range(4, FRAME_COUNT)]
+
+
+def test_pixels_that_a_person_painted_for_other_classes_stay(corrected, demo_model, tool, cut_clip):
+    other = tool % 7 + 1
+    rows, columns = np.nonzero(cut_clip[1][3] == tool)
+    middle = rows[len(rows) // 2], columns[len(rows) // 2]
+    corrected.labels[3, middle[0] - 1 : middle[0] + 2, middle[1]] = other
+    next(propagate_class(corrected, demo_model, tool, 2, [3]))
+    assert (corrected.labels[3, middle[0] - 1 : middle[0] + 2, middle[1]] == other).all()
+    assert corrected.labels.provenance(3, other) == Provenance.EDITED
+    assert corrected.labels.table("contested")[3, corrected.classes.ids.index(tool)] > 0
+
+
+def test_verified_classes_stay(corrected, demo_model, tool, cut_clip):
+    other = tool % 7 + 1
+    predict(corrected, 3, cut_clip[1][3] == tool, other)
+    corrected.labels.verify(3, [other])
+    before = corrected.labels[3]
+    next(propagate_class(corrected, demo_model, tool, 2, [3]))
+    np.testing.assert_array_equal(corrected.labels[3] == other, before == other)
+
+
+def test_a_wrong_class_predicted_in_its_place_makes_way(corrected, demo_model, tool, cut_clip):
+    wrong = tool % 7 + 1
+    predict(corrected, 3, cut_clip[1][3] == tool, wrong, quality=0.99)
+    next(propagate_class(corrected, demo_model, tool, 2, [3]))
+    assert set(np.unique(corrected.labels[3])) == {0, tool}  # no rim of it is left
+    assert corrected.labels.provenance(3, wrong) == Provenance.ABSENT
+
+
+def test_another_instrument_keeps_what_lies_elsewhere(corrected, demo_model, tool, cut_clip):
+    other = tool % 7 + 1
+    elsewhere = np.zeros(SIZE, bool)
+    elsewhere[:20, :20] = elsewhere[-20:, -20:] = True
+    elsewhere &= cut_clip[1][3] != tool
+    predict(corrected, 3, elsewhere, other)
+    next(propagate_class(corrected, demo_model, tool, 2, [3]))
+    kept = (corrected.labels[3] == other) & elsewhere
+    assert kept.sum() > 0.9 * elsewhere.sum()
+    assert corrected.labels.provenance(3, other) == Provenance.PREDICTED
+    assert corrected.labels.predicted_iou(3, other) == pytest.approx(0.99)
+
+
+def test_regions_make_way_when_most_of_them_is_taken():
+    other, mask = np.zeros((2, 20, 20), bool)
+    other[2:6, 2:6] = other[10:20, 10:20] = True  # a small one, of which 9 of 16 pixels go; a large one
+    mask[3:6, 3:6] = mask[10:12, 10:20] = True
+    left = what_is_left(other, mask)
+    assert not left[:8].any()
+    assert left[12:20, 10:20].all()
+    assert left.sum() == 80
+
+
+def coloured_embedding(where, shape):
+    """An embedding that looks one way where there is an instrument and another way elsewhere."""
+    embedding = np.zeros(shape, np.float16)
+    embedding[0], embedding[1] = where, ~where
+    return embedding
+
+
+def test_the_mask_moves_with_what_it_looks_like_and_is_gone_when_that_is(demo_model):
+    shape, cell = demo_model.embedding_shape, demo_model.input_size // demo_model.embedding_shape[1]
+    here, there, nowhere = np.zeros((3, *shape[1:]), bool)
+    here[10:16, 10:14] = there[11:17, 11:15] = True
+    mask = here.repeat(cell, axis=0).repeat(cell, axis=1)
+    carrier = MaskCarrier(demo_model, coloured_embedding(here, shape), mask, None)
+    moved = carrier.carry(coloured_embedding(there, shape))
+    found = (moved.low_res_logits > 0).numpy()
+    assert iou(found, there.repeat(4, axis=0).repeat(4, axis=1)) > 0.9
+    assert moved.agreement > 0.9
+    assert not moved.is_gone
+    gone = carrier.carry(coloured_embedding(nowhere, shape))
+    assert gone.is_gone
+
+
+def test_an_instrument_that_left_is_said_to_have_left(corrected, demo_model, tool, monkeypatch):
+    embed_plain, blank = demo_model.embed, np.full((*SIZE, 3), 120, np.uint8)
+    next(propagate_class(corrected, demo_model, tool, 2, [3]))  # which embeds the corrected frame
+    monkeypatch.setattr(demo_model, "embed", lambda frames: embed_plain([blank]))
+    (report,) = propagate_class(corrected, demo_model, tool, 2, [4])
+    assert report.stopped == "the instrument has left the frame"
+
+
+def test_a_propagation_can_be_undone(corrected, demo_model, tool):
+    with corrected.history.action("Propagate") as action:
+        list(propagate_class(corrected, demo_model, tool, 2, [3, 4], action=action))
+    assert corrected.labels[4].any()
+    corrected.history.undo()
+    assert not corrected.labels[3].any()
+    assert corrected.labels.provenance(4, tool) == Provenance.EMPTY
+    assert corrected.labels[2].any()
+
+
+def test_embeddings_ahead_need_not_fit_on_the_disk_all_at_once(corrected, demo_model, tool, monkeypatch):
+    monkeypatch.setattr(propagate, "FRAMES_AHEAD", 2)
+    room = 3 * corrected.embeddings(demo_model.encoder_digest, demo_model.embedding_shape).bytes_per_frame(
+        demo_model.embedding_shape
+    )
+    monkeypatch.setattr(embed, "free_bytes", lambda folder: room)
+    assert len(list(propagate_class(corrected, demo_model, tool, 2, range(3, 9)))) == 6
+
+
+def test_a_class_without_a_mask_has_nothing_to_carry(project, demo_model, tool):
+    with pytest.raises(ProjectError, match=r"Frame 2 has no .* to carry on"):
+        next(propagate_class(project, demo_model, tool, 2, [3]))
+
+
+def test_classes_and_frames_that_are_not_there_are_refused(corrected, demo_model, tool):
+    with pytest.raises(ClassSetError):
+        next(propagate_class(corrected, demo_model, 77, 2, [3]))
+    with pytest.raises(VideoError, match=f"0 to {FRAME_COUNT - 1}; got {FRAME_COUNT}"):
+        next(propagate_class(corrected, demo_model, tool, 2, [FRAME_COUNT]))

@@ -1,0 +1,117 @@
+"""The keys: pressed on the canvas of a real viewer, beside napari's own."""
+
+from __future__ import annotations
+
+import numpy as np
+import pytest
+
+pytest.importorskip("qtpy.QtWidgets")
+
+from napari.layers import Image, Labels
+from qtpy.QtCore import Qt
+from qtpy.QtGui import QKeySequence
+from qtpy.QtTest import QTest
+from qtpy.QtWidgets import QPushButton
+
+from surgicalsam_napari.widgets.keys_dialog import KeysDialog
+from surgicalsam_napari.widgets.shortcuts import BoundKeys, Shortcut
+
+SHIFT = Qt.KeyboardModifier.ShiftModifier
+
+
+def press(viewer, key: str) -> None:
+    """A key on the canvas, by its name."""
+    code = getattr(Qt.Key, f"Key_{key.removeprefix('Shift+')}")
+    modifier = SHIFT if key.startswith("Shift+") else Qt.KeyboardModifier(0)
+    QTest.keyClick(viewer.window._qt_viewer.canvas.native, code, modifier)
+
+
+@pytest.fixture
+def bound(make_napari_viewer, qtbot):
+    """A viewer with two layers, a table of two keys on it, and what they did."""
+    viewer = make_napari_viewer()
+    viewer.add_image(np.zeros((8, 8)))
+    viewer.add_labels(np.zeros((8, 8), np.uint8))
+    done: list[str] = []
+    buttons = QPushButton("Next"), QPushButton("Previous")
+    for button in buttons:
+        qtbot.addWidget(button)
+    table = (
+        Shortcut("N", "Next frame", "Review", lambda: done.append("next"), buttons[0]),
+        Shortcut("Shift+N", "Previous frame", "Review", lambda: done.append("previous"), buttons[1]),
+    )
+    return viewer, table, BoundKeys(viewer, table, before=lambda shortcut: done.append(f"before {shortcut.key}")), done
+
+
+def test_a_key_does_what_its_button_does_whichever_layer_is_chosen(bound):
+    viewer, _, _, done = bound
+    for layer in (*viewer.layers, None):
+        viewer.layers.selection.active = layer
+        press(viewer, "N")
+        press(viewer, "Shift+N")
+    assert done == ["before N", "next", "before Shift+N", "previous"] * 3
+
+
+def test_a_key_does_nothing_while_its_button_is_disabled(bound):
+    viewer, table, _, done = bound
+    table[0].button.setEnabled(False)
+    press(viewer, "N")
+    assert done == ["before N"]
+
+
+def test_keys_are_given_back(bound):
+    viewer, _, keys, done = bound
+    keys.unbind()
+    press(viewer, "N")
+    assert (done, dict(viewer.keymap)) == ([], {})
+
+
+def test_a_key_that_is_taken_stays_as_it_was(make_napari_viewer, qtbot):
+    viewer = make_napari_viewer()
+    theirs: list[str] = []
+    viewer.bind_key("N", lambda _viewer: theirs.append("theirs"))
+    button = QPushButton()
+    qtbot.addWidget(button)
+    keys = BoundKeys(viewer, [Shortcut("N", "Next frame", "Review", lambda: theirs.append("ours"), button)], lambda _: None)
+    press(viewer, "N")
+    keys.unbind()
+    press(viewer, "N")
+    assert theirs == ["theirs", "theirs"]
+    assert keys.keys == ()
+
+
+def test_a_button_tells_its_key(bound):
+    _, table, _, _ = bound
+    assert table[1].button.toolTip() == "Previous frame (key Shift+N)"
+
+
+def test_the_list_shows_every_key(bound, qtbot):
+    _, table, _, _ = bound
+    dialog = KeysDialog(table)
+    qtbot.addWidget(dialog)
+    assert dialog.listed == [("N", "Next frame"), ("Shift+N", "Previous frame")]
+
+
+def keys_of_napari(viewer) -> set[str]:
+    """Those of the viewer, of Image and Labels layers, and of the menus."""
+    providers = (Image, Labels, *type(viewer).__mro__)
+    taken = {str(key) for provider in providers for key in getattr(provider, "class_keymap", {})}
+    actions = viewer.window._qt_window.findChildren(type(viewer.window._qt_window.menuBar().actions()[0]))
+    taken |= {shortcut.toString() for action in actions for shortcut in action.shortcuts()}
+    return {QKeySequence(key).toString() for key in taken}
+
+
+def test_no_key_is_one_of_naparis(make_napari_viewer, qtbot, tiny_checkpoint, monkeypatch):
+    from surgicalsam_napari.widgets.main_widget import MainWidget
+
+    monkeypatch.setattr("surgicalsam_napari.model.zoo.demo_checkpoint", lambda: tiny_checkpoint)
+    viewer = make_napari_viewer()
+    taken = keys_of_napari(viewer)
+    assert {"P", "E", "1", "V", "C", "Ctrl+Z", "Left", "Ctrl+O"} <= taken  # of Labels, the viewer, Image, and a menu
+    dock = MainWidget(viewer)
+    viewer.window.add_dock_widget(dock)
+    qtbot.waitUntil(lambda: not dock.is_busy, timeout=60_000)
+    ours = [shortcut.key for shortcut in dock.correct_panel.shortcuts]
+    assert len(ours) == len(set(ours))
+    assert not {QKeySequence(key).toString() for key in ours} & taken
+    assert set(dock.correct_panel.keys.keys) == set(ours)

@@ -1,0 +1,62 @@
+"""Masks of the frame's size by way of a window: the same as by way of the whole frame."""
+
+from __future__ import annotations
+
+import numpy as np
+import pytest
+import torch
+from torch.nn import functional as F
+
+from surgicalsam_napari.model.geometry import FrameGeometry
+from surgicalsam_napari.model.upsampling import label_map_of, masks_of
+
+
+def blobs(seed: int, count: int = 3) -> torch.Tensor:
+    """(count, 256, 256) smooth logits with islands above 0."""
+    noise = torch.randn(count, 1, 12, 12, generator=torch.Generator().manual_seed(seed))
+    return F.interpolate(noise, (256, 256), mode="bicubic")[:, 0] * 8 - 5
+
+
+def whole(window: tuple[slice, slice], mask: np.ndarray, size: tuple[int, int]) -> np.ndarray:
+    frame = np.zeros(size, bool)
+    frame[window] = mask
+    return frame
+
+
+@pytest.mark.parametrize("size", [(1024, 1280), (1080, 1920), (1920, 1080), (410, 512), (96, 128), (2160, 3840), (7, 333)])
+@pytest.mark.parametrize("input_size", [1024, 512])
+def test_masks_are_those_of_the_reference_s_two_steps(size: tuple[int, int], input_size: int) -> None:
+    geometry = FrameGeometry(size, input_size)
+    logits = blobs(seed=size[0])
+    expected = (geometry.to_frame(logits) > 0).numpy()
+    for (window, mask), truth in zip(masks_of(logits, geometry), expected, strict=True):
+        assert (whole(window, mask, size) != truth).mean() < 1e-6
+
+
+def test_a_small_mask_has_a_small_window() -> None:
+    logits = torch.full((1, 256, 256), -5.0)
+    logits[0, 100, 120:124] = 9
+    geometry = FrameGeometry((1080, 1920))
+    ((window, mask),) = masks_of(logits, geometry)
+    assert mask.any()
+    assert mask.size < 3000
+    np.testing.assert_array_equal(whole(window, mask, (1080, 1920)), (geometry.to_frame(logits) > 0).numpy()[0])
+
+
+def test_without_a_positive_logit_the_mask_is_empty() -> None:
+    ((_window, mask),) = masks_of(torch.full((1, 256, 256), -1.0), FrameGeometry((1080, 1920)))
+    assert mask.size == 0
+
+
+@pytest.mark.parametrize(("predicted_iou", "where_both_are"), [([0.9, 0.5], 4), ([0.5, 0.9], 5), ([0.7, 0.7], 5)])
+def test_the_surest_class_lies_on_top_and_the_later_one_of_two_equals(
+    predicted_iou: list[float], where_both_are: int
+) -> None:
+    logits = torch.full((2, 256, 256), -5.0)
+    logits[0, 20:80, 20:80] = 5
+    logits[1, 60:120, 60:120] = 5
+    label_map = label_map_of(logits, np.array(predicted_iou), [4, 5], FrameGeometry((512, 512), 512))
+    assert label_map[100, 100] == 4
+    assert label_map[200, 200] == 5
+    assert label_map[140, 140] == where_both_are
+    assert label_map[10, 10] == 0
