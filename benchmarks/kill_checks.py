@@ -161,6 +161,10 @@ def check_strokes(
     for frame in range(len(labels)):
         strokes = knowledge.strokes[frame]
         maps = [label_maps[frame] for label_maps in imported if frame in label_maps]
+        # what was painted as the import had it left no trace (or none any more): undoing the import takes it along
+        without_trace = ~painted[frame] & np.any([strokes == label_map for label_map in maps], axis=0)
+        for expected in (strokes, drawn[frame]):
+            expected[without_trace] = UNTOUCHED
         before = knowledge.labels[frame], knowledge.painted[frame]
         if _fits(strokes, labels[frame], painted[frame], before, maps):
             continue
@@ -170,9 +174,6 @@ def check_strokes(
         missing = (strokes != UNTOUCHED) & ~(painted[frame] & (labels[frame] == strokes))
         missing &= ~((drawn[frame] != strokes) & (labels[frame] == drawn[frame]))
         ids = np.unique(knowledge.stroke_ids[frame][missing]).tolist()
-        print("DIAG", frame, "missing", missing.sum(), "value", np.unique(strokes[missing]), "painted there", painted[frame][missing].sum(),
-              "painted", painted[frame].mean(), "as imported", [int((m[missing]==strokes[missing]).sum()) for m in maps], "labels", np.unique(labels[frame][missing]),
-              [(w, d.get("number"), None if w!="stroke" else (np.unique(d["pixels"][0]).tolist(), len(d["values"]), np.unique(d["values"]).tolist())) for w,d in painting if w=="lifted" or frame in d["pixels"][0]][-8:])
         findings.lost_strokes += [f"frame {frame}: stroke {number}" for number in ids]
         if not ids:
             findings.mixed_frames.append(f"frame {frame}: painted pixels are neither those before nor those after a write")

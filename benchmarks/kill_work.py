@@ -123,7 +123,7 @@ def paint(scene: Scene, project: Project, ledger: Ledger, rng: np.random.Generat
         number += 1
         value, radius = int(rng.choice(values)), int(rng.integers(2, 20))
         row, column = int(rng.integers(height)), int(rng.integers(width))
-        frame = int(rng.integers(frame_count))
+        frame = int(rng.integers(frame_count if rng.random() < 0.5 else 3))  # often where others have just been at work
         rows, columns = np.nonzero(np.hypot(*np.ogrid[-row : height - row, -column : width - column]) <= radius)
         how = rng.random()
         if undoable and how < 0.2:

@@ -2,9 +2,9 @@
 
 One prompt at a time, one frame at a time. The class prompt encoder works on the activated embedding of every class, and runs
 whole for each prompt, as does the dense positional encoding; logits are interpolated to the padded square and to the frame;
-every mask is kept at the frame's size and merged by ascending predicted IoU; the loss is taken image by image at the frame's
-size; a frame of a video is found by opening the file and seeking. It has the weights of the model that it is made from, and is
-held to the same reference numbers (tests/test_plain.py).
+every mask is kept at the frame's size and merged by ascending predicted IoU; the loss is taken image by image at the
+frame's size; a frame of a video is found by opening the file and seeking. It has the weights of the model that it is made
+from, and is held to the same reference numbers (tests/test_plain.py).
 """
 
 from __future__ import annotations

@@ -1,20 +1,20 @@
 """How many actions a frame takes until its masks are good enough, with less and with more of the tool.
 
-A simulated person knows the exact masks of a phantom clip and acts as in interactive segmentation: a click lands in the middle
-(the pixel farthest from the border) of the largest error region of a class, at most 20 clicks for a class in a frame. A frame is
-done when every class in it has at least the target IoU, and no absent class has a mask. One action is a click, a region given
-another class (also where it is followed through the frames around), a class cleared from a frame, a propagation, or a training
-round. Looking, choosing a class, and going on to the next frame are free. Strategies:
+A simulated person knows the exact masks of a phantom clip and acts as in interactive segmentation: a click lands in the
+middle (the pixel farthest from the border) of the largest error region of a class, at most 20 clicks for a class in a frame.
+A frame is done when every class has at least the target IoU, and no absent class has a mask. One action is a click, a region
+given another class (also where it is followed through the frames around), a class cleared from a frame, a propagation, or a
+training round. Looking, choosing a class, and going on to the next frame are free. Strategies:
 
 clicks        clicks only, on every frame, from empty masks
 class_prompt  all classes predicted first; then every frame that is not good enough is mended by itself
-full          all classes predicted; frames are taken in the order of the review queue, errors followed through the frames around,
-              corrected masks propagated; after ten corrected frames one training round (the quick preset), the rest predicted
-              again, and so on to the end
+full          all classes predicted; frames are taken in the order of the review queue, errors followed through the frames
+              around, corrected masks propagated; after ten corrected frames one training round (the quick preset), the rest
+              predicted again, and so on to the end
 
-`actions_per_frame` are given by look ("first": what the demo weights were trained on; "second": another hospital), target and
-strategy; `ratio` is full over clicks, `reached` the share of frames that reached the target. Clips were never trained on. The
-last line printed with `--json` is one JSON object.
+`actions_per_frame` are given by look ("first": what the demo weights were trained on; "second": another hospital), target
+and strategy; `ratio` is full over clicks, `reached` the share of frames that reached the target. Clips were never trained
+on. The last line printed with `--json` is one JSON object.
 """
 
 from __future__ import annotations

@@ -60,6 +60,13 @@ def test_video_is_one_lazy_image_layer_and_its_labels_one_layer(layers):
     assert layers.image.metadata["frame_rate"] == pytest.approx(25)
 
 
+def test_the_chosen_class_stays_when_the_classes_are_shown_anew(layers):
+    layers.show_classes(layers.session.classes)
+    layers.show_project(layers.session.project)
+    assert layers.session.selected_class_id == DRIVER
+    assert layers.labels.selected_label == DRIVER
+
+
 def test_showing_frames_reads_only_the_frames_in_view(layers):
     before = layers.session.project.video.frames_decoded
     layers.show_frame(FRAME + 1)

@@ -7,6 +7,7 @@ import pytest
 
 pytest.importorskip("qtpy.QtWidgets")
 
+from napari._app_model import get_app_model
 from napari.layers import Image, Labels
 from qtpy.QtCore import Qt
 from qtpy.QtGui import QKeySequence
@@ -96,8 +97,7 @@ def keys_of_napari(viewer) -> set[str]:
     """Those of the viewer, of Image and Labels layers, and of the menus."""
     providers = (Image, Labels, *type(viewer).__mro__)
     taken = {str(key) for provider in providers for key in getattr(provider, "class_keymap", {})}
-    actions = viewer.window._qt_window.findChildren(type(viewer.window._qt_window.menuBar().actions()[0]))
-    taken |= {shortcut.toString() for action in actions for shortcut in action.shortcuts()}
+    taken |= {str(rule.keybinding) for rule in get_app_model().keybindings}
     return {QKeySequence(key).toString() for key in taken}
 
 

@@ -350,6 +350,12 @@ def test_a_configuration_of_the_users_own_is_not_taken_for_a_run(tmp_path: Path)
     assert (tmp_path / "config.yaml").read_text() == "epochs: 3"
 
 
+def test_a_run_killed_before_it_had_begun_leaves_its_folder_free(tmp_path: Path) -> None:
+    (tmp_path / ".partial").mkdir()
+    (tmp_path / ".partial" / "0123456789abcdef").write_text("epo")
+    assert RunFolder.create(tmp_path, TrainingConfig()).path == tmp_path
+
+
 def test_a_full_disk_is_told_and_the_run_goes_on_later(run: Run, video: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     def full(*_: object) -> None:
         raise OSError(errno.ENOSPC, "No space left on device")

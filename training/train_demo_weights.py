@@ -60,8 +60,8 @@ class Settings:
     batch_size: int = 16
     encoder_steps: int = 1580
     decoder_steps: int = 900
-    click_scenes: int = 240
-    click_steps: int = 2000
+    click_scenes: int = 160
+    click_steps: int = 1750
     encoder_learning_rate: float = 2e-3
     decoder_learning_rate: float = 1e-3
     click_learning_rate: float = 1e-3

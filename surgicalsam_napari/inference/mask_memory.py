@@ -17,6 +17,7 @@ MATCHES = 4  # positions that a position takes its mask from
 TEMPERATURE = 0.03  # of cosine similarity
 REACH_FROM_REFERENCE = 1 / 4  # how far an instrument is looked for, as a share of the grid's side
 REACH_FROM_PREVIOUS = 1 / 8
+REFERENCE_WEIGHT = 0.75  # 0.5 is as good on phantoms, and drifts more on a real clip
 POSITIONS_AT_ONCE = 512  # bounds the memory of the table of similarities: 8 MB for a grid of 64 x 64
 NO_MATCH = -2.0  # below every cosine
 
@@ -44,7 +45,7 @@ class MaskReading:
     @property
     def share(self) -> Tensor:
         """The probability of the mask, (4h, 4w)."""
-        return (self.from_reference + self.from_previous) / 2
+        return REFERENCE_WEIGHT * self.from_reference + (1 - REFERENCE_WEIGHT) * self.from_previous
 
 
 class MaskMemory:

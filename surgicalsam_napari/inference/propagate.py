@@ -24,6 +24,7 @@ from surgicalsam_napari.inference.segment import checkpoint_record, knows_class
 from surgicalsam_napari.model.geometry import FrameGeometry
 from surgicalsam_napari.model.prompts import MASK_PROMPT_LOGIT, mask_prompt
 from surgicalsam_napari.model.surgical_sam import FramePrediction
+from surgicalsam_napari.model.upsampling import masks_of
 from surgicalsam_napari.store import Provenance
 
 if TYPE_CHECKING:
@@ -244,9 +245,11 @@ def _prediction(
     project: Project, model: SurgicalSAM, class_id: int, frame_index: int, carried: CarriedMask
 ) -> FramePrediction:
     """The carried mask, and what it leaves of the predicted classes in its place."""
-    geometry = FrameGeometry(project.labels.shape[1:], model.input_size)
-    mask = (geometry.to_frame(carried.low_res_logits) > 0).cpu().numpy()
     label_map = project.labels[frame_index]
+    geometry = FrameGeometry(label_map.shape, model.input_size)
+    ((window, inside),) = masks_of(carried.low_res_logits.cpu()[None], geometry)
+    mask = np.zeros(label_map.shape, bool)
+    mask[window] = inside
     in_its_place = np.bincount(label_map[mask], minlength=256)
     in_its_place[[0, class_id]] = 0
     drawn = np.zeros_like(label_map)

@@ -6,15 +6,16 @@ from dataclasses import dataclass
 
 import numpy as np
 import torch
-from scipy import ndimage
+from scipy.ndimage import binary_dilation, binary_opening, label
 from torch import Tensor
 
 from surgicalsam_napari.errors import CheckpointError
 from surgicalsam_napari.model.geometry import FrameGeometry
-from surgicalsam_napari.model.prompts import mask_prompt, stamp_clicks
+from surgicalsam_napari.model.prompts import CLICK_RADIUS, mask_prompt, stamp_clicks
 from surgicalsam_napari.model.surgical_sam import SurgicalSAM
 from surgicalsam_napari.model.upsampling import masks_of
 
+SURE_LOGIT = 1.0  # what was clicked to belong has at least this logit, or is given it with all that is as sure
 OBEYED_RADIUS = 1.0  # low-resolution pixels around a click that are as asked, whatever the decoder answers
 
 
@@ -49,8 +50,8 @@ class _Answer:
 class Refinement:
     """The mask of one class in one frame, as each click or box changes it.
 
-    The mask as it is, all clicks so far and the box go to SAM's decoder. Where its answer agrees, at its own resolution,
-    with the mask it was given, the mask stays as it is to the pixel; and what was clicked is as asked.
+    The mask as it is, all clicks so far and the box go to SAM's decoder. A click takes over only the connected region
+    of the answer that it lies in, and all else stays as it is to the pixel; and what was clicked is as asked.
 
     Parameters
     ----------
@@ -130,7 +131,11 @@ class Refinement:
             None if corners is None else torch.tensor(corners),
             None if given is None else stamp_clicks(given, points * self._side / self._model.input_size, marks),
         )
-        mask = self._merged(before, given, decoded.low_res_logits.float().cpu())
+        logits = decoded.low_res_logits.float().cpu()
+        if isinstance(prompt, Click):
+            mask = self._click_answer(before, given, logits, prompt)
+        else:
+            mask = self._box_answer(before, given, logits)
         for click in clicks:
             self._obey(mask, click)
         self._answers.append(_Answer(prompt, mask, decoded.predicted_iou))
@@ -141,12 +146,39 @@ class Refinement:
         resized_height, resized_width = self._geometry.resized_size
         return column * resized_width / width, row * resized_height / height
 
-    def _merged(self, before: np.ndarray, given: Tensor | None, logits: Tensor) -> np.ndarray:
+    def _box_answer(self, before: np.ndarray, given: Tensor | None, logits: Tensor) -> np.ndarray:
         """The decoder's answer where it differs from the mask it was given, and the mask itself elsewhere."""
         answer = self._in_frame(logits)
+        return answer if given is None else np.where(answer != self._in_frame(given), answer, before)
+
+    def _click_answer(self, before: np.ndarray, given: Tensor | None, logits: Tensor, click: Click) -> np.ndarray:
+        """The mask with one region changed: the one that the decoder would change, and that the click lies in.
+
+        Where the decoder is not sure of what was clicked to belong, all of the region as sure as that belongs, too.
+        """
+        sign = 1 if click.is_positive else -1
+        near = self._near(click)
+        level = max(0.0, SURE_LOGIT - float(logits[near].median())) if click.is_positive else 0.0
+        already = torch.zeros_like(near) if given is None else sign * given > 0
+        region = _region_of(near, (sign * logits > -level) & ~already)
+        while level > 0 and any(region[self._near(other)].any() for other in self.clicks if not other.is_positive):
+            level = max(0.0, level - 0.5)
+            region = _region_of(near, (sign * logits > -level) & ~already)
+        answer = self._in_frame(logits + sign * level * region)
         if given is None:
             return answer
-        return np.where(answer != self._in_frame(given), answer, before)
+        changed = self._in_frame(region - 0.5) & (answer != self._in_frame(given))
+        return before | (answer & changed) if click.is_positive else before & (answer | ~changed)
+
+    def _near(self, click: Click) -> Tensor:
+        """(side, side) bool: the low-resolution pixels around a click; at least the one it is in."""
+        x, y = (
+            place * self._side / self._model.input_size for place in self._in_square(click.row + 0.5, click.column + 0.5)
+        )
+        centres = torch.arange(self._side) + 0.5
+        near = (centres[None] - x) ** 2 + (centres[:, None] - y) ** 2 <= CLICK_RADIUS**2
+        near[min(int(y), self._side - 1), min(int(x), self._side - 1)] = True
+        return near
 
     def _in_frame(self, logits: Tensor) -> np.ndarray:
         """(H, W) bool of low-resolution logits."""
@@ -166,3 +198,15 @@ class Refinement:
         at_columns = np.arange(columns.start, columns.start + part.shape[1])
         near = (at_rows - click.row) ** 2 + (at_columns - click.column) ** 2 <= radius**2
         part[near] = click.is_positive
+
+
+def _region_of(near: Tensor, changeable: Tensor) -> Tensor:
+    """The connected part around `near` of what may change, and one pixel more: (side, side), 1 inside and 0 outside.
+
+    Slivers one pixel wide are no part of it: along every border the decoder is a pixel off here and there.
+    """
+    solid = binary_opening(changeable.numpy(), np.ones((2, 2))) | (near & changeable).numpy()
+    parts, _ = label(solid)
+    touched = np.unique(parts[near.numpy()])
+    region = np.isin(parts, touched[touched > 0])
+    return torch.from_numpy(binary_dilation(region, np.ones((3, 3)))).float()

@@ -116,8 +116,11 @@ class ViewerLayers(QObject):
     def show_classes(self, classes: ClassSet) -> None:
         """Colours and names of the Labels layer."""
         if self.labels is not None:
-            self.labels.colormap = class_colormap(classes)
+            # with a new colormap napari falls back to label 1, which nobody has chosen
+            with self.labels.events.selected_label.blocker(self._on_selected_label):
+                self.labels.colormap = class_colormap(classes)
             self.labels.features = class_features(classes)
+            self.show_selected_class()
 
     def show_selected_class(self) -> None:
         """Let the brush paint the class of the dropdown."""

@@ -66,7 +66,7 @@ class RunFolder:
         try:
             if run._is_there:
                 run._check_can_go_on()
-            elif path.exists() and (not path.is_dir() or any(path.iterdir())):
+            elif path.exists() and not (path.is_dir() and _is_as_good_as_empty(path)):
                 raise TrainingError(f"A run needs a new or empty folder, and {path} is not. Choose another one (--out).")
             path.mkdir(parents=True, exist_ok=True)
             if not run._has_begun:
@@ -312,3 +312,8 @@ def environment() -> dict[str, str]:
         "platform": platform.platform(),
         **{package: version(package) for package in packages},
     }
+
+
+def _is_as_good_as_empty(folder: Path) -> bool:
+    """Whether nothing lies there but what a run left that was killed before it had begun."""
+    return all(entry.name == STAGING for entry in folder.iterdir())
