@@ -5,7 +5,7 @@ The callbacks run in the GUI thread. Nothing here may touch a widget from the ot
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Generator, Iterator
 from typing import Any
 
 from napari.qt.threading import WorkerBase, create_worker
@@ -49,21 +49,29 @@ def run_reports_in_background(
 ) -> WorkerBase:
     """Drive the generator that `start` returns in another thread; `quit()` on the worker stops it after the next report.
 
-    `finished` comes last in every case: at the end, after `quit`, and after `failed`.
+    `finished` comes last in every case: at the end, after `quit`, and after `failed`. The generator is closed by then.
     """
+    begun: list[Iterator[Any]] = []
 
     def guarded() -> Iterator[Any]:
         # superqt 0.9 takes a RuntimeError (CUDA out of memory is one) for a deleted window, and stays silent
         try:
-            yield from start()
+            begun.append(start())
+            yield from begun[0]
         except RuntimeError as error:
             raise WorkFailed(_one_line(error)) from error
+
+    def close_and_finish() -> None:
+        for reports in begun:  # superqt leaves one that was stopped as it is, with all that it holds open
+            if isinstance(reports, Generator):
+                reports.close()
+        finished()
 
     return create_worker(
         guarded,
         _start_thread=True,
         _ignore_errors=True,
-        _connect={"yielded": reported, "errored": failed, "finished": finished},
+        _connect={"yielded": reported, "errored": failed, "finished": close_and_finish},
     )
 
 
