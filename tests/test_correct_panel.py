@@ -167,8 +167,10 @@ def prediction_of(label_map: np.ndarray, iou: float) -> FramePrediction:
 def test_next_goes_to_the_worst_frame_and_previous_back(dock, qtbot):
     quality(dock, {3: 0.3, 9: 0.1})
     review = dock.correct_panel.review
+    dock.session.select_class(1)
     press(dock, "N")
     assert dock.layers.current_frame == 9
+    assert dock.correct_panel.picker.currentText().startswith("Large Needle Driver")
     assert review.reason.text() == "Large Needle Driver: predicted IoU 0.10"
     assert review.count.text() == "1 frame worth a look"
     click(qtbot, review.next_button)
@@ -215,7 +217,7 @@ def test_a_range_is_verified_as_one_action(dock, qtbot):
     click(qtbot, review.verify_range_button)
     settle(qtbot, dock)
     assert [frame for frame in range(FRAMES) if labels.locked_class_ids(frame)] == [4, 5, 6, 7]
-    assert dock.correct_panel.history.undo_button.text() == "Undo: Verify frames 4 to 7"
+    assert dock.correct_panel.history.undo_button.text() == "Undo: Verify all in frames 4 to 7"
     press(dock, "U")
     settle(qtbot, dock)
     assert not any(labels.locked_class_ids(frame) for frame in range(FRAMES))

@@ -452,7 +452,7 @@ def test_frames_are_verified_and_unlocked_as_one_action(squares: Project) -> Non
     _, outcome = run(verify_frames(squares, FRAMES))
     assert outcome.changed == tuple(FRAMES)
     assert np.all(squares.labels.provenance_table()[3:8] == Provenance.VERIFIED)
-    assert squares.history.to_undo.name == "Verify all classes in frames 3 to 7"
+    assert squares.history.to_undo.name == "Verify all in frames 3 to 7"
     assert run(verify_frames(squares, range(2, 4)))[1].changed == (2,)
     _, outcome = run(unlock_frames(squares, range(12), [BIPOLAR]))
     assert outcome.changed == (2, *FRAMES)

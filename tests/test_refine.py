@@ -145,6 +145,16 @@ def test_taking_back_a_prompt_returns_to_the_mask_before_it(from_nothing: Refine
     assert not from_nothing.mask.any()
 
 
+def test_a_box_drawn_after_a_click_is_taken_back_first(from_nothing: Refinement, truth: np.ndarray) -> None:
+    click = Click(*middle(truth), True)
+    from_nothing.add_click(click)
+    clicked = from_nothing.mask
+    from_nothing.set_box(box_of(truth))
+    from_nothing.remove_last()
+    assert from_nothing.box is None and from_nothing.clicks == (click,)
+    np.testing.assert_array_equal(from_nothing.mask, clicked)
+
+
 def test_a_box_taken_away_leaves_the_clicks(from_nothing: Refinement, truth: np.ndarray) -> None:
     click = Click(*middle(truth), True)
     from_nothing.add_click(click)

@@ -326,6 +326,7 @@ def test_reasons_are_in_a_users_words(tables):
     assert queue.reason(5) == "Bipolar Forceps: predicted IoU 0.41"
     assert queue.reason(15) == "Bipolar Forceps: another class claims 34 % of the mask, too"
     assert queue.reason(25) == "Prograsp Forceps: not in frame 24"
+    assert queue.suspect(25) == 2
     assert queue.reason(41) == "Bipolar Forceps: mask jumps against frame 42"
     assert queue.reason(42) == "Bipolar Forceps: mask jumps against frame 41"
 

@@ -590,7 +590,7 @@ def validate_clicks(model: ClickPrompted, frames: Frames, embeddings: np.ndarray
     rng = np.random.default_rng(seed)
     ious: dict[str, list[float]] = {"box": [], "1 click": [], "3 clicks": [], "5 clicks": []}
     for index in range(0, len(frames), 3):
-        given = torch.from_numpy(embeddings[0, index : index + 1]).float()
+        given = torch.from_numpy(embeddings[0, index : index + 1].astype(np.float32))
         small = frames.labels[index, :: SIDE // LOW_RES, :: SIDE // LOW_RES]
         for class_id in np.setdiff1d(small, 0):
             truth = small == class_id
@@ -616,7 +616,7 @@ def validate(model: ClassPrompted, frames: Frames, embeddings: np.ndarray) -> di
     rows = torch.arange(CLASS_COUNT)[None]
     scores, truths, ious = [], [], []
     for index in range(len(frames)):
-        decoded, presence = model(torch.from_numpy(embeddings[0, index : index + 1]).float(), rows)
+        decoded, presence = model(torch.from_numpy(embeddings[0, index : index + 1].astype(np.float32)), rows)
         masks = torch.from_numpy(frames.labels[index])[None] == rows[0, :, None, None] + 1
         logits = F.interpolate(decoded.low_res_logits[None], (SIDE, SIDE), mode="bilinear")[0]
         union = ((logits > 0) | masks).sum((1, 2))

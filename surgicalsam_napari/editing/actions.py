@@ -212,7 +212,7 @@ def _verification(
     project: Project, frame_indices: Sequence[int], class_ids: Sequence[int] | None, *, is_verified: bool
 ) -> Edits:
     frame_indices = checked_frames(project, frame_indices)
-    what = "all classes" if class_ids is None else ", ".join(_name(project, class_id) for class_id in class_ids)
+    what = "all" if class_ids is None else ", ".join(_name(project, class_id) for class_id in class_ids)
     chosen = project.classes.ids if class_ids is None else tuple(class_ids)
     with editing(project, f"{'Verify' if is_verified else 'Unlock'} {what}", frame_indices) as edits:
         for frame_index in frame_indices:

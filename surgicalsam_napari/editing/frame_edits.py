@@ -113,7 +113,7 @@ class FrameEdits:
 @contextmanager
 def editing(project: Project, name: str, frame_indices: Sequence[int]) -> Iterator[FrameEdits]:
     """An action of the project's history, called `name` with the frames behind it."""
-    with project.history.action(f"{name} in {frames_text(frame_indices)}") as action:
+    with project.action(f"{name} in {frames_text(frame_indices)}", len(frame_indices)) as action:
         yield FrameEdits(project, action, len(frame_indices))
 
 

@@ -145,7 +145,7 @@ def import_frames(project: Project, plan: ImportPlan) -> Generator[ImportReport,
     if plan.new_classes:
         project.extend_classes(ClassSet(project.classes.name, (*project.classes, *plan.new_classes)))
     name = f"Import {plan.dataset.path.name}"
-    project.snapshots.create_before(name)
+    project.snapshots.create_before(name)  # of an import however small
     with project.history.action(name, all_or_none=True) as action:
         for done, (frame, index) in enumerate(plan.frames, 1):
             label_map, class_ids = _in_project_ids(plan, frame)

@@ -59,8 +59,8 @@ class MaskMemory:
 
     def __init__(self, image_embedding: Tensor, share: Tensor) -> None:
         self.grid_size = tuple(image_embedding.shape[-2:])
-        rows, columns = (torch.arange(side, device=image_embedding.device) for side in self.grid_size)
-        self._positions = torch.cartesian_prod(rows, columns)  # (N, 2)
+        sides = (torch.arange(side, dtype=torch.int16, device=image_embedding.device) for side in self.grid_size)
+        self._rows, self._columns = torch.cartesian_prod(*sides).T.contiguous()  # (N,) each
         self.reference = self.previous = RememberedFrame(unit_keys(image_embedding), share)
 
     def read(self, image_embedding: Tensor) -> MaskReading:
@@ -91,12 +91,13 @@ class MaskMemory:
         near = F.max_pool2d(occupied, 2 * radius + 1, stride=1, padding=radius).flatten().nonzero()[:, 0]
         found = torch.zeros_like(values)
         for some in near.split(POSITIONS_AT_ONCE):
-            found[some] = self._matched(keys[some], self._positions[some], remembered.keys, values, radius)
+            found[some] = self._matched(keys[some], some, remembered.keys, values, radius)
         return F.pixel_shuffle(found.T.unflatten(1, self.grid_size), 4)[0]
 
     def _matched(self, keys: Tensor, positions: Tensor, memory: Tensor, values: Tensor, radius: int) -> Tensor:
-        distance = (positions[:, None] - self._positions[None]).abs().amax(dim=-1)
-        similarity = (keys @ memory.T).masked_fill(distance > radius, NO_MATCH)
+        is_far = (self._rows[positions][:, None] - self._rows).abs() > radius
+        is_far |= (self._columns[positions][:, None] - self._columns).abs() > radius
+        similarity = (keys @ memory.T).masked_fill_(is_far, NO_MATCH)
         best, indices = similarity.topk(min(MATCHES, similarity.shape[1]), dim=1)
         weights = (best / TEMPERATURE).softmax(dim=1)  # next to nothing for NO_MATCH
         return (weights[..., None] * values[indices]).sum(dim=1)

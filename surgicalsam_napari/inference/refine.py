@@ -6,7 +6,7 @@ from dataclasses import dataclass
 
 import numpy as np
 import torch
-from scipy.ndimage import binary_dilation, binary_opening, label
+from scipy.ndimage import binary_dilation, binary_opening, distance_transform_edt, label
 from torch import Tensor
 
 from surgicalsam_napari.errors import CheckpointError
@@ -15,7 +15,8 @@ from surgicalsam_napari.model.prompts import CLICK_RADIUS, mask_prompt, stamp_cl
 from surgicalsam_napari.model.surgical_sam import SurgicalSAM
 from surgicalsam_napari.model.upsampling import masks_of
 
-SURE_LOGIT = 1.0  # what was clicked to belong has at least this logit, or is given it with all that is as sure
+SURE_LOGIT = 0.5  # what was clicked to belong has at least this logit, or is given it with all that is as sure
+LEVEL_STEP = 0.5
 OBEYED_RADIUS = 1.0  # low-resolution pixels around a click that are as asked, whatever the decoder answers
 
 
@@ -102,10 +103,13 @@ class Refinement:
 
     def set_box(self, box: Box | None) -> None:
         """Answer a box, in place of an earlier one; None takes it away. The clicks stay."""
-        prompts = [answer.prompt for answer in self._answers if isinstance(answer.prompt, Click)]
-        self._answers.clear()
-        for prompt in ([] if box is None else [box]) + prompts:  # type: ignore[operator]
-            self._ask(prompt)
+        if self.box is not None:
+            clicks = self.clicks
+            self._answers.clear()
+            for click in clicks:
+                self._ask(click)
+        if box is not None:
+            self._ask(box)
 
     def remove_last(self) -> None:
         """Take back the last click or the box, whichever came last; nothing if there is none."""
@@ -152,32 +156,53 @@ class Refinement:
         return answer if given is None else np.where(answer != self._in_frame(given), answer, before)
 
     def _click_answer(self, before: np.ndarray, given: Tensor | None, logits: Tensor, click: Click) -> np.ndarray:
-        """The mask with one region changed: the one that the decoder would change, and that the click lies in.
-
-        Where the decoder is not sure of what was clicked to belong, all of the region as sure as that belongs, too.
-        """
-        sign = 1 if click.is_positive else -1
-        near = self._near(click)
-        level = max(0.0, SURE_LOGIT - float(logits[near].median())) if click.is_positive else 0.0
-        already = torch.zeros_like(near) if given is None else sign * given > 0
-        region = _region_of(near, (sign * logits > -level) & ~already)
-        while level > 0 and any(region[self._near(other)].any() for other in self.clicks if not other.is_positive):
-            level = max(0.0, level - 0.5)
-            region = _region_of(near, (sign * logits > -level) & ~already)
-        answer = self._in_frame(logits + sign * level * region)
+        """The mask with one region changed: the one that the decoder would change, and that the click lies in."""
+        outside = torch.full_like(logits, -1.0) if given is None else given
+        if click.is_positive:
+            level, region = self._region_to_add(outside, logits, click)
+            answer = self._in_frame(logits + level * region)
+        else:
+            region = self._region_to_remove(outside, logits, click)
+            answer = self._in_frame(logits)
         if given is None:
             return answer
         changed = self._in_frame(region - 0.5) & (answer != self._in_frame(given))
         return before | (answer & changed) if click.is_positive else before & (answer | ~changed)
 
-    def _near(self, click: Click) -> Tensor:
-        """(side, side) bool: the low-resolution pixels around a click; at least the one it is in."""
+    def _region_to_add(self, given: Tensor, logits: Tensor, click: Click) -> tuple[float, Tensor]:
+        """What joins the mask, (side, side), and by how much the logits there are short of it.
+
+        Where the decoder is not sure that what was clicked belongs, all that is as sure, and connected, belongs as well;
+        but nothing that a negative click has ruled out.
+        """
+        near = self._near(click, CLICK_RADIUS)
+        ruled_out = torch.zeros_like(near)
+        for other in self.clicks:
+            ruled_out |= self._near(other, 0) & (not other.is_positive)
+        level = max(0.0, SURE_LOGIT - float(logits[near].median()))
+        region = _region_of(near, (logits > -level) & (given <= 0))
+        while level > 0 and (region.bool() & ruled_out).any():
+            level = max(0.0, level - LEVEL_STEP)
+            region = _region_of(near, (logits > -level) & (given <= 0))
+        return level, region
+
+    def _region_to_remove(self, given: Tensor, logits: Tensor, click: Click) -> Tensor:
+        """What leaves the mask, (side, side): no farther from the click than the mask is thick there, twice over.
+
+        A decoder that is unsure of an instrument would take all of it for one click beside it.
+        """
+        depth = distance_transform_edt(np.pad(given.numpy() > 0, 1))[1:-1, 1:-1][(self._near(click, 0)).numpy()].max()
+        reach = self._near(click, 2 * float(depth) + 2 * CLICK_RADIUS)
+        return _region_of(self._near(click, CLICK_RADIUS), (logits < 0) & (given > 0) & reach)
+
+    def _near(self, click: Click, radius: float) -> Tensor:
+        """(side, side) bool: the low-resolution pixels within `radius` of a click; at least the one it is in."""
         x, y = (
             place * self._side / self._model.input_size for place in self._in_square(click.row + 0.5, click.column + 0.5)
         )
         centres = torch.arange(self._side) + 0.5
-        near = (centres[None] - x) ** 2 + (centres[:, None] - y) ** 2 <= CLICK_RADIUS**2
-        near[min(int(y), self._side - 1), min(int(x), self._side - 1)] = True
+        near = (centres[None] - x) ** 2 + (centres[:, None] - y) ** 2 <= radius**2
+        near[min(max(int(y), 0), self._side - 1), min(max(int(x), 0), self._side - 1)] = True
         return near
 
     def _in_frame(self, logits: Tensor) -> np.ndarray:

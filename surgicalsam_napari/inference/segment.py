@@ -20,8 +20,6 @@ if TYPE_CHECKING:
     from surgicalsam_napari.model.surgical_sam import FramePrediction, SurgicalSAM
     from surgicalsam_napari.store import Project
 
-BULK_FRAMES = 20  # a run over so many frames is preceded by a snapshot
-
 
 @dataclass(frozen=True)
 class SegmentReport:
@@ -78,13 +76,11 @@ def segment_frames(
     name = f"Segment {_listed(project.classes, class_ids)} in {_counted(frame_indices)}"
     with (
         closing(embedded_batches(project, model, frame_indices, batch_size=batch_size)) as batches,
-        project.history.action(name) as action,
+        project.action(name, len(frame_indices)) as action,
     ):
         for batch, embeddings in batches:
             if checkpoint is None:
                 checkpoint = project.record_checkpoint(checkpoint_record(model))
-                if len(frame_indices) >= BULK_FRAMES:
-                    project.snapshots.create_before(name)
             with failures_reported():
                 predictions = model.predict(embeddings, model_ids, project.video.info.size)
             for frame_index, prediction in zip(batch, predictions, strict=True):

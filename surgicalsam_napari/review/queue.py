@@ -160,12 +160,21 @@ class ReviewQueue:
         self._was_shown[:] = False
         self._weigh(slice(None))
 
+    def suspect(self, frame_index: int) -> int | None:
+        """The id of the class that gives most cause to look at a frame; None if none does."""
+        column = self._suspect_column(frame_index)
+        return None if column is None else self._classes.ids[column]
+
+    def _suspect_column(self, frame_index: int) -> int | None:
+        suspicion = np.where(self._matches(slice(frame_index, frame_index + 1)), self._suspicion[frame_index], 0)[0]
+        column = int(suspicion.argmax())
+        return column if suspicion[column] else None
+
     def reason(self, frame_index: int) -> str:
         """Why a frame is worth a look, in a user's words, of the class that gives most cause; empty if there is none."""
         here = self._evidence.frames(frame_index, frame_index + 1)
-        suspicion = np.where(self._matches(slice(frame_index, frame_index + 1)), self._suspicion[frame_index], 0)[0]
-        column = int(suspicion.argmax())
-        if not suspicion[column]:
+        column = self._suspect_column(frame_index)
+        if column is None:
             return ""
         measures = self._measures_of(slice(frame_index, frame_index + 1))
         name = _MEASURE_OF.get(self._status)

@@ -6,6 +6,7 @@ import os
 import shutil
 import uuid
 from collections.abc import Callable, Iterator
+from contextlib import contextmanager
 from pathlib import Path
 from types import TracebackType
 from typing import Any
@@ -14,7 +15,7 @@ from surgicalsam_napari.errors import ClassSetError, ProjectError, VideoError
 from surgicalsam_napari.instruments import ClassSet
 from surgicalsam_napari.store.embeddings import EmbeddingStore
 from surgicalsam_napari.store.files import writing
-from surgicalsam_napari.store.history import History
+from surgicalsam_napari.store.history import Action, History
 from surgicalsam_napari.store.labels import LabelStore, class_attributes
 from surgicalsam_napari.store.manifest import MANIFEST, Manifest, VideoRecord, read_manifest, write_manifest
 from surgicalsam_napari.store.ownership import Owner, Ownership
@@ -23,6 +24,7 @@ from surgicalsam_napari.store.work_log import WORK_LOG, WorkLog
 from surgicalsam_napari.video import VideoReader, is_video
 
 SUFFIX = ".surgicalsam"
+BULK_FRAMES = 20  # work on so many frames is preceded by a snapshot
 
 
 class Project:
@@ -182,6 +184,20 @@ class Project:
         return owner
 
     # ---- what can be taken back
+
+    @contextmanager
+    def action(self, name: str, frame_count: int, *, all_or_none: bool = False) -> Iterator[Action]:
+        """What writes frames as one whole: `History.action`, and before many frames a snapshot.
+
+        Parameters
+        ----------
+        name : in a user's words
+        frame_count : that may be written
+        """
+        if frame_count >= BULK_FRAMES:
+            self.snapshots.create_before(name)
+        with self.history.action(name, all_or_none=all_or_none) as action:
+            yield action
 
     @property
     def history(self) -> History:

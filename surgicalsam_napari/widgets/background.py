@@ -61,17 +61,16 @@ def run_reports_in_background(
         except RuntimeError as error:
             raise WorkFailed(_one_line(error)) from error
 
-    def close_and_finish() -> None:
+    def close() -> None:
         for reports in begun:  # superqt leaves one that was stopped as it is, with all that it holds open
             if isinstance(reports, Generator):
                 reports.close()
-        finished()
 
     return create_worker(
         guarded,
         _start_thread=True,
         _ignore_errors=True,
-        _connect={"yielded": reported, "errored": failed, "finished": close_and_finish},
+        _connect={"yielded": reported, "errored": failed, "finished": [close, finished]},
     )
 
 

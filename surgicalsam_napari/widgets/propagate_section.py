@@ -146,7 +146,7 @@ class PropagateSection(Panel):
         title = f"Propagate {name} from frame {start} {'forward' if direction > 0 else 'backward'}"
 
         def reports() -> Generator[Any, None, None]:
-            with project.history.action(title) as action:
+            with project.action(title, len(frame_indices)) as action:
                 yield from propagate_class(project, model, class_id, start, frame_indices, action=action)
 
         self.strip.start(title, reports)

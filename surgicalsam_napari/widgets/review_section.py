@@ -7,9 +7,9 @@ from collections.abc import Callable
 from qtpy.QtCore import Signal
 from qtpy.QtWidgets import QCheckBox, QComboBox, QHBoxLayout, QPushButton, QVBoxLayout, QWidget
 
+from surgicalsam_napari.editing import unlock_frames, verify_frames
 from surgicalsam_napari.errors import SurgicalSAMError
 from surgicalsam_napari.review.queue import ReviewQueue, Status
-from surgicalsam_napari.review.verification import unlock_frames, verify_frames
 from surgicalsam_napari.session import Session
 from surgicalsam_napari.store import Project
 from surgicalsam_napari.widgets.action_run import ActionRun
@@ -85,7 +85,7 @@ class ReviewSection(Panel):
     # Each without arguments, for its button and its key -------------------------------------------------------------------
 
     def next(self) -> None:
-        """Show the frame most worth a look, of those that are left."""
+        """Show the frame most worth a look, of those that are left, and choose the class that is suspicious there."""
         queue = self._queue_up_to_date()
         if queue is not None and self.next_button.isEnabled():
             self._go_to(queue.next(self.layers.current_frame))
@@ -201,6 +201,9 @@ class ReviewSection(Panel):
     def _go_to(self, frame_index: int | None) -> None:
         if frame_index is not None:
             self.layers.show_frame(frame_index)
+            suspect = None if self.feed.queue is None else self.feed.queue.suspect(frame_index)
+            if suspect is not None:
+                self.session.select_class(suspect)
         self._on_feed_changed()
 
     def _filter(self) -> None:

@@ -1,0 +1,140 @@
+"""Draw the pictures of docs/annotating.md anew, in a real window, on the phantom.
+
+`xvfb-run -a -s "-screen 0 1600x1000x24" python docs/screen_tour.py` where there is no display.
+"""
+
+from __future__ import annotations
+
+import tempfile
+import time
+from pathlib import Path
+
+import napari
+import numpy as np
+from PIL import Image
+from qtpy.QtWidgets import QApplication
+
+from surgicalsam_napari.phantom import write_phantom_clip
+from surgicalsam_napari.widgets.collapsible import Collapsible
+from surgicalsam_napari.widgets.demo import dock_plugin, segment_everything, wait_until
+from surgicalsam_napari.widgets.main_widget import MainWidget
+
+IMAGES = Path(__file__).parent / "images"
+SEED, FRAMES = 700_003, 80
+WIDTH = 1400  # of a picture
+
+
+class Tour:
+    """The window, and a person in front of it."""
+
+    def __init__(self, folder: Path) -> None:
+        clip = write_phantom_clip(folder, SEED, frame_count=FRAMES, look="second")
+        self.viewer = napari.Viewer(show=True)
+        self.viewer.window.resize(1600, 1000)
+        self.dock: MainWidget = dock_plugin(self.viewer)
+        self.wait()
+        self.dock.open(clip)
+        self.wait()
+        segment_everything(self.dock, FRAMES // 2, None)
+        self.wait()
+        self.panel = self.dock.correct_panel
+        self.dock.tabs.show_panel(self.panel)
+        self.settle()
+
+    def wait(self) -> None:
+        wait_until(lambda: not self.dock.is_busy, 600, "finish")
+
+    def settle(self, seconds: float = 1.0) -> None:
+        """Let the window draw what it has to."""
+        until = time.monotonic() + seconds
+        while time.monotonic() < until:
+            QApplication.processEvents()
+            time.sleep(0.01)
+
+    def picture(self, name: str) -> None:
+        """The whole window, into docs/images."""
+        self.settle()
+        image = Image.fromarray(self.viewer.screenshot(canvas_only=False, flash=False)).convert("RGB")
+        image = image.resize((WIDTH, round(WIDTH * image.height / image.width)), Image.Resampling.LANCZOS)
+        image.save(IMAGES / f"{name}.jpg", quality=88)
+        print(IMAGES / f"{name}.jpg", flush=True)
+
+    def open_only(self, *sections: object) -> None:
+        """Fold all sections of the Correct tab but these."""
+        for fold in self.panel.findChildren(Collapsible):
+            fold.header.setChecked(fold.panel in sections)
+        self.settle(0.3)
+        if sections:
+            self.dock.ensureWidgetVisible(sections[-1])  # type: ignore[arg-type]
+
+    def choose_class(self, class_id: int) -> None:
+        self.panel.picker.setCurrentIndex(self.panel.picker.findData(class_id))
+
+    def middle_of(self, class_id: int) -> tuple[float, float]:
+        """(row, column) amid a class in the frame in view."""
+        assert self.dock.session.project is not None
+        rows, columns = np.nonzero(self.dock.session.project.labels[self.dock.layers.current_frame] == class_id)
+        nearest = np.argmin((rows - rows.mean()) ** 2 + (columns - columns.mean()) ** 2)
+        return float(rows[nearest]), float(columns[nearest])
+
+    def largest_class(self) -> int:
+        assert self.dock.session.project is not None
+        counts = np.bincount(self.dock.session.project.labels[self.dock.layers.current_frame].ravel())
+        counts[0] = 0
+        return int(counts.argmax())
+
+
+def main() -> None:
+    with tempfile.TemporaryDirectory() as folder:
+        tour = Tour(Path(folder))
+        panel = tour.panel
+        tour.open_only(panel.review)
+        for _ in range(3):
+            panel.review.next_button.click()
+            tour.settle(0.3)
+        tour.picture("review")
+
+        tour.open_only(panel.refine)
+        class_id = tour.largest_class()
+        tour.choose_class(class_id)
+        panel.refine.switch.click()
+        row, column = tour.middle_of(class_id)
+        mouse = panel.refine.tool.mouse
+        mouse.clicked.emit(row, column, True)
+        tour.settle(0.5)
+        mouse.clicked.emit(row + 40, column + 40, False)
+        tour.picture("refine")
+        panel.refine.accept_button.click()
+        panel.refine.switch.click()
+
+        tour.open_only(panel.wrong_class)
+        panel.wrong_class.switch.click()
+        panel.wrong_class.mouse.hovered.emit(*tour.middle_of(tour.largest_class()))
+        tour.picture("wrong_class")
+        panel.wrong_class.switch.click()
+
+        tour.open_only(panel.propagate)
+        panel.propagate.forward_button.click()
+        tour.wait()
+        tour.picture("propagate")
+
+        tour.open_only(panel.frames, panel.history)
+        panel.frames.smooth_button.click()
+        tour.wait()
+        panel.history.snapshots.name.setText("before the second round")
+        panel.history.snapshots.take_button.click()
+        tour.wait()
+        tour.picture("history")
+
+        tour.open_only(panel.review)
+        panel.review.then_next.setChecked(False)
+        panel.review.verify_button.click()
+        panel.similarity_button.click()
+        tour.settle(1.5)
+        tour.picture("similarity")
+        panel.similarity_button.click()
+        tour.viewer.close()
+
+
+if __name__ == "__main__":
+    main()
