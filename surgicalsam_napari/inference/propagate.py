@@ -19,7 +19,8 @@ this: matching with both, and the class prompt              80.9   87.0    66.7 
 ==========================================================  ====  =====  ======  =======
 
 With the class prompt of any class that agrees, or SAM's decoder, in place of the own class prompt it is no better. Of the
-frames before the stop 1 % have an IoU below 0.5, of all frames 28 %; 0.4 % of the good ones (0.7 or more) come after it.
+frames before the stop 1 % have an IoU below 0.5, of all frames 28 % (the instrument has left many); 0.4 % of the good ones
+(0.7 or more) come after it.
 From `benchmarks/propagation.py --scenes 2`, which has more methods and figures; the thresholds were chosen on other scenes.
 """
 

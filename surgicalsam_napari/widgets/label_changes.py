@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import threading
+from contextlib import suppress
 
 from qtpy.QtCore import QObject, QTimer, Signal
 
@@ -60,10 +61,13 @@ class LabelChanges(QObject):
             is_first = not self._frames
             self._frames.add(frame_index)
         if is_first:
-            self._due.emit()
+            with suppress(RuntimeError):  # here and below: the window was closed meanwhile, and this object with it
+                self._due.emit()
 
     def _on_refused(self, frame_index: int) -> None:
-        self._refused_in_thread.emit(frame_index)
+        with suppress(RuntimeError):
+            self._refused_in_thread.emit(frame_index)
 
     def _on_history(self) -> None:
-        self._history_in_thread.emit()
+        with suppress(RuntimeError):
+            self._history_in_thread.emit()

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Callable
-from contextlib import closing
+from contextlib import closing, suppress
 from dataclasses import dataclass
 from typing import TYPE_CHECKING
 
@@ -305,7 +305,8 @@ class RefineTool(QObject):
         self._show()
 
     def _relay_labels(self, frame_index: int) -> None:
-        self._labels_changed.emit(frame_index)  # from whatever thread wrote
+        with suppress(RuntimeError):  # the window was closed meanwhile, and this object with it
+            self._labels_changed.emit(frame_index)  # from whatever thread wrote
 
     def _on_labels_changed(self, frame_index: int) -> None:
         """Drop previews of this frame that began with a mask that is no longer there."""
