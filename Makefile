@@ -9,6 +9,8 @@ VENV := .venv
 BIN := $(VENV)/bin
 PIP_FLAGS ?=
 PYTEST_FLAGS ?=
+# two at a time, each with one thread of torch: two threads in both would get in each other's way
+PYTEST = OMP_NUM_THREADS=1 $(BIN)/python -m pytest --numprocesses 2 $(PYTEST_FLAGS)
 
 # What Qt and a virtual display need on Debian and Ubuntu.
 SYSTEM_PACKAGES := xvfb xauth \
@@ -62,8 +64,7 @@ demo: setup
 	else $(XVFB) $(BIN)/surgicalsam demo --output demo-output; fi
 
 test: setup
-	@if $(HAS_DISPLAY); then $(BIN)/python -m pytest $(PYTEST_FLAGS); \
-	else $(XVFB) $(BIN)/python -m pytest $(PYTEST_FLAGS); fi
+	@if $(HAS_DISPLAY); then $(PYTEST); else $(XVFB) env $(PYTEST); fi
 
 lint: setup
 	$(BIN)/ruff check .

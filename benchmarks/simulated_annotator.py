@@ -3,8 +3,9 @@
 A simulated person knows the exact masks of a phantom clip and acts as in interactive segmentation: a click lands in the
 middle (the pixel farthest from the border) of the largest error region of a class, at most 20 clicks for a class in a frame.
 A frame is done when every class has at least the target IoU, and no absent class has a mask. One action is a click, a region
-given another class (also where it is followed through the frames around), a class cleared from a frame, a propagation, or a
-training round. Looking, choosing a class, and going on to the next frame are free. Strategies:
+given another class (also where it is followed through the frames around), a class cleared from a frame, a propagation (from
+a frame in which the class is right, through the wrong ones next to it), taking one back that made it worse, or a training
+round. Looking, choosing a class, and going on to the next frame are free. Strategies:
 
 clicks        clicks only, on every frame, from empty masks
 class_prompt  all classes predicted first; then every frame that is not good enough is mended by itself
@@ -97,9 +98,11 @@ class Annotator:
                 self.actions["clear"] += 1
                 _drain(clear_class(self.project, class_id, [frame_index]))
         for class_id in self.wrong_classes(frame_index):
+            if self.follows and self._is_carried_in(frame_index, class_id):
+                continue
             self._refine(frame_index, class_id)
-            if self.follows:
-                self._propagate(frame_index, class_id)
+            if self.follows and class_id not in self.wrong_classes(frame_index):
+                self._carry_on(frame_index, class_id)
         self.project.labels.verify(frame_index)
 
     def _give_regions_their_class(self, frame_index: int) -> None:
@@ -143,13 +146,47 @@ class Annotator:
         new = np.where(best, np.uint8(class_id), np.where(labels == class_id, np.uint8(0), labels))
         self.project.labels.write_edit(frame_index, new, decided=best)
 
-    def _propagate(self, frame_index: int, class_id: int) -> None:
-        """Forward and back, where the neighbour needs it, too."""
-        count = len(self.truth)
-        for frames in (range(frame_index + 1, count), range(frame_index - 1, -1, -1)):
-            if frames and class_id in self.wrong_classes(frames[0]) and np.any(self.truth[frames[0]] == class_id):
-                self.actions["propagate"] += 1
-                _drain(propagate_class(self.project, self.session.model, class_id, frame_index, frames[:FOLLOWED]))
+    def _is_carried_in(self, frame_index: int, class_id: int) -> bool:
+        """Whether the class is right here after it was propagated from a neighbour in which it is."""
+        for step in (1, -1):
+            neighbour = frame_index - step
+            if self._is_right(neighbour, class_id):
+                self._propagate(neighbour, class_id, step)
+                if class_id not in self.wrong_classes(frame_index):
+                    return True
+        return False
+
+    def _carry_on(self, frame_index: int, class_id: int) -> None:
+        """Forward and back, where the neighbours need it, too."""
+        for step in (1, -1):
+            self._propagate(frame_index, class_id, step)
+
+    def _propagate(self, start: int, class_id: int, step: int) -> None:
+        """Through all the frames from there on that are wrong; taken back where that makes the first of them worse."""
+        frames: list[int] = []
+        frame_index = start + step
+        while 0 <= frame_index < len(self.truth) and len(frames) < FOLLOWED and self._needs_carrying(frame_index, class_id):
+            frames.append(frame_index)
+            frame_index += step
+        if not frames:
+            return
+        before = self._iou(frames[0], class_id)
+        self.actions["propagate"] += 1
+        with self.project.action("Propagate", len(frames)) as action:
+            _drain(propagate_class(self.project, self.session.model, class_id, start, frames, action=action))
+        if self._iou(frames[0], class_id) < before:
+            self.actions["undo"] += 1
+            self.project.history.undo()
+
+    def _is_right(self, frame_index: int, class_id: int) -> bool:
+        is_there = 0 <= frame_index < len(self.truth) and bool(np.any(self.truth[frame_index] == class_id))
+        return is_there and self._iou(frame_index, class_id) >= self.target
+
+    def _needs_carrying(self, frame_index: int, class_id: int) -> bool:
+        return bool(np.any(self.truth[frame_index] == class_id)) and self._iou(frame_index, class_id) < self.target
+
+    def _iou(self, frame_index: int, class_id: int) -> float:
+        return iou(self.project.labels[frame_index] == class_id, self.truth[frame_index] == class_id)
 
     def _embedding(self, frame_index: int) -> np.ndarray:
         model = self.session.model
