@@ -13,14 +13,15 @@ import napari
 import numpy as np
 from PIL import Image
 from qtpy.QtWidgets import QApplication
+from scipy.ndimage import distance_transform_edt
 
 from surgicalsam_napari.phantom import write_phantom_clip
 from surgicalsam_napari.widgets.collapsible import Collapsible
-from surgicalsam_napari.widgets.demo import dock_plugin, segment_everything, wait_until
+from surgicalsam_napari.widgets.demo import dock_plugin, read_exact_masks, segment_everything, wait_until
 from surgicalsam_napari.widgets.main_widget import MainWidget
 
 IMAGES = Path(__file__).parent / "images"
-SEED, FRAMES = 700_003, 80
+SEED, FRAMES = 700_002, 80
 WIDTH = 1400  # of a picture
 
 
@@ -29,6 +30,9 @@ class Tour:
 
     def __init__(self, folder: Path) -> None:
         clip = write_phantom_clip(folder, SEED, frame_count=FRAMES, look="second")
+        truth = read_exact_masks(clip)
+        assert truth is not None
+        self.truth = truth
         self.viewer = napari.Viewer(show=True)
         self.viewer.window.resize(1600, 1000)
         self.dock: MainWidget = dock_plugin(self.viewer)
@@ -77,6 +81,18 @@ class Tour:
         nearest = np.argmin((rows - rows.mean()) ** 2 + (columns - columns.mean()) ** 2)
         return float(rows[nearest]), float(columns[nearest])
 
+    def click_the_worst(self, class_id: int) -> None:
+        """In the middle of what is most wrong, as the mouse tool tells it."""
+        tool = self.panel.refine.tool
+        truth = self.truth[self.dock.layers.current_frame] == class_id
+        assert self.dock.session.project is not None
+        labels = self.dock.session.project.labels[self.dock.layers.current_frame]
+        shown = labels == class_id if tool.refinement is None else tool.refinement.mask
+        distance = distance_transform_edt(np.pad(shown != truth, 1))[1:-1, 1:-1]
+        row, column = np.unravel_index(distance.argmax(), distance.shape)
+        tool.mouse.clicked.emit(float(row), float(column), bool(truth[row, column]))
+        self.settle(0.5)
+
     def largest_class(self) -> int:
         assert self.dock.session.project is not None
         counts = np.bincount(self.dock.session.project.labels[self.dock.layers.current_frame].ravel())
@@ -98,11 +114,8 @@ def main() -> None:
         class_id = tour.largest_class()
         tour.choose_class(class_id)
         panel.refine.switch.click()
-        row, column = tour.middle_of(class_id)
-        mouse = panel.refine.tool.mouse
-        mouse.clicked.emit(row, column, True)
-        tour.settle(0.5)
-        mouse.clicked.emit(row + 40, column + 40, False)
+        for _ in range(3):
+            tour.click_the_worst(class_id)
         tour.picture("refine")
         panel.refine.accept_button.click()
         panel.refine.switch.click()
