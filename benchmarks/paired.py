@@ -1,0 +1,98 @@
+"""Two ways of doing one thing, timed in turn: plain, ours, plain, ours, …; the ratio is taken pair by pair.
+
+The machine's speed drifts by tens of percent over minutes; within a pair it hardly does, so that the median of paired ratios
+holds where the quotient of two averages does not.
+"""
+
+from __future__ import annotations
+
+import statistics
+import threading
+import time
+from collections.abc import Callable
+from dataclasses import dataclass
+
+import psutil
+
+
+@dataclass(frozen=True)
+class Paired:
+    """Seconds of each repeat, one pair after the other.
+
+    Attributes
+    ----------
+    plain, ours : of equal length
+    """
+
+    plain: tuple[float, ...]
+    ours: tuple[float, ...]
+
+    @property
+    def ratio(self) -> float:
+        """How many times faster ours is: the median over the pairs."""
+        return statistics.median(plain / ours for plain, ours in zip(self.plain, self.ours, strict=True))
+
+    @property
+    def ratios(self) -> tuple[float, float]:
+        """The lowest and the highest ratio of a pair."""
+        ratios = [plain / ours for plain, ours in zip(self.plain, self.ours, strict=True)]
+        return min(ratios), max(ratios)
+
+    @property
+    def plain_ms(self) -> float:
+        return 1000 * statistics.median(self.plain)
+
+    @property
+    def ours_ms(self) -> float:
+        return 1000 * statistics.median(self.ours)
+
+
+def timed(work: Callable[[], object]) -> float:
+    """Seconds that the call takes."""
+    start = time.perf_counter()
+    work()
+    return time.perf_counter() - start
+
+
+def paired(plain: Callable[[], object], ours: Callable[[], object], repeats: int, *, warm_up: int = 1) -> Paired:
+    """Time both in turn; which of a pair goes first alternates, and the first `warm_up` pairs do not count."""
+    pairs = []
+    for repeat in range(warm_up + repeats):
+        if repeat % 2:
+            second = timed(ours)
+            pairs.append((timed(plain), second))
+        else:
+            first = timed(plain)
+            pairs.append((first, timed(ours)))
+    plain_seconds, our_seconds = zip(*pairs[warm_up:], strict=True)
+    return Paired(plain_seconds, our_seconds)
+
+
+class PeakMemory:
+    """The highest resident memory of this process while a `with` block runs, in MB, sampled every 5 ms.
+
+    Attributes
+    ----------
+    before, megabytes : at the start, and at the highest
+    """
+
+    def __enter__(self) -> PeakMemory:
+        self.before = self.megabytes = psutil.Process().memory_info().rss / 1e6
+        self._stop = threading.Event()
+        self._thread = threading.Thread(target=self._watch)
+        self._thread.start()
+        return self
+
+    def _watch(self) -> None:
+        process = psutil.Process()
+        while not self._stop.wait(0.005):
+            self.megabytes = max(self.megabytes, process.memory_info().rss / 1e6)
+
+    def __exit__(self, *_: object) -> None:
+        self._stop.set()
+        self._thread.join()
+
+    @property
+    def added(self) -> float:
+        """MB over what was in use before."""
+        return self.megabytes - self.before
