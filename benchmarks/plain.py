@@ -1,10 +1,11 @@
 """The plain way to do what SurgicalSAM does, step by step as the authors' code does it: speed is measured against this.
 
-One prompt at a time, one frame at a time. The class prompt encoder works on the activated embedding of every class, and runs
-whole for each prompt, as does the dense positional encoding; logits are interpolated to the padded square and to the frame;
-every mask is kept at the frame's size and merged by ascending predicted IoU; the loss is taken image by image at the
-frame's size; a frame of a video is found by opening the file and seeking. It has the weights of the model that it is made
-from, and is held to the same reference numbers (tests/test_plain.py).
+One prompt at a time, one frame at a time. The class prompt encoder stacks the image embedding once per class, activates every
+copy, keeps another copy for the sparse tokens, and runs whole for each prompt, as does the dense positional encoding; logits
+are interpolated to the padded square and to the frame; every mask is kept as whole numbers of the frame's size and merged by
+ascending predicted IoU into a map of floats; the loss is taken image by image at the frame's size; embeddings are float32
+`.npy` files of (h, w, D); a frame of a video is found by opening the file and seeking. It has the weights of the model that it
+is made from, and is held to the same reference numbers (tests/test_plain.py).
 """
 
 from __future__ import annotations
@@ -40,14 +41,14 @@ class PlainSurgicalSAM:
         """
         encoder = self.model.class_prompt_encoder
         _, channels, height, width = embedding.shape
-        features = embedding.flatten(2).transpose(1, 2)  # (1, N, D)
-        prototypes = self.model.prototypes()
-        similarity = features @ prototypes.T  # (1, N, C)
-        repeated = features.expand(self.class_count, -1, -1)
-        activated = repeated + repeated * similarity[0].T[..., None]  # (C, N, D)
+        features = embedding.flatten(2).transpose(1, 2)[0]  # (N, D)
+        prototypes = self.model.prototypes()[..., None]  # (C, D, 1)
+        repeated = torch.stack([features] * self.class_count)  # (C, N, D)
+        activated = repeated + repeated * torch.matmul(repeated, prototypes)
+        for_tokens = activated.clone()
         one_class = activated[row].T.reshape(1, channels, height, width)
         dense = encoder.dense_fc_2(torch.relu(encoder.dense_fc_1(one_class)))
-        tokens = encoder.sparse_fc_2(torch.relu(encoder.sparse_fc_1(activated)))  # (C, n, D)
+        tokens = encoder.sparse_fc_2(torch.relu(encoder.sparse_fc_1(for_tokens)))  # (C, n, D)
         negative, positive = (part.weight for part in encoder.pn_cls_embeddings)  # type: ignore[union-attr]
         marks = torch.stack([positive if other == row else negative for other in range(self.class_count)])
         return (tokens + marks).reshape(1, -1, channels), dense
@@ -69,7 +70,7 @@ class PlainSurgicalSAM:
     ) -> np.ndarray:
         """(H, W) uint8 of these classes, a prompt each."""
         decoded = [self.low_res_logits(embedding, row) for row in rows]
-        masks = [(to_frame(logits, size) > 0)[0, 0].numpy() for logits, _ in decoded]
+        masks = [(to_frame(logits, size) > 0).int()[0, 0].numpy() for logits, _ in decoded]
         return merged(masks, [float(quality) for _, quality in decoded], class_ids)
 
 
@@ -83,10 +84,15 @@ def to_frame(low_res_logits: Tensor, size: tuple[int, int], input_size: int = IN
 
 def merged(masks: Sequence[np.ndarray], predicted_iou: Sequence[float], class_ids: Sequence[int]) -> np.ndarray:
     """(H, W) uint8: masks drawn by ascending predicted IoU."""
-    label_map = np.zeros(masks[0].shape, np.uint8)
+    label_map = np.zeros(masks[0].shape)
     for position in np.argsort(np.asarray(predicted_iou), kind="stable"):
-        label_map[masks[position]] = class_ids[position]
-    return label_map
+        label_map[masks[position] == 1] = class_ids[position]
+    return label_map.astype(np.uint8)
+
+
+def read_embedding(path: Path) -> Tensor:
+    """(1, D, h, w) float32 from a file of (h, w, D)."""
+    return torch.from_numpy(np.load(path)).permute(2, 0, 1)[None]
 
 
 def dice_loss(low_res_logits: Tensor, mask: Tensor) -> Tensor:

@@ -13,6 +13,8 @@ from typing import cast
 import torch
 from torch import Tensor, nn
 
+from surgicalsam_napari.model.mask_decoder import tokens_of
+
 
 class Prototypes(nn.Module):
     """One learnable vector per class; row k - 1 for the k-th class of the class set."""
@@ -81,7 +83,7 @@ class ClassPromptEncoder(nn.Module):
         -------
         (B, C, h, w)
         """
-        return torch.einsum("bdhw,cd->bchw", image_embeddings, prototypes)
+        return (prototypes @ image_embeddings.flatten(2)).unflatten(2, image_embeddings.shape[-2:])
 
     def sparse_tokens(self, image_embeddings: Tensor, similarity: Tensor) -> Tensor:
         """Tokens of every class (equation 8), not yet marked positive or negative: (B, C, n, D).
@@ -89,29 +91,29 @@ class ClassPromptEncoder(nn.Module):
         The class-activated embedding F * (1 + S) of equation 6 is never formed: the map over positions is linear, so
         the weights are scaled by 1 + S instead. All classes are one matrix product a frame.
         """
-        positions = image_embeddings.flatten(2).transpose(1, 2)  # (B, N, D)
         scale = 1 + similarity.flatten(2)  # (B, C, N)
         weight = self.sparse_fc_1.weight[..., 0]  # (r_S, N)
         batch, class_count = scale.shape[:2]
         scaled_weight = (scale[:, :, None] * weight).flatten(1, 2)  # (B, C * r_S, N)
-        hidden = (scaled_weight @ positions).view(batch * class_count, -1, positions.shape[-1])
+        hidden = (scaled_weight @ tokens_of(image_embeddings)).unflatten(1, (class_count, -1))  # (B, C, r_S, D)
         bias = self.sparse_fc_1.bias
         assert bias is not None
-        hidden = torch.relu(hidden + bias[:, None])
+        hidden = torch.relu(hidden + bias[:, None]).flatten(0, 1)
         return self.sparse_fc_2(hidden).view(batch, class_count, self.tokens_per_class, -1)
 
     def dense_embeddings(self, image_embeddings: Tensor, similarity: Tensor, rows: Tensor) -> Tensor:
-        """Dense prompt embeddings of the prompted classes (equation 7): (B, K, D, h, w).
+        """Dense prompt embeddings of the prompted classes (equation 7): (B, K, D, h, w), in channels-last order.
 
         A 1x1 convolution commutes with scaling each position by 1 + S, so the first one is done once a frame.
         """
-        weight, bias = self.dense_fc_1.weight, self.dense_fc_1.bias
-        assert bias is not None
-        shared = nn.functional.conv2d(image_embeddings, weight)[:, None]  # (B, 1, r_D, h, w)
+        first, second = self.dense_fc_1, self.dense_fc_2
+        assert first.bias is not None
+        shared = tokens_of(image_embeddings) @ first.weight.flatten(1).T  # (B, N, r_D)
         frames = torch.arange(len(rows), device=rows.device)[:, None]
-        scale = 1 + similarity[frames, rows][:, :, None]  # (B, K, 1, h, w)
-        hidden = torch.relu(shared * scale + bias[:, None, None])
-        return self.dense_fc_2(hidden.flatten(0, 1)).unflatten(0, hidden.shape[:2])
+        scale = 1 + similarity.flatten(2)[frames, rows]  # (B, K, N)
+        hidden = torch.relu(torch.addcmul(first.bias, shared[:, None], scale[..., None]))
+        dense = nn.functional.linear(hidden, second.weight.flatten(1), second.bias)
+        return dense.transpose(2, 3).unflatten(3, image_embeddings.shape[-2:])
 
     def forward(self, image_embeddings: Tensor, prototypes: Tensor, rows: Tensor) -> ClassPrompts:
         """Prompt embeddings for every frame and every prompted class.

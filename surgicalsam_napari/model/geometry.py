@@ -36,6 +36,18 @@ class FrameGeometry:
         scale = self.input_size / max(height, width)
         return max(int(height * scale + 0.5), 1), max(int(width * scale + 0.5), 1)
 
+    def visible_grid(self, grid: tuple[int, int]) -> tuple[int, int]:
+        """Rows and columns of an embedding grid (h, w) that masks in the frame are made from: 52 of 64 rows for 1024x1280.
+
+        They are those under the frame in the padded square, and the logit beyond that bilinear resizing reaches for.
+        """
+        reached = (
+            int((side - 0.5) * 4 * cells / self.input_size - 0.5) + 2
+            for side, cells in zip(self.resized_size, grid, strict=True)
+        )
+        rows, columns = (min(-(-logits // 4), cells) for logits, cells in zip(reached, grid, strict=True))
+        return rows, columns
+
     def to_input(self, frames: Sequence[np.ndarray] | np.ndarray, device: torch.device | str = "cpu") -> Tensor:
         """Resize (antialiased bilinear, 8 bit), normalise and pad.
 

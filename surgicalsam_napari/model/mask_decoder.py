@@ -1,4 +1,11 @@
-"""SAM's mask decoder, run for many (frame, prompt) pairs in one call."""
+"""SAM's mask decoder, run for many (frame, prompt) pairs in one call, and only as far as its single mask is read.
+
+The same weights and the same numbers as `segment_anything`'s `MaskDecoder.predict_masks` (tests/test_mask_decoder.py), with
+less work: the image stays in token layout (one row of channels per grid position), in which projections need no copies and
+upscaling is two matrix products; projections of one input are one product; attention never forms its weights; the last
+attention is computed for the two tokens that are read, without projecting the image; masks 1 to 3 are left out; and
+positions that are padding are not upscaled.
+"""
 
 from __future__ import annotations
 
@@ -6,8 +13,11 @@ from dataclasses import dataclass
 
 import torch
 from torch import Tensor
+from torch.nn import functional as F
 
-from surgicalsam_napari.model.segment_anything import MaskDecoder, TwoWayTransformer
+from surgicalsam_napari.model.segment_anything import Attention, MaskDecoder, TwoWayAttentionBlock, TwoWayTransformer
+
+PADDING_LOGIT = -32.0  # in place of what was not computed: no instrument there
 
 
 @dataclass(frozen=True)
@@ -35,27 +45,132 @@ def build_mask_decoder(embedding_dim: int = 256, mlp_dim: int = 2048) -> MaskDec
 
 
 def decode_masks(
-    decoder: MaskDecoder, image_embeddings: Tensor, positional_encoding: Tensor, sparse: Tensor, dense: Tensor
+    decoder: MaskDecoder,
+    image_embeddings: Tensor,
+    positional_encoding: Tensor,
+    sparse: Tensor,
+    dense: Tensor,
+    visible: tuple[int, int] | None = None,
 ) -> DecodedMasks:
-    """The single-mask output of SAM's decoder (`multimask_output=False`), with one image embedding per prompt.
-
-    `MaskDecoder.predict_masks` repeats one image over its prompts; this calls the same parts with a batch of images.
+    """The single-mask output of SAM's decoder (`multimask_output=False`) for P prompts, P / B of each of B images in turn.
 
     Parameters
     ----------
-    image_embeddings : (P, D, h, w), the embedding of each prompt's frame
+    image_embeddings : (B, D, h, w); without a copy where their memory is in channels-last order
     positional_encoding : (1, D, h, w), SAM's dense positional encoding
     sparse : (P, T, D)
     dense : (P, D, h, w)
+    visible : rows and columns of the grid from which masks are wanted (`FrameGeometry.visible_grid`), by default all;
+        logits elsewhere are `PADDING_LOGIT`
     """
-    prompt_count, _, height, width = image_embeddings.shape
+    grid = (image_embeddings.shape[-2], image_embeddings.shape[-1])
+    images = tokens_of(image_embeddings)
+    keys = (images[:, None] + tokens_of(dense).unflatten(0, (len(images), -1))).flatten(0, 1)
     output_tokens = torch.cat([decoder.iou_token.weight, decoder.mask_tokens.weight])
-    tokens = torch.cat([output_tokens.expand(prompt_count, -1, -1), sparse], dim=1)
-    position = positional_encoding.expand(prompt_count, -1, -1, -1)
-    token_out, image_out = decoder.transformer(image_embeddings + dense, position, tokens)
+    tokens = torch.cat([output_tokens.expand(len(sparse), -1, -1), sparse], dim=1)
+    token_out, image_out = _attend_both_ways(decoder.transformer, tokens, keys, tokens_of(positional_encoding))
     iou_token, mask_token = token_out[:, 0], token_out[:, 1]
-    upscaled = decoder.output_upscaling(image_out.transpose(1, 2).unflatten(2, (height, width)))
     kernel = decoder.output_hypernetworks_mlps[0](mask_token)  # (P, D / 8)
-    logits = torch.einsum("pc,pchw->phw", kernel, upscaled)
-    predicted_iou = decoder.iou_prediction_head(iou_token)[:, 0]
-    return DecodedMasks(logits, predicted_iou, iou_token)
+    logits = _upscaled_logits(decoder, image_out.unflatten(1, grid), kernel, visible or grid)
+    return DecodedMasks(logits, decoder.iou_prediction_head(iou_token)[:, 0], iou_token)
+
+
+def tokens_of(grids: Tensor) -> Tensor:
+    """(B, D, h, w) to (B, h * w, D): a view of what is in channels-last order, else a copy."""
+    return grids.flatten(2).transpose(1, 2).contiguous()
+
+
+def _attend_both_ways(
+    transformer: TwoWayTransformer, tokens: Tensor, keys: Tensor, position: Tensor
+) -> tuple[Tensor, Tensor]:
+    """SAM's two-way transformer: the first two tokens (P, 2, D), and the image (P, N, D).
+
+    Parameters
+    ----------
+    tokens : (P, T, D)
+    keys : (P, N, D)
+    position : (1, N, D)
+    """
+    queries = tokens
+    for block in transformer.layers:
+        queries = block.norm1(_self_attended(block, queries, tokens))
+        to_image, to_tokens = block.cross_attn_token_to_image, block.cross_attn_image_to_token
+        image_key, image_query = _projected_together(keys + position, to_image.k_proj, to_tokens.q_proj)
+        attended = _attend(to_image, to_image.q_proj(queries + tokens), image_key, to_image.v_proj(keys))
+        queries = block.norm2(queries + attended)
+        queries = block.norm3(queries + block.mlp(queries))
+        attended = _attend(to_tokens, image_query, to_tokens.k_proj(queries + tokens), to_tokens.v_proj(queries))
+        keys = block.norm4(attended.add_(keys))
+    first = queries[:, :2]
+    found = _read(transformer.final_attn_token_to_image, first + tokens[:, :2], keys, position)
+    return transformer.norm_final_attn(first + found), keys
+
+
+def _self_attended(block: TwoWayAttentionBlock, queries: Tensor, tokens: Tensor) -> Tensor:
+    if block.skip_first_layer_pe:
+        return block.self_attn(q=queries, k=queries, v=queries)
+    placed = queries + tokens
+    return queries + block.self_attn(q=placed, k=placed, v=queries)
+
+
+def _projected_together(x: Tensor, *layers: torch.nn.Linear) -> tuple[Tensor, ...]:
+    """Several linear layers of one input, as one product."""
+    weight, bias = torch.cat([layer.weight for layer in layers]), torch.cat([layer.bias for layer in layers])
+    return F.linear(x, weight, bias).split([layer.out_features for layer in layers], dim=-1)
+
+
+def _attend(attention: Attention, query: Tensor, key: Tensor, value: Tensor) -> Tensor:
+    """Attention of SAM's kind from projected (P, Q, d), (P, K, d), (P, K, d) to (P, Q, D)."""
+    query, key, value = (x.unflatten(-1, (attention.num_heads, -1)).transpose(1, 2) for x in (query, key, value))
+    attended = F.scaled_dot_product_attention(query, key, value)
+    return attention.out_proj(attended.transpose(1, 2).flatten(2))
+
+
+def _read(attention: Attention, queries: Tensor, keys: Tensor, position: Tensor) -> Tensor:
+    """Attention of R queries over the image, R small: (P, R, D).
+
+    The projections of keys and values are linear, so a few queries are projected back instead of all positions:
+    q . (W k + b) = (W^T q) . k + q . b, and sum_n a_n (W v_n + b) = W (sum_n a_n v_n) + b.
+    """
+    heads = attention.num_heads
+    query = attention.q_proj(queries).unflatten(-1, (heads, -1))  # (P, R, heads, c)
+    query = query * query.shape[-1] ** -0.5
+    key_weight = attention.k_proj.weight.unflatten(0, (heads, -1))  # (heads, c, D)
+    asked = torch.einsum("prhc,hcd->phrd", query, key_weight).flatten(1, 2)
+    offset = torch.einsum("prhc,hc->phr", query, attention.k_proj.bias.view(heads, -1)).flatten(1)
+    scores = asked @ keys.transpose(1, 2) + asked @ position.transpose(1, 2) + offset[..., None]
+    found = (scores.softmax(-1) @ keys).unflatten(1, (heads, -1))  # (P, heads, R, D)
+    value_weight = attention.v_proj.weight.unflatten(0, (heads, -1))
+    value = torch.einsum("phrd,hcd->prhc", found, value_weight).flatten(2) + attention.v_proj.bias
+    return attention.out_proj(value)
+
+
+def _upscaled_logits(decoder: MaskDecoder, image: Tensor, kernel: Tensor, visible: tuple[int, int]) -> Tensor:
+    """Two transposed convolutions of stride 2, and the product with the mask token's kernel: (P, 4h, 4w).
+
+    Such a convolution makes a square of 2 x 2 from each position by itself, so it is a product with four matrices.
+
+    Parameters
+    ----------
+    image : (P, h, w, D)
+    kernel : (P, D / 8)
+    visible : rows and columns of the grid to upscale
+    """
+    first, norm, activation, second, _ = decoder.output_upscaling
+    prompts, height, width, _ = image.shape
+    rows, columns = visible
+    part = image[:, :rows, :columns].flatten(0, 2)
+    x = _four_places(first, part)
+    x = activation(F.layer_norm(x, norm.weight.shape, norm.weight, norm.bias, norm.eps))
+    x = activation(_four_places(second, x))
+    x = (x.view(prompts, -1, kernel.shape[-1]) @ kernel[..., None]).view(prompts, rows, columns, 2, 2, 2, 2)
+    logits = x.permute(0, 1, 3, 5, 2, 4, 6).reshape(prompts, 4 * rows, 4 * columns)
+    hidden = (0, 4 * (width - columns), 0, 4 * (height - rows))
+    return logits if visible == (height, width) else F.pad(logits, hidden, value=PADDING_LOGIT)
+
+
+def _four_places(convolution: torch.nn.ConvTranspose2d, x: Tensor) -> Tensor:
+    """(M, inputs) to (4 M, outputs): the square of 2 x 2 that each position becomes, row by row."""
+    weight = convolution.weight.permute(2, 3, 1, 0).flatten(0, 2)  # (2 * 2 * outputs, inputs)
+    assert convolution.bias is not None
+    return F.linear(x, weight, convolution.bias.repeat(4)).view(-1, convolution.out_channels)

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator, Sequence
+from collections.abc import Sequence
 from dataclasses import dataclass
 
 import numpy as np
@@ -21,7 +21,7 @@ from surgicalsam_napari.model.upsampling import label_map_of
 
 FALLBACK_PRESENCE_THRESHOLD = 0.5  # on predicted IoU, where a checkpoint brings no presence head
 SMALLEST_AREA = 16  # low-resolution pixels above 0 below which the fallback calls a class absent
-PROMPTS_PER_CHUNK = {"cpu": 14, "cuda": 256, "mps": 64}  # batching pays on a GPU only
+PROMPTS_PER_CHUNK = {"cpu": 1, "cuda": 256, "mps": 64}  # on a CPU more at a time only leave the cache
 
 
 @dataclass(frozen=True)
@@ -125,6 +125,7 @@ class SurgicalSAM(nn.Module):
         self.prompt_encoder = prompt_encoder
         self.sam_mask_decoder = sam_mask_decoder
         self.presence_head = presence_head
+        self._position: tuple[tuple, Tensor] | None = None
 
     @property
     def input_size(self) -> int:
@@ -215,40 +216,55 @@ class SurgicalSAM(nn.Module):
         return f"{title} needs about {needed} MB for one frame, more than {describe_device(self.device)} has free. {remedy}"
 
     @torch.inference_mode()
-    def decode(self, embeddings: Tensor, class_ids: Sequence[int]) -> MaskPrediction:
+    def decode(
+        self, embeddings: Tensor, class_ids: Sequence[int], original_size: tuple[int, int] | None = None
+    ) -> MaskPrediction:
         """Masks of every class in every frame.
 
         Parameters
         ----------
         embeddings : (B, D, h, w), any float type
         class_ids : K ids of `classes`
+        original_size : (H, W) of the frames, where only their part of the padded square is wanted: logits in the padding
+            are then negative without having been computed
         """
         rows = self.prototype_rows(class_ids)
-        embeddings = embeddings.to(self.device, torch.float32)
-        parts = [self._decode_frames(chunk, rows) for chunk in self._frame_chunks(embeddings, len(rows))]
-        presence = (
-            None if self.presence_head is None else torch.cat([part.presence for part in parts if part.presence is not None])
-        )
-        return MaskPrediction(
-            torch.cat([part.low_res_logits for part in parts]), torch.cat([part.predicted_iou for part in parts]), presence
-        )
+        visible = None
+        if original_size is not None:
+            visible = FrameGeometry(original_size, self.input_size).visible_grid(self.embedding_shape[1:])
+        frames_at_a_time = max(PROMPTS_PER_CHUNK[self.device.type] // max(len(rows), 1), 1)
+        parts = [self._decode_frames(chunk, rows, visible) for chunk in embeddings.split(frames_at_a_time)]
+        return _joined(parts, dim=0)
 
-    def _frame_chunks(self, embeddings: Tensor, class_count: int) -> Iterator[Tensor]:
-        yield from embeddings.split(max(PROMPTS_PER_CHUNK[self.device.type] // max(class_count, 1), 1))
-
-    def _decode_frames(self, embeddings: Tensor, rows: list[int]) -> MaskPrediction:
+    def _decode_frames(self, embeddings: Tensor, rows: list[int], visible: tuple[int, int] | None) -> MaskPrediction:
+        """Prompts of all classes are made at once, for they share most of their work, and decoded a chunk at a time."""
+        embeddings = _in_token_order(embeddings.to(self.device).float())
         prompted = torch.tensor(rows, device=self.device).expand(len(embeddings), -1)
         prompts = self.class_prompt_encoder(embeddings, self.prototypes(), prompted)
+        classes_at_a_time = max(PROMPTS_PER_CHUNK[self.device.type] // len(embeddings), 1)
+        sparse = prompts.sparse_prompt_embeddings.split(classes_at_a_time, dim=1)
+        dense = prompts.dense_prompt_embeddings.split(classes_at_a_time, dim=1)
+        return _joined([self._decode_prompts(embeddings, *part, visible) for part in zip(sparse, dense, strict=True)], dim=1)
+
+    def _decode_prompts(
+        self, embeddings: Tensor, sparse: Tensor, dense: Tensor, visible: tuple[int, int] | None
+    ) -> MaskPrediction:
+        """Of `ClassPrompts`, (B, K, …)."""
         decoded = decode_masks(
-            self.mask_decoder,
-            embeddings.repeat_interleave(len(rows), dim=0),
-            self.prompt_encoder.get_dense_pe(),
-            prompts.sparse_prompt_embeddings.flatten(0, 1),
-            prompts.dense_prompt_embeddings.flatten(0, 1),
+            self.mask_decoder, embeddings, self.positional_encoding(), sparse.flatten(0, 1), dense.flatten(0, 1), visible
         )
-        grid = (len(embeddings), len(rows))
-        presence = None if self.presence_head is None else self.presence_head(decoded.iou_token)[:, 0].sigmoid().view(grid)
-        return MaskPrediction(decoded.low_res_logits.unflatten(0, grid), decoded.predicted_iou.view(grid), presence)
+        presence = None if self.presence_head is None else self.presence_head(decoded.iou_token)[:, 0].sigmoid()
+        parts = (decoded.low_res_logits, decoded.predicted_iou, presence)
+        grid = sparse.shape[:2]
+        return MaskPrediction(*(part if part is None else part.unflatten(0, grid) for part in parts))  # type: ignore[arg-type]
+
+    def positional_encoding(self) -> Tensor:
+        """(1, D, h, w), SAM's dense positional encoding; computed once for the weights that it depends on."""
+        weights = self.prompt_encoder.pe_layer.positional_encoding_gaussian_matrix
+        key = (weights.data_ptr(), weights._version, weights.device)
+        if self._position is None or self._position[0] != key:
+            self._position = (key, _in_token_order(self.prompt_encoder.get_dense_pe()))
+        return self._position[1]
 
     @torch.inference_mode()
     def predict(
@@ -263,7 +279,7 @@ class SurgicalSAM(nn.Module):
         original_size : (H, W) of the frames
         """
         geometry = FrameGeometry(original_size, self.input_size)
-        decoded = self.decode(torch.from_numpy(embeddings), class_ids)
+        decoded = self.decode(torch.from_numpy(embeddings), class_ids, original_size)
         presence = fallback_presence(decoded) if decoded.presence is None else decoded.presence
         return [
             self._frame_prediction(logits, predicted_iou, score, class_ids, geometry)
@@ -320,12 +336,32 @@ class SurgicalSAM(nn.Module):
         clicks = None if points is None or marks is None else (self._placed(points)[None] - 0.5, self._placed(marks)[None])
         corners = None if box is None else self._placed(box)[None] - 0.5
         sparse, dense = self.prompt_encoder(clicks, corners, None if mask is None else self._placed(mask)[None, None])
-        position = self.prompt_encoder.get_dense_pe()
-        decoded = decode_masks(self.sam_mask_decoder, self._placed(embedding)[None], position, sparse, dense)
+        decoded = decode_masks(
+            self.sam_mask_decoder, self._placed(embedding)[None], self.positional_encoding(), sparse, dense
+        )
         return PromptedMask(decoded.low_res_logits[0], float(decoded.predicted_iou[0]))
 
     def _placed(self, tensor: Tensor) -> Tensor:
         return tensor.to(self.device, torch.float32)
+
+
+def _joined(parts: list[MaskPrediction], dim: int) -> MaskPrediction:
+    if len(parts) == 1:
+        return parts[0]
+    presence = [part.presence for part in parts if part.presence is not None]
+    return MaskPrediction(
+        torch.cat([part.low_res_logits for part in parts], dim),
+        torch.cat([part.predicted_iou for part in parts], dim),
+        torch.cat(presence, dim) if presence else None,
+    )
+
+
+def _in_token_order(grids: Tensor) -> Tensor:
+    """(B, D, h, w) of the same values in channels-last order, as `decode_masks` takes it without a copy."""
+    tokens = grids.new_empty(len(grids), grids.shape[2] * grids.shape[3], grids.shape[1])
+    for target, source in zip(tokens, grids, strict=True):
+        target.copy_(source.flatten(1).t())  # of two axes, for which torch has a blocked transposition: twice as fast
+    return tokens.transpose(1, 2).unflatten(2, grids.shape[2:])
 
 
 def contested_shares(masks: Tensor) -> Tensor:

@@ -71,7 +71,7 @@ def label_map_of(
     label_map = np.zeros(geometry.original_size, np.uint8)
     order = np.argsort(predicted_iou, kind="stable").tolist()
     for position, (window, mask) in zip(order, masks_of(low_res_logits[order].cpu(), geometry), strict=True):
-        label_map[window][mask] = class_ids[position]
+        np.copyto(label_map[window], class_ids[position], where=mask, casting="unsafe")
     return label_map
 
 
