@@ -1,11 +1,11 @@
 """The plain way to do what SurgicalSAM does, step by step as the authors' code does it: speed is measured against this.
 
-One prompt at a time, one frame at a time. The class prompt encoder stacks the image embedding once per class, activates every
-copy, keeps another copy for the sparse tokens, and runs whole for each prompt, as does the dense positional encoding; logits
-are interpolated to the padded square and to the frame; every mask is kept as whole numbers of the frame's size and merged by
-ascending predicted IoU into a map of floats; the loss is taken image by image at the frame's size; embeddings are float32
-`.npy` files of (h, w, D); a frame of a video is found by opening the file and seeking. It has the weights of the model that it
-is made from, and is held to the same reference numbers (tests/test_plain.py).
+One prompt at a time, one frame at a time. The class prompt encoder stacks the image embedding once per class, activates
+every copy, keeps another copy for the sparse tokens, and runs whole for each prompt, as does the dense positional encoding;
+logits are interpolated to the padded square and to the frame; every mask is kept as whole numbers of the frame's size and
+merged by ascending predicted IoU into a map of floats; the loss is taken image by image at the frame's size; embeddings are
+float32 `.npy` files of (h, w, D); a frame of a video is found by opening the file and seeking. It has the weights of the
+model that it is made from, and is held to the same reference numbers (tests/test_plain.py).
 """
 
 from __future__ import annotations
@@ -70,7 +70,7 @@ class PlainSurgicalSAM:
     ) -> np.ndarray:
         """(H, W) uint8 of these classes, a prompt each."""
         decoded = [self.low_res_logits(embedding, row) for row in rows]
-        masks = [(to_frame(logits, size) > 0).int()[0, 0].numpy() for logits, _ in decoded]
+        masks = [(to_frame(logits, size, self.model.input_size) > 0).int()[0, 0].numpy() for logits, _ in decoded]
         return merged(masks, [float(quality) for _, quality in decoded], class_ids)
 
 
@@ -88,6 +88,11 @@ def merged(masks: Sequence[np.ndarray], predicted_iou: Sequence[float], class_id
     for position in np.argsort(np.asarray(predicted_iou), kind="stable"):
         label_map[masks[position] == 1] = class_ids[position]
     return label_map.astype(np.uint8)
+
+
+def in_memory_order_of_files(embeddings: Tensor) -> Tensor:
+    """(B, D, h, w) in memory as they come from files of (h, w, D)."""
+    return embeddings.permute(0, 2, 3, 1).contiguous().permute(0, 3, 1, 2)
 
 
 def read_embedding(path: Path) -> Tensor:

@@ -14,7 +14,7 @@ from surgicalsam_napari.model.checkpoint import load_checkpoint
 from surgicalsam_napari.model.geometry import FrameGeometry
 from surgicalsam_napari.model.surgical_sam import SurgicalSAM
 from surgicalsam_training.config import TrainingConfig
-from surgicalsam_training.losses import prototype_contrastive_loss
+from surgicalsam_training.losses import dice_losses, frame_dice_losses, prototype_contrastive_loss
 from surgicalsam_training.prompts import ClassPairs, PromptBatch, PromptLosses, StepCounts, class_embedding, mask_target
 from surgicalsam_training.tuning import unfreeze
 
@@ -116,3 +116,18 @@ def test_a_batch_of_absent_classes_has_no_mask_loss(tiny_model: SurgicalSAM) -> 
 def test_contrastive_loss_of_a_step_without_pairs_is_zero() -> None:
     loss = prototype_contrastive_loss(torch.randn(3, 4), torch.zeros(0, 4), torch.zeros(0, dtype=torch.long))
     assert loss.item() == 0
+
+
+@pytest.mark.parametrize("size", [(96, 128), (128, 96), (301, 200)])
+def test_dice_in_one_pass_equals_dice_at_the_size_of_the_frame(size: tuple[int, int]) -> None:
+    geometry = FrameGeometry(size, 256)
+    generator = torch.Generator().manual_seed(0)
+    logits = (4 * torch.randn(3, 64, 64, generator=generator)).requires_grad_()
+    masks = [torch.zeros(size, dtype=torch.uint8), *(torch.rand(2, *size, generator=generator) > 0.6).byte()]
+    weights = torch.tensor([1.0, 2.0, 0.5])
+    at_frame_size = dice_losses(geometry.to_frame(logits), torch.stack(masks).float())
+    in_one_pass = frame_dice_losses(logits, masks, geometry)
+    torch.testing.assert_close(in_one_pass, at_frame_size)
+    (expected,) = torch.autograd.grad(at_frame_size @ weights, logits)
+    (found,) = torch.autograd.grad(in_one_pass @ weights, logits)
+    torch.testing.assert_close(found, expected, atol=1e-8, rtol=1e-3)

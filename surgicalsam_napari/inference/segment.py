@@ -15,6 +15,7 @@ from surgicalsam_napari.inference.embed import embedded_batches, failures_report
 from surgicalsam_napari.inference.frames import checked_frames
 from surgicalsam_napari.instruments import ClassSet
 from surgicalsam_napari.store import Provenance
+from surgicalsam_napari.store.merging import looked_up
 
 if TYPE_CHECKING:
     from surgicalsam_napari.model.surgical_sam import FramePrediction, SurgicalSAM
@@ -84,7 +85,9 @@ def segment_frames(
             with failures_reported():
                 predictions = model.predict(embeddings, model_ids, project.video.info.size)
             for frame_index, prediction in zip(batch, predictions, strict=True):
-                prediction = replace(prediction, class_ids=tuple(class_ids), label_map=label_values[prediction.label_map])
+                if model_ids != class_ids:
+                    label_map = looked_up(label_values, prediction.label_map)
+                    prediction = replace(prediction, class_ids=tuple(class_ids), label_map=label_map)
                 changed = project.labels.write_prediction(frame_index, prediction, checkpoint, action=action)
                 done += 1
                 yield SegmentReport(frame_index, done, len(frame_indices), prediction, changed)

@@ -93,13 +93,13 @@ class ClassPromptEncoder(nn.Module):
         """
         scale = 1 + similarity.flatten(2)  # (B, C, N)
         weight = self.sparse_fc_1.weight[..., 0]  # (r_S, N)
-        batch, class_count = scale.shape[:2]
+        class_count = scale.shape[1]
         scaled_weight = (scale[:, :, None] * weight).flatten(1, 2)  # (B, C * r_S, N)
         hidden = (scaled_weight @ tokens_of(image_embeddings)).unflatten(1, (class_count, -1))  # (B, C, r_S, D)
-        bias = self.sparse_fc_1.bias
-        assert bias is not None
-        hidden = torch.relu(hidden + bias[:, None]).flatten(0, 1)
-        return self.sparse_fc_2(hidden).view(batch, class_count, self.tokens_per_class, -1)
+        first, second = self.sparse_fc_1.bias, self.sparse_fc_2.bias
+        assert first is not None and second is not None
+        hidden = torch.relu(hidden + first[:, None])
+        return self.sparse_fc_2.weight[..., 0] @ hidden + second[:, None]
 
     def dense_embeddings(self, image_embeddings: Tensor, similarity: Tensor, rows: Tensor) -> Tensor:
         """Dense prompt embeddings of the prompted classes (equation 7): (B, K, D, h, w), in channels-last order.

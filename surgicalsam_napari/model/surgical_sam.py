@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import math
 from collections.abc import Sequence
 from dataclasses import dataclass
 
@@ -15,13 +16,13 @@ from surgicalsam_napari.model.class_prompt_encoder import ClassPromptEncoder, Pr
 from surgicalsam_napari.model.device import describe_device
 from surgicalsam_napari.model.geometry import FrameGeometry
 from surgicalsam_napari.model.image_encoder import ENCODERS
-from surgicalsam_napari.model.mask_decoder import decode_masks
+from surgicalsam_napari.model.mask_decoder import decode_masks, in_token_order
 from surgicalsam_napari.model.segment_anything import MaskDecoder, PromptEncoder
 from surgicalsam_napari.model.upsampling import label_map_of
 
 FALLBACK_PRESENCE_THRESHOLD = 0.5  # on predicted IoU, where a checkpoint brings no presence head
 SMALLEST_AREA = 16  # low-resolution pixels above 0 below which the fallback calls a class absent
-PROMPTS_PER_CHUNK = {"cpu": 1, "cuda": 256, "mps": 64}  # on a CPU more at a time only leave the cache
+CHUNK_BYTES = {"cpu": 4 << 20, "cuda": 1 << 30, "mps": 256 << 20}  # of prompts decoded at a time; on a CPU, its caches
 
 
 @dataclass(frozen=True)
@@ -125,7 +126,7 @@ class SurgicalSAM(nn.Module):
         self.prompt_encoder = prompt_encoder
         self.sam_mask_decoder = sam_mask_decoder
         self.presence_head = presence_head
-        self._position: tuple[tuple, Tensor] | None = None
+        self._position: tuple[Tensor, Tensor] | None = None
 
     @property
     def input_size(self) -> int:
@@ -232,16 +233,21 @@ class SurgicalSAM(nn.Module):
         visible = None
         if original_size is not None:
             visible = FrameGeometry(original_size, self.input_size).visible_grid(self.embedding_shape[1:])
-        frames_at_a_time = max(PROMPTS_PER_CHUNK[self.device.type] // max(len(rows), 1), 1)
+        frames_at_a_time = max(self._prompts_at_a_time // max(len(rows), 1), 1)
         parts = [self._decode_frames(chunk, rows, visible) for chunk in embeddings.split(frames_at_a_time)]
         return _joined(parts, dim=0)
 
+    @property
+    def _prompts_at_a_time(self) -> int:
+        """256 on CUDA with SAM's encoders; on a CPU 1, and 8 with the demo encoder."""
+        return max(CHUNK_BYTES[self.device.type] // (4 * math.prod(self.embedding_shape)), 1)
+
     def _decode_frames(self, embeddings: Tensor, rows: list[int], visible: tuple[int, int] | None) -> MaskPrediction:
         """Prompts of all classes are made at once, for they share most of their work, and decoded a chunk at a time."""
-        embeddings = _in_token_order(embeddings.to(self.device).float())
+        embeddings = in_token_order(embeddings.to(self.device).float())
         prompted = torch.tensor(rows, device=self.device).expand(len(embeddings), -1)
         prompts = self.class_prompt_encoder(embeddings, self.prototypes(), prompted)
-        classes_at_a_time = max(PROMPTS_PER_CHUNK[self.device.type] // len(embeddings), 1)
+        classes_at_a_time = max(self._prompts_at_a_time // len(embeddings), 1)
         sparse = prompts.sparse_prompt_embeddings.split(classes_at_a_time, dim=1)
         dense = prompts.dense_prompt_embeddings.split(classes_at_a_time, dim=1)
         return _joined([self._decode_prompts(embeddings, *part, visible) for part in zip(sparse, dense, strict=True)], dim=1)
@@ -261,9 +267,8 @@ class SurgicalSAM(nn.Module):
     def positional_encoding(self) -> Tensor:
         """(1, D, h, w), SAM's dense positional encoding; computed once for the weights that it depends on."""
         weights = self.prompt_encoder.pe_layer.positional_encoding_gaussian_matrix
-        key = (weights.data_ptr(), weights._version, weights.device)
-        if self._position is None or self._position[0] != key:
-            self._position = (key, _in_token_order(self.prompt_encoder.get_dense_pe()))
+        if self._position is None or self._position[0].device != weights.device or not self._position[0].equal(weights):
+            self._position = (weights.detach().clone(), in_token_order(self.prompt_encoder.get_dense_pe()))
         return self._position[1]
 
     @torch.inference_mode()
@@ -354,14 +359,6 @@ def _joined(parts: list[MaskPrediction], dim: int) -> MaskPrediction:
         torch.cat([part.predicted_iou for part in parts], dim),
         torch.cat(presence, dim) if presence else None,
     )
-
-
-def _in_token_order(grids: Tensor) -> Tensor:
-    """(B, D, h, w) of the same values in channels-last order, as `decode_masks` takes it without a copy."""
-    tokens = grids.new_empty(len(grids), grids.shape[2] * grids.shape[3], grids.shape[1])
-    for target, source in zip(tokens, grids, strict=True):
-        target.copy_(source.flatten(1).t())  # of two axes, for which torch has a blocked transposition: twice as fast
-    return tokens.transpose(1, 2).unflatten(2, grids.shape[2:])
 
 
 def contested_shares(masks: Tensor) -> Tensor:

@@ -87,7 +87,7 @@ def masks_of(low_res_logits: Tensor, geometry: FrameGeometry) -> Iterator[tuple[
     window of the frame (rows, columns), and the mask in it, bool; outside it the mask is empty
     """
     height, width = low_res_logits.shape[-2:]
-    rows, columns = _axis(geometry, 0, height), _axis(geometry, 1, width)
+    rows, columns = frame_axis(geometry, 0, height), frame_axis(geometry, 1, width)
     for logits in low_res_logits.float():
         positive = (logits > 0).numpy()
         row_span, column_span = rows.span(positive.any(axis=1)), columns.span(positive.any(axis=0))
@@ -105,19 +105,20 @@ def masks_of(low_res_logits: Tensor, geometry: FrameGeometry) -> Iterator[tuple[
         yield (row_span, column_span), mask
 
 
-@lru_cache(maxsize=8)
-def _axis(geometry: FrameGeometry, axis: int, length: int) -> Axis:
-    """The composite of both steps along one axis of `length` logits."""
+@lru_cache(maxsize=16)
+def frame_axis(geometry: FrameGeometry, axis: int, length: int, device: torch.device | str = "cpu") -> Axis:
+    """The composite of both steps along one axis (0 rows, 1 columns) of `length` logits; one block on a GPU."""
     to_square = _resizing(length, geometry.input_size)
     to_frame = _resizing(geometry.resized_size[axis], geometry.original_size[axis])
     weights = to_frame @ to_square[: geometry.resized_size[axis]]
     used = (weights != 0).numpy()
     first, last = used.argmax(axis=1), length - 1 - used[:, ::-1].argmax(axis=1)
+    size = BLOCK if torch.device(device).type == "cpu" else len(weights)
     blocks = []
-    for start in range(0, len(weights), BLOCK):
-        output = slice(start, min(start + BLOCK, len(weights)))
+    for start in range(0, len(weights), size):
+        output = slice(start, min(start + size, len(weights)))
         source = slice(int(first[output].min()), int(last[output].max()) + 1)
-        blocks.append((output, source, weights[output, source].float().contiguous()))
+        blocks.append((output, source, weights[output, source].float().contiguous().to(device)))
     return Axis(first, last, tuple(blocks))
 
 

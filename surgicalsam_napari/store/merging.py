@@ -49,6 +49,8 @@ def merged_prediction(
             kept[class_id] = 0
         score[class_id] = np.nan_to_num(float(prediction.predicted_iou[k]), nan=-np.inf)
     candidate = looked_up(drawn, prediction.label_map)
+    if before.painted is None and not before.labels.any():
+        return candidate
     labels = looked_up(kept, before.labels)
     if before.painted is not None:
         candidate[before.painted] = 0

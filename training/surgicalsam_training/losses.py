@@ -2,9 +2,15 @@
 
 from __future__ import annotations
 
+from collections.abc import Sequence
+from typing import Any
+
 import torch
 from torch import Tensor
 from torch.nn import functional as F
+
+from surgicalsam_napari.model.geometry import FrameGeometry
+from surgicalsam_napari.model.upsampling import frame_axis
 
 DICE_EPSILON = 1e-3
 TEMPERATURE = 0.07
@@ -26,6 +32,67 @@ def dice_losses(logits: Tensor, masks: Tensor) -> Tensor:
     overlap = (probability * masks).sum(1)
     total = probability.square().sum(1) + masks.square().sum(1)
     return 1 - (2 * overlap + DICE_EPSILON) / (total + DICE_EPSILON)
+
+
+def frame_dice_losses(low_res_logits: Tensor, masks: Sequence[Tensor], geometry: FrameGeometry) -> Tensor:
+    """`dice_losses` at the size of the frame, in one pass that never holds a frame's worth of logits: (P,).
+
+    Equal to `dice_losses(geometry.to_frame(low_res_logits), masks)`, gradient included (tests/test_training_losses.py).
+
+    Parameters
+    ----------
+    low_res_logits : (P, 4h, 4w), of the whole padded square
+    masks : P of (H, W), 0 or 1
+    geometry : of their frames
+    """
+    return _FrameDice.apply(low_res_logits, masks, geometry)
+
+
+class _FrameDice(torch.autograd.Function):
+    """Makes the gradient with respect to the low-resolution logits on the way forward."""
+
+    @staticmethod
+    def forward(ctx: Any, low_res_logits: Tensor, masks: Sequence[Tensor], geometry: FrameGeometry) -> Tensor:
+        passes = [_dice_and_gradient(logits, mask, geometry) for logits, mask in zip(low_res_logits, masks, strict=True)]
+        losses, gradients = zip(*passes, strict=True)
+        ctx.save_for_backward(torch.stack(gradients))
+        return torch.stack(losses)
+
+    @staticmethod
+    def backward(ctx: Any, loss_gradients: Tensor) -> tuple[Tensor, None, None]:  # type: ignore[override]
+        (gradients,) = ctx.saved_tensors
+        return loss_gradients[:, None, None] * gradients, None, None
+
+
+def _dice_and_gradient(logits: Tensor, mask: Tensor, geometry: FrameGeometry) -> tuple[Tensor, Tensor]:
+    """The loss of one mask, and its gradient (4h, 4w).
+
+    With p the sigmoid, g the mask, N = 2 sum p g + e and T = sum p^2 + sum g^2 + e, the gradient with respect to a pixel's
+    logit is p (1 - p) (2 p N / T^2 - 2 g / T). N and T are known only at the end, so p p (1 - p) and g p (1 - p) are brought
+    back to low resolution each for itself, block by block, and weighed then.
+    """
+    height, width = logits.shape
+    rows = frame_axis(geometry, 0, height, logits.device)
+    columns = frame_axis(geometry, 1, width, logits.device)
+    stretched = logits.new_empty(height, geometry.original_size[1])
+    for output, source, weights in columns.blocks:
+        torch.mm(logits[:, source], weights.T, out=stretched[:, output])
+    of_p, of_g = logits.new_zeros(2, *stretched.shape)
+    overlap, squares = logits.new_zeros(2)
+    for output, source, weights in rows.blocks:
+        p = (weights @ stretched[source]).sigmoid_()
+        g = mask[output].to(p.dtype)
+        slope = torch.addcmul(p, p, p, value=-1)
+        of_p[source].addmm_(weights.T, p * slope)
+        of_g[source].addmm_(weights.T, g * slope)
+        overlap += torch.dot(p.view(-1), g.view(-1))
+        squares += torch.dot(p.view(-1), p.view(-1))
+    n, t = 2 * overlap + DICE_EPSILON, squares + mask.sum() + DICE_EPSILON
+    weighed = of_p.mul_(2 * n / t**2).sub_(of_g.mul_(2 / t))
+    gradient = torch.zeros_like(logits)
+    for output, source, weights in columns.blocks:
+        gradient[:, source] += weighed[:, output] @ weights
+    return 1 - n / t, gradient
 
 
 def prototype_contrastive_loss(

@@ -14,7 +14,7 @@ from surgicalsam_napari.model.geometry import FrameGeometry
 from surgicalsam_napari.model.mask_decoder import decode_masks
 from surgicalsam_napari.model.surgical_sam import SurgicalSAM
 from surgicalsam_training.config import TrainingConfig
-from surgicalsam_training.losses import dice_losses, prototype_contrastive_loss
+from surgicalsam_training.losses import dice_losses, frame_dice_losses, prototype_contrastive_loss
 
 
 @dataclass(frozen=True)
@@ -133,6 +133,7 @@ class PromptLosses(nn.Module):
             self.positional_encoding,
             prompts.sparse_prompt_embeddings[:, 0],
             prompts.dense_prompt_embeddings[:, 0],
+            _visible_grid(batch),
         )
         terms = self._mask_terms(batch, decoded.low_res_logits.float(), decoded.predicted_iou.float(), counts)
         if self.presence_head is not None:
@@ -158,8 +159,13 @@ class PromptLosses(nn.Module):
         terms = {name: low_res_logits.sum() * 0 for name in names}
         chosen = (batch.is_present & (batch.weights > 0)).nonzero()[:, 0].tolist()
         for same_size in _by_geometry(batch, chosen):
-            target = torch.stack([batch.targets[i] for i in same_size]).to(low_res_logits.device, torch.float32)
-            logits = self._at_target(low_res_logits[same_size], batch.geometries[same_size[0]], target)
+            masks = [batch.targets[i].to(low_res_logits.device) for i in same_size]
+            logits, geometry = low_res_logits[same_size], batch.geometries[same_size[0]]
+            if self.config.loss_resolution == "frame" and names == ["dice"]:
+                terms["dice"] = terms["dice"] + frame_dice_losses(logits, masks, geometry).sum() / counts.present
+                continue
+            target = torch.stack(masks).float()
+            logits = self._at_target(logits, geometry, target)
             terms["dice"] = terms["dice"] + dice_losses(logits, target).sum() / counts.present
             if "cross_entropy" in terms:
                 error = F.binary_cross_entropy_with_logits(logits, target, reduction="none").flatten(1).mean(1)
@@ -175,6 +181,13 @@ class PromptLosses(nn.Module):
         if self.config.loss_resolution == "frame":
             return geometry.to_frame(logits)
         return logits[:, : target.shape[-2], : target.shape[-1]]
+
+
+def _visible_grid(batch: PromptBatch) -> tuple[int, int]:
+    """The part of the embedding grid that any of the frames shows in."""
+    grid = (batch.embeddings.shape[-2], batch.embeddings.shape[-1])
+    rows, columns = zip(*(geometry.visible_grid(grid) for geometry in set(batch.geometries)), strict=True)
+    return max(rows), max(columns)
 
 
 def _by_geometry(batch: PromptBatch, chosen: Sequence[int]) -> list[list[int]]:

@@ -11,6 +11,7 @@ import torch
 from torch import Tensor
 
 from surgicalsam_napari.model.geometry import FrameGeometry
+from surgicalsam_napari.model.mask_decoder import in_token_order
 from surgicalsam_napari.model.surgical_sam import SurgicalSAM
 from surgicalsam_training.config import TrainingConfig
 from surgicalsam_training.data.training_data import TrainingData
@@ -40,7 +41,7 @@ class Prompt:
 
 @dataclass(frozen=True)
 class ReadyPrompt:
-    """A prompt with all that the losses need; `class_embedding` is None where the class is absent."""
+    """A prompt with all that the losses need; the embedding is float16, `class_embedding` None where the class is absent."""
 
     embedding: Tensor
     row: int
@@ -118,7 +119,7 @@ class PromptSampler:
         row = self.data.classes.ids.index(prompt.class_id)
         target = targets.get(prompt.class_id, targets[0])
         inside = class_embeddings.get(prompt.class_id)
-        return ReadyPrompt(torch.from_numpy(embedding).float(), row, target, geometry, inside, prompt.weight)
+        return ReadyPrompt(torch.from_numpy(embedding), row, target, geometry, inside, prompt.weight)
 
     def _read(self, frame: int, version: int) -> tuple[np.ndarray, dict[int, Tensor], dict[int, Tensor], FrameGeometry]:
         """Embedding, targets by class id (0 for a class that is not there), class embeddings, geometry."""
@@ -157,7 +158,7 @@ def augmented_versions(data: TrainingData | PhantomRehearsal, config: TrainingCo
 def together(ready: Sequence[ReadyPrompt], device: torch.device) -> PromptBatch:
     """Prompts as one batch on the device."""
     return PromptBatch(
-        torch.stack([prompt.embedding for prompt in ready]).to(device),
+        in_token_order(torch.stack([prompt.embedding for prompt in ready]).to(device).float()),
         torch.tensor([prompt.row for prompt in ready], device=device),
         tuple(prompt.target for prompt in ready),
         tuple(prompt.geometry for prompt in ready),
