@@ -1,6 +1,6 @@
 """One step of training at the paper's size: batch 32, dice at the size of the frame, contrastive loss, Adam.
 
-    python benchmarks/speed_training.py [--batch-size 32] [--repeats 3] [--json]
+    python benchmarks/speed_training.py [--repeats 3] [--json]
 
 The plain way is `plain.training_losses` over all prompts at once, as the authors train; ours is `take_step`, which computes
 a few prompts at a time and adds up their gradients. Both begin with the same random weights and embeddings; the losses of
@@ -9,8 +9,6 @@ several steps and the weights after them are compared. Memory is measured in pro
 
 from __future__ import annotations
 
-import argparse
-import json
 import subprocess
 import sys
 from copy import deepcopy
@@ -20,7 +18,7 @@ import numpy as np
 import plain
 import torch
 from paired import PeakMemory, paired
-from speed_decoding import CLASSES, SIZE, smooth_embeddings, untrained_model
+from speed_decoding import CLASSES, SIZE, figures, run, smooth_embeddings, untrained_model
 
 from surgicalsam_napari.model.geometry import FrameGeometry
 from surgicalsam_napari.model.surgical_sam import SurgicalSAM
@@ -101,13 +99,13 @@ class PlainStep:
 
 
 def step_of(way: str, batch_size: int, model: SurgicalSAM | None = None) -> OurStep | PlainStep:
-    config = TrainingConfig(micro_batch_size=4, batch_size=batch_size, presence_weight=0, device="cpu")
+    config = TrainingConfig(batch_size=batch_size, presence_weight=0, device="cpu")
     return (OurStep if way == "ours" else PlainStep)(model or untrained_model(), config)
 
 
 def peak_megabytes(way: str, batch_size: int) -> float:
     """Of two steps in a process of their own, over what the process had before the first one."""
-    command = [sys.executable, __file__, "--memory-of", way, "--batch-size", str(batch_size)]
+    command = [sys.executable, __file__, "--memory-of", way, str(batch_size)]
     return float(subprocess.run(command, check=True, capture_output=True, text=True).stdout.split()[-1])
 
 
@@ -121,10 +119,7 @@ def measure(repeats: int = 3, batch_size: int = 32) -> dict[str, object]:
     times = paired(plainly, ours, repeats, warm_up=0)
     memory = {way: peak_megabytes(way, batch_size) for way in ("plain", "ours")}
     return {
-        "train_step": round(times.ratio, 2),
-        "train_step_spread": [round(ratio, 2) for ratio in times.ratios],
-        "train_step_plain_ms": round(times.plain_ms),
-        "train_step_ours_ms": round(times.ours_ms),
+        **figures("train_step", times),
         "train_step_loss_difference": float(np.abs(losses[:, 0] - losses[:, 1]).max()),
         "train_step_weight_difference": max(moved),
         "train_peak_memory": round(memory["plain"] / memory["ours"], 2),
@@ -133,26 +128,18 @@ def measure(repeats: int = 3, batch_size: int = 32) -> dict[str, object]:
     }
 
 
-def main() -> None:
-    parser = argparse.ArgumentParser(description=(__doc__ or "").partition("\n")[0])
-    parser.add_argument("--batch-size", type=int, default=32)
-    parser.add_argument("--repeats", type=int, default=3)
-    parser.add_argument("--threads", type=int, default=2)
-    parser.add_argument("--json", action="store_true", help="print one JSON object, last line")
-    parser.add_argument("--memory-of", choices=["plain", "ours"], help=argparse.SUPPRESS)
-    options = parser.parse_args()
-    torch.set_num_threads(options.threads)
-    torch.set_flush_denormal(True)
-    if options.memory_of:
-        step = step_of(options.memory_of, options.batch_size)
-        with PeakMemory() as memory:
-            step()
-            step()
-        print(memory.added)
-        return
-    figures = measure(options.repeats, options.batch_size)
-    print(json.dumps(figures) if options.json else "\n".join(f"{key}: {value}" for key, value in figures.items()))
+def print_peak(way: str, batch_size: int) -> None:
+    step = step_of(way, batch_size)
+    with PeakMemory() as memory:
+        step()
+        step()
+    print(memory.added)
 
 
 if __name__ == "__main__":
-    main()
+    if sys.argv[1:2] == ["--memory-of"]:
+        torch.set_num_threads(2)
+        torch.set_flush_denormal(True)
+        print_peak(sys.argv[2], int(sys.argv[3]))
+    else:
+        run(measure, __doc__, repeats=3)
