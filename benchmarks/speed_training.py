@@ -99,7 +99,7 @@ class PlainStep:
 
 
 def step_of(way: str, batch_size: int, model: SurgicalSAM | None = None) -> OurStep | PlainStep:
-    config = TrainingConfig(batch_size=batch_size, presence_weight=0, device="cpu")
+    config = TrainingConfig(batch_size=batch_size, presence_weight=0)
     return (OurStep if way == "ours" else PlainStep)(model or untrained_model(), config)
 
 
