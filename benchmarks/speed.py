@@ -2,10 +2,10 @@
 
     python benchmarks/speed.py [--quick] [--only decoding storage …] [--json]
 
-Two threads, interleaved repeats, medians of paired ratios. Each part is a script of its own (`speed_*.py`) and runs in a process
-of its own, so that none leaves memory or threads behind for the next. The window is driven on the display there is, or by
-`xvfb-run`; without either it is left out. With CUDA, `speed_cuda.py` adds the figures of the GPU. The last line of `--json` is
-one object; parts that failed are named in it under `missing`, and the exit code is then 1.
+Two threads, interleaved repeats, medians of paired ratios. Each part is a script of its own (`speed_*.py`) and runs in a
+process of its own, so that none leaves memory or threads behind for the next. The window is driven on the display there is,
+or by `xvfb-run`; without either it is left out. With CUDA, `speed_cuda.py` adds the figures of the GPU. The last line of
+`--json` is one object; parts that failed are named in it under `missing`, and the exit code is then 1.
 """
 
 from __future__ import annotations

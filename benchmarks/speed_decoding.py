@@ -163,6 +163,22 @@ def label_maps(repeats: int) -> dict[str, object]:
     return {**figures("label_map", times, len(logits)), "label_map_flipped_pixels": flipped}
 
 
+def fast_mode(count: int = 8) -> dict[str, object]:
+    """What the fast mode (bfloat16) costs: IoU with the exact masks of the demo weights, from frame to label map."""
+    model = load_checkpoint(demo_checkpoint(), device="cpu")
+    frames = [frame.image for frame in PhantomScene(307, SIZE, count)]
+    maps = {}
+    for model.is_fast in (False, True):  # set by hand: `use_fast` refuses where it is no faster, and this is not timed
+        maps[model.is_fast] = [found.label_map for found in model.predict(model.embed(frames), CLASSES.ids, SIZE)]
+    pairs = list(zip(maps[True], maps[False], strict=True))
+    shared = [iou(fast, exact, [class_id]) for fast, exact in pairs for class_id in np.unique(exact).tolist() if class_id]
+    return {
+        "fast_mean_iou": round(float(np.mean(shared)), 5),
+        "fast_lowest_iou": round(min(shared), 5),
+        "fast_flipped_pixels_per_million": round(1e6 * float(np.mean([(a != b).mean() for a, b in pairs])), 1),
+    }
+
+
 def measure(repeats: int = 5) -> dict[str, object]:
     """`decode_one_class`, `decode_all_classes` (also `…_demo`), and `label_map`."""
     found: dict[str, object] = {}
@@ -175,6 +191,7 @@ def measure(repeats: int = 5) -> dict[str, object]:
         found |= decoding("decode_one_class_demo", demo, small, [3], repeats)
         found |= decoding("decode_all_classes_demo", demo, small, list(CLASSES.ids), repeats)
         found |= label_maps(4 * repeats)
+        found |= fast_mode()
     return found
 
 

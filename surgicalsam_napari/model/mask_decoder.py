@@ -72,7 +72,10 @@ def decode_masks(
     iou_token, mask_token = token_out[:, 0], token_out[:, 1]
     kernel = decoder.output_hypernetworks_mlps[0](mask_token)  # (P, D / 8)
     logits = _upscaled_logits(decoder, image_out.unflatten(1, grid), kernel, visible or grid)
-    return DecodedMasks(logits, decoder.iou_prediction_head(iou_token)[:, 0], iou_token)
+    with torch.autocast(logits.device.type, enabled=False):  # near ties decide which of two masks lies on top
+        iou_token = iou_token.float()
+        predicted_iou = decoder.iou_prediction_head(iou_token)[:, 0]
+    return DecodedMasks(logits, predicted_iou, iou_token)
 
 
 def tokens_of(grids: Tensor) -> Tensor:

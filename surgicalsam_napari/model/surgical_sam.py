@@ -13,7 +13,7 @@ from torch import Tensor, nn
 from surgicalsam_napari.errors import CheckpointError, ClassSetError, DeviceError
 from surgicalsam_napari.instruments import ClassSet
 from surgicalsam_napari.model.class_prompt_encoder import ClassPromptEncoder, Prototypes
-from surgicalsam_napari.model.device import describe_device
+from surgicalsam_napari.model.device import check_fast, describe_device
 from surgicalsam_napari.model.geometry import FrameGeometry
 from surgicalsam_napari.model.image_encoder import ENCODERS
 from surgicalsam_napari.model.mask_decoder import decode_masks, in_token_order
@@ -95,6 +95,10 @@ class SurgicalSAM(nn.Module):
     sam_mask_decoder : the decoder that goes with clicks, before any tuning to classes; None if not at hand
     presence_head : None falls back to predicted IoU and area
     name : how the checkpoint is called in the window
+
+    Attributes
+    ----------
+    is_fast : decodes in bfloat16, and embeds in it on a CPU, too (`use_fast`): nearly the same masks, no longer the same
     """
 
     def __init__(
@@ -126,6 +130,7 @@ class SurgicalSAM(nn.Module):
         self.prompt_encoder = prompt_encoder
         self.sam_mask_decoder = sam_mask_decoder
         self.presence_head = presence_head
+        self.is_fast = False
         self._position: tuple[Tensor, Tensor] | None = None
 
     @property
@@ -149,6 +154,17 @@ class SurgicalSAM(nn.Module):
     @property
     def has_presence_head(self) -> bool:
         return self.presence_head is not None
+
+    def use_fast(self) -> None:
+        """Decode in bfloat16 from now on, and embed in it on the CPU, too; what that costs is in docs/speed.md.
+
+        Raises
+        ------
+        DeviceError
+            the device is not faster for it
+        """
+        check_fast(self.device)
+        self.is_fast = True
 
     def prototype_rows(self, class_ids: Sequence[int]) -> list[int]:
         """Positions of these classes among the prototypes; a ClassSetError for an id that the checkpoint does not know."""
@@ -199,8 +215,8 @@ class SurgicalSAM(nn.Module):
         geometry = FrameGeometry(frames[0].shape[:2], self.input_size)
         images = geometry.to_input(frames, self.device)
         on_cuda = self.device.type == "cuda"
-        half_type = torch.bfloat16 if on_cuda and torch.cuda.is_bf16_supported() else torch.float16
-        with torch.autocast(self.device.type, dtype=half_type, enabled=on_cuda):
+        half_type = torch.float16 if on_cuda and not torch.cuda.is_bf16_supported() else torch.bfloat16
+        with torch.autocast(self.device.type, dtype=half_type, enabled=on_cuda or self.is_fast):
             embeddings = self.image_encoder(images)
         return embeddings.to(torch.float16).cpu().numpy()
 
@@ -234,7 +250,8 @@ class SurgicalSAM(nn.Module):
         if original_size is not None:
             visible = FrameGeometry(original_size, self.input_size).visible_grid(self.embedding_shape[1:])
         frames_at_a_time = max(self._prompts_at_a_time // max(len(rows), 1), 1)
-        parts = [self._decode_frames(chunk, rows, visible) for chunk in embeddings.split(frames_at_a_time)]
+        with torch.autocast(self.device.type, torch.bfloat16, enabled=self.is_fast):
+            parts = [self._decode_frames(chunk, rows, visible) for chunk in embeddings.split(frames_at_a_time)]
         return _joined(parts, dim=0)
 
     @property
