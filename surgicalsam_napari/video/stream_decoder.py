@@ -67,6 +67,7 @@ class StreamDecoder:
     def __init__(self, path: Path) -> None:
         self.path = path
         self.frames_decoded = 0
+        self._whole_from = 0  # packets from this ordinal on are all decoded
         self._open()
         try:
             self._index = self._read_index()
@@ -326,7 +327,7 @@ class StreamDecoder:
         self._decoded: deque[VideoFrame] = deque()
         self._next_ordinal = 0
         self._last_rank = -1
-        self._whole_from: int = 0  # packets from this ordinal on are all decoded
+        self._whole_from = 0
         self._finished = True
 
     def _feed(self) -> bool:
