@@ -13,13 +13,13 @@ import argparse
 import json
 import platform
 import tempfile
-import threading
 import time
 from pathlib import Path
 
 import av
 import numpy as np
 import psutil
+from paired import PeakMemory
 
 from surgicalsam_napari.video import VideoReader
 
@@ -71,26 +71,6 @@ def write_hour(path: Path, minutes: float) -> None:
                     target.mux(packet)
 
 
-class PeakMemory:
-    """The highest resident memory of this process, in MB, sampled every 5 ms while a `with` block runs."""
-
-    def __enter__(self) -> PeakMemory:
-        self.megabytes = 0.0
-        self._stop = threading.Event()
-        self._thread = threading.Thread(target=self._watch)
-        self._thread.start()
-        return self
-
-    def _watch(self) -> None:
-        process = psutil.Process()
-        while not self._stop.wait(0.005):
-            self.megabytes = max(self.megabytes, process.memory_info().rss / 1e6)
-
-    def __exit__(self, *_: object) -> None:
-        self._stop.set()
-        self._thread.join()
-
-
 def milliseconds_per_frame(reader: VideoReader, indices: list[int]) -> list[float]:
     times = []
     for index in indices:
@@ -103,7 +83,6 @@ def milliseconds_per_frame(reader: VideoReader, indices: list[int]) -> list[floa
 
 
 def measure(path: Path, jumps: int) -> dict[str, object]:
-    before = psutil.Process().memory_info().rss / 1e6
     with PeakMemory() as memory:
         start = time.perf_counter()
         reader = VideoReader(path)
@@ -118,7 +97,7 @@ def measure(path: Path, jumps: int) -> dict[str, object]:
         "file_megabytes": round(path.stat().st_size / 1e6),
         "open_seconds": round(open_seconds, 3),
         "peak_megabytes": round(memory.megabytes),
-        "megabytes_before_opening": round(before),
+        "megabytes_before_opening": round(memory.before),
         "jumps": jumps,
         "step_forward_ms": round(float(np.mean(forward)), 1),
         "step_back_ms": round(float(np.mean(backward)), 1),

@@ -7,6 +7,7 @@ from weakref import WeakKeyDictionary
 
 import numpy as np
 import pytest
+import torch
 
 from surgicalsam_napari.errors import CheckpointError, ClassSetError, DiskSpaceError, VideoError, WorkFailed
 from surgicalsam_napari.inference import embed as embed_module
@@ -220,6 +221,15 @@ def test_frames_this_checkpoint_has_done_need_not_be_done_again(project, tiny_mo
     assert frames_to_segment(project, tiny_model, [1, 3], range(3)) == [0, 1, 2]
     monkeypatch.setattr(tiny_model, "presence_threshold", 0.123)  # as another checkpoint would
     assert frames_to_segment(project, tiny_model, [1], range(6)) == [0, 1, 2, 3, 4]
+
+
+def test_weights_changed_in_place_are_another_checkpoint(project, tiny_checkpoint):
+    model = load_checkpoint(tiny_checkpoint, device="cpu")
+    list(segment_frames(project, model, [1], [0, 1]))
+    assert frames_to_segment(project, model, [1], range(3)) == [2]
+    with torch.no_grad():
+        next(model.mask_decoder.parameters()).add_(1)
+    assert frames_to_segment(project, model, [1], range(3)) == [0, 1, 2]
 
 
 def test_out_of_memory_reaches_the_user(project, tiny_model, monkeypatch):

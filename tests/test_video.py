@@ -97,6 +97,14 @@ CODECS = {
     "h264 with B-frames in mp4": ("a.mp4", "libx264", {"bf": "3"}),
     "h264 in mov": ("a.mov", "libx264", {}),
     "h264 in mkv": ("a.mkv", "libx264", {}),
+    "h264 with a pyramid of B-frames": ("a.mp4", "libx264", {"bf": "7", "x264-params": "b-pyramid=normal:b-adapt=0"}),
+    "h264 without B-frames": ("a.mp4", "libx264", {"bf": "0"}),
+    "h264 of several references and slices": (
+        "a.mp4",
+        "libx264",
+        {"bf": "3", "x264-params": "ref=5:slices=4:direct=temporal"},
+    ),
+    "h264 interlaced": ("a.mp4", "libx264", {"bf": "3", "x264-params": "tff=1:interlaced=1"}),
     "h264 with open GOPs": ("a.mp4", "libx264", {"bf": "3", "x264-params": "open-gop=1:scenecut=0"}),
     "h264 with open GOPs in ts": ("a.ts", "libx264", {"bf": "3", "x264-params": "open-gop=1:scenecut=0"}),
     "h264 refreshed bit by bit": ("a.mp4", "libx264", {"intra-refresh": "1"}),
@@ -262,6 +270,62 @@ def test_jump_decodes_from_the_nearest_keyframe(clip: Path) -> None:
         before = reader.frames_decoded
         assert number_in(reader.frame(45)) == 45
         assert reader.frames_decoded - before <= 12  # from keyframe 40, with what the decoder's threads have in hand
+
+
+LONG = 200  # frames behind one keyframe
+FAR = [150, 30, 197, 90, 12, 180, 60, 199, 0, 121]  # each farther from the one before than the cache reaches
+LONG_CLIPS = {
+    "h264": ("a.mp4", "libx264", {"bf": "3", "x264-params": "b-adapt=0:scenecut=0"}),
+    "h264 with a pyramid": ("a.mp4", "libx264", {"bf": "8", "x264-params": "b-adapt=0:scenecut=0:b-pyramid=normal"}),
+    "h264 in ts": ("a.ts", "libx264", {"bf": "2", "x264-params": "b-adapt=0:scenecut=0"}),
+    "h264 with open GOPs": ("a.mp4", "libx264", {"bf": "3", "gop": 40, "x264-params": "b-adapt=0:open-gop=1:scenecut=0"}),
+    "h264 interlaced": ("a.mp4", "libx264", {"bf": "3", "x264-params": "b-adapt=0:scenecut=0:tff=1:interlaced=1"}),
+    "h264 refreshed bit by bit": ("a.mp4", "libx264", {"gop": 40, "bf": "2", "intra-refresh": "1"}),
+    "h264 without B-frames": ("a.mp4", "libx264", {"bf": "0", "x264-params": "scenecut=0"}),
+    "hevc": (
+        "a.mp4",
+        "libx265",
+        {"x265-params": "log-level=none:pools=none:frame-threads=1:bframes=4:b-adapt=0:scenecut=0"},
+    ),
+    "hevc in layers": ("a.mp4", "libx265", {"x265-params": "log-level=none:frame-threads=1:temporal-layers=3:b-adapt=0"}),
+}
+
+
+@pytest.mark.parametrize("case", LONG_CLIPS)
+def test_far_jumps_and_the_steps_after_them_equal_a_plain_decode(case: str, tmp_path: Path) -> None:
+    name, codec, options = LONG_CLIPS[case]
+    path = encode(tmp_path / name, codec, count=LONG, noise=True, **{"gop": LONG, **options})
+    with av.open(str(path)) as container:
+        whole = [frame.to_ndarray(format="rgb24") for frame in container.decode(video=0)]
+    with VideoReader(path, cache_megabytes=0) as reader:
+        for index in FAR:
+            for near in (index, index - 1, index - 2, index + 1, index + 3, index + 20, index - 11):
+                if 0 <= near < LONG:
+                    assert np.array_equal(reader.frame(near), whole[near]), f"frame {near} after a jump to {index}"
+
+
+def test_a_far_jump_leaves_out_what_nothing_refers_to(tmp_path: Path) -> None:
+    options = {"bf": "3", "x264-params": "b-adapt=0:scenecut=0:b-pyramid=none"}  # three of four frames
+    with VideoReader(encode(tmp_path / "a.mp4", count=LONG, gop=LONG, **options)) as reader:
+        before = reader.frames_decoded
+        assert number_in(reader.frame(180)) == 180
+        assert reader.frames_decoded - before < 90
+
+
+def test_a_few_steps_back_after_a_far_jump_come_from_the_cache(tmp_path: Path) -> None:
+    with VideoReader(encode(tmp_path / "a.mp4", count=LONG, gop=LONG, bf="3")) as reader:
+        reader.frame(180)
+        before = reader.frames_decoded
+        assert [number_in(reader.frame(index)) for index in range(179, 174, -1)] == list(range(179, 174, -1))
+        assert reader.frames_decoded == before
+
+
+def test_going_back_decodes_a_stretch_once(tmp_path: Path) -> None:
+    with VideoReader(encode(tmp_path / "a.mp4", count=LONG, gop=LONG, bf="3")) as reader:
+        reader.frame(199)
+        before = reader.frames_decoded
+        assert [number_in(reader.frame(index)) for index in range(198, -1, -1)] == list(range(198, -1, -1))
+        assert reader.frames_decoded - before <= LONG + 8
 
 
 def test_cache_stays_within_its_megabytes(tmp_path: Path) -> None:

@@ -3,10 +3,12 @@
 from __future__ import annotations
 
 import hashlib
-from collections.abc import Generator, Sequence
+from collections.abc import Generator, Hashable, Sequence
 from contextlib import closing
 from dataclasses import dataclass, replace
+from itertools import chain
 from typing import TYPE_CHECKING
+from weakref import WeakKeyDictionary
 
 import numpy as np
 
@@ -159,8 +161,22 @@ def checkpoint_record(model: SurgicalSAM) -> dict:
     }
 
 
+_digests: WeakKeyDictionary[SurgicalSAM, tuple[Hashable, str]] = WeakKeyDictionary()
+
+
 def _weights_digest(model: SurgicalSAM) -> str:
-    """Hash of all that decides a prediction; the image encoder enters by its own digest."""
+    """Hash of all that decides a prediction, computed once for weights that stay as they are."""
+    weights = chain(model.parameters(), model.buffers())
+    # torch counts the changes of a tensor in place; another tensor in its stead lies elsewhere
+    state = (model.presence_threshold, model.classes.names, tuple((w.data_ptr(), w._version) for w in weights))
+    known = _digests.get(model)
+    if known is None or known[0] != state:
+        known = _digests[model] = state, _hashed_weights(model)
+    return known[1]
+
+
+def _hashed_weights(model: SurgicalSAM) -> str:
+    """The image encoder enters by its own digest."""
     digest = hashlib.sha256(f"{model.encoder_digest} {model.presence_threshold} {model.classes.names}".encode())
     for name, tensor in sorted(model.state_dict().items()):
         if not name.startswith("image_encoder."):

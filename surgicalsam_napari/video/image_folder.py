@@ -74,8 +74,8 @@ class ImageFolder:
     def close(self) -> None:
         """Nothing stays open between frames."""
 
-    def frames_until(self, index: int) -> Iterator[tuple[int, np.ndarray]]:
-        """Decode frame `index`; yield (index, (H, W, 3) uint8)."""
+    def frames_until(self, index: int, _frames_before: int | None = None) -> Iterator[tuple[int, np.ndarray]]:
+        """Decode frame `index`; yield (index, (H, W, 3) uint8), and no other frame."""
         path = self.files[index]
         try:
             with Image.open(path) as image:

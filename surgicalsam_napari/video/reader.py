@@ -21,6 +21,7 @@ VIDEO_SUFFIXES: tuple[str, ...] = (
 )  # fmt: skip
 
 _PROJECT_SUFFIX = ".surgicalsam"
+_KEPT_BEFORE_A_JUMP = 8  # frames: a step back after a far jump is in the cache
 
 
 @dataclass(frozen=True)
@@ -52,7 +53,7 @@ class _FrameSource(Protocol):
     codec: str
     frames_decoded: int
 
-    def frames_until(self, index: int) -> Any: ...
+    def frames_until(self, index: int, frames_before: int | None = None) -> Any: ...
     def rgb(self, frame: Any) -> np.ndarray: ...
     def byte_count(self, frame: Any) -> int: ...
     def close(self) -> None: ...
@@ -62,7 +63,8 @@ class VideoReader:
     """Frames of a video file, or of a folder of numbered images, by exact index in presentation order.
 
     Nothing is decoded before it is asked for. Forward play decodes each frame once; a jump decodes from the nearest
-    keyframe; frames decoded recently are kept as the codec gave them (YUV). Safe to use from several threads. Indexing
+    keyframe, a far one without the pictures that no other refers to; frames decoded recently are kept as the codec gave
+    them (YUV). Safe to use from several threads. Indexing
     works as on a read-only NumPy array of shape (T, H, W, 3), so that napari takes it as layer data: `reader[7]`,
     `reader[-1, 10:20]`, `reader[::100]`.
 
@@ -88,6 +90,7 @@ class VideoReader:
         self._cache: OrderedDict[int, Any] = OrderedDict()
         self._cache_limit = cache_megabytes * 1_000_000
         self._cache_bytes = 0
+        self._last_asked = 0
         self.info = VideoInfo(
             path=path,
             frame_count=self._source.frame_count,
@@ -148,9 +151,16 @@ class VideoReader:
             if index in self._cache:
                 self._cache.move_to_end(index)
             else:
-                for decoded_index, frame in self._source.frames_until(index):
+                for decoded_index, frame in self._source.frames_until(index, self._frames_wanted_before(index)):
                     self._keep(decoded_index, frame)
+            self._last_asked = index
             return self._source.rgb(self._cache[index])
+
+    def _frames_wanted_before(self, index: int) -> int:
+        """Near the frame asked for before, all that the cache can hold, for going on in either direction; else a few."""
+        frames_held = self._cache_limit * len(self._cache) // max(self._cache_bytes, 1)
+        is_near = abs(index - self._last_asked) <= frames_held
+        return max(frames_held, _KEPT_BEFORE_A_JUMP) if is_near else _KEPT_BEFORE_A_JUMP
 
     def _keep(self, index: int, frame: Any) -> None:
         self._cache_bytes += self._source.byte_count(frame)

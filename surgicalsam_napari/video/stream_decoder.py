@@ -3,6 +3,9 @@
 Every packet is given its ordinal (its number in decode order) as its timestamp before it is decoded, so a frame names
 the packet it came from, whatever the container's own timestamps say. Which ordinal is shown as frame t follows from the
 container's presentation times where the decoder confirms them, and from decoding the whole stream once where it does not.
+
+On the way to a far frame, pictures that no other picture refers to need not be decoded. The stream says which those are, and
+FFmpeg leaves them out; what is decoded on such a stretch serves as reference only and is not put out.
 """
 
 from __future__ import annotations
@@ -16,6 +19,7 @@ from typing import Any, cast
 
 import av
 import numpy as np
+from av.video.codeccontext import VideoCodecContext
 from av.video.frame import VideoFrame
 from av.video.reformatter import VideoReformatter
 
@@ -34,6 +38,7 @@ _FRAMES_OUT_OF_ORDER = 32
 _SKIP_AHEAD = 8  # a keyframe this near is reached faster by decoding on than by a seek
 _KEYFRAMES_TRIED = 4
 _THREADS = min(4, os.cpu_count() or 1)  # each frame thread holds frames of its own
+_HVCC_VERSION, _HVCC_LAYERS_BYTE = 1, 21  # of the HEVC decoder configuration record (ISO/IEC 14496-15, 8.3.3.1)
 
 
 class _LostSync(Exception):
@@ -62,6 +67,7 @@ class StreamDecoder:
     def __init__(self, path: Path) -> None:
         self.path = path
         self.frames_decoded = 0
+        self._whole_from = 0  # packets from this ordinal on are all decoded
         self._open()
         try:
             self._index = self._read_index()
@@ -73,6 +79,7 @@ class StreamDecoder:
             # a stream refreshed bit by bit decodes only some way after its "keyframes": this many earlier is where to start
             self._keyframes_back = 0
             self._unreadable: set[int] = set()
+            self._may_skip = _marks_unreferenced(self._stream.codec_context)
             self._order = np.empty(0, np.int64)
             self._set_order(self._settle_order())
             self._describe()
@@ -156,6 +163,8 @@ class StreamDecoder:
         self._order = order
         self._rank = np.full(len(self._index), -1, np.int64)
         self._rank[order] = np.arange(len(order))
+        # of frame t and all shown after it, the ordinal that comes first
+        self._first_needed = np.minimum.accumulate(order[::-1])[::-1]
 
     def _settle_order(self) -> np.ndarray:
         order = self._index.presentation_order()
@@ -207,8 +216,13 @@ class StreamDecoder:
 
     # -- frames
 
-    def frames_until(self, index: int) -> Iterator[tuple[int, VideoFrame]]:
+    def frames_until(self, index: int, frames_before: int | None = None) -> Iterator[tuple[int, VideoFrame]]:
         """Decode up to frame `index`; yield (frame index, frame) of it, last, and of those decoded on the way.
+
+        Parameters
+        ----------
+        frames_before : of the frames on the way, how many before the last are wanted; those before them may be left out,
+            if that is faster. None for all
 
         Raises
         ------
@@ -220,10 +234,14 @@ class StreamDecoder:
         for start in self._starts(index):
             if start is not None:
                 self._seek(start)
+            if frames_before is not None:
+                self._skip_up_to(max(0, index - frames_before))
             for rank, frame in self._decode_on(index):
                 yield rank, frame
                 if rank == index:
                     return
+            if self._whole_from > 0:  # not proven to be the reason, but whole is always right
+                self._may_skip = False
         self._keyframes_back = 0
         self._unreadable.add(index)
         raise VideoError(self._frame_is_damaged(index))
@@ -236,6 +254,8 @@ class StreamDecoder:
                 if rank < 0:
                     continue
                 self._last_rank = max(self._last_rank, rank)
+                if _ordinal(frame) < self._whole_from:
+                    continue  # a reference; of two fields the second may have been left out
                 yield rank, frame
                 if rank == index or rank > index + _FRAMES_OUT_OF_ORDER:
                     return
@@ -247,6 +267,11 @@ class StreamDecoder:
                 self._forget_position()
                 return
 
+    def _skip_up_to(self, index: int) -> None:
+        """From here leave out what nothing refers to, up to the first packet of frame `index` and of those after it."""
+        if self._may_skip:
+            self._whole_from = max(self._whole_from, int(self._first_needed[index]))
+
     def _start_for(self, index: int, back: int = 0) -> int:
         """The ordinal of the keyframe to start from: the nearest that is neither decoded nor shown after the frame."""
         key = int(np.searchsorted(self._keys, self._order[index], "right")) - 1
@@ -257,14 +282,15 @@ class StreamDecoder:
     def _starts(self, index: int) -> Iterator[int | None]:
         """Where to start decoding, one attempt after the other; None: on from here."""
         on_the_way = self._last_rank < index and (self._decoded or not self._finished)
+        on_the_way = on_the_way and self._order[index] >= self._whole_from  # it has not been left out
         if on_the_way and self._start_for(index) <= self._next_ordinal + _SKIP_AHEAD:
             yield None
-        tried: set[tuple[int, bool]] = set()
+        tried: set[tuple[int, bool, bool]] = set()
         for back in range(self._keyframes_back, _KEYFRAMES_TRIED):
             start = self._start_for(index, back)
-            # twice from the same keyframe only where the first attempt found that seeks cannot be relied on
-            while (start, self._linear) not in tried:
-                tried.add((start, self._linear))
+            # again from the same keyframe only where an attempt found that seeks or leaving out cannot be relied on
+            while (start, self._linear, self._may_skip) not in tried:
+                tried.add((start, self._linear, self._may_skip))
                 self._keyframes_back = back
                 yield start
 
@@ -301,6 +327,7 @@ class StreamDecoder:
         self._decoded: deque[VideoFrame] = deque()
         self._next_ordinal = 0
         self._last_rank = -1
+        self._whole_from = 0
         self._finished = True
 
     def _feed(self) -> bool:
@@ -315,6 +342,7 @@ class StreamDecoder:
         if not self._linear and packet.size != self._index.byte_count[self._next_ordinal]:
             raise _LostSync
         packet.pts = packet.dts = self._next_ordinal
+        self._stream.codec_context.skip_frame = "NONREF" if self._next_ordinal < self._whole_from else "DEFAULT"
         self._next_ordinal += 1
         self._decode(packet)
         return True
@@ -388,6 +416,18 @@ class StreamDecoder:
         self._packets = packets
         self._next_ordinal = start
         self._finished = False
+
+
+def _marks_unreferenced(context: VideoCodecContext) -> bool:
+    """Whether the stream says for certain which of its pictures no other refers to.
+
+    H.264 does (nal_ref_idc 0). HEVC does within one temporal layer; how many there are its configuration record tells.
+    """
+    if context.name == "h264":
+        return True
+    record = context.extradata or b""
+    has_record = len(record) > _HVCC_LAYERS_BYTE and record[0] == _HVCC_VERSION
+    return context.name == "hevc" and has_record and record[_HVCC_LAYERS_BYTE] >> 3 & 7 == 1
 
 
 def _attached_picture() -> int:

@@ -171,7 +171,7 @@ class PropagateSection(Panel):
         self._show_way()
 
     def _on_frame(self) -> None:
-        if not self.run.is_running:
+        if not self.run.is_running and self.isVisible():  # the panel refreshes what it brings into view
             self.refresh()
 
     def _say(self, text: str) -> None:
