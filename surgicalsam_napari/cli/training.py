@@ -178,11 +178,11 @@ def _result_text(result: ResultReport) -> str:
     lines = [f"{result.reason} after {result.seconds:.0f} s; {kept}: {result.checkpoint}"]
     if result.after is not None:
         columns = {"before": result.before, "after": result.after} if result.before is not None else {"": result.after}
-        lines += ["", *_scores_table(columns)]
+        lines += ["", *scores_table(columns)]
     return "\n".join(lines)
 
 
-def _scores_table(columns: dict[str, Scores]) -> Iterator[str]:
+def scores_table(columns: dict[str, Scores]) -> Iterator[str]:
     """Percentages, a line per metric and class, a column per set of scores."""
     if len(columns) > 1:
         yield " " * 28 + "".join(f"{title:>9}" for title in columns)
@@ -229,7 +229,7 @@ def evaluate(
         "presence_threshold": model.presence_threshold,
         "unknown_classes": unknown,
     }
-    text = [f"{model.name} on {len(indices)} frames", "", *_scores_table({"": found})]
+    text = [f"{model.name} on {len(indices)} frames", "", *scores_table({"": found})]
     print(json.dumps({**record, **asdict(found)}) if as_json else "\n".join(text))
 
 
