@@ -172,6 +172,26 @@ def baseline(
     print(json.dumps(record) if as_json else _text(record))
 
 
+@app.command("text-prototypes")
+def text_prototypes(
+    text: Annotated[
+        Path, typer.Argument(metavar="TEXT", help="Text embeddings (.npy, .safetensors), or a folder of CLIP weights.")
+    ],
+    out: Annotated[Path, typer.Option("--out", metavar="FILE", help="A .safetensors for --prototypes-file of `train`.")],
+    classes: Classes = "endovis2018",
+    encoder: Annotated[
+        str, typer.Option("--encoder", metavar="NAME", help="The image encoder of the training: vit_h, vit_l, vit_b …")
+    ] = "vit_h",
+) -> None:
+    """Make fixed prototypes of class names from CLIP's text embeddings, for the ablation with `--prototypes fixed`."""
+    from surgicalsam_napari.instruments import ENDOVIS2018
+    from surgicalsam_napari.model.image_encoder import encoder_spec
+    from surgicalsam_training.baselines.text_prototypes import write_text_prototypes
+
+    class_set = class_set_named(classes) or ENDOVIS2018
+    print(write_text_prototypes(out, text, class_set, encoder_spec(encoder).embedding_shape[0]))
+
+
 def _model_and_data(
     data: Sequence[Path],
     checkpoint: Path | None,

@@ -1,8 +1,8 @@
 """A Mask2Former that is trained on the data and finds the boxes for SAM (paper: Mask2Former + SAM; Cheng et al., CVPR 2022).
 
-The network is that of the library `transformers` (the extra `[baselines]`), with a Swin backbone, from random weights or from
-a folder of weights on this disk; nothing is downloaded. One class in one frame is one object, for that is all that label maps
-tell. What it finds is written as COCO detections, and read by `detections` like those of any other detector.
+The network is that of the library `transformers` (the extra `[baselines]`), with a Swin backbone, from random weights or
+from a folder of weights on this disk; nothing is downloaded. One class in one frame is one object, for that is all that
+label maps tell. What it finds is written as COCO detections, and read by `detections` like those of any other detector.
 
 A run's folder holds `detector.json` (settings, classes, data) and `detector.safetensors` (weights, state of the optimiser,
 steps done); the same call goes on where it was stopped.

@@ -1,7 +1,7 @@
 """CLIP's text embeddings of the class names as fixed prototypes, in place of prototypes learnt by contrast (paper, 8.5).
 
-Set before a training with `prototypes: fixed` and `contrastive_weight: 0`. They come from a file, or are computed by CLIP's
-text encoder where its weights lie on this disk; nothing is downloaded.
+For a training with `prototypes: fixed` and `contrastive_weight: 0`, which reads them from `prototypes_file`. They come from
+a file of CLIP's embeddings, or are computed where its weights lie on this disk; nothing is downloaded.
 
 CLIP's embeddings have 512 or 768 numbers, SAM's 256, and how the paper brings the one to the other was not to be had. Here a
 fixed map does it that keeps every product between two classes as CLIP has it: the C vectors span at most C dimensions, which
@@ -23,6 +23,7 @@ from torch import Tensor
 from torch.nn import functional as F
 
 from surgicalsam_napari.errors import CheckpointError
+from surgicalsam_napari.exchange.files import write_file
 from surgicalsam_napari.instruments import ClassSet
 from surgicalsam_napari.model.surgical_sam import SurgicalSAM
 
@@ -40,6 +41,20 @@ def set_text_prototypes(model: SurgicalSAM, path: Path, *, seed: int = SEED) -> 
     """
     projected = projected_embeddings(text_embeddings(path, model.classes), model.embedding_shape[0], seed)
     model.prototypes.class_embeddings.weight.data.copy_(projected)
+
+
+def write_text_prototypes(out: Path, path: Path, classes: ClassSet, embedding_dim: int, *, seed: int = SEED) -> Path:
+    """Write the prototypes as a `prototypes_file`: a .safetensors with a vector (D,) under each class's name.
+
+    Parameters
+    ----------
+    path : see `text_embeddings`, whose errors it raises
+    embedding_dim : D, channels of the image embedding
+    """
+    projected = projected_embeddings(text_embeddings(path, classes), embedding_dim, seed)
+    return write_file(
+        out, safetensors.torch.save({name: row.clone() for name, row in zip(classes.names, projected, strict=True)})
+    )
 
 
 def text_embeddings(path: Path, classes: ClassSet) -> Tensor:
