@@ -12,8 +12,10 @@ from torch import Tensor
 from torch.nn import functional as F
 
 from surgicalsam_napari.errors import TrainingError
+from surgicalsam_napari.model.checkpoint import load_checkpoint
 from surgicalsam_napari.model.geometry import FrameGeometry
 from surgicalsam_napari.model.surgical_sam import SurgicalSAM
+from surgicalsam_napari.model.zoo import demo_checkpoint
 from surgicalsam_training.baselines import persam, sam_decoding
 from surgicalsam_training.baselines.persam import (
     Example,
@@ -179,6 +181,16 @@ def test_a_strong_bias_lets_a_token_see_one_position_alone(tiny_model: SurgicalS
         seen = attention(module, query, image, image, bias)
         expected = module.out_proj(module.v_proj(image[:, 77]))
     torch.testing.assert_close(seen, expected[:, None].expand(1, 6, -1), atol=1e-5, rtol=1e-4)
+
+
+def test_the_demo_weights_never_trained_the_three_scales() -> None:
+    demo = load_checkpoint(demo_checkpoint(), device="cpu", load_image_encoder=False)
+    assert demo.sam_mask_decoder is not None
+    both = (demo.mask_decoder.output_hypernetworks_mlps, demo.sam_mask_decoder.output_hypernetworks_mlps)
+    for scale, pair in enumerate(zip(*both, strict=True)):
+        states = [mlp.state_dict() for mlp in pair]
+        same = all(torch.equal(states[0][key], states[1][key]) for key in states[0])
+        assert same == (scale > 0)  # both as they were drawn at first, though they were trained on different prompts
 
 
 def test_only_sams_own_decoder_has_three_scales(tiny_model: SurgicalSAM) -> None:

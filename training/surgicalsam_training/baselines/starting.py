@@ -31,19 +31,26 @@ def sam_of_checkpoint(
     """
     path = checkpoint or zoo.demo_checkpoint()
     model = load_checkpoint(path, encoder_weights=encoder_weights, device=device, classes=classes)
-    if not model.has_click_decoder:
-        file = encoder_weights or zoo.find_weights(model.encoder_id)
-        if file is None:
-            raise CheckpointError(
-                f"{model.name} has no decoder for points and boxes, and the weights of {ENCODERS[model.encoder_id].title} "
-                f"are not on this machine. Get them with `surgicalsam models download {model.encoder_id}`, or name the file "
-                "(--encoder-weights)."
-            )
-        with torch.device("meta"):
-            decoder = build_mask_decoder()
-        decoder.load_state_dict({k: t.clone() for k, t in read_sam_mask_decoder_state(file).items()}, assign=True)
-        model.sam_mask_decoder = decoder.eval().requires_grad_(False).to(model.device)
+    if model.has_click_decoder:
+        return model
+    spec = ENCODERS[model.encoder_id]
+    file = encoder_weights if encoder_weights or spec.weights is None else zoo.find_weights(spec.weights)
+    if file is None:
+        remedy = "Choose a checkpoint that includes it."
+        if spec.weights is not None:
+            remedy = f"Get SAM's with `surgicalsam models download {spec.weights}`, or name its file (--encoder-weights)."
+        raise CheckpointError(f"Points and boxes need the decoder of SAM, and {model.name} has none. {remedy}")
+    add_sam_decoder(model, file)
     return model
+
+
+def add_sam_decoder(model: SurgicalSAM, file: Path) -> None:
+    """Give a model the decoder that answers points and boxes, from SAM's published weights."""
+    state = {name: tensor.clone() for name, tensor in read_sam_mask_decoder_state(file).items()}  # off the mapped file
+    with torch.device("meta"):
+        decoder = build_mask_decoder()
+    decoder.load_state_dict(state, assign=True)
+    model.sam_mask_decoder = decoder.eval().requires_grad_(False).to(model.device)
 
 
 def published_sam(
