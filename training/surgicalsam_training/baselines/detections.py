@@ -142,12 +142,13 @@ def _json(path: Path) -> Any:
 def _picture_names(path: Path, images: object) -> Callable[[dict, str], str]:
     names: dict[Any, str] = {}
     for image in images if isinstance(images, list) else ():
-        if isinstance(image, dict) and "id" in image and "file_name" in image:
+        if isinstance(image, dict) and isinstance(image.get("id"), int | str) and "file_name" in image:
             names[image["id"]] = str(image["file_name"])
 
     def name_of(entry: dict, where: str) -> str:
         image_id = entry.get("image_id")
-        name = entry.get("file_name", names.get(image_id, image_id if isinstance(image_id, str) else None))
+        listed = names.get(image_id) if isinstance(image_id, int | str) else None
+        name = entry.get("file_name", listed or (image_id if isinstance(image_id, str) else None))
         if name is None:
             raise ExchangeError(
                 f"{where} is of the image {image_id}, and no list of images says which picture that is. Give the COCO file "
@@ -161,14 +162,15 @@ def _picture_names(path: Path, images: object) -> Callable[[dict, str], str]:
 def _class_ids(path: Path, categories: object, data: TrainingData) -> Callable[[dict, str], int]:
     """Categories by name; without a list of them their ids are the data's class ids."""
     listed = [c for c in categories if isinstance(c, dict)] if isinstance(categories, list) else []
-    names = {category.get("id"): str(category.get("name")) for category in listed}
+    names = {c["id"]: str(c.get("name")) for c in listed if isinstance(c.get("id"), int | str)}
 
     def class_of(entry: dict, where: str) -> int:
         number = entry.get("category_id")
         try:
             return data.classes.by_name(names[number]).id if names else data.classes.by_id(number).id  # type: ignore[arg-type]
         except (KeyError, TypeError, ClassSetError) as error:
-            what = f"{number} ({names[number]})" if number in names else str(number)
+            name = names.get(number) if isinstance(number, int | str) else None
+            what = str(number) if name is None else f"{number} ({name})"
             classes = ", ".join(f"{c.id} {c.name}" for c in data.classes)
             raise ExchangeError(
                 f"{where} has the category {what}, and the data have {classes}. Rename the category, or list categories."

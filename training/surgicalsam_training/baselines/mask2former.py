@@ -212,7 +212,7 @@ def train_detector(
     if not frames:
         raise TrainingError("A detector needs frames to train on, and there are none. Give reference data.")
     record = _record(data, frames, settings)
-    is_begun = (folder / CHECKPOINT).exists()
+    is_begun = (folder / CHECKPOINT).exists() and (folder / RECORD).exists()
     if is_begun and (folder / RECORD).read_text(encoding="utf-8") != record:
         raise TrainingError(
             f"{folder} holds a detector of other settings, classes or data. Choose another folder, or empty it."
@@ -279,7 +279,7 @@ def _step(
     outcome.loss.backward()
     torch.nn.utils.clip_grad_norm_(network.parameters(), GRADIENT_NORM)
     optimizer.step()
-    return float(outcome.loss)
+    return float(outcome.loss.detach())
 
 
 class Examples:
