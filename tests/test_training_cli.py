@@ -149,8 +149,9 @@ def test_a_dataset_can_be_trained_on(run: Run, video: Path) -> None:
 def test_evaluating_prints_a_table(run: Run, video: Path, tiny_checkpoint: Path) -> None:
     ran = run("evaluate", tiny_checkpoint, video, "--device", "cpu")
     assert ran.code == 0
-    assert ran.out[0] == "tiny on 4 frames"
-    assert any(re.match(r"Challenge IoU +\d+\.\d$", line) for line in ran.out)
+    assert ran.out[0] == "tiny on 4 frames of clip.mp4"
+    assert ran.out[2].split() == ["prompted", "every"]
+    assert any(re.match(r"Challenge IoU +\d+\.\d +\d+\.\d$", line) for line in ran.out)
 
 
 def test_a_class_that_the_checkpoint_does_not_know_counts_as_missed(

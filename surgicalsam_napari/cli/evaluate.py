@@ -96,8 +96,9 @@ def evaluate(
     if predictions is not None:
         parts = _score_files(predictions, paths, splits, class_set)
     else:
-        parts = _score_checkpoints(paths[0], paths[1:], splits, class_set, encoder_weights, device)
-    _report(list(parts), protocol, out, as_json)
+        checkpoint, *paths = paths
+        parts = _score_checkpoints(checkpoint, paths, splits, class_set, encoder_weights, device)
+    _report(list(parts), paths, protocol, out, as_json)
 
 
 # Scoring -------------------------------------------------------------------------------------------------------------
@@ -127,9 +128,9 @@ def _score_checkpoints(
         if len(its_splits) > 1:
             notes = (f"One checkpoint for {len(its_splits)} folds: it must not have been trained on any of these data.",)
         with closing(open_training_data(paths, base=model.classes)) as data:
+            unknown = _unknown_classes(model, data)
             for split in its_splits:
                 frames = _frames(data, split)
-                unknown = _unknown_classes(model, data, frames)
                 for _report in with_progress(embed_missing(model, data, frames), "embedding"):
                     pass
                 metrics = _counted_scores(answers_of_model(model, data, frames), data, len(frames))
@@ -182,9 +183,9 @@ def _counted_scores(answers: Answers, data: TrainingData, count: int) -> dict[Pr
     return {protocol: score(data, with_count(given, count, str(protocol))) for protocol, given in answers.items()}
 
 
-def _unknown_classes(model: SurgicalSAM, data: TrainingData, frames: Sequence[int]) -> list[str]:
-    """The names of classes that the frames show and the model does not know, told on stderr; it must know one of them."""
-    shown = sorted({class_id for index in frames for class_id in data.present_class_ids(index)})
+def _unknown_classes(model: SurgicalSAM, data: TrainingData) -> list[str]:
+    """The names of classes that the data show and the model does not know, told on stderr; it must know one of them."""
+    shown = sorted({class_id for index in range(len(data.frames)) for class_id in data.present_class_ids(index)})
     names = [data.classes.by_id(class_id).name for class_id in shown if class_id not in model.classes.ids]
     if names and len(names) == len(shown):
         raise TrainingError(
@@ -199,7 +200,7 @@ def _unknown_classes(model: SurgicalSAM, data: TrainingData, frames: Sequence[in
 # What is printed -----------------------------------------------------------------------------------------------------
 
 
-def _report(parts: Sequence[_Scored], benchmark: str | None, out: Path | None, as_json: bool) -> None:
+def _report(parts: Sequence[_Scored], paths: Sequence[Path], benchmark: str | None, out: Path | None, as_json: bool) -> None:
     from surgicalsam_training.comparison import comparison_table
     from surgicalsam_training.evaluate import scores
     from surgicalsam_training.experiments.tables import to_markdown, write_table
@@ -218,7 +219,7 @@ def _report(parts: Sequence[_Scored], benchmark: str | None, out: Path | None, a
             )
     published = [row for row in published_figures() if row.dataset == benchmark]
     notes = dict.fromkeys(note for part in parts for note in part.notes)
-    title = f"{parts[0].method} on {sum(part.frames for part in parts)} frames"
+    title = f"{parts[0].method} on {sum(part.frames for part in parts)} frames of {', '.join(path.name for path in paths)}"
     table = comparison_table(title, data.classes, list(_results(parts, whole)), published, tuple(notes))
     if out is not None:
         write_table(table, out, "scores")
@@ -259,11 +260,9 @@ def _results(parts: Sequence[_Scored], whole: Mapping[Protocol, Metrics]) -> Ite
     from surgicalsam_training.comparison import Result
 
     for part in parts:
-        frames = f"all {part.frames}" if part.split is None else part.split.title
+        frames = f"all {part.frames}" if part.split is None else part.split.frames
         for protocol, metrics in part.metrics.items():
             yield Result(part.method, frames, protocol, metrics, part.parameters)
     if len(parts) > 1:
         for protocol, metrics in whole.items():
-            yield Result(
-                parts[0].method, f"EndoVis 2017, mean of {len(parts)} folds", protocol, metrics, parts[0].parameters
-            )
+            yield Result(parts[0].method, f"mean of {len(parts)} folds", protocol, metrics, parts[0].parameters)

@@ -31,7 +31,7 @@ class Result:
     """
     Attributes
     ----------
-    split : on which frames, such as "EndoVis 2017, fold 0"
+    split : on which frames, such as "fold 0: sequences 1, 3"
     parameters : millions that are tuned; None where nobody knows
     """
 
@@ -83,8 +83,9 @@ def _sources(published: Sequence[Published]) -> list[str]:
     texts = "; ".join(dict.fromkeys(text for row in published for text in row.sources))
     remarks = [f"{row.method}: {row.note}" for row in published if row.note]
     return [
-        f"{PUBLISHED}: figures of the tables of {paper()}, quoted from {texts}. They were not made with this code. "
-        "An IoU that equals the Challenge IoU shows that no absent class was given a mask.",
+        f"{PUBLISHED}: on the datasets themselves, for the methods that {paper()} compares itself with, as these texts give "
+        f"the figures: {texts}. The paper's own tables were not at hand, and none of it was made with this code. An IoU "
+        "that equals the Challenge IoU shows that no absent class was given a mask.",
         *remarks,
     ]
 

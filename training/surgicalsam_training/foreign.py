@@ -26,7 +26,6 @@ from surgicalsam_napari.exchange.dataset import present_ids
 from surgicalsam_napari.exchange.files import LABEL_SUFFIXES, UNREADABLE, frame_number, image_size, read_labels
 from surgicalsam_napari.exchange.sidecar import read_sidecar
 from surgicalsam_napari.instruments import ClassSet
-from surgicalsam_napari.video.image_folder import natural_key
 from surgicalsam_training.data.split import sequence_number
 from surgicalsam_training.data.training_data import TrainingData
 from surgicalsam_training.protocol import Answers, Protocol, without_absent_classes
@@ -76,46 +75,18 @@ def find_predictions(
         raise TrainingError(f"{folder} should be a folder of predicted masks, and there is none. Check the path.")
     sidecar = read_sidecar(folder)
     lookup = _lookup(classes if sidecar is None else sidecar.classes, data)
-    files = [path for path in sorted(folder.rglob("*"), key=natural_key) if _is_prediction(path, folder)]
-    is_mask = [_MASK.fullmatch(path.stem) is not None for path in files]
-    if any(is_mask) and not all(is_mask):
-        maps = files[is_mask.index(False)].relative_to(folder)
-        raise TrainingError(
-            f"{folder} holds masks per class ({files[is_mask.index(True)].relative_to(folder)}) and label maps ({maps}). "
-            "Name the folder that holds one kind."
-        )
-    finder = _Finder(data, frames)
-    found: dict[int, list[Path]] = {}
-    others = []
-    for path in files:
-        frame = finder.frame(path.relative_to(folder))
-        if frame is None:
-            others.append(path)
-        else:
-            found.setdefault(frame, []).append(path)
-    if not found:
-        raise TrainingError(_nothing_fits(folder, data, frames, files))
-    for frame, paths in found.items():
-        _check_sizes(data, frame, paths)
-    notes = [f"{len(others)} files belong to no frame that is scored, and are not looked at (the first is {others[0]})."]
-    notes = notes if others else []
+    files = [path for path in sorted(folder.rglob("*")) if _is_prediction(path, folder)]
+    are_masks = _are_masks(folder, files)
+    found, notes = _by_frame(folder, files, data, frames)
     missing = [frame for frame in frames if frame not in found]
-    if any(is_mask):
-        _check_sequences(folder, data, found, missing)
-        if missing:
-            notes.append(f"{len(missing)} frames have no mask, and count as predicted empty ({_names(data, missing)}).")
-        notes.append("Where masks of two classes overlap, that with the higher id lies on top.")
-        masks = {frame: [(_class_id(path, lookup, data), path) for path in paths] for frame, paths in found.items()}
-        return ForeignPredictions(folder, {}, masks, lookup, tuple(notes))
+    if not are_masks:
+        return ForeignPredictions(folder, _one_each(folder, data, found, missing), {}, lookup, notes)
+    _check_sequences(folder, data, found, missing)
     if missing:
-        raise TrainingError(
-            f"{folder} has label maps for {len(found)} of {len(frames)} frames, and none for {_names(data, missing)}. "
-            "Add them; a frame in which nothing was found is a label map of 0."
-        )
-    for frame, paths in found.items():
-        if len(paths) > 1:
-            raise TrainingError(f"{data.frames[frame].name} has two label maps: {paths[0]} and {paths[1]}. Remove one.")
-    return ForeignPredictions(folder, {frame: paths[0] for frame, paths in found.items()}, {}, lookup, tuple(notes))
+        notes += (f"{len(missing)} frames have no mask, and count as predicted empty ({_names(data, missing)}).",)
+    notes += ("Where masks of two classes overlap, that with the higher id lies on top.",)
+    masks = {frame: [(_class_id(path, lookup, data), path) for path in paths] for frame, paths in found.items()}
+    return ForeignPredictions(folder, {}, masks, lookup, notes)
 
 
 def read_predictions(
@@ -191,6 +162,28 @@ class _Finder:
         return self._only if set(folders) <= _LABELS else None
 
 
+def _by_frame(
+    folder: Path, files: Sequence[Path], data: TrainingData, frames: Sequence[int]
+) -> tuple[dict[int, list[Path]], tuple[str, ...]]:
+    """The files of each frame, whose size they must have; and a note on files of other frames."""
+    finder = _Finder(data, frames)
+    found: dict[int, list[Path]] = {}
+    others = []
+    for path in files:
+        frame = finder.frame(path.relative_to(folder))
+        if frame is None:
+            others.append(path)
+        else:
+            found.setdefault(frame, []).append(path)
+            _check_size(data, frame, path)
+    if not found:
+        raise TrainingError(_nothing_fits(folder, data, frames, files))
+    if not others:
+        return found, ()
+    first = others[0].relative_to(folder)
+    return found, (f"{len(others)} files belong to no frame that is scored, and are not looked at (the first is {first}).",)
+
+
 def _is_prediction(path: Path, folder: Path) -> bool:
     inside = path.relative_to(folder).parts
     is_hidden = any(part.startswith(".") for part in inside)
@@ -198,6 +191,17 @@ def _is_prediction(path: Path, folder: Path) -> bool:
 
 
 # What is wrong -------------------------------------------------------------------------------------------------------
+
+
+def _are_masks(folder: Path, files: Sequence[Path]) -> bool:
+    """Whether the files are masks per class, rather than label maps."""
+    is_mask = [_MASK.fullmatch(path.stem) is not None for path in files]
+    if any(is_mask) and not all(is_mask):
+        mask, label_map = (files[is_mask.index(kind)].relative_to(folder) for kind in (True, False))
+        raise TrainingError(
+            f"{folder} holds masks per class ({mask}) and label maps ({label_map}). Name the folder that holds one kind."
+        )
+    return any(is_mask)
 
 
 def _nothing_fits(folder: Path, data: TrainingData, frames: Sequence[int], files: Sequence[Path]) -> str:
@@ -219,11 +223,23 @@ def _check_sequences(folder: Path, data: TrainingData, found: dict[int, list[Pat
         )
 
 
-def _check_sizes(data: TrainingData, frame: int, paths: Sequence[Path]) -> None:
-    for path in paths:
-        size = image_size(path)
-        if size not in (UNREADABLE, data.frames[frame].size):
-            raise TrainingError(_wrong_size(path, size, data, frame))
+def _one_each(folder: Path, data: TrainingData, found: dict[int, list[Path]], missing: Sequence[int]) -> dict[int, Path]:
+    """The label map of every frame."""
+    if missing:
+        raise TrainingError(
+            f"{folder} has label maps for {len(found)} of {len(found) + len(missing)} frames, and none for "
+            f"{_names(data, missing)}. Add them; a frame in which nothing was found is a label map of 0."
+        )
+    for frame, paths in found.items():
+        if len(paths) > 1:
+            raise TrainingError(f"{data.frames[frame].name} has two label maps: {paths[0]} and {paths[1]}. Remove one.")
+    return {frame: paths[0] for frame, paths in found.items()}
+
+
+def _check_size(data: TrainingData, frame: int, path: Path) -> None:
+    size = image_size(path)
+    if size not in (UNREADABLE, data.frames[frame].size):
+        raise TrainingError(_wrong_size(path, size, data, frame))
 
 
 def _wrong_size(path: Path, size: tuple[int, ...], data: TrainingData, frame: int) -> str:

@@ -45,5 +45,5 @@ def published_figures() -> tuple[Published, ...]:
 
 
 def paper() -> str:
-    """Whose tables the figures belong to."""
+    """The paper whose tables compare these methods."""
     return yaml.safe_load(FILE.read_text(encoding="utf-8"))["paper"]

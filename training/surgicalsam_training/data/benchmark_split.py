@@ -36,6 +36,11 @@ class BenchmarkSplit:
         year = self.benchmark.removeprefix("endovis")
         return f"EndoVis {year}" + ("" if self.fold is None else f", fold {self.fold}")
 
+    @property
+    def frames(self) -> str:
+        """What validates; without the benchmark's name, for the data may be others of the same layout."""
+        return ("" if self.fold is None else f"fold {self.fold}: ") + f"sequences {_listed(self.sequences)}"
+
 
 def benchmark_splits(benchmark: str, fold: int | None = None) -> tuple[BenchmarkSplit, ...]:
     """The one split of EndoVis 2018, one fold of EndoVis 2017, or all four.

@@ -1,0 +1,146 @@
+"""`surgicalsam evaluate` by the paper's protocols: splits, folds, masks from files, and the tables it writes."""
+
+from __future__ import annotations
+
+import csv
+import json
+import shutil
+from collections.abc import Callable
+from pathlib import Path
+
+import numpy as np
+import pytest
+import torch
+from PIL import Image
+
+from surgicalsam_napari import cli
+from surgicalsam_napari.phantom import PhantomScene
+
+Run = Callable[..., tuple[int, list[str], list[str]]]
+
+
+@pytest.fixture
+def run(capsys: pytest.CaptureFixture[str], tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Run:
+    """Exit code, and the lines on stdout and stderr, of a command line in an empty folder."""
+    monkeypatch.chdir(tmp_path)
+    torch.set_num_threads(1)
+
+    def run_line(*arguments: object) -> tuple[int, list[str], list[str]]:
+        capsys.readouterr()
+        code = cli.main([str(argument) for argument in arguments])
+        printed = capsys.readouterr()
+        return code, printed.out.splitlines(), printed.err.splitlines()
+
+    return run_line
+
+
+def write_phantoms(folder: Path, numbers: range | tuple[int, ...]) -> Path:
+    """Phantom scenes under the names of a benchmark's sequences, a frame each."""
+    for number in numbers:
+        frame = PhantomScene(number, (96, 128), 1).frame(0)
+        for kind, pixels in (("images", frame.image), ("annotations", frame.labels)):
+            path = folder / kind / f"seq{number}" / "00000.png"
+            path.parent.mkdir(parents=True, exist_ok=True)
+            Image.fromarray(pixels).save(path)
+    return folder
+
+
+@pytest.fixture(scope="module")
+def phantom2018(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    return write_phantoms(tmp_path_factory.mktemp("data") / "phantom2018", (1, 2, 5, 9, 15))
+
+
+@pytest.fixture(scope="module")
+def phantom2017(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    return write_phantoms(tmp_path_factory.mktemp("data") / "phantom2017", range(1, 9))
+
+
+def test_both_protocols_stand_beside_the_published_figures(run: Run, tiny_checkpoint: Path, phantom2018: Path) -> None:
+    code, out, _ = run("evaluate", tiny_checkpoint, phantom2018, "--protocol", "endovis2018", "--device", "cpu")
+    rows = [[cell.strip() for cell in line.split("|")[1:-1]] for line in out if line.startswith("| ")]
+    assert code == 0 and out[0] == "**tiny on 4 frames of phantom2018**"
+    assert [row[:3] for row in rows[2:4]] == [
+        ["tiny", "sequences 2, 5, 9, 15", "present classes prompted"],
+        ["tiny", "sequences 2, 5, 9, 15", "every class prompted"],
+    ]
+    published = {row[0]: row[2:4] for row in rows[4:]}
+    assert published["SurgicalSAM"] == ["published", "80.3"] and published["ISINet"][0] == "published"
+    assert all(row[2] == "published" for row in rows[4:])
+    assert any("arXiv 2308.08746" in line and "none of it was made with this code" in line for line in out)
+
+
+def test_the_table_is_written_as_markdown_csv_and_json(run: Run, tiny_checkpoint: Path, phantom2018: Path) -> None:
+    code, _, _ = run("evaluate", tiny_checkpoint, phantom2018, "--device", "cpu", "--out", "table")
+    assert code == 0
+    with open("table/scores.csv", newline="") as file:
+        rows = list(csv.DictReader(file))
+    assert [row["Protocol"] for row in rows] == ["present classes prompted", "every class prompted"]
+    assert rows[0]["Frames"] == "all 5" and rows[0]["IoU"] == rows[0]["Challenge IoU"]
+    assert json.loads(Path("table/scores.json").read_text())["rows"][1][3] == float(rows[1]["Challenge IoU"])
+    assert Path("table/scores.md").read_text().startswith("**tiny on 5 frames of phantom2018**")
+
+
+def test_four_folds_are_scored_each_with_its_checkpoint_and_averaged(
+    run: Run, tiny_checkpoint: Path, phantom2017: Path, tmp_path: Path
+) -> None:
+    for fold in range(4):
+        shutil.copy(tiny_checkpoint, tmp_path / f"fold{fold}.safetensors")
+    _, out, _ = run(
+        "evaluate", "fold{fold}.safetensors", phantom2017, "--protocol", "endovis2017", "--device", "cpu", "--json"
+    )
+    record = json.loads(out[-1])
+    assert [part["checkpoint"] for part in record["parts"]] == [f"fold{fold}.safetensors" for fold in range(4)]
+    assert [part["sequences"] for part in record["parts"]] == [[1, 3], [2, 5], [4, 8], [6, 7]]
+    assert record["frames"] == 8
+    for where in (lambda part: part, lambda part: part["present_classes_prompted"]):
+        folds = [where(part)["challenge_iou"] for part in record["parts"]]
+        assert where(record)["challenge_iou"] == pytest.approx(np.mean(folds), abs=0.002)
+    assert {row["dataset"] for row in record["published"]} == {"endovis2017"}
+
+
+def test_one_fold_is_scored_alone_and_one_checkpoint_for_all_is_warned_of(
+    run: Run, tiny_checkpoint: Path, phantom2017: Path
+) -> None:
+    line = ("evaluate", tiny_checkpoint, phantom2017, "--protocol", "endovis2017", "--device", "cpu")
+    _, out, _ = run(*line, "--fold", 2)
+    assert out[0] == "**tiny on 2 frames of phantom2017**" and sum("fold 2: sequences 4, 8" in text for text in out) == 2
+    _, out, _ = run(*line)
+    assert sum("mean of 4 folds" in text for text in out) == 2
+    assert any("must not have been trained on any of these data" in text for text in out)
+
+
+def test_masks_from_files_are_scored_by_both_protocols(run: Run, phantom2018: Path) -> None:
+    theirs = Path("theirs")
+    shutil.copytree(phantom2018 / "annotations", theirs)
+    labels = np.asarray(Image.open(theirs / "seq2/00000.png")).copy()
+    absent = min(set(range(1, 8)) - set(np.unique(labels).tolist()))
+    labels[:8, :8][labels[:8, :8] == 0] = absent
+    Image.fromarray(labels).save(theirs / "seq2/00000.png")
+    _, out, err = run("evaluate", "--predictions", theirs, phantom2018, "--protocol", "endovis2018", "--json")
+    record = json.loads(out[-1])
+    assert record["challenge_iou"] == record["present_classes_prompted"]["iou"] == 100
+    assert record["iou"] < 100 and record["absent_false_positive_rate"] > 0
+    assert any("1 files belong to no frame that is scored" in line for line in err)  # seq1 does not validate
+    _, out, _ = run("evaluate", "--predictions", theirs, phantom2018)
+    assert out[0] == "theirs on 5 frames of phantom2018"
+
+
+@pytest.mark.parametrize(
+    ("arguments", "code", "told"),
+    [
+        (["TINY", "DATA", "--fold", "1"], 2, "--protocol endovis2017"),
+        (["TINY"], 2, "name a checkpoint, and then the data"),
+        (["TINY", "DATA", "--protocol", "endovis2019"], 1, "endovis2018 or endovis2017"),
+        (["TINY", "DATA", "--protocol", "endovis2018", "--fold", "1"], 1, "has one split"),
+        (["TINY", "DATA", "--protocol", "endovis2017", "--fold", "2"], 1, "have no sequence 4, 8"),
+        (["f{fold}.safetensors", "DATA"], 1, "a checkpoint per fold"),
+        (["--predictions", "none", "DATA"], 1, "should be a folder of predicted masks"),
+    ],
+)
+def test_a_mistake_gets_one_line_and_an_exit_code(
+    run: Run, tiny_checkpoint: Path, phantom2018: Path, arguments: list[str], code: int, told: str
+) -> None:
+    meant = {"TINY": tiny_checkpoint, "DATA": phantom2018}
+    found, out, err = run("evaluate", *(meant.get(word, word) for word in arguments))
+    assert found == code and out == []
+    assert told in err[-1] and err[-1].startswith("surgicalsam: ")
