@@ -104,6 +104,7 @@ def test_named_sequences_are_predicted_and_the_others_are_the_reference(
     assert ran.out[0].startswith("persam with tiny on 2 frames, every class prompted: OUT")
     assert any(line.startswith("Challenge IoU") for line in ran.out)
     assert [path.name for path in Path("OUT").iterdir() if path.is_dir()] == ["seq_2"]
+    assert any(line.startswith("no reference frame shows these classes") and "Clip Applier" in line for line in ran.err)
 
 
 def test_jittered_boxes_give_a_curve(run: Run, sequences: tuple[Path, Path], tiny_checkpoint: Path) -> None:

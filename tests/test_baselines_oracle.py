@@ -8,6 +8,8 @@ import numpy as np
 import pytest
 from baselines_stand_ins import StandInSAM, drawn, drawn_data
 
+from surgicalsam_napari.model.geometry import FrameGeometry
+from surgicalsam_training.baselines.answers import box_in_square, grid_share, in_square
 from surgicalsam_training.baselines.box_jitter import (
     AMOUNTS,
     KINDS,
@@ -68,6 +70,16 @@ def test_an_instrument_may_end_at_the_border_of_the_frame() -> None:
     points = extremes(mask_of(0, 100, 60, 160))
     assert points[0].tolist() == [0.5, 129.5]  # the border is no edge of the instrument
     assert points[2].tolist() == [49.5, 129.5]
+
+
+def test_places_of_a_frame_are_scaled_into_the_square() -> None:
+    geometry = FrameGeometry((100, 200), 256)  # resized to 128 x 256
+    assert in_square(np.array([[50, 30], [200, 100]]), geometry).tolist() == [[64, pytest.approx(38.4)], [256, 128]]
+    assert box_in_square((0, 25, 100, 100), geometry).tolist() == [0, 32, 128, 128]
+    mask = np.zeros((100, 200), bool)
+    mask[50:, :50] = True
+    share = grid_share(mask, geometry, 8)  # cells of 32 pixels of the square: 25 of the frame
+    assert (share > 0.9).nonzero().tolist() == [[2, 0], [2, 1], [3, 0], [3, 1]]
 
 
 def test_boxes_from_the_truth_give_back_drawn_boxes(tmp_path: Path) -> None:

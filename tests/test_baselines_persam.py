@@ -14,9 +14,9 @@ from torch.nn import functional as F
 from surgicalsam_napari.errors import TrainingError
 from surgicalsam_napari.model.checkpoint import load_checkpoint
 from surgicalsam_napari.model.geometry import FrameGeometry
-from surgicalsam_napari.model.surgical_sam import SurgicalSAM
+from surgicalsam_napari.model.surgical_sam import PromptedMask, SurgicalSAM
 from surgicalsam_napari.model.zoo import demo_checkpoint
-from surgicalsam_training.baselines import persam, sam_decoding
+from surgicalsam_training.baselines import persam, persam_f, sam_decoding
 from surgicalsam_training.baselines.persam import (
     Example,
     best_scale,
@@ -285,11 +285,39 @@ def test_pixels_that_are_right_hardly_count_in_the_focal_loss() -> None:
     assert float(focal_loss(torch.tensor([8.0, -8.0]), target)) < 1e-9
 
 
-def test_persam_f_is_tuned_on_its_example_and_answers(tmp_path: Path, tiny_model: SurgicalSAM) -> None:
-    data = drawn_data(tmp_path / "clip", [{1: LEFT}, {1: RIGHT}], tiny_model)  # type: ignore[arg-type]
-    examples = learn_examples(tiny_model, data, [1])
-    (report,) = tune_examples(tiny_model, data, examples, steps=3)
+def test_persam_f_weighs_the_three_masks_and_refines_their_sum(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    model = StandInSAM()
+    data = drawn_data(tmp_path / "clip", [{1: LEFT}, {1: LEFT}], model)
+    truth = torch.full((128, 128), -6.0)
+    truth[32:96, 0:32] = 6.0
+    scales = torch.stack([torch.full((128, 128), 6.0), torch.full((128, 128), -6.0), -truth, truth])  # the last is right
+    started_from = []
+
+    def answered(model: StandInSAM, embedding: Tensor, points: Tensor, marks: Tensor) -> ScaleMasks:
+        return ScaleMasks(scales, torch.zeros(4))
+
+    def unrefined(model: StandInSAM, embedding: Tensor, prior: object, low_res_logits: Tensor) -> PromptedMask:
+        started_from.append(low_res_logits)
+        return PromptedMask(low_res_logits, 0.5)
+
+    monkeypatch.setattr(persam_f, "decode_scales", answered)
+    monkeypatch.setattr(persam_f, "refined", unrefined)
+    examples = learn_examples(model, data, [1], [0])  # type: ignore[arg-type]
+    (report,) = tune_examples(model, data, examples, steps=300, learning_rate=1e-2)  # type: ignore[arg-type]
     assert (report.class_id, report.done, report.total) == (1, 1, 1)
+    weights = report.tuned.scale_weights
+    assert int(weights.argmax()) == 2
+    tuned = {1: report.tuned}
+    predictions = predict_persam_f(model, data, [1], data.present_class_ids, tuned=tuned)  # type: ignore[arg-type]
+    ((frame, label_map),) = predictions
+    assert frame == 1
+    torch.testing.assert_close(started_from[0], torch.einsum("shw,s->hw", scales[1:], weights))
+    np.testing.assert_array_equal(label_map, data.label_map(1))
+
+
+def test_persam_f_runs_on_a_real_decoder(tmp_path: Path, tiny_model: SurgicalSAM) -> None:
+    data = drawn_data(tmp_path / "clip", [{1: LEFT}, {1: RIGHT}], tiny_model)  # type: ignore[arg-type]
+    (report,) = tune_examples(tiny_model, data, learn_examples(tiny_model, data, [1]), steps=3)
     assert report.tuned.scale_weights.sum() == pytest.approx(1, abs=1e-5)
     ((frame, label_map),) = predict_persam_f(tiny_model, data, [1], data.present_class_ids, tuned={1: report.tuned})
     assert (frame, label_map.shape) == (1, (256, 256))

@@ -68,6 +68,14 @@ def test_asked_for_every_class_it_follows_until_the_instrument_is_gone(tmp_path:
         assert set(np.unique(predictions[frame])) <= {0, 1}
 
 
+def test_an_instrument_that_is_still_followed_is_prompted_anew_when_it_comes_back(tmp_path: Path) -> None:
+    model = StandInSAM(reach=32)
+    data = drawn_data(tmp_path / "clip", [{1: square(40)}, {}, {1: square(160)}], model)
+    predictions = dict(predict_by_tracking(model, data, range(3), every_class(model, data)))  # type: ignore[arg-type]
+    assert [points.tolist() for points, _, _ in model.asked if points is not None] == [[[72, 112]], [[192, 112]]]
+    np.testing.assert_array_equal(predictions[2] == 1, drawn({1: square(160)}) == 1)
+
+
 def test_each_sequence_is_tracked_by_itself(tmp_path: Path) -> None:
     from surgicalsam_training.data.training_data import open_training_data
 

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import sys
 from collections.abc import Callable, Generator, Iterator, Sequence
 from contextlib import ExitStack, closing
 from dataclasses import asdict, dataclass
@@ -272,8 +273,11 @@ def _persam(work: Work, asked: Asked) -> Predictions:
 
     first = first_frames(work.reference, work.reference_frames)
     _embed(work.model, work.reference, sorted(set(first.values())))
-    wanted = sorted({class_id for frame in work.frames for class_id in asked(frame)} & first.keys())
-    examples = learn_examples(work.model, work.reference, wanted, work.reference_frames)
+    wanted = {class_id for frame in work.frames for class_id in asked(frame)}
+    if without := sorted(wanted - first.keys()):
+        names = ", ".join(work.data.classes.by_id(class_id).name for class_id in without)
+        print(f"no reference frame shows these classes, which get no mask: {names}", file=sys.stderr)
+    examples = learn_examples(work.model, work.reference, sorted(wanted & first.keys()), work.reference_frames)
     if work.name is Name.PERSAM:
         return predict_persam(work.model, work.data, work.frames, asked, examples=examples)
     tuning = tune_examples(work.model, work.reference, examples, work.option("steps", STEPS))
