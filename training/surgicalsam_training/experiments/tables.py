@@ -1,0 +1,101 @@
+"""A table of results, and how it is written: Markdown to read, CSV for a spreadsheet, JSON for a script."""
+
+from __future__ import annotations
+
+import csv
+import io
+import json
+from dataclasses import asdict, dataclass
+from pathlib import Path
+
+from surgicalsam_napari.errors import TrainingError
+from surgicalsam_napari.exchange.files import write_file
+from surgicalsam_napari.store.files import writing
+
+NOTHING = "–"  # in Markdown, where there was nothing to measure
+
+
+@dataclass(frozen=True)
+class Table:
+    """Rows of cells under columns.
+
+    Attributes
+    ----------
+    rows : as long as `columns` each; numbers stay numbers, and None is where there was nothing to measure
+    notes : sentences that belong below the table: on what data, by which reading of the paper
+    """
+
+    title: str
+    columns: tuple[str, ...]
+    rows: tuple[tuple[object, ...], ...]
+    notes: tuple[str, ...] = ()
+
+    def __post_init__(self) -> None:
+        for row in self.rows:
+            if len(row) != len(self.columns):
+                raise ValueError(f"{self.title} has {len(self.columns)} columns; got a row of {len(row)}: {row}.")
+
+
+def to_markdown(table: Table) -> str:
+    """Title, table and notes as Markdown; floats with one digit, for percentages say no more."""
+    is_number = [
+        bool(table.rows) and all(_is_number(row[place]) or row[place] is None for row in table.rows)
+        for place in range(len(table.columns))
+    ]
+    lines = [
+        f"**{_escaped(table.title)}**",
+        "",
+        _line([_escaped(column) for column in table.columns]),
+        _line(["---:" if right else "---" for right in is_number]),
+        *(_line([_cell(value) for value in row]) for row in table.rows),
+    ]
+    if table.notes:
+        lines += ["", "  \n".join(_escaped(note) for note in table.notes)]
+    return "\n".join(lines) + "\n"
+
+
+def write_table(table: Table, folder: Path, name: str) -> None:
+    """Write `<name>.md`, `<name>.csv` (the columns and rows) and `<name>.json` (all of it) into the folder.
+
+    Raises
+    ------
+    ExchangeError, DiskSpaceError
+        the folder cannot be written; a file that was there before stays as it is
+    """
+    rows = io.StringIO(newline="")
+    writer = csv.writer(rows)
+    writer.writerow(table.columns)
+    writer.writerows(["" if value is None else value for value in row] for row in table.rows)
+    with writing(f"The table {name}", folder):
+        folder.mkdir(parents=True, exist_ok=True)
+    write_file(folder / f"{name}.md", to_markdown(table).encode())
+    write_file(folder / f"{name}.csv", rows.getvalue().encode())
+    write_file(folder / f"{name}.json", (json.dumps(asdict(table), indent=1, ensure_ascii=False) + "\n").encode())
+
+
+def read_table(path: Path) -> Table:
+    """Read the `<name>.json` of `write_table`; a TrainingError if it is missing or damaged."""
+    try:
+        record = json.loads(path.read_text(encoding="utf-8"))
+        rows = tuple(tuple(row) for row in record["rows"])
+        return Table(record["title"], tuple(record["columns"]), rows, tuple(record["notes"]))
+    except (OSError, ValueError, KeyError, TypeError) as error:
+        raise TrainingError(f"{path} should hold a table, and cannot be read so ({error}). Make it again.") from error
+
+
+def _line(cells: list[str]) -> str:
+    return f"| {' | '.join(cells)} |"
+
+
+def _cell(value: object) -> str:
+    if value is None:
+        return NOTHING
+    return f"{value:.1f}" if isinstance(value, float) else _escaped(str(value))
+
+
+def _escaped(text: str) -> str:
+    return text.replace("|", "\\|")
+
+
+def _is_number(value: object) -> bool:
+    return isinstance(value, (int, float)) and not isinstance(value, bool)
