@@ -10,11 +10,11 @@ from PIL import Image, ImageDraw, ImageFont
 
 from surgicalsam_napari.errors import SurgicalSAMError
 from surgicalsam_napari.instruments import ClassSet
-from surgicalsam_napari.model.checkpoint import load_checkpoint
 from surgicalsam_napari.model.surgical_sam import SurgicalSAM
 from surgicalsam_napari.store.files import writing
 from surgicalsam_training.data.training_data import TrainingData
 from surgicalsam_training.evaluate import predicted_label_map
+from surgicalsam_training.experiments.ablated import load_trained
 from surgicalsam_training.run_folder import RunFolder
 
 EXAMPLE_COUNT = 6
@@ -42,7 +42,7 @@ class Examples:
         """Predict with the best checkpoint, and write a picture for each frame."""
         if not self.frames:
             return ()
-        model = load_checkpoint(self.run.best_checkpoint, device="cpu", load_image_encoder=False)
+        model = load_trained(self.run.best_checkpoint, device="cpu", load_image_encoder=False)
         return tuple(str(self._picture(model, position, frame)) for position, frame in enumerate(self.frames))
 
     def _picture(self, model: SurgicalSAM, position: int, frame: int) -> Path:
