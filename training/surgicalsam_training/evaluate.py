@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Generator, Iterator, Sequence
+from collections.abc import Generator, Sequence
 from dataclasses import dataclass
 
 import numpy as np
@@ -10,13 +10,12 @@ import torch
 
 from surgicalsam_napari.model.surgical_sam import SurgicalSAM, fallback_presence
 from surgicalsam_training.data.training_data import TrainingData
-from surgicalsam_training.metrics import Metrics, evaluate_label_maps
+from surgicalsam_training.metrics import Metrics
+from surgicalsam_training.protocol import batches, every_class, known_classes, predict_classes, score
 from surgicalsam_training.reports import Scores
 
 FEWEST_PAIRS = 8  # (frame, class) pairs with the class, and as many without, below which no threshold is calibrated
 THRESHOLDS = np.arange(0.05, 0.96, 0.05).round(2)
-BATCH_SIZES = {"cpu": 1}  # frames decoded at a time
-LARGEST_BATCH = 16
 
 
 @dataclass(frozen=True)
@@ -36,7 +35,7 @@ def embed_missing(model: SurgicalSAM, data: TrainingData, frames: Sequence[int])
 
 def evaluate(model: SurgicalSAM, data: TrainingData, frames: Sequence[int]) -> Metrics:
     """Score a model on some frames of the data, whose embeddings must be there (`TrainingData.embed`)."""
-    return evaluate_label_maps(_pairs(model, data, frames), data.classes.ids)
+    return score(data, predict_classes(model, data, frames, every_class(model, data), gate=True))
 
 
 def scores(metrics: Metrics, data: TrainingData) -> Scores:
@@ -54,9 +53,9 @@ def scores(metrics: Metrics, data: TrainingData) -> Scores:
 
 def calibrated_threshold(model: SurgicalSAM, data: TrainingData, frames: Sequence[int]) -> float:
     """The presence threshold that tells best, on these frames, which classes are in them; see `best_threshold`."""
-    class_ids = _asked_for(model, data)
+    class_ids = known_classes(model, data)
     presence, present = [], []
-    for batch in _batches(model, frames):
+    for batch in batches(model, frames):
         decoded = model.decode(torch.from_numpy(data.embeddings(batch, 0, model)), class_ids)
         found = fallback_presence(decoded) if decoded.presence is None else decoded.presence
         for frame, row in zip(batch, found.float().cpu().numpy(), strict=True):
@@ -88,34 +87,7 @@ def best_threshold(presence: np.ndarray, present: np.ndarray, default: float) ->
 
 def predicted_label_map(model: SurgicalSAM, data: TrainingData, frame: int) -> np.ndarray:
     """(H, W) uint8, in class ids of the data."""
-    embeddings = data.embeddings([frame], 0, model)
-    return model.predict(embeddings, _asked_for(model, data), data.frames[frame].size)[0].label_map
-
-
-def _pairs(
-    model: SurgicalSAM, data: TrainingData, frames: Sequence[int]
-) -> Iterator[tuple[np.ndarray, np.ndarray, frozenset[int]]]:
-    """Prediction and truth of each frame, without the classes of which nobody said whether they are there."""
-    class_ids = _asked_for(model, data)
-    for batch in _batches(model, frames):
-        embeddings = data.embeddings(batch, 0, model)
-        for frame, embedding in zip(batch, embeddings, strict=True):
-            prediction = model.predict(embedding[None], class_ids, data.frames[frame].size)[0]
-            known = data.known_class_ids(frame)
-            kept = np.zeros(256, np.uint8)
-            kept[list(known)] = list(known)
-            yield kept[prediction.label_map], kept[data.label_map(frame)], known
-
-
-def _asked_for(model: SurgicalSAM, data: TrainingData) -> list[int]:
-    """The classes of the data that the model knows; their ids are the same in both (see `open_training_data`)."""
-    return [class_id for class_id in data.classes.ids if class_id in model.classes.ids]
-
-
-def _batches(model: SurgicalSAM, frames: Sequence[int]) -> Iterator[list[int]]:
-    size = BATCH_SIZES.get(model.device.type, LARGEST_BATCH)
-    for start in range(0, len(frames), size):
-        yield list(frames[start : start + size])
+    return next(predict_classes(model, data, [frame], every_class(model, data), gate=True))[1]
 
 
 def _number(value: float) -> float | None:
