@@ -51,8 +51,8 @@ PANELS = {  # of `surgicalsam train --help`
     ),
     "Augmentation": ("augmented_versions", "augmentation"),
     "Machine": ("device", "seed"),
-    "Ablations": ("prototypes", "prototypes_file"),
-    "Switches": ("mixed_precision", "presence_tunes_decoder", "dense_prompts", "sparse_prompts", "marks"),  # apart: their two names take the width of a terminal
+    "Ablations": ("prototypes", "prototypes_file", "dense_prompts", "sparse_prompts", "marks"),
+    "Switches": ("mixed_precision", "presence_tunes_decoder"),  # apart: their two names take the width of a terminal
 }
 ROWS = {
     "challenge_iou": "Challenge IoU",

@@ -209,8 +209,8 @@ def _load_own(path: Path, encoder_file: Path | None, load_image_encoder: bool, p
     info = read_checkpoint_info(path)
     if info.prompts != prompts:
         raise CheckpointError(
-            f"{path.name} should have been trained with {prompts} prompts, and was trained {info.prompts}: an ablation, which "
-            "only `surgicalsam experiment` reads. Choose another checkpoint."
+            f"{path.name} should have been trained with {prompts} prompts, and was trained {info.prompts}: an ablation, "
+            "which only `surgicalsam experiment` reads. Choose another checkpoint."
         )
     with _opened(path) as file:
         state = {key: file.get_tensor(key) for key in file.keys()}  # noqa: SIM118 (not a dict)

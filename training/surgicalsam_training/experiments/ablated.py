@@ -14,7 +14,7 @@ from typing import Any, cast
 
 from torch import Tensor, nn
 
-from surgicalsam_napari.model.checkpoint import WHOLE_PROMPTS, load_checkpoint, read_checkpoint_info
+from surgicalsam_napari.model.checkpoint import load_checkpoint, read_checkpoint_info
 from surgicalsam_napari.model.class_prompt_encoder import ClassPromptEncoder, ClassPrompts
 from surgicalsam_napari.model.surgical_sam import SurgicalSAM
 from surgicalsam_training.config import TrainingConfig
@@ -67,10 +67,8 @@ def left_out_parts(encoder: ClassPromptEncoder, config: TrainingConfig) -> list[
 
 def load_trained(path: Path | str, **options: Any) -> SurgicalSAM:
     """`load_checkpoint` for a .safetensors that may be of an ablation, and is then made so again."""
-    prompts = read_checkpoint_info(path).prompts
-    model = load_checkpoint(path, prompts=prompts, **options)
-    if prompts == DENSE_ONLY:
-        model.class_prompt_encoder = dense_only(model.class_prompt_encoder)
-    elif prompts != WHOLE_PROMPTS:
-        load_checkpoint(path, **options)  # refuses it, and says why
+    if read_checkpoint_info(path).prompts != DENSE_ONLY:
+        return load_checkpoint(path, **options)
+    model = load_checkpoint(path, prompts=DENSE_ONLY, **options)
+    model.class_prompt_encoder = dense_only(model.class_prompt_encoder)
     return model
