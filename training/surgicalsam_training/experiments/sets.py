@@ -1,6 +1,6 @@
-"""Two small phantom datasets that stand in for EndoVis 2018 and 2017: two hospitals, with classes that share names and not ids.
+"""Two small phantom datasets that stand in for EndoVis 2018 and 2017: two hospitals, whose classes share names and not ids.
 
-They lie on disk as EndoVis does in the authors' layout, so that the phantom takes the same way through the code as real data.
+They lie on disk in the authors' layout, so that the phantom takes the same way through the code as real data.
 """
 
 from __future__ import annotations

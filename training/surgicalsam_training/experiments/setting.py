@@ -51,12 +51,10 @@ class Setting:
         """What every table of this setting says about itself."""
         config = self.config
         names = " and ".join(path.name for one in self.configs for path in one.data)
+        size = "the logits' own" if config.loss_resolution == "logits" else "the frame's"
         trained = (
-            f"Each training: {config.epochs} epochs, batches of {config.batch_size}, learning rate "
-            f"{config.learning_rate:g}, {config.augmented_versions} augmentations, losses at the {config.loss_resolution}' size."
-            if config.loss_resolution == "logits"
-            else f"Each training: {config.epochs} epochs, batches of {config.batch_size}, learning rate "
-            f"{config.learning_rate:g}, {config.augmented_versions} augmentations."
+            f"Each training: {config.epochs} epochs, batches of {config.batch_size} prompts, learning rate "
+            f"{config.learning_rate:g}, {config.augmented_versions} augmented copies, losses at {size} size."
         )
         if self.is_phantom:
             return ("Drawn phantom frames on the demo encoder, not surgery; see the paper for real figures.", trained)
@@ -83,14 +81,14 @@ def phantom_setting(out: Path, settings: Sequence[str] = ()) -> Generator[Stage,
 # The paper's losses and optimiser on a thousandth of its data: smaller batches, so that there are enough steps.
 PHANTOM_SETTINGS: dict[str, Any] = {
     "encoder": "demo",
-    "epochs": 12,
-    "validate_every": 2,
+    "epochs": 8,
+    "validate_every": 4,
     "batch_size": 8,
     "micro_batch_size": 8,
     "augmented_versions": 0,
     "loss_resolution": "logits",
 }
-TRAINING_FRAMES, VALIDATION_FRAMES = 20, 15  # of each clip
+TRAINING_FRAMES, VALIDATION_FRAMES = 12, 8  # of each clip
 
 
 def data_setting(
@@ -116,7 +114,13 @@ def data_setting(
 
 
 def changed_by(config: TrainingConfig, settings: Sequence[str]) -> TrainingConfig:
-    """The configuration with some settings changed, each written as "name=value"; a TrainingError names one that is not so."""
+    """The configuration with some settings changed, each written as "name=value".
+
+    Raises
+    ------
+    TrainingError
+        one is not written so, is not known, or has a value that does not fit
+    """
     given = {}
     for text in settings:
         name, equals, value = text.partition("=")
