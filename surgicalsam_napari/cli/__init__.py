@@ -1,8 +1,8 @@
-"""The command line: `surgicalsam embed`, `segment`, `info`, `export`, `import`, `log`, `train`, `evaluate`, `models` …"""
+"""The command line: `surgicalsam embed`, `segment`, `info`, `export`, `import`, `log`, `train`, `evaluate`, `baseline` …"""
 
 from __future__ import annotations
 
-from surgicalsam_napari.cli import exchange, training, work_log  # noqa: F401  (they add their commands)
+from surgicalsam_napari.cli import baselines, evaluate, exchange, training, work_log  # noqa: F401  (they add their commands)
 from surgicalsam_napari.cli.commands import app, main
 
 __all__ = ["app", "main"]

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import sys
-from collections.abc import Callable, Generator, Iterator, Sequence
+from collections.abc import Callable, Generator, Iterable, Iterator, Sequence
 from contextlib import closing, contextmanager
 from typing import Any, Protocol, TypeVar
 
@@ -19,6 +19,7 @@ class Counted(Protocol):
 
 
 Report = TypeVar("Report", bound=Counted)
+Item = TypeVar("Item")
 
 
 def project_text(record: dict) -> str:
@@ -82,10 +83,15 @@ def with_progress(reports: Generator[Report, None, None], title: str) -> Iterato
 
 
 def with_bar(items: Sequence[int], title: str) -> Iterator[int]:
+    yield from with_count(items, len(items), title)
+
+
+def with_count(items: Iterable[Item], total: int, title: str) -> Iterator[Item]:
+    """The same items, counted on the way."""
     with progress() as advance:
         for position, item in enumerate(items):
             yield item
-            advance(title, position + 1, len(items))
+            advance(title, position + 1, total)
 
 
 def complain(message: str, code: int) -> int:

@@ -1,4 +1,4 @@
-"""`surgicalsam train` and `evaluate`; the options of `train` are the fields of `TrainingConfig`."""
+"""`surgicalsam train`; its options are the fields of `TrainingConfig`."""
 
 from __future__ import annotations
 
@@ -15,14 +15,11 @@ from typing import TYPE_CHECKING, Annotated, Any, Literal, Union, get_args, get_
 import typer
 
 from surgicalsam_napari.cli.commands import app
-from surgicalsam_napari.cli.options import AsJson, Classes, Device, EncoderWeights, class_set_named
-from surgicalsam_napari.cli.terminal import progress, with_progress
-from surgicalsam_napari.errors import TrainingError
+from surgicalsam_napari.cli.options import AsJson
+from surgicalsam_napari.cli.terminal import progress
 
 if TYPE_CHECKING:
-    from surgicalsam_napari.model.surgical_sam import SurgicalSAM
     from surgicalsam_training.config import TrainingConfig
-    from surgicalsam_training.data.training_data import TrainingData
     from surgicalsam_training.processes import Processes
     from surgicalsam_training.reports import EpochReport, ResultReport, Scores
     from surgicalsam_training.run_folder import RunFolder
@@ -179,11 +176,11 @@ def _result_text(result: ResultReport) -> str:
     lines = [f"{result.reason} after {result.seconds:.0f} s; {kept}: {result.checkpoint}"]
     if result.after is not None:
         columns = {"before": result.before, "after": result.after} if result.before is not None else {"": result.after}
-        lines += ["", *_scores_table(columns)]
+        lines += ["", *scores_table(columns)]
     return "\n".join(lines)
 
 
-def _scores_table(columns: dict[str, Scores]) -> Iterator[str]:
+def scores_table(columns: dict[str, Scores]) -> Iterator[str]:
     """Percentages, a line per metric and class, a column per set of scores."""
     if len(columns) > 1:
         yield " " * 28 + "".join(f"{title:>9}" for title in columns)
@@ -195,57 +192,6 @@ def _scores_table(columns: dict[str, Scores]) -> Iterator[str]:
 
 def _cell(value: float | None) -> str:
     return f"{'–':>9}" if value is None else f"{value:9.1f}"
-
-
-def evaluate(
-    checkpoint: Annotated[Path, typer.Argument(metavar="CHECKPOINT", help="A .safetensors, or an authors' .pth.")],
-    data: Annotated[
-        list[Path], typer.Argument(metavar="DATA...", help="Projects, exported datasets, processed EndoVis folders.")
-    ],
-    classes: Classes = None,
-    encoder_weights: EncoderWeights = None,
-    device: Device = "auto",
-    as_json: AsJson = False,
-) -> None:
-    """Score a checkpoint on corrected frames: every known class is asked for in every frame, and presence decides.
-
-    Classes are matched by name; one that the checkpoint does not know counts as missed. An authors' .pth needs --classes.
-    """
-    from surgicalsam_napari.model.checkpoint import load_checkpoint
-    from surgicalsam_training.data.training_data import open_training_data
-    from surgicalsam_training.evaluate import embed_missing, scores
-    from surgicalsam_training.evaluate import evaluate as evaluate_model
-
-    class_set = class_set_named(classes)
-    model = load_checkpoint(checkpoint, encoder_weights=encoder_weights, device=device, classes=class_set)
-    with closing(open_training_data(data, base=model.classes)) as frames:
-        unknown = _unknown_classes(model, frames)
-        indices = range(len(frames.frames))
-        for _report in with_progress(embed_missing(model, frames, indices), "embedding"):
-            pass
-        found = scores(evaluate_model(model, frames, indices), frames)
-    record = {
-        "checkpoint": str(checkpoint),
-        "frames": len(indices),
-        "presence_threshold": model.presence_threshold,
-        "unknown_classes": unknown,
-    }
-    text = [f"{model.name} on {len(indices)} frames", "", *_scores_table({"": found})]
-    print(json.dumps({**record, **asdict(found)}) if as_json else "\n".join(text))
-
-
-def _unknown_classes(model: SurgicalSAM, data: TrainingData) -> list[str]:
-    """The names of classes that the data show and the model does not know, told on stderr; it must know one of them."""
-    shown = sorted({class_id for index in range(len(data.frames)) for class_id in data.present_class_ids(index)})
-    names = [data.classes.by_id(class_id).name for class_id in shown if class_id not in model.classes.ids]
-    if names and len(names) == len(shown):
-        raise TrainingError(
-            f"Data should show classes that {model.name} knows ({', '.join(model.classes.names)}), and show only "
-            f"{', '.join(names)}. Choose another checkpoint, or rename the classes: they are matched by name."
-        )
-    if names:
-        print(f"not known to {model.name}, counted as missed: {', '.join(names)}", file=sys.stderr)
-    return names
 
 
 # Options from the fields of the configuration ------------------------------------------------------------------------
@@ -316,7 +262,6 @@ def _register() -> None:
     from surgicalsam_training.config import TrainingConfig
 
     app.command("train")(_with_options_of(TrainingConfig))
-    app.command("evaluate")(evaluate)
 
 
 _register()

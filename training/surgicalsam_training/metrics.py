@@ -73,12 +73,37 @@ def evaluate_label_maps(pairs: Iterable[Pair], class_ids: Sequence[int]) -> Metr
     return Metrics(
         100 * _mean(frame_challenge),
         100 * _mean(frame_iou),
-        _mean(score for score in class_iou.values() if not np.isnan(score)),
+        _mean_of_numbers(class_iou.values()),
         100 * intersection / union if union else float("nan"),
         class_iou,
         100 * false / absent if absent else float("nan"),
         100 * missed / present if present else float("nan"),
     )
+
+
+def mean_metrics(parts: Sequence[Metrics]) -> Metrics:
+    """The mean over folds: of a class over those in which it is or is predicted; `mean_class_iou` is the mean of these."""
+
+    def over_folds(name: str) -> float:
+        return _mean_of_numbers(getattr(part, name) for part in parts)
+
+    class_ids = dict.fromkeys(class_id for part in parts for class_id in part.class_iou)
+    class_iou = {
+        class_id: _mean_of_numbers(part.class_iou.get(class_id, float("nan")) for part in parts) for class_id in class_ids
+    }
+    return Metrics(
+        over_folds("challenge_iou"),
+        over_folds("iou"),
+        _mean_of_numbers(class_iou.values()),
+        over_folds("overall_iou"),
+        class_iou,
+        over_folds("absent_false_positive_rate"),
+        over_folds("missed_rate"),
+    )
+
+
+def _mean_of_numbers(values: Iterable[float]) -> float:
+    return _mean(value for value in values if not np.isnan(value))
 
 
 def _mean(values: Iterable[float]) -> float:

@@ -7,7 +7,7 @@ model meets every class in every frame, and has to say itself which are there. A
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterable, Iterator, Sequence
+from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from enum import StrEnum
 
 import numpy as np
@@ -30,6 +30,9 @@ class Protocol(StrEnum):
 
     PRESENT = "present classes prompted"
     EVERY = "every class prompted"
+
+
+Answers = Mapping[Protocol, Iterator[tuple[int, np.ndarray]]]  # by protocol, what a predictor gives
 
 
 def present_classes(data: TrainingData) -> Asked:
@@ -88,6 +91,28 @@ def predict_classes(
             geometry = FrameGeometry(data.frames[frame].size, model.input_size)
             found_ids = [class_ids[column] for column in found]
             yield frame, label_map_of(decoded.low_res_logits[row, found], quality[row, found], found_ids, geometry)
+
+
+def answers_of_model(model: SurgicalSAM, data: TrainingData, frames: Sequence[int]) -> Answers:
+    """What SurgicalSAM answers by either protocol."""
+    present = predict_classes(model, data, frames, present_classes(data), gate=False)
+    return {
+        Protocol.PRESENT: present,
+        Protocol.EVERY: predict_classes(model, data, frames, every_class(model, data), gate=True),
+    }
+
+
+def without_absent_classes(
+    data: TrainingData, predictions: Iterable[tuple[int, np.ndarray]]
+) -> Iterator[tuple[int, np.ndarray]]:
+    """The same label maps, 0 where they show a class that is not in the frame.
+
+    For a system that is not prompted this is what comes nearest to being asked only for the classes that are there.
+    """
+    for frame, label_map in predictions:
+        kept = np.zeros(256, np.uint8)
+        kept[list(data.present_class_ids(frame))] = data.present_class_ids(frame)
+        yield frame, kept[label_map]
 
 
 def batches(model: SurgicalSAM, frames: Sequence[int]) -> Iterator[list[int]]:

@@ -74,7 +74,7 @@ def _named(data: TrainingData, wanted: Sequence[str]) -> set[str]:
     ways: tuple[Callable[[str, str], bool], ...] = (
         lambda name, sequence: name == sequence,
         lambda name, sequence: PurePath(name).stem == sequence or name == sequence.rpartition("/")[2],
-        lambda name, sequence: name.isdecimal() and int(name) == _number(sequence),
+        lambda name, sequence: name.isdecimal() and int(name) == sequence_number(sequence),
     )
     found = set()
     for name in wanted:
@@ -91,7 +91,8 @@ def _named(data: TrainingData, wanted: Sequence[str]) -> set[str]:
     return found
 
 
-def _number(sequence: str) -> int | None:
+def sequence_number(sequence: str) -> int | None:
+    """The number at the end of a sequence's name, as 2 of seq_2, seq2 and instrument_dataset_2; None without one."""
     found = re.search(r"(\d+)$", sequence)
     return None if found is None else int(found[1])
 

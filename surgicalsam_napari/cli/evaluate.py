@@ -1,0 +1,269 @@
+"""`surgicalsam evaluate`: a checkpoint, or any system's masks, scored as the paper does and as in use."""
+
+from __future__ import annotations
+
+import json
+import sys
+from collections.abc import Iterator, Mapping, Sequence
+from contextlib import closing
+from dataclasses import asdict, dataclass
+from pathlib import Path
+from typing import TYPE_CHECKING, Annotated
+
+import typer
+
+from surgicalsam_napari.cli.commands import app
+from surgicalsam_napari.cli.options import AsJson, Classes, Device, EncoderWeights, class_set_named
+from surgicalsam_napari.cli.terminal import with_count, with_progress
+from surgicalsam_napari.cli.training import scores_table
+from surgicalsam_napari.errors import TrainingError
+from surgicalsam_napari.instruments import ClassSet
+
+if TYPE_CHECKING:
+    from surgicalsam_napari.model.surgical_sam import SurgicalSAM
+    from surgicalsam_training.comparison import Result
+    from surgicalsam_training.data.benchmark_split import BenchmarkSplit
+    from surgicalsam_training.data.training_data import TrainingData
+    from surgicalsam_training.metrics import Metrics
+    from surgicalsam_training.protocol import Answers, Protocol
+    from surgicalsam_training.reports import Scores
+
+FOLD = "{fold}"  # in a checkpoint's path stands for 0 to 3
+
+
+@dataclass(frozen=True)
+class _Scored:
+    """Some frames, scored by both protocols."""
+
+    method: str
+    split: BenchmarkSplit | None
+    frames: int
+    data: TrainingData
+    metrics: Mapping[Protocol, Metrics]
+    record: dict
+    notes: tuple[str, ...] = ()
+    parameters: float | None = None
+
+
+@app.command("evaluate")
+def evaluate(
+    paths: Annotated[
+        list[Path],
+        typer.Argument(
+            metavar="[CHECKPOINT] DATA...",
+            help="A .safetensors, or an authors' .pth (not with --predictions); then projects, exported datasets, EndoVis "
+            "as distributed, processed EndoVis folders.",
+        ),
+    ],
+    predictions: Annotated[
+        Path | None,
+        typer.Option(
+            "--predictions",
+            metavar="DIR",
+            help="Score these masks, no checkpoint: SEQUENCE/FRAME.png, or FRAME_class1.png.",
+        ),
+    ] = None,
+    protocol: Annotated[
+        str | None,
+        typer.Option("--protocol", metavar="NAME", help="Score the validation sequences of endovis2018 or endovis2017."),
+    ] = None,
+    fold: Annotated[
+        int | None,
+        typer.Option("--fold", metavar="K", help="Of endovis2017, 0 to 3; else all four, and {fold} in CHECKPOINT is K."),
+    ] = None,
+    out: Annotated[
+        Path | None, typer.Option("--out", metavar="DIR", help="Write the table as scores.md, scores.csv and scores.json.")
+    ] = None,
+    classes: Classes = None,
+    encoder_weights: EncoderWeights = None,
+    device: Device = "auto",
+    as_json: AsJson = False,
+) -> None:
+    """Score a checkpoint, or any system's masks, on annotated frames, by two protocols side by side.
+
+    As in the paper, only the classes that are in a frame are asked for; as in use, all are, and presence decides.
+    Classes are matched by name; one that the checkpoint does not know counts as missed. An authors' .pth needs
+    --classes; with --predictions that names the classes of the masks.
+    """
+    from surgicalsam_training.data.benchmark_split import benchmark_splits
+
+    if fold is not None and protocol is None:
+        raise typer.BadParameter("a fold is of a protocol: give --protocol endovis2017, too.", param_hint="--fold")
+    if predictions is None and len(paths) < 2:
+        raise typer.BadParameter("name a checkpoint, and then the data to score it on.", param_hint="DATA")
+    splits = [None] if protocol is None else list(benchmark_splits(protocol, fold))
+    class_set = class_set_named(classes)
+    if predictions is not None:
+        parts = _score_files(predictions, paths, splits, class_set)
+    else:
+        parts = _score_checkpoints(paths[0], paths[1:], splits, class_set, encoder_weights, device)
+    _report(list(parts), protocol, out, as_json)
+
+
+# Scoring -------------------------------------------------------------------------------------------------------------
+
+
+def _score_checkpoints(
+    checkpoint: Path,
+    paths: Sequence[Path],
+    splits: Sequence[BenchmarkSplit | None],
+    classes: ClassSet | None,
+    encoder_weights: Path | None,
+    device: str,
+) -> Iterator[_Scored]:
+    from surgicalsam_napari.model.checkpoint import load_checkpoint
+    from surgicalsam_training.data.training_data import open_training_data
+    from surgicalsam_training.evaluate import embed_missing
+    from surgicalsam_training.protocol import answers_of_model
+    from surgicalsam_training.tuning import tuned_state
+
+    by_file: dict[Path, list[BenchmarkSplit | None]] = {}
+    for split in splits:
+        by_file.setdefault(_checkpoint_of(checkpoint, split), []).append(split)
+    for file, its_splits in by_file.items():
+        model = load_checkpoint(file, encoder_weights=encoder_weights, device=device, classes=classes)
+        tuned = round(sum(tensor.numel() for tensor in tuned_state(model).values()) / 1e6, 2)
+        notes: tuple[str, ...] = ()
+        if len(its_splits) > 1:
+            notes = (f"One checkpoint for {len(its_splits)} folds: it must not have been trained on any of these data.",)
+        with closing(open_training_data(paths, base=model.classes)) as data:
+            for split in its_splits:
+                frames = _frames(data, split)
+                unknown = _unknown_classes(model, data, frames)
+                for _report in with_progress(embed_missing(model, data, frames), "embedding"):
+                    pass
+                metrics = _counted_scores(answers_of_model(model, data, frames), data, len(frames))
+                record = {
+                    "checkpoint": str(file),
+                    "presence_threshold": model.presence_threshold,
+                    "unknown_classes": unknown,
+                }
+                yield _Scored(model.name, split, len(frames), data, metrics, record, notes, tuned)
+
+
+def _checkpoint_of(checkpoint: Path, split: BenchmarkSplit | None) -> Path:
+    if FOLD not in str(checkpoint):
+        return checkpoint
+    if split is None or split.fold is None:
+        raise TrainingError(
+            f"{checkpoint} stands for a checkpoint per fold, which endovis2017 has. Give --protocol endovis2017."
+        )
+    return Path(str(checkpoint).replace(FOLD, str(split.fold)))
+
+
+def _score_files(
+    folder: Path, paths: Sequence[Path], splits: Sequence[BenchmarkSplit | None], classes: ClassSet | None
+) -> Iterator[_Scored]:
+    from surgicalsam_training.comparison import OF_FILES
+    from surgicalsam_training.data.training_data import open_training_data
+    from surgicalsam_training.foreign import answers_of_files, find_predictions
+
+    with closing(open_training_data(paths, base=None)) as data:
+        for split in splits:
+            frames = _frames(data, split)
+            found = find_predictions(folder, data, frames, classes)
+            for note in found.notes:
+                print(note, file=sys.stderr)
+            metrics = _counted_scores(answers_of_files(found, data, frames), data, len(frames))
+            record = {"predictions": str(folder), "notes": list(found.notes)}
+            name = found.folder.name
+            yield _Scored(name, split, len(frames), data, metrics, record, (*OF_FILES, *found.notes))
+
+
+def _frames(data: TrainingData, split: BenchmarkSplit | None) -> Sequence[int]:
+    from surgicalsam_training.data.benchmark_split import validation_frames
+
+    return range(len(data.frames)) if split is None else validation_frames(data, split)
+
+
+def _counted_scores(answers: Answers, data: TrainingData, count: int) -> dict[Protocol, Metrics]:
+    from surgicalsam_training.protocol import score
+
+    return {protocol: score(data, with_count(given, count, str(protocol))) for protocol, given in answers.items()}
+
+
+def _unknown_classes(model: SurgicalSAM, data: TrainingData, frames: Sequence[int]) -> list[str]:
+    """The names of classes that the frames show and the model does not know, told on stderr; it must know one of them."""
+    shown = sorted({class_id for index in frames for class_id in data.present_class_ids(index)})
+    names = [data.classes.by_id(class_id).name for class_id in shown if class_id not in model.classes.ids]
+    if names and len(names) == len(shown):
+        raise TrainingError(
+            f"Data should show classes that {model.name} knows ({', '.join(model.classes.names)}), and show only "
+            f"{', '.join(names)}. Choose another checkpoint, or rename the classes: they are matched by name."
+        )
+    if names:
+        print(f"not known to {model.name}, counted as missed: {', '.join(names)}", file=sys.stderr)
+    return names
+
+
+# What is printed -----------------------------------------------------------------------------------------------------
+
+
+def _report(parts: Sequence[_Scored], benchmark: str | None, out: Path | None, as_json: bool) -> None:
+    from surgicalsam_training.comparison import comparison_table
+    from surgicalsam_training.evaluate import scores
+    from surgicalsam_training.experiments.tables import to_markdown, write_table
+    from surgicalsam_training.metrics import mean_metrics
+    from surgicalsam_training.protocol import Protocol
+    from surgicalsam_training.published import published_figures
+
+    whole = {protocol: mean_metrics([part.metrics[protocol] for part in parts]) for protocol in Protocol}
+    data = parts[0].data
+    for part in parts:
+        if part.data.classes != data.classes:
+            own, others = (", ".join(classes.names) for classes in (data.classes, part.data.classes))
+            raise TrainingError(
+                f"All folds must have one class set: {parts[0].method} has {own}, {part.method} has {others}. "
+                "Score them one by one (--fold)."
+            )
+    published = [row for row in published_figures() if row.dataset == benchmark]
+    notes = dict.fromkeys(note for part in parts for note in part.notes)
+    title = f"{parts[0].method} on {sum(part.frames for part in parts)} frames"
+    table = comparison_table(title, data.classes, list(_results(parts, whole)), published, tuple(notes))
+    if out is not None:
+        write_table(table, out, "scores")
+    by_protocol = {protocol: scores(metrics, data) for protocol, metrics in whole.items()}
+    if as_json:
+        record = {"frames": sum(part.frames for part in parts), **_scores_record(by_protocol)}
+        if len(parts) == 1:
+            record |= parts[0].record
+        if benchmark is not None:
+            record |= {"protocol": benchmark, "parts": [_part_record(part) for part in parts]}
+            record |= {"published": [asdict(row) for row in published]}
+        print(json.dumps(record))
+    elif benchmark is not None:
+        print(to_markdown(table), end="")
+    else:
+        columns = {"prompted": by_protocol[Protocol.PRESENT], "every": by_protocol[Protocol.EVERY]}
+        print("\n".join([title, "", *scores_table(columns)]))
+        print("\nprompted: only the classes in a frame are asked for, as in the paper; every: all are, and presence decides")
+
+
+def _part_record(part: _Scored) -> dict:
+    from surgicalsam_training.evaluate import scores
+
+    assert part.split is not None
+    by_protocol = {protocol: scores(metrics, part.data) for protocol, metrics in part.metrics.items()}
+    where = {"fold": part.split.fold, "sequences": part.split.sequences, "frames": part.frames}
+    return {**part.record, **where, **_scores_record(by_protocol)}
+
+
+def _scores_record(by_protocol: Mapping[Protocol, Scores]) -> dict:
+    """Those with every class prompted, and below them those with the present classes prompted."""
+    from surgicalsam_training.protocol import Protocol
+
+    return {**asdict(by_protocol[Protocol.EVERY]), "present_classes_prompted": asdict(by_protocol[Protocol.PRESENT])}
+
+
+def _results(parts: Sequence[_Scored], whole: Mapping[Protocol, Metrics]) -> Iterator[Result]:
+    from surgicalsam_training.comparison import Result
+
+    for part in parts:
+        frames = f"all {part.frames}" if part.split is None else part.split.title
+        for protocol, metrics in part.metrics.items():
+            yield Result(part.method, frames, protocol, metrics, part.parameters)
+    if len(parts) > 1:
+        for protocol, metrics in whole.items():
+            yield Result(
+                parts[0].method, f"EndoVis 2017, mean of {len(parts)} folds", protocol, metrics, parts[0].parameters
+            )

@@ -1,0 +1,68 @@
+"""What the baselines share: coordinates in SAM's square, and one label map from the masks of several classes."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping, Sequence
+
+import numpy as np
+import torch
+from torch import Tensor
+
+from surgicalsam_napari.model.geometry import FrameGeometry
+from surgicalsam_napari.model.prompts import MASK_PROMPT_LOGIT, mask_prompt
+from surgicalsam_napari.model.surgical_sam import PromptedMask, SurgicalSAM
+from surgicalsam_napari.model.upsampling import label_map_of, masks_of
+from surgicalsam_training.data.training_data import TrainingData
+
+
+def frame_geometry(model: SurgicalSAM, data: TrainingData, frame: int) -> FrameGeometry:
+    return FrameGeometry(data.frames[frame].size, model.input_size)
+
+
+def frame_embedding(model: SurgicalSAM, data: TrainingData, frame: int) -> Tensor:
+    """(D, h, w) float16, which must have been computed (`TrainingData.embed`)."""
+    return torch.from_numpy(data.embeddings([frame], 0, model)[0])
+
+
+def in_square(points: np.ndarray, geometry: FrameGeometry) -> Tensor:
+    """Places of the frame in the padded square, both counted from the upper left edge.
+
+    Parameters
+    ----------
+    points : (N, 2), x and y in pixels of the frame
+
+    Returns
+    -------
+    (N, 2) float32, as `SurgicalSAM.decode_prompts` takes them
+    """
+    height, width = geometry.original_size
+    resized_height, resized_width = geometry.resized_size
+    scale = np.array([resized_width / width, resized_height / height])
+    return torch.from_numpy(np.asarray(points, np.float64) * scale).float()
+
+
+def box_in_square(box: Sequence[float] | np.ndarray, geometry: FrameGeometry) -> Tensor:
+    """(4,) left, top, right, bottom in the padded square of a box in the frame."""
+    return in_square(np.asarray(box, np.float64).reshape(2, 2), geometry).flatten()
+
+
+def grid_share(mask: np.ndarray, geometry: FrameGeometry, side: int) -> Tensor:
+    """How much of each cell of a square grid over the padded square a mask (H, W) covers: (side, side), 0 to 1."""
+    return mask_prompt(mask, geometry, side) / (2 * MASK_PROMPT_LOGIT) + 0.5
+
+
+def merged(answers: Mapping[int, PromptedMask], geometry: FrameGeometry) -> np.ndarray:
+    """One label map (H, W) uint8 from a mask per class id; of masks that overlap the higher predicted IoU lies on top."""
+    if not answers:
+        return np.zeros(geometry.original_size, np.uint8)
+    logits = torch.stack([answer.low_res_logits for answer in answers.values()])
+    quality = np.array([answer.predicted_iou for answer in answers.values()])
+    return label_map_of(logits, quality, list(answers), geometry)
+
+
+def mask_in_frame(low_res_logits: Tensor, geometry: FrameGeometry) -> np.ndarray:
+    """(H, W) bool of logits (h, w) of the padded square."""
+    mask = np.zeros(geometry.original_size, bool)
+    ((window, inside),) = masks_of(low_res_logits[None].cpu(), geometry)
+    mask[window] = inside
+    return mask

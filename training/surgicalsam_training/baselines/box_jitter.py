@@ -1,0 +1,114 @@
+"""How SAM's masks suffer from boxes that are too large, too small, or beside the instrument (paper, Fig. 2).
+
+The boxes come from the truth (`oracle.box_of`) and are jittered by a known amount, so this is an oracle at amount 0.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Generator, Iterator, Sequence
+from dataclasses import dataclass
+from pathlib import Path
+
+import numpy as np
+
+from surgicalsam_napari.model.surgical_sam import SurgicalSAM
+from surgicalsam_napari.store.files import writing
+from surgicalsam_training.baselines.answers import frame_embedding, frame_geometry, merged
+from surgicalsam_training.baselines.oracle import answer_box, box_of, true_masks
+from surgicalsam_training.data.training_data import TrainingData
+from surgicalsam_training.protocol import Asked, present_classes, score
+
+KINDS = ("scale", "position")
+AMOUNTS = tuple(round(-0.5 + 0.1 * step, 1) for step in range(11))
+
+
+@dataclass(frozen=True)
+class JitterRow:
+    """A point of the curve: `done` of `total`.
+
+    Attributes
+    ----------
+    kind : "scale" or "position"
+    amount : -0.5 to 0.5
+    challenge_iou : percent
+    """
+
+    kind: str
+    amount: float
+    challenge_iou: float
+    done: int
+    total: int
+
+
+def jittered_box(box: np.ndarray, kind: str, amount: float, size: tuple[int, int]) -> np.ndarray:
+    """A box with another size or place.
+
+    Parameters
+    ----------
+    box : (4,) left, top, right, bottom in pixels of the frame
+    kind : "scale": both sides 1 + amount times as long, the middle stays; "position": moved right and down by this share of
+        its width and its height
+    size : (H, W) of the frame, to which the result is cut; a box beside the frame keeps a pixel of it
+
+    Returns
+    -------
+    (4,)
+    """
+    corners = np.asarray(box, float).reshape(2, 2)
+    sides, middle = corners[1] - corners[0], corners.mean(0)
+    if kind == "scale":
+        sides = sides * (1 + amount)
+    elif kind == "position":
+        middle = middle + amount * sides
+    else:
+        raise ValueError(f"A box is jittered in {' or '.join(KINDS)}; got {kind!r}.")
+    limits = np.array([size[1], size[0]], float)
+    upper_left = np.clip(middle - sides / 2, 0, limits - 1)
+    return np.concatenate([upper_left, np.clip(middle + sides / 2, upper_left + 1, limits)])
+
+
+def predict_from_jittered_boxes(
+    model: SurgicalSAM, data: TrainingData, frames: Sequence[int], asked: Asked, *, kind: str, amount: float
+) -> Iterator[tuple[int, np.ndarray]]:
+    """GT box + SAM with every box jittered; see `jittered_box`. An oracle."""
+    for frame in frames:
+        embedding, geometry = frame_embedding(model, data, frame), frame_geometry(model, data, frame)
+        answers = {}
+        for class_id, mask in true_masks(data, frame, asked).items():
+            box = jittered_box(box_of(mask), kind, amount, geometry.original_size)
+            answers[class_id] = answer_box(model, embedding, box, geometry)
+        yield frame, merged(answers, geometry)
+
+
+def box_jitter_curve(
+    model: SurgicalSAM,
+    data: TrainingData,
+    frames: Sequence[int],
+    *,
+    kinds: Sequence[str] = KINDS,
+    amounts: Sequence[float] = AMOUNTS,
+) -> Generator[JitterRow, None, None]:
+    """The Challenge IoU for each kind and amount of jitter, the classes in the frame being asked for."""
+    points = [(kind, amount) for kind in kinds for amount in amounts]
+    asked = present_classes(data)
+    for done, (kind, amount) in enumerate(points, 1):
+        predictions = predict_from_jittered_boxes(model, data, frames, asked, kind=kind, amount=amount)
+        yield JitterRow(kind, amount, score(data, predictions).challenge_iou, done, len(points))
+
+
+def draw_box_jitter(rows: Sequence[JitterRow], path: Path) -> Path:
+    """The curves as a picture, one beside the other as in the paper's figure."""
+    from matplotlib.figure import Figure  # here, for it takes half a second to import
+
+    kinds = list(dict.fromkeys(row.kind for row in rows))
+    figure = Figure(figsize=(4.2 * len(kinds), 3.2), layout="constrained")
+    for axes, kind in zip(np.atleast_1d(figure.subplots(1, len(kinds), sharey=True)), kinds, strict=True):
+        shown = sorted((row.amount, row.challenge_iou) for row in rows if row.kind == kind)
+        axes.plot(*zip(*shown, strict=True), marker="o", markersize=4)
+        axes.set(xlabel=f"{kind} jitter of the box", ylim=(0, 100))
+        axes.grid(alpha=0.3)
+    figure.axes[0].set_ylabel("Challenge IoU")
+    with writing("The curve", path.parent):
+        path.parent.mkdir(parents=True, exist_ok=True)
+        figure.savefig(path, dpi=150)
+    return path

@@ -1,0 +1,224 @@
+"""Boxes with scores in COCO's format, as any detector writes them, matched with the frames of the data.
+
+Read are a list of results (`[{"image_id", "category_id", "bbox": [x, y, width, height], "score"}]`) beside a COCO file that
+lists its images and categories, or one file with `images`, `categories` and `annotations` that have a score. A result may
+name its picture itself (`file_name`, or as `image_id`), and without categories a `category_id` is a class id of the data.
+"""
+
+from __future__ import annotations
+
+import json
+from collections import defaultdict
+from collections.abc import Callable, Iterable, Mapping, Sequence
+from dataclasses import dataclass
+from pathlib import Path, PurePosixPath
+from typing import Any
+
+import numpy as np
+
+from surgicalsam_napari.errors import ClassSetError, ExchangeError
+from surgicalsam_napari.exchange.files import frame_number, write_file
+from surgicalsam_training.data.training_data import TrainingData
+
+
+@dataclass(frozen=True)
+class Detection:
+    """One box that a detector found.
+
+    Attributes
+    ----------
+    box : left, top, right, bottom in pixels of the frame
+    score : 0 to 1
+    """
+
+    class_id: int
+    box: tuple[float, float, float, float]
+    score: float
+
+
+Detections = Mapping[int, Sequence[Detection]]  # by frame, an index into `TrainingData.frames`
+
+
+# Reading -------------------------------------------------------------------------------------------------------------
+
+
+def read_detections(path: Path, data: TrainingData, images: Path | None = None) -> dict[int, list[Detection]]:
+    """The detections of every frame of the data; those of other pictures are left out.
+
+    Parameters
+    ----------
+    images : the COCO file that lists the pictures and categories that `path` numbers; None where it does so itself, or
+        names pictures
+
+    Raises
+    ------
+    ExchangeError
+        a file that is not of this format, an entry without what it needs, a picture that fits several frames, a category
+        that is no class of the data, or no picture that is a frame of the data
+    """
+    record = _json(path)
+    listing = record if images is None else _json(images)
+    entries = record.get("annotations") if isinstance(record, dict) else record
+    if not isinstance(entries, list):
+        raise ExchangeError(
+            f"{path.name} should be a list of COCO results, or a COCO file with annotations; found neither. Choose another."
+        )
+    tables = listing if isinstance(listing, dict) else {}
+    name_of = _picture_names(path, tables.get("images"))
+    class_of = _class_ids(path, tables.get("categories"), data)
+    frame_of = FrameNames(data)
+    found: dict[int, list[Detection]] = defaultdict(list)
+    for number, entry in enumerate(entries):
+        where = f"entry {number + 1} of {path.name}"
+        if not isinstance(entry, dict):
+            raise ExchangeError(f"{where} should be an object with image_id, category_id, bbox and score. Mend it.")
+        frame = frame_of.find(name_of(entry, where), where)
+        if frame is not None:
+            found[frame].append(_detection(entry, class_of(entry, where), where))
+    if entries and not found:
+        first, name = data.frames[0].name, name_of(entries[0], f"entry 1 of {path.name}")
+        raise ExchangeError(
+            f"{path.name} names no picture of the data: its first is {name}, the data's is {first}. Pictures are matched by "
+            "sequence and frame number; choose the detections of these data."
+        )
+    return dict(found)
+
+
+class FrameNames:
+    """Frames of the data by the names of their pictures, with or without the sequence's folder."""
+
+    def __init__(self, data: TrainingData) -> None:
+        self._by_number: dict[int | str, list[int]] = defaultdict(list)
+        self._names = [_plain(frame.name) for frame in data.frames]
+        self._sequences = [_plain(frame.sequence) for frame in data.frames]
+        self._data = data
+        for index, frame in enumerate(data.frames):
+            self._by_number[frame.position].append(index)
+
+    def find(self, name: str, where: str) -> int | None:
+        """The frame of a picture; None if it is none of the data; an ExchangeError if it may be several."""
+        path = PurePosixPath(name.replace("\\", "/"))
+        number = frame_number(path.stem)
+        candidates = self._by_number.get(-1 if number is None else number, [])
+        plain = _plain(str(path.with_suffix("")))
+        exact = [i for i in candidates if f"/{plain}".endswith(f"/{self._names[i]}")]
+        parts = {*plain.split("/")[:-1], *(plain.rpartition("/")[2][: -len(ending)] for ending in _endings(path.stem))}
+        fitting = exact or [i for i in candidates if self._sequences[i] in parts] or self._only_sequence(candidates, path)
+        if len(fitting) > 1:
+            listed = ", ".join(self._data.frames[i].name for i in fitting[:3])
+            raise ExchangeError(
+                f"{where} is of the picture {name}, which may be {listed}. Name pictures with their sequence, as in "
+                f"{self._data.frames[fitting[0]].name}."
+            )
+        return fitting[0] if fitting else None
+
+    def _only_sequence(self, candidates: list[int], path: PurePosixPath) -> list[int]:
+        """A bare file name may be of any sequence; one in a folder that is none of the sequences is of other data."""
+        return candidates if path.parent.name.casefold() in _FOLDERS_OF_ANY else []
+
+
+_FOLDERS_OF_ANY = {"", "images", "image", "frames", "left_frames"}  # that do not name a sequence
+
+
+def _plain(name: str) -> str:
+    return name.replace("\\", "/").strip("/").casefold()
+
+
+def _endings(stem: str) -> list[str]:
+    """What follows the sequence in a picture's name that has both, as `_frame012` in seq_1_frame012."""
+    digits = stem[len(stem.rstrip("0123456789")) :]
+    return [f"{joint}{word}{digits}" for joint in ("_", "-") for word in ("", "frame", "frame_")] if digits else []
+
+
+def _json(path: Path) -> Any:
+    try:
+        return json.loads(path.read_text(encoding="utf-8"))
+    except OSError as error:
+        raise ExchangeError(f"The detections {path} cannot be read ({error.strerror}). Choose a COCO JSON file.") from error
+    except ValueError as error:
+        raise ExchangeError(f"{path} is damaged, it is not JSON. Write it again.") from error
+
+
+def _picture_names(path: Path, images: object) -> Callable[[dict, str], str]:
+    names: dict[Any, str] = {}
+    for image in images if isinstance(images, list) else ():
+        if isinstance(image, dict) and "id" in image and "file_name" in image:
+            names[image["id"]] = str(image["file_name"])
+
+    def name_of(entry: dict, where: str) -> str:
+        image_id = entry.get("image_id")
+        name = entry.get("file_name", names.get(image_id, image_id if isinstance(image_id, str) else None))
+        if name is None:
+            raise ExchangeError(
+                f"{where} is of the image {image_id}, and no list of images says which picture that is. Give the COCO file "
+                "that the detector was run on (--images), or file names."
+            )
+        return str(name)
+
+    return name_of
+
+
+def _class_ids(path: Path, categories: object, data: TrainingData) -> Callable[[dict, str], int]:
+    """Categories by name; without a list of them their ids are the data's class ids."""
+    listed = [c for c in categories if isinstance(c, dict)] if isinstance(categories, list) else []
+    names = {category.get("id"): str(category.get("name")) for category in listed}
+
+    def class_of(entry: dict, where: str) -> int:
+        number = entry.get("category_id")
+        try:
+            return data.classes.by_name(names[number]).id if names else data.classes.by_id(number).id  # type: ignore[arg-type]
+        except (KeyError, TypeError, ClassSetError) as error:
+            what = f"{number} ({names[number]})" if number in names else str(number)
+            classes = ", ".join(f"{c.id} {c.name}" for c in data.classes)
+            raise ExchangeError(
+                f"{where} has the category {what}, and the data have {classes}. Rename the category, or list categories."
+            ) from error
+
+    return class_of
+
+
+def _detection(entry: dict, class_id: int, where: str) -> Detection:
+    try:
+        left, top, width, height = (float(value) for value in entry["bbox"])
+        score = float(entry["score"])
+        if not (np.isfinite([left, top, width, height, score]).all() and width > 0 and height > 0 and 0 <= score <= 1):
+            raise ValueError("a box has a width and a height above 0, and its score is from 0 to 1")
+    except (KeyError, TypeError, ValueError) as error:
+        raise ExchangeError(
+            f"{where} should have a bbox of x, y, width, height and a score; found {entry.get('bbox')} and "
+            f"{entry.get('score')}. Mend it."
+        ) from error
+    return Detection(class_id, (left, top, left + width, top + height), score)
+
+
+# Writing -------------------------------------------------------------------------------------------------------------
+
+
+def write_detections(path: Path, data: TrainingData, found: Iterable[tuple[int, Sequence[Detection]]]) -> Path:
+    """One COCO file with images, categories and annotations that have a score; `read_detections` reads it.
+
+    Parameters
+    ----------
+    found : frame (index into `data.frames`) and its detections
+    """
+    images: list[dict[str, Any]] = []
+    annotations: list[dict[str, Any]] = []
+    for frame, detections in found:
+        height, width = data.frames[frame].size
+        images.append({"id": frame, "file_name": f"{data.frames[frame].name}.png", "height": height, "width": width})
+        for detection in detections:
+            left, top, right, bottom = detection.box
+            annotations.append(
+                {
+                    "id": len(annotations) + 1,
+                    "image_id": frame,
+                    "category_id": detection.class_id,
+                    "bbox": [round(value, 3) for value in (left, top, right - left, bottom - top)],
+                    "area": round((right - left) * (bottom - top), 3),
+                    "iscrowd": 0,
+                    "score": round(detection.score, 6),
+                }
+            )
+    categories = [{"id": instrument.id, "name": instrument.name} for instrument in data.classes]
+    record = {"images": images, "categories": categories, "annotations": annotations}
+    return write_file(path, json.dumps(record, ensure_ascii=False).encode())

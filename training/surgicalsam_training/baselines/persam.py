@@ -1,0 +1,199 @@
+"""PerSAM: SAM led to a class by a single example, without any training (Zhang et al., arXiv 2305.03048).
+
+The example is the first frame of the reference data that shows the class. How alike each position of a new frame is to the
+class in the example says where it may be: the most alike position is a positive point, the least alike a negative one.
+The likeness also biases the decoder's attention, and the mean embedding of the class is added to its tokens. The mask is
+then refined twice: it goes back to the decoder as a mask prompt, and so does its box.
+
+Every class that is asked for is given a mask: PerSAM has no way to say that a class is not there.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Iterator, Mapping, Sequence
+from dataclasses import dataclass
+
+import numpy as np
+import torch
+from torch import Tensor
+from torch.nn import functional as F
+
+from surgicalsam_napari.errors import TrainingError
+from surgicalsam_napari.model.geometry import FrameGeometry
+from surgicalsam_napari.model.surgical_sam import PromptedMask, SurgicalSAM
+from surgicalsam_training.baselines.answers import frame_embedding, frame_geometry, grid_share, merged
+from surgicalsam_training.baselines.sam_decoding import ScaleMasks, Target, decode_scales, has_three_scales
+from surgicalsam_training.data.training_data import TrainingData
+from surgicalsam_training.protocol import Asked
+
+ATTENTION_WEIGHT = 1.0  # alpha of the paper's equation 6
+
+
+@dataclass(frozen=True)
+class Example:
+    """A class as one frame shows it.
+
+    Attributes
+    ----------
+    frame : its index in the reference data
+    appearance : (D,), mean of the unit embeddings inside the mask; its products with unit embeddings are the mean cosines
+    semantics : (D,), mean embedding inside the mask
+    """
+
+    frame: int
+    appearance: Tensor
+    semantics: Tensor
+
+
+@dataclass(frozen=True)
+class LocationPrior:
+    """
+    Attributes
+    ----------
+    similarity : (h, w), mean cosine with the class's embeddings in the example
+    points : (2, 2), x and y in the padded square of the most and the least alike position
+    marks : (2,), 1 and 0
+    """
+
+    similarity: Tensor
+    points: Tensor
+    marks: Tensor
+
+
+def first_frames(data: TrainingData, frames: Sequence[int] | None = None) -> dict[int, int]:
+    """By class id, the first frame (in the order of sequences, and of frames in them) that shows it."""
+    first: dict[int, int] = {}
+    for frame in range(len(data.frames)) if frames is None else frames:
+        for class_id in data.present_class_ids(frame):
+            first.setdefault(class_id, frame)
+    return first
+
+
+def learn_examples(
+    model: SurgicalSAM, reference: TrainingData, class_ids: Sequence[int], frames: Sequence[int] | None = None
+) -> dict[int, Example]:
+    """The example of each class.
+
+    Parameters
+    ----------
+    reference : training data, whose embeddings are there (`TrainingData.embed` for `first_frames`)
+    frames : indices into the reference among which the first with the class is taken; None for all
+
+    Raises
+    ------
+    TrainingError
+        a class is in no frame of the reference
+    """
+    first = first_frames(reference, frames)
+    missing = [reference.classes.by_id(class_id).name for class_id in class_ids if class_id not in first]
+    if missing:
+        raise TrainingError(
+            f"PerSAM needs a reference frame of every class, and none shows {', '.join(missing)}. Give other reference data."
+        )
+    return {class_id: learn_example(model, reference, first[class_id], class_id) for class_id in class_ids}
+
+
+def learn_example(model: SurgicalSAM, reference: TrainingData, frame: int, class_id: int) -> Example:
+    """A class as this frame shows it."""
+    embedding = frame_embedding(model, reference, frame).to(model.device, torch.float32)
+    mask = reference.label_map(frame) == class_id
+    inside = embedding[:, covered_cells(mask, frame_geometry(model, reference, frame), embedding.shape[-1])]  # (D, n)
+    return Example(frame, F.normalize(inside, dim=0).mean(1), inside.mean(1))
+
+
+def covered_cells(mask: np.ndarray, geometry: FrameGeometry, side: int) -> Tensor:
+    """(side, side) bool: the cells of the embedding's grid of which the mask covers half, or the most covered ones."""
+    share = grid_share(mask, geometry, side)
+    return share >= min(0.5, float(share.max()))
+
+
+def location_prior(embedding: Tensor, example: Example, geometry: FrameGeometry) -> LocationPrior:
+    """Where the class may be in a new frame (Zhang et al., equations 1 to 4).
+
+    Parameters
+    ----------
+    embedding : (D, h, w)
+    """
+    similarity = torch.einsum("dhw,d->hw", F.normalize(embedding, dim=0), example.appearance)
+    cell = geometry.input_size / similarity.shape[-1]
+    rows, columns = (max(int(length / cell), 1) for length in geometry.resized_size)  # padding is no place to look at
+    shown = similarity[:rows, :columns].flatten()
+    chosen = torch.stack([shown.argmax(), shown.argmin()])
+    points = (torch.stack([chosen % columns, chosen // columns], dim=1) + 0.5) * cell
+    return LocationPrior(similarity, points, torch.tensor([1, 0]))
+
+
+def target_of(prior: LocationPrior, example: Example, attention_weight: float = ATTENTION_WEIGHT) -> Target:
+    """Target-guided attention and target-semantic prompting (equations 6 and 7).
+
+    The paper writes a softmax of the similarity, which over thousands of positions adds next to nothing; as in the authors'
+    code it is standardised and brought to 0 to 1 by a sigmoid.
+    """
+    similarity = prior.similarity.flatten()
+    standardised = (similarity - similarity.mean()) / similarity.std().clamp(min=1e-6)
+    return Target(attention_weight * standardised.sigmoid(), example.semantics)
+
+
+def answer(
+    model: SurgicalSAM,
+    embedding: Tensor,
+    example: Example,
+    geometry: FrameGeometry,
+    *,
+    attention_weight: float = ATTENTION_WEIGHT,
+) -> PromptedMask:
+    """PerSAM's mask of one class in one frame."""
+    embedding = embedding.to(model.device, torch.float32)
+    prior = location_prior(embedding, example, geometry)
+    target = target_of(prior, example, attention_weight)
+    scales = decode_scales(model, embedding, prior.points, prior.marks, target=target)
+    return refined(model, embedding, prior, scales.low_res_logits[0])
+
+
+def refined(model: SurgicalSAM, embedding: Tensor, prior: LocationPrior, low_res_logits: Tensor) -> PromptedMask:
+    """Cascaded refinement: with the mask as prompt, then with the mask and its box; without target, and points in both."""
+    for boxed in (False, True):
+        box = _box(low_res_logits, model) if boxed else None
+        scales = decode_scales(model, embedding, prior.points, prior.marks, box, low_res_logits)
+        best = best_scale(scales, has_three_scales(model))
+        low_res_logits = scales.low_res_logits[best]
+    return PromptedMask(low_res_logits, float(scales.predicted_iou[best]))
+
+
+def best_scale(scales: ScaleMasks, three_scales: bool) -> int:
+    """Of the three masks the one of highest predicted IoU; the single mask where the three were never trained."""
+    return int(scales.predicted_iou[1:].argmax()) + 1 if three_scales else 0
+
+
+def _box(low_res_logits: Tensor, model: SurgicalSAM) -> Tensor | None:
+    """(4,) around the mask in the padded square; None where it is empty."""
+    rows, columns = (low_res_logits > 0).nonzero(as_tuple=True)
+    if not len(rows):
+        return None
+    corners = torch.stack([columns.min(), rows.min(), columns.max() + 1, rows.max() + 1])
+    return corners * model.input_size / low_res_logits.shape[-1]
+
+
+def predict_persam(
+    model: SurgicalSAM,
+    data: TrainingData,
+    frames: Sequence[int],
+    asked: Asked,
+    *,
+    examples: Mapping[int, Example],
+    attention_weight: float = ATTENTION_WEIGHT,
+) -> Iterator[tuple[int, np.ndarray]]:
+    """PerSAM, training-free. No oracle: the truth of these frames is not looked at.
+
+    Parameters
+    ----------
+    examples : as `learn_examples` gives them; a class without one gets no mask
+    """
+    for frame in frames:
+        embedding, geometry = frame_embedding(model, data, frame), frame_geometry(model, data, frame)
+        answers = {
+            class_id: answer(model, embedding, examples[class_id], geometry, attention_weight=attention_weight)
+            for class_id in asked(frame)
+            if class_id in examples
+        }
+        yield frame, merged(answers, geometry)

@@ -1,0 +1,141 @@
+"""PerSAM-F: PerSAM with two learnt weights for the decoder's three masks (Zhang et al., arXiv 2305.03048, section 3.3).
+
+SAM answers a point at three scales, as a whole, a part and a part of that. Which one is meant by the class is learnt on the
+one example: the mask is w1 M1 + w2 M2 + (1 - w1 - w2) M3, in logits, and all of SAM is frozen. Attention and tokens are
+SAM's own here. With the demo weights the three masks were never trained, and the result says nothing about the method.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Generator, Iterator, Mapping, Sequence
+from dataclasses import dataclass
+
+import numpy as np
+import torch
+from torch import Tensor, nn
+from torch.nn import functional as F
+
+from surgicalsam_napari.model.surgical_sam import SurgicalSAM
+from surgicalsam_training.baselines.answers import frame_embedding, frame_geometry, grid_share, merged
+from surgicalsam_training.baselines.persam import Example, location_prior, refined
+from surgicalsam_training.baselines.sam_decoding import decode_scales
+from surgicalsam_training.data.training_data import TrainingData
+from surgicalsam_training.losses import dice_losses
+from surgicalsam_training.protocol import Asked
+
+STEPS = 1000
+LEARNING_RATE = 1e-3
+FOCAL_GAMMA, FOCAL_ALPHA = 2.0, 0.25
+
+
+@dataclass(frozen=True)
+class TunedExample:
+    """An example and what was learnt on it.
+
+    Attributes
+    ----------
+    scale_weights : (3,), of whole, part and subpart; they add up to 1
+    """
+
+    example: Example
+    scale_weights: Tensor
+
+
+@dataclass(frozen=True)
+class TuningReport:
+    """One more class is tuned: `done` of `total`."""
+
+    class_id: int
+    tuned: TunedExample
+    done: int
+    total: int
+
+
+def learn_scale_weights(
+    scale_logits: Tensor, target: Tensor, steps: int = STEPS, learning_rate: float = LEARNING_RATE
+) -> Tensor:
+    """The weights that bring the three masks nearest to the target, by dice and focal loss, from a third each.
+
+    Parameters
+    ----------
+    scale_logits : (3, h, w)
+    target : (h, w), 0 to 1
+
+    Returns
+    -------
+    (3,), the third is 1 minus the others
+    """
+    scale_logits, target = scale_logits.detach().clone(), target.to(scale_logits.device)  # no inference tensors
+    with torch.inference_mode(False), torch.enable_grad():
+        free = nn.Parameter(torch.full((2,), 1 / 3, device=scale_logits.device))
+        optimizer = torch.optim.AdamW([free], learning_rate, weight_decay=0)
+        schedule = torch.optim.lr_scheduler.CosineAnnealingLR(optimizer, max(steps, 1))
+        for _ in range(steps):
+            logits = weighted(scale_logits, _all_three(free))
+            loss = dice_losses(logits[None], target[None]).mean() + focal_loss(logits, target)
+            optimizer.zero_grad()
+            loss.backward()
+            optimizer.step()
+            schedule.step()
+        return _all_three(free).detach()
+
+
+def _all_three(free: Tensor) -> Tensor:
+    return torch.cat([free, 1 - free.sum(dim=0, keepdim=True)])
+
+
+def weighted(scale_logits: Tensor, scale_weights: Tensor) -> Tensor:
+    """(h, w): the sum of the masks (3, h, w) by their weights (3,)."""
+    return torch.einsum("shw,s->hw", scale_logits, scale_weights)
+
+
+def focal_loss(logits: Tensor, target: Tensor) -> Tensor:
+    """Mean cross-entropy of the pixels, in which those that are right count little (Lin et al., ICCV 2017)."""
+    cross_entropy = F.binary_cross_entropy_with_logits(logits, target, reduction="none")
+    probability = logits.sigmoid()
+    wrong = probability + target - 2 * probability * target
+    balance = FOCAL_ALPHA * target + (1 - FOCAL_ALPHA) * (1 - target)
+    return (balance * wrong**FOCAL_GAMMA * cross_entropy).mean()
+
+
+def tune_examples(
+    model: SurgicalSAM,
+    reference: TrainingData,
+    examples: Mapping[int, Example],
+    steps: int = STEPS,
+    learning_rate: float = LEARNING_RATE,
+) -> Generator[TuningReport, None, None]:
+    """Learn the scale weights of each class on its example."""
+    for done, (class_id, example) in enumerate(examples.items(), 1):
+        embedding = frame_embedding(model, reference, example.frame).to(model.device, torch.float32)
+        geometry = frame_geometry(model, reference, example.frame)
+        prior = location_prior(embedding, example, geometry)
+        scales = decode_scales(model, embedding, prior.points, prior.marks)
+        target = grid_share(reference.label_map(example.frame) == class_id, geometry, scales.low_res_logits.shape[-1])
+        height, width = (-(-length * len(target) // geometry.input_size) for length in geometry.resized_size)
+        with torch.inference_mode(False):  # padding is left out
+            logits = scales.low_res_logits[1:, :height, :width].clone()
+        weights = learn_scale_weights(logits, target[:height, :width], steps, learning_rate)
+        yield TuningReport(class_id, TunedExample(example, weights), done, len(examples))
+
+
+def predict_persam_f(
+    model: SurgicalSAM, data: TrainingData, frames: Sequence[int], asked: Asked, *, tuned: Mapping[int, TunedExample]
+) -> Iterator[tuple[int, np.ndarray]]:
+    """PerSAM-F. No oracle: the truth of these frames is not looked at.
+
+    Parameters
+    ----------
+    tuned : by class id, as `tune_examples` reports them; a class without one gets no mask
+    """
+    for frame in frames:
+        embedding = frame_embedding(model, data, frame).to(model.device, torch.float32)
+        geometry = frame_geometry(model, data, frame)
+        answers = {}
+        for class_id in asked(frame):
+            if class_id in tuned:
+                prior = location_prior(embedding, tuned[class_id].example, geometry)
+                scales = decode_scales(model, embedding, prior.points, prior.marks)
+                logits = weighted(scales.low_res_logits[1:], tuned[class_id].scale_weights)
+                answers[class_id] = refined(model, embedding, prior, logits)
+        yield frame, merged(answers, geometry)

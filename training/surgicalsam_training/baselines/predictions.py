@@ -1,0 +1,35 @@
+"""Predictions as files: an indexed PNG per frame in a folder per sequence, for `surgicalsam evaluate --predictions`."""
+
+from __future__ import annotations
+
+from collections.abc import Iterable, Iterator
+from pathlib import Path, PurePosixPath
+
+import numpy as np
+
+from surgicalsam_napari.exchange.indexed_png import write_classes, write_label_map
+from surgicalsam_training.data.training_data import TrainingData
+
+
+def write_predictions(
+    folder: Path, data: TrainingData, predictions: Iterable[tuple[int, np.ndarray]]
+) -> Iterator[tuple[int, np.ndarray]]:
+    """Pass predictions on, each written first: `<folder>/<sequence>/frame_00012.png`, and `classes.json` beside the folders.
+
+    Raises
+    ------
+    ExchangeError, DiskSpaceError
+        the folder cannot be written
+    """
+    sequences = list(dict.fromkeys(frame.sequence for frame in data.frames))
+    write_classes(folder, data.classes, sequences[0] if len(sequences) == 1 else f"{len(sequences)} sequences")
+    for frame, label_map in predictions:
+        where = data.frames[frame]
+        write_label_map(folder / sequence_folder(where.sequence), where.position, label_map, data.classes)
+        yield frame, label_map
+
+
+def sequence_folder(sequence: str) -> PurePosixPath:
+    """A relative folder; sequences of one name in several sources have the folder of their source before it."""
+    parts = [part for part in PurePosixPath(sequence.replace("\\", "/")).parts if part not in ("/", "..")]
+    return PurePosixPath(*[part.replace(":", "-") for part in parts])

@@ -1,0 +1,141 @@
+"""CLIP's text embeddings of the class names as fixed prototypes, in place of prototypes learnt by contrast (paper, 8.5).
+
+Set before a training with `prototypes: fixed` and `contrastive_weight: 0`. They come from a file, or are computed by CLIP's
+text encoder where its weights lie on this disk; nothing is downloaded.
+
+CLIP's embeddings have 512 or 768 numbers, SAM's 256, and how the paper brings the one to the other was not to be had. Here a
+fixed map does it that keeps every product between two classes as CLIP has it: the C vectors span at most C dimensions, which
+are turned into C directions of a random basis. Where they point says nothing about image embeddings, with this map or any
+other that is not learnt: what they are worth is left to the class prompt encoder, which is trained on them.
+"""
+
+from __future__ import annotations
+
+import json
+from collections.abc import Mapping, Sequence
+from pathlib import Path
+
+import numpy as np
+import safetensors.torch
+import torch
+from safetensors import SafetensorError
+from torch import Tensor
+from torch.nn import functional as F
+
+from surgicalsam_napari.errors import CheckpointError
+from surgicalsam_napari.instruments import ClassSet
+from surgicalsam_napari.model.surgical_sam import SurgicalSAM
+
+TEMPLATE = "a photo of a {} in surgery"
+SEED = 666
+
+
+def set_text_prototypes(model: SurgicalSAM, path: Path, *, seed: int = SEED) -> None:
+    """Replace the model's prototypes by the text embeddings in a file, or of CLIP's weights in a folder.
+
+    Raises
+    ------
+    CheckpointError
+        see `text_embeddings`
+    """
+    projected = projected_embeddings(text_embeddings(path, model.classes), model.embedding_shape[0], seed)
+    model.prototypes.class_embeddings.weight.data.copy_(projected)
+
+
+def text_embeddings(path: Path, classes: ClassSet) -> Tensor:
+    """(C, D) float32, a row for each class of the set in its order.
+
+    Parameters
+    ----------
+    path : a .npy of (C, D) in the order of the classes; a .safetensors with one tensor (C, D), or with a tensor (D,) under
+        each class's name; or a folder of CLIP weights as `transformers` saves them
+
+    Raises
+    ------
+    CheckpointError
+        it cannot be read, or does not fit the classes
+    """
+    path = Path(path)
+    if path.is_dir():
+        return clip_text_embeddings(classes.names, path)
+    try:
+        found = safetensors.torch.load_file(path) if path.suffix == ".safetensors" else np.load(path, allow_pickle=False)
+    except (OSError, ValueError, EOFError, SafetensorError) as error:
+        raise CheckpointError(
+            f"{path} should hold text embeddings (.npy or .safetensors) or be a folder of CLIP weights; it cannot be read "
+            f"({error}). Choose another."
+        ) from error
+    rows = _by_name(path, found, classes) if isinstance(found, Mapping) else torch.from_numpy(np.asarray(found))
+    if rows.ndim != 2 or len(rows) != len(classes) or not rows.is_floating_point() or not rows.isfinite().all():
+        raise CheckpointError(
+            f"{path.name} should hold {len(classes)} finite text embeddings, one for each of {', '.join(classes.names)}; "
+            f"found {tuple(rows.shape)} {str(rows.dtype).removeprefix('torch.')}. Make it for these classes."
+        )
+    return rows.float()
+
+
+def _by_name(path: Path, found: Mapping[str, Tensor], classes: ClassSet) -> Tensor:
+    if len(found) == 1 and next(iter(found.values())).ndim == 2:
+        return next(iter(found.values()))
+    plain = {name.strip().casefold(): tensor for name, tensor in found.items()}
+    missing = [name for name in classes.names if name.casefold() not in plain]
+    if missing:
+        raise CheckpointError(
+            f"{path.name} should hold a text embedding for each class; it has none for {', '.join(missing)} (it has "
+            f"{', '.join(list(found)[:8])}). Make it for these classes."
+        )
+    rows = [plain[name.casefold()] for name in classes.names]
+    if len({tuple(row.shape) for row in rows}) > 1:
+        raise CheckpointError(f"The text embeddings of {path.name} should have one length; they differ. Make them anew.")
+    return torch.stack(rows)
+
+
+def projected_embeddings(embeddings: Tensor, embedding_dim: int, seed: int = SEED) -> Tensor:
+    """Text embeddings (C, T) brought to length 1 and to (C, D), D the channels of the image embedding.
+
+    As they are where T is D. Else with the same product between any two of them, exactly while C is at most D; with more
+    classes as near to that as D dimensions allow (the largest singular values are kept).
+    """
+    unit = F.normalize(embeddings.double(), dim=1)
+    if unit.shape[1] == embedding_dim:
+        return unit.float()
+    left, scales, _ = torch.linalg.svd(unit, full_matrices=False)
+    coordinates = (left * scales)[:, :embedding_dim]  # (C, r), with the same products
+    basis = torch.randn(
+        embedding_dim, coordinates.shape[1], dtype=torch.float64, generator=torch.Generator().manual_seed(seed)
+    )
+    return (coordinates @ torch.linalg.qr(basis).Q.T).float()
+
+
+@torch.inference_mode()
+def clip_text_embeddings(names: Sequence[str], folder: Path, template: str = TEMPLATE) -> Tensor:
+    """CLIP's projected text embeddings of the class names: (C, D) float32.
+
+    Parameters
+    ----------
+    folder : weights and tokenizer, as `CLIPModel.save_pretrained` and `CLIPTokenizer.save_pretrained` write them
+    template : what is said of a class, with {} for its name
+
+    Raises
+    ------
+    CheckpointError
+        `transformers` is not installed, or the folder holds no CLIP
+    """
+    try:
+        from transformers import CLIPTextModelWithProjection, CLIPTokenizer
+    except ImportError as error:
+        raise CheckpointError(
+            "Text embeddings are computed by the library transformers, which is not installed. Install it with: "
+            'pip install "surgicalsam-napari[baselines]".'
+        ) from error
+    try:
+        tokenizer = CLIPTokenizer.from_pretrained(folder, local_files_only=True)
+        model = CLIPTextModelWithProjection.from_pretrained(folder, local_files_only=True).eval()
+    except (OSError, ValueError, KeyError, TypeError, RuntimeError, json.JSONDecodeError) as error:
+        reason = (str(error).splitlines() or [""])[0][:120]
+        raise CheckpointError(
+            f"{folder} should hold CLIP's weights and tokenizer, as transformers saves them; it cannot be read ({reason}). "
+            "Choose another folder, or a file of text embeddings."
+        ) from error
+    tokens = tokenizer([template.format(name.lower()) for name in names], padding=True, return_tensors="pt")
+    return model(**tokens).text_embeds.float()

@@ -1,0 +1,108 @@
+"""Points on each new instrument, and our propagation from there on: in the role that Track Anything has in the paper.
+
+Whenever an instrument appears in a sequence SAM is prompted with points from the truth, and its mask is carried into the
+following frames (`surgicalsam_napari.inference.propagate`) by what its region looks like; the class prompt takes no part.
+Half an oracle: the truth says when an instrument appears and where, and nothing after that. It cannot say that an instrument
+has left before next to nothing of its mask is.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Iterator, Sequence
+from dataclasses import dataclass
+from functools import partial
+
+import numpy as np
+
+from surgicalsam_napari.inference.propagate import MaskCarrier
+from surgicalsam_napari.model.surgical_sam import PromptedMask, SurgicalSAM
+from surgicalsam_training.baselines.answers import frame_embedding, frame_geometry, mask_in_frame, merged
+from surgicalsam_training.baselines.oracle import EXTREME_MARGIN, answer_points, centroid, extremes
+from surgicalsam_training.data.training_data import TrainingData
+from surgicalsam_training.protocol import Asked
+
+PointsOf = Callable[[np.ndarray], np.ndarray]  # mask (H, W) bool -> positive points (N, 2), x and y
+
+
+def one_point(mask: np.ndarray) -> np.ndarray:
+    """The centroid, (1, 2)."""
+    return centroid(mask)[None]
+
+
+def five_points(mask: np.ndarray, margin: float = EXTREME_MARGIN) -> np.ndarray:
+    """The centroid and the four extremes, (5, 2); see `oracle.extremes`."""
+    return np.concatenate([one_point(mask), extremes(mask, margin)])
+
+
+@dataclass(frozen=True)
+class Track:
+    """An instrument on its way through a sequence; `carrier` is None where its first mask was empty."""
+
+    carrier: MaskCarrier | None
+
+
+def predict_by_tracking(
+    model: SurgicalSAM,
+    data: TrainingData,
+    frames: Sequence[int],
+    asked: Asked,
+    *,
+    points: int = 1,
+    margin: float = EXTREME_MARGIN,
+) -> Iterator[tuple[int, np.ndarray]]:
+    """One or five points on every instrument that appears, then propagation; sequence by sequence, in their order.
+
+    An instrument appears in a frame that shows its class and is the first of its sequence, or whose predecessor in `frames`
+    does not show it, or was not asked for it. From then on it is followed in every frame that is asked for it.
+
+    Parameters
+    ----------
+    points : 1 or 5
+    margin : between the extreme points and the edge of the mask, in pixels of the frame
+    """
+    if points not in (1, 5):
+        raise ValueError(f"An instrument is given 1 point or 5; got {points}.")
+    points_of = one_point if points == 1 else partial(five_points, margin=margin)
+    for sequence in dict.fromkeys(data.frames[frame].sequence for frame in frames):
+        own = [frame for frame in frames if data.frames[frame].sequence == sequence]
+        yield from _tracked(model, data, sorted(own, key=lambda frame: data.frames[frame].position), asked, points_of)
+
+
+def _tracked(
+    model: SurgicalSAM, data: TrainingData, frames: Sequence[int], asked: Asked, points_of: PointsOf
+) -> Iterator[tuple[int, np.ndarray]]:
+    tracks: dict[int, Track] = {}
+    shown: set[int] = set()  # in the frame before
+    for frame in frames:
+        present, wanted = set(data.present_class_ids(frame)), asked(frame)
+        answers: dict[int, PromptedMask] = {}
+        followed: dict[int, Track] = {}
+        for class_id in wanted:
+            if class_id in present and (class_id not in shown or class_id not in tracks):
+                answers[class_id], followed[class_id] = _start(model, data, frame, class_id, points_of)
+            elif class_id in tracks:
+                followed[class_id] = tracks[class_id]
+                carried = _carry(model, data, frame, tracks[class_id])
+                if carried is None:
+                    followed[class_id] = Track(None)
+                else:
+                    answers[class_id] = carried
+        tracks, shown = followed, present
+        yield frame, merged(answers, frame_geometry(model, data, frame))
+
+
+def _start(
+    model: SurgicalSAM, data: TrainingData, frame: int, class_id: int, points_of: PointsOf
+) -> tuple[PromptedMask, Track]:
+    embedding, geometry = frame_embedding(model, data, frame), frame_geometry(model, data, frame)
+    answer = answer_points(model, embedding, points_of(data.label_map(frame) == class_id), geometry)
+    mask = mask_in_frame(answer.low_res_logits, geometry)
+    return answer, Track(MaskCarrier(model, embedding.numpy(), mask, None) if mask.any() else None)
+
+
+def _carry(model: SurgicalSAM, data: TrainingData, frame: int, track: Track) -> PromptedMask | None:
+    """The mask in this frame; None once it is lost, until the instrument appears anew."""
+    if track.carrier is None:
+        return None
+    carried = track.carrier.carry(frame_embedding(model, data, frame).numpy())
+    return None if carried.is_gone else PromptedMask(carried.low_res_logits, carried.agreement)
