@@ -2,40 +2,22 @@
 
 from __future__ import annotations
 
-import json
-from collections.abc import Generator, Iterator, Sequence
-from contextlib import closing, contextmanager
-from dataclasses import asdict, dataclass
+from collections.abc import Generator, Sequence
+from contextlib import closing
 from pathlib import Path
-from typing import Any
-
-import numpy as np
 
 from surgicalsam_napari.errors import TrainingError
-from surgicalsam_napari.exchange.files import write_file
 from surgicalsam_napari.model.surgical_sam import SurgicalSAM
 from surgicalsam_training.config import TrainingConfig
-from surgicalsam_training.data.split import split_frames
-from surgicalsam_training.data.training_data import TrainingData, open_training_data
-from surgicalsam_training.evaluate import scores
 from surgicalsam_training.experiments.ablated import load_trained
+from surgicalsam_training.experiments.scoring import OpenedData, ProtocolMetrics, kept_metrics, opened_data
 from surgicalsam_training.experiments.setting import Stage
-from surgicalsam_training.protocol import Protocol, every_class, predict_classes, present_classes, score
-from surgicalsam_training.reports import EpochReport, PreparationReport, Scores
+from surgicalsam_training.protocol import Answers, Protocol, answers_of_model, predict_classes
+from surgicalsam_training.reports import EpochReport, PreparationReport
 from surgicalsam_training.run_folder import RunFolder
 from surgicalsam_training.trainer import train
 
 NO_PART_OF_A_RESULT = {"device", "micro_batch_size"}  # settings that change speed and memory only
-
-ProtocolScores = dict[Protocol, Scores]
-
-
-@dataclass(frozen=True)
-class OpenedData:
-    """A dataset as a model of its own classes sees it, and the frames to score on."""
-
-    data: TrainingData
-    frames: tuple[int, ...]
 
 
 def cell_name(config: TrainingConfig) -> str:
@@ -48,6 +30,10 @@ def cell_name(config: TrainingConfig) -> str:
 
 def trained_cell(cells: Path, config: TrainingConfig) -> Generator[Stage, None, RunFolder]:
     """Train, go on with a training that was stopped, or take one that is finished.
+
+    Parameters
+    ----------
+    cells : the folder of trainings
 
     Raises
     ------
@@ -81,87 +67,45 @@ def _check_settings(run: RunFolder, config: TrainingConfig) -> None:
         )
 
 
-@contextmanager
-def opened_data(
-    model: SurgicalSAM, config: TrainingConfig, classes: Sequence[str] | None = None, ignored: Sequence[str] = ()
-) -> Iterator[OpenedData]:
-    """The validation frames of a configuration's data, in the model's class ids.
+def scored_cell(cells: Path, config: TrainingConfig) -> Generator[Stage, None, ProtocolMetrics]:
+    """A cell, trained if need be, and its scores on the validation frames of its own data."""
+    run = yield from trained_cell(cells, config)
+    model = cell_model(run)
+    with opened_data(config, model.classes) as opened:
+        run.check_data(opened.data.fingerprints())
+        return (yield from cell_metrics(run, model, opened, "validation"))
+
+
+def cell_metrics(
+    run: RunFolder, model: SurgicalSAM, opened: OpenedData, name: str, class_ids: Sequence[int] | None = None
+) -> Generator[Stage, None, ProtocolMetrics]:
+    """The scores of a cell's model on validation frames, kept in the cell's folder under this name.
 
     Parameters
     ----------
-    classes : names of those that count; None for all of the model's and the data's
-    ignored : names that count as background
+    class_ids : what "every class" stands for; None for all that the model knows
     """
-    data = open_training_data(
-        config.data,
-        base=model.classes,
-        trust=config.trust,
-        classes=config.classes if classes is None else classes,
-        ignored_classes=(*config.ignored_classes, *ignored),
-        seed=config.seed,
-    )
-    with closing(data):
-        split = split_frames(data, validation=config.validation, validation_share=config.validation_share, seed=config.seed)
-        if not split.validation:
-            raise TrainingError(
-                f"The scores of an experiment are those of validation frames, and {config.data[0].name} has none. "
-                "Name sequences (--set validation=[2, 5]), or a share (--set validation_share=0.2)."
-            )
-        yield OpenedData(data, split.validation)
+    data, frames = opened.data, opened.validation
+    if data.missing_embeddings(frames, 0, model):
+        model = cell_model(run, load_image_encoder=True)
 
+    def answers() -> Answers:
+        given = dict(answers_of_model(model, data, frames))
+        if class_ids is not None:
+            given[Protocol.EVERY] = predict_classes(model, data, frames, lambda frame: class_ids, gate=True)
+        return given
 
-def scored_cell(run: RunFolder, config: TrainingConfig) -> Generator[Stage, None, ProtocolScores]:
-    """The scores of a cell on the validation frames of its own data."""
-    model = cell_model(run, config.device)
-    with opened_data(model, config) as opened:
-        run.check_data(opened.data.fingerprints())
-        return (yield from scored(run, model, opened, "validation"))
-
-
-def cell_model(run: RunFolder, device: str) -> SurgicalSAM:
-    """The best model of a cell, without the image encoder where that is not part of the checkpoint."""
-    return load_trained(
-        run.best_checkpoint, encoder_weights=run.config.encoder_weights, device=device, load_image_encoder=False
-    )
-
-
-def scored(run: RunFolder, model: SurgicalSAM, opened: OpenedData, name: str) -> Generator[Stage, None, ProtocolScores]:
-    """Scores under both protocols; kept in the run's folder under this name, and taken from there."""
-    data, frames = opened.data, opened.frames
-    told: dict[str, Any] = {
-        "data": data.fingerprints(),
-        "classes": list(data.classes.names),
-        "frames": [data.frames[index].name for index in frames],
-        "checkpoint": _checkpoint_time(run),
-    }
+    began = run.record["environment"]["began"]  # tells the result from that of an earlier training in the same place
     file = run.path / "scores" / f"{name}.json"
-    kept = _read_json(file)
-    if all(kept.get(key) == value for key, value in told.items()):
-        return {protocol: Scores(**kept["scores"][protocol.value]) for protocol in Protocol}
-    missing = data.missing_embeddings(frames, 0, model)
-    for done in data.embed(missing, 0, model) if missing else ():
-        yield Stage(f"{run.path.name}: embedding frames", done, len(missing))
-    found = {}
-    for protocol in Protocol:
-        asked = present_classes(data) if protocol is Protocol.PRESENT else every_class(model, data)
-        predictions = predict_classes(model, data, frames, asked, gate=protocol is Protocol.EVERY)
-        told_predictions: list[tuple[int, np.ndarray]] = []
-        for done, prediction in enumerate(predictions, 1):
-            told_predictions.append(prediction)
-            yield Stage(f"{run.path.name}: {protocol.value}", done, len(frames))
-        found[protocol] = scores(score(data, told_predictions), data)
-    record = {**told, "scores": {protocol.value: asdict(one) for protocol, one in found.items()}}
-    write_file(file, (json.dumps(record, indent=1) + "\n").encode())
-    return found
+    return (yield from kept_metrics(file, run.path.name, model, data, frames, answers, training=began))
 
 
-def _checkpoint_time(run: RunFolder) -> str:
-    """Tells the run's result from that of another training in the same place."""
-    return str(run.record["environment"]["began"])
-
-
-def _read_json(path: Path) -> dict[str, Any]:
-    try:
-        return json.loads(path.read_text(encoding="utf-8"))
-    except (FileNotFoundError, ValueError):
-        return {}
+def cell_model(run: RunFolder, *, load_image_encoder: bool = False) -> SurgicalSAM:
+    """The best model of a cell; SAM's image encoder is large, and the frames of a training are embedded."""
+    config = run.config
+    return load_trained(
+        run.best_checkpoint,
+        encoder_weights=config.encoder_weights,
+        device=config.device,
+        load_image_encoder=load_image_encoder,
+    )
