@@ -326,10 +326,10 @@ def test_a_page_without_a_place_for_the_result_is_refused(tmp_path: Path) -> Non
 
 
 def test_the_preset_follows_the_classes_of_the_data(datasets: list[Path], tmp_path: Path) -> None:
-    setting = data_setting(datasets, tmp_path, preset_name=None, apart=True)
+    setting = data_setting(datasets, tmp_path, preset_name=None)
     assert [config.tokens_per_class for config in setting.configs] == [2, 4]
     assert [config.epochs for config in setting.configs] == [500, 2000]
-    together = data_setting(datasets, tmp_path, preset_name="quick")
+    together = data_setting(datasets, tmp_path, preset_name="quick", together=True)
     assert [len(config.data) for config in together.configs] == [2]
 
 
@@ -362,7 +362,9 @@ def test_mistakes_on_the_command_line_are_one_line(run: Run, datasets: list[Path
     assert run("table3", *out)[0] == 2
     assert run("table3", datasets[0], "--phantom", *out)[0] == 2
     code, said = run("table4", datasets[0], *out)
-    assert code == 2 and "2 datasets" in said
+    assert code == 2 and "2 of them, got 1" in said
+    code, said = run("table3", *datasets, *out)
+    assert code == 2 and "--together" in said
     assert run("table3", tmp_path / "nothing", *out)[0] == 1
     assert run("table3", datasets[0], *out, "--set", "epoch=1")[0] == 1
 

@@ -33,12 +33,13 @@ def experiment(
         list[Path] | None,
         typer.Argument(
             metavar="[DATA]...",
-            help="EndoVis in the authors' layout or as distributed, exported datasets, projects. table4 takes two.",
+            help="Each one dataset: EndoVis in the authors' layout or as distributed, an exported dataset, a project.",
         ),
     ] = None,
     *,
     out: Annotated[Path, typer.Option("--out", metavar="DIR", help="Trainings, tables and figures; goes on if stopped.")],
     phantom: Annotated[bool, typer.Option("--phantom", help="The small version, on drawn scenes and demo weights.")] = False,
+    together: Annotated[bool, typer.Option("--together", help="All DATA are one dataset.")] = False,
     preset: Annotated[
         str | None,
         typer.Option("--preset", metavar="NAME", help="Of the trainings; by default endovis2017 or 2018, by the classes."),
@@ -61,37 +62,39 @@ def experiment(
     from surgicalsam_training.experiments.page import update_page
 
     chosen = list(EXPERIMENTS.values()) if name == ALL else [experiment_named(name)]
-    if phantom and (data or preset):
-        raise typer.BadParameter("it takes neither DATA nor --preset.", param_hint="--phantom")
+    if phantom and (data or preset or together):
+        raise typer.BadParameter("it takes neither DATA, --together nor --preset.", param_hint="--phantom")
     if not phantom and not data:
         raise typer.BadParameter("name your copy of EndoVis, or other data; or take --phantom.", param_hint="DATA")
     files: list[Path] = []
     for one in chosen:
-        if not phantom and one.datasets > len(data or []):
-            if name != ALL:
-                raise typer.BadParameter(f"{one.name} takes {one.datasets} datasets.", param_hint="DATA")
-            print(f"{one.name} is left out: it takes {one.datasets} datasets", file=sys.stderr)
+        count = 1 if together else len(data or [])
+        if not phantom and name != ALL and not one.fewest <= count <= one.most:
+            takes = f"{one.fewest}" if one.fewest == one.most else f"{one.fewest} to {one.most}"
+            raise typer.BadParameter(
+                f"{one.name} takes {takes} of them, got {count}; --together takes all DATA as one dataset.",
+                param_hint="DATA",
+            )
+        if not phantom and count < one.fewest:
+            print(f"{one.name} is left out: it takes {one.fewest} datasets", file=sys.stderr)
             continue
-        setting = _setting(one, data or [], out, phantom, preset, settings or [])
+        setting = _setting(data or [], out, phantom, together, preset, settings or [])
         outcome = _run(one, setting)
         files += written(outcome, setting)
         if docs is not None:
-            update_page(docs, outcome, _command(one, data or [], phantom, preset, settings or []))
+            update_page(docs, outcome, _command(one, data or [], phantom, together, preset, settings or []))
         if not as_json:
             _show(outcome)
     if as_json:
         print(json.dumps({"files": [str(file) for file in files]}))
 
 
-def _setting(
-    one: Experiment, data: list[Path], out: Path, phantom: bool, preset: str | None, settings: list[str]
-) -> Setting:
+def _setting(data: list[Path], out: Path, phantom: bool, together: bool, preset: str | None, settings: list[str]) -> Setting:
     from surgicalsam_training.experiments.setting import data_setting, phantom_setting
 
     if phantom:
         return _told(phantom_setting(out, settings), "phantom")
-    apart = one.datasets > 1
-    return data_setting(data, out, preset_name=preset, settings=settings, apart=apart)
+    return data_setting(data, out, preset_name=preset, settings=settings, together=together)
 
 
 def _run(one: Experiment, setting: Setting) -> Outcome:
@@ -123,10 +126,13 @@ def _told(stages: Generator[Stage, None, Any], name: str) -> Any:
                 advance(f"{name}: {stage.title}", stage.done, stage.total)
 
 
-def _command(one: Experiment, data: list[Path], phantom: bool, preset: str | None, settings: list[str]) -> str:
+def _command(
+    one: Experiment, data: list[Path], phantom: bool, together: bool, preset: str | None, settings: list[str]
+) -> str:
     """As a reader types it, with names of folders rather than this machine's paths."""
     where = ["--phantom"] if phantom else [path.name for path in data]
-    options = [*(["--preset", preset] if preset else []), *(part for text in settings for part in ("--set", text))]
+    options = ["--together"] * together
+    options += [*(["--preset", preset] if preset else []), *(part for text in settings for part in ("--set", text))]
     return " ".join(["surgicalsam", "experiment", one.name, *where, *options, "--out", "runs/paper"])
 
 

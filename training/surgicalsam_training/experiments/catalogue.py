@@ -31,13 +31,14 @@ class Experiment:
     Attributes
     ----------
     title : a line for the user
-    datasets : how many it takes apart; 1 takes all data as one
+    fewest, most : datasets that it takes
     """
 
     name: str
     title: str
     run: Run
-    datasets: int = 1
+    fewest: int = 1
+    most: int = 1
 
 
 def _tabled(name: str, make: Callable[[Setting], Generator[Stage, None, Table]]) -> Run:
@@ -62,11 +63,11 @@ EXPERIMENTS = {
         Experiment("table1", "SurgicalSAM, the baselines and published figures", _tabled("table1", comparison.table1)),
         Experiment("fig2", "what inexact boxes cost SAM", _figure2),
         Experiment("table3", "tokens per class, learned and fixed prototypes", _tabled("table3", studies.table3)),
-        Experiment("table4", "trained on one dataset, tested on another", _tabled("table4", studies.table4), datasets=2),
+        Experiment("table4", "trained on one dataset, tested on another", _tabled("table4", studies.table4), 2, 2),
         Experiment("table5", "speed and memory", _tabled("table5", speed.table5)),
         Experiment("table6", "what each part of the prompts is worth", _tabled("table6", studies.table6)),
         Experiment("table7", "three further seeds", _tabled("table7", studies.table7)),
-        Experiment("figures", "masks beside the truth, similarity maps", _figures),
+        Experiment("figures", "masks beside the truth, similarity maps", _figures, 1, 2),
     )
 }
 

@@ -92,7 +92,7 @@ TRAINING_FRAMES, VALIDATION_FRAMES = 12, 8  # of each clip
 
 
 def data_setting(
-    data: Sequence[Path], out: Path, *, preset_name: str | None, settings: Sequence[str] = (), apart: bool = False
+    data: Sequence[Path], out: Path, *, preset_name: str | None, settings: Sequence[str] = (), together: bool = False
 ) -> Setting:
     """The paper's trainings on data of a reader's own.
 
@@ -100,7 +100,7 @@ def data_setting(
     ----------
     preset_name : of `presets/`; None takes endovis2017 for data with its classes, and endovis2018 for any other
     settings : as for `changed_by`
-    apart : each path is a dataset of its own, rather than all of them one
+    together : all paths are one dataset, rather than each of them one
 
     Raises
     ------
@@ -108,7 +108,7 @@ def data_setting(
         a path cannot be read, or a setting does not fit
     """
     paths = [Path(path).expanduser().absolute() for path in data]
-    groups = [[path] for path in paths] if apart else [paths]
+    groups = [paths] if together else [[path] for path in paths]
     configs = [changed_by(preset(preset_name or _preset_for(group[0])).changed(data=group), settings) for group in groups]
     return Setting(tuple(configs), out.expanduser().absolute())
 
