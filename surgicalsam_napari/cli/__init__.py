@@ -2,7 +2,14 @@
 
 from __future__ import annotations
 
-from surgicalsam_napari.cli import baselines, evaluate, exchange, training, work_log  # noqa: F401  (they add their commands)
+from surgicalsam_napari.cli import (  # noqa: F401  (they add their commands)
+    baselines,
+    evaluate,
+    exchange,
+    experiments,
+    training,
+    work_log,
+)
 from surgicalsam_napari.cli.commands import app, main
 
 __all__ = ["app", "main"]

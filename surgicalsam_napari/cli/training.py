@@ -48,6 +48,7 @@ PANELS = {  # of `surgicalsam train --help`
     ),
     "Augmentation": ("augmented_versions", "augmentation"),
     "Machine": ("device", "seed"),
+    "Ablations": ("prototypes", "prototypes_file", "dense_prompts", "sparse_prompts", "marks"),
     "Switches": ("mixed_precision", "presence_tunes_decoder"),  # apart: their two names take the width of a terminal
 }
 ROWS = {

@@ -40,6 +40,7 @@ FORMAT = "surgicalsam-napari checkpoint"
 FORMAT_VERSION = 1
 BEST_OF_A_RUN = "best.safetensors"
 AUTHORS_ENCODER = "vit_h"
+WHOLE_PROMPTS = "whole"  # what the prompt encoder gives; ablations of training name theirs otherwise
 AUTHORS_KEYS = {
     "prototypes_state_dict": "prototypes",
     "prototype_prompt_encoder_state_dict": "class_prompt_encoder",
@@ -55,6 +56,7 @@ class CheckpointInfo:
     ----------
     presence_threshold : presence at or above which a class counts as in the frame
     includes_encoder : whether the image encoder's weights are inside
+    prompts : WHOLE_PROMPTS, or what an ablated prompt encoder gives, for which `load_checkpoint` must be told
     """
 
     path: Path
@@ -65,6 +67,7 @@ class CheckpointInfo:
     presence_threshold: float
     includes_encoder: bool
     training_record: dict
+    prompts: str = WHOLE_PROMPTS
 
 
 def save_checkpoint(
@@ -102,6 +105,7 @@ def save_checkpoint(
         "encoder_digest": model.encoder_digest,
         "presence_threshold": repr(float(model.presence_threshold)),
         "training_record": json.dumps(training_record),
+        "prompts": getattr(model.class_prompt_encoder, "prompts", WHOLE_PROMPTS),
     }
     partial = path.with_name(path.name + ".part")
     try:
@@ -150,6 +154,7 @@ def read_checkpoint_info(path: Path | str) -> CheckpointInfo:
             float(metadata["presence_threshold"]),
             includes_encoder,
             json.loads(metadata["training_record"]),
+            metadata.get("prompts", WHOLE_PROMPTS),
         )
     except (KeyError, ValueError, ClassSetError) as error:
         raise CheckpointError(f"The header of {path.name} is damaged ({error}). Get the file again.") from error
@@ -167,6 +172,7 @@ def load_checkpoint(
     device: str = "auto",
     classes: ClassSet | None = None,
     load_image_encoder: bool = True,
+    prompts: str = WHOLE_PROMPTS,
 ) -> SurgicalSAM:
     """Read a checkpoint into a model ready to predict.
 
@@ -178,6 +184,7 @@ def load_checkpoint(
     device : auto, cpu, cuda, cuda:1, … or mps
     classes : the names that a .pth lacks; a .safetensors brings its own
     load_image_encoder : False to decode cached embeddings only, with neither the memory nor the file of the encoder
+    prompts : what the checkpoint's prompt encoder must be made to give; one of an ablation is refused otherwise
 
     Raises
     ------
@@ -190,7 +197,7 @@ def load_checkpoint(
     chosen_device = choose_device(device)
     encoder_file = None if encoder_weights is None else Path(encoder_weights)
     if path.suffix == ".safetensors":
-        model = _load_own(path, encoder_file, load_image_encoder)
+        model = _load_own(path, encoder_file, load_image_encoder, prompts)
     else:
         model = _load_authors(path, encoder_file, classes, load_image_encoder)
     # with trained weights denormal numbers are common, and slow on CPUs
@@ -198,8 +205,13 @@ def load_checkpoint(
     return model.eval().requires_grad_(False).to(chosen_device)
 
 
-def _load_own(path: Path, encoder_file: Path | None, load_image_encoder: bool) -> SurgicalSAM:
+def _load_own(path: Path, encoder_file: Path | None, load_image_encoder: bool, prompts: str) -> SurgicalSAM:
     info = read_checkpoint_info(path)
+    if info.prompts != prompts:
+        raise CheckpointError(
+            f"{path.name} should have been trained with {prompts} prompts, and was trained {info.prompts}: an ablation, "
+            "which only `surgicalsam experiment` reads. Choose another checkpoint."
+        )
     with _opened(path) as file:
         state = {key: file.get_tensor(key) for key in file.keys()}  # noqa: SIM118 (not a dict)
     state = {key: tensor.float() if tensor.is_floating_point() else tensor for key, tensor in state.items()}

@@ -19,6 +19,7 @@ from surgicalsam_training.config import TrainingConfig, preset, preset_names
 
 START_PRESET = "quick"
 SET_ELSEWHERE = {"data", "checkpoint", "encoder_weights", "device", "epochs", "minutes"}  # in this dock, but not here
+ABLATIONS = {"prototypes", "prototypes_file", "dense_prompts", "sparse_prompts", "marks"}  # of the command line only
 LARGEST_NUMBER = 1_000_000
 INVALID_STYLE = f"border: 1px solid {BAD_COLOR};"
 EMPTY = "–"
@@ -100,7 +101,7 @@ class TrainingSettings(QWidget):
 
 def settings() -> Iterator[tuple[str, FieldInfo]]:
     """Name and description of every setting that has a field here."""
-    return ((name, info) for name, info in TrainingConfig.model_fields.items() if name not in SET_ELSEWHERE)
+    return ((name, info) for name, info in TrainingConfig.model_fields.items() if name not in SET_ELSEWHERE | ABLATIONS)
 
 
 def setting_names() -> list[str]:

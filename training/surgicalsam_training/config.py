@@ -87,6 +87,25 @@ class TrainingConfig(BaseModel):
     sparse_hidden_dim: int = Field(
         128, ge=1, title="Sparse width", description="r_S of the paper; a checkpoint brings its own"
     )
+    prototypes: Literal["learned", "fixed"] = Field(
+        "learned",
+        title="Prototypes",
+        description="learned: tuned with the contrastive loss; fixed: mean class embeddings, never tuned (an ablation)",
+    )
+    prototypes_file: Path | None = Field(
+        None,
+        title="Prototypes file",
+        description="Fixed prototypes from a .safetensors with a vector per class name, in place of the mean embeddings",
+    )
+    dense_prompts: bool = Field(
+        True, title="Dense prompts", description="Without, SAM's own embedding for 'no mask' stands in (an ablation)"
+    )
+    sparse_prompts: bool = Field(
+        True, title="Sparse prompts", description="Without, no class token reaches the decoder (an ablation)"
+    )
+    marks: bool = Field(
+        True, title="Marks", description="Positive and negative embeddings on the class tokens; without is an ablation"
+    )
     kept_of_start: float = Field(
         0.0,
         ge=0,
@@ -154,6 +173,14 @@ class TrainingConfig(BaseModel):
     def _starts_from_one(self) -> TrainingConfig:
         if self.checkpoint is not None and self.encoder is not None:
             raise ValueError("start from a checkpoint or from an encoder, not both")
+        return self
+
+    @model_validator(mode="after")
+    def _leaves_a_prompt(self) -> TrainingConfig:
+        if not self.dense_prompts and not self.sparse_prompts:
+            raise ValueError("leave out the dense or the sparse prompts, not both: nothing would tell the classes apart")
+        if self.prototypes_file is not None and self.prototypes != "fixed":
+            raise ValueError("a prototypes_file holds fixed prototypes: set prototypes to fixed, or leave it out")
         return self
 
     def changed(self, **fields: Any) -> TrainingConfig:
@@ -226,6 +253,7 @@ def read_config(path: Path | str) -> TrainingConfig:
             "data": tuple(found(item) for item in config.data),
             "checkpoint": config.checkpoint and found(config.checkpoint),
             "encoder_weights": config.encoder_weights and found(config.encoder_weights),
+            "prototypes_file": config.prototypes_file and found(config.prototypes_file),
         }
     )
 

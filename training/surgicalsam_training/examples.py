@@ -10,11 +10,11 @@ from PIL import Image, ImageDraw, ImageFont
 
 from surgicalsam_napari.errors import SurgicalSAMError
 from surgicalsam_napari.instruments import ClassSet
-from surgicalsam_napari.model.checkpoint import load_checkpoint
 from surgicalsam_napari.model.surgical_sam import SurgicalSAM
 from surgicalsam_napari.store.files import writing
 from surgicalsam_training.data.training_data import TrainingData
 from surgicalsam_training.evaluate import predicted_label_map
+from surgicalsam_training.experiments.ablated import load_trained
 from surgicalsam_training.run_folder import RunFolder
 
 EXAMPLE_COUNT = 6
@@ -42,7 +42,7 @@ class Examples:
         """Predict with the best checkpoint, and write a picture for each frame."""
         if not self.frames:
             return ()
-        model = load_checkpoint(self.run.best_checkpoint, device="cpu", load_image_encoder=False)
+        model = load_trained(self.run.best_checkpoint, device="cpu", load_image_encoder=False)
         return tuple(str(self._picture(model, position, frame)) for position, frame in enumerate(self.frames))
 
     def _picture(self, model: SurgicalSAM, position: int, frame: int) -> Path:
@@ -52,7 +52,7 @@ class Examples:
         after = predicted_label_map(model, self.data, frame)
         background = np.zeros((*truth.shape, 3), np.uint8) if image is None else image
         panels = [("corrected", truth), ("before", before), ("after", after)]
-        pictures = [_panel(background, labels, self.data.classes, title) for title, labels in panels]
+        pictures = [labelled_panel(background, labels, self.data.classes, title) for title, labels in panels]
         path = self.run.examples / f"{position + 1}_{self.data.frames[frame].name.replace('/', '_')}.png"
         with writing("The examples", self.run.path):
             Image.fromarray(np.concatenate(pictures, axis=1)).save(path)
@@ -68,16 +68,27 @@ class Examples:
         return self.run.examples / f".before_{position + 1}.png"
 
 
-def _panel(image: np.ndarray, labels: np.ndarray, classes: ClassSet, title: str) -> np.ndarray:
-    """(h, PANEL_WIDTH, 3) uint8: the frame with its labels laid over it, and a title."""
+def labelled_panel(image: np.ndarray, labels: np.ndarray, classes: ClassSet, title: str) -> np.ndarray:
+    """The frame with its labels laid over it, and a title: (h, PANEL_WIDTH, 3) uint8.
+
+    Parameters
+    ----------
+    image : (H, W, 3) uint8
+    labels : (H, W) uint8, ids of `classes`
+    """
     colors = np.zeros((256, 3), np.float32)
     for instrument in classes:
         colors[instrument.id] = instrument.rgb
     painted = image.astype(np.float32)
     inside = labels > 0
     painted[inside] = (1 - OPACITY) * painted[inside] + OPACITY * colors[labels[inside]]
+    return titled_panel(painted.astype(np.uint8), title)
+
+
+def titled_panel(image: np.ndarray, title: str) -> np.ndarray:
+    """(h, PANEL_WIDTH, 3) uint8 of (H, W, 3) uint8."""
     height = round(PANEL_WIDTH * image.shape[0] / image.shape[1])
-    picture = Image.fromarray(painted.astype(np.uint8)).resize((PANEL_WIDTH, height), Image.Resampling.BILINEAR)
+    picture = Image.fromarray(image).resize((PANEL_WIDTH, height), Image.Resampling.BILINEAR)
     draw = ImageDraw.Draw(picture)
     draw.text((9, 7), title, font=ImageFont.load_default(size=18), fill="white", stroke_width=2, stroke_fill="black")
     return np.asarray(picture)

@@ -294,7 +294,7 @@ def _not_writable(path: Path, error: OSError) -> SurgicalSAMError:
     return TrainingError(f"A run's folder cannot be made at {path} ({error.strerror}). Choose another one (--out).")
 
 
-_PATHS = ("data", "checkpoint", "encoder_weights")
+_PATHS = ("data", "checkpoint", "encoder_weights", "prototypes_file")
 
 
 def _absolute(value: Path | Sequence[Path] | None) -> Any:

@@ -176,15 +176,22 @@ def class_pairs(ready: Sequence[ReadyPrompt], device: torch.device) -> ClassPair
     return ClassPairs(stacked.to(device), torch.tensor([prompt.row for prompt in there], dtype=torch.long, device=device))
 
 
-def mean_class_embeddings(sampler: PromptSampler, class_ids: Sequence[int]) -> dict[int, Tensor]:
+def mean_class_embeddings(
+    sampler: PromptSampler, class_ids: Sequence[int], most_frames: int | None = FRAMES_FOR_A_MEAN
+) -> dict[int, Tensor]:
     """By class id, the mean over training frames of the class's mean embedding (D,): where a new prototype starts.
 
     A class that is in no training frame is left out.
+
+    Parameters
+    ----------
+    most_frames : of a class, spread over all that show it; None takes all
     """
     means = {}
     for class_id in class_ids:
         shown = [prompt for prompt in sampler.present if prompt.class_id == class_id]
-        found = [sampler.ready(prompt, 0).class_embedding for prompt in shown[:: -(-len(shown) // FRAMES_FOR_A_MEAN) or 1]]
+        step = 1 if most_frames is None else -(-len(shown) // most_frames) or 1
+        found = [sampler.ready(prompt, 0).class_embedding for prompt in shown[::step]]
         inside = [embedding for embedding in found if embedding is not None]
         if inside:
             means[class_id] = torch.stack(inside).mean(0)

@@ -10,6 +10,7 @@ from dataclasses import asdict, dataclass, field
 from typing import Any
 
 import torch
+from torch import Tensor
 
 from surgicalsam_napari.errors import TrainingError
 from surgicalsam_napari.model.checkpoint import save_checkpoint
@@ -31,8 +32,10 @@ from surgicalsam_training.steps import set_learning_rate, take_step
 from surgicalsam_training.tuning import (
     add_classes,
     blended,
+    fix_prototypes,
     known_classes,
     load_tuned_state,
+    read_prototypes,
     starting_model,
     tuned_state,
     unfreeze,
@@ -135,10 +138,14 @@ def _tune(
         raise TrainingError("No training frame shows any class that is to be trained. Correct frames that show instruments.")
     new = [class_id for class_id in data.classes.ids if class_id not in model.classes.ids]
     add_classes(model, data.classes, mean_class_embeddings(sampler, new))
+    if config.prototypes == "fixed":
+        fix_prototypes(model, _fixed_prototypes(model, sampler))
     parameters = unfreeze(model, config)
     start = tuned_state(model)
     optimizer = torch.optim.Adam(parameters, config.learning_rate, weight_decay=config.weight_decay)
-    losses = processes.wrap(PromptLosses(model, config).to(model.device).train())
+    # without prototypes to tune there is nothing to contrast
+    terms_config = config if config.prototypes == "learned" else config.changed(contrastive_weight=0.0)
+    losses = processes.wrap(PromptLosses(model, terms_config).to(model.device).train())
     if state is not None:
         progress = Progress.from_state(state["progress"])
         load_tuned_state(model, state["weights"])
@@ -258,6 +265,14 @@ def _rehearse(
     for done in rehearsal.prepare(model):
         yield PreparationReport("drawing frames to rehearse", done, config.rehearsed_frames)
     return rehearsal
+
+
+def _fixed_prototypes(model: SurgicalSAM, sampler: PromptSampler) -> dict[int, Tensor]:
+    """By class id, those of the file, or the mean class embeddings of all training frames (paper, section 4.3)."""
+    file = sampler.config.prototypes_file
+    if file is not None:
+        return read_prototypes(file, model.classes, model.embedding_shape[0])
+    return mean_class_embeddings(sampler, model.classes.ids, most_frames=None)
 
 
 def _record(run: RunFolder, model: SurgicalSAM, data: TrainingData, split: Split) -> dict[str, Any]:

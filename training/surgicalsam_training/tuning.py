@@ -8,6 +8,8 @@ from pathlib import Path
 from typing import cast
 
 import torch
+from safetensors import SafetensorError
+from safetensors.torch import load_file
 from torch import Tensor, nn
 
 from surgicalsam_napari.errors import CheckpointError, TrainingError
@@ -27,6 +29,7 @@ from surgicalsam_napari.model.image_encoder import (
 from surgicalsam_napari.model.segment_anything import PromptEncoder
 from surgicalsam_napari.model.surgical_sam import SurgicalSAM, build_presence_head
 from surgicalsam_training.config import TrainingConfig
+from surgicalsam_training.experiments.ablated import ablate, left_out_parts
 
 TUNED = ("prototypes", "class_prompt_encoder", "mask_decoder", "presence_head")
 
@@ -46,13 +49,14 @@ def starting_model(config: TrainingConfig, classes: ClassSet | None = None) -> S
     if config.encoder is not None:
         if classes is None:
             raise TrainingError("A training that starts from SAM needs classes, and its data name none.")
-        return _model_on_sam(config, classes)
-    return load_checkpoint(
+        return ablate(_model_on_sam(config, classes), config)
+    model = load_checkpoint(
         config.checkpoint or zoo.demo_checkpoint(),
         encoder_weights=config.encoder_weights,
         device=config.device,
         classes=classes,
     )
+    return ablate(model, config)
 
 
 def _named_by(classes: ClassSet, path: Path) -> ClassSet:
@@ -146,6 +150,38 @@ def add_classes(model: SurgicalSAM, classes: ClassSet, class_embeddings: Mapping
     model.prototypes, model.classes = prototypes.to(old.device), classes
 
 
+def fix_prototypes(model: SurgicalSAM, class_embeddings: Mapping[int, Tensor]) -> None:
+    """Make the prototypes these vectors (D,) by class id; a class that has none, for no frame shows it, gets zeros."""
+    weight = model.prototypes.class_embeddings.weight
+    rows = [class_embeddings.get(class_id, torch.zeros(weight.shape[1])).to(weight) for class_id in model.classes.ids]
+    weight.data = torch.stack(rows).detach().clone()
+
+
+def read_prototypes(path: Path, classes: ClassSet, embedding_dim: int) -> dict[int, Tensor]:
+    """By class id, the vectors (D,) of a .safetensors that holds one by the name of every class.
+
+    Raises
+    ------
+    TrainingError
+        the file cannot be read, lacks a class, or its vectors are of another length
+    """
+    try:
+        vectors = {name.strip().casefold(): vector.float() for name, vector in load_file(path).items()}
+    except (OSError, SafetensorError) as error:
+        raise TrainingError(f"{path} should hold a vector for each class, and cannot be read ({error}).") from error
+    missing = [name for name in classes.names if name.casefold() not in vectors]
+    if missing:
+        raise TrainingError(f"{path.name} should hold a vector for every class, and lacks {', '.join(missing)}. Add them.")
+    found = {instrument.id: vectors[instrument.name.casefold()] for instrument in classes}
+    strange = next((vector for vector in found.values() if vector.shape != (embedding_dim,)), None)
+    if strange is not None:
+        raise TrainingError(
+            f"{path.name} should hold vectors of {embedding_dim} numbers, as this image encoder gives; found "
+            f"{tuple(strange.shape)}. Make them with this encoder."
+        )
+    return found
+
+
 def unfreeze(model: SurgicalSAM, config: TrainingConfig) -> list[nn.Parameter]:
     """Make the paper's parameters tunable: prototypes, prompt encoder but its point embeddings, mask decoder; and presence.
 
@@ -159,6 +195,9 @@ def unfreeze(model: SurgicalSAM, config: TrainingConfig) -> list[nn.Parameter]:
         part.requires_grad_(True)
     # pos/neg embeddings stay frozen: they are SAM's own point embeddings
     model.class_prompt_encoder.pn_cls_embeddings.requires_grad_(False)
+    model.prototypes.requires_grad_(config.prototypes == "learned")
+    for part in left_out_parts(model.class_prompt_encoder, config):
+        part.requires_grad_(False)
     if not config.presence_weight and model.presence_head is not None:
         model.presence_head.requires_grad_(False)
     return [parameter for parameter in model.parameters() if parameter.requires_grad]

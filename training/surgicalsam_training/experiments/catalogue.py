@@ -1,0 +1,104 @@
+"""The experiments by name, and what each leaves in its folder."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Generator
+from dataclasses import dataclass
+from pathlib import Path
+
+from surgicalsam_napari.errors import TrainingError
+from surgicalsam_training.experiments import comparison, figures, jitter, speed, studies
+from surgicalsam_training.experiments.figures import Figure
+from surgicalsam_training.experiments.setting import Setting, Stage
+from surgicalsam_training.experiments.tables import Table, write_table
+
+
+@dataclass(frozen=True)
+class Outcome:
+    """What an experiment found; a table of the experiment's name, and pictures."""
+
+    name: str
+    table: Table | None
+    figures: tuple[Figure, ...] = ()
+
+
+Run = Callable[[Setting], Generator[Stage, None, Outcome]]
+
+
+@dataclass(frozen=True)
+class Experiment:
+    """
+    Attributes
+    ----------
+    title : a line for the user
+    fewest, most : datasets that it takes
+    """
+
+    name: str
+    title: str
+    run: Run
+    fewest: int = 1
+    most: int = 1
+
+
+def _tabled(name: str, make: Callable[[Setting], Generator[Stage, None, Table]]) -> Run:
+    def run(setting: Setting) -> Generator[Stage, None, Outcome]:
+        return Outcome(name, (yield from make(setting)))
+
+    return run
+
+
+def _figure2(setting: Setting) -> Generator[Stage, None, Outcome]:
+    table, figure = yield from jitter.figure2(setting)
+    return Outcome("fig2", table, (figure,))
+
+
+def _figures(setting: Setting) -> Generator[Stage, None, Outcome]:
+    return Outcome("figures", None, tuple((yield from figures.figures(setting))))
+
+
+EXPERIMENTS = {
+    experiment.name: experiment
+    for experiment in (
+        Experiment("table1", "SurgicalSAM, the baselines and published figures", _tabled("table1", comparison.table1)),
+        Experiment("fig2", "what inexact boxes cost SAM", _figure2),
+        Experiment("table3", "tokens per class, learned and fixed prototypes", _tabled("table3", studies.table3)),
+        Experiment("table4", "trained on one dataset, tested on another", _tabled("table4", studies.table4), 2, 2),
+        Experiment("table5", "speed and memory", _tabled("table5", speed.table5)),
+        Experiment("table6", "what each part of the prompts is worth", _tabled("table6", studies.table6)),
+        Experiment("table7", "three further seeds", _tabled("table7", studies.table7)),
+        Experiment("figures", "masks beside the truth, similarity maps", _figures, 1, 2),
+    )
+}
+
+
+def experiment_named(name: str) -> Experiment:
+    """One of `EXPERIMENTS`; a TrainingError lists them."""
+    if name not in EXPERIMENTS:
+        raise TrainingError(f'There is no experiment "{name}"; there are {", ".join(EXPERIMENTS)}.')
+    return EXPERIMENTS[name]
+
+
+def run_experiment(experiment: Experiment, setting: Setting) -> Generator[Stage, None, Outcome]:
+    """Run it, and write `<name>.md`, `.csv` and `.json` beside its pictures into the setting's folder.
+
+    What is there of an earlier run with the same settings is taken as it is; closing the generator stops, and running again
+    goes on from there.
+
+    Raises
+    ------
+    SurgicalSAMError
+        data or settings do not allow it, or something cannot be written
+    """
+    outcome = yield from experiment.run(setting)
+    if outcome.table is not None:
+        write_table(outcome.table, setting.out, experiment.name)
+    return outcome
+
+
+def written(outcome: Outcome, setting: Setting) -> list[Path]:
+    """The files of an outcome."""
+    tables = (
+        [] if outcome.table is None else [setting.out / f"{outcome.name}{suffix}" for suffix in (".md", ".csv", ".json")]
+    )
+    return [*tables, *(figure.path for figure in outcome.figures)]

@@ -1,0 +1,111 @@
+"""A cell of a table is a training and its scores; both are kept on disk, so that nothing is computed twice."""
+
+from __future__ import annotations
+
+from collections.abc import Generator, Sequence
+from contextlib import closing
+from pathlib import Path
+
+from surgicalsam_napari.errors import TrainingError
+from surgicalsam_napari.model.surgical_sam import SurgicalSAM
+from surgicalsam_training.config import TrainingConfig
+from surgicalsam_training.experiments.ablated import load_trained
+from surgicalsam_training.experiments.scoring import OpenedData, ProtocolMetrics, kept_metrics, opened_data
+from surgicalsam_training.experiments.setting import Stage
+from surgicalsam_training.protocol import Answers, Protocol, answers_of_model, predict_classes
+from surgicalsam_training.reports import EpochReport, PreparationReport
+from surgicalsam_training.run_folder import RunFolder
+from surgicalsam_training.trainer import train
+
+NO_PART_OF_A_RESULT = {"device", "micro_batch_size"}  # settings that change speed and memory only
+
+
+def cell_name(config: TrainingConfig) -> str:
+    """What tells the cells of one output folder apart, as the name of a folder."""
+    parts = ["+".join(path.stem for path in config.data), f"n{config.tokens_per_class}", config.prototypes]
+    parts += [f"without-{part}" for part in ("dense", "sparse") if not getattr(config, f"{part}_prompts")]
+    parts += ["without-marks"] * (not config.marks)
+    return "-".join([*parts, f"seed{config.seed}"])
+
+
+def trained_cell(cells: Path, config: TrainingConfig) -> Generator[Stage, None, RunFolder]:
+    """Train, go on with a training that was stopped, or take one that is finished.
+
+    Parameters
+    ----------
+    cells : the folder of trainings
+
+    Raises
+    ------
+    TrainingError
+        a cell of this name was trained with other settings, or the training is not possible
+    CheckpointError, DeviceError, DiskSpaceError, ProjectError, ExchangeError
+    """
+    name = cell_name(config)
+    place = cells / name
+    if (place / "result.json").exists():
+        run = RunFolder.open(place)
+        _check_settings(run, config)
+        return run
+    run = RunFolder.create(place, config)
+    with closing(train(run)) as reports:
+        for report in reports:
+            if isinstance(report, PreparationReport) and report.total > 1:
+                yield Stage(f"{name}: {report.phase}", report.done, report.total)
+            elif isinstance(report, EpochReport):
+                yield Stage(f"{name}: training", report.done, report.total)
+    return run
+
+
+def _check_settings(run: RunFolder, config: TrainingConfig) -> None:
+    there, here = run.config.model_dump(mode="json"), config.model_dump(mode="json")
+    other = [name for name in there if name not in NO_PART_OF_A_RESULT and there[name] != here[name]]
+    if other:
+        raise TrainingError(
+            f"{run.path} was trained with other settings ({other[0]}: {there[other[0]]!r} there, {here[other[0]]!r} here). "
+            "Choose another folder (--out), or the settings it was made with."
+        )
+
+
+def scored_cell(cells: Path, config: TrainingConfig) -> Generator[Stage, None, ProtocolMetrics]:
+    """A cell, trained if need be, and its scores on the validation frames of its own data."""
+    run = yield from trained_cell(cells, config)
+    model = cell_model(run)
+    with opened_data(config, model.classes) as opened:
+        run.check_data(opened.data.fingerprints())
+        return (yield from cell_metrics(run, model, opened, "validation"))
+
+
+def cell_metrics(
+    run: RunFolder, model: SurgicalSAM, opened: OpenedData, name: str, class_ids: Sequence[int] | None = None
+) -> Generator[Stage, None, ProtocolMetrics]:
+    """The scores of a cell's model on validation frames, kept in the cell's folder under this name.
+
+    Parameters
+    ----------
+    class_ids : what "every class" stands for; None for all that the model knows
+    """
+    data, frames = opened.data, opened.validation
+    if data.missing_embeddings(frames, 0, model):
+        model = cell_model(run, load_image_encoder=True)
+
+    def answers() -> Answers:
+        given = dict(answers_of_model(model, data, frames))
+        if class_ids is not None:
+            given[Protocol.EVERY] = predict_classes(model, data, frames, lambda frame: class_ids, gate=True)
+        return given
+
+    began = run.record["environment"]["began"]  # tells the result from that of an earlier training in the same place
+    file = run.path / "scores" / f"{name}.json"
+    return (yield from kept_metrics(file, run.path.name, model, data, frames, answers, training=began))
+
+
+def cell_model(run: RunFolder, *, load_image_encoder: bool = False) -> SurgicalSAM:
+    """The best model of a cell; SAM's image encoder is large, and the frames of a training are embedded."""
+    config = run.config
+    return load_trained(
+        run.best_checkpoint,
+        encoder_weights=config.encoder_weights,
+        device=config.device,
+        load_image_encoder=load_image_encoder,
+    )

@@ -1,0 +1,139 @@
+"""SurgicalSAM beside other ways of prompting SAM and beside published figures (Yue et al., AAAI 2024, tables 1 and 2)."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Generator, Iterator
+from pathlib import Path
+
+import numpy as np
+
+from surgicalsam_napari.instruments import CLASS_SETS, ClassSet
+from surgicalsam_napari.model.surgical_sam import SurgicalSAM
+from surgicalsam_training.baselines.oracle import predict_from_boxes, predict_from_centroids
+from surgicalsam_training.baselines.persam import Example, first_frames, learn_examples, predict_persam
+from surgicalsam_training.baselines.persam_f import predict_persam_f, tune_examples
+from surgicalsam_training.baselines.starting import published_sam, sam_of_checkpoint
+from surgicalsam_training.baselines.tracking import predict_by_tracking
+from surgicalsam_training.comparison import Result, comparison_table
+from surgicalsam_training.config import TrainingConfig, preset
+from surgicalsam_training.data.benchmark_split import benchmark_splits
+from surgicalsam_training.evaluate import embed_missing
+from surgicalsam_training.experiments.cells import cell_model, scored_cell, trained_cell
+from surgicalsam_training.experiments.scoring import OpenedData, ProtocolMetrics, kept_metrics, opened_data
+from surgicalsam_training.experiments.setting import Setting, Stage
+from surgicalsam_training.experiments.tables import Table
+from surgicalsam_training.metrics import mean_metrics
+from surgicalsam_training.protocol import Answers, Asked, Protocol, every_class, present_classes
+from surgicalsam_training.published import published_figures
+from surgicalsam_training.tuning import tuned_state
+
+Predictor = Callable[[Asked], Iterator[tuple[int, np.ndarray]]]
+
+NOTES = (
+    "GT centroid, GT box and tracking are told by the truth where an instrument is, and thereby which are there: with every "
+    "class prompted they answer the same. PerSAM knows of no absence. SAM's own weights, not tuned, answer all of these.",
+    "SurgicalSAM's best epoch is chosen on the validation frames, as the authors' code does.",
+    "Mask2Former + SAM takes a training of its own: `surgicalsam baseline mask2former`.",
+)
+
+
+def table1(setting: Setting) -> Generator[Stage, None, Table]:
+    """SurgicalSAM and the baselines on the same frames by both protocols, and what papers give for the benchmark.
+
+    EndoVis 2017 with its preset runs over the paper's four folds (table 2), and gives their mean.
+    """
+    parts: dict[str, list[ProtocolMetrics]] = {}
+    folds = _folds(setting)
+    classes: ClassSet | None = None
+    for number, config in folds.items():
+        cells = setting.cells / f"fold{number}" if number else setting.cells
+        run = yield from trained_cell(cells, config)
+        model = cell_model(run)
+        tuned = round(sum(tensor.numel() for tensor in tuned_state(model).values()) / 1e6, 2)
+        classes = classes or model.classes
+        parts.setdefault("SurgicalSAM", []).append((yield from scored_cell(cells, config)))
+        folder = setting.out / "baselines" / (f"fold{number}" if number else "")
+        with opened_data(config, model.classes) as opened:
+            found = yield from _baselines(folder, config, opened)
+        for method, metrics in found.items():
+            parts.setdefault(method, []).append(metrics)
+    assert classes is not None
+    where = "validation" if len(folds) == 1 else f"mean of {len(folds)} folds"
+    results = [
+        Result(method, where, protocol, mean_metrics([one[protocol] for one in found]), _parameters(method, tuned))
+        for method, found in parts.items()
+        for protocol in Protocol
+    ]
+    benchmark = benchmark_of(classes)
+    published = [row for row in published_figures() if row.dataset == benchmark]
+    title = f"Table {'2' if len(folds) > 1 else '1'}: SurgicalSAM and other ways of prompting SAM"
+    return comparison_table(title, classes, results, published, (*setting.notes, *NOTES))
+
+
+def _folds(setting: Setting) -> dict[int, TrainingConfig]:
+    config = setting.config
+    if setting.is_phantom or config.validation != preset("endovis2017").validation:
+        return {0: config}
+    splits = benchmark_splits("endovis2017")
+    return {n: config.changed(validation=[str(seq) for seq in split.sequences]) for n, split in enumerate(splits)}
+
+
+def _parameters(method: str, tuned: float) -> float | None:
+    return tuned if method == "SurgicalSAM" else 0.0
+
+
+def benchmark_of(classes: ClassSet) -> str | None:
+    """Which benchmark has these classes, by their names."""
+    names = {name.casefold() for name in classes.names}
+    found = (key for key, known in CLASS_SETS.items() if {name.casefold() for name in known.names} == names)
+    return next(found, None)
+
+
+def untuned_sam(config: TrainingConfig, classes: ClassSet) -> SurgicalSAM:
+    """SAM as the setting's trainings start from it."""
+    if config.encoder is None:
+        return sam_of_checkpoint(
+            config.checkpoint, encoder_weights=config.encoder_weights, classes=classes, device=config.device
+        )
+    return published_sam(config.encoder, classes, encoder_weights=config.encoder_weights, device=config.device)
+
+
+def _baselines(
+    folder: Path, config: TrainingConfig, opened: OpenedData
+) -> Generator[Stage, None, dict[str, ProtocolMetrics]]:
+    data, frames = opened.data, opened.validation
+    model = untuned_sam(config, data.classes)
+    examples = yield from _examples(model, opened)
+    predictors: dict[str, Callable[[], Predictor]] = {
+        "GT centroid + SAM": lambda: lambda asked: predict_from_centroids(model, data, frames, asked),
+        "GT box + SAM": lambda: lambda asked: predict_from_boxes(model, data, frames, asked),
+        "PerSAM": lambda: lambda asked: predict_persam(model, data, frames, asked, examples=examples),
+        "PerSAM, fine-tuned": lambda: _persam_f(model, opened, examples),
+        "Tracking, 1 point": lambda: lambda asked: predict_by_tracking(model, data, frames, asked, points=1),
+        "Tracking, 5 points": lambda: lambda asked: predict_by_tracking(model, data, frames, asked, points=5),
+    }
+    found = {}
+    for method, predictor in predictors.items():
+        file = folder / f"{method.replace(' ', '-').replace(',', '').lower()}.json"
+
+        def answers(predictor: Callable[[], Predictor] = predictor) -> Answers:
+            predict = predictor()
+            asked = {Protocol.PRESENT: present_classes(data), Protocol.EVERY: every_class(model, data)}
+            return {protocol: predict(wanted) for protocol, wanted in asked.items()}
+
+        encoder = model.encoder_digest
+        found[method] = yield from kept_metrics(file, method, model, data, frames, answers, encoder=encoder)
+    return found
+
+
+def _examples(model: SurgicalSAM, opened: OpenedData) -> Generator[Stage, None, dict[int, Example]]:
+    """PerSAM's one training frame of each class that any training frame shows."""
+    first = first_frames(opened.data, opened.training)
+    for report in embed_missing(model, opened.data, sorted(set(first.values()))):
+        yield Stage("PerSAM: embedding frames", report.done, report.total)
+    return learn_examples(model, opened.data, list(first), opened.training)
+
+
+def _persam_f(model: SurgicalSAM, opened: OpenedData, examples: dict[int, Example]) -> Predictor:
+    tuned = {report.class_id: report.tuned for report in tune_examples(model, opened.data, examples)}
+    return lambda asked: predict_persam_f(model, opened.data, opened.validation, asked, tuned=tuned)

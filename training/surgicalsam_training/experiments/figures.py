@@ -1,0 +1,148 @@
+"""Predicted masks beside the truth (Yue et al., AAAI 2024, figures 5, 7 and 8), and similarity maps (figure 9)."""
+
+from __future__ import annotations
+
+from collections.abc import Generator, Sequence
+from dataclasses import dataclass
+from pathlib import Path
+
+import numpy as np
+from PIL import Image
+
+from surgicalsam_napari.exchange.files import png_bytes, write_file
+from surgicalsam_napari.inference.similarity import contrast_limits, frame_similarity
+from surgicalsam_napari.model.surgical_sam import SurgicalSAM
+from surgicalsam_training.config import TrainingConfig
+from surgicalsam_training.data.training_data import TrainingData
+from surgicalsam_training.examples import labelled_panel, titled_panel
+from surgicalsam_training.experiments.cells import cell_model, trained_cell
+from surgicalsam_training.experiments.scoring import OpenedData, opened_data
+from surgicalsam_training.experiments.setting import Setting, Stage
+from surgicalsam_training.protocol import Protocol, answers_of_model
+
+ROWS = 4
+CLASSES_PER_ROW = 3  # of the similarity maps
+MOST_BYTES = 200_000
+COLORS = 64
+
+
+@dataclass(frozen=True)
+class Figure:
+    """A picture that was written, and what is to be seen on it."""
+
+    path: Path
+    caption: str
+
+
+def figures(setting: Setting) -> Generator[Stage, None, list[Figure]]:
+    """Figures 5 and 7 are of the first dataset, 8 is of the second if there is one, 9 is of the first."""
+    found = yield from _mask_figures(setting, setting.config, ("figure5", "figure7"))
+    if len(setting.configs) > 1:
+        found += yield from _mask_figures(setting, setting.configs[1], ("figure8",))
+    return [*found, (yield from _similarity_figure(setting))]
+
+
+def _mask_figures(setting: Setting, config: TrainingConfig, names: Sequence[str]) -> Generator[Stage, None, list[Figure]]:
+    """Grids of validation frames, each with its truth and its masks by both protocols."""
+    run = yield from trained_cell(setting.cells, config)
+    model = cell_model(run)
+    rows = []
+    with opened_data(config, model.classes) as opened:
+        chosen = shown_frames(opened, ROWS * len(names))
+        for done, frame in enumerate(chosen):
+            yield Stage("drawing masks", done, len(chosen))
+            rows.append(_mask_row(model, opened.data, frame))
+    caption = (
+        f"{config.data[0].name}: frame, truth, masks with the present classes prompted, masks with every class prompted."
+    )
+    parts = {name: rows[ROWS * place : ROWS * (place + 1)] for place, name in enumerate(names)}
+    return [Figure(write_grid(part, setting.out / f"{name}.png"), caption) for name, part in parts.items() if part]
+
+
+def _mask_row(model: SurgicalSAM, data: TrainingData, frame: int) -> list[np.ndarray]:
+    image = picture_of(data, frame)
+    maps = {"truth": data.label_map(frame)}
+    for protocol, predictions in answers_of_model(model, data, [frame]).items():
+        ((_, label_map),) = predictions
+        maps["present prompted" if protocol is Protocol.PRESENT else "every prompted"] = label_map
+    panels = [labelled_panel(image, labels, data.classes, title) for title, labels in maps.items()]
+    return [titled_panel(image, data.frames[frame].name), *panels]
+
+
+def _similarity_figure(setting: Setting) -> Generator[Stage, None, Figure]:
+    """A grid of validation frames, each with its truth and its similarity to the prototypes of classes that are in it."""
+    run = yield from trained_cell(setting.cells, setting.config)
+    model = cell_model(run)
+    rows = []
+    with opened_data(setting.config, model.classes) as opened:
+        chosen = shown_frames(opened)
+        for done, frame in enumerate(chosen):
+            yield Stage("drawing similarity maps", done, len(chosen))
+            rows.append(_similarity_row(model, opened.data, frame))
+    path = write_grid(rows, setting.out / "figure9.png")
+    return Figure(path, "Frame, truth, and S = F x B of up to three of its classes; each from its median, dark, to its top.")
+
+
+def _similarity_row(model: SurgicalSAM, data: TrainingData, frame: int) -> list[np.ndarray]:
+    image = picture_of(data, frame)
+    (embedding,) = data.embeddings([frame], 0, model)
+    panels = [titled_panel(image, data.frames[frame].name)]
+    panels.append(labelled_panel(image, data.label_map(frame), data.classes, "truth"))
+    for class_id in data.present_class_ids(frame)[:CLASSES_PER_ROW]:
+        similarity = frame_similarity(model, embedding, class_id, data.frames[frame].size)
+        panels.append(titled_panel(heat_map(similarity), data.classes.by_id(class_id).name))
+    return panels
+
+
+def heat_map(similarity: np.ndarray) -> np.ndarray:
+    """(H, W, 3) uint8 of (H, W), from its median to nearly its top."""
+    from matplotlib import colormaps  # here, for it takes half a second to import
+
+    low, high = contrast_limits(similarity)
+    return (255 * colormaps["inferno"](np.clip((similarity - low) / (high - low), 0, 1))[..., :3]).astype(np.uint8)
+
+
+def shown_frames(opened: OpenedData, count: int = ROWS) -> list[int]:
+    """As many validation frames, each of another sequence where there are enough: those that show the most classes."""
+    by_sequence: dict[str, list[int]] = {}
+    for frame in opened.validation:
+        by_sequence.setdefault(opened.data.frames[frame].sequence, []).append(frame)
+
+    def by_classes(frames: Sequence[int]) -> list[int]:
+        return sorted(frames, key=lambda frame: -len(opened.data.present_class_ids(frame)))
+
+    first = by_classes([by_classes(frames)[0] for frames in by_sequence.values()])[:count]
+    rest = [frame for frame in by_classes(opened.validation) if frame not in first]
+    return sorted([*first, *rest[: count - len(first)]])
+
+
+def picture_of(data: TrainingData, frame: int) -> np.ndarray:
+    """(H, W, 3) uint8; black where the data hold embeddings alone."""
+    image = data.image(frame)
+    return np.zeros((*data.frames[frame].size, 3), np.uint8) if image is None else np.asarray(image)
+
+
+def write_grid(rows: Sequence[Sequence[np.ndarray]], path: Path, most_bytes: int = MOST_BYTES) -> Path:
+    """Write panels (h, w, 3) of one size as a png, of few colours, and so small that it is under `most_bytes`.
+
+    Shorter rows are filled up with white.
+    """
+    columns = max(len(row) for row in rows)
+    blank = np.full_like(rows[0][0], 255)
+    grid = np.concatenate([np.concatenate([*row, *[blank] * (columns - len(row))], axis=1) for row in rows])
+    content = _small_png(Image.fromarray(grid), most_bytes)
+    return write_file(path, content)
+
+
+def _small_png(picture: Image.Image, most_bytes: int) -> bytes:
+    def content_at(width: int) -> bytes:
+        height = round(width * picture.height / picture.width)
+        small = picture.resize((width, height), Image.Resampling.LANCZOS)
+        return png_bytes(small.quantize(COLORS, dither=Image.Dither.NONE), compress_level=9)
+
+    width = min(picture.width, 1600)
+    content = content_at(width)
+    while len(content) > most_bytes and width > 64:
+        width = int(width * 0.9)
+        content = content_at(width)
+    return content

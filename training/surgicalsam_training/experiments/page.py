@@ -1,0 +1,62 @@
+"""Results in a page of documentation: what is between two markers is written anew, the prose around them is a person's.
+
+::
+
+    <!-- table3 -->
+    (the table)
+    <!-- end of table3 -->
+"""
+
+from __future__ import annotations
+
+import re
+from pathlib import Path
+
+from surgicalsam_napari.errors import TrainingError
+from surgicalsam_napari.exchange.files import write_file
+from surgicalsam_training.experiments.catalogue import Outcome
+from surgicalsam_training.experiments.tables import to_markdown
+
+PAGE = "experiments.md"
+IMAGES = "images/experiments"
+
+
+def update_page(docs: Path, outcome: Outcome, command: str) -> Path:
+    """Put an outcome into `experiments.md` of the docs folder, and its pictures below `images/experiments`.
+
+    Parameters
+    ----------
+    command : how it was made
+
+    Raises
+    ------
+    TrainingError
+        there is no such page, or it has no place for this outcome
+    ExchangeError, DiskSpaceError
+        it cannot be written
+    """
+    page = docs / PAGE
+    try:
+        text = page.read_text(encoding="utf-8")
+    except OSError as error:
+        raise TrainingError(f"{page} should be the page to write into, and cannot be read ({error.strerror}).") from error
+    name = re.escape(outcome.name)
+    place = re.compile(rf"(<!-- {name} -->\n).*?(<!-- end of {name} -->)", re.DOTALL)
+    if not place.search(text):
+        raise TrainingError(
+            f"{page} has no place for {outcome.name}. Add two lines where it belongs: <!-- {outcome.name} --> and "
+            f"<!-- end of {outcome.name} -->."
+        )
+    for figure in outcome.figures:
+        write_file(docs / IMAGES / figure.path.name, figure.path.read_bytes())
+    content = block(outcome, command)
+    return write_file(page, place.sub(lambda found: f"{found[1]}{content}{found[2]}", text).encode())
+
+
+def block(outcome: Outcome, command: str) -> str:
+    """The command, the table, the pictures: Markdown."""
+    parts = [f"```\n{command}\n```\n"]
+    if outcome.table is not None:
+        parts.append(to_markdown(outcome.table))
+    parts += [f"![{figure.caption}]({IMAGES}/{figure.path.name})\n\n{figure.caption}\n" for figure in outcome.figures]
+    return "\n".join(parts)

@@ -1,0 +1,141 @@
+"""Scores by both protocols, kept on disk, so that nothing is predicted twice."""
+
+from __future__ import annotations
+
+import json
+import math
+from collections.abc import Callable, Generator, Iterator, Sequence
+from contextlib import closing, contextmanager
+from dataclasses import asdict, dataclass
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+
+from surgicalsam_napari.errors import TrainingError
+from surgicalsam_napari.exchange.files import write_file
+from surgicalsam_napari.instruments import ClassSet
+from surgicalsam_napari.model.surgical_sam import SurgicalSAM
+from surgicalsam_training.config import TrainingConfig
+from surgicalsam_training.data.split import split_frames
+from surgicalsam_training.data.training_data import TrainingData, open_training_data
+from surgicalsam_training.evaluate import embed_missing
+from surgicalsam_training.experiments.setting import Stage
+from surgicalsam_training.metrics import Metrics
+from surgicalsam_training.protocol import Answers, Protocol, score
+
+ProtocolMetrics = dict[Protocol, Metrics]
+
+
+@dataclass(frozen=True)
+class OpenedData:
+    """A dataset with its frames: those that are trained on, and those that are scored; indices into `data.frames`."""
+
+    data: TrainingData
+    training: tuple[int, ...]
+    validation: tuple[int, ...]
+
+
+@contextmanager
+def opened_data(
+    config: TrainingConfig, base: ClassSet | None, names: Sequence[str] | None = None, ignored: Sequence[str] = ()
+) -> Iterator[OpenedData]:
+    """The data of a configuration, split as for its training.
+
+    Parameters
+    ----------
+    base : the classes of the model that is scored
+    names : of the classes that count; None for those of the configuration
+    ignored : names of classes that count as background, beside those of the configuration
+
+    Raises
+    ------
+    TrainingError, ExchangeError, ProjectError
+        data cannot be read, or no frame validates
+    """
+    data = open_training_data(
+        config.data,
+        base=base,
+        trust=config.trust,
+        classes=config.classes if names is None else names,
+        ignored_classes=(*config.ignored_classes, *ignored),
+        seed=config.seed,
+    )
+    with closing(data):
+        split = split_frames(data, validation=config.validation, validation_share=config.validation_share, seed=config.seed)
+        if not split.validation:
+            raise TrainingError(
+                f"The scores of an experiment are those of validation frames, and {config.data[0].name} has none. "
+                "Name sequences (--set validation=[2,5]), or a share (--set validation_share=0.2)."
+            )
+        yield OpenedData(data, split.training, split.validation)
+
+
+def kept_metrics(
+    file: Path,
+    title: str,
+    model: SurgicalSAM,
+    data: TrainingData,
+    frames: Sequence[int],
+    answers: Callable[[], Answers],
+    **depends_on: Any,
+) -> Generator[Stage, None, ProtocolMetrics]:
+    """Score answers by both protocols; what the file holds for the same labels and frames is taken as it is.
+
+    Parameters
+    ----------
+    title : of the stages
+    model : whose embeddings of the frames are computed where they are missing
+    answers : called only if there is something to score
+    depends_on : what else the scores depend on, as plain JSON
+    """
+    told = {
+        "data": data.fingerprints(),
+        "classes": list(data.classes.names),
+        "frames": [data.frames[index].name for index in frames],
+        **depends_on,
+    }
+    kept = _read(file)
+    if all(kept.get(key) == value for key, value in told.items()):
+        return {protocol: _metrics(kept["scores"][protocol.value]) for protocol in Protocol}
+    for report in embed_missing(model, data, frames):
+        yield Stage(f"{title}: embedding frames", report.done, report.total)
+    found = {}
+    for protocol, predictions in answers().items():
+        label_maps = list[tuple[int, np.ndarray]]()
+        for done, prediction in enumerate(predictions, 1):
+            label_maps.append(prediction)
+            yield Stage(f"{title}: {protocol}", done, len(frames))
+        found[protocol] = score(data, label_maps)
+    record = {**told, "scores": {protocol.value: _plain(metrics) for protocol, metrics in found.items()}}
+    write_file(file, (json.dumps(record, indent=1) + "\n").encode())
+    return found
+
+
+def _plain(metrics: Metrics) -> dict[str, Any]:
+    """As JSON has it: null for NaN, text for class ids."""
+    record = asdict(metrics)
+    by_class = {str(class_id): _or_none(iou) for class_id, iou in record.pop("class_iou").items()}
+    return {**{name: _or_none(value) for name, value in record.items()}, "class_iou": by_class}
+
+
+def _metrics(record: dict[str, Any]) -> Metrics:
+    """The inverse of `_plain`."""
+    by_class = {int(class_id): _or_nan(iou) for class_id, iou in record["class_iou"].items()}
+    whole: dict[str, Any] = {name: _or_nan(value) for name, value in record.items() if name != "class_iou"}
+    return Metrics(**whole, class_iou=by_class)
+
+
+def _or_none(value: float) -> float | None:
+    return None if math.isnan(value) else float(value)
+
+
+def _or_nan(value: float | None) -> float:
+    return math.nan if value is None else value
+
+
+def _read(path: Path) -> dict[str, Any]:
+    try:
+        return json.loads(path.read_text(encoding="utf-8"))
+    except (FileNotFoundError, ValueError):
+        return {}

@@ -1,0 +1,204 @@
+"""How fast training and prediction are and what memory they take (Yue et al., AAAI 2024, table 5).
+
+Each measurement runs in a process of its own, so that its peak of memory is its own: `python -m` this module reads what to
+measure from stdin, as JSON, and prints the result.
+"""
+
+from __future__ import annotations
+
+import json
+import os
+import platform
+import subprocess
+import sys
+import time
+from collections.abc import Generator
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import torch
+
+from surgicalsam_napari.errors import SurgicalSAMError, TrainingError
+from surgicalsam_napari.exchange.files import write_file
+from surgicalsam_training.config import TrainingConfig, parse_config
+from surgicalsam_training.evaluate import embed_missing
+from surgicalsam_training.experiments.scoring import opened_data
+from surgicalsam_training.experiments.setting import Setting, Stage
+from surgicalsam_training.experiments.tables import Table
+from surgicalsam_training.prompts import PromptLosses
+from surgicalsam_training.sampling import PromptSampler
+from surgicalsam_training.steps import take_step
+from surgicalsam_training.tuning import starting_model, unfreeze
+
+BATCHES = (2, 16, 32)
+SECONDS = 20.0  # that a measurement goes on for at least
+FEWEST = 3  # steps, or frames
+FRAMES = 64  # that predictions take turns over
+
+
+def table5(setting: Setting, seconds: float = SECONDS) -> Generator[Stage, None, Table]:
+    """Training at several batch sizes, prediction with and without the image encoder; on the CPU, and on CUDA if there.
+
+    Parameters
+    ----------
+    seconds : that each measurement takes, at least
+    """
+    devices = ["cpu", *(["cuda"] if torch.cuda.is_available() else [])]
+    yield from _embed(setting.config)
+    wanted = [("training", device, batch) for device in devices for batch in BATCHES]
+    wanted += [("prediction", device, 1) for device in devices]
+    rows: list[tuple[object, ...]] = []
+    for done, (what, device, batch) in enumerate(wanted):
+        yield Stage(f"measuring {what} on {device}", done, len(wanted))
+        config = setting.config.changed(device=device, batch_size=batch, micro_batch_size=batch, presence_weight=0.0)
+        found = _measured(setting.out / "speed", what, config, seconds)
+        title, peak = found["device"], found["peak_bytes"]
+        memory = None if peak is None else round(peak / 2**20)
+        if what == "training":
+            rows.append((f"training, batch {batch}", title, round(found["per_second"], 3), "prompts", memory))
+            continue
+        for way, rate in found["per_second_by_way"].items():
+            shown = None if rate is None else round(rate, 3)
+            rows.append((f"prediction, embedding {way}", title, shown, "frames", memory))
+    yield Stage("measuring", len(wanted), len(wanted))
+    return Table(
+        "Table 5: speed, and peak memory of the process or of the GPU",
+        ("What", "Device", "Per second", "Of", "MiB"),
+        tuple(rows),
+        (
+            *setting.notes,
+            "training: whole steps of the optimiser with the paper's two losses, from embeddings on disk. A prompt is a "
+            "class in a frame; those of a batch are computed at once.",
+            "prediction: label maps of all classes, a frame at a time. online: from the picture, its reading not counted; "
+            "offline: from its embedding on disk. The two take turns frame by frame, and share a process.",
+            f"PyTorch {torch.__version__}.",
+        ),
+    )
+
+
+def _embed(config: TrainingConfig) -> Generator[Stage, None, None]:
+    """What the measurements read from disk."""
+    with opened_data(config, None) as opened:
+        model = starting_model(config, opened.data.classes)
+        for report in embed_missing(model, opened.data, sorted({*opened.training, *opened.validation})):
+            yield Stage("embedding frames", report.done, report.total)
+
+
+def _measured(folder: Path, what: str, config: TrainingConfig, seconds: float) -> dict[str, Any]:
+    """A measurement that was made in this folder before on this machine, or a new one."""
+    told = {"what": what, "config": config.model_dump(mode="json"), "seconds": seconds, "machine": _machine()}
+    file = folder / f"{what}-{config.device}-batch{config.batch_size}.json"
+    try:
+        kept = json.loads(file.read_text(encoding="utf-8"))
+    except (FileNotFoundError, ValueError):
+        kept = {}
+    if kept.get("told") == told:
+        return kept["found"]
+    process = subprocess.run(
+        [sys.executable, "-m", "surgicalsam_training.experiments.speed"],
+        input=json.dumps(told), capture_output=True, text=True,
+    )  # fmt: skip
+    if process.returncode:
+        lines = process.stderr.strip().splitlines()
+        raise TrainingError(f"Measuring {what} on {config.device} failed: {lines[-1] if lines else 'it said nothing'}.")
+    found = json.loads(process.stdout.splitlines()[-1])
+    write_file(file, (json.dumps({"told": told, "found": found}, indent=1) + "\n").encode())
+    return found
+
+
+def _machine() -> str:
+    gpu = torch.cuda.get_device_name() if torch.cuda.is_available() else "no CUDA"
+    return f"{platform.node()} {platform.machine()} {os.cpu_count()} {torch.get_num_threads()} {gpu} {torch.__version__}"
+
+
+# In the process that measures ----------------------------------------------------------------------------------------
+
+
+def measure_training(config: TrainingConfig, seconds: float) -> dict[str, Any]:
+    """Prompts a second through whole steps of the optimiser, and the peak of memory."""
+    with opened_data(config, None) as opened:
+        model = starting_model(config, opened.data.classes)
+        model.image_encoder = None  # training reads embeddings
+        sampler = PromptSampler(opened.data, opened.training, model, config)
+        optimizer = torch.optim.Adam(unfreeze(model, config), config.learning_rate, weight_decay=config.weight_decay)
+        losses = PromptLosses(model, config).to(model.device).train()
+        whole = [step for step in sampler.steps(0) if len(step) == config.batch_size]
+        if not whole:
+            raise TrainingError(f"A batch of {config.batch_size} needs as many prompts; there are {len(sampler.present)}.")
+        take_step(losses, optimizer, sampler, whole[0], 0)  # the first is slower
+        steps, started = 0, _now()
+        while steps < FEWEST or _now() - started < seconds:
+            take_step(losses, optimizer, sampler, whole[steps % len(whole)], 0)
+            steps += 1
+        rate = steps * config.batch_size / (_now() - started)
+        return {"per_second": rate, "peak_bytes": _peak_bytes(), "device": _device_title(config)}
+
+
+def measure_prediction(config: TrainingConfig, seconds: float) -> dict[str, Any]:
+    """Frames a second from pictures and from embeddings on disk; None from pictures where the data hold none."""
+    with opened_data(config, None) as opened:
+        data, frames = opened.data, opened.validation[:FRAMES]
+        model = starting_model(config, opened.data.classes)
+        images = [data.image(frame) for frame in frames]
+        spent, counts = {"online": 0.0, "offline": 0.0}, {"online": 0, "offline": 0}
+        turn = -1  # the first, slower one does not count
+        while turn < FEWEST or sum(spent.values()) < seconds:
+            place = turn % len(frames)
+            image, size = images[place], data.frames[frames[place]].size
+            for way in spent:
+                if way == "online" and image is None:
+                    continue
+                started = _now()
+                if way == "online" and image is not None:
+                    embeddings = model.embed([np.asarray(image)])
+                else:
+                    embeddings = data.embeddings([frames[place]], 0, model)
+                model.predict(embeddings, data.classes.ids, size)
+                if turn >= 0:
+                    spent[way], counts[way] = spent[way] + _now() - started, counts[way] + 1
+            turn += 1
+        rates = {way: counts[way] / spent[way] if counts[way] else None for way in spent}
+        return {"per_second_by_way": rates, "peak_bytes": _peak_bytes(), "device": _device_title(config)}
+
+
+def _now() -> float:
+    """Seconds, when all that was asked of a GPU is done."""
+    if torch.cuda.is_available() and torch.cuda.is_initialized():
+        torch.cuda.synchronize()
+    return time.perf_counter()
+
+
+def _peak_bytes() -> int | None:
+    """Of the GPU's allocator where it was in use, else of this process; None where neither tells."""
+    if torch.cuda.is_available() and torch.cuda.is_initialized() and torch.cuda.max_memory_allocated():
+        return torch.cuda.max_memory_allocated()
+    try:  # on Linux ru_maxrss counts the parent before exec, too
+        lines = Path("/proc/self/status").read_text(encoding="ascii").splitlines()
+        return 1024 * int(next(line.split()[1] for line in lines if line.startswith("VmHWM")))
+    except (OSError, StopIteration):
+        pass
+    try:
+        import resource  # not on Windows
+    except ImportError:
+        return None
+    return resource.getrusage(resource.RUSAGE_SELF).ru_maxrss * (1 if sys.platform == "darwin" else 1024)
+
+
+def _device_title(config: TrainingConfig) -> str:
+    return torch.cuda.get_device_name() if config.device.startswith("cuda") else f"CPU, {torch.get_num_threads()} threads"
+
+
+def main() -> int:
+    told = json.load(sys.stdin)
+    measure = {"training": measure_training, "prediction": measure_prediction}[told["what"]]
+    try:
+        print(json.dumps(measure(parse_config(told["config"]), told["seconds"])))
+    except SurgicalSAMError as error:
+        print(error, file=sys.stderr)
+        return 1
+    return 0
+
+
+if __name__ == "__main__":
+    sys.exit(main())

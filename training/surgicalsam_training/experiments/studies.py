@@ -1,0 +1,153 @@
+"""The ablations and studies of the paper that are nothing but trainings and their scores: tables 3, 4, 6 and 7."""
+
+from __future__ import annotations
+
+import math
+import statistics
+from collections.abc import Generator, Sequence
+from typing import Any
+
+from surgicalsam_napari.errors import TrainingError
+from surgicalsam_napari.instruments import ClassSet
+from surgicalsam_training.experiments.cells import cell_metrics, cell_model, scored_cell, trained_cell
+from surgicalsam_training.experiments.scoring import ProtocolMetrics, opened_data
+from surgicalsam_training.experiments.setting import Setting, Stage
+from surgicalsam_training.experiments.tables import Table
+from surgicalsam_training.metrics import Metrics
+from surgicalsam_training.protocol import Protocol
+
+TOKENS = (2, 4, 6, 8)
+FURTHER_SEEDS = (1, 2, 3)  # added to the setting's own seed
+SHORT = {Protocol.PRESENT: "present", Protocol.EVERY: "every"}
+METRICS = {"challenge_iou": "Challenge IoU", "iou": "IoU", "mean_class_iou": "mcIoU"}
+WHOLE_SCORES = tuple(f"{title}, {SHORT[protocol]}" for protocol in Protocol for title in METRICS.values())
+HOW_TO_READ = (
+    "In percent, on the validation frames. present: only the classes that are in a frame are prompted, as in the paper, and "
+    "none is gated by presence; every: every class is prompted in every frame, and presence decides.",
+    "The best epoch is chosen on the validation frames, as the authors' code does.",
+)
+
+
+def table3(setting: Setting) -> Generator[Stage, None, Table]:
+    """The number of tokens n, with contrastive prototype learning and with fixed prototypes."""
+    rows = []
+    for prototypes, title in (("fixed", "fixed: mean class embeddings"), ("learned", "contrastive prototype learning")):
+        for tokens in TOKENS:
+            config = setting.config.changed(tokens_per_class=tokens, prototypes=prototypes)
+            found = yield from scored_cell(setting.cells, config)
+            rows.append((title, tokens, *whole_scores(found)))
+    return Table(
+        "Table 3: tokens per class n, with contrastive prototype learning and with fixed prototypes",
+        ("Prototypes", "n", *WHOLE_SCORES),
+        tuple(rows),
+        (*setting.notes, *HOW_TO_READ),
+    )
+
+
+def table6(setting: Setting) -> Generator[Stage, None, Table]:
+    """What dense prompts, sparse prompts and the positive and negative embeddings are worth."""
+    variants: dict[str, dict[str, Any]] = {
+        "all": {},
+        "without dense": {"dense_prompts": False},
+        "without sparse": {"sparse_prompts": False},
+        "without positive and negative": {"marks": False},
+    }
+    rows = []
+    for title, left_out in variants.items():
+        found = yield from scored_cell(setting.cells, setting.config.changed(**left_out))
+        rows.append((title, *whole_scores(found)))
+    return Table(
+        "Table 6: what each part of the prompts is worth",
+        ("Prompt embeddings", *WHOLE_SCORES),
+        tuple(rows),
+        (
+            *setting.notes,
+            *HOW_TO_READ,
+            "without dense: SAM's own embedding for 'no mask' in place of the dense prompts. without sparse: no class token "
+            "reaches the decoder, and so no positive or negative embedding either. without positive and negative: these "
+            "embeddings are zero, so that the tokens do not say which class is asked for.",
+        ),
+    )
+
+
+def table7(setting: Setting) -> Generator[Stage, None, Table]:
+    """Three further seeds, their mean and standard deviation."""
+    own = setting.config.seed
+    rows: list[tuple[object, ...]] = []
+    for seed in (own, *(own + further for further in FURTHER_SEEDS)):
+        found = yield from scored_cell(setting.cells, setting.config.changed(seed=seed))
+        rows.append((f"seed {seed}", *whole_scores(found)))
+    further = list(zip(*(row[1:] for row in rows[1:]), strict=True))
+    rows.append(("mean of the three further", *(_over(statistics.mean, values) for values in further)))
+    rows.append(("standard deviation of them", *(_over(statistics.stdev, values) for values in further)))
+    return Table(
+        "Table 7: three further seeds",
+        ("Seed", *WHOLE_SCORES),
+        tuple(rows),
+        (*setting.notes, *HOW_TO_READ, "The standard deviation is that of a sample (divided by 2)."),
+    )
+
+
+def table4(setting: Setting) -> Generator[Stage, None, Table]:
+    """Trained on one dataset, tested on the other, over the classes that both have by name."""
+    if len(setting.configs) != 2:
+        raise TrainingError(f"Table 4 trains on one dataset and tests on another: name two; got {len(setting.configs)}.")
+    runs = []
+    for config in setting.configs:
+        runs.append((yield from trained_cell(setting.cells, config)))
+    models = [cell_model(run) for run in runs]
+    shared = shared_names([model.classes for model in models])
+    if not shared:
+        own, others = (", ".join(model.classes.names) for model in models)
+        raise TrainingError(f"Two datasets should have classes of one name; the first has {own}, the second {others}.")
+    titles = [config.data[0].name for config in setting.configs]
+    rows = []
+    for trained, (run, model) in enumerate(zip(runs, models, strict=True)):
+        for tested in (trained, 1 - trained):
+            apart = [name for name in models[tested].classes.names if name not in shared[tested]]
+            ids = [model.classes.by_name(name).id for name in shared[0]]
+            with opened_data(setting.configs[tested], model.classes, shared[tested], apart) as opened:
+                found = yield from cell_metrics(run, model, opened, f"shared-classes-of-{titles[tested]}", ids)
+            rows.append((titles[trained], titles[tested], *(_shared_scores(found, ids))))
+    columns = [f"{title}, {SHORT[protocol]}" for protocol in Protocol for title in ("Challenge IoU", "mcIoU", *shared[0])]
+    return Table(
+        "Table 4: trained on one dataset, tested on the validation frames of the other",
+        ("Trained on", "Tested on", *columns),
+        tuple(rows),
+        (
+            *setting.notes,
+            *HOW_TO_READ,
+            f"Scored over the classes that both have by name ({', '.join(shared[0])}); all others count as background. "
+            "Each model was trained on all classes of its dataset.",
+        ),
+    )
+
+
+def shared_names(class_sets: Sequence[ClassSet]) -> list[list[str]]:
+    """The names that every class set has, case aside, in the order of the first: by class set, as it writes them."""
+    by_set = [{name.casefold(): name for name in classes.names} for classes in class_sets]
+    common = [name for name in by_set[0] if all(name in names for names in by_set)]
+    return [[names[name] for name in common] for names in by_set] if common else []
+
+
+def whole_scores(found: ProtocolMetrics) -> tuple[float | None, ...]:
+    """A value for each of `WHOLE_SCORES`."""
+    return tuple(number(getattr(found[protocol], name)) for protocol in Protocol for name in METRICS)
+
+
+def _shared_scores(found: ProtocolMetrics, class_ids: Sequence[int]) -> list[float | None]:
+    def of(metrics: Metrics) -> list[float]:
+        by_class = [metrics.class_iou.get(class_id, math.nan) for class_id in class_ids]
+        return [metrics.challenge_iou, metrics.mean_class_iou, *by_class]
+
+    return [number(value) for protocol in Protocol for value in of(found[protocol])]
+
+
+def number(value: float) -> float | None:
+    """As tables have it."""
+    return None if math.isnan(value) else round(value, 3)
+
+
+def _over(function: Any, values: Sequence[float | None]) -> float | None:
+    numbers = [value for value in values if value is not None]
+    return round(function(numbers), 3) if len(numbers) == len(values) else None
