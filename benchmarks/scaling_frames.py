@@ -35,6 +35,7 @@ from surgicalsam_napari.video import VideoReader, write_video
 
 SIZE = (48, 64)
 PERIOD = 100
+CPU = torch.device("cpu")
 SHORT_RUN = 40  # frames, a bulk for `Project.action`
 
 
@@ -55,7 +56,7 @@ class QuickModel:
     embedding_shape: tuple[int, int, int] = (4, 4, 4)
     has_image_encoder: bool = True
     presence_threshold: float = 0.5
-    device: torch.device = torch.device("cpu")
+    device: torch.device = CPU
     answered: int = 0
 
     def state_dict(self) -> dict:
@@ -130,24 +131,29 @@ def multiply(folder: Path, frame_count: int, encoder_digest: str) -> None:
         cells[:] = np.resize(np.asarray(cells[:PERIOD]), cells.shape)
 
 
-def measure_frames(sizes: Sequence[int], folder: Path) -> Iterator[tuple[Meter, int, Path]]:
-    """Yields the meter after each size, with the project that was made for it."""
+def measure_frames(sizes: Sequence[int], folder: Path, *, is_whole: bool = True) -> Iterator[tuple[Meter, int, Path]]:
+    """Yields the meter after each size, with the project that was made for it; unless `is_whole`, only that is made."""
     meter = Meter("frames")
     for size in sizes:
         place = folder / f"frames{size}"
         with filled_project(place, size) as project:
             model = QuickModel(project.classes)
         opened = project.folder
-        meter.take("open a project with its video", size, lambda f=opened: Project.open(f).close(), scope="all")
-        call = lambda f=opened: Project.open(f, require_video=False).close()  # noqa: E731
-        meter.take("open a project without", size, call, scope="one", repeats=9)
-        with Project.open(opened) as project:
-            measure_one_frame(meter, size, project, model)
-            measure_tables(meter, size, project, model)
-            measure_review(meter, size, project)
-            measure_history(meter, size, project, model, place)
+        if is_whole:
+            measure_size(meter, size, opened, model)
         yield meter, size, opened
         shutil.rmtree(place)
+
+
+def measure_size(meter: Meter, size: int, opened: Path, model: QuickModel) -> None:
+    meter.take("open a project with its video", size, lambda f=opened: Project.open(f).close(), scope="all")
+    call = lambda f=opened: Project.open(f, require_video=False).close()  # noqa: E731
+    meter.take("open a project without", size, call, scope="one", repeats=9)
+    with Project.open(opened) as project:
+        measure_one_frame(meter, size, project, model)
+        measure_tables(meter, size, project, model)
+        measure_review(meter, size, project)
+        measure_history(meter, size, project, model, opened.parent)
 
 
 def measure_runs(counts: Sequence[int], folder: Path) -> Meter:

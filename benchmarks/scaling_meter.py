@@ -108,7 +108,7 @@ class Meter:
     def take_each(
         self, name: str, size: int, calls: Sequence[Callable[[], object]], *, scope: Scope, memory: bool = True
     ) -> None:
-        """Time several calls, such as the same about different frames; memory is that of the last one, which counts no time."""
+        """Time several calls, such as the same about different frames; of the last one the memory is traced, and no time."""
         timed, traced = (calls[:-1], calls[-1]) if memory and len(calls) > 1 else (calls, None)
         gc.collect()
         durations = [_timed(call) for call in timed]

@@ -219,6 +219,12 @@ class Project:
             self._remember_place(self._video)
         return self._video
 
+    def let_go_of_video(self) -> None:
+        """Close the video and free the frames decoded last; `video` opens it again when asked."""
+        video, self._video = self._video, None
+        if video is not None:
+            video.close()
+
     def relink(self, video_path: Path | str) -> None:
         """Tell the project where its video is now.
 
