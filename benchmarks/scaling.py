@@ -31,7 +31,7 @@ from scaling_sizes import measure_classes, measure_pixels, measure_projects
 from scaling_window import Window, measure_timeline, why_no_window
 
 PARTS = ("frames", "runs", "classes", "pixels", "projects", "window")
-FRAMES, RUNS, CLASSES = (100, 1000, 10_000, 100_000), (10, 100, 1000, 10_000), (1, 2, 4, 8, 16, 32)
+FRAMES, RUNS, CLASSES = (100, 1000, 10_000, 100_000), (10, 100, 1000, 3000), (1, 2, 4, 8, 16, 32)
 PIXELS, PROJECTS = ((480, 854), (720, 1280), (1080, 1920), (1440, 2560), (2160, 3840)), (1, 3, 10, 30, 100)
 
 

@@ -10,7 +10,7 @@ from __future__ import annotations
 import os
 import shutil
 import tempfile
-from collections.abc import Iterator, Sequence
+from collections.abc import Callable, Iterator, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 
@@ -215,11 +215,11 @@ def measure_tables(meter: Meter, size: int, project: Project, model: QuickModel)
     meter.take("order outward", size, lambda: outward_order(every, size // 2), scope="all")
     meter.take("untouched frames", size, lambda: untouched_frames(project), scope="all", repeats=9)
     known: dict[int, frozenset[int]] = {}
-    meter.take("count corrections, first", size, lambda: count_corrections(project), scope="all", repeats=2)
+    meter.take("count corrections, first", size, lambda: count_corrections(project), scope="all", repeats=1)
     count_corrections(project, known_pixels=known)
     meter.take("count corrections, again", size, lambda: count_corrections(project, known_pixels=known), scope="all")
     meter.take("frames to export", size, lambda: frames_to_export(project, "corrected"), scope="all", repeats=9)
-    meter.take("surgicalsam info", size, lambda: project_record(project), scope="all", repeats=2)
+    meter.take("surgicalsam info", size, lambda: project_record(project), scope="all", repeats=1)
 
 
 def project_record(project: Project) -> dict:
@@ -231,7 +231,9 @@ def project_record(project: Project) -> dict:
 def measure_review(meter: Meter, size: int, project: Project) -> None:
     labels = project.labels
     jumps = MaskJumps(labels, size, project.classes.ids)
-    meter.take("compare the masks of all", size, lambda: fill(jumps), scope="all", repeats=1)
+    comparison = jumps.fill()
+    calls: list[Callable[[], object]] = [lambda: next(comparison) for _ in range(min(size, 300))]
+    meter.take_each("compare two masks", size, calls, scope="one", memory=False)
     meter.take("rank all frames", size, lambda: ReviewQueue.of(project, jumps), scope="all")
     queue = ReviewQueue.of(project, jumps)
     frames = np.random.default_rng(1).integers(0, size, 30).tolist()
@@ -244,18 +246,13 @@ def measure_review(meter: Meter, size: int, project: Project) -> None:
     meter.take_each("overview, a changed frame", size, calls, scope="one")
 
 
-def fill(jumps: MaskJumps) -> None:
-    for _frame_index in jumps.fill():
-        pass
-
-
 def measure_history(meter: Meter, size: int, project: Project, model: QuickModel, place: Path) -> None:
     meter.take("list what can be undone", size, project.history.entries, scope="one", repeats=9)
-    meter.take("take a snapshot", size, lambda: project.snapshots.create("state"), scope="all", repeats=2)
+    meter.take("take a snapshot", size, lambda: project.snapshots.create("state"), scope="all", repeats=1)
     first = range(size // 2, size // 2 + SHORT_RUN)
     run = segment_frames(project, model, project.classes.ids, first)  # type: ignore[arg-type]
-    name = f"segment {SHORT_RUN} frames, with snapshot"
-    meter.take(name, size, lambda: list(map(_frame_of, run)), scope="all", repeats=1)
+    name = f"segment {SHORT_RUN} frames"
+    meter.take(name, size, lambda: list(map(_frame_of, run)), scope="one", repeats=1)
     meter.take(f"undo {SHORT_RUN} frames", size, project.history.undo, scope="one", repeats=1)
     for frame_index in range(size):
         project.work_log.note_view(frame_index, 1.0)

@@ -25,7 +25,7 @@ from surgicalsam_napari.store import Project
 from surgicalsam_napari.video import VideoReader, write_video
 from surgicalsam_training.data.training_data import open_training_data
 
-CLASS_FRAMES, CLASS_SIZE = 300, (480, 640)
+CLASS_FRAMES, CLASS_SIZE = 60, (480, 640)
 PIXEL_FRAMES = 24
 PROJECT_FRAMES, PROJECT_SIZE, CORRECTED = 24, (240, 320), 12
 
@@ -110,7 +110,7 @@ def measure_classes(counts: Sequence[int], folder: Path) -> Meter:
                 scope="all",
                 repeats=9,
             )
-        take_model(meter, count, random_model(count), (720, 1280), repeats=5)
+        take_model(meter, count, random_model(count), (720, 1280), repeats=2)
     return meter
 
 
@@ -136,7 +136,7 @@ def measure_pixels(sizes: Sequence[tuple[int, int]], folder: Path) -> Meter:
         count = height * width
         with made_project(folder / f"pixels{height}", PIXEL_FRAMES, (height, width), 7) as project:
             take_frames(meter, count, project, PIXEL_FRAMES)
-            take_model(meter, count, model, (height, width), repeats=5)
+            take_model(meter, count, model, (height, width), repeats=2)
             images = [project.video.frame(0)]
             meter.take("embed a frame (demo encoder)", count, lambda i=images: model.embed(i), scope="all", memory=False)
             frames = range(PIXEL_FRAMES)
