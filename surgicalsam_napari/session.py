@@ -5,6 +5,7 @@ from __future__ import annotations
 from collections.abc import Generator, Sequence
 from contextlib import closing
 from dataclasses import dataclass
+from itertools import compress
 from pathlib import Path
 from types import TracebackType
 from typing import TYPE_CHECKING, ClassVar
@@ -298,15 +299,16 @@ def count_corrections(
     provenance = project.labels.provenance_table()
     corrected = np.flatnonzero((provenance >= Provenance.EDITED).any(axis=1)).tolist()
     least = Provenance.EDITED if trust == "class" else Provenance.ABSENT
-    counts = dict.fromkeys(project.classes, 0)
     for frame_index in corrected:
         if frame_index not in known_pixels:
             pixel_counts = np.bincount(project.labels[frame_index].ravel(), minlength=1)
             known_pixels[frame_index] = frozenset(np.flatnonzero(pixel_counts).tolist())
-        for column, instrument in enumerate(project.classes):
-            is_known = provenance[frame_index, column] >= least
-            counts[instrument] += bool(is_known and instrument.id in known_pixels[frame_index])
-    shown = {instrument: count for instrument, count in counts.items() if count}
+    is_known = provenance[corrected] >= least
+    shown = {}
+    for column, instrument in enumerate(project.classes):
+        known_in = compress(corrected, is_known[:, column].tolist())
+        if count := sum(instrument.id in known_pixels[frame_index] for frame_index in known_in):
+            shown[instrument] = count
     return Corrections(project.folder, Path(project.manifest.video.path).name, len(corrected), shown)
 
 

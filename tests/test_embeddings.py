@@ -8,6 +8,7 @@ import random
 import subprocess
 import sys
 import time
+import tracemalloc
 from pathlib import Path
 from typing import Any
 
@@ -51,6 +52,23 @@ def test_embeddings_read_back_in_any_order_and_after_reopening(tmp_path: Path, e
         assert not store.is_valid(2)
         assert store.shape == (10, *SHAPE)
         assert store.encoder_digest == "0123abcd"
+
+
+def test_looking_up_one_frame_of_a_long_video_takes_no_more_memory_than_of_a_short_one(tmp_path: Path) -> None:
+    frame_count = 1_000_000
+    store = open_embeddings(tmp_path, frame_count)
+    values = random_embeddings(2)
+    store.write([5, frame_count - 1], values)
+    tracemalloc.start()
+    try:
+        assert store.is_valid(frame_count - 1)
+        assert store.missing([4, 5]) == [4]
+        np.testing.assert_array_equal(store.read([frame_count - 1]), values[1:])
+        _, peak = tracemalloc.get_traced_memory()
+    finally:
+        tracemalloc.stop()
+    assert peak < frame_count / 4  # the flags of all take a byte each
+    assert store.missing(range(100)) == [index for index in range(100) if index != 5]
 
 
 def test_float32_is_stored_as_float16(embeddings: EmbeddingStore) -> None:

@@ -21,6 +21,7 @@ from surgicalsam_napari.exchange.exporting import FORMATS, export_frames, frames
 from surgicalsam_napari.exchange.importing import check_import, import_frames
 from surgicalsam_napari.instruments import ENDOVIS2018, ClassSet, InstrumentClass
 from surgicalsam_napari.store import Project, Provenance
+from surgicalsam_napari.store.arrays import CellTable
 from surgicalsam_napari.video import VideoReader
 
 # the same tools as in EndoVis 2018, under other numbers and with another case
@@ -88,6 +89,20 @@ def test_exported_frames_are_those_of_the_video(project: Project, tmp_path: Path
         assert frame.size == (96, 128)
         assert frame.image_path is not None
         np.testing.assert_array_equal(np.asarray(Image.open(frame.image_path)), project.video[index])
+
+
+def test_writing_a_frame_reads_its_provenance_once_however_many_classes_there_are(
+    project: Project, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    read = []
+    unwrapped = CellTable.row
+    monkeypatch.setattr(CellTable, "row", lambda table, frame: (read.append(frame), unwrapped(table, frame))[1])
+    export(project, tmp_path / "few", "indexed-png", images=False)
+    few = len(read)
+    more = (InstrumentClass(100 + i, f"Instrument {i}", "#405060") for i in range(9))
+    project.extend_classes(ClassSet("more", (*ENDOVIS2018.classes, *more)))
+    export(project, tmp_path / "many", "indexed-png", images=False)
+    assert len(read) == 2 * few
 
 
 @pytest.mark.parametrize("format", FORMATS)

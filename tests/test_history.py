@@ -7,6 +7,7 @@ import os
 import shutil
 import subprocess
 import sys
+import tracemalloc
 from collections.abc import Iterator
 from pathlib import Path
 
@@ -17,7 +18,7 @@ from surgicalsam_napari.errors import ProjectError
 from surgicalsam_napari.instruments import ENDOVIS2018, ClassSet, InstrumentClass
 from surgicalsam_napari.model.surgical_sam import FramePrediction
 from surgicalsam_napari.store import Project, Provenance
-from surgicalsam_napari.video import VideoReader
+from surgicalsam_napari.video import VideoReader, write_video
 
 BIPOLAR, PROGRASP = 1, 2
 
@@ -143,6 +144,45 @@ with project.history.action("Segment") as action:
         assert state(again) == before
 
 
+def test_a_long_action_without_a_count_is_read_through_once(project: Project, monkeypatch: pytest.MonkeyPatch) -> None:
+    read = []
+    unwrapped = Path.open
+
+    def noting(path: Path, mode: str = "r", *arguments: object, **options: object) -> object:
+        if path.suffix == ".undo" and mode == "rb":
+            read.append(path.name)
+        return unwrapped(path, mode, *arguments, **options)  # type: ignore[call-overload]
+
+    with project.history.action("Segment") as action:  # while it goes on its record holds no count, as after a kill
+        for frames in (range(3), range(3, 5)):
+            for index in frames:
+                project.labels.write_prediction(index, predicted(project, BIPOLAR, slice(5, 9)), 1, action=action)
+            monkeypatch.setattr(Path, "open", noting)
+            assert [project.history.entries()[0].frame_count for _ in range(3)] == 3 * [frames.stop]
+            monkeypatch.undo()
+    assert len(read) == 2  # and once more when it had grown
+
+
+def test_a_failed_action_is_taken_back_frame_by_frame(tmp_path: Path) -> None:
+    rng = np.random.default_rng(0)
+    count, size = 12, (256, 256)
+    write_video(tmp_path / "clip.mp4", [rng.integers(0, 255, (*size, 3), np.uint8)] * count)
+    with Project.create(tmp_path / "clip.surgicalsam", VideoReader(tmp_path / "clip.mp4"), ENDOVIS2018) as project:
+        for index in range(count):
+            project.labels[index] = rng.integers(0, 8, size, np.uint8)
+        before = state(project)
+        with pytest.raises(ValueError, match="gives up"), project.history.action("Import", all_or_none=True) as action:
+            for index in range(count):
+                project.labels.write_edit(index, np.zeros(size, np.uint8), action=action)
+            record = sum(path.stat().st_size for path in (project.folder / "history").glob("*.undo"))
+            tracemalloc.start()
+            raise ValueError("gives up")
+        _, peak = tracemalloc.get_traced_memory()
+        tracemalloc.stop()
+        assert state(project) == before
+        assert peak < record / 2 + 4 * size[0] * size[1] * 2  # never all of it at once
+
+
 def test_a_damaged_history_is_told_and_harms_nothing(project: Project) -> None:
     predict(project, range(2), slice(0, 20))
     file = next((project.folder / "history").glob("*.undo"))
@@ -201,6 +241,18 @@ def test_a_snapshot_without_hard_links_is_the_same(project: Project, monkeypatch
     project.labels[2, 4:20, 4:20] = BIPOLAR
     project.snapshots.restore(snapshot)
     assert state(project) == then
+
+
+def test_a_snapshot_precedes_work_on_a_share_of_the_video_and_not_on_few_frames_of_a_long_one(tmp_path: Path) -> None:
+    def counted_after(frame_count: int, project: Project) -> int:
+        with project.action("Segment", frame_count) as action:
+            project.labels.write_prediction(1, predicted(project, BIPOLAR, slice(0, 4)), 1, action=action)
+        return len(project.snapshots.entries())
+
+    write_video(tmp_path / "clip.mp4", [np.zeros((16, 16, 3), np.uint8)] * 3000)
+    with Project.create(tmp_path / "clip.surgicalsam", VideoReader(tmp_path / "clip.mp4"), ENDOVIS2018) as project:
+        project.labels[0, 0:4, 0:4] = PROGRASP
+        assert [counted_after(frame_count, project) for frame_count in (20, 29, 30, 3000)] == [0, 0, 1, 2]
 
 
 def test_only_the_last_automatic_snapshots_are_kept(project: Project) -> None:

@@ -9,7 +9,7 @@ import pytest
 
 from surgicalsam_napari.errors import CheckpointError, ClassSetError, ProjectError, SurgicalSAMError, VideoError
 from surgicalsam_napari.instruments import ENDOVIS2017, ENDOVIS2018, ClassSet, InstrumentClass
-from surgicalsam_napari.session import Session
+from surgicalsam_napari.session import Session, count_corrections
 
 
 @pytest.fixture
@@ -180,3 +180,15 @@ def test_every_error_here_is_one_line(session, tmp_path):
         with pytest.raises(SurgicalSAMError) as caught:
             act()
         assert "\n" not in str(caught.value)
+
+
+def test_corrections_are_counted_by_one_look_at_the_class_set(session, clip, monkeypatch):
+    project = session.open(clip)
+    for frame_index in range(6):
+        project.labels[frame_index, 10:20, 10:20] = 1 + frame_index % 2
+    looks = []
+    unwrapped = ClassSet.from_json
+    monkeypatch.setattr(ClassSet, "from_json", lambda record: (looks.append(1), unwrapped(record))[1])
+    corrections = count_corrections(project)
+    assert list(corrections.class_frames.values()) == [3, 3]
+    assert len(looks) == 1

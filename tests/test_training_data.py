@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import os
 import shutil
+import tracemalloc
 from collections.abc import Callable, Iterator
 from pathlib import Path
 from types import SimpleNamespace
@@ -13,14 +14,14 @@ import numpy as np
 import pytest
 from PIL import Image
 
-from surgicalsam_napari.errors import CheckpointError, DiskSpaceError, ExchangeError, ProjectError, TrainingError
+from surgicalsam_napari.errors import CheckpointError, DiskSpaceError, ExchangeError, ProjectError, TrainingError, VideoError
 from surgicalsam_napari.exchange.exporting import export_frames, frames_to_export
 from surgicalsam_napari.instruments import ENDOVIS2017, ENDOVIS2018, ClassSet, InstrumentClass
 from surgicalsam_napari.model.checkpoint import load_checkpoint
 from surgicalsam_napari.model.surgical_sam import FramePrediction, SurgicalSAM
 from surgicalsam_napari.phantom import write_phantom_clip
 from surgicalsam_napari.store import Project
-from surgicalsam_napari.video import VideoReader
+from surgicalsam_napari.video import VideoReader, write_video
 from surgicalsam_training.augment import augmentation_digest
 from surgicalsam_training.data import pictured
 from surgicalsam_training.data.training_data import TrainingData, open_training_data
@@ -447,6 +448,52 @@ def test_embeddings_of_several_sources_come_in_the_order_asked(
     both = data.embeddings([last, 0], 0, tiny_model)
     np.testing.assert_array_equal(both[0], data.embeddings([last], 0, tiny_model)[0])
     assert not np.array_equal(both[0], both[1])
+
+
+@pytest.fixture
+def many_projects(tmp_path: Path) -> list[Path]:
+    """Six small videos, all called clip.mp4, with two corrected frames each."""
+    folders = []
+    for number in range(6):
+        place = tmp_path / f"theatre{number}"
+        place.mkdir()
+        noise = np.random.default_rng(number).integers(0, 255, (3, 256, 256, 3), np.uint8)
+        video = VideoReader(write_video(place / "clip.mp4", noise))
+        with Project.create(place / "clip.surgicalsam", video, ENDOVIS2018) as project:
+            project.labels[:2, 10:200, 10:200] = 1 + number
+        folders.append(project.folder)
+    return folders
+
+
+def test_videos_of_one_name_are_told_apart_by_reading_one_picture_of_each(
+    many_projects: list[Path], opened: Open, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    readers: list[VideoReader] = []
+    unwrapped = VideoReader.frame
+
+    def noting(reader: VideoReader, index: int) -> np.ndarray:
+        readers.append(reader)
+        return unwrapped(reader, index)
+
+    monkeypatch.setattr(VideoReader, "frame", noting)
+    data = opened(*many_projects)
+    assert len(data.frames) == 2 * len(many_projects)
+    assert len(readers) == len(many_projects)
+    for reader in list(readers):  # and none of them stays open, with the frames that it has decoded
+        with pytest.raises(VideoError, match="closed"):
+            reader.frame(0)
+    assert data.image(3) is not None  # it is opened again when it is needed
+
+
+def test_projects_hold_no_label_maps_once_they_are_read(many_projects: list[Path], opened: Open) -> None:
+    opened(many_projects[0]).close()  # what is imported late
+    tracemalloc.start()
+    try:
+        data = opened(*many_projects)
+        held, _ = tracemalloc.get_traced_memory()
+    finally:
+        tracemalloc.stop()
+    assert held < len(data.frames) * 256 * 256
 
 
 def test_a_class_that_is_not_to_be_trained_is_an_error_or_background(other_project: Path, opened: Open) -> None:

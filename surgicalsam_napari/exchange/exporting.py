@@ -150,8 +150,9 @@ def _exported(
 def _annotated(project: Project, frame_index: int, label_map: np.ndarray) -> tuple[int, ...]:
     """The classes that were predicted, edited or verified in a frame, present or not."""
     present = present_ids(label_map)
-    labels = project.labels
-    return tuple(c for c in project.classes.ids if c in present or labels.provenance(frame_index, c) != Provenance.EMPTY)
+    provenance = project.labels.row("provenance", frame_index)
+    known = zip(project.classes.ids, provenance, strict=True)
+    return tuple(class_id for class_id, kind in known if class_id in present or kind != Provenance.EMPTY)
 
 
 def _publish(partial: Path, out: Path) -> None:

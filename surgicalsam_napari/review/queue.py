@@ -93,6 +93,10 @@ class ReviewQueue:
     # ---- what it is about
 
     @property
+    def frame_count(self) -> int:
+        return len(self._worth)
+
+    @property
     def class_ids(self) -> frozenset[int]:
         return self._class_ids
 

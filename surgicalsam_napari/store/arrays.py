@@ -11,7 +11,7 @@ import json
 import os
 import threading
 from collections import OrderedDict
-from collections.abc import Mapping, Sequence
+from collections.abc import Iterator, Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
@@ -73,6 +73,12 @@ def check_codecs(folder: Path, names: list[str]) -> None:
         raise ProjectError(
             f"The array {folder} should be stored with {names}, not {found}. Restore its zarr.json from a backup."
         )
+
+
+def chunk_names(folder: Path) -> Iterator[str]:
+    """The names of an array's chunks, in no order; the first ones are known before all of a long folder is listed."""
+    with os.scandir(folder) as entries:
+        yield from (entry.name for entry in entries if entry.name.startswith("c."))
 
 
 class FrameArray:

@@ -17,6 +17,7 @@ from surgicalsam_napari.store.arrays import check_codecs, check_metadata, create
 from surgicalsam_napari.store.files import WriteLock, clear_staging, stage, write_in_place, writing
 
 CHECKSUM_BYTES = 4
+FLAGS_READ_ALONE = 64  # frames, up to which each is looked up by itself
 
 
 class EmbeddingStore:
@@ -57,6 +58,7 @@ class EmbeddingStore:
         check_metadata(folder / "embeddings", {"zarr_format": 3, "data_type": "float16"})
         check_codecs(folder / "embeddings", ["bytes", "crc32c"])
         self._flags = folder / "valid" / "c.0"
+        self._chunks = str(folder / "embeddings" / "c")
         self._lock = WriteLock(folder)
 
     @staticmethod
@@ -115,7 +117,7 @@ class EmbeddingStore:
 
     @property
     def valid_count(self) -> int:
-        return int(np.count_nonzero(self._valid()))
+        return int(np.count_nonzero(self._valid(range(self.shape[0]))))
 
     def is_valid(self, frame_index: int) -> bool:
         """Whether the frame's embedding is there, whole."""
@@ -126,9 +128,9 @@ class EmbeddingStore:
         """Those of the frames, in the order given, that have no valid embedding; one whose file was cut short counts too."""
         frame_indices = list(frame_indices)
         self._check(frame_indices)
-        valid = self._valid()
         expected = self.bytes_per_frame(self.shape[1:])
-        return [index for index in frame_indices if not (valid[index] and _size(self._path(index)) == expected)]
+        valid = zip(frame_indices, self._valid(frame_indices).tolist(), strict=True)
+        return [index for index, is_valid in valid if not (is_valid and _size(self._path(index)) == expected)]
 
     def write(self, frame_indices: Sequence[int], embeddings: np.ndarray) -> None:
         """Store the embeddings of some frames.
@@ -167,10 +169,9 @@ class EmbeddingStore:
             a frame has no valid embedding, or a damaged one, which counts as missing from then on
         """
         self._check(frame_indices)
-        valid = self._valid()
         embeddings = np.empty((len(frame_indices), *self.shape[1:]), self.dtype)
-        for embedding, frame_index in zip(embeddings, frame_indices, strict=True):
-            if not valid[frame_index]:
+        for embedding, frame_index, is_valid in zip(embeddings, frame_indices, self._valid(frame_indices), strict=True):
+            if not is_valid:
                 raise ProjectError(f"Frame {frame_index} has no embedding for {self.encoder_digest} yet. Embed it first.")
             self._read_into(embedding, frame_index)
         return embeddings
@@ -187,7 +188,7 @@ class EmbeddingStore:
         data = embedding.reshape(-1).view(np.uint8)
         checksum = bytearray(CHECKSUM_BYTES)
         try:
-            with self._path(frame_index).open("rb", buffering=0) as file:
+            with open(self._path(frame_index), "rb", buffering=0) as file:
                 whole = file.readinto(data.data) == len(data) and file.readinto(checksum) == CHECKSUM_BYTES
             if whole and checksum == _checksum(data):
                 return
@@ -203,21 +204,25 @@ class EmbeddingStore:
             f"Embed or segment frame {frame_index} again; the other frames are intact."
         )
 
-    def _path(self, frame_index: int) -> Path:
-        return self.folder / "embeddings" / f"c.{frame_index}.0.0.0"
+    def _path(self, frame_index: int) -> str:
+        # no Path: making one takes longer than looking for the file, and whole videos are looked through
+        return f"{self._chunks}.{frame_index}.0.0.0"
 
-    def _valid(self) -> np.ndarray:
-        """(T,) bool"""
+    def _valid(self, frame_indices: Sequence[int]) -> np.ndarray:
+        """(N,) bool, of these frames; of a few in a long video, nothing but their flags is read."""
         try:
-            flags = np.fromfile(self._flags, bool)
+            with self._flags.open("rb", buffering=0) as file:
+                size = os.fstat(file.fileno()).st_size
+                if size != self.shape[0]:
+                    raise ProjectError(
+                        f"{self._flags} should have {self.shape[0]} bytes, one a frame, and has {size}. "
+                        "Remove that file: the embeddings are computed again."
+                    )
+                if len(frame_indices) > FLAGS_READ_ALONE:
+                    return np.fromfile(file, bool)[frame_indices]
+                return np.array([file.seek(index) == index and file.read(1) != b"\0" for index in frame_indices], bool)
         except FileNotFoundError:
-            return np.zeros(self.shape[0], bool)
-        if len(flags) != self.shape[0]:
-            raise ProjectError(
-                f"{self._flags} should have {self.shape[0]} bytes, one a frame, and has {len(flags)}. "
-                "Remove that file: the embeddings are computed again."
-            )
-        return flags
+            return np.zeros(len(frame_indices), bool)
 
     def _flag(self, frame_index: int, valid: bool) -> None:
         if not self._flags.exists():
@@ -235,9 +240,9 @@ def _checksum(data: np.ndarray) -> bytes:
     return google_crc32c.value(data).to_bytes(CHECKSUM_BYTES, "little")
 
 
-def _size(path: Path) -> int:
+def _size(path: str) -> int:
     try:
-        return path.stat().st_size
+        return os.stat(path).st_size
     except FileNotFoundError:
         return -1
 

@@ -12,7 +12,7 @@ from psygnal import Signal
 
 from surgicalsam_napari.errors import ProjectError
 from surgicalsam_napari.instruments import ClassSet
-from surgicalsam_napari.store.arrays import CellTable, FrameArray, FrameCache
+from surgicalsam_napari.store.arrays import CellTable, FrameArray, FrameCache, chunk_names
 from surgicalsam_napari.store.files import WriteLock, writing
 from surgicalsam_napari.store.history import Action, SavedFrame
 from surgicalsam_napari.store.journal import Journal
@@ -237,7 +237,7 @@ class FrameFiles:
 
     def has_labels(self) -> bool:
         """Whether any frame was ever predicted or edited."""
-        return any(next(array.folder.glob("c.*"), None) is not None for array in self._arrays.values())
+        return any(next(chunk_names(array.folder), None) is not None for array in self._arrays.values())
 
     def _whole_row(self, name: str, trimmed: bytes) -> np.ndarray:
         table = self.tables[name]

@@ -125,6 +125,7 @@ class History:
         self._root = root
         self._folder = root / FOLDER
         self._files = files
+        self._counted: dict[Path, tuple[int, int]] = {}  # bytes and frames of files whose record does not tell
 
     @contextmanager
     def action(self, name: str, *, all_or_none: bool = False) -> Iterator[Action]:
@@ -227,9 +228,10 @@ class History:
 
     def _take_back(self, entry: HistoryEntry, cause: BaseException) -> None:
         """Put every frame back that has not changed since, first of all where that frees space."""
-        lines = [_read_line(self._frames_file(entry), offset) for offset in _line_offsets(self._frames_file(entry))]
+        file = self._frames_file(entry)
         failed = []
-        for before, after in sorted(lines, key=lambda line: any(line[0].chunks.values())):
+        for offset in sorted(_line_offsets(file), key=lambda offset: any(_read_line(file, offset)[0].chunks.values())):
+            before, after = _read_line(file, offset)
             try:
                 self._swap(before, after, None)
             except SurgicalSAMError:
@@ -281,10 +283,19 @@ class History:
             count = record["frames"]
             entry = HistoryEntry(int(path.stem), record["name"], record["started"], count or 0, bool(record["is_undone"]))
             if count is None or not self._frames_file(entry).exists():  # being recorded, cut off, or forgotten half way
-                entry = replace(entry, frame_count=len(_line_offsets(self._frames_file(entry))))
+                entry = replace(entry, frame_count=self._frames_in(self._frames_file(entry)))
         except (OSError, ValueError, KeyError, TypeError):
             return None
         return entry
+
+    def _frames_in(self, file: Path) -> int:
+        """Counts them; again only once the file has grown, for a long run takes seconds to be read through."""
+        size = file.stat().st_size if file.exists() else 0
+        counted_at, count = self._counted.get(file, (0, 0))
+        if size != counted_at:
+            count = len(_line_offsets(file))
+            self._counted[file] = size, count
+        return count
 
     def _forget(self, entries: list[HistoryEntry]) -> None:
         for entry in entries:

@@ -397,6 +397,7 @@ class LabelStore:
         self._files.check_writable(what)
 
     def close(self) -> None:
+        self._last_read = threading.local()
         self._files.close()
 
     # ---- one frame

@@ -24,7 +24,8 @@ from surgicalsam_napari.store.work_log import WORK_LOG, WorkLog
 from surgicalsam_napari.video import VideoReader, is_video
 
 SUFFIX = ".surgicalsam"
-BULK_FRAMES = 20  # work on so many frames is preceded by a snapshot
+BULK_FRAMES = 20  # work on so many frames is preceded by a snapshot,
+BULK_SHARE = 1 / 100  # if they are so many of the video: a snapshot takes the longer the longer the video is
 
 
 class Project:
@@ -187,14 +188,14 @@ class Project:
 
     @contextmanager
     def action(self, name: str, frame_count: int, *, all_or_none: bool = False) -> Iterator[Action]:
-        """What writes frames as one whole: `History.action`, and before many frames a snapshot.
+        """What writes frames as one whole: `History.action`, with a snapshot before it if they are many.
 
         Parameters
         ----------
         name : in a user's words
         frame_count : that may be written
         """
-        if frame_count >= BULK_FRAMES:
+        if frame_count >= max(BULK_FRAMES, BULK_SHARE * self.manifest.video.frame_count):
             self.snapshots.create_before(name)
         with self.history.action(name, all_or_none=all_or_none) as action:
             yield action
@@ -218,6 +219,12 @@ class Project:
             self._video = _find_video(self.folder, self.manifest.video)
             self._remember_place(self._video)
         return self._video
+
+    def let_go_of_video(self) -> None:
+        """Close the video and free the frames decoded last; `video` opens it again when asked."""
+        video, self._video = self._video, None
+        if video is not None:
+            video.close()
 
     def relink(self, video_path: Path | str) -> None:
         """Tell the project where its video is now.

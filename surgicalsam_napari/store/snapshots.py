@@ -15,7 +15,7 @@ from pathlib import Path
 import numpy as np
 
 from surgicalsam_napari.errors import ProjectError
-from surgicalsam_napari.store.arrays import CellTable, read_metadata
+from surgicalsam_napari.store.arrays import CellTable, chunk_names, read_metadata
 from surgicalsam_napari.store.files import writing
 from surgicalsam_napari.store.frame_files import FrameFiles
 from surgicalsam_napari.store.history import History, SavedFrame
@@ -149,8 +149,9 @@ class Snapshots:
             shutil.copytree(self._root / name, folder / name)
         for name in ARRAYS:
             (folder / name).mkdir()
-            for path in (self._root / name).glob("c.*"):
-                _link(path, folder / name / path.name)
+            source, target = f"{self._root / name}{os.sep}", f"{folder / name}{os.sep}"
+            for chunk in chunk_names(self._root / name):
+                _link(source + chunk, target + chunk)
 
     def _changed_since(self, snapshot: Snapshot, tables: dict[str, CellTable]) -> list[int]:
         """The frames that differ from a snapshot, as far as their table rows and the identity of their files tell."""
@@ -175,7 +176,7 @@ def _table(folder: Path, name: str) -> CellTable:
     return CellTable(folder, frame_count, class_count, *TABLES[name])
 
 
-def _link(source: Path, target: Path) -> None:
+def _link(source: str, target: str) -> None:
     try:
         os.link(source, target)
     except OSError:  # no hard links here, or too many

@@ -16,10 +16,15 @@ from surgicalsam_napari.widgets.label_changes import LabelChanges
 REFRESH_MS = 250  # a run writes frame after frame; the queue takes them over together
 BATCH_SECONDS = 0.5
 JOIN_SECONDS = 5.0
+CHANGED_SHARE = 1 / 256  # of a video's frames, from which on all are judged anew
+CHANGED_BY_AN_ACTION = 20  # frames, likewise, once the action has ended
 
 
 class ReviewFeed(QObject):
     """Follows what is written to the labels.
+
+    Frames that change are judged with those around them. What is usual in the whole video, such as the presence from which
+    on a class is found, follows now and then: it takes the longer the longer the video is, and a stroke must not.
 
     Attributes
     ----------
@@ -32,15 +37,19 @@ class ReviewFeed(QObject):
     def __init__(self, changes: LabelChanges, parent: QObject | None = None) -> None:
         super().__init__(parent)
         self.queue: ReviewQueue | None = None
+        self._changes = changes
         self._project: Project | None = None
         self._class_ids: tuple[int, ...] = ()
         self._jumps: MaskJumps | None = None
         self._comparison: _Comparison | None = None
         self._to_refresh: set[int] = set()
+        self._changed_since = 0  # frames, since all were judged
+        self._is_whole_due = False
         self._timer = QTimer(self, singleShot=True, interval=REFRESH_MS)
         self._timer.timeout.connect(self.catch_up)
         self._compared.connect(self._on_compared)
         changes.frames_changed.connect(self._on_frames_changed)
+        changes.history_changed.connect(self._on_history_changed)
 
     def show_project(self, project: Project | None) -> None:
         """Judge the frames of this project from now on; nothing is done where it is the same with the same classes."""
@@ -55,6 +64,7 @@ class ReviewFeed(QObject):
             self._class_ids = project.classes.ids
             self._jumps = MaskJumps(project.labels, len(project.labels), project.classes.ids)
             self.queue = ReviewQueue.of(project, self._jumps)
+            self._changed_since, self._is_whole_due = 0, True  # once the masks are compared
             self._compare()
         self.changed.emit()
 
@@ -90,8 +100,23 @@ class ReviewFeed(QObject):
             return
         for frame_index in frames:
             self._jumps.invalidate(frame_index)
+        self._changed_since += len(frames)
         self._take_over(frames)
         self._compare()
+
+    def _on_history_changed(self) -> None:
+        """An action has ended, or was taken back."""
+        self._changes.tell_now()
+        if self.queue is not None and self._changed_since >= CHANGED_BY_AN_ACTION:
+            self._is_whole_due = True
+            if self._comparison is None:
+                self._judge_all()
+                self.changed.emit()
+
+    def _judge_all(self) -> None:
+        assert self.queue is not None
+        self._changed_since, self._is_whole_due = 0, False
+        self.queue.refresh()
 
     def _take_over(self, frames: set[int] | list[int]) -> None:
         self._to_refresh.update(frames)
@@ -119,7 +144,9 @@ class ReviewFeed(QObject):
             self._compare()  # what has changed meanwhile
             self.catch_up()
             if self.queue is not None and self._comparison is None:
-                self.queue.refresh()
+                is_much = self._changed_since >= CHANGED_SHARE * self.queue.frame_count
+                if is_much or self._is_whole_due:
+                    self._judge_all()
             self.changed.emit()
 
 

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import hashlib
 from collections.abc import Iterator, Sequence
 from contextlib import ExitStack
 from pathlib import Path
@@ -25,7 +26,7 @@ from surgicalsam_training.data.processed_endovis import (
     unnamed_classes_message,
 )
 from surgicalsam_training.data.project_source import ProjectSource
-from surgicalsam_training.data.source import AnnotatedFrame, Source
+from surgicalsam_training.data.source import Source
 
 KINDS = (
     "a project (*.surgicalsam, or the video it belongs to), an exported dataset with pictures, or the authors' processed "
@@ -44,19 +45,18 @@ def open_sources(paths: Sequence[Path], trust: str, seed: int) -> list[Source]:
     if not paths:
         raise TrainingError(f"A training needs data: {KINDS}. Name some.")
     with ExitStack() as opened:
-        sources: list[Source] = []
+        distinct = _DistinctSources()
         for path in paths:
             source = open_source(Path(path).expanduser().absolute(), trust, seed)
             opened.callback(source.close)
-            for other in sources:
-                if _is_the_same(source, other):
-                    raise TrainingError(
-                        f"{source.path} and {other.path} are the same video: its frames would count twice, and could be in "
-                        "training and validation at once. Leave out one of them."
-                    )
-            sources.append(source)
+            other = distinct.add(source)
+            if other is not None:
+                raise TrainingError(
+                    f"{source.path} and {other.path} are the same video: its frames would count twice, and could be in "
+                    "training and validation at once. Leave out one of them."
+                )
         opened.pop_all()
-    return sources
+    return distinct.sources
 
 
 def open_source(path: Path, trust: str, seed: int) -> Source:
@@ -96,24 +96,53 @@ def _opens_with_classes(path: Path) -> bool:
     return True
 
 
-def _is_the_same(source: Source, other: Source) -> bool:
-    """The same video or folder; or frames of one name and number with equal pictures, as in an export of a project."""
-    if source.identity == other.identity:
-        return True
-    for place, counterpart in _of_one_name(source, other):
-        try:
-            first, second = source.image(place), other.image(counterpart)
-        except SurgicalSAMError:  # a video that is gone cannot be compared
-            return False
-        return first is not None and second is not None and np.array_equal(first, second)  # one pair tells
-    return False
+class _DistinctSources:
+    """Sources of which no two are the same video or folder, or have frames of one name and number with equal pictures, as in
+    an export of a project. Each new one is looked up among all the others at once, and no picture is read twice."""
+
+    def __init__(self) -> None:
+        self.sources: list[Source] = []
+        self._by_identity: dict[str, Source] = {}
+        self._by_name: dict[tuple, list[tuple[Source, int]]] = {}  # sources and places
+        self._pictures: dict[tuple[int, int], bytes | None] = {}  # by source and place
+
+    def add(self, source: Source) -> Source | None:
+        """Take one more; or return the one that is the same, and leave it."""
+        other = self._by_identity.get(source.identity) or self._with_equal_picture(source)
+        if other is None:
+            self.sources.append(source)
+            self._by_identity[source.identity] = source
+            for place, name in enumerate(_names(source)):
+                self._by_name.setdefault(name, []).append((source, place))
+        return other
+
+    def _with_equal_picture(self, source: Source) -> Source | None:
+        told_apart: set[int] = set()  # one pair of pictures tells
+        for place, name in enumerate(_names(source)):
+            for other, counterpart in self._by_name.get(name, ()):
+                if id(other) not in told_apart:
+                    told_apart.add(id(other))
+                    picture = self._picture(source, place)
+                    if picture is not None and picture == self._picture(other, counterpart):
+                        return other
+            if len(told_apart) == len(self.sources):
+                break
+        return None
+
+    def _picture(self, source: Source, place: int) -> bytes | None:
+        """Tells two pictures apart; None where there is none, as of a video that is gone."""
+        key = id(source), place
+        if key not in self._pictures:
+            try:
+                image = source.image(place)
+            except SurgicalSAMError:
+                image = None
+            self._pictures[key] = None if image is None else hashlib.sha256(np.ascontiguousarray(image)).digest()
+            source.let_go()
+        return self._pictures[key]
 
 
-def _of_one_name(source: Source, other: Source) -> Iterator[tuple[int, int]]:
-    def key(frame: AnnotatedFrame) -> tuple:
-        return safe_name(frame.sequence).casefold(), frame.position, frame.size  # an export's sequence has a safe name
-
-    places = {key(frame): place for place, frame in enumerate(other.frames)}
-    for place, frame in enumerate(source.frames):
-        if key(frame) in places:
-            yield place, places[key(frame)]
+def _names(source: Source) -> Iterator[tuple]:
+    """Of each frame, what it has in common with itself in an export, whose sequences have safe names."""
+    safe = {sequence: safe_name(sequence).casefold() for sequence in {frame.sequence for frame in source.frames}}
+    return ((safe[frame.sequence], frame.position, frame.size) for frame in source.frames)

@@ -65,6 +65,9 @@ class PicturedSource(ABC):
     def store(self, sequence: str, version_name: str | None, model: SurgicalSAM) -> EmbeddingStore:
         """Embeddings of one sequence; `version_name` None for the frames as they are."""
 
+    def let_go(self) -> None:  # noqa: B027  (a folder of pictures holds nothing open)
+        """Close what is opened again when it is needed."""
+
     @abstractmethod
     def close(self) -> None: ...
 
@@ -112,6 +115,7 @@ class PicturedSource(ABC):
                 store.write([self._slots[place] for place in batch], computed)
                 yield from (None for _ in batch)
             store.close()  # its lock: hundreds of sequences and versions would use up what a process may have open
+        self.let_go()
 
     def _read_ahead(
         self, places: Sequence[int], version: int, batch_size: int

@@ -214,6 +214,9 @@ class ProcessedEndovisSource:
                 f"{self.frames[place].name} was asked for. Train with fewer augmentations (--augmented-versions)."
             )
 
+    def let_go(self) -> None:
+        pass
+
     def close(self) -> None:
         pass
 

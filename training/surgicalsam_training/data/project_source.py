@@ -42,6 +42,7 @@ class ProjectSource(PicturedSource):
             known.append(frozenset(class_ids[trusted].tolist()))
             labels.append(project.labels[index], f"frame {index}", known[-1])
             frames.append(AnnotatedFrame(sequence, index, f"{sequence}/frame_{index:05d}", video.size))
+        project.labels.close()  # nothing more is read from them, and the frames read last would stay in memory
         identity = f"video {video.fingerprint}"
         super().__init__(project.folder, identity, project.classes, frames, known, labels, corrected, seed)
 
@@ -55,6 +56,9 @@ class ProjectSource(PicturedSource):
         if version_name is None:
             return self.project.embeddings(model.encoder_digest, model.embedding_shape)
         return self.project.augmented_embeddings(model.encoder_digest, version_name, model.embedding_shape)
+
+    def let_go(self) -> None:
+        self.project.let_go_of_video()
 
     def close(self) -> None:
         self.project.close()

@@ -77,6 +77,9 @@ class Source(Protocol):
     def embeddings(self, places: Sequence[int], version: int, model: SurgicalSAM) -> np.ndarray:
         """(B, D, h, w) float16"""
 
+    def let_go(self) -> None:
+        """Close what is opened again when it is needed, such as a video: a training may have hundreds."""
+
     def close(self) -> None: ...
 
 

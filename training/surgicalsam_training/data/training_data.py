@@ -174,10 +174,11 @@ class TrainingData:
         return self._sources[number], place
 
     def _by_source(self, indices: Sequence[int]) -> Iterator[tuple[Source, list[int]]]:
-        for number, source in enumerate(self._sources):
-            group = [index for index in indices if self._places[index][0] == number]
-            if group:
-                yield source, group
+        groups: dict[int, list[int]] = {}
+        for index in indices:
+            groups.setdefault(self._places[index][0], []).append(index)
+        for number in sorted(groups):
+            yield self._sources[number], groups[number]
 
 
 def open_training_data(
