@@ -249,7 +249,8 @@ def _next_finished(cluster: Cluster, futures: Iterable[Future]) -> list[Future]:
     workers_seen = time.monotonic()
     while True:
         try:
-            finished = wait(futures, timeout=POLL_SECONDS, return_when="FIRST_COMPLETED").done
+            with cluster.client.as_current():
+                finished = wait(futures, timeout=POLL_SECONDS, return_when="FIRST_COMPLETED").done
             return [future for future in futures if future in finished]
         except TimeoutError:
             pass
@@ -288,11 +289,14 @@ def _stop(cluster: Cluster, runs: list[_VideoRun], in_flight: dict[Future, _Vide
     """Let workers end the frame at hand, and wait until they have: then nobody writes any more."""
     for run in runs:
         run.claim.release()
-    with suppress(SurgicalSAMError):
+    try:
         left = set(in_flight)
         while left and cluster.workers():
             left -= set(_next_finished(cluster, left))
-    for run in runs:
-        run.close()
+    except ClusterError:
+        pass  # nobody is there any more to be waited for
+    finally:
+        for run in runs:
+            run.close()
     with suppress(OSError, RuntimeError):
         cluster.client.run(let_project_go, on_error="ignore")
