@@ -30,6 +30,7 @@ if TYPE_CHECKING:
 
 RANGE_SECONDS = 20.0  # that a range takes: long against giving it out (milliseconds), short for who waits for progress
 SHORTEST_RANGE = 8  # frames; also the first ones, while nobody knows how long a frame takes
+LONGEST_RANGE = 2000
 RANGES_PER_WORKER = 2  # given out at a time, so that none waits for its next one
 WORKERLESS_SECONDS = 60.0  # without any worker before a run gives up
 POLL_SECONDS = 5.0
@@ -142,8 +143,8 @@ def work_on_cluster(
             for future in _next_finished(cluster, in_flight):
                 run = in_flight.pop(future)
                 outcome = _outcome(future)
+                seconds_per_frame = outcome.seconds_per_frame or seconds_per_frame
                 if outcome.frame_indices:
-                    seconds_per_frame = outcome.seconds / len(outcome.frame_indices)
                     yield run.noted(outcome)
                 run.fail(outcome.failure)
                 if not run.left and run not in in_flight.values():
@@ -235,7 +236,11 @@ def _ended(run: _VideoRun, runs: list[_VideoRun]) -> Generator[VideoReport, None
 
 def _range_length(left: int, seconds_per_frame: float | None, worker_count: int) -> int:
     """Frames of the next range: as many as take `RANGE_SECONDS`, and fewer towards the end, that all end together."""
-    longest = SHORTEST_RANGE if seconds_per_frame is None else int(RANGE_SECONDS / max(seconds_per_frame, 1e-3))
+    longest = (
+        SHORTEST_RANGE
+        if seconds_per_frame is None
+        else int(RANGE_SECONDS / max(seconds_per_frame, RANGE_SECONDS / LONGEST_RANGE))
+    )
     fair = ceil(left / (RANGES_PER_WORKER * max(worker_count, 1)))
     return max(1, min(longest, max(fair, SHORTEST_RANGE)))
 
@@ -282,7 +287,7 @@ def _outcome(future: Future) -> RangeOutcome:
         )
     except CancelledError as error:
         failure = ClusterError(f"The cluster has dropped a range of frames ({first_line(error)}). Run the same again.")
-    return RangeOutcome((), 0.0, failure, "", "", 0)
+    return RangeOutcome((), None, failure, "", "", 0)
 
 
 def _stop(cluster: Cluster, runs: list[_VideoRun], in_flight: dict[Future, _VideoRun]) -> None:

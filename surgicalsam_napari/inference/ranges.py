@@ -11,8 +11,8 @@ from pathlib import Path
 from typing import TYPE_CHECKING
 
 from surgicalsam_napari.errors import CheckpointError, ClusterError, SurgicalSAMError
-from surgicalsam_napari.inference.embed import embed_frames
-from surgicalsam_napari.inference.segment import checkpoint_record, segment_frames
+from surgicalsam_napari.inference.embed import EmbedReport, embed_frames
+from surgicalsam_napari.inference.segment import SegmentReport, checkpoint_record, segment_frames
 from surgicalsam_napari.instruments import ClassSet
 from surgicalsam_napari.store import Project
 from surgicalsam_napari.store.ownership import RUN_FOLDER, Owner, Ownership
@@ -88,7 +88,7 @@ class RangeOutcome:
     Attributes
     ----------
     frame_indices : those that are done now, by whichever worker; all of the range, unless it failed or was stopped
-    seconds : that the frames took
+    seconds_per_frame : of those that were computed for it; None if there were none
     failure : what ended it early, or None
     worker : its address
     device : what computed, in a user's words
@@ -96,7 +96,7 @@ class RangeOutcome:
     """
 
     frame_indices: tuple[int, ...]
-    seconds: float
+    seconds_per_frame: float | None
     failure: SurgicalSAMError | None
     worker: str
     device: str
@@ -121,22 +121,23 @@ _one_at_a_time = threading.Lock()  # a worker with several threads gives them al
 def work_on_range(task: FrameRange) -> RangeOutcome:
     """Embed or segment the frames that are not done yet; all that was done stays, whatever ends it."""
     done: list[int] = []
-    failure = None
+    seconds_per_frame = failure = None
     with _one_at_a_time:
-        start = time.perf_counter()
         try:
             if _is_wanted(task):
                 project, model = _opened(task), _loaded(task.recipe)
+                done += _done_before(task, project, model)
+                left = [index for index in task.frame_indices if index not in set(done)]
                 start = time.perf_counter()
-                with closing(_frames(task, project, model)) as frame_indices:
-                    for frame_index in frame_indices:
+                with closing(_frames(task, project, model, left)) as frame_indices:
+                    for computed, frame_index in enumerate(frame_indices, 1):
                         done.append(frame_index)
+                        seconds_per_frame = (time.perf_counter() - start) / computed
                         if not _is_wanted(task):
                             break
         except SurgicalSAMError as error:
             failure = error
-        seconds = time.perf_counter() - start
-        return RangeOutcome(tuple(done), seconds, failure, _worker_name(), _device_name(), _kept.loads)
+        return RangeOutcome(tuple(done), seconds_per_frame, failure, _worker_name(), _device_name(), _kept.loads)
 
 
 def let_project_go() -> None:
@@ -147,21 +148,27 @@ def let_project_go() -> None:
             _kept.project = _kept.owner = None
 
 
-def _frames(task: FrameRange, project: Project, model: SurgicalSAM) -> Generator[int, None, None]:
-    """The frames of the range, each when it is done; first those that were done before."""
+def _done_before(task: FrameRange, project: Project, model: SurgicalSAM) -> list[int]:
+    """The frames of the range that are done, such as by a worker that has died since."""
     if task.segmenting is None:
-        missing = project.embeddings(model.encoder_digest, model.embedding_shape).missing(task.frame_indices)
-        yield from sorted(set(task.frame_indices) - set(missing))
-        with closing(embed_frames(project, model, missing)) as embedded:
-            yield from (report.frame_index for report in embedded)
-        return
+        missing = set(project.embeddings(model.encoder_digest, model.embedding_shape).missing(task.frame_indices))
+        return [index for index in task.frame_indices if index not in missing]
     action = project.history.joined(task.segmenting.action)
-    written = project.history.written(action, task.frame_indices, task.segmenting.position)
-    yield from sorted(written)
-    rest = [index for index in task.frame_indices if index not in written]
-    what = (project, model, task.segmenting.class_ids, rest)
-    with closing(segment_frames(*what, action=action, checkpoint=task.segmenting.checkpoint)) as segmented:
-        yield from (report.frame_index for report in segmented)
+    return sorted(project.history.written(action, task.frame_indices, task.segmenting.position))
+
+
+def _frames(task: FrameRange, project: Project, model: SurgicalSAM, frame_indices: list[int]) -> Generator[int, None, None]:
+    """Compute these frames; each is yielded when it is on disk."""
+    reports: Generator[EmbedReport, None, None] | Generator[SegmentReport, None, None]
+    if task.segmenting is None:
+        reports = embed_frames(project, model, frame_indices)
+    else:
+        action = project.history.joined(task.segmenting.action)
+        class_ids, checkpoint = task.segmenting.class_ids, task.segmenting.checkpoint
+        reports = segment_frames(project, model, class_ids, frame_indices, action=action, checkpoint=checkpoint)
+    with closing(reports):
+        for report in reports:
+            yield report.frame_index
 
 
 def _is_wanted(task: FrameRange) -> bool:
