@@ -57,12 +57,8 @@ def main() -> None:
     parser.add_argument("--json", action="store_true", help="the last line is one JSON object")
     arguments = parser.parse_args()
     torch.set_num_threads(1)
-    result: dict = {
-        "frames": arguments.frames,
-        "frame_size": list(SIZE),
-        "repeats": arguments.repeats,
-        "cores": os.cpu_count(),
-    }
+    result: dict = {"frames": arguments.frames, "frame_size": list(SIZE), "repeats": arguments.repeats}
+    result |= {"cores": os.cpu_count(), "load_before": os.getloadavg()[0]}
     with tempfile.TemporaryDirectory() as folder:
         clip = write_phantom_clip(Path(folder) / "made", size=SIZE, frame_count=arguments.frames)
         clips = [Path(shutil.copy(clip, Path(folder) / f"{name}.mp4")) for name in ("morning", "noon")]
@@ -203,7 +199,7 @@ def segment_in_turn(project: Project, model: SurgicalSAM, frames: range) -> None
 
 @contextmanager
 def computing_share(model: SurgicalSAM, shares: list[float]) -> Iterator[None]:
-    """Append the share of the block's time in which the image encoder or the mask decoder computes, whichever stream it is on."""
+    """Append the share of the block's time in which image encoder or mask decoder compute, on any stream."""
     clock = _GpuClock(model.device) if model.device.type == "cuda" else _CpuClock()
     assert model.image_encoder is not None
     decode = model.decode

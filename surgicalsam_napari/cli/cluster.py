@@ -83,6 +83,8 @@ def run_on_cluster(
                     results.append({"video": str(report.video), **works.record(report)})
                 except SurgicalSAMError as error:
                     failures.append({"video": str(report.video), "error": one_line(str(error))})
+    results.sort(key=lambda result: videos.index(Path(result["video"])))  # they end in any order
+    failures.sort(key=lambda failure: videos.index(Path(failure["video"])))
     if as_json:
         told = {"cluster": address, "workers": list(workers.values()), "checkpoint": model.name}
         print(json.dumps({**told, "videos": results, "failures": failures}))

@@ -236,11 +236,9 @@ def _ended(run: _VideoRun, runs: list[_VideoRun]) -> Generator[VideoReport, None
 
 def _range_length(left: int, seconds_per_frame: float | None, worker_count: int) -> int:
     """Frames of the next range: as many as take `RANGE_SECONDS`, and fewer towards the end, that all end together."""
-    longest = (
-        SHORTEST_RANGE
-        if seconds_per_frame is None
-        else int(RANGE_SECONDS / max(seconds_per_frame, RANGE_SECONDS / LONGEST_RANGE))
-    )
+    longest = SHORTEST_RANGE
+    if seconds_per_frame is not None:
+        longest = int(RANGE_SECONDS / max(seconds_per_frame, RANGE_SECONDS / LONGEST_RANGE))
     fair = ceil(left / (RANGES_PER_WORKER * max(worker_count, 1)))
     return max(1, min(longest, max(fair, SHORTEST_RANGE)))
 
