@@ -87,7 +87,7 @@ def _local_cluster(distributed: Any, count: int) -> Iterator[str]:
         n_workers=count,
         threads_per_worker=1,
         processes=True,
-        dashboard_address=None,
+        dashboard_address="127.0.0.1:0",
         memory_limit=0,  # the model takes what it takes; the system, not Dask, ends a process that has too much
         silence_logs=logging.CRITICAL,
         preload=[_IGNORE_CTRL_C],
