@@ -54,6 +54,10 @@ class ExchangeError(SurgicalSAMError):
         self.problems = tuple(problems)
 
 
+class ClusterError(SurgicalSAMError):
+    """A cluster cannot be reached, or its workers cannot do the work."""
+
+
 class TrainingError(SurgicalSAMError):
     """A training cannot start or go on: its data, configuration or run folder is not what it should be."""
 

@@ -338,3 +338,32 @@ def test_a_project_without_the_later_tables_opens_and_gets_them(project: Project
         assert again.labels.table("contested")[2, 0] == 0
         again.history.undo()
         np.testing.assert_array_equal(again.labels[:], before)
+
+
+def test_another_process_takes_part_in_an_action_until_it_ends(project: Project) -> None:
+    with Project.open(project.folder) as other:
+        with project.history.action("Segment") as action:
+            joined = other.history.joined(action.number)
+            project.labels.write_prediction(0, predicted(project, BIPOLAR, slice(0, 9)), 1, action=action)
+            other.labels.write_prediction(1, predicted(other, BIPOLAR, slice(0, 9)), 1, action=joined)
+        assert [(entry.name, entry.frame_count) for entry in project.history.entries()] == [("Segment", 2)]
+        with pytest.raises(ProjectError, match="has ended"):
+            other.labels.write_prediction(2, predicted(other, BIPOLAR, slice(0, 9)), 1, action=joined)
+        assert not project.labels[2].any()
+        project.history.undo()
+        assert not project.labels[:3].any()
+
+
+def test_frames_that_an_action_noted_and_did_not_write_are_not_done(project: Project) -> None:
+    with project.history.action("Segment") as action:
+        project.labels.write_prediction(0, predicted(project, BIPOLAR, slice(0, 9)), 1, action=action)
+        position = project.history.position(action)
+        project.labels.write_prediction(1, predicted(project, BIPOLAR, slice(0, 9)), 1, action=action)
+        file = next((project.folder / "history").glob("*.undo"))
+        line = file.read_bytes().splitlines()[-1].replace(b'"frame": 1', b'"frame": 2')
+        with file.open("ab") as stream:  # as by a process that was killed before it wrote frame 2, and within the next line
+            stream.write(line + b"\n" + line[:40])
+        assert project.history.written(action, range(5)) == {0, 1}
+        assert project.history.written(action, range(5), position) == {1}
+        assert project.history.written(action, [0, 2]) == {0}
+        assert project.history.position(action) == file.stat().st_size

@@ -5,13 +5,14 @@ from __future__ import annotations
 import json
 import sys
 import time
-from collections.abc import Callable, Iterator, Sequence
+from collections.abc import Iterator, Sequence
 from contextlib import contextmanager
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated, Any
 
 import typer
 
+from surgicalsam_napari.cli.cluster import ModelOptions, run_on_cluster
 from surgicalsam_napari.cli.options import (
     AsJson,
     Checkpoint,
@@ -20,17 +21,18 @@ from surgicalsam_napari.cli.options import (
     EncoderWeights,
     ExistingProject,
     Frames,
+    OnCluster,
     ProjectFolder,
     Version,
     Videos,
     class_set_named,
     existing_project,
 )
-from surgicalsam_napari.cli.terminal import complain, one_line, progress, project_text, result_text, with_bar, with_progress
-from surgicalsam_napari.errors import ClassSetError, SurgicalSAMError
+from surgicalsam_napari.cli.terminal import complain, one_line, progress, project_text, result_text, with_progress
+from surgicalsam_napari.cli.videos import VideoTask, embedding, segmenting
+from surgicalsam_napari.errors import SurgicalSAMError
 
 if TYPE_CHECKING:
-    from surgicalsam_napari.model.surgical_sam import SurgicalSAM
     from surgicalsam_napari.session import Session
     from surgicalsam_napari.store import Project
 
@@ -81,37 +83,14 @@ def embed(
     classes: Classes = None,
     project_folder: ProjectFolder = None,
     device: Device = "auto",
+    cluster: OnCluster = None,
     as_json: AsJson = False,
 ) -> None:
     """Compute the image embeddings of videos, so that segmenting is quick later. Frames that have one are skipped."""
-    with _session(classes, checkpoint, encoder_weights, device) as session:
-
-        def embed_video(path: Path) -> dict:
-            return _embed_video(session, path, frames, project_folder)
-
-        _for_each_video(videos, embed_video, session, project_folder, as_json)
-
-
-def _embed_video(session: Session, path: Path, frames: str, project_folder: Path | None) -> dict:
-    from surgicalsam_napari.inference import embed_frames, parse_frames
-    from surgicalsam_napari.store import EmbeddingStore
-
-    project, model = session.open(path, project_folder=project_folder), session.model
-    assert model is not None
-    indices = parse_frames(frames, project.video.info.frame_count)
-    _announce(project, model, indices)
-    start, embedded = time.perf_counter(), 0
-    for _report in with_progress(embed_frames(project, model, indices), f"embedding {path.name}"):
-        embedded += 1
-    stored = project.embeddings(model.encoder_digest, model.embedding_shape).valid_count
-    return {
-        "project": str(project.folder),
-        "frames": len(indices),
-        "embedded": embedded,
-        "skipped": len(indices) - embedded,
-        "embedding_bytes": stored * EmbeddingStore.bytes_per_frame(model.embedding_shape),
-        "seconds": round(time.perf_counter() - start, 3),
-    }
+    _check_distinct_projects(videos, project_folder)
+    options = ModelOptions(checkpoint, encoder_weights, device, class_set_named(classes))
+    with _session(options, cluster) as session:
+        _for_each_video(videos, embedding(session, frames), session, project_folder, options, cluster, as_json)
 
 
 @app.command()
@@ -132,6 +111,7 @@ def segment(
     classes: Classes = None,
     project_folder: ProjectFolder = None,
     device: Device = "auto",
+    cluster: OnCluster = None,
     as_json: AsJson = False,
 ) -> None:
     """Segment instrument classes in videos, into the project folder of each. What a person painted is never changed."""
@@ -139,94 +119,15 @@ def segment(
         raise typer.BadParameter("name the classes with --class NAME, or take --all.", param_hint="--class / --all")
     if out is not None and len(videos) > 1:
         _check_distinct_names(videos)
-    class_set = class_set_named(classes)
-    with _session(classes, checkpoint, encoder_weights, device) as session:
+    _check_distinct_projects(videos, project_folder)
 
-        def segment_video(path: Path) -> dict:
-            session.open(path, project_folder=project_folder)
-            if class_set is not None:
-                session.use_class_set(class_set)
-            folder = out if out is None or len(videos) == 1 else out / path.stem
-            return _segment_video(session, path, class_names or [], frames, folder, again)
+    def folder_of(path: Path) -> Path | None:
+        return out if out is None or len(videos) == 1 else out / path.stem
 
-        _for_each_video(videos, segment_video, session, project_folder, as_json)
-
-
-def _segment_video(session: Session, path: Path, class_names: list[str], frames: str, out: Path | None, again: bool) -> dict:
-    from surgicalsam_napari.exchange.indexed_png import write_classes
-    from surgicalsam_napari.inference import frames_to_segment, parse_frames
-
-    project, model = session.project, session.model
-    assert project is not None
-    assert model is not None
-    indices = parse_frames(frames, project.video.info.frame_count)
-    class_ids = [project.classes.by_name(name).id for name in class_names] or _trained_class_ids(session)
-    to_segment = indices if again else frames_to_segment(project, model, class_ids, indices)
-    _announce(project, model, to_segment)
-    if out is not None:
-        write_classes(out, project.classes, path.name)  # first, so that a folder that cannot be written shows at once
-    start = time.perf_counter()
-    for _report in with_progress(session.segment(class_ids, to_segment), f"segmenting {path.name}"):
-        pass
-    seconds = time.perf_counter() - start
-    if out is not None:
-        _write_label_maps(project, indices, class_ids if class_names else project.classes.ids, out)
-    return {
-        "project": str(project.folder),
-        "classes": [project.classes.by_id(class_id).name for class_id in class_ids],
-        "frames": len(indices),
-        "segmented": len(to_segment),
-        "skipped": len(indices) - len(to_segment),
-        "frames_with_class": _frames_with_class(project, class_ids, indices),
-        "out": None if out is None else str(out),
-        "seconds": round(seconds, 3),
-    }
-
-
-def _frames_with_class(project: Project, class_ids: Sequence[int], indices: Sequence[int]) -> dict[str, int]:
-    """How many of these frames hold each class, predicted now or before or drawn by a person."""
-    from surgicalsam_napari.store import Provenance
-
-    table = project.labels.provenance_table()[list(indices)]
-    columns = {class_id: table[:, project.classes.ids.index(class_id)] for class_id in class_ids}
-    counts = {class_id: int((kinds > Provenance.ABSENT).sum()) for class_id, kinds in columns.items()}
-    return {project.classes.by_id(class_id).name: count for class_id, count in counts.items()}
-
-
-def _announce(project: Project, model: SurgicalSAM, indices: Sequence[int]) -> None:
-    from surgicalsam_napari.inference.units import in_units
-    from surgicalsam_napari.store import EmbeddingStore, free_bytes
-
-    missing = len(project.embeddings(model.encoder_digest, model.embedding_shape).missing(list(indices)))
-    if missing:
-        needed = in_units(missing * EmbeddingStore.bytes_per_frame(model.embedding_shape))
-        free = in_units(free_bytes(project.folder))
-        print(f"{missing} frames to embed: {needed} in {project.folder}, {free} free", file=sys.stderr)
-
-
-def _trained_class_ids(session: Session) -> list[int]:
-    trained = session.trained_class_ids()
-    untrained = [instrument.name for instrument in session.classes if instrument.id not in trained]
-    assert session.model is not None
-    if not trained:
-        raise ClassSetError(
-            f"{session.model.name} knows none of this project's classes ({', '.join(session.classes.names)}); it knows "
-            f"{', '.join(session.model.classes.names)}. Choose another checkpoint, or give its class set with --classes."
-        )
-    if untrained:
-        print(f"not yet trained, left out: {', '.join(untrained)}", file=sys.stderr)
-    return trained
-
-
-def _write_label_maps(project: Project, indices: Sequence[int], class_ids: Sequence[int], out: Path) -> None:
-    """Label maps of these frames as they are in the project, a person's edits included; other classes are left out."""
-    import numpy as np
-
-    from surgicalsam_napari.exchange.indexed_png import write_label_map
-
-    for index in with_bar(indices, f"writing {out}"):
-        label_map = np.asarray(project.labels[index])
-        write_label_map(out, index, np.where(np.isin(label_map, class_ids), label_map, 0), project.classes)
+    options = ModelOptions(checkpoint, encoder_weights, device, class_set_named(classes))
+    with _session(options, cluster) as session:
+        task = segmenting(session, class_names or [], frames, again, options.classes, folder_of)
+        _for_each_video(videos, task, session, project_folder, options, cluster, as_json)
 
 
 @app.command()
@@ -359,16 +260,24 @@ def _demo_folder() -> Path:
 
 
 @contextmanager
-def _session(classes: str | None, checkpoint: Path | None, encoder_weights: Path | None, device: str) -> Iterator[Session]:
+def _session(options: ModelOptions, cluster: str | None) -> Iterator[Session]:
     """A session with its model loaded; project and model are let go at the end."""
-    class_set = class_set_named(classes)
     from surgicalsam_napari.model.device import describe_device
     from surgicalsam_napari.session import Session
 
-    with Session(class_set) as session:
-        model = session.load_checkpoint(checkpoint, encoder_weights=encoder_weights, device=device)
-        print(f"{model.name} ({model.encoder_id}) on {describe_device(model.device)}", file=sys.stderr)
+    with Session(options.classes) as session:
+        if cluster is not None:
+            session.use_model(options.load_here())
+        else:
+            weights, device = options.encoder_weights, options.device
+            model = session.load_checkpoint(options.checkpoint, encoder_weights=weights, device=device)
+            print(f"{model.name} ({model.encoder_id}) on {describe_device(model.device)}", file=sys.stderr)
         yield session
+
+
+def _check_distinct_projects(videos: Sequence[Path], project_folder: Path | None) -> None:
+    if project_folder is not None and project_folder.suffix == ".surgicalsam" and len(videos) > 1:
+        raise typer.BadParameter("several videos cannot share a project; name a folder.", param_hint="--project-folder")
 
 
 def _check_distinct_names(videos: Sequence[Path]) -> None:
@@ -382,29 +291,49 @@ def _check_distinct_names(videos: Sequence[Path]) -> None:
 
 
 def _for_each_video(
-    videos: Sequence[Path], work: Callable[[Path], dict], session: Session, project_folder: Path | None, as_json: bool
+    videos: Sequence[Path],
+    task: VideoTask,
+    session: Session,
+    project_folder: Path | None,
+    options: ModelOptions,
+    cluster: str | None,
+    as_json: bool,
 ) -> None:
-    """Work on one video after the other, past those that fail; tell of each, and end with exit code 1 if any failed."""
-    if project_folder is not None and project_folder.suffix == ".surgicalsam" and len(videos) > 1:
-        raise typer.BadParameter("several videos cannot share a project; name a folder.", param_hint="--project-folder")
+    """Work on the videos, past those that fail; tell of each, and end with exit code 1 if any failed."""
+    if cluster is None:
+        failures = _run_here(videos, task, session, project_folder, as_json)
+    else:
+        failures = run_on_cluster(cluster, videos, task, session, project_folder, options, as_json)
+    for failure in failures:
+        name = Path(failure["video"]).name
+        complain(failure["error"] if name in failure["error"] else f"{name}: {failure['error']}", 1)
+    if failures:
+        raise typer.Exit(1)
+
+
+def _run_here(
+    videos: Sequence[Path], task: VideoTask, session: Session, project_folder: Path | None, as_json: bool
+) -> list[dict[str, str]]:
+    """Work on one video after the other, in this process; returns the failures, with video and error."""
     from surgicalsam_napari.model.device import describe_device
 
     results: list[dict[str, Any]] = []
     failures: list[dict[str, str]] = []
     for path in videos:
         try:
-            results.append({"video": str(path), **work(path)})
+            project = session.open(path, project_folder=project_folder)
+            selected = task.select(path, project)
+            start = time.perf_counter()
+            for _report in with_progress(task.run(project, selected), f"{task.verb} {path.name}"):
+                pass
+            results.append({"video": str(path), **task.record(path, project, selected, time.perf_counter() - start)})
         except SurgicalSAMError as error:
             failures.append({"video": str(path), "error": one_line(str(error))})
             continue
         if not as_json:
             print(result_text(results[-1]))
-    for failure in failures:
-        name = Path(failure["video"]).name
-        complain(failure["error"] if name in failure["error"] else f"{name}: {failure['error']}", 1)
     if as_json:
         assert session.model is not None
         device = describe_device(session.model.device)
         print(json.dumps({"device": device, "checkpoint": session.model.name, "videos": results, "failures": failures}))
-    if failures:
-        raise typer.Exit(1)
+    return failures

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import re
 from pathlib import Path
 from typing import Annotated
 
@@ -26,6 +27,12 @@ def _print_version(asked: bool) -> None:
         raise typer.Exit
 
 
+def _checked_cluster(address: str | None) -> str | None:
+    if address is not None and address.startswith("local:") and not re.fullmatch(r"local:[1-9]\d*", address):
+        raise typer.BadParameter(f'"local:N" takes the number of processes, such as local:2; got "{address}".')
+    return address
+
+
 Version = Annotated[
     bool, typer.Option("--version", is_eager=True, callback=_print_version, help="Show the version and exit.")
 ]
@@ -48,6 +55,15 @@ ProjectFolder = Annotated[
 ]
 ExistingProject = Annotated[Path, typer.Argument(metavar="PROJECT", help="A project folder, or the video it belongs to.")]
 Device = Annotated[str, typer.Option("--device", metavar="NAME", help="auto, cpu, cuda, cuda:1, ... or mps.")]
+OnCluster = Annotated[
+    str | None,
+    typer.Option(
+        "--cluster",
+        metavar="ADDRESS",
+        callback=_checked_cluster,
+        help="Work on a Dask cluster: the address of its scheduler, or local:N for N processes here.",
+    ),
+]
 AsJson = Annotated[bool, typer.Option("--json", help="The last line of output is one JSON object.")]
 
 

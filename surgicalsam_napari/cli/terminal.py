@@ -54,13 +54,14 @@ def result_text(result: dict[str, Any]) -> str:
 
 @contextmanager
 def progress(in_bytes: bool = False) -> Iterator[Callable[[str, int, int], None]]:
-    """A bar on stderr with the time left; yields a function (title, done, total)."""
+    """Bars on stderr with the time left, one for each title; yields a function (title, done, total)."""
     from rich.console import Console
     from rich.progress import (
         BarColumn,
         DownloadColumn,
         MofNCompleteColumn,
         Progress,
+        TaskID,
         TextColumn,
         TimeRemainingColumn,
         TransferSpeedColumn,
@@ -70,8 +71,14 @@ def progress(in_bytes: bool = False) -> Iterator[Callable[[str, int, int], None]
     columns = (TextColumn("{task.description}", markup=False), BarColumn(), *amounts, TimeRemainingColumn())
     # a frame may take half a minute on a CPU, so that the speed is averaged over long
     with Progress(*columns, console=Console(stderr=True), speed_estimate_period=300) as bar:
-        task = bar.add_task("", total=None, visible=False)
-        yield lambda title, done, total: bar.update(task, description=title, completed=done, total=total, visible=True)
+        tasks: dict[str, TaskID] = {}
+
+        def advance(title: str, done: int, total: int) -> None:
+            if title not in tasks:
+                tasks[title] = bar.add_task(title, total=total)
+            bar.update(tasks[title], completed=done, total=total)
+
+        yield advance
 
 
 def with_progress(reports: Generator[Report, None, None], title: str) -> Iterator[Report]:

@@ -11,6 +11,7 @@ import numpy as np
 
 from surgicalsam_napari.errors import CheckpointError, DiskSpaceError, WorkFailed
 from surgicalsam_napari.inference.frames import checked_frames, prefetched_frames
+from surgicalsam_napari.inference.pipeline import COMPUTED_AT_ONCE, computed_ahead, own_stream, written_behind
 from surgicalsam_napari.inference.units import in_units
 from surgicalsam_napari.store import EmbeddingStore, free_bytes
 
@@ -65,6 +66,8 @@ def embedded_batches(
 ) -> Generator[tuple[list[int], np.ndarray], None, None]:
     """Frame indices and their embeddings, batch by batch, in the order given; what is missing is computed and stored.
 
+    Frames are decoded ahead, and embeddings written while the next ones are computed; what is yielded is on disk.
+
     Yields
     ------
     B frame indices, (B, D, h, w) float16
@@ -74,16 +77,51 @@ def embedded_batches(
     if missing:
         _check_can_embed(model)
         check_disk_space(project, model, len(missing))
+
+    def embed(batch: _Batch) -> np.ndarray | None:
+        if not batch.missing:
+            return None
+        with failures_reported(), own_stream(model.device):
+            return model.embed(batch.images)
+
+    def write(embedded: tuple[_Batch, np.ndarray | None]) -> None:
+        batch, computed = embedded
+        if computed is not None:
+            embeddings.write(batch.missing, computed)
+
+    sizes = batch_size or BATCH_SIZES.get(model.device.type, 1)
+    batches = _decoded_batches(project, frame_indices, missing, sizes)
+    embedded = computed_ahead(batches, embed, COMPUTED_AT_ONCE.get(model.device.type, 1))
+    with closing(written_behind(embedded, write)) as written:
+        for (batch, computed), _ in written:
+            if computed is None or batch.missing != batch.frame_indices:
+                computed = embeddings.read(batch.frame_indices)
+            yield batch.frame_indices, computed
+
+
+@dataclass(frozen=True)
+class _Batch:
+    """Frames of one batch.
+
+    Attributes
+    ----------
+    missing : those of `frame_indices` that have no embedding
+    images : of the missing ones, (H, W, 3) uint8
+    """
+
+    frame_indices: list[int]
+    missing: list[int]
+    images: list[np.ndarray]
+
+
+def _decoded_batches(
+    project: Project, frame_indices: Sequence[int], missing: Sequence[int], batch_size: int
+) -> Generator[_Batch, None, None]:
     awaited = set(missing)
     with closing(prefetched_frames(project.video, missing)) as frames:
-        for batch in _batches(frame_indices, batch_size or BATCH_SIZES.get(model.device.type, 1)):
+        for batch in _batches(frame_indices, batch_size):
             new = [index for index in batch if index in awaited]
-            if new:
-                images = [next(frames) for _ in new]
-                with failures_reported():
-                    computed = model.embed(images)
-                embeddings.write(new, computed)
-            yield batch, computed if new == batch else embeddings.read(batch)
+            yield _Batch(batch, new, [next(frames) for _ in new])
 
 
 def check_disk_space(project: Project, model: SurgicalSAM, frame_count: int) -> None:

@@ -51,7 +51,7 @@ from surgicalsam_napari.store import Provenance
 if TYPE_CHECKING:
     from surgicalsam_napari.model.surgical_sam import SurgicalSAM
     from surgicalsam_napari.store import Project
-    from surgicalsam_napari.store.history import Action
+    from surgicalsam_napari.store.action import Action
 
 LEAST_AGREEMENT = 0.6
 TRUSTED_PROMPT = 0.6  # soft IoU with the carried mask from which the class prompt's mask takes part

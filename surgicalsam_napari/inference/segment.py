@@ -3,8 +3,8 @@
 from __future__ import annotations
 
 import hashlib
-from collections.abc import Generator, Hashable, Sequence
-from contextlib import closing
+from collections.abc import Generator, Hashable, Iterable, Sequence
+from contextlib import closing, nullcontext
 from dataclasses import dataclass, replace
 from itertools import chain
 from typing import TYPE_CHECKING
@@ -15,6 +15,7 @@ import numpy as np
 from surgicalsam_napari.errors import CheckpointError, ClassSetError
 from surgicalsam_napari.inference.embed import embedded_batches, failures_reported
 from surgicalsam_napari.inference.frames import checked_frames
+from surgicalsam_napari.inference.pipeline import written_behind
 from surgicalsam_napari.instruments import ClassSet
 from surgicalsam_napari.store import Provenance
 from surgicalsam_napari.store.merging import looked_up
@@ -22,6 +23,7 @@ from surgicalsam_napari.store.merging import looked_up
 if TYPE_CHECKING:
     from surgicalsam_napari.model.surgical_sam import FramePrediction, SurgicalSAM
     from surgicalsam_napari.store import Project
+    from surgicalsam_napari.store.action import Action
 
 
 @dataclass(frozen=True)
@@ -48,16 +50,21 @@ def segment_frames(
     frame_indices: Sequence[int],
     *,
     batch_size: int | None = None,
+    action: Action | None = None,
+    checkpoint: int | None = None,
 ) -> Generator[SegmentReport, None, None]:
     """Predict these classes in these frames, in the order given; embeddings that are missing are computed on the way.
 
-    Closing the generator stops after the frame reported last; all that was reported is on disk. The whole is one action of
-    the project's history; many frames are preceded by a snapshot.
+    Labels are written, by a thread of their own, while the next frame is computed. Closing the generator stops after the
+    frame reported last; that is on disk, and nothing after it. The whole is one action of the project's history;
+    many frames are preceded by a snapshot.
 
     Parameters
     ----------
     class_ids : ids of the project's class set; matched to the checkpoint's classes by name
     batch_size : frames per call of the model; by default 1 on a CPU and more on a GPU
+    action : one that is open already, of which this becomes a part; no snapshot is made then
+    checkpoint : the model's number in the manifest, where it is known; else it is recorded
 
     Raises
     ------
@@ -73,26 +80,49 @@ def segment_frames(
     frame_indices = checked_frames(frame_indices, project.video.info.frame_count)
     class_ids = list(dict.fromkeys(class_ids))
     model_ids = matching_class_ids(project.classes, model.classes, class_ids, model.name)
-    label_values = _label_values(model_ids, class_ids)
-    checkpoint: int | None = None
+    name = action_name(project.classes, class_ids, frame_indices)
+    embedded = embedded_batches(project, model, frame_indices, batch_size=batch_size)
     done = 0
-    name = f"Segment {_listed(project.classes, class_ids)} in {_counted(frame_indices)}"
     with (
-        closing(embedded_batches(project, model, frame_indices, batch_size=batch_size)) as batches,
-        project.action(name, len(frame_indices)) as action,
+        closing(embedded) as batches,
+        project.action(name, len(frame_indices)) if action is None else nullcontext(action) as recorded,
     ):
-        for batch, embeddings in batches:
+
+        def write(found: tuple[int, FramePrediction]) -> bool:
+            nonlocal checkpoint
             if checkpoint is None:
                 checkpoint = project.record_checkpoint(checkpoint_record(model))
-            with failures_reported():
-                predictions = model.predict(embeddings, model_ids, project.video.info.size)
-            for frame_index, prediction in zip(batch, predictions, strict=True):
-                if model_ids != class_ids:
-                    label_map = looked_up(label_values, prediction.label_map)
-                    prediction = replace(prediction, class_ids=tuple(class_ids), label_map=label_map)
-                changed = project.labels.write_prediction(frame_index, prediction, checkpoint, action=action)
+            return project.labels.write_prediction(*found, checkpoint, action=recorded)
+
+        predictions = _predictions(model, batches, class_ids, model_ids, project.video.info.size)
+        with closing(written_behind(predictions, write)) as written:
+            for (frame_index, prediction), changed in written:
                 done += 1
                 yield SegmentReport(frame_index, done, len(frame_indices), prediction, changed)
+
+
+def _predictions(
+    model: SurgicalSAM,
+    batches: Iterable[tuple[list[int], np.ndarray]],
+    class_ids: Sequence[int],
+    model_ids: Sequence[int],
+    original_size: tuple[int, int],
+) -> Generator[tuple[int, FramePrediction], None, None]:
+    """Frame indices and what was found in them, in the project's class ids."""
+    label_values = _label_values(model_ids, class_ids)
+    for batch, embeddings in batches:
+        with failures_reported():
+            predictions = model.predict(embeddings, model_ids, original_size)
+        for frame_index, prediction in zip(batch, predictions, strict=True):
+            if list(model_ids) != list(class_ids):
+                label_map = looked_up(label_values, prediction.label_map)
+                prediction = replace(prediction, class_ids=tuple(class_ids), label_map=label_map)
+            yield frame_index, prediction
+
+
+def action_name(classes: ClassSet, class_ids: Sequence[int], frame_indices: Sequence[int]) -> str:
+    """What a run is called in the project's history."""
+    return f"Segment {_listed(classes, class_ids)} in {_counted(frame_indices)}"
 
 
 def _listed(classes: ClassSet, class_ids: Sequence[int]) -> str:

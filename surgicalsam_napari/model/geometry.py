@@ -63,7 +63,7 @@ class FrameGeometry:
         if tuple(batch.shape[-2:]) != self.original_size:
             raise ValueError(f"This geometry is for frames of {self.original_size}; got {tuple(batch.shape[-2:])}.")
         resized = F.interpolate(batch, self.resized_size, mode="bilinear", antialias=True, align_corners=False)
-        return normalise_and_pad(resized.to(device), self.input_size)
+        return normalise_and_pad(_moved(resized, torch.device(device)), self.input_size)
 
     def to_frame(self, low_res_logits: Tensor) -> Tensor:
         """Low-resolution logits to the original frame by the reference's two bilinear steps.
@@ -82,6 +82,11 @@ class FrameGeometry:
         height, width = self.resized_size
         frame = F.interpolate(square[..., :height, :width], self.original_size, mode="bilinear", align_corners=False)
         return frame.reshape(*leading, *self.original_size)
+
+
+def _moved(batch: Tensor, device: torch.device) -> Tensor:
+    """To the device; to a GPU out of page-locked memory, so that the copy waits for nothing that the GPU computes."""
+    return batch.pin_memory().to(device, non_blocking=True) if device.type == "cuda" else batch.to(device)
 
 
 def normalise_and_pad(images: Tensor, input_size: int) -> Tensor:

@@ -1,8 +1,9 @@
 """A project on disk: labels, provenance and embeddings of one video, in zarr."""
 
+from surgicalsam_napari.store.action import Action
 from surgicalsam_napari.store.embeddings import EmbeddingStore
 from surgicalsam_napari.store.files import free_bytes
-from surgicalsam_napari.store.history import Action, HistoryEntry
+from surgicalsam_napari.store.history import HistoryEntry
 from surgicalsam_napari.store.labels import LabelStore, Provenance
 from surgicalsam_napari.store.project import Project
 from surgicalsam_napari.store.snapshots import Snapshot

@@ -12,9 +12,9 @@ from psygnal import Signal
 
 from surgicalsam_napari.errors import ProjectError
 from surgicalsam_napari.instruments import ClassSet
+from surgicalsam_napari.store.action import Action, SavedFrame
 from surgicalsam_napari.store.arrays import CellTable, FrameArray, FrameCache, chunk_names
 from surgicalsam_napari.store.files import WriteLock, writing
-from surgicalsam_napari.store.history import Action, SavedFrame
 from surgicalsam_napari.store.journal import Journal
 from surgicalsam_napari.store.provenance import (
     LATER_TABLES,

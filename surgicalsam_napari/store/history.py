@@ -2,21 +2,20 @@
 
 from __future__ import annotations
 
-import base64
-import hashlib
 import json
 import os
-from collections.abc import Generator, Iterator, Mapping
+from collections.abc import Generator, Iterable, Iterator
 from contextlib import contextmanager, suppress
 from dataclasses import dataclass, replace
 from datetime import UTC, datetime
 from pathlib import Path
-from typing import IO, TYPE_CHECKING, ClassVar
+from typing import TYPE_CHECKING, ClassVar
 
 from psygnal import Signal
 
 from surgicalsam_napari.errors import ProjectError, SurgicalSAMError
-from surgicalsam_napari.store.files import stage, write_all, writing
+from surgicalsam_napari.store.action import Action, JoinedAction, SavedFrame, append, line_offsets, read_line
+from surgicalsam_napari.store.files import stage, writing
 
 if TYPE_CHECKING:
     from surgicalsam_napari.store.frame_files import FrameFiles
@@ -24,31 +23,6 @@ if TYPE_CHECKING:
 FOLDER = "history"
 KEPT_ACTIONS = 50
 KEPT_BYTES = 2**30  # of frames as they were before; the latest action is kept whatever its size
-
-
-@dataclass(frozen=True)
-class SavedFrame:
-    """Everything that is stored of a frame.
-
-    Attributes
-    ----------
-    rows : bytes of the frame's row in each table, cells at the end that hold only the table's fill value cut off, so that
-        classes added later make no difference
-    chunks : the encoded files "painted" and "labels"; None for one that is not there
-    """
-
-    frame_index: int
-    rows: Mapping[str, bytes]
-    chunks: Mapping[str, bytes | None]
-
-    @property
-    def digest(self) -> str:
-        """Tells two states of a frame apart."""
-        hashed = hashlib.blake2b(digest_size=12)
-        for name, content in (*sorted(self.rows.items()), *sorted(self.chunks.items())):
-            if content:  # a table that came with a later version is all fill in an earlier state
-                hashed.update(f"{name} {len(content)} ".encode() + content)
-        return hashed.hexdigest()
 
 
 @dataclass(frozen=True)
@@ -92,24 +66,6 @@ class Undone:
     entry: HistoryEntry
     frame_indices: tuple[int, ...]
     kept: tuple[int, ...]
-
-
-class Action:
-    """An action while it is being done: remembers each frame as it was. Given to the writers of a `LabelStore`."""
-
-    def __init__(self, file: Path) -> None:
-        self._file = file
-        self.frame_count = 0
-
-    def record(self, before: SavedFrame, after: str) -> None:
-        """Note a frame, on disk, just before it changes; an OSError leaves no trace.
-
-        Parameters
-        ----------
-        after : digest of the frame as it is about to be
-        """
-        _append(self._file, before, after)
-        self.frame_count += 1
 
 
 class History:
@@ -159,12 +115,34 @@ class History:
                 is_taken_back = True
             raise
         finally:
-            if action.frame_count and not is_taken_back:
-                with suppress(OSError):  # the frames count: an entry without its number of frames is counted again
-                    self._write(replace(entry, frame_count=action.frame_count))
-            else:
-                self._forget([entry])
+            with self._files.lock:  # a process that has joined writes before this, or not at all
+                frame_count = len(line_offsets(self._frames_file(entry)))
+                if frame_count and not is_taken_back:
+                    with suppress(OSError):  # the frames count: an entry without its number of frames is counted again
+                        self._write(replace(entry, frame_count=frame_count))
+                else:
+                    self._forget([entry])
             self.changed.emit()
+
+    def position(self, action: Action) -> int:
+        """Where the next record of an action will begin; for `written`."""
+        with self._files.exclusively("The history"):
+            return action.position
+
+    def joined(self, number: int) -> Action:
+        """Take part in an action that another process has open; the frames written with it are undone with the rest."""
+        entry = HistoryEntry(number, "", "", 0, False)
+        return JoinedAction(self._frames_file(entry), lambda: self._is_open(entry))
+
+    def written(self, action: Action, frame_indices: Iterable[int], position: int = 0) -> set[int]:
+        """Those of the frames that are as the action has left them, of what was noted since `position`.
+
+        A frame that was noted and not written, because its process died in between, is none of them.
+        """
+        wanted = set(frame_indices)
+        with self._files.exclusively("The frames"):
+            noted = {index: after for index, after in action.records(position) if index in wanted}
+            return {index for index, after in noted.items() if self._files.saved(index).digest == after}
 
     def entries(self) -> list[HistoryEntry]:
         """What was done, the earliest first; damaged entries are left out."""
@@ -208,11 +186,11 @@ class History:
         if entry is None:
             return None
         source, target = self._frames_file(entry), self._frames_file(replace(entry, is_undone=not entry.is_undone))
-        offsets = _line_offsets(source)
+        offsets = line_offsets(source)
         put_back: list[int] = []
         kept: list[int] = []
         for done, offset in enumerate(reversed(offsets), 1):
-            before, after = _read_line(source, offset)
+            before, after = read_line(source, offset)
             is_back = self._swap(before, after, target)
             (put_back if is_back else kept).append(before.frame_index)
             yield UndoReport(before.frame_index, done, len(offsets), is_back)
@@ -230,8 +208,8 @@ class History:
         """Put every frame back that has not changed since, first of all where that frees space."""
         file = self._frames_file(entry)
         failed = []
-        for offset in sorted(_line_offsets(file), key=lambda offset: any(_read_line(file, offset)[0].chunks.values())):
-            before, after = _read_line(file, offset)
+        for offset in sorted(line_offsets(file), key=lambda offset: any(read_line(file, offset)[0].chunks.values())):
+            before, after = read_line(file, offset)
             try:
                 self._swap(before, after, None)
             except SurgicalSAMError:
@@ -251,7 +229,7 @@ class History:
             if now.digest != after:
                 return False
             if target is not None:
-                _append(target, now, before.digest)
+                append(target, now, before.digest)
             self._files.restore(before)
             return True
 
@@ -293,9 +271,16 @@ class History:
         size = file.stat().st_size if file.exists() else 0
         counted_at, count = self._counted.get(file, (0, 0))
         if size != counted_at:
-            count = len(_line_offsets(file))
+            count = len(line_offsets(file))
             self._counted[file] = size, count
         return count
+
+    def _is_open(self, entry: HistoryEntry) -> bool:
+        """Whether the process that began it has not ended it."""
+        try:
+            return json.loads(self._json_file(entry).read_text(encoding="utf-8"))["frames"] is None
+        except (OSError, ValueError, KeyError, TypeError):
+            return False
 
     def _forget(self, entries: list[HistoryEntry]) -> None:
         for entry in entries:
@@ -319,63 +304,3 @@ def _exhausted(steps: Generator[UndoReport, None, Undone | None]) -> Undone | No
             next(steps)
         except StopIteration as end:
             return end.value
-
-
-def _append(file: Path, before: SavedFrame, after: str) -> None:
-    record = {
-        "frame": before.frame_index,
-        "rows": {name: row.hex() for name, row in before.rows.items()},
-        "chunks": {
-            name: None if chunk is None else base64.b64encode(chunk).decode() for name, chunk in before.chunks.items()
-        },
-        "after": after,
-    }
-    with file.open("a+b", buffering=0) as stream:
-        start = _cut_torn_line(stream)
-        try:
-            write_all(stream.fileno(), json.dumps(record).encode() + b"\n")
-        except BaseException:
-            os.ftruncate(stream.fileno(), start)
-            raise
-
-
-def _cut_torn_line(stream: IO[bytes]) -> int:
-    """Drop a last line that a kill cut off, lest the next one be written onto it; returns the file's length then."""
-    end = stream.seek(0, os.SEEK_END)
-    if end:
-        stream.seek(end - 1)
-    if not end or stream.read(1) == b"\n":
-        return end
-    stream.seek(0)
-    whole = stream.read(end).rfind(b"\n") + 1
-    stream.truncate(whole)
-    return whole
-
-
-def _line_offsets(file: Path) -> list[int]:
-    """Where each whole line begins; a last line that a kill cut off is left out."""
-    offsets, position = [], 0
-    try:
-        with file.open("rb") as stream:
-            for line in stream:
-                if line.endswith(b"\n"):
-                    offsets.append(position)
-                position += len(line)
-    except FileNotFoundError:
-        return []
-    return offsets
-
-
-def _read_line(file: Path, offset: int) -> tuple[SavedFrame, str]:
-    try:
-        with file.open("rb") as stream:
-            stream.seek(offset)
-            record = json.loads(stream.readline())
-        rows = {name: bytes.fromhex(row) for name, row in record["rows"].items()}
-        chunks = {name: None if chunk is None else base64.b64decode(chunk) for name, chunk in record["chunks"].items()}
-        return SavedFrame(int(record["frame"]), rows, chunks), str(record["after"])
-    except (OSError, ValueError, KeyError, TypeError) as error:
-        raise ProjectError(
-            f"{file} should tell how frames were before the action, and is damaged. What it did cannot be undone; return to "
-            "a snapshot instead."
-        ) from error

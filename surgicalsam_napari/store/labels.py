@@ -14,8 +14,9 @@ from psygnal import Signal, SignalInstance
 
 from surgicalsam_napari.errors import ClassSetError, ProjectError
 from surgicalsam_napari.instruments import ClassSet
+from surgicalsam_napari.store.action import Action
 from surgicalsam_napari.store.frame_files import FrameFiles
-from surgicalsam_napari.store.history import Action, History
+from surgicalsam_napari.store.history import History
 from surgicalsam_napari.store.indexing import FrameEdit, as_tuple, coordinates, expanded, frame_edits, is_basic
 from surgicalsam_napari.store.merging import FrameBefore, merged_import, merged_prediction
 from surgicalsam_napari.store.provenance import TABLE_NOTES, Provenance, class_attributes

@@ -1,4 +1,4 @@
-"""Who has a project open for editing: one window at a time, and the next one is told."""
+"""Who has a project: one window at a time edits it, one run at a time has a cluster work on it; the next one is told."""
 
 from __future__ import annotations
 
@@ -13,7 +13,7 @@ from pathlib import Path
 
 from surgicalsam_napari.store.files import WriteLock, writing
 
-LOCK_FOLDER, RECORD = ".window", "owner.json"
+LOCK_FOLDER, RUN_FOLDER, RECORD = ".window", ".run", "owner.json"
 
 
 @dataclass(frozen=True)
@@ -35,16 +35,17 @@ class Owner:
 
 
 class Ownership:
-    """The claim of a window to a project; the system drops it when the process dies, however it dies.
+    """The claim of a window, or of a run, to a project; the system drops it when the process dies, however it dies.
 
     Parameters
     ----------
     root : the project folder
+    folder : LOCK_FOLDER for a window, RUN_FOLDER for a run of a cluster
     """
 
-    def __init__(self, root: Path) -> None:
+    def __init__(self, root: Path, folder: str = LOCK_FOLDER) -> None:
         self._root = root
-        self._folder = root / LOCK_FOLDER
+        self._folder = root / folder
         self._lock: WriteLock | None = None
 
     def claim(self) -> bool:
@@ -61,6 +62,17 @@ class Ownership:
             owner = Owner(_user(), platform.node() or "this machine", os.getpid(), now)
             (self._folder / RECORD).write_text(json.dumps(asdict(owner)), encoding="utf-8")
         return True
+
+    @property
+    def is_free(self) -> bool:
+        """Whether nobody has it now, as far as this machine can tell; not to be asked by the one who has it."""
+        lock = WriteLock(self._folder)
+        try:
+            return lock.try_to_hold()
+        except FileNotFoundError:  # nobody ever claimed it
+            return True
+        finally:
+            lock.close()
 
     @property
     def owner(self) -> Owner | None:

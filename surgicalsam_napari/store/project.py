@@ -13,9 +13,10 @@ from typing import Any
 
 from surgicalsam_napari.errors import ClassSetError, ProjectError, VideoError
 from surgicalsam_napari.instruments import ClassSet
+from surgicalsam_napari.store.action import Action
 from surgicalsam_napari.store.embeddings import EmbeddingStore
 from surgicalsam_napari.store.files import writing
-from surgicalsam_napari.store.history import Action, History
+from surgicalsam_napari.store.history import History
 from surgicalsam_napari.store.labels import LabelStore, class_attributes
 from surgicalsam_napari.store.manifest import MANIFEST, Manifest, VideoRecord, read_manifest, write_manifest
 from surgicalsam_napari.store.ownership import Owner, Ownership

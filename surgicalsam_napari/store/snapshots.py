@@ -15,10 +15,11 @@ from pathlib import Path
 import numpy as np
 
 from surgicalsam_napari.errors import ProjectError
+from surgicalsam_napari.store.action import SavedFrame
 from surgicalsam_napari.store.arrays import CellTable, chunk_names, read_metadata
 from surgicalsam_napari.store.files import writing
 from surgicalsam_napari.store.frame_files import FrameFiles
-from surgicalsam_napari.store.history import History, SavedFrame
+from surgicalsam_napari.store.history import History
 from surgicalsam_napari.store.provenance import TABLES
 
 FOLDER = "snapshots"

@@ -1,0 +1,150 @@
+"""`embed` and `segment` with --cluster: the same work and the same results, by the workers of a Dask cluster."""
+
+from __future__ import annotations
+
+import json
+import sys
+from collections.abc import Sequence
+from contextlib import closing
+from dataclasses import dataclass
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+
+from surgicalsam_napari.cli.terminal import one_line, progress, result_text
+from surgicalsam_napari.errors import SurgicalSAMError
+
+if TYPE_CHECKING:
+    from surgicalsam_napari.cli.videos import Selected, VideoTask
+    from surgicalsam_napari.inference.cluster import RangeReport, VideoReport, VideoWork
+    from surgicalsam_napari.inference.ranges import ModelRecipe
+    from surgicalsam_napari.instruments import ClassSet
+    from surgicalsam_napari.model.surgical_sam import SurgicalSAM
+    from surgicalsam_napari.session import Session
+
+
+@dataclass(frozen=True)
+class ModelOptions:
+    """The options that say which model."""
+
+    checkpoint: Path | None
+    encoder_weights: Path | None
+    device: str
+    classes: ClassSet | None
+
+    def load_here(self) -> SurgicalSAM:
+        """The model on this machine's CPU, where it predicts nothing: if that can be, without the image encoder."""
+        from surgicalsam_napari.model.checkpoint import load_checkpoint
+        from surgicalsam_napari.model.zoo import demo_checkpoint
+
+        path = demo_checkpoint() if self.checkpoint is None else self.checkpoint.expanduser()
+        return load_checkpoint(
+            path,
+            encoder_weights=self.encoder_weights,
+            device="cpu",
+            classes=self.classes,
+            load_image_encoder=path.suffix != ".safetensors",  # a .pth does not tell which encoder it needs
+        )
+
+
+def run_on_cluster(
+    address: str,
+    videos: Sequence[Path],
+    task: VideoTask,
+    session: Session,
+    project_folder: Path | None,
+    options: ModelOptions,
+    as_json: bool,
+) -> list[dict[str, str]]:
+    """Work on the videos, several at a time, with a bar for each; returns the failures, with video and error.
+
+    Parameters
+    ----------
+    session : with the model of `options.load_here`
+    """
+    from surgicalsam_napari.inference.cluster import VideoReport, work_on_cluster
+    from surgicalsam_napari.inference.connection import connected
+
+    model = session.model
+    assert model is not None
+    works = _Works(task, session, project_folder)
+    results: list[dict[str, Any]] = []
+    failures: list[dict[str, str]] = []
+    workers: dict[str, dict[str, Any]] = {}
+    with connected(address) as cluster:
+        print(f"{model.name} ({model.encoder_id}) on {_counted(cluster.workers())} of {cluster.address}", file=sys.stderr)
+        reports = work_on_cluster(cluster, dict.fromkeys(videos), works.prepare, _recipe(options, model, cluster.threads))
+        with closing(reports), progress() as advance:
+            for report in reports:
+                if not isinstance(report, VideoReport):
+                    advance(f"{task.verb} {report.video.name}", report.done, report.total)
+                    _note_worker(workers, report)
+                    continue
+                try:
+                    results.append({"video": str(report.video), **works.record(report)})
+                except SurgicalSAMError as error:
+                    failures.append({"video": str(report.video), "error": one_line(str(error))})
+    results.sort(key=lambda result: videos.index(Path(result["video"])))  # they end in any order
+    failures.sort(key=lambda failure: videos.index(Path(failure["video"])))
+    if as_json:
+        told = {"cluster": address, "workers": list(workers.values()), "checkpoint": model.name}
+        print(json.dumps({**told, "videos": results, "failures": failures}))
+    else:
+        for result in results:
+            print(result_text(result))
+    return failures
+
+
+class _Works:
+    """What was selected of each video, from when it is opened until it is told of."""
+
+    def __init__(self, task: VideoTask, session: Session, project_folder: Path | None) -> None:
+        self._task = task
+        self._session = session
+        self._project_folder = project_folder
+        self._selected: dict[Path, Selected] = {}
+
+    def prepare(self, path: Path) -> VideoWork:
+        from surgicalsam_napari.inference.cluster import VideoWork
+        from surgicalsam_napari.inference.embed import check_disk_space
+        from surgicalsam_napari.inference.segment import checkpoint_record
+
+        model = self._session.model
+        assert model is not None
+        project = self._session.prepare(path, project_folder=self._project_folder)
+        try:
+            selected = self._selected[path] = self._task.select(path, project)
+            missing = project.embeddings(model.encoder_digest, model.embedding_shape).missing(selected.to_do)
+            check_disk_space(project, model, len(missing))
+            checkpoint = project.record_checkpoint(checkpoint_record(model)) if selected.class_ids else 0
+        except BaseException:
+            project.close()
+            raise
+        return VideoWork(project, selected.to_do, selected.class_ids, checkpoint)
+
+    def record(self, report: VideoReport) -> dict[str, Any]:
+        """What is told of a video; raises what it failed for."""
+        if report.failure is not None or report.work is None:
+            raise report.failure or AssertionError("a video that did not fail has its project open")
+        return self._task.record(report.video, report.work.project, self._selected.pop(report.video), report.seconds)
+
+
+def _recipe(options: ModelOptions, model: SurgicalSAM, threads: int | None) -> ModelRecipe:
+    from surgicalsam_napari.inference.ranges import ModelRecipe
+    from surgicalsam_napari.inference.segment import checkpoint_record
+
+    def absolute(path: Path | None) -> Path | None:
+        return None if path is None else path.expanduser().absolute()
+
+    digest = checkpoint_record(model)["digest"]
+    files = absolute(options.checkpoint), absolute(options.encoder_weights)
+    return ModelRecipe(*files, options.device, options.classes, digest, threads)
+
+
+def _note_worker(workers: dict[str, dict[str, Any]], report: RangeReport) -> None:
+    known = workers.setdefault(report.worker, {"worker": report.worker, "frames": 0})
+    known["frames"] += len(report.frame_indices)
+    known["device"], known["model_loads"] = report.device, report.model_loads
+
+
+def _counted(workers: Sequence[str]) -> str:
+    return f"{len(workers)} worker{'s' if len(workers) > 1 else ''}"

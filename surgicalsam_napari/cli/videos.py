@@ -1,0 +1,184 @@
+"""What `embed` and `segment` do with one video: which frames are left to do, and the record of what was done."""
+
+from __future__ import annotations
+
+import sys
+from collections.abc import Callable, Generator, Sequence
+from dataclasses import dataclass
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+
+from surgicalsam_napari.cli.terminal import with_bar
+from surgicalsam_napari.errors import ClassSetError
+
+if TYPE_CHECKING:
+    from surgicalsam_napari.instruments import ClassSet
+    from surgicalsam_napari.model.surgical_sam import SurgicalSAM
+    from surgicalsam_napari.session import Session
+    from surgicalsam_napari.store import Project
+
+
+@dataclass(frozen=True)
+class Selected:
+    """The frames of one video.
+
+    Attributes
+    ----------
+    frame_indices : that were asked for
+    to_do : those of them that are not done yet
+    class_ids : of the project, to be segmented; none where frames are only embedded
+    """
+
+    frame_indices: Sequence[int]
+    to_do: Sequence[int]
+    class_ids: Sequence[int] = ()
+
+
+@dataclass(frozen=True)
+class VideoTask:
+    """One command's work on any video.
+
+    Attributes
+    ----------
+    verb : for the progress bar, such as "embedding"
+    select : from the path given and its open project
+    run : does the work in this process; yields reports with `done` and `total`
+    record : what is told of the video, and kept in --json; from the seconds that the work took
+    """
+
+    verb: str
+    select: Callable[[Path, Project], Selected]
+    run: Callable[[Project, Selected], Generator[Any, None, None]]
+    record: Callable[[Path, Project, Selected, float], dict[str, Any]]
+
+
+def embedding(session: Session, frames: str) -> VideoTask:
+    """The work of `embed` with the session's model."""
+    from surgicalsam_napari.inference import embed_frames, parse_frames
+    from surgicalsam_napari.store import EmbeddingStore
+
+    model = session.model
+    assert model is not None
+
+    def select(path: Path, project: Project) -> Selected:
+        indices = parse_frames(frames, project.video.info.frame_count)
+        _announce(project, model, indices)
+        return Selected(indices, project.embeddings(model.encoder_digest, model.embedding_shape).missing(indices))
+
+    def run(project: Project, selected: Selected) -> Generator[Any, None, None]:
+        return embed_frames(project, model, selected.to_do)
+
+    def record(path: Path, project: Project, selected: Selected, seconds: float) -> dict[str, Any]:
+        stored = project.embeddings(model.encoder_digest, model.embedding_shape).valid_count
+        return {
+            "project": str(project.folder),
+            "frames": len(selected.frame_indices),
+            "embedded": len(selected.to_do),
+            "skipped": len(selected.frame_indices) - len(selected.to_do),
+            "embedding_bytes": stored * EmbeddingStore.bytes_per_frame(model.embedding_shape),
+            "seconds": round(seconds, 3),
+        }
+
+    return VideoTask("embedding", select, run, record)
+
+
+def segmenting(
+    session: Session,
+    class_names: Sequence[str],
+    frames: str,
+    again: bool,
+    class_set: ClassSet | None,
+    out: Callable[[Path], Path | None],
+) -> VideoTask:
+    """The work of `segment` with the session's model.
+
+    Parameters
+    ----------
+    class_names : none for every class that the model knows
+    again : predict also what this checkpoint has predicted before
+    class_set : extends the classes of each project
+    out : where the indexed PNGs of a video go, if anywhere
+    """
+    from surgicalsam_napari.exchange.indexed_png import write_classes
+    from surgicalsam_napari.inference import frames_to_segment, parse_frames
+
+    model = session.model
+    assert model is not None
+
+    def select(path: Path, project: Project) -> Selected:
+        if class_set is not None:
+            project.extend_classes(class_set)
+        indices = parse_frames(frames, project.video.info.frame_count)
+        class_ids = [project.classes.by_name(name).id for name in class_names] or _trained_class_ids(project, model)
+        to_do = indices if again else frames_to_segment(project, model, class_ids, indices)
+        _announce(project, model, to_do)
+        if (folder := out(path)) is not None:
+            write_classes(folder, project.classes, path.name)  # first: a folder that cannot be written shows at once
+        return Selected(indices, to_do, class_ids)
+
+    def run(project: Project, selected: Selected) -> Generator[Any, None, None]:
+        return session.segment(selected.class_ids, selected.to_do)
+
+    def record(path: Path, project: Project, selected: Selected, seconds: float) -> dict[str, Any]:
+        if (folder := out(path)) is not None:
+            shown = selected.class_ids if class_names else project.classes.ids
+            _write_label_maps(project, selected.frame_indices, shown, folder)
+        return {
+            "project": str(project.folder),
+            "classes": [project.classes.by_id(class_id).name for class_id in selected.class_ids],
+            "frames": len(selected.frame_indices),
+            "segmented": len(selected.to_do),
+            "skipped": len(selected.frame_indices) - len(selected.to_do),
+            "frames_with_class": _frames_with_class(project, selected.class_ids, selected.frame_indices),
+            "out": None if folder is None else str(folder),
+            "seconds": round(seconds, 3),
+        }
+
+    return VideoTask("segmenting", select, run, record)
+
+
+def _frames_with_class(project: Project, class_ids: Sequence[int], indices: Sequence[int]) -> dict[str, int]:
+    """How many of these frames hold each class, predicted now or before or drawn by a person."""
+    from surgicalsam_napari.store import Provenance
+
+    table = project.labels.provenance_table()[list(indices)]
+    columns = {class_id: table[:, project.classes.ids.index(class_id)] for class_id in class_ids}
+    counts = {class_id: int((kinds > Provenance.ABSENT).sum()) for class_id, kinds in columns.items()}
+    return {project.classes.by_id(class_id).name: count for class_id, count in counts.items()}
+
+
+def _announce(project: Project, model: SurgicalSAM, indices: Sequence[int]) -> None:
+    from surgicalsam_napari.inference.units import in_units
+    from surgicalsam_napari.store import EmbeddingStore, free_bytes
+
+    missing = len(project.embeddings(model.encoder_digest, model.embedding_shape).missing(list(indices)))
+    if missing:
+        needed = in_units(missing * EmbeddingStore.bytes_per_frame(model.embedding_shape))
+        free = in_units(free_bytes(project.folder))
+        print(f"{missing} frames to embed: {needed} in {project.folder}, {free} free", file=sys.stderr)
+
+
+def _trained_class_ids(project: Project, model: SurgicalSAM) -> list[int]:
+    from surgicalsam_napari.inference.segment import knows_class
+
+    trained = [instrument.id for instrument in project.classes if knows_class(model.classes, instrument.name)]
+    untrained = [instrument.name for instrument in project.classes if instrument.id not in trained]
+    if not trained:
+        raise ClassSetError(
+            f"{model.name} knows none of this project's classes ({', '.join(project.classes.names)}); it knows "
+            f"{', '.join(model.classes.names)}. Choose another checkpoint, or give its class set with --classes."
+        )
+    if untrained:
+        print(f"not yet trained, left out: {', '.join(untrained)}", file=sys.stderr)
+    return trained
+
+
+def _write_label_maps(project: Project, indices: Sequence[int], class_ids: Sequence[int], out: Path) -> None:
+    """Label maps of these frames as they are in the project, a person's edits included; other classes are left out."""
+    import numpy as np
+
+    from surgicalsam_napari.exchange.indexed_png import write_label_map
+
+    for index in with_bar(indices, f"writing {out}"):
+        label_map = np.asarray(project.labels[index])
+        write_label_map(out, index, np.where(np.isin(label_map, class_ids), label_map, 0), project.classes)

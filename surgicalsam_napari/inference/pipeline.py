@@ -1,0 +1,114 @@
+"""Stages of a run that work at the same time: what is made next, and what is being written."""
+
+from __future__ import annotations
+
+import threading
+from collections import deque
+from collections.abc import Callable, Generator, Iterator
+from concurrent.futures import Future, ThreadPoolExecutor
+from contextlib import closing, contextmanager
+from typing import TYPE_CHECKING, TypeVar
+
+if TYPE_CHECKING:
+    import torch
+
+Job = TypeVar("Job")
+Result = TypeVar("Result")
+
+COMPUTED_AT_ONCE = {"cuda": 2}  # a CPU computes one thing at a time: its cores are busy with that
+_streams = threading.local()
+
+
+def written_behind(
+    items: Generator[Job, None, None], write: Callable[[Job], Result]
+) -> Generator[tuple[Job, Result], None, None]:
+    """Write each item, in a thread of its own, while the next one is being made; the first one at once.
+
+    Closing the generator closes `items`. Then nothing has been written but what was yielded.
+
+    Yields
+    ------
+    each item, once it is written, and what `write` returned
+
+    Raises
+    ------
+    Exception
+        of `items`, after all that was made before it has been written and yielded; of `write`, when its item is due
+    """
+    with ThreadPoolExecutor(1, thread_name_prefix="writer") as writer, closing(items):
+        behind: tuple[Job, Future[Result]] | None = None
+        is_first = True
+        while isinstance(made := _next(items), tuple):
+            if behind is not None:
+                yield behind[0], behind[1].result()
+            behind = made[0], writer.submit(write, made[0])
+            if is_first:
+                yield behind[0], behind[1].result()
+                behind, is_first = None, False
+        if behind is not None:
+            yield behind[0], behind[1].result()
+        if made is not None:
+            raise made
+
+
+def computed_ahead(
+    jobs: Generator[Job, None, None], compute: Callable[[Job], Result], at_once: int
+) -> Generator[tuple[Job, Result], None, None]:
+    """Compute jobs, in their order; the first one alone, so that its result comes at once, then several at a time.
+
+    On a GPU with two at a time, the decoding, resizing and copying of one batch fall into the computing of the other. Each
+    `compute` should then use a stream of its own (`own_stream`). With one at a time nothing is computed before it is due.
+
+    Raises
+    ------
+    Exception
+        of `jobs` or `compute`, when its job is due, and not before
+    """
+    if at_once == 1:
+        with closing(jobs):
+            for job in jobs:
+                yield job, compute(job)
+        return
+    with ThreadPoolExecutor(at_once, thread_name_prefix="computer") as computers, closing(jobs):
+        coming: deque[tuple[Job, Future[Result]]] = deque()
+        ahead = 0
+        try:
+            while isinstance(made := _next(jobs), tuple):
+                coming.append((made[0], computers.submit(compute, made[0])))
+                while len(coming) > ahead:  # one more than are computed: no thread waits for the reader
+                    due, result = coming.popleft()
+                    yield due, result.result()
+                ahead = at_once
+            while coming:
+                due, result = coming.popleft()
+                yield due, result.result()
+        finally:
+            for _job, result in coming:
+                result.cancel()
+        if made is not None:
+            raise made
+
+
+def _next(items: Iterator[Job]) -> tuple[Job] | Exception | None:
+    """The next item, alone in a tuple; the exception that came in its place; None at the end."""
+    try:
+        return (next(items),)
+    except StopIteration:
+        return None
+    except Exception as error:
+        return error
+
+
+@contextmanager
+def own_stream(device: torch.device) -> Iterator[None]:
+    """Let the calling thread work on a CUDA stream of its own; nothing on another device."""
+    if device.type != "cuda":
+        yield
+        return
+    import torch
+
+    if getattr(_streams, "device", None) != device:
+        _streams.device, _streams.stream = device, torch.cuda.Stream(device)
+        _streams.stream.wait_stream(torch.cuda.default_stream(device))  # the model may still be on its way
+    with torch.cuda.stream(_streams.stream):
+        yield
