@@ -16,7 +16,6 @@ from __future__ import annotations
 
 import argparse
 import json
-import os
 import platform
 import tempfile
 from collections.abc import Sequence
@@ -46,7 +45,7 @@ def main() -> None:
     parser.add_argument("--folder", type=Path, help="where the projects are made; by default the system's folder for such")
     parser.add_argument("--json", action="store_true", help="print one JSON object, last line")
     options = parser.parse_args()
-    torch.set_num_threads(min(2, os.cpu_count() or 1))
+    torch.set_num_threads(1)  # threads that wait for each other compute, too
     known = json.loads(options.results.read_text()) if options.results and options.results.exists() else {}
     with tempfile.TemporaryDirectory(dir=options.folder) as folder:
         meters = measured(options.only, Path(folder), options.frames, is_quick=options.quick)

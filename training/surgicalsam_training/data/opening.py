@@ -137,7 +137,7 @@ class _DistinctSources:
                 image = source.image(place)
             except SurgicalSAMError:
                 image = None
-            self._pictures[key] = None if image is None else hashlib.sha256(np.ascontiguousarray(image)).digest()
+            self._pictures[key] = None if image is None else hashlib.sha256(np.ascontiguousarray(image).data).digest()
             source.let_go()
         return self._pictures[key]
 
