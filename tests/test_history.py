@@ -165,7 +165,7 @@ def test_a_long_action_without_a_count_is_read_through_once(project: Project, mo
 
 def test_a_failed_action_is_taken_back_frame_by_frame(tmp_path: Path) -> None:
     rng = np.random.default_rng(0)
-    count, size = 12, (256, 256)
+    count, size = 40, (256, 256)
     write_video(tmp_path / "clip.mp4", [rng.integers(0, 255, (*size, 3), np.uint8)] * count)
     with Project.create(tmp_path / "clip.surgicalsam", VideoReader(tmp_path / "clip.mp4"), ENDOVIS2018) as project:
         for index in range(count):
@@ -180,7 +180,7 @@ def test_a_failed_action_is_taken_back_frame_by_frame(tmp_path: Path) -> None:
         _, peak = tracemalloc.get_traced_memory()
         tracemalloc.stop()
         assert state(project) == before
-        assert peak < record / 2 + 4 * size[0] * size[1] * 2  # never all of it at once
+        assert peak < record / 2  # never all of it at once
 
 
 def test_a_damaged_history_is_told_and_harms_nothing(project: Project) -> None:
