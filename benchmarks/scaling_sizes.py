@@ -4,12 +4,10 @@ from __future__ import annotations
 
 import shutil
 from collections.abc import Callable, Sequence
-from dataclasses import replace
 from pathlib import Path
 
 import numpy as np
 import torch
-from paired import PeakMemory
 from scaling_frames import QuickModel, numbered_classes, project_record
 from scaling_meter import Meter
 
@@ -123,10 +121,6 @@ def take_model(meter: Meter, size: int, model: SurgicalSAM, frame_size: tuple[in
 
     predict()
     meter.take("masks of all classes", size, predict, scope="all", repeats=repeats, memory=False)
-    with PeakMemory() as memory:
-        predict()
-    point = meter.series["masks of all classes"].points
-    point[-1] = replace(point[-1], kilobytes=1000 * (memory.megabytes - memory.before))
 
 
 def measure_pixels(sizes: Sequence[tuple[int, int]], folder: Path) -> Meter:
@@ -143,7 +137,7 @@ def measure_pixels(sizes: Sequence[tuple[int, int]], folder: Path) -> Meter:
             meter.take("count corrections", count, lambda p=project: count_corrections(p), scope="all")
         with Project.open(project.folder) as project:
             calls: list[Callable[[], object]] = [lambda t=t, v=project.video: v.frame(t) for t in frames]
-            meter.take_each("decode the next frame", count, calls, scope="all")
+            meter.take_each("decode the next frame", count, calls, scope="all", memory=False)
     return meter
 
 

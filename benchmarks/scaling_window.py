@@ -11,7 +11,7 @@ from pathlib import Path
 from scaling_frames import QuickModel
 from scaling_meter import Meter
 
-QUIET_SECONDS = 1.5  # after which all that a change sets going has ended, on an idle machine
+QUIET_SECONDS = 1.5  # after which all that a change sets going has at least begun
 CHANGES = 4
 
 
@@ -74,8 +74,12 @@ class Window:
         live(0.01)
 
     def _settled(self, change: Callable[[int], None], frame_index: int) -> None:
+        """Until nothing is due and nothing goes on in the background; on a busy machine that takes longer by the clock."""
+        feed, counts = self.dock.correct_panel.review.feed, self.dock.train_panel.data
         change(frame_index)
         live(QUIET_SECONDS)
+        while feed.is_busy or not counts.is_counted:
+            live(QUIET_SECONDS / 5)
 
 
 def live(seconds: float) -> None:

@@ -148,6 +148,7 @@ class Session:
         encoder_weights: Path | str | None = None,
         device: str = "auto",
         classes: ClassSet | None = None,
+        fast: bool = False,
     ) -> SurgicalSAM:
         """Load a model in place of the one there is.
 
@@ -157,13 +158,14 @@ class Session:
         encoder_weights : SAM's or MobileSAM's checkpoint; by default the known weights on this disk
         device : auto, cpu, cuda, cuda:1, … or mps
         classes : the names that a .pth lacks; by default the class set chosen here
+        fast : in bfloat16, nearly the same masks (`SurgicalSAM.use_fast`)
 
         Raises
         ------
         CheckpointError, DeviceError
             the old model stays in use
         """
-        model = self.prepare_model(path, encoder_weights=encoder_weights, device=device, classes=classes)
+        model = self.prepare_model(path, encoder_weights=encoder_weights, device=device, classes=classes, fast=fast)
         self.use_model(model)
         return model
 
@@ -174,6 +176,7 @@ class Session:
         encoder_weights: Path | str | None = None,
         device: str = "auto",
         classes: ClassSet | None = None,
+        fast: bool = False,
     ) -> SurgicalSAM:
         """The first step of `load_checkpoint`, in any thread: the loaded model, while this session stays as it is."""
         from surgicalsam_napari.model.checkpoint import load_checkpoint  # here, for torch takes seconds to import
@@ -184,6 +187,7 @@ class Session:
             encoder_weights=encoder_weights,
             device=device,
             classes=classes or self._chosen_class_set,
+            fast=fast,
         )
 
     def use_model(self, model: SurgicalSAM) -> None:

@@ -52,8 +52,7 @@ def whole_tables(monkeypatch) -> list[str]:
 def settle(feed, qtbot) -> None:
     """Until nothing goes on and nothing is due."""
     qtbot.wait(100)  # what was written is told after 40 ms
-    qtbot.waitUntil(lambda: feed.left_to_compare == 0 and feed._comparison is None, timeout=TIMEOUT)
-    feed.catch_up()
+    qtbot.waitUntil(lambda: not feed.is_busy and feed.left_to_compare == 0, timeout=TIMEOUT)
 
 
 def predict(project, frame_index, iou, action=None) -> None:

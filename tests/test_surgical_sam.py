@@ -9,6 +9,7 @@ import pytest
 import torch
 
 from surgicalsam_napari.errors import CheckpointError, ClassSetError, DeviceError
+from surgicalsam_napari.inference.segment import checkpoint_record
 from surgicalsam_napari.instruments import ENDOVIS2018, ClassSet, InstrumentClass
 from surgicalsam_napari.model.checkpoint import build_parts, load_checkpoint
 from surgicalsam_napari.model.device import choose_device, describe_device
@@ -131,3 +132,20 @@ def test_predictions_are_frozen(tiny_model):
     (prediction,) = tiny_model.predict(tiny_model.embed(random_frames(1, (64, 80))), [1], (64, 80))
     with pytest.raises(dataclasses.FrozenInstanceError):
         prediction.class_ids = (2,)
+
+
+def test_the_fast_mode_is_refused_on_a_cpu_that_would_be_slower(tiny_checkpoint, monkeypatch):
+    monkeypatch.setattr(torch.cpu, "_is_amx_tile_supported", lambda: False, raising=False)
+    with pytest.raises(DeviceError, match="bfloat16 in hardware"):
+        load_checkpoint(tiny_checkpoint, device="cpu", fast=True)
+
+
+def test_the_fast_mode_gives_nearly_the_same_masks_and_counts_as_another_checkpoint(tiny_checkpoint, monkeypatch):
+    monkeypatch.setattr(torch.cpu, "_is_amx_tile_supported", lambda: True, raising=False)
+    exact = load_checkpoint(tiny_checkpoint, device="cpu")
+    fast = load_checkpoint(tiny_checkpoint, device="cpu", fast=True)
+    embeddings = exact.embed(random_frames(1, (64, 80)))
+    (found,), (expected,) = (model.predict(embeddings, ENDOVIS2018.ids, (64, 80)) for model in (fast, exact))
+    assert (found.label_map == expected.label_map).mean() > 0.9
+    assert found.predicted_iou.dtype == np.float32
+    assert checkpoint_record(fast)["digest"] != checkpoint_record(exact)["digest"]

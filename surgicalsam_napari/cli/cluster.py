@@ -30,6 +30,7 @@ class ModelOptions:
     encoder_weights: Path | None
     device: str
     classes: ClassSet | None
+    fast: bool = False
 
     def load_here(self) -> SurgicalSAM:
         """The model on this machine's CPU, where it predicts nothing: if that can be, without the image encoder."""
@@ -37,13 +38,15 @@ class ModelOptions:
         from surgicalsam_napari.model.zoo import demo_checkpoint
 
         path = demo_checkpoint() if self.checkpoint is None else self.checkpoint.expanduser()
-        return load_checkpoint(
+        model = load_checkpoint(
             path,
             encoder_weights=self.encoder_weights,
             device="cpu",
             classes=self.classes,
             load_image_encoder=path.suffix != ".safetensors",  # a .pth does not tell which encoder it needs
         )
+        model.is_fast = self.fast  # as it will be on the workers: what they predict is known by it
+        return model
 
 
 def run_on_cluster(
@@ -137,7 +140,7 @@ def _recipe(options: ModelOptions, model: SurgicalSAM, threads: int | None) -> M
 
     digest = checkpoint_record(model)["digest"]
     files = absolute(options.checkpoint), absolute(options.encoder_weights)
-    return ModelRecipe(*files, options.device, options.classes, digest, threads)
+    return ModelRecipe(*files, options.device, options.classes, digest, threads, options.fast)
 
 
 def _note_worker(workers: dict[str, dict[str, Any]], report: RangeReport) -> None:

@@ -20,6 +20,7 @@ from surgicalsam_napari.cli.options import (
     Device,
     EncoderWeights,
     ExistingProject,
+    Fast,
     Frames,
     OnCluster,
     ProjectFolder,
@@ -83,12 +84,13 @@ def embed(
     classes: Classes = None,
     project_folder: ProjectFolder = None,
     device: Device = "auto",
+    fast: Fast = False,
     cluster: OnCluster = None,
     as_json: AsJson = False,
 ) -> None:
     """Compute the image embeddings of videos, so that segmenting is quick later. Frames that have one are skipped."""
     _check_distinct_projects(videos, project_folder)
-    options = ModelOptions(checkpoint, encoder_weights, device, class_set_named(classes))
+    options = ModelOptions(checkpoint, encoder_weights, device, class_set_named(classes), fast)
     with _session(options, cluster) as session:
         _for_each_video(videos, embedding(session, frames), session, project_folder, options, cluster, as_json)
 
@@ -111,6 +113,7 @@ def segment(
     classes: Classes = None,
     project_folder: ProjectFolder = None,
     device: Device = "auto",
+    fast: Fast = False,
     cluster: OnCluster = None,
     as_json: AsJson = False,
 ) -> None:
@@ -124,7 +127,7 @@ def segment(
     def folder_of(path: Path) -> Path | None:
         return out if out is None or len(videos) == 1 else out / path.stem
 
-    options = ModelOptions(checkpoint, encoder_weights, device, class_set_named(classes))
+    options = ModelOptions(checkpoint, encoder_weights, device, class_set_named(classes), fast)
     with _session(options, cluster) as session:
         task = segmenting(session, class_names or [], frames, again, options.classes, folder_of)
         _for_each_video(videos, task, session, project_folder, options, cluster, as_json)
@@ -269,8 +272,9 @@ def _session(options: ModelOptions, cluster: str | None) -> Iterator[Session]:
         if cluster is not None:
             session.use_model(options.load_here())
         else:
-            weights, device = options.encoder_weights, options.device
-            model = session.load_checkpoint(options.checkpoint, encoder_weights=weights, device=device)
+            model = session.load_checkpoint(
+                options.checkpoint, encoder_weights=options.encoder_weights, device=options.device, fast=options.fast
+            )
             print(f"{model.name} ({model.encoder_id}) on {describe_device(model.device)}", file=sys.stderr)
         yield session
 

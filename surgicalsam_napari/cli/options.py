@@ -55,6 +55,9 @@ ProjectFolder = Annotated[
 ]
 ExistingProject = Annotated[Path, typer.Argument(metavar="PROJECT", help="A project folder, or the video it belongs to.")]
 Device = Annotated[str, typer.Option("--device", metavar="NAME", help="auto, cpu, cuda, cuda:1, ... or mps.")]
+Fast = Annotated[
+    bool, typer.Option("--fast", help="In bfloat16, nearly the same masks: for GPUs, and CPUs with AMX; others refuse.")
+]
 OnCluster = Annotated[
     str | None,
     typer.Option(

@@ -35,6 +35,7 @@ class ModelRecipe:
     classes : the names that a .pth lacks
     digest : that `checkpoint_record` gives of the model
     threads : of torch on a CPU; None for as many as the worker was started with
+    fast : in bfloat16
     """
 
     checkpoint: Path | None
@@ -43,6 +44,7 @@ class ModelRecipe:
     classes: ClassSet | None
     digest: str
     threads: int | None
+    fast: bool = False
 
 
 @dataclass(frozen=True)
@@ -224,7 +226,13 @@ def _load(recipe: ModelRecipe) -> SurgicalSAM:
 
     path = demo_checkpoint() if recipe.checkpoint is None else recipe.checkpoint
     try:
-        model = load_checkpoint(path, encoder_weights=recipe.encoder_weights, device=recipe.device, classes=recipe.classes)
+        model = load_checkpoint(
+            path,
+            encoder_weights=recipe.encoder_weights,
+            device=recipe.device,
+            classes=recipe.classes,
+            fast=recipe.fast,
+        )
     except SurgicalSAMError as error:
         raise ClusterError(f"The worker {_worker_name()} cannot load the model. {error} {SAME_PATHS}") from error
     digest = checkpoint_record(model)["digest"]

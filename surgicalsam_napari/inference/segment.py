@@ -198,7 +198,12 @@ def _weights_digest(model: SurgicalSAM) -> str:
     """Hash of all that decides a prediction, computed once for weights that stay as they are."""
     weights = chain(model.parameters(), model.buffers())
     # torch counts the changes of a tensor in place; another tensor in its stead lies elsewhere
-    state = (model.presence_threshold, model.classes.names, tuple((w.data_ptr(), w._version) for w in weights))
+    state = (
+        model.presence_threshold,
+        model.is_fast,
+        model.classes.names,
+        tuple((w.data_ptr(), w._version) for w in weights),
+    )
     known = _digests.get(model)
     if known is None or known[0] != state:
         known = _digests[model] = state, _hashed_weights(model)
@@ -208,6 +213,8 @@ def _weights_digest(model: SurgicalSAM) -> str:
 def _hashed_weights(model: SurgicalSAM) -> str:
     """The image encoder enters by its own digest."""
     digest = hashlib.sha256(f"{model.encoder_digest} {model.presence_threshold} {model.classes.names}".encode())
+    if model.is_fast:
+        digest.update(b"fast")
     for name, tensor in sorted(model.state_dict().items()):
         if not name.startswith("image_encoder."):
             digest.update(f"{name} {tuple(tensor.shape)} {tensor.dtype}".encode())

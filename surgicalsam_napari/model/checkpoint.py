@@ -173,6 +173,7 @@ def load_checkpoint(
     classes: ClassSet | None = None,
     load_image_encoder: bool = True,
     prompts: str = WHOLE_PROMPTS,
+    fast: bool = False,
 ) -> SurgicalSAM:
     """Read a checkpoint into a model ready to predict.
 
@@ -185,13 +186,14 @@ def load_checkpoint(
     classes : the names that a .pth lacks; a .safetensors brings its own
     load_image_encoder : False to decode cached embeddings only, with neither the memory nor the file of the encoder
     prompts : what the checkpoint's prompt encoder must be made to give; one of an ablation is refused otherwise
+    fast : in bfloat16, nearly the same masks (`SurgicalSAM.use_fast`)
 
     Raises
     ------
     CheckpointError
         a file is missing, damaged, of another encoder or class count, or has keys or shapes that do not fit
     DeviceError
-        the device is not there
+        the device is not there, or not made for the fast mode
     """
     path = Path(path)
     chosen_device = choose_device(device)
@@ -202,7 +204,10 @@ def load_checkpoint(
         model = _load_authors(path, encoder_file, classes, load_image_encoder)
     # with trained weights denormal numbers are common, and slow on CPUs
     torch.set_flush_denormal(True)
-    return model.eval().requires_grad_(False).to(chosen_device)
+    model = model.eval().requires_grad_(False).to(chosen_device)
+    if fast:
+        model.use_fast()
+    return model
 
 
 def _load_own(path: Path, encoder_file: Path | None, load_image_encoder: bool, prompts: str) -> SurgicalSAM:

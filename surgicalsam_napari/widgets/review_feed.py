@@ -81,6 +81,11 @@ class ReviewFeed(QObject):
         """How many frames are judged without their masks as yet."""
         return 0 if self._jumps is None else self._jumps.left
 
+    @property
+    def is_busy(self) -> bool:
+        """Whether masks are being compared, or changes wait to be taken over."""
+        return self._comparison is not None or self._timer.isActive()
+
     def marks(self) -> np.ndarray | None:
         """(T,) how much each frame is worth a look, NaN for not at all; None without a project."""
         if self.queue is None:
