@@ -4,7 +4,8 @@ Needs a display: `xvfb-run -a -s "-screen 0 1600x1000x24" python benchmarks/spee
 
 The clip is the phantom, a keyframe every 25 frames. `first_mask_ms` counts from a click on Segment ("this frame", the
 embedding on disk) until the canvas is painted with the mask, OpenGL has finished and Qt has handled all that was waiting;
-`first_mask_cold_ms` is the first click of the window. `scrub_p95_ms` counts from a move of napari's slider until the canvas
+`first_mask_cold_ms` is the first click of the window, `first_mask_repaint_ms` what Qt takes to show that the button is down
+(and again that it is up), which is a part of it. `scrub_p95_ms` counts from a move of napari's slider until the canvas
 is painted with the new frame and its labels: steps to a neighbour, and jumps within 25 frames. The same moves in a napari
 window without the plugin, with the same frames and labels as arrays in memory and a canvas of the same size, are napari's
 own share, large where OpenGL is software. `…_computing_ms` is the time that this process was computing, on all cores:
@@ -180,8 +181,17 @@ def measure_first_mask(window: Window, dock: MainWidget, project: Project, repea
         "first_mask_p95_ms": rounded(np.quantile(clock, 0.95)),
         "first_mask_computing_ms": rounded(np.median(computing)),
         "first_mask_cold_ms": rounded(first.clock),
+        "first_mask_repaint_ms": rounded(np.median([repainted(window, panel.segment) for _ in range(20)])),
         "first_mask_wrong_pixels": wrong,
     }
+
+
+def repainted(window: Window, button: Any) -> float:
+    """Milliseconds until Qt has drawn a button and composed the window anew, as it does at each press and each release."""
+    window.live(0.05)
+    start = time.perf_counter()
+    button.repaint()
+    return 1000 * (time.perf_counter() - start)
 
 
 def rounded(value: Any) -> float:
