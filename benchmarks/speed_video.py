@@ -14,10 +14,10 @@ from __future__ import annotations
 
 import argparse
 import json
+import subprocess
+import sys
 import tempfile
 from collections.abc import Callable, Sequence
-from concurrent.futures import ProcessPoolExecutor
-from multiprocessing import get_context
 from pathlib import Path
 
 import av
@@ -118,8 +118,9 @@ def measure_hour(path: Path, jumps: int) -> dict[str, object]:
 
     `video_hour` stops at the first frame that is not the right one.
     """
-    with ProcessPoolExecutor(1, mp_context=get_context("spawn")) as process:
-        figures = process.submit(video_hour.measure, path, jumps).result()
+    script = [sys.executable, str(Path(video_hour.__file__)), "--path", str(path), "--jumps", str(jumps), "--json"]
+    output = subprocess.run(script, check=True, stdout=subprocess.PIPE, text=True).stdout
+    figures = json.loads(output.splitlines()[-1])
     return {
         "open_hour_s": figures["open_seconds"],
         "scrub_hour_mb": figures["peak_megabytes"],

@@ -4,12 +4,13 @@ Needs a display: `xvfb-run -a -s "-screen 0 1600x1000x24" python benchmarks/spee
 
 The clip is the phantom, a keyframe every 25 frames. `first_mask_ms` counts from a click on Segment ("this frame", the
 embedding on disk) until the canvas is painted with the mask, OpenGL has finished and Qt has handled all that was waiting;
-`first_mask_cold_ms` is the first click of the window. `scrub_p95_ms` counts from a move of napari's slider until the canvas
+`first_mask_cold_ms` is the first click of the window, `first_mask_repaint_ms` what Qt takes to show that the button is down
+(and again that it is up), which is a part of it. `scrub_p95_ms` counts from a move of napari's slider until the canvas
 is painted with the new frame and its labels: steps to a neighbour, and jumps within 25 frames. The same moves in a napari
-window without the plugin, with the same frames and labels as arrays in memory and a canvas of the same size, are napari's
-own share, large where OpenGL is software. `…_computing_ms` is the time that this process was computing, on all cores:
-it depends less on what else the machine does. What is on the screen is compared with what is on the disk, after the clock
-has stopped.
+window with empty docks in place of the plugin's, with the same frames and labels as arrays in memory, window and canvas of
+the same sizes, are napari's own share, large where OpenGL is software; `scrub_own_ms` is the median of the differences.
+`…_computing_ms` is the time that this process was computing, on all cores: it depends less on what else the machine does.
+What is on the screen is compared with what is on the disk, after the clock has stopped.
 """
 
 from __future__ import annotations
@@ -30,7 +31,7 @@ import napari
 import numpy as np
 from qtpy.QtCore import QEventLoop, Qt
 from qtpy.QtTest import QTest
-from qtpy.QtWidgets import QApplication
+from qtpy.QtWidgets import QApplication, QWidget
 from vispy.gloo import gl
 
 from surgicalsam_napari.inference import embed_frames
@@ -92,6 +93,11 @@ class Window:
     @property
     def slider(self) -> Any:
         return self.viewer.window._qt_viewer.dims.slider_widgets[0].slider
+
+    @property
+    def window_size(self) -> tuple[int, int]:
+        size = self.viewer.window._qt_window.size()
+        return size.height(), size.width()
 
     def live(self, seconds: float = SETTLE_SECONDS) -> None:
         until = time.monotonic() + seconds
@@ -180,8 +186,17 @@ def measure_first_mask(window: Window, dock: MainWidget, project: Project, repea
         "first_mask_p95_ms": rounded(np.quantile(clock, 0.95)),
         "first_mask_computing_ms": rounded(np.median(computing)),
         "first_mask_cold_ms": rounded(first.clock),
+        "first_mask_repaint_ms": rounded(np.median([repainted(window, panel.segment) for _ in range(20)])),
         "first_mask_wrong_pixels": wrong,
     }
+
+
+def repainted(window: Window, button: Any) -> float:
+    """Milliseconds until Qt has drawn a button and composed the window anew, as it does at each press and each release."""
+    window.live(0.05)
+    start = time.perf_counter()
+    button.repaint()
+    return 1000 * (time.perf_counter() - start)
 
 
 def rounded(value: Any) -> float:
@@ -196,17 +211,23 @@ def visible_class(project: Project) -> int:
 
 
 @contextmanager
-def plain_window(window: Window, project: Project) -> Iterator[Window]:
-    """napari alone, with the same frames and labels as arrays in memory and a canvas of the same size."""
+def plain_window(window: Window, dock: MainWidget, project: Project) -> Iterator[Window]:
+    """napari with empty docks, with the same frames and labels as arrays in memory; window and canvas of the same sizes."""
     viewer = napari.Viewer()
     plain = Window(viewer)
+    right, below = QWidget(), QWidget()
+    right.setFixedWidth(dock.width())
+    below.setFixedHeight(dock.timeline.timeline.height())
+    viewer.window.add_dock_widget(right, area="right")
+    viewer.window.add_dock_widget(below, area="bottom")
+    viewer.window.resize(*WINDOW)
     plain.image = viewer.add_image(project.video[:], rgb=True, contrast_limits=(0, 255))
     plain.labels = viewer.add_labels(project.labels[:], opacity=window.labels.opacity, colormap=window.labels.colormap)
     for _ in range(3):  # a dock that is too high or too wide gives way only bit by bit
         plain.live()
         more = np.subtract(window.canvas.size, plain.canvas.size)
-        size = viewer.window._qt_window.size()
-        viewer.window.resize(size.width() + int(more[1]), size.height() + int(more[0]))
+        height, width = plain.window_size
+        viewer.window.resize(width + int(more[1]), height + int(more[0]))
     plain.live()
     try:
         yield plain
@@ -237,8 +258,8 @@ def measure_scrubbing(window: Window, dock: MainWidget, project: Project, rounds
     segment_everything(dock, FRAMES // 2, None)
     wait_until(lambda: not dock.is_busy, PATIENCE_SECONDS, "segment the clip")
     rng = np.random.default_rng(0)
-    with plain_window(window, project) as plain:
-        sizes = [list(window.canvas.size), list(plain.canvas.size)]
+    with plain_window(window, dock, project) as plain:
+        sizes = [[*each.canvas.size, *each.window_size] for each in (window, plain)]
         taken: dict[str, list[Taken]] = {"ours_step": [], "ours_jump": [], "plain_step": [], "plain_jump": []}
         for _ in range(rounds):
             start = int(rng.integers(FRAMES - MOVES))
@@ -252,7 +273,7 @@ def measure_scrubbing(window: Window, dock: MainWidget, project: Project, rounds
         **quantiles("scrub_jump", taken["ours_jump"]),
         **quantiles("scrub_without_plugin", without),
         "scrub_own_ms": rounded(np.median([mine.clock - other.clock for mine, other in zip(ours, without, strict=True)])),
-        "scrub_canvas_sizes": sizes,
+        "scrub_canvas_and_window_sizes": sizes,
         **wrong_after_scrubbing(window, project, jumps(rng, 10)),
     }
 

@@ -25,6 +25,7 @@ from surgicalsam_napari.store import Provenance
 from surgicalsam_napari.widgets import segmentation_run, weights_dialog
 from surgicalsam_napari.widgets.frame_scope import EVERY_NTH, RANGE, THIS_FRAME
 from surgicalsam_napari.widgets.main_widget import MainWidget
+from surgicalsam_napari.widgets.progress_strip import BUSY_AFTER_MS, ProgressStrip
 from surgicalsam_napari.widgets.reader import get_reader
 from surgicalsam_napari.widgets.wording import counted, in_bytes, in_time
 
@@ -498,6 +499,21 @@ def test_a_failed_download_is_told(empty_dock, qtbot, notes, monkeypatch):
 
 
 # Wording -------------------------------------------------------------------------------------------------------------
+
+
+def test_the_bar_moves_to_and_fro_only_where_the_first_step_takes_long(qtbot):
+    strip = ProgressStrip()
+    qtbot.addWidget(strip)
+    strip.show()
+    strip.show_start()
+    assert (strip.bar.minimum(), strip.bar.maximum(), strip.bar.value()) == (0, 1, 0)
+    qtbot.waitUntil(lambda: strip.bar.maximum() == 0, timeout=TIMEOUT)
+    strip.show_progress(1, 5, None)
+    assert (strip.bar.maximum(), strip.bar.value()) == (5, 1)
+    strip.show_start()
+    strip.show_progress(1, 5, None)
+    qtbot.wait(2 * BUSY_AFTER_MS)
+    assert strip.bar.maximum() == 5
 
 
 def test_figures_are_put_in_a_users_words():

@@ -2,15 +2,18 @@
 
 from __future__ import annotations
 
-from qtpy.QtCore import Signal
+from qtpy.QtCore import QTimer, Signal
+from qtpy.QtGui import QHideEvent
 from qtpy.QtWidgets import QHBoxLayout, QPushButton, QVBoxLayout, QWidget
 
 from surgicalsam_napari.widgets.parts import SPACING, caption, note, primary_button, thin_bar
 from surgicalsam_napari.widgets.wording import counted, in_bytes, in_time
 
+BUSY_AFTER_MS = 400  # each step of a busy bar draws the window anew, canvas and all: what is quick is not slowed down by it
+
 
 class ProgressStrip(QWidget):
-    """A bar, a line of text, and Cancel."""
+    """A bar, a line of text, and Cancel; the bar moves to and fro where the first step takes long."""
 
     cancelled = Signal()
 
@@ -20,6 +23,8 @@ class ProgressStrip(QWidget):
         self.text = caption("")
         self.cancel = QPushButton("Cancel")
         self.cancel.clicked.connect(self.cancelled)
+        self._busy_timer = QTimer(self, singleShot=True, interval=BUSY_AFTER_MS)
+        self._busy_timer.timeout.connect(lambda: self.bar.setRange(0, 0))
         row = QHBoxLayout()
         row.setSpacing(SPACING)
         row.addWidget(self.text, 1)
@@ -32,7 +37,9 @@ class ProgressStrip(QWidget):
 
     def show_start(self, text: str = "Starting…") -> None:
         """Nothing is known yet but that work has begun."""
-        self.bar.setRange(0, 0)
+        self.bar.setRange(0, 1)
+        self.bar.setValue(0)
+        self._busy_timer.start()
         self.text.setText(text)
         self.cancel.setEnabled(True)
 
@@ -43,11 +50,16 @@ class ProgressStrip(QWidget):
 
     def show_progress(self, done: int, total: int, seconds_left: float | None) -> None:
         """So many of so many frames."""
+        self._busy_timer.stop()
         self.bar.setRange(0, total)
         self.bar.setValue(done)
         left = f" · {in_time(seconds_left)} left" if seconds_left and done < total else ""
         if self.cancel.isEnabled():
             self.text.setText(f"{done:,} of {counted(total, 'frame')}{left}")
+
+    def hideEvent(self, event: QHideEvent) -> None:
+        super().hideEvent(event)
+        self._busy_timer.stop()
 
 
 class Question(QWidget):
