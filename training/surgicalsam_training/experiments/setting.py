@@ -54,7 +54,8 @@ class Setting:
         size = "the logits' own" if config.loss_resolution == "logits" else "the frame's"
         trained = (
             f"Each training: {config.epochs} epochs, batches of {config.batch_size} prompts, learning rate "
-            f"{config.learning_rate:g}, {config.schedule}, {config.augmented_versions} augmented copies, losses at {size} size."
+            f"{config.learning_rate:g} ({config.schedule}), {config.augmented_versions} augmented copies, losses at {size} "
+            "size."
         )
         if self.is_phantom:
             return ("Drawn phantom frames on the demo encoder, not surgery; see the paper for real figures.", trained)
