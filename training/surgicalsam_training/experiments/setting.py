@@ -53,8 +53,9 @@ class Setting:
         names = " and ".join(path.name for one in self.configs for path in one.data)
         size = "the logits' own" if config.loss_resolution == "logits" else "the frame's"
         trained = (
-            f"Each training: {config.epochs} epochs, batches of {config.batch_size} prompts, {config.schedule} learning rate "
-            f"of {config.learning_rate:g}, {config.augmented_versions} augmented copies, losses at {size} size."
+            f"Each training: {config.epochs} epochs, batches of {config.batch_size} prompts, learning rate "
+            f"{config.learning_rate:g} ({config.schedule}), {config.augmented_versions} augmented copies, losses at {size} "
+            "size."
         )
         if self.is_phantom:
             return ("Drawn phantom frames on the demo encoder, not surgery; see the paper for real figures.", trained)
