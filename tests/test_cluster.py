@@ -27,6 +27,7 @@ from surgicalsam_napari.inference.connection import Cluster, connected
 from surgicalsam_napari.inference.ranges import FrameRange, ModelRecipe, work_on_range
 from surgicalsam_napari.inference.segment import checkpoint_record
 from surgicalsam_napari.instruments import ENDOVIS2018
+from surgicalsam_napari.model.checkpoint import load_checkpoint
 from surgicalsam_napari.model.surgical_sam import SurgicalSAM
 from surgicalsam_napari.phantom import write_phantom_clip
 from surgicalsam_napari.store import Project, Provenance
@@ -71,9 +72,15 @@ def clips(phantom_clip: Path, tmp_path: Path) -> list[Path]:
     return [Path(shutil.copy(phantom_clip, tmp_path / f"{name}.mp4")) for name in ("morning", "noon")]
 
 
+@pytest.fixture(scope="module")
+def model(tiny_checkpoint: Path) -> SurgicalSAM:
+    """Loaded anew, as the workers do: what other tests did with theirs is not in the file."""
+    return load_checkpoint(tiny_checkpoint, device="cpu")
+
+
 @pytest.fixture
-def recipe(tiny_checkpoint: Path, tiny_model: SurgicalSAM) -> ModelRecipe:
-    return ModelRecipe(tiny_checkpoint, None, "cpu", None, checkpoint_record(tiny_model)["digest"], 1)
+def recipe(tiny_checkpoint: Path, model: SurgicalSAM) -> ModelRecipe:
+    return ModelRecipe(tiny_checkpoint, None, "cpu", None, checkpoint_record(model)["digest"], 1)
 
 
 def opened(path: Path) -> Project:
@@ -99,11 +106,11 @@ def embedding_files(project: Project) -> dict[str, int]:
     return {path.name: path.stat().st_mtime_ns for path in project.folder.glob("embeddings/*/embeddings/c.*")}
 
 
-def test_workers_do_what_one_process_does_as_one_action_per_video(cluster, clips, tiny_model, recipe, tmp_path):
+def test_workers_do_what_one_process_does_as_one_action_per_video(cluster, clips, model, recipe, tmp_path):
     with Project.create(tmp_path / "here.surgicalsam", VideoReader(clips[0]), ENDOVIS2018) as here:
-        list(segment_frames(here, tiny_model, CLASSES, range(FRAMES)))
+        list(segment_frames(here, model, CLASSES, range(FRAMES)))
         expected = here.labels[:], here.labels.table("predicted_iou")
-    reports = list(work_on_cluster(cluster, clips, segmenting(tiny_model), recipe))
+    reports = list(work_on_cluster(cluster, clips, segmenting(model), recipe))
     ranges = [report for report in reports if isinstance(report, RangeReport)]
     ended = [report for report in reports if isinstance(report, VideoReport)]
     assert [(report.video, report.done, report.failure) for report in ended] == [(clip, FRAMES, None) for clip in clips]
@@ -121,10 +128,10 @@ def test_workers_do_what_one_process_does_as_one_action_per_video(cluster, clips
     assert len({report.worker for report in ranges}) == 2
 
 
-def test_a_worker_keeps_its_model(cluster, clips, tiny_model, recipe):
+def test_a_worker_keeps_its_model(cluster, clips, model, recipe):
     seen: dict[str, set[int]] = {}
     for frames in (range(2), range(2, 4)):
-        for report in work_on_cluster(cluster, clips, segmenting(tiny_model, frames), recipe):
+        for report in work_on_cluster(cluster, clips, segmenting(model, frames), recipe):
             if isinstance(report, RangeReport):
                 seen.setdefault(report.worker, set()).add(report.model_loads)
     assert all(loads == {1} for loads in seen.values())
@@ -136,13 +143,13 @@ def test_a_worker_keeps_its_model(cluster, clips, tiny_model, recipe):
     [pytest.param(False, id="first run"), pytest.param(True, id="everything again", marks=pytest.mark.slow)],
 )
 def test_a_killed_workers_frames_are_done_by_another_and_nothing_is_done_twice(
-    cluster, clips, tiny_model, recipe, tmp_path, is_repeat
+    cluster, clips, model, recipe, tmp_path, is_repeat
 ):
     """`is_repeat` predicts everything once more: that this checkpoint has predicted a frame does not tell it is done."""
     if is_repeat:
-        list(work_on_cluster(cluster, clips, segmenting(tiny_model), recipe))
+        list(work_on_cluster(cluster, clips, segmenting(model), recipe))
         with opened(clips[0]) as project:
-            shutil.rmtree(project.folder / "embeddings" / tiny_model.encoder_digest)
+            shutil.rmtree(project.folder / "embeddings" / model.encoder_digest)
     log = tmp_path / "embedded.txt"
     cluster.client.register_plugin(CountEmbeddedFrames(str(log), seconds=0.15))
     seen_before: dict[str, int] = {}
@@ -158,7 +165,7 @@ def test_a_killed_workers_frames_are_done_by_another_and_nothing_is_done_twice(
     with opened(clips[0]) as project:
         killer = threading.Thread(target=kill_when_busy, args=(project,))
         killer.start()
-        reports = list(work_on_cluster(cluster, clips, segmenting(tiny_model), recipe))
+        reports = list(work_on_cluster(cluster, clips, segmenting(model), recipe))
         killer.join()
     cluster.client.unregister_worker_plugin(CountEmbeddedFrames.name)
 
@@ -180,9 +187,9 @@ def test_a_killed_workers_frames_are_done_by_another_and_nothing_is_done_twice(
     assert to_embed <= embedded <= to_embed + 2  # what the killed worker had computed and not yet written
 
 
-def test_closing_the_run_stops_the_workers_and_the_rest_is_done_later(cluster, clips, tiny_model, recipe, tmp_path):
+def test_closing_the_run_stops_the_workers_and_the_rest_is_done_later(cluster, clips, model, recipe, tmp_path):
     cluster.client.register_plugin(CountEmbeddedFrames(str(tmp_path / "log.txt"), seconds=0.3))
-    reports = work_on_cluster(cluster, clips[:1], segmenting(tiny_model), recipe)
+    reports = work_on_cluster(cluster, clips[:1], segmenting(model), recipe)
     first = next(reports)
     reports.close()
     cluster.client.unregister_worker_plugin(CountEmbeddedFrames.name)
@@ -193,13 +200,13 @@ def test_closing_the_run_stops_the_workers_and_the_rest_is_done_later(cluster, c
         assert [entry.frame_count for entry in project.history.entries()] == [len(done)]
         time.sleep(0.5)
         assert done_frames(project) == done  # nobody goes on writing
-    assert list(work_on_cluster(cluster, clips[:1], segmenting(tiny_model), recipe))[-1].failure is None
+    assert list(work_on_cluster(cluster, clips[:1], segmenting(model), recipe))[-1].failure is None
 
 
-def test_a_video_that_fails_leaves_the_others_alone(cluster, clips, tiny_model, recipe, tmp_path):
+def test_a_video_that_fails_leaves_the_others_alone(cluster, clips, model, recipe, tmp_path):
     missing = tmp_path / "missing.mp4"
     moved = Path(shutil.copy(clips[0], tmp_path / "moved.mp4"))
-    prepare = segmenting(tiny_model, range(4))
+    prepare = segmenting(model, range(4))
 
     def prepare_and_lose(path: Path) -> VideoWork:
         work = prepare(path)
@@ -220,23 +227,23 @@ def test_a_video_that_fails_leaves_the_others_alone(cluster, clips, tiny_model, 
     assert failures[other] is None
 
 
-def test_weights_that_differ_on_a_worker_are_refused(cluster, clips, tiny_model, recipe):
+def test_weights_that_differ_on_a_worker_are_refused(cluster, clips, model, recipe):
     other = ModelRecipe(recipe.checkpoint, None, "cpu", None, "0123456789abcdef", 1)
-    report = list(work_on_cluster(cluster, clips[:1], segmenting(tiny_model), other))[-1]
+    report = list(work_on_cluster(cluster, clips[:1], segmenting(model), other))[-1]
     assert "0123456789abcdef here" in str(report.failure)
     with opened(clips[0]) as project:
         assert done_frames(project) == project.history.entries() == []
 
 
-def test_two_runs_do_not_share_a_project(cluster, clips, tiny_model, recipe):
+def test_two_runs_do_not_share_a_project(cluster, clips, model, recipe):
     with opened(clips[0]) as project:
         claim = Ownership(project.folder, RUN_FOLDER)
         assert claim.claim()
-        report = list(work_on_cluster(cluster, clips[:1], segmenting(tiny_model), recipe))[-1]
+        report = list(work_on_cluster(cluster, clips[:1], segmenting(model), recipe))[-1]
         assert isinstance(report.failure, ProjectError)
         assert "another run" in str(report.failure)
         claim.release()
-    assert list(work_on_cluster(cluster, clips[:1], segmenting(tiny_model, range(2)), recipe))[-1].failure is None
+    assert list(work_on_cluster(cluster, clips[:1], segmenting(model, range(2)), recipe))[-1].failure is None
 
 
 def test_a_worker_that_does_not_see_the_runs_lock_writes_nothing(cluster, clips, recipe):

@@ -233,6 +233,7 @@ def test_dragging_scrubs_through_the_frames(short, qtbot) -> None:
 
 
 def test_scrubbing_draws_the_same_cells_again(long, qtbot, monkeypatch) -> None:
+    qtbot.wait(200)  # a size that the window is given late is another picture
     long.strip.viewport().repaint()
     binned = []
     monkeypatch.setattr(long.strip.overview, "binned", lambda edges: binned.append(edges))
