@@ -302,6 +302,14 @@ def test_a_grid_of_pictures_shrinks_until_it_is_small_enough(tmp_path: Path) -> 
         assert picture.width / picture.height == pytest.approx(240 / 180, abs=0.02)
 
 
+def test_a_grid_keeps_the_colour_of_a_small_instrument(tmp_path: Path) -> None:
+    tissue = np.random.default_rng(0).normal((170, 90, 90), 25, (240, 320, 3)).clip(0, 255).astype(np.uint8)
+    tissue[20:30, 40:60] = teal = ENDOVIS2018.by_name("Large Needle Driver").rgb
+    with Image.open(write_grid([[tissue]], tmp_path / "grid.png")) as picture:
+        shown = np.asarray(picture.convert("RGB"), int)[25, 50]
+    assert np.abs(shown - teal).max() < 30
+
+
 # The page of documentation -------------------------------------------------------------------------------------------
 
 

@@ -23,7 +23,8 @@ from surgicalsam_training.protocol import Protocol, answers_of_model
 ROWS = 4
 CLASSES_PER_ROW = 3  # of the similarity maps
 MOST_BYTES = 200_000
-COLORS = 64
+LARGEST_WIDTH = 1200  # pixels
+COLORS = 256
 
 
 @dataclass(frozen=True)
@@ -138,9 +139,11 @@ def _small_png(picture: Image.Image, most_bytes: int) -> bytes:
     def content_at(width: int) -> bytes:
         height = round(width * picture.height / picture.width)
         small = picture.resize((width, height), Image.Resampling.LANCZOS)
-        return png_bytes(small.quantize(COLORS, dither=Image.Dither.NONE), compress_level=9)
+        # an octree keeps the colours of small instruments, which a median cut gives away for shades of tissue
+        few = small.quantize(COLORS, method=Image.Quantize.FASTOCTREE, dither=Image.Dither.NONE)
+        return png_bytes(few, compress_level=9)
 
-    width = min(picture.width, 1600)
+    width = min(picture.width, LARGEST_WIDTH)
     content = content_at(width)
     while len(content) > most_bytes and width > 64:
         width = int(width * 0.9)
