@@ -104,7 +104,8 @@ class TimelineDock(QObject):
                 tables.append(labels.table(name)[changed])
             else:
                 tables.append(np.stack([labels.row(name, frame_index) for frame_index in changed]))
-        if tables[0].shape[1] != self.timeline.strip.overview.provenance.shape[1]:
+        shown = self.timeline.strip.overview
+        if shown is None or tables[0].shape[1] != shown.provenance.shape[1]:
             return  # classes were added a moment ago; all is drawn anew when the session tells of it
         self.timeline.update_frames(changed, *tables)
         if self._notes.keys() & frames:
