@@ -105,9 +105,9 @@ class TimelineDock(QObject):
             else:
                 tables.append(np.stack([labels.row(name, frame_index) for frame_index in changed]))
         shown = self.timeline.strip.overview
-        if shown is None or tables[0].shape[1] != shown.provenance.shape[1]:
-            return  # classes were added a moment ago; all is drawn anew when the session tells of it
-        self.timeline.update_frames(changed, *tables)
+        # where classes were added a moment ago, all is drawn anew when the session tells of it
+        if shown is not None and tables[0].shape[1] == shown.provenance.shape[1]:
+            self.timeline.update_frames(changed, *tables)
         if self._notes.keys() & frames:
             self._notes = {frame: text for frame, text in self._notes.items() if frame not in frames}
             self.timeline.set_notes(self._notes)
