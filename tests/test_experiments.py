@@ -23,7 +23,7 @@ from surgicalsam_napari.model.checkpoint import load_checkpoint, save_checkpoint
 from surgicalsam_napari.model.geometry import FrameGeometry
 from surgicalsam_napari.model.surgical_sam import SurgicalSAM
 from surgicalsam_training.config import TrainingConfig, preset
-from surgicalsam_training.experiments import cells, speed
+from surgicalsam_training.experiments import cells, sets, speed
 from surgicalsam_training.experiments.ablated import ablate, load_trained
 from surgicalsam_training.experiments.catalogue import EXPERIMENTS, Outcome, run_experiment
 from surgicalsam_training.experiments.cells import cell_model, scored_cell, trained_cell
@@ -31,7 +31,13 @@ from surgicalsam_training.experiments.figures import Figure, write_grid
 from surgicalsam_training.experiments.page import update_page
 from surgicalsam_training.experiments.scoring import opened_data
 from surgicalsam_training.experiments.sets import SECOND, Clip, PhantomSet, label_values, write_set
-from surgicalsam_training.experiments.setting import PHANTOM_SETTINGS, Setting, changed_by, data_setting
+from surgicalsam_training.experiments.setting import (
+    PHANTOM_SETTINGS,
+    Setting,
+    changed_by,
+    data_setting,
+    phantom_setting,
+)
 from surgicalsam_training.experiments.studies import shared_names
 from surgicalsam_training.experiments.tables import Table, read_table, to_markdown, write_table
 from surgicalsam_training.prompts import class_embedding
@@ -246,6 +252,15 @@ def test_classes_are_shared_by_name_whatever_their_ids() -> None:
 def test_the_second_phantom_set_numbers_its_classes_as_endovis_2017() -> None:
     values = label_values(SECOND)
     assert values[[0, 1, 2, 3, 4, 5, 6, 7, 8]].tolist() == [0, 1, 2, 3, 6, 7, 7, 7, 4]
+
+
+def test_the_small_version_keeps_whole_paths_wherever_it_is_started(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    for name, phantom in zip(("FIRST", "SECOND"), SETS, strict=True):
+        monkeypatch.setattr(sets, name, phantom)
+    monkeypatch.chdir(tmp_path)
+    small = finish(phantom_setting(Path("runs")))
+    assert small.out == tmp_path / "runs"
+    assert [config.data for config in small.configs] == [(small.out / "data" / phantom.name,) for phantom in SETS]
 
 
 def test_table4_scores_only_what_both_datasets_have(setting: Setting) -> None:

@@ -71,12 +71,13 @@ def phantom_setting(out: Path, settings: Sequence[str] = ()) -> Generator[Stage,
     """
     from surgicalsam_training.experiments.sets import FIRST, SECOND, write_set
 
+    out = out.expanduser().absolute()  # the trainings keep the paths of their data, which must hold from anywhere
     configs = []
     for phantom in (FIRST, SECOND):
         path = yield from write_set(out / "data", phantom, TRAINING_FRAMES, VALIDATION_FRAMES)
         config = preset("endovis2018").changed(**PHANTOM_SETTINGS, data=[path], validation=phantom.validation_names)
         configs.append(changed_by(config, settings))
-    return Setting(tuple(configs), out.expanduser().absolute(), is_phantom=True)
+    return Setting(tuple(configs), out, is_phantom=True)
 
 
 # The paper's losses and optimiser on a hundredth of its data and its epochs: smaller batches, so that there are enough
