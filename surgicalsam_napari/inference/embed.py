@@ -11,7 +11,7 @@ import numpy as np
 
 from surgicalsam_napari.errors import CheckpointError, DiskSpaceError, WorkFailed
 from surgicalsam_napari.inference.frames import checked_frames, prefetched_frames
-from surgicalsam_napari.inference.pipeline import COMPUTED_AT_ONCE, computed_ahead, own_stream, written_behind
+from surgicalsam_napari.inference.pipeline import COMPUTED_AT_ONCE, computed_ahead, own_stream, written
 from surgicalsam_napari.inference.units import in_units
 from surgicalsam_napari.store import EmbeddingStore, free_bytes
 
@@ -66,7 +66,7 @@ def embedded_batches(
 ) -> Generator[tuple[list[int], np.ndarray], None, None]:
     """Frame indices and their embeddings, batch by batch, in the order given; what is missing is computed and stored.
 
-    Frames are decoded ahead, and embeddings written while the next ones are computed; what is yielded is on disk.
+    Frames are decoded ahead and, on a GPU, embeddings written while the next ones are computed; what is yielded is on disk.
 
     Yields
     ------
@@ -92,8 +92,8 @@ def embedded_batches(
     sizes = batch_size or BATCH_SIZES.get(model.device.type, 1)
     batches = _decoded_batches(project, frame_indices, missing, sizes)
     embedded = computed_ahead(batches, embed, COMPUTED_AT_ONCE.get(model.device.type, 1))
-    with closing(written_behind(embedded, write)) as written:
-        for (batch, computed), _ in written:
+    with closing(written(embedded, write, model.device.type)) as done:
+        for (batch, computed), _ in done:
             if computed is None or batch.missing != batch.frame_indices:
                 computed = embeddings.read(batch.frame_indices)
             yield batch.frame_indices, computed

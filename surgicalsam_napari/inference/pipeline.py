@@ -16,7 +16,25 @@ Job = TypeVar("Job")
 Result = TypeVar("Result")
 
 COMPUTED_AT_ONCE = {"cuda": 2}  # a CPU computes one thing at a time: its cores are busy with that
+WRITTEN_IN_TURN = {"cpu"}  # a thread that writes takes a core from products that wait for both: writing twice over
 _streams = threading.local()
+
+
+def written(
+    items: Generator[Job, None, None], write: Callable[[Job], Result], device_type: str
+) -> Generator[tuple[Job, Result], None, None]:
+    """Write each item: on a GPU behind the next one's computing (`written_behind`), on a CPU before it.
+
+    Yields
+    ------
+    each item, once it is written, and what `write` returned
+    """
+    if device_type not in WRITTEN_IN_TURN:
+        yield from written_behind(items, write)
+        return
+    with closing(items):
+        for item in items:
+            yield item, write(item)
 
 
 def written_behind(

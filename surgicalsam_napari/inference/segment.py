@@ -15,7 +15,7 @@ import numpy as np
 from surgicalsam_napari.errors import CheckpointError, ClassSetError
 from surgicalsam_napari.inference.embed import embedded_batches, failures_reported
 from surgicalsam_napari.inference.frames import checked_frames
-from surgicalsam_napari.inference.pipeline import written_behind
+from surgicalsam_napari.inference.pipeline import written
 from surgicalsam_napari.instruments import ClassSet
 from surgicalsam_napari.store import Provenance
 from surgicalsam_napari.store.merging import looked_up
@@ -55,7 +55,7 @@ def segment_frames(
 ) -> Generator[SegmentReport, None, None]:
     """Predict these classes in these frames, in the order given; embeddings that are missing are computed on the way.
 
-    Labels are written, by a thread of their own, while the next frame is computed. Closing the generator stops after the
+    On a GPU, labels are written while the next frame is computed. Closing the generator stops after the
     frame reported last; that is on disk, and nothing after it. The whole is one action of the project's history;
     many frames are preceded by a snapshot.
 
@@ -95,8 +95,8 @@ def segment_frames(
             return project.labels.write_prediction(*found, checkpoint, action=recorded)
 
         predictions = _predictions(model, batches, class_ids, model_ids, project.video.info.size)
-        with closing(written_behind(predictions, write)) as written:
-            for (frame_index, prediction), changed in written:
+        with closing(written(predictions, write, model.device.type)) as frames:
+            for (frame_index, prediction), changed in frames:
                 done += 1
                 yield SegmentReport(frame_index, done, len(frame_indices), prediction, changed)
 
