@@ -2,7 +2,7 @@
 #
 #   PYTHON=python3.12             another interpreter (3.11 to 3.13)
 #   PIP_FLAGS="..."               handed to pip install
-#   PYTEST_FLAGS="-m 'not slow'"  handed to pytest
+#   PYTEST_FLAGS="-k timeline"    handed to pytest
 
 SHELL := /bin/sh
 VENV := .venv
@@ -10,7 +10,7 @@ BIN := $(VENV)/bin
 PIP_FLAGS ?=
 PYTEST_FLAGS ?=
 # two at a time, each with one thread of torch: two threads in both would get in each other's way
-PYTEST = OMP_NUM_THREADS=1 $(BIN)/python -m pytest --numprocesses 2 $(PYTEST_FLAGS)
+PYTEST = OMP_NUM_THREADS=1 $(BIN)/python -m pytest --numprocesses 2 -m "$(MARKED)" $(PYTEST_FLAGS)
 
 # What Qt and a virtual display need on Debian and Ubuntu.
 SYSTEM_PACKAGES := xvfb xauth \
@@ -50,20 +50,24 @@ FIND_PYTHON := find_python() { \
     return 1; \
   }
 
-.PHONY: help demo test lint setup build clean
+.PHONY: help demo test test-slow lint setup build clean
 
 help:
-	@echo "make demo    set up, then segment the sample surgical clip in napari (without a display: into demo-output/)"
-	@echo "make test    set up, then run the whole suite, real viewer included"
-	@echo "make lint    ruff and mypy"
-	@echo "make build   wheel and sdist into dist/"
-	@echo "make clean   remove what the above made, the environment too"
+	@echo "make demo       set up, then segment the sample surgical clip in napari (without a display: into demo-output/)"
+	@echo "make test       set up, then run the suite, real viewer included: ten minutes on two cores"
+	@echo "make test-slow  the few tests that take longer than half a minute each"
+	@echo "make lint       ruff and mypy"
+	@echo "make build      wheel and sdist into dist/"
+	@echo "make clean      remove what the above made, the environment too"
 
 demo: setup
 	@if $(HAS_DISPLAY); then $(BIN)/surgicalsam demo; \
 	else $(XVFB) $(BIN)/surgicalsam demo --output demo-output; fi
 
-test: setup
+test: MARKED = not slow
+test-slow: MARKED = slow
+
+test test-slow: setup
 	@if $(HAS_DISPLAY); then $(PYTEST); else $(XVFB) env $(PYTEST); fi
 
 lint: setup
