@@ -172,6 +172,18 @@ def test_info_tells_what_is_in_a_project(run, clip):
     assert any(LND in line for line in out)
 
 
+def test_info_counts_what_a_snapshot_shares_with_the_project_once(run, clip):
+    project_folder = clip.with_suffix(".surgicalsam")
+    run("segment", clip, "--all", "--frames", "0:3")
+    before = json.loads(run("info", project_folder, "--json")[1][-1])["disk_bytes"]
+    with Project.open(project_folder) as project:
+        project.snapshots.create("before a change")
+    after = json.loads(run("info", project_folder, "--json")[1][-1])["disk_bytes"]
+    kept = [path.stat() for path in (project_folder / "snapshots").rglob("*") if path.is_file()]
+    assert any(status.st_nlink > 1 for status in kept)
+    assert after - before == sum(512 * status.st_blocks for status in kept if status.st_nlink == 1)
+
+
 def test_projects_can_be_kept_elsewhere(run, clip, tmp_path):
     code, out, _ = run("segment", clip, "--all", "--frames", "1", "--project-folder", tmp_path / "projects", "--json")
     assert code == 0

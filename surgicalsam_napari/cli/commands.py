@@ -3,10 +3,11 @@
 from __future__ import annotations
 
 import json
+import os
 import sys
 import time
 from collections.abc import Iterator, Sequence
-from contextlib import contextmanager
+from contextlib import contextmanager, suppress
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated, Any
 
@@ -180,13 +181,15 @@ def _project_record(project: Project) -> dict:
 
 
 def _disk_bytes(folder: Path) -> int:
-    """Bytes allocated, where the system tells (files of embeddings are sparse), else their lengths."""
-    total = 0
-    for path in folder.rglob("*"):
-        if path.is_file():
-            status = path.stat()
-            total += status.st_blocks * 512 if hasattr(status, "st_blocks") else status.st_size
-    return total
+    """Bytes allocated, where the system tells, else lengths; a file that snapshots share with the project counts once."""
+    sizes = {}
+    for place, _folders, names in os.walk(folder):
+        for name in names:
+            with suppress(FileNotFoundError):  # a run may be writing meanwhile
+                status = os.stat(os.path.join(place, name))
+                allocated = status.st_blocks * 512 if hasattr(status, "st_blocks") else status.st_size
+                sizes[status.st_dev, status.st_ino] = allocated
+    return sum(sizes.values())
 
 
 @models_app.callback()
