@@ -82,7 +82,7 @@ class VideoReader:
     ndim = 4
     dtype = np.dtype(np.uint8)
 
-    def __init__(self, path: Path | str, *, cache_megabytes: int = 128) -> None:
+    def __init__(self, path: Path | str, *, cache_megabytes: int = 256) -> None:
         path = Path(path).expanduser().absolute()
         self._lock = threading.RLock()
         self._closed = False
