@@ -81,13 +81,13 @@ def phantom_setting(out: Path, settings: Sequence[str] = ()) -> Generator[Stage,
 
 
 # The paper's losses and optimiser on a hundredth of its data and its epochs: smaller batches, so that there are enough
-# steps; ten times its learning rate, so that new prototypes, which are long vectors of noise, can turn to their classes in
+# steps; five times its learning rate, so that new prototypes, which are long vectors of noise, can turn to their classes in
 # so few; and a rate that falls, so that ten epochs end in rest.
 PHANTOM_SETTINGS: dict[str, Any] = {
     "encoder": "demo",
     "epochs": 10,
     "validate_every": 5,
-    "learning_rate": 1e-2,
+    "learning_rate": 5e-3,
     "schedule": "cosine",
     "batch_size": 8,
     "micro_batch_size": 8,
