@@ -7,7 +7,7 @@ from collections.abc import Iterator
 
 import pytest
 
-from surgicalsam_napari.inference.pipeline import computed_ahead, written_behind
+from surgicalsam_napari.inference.pipeline import computed_ahead, written, written_behind
 
 
 def numbers(count: int, broken: int | None = None, made: list[int] | None = None) -> Iterator[int]:
@@ -50,6 +50,17 @@ def test_the_next_item_is_made_while_one_is_being_written():
         assert item != 1 or third_is_made.wait(30), "nothing was made while the second one was being written"
 
     assert [item for item, _ in written_behind(items(), write)] == [0, 1, 2]
+
+
+@pytest.mark.parametrize(("device_type", "made_before_the_third_is_written"), [("cpu", 3), ("cuda", 4)])
+def test_a_cpu_writes_each_item_before_it_makes_the_next(device_type, made_before_the_third_is_written):
+    made: list[int] = []
+    done: list[int] = []
+    results = written(numbers(6, made=made), done.append, device_type)
+    assert [next(results)[0] for _ in range(3)] == done == [0, 1, 2]
+    assert len(made) == made_before_the_third_is_written
+    results.close()
+    assert done == [0, 1, 2]
 
 
 def test_an_item_that_cannot_be_made_is_told_after_those_before_it():
