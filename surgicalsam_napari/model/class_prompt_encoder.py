@@ -42,6 +42,22 @@ class ClassPrompts:
     dense_prompt_embeddings: Tensor
 
 
+@dataclass(frozen=True)
+class FrameReading:
+    """What the prompts of all classes of B frames have in common.
+
+    Attributes
+    ----------
+    similarity : (B, C, h, w), S of equation 5
+    tokens : (B, C, n, D), of every class, not yet marked positive or negative
+    hidden : (B, h * w, r_D), the image embedding after the first dense layer's weights, without its bias
+    """
+
+    similarity: Tensor
+    tokens: Tensor
+    hidden: Tensor
+
+
 class ClassPromptEncoder(nn.Module):
     """Turns an image embedding and class prototypes into prompt embeddings for SAM's mask decoder.
 
@@ -101,33 +117,44 @@ class ClassPromptEncoder(nn.Module):
         hidden = torch.relu(hidden + first[:, None])
         return self.sparse_fc_2.weight[..., 0] @ hidden + second[:, None]
 
-    def dense_embeddings(self, image_embeddings: Tensor, similarity: Tensor, rows: Tensor) -> Tensor:
+    def dense_embeddings(self, reading: FrameReading, rows: Tensor) -> Tensor:
         """Dense prompt embeddings of the prompted classes (equation 7): (B, K, D, h, w), in channels-last order.
 
         A 1x1 convolution commutes with scaling each position by 1 + S, so the first one is done once a frame.
         """
         first, second = self.dense_fc_1, self.dense_fc_2
         assert first.bias is not None
-        shared = tokens_of(image_embeddings) @ first.weight.flatten(1).T  # (B, N, r_D)
         frames = torch.arange(len(rows), device=rows.device)[:, None]
-        scale = 1 + similarity.flatten(2)[frames, rows]  # (B, K, N)
-        hidden = torch.relu(torch.addcmul(first.bias, shared[:, None], scale[..., None]))
+        scale = 1 + reading.similarity.flatten(2)[frames, rows]  # (B, K, N)
+        hidden = torch.relu(torch.addcmul(first.bias, reading.hidden[:, None], scale[..., None]))
         dense = nn.functional.linear(hidden, second.weight.flatten(1), second.bias)
-        return dense.transpose(2, 3).unflatten(3, image_embeddings.shape[-2:])
+        return dense.transpose(2, 3).unflatten(3, reading.similarity.shape[-2:])
 
-    def forward(self, image_embeddings: Tensor, prototypes: Tensor, rows: Tensor) -> ClassPrompts:
-        """Prompt embeddings for every frame and every prompted class.
+    def read(self, image_embeddings: Tensor, prototypes: Tensor) -> FrameReading:
+        """What all prompts of these frames share, for `prompts_of`.
 
         Parameters
         ----------
         image_embeddings : (B, D, h, w)
         prototypes : (C, D)
-        rows : (B, K) int64, the prototype rows (class positions, from 0) to prompt each frame with
         """
         similarity = self.similarity(image_embeddings, prototypes)
-        tokens = self.sparse_tokens(image_embeddings, similarity)  # (B, C, n, D)
-        is_prompted = nn.functional.one_hot(rows, len(prototypes)).bool()  # (B, K, C)
+        tokens = self.sparse_tokens(image_embeddings, similarity)
+        return FrameReading(similarity, tokens, tokens_of(image_embeddings) @ self.dense_fc_1.weight.flatten(1).T)
+
+    def prompts_of(self, reading: FrameReading, rows: Tensor) -> ClassPrompts:
+        """Prompt embeddings for some classes of every frame.
+
+        Parameters
+        ----------
+        rows : (B, K) int64, the prototype rows (class positions, from 0) to prompt each frame with
+        """
+        tokens = reading.tokens
+        is_prompted = nn.functional.one_hot(rows, tokens.shape[1]).bool()  # (B, K, C)
         negative, positive = (cast(nn.Embedding, embedding).weight for embedding in self.pn_cls_embeddings)  # (n, D) each
         mark = torch.where(is_prompted[..., None, None], positive, negative)  # (B, K, C, n, D)
-        sparse = (tokens[:, None] + mark).flatten(2, 3)
-        return ClassPrompts(sparse, self.dense_embeddings(image_embeddings, similarity, rows))
+        return ClassPrompts((tokens[:, None] + mark).flatten(2, 3), self.dense_embeddings(reading, rows))
+
+    def forward(self, image_embeddings: Tensor, prototypes: Tensor, rows: Tensor) -> ClassPrompts:
+        """`prompts_of` what `read` finds: prompt embeddings for every frame and every prompted class."""
+        return self.prompts_of(self.read(image_embeddings, prototypes), rows)

@@ -12,7 +12,7 @@ from torch import Tensor, nn
 
 from surgicalsam_napari.errors import CheckpointError, ClassSetError, DeviceError
 from surgicalsam_napari.instruments import ClassSet
-from surgicalsam_napari.model.class_prompt_encoder import ClassPromptEncoder, Prototypes
+from surgicalsam_napari.model.class_prompt_encoder import ClassPromptEncoder, ClassPrompts, Prototypes
 from surgicalsam_napari.model.device import check_fast, describe_device
 from surgicalsam_napari.model.geometry import FrameGeometry
 from surgicalsam_napari.model.image_encoder import ENCODERS
@@ -260,19 +260,17 @@ class SurgicalSAM(nn.Module):
         return max(CHUNK_BYTES[self.device.type] // (4 * math.prod(self.embedding_shape)), 1)
 
     def _decode_frames(self, embeddings: Tensor, rows: list[int], visible: tuple[int, int] | None) -> MaskPrediction:
-        """Prompts of all classes are made at once, for they share most of their work, and decoded a chunk at a time."""
+        """What the prompts share is computed once, and the prompts are made and decoded a chunk of classes at a time."""
+        encoder = self.class_prompt_encoder
         embeddings = in_token_order(embeddings.to(self.device).float())
+        reading = encoder.read(embeddings, self.prototypes())
         prompted = torch.tensor(rows, device=self.device).expand(len(embeddings), -1)
-        prompts = self.class_prompt_encoder(embeddings, self.prototypes(), prompted)
-        classes_at_a_time = max(self._prompts_at_a_time // len(embeddings), 1)
-        sparse = prompts.sparse_prompt_embeddings.split(classes_at_a_time, dim=1)
-        dense = prompts.dense_prompt_embeddings.split(classes_at_a_time, dim=1)
-        return _joined([self._decode_prompts(embeddings, *part, visible) for part in zip(sparse, dense, strict=True)], dim=1)
+        chunks = prompted.split(max(self._prompts_at_a_time // len(embeddings), 1), dim=1)
+        parts = [self._decode_prompts(embeddings, encoder.prompts_of(reading, chunk), visible) for chunk in chunks]
+        return _joined(parts, dim=1)
 
-    def _decode_prompts(
-        self, embeddings: Tensor, sparse: Tensor, dense: Tensor, visible: tuple[int, int] | None
-    ) -> MaskPrediction:
-        """Of `ClassPrompts`, (B, K, …)."""
+    def _decode_prompts(self, embeddings: Tensor, prompts: ClassPrompts, visible: tuple[int, int] | None) -> MaskPrediction:
+        sparse, dense = prompts.sparse_prompt_embeddings, prompts.dense_prompt_embeddings
         decoded = decode_masks(
             self.mask_decoder, embeddings, self.positional_encoding(), sparse.flatten(0, 1), dense.flatten(0, 1), visible
         )

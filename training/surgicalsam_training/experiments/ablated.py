@@ -15,7 +15,7 @@ from typing import Any, cast
 from torch import Tensor, nn
 
 from surgicalsam_napari.model.checkpoint import load_checkpoint, read_checkpoint_info
-from surgicalsam_napari.model.class_prompt_encoder import ClassPromptEncoder, ClassPrompts
+from surgicalsam_napari.model.class_prompt_encoder import ClassPromptEncoder, ClassPrompts, FrameReading
 from surgicalsam_napari.model.surgical_sam import SurgicalSAM
 from surgicalsam_training.config import TrainingConfig
 
@@ -27,9 +27,9 @@ class DensePromptEncoder(ClassPromptEncoder):
 
     prompts = DENSE_ONLY
 
-    def forward(self, image_embeddings: Tensor, prototypes: Tensor, rows: Tensor) -> ClassPrompts:
-        """As `ClassPromptEncoder.forward`, with sparse prompt embeddings of shape (B, K, 0, D)."""
-        whole = super().forward(image_embeddings, prototypes, rows)
+    def prompts_of(self, reading: FrameReading, rows: Tensor) -> ClassPrompts:
+        """As `ClassPromptEncoder.prompts_of`, with sparse prompt embeddings of shape (B, K, 0, D)."""
+        whole = super().prompts_of(reading, rows)
         return ClassPrompts(whole.sparse_prompt_embeddings[:, :, :0], whole.dense_prompt_embeddings)
 
 
