@@ -133,7 +133,8 @@ def _command(
     where = ["--phantom"] if phantom else [path.name for path in data]
     options = ["--together"] * together
     options += [*(["--preset", preset] if preset else []), *(part for text in settings for part in ("--set", text))]
-    return " ".join(["surgicalsam", "experiment", one.name, *where, *options, "--out", "runs/paper"])
+    out = "runs/phantom" if phantom else "runs/paper"
+    return " ".join(["surgicalsam", "experiment", one.name, *where, *options, "--out", out])
 
 
 def _show(outcome: Outcome) -> None:
