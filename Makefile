@@ -55,7 +55,7 @@ FIND_PYTHON := find_python() { \
 help:
 	@echo "make demo       set up, then segment the sample surgical clip in napari (without a display: into demo-output/)"
 	@echo "make test       set up, then run the suite, real viewer included: ten minutes on two cores"
-	@echo "make test-slow  the few tests that take longer than half a minute each"
+	@echo "make test-slow  the few tests that take longer than ten seconds each"
 	@echo "make lint       ruff and mypy"
 	@echo "make build      wheel and sdist into dist/"
 	@echo "make clean      remove what the above made, the environment too"

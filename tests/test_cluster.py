@@ -138,10 +138,8 @@ def test_a_worker_keeps_its_model(cluster, clips, model, recipe):
 
 
 @pytest.mark.skipif(sys.platform == "win32", reason="there is no kill -9")
-@pytest.mark.parametrize(
-    "is_repeat",
-    [pytest.param(False, id="first run"), pytest.param(True, id="everything again", marks=pytest.mark.slow)],
-)
+@pytest.mark.slow
+@pytest.mark.parametrize("is_repeat", [pytest.param(False, id="first run"), pytest.param(True, id="everything again")])
 def test_a_killed_workers_frames_are_done_by_another_and_nothing_is_done_twice(
     cluster, clips, model, recipe, tmp_path, is_repeat
 ):

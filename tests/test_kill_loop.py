@@ -35,6 +35,7 @@ def project(clip: Path) -> Project:
 
 
 @pytest.mark.skipif(sys.platform != "linux", reason="the benchmark forks")
+@pytest.mark.slow
 def test_nothing_is_lost_or_mixed_when_work_is_killed() -> None:
     chosen = [argument for kind in KINDS for argument in ("--kind", kind)]
     environment = {**os.environ, "OMP_NUM_THREADS": "1"}

@@ -101,18 +101,21 @@ def test_a_run_leaves_checkpoint_record_metrics_curves_and_examples(start: Start
     assert not run.last_state.exists()
 
 
+@pytest.mark.slow
 def test_the_same_seed_gives_the_same_losses(start: Start) -> None:
     first, second = start("first"), start("second")
     finish(first), finish(second)
     assert totals(first) == totals(second)
 
 
+@pytest.mark.slow
 def test_prompts_at_a_time_do_not_change_the_result(start: Start) -> None:
     one, many = start("one", micro_batch_size=1), start("many", micro_batch_size=8)
     finish(one), finish(many)
     assert totals(one) == pytest.approx(totals(many), rel=SUMMED_IN_ANOTHER_ORDER)
 
 
+@pytest.mark.slow
 def test_a_run_that_was_killed_goes_on_with_the_same_losses(start: Start) -> None:
     whole, killed = start("whole", epochs=4), start("killed", epochs=4)
     finish(whole)
@@ -342,6 +345,7 @@ def test_a_process_that_dies_is_told_with_its_last_lines(start: Start, monkeypat
         list(train_in_process(run))
 
 
+@pytest.mark.slow
 def test_the_run_folder_survives_what_is_not_json_on_stdout(start: Start) -> None:
     run = start(epochs=1)
     list(train_in_process(run))
