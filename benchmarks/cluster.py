@@ -5,8 +5,9 @@ Phantom clips, demo weights, one torch thread in every process:
 - one worker against two, over two videos: frames a second of each, and the ratio of their times, in pairs;
 - the cost of scheduling: milliseconds for an empty task, given out as ranges are; and the same work in this process against
   a cluster of one worker;
-- the pipeline: decoding, computing and writing at the same time against one after the other, the ratio of their times, and
-  the share of each in which the model computes. On a CUDA device the shares are taken from events on the GPU's streams.
+- the pipeline: decoding, computing and (on a GPU) writing at the same time against one after the other, the ratio of their
+  times, and the share of each in which the model computes. On a CUDA device the shares are taken from events on the GPU's
+  streams.
 
     python benchmarks/cluster.py --json
 """
