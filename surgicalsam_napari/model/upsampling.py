@@ -44,11 +44,12 @@ class Axis:
         return slice(int(reached[0]), int(reached[-1]) + 1)
 
     def blocks_in(self, span: slice) -> Iterator[tuple[slice, slice, Tensor]]:
-        """The blocks that have pixels of this span, cut to it."""
+        """The blocks that have pixels of this span, cut to it; output slices count from its start."""
         for output, source, weights in self.blocks:
             start, stop = max(output.start, span.start), min(output.stop, span.stop)
             if start < stop:
-                yield slice(start, stop), source, weights[start - output.start : stop - output.start]
+                inside = slice(start - span.start, stop - span.start)
+                yield inside, source, weights[start - output.start : stop - output.start]
 
 
 def label_map_of(
@@ -72,7 +73,9 @@ def label_map_of(
     order = np.argsort(predicted_iou, kind="stable").tolist()
     for position, (window, mask) in zip(order, masks_of(low_res_logits[order].cpu(), geometry), strict=True):
         part = label_map[window]
-        part ^= (part ^ class_ids[position]) * mask  # where the mask is, the class; a tenth of copyto's time on ragged masks
+        change = part ^ np.uint8(class_ids[position])  # no branch for each pixel, which ragged masks make expensive
+        change *= mask.view(np.uint8)
+        part ^= change
     return label_map
 
 
@@ -89,21 +92,17 @@ def masks_of(low_res_logits: Tensor, geometry: FrameGeometry) -> Iterator[tuple[
     """
     height, width = low_res_logits.shape[-2:]
     rows, columns = frame_axis(geometry, 0, height), frame_axis(geometry, 1, width)
-    for logits in low_res_logits.float():
-        positive = (logits > 0).numpy()
-        row_span, column_span = rows.span(positive.any(axis=1)), columns.span(positive.any(axis=0))
-        mask = np.zeros((row_span.stop - row_span.start, column_span.stop - column_span.start), bool)
-        if mask.size:
-            stretched = torch.empty(mask.shape[0], width)
-            for output, source, weights in rows.blocks_in(row_span):
-                torch.mm(
-                    weights, logits[source], out=stretched[output.start - row_span.start : output.stop - row_span.start]
-                )
-            shown = torch.from_numpy(mask)
-            for output, source, weights in columns.blocks_in(column_span):
-                part = shown[:, output.start - column_span.start : output.stop - column_span.start]
-                torch.gt(stretched[:, source] @ weights.T, 0, out=part)
-        yield (row_span, column_span), mask
+    low_res_logits = low_res_logits.float()
+    in_row, in_column = (low_res_logits.amax(dim).numpy() > 0 for dim in (2, 1))
+    for logits, positive_rows, positive_columns in zip(low_res_logits, in_row, in_column, strict=True):
+        row_span, column_span = rows.span(positive_rows), columns.span(positive_columns)
+        stretched = torch.empty(row_span.stop - row_span.start, width)
+        for output, source, weights in rows.blocks_in(row_span):
+            torch.mm(weights, logits[source], out=stretched[output])
+        shown = torch.empty(len(stretched), column_span.stop - column_span.start)
+        for output, source, weights in columns.blocks_in(column_span):
+            torch.mm(stretched[:, source], weights.T, out=shown[:, output])
+        yield (row_span, column_span), np.greater(shown.numpy(), 0)  # much faster than torch's
 
 
 @lru_cache(maxsize=16)
