@@ -172,6 +172,7 @@ def test_info_tells_what_is_in_a_project(run, clip):
     assert any(LND in line for line in out)
 
 
+@pytest.mark.skipif(sys.platform == "win32", reason="blocks of a file are not told there")
 def test_info_counts_what_a_snapshot_shares_with_the_project_once(run, clip):
     project_folder = clip.with_suffix(".surgicalsam")
     run("segment", clip, "--all", "--frames", "0:3")

@@ -48,6 +48,13 @@ def test_without_a_positive_logit_the_mask_is_empty() -> None:
     assert mask.size == 0
 
 
+def test_what_is_found_in_the_padding_alone_is_no_mask() -> None:
+    logits = torch.full((1, 256, 256), -1.0)
+    logits[0, 250, 40] = 9
+    ((_window, mask),) = masks_of(logits, FrameGeometry((1080, 1920)))
+    assert mask.size == 0
+
+
 @pytest.mark.parametrize(("predicted_iou", "where_both_are"), [([0.9, 0.5], 4), ([0.5, 0.9], 5), ([0.7, 0.7], 5)])
 def test_the_surest_class_lies_on_top_and_the_later_one_of_two_equals(
     predicted_iou: list[float], where_both_are: int

@@ -55,8 +55,8 @@ def experiment(
 ) -> None:
     """Redo a table or a figure of the SurgicalSAM paper. What was computed before in DIR is not computed again.
 
-    Trainings follow the paper (presets endovis2018 and endovis2017). With --phantom everything takes minutes, and shows how
-    the results look, not how good the method is on surgery.
+    Trainings follow the paper (presets endovis2018 and endovis2017). With --phantom everything takes less than an hour, and
+    shows how the results look, not how good the method is on surgery.
     """
     from surgicalsam_training.experiments.catalogue import EXPERIMENTS, experiment_named, written
     from surgicalsam_training.experiments.page import update_page

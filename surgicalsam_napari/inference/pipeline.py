@@ -16,7 +16,7 @@ Job = TypeVar("Job")
 Result = TypeVar("Result")
 
 COMPUTED_AT_ONCE = {"cuda": 2}  # a CPU computes one thing at a time: its cores are busy with that
-WRITTEN_IN_TURN = {"cpu"}  # a thread that writes takes a core from products that wait for both: writing twice over
+WRITTEN_IN_TURN = {"cpu"}  # a thread that writes takes a core from products that wait for both
 _streams = threading.local()
 
 

@@ -38,10 +38,8 @@ class Axis:
     def span(self, is_positive: np.ndarray) -> slice:
         """The pixels of the frame that may be above 0 where only these logits are; empty if none is."""
         positive = np.flatnonzero(is_positive)
-        if not len(positive):
-            return slice(0, 0)
-        reached = np.flatnonzero((self.last >= positive[0]) & (self.first <= positive[-1]))
-        return slice(int(reached[0]), int(reached[-1]) + 1)
+        reached = np.flatnonzero((self.last >= positive[0]) & (self.first <= positive[-1])) if len(positive) else positive
+        return slice(int(reached[0]), int(reached[-1]) + 1) if len(reached) else slice(0, 0)  # padding reaches no pixel
 
     def blocks_in(self, span: slice) -> Iterator[tuple[slice, slice, Tensor]]:
         """The blocks that have pixels of this span, cut to it; output slices count from its start."""

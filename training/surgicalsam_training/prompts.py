@@ -11,7 +11,7 @@ from torch import Tensor, nn
 from torch.nn import functional as F
 
 from surgicalsam_napari.model.geometry import FrameGeometry
-from surgicalsam_napari.model.mask_decoder import decode_masks
+from surgicalsam_napari.model.mask_decoder import decode_masks, in_token_order
 from surgicalsam_napari.model.surgical_sam import SurgicalSAM
 from surgicalsam_training.config import TrainingConfig
 from surgicalsam_training.losses import dice_losses, frame_dice_losses, prototype_contrastive_loss
@@ -120,16 +120,18 @@ class PromptLosses(nn.Module):
         self.class_prompt_encoder = model.class_prompt_encoder
         self.mask_decoder = model.mask_decoder
         self.presence_head = model.presence_head if config.presence_weight else None
-        self.register_buffer("positional_encoding", model.prompt_encoder.get_dense_pe().detach(), persistent=False)
+        position = in_token_order(model.prompt_encoder.get_dense_pe().detach())
+        self.register_buffer("positional_encoding", position, persistent=False)
 
     def forward(self, batch: PromptBatch, counts: StepCounts, pairs: ClassPairs | None = None) -> dict[str, Tensor]:
         """Terms by name, each already weighted as in the configuration; "contrastive" only where `pairs` are given."""
         config = self.config
         prototypes = self.prototypes()
-        prompts = self.class_prompt_encoder(batch.embeddings, prototypes, batch.rows[:, None])
+        embeddings = in_token_order(batch.embeddings)
+        prompts = self.class_prompt_encoder(embeddings, prototypes, batch.rows[:, None])
         decoded = decode_masks(
             self.mask_decoder,
-            batch.embeddings,
+            embeddings,
             self.positional_encoding,
             prompts.sparse_prompt_embeddings[:, 0],
             prompts.dense_prompt_embeddings[:, 0],

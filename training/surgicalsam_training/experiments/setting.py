@@ -63,7 +63,7 @@ class Setting:
 
 
 def phantom_setting(out: Path, settings: Sequence[str] = ()) -> Generator[Stage, None, Setting]:
-    """The small version: two phantom datasets, drawn where they are missing, and trainings of a minute each.
+    """The small version: two phantom datasets, drawn where they are missing, and trainings of about two minutes each.
 
     Parameters
     ----------
