@@ -106,6 +106,7 @@ def embedding_files(project: Project) -> dict[str, int]:
     return {path.name: path.stat().st_mtime_ns for path in project.folder.glob("embeddings/*/embeddings/c.*")}
 
 
+@pytest.mark.slow
 def test_workers_do_what_one_process_does_as_one_action_per_video(cluster, clips, model, recipe, tmp_path):
     with Project.create(tmp_path / "here.surgicalsam", VideoReader(clips[0]), ENDOVIS2018) as here:
         list(segment_frames(here, model, CLASSES, range(FRAMES)))

@@ -83,6 +83,7 @@ def totals(run: RunFolder) -> list[float | None]:
     return [row["total"] for row in run.metrics()]
 
 
+@pytest.mark.slow
 def test_a_run_leaves_checkpoint_record_metrics_curves_and_examples(start: Start) -> None:
     run = start()
     reports = list(train(run))
@@ -311,6 +312,7 @@ def test_presence_is_calibrated_where_there_is_enough_to_go_by() -> None:
 # In a process of its own ---------------------------------------------------------------------------------------------
 
 
+@pytest.mark.slow
 def test_a_process_of_its_own_reports_as_the_training_does(start: Start) -> None:
     run = start(epochs=2)
     *reports, result = train_in_process(run)
@@ -319,6 +321,7 @@ def test_a_process_of_its_own_reports_as_the_training_does(start: Start) -> None
     assert not run.is_running
 
 
+@pytest.mark.slow
 def test_leaving_the_reports_stops_the_process_and_keeps_the_best(start: Start) -> None:
     run = start(epochs=5000)
     reports = train_in_process(run)
