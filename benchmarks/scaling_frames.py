@@ -57,10 +57,16 @@ class QuickModel:
     has_image_encoder: bool = True
     presence_threshold: float = 0.5
     device: torch.device = CPU
+    is_fast: bool = False
     answered: int = 0
 
     def state_dict(self) -> dict:
         return {}
+
+    def parameters(self) -> tuple[torch.Tensor, ...]:
+        return ()
+
+    buffers = parameters
 
     def embed(self, frames: Sequence[np.ndarray]) -> np.ndarray:
         return np.zeros((len(frames), *self.embedding_shape), np.float16)
