@@ -38,8 +38,12 @@ class Axis:
     def span(self, is_positive: np.ndarray) -> slice:
         """The pixels of the frame that may be above 0 where only these logits are; empty if none is."""
         positive = np.flatnonzero(is_positive)
-        reached = np.flatnonzero((self.last >= positive[0]) & (self.first <= positive[-1])) if len(positive) else positive
-        return slice(int(reached[0]), int(reached[-1]) + 1) if len(reached) else slice(0, 0)  # padding reaches no pixel
+        if not len(positive):
+            return slice(0, 0)
+        reached = np.flatnonzero((self.last >= positive[0]) & (self.first <= positive[-1]))
+        if not len(reached):  # all of them are padding
+            return slice(0, 0)
+        return slice(int(reached[0]), int(reached[-1]) + 1)
 
     def blocks_in(self, span: slice) -> Iterator[tuple[slice, slice, Tensor]]:
         """The blocks that have pixels of this span, cut to it; output slices count from its start."""
@@ -100,7 +104,7 @@ def masks_of(low_res_logits: Tensor, geometry: FrameGeometry) -> Iterator[tuple[
         shown = torch.empty(len(stretched), column_span.stop - column_span.start)
         for output, source, weights in columns.blocks_in(column_span):
             torch.mm(stretched[:, source], weights.T, out=shown[:, output])
-        yield (row_span, column_span), np.greater(shown.numpy(), 0)  # much faster than torch's
+        yield (row_span, column_span), np.greater(shown.numpy(), 0)  # faster than torch's
 
 
 @lru_cache(maxsize=16)
