@@ -16,9 +16,9 @@ from qtpy.QtWidgets import QApplication
 from scipy.ndimage import distance_transform_edt
 
 from surgicalsam_napari.phantom import write_phantom_clip
-from surgicalsam_napari.widgets.collapsible import Collapsible
 from surgicalsam_napari.widgets.demo import dock_plugin, read_exact_masks, segment_everything, wait_until
 from surgicalsam_napari.widgets.main_widget import MainWidget
+from surgicalsam_napari.widgets.parts.collapsible import Collapsible
 
 IMAGES = Path(__file__).parent / "images"
 SEED, FRAMES = 700_002, 80

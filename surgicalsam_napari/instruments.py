@@ -3,13 +3,13 @@
 from __future__ import annotations
 
 import re
-from collections.abc import Iterator
+from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 
 import yaml
 
-from surgicalsam_napari.errors import ClassSetError
+from surgicalsam_napari.errors import CheckpointError, ClassSetError
 
 LARGEST_CLASS_ID = 255  # label maps are uint8, and 0 is background
 
@@ -153,3 +153,32 @@ ENDOVIS2017 = _numbered(
     ),
 )
 CLASS_SETS = {"endovis2018": ENDOVIS2018, "endovis2017": ENDOVIS2017}
+
+
+def matching_class_ids(
+    project_classes: ClassSet, model_classes: ClassSet, class_ids: Sequence[int], model_name: str = "The checkpoint"
+) -> list[int]:
+    """The checkpoint's ids of the project's classes, matched by name: the same id means different tools in different sets.
+
+    Raises
+    ------
+    ClassSetError
+        `class_ids` is empty or names a class that the project does not have
+    CheckpointError
+        the checkpoint was not trained on one of the classes
+    """
+    if not class_ids:
+        raise ClassSetError(f"Choose at least one class of {project_classes.name}: {', '.join(project_classes.names)}.")
+    names = [project_classes.by_id(class_id).name for class_id in class_ids]
+    untrained = [name for name in names if not knows_class(model_classes, name)]
+    if untrained:
+        raise CheckpointError(
+            f"{model_name} is not yet trained on {', '.join(untrained)}; it knows {', '.join(model_classes.names)}. "
+            "Choose one of these, or a checkpoint trained on it."
+        )
+    return [model_classes.by_name(name).id for name in names]
+
+
+def knows_class(classes: ClassSet, name: str) -> bool:
+    """Whether a class of this name is in the set."""
+    return name.strip().casefold() in {known.casefold() for known in classes.names}

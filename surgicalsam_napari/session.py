@@ -4,21 +4,17 @@ from __future__ import annotations
 
 from collections.abc import Generator, Sequence
 from contextlib import closing
-from dataclasses import dataclass
-from itertools import compress
 from pathlib import Path
 from types import TracebackType
 from typing import TYPE_CHECKING, ClassVar
 
-import numpy as np
 from psygnal import Signal
 
 from surgicalsam_napari.errors import CheckpointError, ClassSetError, ProjectError
 from surgicalsam_napari.inference import Estimate, SegmentReport, segment_frames
 from surgicalsam_napari.inference import estimate as estimate_run
-from surgicalsam_napari.inference.segment import knows_class
-from surgicalsam_napari.instruments import ENDOVIS2018, ClassSet, InstrumentClass
-from surgicalsam_napari.store import Project, Provenance
+from surgicalsam_napari.instruments import ENDOVIS2018, ClassSet, knows_class
+from surgicalsam_napari.store import Project
 from surgicalsam_napari.store.manifest import MANIFEST
 from surgicalsam_napari.store.ownership import Owner
 from surgicalsam_napari.store.project import SUFFIX
@@ -264,58 +260,3 @@ def _project_folder(video_path: Path, project_folder: Path | str | None) -> Path
         return default
     project_folder = Path(project_folder).expanduser()
     return project_folder if project_folder.suffix == SUFFIX else project_folder / default.name
-
-
-@dataclass(frozen=True)
-class Corrections:
-    """What a person has corrected in one project: what a training learns from.
-
-    Attributes
-    ----------
-    folder : of the project
-    video : its file's name
-    frame_count : frames in which a person edited or verified something
-    class_frames : in how many of them each class is, as known from there; classes in none of them are left out
-    """
-
-    folder: Path
-    video: str
-    frame_count: int
-    class_frames: dict[InstrumentClass, int]
-
-
-def count_corrections(
-    project: Project, trust: str = "frame", known_pixels: dict[int, frozenset[int]] | None = None
-) -> Corrections:
-    """Count corrected frames per class, in any thread; reads their labels.
-
-    Parameters
-    ----------
-    trust : as `TrainingConfig.trust`: "frame" takes a corrected frame as right in whole, "class" only the corrected classes
-    known_pixels : the label values in each frame that was read before; missing ones are read and added
-
-    Raises
-    ------
-    ProjectError
-        the labels of a frame are damaged
-    """
-    known_pixels = {} if known_pixels is None else known_pixels
-    provenance = project.labels.provenance_table()
-    corrected = np.flatnonzero((provenance >= Provenance.EDITED).any(axis=1)).tolist()
-    least = Provenance.EDITED if trust == "class" else Provenance.ABSENT
-    for frame_index in corrected:
-        if frame_index not in known_pixels:
-            pixel_counts = np.bincount(project.labels[frame_index].ravel(), minlength=1)
-            known_pixels[frame_index] = frozenset(np.flatnonzero(pixel_counts).tolist())
-    is_known = provenance[corrected] >= least
-    shown = {}
-    for column, instrument in enumerate(project.classes):
-        known_in = compress(corrected, is_known[:, column].tolist())
-        if count := sum(instrument.id in known_pixels[frame_index] for frame_index in known_in):
-            shown[instrument] = count
-    return Corrections(project.folder, Path(project.manifest.video.path).name, len(corrected), shown)
-
-
-def untouched_frames(project: Project) -> list[int]:
-    """The frames in which nobody has edited or verified any class."""
-    return np.flatnonzero((project.labels.provenance_table() < Provenance.EDITED).all(axis=1)).tolist()

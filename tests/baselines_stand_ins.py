@@ -12,7 +12,7 @@ from PIL import Image
 from torch import Tensor
 from torch.nn import functional as F
 
-from surgicalsam_napari.exchange.indexed_png import write_classes, write_label_map
+from surgicalsam_napari.exchange.formats.indexed_png import write_classes, write_label_map
 from surgicalsam_napari.instruments import ENDOVIS2018, ClassSet
 from surgicalsam_napari.model.surgical_sam import PromptedMask
 from surgicalsam_training.data.training_data import TrainingData, open_training_data

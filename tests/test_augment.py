@@ -5,7 +5,7 @@ from __future__ import annotations
 import numpy as np
 import pytest
 
-from surgicalsam_training.augment import (
+from surgicalsam_training.data.augment import (
     Augmentation,
     augmentation_digest,
     augmentation_rng,

@@ -17,7 +17,7 @@ from surgicalsam_training.baselines.detections import Detection, read_detections
 from surgicalsam_training.baselines.detector import chosen_boxes, predict_from_detections
 from surgicalsam_training.baselines.mask2former import DetectorSettings, boxes_of
 from surgicalsam_training.data.training_data import TrainingData, open_training_data
-from surgicalsam_training.protocol import every_class
+from surgicalsam_training.scoring.protocol import every_class
 
 LEFT, MIDDLE, RIGHT = (20, 40, 60, 80), (80, 40, 120, 80), (140, 40, 180, 80)
 

@@ -24,7 +24,7 @@ from surgicalsam_training.baselines.oracle import (
     predict_from_boxes,
     predict_from_centroids,
 )
-from surgicalsam_training.protocol import every_class, present_classes
+from surgicalsam_training.scoring.protocol import every_class, present_classes
 
 ONE, OTHER = (20, 40, 60, 80), (100, 120, 180, 160)
 

@@ -31,7 +31,7 @@ from surgicalsam_training.baselines.persam import (
 )
 from surgicalsam_training.baselines.persam_f import focal_loss, learn_scale_weights, predict_persam_f, tune_examples
 from surgicalsam_training.baselines.sam_decoding import ScaleMasks, Target, attention, decode_scales, has_three_scales
-from surgicalsam_training.protocol import every_class
+from surgicalsam_training.scoring.protocol import every_class
 
 SQUARE = FrameGeometry((256, 256), 256)
 LEFT, RIGHT = (0, 64, 64, 192), (160, 64, 224, 192)

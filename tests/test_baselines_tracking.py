@@ -9,7 +9,7 @@ import pytest
 from baselines_stand_ins import Box, StandInSAM, drawn, drawn_data
 
 from surgicalsam_training.baselines.tracking import five_points, one_point, predict_by_tracking
-from surgicalsam_training.protocol import every_class, present_classes
+from surgicalsam_training.scoring.protocol import every_class, present_classes
 
 
 def square(left: int, top: int = 80) -> Box:

@@ -20,14 +20,15 @@ pytest.importorskip("distributed")
 from distributed import WorkerPlugin
 
 from surgicalsam_napari import cli
+from surgicalsam_napari.cluster import connection
+from surgicalsam_napari.cluster.connection import Cluster, connected
+from surgicalsam_napari.cluster.scheduling import RangeReport, VideoReport, VideoWork, work_on_cluster
+from surgicalsam_napari.cluster.worker import FrameRange, ModelRecipe, work_on_range
 from surgicalsam_napari.errors import ClusterError, ProjectError, VideoError
-from surgicalsam_napari.inference import connection, segment_frames
-from surgicalsam_napari.inference.cluster import RangeReport, VideoReport, VideoWork, work_on_cluster
-from surgicalsam_napari.inference.connection import Cluster, connected
-from surgicalsam_napari.inference.ranges import FrameRange, ModelRecipe, work_on_range
-from surgicalsam_napari.inference.segment import checkpoint_record
+from surgicalsam_napari.inference import segment_frames
 from surgicalsam_napari.instruments import ENDOVIS2018
 from surgicalsam_napari.model.checkpoint import load_checkpoint
+from surgicalsam_napari.model.digest import checkpoint_record
 from surgicalsam_napari.model.surgical_sam import SurgicalSAM
 from surgicalsam_napari.phantom import write_phantom_clip
 from surgicalsam_napari.store import Project, Provenance

@@ -19,7 +19,7 @@ from surgicalsam_napari.model.surgical_sam import FramePrediction
 from surgicalsam_napari.store import Project, Provenance
 from surgicalsam_napari.store.ownership import Owner
 from surgicalsam_napari.widgets.main_widget import MainWidget
-from surgicalsam_napari.widgets.video_panel import why_read_only
+from surgicalsam_napari.widgets.source.video_panel import why_read_only
 from surgicalsam_napari.widgets.work_clock import WorkClock
 
 DRIVER, SCISSORS, PROBE, FRAMES, TIMEOUT = 3, 4, 5, 12, 60_000

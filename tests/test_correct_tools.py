@@ -19,12 +19,12 @@ from surgicalsam_napari.model.surgical_sam import FramePrediction
 from surgicalsam_napari.session import Session
 from surgicalsam_napari.store import Provenance
 from surgicalsam_napari.store.ownership import Owner
-from surgicalsam_napari.widgets.action_run import ActionRun
-from surgicalsam_napari.widgets.frames_section import FramesSection
+from surgicalsam_napari.widgets.correct.frames_section import FramesSection
+from surgicalsam_napari.widgets.correct.propagate_section import PropagateSection
+from surgicalsam_napari.widgets.correct.refine_section import RefineSection
+from surgicalsam_napari.widgets.correct.wrong_class_section import WrongClassSection
 from surgicalsam_napari.widgets.layers import ViewerLayers
-from surgicalsam_napari.widgets.propagate_section import PropagateSection
-from surgicalsam_napari.widgets.refine_section import RefineSection
-from surgicalsam_napari.widgets.wrong_class_section import WrongClassSection
+from surgicalsam_napari.widgets.runs.action_run import ActionRun
 
 DRIVER, SCISSORS, PROBE = 3, 4, 5
 FRAME, TIMEOUT = 5, 60_000

@@ -24,7 +24,6 @@ from surgicalsam_napari.model.geometry import FrameGeometry
 from surgicalsam_napari.model.surgical_sam import SurgicalSAM
 from surgicalsam_training.config import TrainingConfig, preset
 from surgicalsam_training.experiments import cells, sets, speed
-from surgicalsam_training.experiments.ablated import ablate, load_trained
 from surgicalsam_training.experiments.catalogue import EXPERIMENTS, Outcome, run_experiment
 from surgicalsam_training.experiments.cells import cell_model, scored_cell, trained_cell
 from surgicalsam_training.experiments.figures import Figure, write_grid
@@ -39,10 +38,11 @@ from surgicalsam_training.experiments.setting import (
     phantom_setting,
 )
 from surgicalsam_training.experiments.studies import shared_names
-from surgicalsam_training.experiments.tables import Table, read_table, to_markdown, write_table
-from surgicalsam_training.prompts import class_embedding
-from surgicalsam_training.protocol import Protocol
-from surgicalsam_training.tuning import read_prototypes, unfreeze
+from surgicalsam_training.loop.ablation import ablate, load_trained
+from surgicalsam_training.loop.prompts import class_embedding
+from surgicalsam_training.loop.tuning import read_prototypes, unfreeze
+from surgicalsam_training.scoring.protocol import Protocol
+from surgicalsam_training.scoring.tables import Table, read_table, to_markdown, write_table
 
 TABLE = Table("Speed | memory", ("What", "Per second"), (("training", 2.25), ("prediction", None)), ("On a CPU.",))
 CLIPS = (Clip(700_002),), (Clip(700_017),)

@@ -22,11 +22,11 @@ from surgicalsam_napari.exchange.exporting import export_frames
 from surgicalsam_napari.exchange.importing import import_frames
 from surgicalsam_napari.store import Project, Provenance
 from surgicalsam_napari.video import VideoReader
-from surgicalsam_napari.widgets import export_panel, import_form
-from surgicalsam_napari.widgets.export_panel import ExportPanel
-from surgicalsam_napari.widgets.frame_scope import RANGE, WHOLE_VIDEO
-from surgicalsam_napari.widgets.import_form import ImportForm
+from surgicalsam_napari.widgets.exchange import export_panel, import_form
+from surgicalsam_napari.widgets.exchange.export_panel import ExportPanel
+from surgicalsam_napari.widgets.exchange.import_form import ImportForm
 from surgicalsam_napari.widgets.main_widget import MainWidget
+from surgicalsam_napari.widgets.parts.frame_scope import RANGE, WHOLE_VIDEO
 
 DRIVER, SCISSORS, SUCTION, TIMEOUT = 3, 4, 6, 60_000
 

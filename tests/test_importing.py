@@ -15,9 +15,9 @@ import pytest
 from PIL import Image
 
 from surgicalsam_napari.errors import DiskSpaceError, ExchangeError
-from surgicalsam_napari.exchange import endovis2017
 from surgicalsam_napari.exchange.dataset import open_dataset
 from surgicalsam_napari.exchange.exporting import FORMATS, export_frames
+from surgicalsam_napari.exchange.formats import endovis2017
 from surgicalsam_napari.exchange.importing import check_import, import_frames
 from surgicalsam_napari.instruments import ENDOVIS2017, ENDOVIS2018, ClassSet, InstrumentClass
 from surgicalsam_napari.store import Project, Provenance

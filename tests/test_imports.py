@@ -14,12 +14,13 @@ TOP = Path(__file__).resolve().parents[1]
 PACKAGES = {"surgicalsam_napari": TOP / "surgicalsam_napari", "surgicalsam_training": TOP / "training/surgicalsam_training"}
 WINDOW_LIBRARIES = {"qtpy", "napari", "magicgui", "superqt", "vispy", "PyQt5", "PyQt6", "PySide2", "PySide6"}
 
-# errors, instruments <- model, video, phantom <- store <- editing, review, inference, exchange, training
-# <- session <- widgets, cli
-FOUNDATION = {"errors", "instruments"}
+# errors, formatting, instruments <- model, video, phantom <- store <- editing, review, inference, exchange, training
+# <- cluster <- session <- widgets, cli
+FOUNDATION = {"errors", "formatting", "instruments"}
 MAY_IMPORT: dict[str, set[str]] = {
     "__init__": set(),
     "errors": set(),
+    "formatting": set(),
     "instruments": {"errors"},
     "model": FOUNDATION,
     "video": FOUNDATION,
@@ -31,7 +32,8 @@ MAY_IMPORT: dict[str, set[str]] = {
     "exchange": FOUNDATION | {"model", "video", "phantom", "store"},
     "surgicalsam_training": FOUNDATION | {"model", "video", "phantom", "store", "inference", "exchange"},
 }
-MAY_IMPORT["session"] = {*MAY_IMPORT["surgicalsam_training"], "surgicalsam_training", "editing", "review"}
+MAY_IMPORT["cluster"] = {*MAY_IMPORT["surgicalsam_training"], "surgicalsam_training"}
+MAY_IMPORT["session"] = {*MAY_IMPORT["cluster"], "cluster", "editing", "review"}
 MAY_IMPORT["widgets"] = {*MAY_IMPORT["session"], "session"}
 MAY_IMPORT["cli"] = {*MAY_IMPORT["widgets"], "widgets"}
 MAY_IMPORT["__main__"] = {"cli"}

@@ -21,8 +21,7 @@ from surgicalsam_napari.inference import (
     segment_frames,
 )
 from surgicalsam_napari.inference.embed import embedded_batches
-from surgicalsam_napari.inference.frames import checked_frames, prefetched_frames
-from surgicalsam_napari.inference.units import in_units
+from surgicalsam_napari.inference.frame_selection import checked_frames, prefetched_frames
 from surgicalsam_napari.instruments import ENDOVIS2018, ClassSet, InstrumentClass
 from surgicalsam_napari.model.checkpoint import load_checkpoint
 from surgicalsam_napari.store import EmbeddingStore, Project, Provenance
@@ -260,7 +259,3 @@ def test_estimate_takes_speeds_already_known(project, tiny_model):
     known = estimate(project, tiny_model, [1], range(10), seconds_per_embedding=2.0, seconds_per_frame=0.5)
     assert known.seconds == pytest.approx(25)
     assert estimate(project, tiny_model, [1], []).seconds == 0
-
-
-def test_bytes_are_told_in_units():
-    assert [in_units(n) for n in (12, 2_097_152, 188_743_680_000)] == ["12 bytes", "2.1 MB", "189 GB"]

@@ -16,7 +16,7 @@ from surgicalsam_napari.model.surgical_sam import FramePrediction
 from surgicalsam_napari.store import Project
 from surgicalsam_napari.video import VideoReader
 
-KILL_LOOP = Path(__file__).parents[1] / "benchmarks" / "kill_loop.py"
+KILL_LOOP = Path(__file__).parents[1] / "benchmarks" / "crash_safety" / "kill_loop.py"
 KINDS = ("painting", "predicting", "importing", "taking back", "painting + importing", "painting + taking back")
 
 

@@ -345,7 +345,7 @@ def test_what_is_read_can_be_written_to_without_touching_the_store(labels: Label
 
 def test_a_long_video_does_not_become_an_array_by_accident(tmp_path: Path) -> None:
     labels = open_labels(tmp_path, (100_000, 1080, 1920))
-    with pytest.raises(ProjectError, match=r"207\.4 GB"):
+    with pytest.raises(ProjectError, match=r"207 GB"):
         np.asarray(labels)
     labels[99_999, 5, 5] = 1
     assert labels.provenance_table().shape == (100_000, 7)

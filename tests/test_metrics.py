@@ -7,7 +7,7 @@ import json
 import numpy as np
 import pytest
 
-from surgicalsam_training.metrics import evaluate_label_maps
+from surgicalsam_training.scoring.metrics import evaluate_label_maps
 
 CLASS_IDS = range(1, 8)
 

@@ -13,7 +13,7 @@ from surgicalsam_napari.instruments import ENDOVIS2018
 from surgicalsam_napari.model.checkpoint import load_checkpoint
 from surgicalsam_napari.video import VideoReader
 
-sys.path.insert(0, str(Path(__file__).parents[1] / "benchmarks"))
+sys.path.insert(0, str(Path(__file__).parents[1] / "benchmarks" / "speed"))
 import plain
 
 SIZE = (1024, 1280)

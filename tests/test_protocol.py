@@ -19,9 +19,9 @@ from surgicalsam_napari.model.surgical_sam import SurgicalSAM
 from surgicalsam_napari.phantom import PhantomScene
 from surgicalsam_training.data.benchmark_split import benchmark_splits, validation_frames
 from surgicalsam_training.data.training_data import AnnotatedFrame, TrainingData, open_training_data
-from surgicalsam_training.evaluate import embed_missing, evaluate, predicted_label_map
-from surgicalsam_training.metrics import Metrics, evaluate_label_maps, mean_metrics
-from surgicalsam_training.protocol import (
+from surgicalsam_training.scoring.evaluate import embed_missing, evaluate, predicted_label_map
+from surgicalsam_training.scoring.metrics import Metrics, evaluate_label_maps, mean_metrics
+from surgicalsam_training.scoring.protocol import (
     Protocol,
     answers_of_model,
     every_class,
@@ -30,7 +30,7 @@ from surgicalsam_training.protocol import (
     score,
     without_absent_classes,
 )
-from surgicalsam_training.published import published_figures
+from surgicalsam_training.scoring.published import published_figures
 
 CLASS_NAMES = {"endovis2018": ENDOVIS2018.names, "endovis2017": ENDOVIS2017.names}
 

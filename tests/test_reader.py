@@ -13,8 +13,8 @@ from surgicalsam_napari.errors import ProjectError, VideoError
 from surgicalsam_napari.instruments import ENDOVIS2018
 from surgicalsam_napari.store import Project, Provenance
 from surgicalsam_napari.video import VideoReader
-from surgicalsam_napari.widgets import sample_data
-from surgicalsam_napari.widgets.reader import get_reader
+from surgicalsam_napari.widgets.contributions import sample_data
+from surgicalsam_napari.widgets.contributions.reader import get_reader
 
 
 @pytest.fixture

@@ -13,8 +13,8 @@ from surgicalsam_napari.model.surgical_sam import FramePrediction
 from surgicalsam_napari.store import Project
 from surgicalsam_napari.store.labels import LabelStore
 from surgicalsam_napari.video import VideoReader, write_video
+from surgicalsam_napari.widgets.correct.review_feed import ReviewFeed
 from surgicalsam_napari.widgets.label_changes import LabelChanges
-from surgicalsam_napari.widgets.review_feed import ReviewFeed
 
 FRAMES, TIMEOUT = 1100, 60_000
 

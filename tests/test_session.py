@@ -9,7 +9,8 @@ import pytest
 
 from surgicalsam_napari.errors import CheckpointError, ClassSetError, ProjectError, SurgicalSAMError, VideoError
 from surgicalsam_napari.instruments import ENDOVIS2017, ENDOVIS2018, ClassSet, InstrumentClass
-from surgicalsam_napari.session import Session, count_corrections
+from surgicalsam_napari.session import Session
+from surgicalsam_napari.store.corrections import count_corrections
 
 
 @pytest.fixture

@@ -14,8 +14,8 @@ from qtpy.QtGui import QKeySequence
 from qtpy.QtTest import QTest
 from qtpy.QtWidgets import QPushButton
 
-from surgicalsam_napari.widgets.keys_dialog import KeysDialog
-from surgicalsam_napari.widgets.shortcuts import BoundKeys, Shortcut
+from surgicalsam_napari.widgets.correct.keys_dialog import KeysDialog
+from surgicalsam_napari.widgets.correct.shortcuts import BoundKeys, Shortcut
 
 SHIFT = Qt.KeyboardModifier.ShiftModifier
 

@@ -15,10 +15,10 @@ from qtpy.QtWidgets import QApplication
 
 from surgicalsam_napari.instruments import ENDOVIS2018, PALETTE, ClassSet, InstrumentClass
 from surgicalsam_napari.store import Provenance
-from surgicalsam_napari.widgets.timeline import Timeline
-from surgicalsam_napari.widgets.timeline_colors import ABSENT_LINE, EDITED, PREDICTED_RAMP, TRACK, VERIFIED
-from surgicalsam_napari.widgets.timeline_layout import AXIS_HEIGHT, MARKS_HEIGHT
-from surgicalsam_napari.widgets.timeline_view import LARGEST_SCALE, FrameView
+from surgicalsam_napari.widgets.timeline.colors import ABSENT_LINE, EDITED, PREDICTED_RAMP, TRACK, VERIFIED
+from surgicalsam_napari.widgets.timeline.layout import AXIS_HEIGHT, MARKS_HEIGHT
+from surgicalsam_napari.widgets.timeline.view import LARGEST_SCALE, FrameView
+from surgicalsam_napari.widgets.timeline.widget import Timeline
 
 WIDTH, HEIGHT = 1000, 180
 SHORT, LONG = 100, 20_000

@@ -18,15 +18,15 @@ from qtpy.QtCore import Qt, QThreadPool, QTimer
 
 from surgicalsam_napari.errors import TrainingError
 from surgicalsam_napari.instruments import ENDOVIS2018
-from surgicalsam_napari.session import count_corrections, untouched_frames
 from surgicalsam_napari.store import Project, Provenance
+from surgicalsam_napari.store.corrections import count_corrections, untouched_frames
 from surgicalsam_napari.video import VideoReader
 from surgicalsam_napari.widgets.main_widget import MainWidget
-from surgicalsam_napari.widgets.parts import PRIMARY_STYLE
-from surgicalsam_napari.widgets.train_panel import TrainPanel
+from surgicalsam_napari.widgets.parts.parts import PRIMARY_STYLE
+from surgicalsam_napari.widgets.train.train_panel import TrainPanel
 from surgicalsam_training.config import TrainingConfig, preset
 from surgicalsam_training.reports import EpochReport, PreparationReport, Report, ResultReport, Scores, SplitReport
-from surgicalsam_training.run_folder import RunFolder
+from surgicalsam_training.run.run_folder import RunFolder
 
 BIPOLAR, DRIVER, FRAMES, TIMEOUT = 1, 3, 12, 60_000
 BAD = Scores(50.0, 50.0, 50.0, {"Bipolar Forceps": 60.0, "Large Needle Driver": 40.0}, 20.0, 5.0)

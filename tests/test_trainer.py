@@ -25,14 +25,14 @@ from surgicalsam_napari.video import VideoReader
 from surgicalsam_training import launch
 from surgicalsam_training.config import TrainingConfig
 from surgicalsam_training.data.training_data import open_training_data
-from surgicalsam_training.evaluate import best_threshold
 from surgicalsam_training.launch import train_in_process
-from surgicalsam_training.rehearsal import PhantomRehearsal
+from surgicalsam_training.loop.rehearsal import PhantomRehearsal
+from surgicalsam_training.loop.sampling import PromptSampler
+from surgicalsam_training.loop.trainer import train
+from surgicalsam_training.loop.tuning import add_classes, blended, tuned_state
 from surgicalsam_training.reports import EpochReport, PreparationReport, ResultReport, SplitReport
-from surgicalsam_training.run_folder import RunFolder
-from surgicalsam_training.sampling import PromptSampler
-from surgicalsam_training.trainer import train
-from surgicalsam_training.tuning import add_classes, blended, tuned_state
+from surgicalsam_training.run.run_folder import RunFolder
+from surgicalsam_training.scoring.evaluate import best_threshold
 
 NEEDLE = ClassSet("with a needle", (*ENDOVIS2018, InstrumentClass(9, "Needle", "#ffffff")))
 SUMMED_IN_ANOTHER_ORDER = 1e-3  # float32; Adam's first steps blow up what differs in gradients near 0
@@ -182,7 +182,7 @@ def test_a_full_disk_is_told_and_the_best_stays(start: Start, monkeypatch: pytes
     def full(*_args: object) -> None:
         raise OSError(errno.ENOSPC, "No space left on device")
 
-    monkeypatch.setattr("surgicalsam_training.run_folder.torch.save", full)
+    monkeypatch.setattr("surgicalsam_training.run.run_folder.torch.save", full)
     with pytest.raises(DiskSpaceError, match="free some space"):
         finish(run)
     assert load_checkpoint(run.best_checkpoint, device="cpu")

@@ -27,7 +27,7 @@ from surgicalsam_napari.phantom import write_phantom_clip
 from surgicalsam_napari.store import Project
 from surgicalsam_napari.video import VideoReader
 from surgicalsam_training.config import TrainingConfig
-from surgicalsam_training.run_folder import RunFolder
+from surgicalsam_training.run.run_folder import RunFolder
 
 STAPLER = ClassSet("mine", (InstrumentClass(1, "Stapler", "#ff0000"), InstrumentClass(2, "Clip Applier", "#00ff00")))
 
@@ -172,7 +172,7 @@ def test_a_new_class_is_learnt(run: Run, phantom_clip: Path, tmp_path: Path) -> 
 
 def test_ctrl_c_keeps_the_best_and_the_same_command_goes_on(run: Run, video: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     with monkeypatch.context() as patched:
-        patched.setattr("surgicalsam_training.trainer.draw_curves", interrupt)
+        patched.setattr("surgicalsam_training.loop.trainer.draw_curves", interrupt)
         stopped = run("train", video, "--epochs", 2)
     assert stopped.code == 130
     assert stopped.err[-1] == "stopped; run the same command again to go on"
@@ -327,7 +327,7 @@ def test_a_finished_run_is_kept(run: Run, video: Path) -> None:
 
 
 def test_a_stopped_run_does_not_go_on_with_other_settings(run: Run, video: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr("surgicalsam_training.trainer.draw_curves", interrupt)
+    monkeypatch.setattr("surgicalsam_training.loop.trainer.draw_curves", interrupt)
     run("train", video, "--epochs", 2)
     before = {path: path.read_bytes() for path in Path("RUN").iterdir() if path.is_file()}
     ran = run("train", video, "--epochs", 2, "--learning-rate", 0.5)
@@ -362,7 +362,7 @@ def test_a_full_disk_is_told_and_the_run_goes_on_later(run: Run, video: Path, mo
         raise OSError(errno.ENOSPC, "No space left on device")
 
     with monkeypatch.context() as patched:
-        patched.setattr("surgicalsam_training.run_folder.torch.save", full)
+        patched.setattr("surgicalsam_training.run.run_folder.torch.save", full)
         ran = run("train", video)
     assert ran.code == 1
     assert "free some space and try again" in ran.complaint

@@ -22,8 +22,8 @@ from surgicalsam_napari.model.surgical_sam import FramePrediction, SurgicalSAM
 from surgicalsam_napari.phantom import write_phantom_clip
 from surgicalsam_napari.store import Project
 from surgicalsam_napari.video import VideoReader, write_video
-from surgicalsam_training.augment import augmentation_digest
 from surgicalsam_training.data import pictured
+from surgicalsam_training.data.augment import augmentation_digest
 from surgicalsam_training.data.training_data import TrainingData, open_training_data
 
 Open = Callable[..., TrainingData]

@@ -14,9 +14,9 @@ from surgicalsam_napari.model.checkpoint import load_checkpoint
 from surgicalsam_napari.model.geometry import FrameGeometry
 from surgicalsam_napari.model.surgical_sam import SurgicalSAM
 from surgicalsam_training.config import TrainingConfig
-from surgicalsam_training.losses import dice_losses, frame_dice_losses, prototype_contrastive_loss
-from surgicalsam_training.prompts import ClassPairs, PromptBatch, PromptLosses, StepCounts, class_embedding, mask_target
-from surgicalsam_training.tuning import unfreeze
+from surgicalsam_training.loop.losses import dice_losses, frame_dice_losses, prototype_contrastive_loss
+from surgicalsam_training.loop.prompts import ClassPairs, PromptBatch, PromptLosses, StepCounts, class_embedding, mask_target
+from surgicalsam_training.loop.tuning import unfreeze
 
 FULL_HD = FrameGeometry((1024, 1280), 1024)
 PAPER = TrainingConfig(presence_weight=0)

@@ -22,12 +22,12 @@ from surgicalsam_napari.inference import Estimate
 from surgicalsam_napari.instruments import ENDOVIS2018
 from surgicalsam_napari.model.zoo import KNOWN_WEIGHTS, DownloadReport
 from surgicalsam_napari.store import Provenance
-from surgicalsam_napari.widgets import segmentation_run, weights_dialog
-from surgicalsam_napari.widgets.frame_scope import EVERY_NTH, RANGE, THIS_FRAME
+from surgicalsam_napari.widgets.contributions.reader import get_reader
 from surgicalsam_napari.widgets.main_widget import MainWidget
-from surgicalsam_napari.widgets.progress_strip import BUSY_AFTER_MS, ProgressStrip
-from surgicalsam_napari.widgets.reader import get_reader
-from surgicalsam_napari.widgets.wording import counted, in_bytes, in_time
+from surgicalsam_napari.widgets.parts.frame_scope import EVERY_NTH, RANGE, THIS_FRAME
+from surgicalsam_napari.widgets.parts.progress_strip import BUSY_AFTER_MS, ProgressStrip
+from surgicalsam_napari.widgets.runs import segmentation_run
+from surgicalsam_napari.widgets.source import weights_dialog
 
 DRIVER, SCISSORS, FRAMES, TIMEOUT = 3, 4, 12, 60_000
 
@@ -514,9 +514,3 @@ def test_the_bar_moves_to_and_fro_only_where_the_first_step_takes_long(qtbot):
     strip.show_progress(1, 5, None)
     qtbot.wait(2 * BUSY_AFTER_MS)
     assert strip.bar.maximum() == 5
-
-
-def test_figures_are_put_in_a_users_words():
-    assert [in_bytes(n) for n in (1536, 41_000_000, 2_564_550_879)] == ["2 KB", "41 MB", "2.6 GB"]
-    assert [in_time(s) for s in (0.2, 42, 75, 1500, 4020)] == ["1 s", "42 s", "1 min 15 s", "25 min", "1 h 07 min"]
-    assert [counted(n, "frame") for n in (1, 1200)] == ["1 frame", "1,200 frames"]

@@ -235,7 +235,7 @@ def test_too_little_free_disk_is_told_before_anything_is_fetched(
     server: Server, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     monkeypatch.setattr(shutil, "disk_usage", lambda _: SimpleNamespace(free=1_000_000))
-    with pytest.raises(DiskSpaceError, match=r"needs 3 MB.*1 MB are free.*SURGICALSAM_MODELS"):
+    with pytest.raises(DiskSpaceError, match=r"needs 3\.0 MB.*1\.0 MB are free.*SURGICALSAM_MODELS"):
         download(server, tmp_path)
     assert server.behaviour.ranges_asked == []
 

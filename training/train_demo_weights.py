@@ -37,7 +37,7 @@ from surgicalsam_napari.model.mask_decoder import DecodedMasks, decode_masks
 from surgicalsam_napari.model.prompts import MASK_PROMPT_LOGIT, stamp_clicks
 from surgicalsam_napari.model.surgical_sam import SurgicalSAM, build_presence_head
 from surgicalsam_napari.phantom import PhantomScene
-from surgicalsam_training.losses import dice_losses, prototype_contrastive_loss
+from surgicalsam_training.loop.losses import dice_losses, prototype_contrastive_loss
 
 SPEC = ENCODERS["demo"]
 DIM, GRID, _ = SPEC.embedding_shape
@@ -46,7 +46,7 @@ SIDE = SPEC.input_size
 LOW_RES = 4 * GRID  # side of the decoder's logits
 STRANGE_COLOURS = 2.5  # how much stronger than for the encoder: clicks are for frames where the encoder is at a loss
 SCRIPT = "training/train_demo_weights.py"
-TRAINING_SEED, VALIDATION_SEED = 100_000, 200_000  # first scenes; benchmarks/demo_weights.py starts at 300,000
+TRAINING_SEED, VALIDATION_SEED = 100_000, 200_000  # first scenes; benchmarks/quality/demo_weights.py starts at 300,000
 SHAPES = ((410, 512), (410, 512), (410, 512), (288, 512), (384, 512), (512, 512))  # rendered sizes, taken in turn
 
 

@@ -23,7 +23,7 @@ if TYPE_CHECKING:
 
     from surgicalsam_napari.model.surgical_sam import SurgicalSAM
     from surgicalsam_training.data.training_data import TrainingData
-    from surgicalsam_training.protocol import Asked
+    from surgicalsam_training.scoring.protocol import Asked
 
     Predictions = Iterator[tuple[int, np.ndarray]]
 
@@ -330,7 +330,7 @@ METHODS: dict[Name, Callable[[Work, Asked], Predictions]] = {
 
 
 def _embed(model: SurgicalSAM, data: TrainingData, frames: Sequence[int]) -> None:
-    from surgicalsam_training.evaluate import embed_missing
+    from surgicalsam_training.scoring.evaluate import embed_missing
 
     for _report in with_progress(embed_missing(model, data, frames), "embedding"):
         pass
@@ -338,8 +338,8 @@ def _embed(model: SurgicalSAM, data: TrainingData, frames: Sequence[int]) -> Non
 
 def _predict(work: Work, every: bool) -> dict[str, Any]:
     from surgicalsam_training.baselines.predictions import write_predictions
-    from surgicalsam_training.evaluate import scores
-    from surgicalsam_training.protocol import Protocol, every_class, present_classes, score
+    from surgicalsam_training.scoring.evaluate import scores
+    from surgicalsam_training.scoring.protocol import Protocol, every_class, present_classes, score
 
     protocol = Protocol.EVERY if every else Protocol.PRESENT
     asked = every_class(work.model, work.data) if every else present_classes(work.data)

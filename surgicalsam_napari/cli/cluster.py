@@ -15,8 +15,8 @@ from surgicalsam_napari.errors import SurgicalSAMError
 
 if TYPE_CHECKING:
     from surgicalsam_napari.cli.videos import Selected, VideoTask
-    from surgicalsam_napari.inference.cluster import RangeReport, VideoReport, VideoWork
-    from surgicalsam_napari.inference.ranges import ModelRecipe
+    from surgicalsam_napari.cluster.scheduling import RangeReport, VideoReport, VideoWork
+    from surgicalsam_napari.cluster.worker import ModelRecipe
     from surgicalsam_napari.instruments import ClassSet
     from surgicalsam_napari.model.surgical_sam import SurgicalSAM
     from surgicalsam_napari.session import Session
@@ -64,8 +64,8 @@ def run_on_cluster(
     ----------
     session : with the model of `options.load_here`
     """
-    from surgicalsam_napari.inference.cluster import VideoReport, work_on_cluster
-    from surgicalsam_napari.inference.connection import connected
+    from surgicalsam_napari.cluster.connection import connected
+    from surgicalsam_napari.cluster.scheduling import VideoReport, work_on_cluster
 
     model = session.model
     assert model is not None
@@ -107,9 +107,9 @@ class _Works:
         self._selected: dict[Path, Selected] = {}
 
     def prepare(self, path: Path) -> VideoWork:
-        from surgicalsam_napari.inference.cluster import VideoWork
+        from surgicalsam_napari.cluster.scheduling import VideoWork
         from surgicalsam_napari.inference.embed import check_disk_space
-        from surgicalsam_napari.inference.segment import checkpoint_record
+        from surgicalsam_napari.model.digest import checkpoint_record
 
         model = self._session.model
         assert model is not None
@@ -132,8 +132,8 @@ class _Works:
 
 
 def _recipe(options: ModelOptions, model: SurgicalSAM, threads: int | None) -> ModelRecipe:
-    from surgicalsam_napari.inference.ranges import ModelRecipe
-    from surgicalsam_napari.inference.segment import checkpoint_record
+    from surgicalsam_napari.cluster.worker import ModelRecipe
+    from surgicalsam_napari.model.digest import checkpoint_record
 
     def absolute(path: Path | None) -> Path | None:
         return None if path is None else path.expanduser().absolute()

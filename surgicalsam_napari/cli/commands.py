@@ -197,7 +197,7 @@ def models(context: typer.Context, as_json: AsJson = False) -> None:
     """List the known encoder weights with their size and where they are."""
     if context.invoked_subcommand is not None:
         return
-    from surgicalsam_napari.inference.units import in_units
+    from surgicalsam_napari.formatting import in_bytes
     from surgicalsam_napari.model.zoo import KNOWN_WEIGHTS, find_weights, models_folder
 
     found = {name: find_weights(name) for name in KNOWN_WEIGHTS}
@@ -216,7 +216,7 @@ def models(context: typer.Context, as_json: AsJson = False) -> None:
         print(json.dumps({"folder": str(models_folder()), "weights": weights}))
         return
     for name, known in KNOWN_WEIGHTS.items():
-        print(f"{name:<12}{known.title:<28}{in_units(known.size_bytes):>9}   {found[name] or 'not downloaded'}")
+        print(f"{name:<12}{known.title:<28}{in_bytes(known.size_bytes):>9}   {found[name] or 'not downloaded'}")
     print(f"\nfolder: {models_folder()} (set SURGICALSAM_MODELS to use another)")
 
 
@@ -233,7 +233,7 @@ def download(
         known = ", ".join(KNOWN_WEIGHTS)
         raise typer.BadParameter(f'no known weights are called "{name}"; known are {known}.', param_hint="NAME")
     path = find_weights(name) if folder is None else None
-    with progress(in_bytes=True) as advance:
+    with progress(counts_bytes=True) as advance:
         for report in [] if path is not None else download_weights(name, folder=folder):
             advance(f"downloading {name}", report.done_bytes, report.total_bytes)
             path = report.path

@@ -21,12 +21,12 @@ from surgicalsam_napari.instruments import ClassSet
 
 if TYPE_CHECKING:
     from surgicalsam_napari.model.surgical_sam import SurgicalSAM
-    from surgicalsam_training.comparison import Result
     from surgicalsam_training.data.benchmark_split import BenchmarkSplit
     from surgicalsam_training.data.training_data import TrainingData
-    from surgicalsam_training.metrics import Metrics
-    from surgicalsam_training.protocol import Answers, Protocol
     from surgicalsam_training.reports import Scores
+    from surgicalsam_training.scoring.comparison import Result
+    from surgicalsam_training.scoring.metrics import Metrics
+    from surgicalsam_training.scoring.protocol import Answers, Protocol
 
 FOLD = "{fold}"  # in a checkpoint's path stands for 0 to 3
 
@@ -114,9 +114,9 @@ def _score_checkpoints(
 ) -> Iterator[_Scored]:
     from surgicalsam_napari.model.checkpoint import load_checkpoint
     from surgicalsam_training.data.training_data import open_training_data
-    from surgicalsam_training.evaluate import embed_missing
-    from surgicalsam_training.protocol import answers_of_model
-    from surgicalsam_training.tuning import tuned_state
+    from surgicalsam_training.loop.tuning import tuned_state
+    from surgicalsam_training.scoring.evaluate import embed_missing
+    from surgicalsam_training.scoring.protocol import answers_of_model
 
     by_file: dict[Path, list[BenchmarkSplit | None]] = {}
     for split in splits:
@@ -155,9 +155,9 @@ def _checkpoint_of(checkpoint: Path, split: BenchmarkSplit | None) -> Path:
 def _score_files(
     folder: Path, paths: Sequence[Path], splits: Sequence[BenchmarkSplit | None], classes: ClassSet | None
 ) -> Iterator[_Scored]:
-    from surgicalsam_training.comparison import OF_FILES
     from surgicalsam_training.data.training_data import open_training_data
-    from surgicalsam_training.foreign import answers_of_files, find_predictions
+    from surgicalsam_training.scoring.comparison import OF_FILES
+    from surgicalsam_training.scoring.external_predictions import answers_of_files, find_predictions
 
     with closing(open_training_data(paths, base=None)) as data:
         for split in splits:
@@ -178,7 +178,7 @@ def _frames(data: TrainingData, split: BenchmarkSplit | None) -> Sequence[int]:
 
 
 def _counted_scores(answers: Answers, data: TrainingData, count: int) -> dict[Protocol, Metrics]:
-    from surgicalsam_training.protocol import score
+    from surgicalsam_training.scoring.protocol import score
 
     return {protocol: score(data, with_count(given, count, str(protocol))) for protocol, given in answers.items()}
 
@@ -201,12 +201,12 @@ def _unknown_classes(model: SurgicalSAM, data: TrainingData) -> list[str]:
 
 
 def _report(parts: Sequence[_Scored], paths: Sequence[Path], benchmark: str | None, out: Path | None, as_json: bool) -> None:
-    from surgicalsam_training.comparison import comparison_table
-    from surgicalsam_training.evaluate import scores
-    from surgicalsam_training.experiments.tables import to_markdown, write_table
-    from surgicalsam_training.metrics import mean_metrics
-    from surgicalsam_training.protocol import Protocol
-    from surgicalsam_training.published import published_figures
+    from surgicalsam_training.scoring.comparison import comparison_table
+    from surgicalsam_training.scoring.evaluate import scores
+    from surgicalsam_training.scoring.metrics import mean_metrics
+    from surgicalsam_training.scoring.protocol import Protocol
+    from surgicalsam_training.scoring.published import published_figures
+    from surgicalsam_training.scoring.tables import to_markdown, write_table
 
     whole = {protocol: mean_metrics([part.metrics[protocol] for part in parts]) for protocol in Protocol}
     data = parts[0].data
@@ -241,7 +241,7 @@ def _report(parts: Sequence[_Scored], paths: Sequence[Path], benchmark: str | No
 
 
 def _part_record(part: _Scored) -> dict:
-    from surgicalsam_training.evaluate import scores
+    from surgicalsam_training.scoring.evaluate import scores
 
     assert part.split is not None
     by_protocol = {protocol: scores(metrics, part.data) for protocol, metrics in part.metrics.items()}
@@ -251,13 +251,13 @@ def _part_record(part: _Scored) -> dict:
 
 def _scores_record(by_protocol: Mapping[Protocol, Scores]) -> dict:
     """Those with every class prompted, and below them those with the present classes prompted."""
-    from surgicalsam_training.protocol import Protocol
+    from surgicalsam_training.scoring.protocol import Protocol
 
     return {**asdict(by_protocol[Protocol.EVERY]), "present_classes_prompted": asdict(by_protocol[Protocol.PRESENT])}
 
 
 def _results(parts: Sequence[_Scored], whole: Mapping[Protocol, Metrics]) -> Iterator[Result]:
-    from surgicalsam_training.comparison import Result
+    from surgicalsam_training.scoring.comparison import Result
 
     for part in parts:
         frames = f"all {part.frames}" if part.split is None else part.split.frames

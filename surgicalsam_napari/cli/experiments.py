@@ -138,7 +138,7 @@ def _command(
 
 
 def _show(outcome: Outcome) -> None:
-    from surgicalsam_training.experiments.tables import to_markdown
+    from surgicalsam_training.scoring.tables import to_markdown
 
     if outcome.table is not None:
         print(to_markdown(outcome.table))

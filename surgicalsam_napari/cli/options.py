@@ -14,7 +14,7 @@ from surgicalsam_napari.instruments import CLASS_SETS, ClassSet
 
 
 def _checked_frames_text(text: str) -> str:
-    from surgicalsam_napari.inference.frames import FRAMES_EXPECTATION, is_frames_text
+    from surgicalsam_napari.inference.frame_selection import FRAMES_EXPECTATION, is_frames_text
 
     if not is_frames_text(text):
         raise typer.BadParameter(f'{FRAMES_EXPECTATION}; got "{text}".')

@@ -23,12 +23,12 @@ Item = TypeVar("Item")
 
 
 def project_text(record: dict) -> str:
-    from surgicalsam_napari.inference.units import in_units  # here, for it brings PyAV and NumPy with it
+    from surgicalsam_napari.formatting import in_bytes
 
     kinds = ("predicted", "edited", "verified", "absent", "empty")
     height, width = record["size"]
     lines = [
-        f"project      {record['project']} ({in_units(record['disk_bytes'])})",
+        f"project      {record['project']} ({in_bytes(record['disk_bytes'])})",
         f"video        {record['video']}, {record['frames']} frames of {width} x {height}",
         "",
         f"{record['class_set']['name']:<30}" + "".join(f"{kind:>11}" for kind in kinds),
@@ -38,7 +38,7 @@ def project_text(record: dict) -> str:
         lines.append(f"{instrument['id']:>3} {instrument['name']:<26}" + "".join(f"{counts[kind]:>11}" for kind in kinds))
     lines.append("")
     for store in record["embeddings"]:
-        lines.append(f"embeddings   {store['frames']} frames, encoder {store['encoder_digest']}, {in_units(store['bytes'])}")
+        lines.append(f"embeddings   {store['frames']} frames, encoder {store['encoder_digest']}, {in_bytes(store['bytes'])}")
     for checkpoint in record["checkpoints"]:
         lines.append(f"checkpoint   {checkpoint.get('name')} ({checkpoint.get('encoder_id')})")
     return "\n".join(lines).rstrip()
@@ -53,7 +53,7 @@ def result_text(result: dict[str, Any]) -> str:
 
 
 @contextmanager
-def progress(in_bytes: bool = False) -> Iterator[Callable[[str, int, int], None]]:
+def progress(counts_bytes: bool = False) -> Iterator[Callable[[str, int, int], None]]:
     """Bars on stderr with the time left, one for each title; yields a function (title, done, total)."""
     from rich.console import Console
     from rich.progress import (
@@ -67,7 +67,7 @@ def progress(in_bytes: bool = False) -> Iterator[Callable[[str, int, int], None]
         TransferSpeedColumn,
     )
 
-    amounts = (DownloadColumn(), TransferSpeedColumn()) if in_bytes else (MofNCompleteColumn(),)
+    amounts = (DownloadColumn(), TransferSpeedColumn()) if counts_bytes else (MofNCompleteColumn(),)
     columns = (TextColumn("{task.description}", markup=False), BarColumn(), *amounts, TimeRemainingColumn())
     # a frame may take half a minute on a CPU, so that the speed is averaged over long
     with Progress(*columns, console=Console(stderr=True), speed_estimate_period=300) as bar:

@@ -20,9 +20,9 @@ from surgicalsam_napari.cli.terminal import progress
 
 if TYPE_CHECKING:
     from surgicalsam_training.config import TrainingConfig
-    from surgicalsam_training.processes import Processes
+    from surgicalsam_training.loop.processes import Processes
     from surgicalsam_training.reports import EpochReport, ResultReport, Scores
-    from surgicalsam_training.run_folder import RunFolder
+    from surgicalsam_training.run.run_folder import RunFolder
 
 PANELS = {  # of `surgicalsam train --help`
     "Data": ("classes", "ignored_classes", "trust", "validation", "validation_share"),
@@ -82,8 +82,8 @@ def _train(
     """
     from surgicalsam_training.config import parse_config, read_config
     from surgicalsam_training.config import preset as read_preset
-    from surgicalsam_training.processes import joined_processes
-    from surgicalsam_training.run_folder import RunFolder
+    from surgicalsam_training.loop.processes import joined_processes
+    from surgicalsam_training.run.run_folder import RunFolder
 
     paths = list(sources or [])
     config_file = paths.pop(0) if paths and _is_config(paths[0]) else None
@@ -115,8 +115,8 @@ def _is_config(path: Path) -> bool:
 
 def _follow(run: RunFolder, processes: Processes) -> ResultReport | None:
     """Train, with what happens told on stderr; the result, in the first of several processes."""
+    from surgicalsam_training.loop.trainer import train
     from surgicalsam_training.reports import EpochReport, PreparationReport, ResultReport, SplitReport
-    from surgicalsam_training.trainer import train
 
     result = None
     with closing(train(run, processes)) as reports, _Told() as told:

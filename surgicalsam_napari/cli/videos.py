@@ -99,7 +99,7 @@ def segmenting(
     class_set : extends the classes of each project
     out : where the indexed PNGs of a video go, if anywhere
     """
-    from surgicalsam_napari.exchange.indexed_png import write_classes
+    from surgicalsam_napari.exchange.formats.indexed_png import write_classes
     from surgicalsam_napari.inference import frames_to_segment, parse_frames
 
     model = session.model
@@ -148,18 +148,18 @@ def _frames_with_class(project: Project, class_ids: Sequence[int], indices: Sequ
 
 
 def _announce(project: Project, model: SurgicalSAM, indices: Sequence[int]) -> None:
-    from surgicalsam_napari.inference.units import in_units
+    from surgicalsam_napari.formatting import in_bytes
     from surgicalsam_napari.store import EmbeddingStore, free_bytes
 
     missing = len(project.embeddings(model.encoder_digest, model.embedding_shape).missing(list(indices)))
     if missing:
-        needed = in_units(missing * EmbeddingStore.bytes_per_frame(model.embedding_shape))
-        free = in_units(free_bytes(project.folder))
+        needed = in_bytes(missing * EmbeddingStore.bytes_per_frame(model.embedding_shape))
+        free = in_bytes(free_bytes(project.folder))
         print(f"{missing} frames to embed: {needed} in {project.folder}, {free} free", file=sys.stderr)
 
 
 def _trained_class_ids(project: Project, model: SurgicalSAM) -> list[int]:
-    from surgicalsam_napari.inference.segment import knows_class
+    from surgicalsam_napari.instruments import knows_class
 
     trained = [instrument.id for instrument in project.classes if knows_class(model.classes, instrument.name)]
     untrained = [instrument.name for instrument in project.classes if instrument.id not in trained]
@@ -177,7 +177,7 @@ def _write_label_maps(project: Project, indices: Sequence[int], class_ids: Seque
     """Label maps of these frames as they are in the project, a person's edits included; other classes are left out."""
     import numpy as np
 
-    from surgicalsam_napari.exchange.indexed_png import write_label_map
+    from surgicalsam_napari.exchange.formats.indexed_png import write_label_map
 
     for index in with_bar(indices, f"writing {out}"):
         label_map = np.asarray(project.labels[index])

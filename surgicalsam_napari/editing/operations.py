@@ -15,7 +15,7 @@ from skimage.morphology import disk, isotropic_dilation, isotropic_erosion
 
 from surgicalsam_napari.editing.regions import EIGHT_NEIGHBOURS, window_of
 from surgicalsam_napari.errors import ProjectError
-from surgicalsam_napari.store.merging import looked_up
+from surgicalsam_napari.store.label_maps import looked_up
 
 FOUR_NEIGHBOURS = 1  # of a hole, as the class around it has eight
 

@@ -11,6 +11,7 @@ import numpy as np
 from surgicalsam_napari.errors import ExchangeError
 from surgicalsam_napari.exchange.files import UNREADABLE
 from surgicalsam_napari.instruments import ClassSet
+from surgicalsam_napari.store.label_maps import present_ids
 
 
 @dataclass(frozen=True)
@@ -88,11 +89,6 @@ class Dataset:
         return self.annotated.get(frame, self.classes.ids)
 
 
-def present_ids(label_map: np.ndarray) -> list[int]:
-    """The values in (H, W) uint8 but 0, ascending."""
-    return (np.flatnonzero(np.bincount(label_map.ravel(), minlength=256)[1:]) + 1).tolist()
-
-
 def _pixels(size: tuple[int, ...]) -> str:
     return f"{size[1]} x {size[0]} pixels"
 
@@ -140,7 +136,7 @@ def open_dataset(path: Path | str, *, classes: ClassSet | None = None) -> Datase
     ExchangeError
         none of the formats, no frame in it, names of files that do not fit, or `classes` missing
     """
-    from surgicalsam_napari.exchange import coco, endovis, endovis2017, endovis2018, indexed_png
+    from surgicalsam_napari.exchange.formats import coco, endovis, endovis2017, endovis2018, indexed_png
 
     path = Path(path).expanduser().absolute()
     readers = (coco, endovis2017, endovis2018, endovis, indexed_png)

@@ -13,12 +13,13 @@ from typing import Protocol
 import numpy as np
 
 from surgicalsam_napari.errors import ExchangeError
-from surgicalsam_napari.exchange import coco, endovis, indexed_png
-from surgicalsam_napari.exchange.dataset import present_ids
 from surgicalsam_napari.exchange.files import not_written, safe_name
+from surgicalsam_napari.exchange.formats import coco, endovis, indexed_png
 from surgicalsam_napari.exchange.sidecar import SIDECAR, read_sidecar
 from surgicalsam_napari.instruments import ClassSet
 from surgicalsam_napari.store import Project, Provenance
+from surgicalsam_napari.store.corrections import corrected_frames
+from surgicalsam_napari.store.label_maps import present_ids
 
 
 class FrameWriter(Protocol):
@@ -65,7 +66,7 @@ def frames_to_export(project: Project, which: str) -> list[int]:
     if which.strip().casefold() == "all":
         return list(range(frame_count))
     if which.strip().casefold() == "corrected":
-        corrected = np.flatnonzero((project.labels.provenance_table() >= Provenance.EDITED).any(axis=1)).tolist()
+        corrected = corrected_frames(project)
         if not corrected:
             raise ExchangeError(
                 f"{project.folder.name} has no frame that a person edited or verified. Correct some, or export all frames."

@@ -8,10 +8,11 @@ from dataclasses import dataclass
 import numpy as np
 
 from surgicalsam_napari.errors import ClassSetError, ExchangeError, SurgicalSAMError
-from surgicalsam_napari.exchange.dataset import Dataset, DatasetFrame, present_ids
+from surgicalsam_napari.exchange.dataset import Dataset, DatasetFrame
 from surgicalsam_napari.exchange.matching import frames_of_video, positions_in_video
 from surgicalsam_napari.instruments import LARGEST_CLASS_ID, ClassSet, InstrumentClass
 from surgicalsam_napari.store import Project
+from surgicalsam_napari.store.label_maps import present_ids
 
 
 @dataclass(frozen=True)

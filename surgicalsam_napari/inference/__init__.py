@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from surgicalsam_napari.inference.embed import EmbedReport, embed_frames
 from surgicalsam_napari.inference.estimation import Estimate, estimate
-from surgicalsam_napari.inference.frames import outward_order, parse_frames
+from surgicalsam_napari.inference.frame_selection import outward_order, parse_frames
 from surgicalsam_napari.inference.segment import SegmentReport, frames_to_segment, segment_frames
 
 __all__ = [

@@ -10,9 +10,9 @@ from typing import TYPE_CHECKING
 import numpy as np
 
 from surgicalsam_napari.errors import CheckpointError, DiskSpaceError, WorkFailed
-from surgicalsam_napari.inference.frames import checked_frames, prefetched_frames
+from surgicalsam_napari.formatting import in_bytes
+from surgicalsam_napari.inference.frame_selection import checked_frames, prefetched_frames
 from surgicalsam_napari.inference.pipeline import COMPUTED_AT_ONCE, computed_ahead, own_stream, written
-from surgicalsam_napari.inference.units import in_units
 from surgicalsam_napari.store import EmbeddingStore, free_bytes
 
 if TYPE_CHECKING:
@@ -130,8 +130,8 @@ def check_disk_space(project: Project, model: SurgicalSAM, frame_count: int) -> 
     free = free_bytes(project.folder)
     if needed > free:
         raise DiskSpaceError(
-            f"The embeddings of {frame_count} frames need {in_units(needed)} ({needed} bytes), and {project.folder} has "
-            f"{in_units(free)} ({free} bytes) free. Choose fewer frames or a larger step, or another disk."
+            f"The embeddings of {frame_count} frames need {in_bytes(needed)} ({needed} bytes), and {project.folder} has "
+            f"{in_bytes(free)} ({free} bytes) free. Choose fewer frames or a larger step, or another disk."
         )
 
 

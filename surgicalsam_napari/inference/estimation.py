@@ -9,8 +9,8 @@ from typing import TYPE_CHECKING, TypeVar
 from weakref import WeakKeyDictionary
 
 from surgicalsam_napari.inference.embed import failures_reported
-from surgicalsam_napari.inference.frames import checked_frames
-from surgicalsam_napari.inference.segment import matching_class_ids
+from surgicalsam_napari.inference.frame_selection import checked_frames
+from surgicalsam_napari.instruments import matching_class_ids
 from surgicalsam_napari.store import EmbeddingStore, free_bytes
 
 if TYPE_CHECKING:

@@ -21,7 +21,8 @@ this: matching with both, and the class prompt              80.9   87.0    66.7 
 With the class prompt of any class that agrees, or SAM's decoder, in place of the own class prompt it is no better. Of the
 frames before the stop 1 % have an IoU below 0.5, of all frames 28 % (the instrument has left many); 0.4 % of the good ones
 (0.7 or more) come after it.
-From `benchmarks/propagation.py --scenes 2`, which has more methods and figures; the thresholds were chosen on other scenes.
+From `benchmarks/quality/propagation.py --scenes 2`, which has more methods and figures; the thresholds were chosen on
+other scenes.
 """
 
 from __future__ import annotations
@@ -39,9 +40,10 @@ from torch import Tensor
 
 from surgicalsam_napari.errors import ProjectError
 from surgicalsam_napari.inference.embed import embedded_batches, failures_reported
-from surgicalsam_napari.inference.frames import checked_frames
+from surgicalsam_napari.inference.frame_selection import checked_frames
 from surgicalsam_napari.inference.mask_memory import MaskMemory
-from surgicalsam_napari.inference.segment import checkpoint_record, knows_class
+from surgicalsam_napari.instruments import knows_class
+from surgicalsam_napari.model.digest import checkpoint_record
 from surgicalsam_napari.model.geometry import FrameGeometry
 from surgicalsam_napari.model.prompts import MASK_PROMPT_LOGIT, mask_prompt
 from surgicalsam_napari.model.surgical_sam import FramePrediction

@@ -2,23 +2,20 @@
 
 from __future__ import annotations
 
-import hashlib
-from collections.abc import Generator, Hashable, Iterable, Sequence
+from collections.abc import Generator, Iterable, Sequence
 from contextlib import closing, nullcontext
 from dataclasses import dataclass, replace
-from itertools import chain
 from typing import TYPE_CHECKING
-from weakref import WeakKeyDictionary
 
 import numpy as np
 
-from surgicalsam_napari.errors import CheckpointError, ClassSetError
 from surgicalsam_napari.inference.embed import embedded_batches, failures_reported
-from surgicalsam_napari.inference.frames import checked_frames
+from surgicalsam_napari.inference.frame_selection import checked_frames
 from surgicalsam_napari.inference.pipeline import written
-from surgicalsam_napari.instruments import ClassSet
+from surgicalsam_napari.instruments import ClassSet, matching_class_ids
+from surgicalsam_napari.model.digest import checkpoint_record
 from surgicalsam_napari.store import Provenance
-from surgicalsam_napari.store.merging import looked_up
+from surgicalsam_napari.store.label_maps import looked_up
 
 if TYPE_CHECKING:
     from surgicalsam_napari.model.surgical_sam import FramePrediction, SurgicalSAM
@@ -134,35 +131,6 @@ def _counted(frame_indices: Sequence[int]) -> str:
     return f"frame {frame_indices[0]}" if len(frame_indices) == 1 else f"{len(frame_indices):,} frames"
 
 
-def matching_class_ids(
-    project_classes: ClassSet, model_classes: ClassSet, class_ids: Sequence[int], model_name: str = "The checkpoint"
-) -> list[int]:
-    """The checkpoint's ids of the project's classes, matched by name: the same id means different tools in different sets.
-
-    Raises
-    ------
-    ClassSetError
-        `class_ids` is empty or names a class that the project does not have
-    CheckpointError
-        the checkpoint was not trained on one of the classes
-    """
-    if not class_ids:
-        raise ClassSetError(f"Choose at least one class of {project_classes.name}: {', '.join(project_classes.names)}.")
-    names = [project_classes.by_id(class_id).name for class_id in class_ids]
-    untrained = [name for name in names if not knows_class(model_classes, name)]
-    if untrained:
-        raise CheckpointError(
-            f"{model_name} is not yet trained on {', '.join(untrained)}; it knows {', '.join(model_classes.names)}. "
-            "Choose one of these, or a checkpoint trained on it."
-        )
-    return [model_classes.by_name(name).id for name in names]
-
-
-def knows_class(classes: ClassSet, name: str) -> bool:
-    """Whether a class of this name is in the set."""
-    return name.strip().casefold() in {known.casefold() for known in classes.names}
-
-
 def frames_to_segment(
     project: Project, model: SurgicalSAM, class_ids: Sequence[int], frame_indices: Sequence[int]
 ) -> list[int]:
@@ -178,48 +146,6 @@ def frames_to_segment(
     by_this_one = project.labels.prediction_checkpoint_table()[:, columns] == checkpoint
     is_done = (provenance == Provenance.VERIFIED) | (by_this_one & (provenance != Provenance.EMPTY))
     return [index for index in frame_indices if not is_done[index].all()]
-
-
-def checkpoint_record(model: SurgicalSAM) -> dict:
-    """What the project keeps of a checkpoint that predicted in it; two with the same `digest` predict the same."""
-    return {
-        "digest": _weights_digest(model),
-        "name": model.name,
-        "encoder_id": model.encoder_id,
-        "encoder_digest": model.encoder_digest,
-        "classes": list(model.classes.names),
-    }
-
-
-_digests: WeakKeyDictionary[SurgicalSAM, tuple[Hashable, str]] = WeakKeyDictionary()
-
-
-def _weights_digest(model: SurgicalSAM) -> str:
-    """Hash of all that decides a prediction, computed once for weights that stay as they are."""
-    weights = chain(model.parameters(), model.buffers())
-    # torch counts the changes of a tensor in place; another tensor in its stead lies elsewhere
-    state = (
-        model.presence_threshold,
-        model.is_fast,
-        model.classes.names,
-        tuple((w.data_ptr(), w._version) for w in weights),
-    )
-    known = _digests.get(model)
-    if known is None or known[0] != state:
-        known = _digests[model] = state, _hashed_weights(model)
-    return known[1]
-
-
-def _hashed_weights(model: SurgicalSAM) -> str:
-    """The image encoder enters by its own digest."""
-    digest = hashlib.sha256(f"{model.encoder_digest} {model.presence_threshold} {model.classes.names}".encode())
-    if model.is_fast:
-        digest.update(b"fast")
-    for name, tensor in sorted(model.state_dict().items()):
-        if not name.startswith("image_encoder."):
-            digest.update(f"{name} {tuple(tensor.shape)} {tensor.dtype}".encode())
-            digest.update(tensor.detach().cpu().contiguous().flatten().numpy().tobytes())
-    return digest.hexdigest()[:16]
 
 
 def _label_values(model_ids: Sequence[int], class_ids: Sequence[int]) -> np.ndarray:

@@ -9,8 +9,8 @@ import numpy as np
 import torch
 
 from surgicalsam_napari.inference.embed import embedded_batches, failures_reported
-from surgicalsam_napari.inference.frames import checked_frames
-from surgicalsam_napari.inference.segment import matching_class_ids
+from surgicalsam_napari.inference.frame_selection import checked_frames
+from surgicalsam_napari.instruments import matching_class_ids
 from surgicalsam_napari.model.geometry import FrameGeometry
 
 if TYPE_CHECKING:

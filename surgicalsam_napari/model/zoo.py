@@ -15,6 +15,7 @@ import pooch
 import requests
 
 from surgicalsam_napari.errors import CheckpointError, DiskSpaceError, DownloadError
+from surgicalsam_napari.formatting import in_bytes
 
 MODELS_VARIABLE = "SURGICALSAM_MODELS"
 WEIGHTS_SUFFIXES = (".pth", ".pt", ".safetensors")
@@ -277,7 +278,7 @@ def _check_free_space(weights: KnownWeights, folder: Path, needed: int) -> None:
     free = shutil.disk_usage(folder).free
     if free < needed:
         raise DiskSpaceError(
-            f"{weights.file_name} needs {_megabytes(needed)} in {folder}; {_megabytes(free)} are free. "
+            f"{weights.file_name} needs {in_bytes(needed)} in {folder}; {in_bytes(free)} are free. "
             f"Free some space, or set {MODELS_VARIABLE} to a folder on another disk."
         )
 
@@ -315,14 +316,10 @@ def _refuse_connection(weights: KnownWeights, url: str, part: Path, error: reque
 def _refuse_disk(weights: KnownWeights, folder: Path, error: OSError) -> NoReturn:
     if error.errno in (errno.ENOSPC, errno.EDQUOT):
         raise DiskSpaceError(
-            f"{weights.file_name} needs {_megabytes(weights.size_bytes)} in {folder}; the disk is full. "
+            f"{weights.file_name} needs {in_bytes(weights.size_bytes)} in {folder}; the disk is full. "
             "Free some space and download again: it goes on from where it stopped."
         ) from error
     raise DownloadError(
         f"{weights.file_name} should be written to {folder}; that failed ({error.strerror or error}). "
         f"Make the folder writable, or set {MODELS_VARIABLE} to another one."
     ) from error
-
-
-def _megabytes(count: int) -> str:
-    return f"{count / 1e6:,.0f} MB"

@@ -3,7 +3,8 @@
 Signs that a mask is wrong are weighed by a logistic regression of its error. The signs, and how a frame's suspicion is made
 of its classes', were chosen among about a hundred ways on the clips that the weights were fitted on, leaving one scene out
 at a time: there the rank correlation with a frame's true error was 0.77, against 0.70 of the predicted IoU alone. On other
-clips (`benchmarks/review_ranking.py`, 12 phantom clips of 50 frames, half of them of another hospital) that lead is gone:
+clips (`benchmarks/quality/review_ranking.py`, 12 phantom clips of 50 frames, half of them of another domain) that lead is
+gone:
 
                           correlation   worst 20 % found   bad frames found   in the first 20 % of the queue
 predicted IoU alone              0.84               0.59               0.54
@@ -201,7 +202,7 @@ class Weights:
     of: Mapping[str, float]
 
 
-# benchmarks/review_ranking.py --fit
+# benchmarks/quality/review_ranking.py --fit
 PREDICTED = Weights(-2.13, {"poor": 5.41, "undecided": 0.3, "contested": 2.07, "jump": 1.32})
 PREDICTED_BY_TABLES = Weights(-2.04, {"poor": 5.88, "undecided": 0.6, "contested": 2.39, "unlike_around": 0.37})
 ABSENT = Weights(-3.17, {"undecided": 2.23, "jump": 0.81, "unlike_around": 1.98})

@@ -13,6 +13,7 @@ from collections.abc import Iterator
 from pathlib import Path
 
 from surgicalsam_napari.errors import DiskSpaceError, ProjectError, SurgicalSAMError
+from surgicalsam_napari.formatting import in_bytes
 
 STAGING = ".partial"  # files being written; whatever lies here while nobody holds the lock is left over from a crash
 _FULL = {errno.ENOSPC, errno.EDQUOT}
@@ -31,7 +32,7 @@ def translate(error: OSError, what: str, folder: Path) -> SurgicalSAMError:
     """The user's version of a failed write of `what` to `folder`."""
     if error.errno in _FULL:
         return DiskSpaceError(
-            f"{what} needs more space than the disk of {folder} has left ({free_bytes(folder) / 1e6:.0f} MB). "
+            f"{what} needs more space than the disk of {folder} has left ({in_bytes(free_bytes(folder))}). "
             "Nothing was changed: free some space and try again."
         )
     if error.errno in _READ_ONLY:

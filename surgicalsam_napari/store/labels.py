@@ -13,6 +13,7 @@ import numpy as np
 from psygnal import Signal, SignalInstance
 
 from surgicalsam_napari.errors import ClassSetError, ProjectError
+from surgicalsam_napari.formatting import in_bytes
 from surgicalsam_napari.instruments import ClassSet
 from surgicalsam_napari.store.action import Action
 from surgicalsam_napari.store.frame_files import FrameFiles
@@ -112,7 +113,7 @@ class LabelStore:
             raise ValueError("Labels on disk cannot become an array without a copy; leave out copy=False.")
         if self.nbytes > LARGEST_WHOLE_ARRAY:
             raise ProjectError(
-                f"All {len(self)} frames of labels would take {self.nbytes / 1e9:.1f} GB of memory. "
+                f"All {len(self)} frames of labels would take {in_bytes(self.nbytes)} of memory. "
                 "Ask for some of them, as in labels[0:100]."
             )
         return self[:].astype(dtype or self.dtype, copy=False)

@@ -8,6 +8,7 @@ from typing import TYPE_CHECKING
 
 import numpy as np
 
+from surgicalsam_napari.store.label_maps import looked_up
 from surgicalsam_napari.store.provenance import Provenance
 
 if TYPE_CHECKING:
@@ -114,9 +115,3 @@ def merged_import(before: FrameBefore, label_map: np.ndarray, class_ids: Sequenc
         painted=~left_alone,
         kept_pixels=int(np.count_nonzero(stays & differs)),
     )
-
-
-def looked_up(table: np.ndarray, image: np.ndarray) -> np.ndarray:
-    """`table[image]`, both uint8, a new array; ten times as fast as numpy's indexing."""
-    found = bytearray(image.astype(np.uint8, copy=False).tobytes()).translate(table.tobytes())
-    return np.frombuffer(found, np.uint8).reshape(image.shape)

@@ -16,8 +16,8 @@ from surgicalsam_napari.errors import WorkFailed
 from surgicalsam_napari.instruments import ClassSet
 from surgicalsam_napari.store import Project
 from surgicalsam_napari.video import write_video
-from surgicalsam_napari.widgets.frame_scope import WHOLE_VIDEO
 from surgicalsam_napari.widgets.main_widget import MainWidget
+from surgicalsam_napari.widgets.parts.frame_scope import WHOLE_VIDEO
 
 WINDOW_SIZE = (1600, 1000)
 OPENING_SECONDS = 120

@@ -7,10 +7,10 @@ import os
 import sys
 
 from surgicalsam_napari.errors import SurgicalSAMError
-from surgicalsam_training.processes import joined_processes
+from surgicalsam_training.loop.processes import joined_processes
+from surgicalsam_training.loop.trainer import train
 from surgicalsam_training.reports import to_line
-from surgicalsam_training.run_folder import RunFolder
-from surgicalsam_training.trainer import train
+from surgicalsam_training.run.run_folder import RunFolder
 
 TOLD = 3  # 1 is a traceback's
 

@@ -11,7 +11,7 @@ from collections.abc import Generator
 from surgicalsam_napari.errors import TrainingError
 from surgicalsam_training.__main__ import TOLD
 from surgicalsam_training.reports import Report, ResultReport, from_line
-from surgicalsam_training.run_folder import RunFolder
+from surgicalsam_training.run.run_folder import RunFolder
 
 LINES_OF_LOG = 12
 SECONDS_TO_STOP = 60.0  # for the step it is in; then it is ended, and can be gone on with

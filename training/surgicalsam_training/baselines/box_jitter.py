@@ -16,7 +16,7 @@ from surgicalsam_napari.store.files import writing
 from surgicalsam_training.baselines.answers import frame_embedding, frame_geometry, merged
 from surgicalsam_training.baselines.oracle import answer_box, box_of, true_masks
 from surgicalsam_training.data.training_data import TrainingData
-from surgicalsam_training.protocol import Asked, present_classes, score
+from surgicalsam_training.scoring.protocol import Asked, present_classes, score
 
 KINDS = ("scale", "position")
 AMOUNTS = tuple(round(-0.5 + 0.1 * step, 1) for step in range(11))

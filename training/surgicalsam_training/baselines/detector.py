@@ -17,7 +17,7 @@ from surgicalsam_training.baselines.answers import frame_embedding, frame_geomet
 from surgicalsam_training.baselines.detections import Detection, Detections
 from surgicalsam_training.baselines.oracle import answer_box
 from surgicalsam_training.data.training_data import TrainingData
-from surgicalsam_training.protocol import Asked
+from surgicalsam_training.scoring.protocol import Asked
 
 ALPHA = 0.7  # 0.7 or 0.5 in the paper
 

@@ -17,7 +17,7 @@ from surgicalsam_napari.model.geometry import FrameGeometry
 from surgicalsam_napari.model.surgical_sam import PromptedMask, SurgicalSAM
 from surgicalsam_training.baselines.answers import box_in_square, frame_embedding, frame_geometry, in_square, merged
 from surgicalsam_training.data.training_data import TrainingData
-from surgicalsam_training.protocol import Asked
+from surgicalsam_training.scoring.protocol import Asked
 
 EXTREME_MARGIN = 10.0  # pixels of the frame between an extreme point and the mask's edge
 

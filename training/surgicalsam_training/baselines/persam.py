@@ -24,7 +24,7 @@ from surgicalsam_napari.model.surgical_sam import PromptedMask, SurgicalSAM
 from surgicalsam_training.baselines.answers import frame_embedding, frame_geometry, grid_share, merged
 from surgicalsam_training.baselines.sam_decoding import ScaleMasks, Target, decode_scales, has_three_scales
 from surgicalsam_training.data.training_data import TrainingData
-from surgicalsam_training.protocol import Asked
+from surgicalsam_training.scoring.protocol import Asked
 
 ATTENTION_WEIGHT = 1.0  # alpha of the paper's equation 6
 

@@ -20,8 +20,8 @@ from surgicalsam_training.baselines.answers import frame_embedding, frame_geomet
 from surgicalsam_training.baselines.persam import Example, location_prior, refined
 from surgicalsam_training.baselines.sam_decoding import decode_scales
 from surgicalsam_training.data.training_data import TrainingData
-from surgicalsam_training.losses import dice_losses
-from surgicalsam_training.protocol import Asked
+from surgicalsam_training.loop.losses import dice_losses
+from surgicalsam_training.scoring.protocol import Asked
 
 STEPS = 1000
 LEARNING_RATE = 1e-3

@@ -7,7 +7,7 @@ from pathlib import Path, PurePosixPath
 
 import numpy as np
 
-from surgicalsam_napari.exchange.indexed_png import write_classes, write_label_map
+from surgicalsam_napari.exchange.formats.indexed_png import write_classes, write_label_map
 from surgicalsam_training.data.training_data import TrainingData
 
 

@@ -14,7 +14,7 @@ from surgicalsam_napari.model.image_encoder import ENCODERS, encoder_spec, read_
 from surgicalsam_napari.model.mask_decoder import build_mask_decoder
 from surgicalsam_napari.model.surgical_sam import SurgicalSAM
 from surgicalsam_training.config import parse_config
-from surgicalsam_training.tuning import starting_model
+from surgicalsam_training.loop.tuning import starting_model
 
 
 def sam_of_checkpoint(

@@ -19,7 +19,7 @@ from surgicalsam_napari.model.surgical_sam import PromptedMask, SurgicalSAM
 from surgicalsam_training.baselines.answers import frame_embedding, frame_geometry, mask_in_frame, merged
 from surgicalsam_training.baselines.oracle import EXTREME_MARGIN, answer_points, centroid, extremes
 from surgicalsam_training.data.training_data import TrainingData
-from surgicalsam_training.protocol import Asked
+from surgicalsam_training.scoring.protocol import Asked
 
 PointsOf = Callable[[np.ndarray], np.ndarray]  # mask (H, W) bool -> positive points (N, 2), x and y
 

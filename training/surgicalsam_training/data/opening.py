@@ -10,9 +10,9 @@ from pathlib import Path
 import numpy as np
 
 from surgicalsam_napari.errors import ExchangeError, SurgicalSAMError, TrainingError
-from surgicalsam_napari.exchange import coco, endovis, endovis2017, endovis2018, indexed_png
 from surgicalsam_napari.exchange.dataset import Dataset, open_dataset
 from surgicalsam_napari.exchange.files import safe_name
+from surgicalsam_napari.exchange.formats import coco, endovis, endovis2017, endovis2018, indexed_png
 from surgicalsam_napari.instruments import ENDOVIS2018
 from surgicalsam_napari.store import Project
 from surgicalsam_napari.store.manifest import MANIFEST

@@ -11,12 +11,12 @@ from pathlib import Path
 import numpy as np
 
 from surgicalsam_napari.errors import CheckpointError, DiskSpaceError, TrainingError
+from surgicalsam_napari.formatting import in_bytes
 from surgicalsam_napari.inference.embed import BATCH_SIZES, failures_reported
-from surgicalsam_napari.inference.units import in_units
 from surgicalsam_napari.instruments import ClassSet
 from surgicalsam_napari.model.surgical_sam import SurgicalSAM
 from surgicalsam_napari.store import EmbeddingStore, free_bytes
-from surgicalsam_training.augment import augmentation_digest, augmentation_rng, augmented_image, augmented_labels
+from surgicalsam_training.data.augment import augmentation_digest, augmentation_rng, augmented_image, augmented_labels
 from surgicalsam_training.data.source import AnnotatedFrame, PackedLabels
 
 
@@ -155,6 +155,6 @@ class PicturedSource(ABC):
         needed, free = count * EmbeddingStore.bytes_per_frame(model.embedding_shape), free_bytes(self.path)
         if needed > free:
             raise DiskSpaceError(
-                f"The embeddings of {count} frames need {in_units(needed)}, the disk of {self.path} has {in_units(free)} "
+                f"The embeddings of {count} frames need {in_bytes(needed)}, the disk of {self.path} has {in_bytes(free)} "
                 "free. Free some, or train with fewer augmentations (--augmented-versions)."
             )

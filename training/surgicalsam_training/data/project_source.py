@@ -8,6 +8,7 @@ import numpy as np
 
 from surgicalsam_napari.model.surgical_sam import SurgicalSAM
 from surgicalsam_napari.store import EmbeddingStore, Project, Provenance
+from surgicalsam_napari.store.corrections import corrected_frames
 from surgicalsam_training.data.pictured import PicturedSource
 from surgicalsam_training.data.source import AnnotatedFrame, PackedLabels
 
@@ -36,7 +37,7 @@ class ProjectSource(PicturedSource):
         table = project.labels.provenance_table()
         class_ids = np.array(project.classes.ids)
         labels, frames, known = PackedLabels(), [], []
-        corrected = np.flatnonzero((table >= Provenance.EDITED).any(axis=1)).tolist()
+        corrected = corrected_frames(project)
         for index in corrected:
             trusted = table[index] != Provenance.EMPTY if trust == "frame" else table[index] >= Provenance.EDITED
             known.append(frozenset(class_ids[trusted].tolist()))

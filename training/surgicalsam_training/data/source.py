@@ -11,9 +11,9 @@ from typing import Protocol
 import numpy as np
 from numcodecs.zstd import Zstd  # type: ignore[import-untyped]
 
-from surgicalsam_napari.exchange.dataset import present_ids
 from surgicalsam_napari.instruments import ClassSet
 from surgicalsam_napari.model.surgical_sam import SurgicalSAM
+from surgicalsam_napari.store.label_maps import present_ids
 
 _ZSTD = Zstd(level=1)
 

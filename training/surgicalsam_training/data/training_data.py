@@ -11,7 +11,7 @@ import numpy as np
 from surgicalsam_napari.errors import TrainingError
 from surgicalsam_napari.instruments import ClassSet
 from surgicalsam_napari.model.surgical_sam import SurgicalSAM
-from surgicalsam_training.augment import Augmentation
+from surgicalsam_training.data.augment import Augmentation
 from surgicalsam_training.data.naming import common_classes, ids_to_common, unique_sequences
 from surgicalsam_training.data.opening import open_sources
 from surgicalsam_training.data.project_source import ProjectSource

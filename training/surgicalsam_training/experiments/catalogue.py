@@ -10,7 +10,7 @@ from surgicalsam_napari.errors import TrainingError
 from surgicalsam_training.experiments import comparison, figures, jitter, speed, studies
 from surgicalsam_training.experiments.figures import Figure
 from surgicalsam_training.experiments.setting import Setting, Stage
-from surgicalsam_training.experiments.tables import Table, write_table
+from surgicalsam_training.scoring.tables import Table, write_table
 
 
 @dataclass(frozen=True)

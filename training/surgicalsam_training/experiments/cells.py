@@ -9,13 +9,13 @@ from pathlib import Path
 from surgicalsam_napari.errors import TrainingError
 from surgicalsam_napari.model.surgical_sam import SurgicalSAM
 from surgicalsam_training.config import TrainingConfig
-from surgicalsam_training.experiments.ablated import load_trained
 from surgicalsam_training.experiments.scoring import OpenedData, ProtocolMetrics, kept_metrics, opened_data
 from surgicalsam_training.experiments.setting import Stage
-from surgicalsam_training.protocol import Answers, Protocol, answers_of_model, predict_classes
+from surgicalsam_training.loop.ablation import load_trained
+from surgicalsam_training.loop.trainer import train
 from surgicalsam_training.reports import EpochReport, PreparationReport
-from surgicalsam_training.run_folder import RunFolder
-from surgicalsam_training.trainer import train
+from surgicalsam_training.run.run_folder import RunFolder
+from surgicalsam_training.scoring.protocol import Answers, Protocol, answers_of_model, predict_classes
 
 NO_PART_OF_A_RESULT = {"device", "micro_batch_size"}  # settings that change speed and memory only
 

@@ -14,18 +14,18 @@ from surgicalsam_training.baselines.persam import Example, first_frames, learn_e
 from surgicalsam_training.baselines.persam_f import predict_persam_f, tune_examples
 from surgicalsam_training.baselines.starting import published_sam, sam_of_checkpoint
 from surgicalsam_training.baselines.tracking import predict_by_tracking
-from surgicalsam_training.comparison import Result, comparison_table
 from surgicalsam_training.config import TrainingConfig, preset
 from surgicalsam_training.data.benchmark_split import benchmark_splits
-from surgicalsam_training.evaluate import embed_missing
 from surgicalsam_training.experiments.cells import cell_model, scored_cell, trained_cell
 from surgicalsam_training.experiments.scoring import OpenedData, ProtocolMetrics, kept_metrics, opened_data
 from surgicalsam_training.experiments.setting import Setting, Stage
-from surgicalsam_training.experiments.tables import Table
-from surgicalsam_training.metrics import mean_metrics
-from surgicalsam_training.protocol import Answers, Asked, Protocol, every_class, present_classes
-from surgicalsam_training.published import published_figures
-from surgicalsam_training.tuning import tuned_state
+from surgicalsam_training.loop.tuning import tuned_state
+from surgicalsam_training.scoring.comparison import Result, comparison_table
+from surgicalsam_training.scoring.evaluate import embed_missing
+from surgicalsam_training.scoring.metrics import mean_metrics
+from surgicalsam_training.scoring.protocol import Answers, Asked, Protocol, every_class, present_classes
+from surgicalsam_training.scoring.published import published_figures
+from surgicalsam_training.scoring.tables import Table
 
 Predictor = Callable[[Asked], Iterator[tuple[int, np.ndarray]]]
 

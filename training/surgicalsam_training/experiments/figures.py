@@ -14,11 +14,11 @@ from surgicalsam_napari.inference.similarity import contrast_limits, frame_simil
 from surgicalsam_napari.model.surgical_sam import SurgicalSAM
 from surgicalsam_training.config import TrainingConfig
 from surgicalsam_training.data.training_data import TrainingData
-from surgicalsam_training.examples import labelled_panel, titled_panel
 from surgicalsam_training.experiments.cells import cell_model, trained_cell
 from surgicalsam_training.experiments.scoring import OpenedData, opened_data
 from surgicalsam_training.experiments.setting import Setting, Stage
-from surgicalsam_training.protocol import Protocol, answers_of_model
+from surgicalsam_training.loop.examples import labelled_panel, titled_panel
+from surgicalsam_training.scoring.protocol import Protocol, answers_of_model
 
 ROWS = 4
 CLASSES_PER_ROW = 3  # of the similarity maps

@@ -8,12 +8,12 @@ from pathlib import Path
 
 from surgicalsam_napari.exchange.files import write_file
 from surgicalsam_training.baselines.box_jitter import AMOUNTS, KINDS, JitterRow, box_jitter_curve, draw_box_jitter
-from surgicalsam_training.evaluate import embed_missing
 from surgicalsam_training.experiments.comparison import untuned_sam
 from surgicalsam_training.experiments.figures import Figure
 from surgicalsam_training.experiments.scoring import opened_data
 from surgicalsam_training.experiments.setting import Setting, Stage
-from surgicalsam_training.experiments.tables import Table
+from surgicalsam_training.scoring.evaluate import embed_missing
+from surgicalsam_training.scoring.tables import Table
 
 
 def figure2(setting: Setting) -> Generator[Stage, None, tuple[Table, Figure]]:

@@ -15,7 +15,7 @@ from pathlib import Path
 from surgicalsam_napari.errors import TrainingError
 from surgicalsam_napari.exchange.files import write_file
 from surgicalsam_training.experiments.catalogue import Outcome
-from surgicalsam_training.experiments.tables import to_markdown
+from surgicalsam_training.scoring.tables import to_markdown
 
 PAGE = "experiments.md"
 IMAGES = "images/experiments"

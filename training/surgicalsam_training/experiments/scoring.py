@@ -19,10 +19,10 @@ from surgicalsam_napari.model.surgical_sam import SurgicalSAM
 from surgicalsam_training.config import TrainingConfig
 from surgicalsam_training.data.split import split_frames
 from surgicalsam_training.data.training_data import TrainingData, open_training_data
-from surgicalsam_training.evaluate import embed_missing
 from surgicalsam_training.experiments.setting import Stage
-from surgicalsam_training.metrics import Metrics
-from surgicalsam_training.protocol import Answers, Protocol, score
+from surgicalsam_training.scoring.evaluate import embed_missing
+from surgicalsam_training.scoring.metrics import Metrics
+from surgicalsam_training.scoring.protocol import Answers, Protocol, score
 
 ProtocolMetrics = dict[Protocol, Metrics]
 

@@ -12,7 +12,7 @@ from pathlib import Path
 
 import numpy as np
 
-from surgicalsam_napari.exchange.endovis import EndovisWriter
+from surgicalsam_napari.exchange.formats.endovis import EndovisWriter
 from surgicalsam_napari.exchange.sidecar import SIDECAR, Sidecar, write_sidecar
 from surgicalsam_napari.instruments import ENDOVIS2017, ENDOVIS2018, ClassSet
 from surgicalsam_napari.phantom import PHANTOM_CLASSES, PhantomScene

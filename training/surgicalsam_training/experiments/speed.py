@@ -22,14 +22,14 @@ import torch
 from surgicalsam_napari.errors import SurgicalSAMError, TrainingError
 from surgicalsam_napari.exchange.files import write_file
 from surgicalsam_training.config import TrainingConfig, parse_config
-from surgicalsam_training.evaluate import embed_missing
 from surgicalsam_training.experiments.scoring import opened_data
 from surgicalsam_training.experiments.setting import Setting, Stage
-from surgicalsam_training.experiments.tables import Table
-from surgicalsam_training.prompts import PromptLosses
-from surgicalsam_training.sampling import PromptSampler
-from surgicalsam_training.steps import take_step
-from surgicalsam_training.tuning import starting_model, unfreeze
+from surgicalsam_training.loop.prompts import PromptLosses
+from surgicalsam_training.loop.sampling import PromptSampler
+from surgicalsam_training.loop.steps import take_step
+from surgicalsam_training.loop.tuning import starting_model, unfreeze
+from surgicalsam_training.scoring.evaluate import embed_missing
+from surgicalsam_training.scoring.tables import Table
 
 BATCHES = (2, 16, 32)
 SECONDS = 20.0  # that a measurement goes on for at least

@@ -12,9 +12,9 @@ from surgicalsam_napari.instruments import ClassSet
 from surgicalsam_training.experiments.cells import cell_metrics, cell_model, scored_cell, trained_cell
 from surgicalsam_training.experiments.scoring import ProtocolMetrics, opened_data
 from surgicalsam_training.experiments.setting import Setting, Stage
-from surgicalsam_training.experiments.tables import Table
-from surgicalsam_training.metrics import Metrics
-from surgicalsam_training.protocol import Protocol
+from surgicalsam_training.scoring.metrics import Metrics
+from surgicalsam_training.scoring.protocol import Protocol
+from surgicalsam_training.scoring.tables import Table
 
 TOKENS = (2, 4, 6, 8)
 FURTHER_SEEDS = (1, 2, 3)  # added to the setting's own seed

@@ -1,0 +1,83 @@
+"""What the benchmarks of training share: phantom videos as a user has them, and a person who corrects frames exactly."""
+
+from __future__ import annotations
+
+import argparse
+import time
+from collections.abc import Sequence
+from pathlib import Path
+
+import numpy as np
+from PIL import Image
+
+from surgicalsam_napari.instruments import ClassSet
+from surgicalsam_napari.phantom import write_phantom_clip
+from surgicalsam_napari.session import Session
+from surgicalsam_napari.store import Project
+from surgicalsam_napari.store.corrections import untouched_frames
+from surgicalsam_training.config import TrainingConfig, preset
+from surgicalsam_training.launch import train_in_process
+from surgicalsam_training.reports import ResultReport
+from surgicalsam_training.run.run_folder import RunFolder
+from surgicalsam_training.scoring.metrics import Metrics, evaluate_label_maps
+
+
+def phantom_video(folder: Path, seed: int, frame_count: int, **scene: object) -> tuple[Path, np.ndarray]:
+    """A phantom mp4 and its exact masks (T, H, W) uint8."""
+    video = write_phantom_clip(folder, seed, frame_count=frame_count, **scene)  # type: ignore[arg-type]
+    files = sorted(video.with_name(f"{video.stem}_labels").glob("*.png"))
+    return video, np.stack([np.asarray(Image.open(file)) for file in files])
+
+
+def spread(count: int, frame_count: int) -> list[int]:
+    """So many frames, evenly over a video, none at its very ends."""
+    return [int((position + 0.5) * frame_count / count) for position in range(count)]
+
+
+def correct(project: Project, truth: np.ndarray, frames: Sequence[int]) -> None:
+    """Paint these frames as they should be, and verify them."""
+    for frame in frames:
+        project.labels[frame] = truth[frame]
+        project.labels.verify(frame)
+
+
+def segment_untouched(session: Session) -> None:
+    """Predict every class that the model knows in the frames that nobody has touched."""
+    assert session.project is not None
+    for _report in session.segment(session.trained_class_ids(), untouched_frames(session.project)):
+        pass
+
+
+def score(project: Project, truth: np.ndarray, frames: Sequence[int], classes: ClassSet) -> Metrics:
+    """Metrics of a project's labels."""
+    return evaluate_label_maps(((project.labels[frame], truth[frame]) for frame in frames), classes.ids)
+
+
+def tune(folder: Path, data: Sequence[Path], settings: dict) -> tuple[ResultReport, float]:
+    """Train as the window does, in a process of its own; the result and the seconds it took, its start included."""
+    config: TrainingConfig = preset("quick").changed(data=list(data), **settings)
+    started = time.perf_counter()
+    reports = train_in_process(RunFolder.create(folder, config))
+    while True:
+        try:
+            next(reports)
+        except StopIteration as end:
+            return end.value, time.perf_counter() - started
+
+
+def parser(description: str | None) -> argparse.ArgumentParser:
+    """The options that all these benchmarks have."""
+    options = argparse.ArgumentParser(description=description, formatter_class=argparse.RawDescriptionHelpFormatter)
+    options.add_argument("--checkpoint", type=Path, help="start from this one instead of the demo weights")
+    options.add_argument("--set", action="append", default=[], metavar="NAME=VALUE", help="a setting of the training")
+    options.add_argument("--json", action="store_true", help="the last line is one JSON object")
+    return options
+
+
+def settings_of(arguments: argparse.Namespace) -> dict:
+    given = dict(item.split("=", 1) for item in arguments.set)
+    return given | ({"checkpoint": arguments.checkpoint} if arguments.checkpoint else {})
+
+
+def rounded(value: float) -> float:
+    return round(float(value), 2)

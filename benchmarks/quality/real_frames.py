@@ -1,0 +1,118 @@
+"""Real frames: leave one sequence out, tune the demo weights on the others, score the one left out.
+
+DIR holds `images/seq_S_frameNNN.png` and `labels/` of the same names, 8-bit class ids of EndoVis 2018. Each sequence
+becomes a project of its own, into which its labels are imported, as a user would; the quick preset tunes the model on all
+projects but one, and both the demo weights and the result are scored on that one. A sequence never takes part in its own
+model, not even to choose the best epoch. All figures in percent, over all sequences together. The last line printed with
+`--json` is one JSON object.
+"""
+
+from __future__ import annotations
+
+import json
+import shutil
+import tempfile
+import time
+from pathlib import Path
+
+import numpy as np
+from correcting import parser, rounded, settings_of, tune
+
+from surgicalsam_napari.exchange.dataset import open_dataset
+from surgicalsam_napari.exchange.importing import check_import, import_frames
+from surgicalsam_napari.instruments import ENDOVIS2018
+from surgicalsam_napari.model.checkpoint import load_checkpoint
+from surgicalsam_napari.model.surgical_sam import SurgicalSAM
+from surgicalsam_napari.model.zoo import demo_checkpoint
+from surgicalsam_napari.store import Project
+from surgicalsam_napari.video import VideoReader
+from surgicalsam_training.data.training_data import open_training_data
+from surgicalsam_training.scoring.evaluate import embed_missing, predicted_label_map
+from surgicalsam_training.scoring.metrics import Metrics, evaluate_label_maps
+
+Pairs = list[tuple[np.ndarray, np.ndarray]]
+
+
+def projects_by_sequence(source: Path, folder: Path) -> dict[str, Path]:
+    """A project for each sequence, with its labels imported."""
+    dataset = open_dataset(source, classes=ENDOVIS2018)
+    projects = {}
+    for sequence in dataset.sequences:
+        images = folder / sequence
+        images.mkdir()
+        for frame in dataset.frames:
+            if frame.sequence == sequence and frame.image_path is not None:
+                shutil.copy(frame.image_path, images / frame.image_path.name)
+        with Project.create(folder / f"{sequence}.surgicalsam", VideoReader(images), ENDOVIS2018) as project:
+            for _report in import_frames(project, check_import(project, dataset, sequence)):
+                pass
+            projects[sequence] = project.folder
+    return projects
+
+
+def predictions(model: SurgicalSAM, project: Path) -> Pairs:
+    """(prediction, truth) of every labelled frame of a project."""
+    data = open_training_data([project], base=model.classes)
+    frames = range(len(data.frames))
+    for _report in embed_missing(model, data, frames):
+        pass
+    pairs = [(predicted_label_map(model, data, frame), data.label_map(frame)) for frame in frames]
+    data.close()
+    return pairs
+
+
+def instrument_iou(pairs: Pairs) -> float:
+    """Mean IoU of all instruments together against the background, percent."""
+    shown = [(found > 0, there > 0) for found, there in pairs if there.any()]
+    return 100 * float(np.mean([(found & there).sum() / (found | there).sum() for found, there in shown]))
+
+
+def record(metrics: Metrics, pairs: Pairs) -> dict:
+    return {
+        "challenge_iou": rounded(metrics.challenge_iou),
+        "mean_class_iou": rounded(metrics.mean_class_iou),
+        "instrument_iou": rounded(instrument_iou(pairs)),
+        "absent_false_positive_rate": rounded(metrics.absent_false_positive_rate),
+        "missed_rate": rounded(metrics.missed_rate),
+        "per_class_iou": {c.name: rounded(metrics.class_iou[c.id]) for c in ENDOVIS2018},
+    }
+
+
+def main() -> None:
+    options = parser(__doc__)
+    options.add_argument("source", type=Path, metavar="DIR")
+    arguments = options.parse_args()
+    start = load_checkpoint(arguments.checkpoint or demo_checkpoint(), device="cpu")
+    before: Pairs = []
+    after: Pairs = []
+    began = time.perf_counter()
+    with tempfile.TemporaryDirectory() as name:
+        folder = Path(name)
+        projects = projects_by_sequence(arguments.source, folder)
+        for held_out, project in projects.items():
+            others = [path for sequence, path in projects.items() if sequence != held_out]
+            result, seconds = tune(folder / f"run_{held_out}", others, settings_of(arguments))
+            before += (old := predictions(start, project))
+            after += (new := predictions(load_checkpoint(result.checkpoint, device="cpu"), project))
+            scores = [evaluate_label_maps(pairs, ENDOVIS2018.ids).challenge_iou for pairs in (old, new)]
+            print(
+                f"{held_out}: {len(new)} frames, Challenge IoU {scores[0]:.1f} -> {scores[1]:.1f}, {seconds:.0f} s",
+                flush=True,
+            )
+    result_record = {
+        "before": record(evaluate_label_maps(before, ENDOVIS2018.ids), before),
+        "after": record(evaluate_label_maps(after, ENDOVIS2018.ids), after),
+        "frames": len(after),
+        "seconds": rounded(time.perf_counter() - began),
+    }
+    for metric, value in result_record["after"].items():
+        if metric != "per_class_iou":
+            print(f"{metric:28}{result_record['before'][metric]:7.1f}{value:7.1f}")
+    for name, value in result_record["after"]["per_class_iou"].items():
+        print(f"  {name:26}{result_record['before']['per_class_iou'][name]:7.1f}{value:7.1f}")
+    if arguments.json:
+        print(json.dumps(result_record))
+
+
+if __name__ == "__main__":
+    main()

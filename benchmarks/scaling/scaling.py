@@ -1,0 +1,195 @@
+"""How the cost of what a person does grows with the frames, the classes, the size of the frames and the number of projects.
+
+    # about ten minutes on two idle cores
+    xvfb-run -a -s "-screen 0 1600x1000x24" python benchmarks/scaling/scaling.py --json
+    # about a minute; no window
+    python benchmarks/scaling/scaling.py --quick
+
+Each line is one operation at one size: the time that the process computed (on a shared machine the clock shows the others,
+too) and the most memory that Python and numpy held above what there was before. Of each series the exponent of a power law
+is fitted, cost = a * size ** b: flat is a b below 0.15, linear one up to 1.15. An operation about one frame should be flat
+in the number of frames; one about all of them can be linear.
+
+`--only` takes some of the parts; with `--results FILE` they take their place among those measured before, and the plot and
+the table are of all.
+"""
+
+from __future__ import annotations
+
+import argparse
+import json
+import platform
+import tempfile
+from collections.abc import Sequence
+from dataclasses import asdict
+from pathlib import Path
+
+import psutil
+import torch
+from scaling_frames import measure_frames, measure_runs
+from scaling_meter import Meter, Point, Series
+from scaling_sizes import measure_classes, measure_pixels, measure_projects
+from scaling_window import Window, measure_timeline, why_no_window
+
+PARTS = ("frames", "runs", "classes", "pixels", "projects", "window")
+FRAMES, RUNS, CLASSES = (100, 1000, 10_000, 100_000), (10, 100, 1000, 3000), (1, 2, 4, 8, 16, 32)
+PIXELS, PROJECTS = ((480, 854), (720, 1280), (1080, 1920), (1440, 2560), (2160, 3840)), (1, 3, 10, 30, 100)
+
+
+def main() -> None:
+    parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
+    parser.add_argument("--quick", action="store_true", help="small sizes, and no window")
+    parser.add_argument("--only", nargs="*", choices=PARTS, default=list(PARTS), help="without one, nothing is measured")
+    parser.add_argument("--frames", type=int, nargs="+", default=FRAMES, help="numbers of frames")
+    parser.add_argument("--results", type=Path, help="a JSON file to add what is measured to")
+    parser.add_argument("--plot", type=Path, help="write the curves as a PNG")
+    parser.add_argument("--folder", type=Path, help="where the projects are made; by default the system's folder for such")
+    parser.add_argument("--json", action="store_true", help="print one JSON object, last line")
+    options = parser.parse_args()
+    torch.set_num_threads(1)  # threads that wait for each other compute, too
+    known = json.loads(options.results.read_text()) if options.results and options.results.exists() else {}
+    with tempfile.TemporaryDirectory(dir=options.folder) as folder:
+        meters = measured(options.only, Path(folder), options.frames, is_quick=options.quick)
+    for meter in meters:
+        known[meter.grows] = [asdict(series) for series in meter.series.values()]
+    found = [
+        Series(**{**record, "points": [Point(**p) for p in record["points"]]}) for part in known.values() for record in part
+    ]
+    print(f"\n{machine()}\n\n{as_table(found)}")
+    if options.results:
+        options.results.write_text(json.dumps(known, indent=1))
+    if options.plot:
+        plot(found, options.plot)
+    if options.json:
+        print(json.dumps({"machine": machine(), "series": [summary(series) for series in found]}))
+
+
+def measured(parts: Sequence[str], folder: Path, frames: Sequence[int], *, is_quick: bool) -> list[Meter]:
+    """The parts in their order, each told as it goes."""
+    meters: list[Meter] = []
+    sizes = [size for size in frames if not is_quick or size <= 1000]
+    no_window = "it is left out of a quick run" if is_quick else why_no_window()
+    is_window_wanted = "window" in parts and no_window is None
+    if "window" in parts and no_window is not None:
+        print(f"window: skipped, {no_window}")
+    if "frames" in parts or is_window_wanted:
+        meters += frames_and_window(sizes, folder, has_window=is_window_wanted, tells_frames="frames" in parts)
+    if "runs" in parts:
+        meters.append(measure_runs(RUNS[:2] if is_quick else RUNS, folder))
+    if "classes" in parts:
+        meters.append(measure_classes(CLASSES[:2] if is_quick else CLASSES, folder))
+    if "pixels" in parts:
+        meters.append(measure_pixels(PIXELS[:2] if is_quick else PIXELS, folder))
+    if "projects" in parts:
+        meters.append(measure_projects(PROJECTS[:2] if is_quick else PROJECTS, folder))
+    return meters
+
+
+def frames_and_window(sizes: Sequence[int], folder: Path, *, has_window: bool, tells_frames: bool) -> list[Meter]:
+    """The window shows the projects that are made for the series of frames."""
+    window, meter = (Window(), Meter("frames, in the window")) if has_window else (None, None)
+    frames_meter: Meter | None = None
+    for made, size, project in measure_frames(sizes, folder, is_whole=tells_frames):
+        frames_meter = made if tells_frames else None
+        if window is not None and meter is not None:
+            window.measure(meter, size, project)
+            measure_timeline(meter, size, 7)
+            window.dock.session.close()
+    if window is not None:
+        window.close()
+    return [each for each in (frames_meter, meter) if each is not None]
+
+
+def summary(series: Series) -> dict:
+    """What the last line tells of a series."""
+    return {
+        "name": series.name,
+        "grows": series.grows,
+        "about": series.scope,
+        "sizes": [point.size for point in series.points],
+        "ms_per_unit": [round(series.per_unit_ms(point), 6) for point in series.points],
+        "clock_ms": [round(1000 * point.clock_seconds, 3) for point in series.points],
+        "kilobytes_per_unit": [
+            None if (kb := series.per_unit_kilobytes(p)) is None else round(kb, 4) for p in series.points
+        ],
+        "exponent": round(series.exponent, 2),
+        "last_exponent": round(series.last_exponent, 2),
+        "memory_exponent": None if (exponent := series.memory_exponent) is None else round(exponent, 2),
+        "verdict": series.verdict,
+        "as_it_should_be": series.is_as_it_should_be,
+    }
+
+
+def machine() -> str:
+    cores, python = psutil.cpu_count(), platform.python_version()
+    return f"{platform.machine()}, {cores} CPU cores, Python {python}, torch {torch.__version__}"
+
+
+def as_table(found: Sequence[Series]) -> str:
+    """One Markdown table for each that grows: milliseconds of a call at each size, exponents, verdict."""
+    tables = []
+    for grows in dict.fromkeys(series.grows for series in found):
+        group = [series for series in found if series.grows == grows]
+        sizes = sorted({point.size for series in group for point in series.points})
+        heads = ["ms a call, by " + grows, *(f"{size:,}" for size in sizes), "exponent", "last", "memory", "verdict"]
+        rows = [heads, ["---", *["---:"] * (len(heads) - 2), "---"]]
+        rows += [_row(series, sizes) for series in group]
+        tables.append("\n".join(f"| {' | '.join(row)} |" for row in rows))
+    return "\n\n".join(tables) + "\n"
+
+
+def _row(series: Series, sizes: Sequence[int]) -> list[str]:
+    by_size = {point.size: _in_ms(point.seconds) for point in series.points}
+    memory = series.memory_exponent
+    verdict = series.verdict if series.is_as_it_should_be else f"**{series.verdict}**"
+    exponents = [f"{series.exponent:.2f}", f"{series.last_exponent:.2f}", "" if memory is None else f"{memory:.2f}"]
+    return [series.name, *(by_size.get(size, "") for size in sizes), *exponents, verdict]
+
+
+def _in_ms(seconds: float) -> str:
+    ms = 1000 * seconds
+    return f"{ms:,.0f}" if ms >= 100 else f"{ms:.1f}" if ms >= 1 else f"{ms:.2f}"
+
+
+def plot(found: Sequence[Series], path: Path) -> None:
+    """All series, one panel for each that grows; both axes logarithmic, flat and linear as grey lines."""
+    from matplotlib.figure import Figure
+    from matplotlib.ticker import NullFormatter
+
+    groups = list(dict.fromkeys(series.grows for series in found))
+    columns = min(3, len(groups))
+    rows = -(-len(groups) // columns)
+    figure = Figure(figsize=(4.6 * columns, 3.9 * rows), layout="constrained")
+    for number, grows in enumerate(groups, 1):
+        axes = figure.add_subplot(rows, columns, number)
+        for series in (series for series in found if series.grows == grows):
+            sizes = [point.size for point in series.points]
+            style = {"one": "-", "all": "--"}[series.scope] if series.is_as_it_should_be else "-"
+            color = ("tab:blue" if series.scope == "one" else "tab:orange") if series.is_as_it_should_be else "tab:red"
+            axes.plot(
+                sizes, [1000 * p.seconds for p in series.points], style, marker=".", lw=0.9, ms=3, color=color, alpha=0.8
+            )
+            if not series.is_as_it_should_be:
+                last = series.points[-1]
+                place, options = (
+                    (last.size, 1000 * last.seconds),
+                    {"textcoords": "offset points", "ha": "right", "fontsize": 6},
+                )
+                axes.annotate(series.name, place, (-4, 4), **options)
+        axes.set(xscale="log", yscale="log", xlabel=grows, ylabel="ms a call")
+        axes.xaxis.set_minor_formatter(NullFormatter())
+        first, last = axes.get_xlim()
+        low, high = axes.get_ylim()
+        for start in (low * 3, low * 300):
+            axes.plot([first, last], [start, start * last / first], ":", color="grey", lw=0.8)
+        axes.set(xlim=(first, last), ylim=(low, high))
+        axes.tick_params(labelsize=7)
+    figure.suptitle(
+        "blue: about one, should be flat; orange: about all, may be linear (dotted); red: steeper than it should be",
+        fontsize=9,
+    )
+    figure.savefig(path, dpi=68)
+
+
+if __name__ == "__main__":
+    main()

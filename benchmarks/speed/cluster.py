@@ -1,0 +1,307 @@
+"""What a cluster gains and costs on this machine, and how much of a run's time the model is computing.
+
+Phantom clips, demo weights, one torch thread in every process:
+
+- one worker against two, over two videos: frames a second of each, and the ratio of their times, in pairs;
+- the cost of scheduling: milliseconds for an empty task, given out as ranges are; and the same work in this process against
+  a cluster of one worker;
+- the pipeline: decoding, computing and (on a GPU) writing at the same time against one after the other, the ratio of their
+  times, and the share of each in which the model computes. On a CUDA device the shares are taken from events on the GPU's
+  streams.
+
+    python benchmarks/speed/cluster.py --json
+"""
+
+from __future__ import annotations
+
+import argparse
+import json
+import os
+import shutil
+import statistics
+import tempfile
+import threading
+import time
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager
+from pathlib import Path
+
+os.environ.setdefault("OMP_NUM_THREADS", "1")  # before torch: workers take their threads from it
+
+import torch
+from paired import Paired, paired, timed
+
+from surgicalsam_napari.cluster.connection import Cluster, connected
+from surgicalsam_napari.cluster.scheduling import RANGES_PER_WORKER, VideoReport, VideoWork, work_on_cluster
+from surgicalsam_napari.cluster.worker import ModelRecipe
+from surgicalsam_napari.inference import embed_frames, segment_frames
+from surgicalsam_napari.inference.embed import BATCH_SIZES
+from surgicalsam_napari.model.checkpoint import load_checkpoint
+from surgicalsam_napari.model.device import describe_device
+from surgicalsam_napari.model.digest import checkpoint_record
+from surgicalsam_napari.model.surgical_sam import SurgicalSAM
+from surgicalsam_napari.model.zoo import demo_checkpoint
+from surgicalsam_napari.phantom import write_phantom_clip
+from surgicalsam_napari.store import Project
+from surgicalsam_napari.video import VideoReader
+
+SIZE = (1024, 1280)  # of EndoVis frames
+EMPTY_TASKS = 300
+
+
+def main() -> None:
+    parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
+    parser.add_argument("--frames", type=int, default=48, help="of each of the two clips")
+    parser.add_argument("--repeats", type=int, default=5)
+    parser.add_argument("--only", choices=("cluster", "pipeline"))
+    parser.add_argument("--device", default="auto", help="of the pipeline; the cluster's workers take the CPU")
+    parser.add_argument("--json", action="store_true", help="the last line is one JSON object")
+    arguments = parser.parse_args()
+    torch.set_num_threads(1)
+    result: dict = {"frames": arguments.frames, "frame_size": list(SIZE), "repeats": arguments.repeats}
+    result |= {"cores": os.cpu_count(), "load_before": os.getloadavg()[0]}
+    with tempfile.TemporaryDirectory() as folder:
+        clip = write_phantom_clip(Path(folder) / "made", size=SIZE, frame_count=arguments.frames)
+        clips = [Path(shutil.copy(clip, Path(folder) / f"{name}.mp4")) for name in ("morning", "noon")]
+        if arguments.only != "pipeline":
+            result |= measured_cluster(clips, arguments.frames, arguments.repeats)
+        if arguments.only != "cluster":
+            result |= measured_pipeline(clips[0], arguments.frames, arguments.repeats, arguments.device)
+    if arguments.json:
+        print(json.dumps(result))
+
+
+# ---- the cluster
+
+
+def measured_cluster(clips: list[Path], frames: int, repeats: int) -> dict:
+    model = load_checkpoint(demo_checkpoint(), device="cpu")
+    with connected("local:1") as one, connected("local:2") as two:
+        empty_ms = 1000 * empty_task_seconds(one)
+        print(f"an empty task: {empty_ms:.2f} ms")
+        workers = paired(lambda: by_cluster(one, clips, model), lambda: by_cluster(two, clips, model), repeats)
+        print(told("one worker -> two", workers, frames * len(clips)))
+        here = paired(lambda: by_cluster(one, clips[:1], model), lambda: in_this_process(clips[0], model), repeats)
+        print(told("one worker -> this process", here, frames))
+    return {
+        "empty_task_ms": round(empty_ms, 3),
+        "one_worker_fps": per_second(workers.plain, frames * len(clips)),
+        "two_workers_fps": per_second(workers.ours, frames * len(clips)),
+        "two_workers_speed_up": rounded(workers),
+        "this_process_fps": per_second(here.ours, frames),
+        "one_worker_same_work_fps": per_second(here.plain, frames),
+        "one_worker_time_over_this_process": rounded(here),
+    }
+
+
+def by_cluster(cluster: Cluster, clips: list[Path], model: SurgicalSAM) -> None:
+    """Segment every class in every frame, from nothing; the project folders are new."""
+    for clip in clips:
+        shutil.rmtree(Project.default_folder(clip), ignore_errors=True)
+    recipe = ModelRecipe(None, None, "cpu", None, checkpoint_record(model)["digest"], 1)
+
+    def prepare(clip: Path) -> VideoWork:
+        project = Project.open_or_create(VideoReader(clip), model.classes)
+        every_frame = range(project.video.info.frame_count)
+        return VideoWork(project, every_frame, model.classes.ids, project.record_checkpoint(checkpoint_record(model)))
+
+    for report in work_on_cluster(cluster, clips, prepare, recipe):
+        if isinstance(report, VideoReport) and report.failure is not None:
+            raise report.failure
+
+
+def in_this_process(clip: Path, model: SurgicalSAM) -> None:
+    with new_project(clip, model) as project:
+        for _report in segment_frames(project, model, model.classes.ids, range(project.video.info.frame_count)):
+            pass
+
+
+def empty_task_seconds(cluster: Cluster) -> float:
+    """Seconds that a task adds which does nothing, with as many given out at a time as there are ranges."""
+    from distributed import wait
+
+    def run(count: int) -> None:
+        futures: list = []
+        for number in range(count):
+            futures.append(cluster.client.submit(_nothing, number, pure=False))
+            if len(futures) == RANGES_PER_WORKER:
+                wait([futures.pop(0)])
+        wait(futures)
+
+    with cluster.client.as_current():
+        run(20)
+        return timed(lambda: run(EMPTY_TASKS)) / EMPTY_TASKS
+
+
+def _nothing(number: int) -> int:
+    return number
+
+
+# ---- the pipeline
+
+
+def measured_pipeline(clip: Path, frames: int, repeats: int, device: str) -> dict:
+    model = load_checkpoint(demo_checkpoint(), device=device)
+    result: dict = {"pipeline_device": describe_device(model.device)}
+    ways: dict[str, tuple[Callable[..., object], Callable[..., object]]] = {
+        "embedding": (embed_in_turn, embed_overlapped),
+        "segmenting": (segment_in_turn, segment_overlapped),
+    }
+    for name, (in_turn, overlapped) in ways.items():
+        shares: dict[str, list[float]] = {"in_turn": [], "overlapped": []}
+
+        def run(way: Callable[..., object], noted: list[float]) -> None:
+            with new_project(clip, model) as project, computing_share(model, noted):
+                way(project, model, range(frames))
+
+        timing = paired(lambda: run(in_turn, shares["in_turn"]), lambda: run(overlapped, shares["overlapped"]), repeats)  # noqa: B023
+        share = {way: round(statistics.median(noted[1:]), 3) for way, noted in shares.items()}
+        print(told(f"{name}, in turn -> overlapped", timing, frames))
+        print(f"  the model computes {share['in_turn']:.1%} -> {share['overlapped']:.1%} of the time")
+        result[name] = {
+            "in_turn_fps": per_second(timing.plain, frames),
+            "overlapped_fps": per_second(timing.ours, frames),
+            "speed_up": rounded(timing),
+            "model_busy_share": share,
+        }
+    return result
+
+
+def embed_overlapped(project: Project, model: SurgicalSAM, frames: range) -> None:
+    for _report in embed_frames(project, model, frames):
+        pass
+
+
+def embed_in_turn(project: Project, model: SurgicalSAM, frames: range) -> None:
+    """Decode, compute, write, one batch after the other."""
+    store = project.embeddings(model.encoder_digest, model.embedding_shape)
+    size = BATCH_SIZES.get(model.device.type, 1)
+    for batch in (frames[start : start + size] for start in range(0, len(frames), size)):
+        store.write(batch, model.embed([project.video.frame(index) for index in batch]))
+
+
+def segment_overlapped(project: Project, model: SurgicalSAM, frames: range) -> None:
+    for _report in segment_frames(project, model, model.classes.ids, frames):
+        pass
+
+
+def segment_in_turn(project: Project, model: SurgicalSAM, frames: range) -> None:
+    """As `embed_in_turn`; then decode masks and write labels, one batch after the other."""
+    store = project.embeddings(model.encoder_digest, model.embedding_shape)
+    size, checkpoint = BATCH_SIZES.get(model.device.type, 1), project.record_checkpoint(checkpoint_record(model))
+    with project.action("Segment in turn", len(frames)) as action:
+        for batch in (frames[start : start + size] for start in range(0, len(frames), size)):
+            embeddings = model.embed([project.video.frame(index) for index in batch])
+            store.write(batch, embeddings)
+            predictions = model.predict(embeddings, model.classes.ids, project.video.info.size)
+            for index, prediction in zip(batch, predictions, strict=True):
+                project.labels.write_prediction(index, prediction, checkpoint, action=action)
+
+
+@contextmanager
+def computing_share(model: SurgicalSAM, shares: list[float]) -> Iterator[None]:
+    """Append the share of the block's time in which image encoder or mask decoder compute, on any stream."""
+    clock = _GpuClock(model.device) if model.device.type == "cuda" else _CpuClock()
+    assert model.image_encoder is not None
+    decode = model.decode
+
+    def timed_decode(*inputs, **options):
+        begin = clock.now()
+        try:
+            return decode(*inputs, **options)
+        finally:
+            clock.note(begin)
+
+    begun: dict[int, object] = {}
+    hooks = [
+        model.image_encoder.register_forward_pre_hook(lambda *_: begun.__setitem__(_thread(), clock.now())),
+        model.image_encoder.register_forward_hook(lambda *_: clock.note(begun.pop(_thread()))),
+    ]
+    model.decode = timed_decode  # type: ignore[method-assign]
+    start = time.perf_counter()
+    try:
+        yield
+    finally:
+        seconds = time.perf_counter() - start
+        del model.decode
+        for hook in hooks:
+            hook.remove()
+    shares.append(union_seconds(clock.spans()) / seconds)
+
+
+class _CpuClock:
+    """Spans of time in seconds, by this machine's clock."""
+
+    def __init__(self) -> None:
+        self._spans: list[tuple[float, float]] = []
+
+    def now(self) -> float:
+        return time.perf_counter()
+
+    def note(self, begin: float) -> None:
+        self._spans.append((begin, self.now()))
+
+    def spans(self) -> list[tuple[float, float]]:
+        return self._spans
+
+
+class _GpuClock:
+    """The same by events on the stream that is current: when the GPU came to the work and when it was through."""
+
+    def __init__(self, device: torch.device) -> None:
+        self._device = device
+        self._spans: list[tuple[torch.cuda.Event, torch.cuda.Event]] = []
+        self._zero = self.now()
+
+    def now(self) -> torch.cuda.Event:
+        event = torch.cuda.Event(enable_timing=True)
+        event.record(torch.cuda.current_stream(self._device))
+        return event
+
+    def note(self, begin: torch.cuda.Event) -> None:
+        self._spans.append((begin, self.now()))
+
+    def spans(self) -> list[tuple[float, float]]:
+        torch.cuda.synchronize(self._device)
+        return [(self._zero.elapsed_time(a) / 1000, self._zero.elapsed_time(b) / 1000) for a, b in self._spans]
+
+
+def union_seconds(spans: list[tuple[float, float]]) -> float:
+    """The time that is in any of the spans."""
+    total, reached = 0.0, float("-inf")
+    for begin, end in sorted(spans):
+        total += max(0.0, end - max(begin, reached))
+        reached = max(reached, end)
+    return total
+
+
+def _thread() -> int:
+    return threading.get_ident()
+
+
+# ---- both
+
+
+def new_project(clip: Path, model: SurgicalSAM) -> Project:
+    folder = Project.default_folder(clip)
+    shutil.rmtree(folder, ignore_errors=True)
+    return Project.create(folder, VideoReader(clip), model.classes)
+
+
+def per_second(seconds: tuple[float, ...], frames: int) -> float:
+    return round(frames / statistics.median(seconds), 2)
+
+
+def rounded(timing: Paired) -> dict[str, float]:
+    low, high = timing.ratios
+    return {"median": round(timing.ratio, 3), "lowest": round(low, 3), "highest": round(high, 3)}
+
+
+def told(what: str, timing: Paired, frames: int) -> str:
+    low, high = timing.ratios
+    speeds = f"{per_second(timing.plain, frames):.2f} -> {per_second(timing.ours, frames):.2f} frames a second"
+    return f"{what}: {speeds}, x{timing.ratio:.2f} ({low:.2f} to {high:.2f})"
+
+
+if __name__ == "__main__":
+    main()

@@ -1,0 +1,115 @@
+"""Every step against the plain way of doing it (benchmarks/speed/plain.py), in one run, each speed beside what it changes.
+
+    python benchmarks/speed/speed.py [--quick] [--only decoding storage …] [--json]
+
+Two threads, interleaved repeats, medians of paired ratios. Each part is a script of its own (`speed_*.py`) and runs in a
+process of its own, so that none leaves memory or threads behind for the next. The window is driven on the display there is,
+or by `xvfb-run`; without either it is left out. With CUDA, `speed_cuda.py` adds the figures of the GPU. The last line of
+`--json` is one object; parts that failed are named in it under `missing`, and the exit code is then 1.
+"""
+
+from __future__ import annotations
+
+import argparse
+import json
+import os
+import platform
+import shutil
+import subprocess
+import sys
+import time
+from pathlib import Path
+
+import psutil
+import torch
+
+PARTS = {"decoding": 5, "training": 3, "encoder": 3, "storage": 9, "video": 5, "window": 3, "cuda": 3}  # counted pairs
+ON_A_DISPLAY = {"window"}
+AIMS = {  # ratios to the plain way unless the key says otherwise; "<" where less is better
+    "decode_one_class": ">= 3",
+    "decode_all_classes": ">= 4",
+    "label_map": ">= 20",
+    "train_step": ">= 3",
+    "train_peak_memory": ">= 7",
+    "encoder": ">= 1.5",
+    "encoder_memory": ">= 2",
+    "cache_read": ">= 3",
+    "cache_bytes": "<= 0.5",
+    "video_step": ">= 40",
+    "video_step_back": ">= 30",
+    "video_jump": ">= 1.3",
+    "first_mask_ms": "<= 100",
+    "scrub_p95_ms": "<= 50",
+    "open_hour_s": "<= 2",
+    "scrub_hour_mb": "<= 500",
+}
+
+
+def command_of(part: str, repeats: int) -> list[str] | None:
+    """How to run a part; None where it cannot be run on this machine."""
+    command = [sys.executable, str(Path(__file__).with_name(f"speed_{part}.py")), "--repeats", str(repeats), "--json"]
+    has_display = sys.platform in ("darwin", "win32") or "DISPLAY" in os.environ or "WAYLAND_DISPLAY" in os.environ
+    if part in ON_A_DISPLAY and not has_display:
+        xvfb = shutil.which("xvfb-run")
+        return None if xvfb is None else [xvfb, "-a", "-s", "-screen 0 1600x1000x24", *command]
+    return command if part != "cuda" or torch.cuda.is_available() else None
+
+
+def figures_of(part: str, repeats: int) -> dict[str, object] | None:
+    """What a part measures; None where it cannot be run or fails, with the reason on stderr."""
+    command = command_of(part, repeats)
+    if command is None:
+        print(f"{part}: left out, for there is no {'display' if part in ON_A_DISPLAY else 'CUDA device'}", file=sys.stderr)
+        return None
+    start = time.perf_counter()
+    run = subprocess.run(command, capture_output=True, text=True)
+    lines = run.stdout.strip().splitlines()
+    if run.returncode or not lines:
+        print(f"{part}: failed with exit code {run.returncode}\n{run.stderr[-2000:]}", file=sys.stderr)
+        return None
+    print(f"{part}: {time.perf_counter() - start:.0f} s", file=sys.stderr, flush=True)
+    return json.loads(lines[-1])
+
+
+def meets(value: float, aim: str) -> bool:
+    relation, limit = aim.split()
+    return value >= float(limit) if relation == ">=" else value <= float(limit)
+
+
+def table(figures: dict[str, object]) -> str:
+    """One line per aim: the figure, the aim, and whether it is met."""
+    rows = []
+    for key, aim in AIMS.items():
+        value = figures.get(key)
+        if isinstance(value, (int, float)):
+            rows.append(f"{key:20} {value:>10}   {aim:8} {'met' if meets(value, aim) else 'NOT MET'}")
+        else:
+            rows.append(f"{key:20} {'-':>10}   {aim:8} not measured")
+    return "\n".join(rows)
+
+
+def main() -> int:
+    parser = argparse.ArgumentParser(description=(__doc__ or "").partition("\n")[0])
+    parser.add_argument("--only", nargs="+", choices=PARTS, default=list(PARTS))
+    parser.add_argument("--quick", action="store_true", help="one counted pair of each")
+    parser.add_argument("--json", action="store_true", help="print one JSON object, last line")
+    options = parser.parse_args()
+    figures: dict[str, object] = {}
+    missing = []
+    for part in options.only:
+        found = figures_of(part, 1 if options.quick else PARTS[part])
+        figures |= found or {}
+        missing += [part] * (found is None and part != "cuda")
+    figures |= {"missing": missing, "machine": machine()}
+    print(table(figures))
+    if options.json:
+        print(json.dumps(figures))
+    return 1 if missing else 0
+
+
+def machine() -> str:
+    return f"{platform.machine()}, {psutil.cpu_count()} CPU cores, torch {torch.__version__}"
+
+
+if __name__ == "__main__":
+    sys.exit(main())

@@ -1,0 +1,93 @@
+"""SAM's image encoder (ViT-B at 1024) as segment-anything has it, and as it is run here: time, memory and how far apart.
+
+    python benchmarks/speed/speed_encoder.py [--repeats 3] [--json]
+
+Both have the same random weights and the same image. Memory is that of one frame in a process of its own, over what the
+process with its weights had before.
+"""
+
+from __future__ import annotations
+
+import subprocess
+import sys
+from functools import partial
+
+import torch
+from paired import PeakMemory, paired
+from speed_decoding import figures, run
+from torch import nn
+
+from surgicalsam_napari.model.image_encoder import VIT_SIZES, build_vit_encoder
+from surgicalsam_napari.model.segment_anything import ImageEncoderViT
+
+SIZE = VIT_SIZES["vit_b"]
+
+
+def encoder_of(way: str) -> nn.Module:
+    torch.manual_seed(0)
+    if way == "ours":
+        return build_vit_encoder(SIZE).eval()
+    encoder = ImageEncoderViT(
+        img_size=1024,
+        embed_dim=SIZE.embed_dim,
+        depth=SIZE.depth,
+        num_heads=SIZE.num_heads,
+        global_attn_indexes=SIZE.global_attn_indexes,
+        norm_layer=partial(nn.LayerNorm, eps=1e-6),  # type: ignore[arg-type]
+        use_rel_pos=True,
+        window_size=14,
+        out_chans=256,
+    )
+    return encoder.eval()
+
+
+def with_random_positions(encoder: nn.Module) -> nn.Module:
+    """Relative positions begin as zeros, which would hide a mistake in them."""
+    torch.manual_seed(1)
+    for name, parameter in encoder.named_parameters():
+        if "rel_pos" in name:
+            nn.init.normal_(parameter, std=0.02)
+    return encoder.requires_grad_(False)
+
+
+def image() -> torch.Tensor:
+    return torch.randn(1, 3, 1024, 1024, generator=torch.Generator().manual_seed(2))
+
+
+def peak_megabytes(way: str) -> float:
+    command = [sys.executable, __file__, "--memory-of", way]
+    return float(subprocess.run(command, check=True, capture_output=True, text=True).stdout.split()[-1])
+
+
+@torch.inference_mode()
+def print_peak(way: str) -> None:
+    encoder, picture = with_random_positions(encoder_of(way)), image()
+    with PeakMemory() as memory:
+        encoder(picture)
+    print(memory.added)
+
+
+@torch.inference_mode()
+def measure(repeats: int = 3) -> dict[str, object]:
+    """`encoder` and `encoder_memory`."""
+    plainly, ours = (with_random_positions(encoder_of(way)) for way in ("plain", "ours"))
+    picture = image()
+    a, b = plainly(picture), ours(picture)
+    times = paired(lambda: plainly(picture), lambda: ours(picture), repeats, warm_up=0)
+    memory = {way: peak_megabytes(way) for way in ("plain", "ours")}
+    return {
+        **figures("encoder", times),
+        "encoder_largest_difference": (a - b).abs().max().item(),
+        "encoder_cosine": torch.nn.functional.cosine_similarity(a.flatten(), b.flatten(), dim=0).item(),
+        "encoder_memory": round(memory["plain"] / memory["ours"], 2),
+        "encoder_memory_plain_mb": round(memory["plain"]),
+        "encoder_memory_ours_mb": round(memory["ours"]),
+    }
+
+
+if __name__ == "__main__":
+    if sys.argv[1:2] == ["--memory-of"]:
+        torch.set_num_threads(2)
+        print_peak(sys.argv[2])
+    else:
+        run(measure, __doc__, repeats=3)

@@ -1,0 +1,62 @@
+"""Reading cached embeddings in random order, and what a frame of them takes on disk.
+
+    python benchmarks/speed/speed_storage.py [--repeats 9] [--json]
+
+The plain way is a float32 `.npy` a frame; ours the project's `EmbeddingStore`, fp16 with a checksum. Both end with a float32
+tensor, ready to be decoded.
+"""
+
+from __future__ import annotations
+
+import tempfile
+from pathlib import Path
+
+import numpy as np
+import plain
+import torch
+from paired import paired
+from speed_decoding import figures, run, smooth_embeddings, untrained_model
+
+from surgicalsam_napari.store import EmbeddingStore
+
+FRAMES = 100
+READS = 40
+
+
+def measure(repeats: int = 9) -> dict[str, object]:
+    """`cache_read` (reads a second, ratio) and `cache_bytes` (ours as a share of plain)."""
+    shape = untrained_model().embedding_shape
+    embeddings = smooth_embeddings(untrained_model(), FRAMES).numpy()
+    order = np.random.default_rng(0)
+    with tempfile.TemporaryDirectory() as folder:
+        store = EmbeddingStore(EmbeddingStore.create(Path(folder), "random", FRAMES, shape), FRAMES, shape)
+        store.write(range(FRAMES), embeddings)
+        files = [Path(folder) / f"{index}.npy" for index in range(FRAMES)]
+        for file, embedding in zip(files, embeddings, strict=True):
+            np.save(file, embedding.transpose(1, 2, 0).astype(np.float32))
+
+        def ours(index: int) -> torch.Tensor:
+            return torch.from_numpy(store.read([index])).float()
+
+        def plainly(index: int) -> torch.Tensor:
+            return plain.read_embedding(files[index])
+
+        lost = max((ours(index) - plainly(index)).abs().max().item() for index in range(FRAMES))
+        times = paired(
+            lambda: [plainly(index) for index in order.integers(0, FRAMES, READS).tolist()],
+            lambda: [ours(index) for index in order.integers(0, FRAMES, READS).tolist()],
+            repeats,
+        )
+        bytes_of = {"plain": files[0].stat().st_size, "ours": store.bytes_per_frame(shape)}
+        store.close()
+    return {
+        **figures("cache_read", times, READS),
+        "cache_read_largest_difference": lost,
+        "cache_bytes": round(bytes_of["ours"] / bytes_of["plain"], 4),
+        "cache_bytes_plain": bytes_of["plain"],
+        "cache_bytes_ours": bytes_of["ours"],
+    }
+
+
+if __name__ == "__main__":
+    run(measure, __doc__, repeats=9)

@@ -1,0 +1,172 @@
+"""How fast frames of a video come, against opening the file and seeking each time; how an hour of 1080p opens and scrubs.
+
+    python benchmarks/speed/speed_video.py [--clip clip.mp4] [--hour hour.mp4] [--repeats 5] [--json]
+
+The clip is the phantom at 1280x1024 in H.264 as x264 encodes it by default (B-frames, some of them references), a keyframe
+every 250 frames; a second one has no B-frames, so that no frame can be left out on the way to another. With `--clip` and
+`--hour` the files are kept and used again. Every frame is compared with the plain way's, pixel for pixel.
+
+`video_step`: eight neighbours in a row from a random frame on. `video_step_back`: fifty frames back from a random
+frame, with what a jump there leaves in the cache; the plain way does every tenth of them. `video_jump`: four random frames.
+"""
+
+from __future__ import annotations
+
+import argparse
+import json
+import subprocess
+import sys
+import tempfile
+from collections.abc import Callable, Sequence
+from pathlib import Path
+
+import av
+import numpy as np
+import video_hour
+from paired import Paired, timed
+from plain import frame_by_seeking
+
+from surgicalsam_napari.phantom import PhantomScene
+from surgicalsam_napari.video import VideoReader
+
+SIZE, FRAMES, KEYFRAME_EVERY, SEED = (1024, 1280), 500, 250, 300_000
+STEPS, STEPS_BACK, JUMPS, PLAIN_EVERY = 8, 50, 4, 10
+B_FRAMES: dict[str, dict[str, str]] = {"video": {}, "video_without_b_frames": {"bf": "0"}}
+
+
+def write_clips(paths: Sequence[Path], frame_count: int = FRAMES) -> None:
+    """The phantom, once per path: the first as x264 would, the second without B-frames."""
+    scene = PhantomScene(SEED, SIZE, frame_count=frame_count)
+    outputs = [av.open(str(path), "w") for path in paths]
+    streams = []
+    for output, options in zip(outputs, B_FRAMES.values(), strict=True):
+        stream = output.add_stream("libx264", rate=25)
+        stream.height, stream.width, stream.pix_fmt = *SIZE, "yuv420p"
+        stream.codec_context.gop_size = KEYFRAME_EVERY
+        stream.options = {"crf": "18", "x264-params": "scenecut=0", **options}
+        streams.append(stream)
+    for number, drawn in enumerate(scene):
+        for output, stream in zip(outputs, streams, strict=True):
+            frame = av.VideoFrame.from_ndarray(drawn.image, format="rgb24")
+            frame.pts = number
+            output.mux(stream.encode(frame))
+    for output, stream in zip(outputs, streams, strict=True):
+        output.mux(stream.encode())
+        output.close()
+
+
+class Frames:
+    """Both ways to the frames of one clip; what they return is compared after the clock has stopped."""
+
+    def __init__(self, path: Path, rng: np.random.Generator) -> None:
+        self.path, self.rng = path, rng
+        with VideoReader(path) as reader:
+            self.count = len(reader)
+        self.wrong = 0
+
+    def pair(self, wanted: Sequence[int], stand_at: int, plain_every: int = 1) -> tuple[float, float]:
+        """Seconds per frame, plain and ours, for these frames one after the other.
+
+        A fresh reader first stands at the frame `stand_at`.
+        """
+        plain_images: list[np.ndarray] = []
+        our_images: list[np.ndarray] = []
+        plain_wanted = wanted[::plain_every]
+        with VideoReader(self.path) as reader:
+            reader.frame(stand_at)
+            ours = timed(lambda: our_images.extend(reader.frame(index) for index in wanted))
+        plain = timed(lambda: plain_images.extend(frame_by_seeking(self.path, index) for index in plain_wanted))
+        pairs = zip(plain_images, our_images[::plain_every], strict=True)
+        self.wrong += sum(not np.array_equal(plain_image, image) for plain_image, image in pairs)
+        return plain / len(plain_wanted), ours / len(wanted)
+
+    def steps(self) -> tuple[float, float]:
+        start = int(self.rng.integers(self.count - STEPS))
+        return self.pair(range(start + 1, start + 1 + STEPS), stand_at=start)
+
+    def steps_back(self) -> tuple[float, float]:
+        start = int(self.rng.integers(STEPS_BACK, self.count))
+        return self.pair(range(start - 1, start - 1 - STEPS_BACK, -1), start, PLAIN_EVERY)
+
+    def jumps(self) -> tuple[float, float]:
+        return self.pair(self.rng.integers(self.count, size=JUMPS).tolist(), stand_at=int(self.rng.integers(self.count)))
+
+
+def result_of(key: str, pair: Callable[[], tuple[float, float]], repeats: int) -> dict[str, object]:
+    pairs = [pair() for _ in range(1 + repeats)][1:]
+    plain, ours = zip(*pairs, strict=True)
+    times = Paired(plain, ours)
+    return {
+        key: round(times.ratio, 2),
+        f"{key}_spread": [round(ratio, 2) for ratio in times.ratios],
+        f"{key}_plain_ms": round(times.plain_ms, 2),
+        f"{key}_ours_ms": round(times.ours_ms, 2),
+    }
+
+
+def measure_clip(key: str, path: Path, repeats: int) -> dict[str, object]:
+    """Steps forward and back, and jumps, in one clip."""
+    frames = Frames(path, np.random.default_rng(0))
+    result = result_of(f"{key}_step", frames.steps, 4 * repeats)  # its ratio depends on the place in the group of pictures
+    result |= result_of(f"{key}_step_back", frames.steps_back, repeats)
+    result |= result_of(f"{key}_jump", frames.jumps, 2 * repeats)
+    return result | {f"{key}_wrong_frames": frames.wrong}
+
+
+def measure_hour(path: Path, jumps: int) -> dict[str, object]:
+    """Opening an hour of 1080p and looking at random frames of it, in a process of its own, whose memory it is.
+
+    `video_hour` stops at the first frame that is not the right one.
+    """
+    script = [sys.executable, str(Path(video_hour.__file__)), "--path", str(path), "--jumps", str(jumps), "--json"]
+    output = subprocess.run(script, check=True, stdout=subprocess.PIPE, text=True).stdout
+    figures = json.loads(output.splitlines()[-1])
+    return {
+        "open_hour_s": figures["open_seconds"],
+        "scrub_hour_mb": figures["peak_megabytes"],
+        "scrub_hour_mb_before_opening": figures["megabytes_before_opening"],
+        "scrub_hour_frames": figures["jumps"],
+        "scrub_hour_jump_ms": figures["jump_ms"],
+        "scrub_hour_jump_p95_ms": figures["jump_ms_95th_percentile"],
+        "scrub_hour_wrong_frames": 0,
+    }
+
+
+def measure(repeats: int, clip: Path | None = None, hour: Path | None = None, jumps: int = 500) -> dict[str, object]:
+    """All figures of this module, by name.
+
+    Parameters
+    ----------
+    clip, hour : where the videos are, or are to be kept; by default they are made anew and thrown away
+    jumps : random frames looked at in the hour
+    """
+    with tempfile.TemporaryDirectory() as folder:
+        clip, hour = clip or Path(folder) / "clip.mp4", hour or Path(folder) / "hour.mp4"
+        clips = (clip, clip.with_stem(f"{clip.stem}_without_b_frames"))
+        if not hour.exists():
+            video_hour.write_hour(hour, minutes=60)
+        result = measure_hour(hour, jumps)
+        if not all(path.exists() for path in clips):
+            write_clips(clips)
+        for key, path in zip(B_FRAMES, clips, strict=True):
+            result |= measure_clip(key, path, repeats)
+    return result
+
+
+def main() -> None:
+    parser = argparse.ArgumentParser(description=(__doc__ or "").partition("\n")[0])
+    parser.add_argument("--clip", type=Path, help="where to keep the clips; used again if they are there")
+    parser.add_argument("--hour", type=Path, help="where to keep the hour; used again if it is there")
+    parser.add_argument("--repeats", type=int, default=5)
+    parser.add_argument("--jumps", type=int, default=500, help="random frames of the hour")
+    parser.add_argument("--json", action="store_true", help="print one JSON object, last line")
+    options = parser.parse_args()
+    result = measure(options.repeats, options.clip, options.hour, options.jumps)
+    for key, value in result.items():
+        print(f"{key}: {value}")
+    if options.json:
+        print(json.dumps(result))
+
+
+if __name__ == "__main__":
+    main()

@@ -1,0 +1,130 @@
+"""How fast a one-hour 1080p video opens and scrubs, and how much memory that takes.
+
+    python benchmarks/speed/video_hour.py [--path hour.mp4] [--minutes 60] [--jumps 500] [--json]
+
+The file is made by encoding ten seconds once (a keyframe every 250 frames, B-frames) and copying their packets over and
+over; with `--path` it is kept and used again. Every frame read is checked to be the right one: it carries its place
+within the ten seconds.
+"""
+
+from __future__ import annotations
+
+import argparse
+import json
+import platform
+import tempfile
+import time
+from pathlib import Path
+
+import av
+import numpy as np
+import psutil
+from paired import PeakMemory
+
+from surgicalsam_napari.video import VideoReader
+
+HEIGHT, WIDTH, FRAME_RATE, PERIOD = 1080, 1920, 25, 250
+BITS, BLOCK = 8, 32
+
+
+def numbered_frame(number: int, texture: np.ndarray, noise: np.random.Generator) -> np.ndarray:
+    """A drifting texture with sensor noise, and its number in blocks at the top left: (H, W, 3) uint8."""
+    shift = 40 + int(40 * np.sin(2 * np.pi * number / PERIOD))
+    image = texture[shift : shift + HEIGHT, shift : shift + WIDTH] + noise.integers(0, 12, (HEIGHT, WIDTH, 1), np.uint8)
+    for bit in range(BITS):
+        image[:BLOCK, bit * BLOCK : (bit + 1) * BLOCK] = 255 * (number >> bit & 1)
+    return image
+
+
+def number_in(image: np.ndarray) -> int:
+    centres = image[BLOCK // 2, BLOCK // 2 : BITS * BLOCK : BLOCK].mean(axis=-1)
+    return sum(int(centre > 128) << bit for bit, centre in enumerate(centres))
+
+
+def write_period(path: Path) -> None:
+    rng = np.random.default_rng(0)
+    texture = rng.integers(0, 240, (HEIGHT // 8 + 20, WIDTH // 8 + 20, 3), np.uint8).repeat(8, 0).repeat(8, 1)
+    with av.open(str(path), "w") as container:
+        stream = container.add_stream("libx264", rate=FRAME_RATE)
+        stream.width, stream.height, stream.pix_fmt = WIDTH, HEIGHT, "yuv420p"
+        stream.codec_context.gop_size = PERIOD
+        stream.options = {"preset": "veryfast", "crf": "23", "bf": "2", "x264-params": "scenecut=0"}
+        for number in range(PERIOD):
+            container.mux(stream.encode(av.VideoFrame.from_ndarray(numbered_frame(number, texture, rng))))
+        container.mux(stream.encode())
+
+
+def write_hour(path: Path, minutes: float) -> None:
+    with tempfile.TemporaryDirectory() as folder:
+        period = Path(folder) / "period.mp4"
+        write_period(period)
+        with av.open(str(period)) as source, av.open(str(path), "w") as target:
+            stream = target.add_stream_from_template(source.streams.video[0])
+            time_base = source.streams.video[0].time_base
+            packets = [(bytes(p), p.pts, p.dts, p.is_keyframe) for p in source.demux(video=0) if p.size]
+            for repeat in range(round(minutes * 60 * FRAME_RATE / PERIOD)):
+                offset = round(repeat * PERIOD / FRAME_RATE / time_base)
+                for data, pts, dts, is_keyframe in packets:
+                    packet = av.Packet(data)
+                    packet.pts, packet.dts, packet.time_base = pts + offset, dts + offset, time_base
+                    packet.is_keyframe, packet.stream = is_keyframe, stream
+                    target.mux(packet)
+
+
+def milliseconds_per_frame(reader: VideoReader, indices: list[int]) -> list[float]:
+    times = []
+    for index in indices:
+        start = time.perf_counter()
+        image = reader.frame(index)
+        times.append(1000 * (time.perf_counter() - start))
+        if number_in(image) != index % PERIOD:
+            raise SystemExit(f"Frame {index} is wrong: it shows number {number_in(image)}, {index % PERIOD} is right.")
+    return times
+
+
+def measure(path: Path, jumps: int) -> dict[str, object]:
+    with PeakMemory() as memory:
+        start = time.perf_counter()
+        reader = VideoReader(path)
+        open_seconds = time.perf_counter() - start
+        middle = len(reader) // 2 + 200
+        reader.frame(middle)
+        forward = milliseconds_per_frame(reader, list(range(middle + 1, middle + 201)))
+        backward = milliseconds_per_frame(reader, list(range(middle + 199, middle - 1, -1)))
+        jump = milliseconds_per_frame(reader, np.random.default_rng(0).integers(0, len(reader), jumps).tolist())
+    return {
+        "frame_count": len(reader),
+        "file_megabytes": round(path.stat().st_size / 1e6),
+        "open_seconds": round(open_seconds, 3),
+        "peak_megabytes": round(memory.megabytes),
+        "megabytes_before_opening": round(memory.before),
+        "jumps": jumps,
+        "step_forward_ms": round(float(np.mean(forward)), 1),
+        "step_back_ms": round(float(np.mean(backward)), 1),
+        "jump_ms": round(float(np.mean(jump)), 1),
+        "jump_ms_95th_percentile": round(float(np.percentile(jump, 95)), 1),
+        "machine": f"{platform.machine()}, {psutil.cpu_count()} CPU cores, PyAV {av.__version__}",
+    }
+
+
+def main() -> None:
+    parser = argparse.ArgumentParser(description=(__doc__ or "").partition("\n")[0])
+    parser.add_argument("--path", type=Path, help="where to keep the file; used again if it is there")
+    parser.add_argument("--minutes", type=float, default=60)
+    parser.add_argument("--jumps", type=int, default=500)
+    parser.add_argument("--json", action="store_true", help="print one JSON object, last line")
+    options = parser.parse_args()
+    with tempfile.TemporaryDirectory() as folder:
+        path = options.path or Path(folder) / "hour.mp4"
+        if not path.exists():
+            print(f"making {options.minutes:g} minutes of 1080p video ...", flush=True)
+            write_hour(path, options.minutes)
+        results = measure(path, options.jumps)
+    for name, value in results.items():
+        print(f"{name.replace('_', ' ')}: {value}")
+    if options.json:
+        print(json.dumps(results))
+
+
+if __name__ == "__main__":
+    main()

@@ -1,0 +1,95 @@
+"""How long the window keeps a person waiting while a clip is segmented: a heartbeat in the GUI thread, in the real window.
+
+Needs a display (`xvfb-run -a -s "-screen 0 1600x1000x24" python benchmarks/speed/window_response.py`).
+A beat is due every 10 ms; a gap is the time between two beats, and within it the window does not answer.
+The clip is the phantom, fresh each time.
+"""
+
+from __future__ import annotations
+
+import argparse
+import json
+import tempfile
+import time
+from pathlib import Path
+
+import napari
+import numpy as np
+from qtpy.QtCore import QTimer
+from qtpy.QtWidgets import QApplication
+
+from surgicalsam_napari.phantom import write_phantom_clip
+from surgicalsam_napari.widgets.demo import dock_plugin, segment_everything, wait_until
+
+BEAT_MS = 10
+
+
+class Heartbeat:
+    """Collects the gaps between beats, in milliseconds."""
+
+    def __init__(self) -> None:
+        self.gaps: list[float] = []
+        self._last = time.perf_counter()
+        self._timer = QTimer(interval=BEAT_MS)
+        self._timer.timeout.connect(self._beat)
+        self._timer.start()
+
+    def take(self) -> np.ndarray:
+        """The gaps since the last call."""
+        gaps, self.gaps = np.array(self.gaps or [0.0]), []
+        return gaps
+
+    def _beat(self) -> None:
+        now = time.perf_counter()
+        self.gaps.append(1000 * (now - self._last))
+        self._last = now
+
+
+def live(seconds: float) -> None:
+    until = time.monotonic() + seconds
+    while time.monotonic() < until:
+        QApplication.processEvents()
+        time.sleep(0.001)
+
+
+def main() -> None:
+    parser = argparse.ArgumentParser(description=__doc__)
+    parser.add_argument("--frames", type=int, default=60)
+    parser.add_argument("--json", action="store_true")
+    arguments = parser.parse_args()
+    with tempfile.TemporaryDirectory() as folder:
+        clip = write_phantom_clip(Path(folder), frame_count=arguments.frames)
+        viewer = napari.Viewer()
+        viewer.window.resize(1600, 1000)
+        dock = dock_plugin(viewer)
+        wait_until(lambda: not dock.is_busy, 120, "load the checkpoint")
+        dock.open(clip)
+        wait_until(lambda: not dock.is_busy, 120, "open the clip")
+        live(2)
+        heartbeat = Heartbeat()
+        live(2)
+        phases = {"idle": heartbeat.take()}
+        segment_everything(dock, arguments.frames // 2, None)
+        live(2)
+        phases["start"] = heartbeat.take()
+        live(4)
+        phases["run"] = heartbeat.take()
+        for frame_index in range(0, arguments.frames, 2):
+            if not dock.is_busy:
+                break
+            dock.layers.show_frame(frame_index)
+            live(0.1)
+        phases["run, scrubbing"] = heartbeat.take()
+        wait_until(lambda: not dock.is_busy, 3600, "segment the clip")
+        viewer.close()
+    result = {}
+    for phase, gaps in phases.items():
+        result[phase] = {"median_ms": round(float(np.median(gaps)), 1), "p99_ms": round(float(np.quantile(gaps, 0.99)), 1),
+                         "worst_ms": round(float(gaps.max()), 1)}  # fmt: skip
+        print(f"{phase:16} {len(gaps):5} beats, median {np.median(gaps):.0f} ms, worst {gaps.max():.0f} ms")
+    if arguments.json:
+        print(json.dumps(result))
+
+
+if __name__ == "__main__":
+    main()

@@ -1,0 +1,228 @@
+"""COCO JSON: one file for all frames, masks run-length encoded by pycocotools, categories with names and ids.
+
+Written are `annotations.json`, one annotation per class and frame, `images/frame_00012.png` and classes.json. Files of other
+tools are read too: compressed and plain run lengths and polygons, any number of instances of a class.
+"""
+
+from __future__ import annotations
+
+import json
+from collections.abc import Iterator, Mapping
+from dataclasses import dataclass, field
+from pathlib import Path, PurePosixPath
+from typing import Any
+
+import numpy as np
+from pycocotools import mask as run_lengths
+
+from surgicalsam_napari.errors import ClassSetError, ExchangeError
+from surgicalsam_napari.exchange.dataset import Dataset, DatasetFrame, merged_masks
+from surgicalsam_napari.exchange.files import frame_number, picture_png, write_file
+from surgicalsam_napari.exchange.sidecar import Sidecar, check_complete, read_sidecar, write_sidecar
+from surgicalsam_napari.instruments import LARGEST_CLASS_ID, PALETTE, ClassSet, InstrumentClass
+from surgicalsam_napari.store.label_maps import present_ids
+
+FORMAT = "coco"
+TITLE = "COCO JSON"
+LOOKS_LIKE = "annotations.json with images, annotations and categories (or the path of such a file)"
+ANNOTATIONS = "annotations.json"
+_FOLDERS_OF_ANY = {"", "images", "image", "frames", "left_frames"}  # that do not name a sequence
+
+
+@dataclass
+class CocoWriter:
+    """Writes frames of one video into a new folder; `close`, after the last, writes the JSON."""
+
+    folder: Path
+    classes: ClassSet
+    video: str
+    sequence: str
+    annotated: dict[int, tuple[int, ...]] = field(default_factory=dict)
+    images: list[dict] = field(default_factory=list)
+    annotations: list[dict] = field(default_factory=list)
+
+    def write(self, frame_index: int, label_map: np.ndarray, image: np.ndarray | None, annotated: tuple[int, ...]) -> None:
+        file_name = f"images/frame_{frame_index:05d}.png"
+        if image is not None:
+            write_file(self.folder / file_name, picture_png(image))
+        height, width = label_map.shape
+        image_id = len(self.images) + 1
+        self.images.append({"id": image_id, "file_name": file_name, "height": height, "width": width})
+        for class_id in present_ids(label_map):
+            encoded = run_lengths.encode(np.asfortranarray(label_map == class_id, np.uint8))
+            annotation = {
+                "id": len(self.annotations) + 1,
+                "image_id": image_id,
+                "category_id": class_id,
+                "segmentation": {"size": [height, width], "counts": encoded["counts"].decode("ascii")},
+                "area": int(run_lengths.area(encoded)),
+                "bbox": run_lengths.toBbox(encoded).tolist(),
+                "iscrowd": 0,
+            }
+            self.annotations.append(annotation)
+        self.annotated[frame_index] = annotated
+
+    def close(self) -> None:
+        categories = [
+            {"id": c.id, "name": c.name, "supercategory": "instrument", "color": list(c.rgb)} for c in self.classes
+        ]
+        record = {
+            "info": {"description": f"instruments in {self.video}"},
+            "images": self.images,
+            "annotations": self.annotations,
+            "categories": categories,
+        }
+        write_file(self.folder / ANNOTATIONS, json.dumps(record, ensure_ascii=False).encode())
+        write_sidecar(self.folder, Sidecar(self.classes, self.video, FORMAT, self.sequence, self.annotated))
+
+
+def recognizes(path: Path) -> bool:
+    return (path / ANNOTATIONS).is_file() if path.is_dir() else path.suffix.lower() == ".json"
+
+
+def read_dataset(path: Path, classes: ClassSet | None) -> Dataset:
+    file = path / ANNOTATIONS if path.is_dir() else path
+    record = _record(file)
+    sidecar = read_sidecar(file.parent)
+    class_set, class_ids = _classes(file, record["categories"], file.stem if sidecar is None else sidecar.classes.name)
+    annotations: dict[Any, list[dict]] = {}
+    for annotation in record["annotations"]:
+        annotations.setdefault(_number(file, annotation, "image_id"), []).append(annotation)
+    frames: dict[DatasetFrame, Any] = {}
+    for image_id, frame in _frames(file, record["images"], None if sidecar is None else sidecar.sequence):
+        if frame in frames:
+            raise ExchangeError(f"{file.name} lists {frame.name} twice. Remove one of the two.")
+        frames[frame] = image_id
+    if unknown := annotations.keys() - set(frames.values()):
+        first = min(map(str, unknown))
+        raise ExchangeError(f"{file.name} has annotations of an image {first} that it does not list. Mend it.")
+    check_complete(path, sidecar, list(frames))
+
+    def read(frame: DatasetFrame) -> np.ndarray:
+        return _label_map(frame, annotations.get(frames[frame], []), class_ids, class_set)
+
+    ordered = tuple(sorted(frames, key=lambda frame: (frame.sequence, frame.frame_index)))
+    annotated = {} if sidecar is None else sidecar.annotated_frames(ordered)
+    return Dataset(path, FORMAT, class_set, ordered, read, annotated, is_export=sidecar is not None)
+
+
+def _number(file: Path, entry: Mapping[str, Any], key: str) -> int | str:
+    """An id, which some tools write as text."""
+    if not isinstance(entry.get(key), int | str):
+        raise ExchangeError(f"{file.name} has an entry with the {key} {entry.get(key)}; a number is needed. Mend it.")
+    return entry[key]
+
+
+def _record(file: Path) -> dict[str, list[dict]]:
+    try:
+        record = json.loads(file.read_text(encoding="utf-8"))
+    except ValueError as error:
+        raise ExchangeError(f"{file} is damaged, it is not JSON. Restore it, or export again.") from error
+    needed = ("images", "annotations", "categories")
+    if not isinstance(record, dict) or not all(
+        isinstance(record.get(name), list) and all(isinstance(entry, dict) for entry in record[name]) for name in needed
+    ):
+        raise ExchangeError(f"{file} is no COCO file: that has lists of {', '.join(needed)}. Choose another file.")
+    return record
+
+
+def _classes(file: Path, categories: list[dict], name: str) -> tuple[ClassSet, dict[Any, int]]:
+    """The categories as classes, and class ids by category id: the same, unless one is no label value (1 to 255)."""
+    try:
+        numbers = [category["id"] for category in categories]
+        fit = all(isinstance(number, int) and 1 <= number <= LARGEST_CLASS_ID for number in numbers)
+        class_ids = {number: number if fit else position + 1 for position, number in enumerate(numbers)}
+        classes = [
+            InstrumentClass(class_ids[category["id"]], str(category["name"]), _color(category, position))
+            for position, category in enumerate(categories)
+        ]
+        return ClassSet(name, tuple(classes)), class_ids
+    except (KeyError, TypeError, ValueError, ClassSetError) as error:
+        raise ExchangeError(
+            f"{file.name} should give every category an id and a name of its own ({error}). Mend it."
+        ) from error
+
+
+def _color(category: Mapping[str, Any], position: int) -> str:
+    color = category.get("color")
+    if isinstance(color, list) and len(color) == 3:
+        return "#" + "".join(f"{int(value):02x}" for value in color)
+    return PALETTE[position % len(PALETTE)]
+
+
+def _frames(file: Path, images: list[dict], sequence: str | None) -> Iterator[tuple[Any, DatasetFrame]]:
+    for entry in images:
+        try:
+            name = PurePosixPath(str(entry["file_name"]).replace("\\", "/"))
+            image_id, size = _number(file, entry, "id"), (int(entry["height"]), int(entry["width"]))
+        except (KeyError, TypeError, ValueError) as error:
+            raise ExchangeError(
+                f"{file.name} has an image without id, file_name, height or width: {entry}. Mend it."
+            ) from error
+        number = frame_number(name.stem)
+        if number is None:
+            raise ExchangeError(f"{file.name} has the image {name}, whose name has no frame number. Rename it, there too.")
+        of = sequence or (file.parent.name if name.parent.name in _FOLDERS_OF_ANY else name.parent.name)
+        picture = file.parent / name
+        yield image_id, DatasetFrame(of, number, f"{of}/{name.stem}", size, picture if picture.is_file() else None)
+
+
+def _label_map(frame: DatasetFrame, annotations: list[dict], class_ids: Mapping[Any, int], classes: ClassSet) -> np.ndarray:
+    masks: dict[int, np.ndarray] = {}
+    for annotation in annotations:
+        category = annotation.get("category_id")
+        if not isinstance(category, int | str) or category not in class_ids:
+            raise ExchangeError(f"{frame.name} has the category {category}; there are {', '.join(classes.names)}. Add it.")
+        class_id = class_ids[category]
+        mask = _mask(frame, annotation.get("segmentation"))
+        masks[class_id] = mask | masks[class_id] if class_id in masks else mask
+    return merged_masks(masks, frame.name, classes) if masks else np.zeros(frame.size, np.uint8)
+
+
+def _mask(frame: DatasetFrame, segmentation: Any) -> np.ndarray:
+    """(H, W) bool of an annotation: polygons, plain or compressed run lengths."""
+    height, width = frame.size
+    try:
+        if isinstance(segmentation, list):
+            merged = run_lengths.merge(_polygons(segmentation, height, width))
+            segmentation = {**merged, "counts": merged["counts"].decode("ascii")}
+        rows, columns = segmentation["size"]
+        if (rows, columns) != (height, width):
+            raise ExchangeError(
+                f"{frame.name} has a mask of {columns} x {rows} pixels in a picture of {width} x {height} pixels. "
+                "Both must have one size."
+            )
+        counts = segmentation["counts"]
+        runs = counts if isinstance(counts, list) else _runs(counts)
+        # decoded here: pycocotools takes runs of any length, and leaves what they do not reach as it was in memory
+        if not all(isinstance(run, int) and run >= 0 for run in runs) or sum(runs) != height * width:
+            raise ValueError(f"its runs do not cover its {height * width} pixels")
+        return np.repeat(np.arange(len(runs)) % 2 == 1, runs).reshape(width, height).T
+    except (TypeError, KeyError, ValueError, IndexError, AttributeError, OverflowError) as error:
+        raise ExchangeError(f"{frame.name} has a damaged mask ({error}). Restore the file, or export again.") from error
+
+
+def _polygons(segmentation: list, height: int, width: int) -> list[dict]:
+    for polygon in segmentation:
+        if len(polygon) < 6 or len(polygon) % 2 or not all(isinstance(value, int | float) for value in polygon):
+            raise ValueError("a polygon has x and y of three points or more")
+    if not segmentation:
+        raise ValueError("it has no polygon")
+    return run_lengths.frPyObjects(segmentation, height, width)
+
+
+def _runs(counts: str) -> list[int]:
+    """The run lengths in COCO's compressed text: groups of five bits; from the fourth on, less the run before the last."""
+    runs: list[int] = []
+    value = shift = 0
+    for byte in counts.encode("ascii"):
+        group = byte - 48
+        value |= (group & 31) << shift
+        shift += 5
+        if not group & 32:  # the last group of this number, whose highest bit is the sign
+            value -= (group & 16) << (shift - 4)
+            runs.append(value + (runs[-2] if len(runs) > 2 else 0))
+            value = shift = 0
+    if shift:
+        raise ValueError("its text ends within a number")
+    return runs

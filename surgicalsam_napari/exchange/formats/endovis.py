@@ -1,0 +1,169 @@
+"""The layout of the SurgicalSAM authors' processed EndoVis folders: grey annotations, and a mask per frame and class.
+
+::
+
+    images/<sequence>/<frame>.png                             RGB
+    annotations/<sequence>/<frame>.png                        grey, class ids
+    binary_annotations/<sequence>/<frame>_class<c>.png        0 and 255
+    classes.json                                              ours; the authors' folders have none
+
+What is written can be read by the authors' own code, which takes a frame's name to end at the first underscore: hence
+`00012`, and no underscore in the sequence. Read are both, and the authors' `train/0`, `val` and `0` (augmented versions,
+1 to 40, are not).
+"""
+
+from __future__ import annotations
+
+import re
+from collections.abc import Iterator, Mapping
+from dataclasses import dataclass, field
+from pathlib import Path
+
+import numpy as np
+
+from surgicalsam_napari.errors import ExchangeError
+from surgicalsam_napari.exchange.dataset import Dataset, DatasetFrame, merged_masks, needed_classes
+from surgicalsam_napari.exchange.files import (
+    files_by_stem,
+    folders_in,
+    frame_number,
+    grey_png,
+    has_files,
+    image_size,
+    picture_png,
+    pictures_by_stem,
+    read_labels,
+    write_file,
+)
+from surgicalsam_napari.exchange.sidecar import Sidecar, check_complete, read_sidecar, write_sidecar
+from surgicalsam_napari.instruments import ClassSet
+from surgicalsam_napari.store.label_maps import present_ids
+
+FORMAT = "endovis"
+TITLE = "SurgicalSAM / EndoVis folders"
+LOOKS_LIKE = "annotations/seq5/00012.png or binary_annotations/seq5/00012_class1.png, below train/0 and val or not"
+_MASK = re.compile(r"(.+)_class(\d+)(?:_inst\d+)?")
+
+
+@dataclass
+class EndovisWriter:
+    """Writes frames of one video into a new folder; `close` after the last."""
+
+    folder: Path
+    classes: ClassSet
+    video: str
+    sequence: str
+    annotated: dict[int, tuple[int, ...]] = field(default_factory=dict)
+
+    def write(self, frame_index: int, label_map: np.ndarray, image: np.ndarray | None, annotated: tuple[int, ...]) -> None:
+        name = f"{frame_index:05d}"
+        if image is not None:
+            write_file(self.folder / "images" / self.sequence / f"{name}.png", picture_png(image))
+        for class_id in present_ids(label_map):
+            mask = np.where(label_map == class_id, np.uint8(255), np.uint8(0))
+            write_file(self.folder / "binary_annotations" / self.sequence / f"{name}_class{class_id}.png", grey_png(mask))
+        write_file(self.folder / "annotations" / self.sequence / f"{name}.png", grey_png(label_map))
+        self.annotated[frame_index] = annotated
+
+    def close(self) -> None:
+        write_sidecar(self.folder, Sidecar(self.classes, self.video, FORMAT, self.sequence, self.annotated))
+
+
+@dataclass(frozen=True)
+class _FrameFiles:
+    """The files of a frame: ids of all classes, and a mask or several per class id."""
+
+    labels: Path | None
+    masks: tuple[tuple[int, Path], ...]
+
+
+def recognizes(path: Path) -> bool:
+    return path.is_dir() and bool(_parts(path))
+
+
+def read_dataset(path: Path, classes: ClassSet | None) -> Dataset:
+    sidecar = read_sidecar(path)
+    files = {frame: found for part in _parts(path) for frame, found in _frames(part)}
+    check_complete(path, sidecar, list(files))
+    class_set = sidecar.classes if sidecar else needed_classes(classes, path, "00012_class1.png")
+
+    def read(frame: DatasetFrame) -> np.ndarray:
+        return _read(frame, files[frame], class_set, check_masks=sidecar is not None)
+
+    annotated = {} if sidecar is None else sidecar.annotated_frames(list(files))
+    return Dataset(path, FORMAT, class_set, tuple(files), read, annotated, is_export=sidecar is not None)
+
+
+def _parts(path: Path) -> list[Path]:
+    """The folders that hold annotations of frames as they are: this one, or those of the authors' folders in it."""
+
+    def is_part(folder: Path) -> bool:
+        return any(has_files(folder / name, "*/*.png") for name in ("annotations", "binary_annotations"))
+
+    if is_part(path):
+        return [path]
+    return [folder for name in ("0", "train/0", "train", "val") if is_part(folder := path / name)]
+
+
+def _frames(part: Path) -> Iterator[tuple[DatasetFrame, _FrameFiles]]:
+    places = [part / "annotations", part / "binary_annotations"]
+    for sequence in dict.fromkeys(folder.name for place in places for folder in folders_in(place)):
+        labels = files_by_stem(part / "annotations" / sequence)
+        masks = _masks_by_frame(part / "binary_annotations" / sequence)
+        pictures = pictures_by_stem(part / "images" / sequence)
+        # where there are masks alone, a picture without one is a frame without instruments
+        stems = [*labels, *masks] if labels else [*masks, *pictures]
+        for stem in sorted(set(stems), key=lambda stem: (frame_number(stem) or 0, stem)):
+            number = frame_number(stem)
+            if number is None:
+                raise ExchangeError(f"{part.name}/{sequence}/{stem} has no frame number in its name. Rename or remove it.")
+            files = _FrameFiles(labels.get(stem), tuple(masks.get(stem, ())))
+            first = pictures.get(stem) or files.labels or files.masks[0][1]
+            yield DatasetFrame(sequence, number, f"{sequence}/{stem}", image_size(first), pictures.get(stem)), files
+
+
+def _masks_by_frame(folder: Path) -> dict[str, list[tuple[int, Path]]]:
+    masks: dict[str, list[tuple[int, Path]]] = {}
+    for stem, path in files_by_stem(folder).items():
+        found = _MASK.fullmatch(stem)
+        if found is None:
+            raise ExchangeError(f"{path} should be called like 00012_class1.png, for frame and class. Rename or remove it.")
+        masks.setdefault(found[1], []).append((int(found[2]), path))
+    return masks
+
+
+def _read(frame: DatasetFrame, files: _FrameFiles, classes: ClassSet, *, check_masks: bool) -> np.ndarray:
+    """The annotation, else the masks. Where both are ours they must agree: somebody may have mended one of the two."""
+    labels = None if files.labels is None else read_labels(files.labels, frame.name)
+    if labels is not None and (not check_masks or _is_strange(labels, frame, classes)):
+        return labels
+    merged = np.zeros(frame.size, np.uint8) if labels is None else np.zeros_like(labels)
+    if files.masks:
+        merged = merged_masks(_masks(frame, files.masks, classes), frame.name, classes)
+    if labels is not None and not np.array_equal(labels, merged):
+        raise ExchangeError(
+            f"{frame.name} differs in annotations and binary_annotations, which should show the same. "
+            "Mend one of them, or export the frame again."
+        )
+    return merged
+
+
+def _is_strange(labels: np.ndarray, frame: DatasetFrame, classes: ClassSet) -> bool:
+    """Whether `Dataset.label_map` will refuse them anyway, for their size or values, and say so more plainly."""
+    return labels.shape != frame.size or not set(present_ids(labels)) <= set(classes.ids)
+
+
+def _masks(frame: DatasetFrame, files: tuple[tuple[int, Path], ...], classes: ClassSet) -> Mapping[int, np.ndarray]:
+    """(H, W) bool by class id; several masks of one class are its instances."""
+    masks: dict[int, np.ndarray] = {}
+    for class_id, path in files:
+        if class_id not in classes.ids:
+            listed = ", ".join(f"{c.id} {c.name}" for c in classes)
+            raise ExchangeError(f"{path.name} of {frame.sequence} is of class {class_id}; {classes.name} has {listed}.")
+        pixels = read_labels(path, f"{frame.sequence}/{path.name}")
+        other = set(present_ids(pixels)) - {1, 255}
+        if other:
+            raise ExchangeError(f"{frame.sequence}/{path.name} has the value {min(other)}; a mask has 0 and 255. Mend it.")
+        mask = pixels > 0
+        masks[class_id] = mask | masks[class_id] if class_id in masks else mask
+    return masks

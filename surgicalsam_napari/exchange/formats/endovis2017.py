@@ -1,0 +1,110 @@
+"""EndoVis 2017 (Robotic Instrument Segmentation) as the challenge distributes it: a folder of masks per instrument.
+
+::
+
+    instrument_dataset_1/left_frames/frame000.png
+    instrument_dataset_1/ground_truth/Left_Prograsp_Forceps_labels/frame000.png      parts: 0, 10, 20, 30, 40
+
+A side, a maker and `_labels` come and go in the folders' names. Frames are 1920 x 1080 with black borders, or cropped to the
+1280 x 1024 inside.
+"""
+
+from __future__ import annotations
+
+import re
+from collections.abc import Iterator
+from pathlib import Path
+
+import numpy as np
+
+from surgicalsam_napari.errors import ClassSetError, ExchangeError
+from surgicalsam_napari.exchange.dataset import Dataset, DatasetFrame, merged_masks
+from surgicalsam_napari.exchange.files import (
+    files_by_stem,
+    folders_in,
+    frame_number,
+    image_size,
+    pictures_by_stem,
+    read_labels,
+)
+from surgicalsam_napari.instruments import ENDOVIS2017, ClassSet
+from surgicalsam_napari.store.label_maps import present_ids
+
+FORMAT = "endovis2017"
+TITLE = "EndoVis 2017 as distributed"
+LOOKS_LIKE = "instrument_dataset_1/ground_truth/Left_Prograsp_Forceps_labels/frame000.png"
+PARTS = {0, 10, 20, 30, 40}  # background, shaft, wrist, claspers, other
+FULL_SIZE, CROPPED_SIZE = (1080, 1920), (1024, 1280)
+CROP = (slice(28, 28 + 1024), slice(320, 320 + 1280))  # where the picture lies within the black borders
+_NOT_THE_NAME = {"left", "right", "maryland", "labels"}
+
+
+def recognizes(path: Path) -> bool:
+    return path.is_dir() and bool(_sequence_folders(path))
+
+
+def read_dataset(path: Path, classes: ClassSet | None) -> Dataset:
+    folders = {folder.name: folder for folder in _sequence_folders(path)}
+    masks = {sequence: _mask_folders(folder) for sequence, folder in folders.items()}
+    frames = tuple(frame for sequence, folder in folders.items() for frame in _frames(folder, masks[sequence]))
+
+    def read(frame: DatasetFrame) -> np.ndarray:
+        return _read(frame, masks[frame.sequence])
+
+    return Dataset(path, FORMAT, ENDOVIS2017, frames, read)
+
+
+def _sequence_folders(path: Path) -> list[Path]:
+    """The folders with a ground truth: this one, those in it, or those in the archives (instrument_1_4_training) in it."""
+    for candidates in ([path], folders_in(path), [f for archive in folders_in(path) for f in folders_in(archive)]):
+        if found := [folder for folder in candidates if folders_in(folder / "ground_truth")]:
+            return found
+    return []
+
+
+def _mask_folders(folder: Path) -> list[tuple[int, dict[str, Path]]]:
+    """Class id and masks by name of the frame, for every folder of masks."""
+    return [(_class_id(masks), files_by_stem(masks)) for masks in folders_in(folder / "ground_truth")]
+
+
+def _class_id(folder: Path) -> int:
+    words = [word for word in re.split(r"[_\s]+", folder.name) if word and word.lower() not in _NOT_THE_NAME]
+    try:
+        return ENDOVIS2017.by_name(" ".join(words)).id
+    except ClassSetError as error:
+        known = ", ".join(ENDOVIS2017.names)
+        raise ExchangeError(
+            f"{folder.parents[1].name}/ground_truth/{folder.name} should be named after an instrument of EndoVis 2017 "
+            f"({known}). Rename it, or move it elsewhere."
+        ) from error
+
+
+def _frames(folder: Path, masks: list[tuple[int, dict[str, Path]]]) -> Iterator[DatasetFrame]:
+    pictures = pictures_by_stem(folder / "left_frames") or pictures_by_stem(folder / "left_frame")
+    stems = {stem for _, files in masks for stem in files}
+    for stem in sorted(stems, key=lambda stem: (frame_number(stem) or 0, stem)):
+        number = frame_number(stem)
+        if number is None:
+            raise ExchangeError(f"{folder.name}/ground_truth/*/{stem} has no frame number in its name. Rename or remove it.")
+        picture = pictures.get(stem)
+        size = image_size(picture or next(files[stem] for _, files in masks if stem in files))
+        yield DatasetFrame(folder.name, number, f"{folder.name}/{stem}", size, picture)
+
+
+def _read(frame: DatasetFrame, mask_folders: list[tuple[int, dict[str, Path]]]) -> np.ndarray:
+    masks: dict[int, np.ndarray] = {}
+    stem = frame.name.rpartition("/")[2]
+    for class_id, files in mask_folders:
+        if stem not in files:
+            folder = next(iter(files.values())).parent.name if files else "an empty folder"
+            raise ExchangeError(f"{frame.name} is missing in ground_truth/{folder}. Restore it: absence has a black mask.")
+        name = f"{frame.sequence}/{files[stem].parent.name}/{stem}"
+        parts = read_labels(files[stem], name)
+        other = set(present_ids(parts)) - PARTS
+        if other and class_id != ENDOVIS2017.by_name("Other").id:  # whose parts have no numbers of their own
+            raise ExchangeError(f"{name} has the value {min(other)}; the parts of an instrument are 10, 20, 30 and 40.")
+        if frame.size == CROPPED_SIZE and parts.shape == FULL_SIZE:
+            parts = parts[CROP]
+        mask = parts > 0
+        masks[class_id] = mask | masks[class_id] if class_id in masks else mask  # left and right
+    return merged_masks(masks, frame.name, ENDOVIS2017)

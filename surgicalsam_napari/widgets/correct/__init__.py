@@ -1,0 +1,1 @@
+"""The *Correct* tab: its sections, tools, keys and layers."""

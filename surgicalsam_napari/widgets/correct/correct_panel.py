@@ -1,0 +1,202 @@
+"""Panel *Correct*: find the frames that are wrong, put them right, confirm them."""
+
+from __future__ import annotations
+
+import numpy as np
+from qtpy.QtCore import Signal
+from qtpy.QtWidgets import QHBoxLayout, QPushButton
+
+from surgicalsam_napari.session import Session
+from surgicalsam_napari.store import Provenance
+from surgicalsam_napari.widgets.correct.frames_section import FramesSection
+from surgicalsam_napari.widgets.correct.history_section import HistorySection
+from surgicalsam_napari.widgets.correct.keys_dialog import KeysDialog
+from surgicalsam_napari.widgets.correct.propagate_section import PropagateSection
+from surgicalsam_napari.widgets.correct.refine_section import RefineSection
+from surgicalsam_napari.widgets.correct.review_section import ReviewSection
+from surgicalsam_napari.widgets.correct.section_parts import show_text
+from surgicalsam_napari.widgets.correct.shortcuts import BoundKeys, Shortcut, shortcuts_of
+from surgicalsam_napari.widgets.correct.similarity_layer import SimilarityLayer
+from surgicalsam_napari.widgets.correct.wrong_class_section import WrongClassSection
+from surgicalsam_napari.widgets.label_changes import LabelChanges
+from surgicalsam_napari.widgets.layers import ViewerLayers
+from surgicalsam_napari.widgets.parts.class_picker import ClassPicker
+from surgicalsam_napari.widgets.parts.collapsible import Collapsible
+from surgicalsam_napari.widgets.parts.parts import SPACING, Panel, caption, note
+from surgicalsam_napari.widgets.runs.action_run import ActionRun
+
+
+class CorrectPanel(Panel):
+    """The chosen class and the state of the frame in view; below them the sections, each of which can be folded away.
+
+    Parameters
+    ----------
+    changes : of the open project's labels
+    """
+
+    running_changed = Signal(bool)
+    key_pressed = Signal()
+
+    def __init__(self, session: Session, layers: ViewerLayers, changes: LabelChanges) -> None:
+        super().__init__("Correct")
+        self.session, self.layers, self.changes = session, layers, changes
+        self.run = ActionRun(self)
+        self.similarity = SimilarityLayer(session, layers, self)
+        self._waits_for: str | None = None
+        self._build()
+        self.shortcuts = shortcuts_of(self)
+        self.keys = BoundKeys(layers.viewer, self.shortcuts, self._before_key)
+        self._dialog: KeysDialog | None = None
+        self._connect()
+        self.refresh()
+
+    def refresh(self) -> None:
+        """Another project, model or class is chosen, another frame is in view, or a run has ended."""
+        self.picker.show_classes(self.session.classes, self._is_trained)
+        self.picker.show_class(self.session.selected_class_id)
+        self._show_state()
+        self._show_similarity()
+        self.similarity.follow()
+        for section in self._sections:
+            section.refresh()
+
+    def show_frame(self) -> None:
+        """Another frame is in view; while this panel is not, it waits for `refresh`."""
+        if self.isHidden():
+            return
+        self._show_state()
+        for section, fold in self._folds.items():
+            if fold.is_open:  # the others are refreshed when they are opened
+                section.refresh()
+
+    def set_waiting(self, reason: str | None) -> None:
+        """Say why nothing can be corrected now; None when it can. Looking through the frames goes on."""
+        self._waits_for = reason
+        show_text(self.waiting, reason or "")
+        for section in self._sections:
+            if section is not self.review:
+                section.setEnabled(reason is None)
+        self.review.set_waiting(reason is not None)
+
+    def toggle_similarity(self) -> None:
+        """What the button for the similarity map does."""
+        self.similarity.switch(not self.similarity.is_on)
+        self._show_similarity()
+
+    def show_keys(self) -> None:
+        """List the keys."""
+        if self._dialog is None:
+            self._dialog = KeysDialog(self.shortcuts, self)
+        self._dialog.show()
+        self._dialog.raise_()
+
+    def let_go(self) -> None:
+        """The dock closes: the keys, the tools and the layers of this panel go with it."""
+        self.keys.unbind()
+        self.run.cancel()
+        self.review.feed.close()
+        self.similarity.switch(False)
+        self.refine.tool.switch(False)
+        self.wrong_class.mouse.switch(False)
+        if self._dialog is not None:
+            self._dialog.close()
+
+    def _build(self) -> None:
+        self.picker = ClassPicker()
+        self.state, self.waiting = note(), note()
+        self.similarity_button, self.keys_button = QPushButton("Similarity map"), QPushButton("Keys…")
+        self.similarity_button.setCheckable(True)
+        self.similarity_button.setToolTip("How similar each place of this frame is to the class, as the model sees it")
+        self.keys_button.setToolTip("What each key does")
+        grid = self.add_grid()
+        grid.addWidget(caption("Class"), 0, 0)
+        grid.addWidget(self.picker, 0, 1)
+        buttons = QHBoxLayout()
+        buttons.setSpacing(SPACING)
+        buttons.addWidget(self.similarity_button, 1)
+        buttons.addWidget(self.keys_button, 1)
+        grid.addLayout(buttons, 1, 1)
+        self.column.addWidget(self.state)
+        self.column.addWidget(self.waiting)
+        self.waiting.hide()
+        arguments = (self.session, self.layers, self.run)
+        self.review = ReviewSection(*arguments, self.changes)
+        self.refine, self.wrong_class = RefineSection(*arguments), WrongClassSection(*arguments)
+        self.propagate, self.frames = PropagateSection(*arguments), FramesSection(*arguments)
+        self.history = HistorySection(*arguments)
+        self._folds = {section: Collapsible(section) for section in self._sections}
+        for section, fold in self._folds.items():
+            self.column.addWidget(fold)
+            fold.toggled.connect(lambda _is_open, section=section: section.refresh())
+            if section in (self.review, self.refine):
+                fold.open()
+        self.column.addStretch(1)
+
+    @property
+    def _sections(self) -> tuple:
+        return self.review, self.refine, self.wrong_class, self.propagate, self.frames, self.history
+
+    def _connect(self) -> None:
+        self.picker.picked.connect(self.session.select_class)
+        self.similarity_button.clicked.connect(self.toggle_similarity)
+        self.keys_button.clicked.connect(self.show_keys)
+        self.similarity.switched.connect(lambda _is_on: self._show_similarity())
+        self.similarity.changed.connect(self._show_similarity)
+        self.run.started.connect(lambda _title: self.running_changed.emit(True))
+        self.run.finished.connect(self._on_finished)
+        self.changes.frames_changed.connect(self._on_frames_changed)
+        self.changes.history_changed.connect(self.history.reread)
+
+    def _is_trained(self, class_id: int) -> bool:
+        return self.session.model is None or self.session.is_trained(class_id)
+
+    def _show_state(self) -> None:
+        project, frame = self.session.project, self.layers.current_frame
+        if project is None:
+            show_text(self.state, "Open a video first.")
+        else:
+            show_text(self.state, f"Frame {frame:,} · {frame_state(project.labels.row('provenance', frame))}")
+
+    def _show_similarity(self) -> None:
+        missing = self.similarity.what_is_missing
+        self.similarity_button.setEnabled(missing is None or self.similarity.is_on)
+        self.similarity_button.setChecked(self.similarity.is_on)
+        self.similarity_button.setText("Computing the map…" if self.similarity.is_computing else "Similarity map")
+
+    def _before_key(self, shortcut: Shortcut) -> None:
+        """Bring what a key sets going into view, where it also says what came of it."""
+        if self.session.project is None:
+            return
+        self.key_pressed.emit()
+        for section, fold in self._folds.items():
+            if section.isAncestorOf(shortcut.button):
+                fold.open()
+                section.refresh()
+
+    def _on_frames_changed(self, frames: set[int]) -> None:
+        frame = self.layers.current_frame
+        if frame in frames:
+            self.layers.refresh_frame(frame)
+            self.show_frame()
+
+    def _on_finished(self, _result: object) -> None:
+        self.refresh()
+        self.running_changed.emit(False)
+
+
+def frame_state(provenance: np.ndarray) -> str:
+    """A frame's state in a user's words.
+
+    Parameters
+    ----------
+    provenance : (C,) uint8, of `Provenance`
+    """
+    if (provenance == Provenance.VERIFIED).all():
+        return "verified"
+    if (provenance == Provenance.VERIFIED).any():
+        return "verified in part"
+    if (provenance == Provenance.EDITED).any():
+        return "corrected, not yet verified"
+    if (provenance != Provenance.EMPTY).any():
+        return "predicted, not yet looked at"
+    return "not yet segmented"

@@ -1,0 +1,50 @@
+"""The list of keys."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+
+from qtpy.QtCore import Qt
+from qtpy.QtWidgets import QDialog, QGridLayout, QLabel, QVBoxLayout, QWidget
+
+from surgicalsam_napari.widgets.correct.shortcuts import Shortcut
+from surgicalsam_napari.widgets.parts.parts import SPACING, caption, note
+
+KEY_STYLE = """
+QLabel { border: 1px solid rgba(127, 127, 127, 150); border-radius: 3px; padding: 1px 6px; font-family: monospace; }
+"""
+NAPARIS_OWN = (
+    "They act on the picture: click on it first. napari's own stay as they are, among them P brush, E eraser, F fill, "
+    "Z move, [ and ] brush size, Ctrl+Z undo a stroke, Left and Right one frame on."
+)
+
+
+class KeysDialog(QDialog):
+    """What each key does; stays open beside the work."""
+
+    def __init__(self, shortcuts: Sequence[Shortcut], parent: QWidget | None = None) -> None:
+        super().__init__(parent)
+        self.setWindowTitle("Keys")
+        column = QVBoxLayout(self)
+        column.setSpacing(2 * SPACING)
+        grid = QGridLayout()
+        grid.setHorizontalSpacing(2 * SPACING)
+        grid.setVerticalSpacing(SPACING - 2)
+        grid.setColumnStretch(1, 1)
+        self.listed: list[tuple[str, str]] = []
+        group = None
+        for shortcut in shortcuts:
+            if shortcut.group != group:
+                group = shortcut.group
+                heading = QLabel(group)
+                heading.setStyleSheet("font-weight: bold; padding-top: 6px;")
+                grid.addWidget(heading, grid.rowCount(), 0, 1, 2)
+            key = QLabel(shortcut.key)
+            key.setStyleSheet(KEY_STYLE)
+            key.setAlignment(Qt.AlignmentFlag.AlignCenter)
+            row = grid.rowCount()
+            grid.addWidget(key, row, 0)
+            grid.addWidget(caption(shortcut.what), row, 1)
+            self.listed.append((shortcut.key, shortcut.what))
+        column.addLayout(grid)
+        column.addWidget(note(NAPARIS_OWN))

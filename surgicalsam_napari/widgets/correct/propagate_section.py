@@ -1,0 +1,187 @@
+"""Section *Propagate*: carry the chosen class from the frame in view into the frames after or before it."""
+
+from __future__ import annotations
+
+from collections.abc import Generator
+from typing import Any
+
+from qtpy.QtCore import Signal
+from qtpy.QtWidgets import QCheckBox, QHBoxLayout, QPushButton, QSpinBox
+
+from surgicalsam_napari.formatting import counted
+from surgicalsam_napari.session import Session
+from surgicalsam_napari.widgets.correct.section_parts import (
+    LABELS_ARE_BUSY,
+    ActionStrip,
+    selected_class_name,
+    show_text,
+    why_not_editable,
+)
+from surgicalsam_napari.widgets.layers import ViewerLayers
+from surgicalsam_napari.widgets.parts.parts import SPACING, Panel, caption, note
+from surgicalsam_napari.widgets.runs.action_run import ActionRun
+
+DEFAULT_FRAMES = 50
+
+
+class PropagateSection(Panel):
+    """How far, Backward and Forward, progress, and where it stopped and why."""
+
+    stopped = Signal(int, str)  # frame index, reason
+
+    def __init__(self, session: Session, layers: ViewerLayers, run: ActionRun) -> None:
+        super().__init__("Propagate")
+        self.session, self.layers, self.run = session, layers, run
+        self._last: Any = None  # PropagationReport
+        self._stopped_at: int | None = None
+        self._build()
+        self._connect()
+        self.refresh()
+
+    def refresh(self) -> None:
+        """Enable what makes sense now, and say what is missing."""
+        missing = self._what_is_missing()
+        frame, last_frame = self.layers.current_frame, self._frame_count - 1
+        self.backward_button.setEnabled(missing is None and not self.run.is_running and frame > 0)
+        self.forward_button.setEnabled(missing is None and not self.run.is_running and frame < last_frame)
+        self.limit.setEnabled(not self.to_the_end.isChecked())
+        if self.session.project is None:
+            self._say("")
+        show_text(self.hint, missing or f"Carries {selected_class_name(self.session)} on from frame {frame}.")
+
+    def forward(self) -> None:
+        """Carry the class into later frames."""
+        if self.forward_button.isEnabled():
+            self._start(1)
+
+    def backward(self) -> None:
+        """Carry the class into earlier frames."""
+        if self.backward_button.isEnabled():
+            self._start(-1)
+
+    def go_to_stop(self) -> None:
+        """Show the frame in which the last propagation stopped."""
+        if self._stopped_at is not None:
+            self.layers.show_frame(self._stopped_at)
+
+    def _build(self) -> None:
+        self.limit = QSpinBox()
+        self.limit.setRange(1, 1_000_000)
+        self.limit.setValue(DEFAULT_FRAMES)
+        self.limit.setSuffix(" frames")
+        self.to_the_end = QCheckBox("to the end")
+        self.backward_button, self.forward_button = QPushButton("◀  Backward"), QPushButton("Forward  ▶")
+        self.hint, self.outcome = note(), note()
+        self.go_there = QPushButton("Go there")
+        self.strip = ActionStrip(self.run, self.layers)
+        how_far, directions = QHBoxLayout(), QHBoxLayout()
+        for row in (how_far, directions):
+            row.setSpacing(SPACING)
+        how_far.addWidget(self.limit, 1)
+        how_far.addWidget(self.to_the_end)
+        directions.addWidget(self.backward_button, 1)
+        directions.addWidget(self.forward_button, 1)
+        grid = self.add_grid()
+        grid.addWidget(caption("At most"), 0, 0)
+        grid.addLayout(how_far, 0, 1)
+        self.column.addLayout(directions)
+        self.column.addWidget(self.hint)
+        self.column.addWidget(self.strip)
+        said = QHBoxLayout()
+        said.setSpacing(SPACING)
+        said.addWidget(self.outcome, 1)
+        said.addWidget(self.go_there)
+        self.column.addLayout(said)
+        self._say("")
+
+    def _connect(self) -> None:
+        self.backward_button.clicked.connect(self.backward)
+        self.forward_button.clicked.connect(self.forward)
+        self.go_there.clicked.connect(self.go_to_stop)
+        self.to_the_end.toggled.connect(self.refresh)
+        self.strip.reported.connect(self._on_report)
+        self.strip.finished.connect(self._on_finished)
+        self.run.started.connect(self.refresh)
+        self.run.finished.connect(self.refresh)
+        self.layers.viewer.dims.events.current_step.connect(self._on_frame)
+
+    @property
+    def _frame_count(self) -> int:
+        return 0 if self.session.project is None else self.session.project.video.info.frame_count
+
+    def _what_is_missing(self) -> str | None:
+        missing = why_not_editable(self.session)
+        if missing is not None:
+            return missing
+        if self.session.model is None:
+            return "Choose a checkpoint first."
+        if self.run.is_running and not self.strip.is_mine:
+            return LABELS_ARE_BUSY
+        return None
+
+    def _frame_indices(self, direction: int) -> list[int]:
+        """The frames to go through, in their order, from the neighbour of the one in view."""
+        start = self.layers.current_frame
+        last = self._frame_count - 1 if direction > 0 else 0
+        frames = list(range(start + direction, last + direction, direction))
+        return frames if self.to_the_end.isChecked() else frames[: self.limit.value()]
+
+    def _start(self, direction: int) -> None:
+        from surgicalsam_napari.inference.propagate import propagate_class  # here, for torch takes seconds to import
+
+        project, model, class_id = self.session.project, self.session.model, self.session.selected_class_id
+        start, frame_indices, name = (
+            self.layers.current_frame,
+            self._frame_indices(direction),
+            selected_class_name(self.session),
+        )
+        if project is None or model is None or class_id is None:
+            return
+        self.layers.ensure_labels()
+        self._last, self._stopped_at = None, None
+        self._say("")
+        if not (project.labels[start] == class_id).any():
+            self._say(f"There is no {name} in frame {start} to carry on. Click or paint it first.")
+            return
+        title = f"Propagate {name} from frame {start} {'forward' if direction > 0 else 'backward'}"
+
+        def reports() -> Generator[Any, None, None]:
+            with project.action(title, len(frame_indices)) as action:
+                yield from propagate_class(project, model, class_id, start, frame_indices, action=action)
+
+        self.strip.start(title, reports)
+
+    def _on_report(self, report: Any) -> None:
+        self._last = report
+
+    def _on_finished(self, _result: object) -> None:
+        report = self._last
+        if report is None:
+            self._say("Nothing was changed.")
+        elif report.stopped is not None:
+            self._stopped_at = report.frame_index
+            carried = f"Carried through {counted(report.done, 'frame')}. " if report.done else ""
+            self._say(carried + stop_text(report.frame_index, report.stopped))
+            self.stopped.emit(report.frame_index, report.stopped)
+        elif report.done == report.total:
+            self._say(f"Carried through {counted(report.done, 'frame')}, to frame {report.frame_index}.")
+        else:
+            self._stopped_at = report.frame_index
+            self._say(f"Cancelled after {counted(report.done, 'frame')}, at frame {report.frame_index}.")
+        self._show_way()
+
+    def _on_frame(self) -> None:
+        if not self.run.is_running and self.isVisible():  # the panel refreshes what it brings into view
+            self.refresh()
+
+    def _say(self, text: str) -> None:
+        show_text(self.outcome, text)
+        self._show_way()
+
+    def _show_way(self) -> None:
+        self.go_there.setVisible(self._stopped_at is not None and bool(self.outcome.text()))
+
+
+def stop_text(frame_index: int, reason: str) -> str:
+    """Where a propagation stopped and why, as a sentence."""
+    return f"Stopped at frame {frame_index:,}: {reason.rstrip('.')}."

@@ -1,0 +1,134 @@
+"""Section *Click to refine*: switch it on, click, accept."""
+
+from __future__ import annotations
+
+from qtpy.QtWidgets import QGridLayout, QPushButton
+
+from surgicalsam_napari.formatting import counted
+from surgicalsam_napari.session import Session
+from surgicalsam_napari.widgets.correct.refine_tool import RefineTool
+from surgicalsam_napari.widgets.correct.section_parts import selected_class_name, show_text, why_not_editable
+from surgicalsam_napari.widgets.layers import ViewerLayers
+from surgicalsam_napari.widgets.parts.parts import SPACING, Panel, note, primary_button
+from surgicalsam_napari.widgets.runs.action_run import ActionRun
+
+SWITCH_ON, SWITCH_OFF = "Start refining", "Stop refining"
+
+
+class RefineSection(Panel):
+    """A switch, what the mouse does while it is on, and Accept, Discard, Undo last click."""
+
+    def __init__(self, session: Session, layers: ViewerLayers, run: ActionRun) -> None:
+        super().__init__("Click to refine")
+        self.session, self.layers, self.run = session, layers, run
+        self.tool = RefineTool(session, layers, self)
+        self._said = ""  # what the tool said last, until the next click
+        self._build()
+        self._connect()
+        self.refresh()
+
+    def refresh(self) -> None:
+        """Enable what makes sense now, and say what is missing."""
+        missing = self._what_is_missing()
+        if missing is not None:
+            self.tool.switch(False)
+        is_on, has_preview = self.tool.is_on, self.tool.is_on and self.tool.refinement is not None
+        self.switch.setEnabled(missing is None)
+        self._show_switch(is_on)
+        self.accept_button.setEnabled(has_preview)
+        self.discard_button.setEnabled(has_preview)
+        self.undo_button.setEnabled(has_preview)
+        for button in (self.accept_button, self.discard_button, self.undo_button):
+            button.setVisible(is_on)
+        show_text(self.how, self._instructions() if is_on else "")
+        show_text(self.status, missing or self._status())
+
+    def toggle(self) -> None:
+        """What the switch does."""
+        if self.switch.isEnabled():
+            self._said = ""
+            self.tool.switch(not self.tool.is_on)
+            self.refresh()
+
+    def accept(self) -> None:
+        """Write the preview into the labels."""
+        if self.accept_button.isEnabled():
+            self.tool.accept()
+
+    def discard(self) -> None:
+        """Drop the preview."""
+        if self.discard_button.isEnabled():
+            self.tool.discard()
+
+    def undo_last_click(self) -> None:
+        """Take back the last click or the box."""
+        if self.undo_button.isEnabled():
+            self.tool.undo_last()
+
+    def _build(self) -> None:
+        self.switch = QPushButton(SWITCH_ON)
+        self.switch.setCheckable(True)
+        self.how, self.status = note(), note()
+        self.accept_button = primary_button("Accept")
+        self.discard_button, self.undo_button = QPushButton("Discard"), QPushButton("Undo last click")
+        buttons = QGridLayout()
+        buttons.setSpacing(SPACING)
+        buttons.addWidget(self.accept_button, 0, 0, 1, 2)
+        buttons.addWidget(self.discard_button, 1, 0)
+        buttons.addWidget(self.undo_button, 1, 1)
+        self.column.addWidget(self.switch)
+        self.column.addWidget(self.how)
+        self.column.addLayout(buttons)
+        self.column.addWidget(self.status)
+
+    def _connect(self) -> None:
+        self.switch.clicked.connect(self.toggle)
+        self.accept_button.clicked.connect(self.accept)
+        self.discard_button.clicked.connect(self.discard)
+        self.undo_button.clicked.connect(self.undo_last_click)
+        self.tool.changed.connect(self._on_changed)
+        self.tool.noted.connect(self._on_noted)
+
+    def _on_changed(self) -> None:
+        if self.tool.refinement is not None and self.tool.is_on:
+            self._said = ""
+        self.refresh()
+
+    def _on_noted(self, text: str) -> None:
+        self._said = text
+        self.refresh()
+
+    def _show_switch(self, is_on: bool) -> None:
+        self.switch.setChecked(is_on)
+        self.switch.setText(SWITCH_OFF if is_on else SWITCH_ON)
+
+    def _what_is_missing(self) -> str | None:
+        model = self.session.model
+        missing = why_not_editable(self.session)
+        if missing is None and model is None:
+            return "Choose a checkpoint first."
+        if missing is None and model is not None and not model.has_click_decoder:
+            return f'The checkpoint "{model.name}" has no decoder for clicks. Choose another, or use the brush.'
+        return missing
+
+    def _instructions(self) -> str:
+        name = selected_class_name(self.session)
+        return (
+            f"Click on what belongs to {name}. Shift and click, or the right button, on what does not. "
+            "Ctrl and drag draws a box around it."
+        )
+
+    def _status(self) -> str:
+        if self.tool.is_waiting:
+            return "Preparing this frame…"
+        said = [self._said] if self._said else []
+        refinement = self.tool.refinement
+        if refinement is not None and self.tool.is_on:
+            prompts = [counted(len(refinement.clicks), "click")] if refinement.clicks else []
+            prompts += ["a box"] if refinement.box is not None else []
+            said.append(f"{' and '.join(prompts)} · predicted IoU {refinement.predicted_iou:.2f}")
+        frames = sorted({frame_index for frame_index, _ in self.tool.held_elsewhere})
+        if frames and self.tool.is_on:
+            listed = ", ".join(map(str, frames[:5])) + (" and others" if len(frames) > 5 else "")
+            said.append(f"A preview waits in {'frame' if len(frames) == 1 else 'frames'} {listed}.")
+        return "\n".join(said)

@@ -1,0 +1,49 @@
+"""Strokes on what is verified: they leave the picture again, and the person is told why."""
+
+from __future__ import annotations
+
+import time
+
+from napari.utils.notifications import show_info
+from qtpy.QtCore import QObject, QTimer
+
+from surgicalsam_napari.session import Session
+from surgicalsam_napari.widgets.correct.shortcuts import UNLOCK_KEY
+from surgicalsam_napari.widgets.label_changes import LabelChanges
+from surgicalsam_napari.widgets.layers import ViewerLayers
+
+QUIET_SECONDS = 5.0  # a stroke is refused at every move of the mouse, and told once
+
+
+class Refusals(QObject):
+    """Answers `LabelStore.refused`."""
+
+    def __init__(self, session: Session, layers: ViewerLayers, changes: LabelChanges, parent: QObject | None = None) -> None:
+        super().__init__(parent)
+        self.session, self.layers = session, layers
+        self._told_frame: int | None = None
+        self._told_at = 0.0
+        changes.refused.connect(self._on_refused)
+
+    def _on_refused(self, frame_index: int) -> None:
+        # napari has drawn the stroke when this handler is left: only then can it be taken away
+        QTimer.singleShot(0, lambda: self.layers.refresh_frame(frame_index))
+        now = time.monotonic()
+        is_told = frame_index == self._told_frame and now - self._told_at < QUIET_SECONDS
+        self._told_frame, self._told_at = frame_index, now
+        if not is_told and self.session.project is not None:
+            show_info(why_refused(self.session.classes.names, self._locked_names(frame_index), frame_index))
+
+    def _locked_names(self, frame_index: int) -> list[str]:
+        project = self.session.project
+        assert project is not None
+        return [project.classes.by_id(class_id).name for class_id in project.labels.locked_class_ids(frame_index)]
+
+
+def why_refused(all_names: tuple[str, ...], locked_names: list[str], frame_index: int) -> str:
+    """ "Frame 12 is verified. Unlock it (Shift+D) to change it."; of single classes, which."""
+    if len(locked_names) == len(all_names):
+        return f"Frame {frame_index:,} is verified. Unlock it ({UNLOCK_KEY}) to change it."
+    are = "is" if len(locked_names) == 1 else "are"
+    names = ", ".join(locked_names)
+    return f"{names} {are} verified in frame {frame_index:,}. Unlock the frame ({UNLOCK_KEY}) to change that."

@@ -1,0 +1,253 @@
+"""Section *Review*: go through the frames that are worth a look, and confirm them."""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+
+from qtpy.QtCore import Signal
+from qtpy.QtWidgets import QCheckBox, QComboBox, QHBoxLayout, QPushButton, QVBoxLayout, QWidget
+
+from surgicalsam_napari.editing import unlock_frames, verify_frames
+from surgicalsam_napari.errors import SurgicalSAMError
+from surgicalsam_napari.formatting import counted
+from surgicalsam_napari.review.queue import ReviewQueue, Status
+from surgicalsam_napari.session import Session
+from surgicalsam_napari.store import Project
+from surgicalsam_napari.widgets.correct.review_feed import ReviewFeed
+from surgicalsam_napari.widgets.correct.section_parts import ActionStrip, show_text
+from surgicalsam_napari.widgets.label_changes import LabelChanges
+from surgicalsam_napari.widgets.layers import ViewerLayers
+from surgicalsam_napari.widgets.parts.frame_scope import RANGE, WHOLE_VIDEO, FrameScope
+from surgicalsam_napari.widgets.parts.parts import SPACING, Panel, caption, note, primary_button, swatch
+from surgicalsam_napari.widgets.runs.action_run import ActionRun
+from surgicalsam_napari.widgets.runs.background import show_failure
+
+TOLD_FROM = 200  # frames whose masks have yet to be compared: fewer are done in a moment
+ALL_CLASSES = "All classes"
+STATUS_WORDS = {
+    Status.ANY: "For any reason",
+    Status.PREDICTED: "Predicted masks",
+    Status.NEARLY_PRESENT: "Absent, but nearly found",
+    Status.CONTESTED: "Claimed by two classes",
+    Status.JUMPED: "Mask jumps between frames",
+}
+
+
+class ReviewSection(Panel):
+    """Next and Previous, why this frame, Verify and Unlock; what the queue is about; whole ranges.
+
+    Parameters
+    ----------
+    changes : of the open project's labels
+    """
+
+    scores_changed = Signal(object)  # (T,) float, NaN for not worth a look; None without a project
+
+    def __init__(self, session: Session, layers: ViewerLayers, run: ActionRun, changes: LabelChanges) -> None:
+        super().__init__("Review")
+        self.session, self.layers, self.run, self.changes = session, layers, run, changes
+        self.feed = ReviewFeed(changes, self)
+        self._project: Project | None = None
+        self._is_waiting = False
+        self._build()
+        self._connect()
+        self.refresh()
+
+    def refresh(self) -> None:
+        """Enable what makes sense now, and say what is missing."""
+        project = self.session.project
+        if project is not self._project:
+            self._project = project
+            self.which_class.setCurrentIndex(0)  # a new queue is about everything
+            self.which_status.setCurrentIndex(0)
+            if project is not None:
+                self.scope.set_frame_count(project.video.info.frame_count)
+        self._show_classes()
+        self.feed.show_project(project)
+        can_write = project is not None and project.writable
+        frame = self.layers.current_frame
+        locked = [] if project is None else project.labels.locked_class_ids(frame)
+        is_verified = project is not None and len(locked) == len(project.classes)
+        self.next_button.setEnabled(project is not None)
+        self.previous_button.setEnabled(project is not None)
+        self.verify_button.setEnabled(can_write and not is_verified)
+        self.unlock_button.setEnabled(can_write and bool(locked))
+        is_free = can_write and not self._is_waiting and not self.run.is_running
+        self.verify_range_button.setEnabled(is_free)
+        self.unlock_range_button.setEnabled(is_free)
+        self._show_queue()
+
+    def set_waiting(self, is_waiting: bool) -> None:
+        """Runs of other tabs go on; ranges wait for them."""
+        self._is_waiting = is_waiting
+        self.refresh()
+
+    # Each without arguments, for its button and its key -------------------------------------------------------------------
+
+    def next(self) -> None:
+        """Show the frame most worth a look, of those that are left, and choose the class that is suspicious there."""
+        queue = self._queue_up_to_date()
+        if queue is not None and self.next_button.isEnabled():
+            self._go_to(queue.next(self.layers.current_frame))
+
+    def previous(self) -> None:
+        """Show the frame that was shown before."""
+        queue = self._queue_up_to_date()
+        if queue is not None and self.previous_button.isEnabled():
+            self._go_to(queue.previous())
+
+    def verify(self) -> None:
+        """Confirm every class in this frame, or its absence; then go to the next frame, if so chosen."""
+        if self._project is not None and self.verify_button.isEnabled():
+            project = self._project
+            if self._write(lambda: project.labels.verify(self.layers.current_frame)) and self.then_next.isChecked():
+                self.next()
+
+    def unlock(self) -> None:
+        """Take back what was confirmed in this frame."""
+        if self._project is not None and self.unlock_button.isEnabled():
+            project = self._project
+            self._write(lambda: project.labels.unlock(self.layers.current_frame))
+
+    def verify_range(self) -> None:
+        """Confirm every class in the frames chosen."""
+        if self._project is not None and self.verify_range_button.isEnabled():
+            project, frames = self._project, self._frame_indices()
+            self.strip.start("Verifying", lambda: verify_frames(project, frames))
+
+    def unlock_range(self) -> None:
+        """Take back what was confirmed in the frames chosen."""
+        if self._project is not None and self.unlock_range_button.isEnabled():
+            project, frames = self._project, self._frame_indices()
+            self.strip.start("Unlocking", lambda: unlock_frames(project, frames))
+
+    # Building -----------------------------------------------------------------------------------------------------------
+
+    def _build(self) -> None:
+        self.previous_button, self.next_button = QPushButton("◀  Previous"), primary_button("Next  ▶")
+        self.verify_button, self.unlock_button = QPushButton("Verify frame"), QPushButton("Unlock frame")
+        self.next_button.setToolTip("The frame most worth a look")
+        self.previous_button.setToolTip("The frame looked at before")
+        self.verify_button.setToolTip("All of this frame is right: nothing changes it then but Unlock")
+        self.then_next = QCheckBox("then go to the next")
+        self.then_next.setChecked(True)
+        self.count, self.reason = note(), caption("")
+        self.reason.setWordWrap(True)
+        self.which_class, self.which_status = QComboBox(), QComboBox()
+        self.which_class.setSizeAdjustPolicy(QComboBox.SizeAdjustPolicy.AdjustToMinimumContentsLengthWithIcon)
+        for status, words in STATUS_WORDS.items():
+            self.which_status.addItem(words, status)
+        self.several = QPushButton("Several frames…")
+        self.several.setCheckable(True)
+        self.strip = ActionStrip(self.run, self.layers)
+        self.column.addWidget(self.count)
+        self.column.addLayout(_row((self.previous_button, 1), (self.next_button, 1)))
+        self.column.addWidget(self.reason)
+        self.column.addLayout(_row((self.verify_button, 1), (self.unlock_button, 1)))
+        self.column.addLayout(_row((self.then_next, 1), (self.several, 0)))
+        self.column.addWidget(self._build_range())
+        self.column.addWidget(self.strip)
+        grid = self.add_grid()
+        grid.addWidget(caption("Look for"), 0, 0)
+        grid.addWidget(self.which_class, 0, 1)
+        grid.addWidget(self.which_status, 1, 1)
+
+    def _build_range(self) -> QWidget:
+        self.range_box, self.scope = QWidget(), FrameScope((RANGE, WHOLE_VIDEO))
+        self.verify_range_button, self.unlock_range_button = QPushButton("Verify them"), QPushButton("Unlock them")
+        column = QVBoxLayout(self.range_box)
+        column.setContentsMargins(0, 0, 0, 0)
+        column.setSpacing(SPACING)
+        column.addWidget(self.scope)
+        column.addLayout(_row((self.verify_range_button, 1), (self.unlock_range_button, 1)))
+        self.range_box.hide()
+        return self.range_box
+
+    def _connect(self) -> None:
+        for button, act in (
+            (self.next_button, self.next),
+            (self.previous_button, self.previous),
+            (self.verify_button, self.verify),
+            (self.unlock_button, self.unlock),
+            (self.verify_range_button, self.verify_range),
+            (self.unlock_range_button, self.unlock_range),
+        ):
+            button.clicked.connect(lambda _checked=False, act=act: act())
+        self.several.toggled.connect(self.range_box.setVisible)
+        self.which_class.activated.connect(lambda _index: self._filter())
+        self.which_status.activated.connect(lambda _index: self._filter())
+        self.feed.changed.connect(self._on_feed_changed)
+        self.run.started.connect(lambda _title: self.refresh())
+        self.run.finished.connect(lambda _result: self.refresh())
+
+    def _show_classes(self) -> None:
+        """The classes in the filter, where they are others than before."""
+        classes = self.session.classes
+        ids = [self.which_class.itemData(row) for row in range(1, self.which_class.count())]
+        if ids == list(classes.ids):
+            return
+        self.which_class.clear()
+        self.which_class.addItem(ALL_CLASSES, None)
+        for instrument in classes:
+            self.which_class.addItem(swatch(instrument.color), instrument.name, instrument.id)
+
+    # The queue ----------------------------------------------------------------------------------------------------------
+
+    def _queue_up_to_date(self) -> ReviewQueue | None:
+        self.changes.tell_now()
+        self.feed.catch_up()
+        return self.feed.queue
+
+    def _go_to(self, frame_index: int | None) -> None:
+        if frame_index is not None:
+            self.layers.show_frame(frame_index)
+            suspect = None if self.feed.queue is None else self.feed.queue.suspect(frame_index)
+            if suspect is not None:
+                self.session.select_class(suspect)
+        self._on_feed_changed()
+
+    def _filter(self) -> None:
+        if self.feed.queue is not None:
+            class_id = self.which_class.currentData()
+            self.feed.queue.filter(None if class_id is None else [class_id], self.which_status.currentData())
+            self._on_feed_changed()
+
+    def _on_feed_changed(self) -> None:
+        self._show_queue()
+        self.scores_changed.emit(self.feed.marks())
+
+    def _show_queue(self) -> None:
+        queue = self.feed.queue
+        if queue is None:
+            show_text(self.count, "Open a video first." if self._project is None else "")
+            show_text(self.reason, "")
+            return
+        left = queue.remaining
+        text = f"{counted(left, 'frame')} worth a look" if left else "No frame left that is worth a look"
+        if self.feed.left_to_compare >= TOLD_FROM:
+            text += f" · masks of {self.feed.left_to_compare:,} frames not compared yet"
+        show_text(self.count, text)
+        show_text(self.reason, queue.reason(self.layers.current_frame))
+
+    # Writing ------------------------------------------------------------------------------------------------------------
+
+    def _frame_indices(self) -> range:
+        count = 0 if self._project is None else self._project.video.info.frame_count
+        return self.scope.frame_indices(self.layers.current_frame, count)
+
+    def _write(self, write: Callable[[], None]) -> bool:
+        try:
+            write()
+        except SurgicalSAMError as error:
+            show_failure(error)
+            return False
+        self.changes.tell_now()
+        return True
+
+
+def _row(*widgets: tuple[QWidget, int]) -> QHBoxLayout:
+    row = QHBoxLayout()
+    row.setSpacing(SPACING)
+    for widget, stretch in widgets:
+        row.addWidget(widget, stretch)
+    return row

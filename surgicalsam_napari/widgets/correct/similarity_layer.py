@@ -1,0 +1,147 @@
+"""How similar the frame in view is to the chosen class, as the model sees it: an image over the video, on demand."""
+
+from __future__ import annotations
+
+from typing import Any
+
+import numpy as np
+from napari.layers import Image
+from qtpy.QtCore import QObject, QTimer, Signal
+
+from surgicalsam_napari.inference.similarity import contrast_limits, similarity_map
+from surgicalsam_napari.session import Session
+from surgicalsam_napari.widgets.layers import ViewerLayers
+from surgicalsam_napari.widgets.runs.background import run_in_background, show_failure
+
+NAME = "Similarity"
+OPACITY = 0.6
+FOLLOW_MS = 120  # after the slider came to rest
+
+
+class SimilarityLayer(QObject):
+    """While it is on, the map of the chosen class follows the frame in view; it is computed in the background.
+
+    The map is shown on its own frame only, so an old one is never seen over another frame.
+    """
+
+    switched = Signal(bool)
+    changed = Signal()  # another map is shown, or one is being computed
+
+    def __init__(self, session: Session, layers: ViewerLayers, parent: QObject | None = None) -> None:
+        super().__init__(parent)
+        self.session, self.layers = session, layers
+        self.is_on = self.is_computing = False
+        self._layer: Image | None = None
+        self._shown: tuple[object, ...] | None = None  # what the layer shows a map of
+        self._timer = QTimer(self, singleShot=True, interval=FOLLOW_MS)
+        self._timer.timeout.connect(self._compute)
+        layers.viewer.layers.events.removed.connect(self._on_removed)
+        layers.viewer.dims.events.current_step.connect(self.follow)
+
+    @property
+    def what_is_missing(self) -> str | None:
+        """Why there is no map to be had now, in a user's words."""
+        if self.session.project is None:
+            return "Open a video first."
+        if self.session.model is None:
+            return "Choose a checkpoint first."
+        class_id = self.session.selected_class_id
+        if class_id is None or not self.session.is_trained(class_id):
+            return f'The checkpoint "{self.session.model.name}" is not trained on this class.'
+        return None
+
+    def switch(self, is_on: bool) -> None:
+        """Show the map of the frame in view, and of those that come into view; or take it away."""
+        if is_on and self.what_is_missing is not None:
+            is_on = False
+        if is_on == self.is_on:
+            return
+        self.is_on = is_on
+        if is_on:
+            self._compute()
+        else:
+            self._remove()
+        self.switched.emit(is_on)
+
+    def follow(self, _event: Any = None) -> None:
+        """The frame, class, model or project may have changed."""
+        if self.is_on:
+            self._timer.start()
+
+    def _wanted(self) -> tuple[object, ...]:
+        return (self.session.project, self.session.model, self.session.selected_class_id, self.layers.current_frame)
+
+    def _compute(self) -> None:
+        """In the background; what is asked for meanwhile comes next."""
+        if not self.is_on or self.is_computing:
+            return
+        if self.what_is_missing is not None:
+            self._remove()
+            return
+        wanted = self._wanted()
+        if wanted == self._shown and self._layer is not None:
+            return
+        project, model, class_id, frame_index = self.session.project, self.session.model, *wanted[2:]
+        self.is_computing = True
+        self.changed.emit()
+        run_in_background(
+            lambda: similarity_map(project, model, class_id, frame_index),  # type: ignore[arg-type]
+            lambda found: self._on_computed(wanted, found),
+            self._on_failed,
+        )
+
+    def _on_computed(self, wanted: tuple[object, ...], similarity: np.ndarray) -> None:
+        self.is_computing = False
+        if self.is_on and wanted == self._wanted():
+            self._show(similarity)
+            self._shown = wanted
+        elif self.is_on:
+            self._compute()
+        self.changed.emit()
+
+    def _on_failed(self, error: Exception) -> None:
+        self.is_computing = False
+        self.switch(False)
+        self.changed.emit()
+        show_failure(error)
+
+    def _show(self, similarity: np.ndarray) -> None:
+        """A layer of one frame, at its place in the video; the brush keeps its layer."""
+        labels, viewer = self.layers.labels, self.layers.viewer
+        if labels is None or self.session.selected_class_id is None:
+            return
+        name = f"{NAME}: {self.session.classes.by_id(self.session.selected_class_id).name}"
+        place = labels.data_to_world((self.layers.current_frame, 0, 0))
+        limits = contrast_limits(similarity)
+        if self._layer is None:
+            layer = Image(
+                similarity[None],
+                name=name,
+                colormap="inferno",
+                opacity=OPACITY,
+                contrast_limits=limits,
+                scale=labels.scale,
+                translate=place,
+                axis_labels=labels.axis_labels,
+            )
+            chosen = set(viewer.layers.selection)
+            active = viewer.layers.selection.active
+            viewer.layers.insert(list(viewer.layers).index(labels), layer)
+            viewer.layers.selection = chosen
+            viewer.layers.selection.active = active
+            self._layer = layer
+            return
+        self._layer.name = name
+        self._layer.data = similarity[None]
+        self._layer.translate = place
+        self._layer.contrast_limits = limits
+
+    def _remove(self) -> None:
+        layer, self._layer, self._shown = self._layer, None, None
+        if layer is not None and layer in self.layers.viewer.layers:
+            self.layers.viewer.layers.remove(layer)
+
+    def _on_removed(self, event: Any) -> None:
+        if event.value is self._layer:  # by the person
+            self._layer = self._shown = None
+            self.switch(False)

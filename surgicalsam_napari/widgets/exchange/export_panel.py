@@ -1,0 +1,252 @@
+"""Panel *Export / Import*: labels out of the project as datasets, and back in."""
+
+from __future__ import annotations
+
+from contextlib import suppress
+from html import escape
+from pathlib import Path
+from typing import Any
+
+from qtpy.QtCore import Qt, QTimer, Signal
+from qtpy.QtWidgets import QCheckBox, QComboBox, QFileDialog, QPushButton
+
+from surgicalsam_napari.errors import ExchangeError
+from surgicalsam_napari.exchange.exporting import FORMATS, export_frames, frames_to_export
+from surgicalsam_napari.exchange.sidecar import SIDECAR
+from surgicalsam_napari.formatting import counted
+from surgicalsam_napari.session import Session
+from surgicalsam_napari.store import Project
+from surgicalsam_napari.widgets.exchange.import_form import ImportForm
+from surgicalsam_napari.widgets.layers import ViewerLayers
+from surgicalsam_napari.widgets.parts.frame_scope import EVERY_NTH, RANGE, WHOLE_VIDEO, FrameScope
+from surgicalsam_napari.widgets.parts.parts import LINK_COLOR, SPACING, ElidedLabel, Panel, caption, note, primary_button
+from surgicalsam_napari.widgets.parts.progress_strip import ProgressStrip, Question
+from surgicalsam_napari.widgets.runs.background import show_failure
+from surgicalsam_napari.widgets.runs.exchange_run import ExchangeRun
+
+CORRECTED = "Corrected frames"
+NOTHING_CORRECTED = "No frame has been corrected yet. Paint on the labels, or choose other frames."
+COUNT_DELAY_MS = 150  # strokes that follow each other closely are counted once
+
+
+class ExportPanel(Panel):
+    """Which frames, as what, where to; below it the import."""
+
+    running_changed = Signal(bool)
+    imported = Signal()
+    _edited = Signal()
+
+    def __init__(self, session: Session, layers: ViewerLayers) -> None:
+        super().__init__("Export")
+        self.session, self.layers = session, layers
+        self.run = ExchangeRun(self)
+        self.import_form = ImportForm(session, layers)
+        self._project: Project | None = None
+        self._chosen_folder: Path | None = None  # by default beside the video
+        self._written = Path()  # folder of the run
+        self._is_locked = False
+        self._count_timer = QTimer(self, singleShot=True, interval=COUNT_DELAY_MS)
+        self._build()
+        self._connect()
+        self.refresh()
+
+    @property
+    def is_running(self) -> bool:
+        """Whether labels are being exported, checked or imported."""
+        return self.run.is_running or self.import_form.is_busy
+
+    def refresh(self) -> None:
+        """Another project is open, or none."""
+        if self._project is not None:
+            self._project.labels.edited.disconnect(self._relay_edit)
+        self._project = project = self.session.project
+        if project is not None:
+            project.labels.edited.connect(self._relay_edit)
+            self.scope.set_frame_count(project.video.info.frame_count)
+        self._chosen_folder = None
+        self.question.hide()
+        self.result.hide()
+        self.import_form.refresh()
+        self.update_state()
+
+    def update_state(self) -> None:
+        """Enable what makes sense now, and count the frames anew."""
+        is_ready = self.session.project is not None and not self._is_locked and not self.is_running
+        for widget in (self.scope, self.format, self.images, self.choose_folder):
+            widget.setEnabled(is_ready)
+        self.progress.setVisible(self.run.is_running)
+        self.export.setVisible(not self.question.isVisibleTo(self))
+        self.import_form.set_locked(self._is_locked or self.run.is_running)
+        target = "" if self.session.project is None else str(self.target())
+        self.folder.setText(target or "–")
+        self.folder.setToolTip(target)
+        self._count()
+
+    def set_locked(self, is_locked: bool) -> None:
+        """Locked while another run works on the project."""
+        self._is_locked = is_locked
+        self.update_state()
+
+    def cancel(self) -> None:
+        """Stop what is going on."""
+        self.run.cancel()
+        self.import_form.cancel()
+
+    def which(self) -> str:
+        """The frames in scope, as `frames_to_export` takes them."""
+        frame_count = 0 if self.session.project is None else self.session.project.video.info.frame_count
+        if self.scope.choice.currentText() == CORRECTED:
+            return "corrected"
+        if self.scope.choice.currentText() == WHOLE_VIDEO:
+            return "all"
+        frames = self.scope.frame_indices(self.layers.current_frame, frame_count)
+        return f"{frames.start}:{frames.stop}:{frames.step}"
+
+    def target(self) -> Path:
+        """The folder that Export writes: the one chosen if it is empty or an earlier export, else a new one in it."""
+        assert self.session.project is not None
+        video = self.session.project.manifest.video_path
+        chosen = self._chosen_folder
+        if chosen is not None and (is_empty(chosen) or is_export(chosen)):
+            return chosen
+        return (chosen or video.parent) / f"{video.stem}_{self.format.currentData()}"
+
+    def start(self) -> None:
+        """What the Export button does: asks first where it would replace an earlier export."""
+        target = self.target()
+        if is_export(target):
+            self.question.put(f"{target.name} holds an export already. Replace it?", "Replace it")
+            self.question.show()
+            self.result.hide()
+            self.update_state()
+        else:
+            self._start(overwrite=False)
+
+    def _build(self) -> None:
+        self.scope, self.format = FrameScope((CORRECTED, WHOLE_VIDEO, RANGE, EVERY_NTH)), QComboBox()
+        self.folder = ElidedLabel(mode=Qt.TextElideMode.ElideLeft)
+        for name, title in FORMATS.items():
+            self.format.addItem(title, name)
+        self.images = QCheckBox("with the video's frames")
+        self.images.setChecked(True)
+        self.images.setToolTip("Also write the frames as images, as training needs them; else labels alone")
+        self.choose_folder = QPushButton("Choose…")
+        grid = self.add_grid()
+        frames_caption = caption("Frames")
+        frames_caption.setContentsMargins(0, 5, 0, 0)  # level with the dropdown, not with the fields below it
+        grid.addWidget(frames_caption, 0, 0, Qt.AlignmentFlag.AlignTop)
+        grid.addWidget(self.scope, 0, 1, 1, 2)
+        for row, (title, widget) in enumerate((("Format", self.format), ("", self.images)), start=1):
+            grid.addWidget(caption(title), row, 0)
+            grid.addWidget(widget, row, 1, 1, 2)
+        grid.addWidget(caption("Folder"), 3, 0)
+        grid.addWidget(self.folder, 3, 1)
+        grid.addWidget(self.choose_folder, 3, 2)
+        self.count, self.result = note(), note()
+        self.result.setOpenExternalLinks(True)
+        self.export = primary_button("Export")
+        self.progress, self.question = ProgressStrip(), Question()
+        for widget in (self.count, self.export, self.question, self.progress, self.result):
+            self.column.addWidget(widget)
+        self.column.addSpacing(2 * SPACING)
+        self.column.addWidget(self.import_form)
+
+    def _connect(self) -> None:
+        self._edited.connect(self._count_timer.start)
+        self._count_timer.timeout.connect(self._count)
+        self.scope.changed.connect(self.update_state)
+        self.format.currentIndexChanged.connect(lambda _index: self.update_state())
+        self.choose_folder.clicked.connect(self._choose_folder)
+        self.export.clicked.connect(self.start)
+        self.question.confirmed.connect(lambda: self._start(overwrite=True))
+        self.question.declined.connect(self._close_question)
+        self.progress.cancelled.connect(self._on_cancel)
+        self.run.reported.connect(self._on_report)
+        self.run.failed.connect(show_failure)
+        self.run.finished.connect(self._on_finished)
+        self.import_form.busy_changed.connect(self._on_import_changed)
+        self.import_form.imported.connect(self.imported)
+
+    def _relay_edit(self, _frame_index: int) -> None:
+        with suppress(RuntimeError):  # the dock was closed, and the layer is painted on all the same
+            self._edited.emit()  # from whatever thread edited
+
+    # What there is to export --------------------------------------------------------------------------------------------
+
+    def frame_indices(self) -> list[int]:
+        """The frames that Export writes; none without a project."""
+        return [] if self.session.project is None else frames_to_export(self.session.project, self.which())
+
+    def _count(self) -> None:
+        if self.session.project is None:
+            self.count.setText("Open a video first.")
+            self.export.setEnabled(False)
+            return
+        try:
+            frame_count = len(self.frame_indices())
+            text = counted(frame_count, "frame")
+            text += " corrected or verified by a person" if self.which() == "corrected" else ""
+        except ExchangeError as error:
+            frame_count = 0
+            text = NOTHING_CORRECTED if self.which() == "corrected" else str(error)
+        self.count.setText(text)
+        self.export.setEnabled(frame_count > 0 and not self._is_locked and not self.is_running)
+
+    def _choose_folder(self) -> None:
+        path = QFileDialog.getExistingDirectory(self, "Choose where to put the export", str(self.target().parent))
+        if path:
+            self._chosen_folder = Path(path)
+            self.update_state()
+
+    # A run --------------------------------------------------------------------------------------------------------------
+
+    def _start(self, *, overwrite: bool) -> None:
+        self._close_question()
+        project = self.session.project
+        assert project is not None
+        frames, target, kind = self.frame_indices(), self.target(), self.format.currentData()
+        images = self.images.isChecked()
+        self._written = target
+        self.result.hide()
+        self.run.start(lambda: export_frames(project, frames, target, kind, images=images, overwrite=overwrite))
+        self.progress.show_start()
+        self._changed()
+
+    def _on_report(self, report: Any) -> None:
+        self.progress.show_progress(report.done, report.total, self.run.seconds_left)
+
+    def _on_cancel(self) -> None:
+        self.progress.show_stopping()
+        self.run.cancel()
+
+    def _on_finished(self, is_complete: bool) -> None:
+        report = self.run.last_report
+        if is_complete:
+            link = f'<a style="color: {LINK_COLOR}" href="{self._written.as_uri()}">{escape(self._written.name)}</a>'
+            self.result.setText(f"Exported {counted(report.total, 'frame')} to {link}.")
+        elif self.run.is_cancelled:
+            self.result.setText("Cancelled: nothing was written.")
+        self.result.setToolTip(str(self._written))
+        self.result.setVisible(is_complete or self.run.is_cancelled)
+        self._changed()
+
+    def _close_question(self) -> None:
+        self.question.hide()
+        self.update_state()
+
+    def _on_import_changed(self, _is_busy: bool) -> None:
+        self._changed()
+
+    def _changed(self) -> None:
+        self.update_state()
+        self.running_changed.emit(self.is_running)
+
+
+def is_export(folder: Path) -> bool:
+    """Whether labels were exported to this folder before."""
+    return (folder / SIDECAR).is_file()
+
+
+def is_empty(folder: Path) -> bool:
+    """Whether this is a folder with nothing in it."""
+    return folder.is_dir() and not any(folder.iterdir())

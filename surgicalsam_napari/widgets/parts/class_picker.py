@@ -1,0 +1,72 @@
+"""The dropdown of instrument classes."""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+
+from qtpy.QtCore import QModelIndex, QSize, Qt, Signal
+from qtpy.QtGui import QPainter
+from qtpy.QtWidgets import QComboBox, QStyledItemDelegate, QStyleOptionViewItem
+
+from surgicalsam_napari.instruments import ClassSet
+from surgicalsam_napari.widgets.parts.parts import swatch
+
+NOT_TRAINED = "not yet trained"
+TRAINED_ROLE = Qt.ItemDataRole.UserRole + 1
+GREYED_OPACITY = 0.5
+
+
+class ClassDelegate(QStyledItemDelegate):
+    """Draws untrained classes faintly; napari's style sheet overrules a foreground colour."""
+
+    def paint(self, painter: QPainter, option: QStyleOptionViewItem, index: QModelIndex) -> None:
+        painter.save()
+        if not index.data(TRAINED_ROLE):
+            painter.setOpacity(GREYED_OPACITY)
+        super().paint(painter, option, index)
+        painter.restore()
+
+
+class ClassPicker(QComboBox):
+    """Classes with their colours; one unknown to the loaded checkpoint is greyed, and can still be painted."""
+
+    picked = Signal(int)  # class id, chosen by the user
+
+    def __init__(self) -> None:
+        super().__init__()
+        self.setIconSize(QSize(14, 14))
+        self.setSizeAdjustPolicy(QComboBox.SizeAdjustPolicy.AdjustToMinimumContentsLengthWithIcon)
+        self.setMinimumContentsLength(12)
+        self.setMaxVisibleItems(20)
+        self.setItemDelegate(ClassDelegate(self))
+        self.currentIndexChanged.connect(self._on_index_changed)
+
+    def show_classes(self, classes: ClassSet, is_trained: Callable[[int], bool]) -> None:
+        """List these classes, keeping the chosen id where it still exists."""
+        chosen = self.class_id
+        self.blockSignals(True)
+        self.clear()
+        for instrument in classes:
+            trained = is_trained(instrument.id)
+            text = instrument.name if trained else f"{instrument.name} ({NOT_TRAINED})"
+            self.addItem(swatch(instrument.color, hollow=not trained), text, instrument.id)
+            self.setItemData(self.count() - 1, trained, TRAINED_ROLE)
+        self.show_class(chosen if chosen in classes.ids else classes.ids[0])
+        self.blockSignals(False)
+
+    @property
+    def class_id(self) -> int | None:
+        """The id in the dropdown; None while it is empty."""
+        return self.currentData()
+
+    def show_class(self, class_id: int | None) -> None:
+        """Turn to this class without emitting `picked`; an id that is not listed changes nothing."""
+        index = self.findData(class_id)
+        if index >= 0 and index != self.currentIndex():
+            blocked = self.blockSignals(True)
+            self.setCurrentIndex(index)
+            self.blockSignals(blocked)
+
+    def _on_index_changed(self, index: int) -> None:
+        if index >= 0:
+            self.picked.emit(self.itemData(index))

@@ -1,0 +1,83 @@
+"""Which frames to work on: this one, a range, every n-th, or all."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+
+from qtpy.QtCore import Signal
+from qtpy.QtWidgets import QComboBox, QHBoxLayout, QSizePolicy, QSpinBox, QVBoxLayout, QWidget
+
+from surgicalsam_napari.widgets.parts.parts import SPACING, caption
+
+THIS_FRAME, RANGE, EVERY_NTH, WHOLE_VIDEO = "This frame", "A range of frames", "Every n-th frame", "Whole video"
+
+
+class FrameScope(QWidget):
+    """A dropdown, and the number fields that the chosen scope needs. Frames count from 0, as on napari's slider.
+
+    Parameters
+    ----------
+    choices : what the dropdown offers; a panel may add others that it knows how to find
+    """
+
+    changed = Signal()
+
+    def __init__(self, choices: Sequence[str] = (WHOLE_VIDEO, THIS_FRAME, RANGE, EVERY_NTH)) -> None:
+        super().__init__()
+        self.choice = QComboBox()
+        self.choice.addItems(choices)
+        self.first, self.last, self.step = _number_field(), _number_field(), _number_field()
+        self.step.setRange(2, 1_000_000)
+        self.step.setValue(5)
+        self._range_row = _row(caption("from"), self.first, caption("to"), self.last)
+        self._step_row = _row(caption("one frame in"), self.step)
+        column = QVBoxLayout(self)
+        column.setContentsMargins(0, 0, 0, 0)
+        column.setSpacing(SPACING)
+        for widget in (self.choice, self._range_row, self._step_row):
+            column.addWidget(widget)
+        self.choice.currentTextChanged.connect(self._on_choice)
+        for box in (self.first, self.last, self.step):
+            box.valueChanged.connect(lambda _value: self.changed.emit())
+        self._on_choice(self.choice.currentText())
+
+    def set_frame_count(self, frame_count: int) -> None:
+        """Fit the fields to a video of so many frames."""
+        for box in (self.first, self.last):
+            box.setRange(0, max(frame_count - 1, 0))
+        self.first.setValue(0)
+        self.last.setValue(frame_count - 1)
+
+    def frame_indices(self, current_frame: int, frame_count: int) -> range:
+        """The frames in scope; a range given the wrong way round is turned."""
+        scope = self.choice.currentText()
+        if scope == THIS_FRAME:
+            return range(current_frame, current_frame + 1)
+        if scope == RANGE:
+            first, last = sorted((self.first.value(), self.last.value()))
+            return range(first, last + 1)
+        return range(0, frame_count, self.step.value() if scope == EVERY_NTH else 1)
+
+    def _on_choice(self, scope: str) -> None:
+        self._range_row.setVisible(scope == RANGE)
+        self._step_row.setVisible(scope == EVERY_NTH)
+        self.changed.emit()
+
+
+def _number_field() -> QSpinBox:
+    """A field that may be as narrow as its number: napari's step buttons would make the dock too wide."""
+    box = QSpinBox()
+    box.setButtonSymbols(QSpinBox.ButtonSymbols.NoButtons)
+    box.setSizePolicy(QSizePolicy.Policy.Ignored, QSizePolicy.Policy.Fixed)
+    box.setStyleSheet("QSpinBox { min-width: 30px; }")
+    return box
+
+
+def _row(*widgets: QWidget) -> QWidget:
+    row = QWidget()
+    layout = QHBoxLayout(row)
+    layout.setContentsMargins(0, 0, 0, 0)
+    layout.setSpacing(SPACING)
+    for widget in widgets:
+        layout.addWidget(widget, 1 if isinstance(widget, QSpinBox) else 0)
+    return row

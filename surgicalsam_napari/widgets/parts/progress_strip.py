@@ -1,0 +1,103 @@
+"""Progress of a run with the time left, and the question before one; both inline, under the button that starts it."""
+
+from __future__ import annotations
+
+from qtpy.QtCore import QTimer, Signal
+from qtpy.QtGui import QHideEvent
+from qtpy.QtWidgets import QHBoxLayout, QPushButton, QVBoxLayout, QWidget
+
+from surgicalsam_napari.formatting import counted, in_bytes, in_time
+from surgicalsam_napari.widgets.parts.parts import SPACING, caption, note, primary_button, thin_bar
+
+BUSY_AFTER_MS = 400  # each step of a busy bar draws the window anew, canvas and all: what is quick is not slowed down by it
+
+
+class ProgressStrip(QWidget):
+    """A bar, a line of text, and Cancel; the bar moves to and fro where the first step takes long."""
+
+    cancelled = Signal()
+
+    def __init__(self) -> None:
+        super().__init__()
+        self.bar = thin_bar()
+        self.text = caption("")
+        self.cancel = QPushButton("Cancel")
+        self.cancel.clicked.connect(self.cancelled)
+        self._busy_timer = QTimer(self, singleShot=True, interval=BUSY_AFTER_MS)
+        self._busy_timer.timeout.connect(lambda: self.bar.setRange(0, 0))
+        row = QHBoxLayout()
+        row.setSpacing(SPACING)
+        row.addWidget(self.text, 1)
+        row.addWidget(self.cancel)
+        column = QVBoxLayout(self)
+        column.setContentsMargins(0, 0, 0, 0)
+        column.setSpacing(SPACING)
+        column.addWidget(self.bar)
+        column.addLayout(row)
+
+    def show_start(self, text: str = "Starting…") -> None:
+        """Nothing is known yet but that work has begun."""
+        self.bar.setRange(0, 1)
+        self.bar.setValue(0)
+        self._busy_timer.start()
+        self.text.setText(text)
+        self.cancel.setEnabled(True)
+
+    def show_stopping(self) -> None:
+        """Cancel was pressed; the frame in work is being finished."""
+        self.text.setText("Stopping after this frame…")
+        self.cancel.setEnabled(False)
+
+    def show_progress(self, done: int, total: int, seconds_left: float | None) -> None:
+        """So many of so many frames."""
+        self._busy_timer.stop()
+        self.bar.setRange(0, total)
+        self.bar.setValue(done)
+        left = f" · {in_time(seconds_left)} left" if seconds_left and done < total else ""
+        if self.cancel.isEnabled():
+            self.text.setText(f"{done:,} of {counted(total, 'frame')}{left}")
+
+    def hideEvent(self, event: QHideEvent) -> None:
+        super().hideEvent(event)
+        self._busy_timer.stop()
+
+
+class Question(QWidget):
+    """What a run would do or cost, and whether to go on."""
+
+    confirmed = Signal()
+    declined = Signal()
+
+    def __init__(self) -> None:
+        super().__init__()
+        self.text = note()
+        self.go_on = primary_button("Segment them")
+        self.stop = QPushButton("Don't")
+        self.go_on.clicked.connect(self.confirmed)
+        self.stop.clicked.connect(self.declined)
+        row = QHBoxLayout()
+        row.setSpacing(SPACING)
+        row.addWidget(self.go_on, 1)
+        row.addWidget(self.stop, 1)
+        column = QVBoxLayout(self)
+        column.setContentsMargins(0, 0, 0, 0)
+        column.setSpacing(SPACING)
+        column.addWidget(self.text)
+        column.addLayout(row)
+
+    def ask(self, frame_count: int, seconds: float | None, new_bytes: int | None, *, is_started: bool) -> None:
+        """Put the question; `is_started` once the first frames have shown how long the rest takes."""
+        cost = [f"about {in_time(seconds)}"] if seconds is not None else []
+        cost += [f"{in_bytes(new_bytes)} of disk"] if new_bytes else []
+        frames = counted(frame_count, "more frame" if is_started else "frame")
+        self.put(
+            f"{frames}: {' and '.join(cost)}. It can be cancelled at any time.",
+            "Go on" if is_started else "Segment them",
+            "Stop here" if is_started else "Not now",
+        )
+
+    def put(self, text: str, yes: str, no: str = "Not now") -> None:
+        """Put any question, with the words of its two buttons."""
+        self.text.setText(text)
+        self.go_on.setText(yes)
+        self.stop.setText(no)

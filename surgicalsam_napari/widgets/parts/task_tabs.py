@@ -1,0 +1,64 @@
+"""What one does with a video and a model: one panel at a time, chosen by a slim bar of tabs."""
+
+from __future__ import annotations
+
+from qtpy.QtCore import Signal
+from qtpy.QtWidgets import QTabBar, QVBoxLayout, QWidget
+
+from surgicalsam_napari.widgets.parts.parts import ACCENT, SPACING, Panel
+
+BUSY_MARK = " ●"
+STYLE = f"""
+QTabBar {{ background: transparent; border: none; }}
+QTabBar::tab {{
+    background: transparent; border: none; border-bottom: 2px solid rgba(127, 127, 127, 70);
+    padding: 6px 4px 7px 4px; font-size: 11pt;
+}}
+QTabBar::tab:hover {{ border-bottom: 2px solid rgba(127, 127, 127, 160); }}
+QTabBar::tab:selected {{ background: transparent; border-bottom: 2px solid {ACCENT}; font-weight: bold; }}
+"""
+
+
+class TaskTabs(QWidget):
+    """A bar of tabs over the panel of the chosen one; the hidden panels take no room, and keep what they show and do."""
+
+    shown = Signal(object)  # Panel
+
+    def __init__(self) -> None:
+        super().__init__()
+        self.bar = QTabBar()
+        self.bar.setExpanding(True)
+        self.bar.setDrawBase(False)
+        self.bar.setUsesScrollButtons(False)
+        self.bar.setStyleSheet(STYLE)
+        self._titles: list[str] = []
+        self._panels: list[Panel] = []
+        self._column = QVBoxLayout(self)
+        self._column.setContentsMargins(0, 0, 0, 0)
+        self._column.setSpacing(2 * SPACING)
+        self._column.addWidget(self.bar)
+        self.bar.currentChanged.connect(self._on_current_changed)
+
+    def add(self, panel: Panel, title: str) -> None:
+        """Put a panel behind a tab of this title, which takes the place of its heading; the first one is shown."""
+        panel.heading.hide()
+        panel.setVisible(not self._panels)
+        self._panels.append(panel)
+        self._titles.append(title)
+        self._column.addWidget(panel)
+        self.bar.addTab(title)
+
+    def show_panel(self, panel: Panel) -> None:
+        """Turn to this panel."""
+        self.bar.setCurrentIndex(self._panels.index(panel))
+
+    def mark_busy(self, panel: Panel, is_busy: bool) -> None:
+        """Show on its tab that a panel works, also while another one is in view."""
+        index = self._panels.index(panel)
+        self.bar.setTabText(index, self._titles[index] + BUSY_MARK * is_busy)
+
+    def _on_current_changed(self, index: int) -> None:
+        if index < len(self._panels):  # not yet while the tab is being added
+            for position, panel in enumerate(self._panels):
+                panel.setVisible(position == index)
+            self.shown.emit(self._panels[index])

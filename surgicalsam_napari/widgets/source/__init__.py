@@ -1,0 +1,1 @@
+"""The video and the model: what is opened, loaded and downloaded."""

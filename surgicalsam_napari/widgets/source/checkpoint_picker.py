@@ -1,0 +1,110 @@
+"""The dropdown of checkpoints: the demo, those trained for the open project, those chosen in this window."""
+
+from __future__ import annotations
+
+from datetime import datetime
+from pathlib import Path
+
+from qtpy.QtCore import Qt, Signal
+from qtpy.QtWidgets import QComboBox
+
+from surgicalsam_napari.errors import SurgicalSAMError
+from surgicalsam_napari.model.checkpoint import BEST_OF_A_RUN
+from surgicalsam_training.run.run_folder import RunFolder
+
+DEMO = "Demo (trained on the phantom)"
+TRAINING_FOLDER = "training"  # in a project folder: of the runs started in the window
+LIST_WIDTH = 300
+
+
+class CheckpointPicker(QComboBox):
+    """Emits `picked` with the path that a person chose, None for the demo; showing another one emits nothing."""
+
+    picked = Signal(object)  # Path or None
+
+    def __init__(self) -> None:
+        super().__init__()
+        self.setSizeAdjustPolicy(QComboBox.SizeAdjustPolicy.AdjustToMinimumContentsLengthWithIcon)
+        self.setMinimumContentsLength(12)
+        self.view().setMinimumWidth(LIST_WIDTH)
+        self._trained: dict[Path, str] = {}
+        self._added: dict[Path, str] = {}
+        self._shown: Path | None = None
+        self.activated.connect(self._on_activated)
+        self._fill()
+
+    def show_trained(self, project_folder: Path | None) -> None:
+        """List what was trained for this project; the checkpoint shown stays listed, whatever it was trained for."""
+        shown_title = self.title(self._shown)
+        self._trained = {} if project_folder is None else trained_checkpoints(project_folder)
+        if self._shown is not None and self._shown not in self._titles():
+            self._added[self._shown] = shown_title
+        self._fill()
+
+    def add(self, path: Path, title: str | None = None) -> None:
+        """List a checkpoint; without a title, one that is listed keeps its own."""
+        path = path.absolute()
+        if title is not None or path not in self._titles():
+            self._added[path] = title or path.stem
+            self._fill()
+
+    def remove(self, path: Path) -> None:
+        """Take back what `add` did."""
+        self._added.pop(path.absolute(), None)
+        self._fill()
+
+    def show_checkpoint(self, path: Path | None) -> None:
+        """Turn to this checkpoint, which is listed if it was not."""
+        self._shown = None if path is None else path.absolute()
+        if path is not None:
+            self.add(path)
+        self._fill()
+
+    def title(self, path: Path | None) -> str:
+        """How the list calls this checkpoint."""
+        if path is None:
+            return DEMO
+        return self._titles().get(path.absolute(), path.stem)
+
+    def is_listed(self, path: Path) -> bool:
+        return path.absolute() in self._titles()
+
+    def _titles(self) -> dict[Path, str]:
+        return {**self._trained, **self._added}  # in the order in which they are listed
+
+    def _fill(self) -> None:
+        self.clear()
+        self.addItem(DEMO, None)
+        self.setItemData(0, "Bundled with the plugin", Qt.ItemDataRole.ToolTipRole)
+        for row, (path, title) in enumerate(self._titles().items(), start=1):
+            self.addItem(title, path)
+            self.setItemData(row, str(path), Qt.ItemDataRole.ToolTipRole)
+            if path == self._shown:
+                self.setCurrentIndex(row)
+
+    def _on_activated(self, index: int) -> None:
+        chosen = self.itemData(index)
+        if chosen != self._shown:
+            self.picked.emit(chosen)
+
+
+def trained_checkpoints(project_folder: Path) -> dict[Path, str]:
+    """Path and title of what was trained for a project and kept, newest first."""
+    found = [(path.stat().st_mtime, path) for path in (project_folder / TRAINING_FOLDER).glob(f"*/{BEST_OF_A_RUN}")]
+    titles = {path.absolute(): run_title(path.parent, modified) for modified, path in sorted(found, reverse=True)}
+    return {path: title for path, title in titles.items() if title is not None}
+
+
+def run_title(folder: Path, modified: float) -> str | None:
+    """ "Trained 23 Nov, 14:05 · IoU 87.3"; None for a run that goes on, or whose result was discarded."""
+    moment = datetime.fromtimestamp(modified)
+    title = f"Trained {moment.day} {moment:%b, %H:%M}"
+    try:
+        run = RunFolder.open(folder)
+        if run.discarded or run.is_running:
+            return None
+        result = run.result()
+    except SurgicalSAMError:  # a run folder that is damaged may still hold a good checkpoint
+        return title
+    iou = result.after.challenge_iou if result is not None and result.after is not None else None
+    return title if iou is None else f"{title} · IoU {iou:.1f}"

@@ -1,0 +1,231 @@
+"""Panel *Model*: which checkpoint, which encoder, which device; and how to get others."""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from pathlib import Path
+from typing import NamedTuple
+
+import torch
+from qtpy.QtCore import Signal
+from qtpy.QtWidgets import QComboBox, QFileDialog, QHBoxLayout, QPushButton
+
+from surgicalsam_napari.errors import CheckpointError
+from surgicalsam_napari.model.checkpoint import read_checkpoint_info
+from surgicalsam_napari.model.device import choose_device, describe_device
+from surgicalsam_napari.model.image_encoder import ENCODERS
+from surgicalsam_napari.model.surgical_sam import SurgicalSAM
+from surgicalsam_napari.model.zoo import KNOWN_WEIGHTS, find_weights
+from surgicalsam_napari.session import Session
+from surgicalsam_napari.store import Project
+from surgicalsam_napari.widgets.parts.parts import SPACING, ElidedLabel, Panel, caption
+from surgicalsam_napari.widgets.runs.background import run_in_background, show_failure
+from surgicalsam_napari.widgets.source.checkpoint_picker import CheckpointPicker
+from surgicalsam_napari.widgets.source.weights_dialog import WeightsDialog
+
+AUTHORS_ENCODER = "vit_h"  # published .pth files do not name theirs
+
+
+class LoadedFrom(NamedTuple):
+    """What a model is loaded from: None for the demo checkpoint; None for the encoder's known weights on this disk."""
+
+    checkpoint: Path | None = None
+    encoder_weights: Path | None = None
+    device: str = "auto"
+
+
+class ModelPanel(Panel):
+    """Loads in the background; what fails leaves the model in use as it was.
+
+    Attributes
+    ----------
+    in_use : checkpoint, encoder weights and device of the model in use
+    """
+
+    loading_changed = Signal(bool)
+
+    def __init__(self, session: Session) -> None:
+        super().__init__("Model")
+        self.session = session
+        self.is_loading = False
+        self.in_use = self._wanted = LoadedFrom()
+        self._is_new = False  # whether what is being loaded was not listed before
+        self._own_encoder_weights: dict[str, Path] = {}  # chosen by hand, by the name of the known weights
+        self._dialog: WeightsDialog | None = None
+        self._build()
+        self._fill_devices()
+        self.show_model()
+
+    def load(self, checkpoint: Path | None = None, encoder_weights: Path | None = None, device: str | None = None) -> None:
+        """Load a checkpoint in the background; None is the demo checkpoint that comes with the plugin.
+
+        Parameters
+        ----------
+        encoder_weights : by default what was chosen before for the same encoder, else the known weights on this disk
+        device : by default that of the dropdown
+        """
+        if self.is_loading:
+            return
+        needed = _needed_weights(checkpoint)
+        if encoder_weights is None and needed is not None:
+            encoder_weights = self._own_encoder_weights.get(needed)
+        self._wanted = LoadedFrom(checkpoint, encoder_weights, device or self.device.currentData())
+        self._is_new = checkpoint is not None and not self.checkpoint.is_listed(checkpoint)
+        self.checkpoint.show_checkpoint(checkpoint)
+        self._show_encoder_weights(*self._wanted[:2])
+        self._set_loading(True)
+        session, (path, weights, device_name) = self.session, self._wanted
+        classes = session.classes if path is not None and path.suffix != ".safetensors" else None
+        run_in_background(
+            lambda: session.prepare_model(path, encoder_weights=weights, device=device_name, classes=classes),
+            self._on_loaded,
+            self._on_failed,
+        )
+
+    def add_checkpoint(self, path: Path, title: str) -> None:
+        """List a checkpoint under this title, without loading it."""
+        self.checkpoint.add(path, title)
+
+    def show_trained(self, project: Project | None) -> None:
+        """List the checkpoints that were trained for this project."""
+        self.checkpoint.show_trained(None if project is None else project.folder)
+
+    def show_model(self) -> None:
+        """Describe the model in use."""
+        model = self.session.model
+        if model is None:
+            self.encoder.setText("–")
+            return
+        path = self.in_use.checkpoint
+        self.checkpoint.show_checkpoint(path)
+        self.checkpoint.setToolTip(f"{path or 'Bundled with the plugin'}\nKnows {', '.join(model.classes.names)}")
+        self.encoder.setText(ENCODERS[model.encoder_id].title)
+        self._show_encoder_weights(*self.in_use[:2])
+
+    def set_enabled(self, enabled: bool) -> None:
+        """Locked while a run uses the model."""
+        for widget in (self.checkpoint, self.choose_checkpoint, self.choose_encoder_weights, self.device):
+            widget.setEnabled(enabled and not self.is_loading)
+
+    def _build(self) -> None:
+        self.checkpoint, self.encoder, self.encoder_weights = CheckpointPicker(), ElidedLabel(), ElidedLabel()
+        self.checkpoint.picked.connect(self.load)
+        self.device = QComboBox()
+        self.device.activated.connect(self._on_device_chosen)
+        self.choose_checkpoint = _button("Checkpoint…", self._choose_checkpoint)
+        self.choose_checkpoint.setToolTip(
+            "Choose a SurgicalSAM checkpoint: .safetensors, or .pth as published by its authors"
+        )
+        self.download = _button("Download…", self._show_downloads)
+        self.download.setToolTip("Get the image encoders of SAM and MobileSAM")
+        self.choose_encoder_weights = _button("Choose…", self._choose_encoder_weights)
+        self.choose_encoder_weights.setToolTip("SAM's or MobileSAM's own checkpoint file")
+        self._weights_caption = caption("Weights")
+        grid = self.add_grid()
+        for row, (title, widget) in enumerate(
+            (("Checkpoint", self.checkpoint), ("Encoder", self.encoder), ("Device", self.device))
+        ):
+            grid.addWidget(caption(title), row, 0)
+            grid.addWidget(widget, row, 1, 1, 2)
+        grid.addWidget(self._weights_caption, 3, 0)
+        grid.addWidget(self.encoder_weights, 3, 1)
+        grid.addWidget(self.choose_encoder_weights, 3, 2)
+        buttons = QHBoxLayout()
+        buttons.setSpacing(SPACING)
+        buttons.addWidget(self.choose_checkpoint, 1)
+        buttons.addWidget(self.download, 1)
+        self.column.addLayout(buttons)
+
+    def _fill_devices(self) -> None:
+        self.device.addItem(f"Automatic: {describe_device(choose_device('auto'))}", "auto")
+        names = ["cpu", *(f"cuda:{index}" for index in range(torch.cuda.device_count()))]
+        for name in names + ["mps"] * torch.backends.mps.is_available():
+            self.device.addItem(describe_device(torch.device(name)), name)
+
+    def _show_encoder_weights(self, checkpoint: Path | None, encoder_weights: Path | None) -> None:
+        name = _needed_weights(checkpoint)
+        for widget in (self._weights_caption, self.encoder_weights, self.choose_encoder_weights):
+            widget.setVisible(name is not None)
+        if name is not None:
+            file = encoder_weights or find_weights(name)
+            title = KNOWN_WEIGHTS[name].title
+            self.encoder_weights.setText(f"{title} not found" if file is None else file.name)
+            self.encoder_weights.setToolTip(
+                f"{checkpoint} needs the weights of {title}: {file or 'download or choose them'}"
+            )
+
+    def _on_loaded(self, model: SurgicalSAM) -> None:
+        self.in_use = self._wanted
+        needed = _needed_weights(self.in_use.checkpoint)
+        if needed is not None and self.in_use.encoder_weights is not None:
+            self._own_encoder_weights[needed] = self.in_use.encoder_weights
+        self._set_loading(False)
+        self.session.use_model(model)
+
+    def _on_failed(self, error: Exception) -> None:
+        self._set_loading(False)
+        self.device.setCurrentIndex(self.device.findData(self.in_use.device))
+        self.checkpoint.show_checkpoint(self.in_use.checkpoint)
+        if self._is_new and self._wanted.checkpoint is not None:
+            self.checkpoint.remove(self._wanted.checkpoint)
+        self.show_model()
+        # its row stays, for choosing the encoder's file is the remedy
+        self._show_encoder_weights(*self._wanted[:2])
+        show_failure(error)
+
+    def _set_loading(self, is_loading: bool) -> None:
+        self.is_loading = is_loading
+        if is_loading:
+            self.encoder.setText("Loading…")
+        self.set_enabled(not is_loading)
+        self.loading_changed.emit(is_loading)
+
+    def _choose_checkpoint(self) -> None:
+        path, _ = QFileDialog.getOpenFileName(
+            self, "Choose a SurgicalSAM checkpoint", "", "Checkpoints (*.safetensors *.pth);;All files (*)"
+        )
+        if path:
+            self.load(Path(path))
+
+    def _choose_encoder_weights(self) -> None:
+        path, _ = QFileDialog.getOpenFileName(
+            self, "Choose the encoder's weights", "", "SAM checkpoints (*.pth *.pt *.safetensors);;All files (*)"
+        )
+        if path:
+            self.load(self._wanted.checkpoint, Path(path))
+
+    def _on_device_chosen(self) -> None:
+        if self.device.currentData() != self.in_use.device:
+            self.load(*self.in_use[:2], device=self.device.currentData())
+
+    def _show_downloads(self) -> None:
+        if self._dialog is None:
+            self._dialog = WeightsDialog(self)
+            self._dialog.downloaded.connect(self._on_downloaded)
+        self._dialog.refresh()
+        self._dialog.show()
+        self._dialog.raise_()
+
+    def _on_downloaded(self, _name: str) -> None:
+        """A checkpoint that failed for want of these weights is tried again."""
+        if self._wanted != self.in_use and not self.is_loading:
+            self.load(*self._wanted)
+
+
+def _needed_weights(checkpoint: Path | None) -> str | None:
+    """Name of the encoder weights that this checkpoint needs beside it; the demo brings its own."""
+    if checkpoint is None:
+        return None
+    if checkpoint.suffix != ".safetensors":
+        return ENCODERS[AUTHORS_ENCODER].weights
+    try:
+        info = read_checkpoint_info(checkpoint)
+    except CheckpointError:  # loading it says so
+        return None
+    return None if info.includes_encoder else ENCODERS[info.encoder_id].weights
+
+
+def _button(text: str, clicked: Callable[[], None]) -> QPushButton:
+    button = QPushButton(text)
+    button.clicked.connect(lambda _checked: clicked())
+    return button

@@ -1,0 +1,123 @@
+"""Panel *Video*: what is open, and how to open another."""
+
+from __future__ import annotations
+
+from contextlib import suppress
+from datetime import datetime
+from pathlib import Path
+
+from qtpy.QtCore import Qt, Signal
+from qtpy.QtWidgets import QFileDialog, QHBoxLayout, QPushButton, QVBoxLayout, QWidget
+
+from surgicalsam_napari.formatting import counted, in_time
+from surgicalsam_napari.store import Project
+from surgicalsam_napari.store.ownership import Owner
+from surgicalsam_napari.video import VIDEO_SUFFIXES, VideoInfo
+from surgicalsam_napari.widgets.parts.parts import SPACING, ElidedLabel, Panel, note
+
+NOTHING_OPEN = "No video is open. Open one, or drop it on the viewer."
+BANNER_STYLE = """
+#readOnly { background-color: rgba(242, 161, 31, 40); border-left: 3px solid #f2a11f; }
+"""
+
+
+class VideoPanel(Panel):
+    """File, size, frames and frame rate; two buttons."""
+
+    open_requested = Signal(object)  # Path
+
+    def __init__(self) -> None:
+        super().__init__("Video")
+        self._project_folder: Path | None = None
+        self.file_name = ElidedLabel()
+        self.facts = note(NOTHING_OPEN)
+        self.open_file = QPushButton("Open file…")
+        self.open_folder = QPushButton("Open folder…")
+        self.open_file.setToolTip("A video: " + ", ".join(suffix.lstrip(".") for suffix in VIDEO_SUFFIXES))
+        self.open_folder.setToolTip("A folder of numbered images, or a project (*.surgicalsam)")
+        self.open_file.clicked.connect(self._choose_file)
+        self.open_folder.clicked.connect(self._choose_folder)
+        buttons = QHBoxLayout()
+        buttons.setSpacing(SPACING)
+        buttons.addWidget(self.open_file, 1)
+        buttons.addWidget(self.open_folder, 1)
+        self.column.addWidget(self.file_name)
+        self.column.addWidget(self.facts)
+        self.column.addWidget(self._build_banner())
+        self.column.addLayout(buttons)
+        self.show_project(None)
+
+    def _build_banner(self) -> QWidget:
+        self.banner, self.read_only, self.try_again = QWidget(), note(), QPushButton("Open it again")
+        self.banner.setObjectName("readOnly")
+        self.banner.setAttribute(Qt.WidgetAttribute.WA_StyledBackground)
+        self.banner.setStyleSheet(BANNER_STYLE)
+        self.read_only.setStyleSheet("padding: 0px; margin: 0px; background: transparent;")
+        self.try_again.clicked.connect(self._open_again)
+        column = QVBoxLayout(self.banner)
+        column.setContentsMargins(SPACING + 2, SPACING, SPACING, SPACING)
+        column.setSpacing(SPACING)
+        column.addWidget(self.read_only)
+        column.addWidget(self.try_again)
+        return self.banner
+
+    def show_project(self, project: Project | None, other_owner: Owner | None = None) -> None:
+        """Describe the open project's video, and say why nothing can be changed, where it is so."""
+        self._project_folder = None if project is None else project.folder
+        self.file_name.setVisible(project is not None)
+        self.banner.setVisible(project is not None and not project.writable)
+        self.read_only.setText(why_read_only(other_owner))
+        if project is None:
+            self.facts.setText(NOTHING_OPEN)
+            return
+        info = project.video.info
+        self.file_name.setText(info.path.name)
+        self.file_name.setToolTip(f"{info.path}\nLabels and embeddings are kept in {project.folder}")
+        self.facts.setText(describe_video(info))
+
+    def set_enabled(self, enabled: bool) -> None:
+        """Locked while a run works on the video."""
+        self.open_file.setEnabled(enabled)
+        self.open_folder.setEnabled(enabled)
+        self.try_again.setEnabled(enabled)
+
+    def show_opening(self, path: Path) -> None:
+        """Say that a video is being opened."""
+        self.facts.setText(f"Opening {path.name}…")
+
+    def _open_again(self) -> None:
+        if self._project_folder is not None:
+            self.open_requested.emit(self._project_folder)
+
+    def _choose_file(self) -> None:
+        patterns = " ".join(f"*{suffix} *{suffix.upper()}" for suffix in VIDEO_SUFFIXES)
+        path, _ = QFileDialog.getOpenFileName(self, "Open a surgical video", "", f"Videos ({patterns});;All files (*)")
+        if path:
+            self.open_requested.emit(Path(path))
+
+    def _choose_folder(self) -> None:
+        path = QFileDialog.getExistingDirectory(self, "Open a folder of numbered images, or a project (*.surgicalsam)")
+        if path:
+            self.open_requested.emit(Path(path))
+
+
+def why_read_only(other_owner: Owner | None) -> str:
+    """ "Read-only: anna on or-pc has had it open since 10:42. …"; of a folder that cannot be written to, that."""
+    if other_owner is None:
+        return "Read-only: its folder cannot be written to. Nothing you do here is kept."
+    since = other_owner.since
+    with suppress(ValueError):
+        at = datetime.fromisoformat(since).astimezone()
+        is_today = at.date() == datetime.now().astimezone().date()
+        since = at.strftime("%H:%M" if is_today else "%d %b, %H:%M")
+    who = f"{other_owner.user} on {other_owner.host}"
+    return f"Read-only: {who} has had it open since {since}. Close it there, then open it again here."
+
+
+def describe_video(info: VideoInfo) -> str:
+    """ "1280 × 1024 · 90,000 frames · 25 fps · 1 h 00 min"; images in a folder have no rate."""
+    height, width = info.size
+    facts = [f"{width} × {height}", counted(info.frame_count, "frame")]
+    if info.frame_rate:
+        facts += [f"{info.frame_rate:.4g} fps", in_time(info.frame_count / info.frame_rate)]
+    return " · ".join(facts)

@@ -1,0 +1,117 @@
+"""Download of known weights: a list with sizes, one bar per file."""
+
+from __future__ import annotations
+
+from pathlib import Path
+from typing import Any
+
+from qtpy.QtCore import Qt, Signal
+from qtpy.QtWidgets import QDialog, QGridLayout, QLabel, QPushButton, QVBoxLayout, QWidget
+
+from surgicalsam_napari.formatting import in_bytes
+from surgicalsam_napari.model.zoo import (
+    KNOWN_WEIGHTS,
+    DownloadReport,
+    KnownWeights,
+    download_weights,
+    find_weights,
+    models_folder,
+)
+from surgicalsam_napari.widgets.parts.parts import note, thin_bar
+from surgicalsam_napari.widgets.runs.background import run_reports_in_background, show_failure
+
+
+class WeightsDialog(QDialog):
+    """The image encoders of SAM and MobileSAM: on this disk already, or to be fetched."""
+
+    downloaded = Signal(str)  # name of the weights
+
+    def __init__(self, parent: QWidget | None = None) -> None:
+        super().__init__(parent)
+        self.setWindowTitle("Encoder weights")
+        self.setMinimumWidth(460)
+        self.rows: dict[str, DownloadRow] = {}
+        grid = QGridLayout()
+        grid.setHorizontalSpacing(14)
+        grid.setColumnStretch(2, 1)
+        for position, weights in enumerate(KNOWN_WEIGHTS.values()):
+            self.rows[weights.name] = DownloadRow(weights, grid, position, self)
+            self.rows[weights.name].downloaded.connect(self.downloaded)
+        folder = note(
+            f"Kept in {models_folder()}. Set SURGICALSAM_MODELS to use another folder, also for files you have already."
+        )
+        folder.setTextInteractionFlags(Qt.TextInteractionFlag.TextSelectableByMouse)
+        column = QVBoxLayout(self)
+        column.setSpacing(12)
+        column.addWidget(note("SurgicalSAM checkpoints need the image encoder they were tuned on. The demo brings its own."))
+        column.addLayout(grid)
+        column.addWidget(folder)
+
+    def refresh(self) -> None:
+        """Look again at which files are there."""
+        for row in self.rows.values():
+            row.refresh()
+
+    def done(self, result: int) -> None:
+        """Closing the dialog stops what is being fetched; it goes on from there the next time."""
+        for row in self.rows.values():
+            row.stop()
+        super().done(result)
+
+
+class DownloadRow(QWidget):
+    """Title, size, state and button of one file; lays them into the dialog's grid."""
+
+    downloaded = Signal(str)
+
+    def __init__(self, weights: KnownWeights, grid: QGridLayout, position: int, parent: QWidget) -> None:
+        super().__init__(parent)
+        self.hide()  # its parts are seen, it only holds them together
+        self.weights = weights
+        self.bar, self.state, self.button = thin_bar(), QLabel(), QPushButton()
+        self.bar.setRange(0, 1000)
+        self.button.clicked.connect(self._on_clicked)
+        self._worker: Any = None
+        size = QLabel(in_bytes(weights.size_bytes))
+        size.setAlignment(Qt.AlignmentFlag.AlignRight | Qt.AlignmentFlag.AlignVCenter)
+        for column, widget in enumerate((QLabel(weights.title), size, self.state, self.button)):
+            grid.addWidget(widget, position, column)
+        grid.addWidget(self.bar, position, 2)
+        self.refresh()
+
+    def refresh(self) -> None:
+        """Show whether the file is there, being fetched, or to be had."""
+        is_fetching, path = self._worker is not None, find_weights(self.weights.name)
+        self.bar.setVisible(is_fetching)
+        self.state.setVisible(not is_fetching)
+        self.state.setText("not downloaded" if path is None else "on this disk")
+        self.state.setToolTip(str(path or self.weights.url))
+        self.button.setText("Stop" if is_fetching else "Download")
+        self.button.setEnabled(is_fetching or path is None)
+
+    def stop(self) -> None:
+        """Stop fetching; the part that has come is kept."""
+        if self._worker is not None:
+            self._worker.quit()
+
+    def _on_clicked(self) -> None:
+        if self._worker is not None:
+            self.stop()
+            return
+        self.bar.setValue(0)
+        name = self.weights.name
+        self._worker = run_reports_in_background(
+            lambda: download_weights(name), self._on_report, show_failure, self._on_finished
+        )
+        self.refresh()
+
+    def _on_report(self, report: DownloadReport) -> None:
+        self.bar.setValue(round(1000 * report.done_bytes / max(report.total_bytes, 1)))
+        self.bar.setToolTip(f"{in_bytes(report.done_bytes)} of {in_bytes(report.total_bytes)}")
+
+    def _on_finished(self) -> None:
+        self._worker = None
+        self.refresh()
+        path: Path | None = find_weights(self.weights.name)
+        if path is not None:
+            self.downloaded.emit(self.weights.name)

@@ -1,0 +1,66 @@
+"""The picture of all cells in view, kept until view or tables change; of live changes, only their columns are made again."""
+
+from __future__ import annotations
+
+import numpy as np
+from qtpy.QtGui import QImage
+
+from surgicalsam_napari.review.overview import Overview, binned_marks
+from surgicalsam_napari.widgets.timeline.colors import cell_codes, cell_pixels, gap_pixel, image_over, mark_pixels
+from surgicalsam_napari.widgets.timeline.view import FrameView
+
+GAP_SCALE = 5.0  # pixels per frame from which on frames are set apart
+
+
+class CellPicture:
+    """One row of `row_height` pixels per class, one column per column of the view.
+
+    Attributes
+    ----------
+    image : the picture, over memory of its own
+    """
+
+    def __init__(self, overview: Overview, view: FrameView, row_height: int) -> None:
+        self.overview, self.view, self.row_height = overview, view, row_height
+        self._codes = cell_codes(*overview.binned(view.edges))
+        self._pixels = np.empty((overview.class_count, row_height, view.width), dtype=np.uint32)
+        self._draw(range(view.width))
+        self.image: QImage = image_over(self._pixels.reshape(-1, view.width))
+
+    def shows(self, overview: Overview, view: FrameView, row_height: int) -> bool:
+        return self.overview is overview and self.view == view and self.row_height == row_height
+
+    def update(self, first_frame: int, last_frame: int) -> range | None:
+        """Draw again what shows these frames, the last one included; the columns of pixels that changed, if any."""
+        bins, columns = self.view.bins_of(first_frame, last_frame), self.view.columns_of(first_frame, last_frame)
+        if bins is None or columns is None:
+            return None
+        edges = self.view.edges[bins.start : bins.stop + 1]
+        self._codes[:, bins.start : bins.stop] = cell_codes(*self.overview.binned(edges))
+        self._draw(columns)
+        return columns
+
+    def _draw(self, columns: range) -> None:
+        bin_of_column = self.view.bin_of_column[columns.start : columns.stop]
+        codes = self._codes[:, bin_of_column]
+        pixels = self._pixels[:, :, columns.start : columns.stop]
+        for y, looks in enumerate(cell_pixels(self.row_height)):
+            pixels[:, y] = looks[codes]
+        if self.view.scale >= GAP_SCALE:
+            is_first = np.diff(self.view.bin_of_column, prepend=-1) > 0
+            pixels[:, :, is_first[columns.start : columns.stop]] = gap_pixel()
+
+
+class MarkPicture:
+    """The marks of the frames in view, one pixel high.
+
+    Attributes
+    ----------
+    image : the picture, over memory of its own
+    """
+
+    def __init__(self, marks: np.ndarray | None, view: FrameView) -> None:
+        self.view = view
+        binned = np.full(len(view.edges) - 1, np.nan) if marks is None else binned_marks(marks, view.edges)
+        self._pixels = np.ascontiguousarray(mark_pixels(binned)[view.bin_of_column][None])
+        self.image: QImage = image_over(self._pixels)

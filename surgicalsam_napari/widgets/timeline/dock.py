@@ -1,0 +1,113 @@
+"""The timeline under the canvas: docked while the plugin is, and kept in step with the open project and the viewer."""
+
+from __future__ import annotations
+
+from contextlib import suppress
+from typing import Any
+
+import numpy as np
+from qtpy.QtCore import QObject, Qt
+from qtpy.QtWidgets import QDockWidget, QMainWindow
+
+from surgicalsam_napari.session import Session
+from surgicalsam_napari.store import Project
+from surgicalsam_napari.widgets.label_changes import LabelChanges
+from surgicalsam_napari.widgets.layers import ViewerLayers
+from surgicalsam_napari.widgets.timeline.widget import Timeline
+
+NAME = "Timeline"
+ROWS_AT_ONCE = 1000  # of changed frames; beyond that the whole tables are read
+
+
+class TimelineDock(QObject):
+    """Shows the labels of the open project; a click goes to its frame, a name chooses its class."""
+
+    def __init__(self, session: Session, layers: ViewerLayers, changes: LabelChanges, parent: QObject | None = None) -> None:
+        super().__init__(parent)
+        self.session, self.layers, self.changes = session, layers, changes
+        self.timeline = Timeline()
+        self._dock: QDockWidget | None = None
+        self._project: Project | None = None
+        self._notes: dict[int, str] = {}
+        self._is_shown = True
+        self.timeline.frame_picked.connect(layers.show_frame)
+        self.timeline.class_picked.connect(session.select_class)
+        changes.frames_changed.connect(self._on_frames_changed)
+        layers.viewer.dims.events.current_step.connect(self._show_frame)
+
+    def show_project(self, project: Project | None) -> None:
+        """Show this project; a project whose classes or labels have changed is read again."""
+        if project is not self._project:
+            self.timeline.clear()
+            self._notes = {}
+            self._project = project
+        if project is None:
+            self._undock()
+            return
+        labels = project.labels
+        self.timeline.show_tables(project.classes, labels.table("provenance"), labels.table("predicted_iou"))
+        self._show_frame()
+        self.show_class(self.session.selected_class_id)
+        self._dock_below()
+
+    def show_class(self, class_id: int | None) -> None:
+        """The class that is chosen."""
+        self.timeline.set_current_class(class_id)
+
+    def show_scores(self, marks: np.ndarray | None) -> None:
+        """How much each frame is worth a look: (T,) from 0 to 1, NaN for not at all."""
+        if self._project is not None and (marks is None or len(marks) == len(self._project.labels)):
+            self.timeline.set_marks(marks)
+
+    def note_stop(self, frame_index: int, reason: str) -> None:
+        """A propagation stopped at a frame; noted there until the frame changes."""
+        self.changes.tell_now()
+        self._notes[frame_index] = reason
+        self.timeline.set_notes(self._notes)
+
+    def set_shown(self, is_shown: bool) -> None:
+        """Come and go with the plugin's dock."""
+        self._is_shown = is_shown
+        with suppress(RuntimeError):  # the window is being taken down
+            if self._dock is not None:
+                self._dock.setVisible(is_shown)
+
+    def remove(self) -> None:
+        """Take it out of the window for good."""
+        self._undock()
+
+    def _dock_below(self) -> None:
+        if self.timeline.parentWidget() is None:  # not yet docked, or closed by the person
+            self._dock = self.layers.viewer.window.add_dock_widget(self.timeline, name=NAME, area="bottom")
+            self._dock.setVisible(self._is_shown)
+            window = self._dock.parent()
+            if isinstance(window, QMainWindow):  # it lies under the canvas, and the plugin's dock keeps its height
+                window.setCorner(Qt.Corner.BottomRightCorner, Qt.DockWidgetArea.RightDockWidgetArea)
+
+    def _undock(self) -> None:
+        dock, self._dock = self._dock, None
+        if dock is not None and self.timeline.parentWidget() is not None:
+            with suppress(LookupError, RuntimeError):  # closed by the person, or with the window
+                self.layers.viewer.window.remove_dock_widget(dock)
+
+    def _show_frame(self, _event: Any = None) -> None:
+        if self._project is not None:
+            self.timeline.set_current_frame(self.layers.current_frame)
+
+    def _on_frames_changed(self, frames: set[int]) -> None:
+        if self._project is None:
+            return
+        labels, changed = self._project.labels, sorted(frames)
+        tables = []
+        for name in ("provenance", "predicted_iou"):
+            if len(changed) > ROWS_AT_ONCE:
+                tables.append(labels.table(name)[changed])
+            else:
+                tables.append(np.stack([labels.row(name, frame_index) for frame_index in changed]))
+        shown = self.timeline.strip.overview
+        # where classes were added a moment ago, all is drawn anew when the session tells of it
+        if shown is not None and tables[0].shape[1] == shown.provenance.shape[1]:
+            self.timeline.update_frames(changed, *tables)
+        if self._notes.keys() & frames:
+            self._notes = {frame: text for frame, text in self._notes.items() if frame not in frames}
+            self.timeline.set_notes(self._notes)

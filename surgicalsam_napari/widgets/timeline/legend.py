@@ -1,0 +1,84 @@
+"""What the colours of the timeline mean."""
+
+from __future__ import annotations
+
+import numpy as np
+from qtpy.QtCore import QSize, Qt
+from qtpy.QtGui import QColor, QImage, QPainter, QPixmap
+from qtpy.QtWidgets import QHBoxLayout, QLabel, QSizePolicy, QWidget
+
+from surgicalsam_napari.review.overview import QUALITY_LEVELS
+from surgicalsam_napari.store.provenance import Provenance
+from surgicalsam_napari.widgets.timeline.colors import cell_codes, cell_pixels, image_over
+from surgicalsam_napari.widgets.timeline.tooltips import WORDS
+
+CHIP_HEIGHT = 12
+CHIP_EDGE = "#7f8591"  # sets light chips off a light theme, and dark ones off a dark one
+CHIP_WIDTH, RAMP_WIDTH = 14, 3 * QUALITY_LEVELS
+HELP = (
+    "Click or drag to go to a frame. Turn the wheel to zoom, with Shift to move along the video; "
+    "dragging with the middle button moves, too. Double-click to see the whole video.\n\n"
+    "Where a column of pixels stands for several frames, it is divided among predicted, edited and verified, so that a "
+    "single edited frame still shows; the shade is that of the frame predicted worst, and a click goes to that frame."
+)
+
+
+class TimelineLegend(QWidget):
+    """One line of chips and words, as wide as there is room for; the question mark tells the rest."""
+
+    def __init__(self, parent: QWidget | None = None) -> None:
+        super().__init__(parent)
+        self.setSizePolicy(QSizePolicy.Policy.Ignored, QSizePolicy.Policy.Fixed)
+        line = QHBoxLayout(self)
+        line.setContentsMargins(6, 0, 6, 2)
+        line.setSpacing(5)
+        help_mark = _label("?")
+        help_mark.setObjectName("timeline_help")
+        help_mark.setToolTip(HELP)
+        help_mark.setFixedSize(15, 15)
+        help_mark.setAlignment(Qt.AlignmentFlag.AlignCenter)
+        help_mark.setStyleSheet(
+            "border: 1px solid rgba(127, 127, 127, 160); border-radius: 7px; font-size: 8pt; padding: 0px;"
+        )
+        line.addWidget(help_mark)
+        line.addSpacing(8)
+        for provenance in Provenance:
+            width = RAMP_WIDTH if provenance is Provenance.PREDICTED else CHIP_WIDTH
+            words = WORDS[provenance]
+            if provenance is Provenance.PREDICTED:
+                words += ", expected IoU 0.5 to 1"
+            line.addWidget(_chip(provenance, width))
+            line.addWidget(_label(words))
+            line.addSpacing(10)
+        line.addWidget(_label("▼  propagation stopped"))
+        line.addStretch(1)
+
+    def minimumSizeHint(self) -> QSize:
+        return QSize(20, super().minimumSizeHint().height())
+
+
+def _label(text: str) -> QLabel:
+    label = QLabel(text)
+    label.setStyleSheet("font-size: 8pt; padding: 0px; margin: 0px;")
+    return label
+
+
+def _chip(provenance: Provenance, width: int) -> QLabel:
+    chip = QLabel()
+    chip.setPixmap(_chip_pixmap(provenance, width))
+    chip.setStyleSheet("padding: 0px; margin: 0px;")
+    return chip
+
+
+def _chip_pixmap(provenance: Provenance, width: int) -> QPixmap:
+    levels = (np.arange(width) * QUALITY_LEVELS // width).astype(np.uint8)
+    codes = cell_codes(np.full(width, 1 << provenance, dtype=np.uint8), levels)
+    pixels = np.ascontiguousarray(cell_pixels(CHIP_HEIGHT + 1)[:CHIP_HEIGHT, codes])
+    image: QImage = image_over(pixels)
+    pixmap = QPixmap(width, CHIP_HEIGHT)
+    painter = QPainter(pixmap)
+    painter.drawImage(0, 0, image)
+    painter.setPen(QColor(CHIP_EDGE))
+    painter.drawRect(0, 0, width - 1, CHIP_HEIGHT - 1)
+    painter.end()
+    return pixmap

@@ -1,0 +1,176 @@
+"""What the timeline draws around and over its cells: names, axis, notes, and the frame in view."""
+
+from __future__ import annotations
+
+from collections.abc import Iterable
+
+from qtpy.QtCore import QPointF, QRect, QRectF, Qt
+from qtpy.QtGui import QColor, QFont, QFontMetrics, QPainter, QPalette, QPen, QPolygonF
+
+from surgicalsam_napari.instruments import ClassSet
+from surgicalsam_napari.widgets.parts.parts import ACCENT
+from surgicalsam_napari.widgets.timeline.colors import NOTE, TRACK
+from surgicalsam_napari.widgets.timeline.layout import AXIS_HEIGHT, MARKS_HEIGHT, ROWS_TOP, StripLayout
+from surgicalsam_napari.widgets.timeline.view import FrameView
+
+SWATCH_SIDE = 9
+TEXT_LEFT = 22
+SMALLEST_NAMES, LARGEST_NAMES = 96, 190
+TICK_DISTANCE = 84  # pixels that a label on the axis needs
+LARGEST_TEXT = 12
+FLAG_PADDING = 5
+
+
+def text_font(base: QFont, height: int, *, is_bold: bool = False) -> QFont:
+    """A font that fits rows of this height."""
+    font = QFont(base)
+    font.setPixelSize(min(height - 3, LARGEST_TEXT))
+    font.setBold(is_bold)
+    return font
+
+
+def names_width(classes: ClassSet, base: QFont, row_height: int, width: int) -> int:
+    """Room for the longest name, within limits, and not more than a third of the strip."""
+    metrics = QFontMetrics(text_font(base, row_height, is_bold=True))
+    longest = max((metrics.horizontalAdvance(name) for name in classes.names), default=0) + TEXT_LEFT + 8
+    return min(max(longest, SMALLEST_NAMES), LARGEST_NAMES, max(width // 3, 1))
+
+
+def dimmed(palette: QPalette) -> QColor:
+    """The text colour of the theme, of lesser weight."""
+    color = QColor(palette.windowText().color())
+    color.setAlpha(165)
+    return color
+
+
+def draw_captions(painter: QPainter, layout: StripLayout, base: QFont, palette: QPalette) -> None:
+    """What the axis and the row of marks are, in the column of names."""
+    painter.setPen(dimmed(palette))
+    painter.setFont(text_font(base, MARKS_HEIGHT + 1))
+    width = layout.names_width - TEXT_LEFT - 6
+    align = int(Qt.AlignmentFlag.AlignVCenter | Qt.AlignmentFlag.AlignLeft)
+    painter.drawText(QRect(TEXT_LEFT, 0, width, AXIS_HEIGHT), align, "Frame")
+    painter.drawText(QRect(TEXT_LEFT, AXIS_HEIGHT - 1, width, MARKS_HEIGHT), align, "Worth a look")
+
+
+def draw_names(
+    painter: QPainter, layout: StripLayout, classes: ClassSet, current: int | None, base: QFont, palette: QPalette
+) -> None:
+    """A swatch and a name per class; that of the current class id is bold."""
+    height = layout.row_height
+    painter.save()
+    painter.setClipRect(QRect(0, ROWS_TOP, layout.names_width, max(layout.bottom - ROWS_TOP, 0)))
+    for row, instrument in enumerate(classes):
+        top = layout.top_of(row)
+        if not ROWS_TOP - height < top < layout.bottom:
+            continue
+        is_current = instrument.id == current
+        side = min(SWATCH_SIDE, height - 3)
+        painter.fillRect(QRect(7, top + (height - 1 - side) // 2, side, side), QColor(instrument.color))
+        painter.setPen(palette.windowText().color() if is_current else dimmed(palette))
+        font = text_font(base, height, is_bold=is_current)
+        painter.setFont(font)
+        width = layout.names_width - TEXT_LEFT - 6
+        name = QFontMetrics(font).elidedText(instrument.name, Qt.TextElideMode.ElideRight, width)
+        align = int(Qt.AlignmentFlag.AlignVCenter | Qt.AlignmentFlag.AlignLeft)
+        painter.drawText(QRect(TEXT_LEFT, top - 1, width, height), align, name)
+    painter.restore()
+
+
+def tick_step(view: FrameView) -> int:
+    """Frames between labels of the axis: 1, 2 or 5 times a power of ten."""
+    wanted, power = TICK_DISTANCE / view.scale, 1
+    while True:
+        for step in (power, 2 * power, 5 * power):
+            if step >= wanted:
+                return step
+        power *= 10
+
+
+def draw_axis(painter: QPainter, layout: StripLayout, view: FrameView, flag: QRect, base: QFont, palette: QPalette) -> None:
+    """Ticks and frame numbers; numbers under the flag are left out."""
+    step = tick_step(view)
+    painter.setFont(text_font(base, AXIS_HEIGHT - 3))
+    metrics = painter.fontMetrics()
+    color = dimmed(palette)
+    painter.setPen(color)
+    first = -(-int(view.edges[0]) // step) * step
+    for frame in range(first, int(view.edges[-1]), step):
+        x = layout.left + middle_of(view, frame)
+        painter.drawLine(round(x), AXIS_HEIGHT - 4, round(x), AXIS_HEIGHT - 1)
+        text = f"{frame:,}"
+        half = metrics.horizontalAdvance(text) / 2
+        x = min(max(x, layout.left + half), layout.left + layout.columns - half)
+        place = QRectF(x - half - 1, 0, 2 * half + 2, AXIS_HEIGHT - 4)
+        if not place.intersects(QRectF(flag)):
+            painter.drawText(place, int(Qt.AlignmentFlag.AlignCenter), text)
+
+
+def draw_notes(painter: QPainter, layout: StripLayout, view: FrameView, frames: Iterable[int]) -> None:
+    """A triangle for each frame with a note, its tip on the rows."""
+    painter.save()
+    painter.setRenderHint(QPainter.RenderHint.Antialiasing)
+    painter.setPen(QPen(QColor(TRACK), 1))
+    painter.setBrush(QColor(NOTE))
+    for frame in frames:
+        if view.columns_of(frame, frame) is None:
+            continue
+        x = layout.left + middle_of(view, frame) + 0.5
+        top, tip = AXIS_HEIGHT + 2.5, ROWS_TOP - 1.5
+        painter.drawPolygon(QPolygonF([QPointF(x - 5, top), QPointF(x + 5, top), QPointF(x, tip)]))
+    painter.restore()
+
+
+def middle_of(view: FrameView, frame: int) -> float:
+    """The pixel, from the left of the frames, in the middle of a frame in view; half a frame stays in view at the edges."""
+    columns = view.columns_of(frame, frame)
+    if columns is None:
+        return -1.0 if frame < view.start else float(view.width)
+    return (columns.start + columns.stop - 1) / 2
+
+
+def cursor_rects(layout: StripLayout, view: FrameView, frame: int, base: QFont) -> tuple[QRect, QRect]:
+    """Where the mark of a frame lies: the line over the rows, and the flag with its number on the axis."""
+    columns = view.columns_of(frame, frame)
+    metrics = QFontMetrics(_flag_font(base))
+    width = metrics.horizontalAdvance(flag_text(view, frame)) + 2 * FLAG_PADDING
+    x = layout.left + middle_of(view, frame)
+    left = min(max(round(x - width / 2), layout.left - FLAG_PADDING), layout.left + layout.columns - width + FLAG_PADDING)
+    flag = QRect(left, 0, width, AXIS_HEIGHT - 3)
+    if columns is None:
+        return QRect(), flag
+    wide = max(len(columns), 1)
+    return QRect(layout.left + columns.start - 1, AXIS_HEIGHT - 3, wide + 2, layout.bottom - AXIS_HEIGHT + 3), flag
+
+
+def flag_text(view: FrameView, frame: int) -> str:
+    """The frame's number; with an arrow towards it where it is out of view."""
+    if view.columns_of(frame, frame) is not None:
+        return f"{frame:,}"
+    return f"◂ {frame:,}" if frame < view.start else f"{frame:,} ▸"
+
+
+def draw_cursor(painter: QPainter, layout: StripLayout, view: FrameView, frame: int, base: QFont) -> None:
+    """A bright line with dark sides over all rows, or the outline of a frame that is wide enough; its number on the axis."""
+    line, flag = cursor_rects(layout, view, frame, base)
+    if not line.isEmpty():
+        if line.width() < 6:
+            painter.fillRect(line, QColor(TRACK))
+            painter.fillRect(line.adjusted(1, 0, -1, 0), QColor("white"))
+        else:
+            painter.setBrush(Qt.BrushStyle.NoBrush)
+            painter.setPen(QColor("white"))
+            painter.drawRect(line.adjusted(0, 0, -1, -1))
+    painter.save()
+    painter.setRenderHint(QPainter.RenderHint.Antialiasing)
+    painter.setPen(Qt.PenStyle.NoPen)
+    painter.setBrush(QColor(ACCENT))
+    painter.drawRoundedRect(flag, 3, 3)
+    painter.setPen(QColor("white"))
+    painter.setFont(_flag_font(base))
+    painter.drawText(flag, int(Qt.AlignmentFlag.AlignCenter), flag_text(view, frame))
+    painter.restore()
+
+
+def _flag_font(base: QFont) -> QFont:
+    return text_font(base, AXIS_HEIGHT - 3, is_bold=True)

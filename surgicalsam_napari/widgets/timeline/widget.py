@@ -1,0 +1,135 @@
+"""The timeline: a strip under the canvas that shows where the labels of every class in every frame come from."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping, Sequence
+
+import numpy as np
+from qtpy.QtCore import QTimer, Signal
+from qtpy.QtWidgets import QSizePolicy, QVBoxLayout, QWidget
+
+from surgicalsam_napari.instruments import ClassSet
+from surgicalsam_napari.review.overview import Overview
+from surgicalsam_napari.widgets.timeline.legend import TimelineLegend
+from surgicalsam_napari.widgets.timeline.strip import TimelineStrip
+
+UPDATE_MS = 40  # between two drawings of live changes
+
+
+class Timeline(QWidget):
+    """One row per class, one column per frame or bin of frames; it shows what it is given, and touches no project or viewer.
+
+    Signals: `frame_picked` (frame index) when the user clicks or drags over frames; `class_picked` (class id) when the user
+    presses on a row or its name.
+    """
+
+    frame_picked = Signal(int)
+    class_picked = Signal(int)
+
+    def __init__(self, parent: QWidget | None = None) -> None:
+        super().__init__(parent)
+        self.setAccessibleName("Timeline")
+        self.setSizePolicy(QSizePolicy.Policy.Preferred, QSizePolicy.Policy.Preferred)
+        self.strip = TimelineStrip()
+        self.legend = TimelineLegend()
+        column = QVBoxLayout(self)
+        column.setContentsMargins(0, 2, 0, 0)
+        column.setSpacing(3)
+        column.addWidget(self.strip, 1)
+        column.addWidget(self.legend)
+        self.strip.frame_picked.connect(self.frame_picked)
+        self.strip.class_picked.connect(self.class_picked)
+        self._changed: tuple[int, int] | None = None  # first and last frame
+        self._timer = QTimer(self, interval=UPDATE_MS, singleShot=True)
+        self._timer.timeout.connect(self.flush)
+
+    def show_tables(self, classes: ClassSet, provenance: np.ndarray, predicted_iou: np.ndarray) -> None:
+        """Show a video; marks and notes stay if it has as many frames as the one before (else call `clear` first).
+
+        Parameters
+        ----------
+        classes : C classes, the rows from top to bottom
+        provenance : (T, C) uint8, of `Provenance`; copied
+        predicted_iou : (T, C) float32, NaN where unknown; copied
+
+        Raises
+        ------
+        ValueError
+            the tables are not both (T, C)
+        """
+        overview = Overview(provenance, predicted_iou)
+        if overview.class_count != len(classes):
+            raise ValueError(f"the tables must have a column for each of {len(classes)} classes; got {overview.class_count}")
+        if overview.frame_count != self._frame_count:
+            self.clear()
+        self._changed = None
+        self.strip.show_overview(classes, overview)
+
+    def update_frames(
+        self, frame_indices: Sequence[int] | np.ndarray, provenance_rows: np.ndarray, predicted_iou_rows: np.ndarray
+    ) -> None:
+        """Take over the rows of some frames; drawn a moment later, together with what else changes until then.
+
+        Parameters
+        ----------
+        frame_indices : N frames of the video
+        provenance_rows : (N, C) uint8
+        predicted_iou_rows : (N, C) float32
+        """
+        if self.strip.overview is None or len(frame_indices) == 0:
+            return
+        self.strip.overview.update(frame_indices, provenance_rows, predicted_iou_rows)
+        first, last = int(min(frame_indices)), int(max(frame_indices))
+        if self._changed is not None:
+            first, last = min(first, self._changed[0]), max(last, self._changed[1])
+        self._changed = first, last
+        if not self._timer.isActive():
+            self._timer.start()
+
+    def flush(self) -> None:
+        """Draw the changes that wait to be drawn."""
+        self._timer.stop()
+        if self._changed is not None:
+            self.strip.show_changed(*self._changed)
+            self._changed = None
+
+    def set_current_frame(self, frame_index: int) -> None:
+        """Mark the frame that the viewer shows; it comes into view. An index outside the video is drawn to its end."""
+        self.strip.show_frame(min(max(int(frame_index), 0), max(self._frame_count - 1, 0)))
+
+    def set_current_class(self, class_id: int | None) -> None:
+        """Set the name of this class in bold; of none for None."""
+        self.strip.show_class(class_id)
+
+    def set_marks(self, marks: np.ndarray | None) -> None:
+        """How much each frame is worth a look, as heat above the rows.
+
+        Parameters
+        ----------
+        marks : (T,) float from 0 to 1, NaN for none; None takes all away
+
+        Raises
+        ------
+        ValueError
+            there is not one mark per frame
+        """
+        if marks is not None and np.shape(marks) != (self._frame_count,):
+            raise ValueError(f"marks must be one for each of {self._frame_count} frames; got shape {np.shape(marks)}")
+        self.strip.show_marks(None if marks is None else np.array(marks, dtype=float))
+
+    def set_notes(self, notes: Mapping[int, str]) -> None:
+        """Where a propagation stopped and why, as triangles above the rows; the text is their tooltip."""
+        self.strip.show_notes(dict(notes))
+
+    def clear(self) -> None:
+        """Show no video."""
+        self._changed = None
+        self._timer.stop()
+        self.strip.show_overview(None, None)
+        self.strip.show_marks(None)
+        self.strip.show_notes({})
+        self.strip.show_frame(0)
+
+    @property
+    def _frame_count(self) -> int:
+        return 0 if self.strip.overview is None else self.strip.overview.frame_count

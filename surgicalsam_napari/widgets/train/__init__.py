@@ -1,0 +1,1 @@
+"""The *Train* tab: data, settings, progress and result of a training."""

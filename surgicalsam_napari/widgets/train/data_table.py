@@ -1,0 +1,195 @@
+"""What will be trained on: corrected frames per video and class, and what is amiss with them."""
+
+from __future__ import annotations
+
+from collections import Counter
+from collections.abc import Sequence
+from pathlib import Path
+
+from qtpy.QtCore import QSize, Qt
+from qtpy.QtWidgets import (
+    QAbstractItemView,
+    QFileDialog,
+    QHBoxLayout,
+    QHeaderView,
+    QPushButton,
+    QSizePolicy,
+    QToolButton,
+    QTreeWidget,
+    QTreeWidgetItem,
+    QVBoxLayout,
+    QWidget,
+)
+
+from surgicalsam_napari.formatting import counted
+from surgicalsam_napari.session import is_project_folder
+from surgicalsam_napari.store.corrections import Corrections
+from surgicalsam_napari.widgets.parts.parts import SPACING, note, swatch
+from surgicalsam_napari.widgets.runs.background import show_failure
+from surgicalsam_napari.widgets.train.correction_counts import TrainingData
+from surgicalsam_napari.widgets.train.parts import WARNING_COLOR, colored_note
+
+NOTHING_OPEN = "Open a video first."
+NOTHING_CORRECTED = (
+    "Nothing is corrected yet. Segment some frames, mend them with the brush (napari's paint and erase tools on the layer "
+    "“Instruments”), and they appear here."
+)
+NAME, FRAMES, REMOVE = range(3)
+ROW_HEIGHT, MOST_ROWS = 22, 11
+FRAMES_WIDTH, REMOVE_WIDTH = 64, 24
+STYLE = """
+QTreeWidget { border: none; background: transparent; padding: 0px; }
+QTreeWidget::item { padding: 1px 0px; }
+QTreeWidget::item:selected, QTreeWidget::item:hover { background: transparent; }
+QToolButton { border: none; background: transparent; padding: 0px; }
+QToolButton:hover { background: rgba(127, 127, 127, 80); border-radius: 2px; }
+"""
+
+
+class TrainingDataTable(QWidget):
+    """A row for each video, under it a row for each class that was corrected there."""
+
+    def __init__(self, data: TrainingData) -> None:
+        super().__init__()
+        self.data = data
+        self.tree = QTreeWidget()
+        self.title, self.frames_title = note("Corrected by a person"), note("frames")
+        self.what_to_do, self.total, self.warning = note(), note(), colored_note(WARNING_COLOR)
+        self.add = QPushButton("Add project…")
+        self.add.setToolTip("Learn from the corrections in another project (*.surgicalsam), too")
+        self._folded: set[Path] = set()
+        self._lay_out()
+        self.add.clicked.connect(self._choose_project)
+        self.tree.itemExpanded.connect(lambda item: self._on_folded(item, is_folded=False))
+        self.tree.itemCollapsed.connect(lambda item: self._on_folded(item, is_folded=True))
+        data.counted.connect(self.show_counts)
+
+    def show_counts(self) -> None:
+        """Show what was counted last."""
+        found = self.data.corrections
+        blocked = self.tree.blockSignals(True)
+        self.tree.clear()
+        for corrections in found:
+            self._add_video(corrections)
+        self.tree.blockSignals(blocked)
+        frames = sum(corrections.frame_count for corrections in found)
+        videos = sum(bool(corrections.frame_count) for corrections in found)
+        in_all = f" in {counted(videos, 'video')}" if videos > 1 else ""
+        self.total.setText(f"{counted(frames, 'frame')}{in_all}" if frames else "")
+        self.what_to_do.setText(NOTHING_CORRECTED if found else NOTHING_OPEN)
+        self.what_to_do.setVisible(not frames)
+        self.add.setVisible(bool(found))
+        warnings = warnings_about(found)
+        self.warning.setText("\n".join(warnings))
+        self.warning.setVisible(bool(warnings))
+        for widget in (self.title, self.frames_title, self.tree):
+            widget.setVisible(frames > 0 or len(found) > 1)
+        has_added = any(self.data.is_added(corrections.folder) for corrections in found)
+        self.tree.setColumnHidden(REMOVE, not has_added)
+        self._titles.setContentsMargins(0, 0, REMOVE_WIDTH if has_added else 0, 0)
+        self._fit_height()
+
+    def _lay_out(self) -> None:
+        self.tree.setColumnCount(3)
+        self.tree.setHeaderLabels(["Video and class", "Frames", ""])
+        self.tree.setStyleSheet(STYLE)
+        self.tree.setIndentation(12)
+        self.tree.setIconSize(QSize(12, 12))
+        self.tree.setSelectionMode(QAbstractItemView.SelectionMode.NoSelection)
+        self.tree.setFocusPolicy(Qt.FocusPolicy.NoFocus)
+        self.tree.setHorizontalScrollBarPolicy(Qt.ScrollBarPolicy.ScrollBarAlwaysOff)
+        self.tree.setTextElideMode(Qt.TextElideMode.ElideMiddle)
+        self.tree.setSizePolicy(QSizePolicy.Policy.Expanding, QSizePolicy.Policy.Fixed)
+        self.tree.setHeaderHidden(True)
+        header = self.tree.header()
+        header.setStretchLastSection(False)
+        header.setSectionResizeMode(NAME, QHeaderView.ResizeMode.Stretch)
+        for column, width in ((FRAMES, FRAMES_WIDTH), (REMOVE, REMOVE_WIDTH)):
+            header.setSectionResizeMode(column, QHeaderView.ResizeMode.Fixed)
+            header.resizeSection(column, width)
+        self._titles = QHBoxLayout()
+        self._titles.addWidget(self.title, 1)
+        self._titles.addWidget(self.frames_title)
+        row = QHBoxLayout()
+        row.setSpacing(SPACING)
+        row.addWidget(self.total, 1)
+        row.addWidget(self.add)
+        column_layout = QVBoxLayout(self)
+        column_layout.setContentsMargins(0, 0, 0, 0)
+        column_layout.setSpacing(SPACING)
+        column_layout.addWidget(self.what_to_do)
+        column_layout.addLayout(self._titles)
+        column_layout.addWidget(self.tree)
+        column_layout.addLayout(row)
+        column_layout.addWidget(self.warning)
+
+    def _add_video(self, corrections: Corrections) -> None:
+        video = QTreeWidgetItem([corrections.video, f"{corrections.frame_count:,}"])
+        video.setToolTip(NAME, str(corrections.folder))
+        video.setData(NAME, Qt.ItemDataRole.UserRole, corrections.folder)
+        self._finish_row(self.tree.invisibleRootItem(), video, is_bold=True)
+        for instrument, count in corrections.class_frames.items():
+            row = QTreeWidgetItem([instrument.name, f"{count:,}"])
+            row.setIcon(NAME, swatch(instrument.color, side=12))
+            self._finish_row(video, row)
+        video.setExpanded(corrections.folder not in self._folded)
+        if self.data.is_added(corrections.folder):
+            remove = QToolButton()
+            remove.setText("×")
+            remove.setToolTip(f"Do not learn from {corrections.video}")
+            remove.clicked.connect(lambda _checked, folder=corrections.folder: self.data.remove(folder))
+            self.tree.setItemWidget(video, REMOVE, remove)
+
+    def _finish_row(self, parent: QTreeWidgetItem, row: QTreeWidgetItem, *, is_bold: bool = False) -> None:
+        row.setTextAlignment(FRAMES, Qt.AlignmentFlag.AlignRight | Qt.AlignmentFlag.AlignVCenter)
+        row.setSizeHint(NAME, QSize(0, ROW_HEIGHT))
+        if is_bold:
+            font = row.font(NAME)
+            font.setBold(True)
+            row.setFont(NAME, font)
+            row.setFont(FRAMES, font)
+        parent.addChild(row)
+
+    def _fit_height(self) -> None:
+        videos = [self.tree.topLevelItem(index) for index in range(self.tree.topLevelItemCount())]
+        rows = sum(1 + (video.childCount() if video.isExpanded() else 0) for video in videos)
+        self.tree.setFixedHeight(min(rows, MOST_ROWS) * ROW_HEIGHT + 4)
+
+    def _on_folded(self, item: QTreeWidgetItem, *, is_folded: bool) -> None:
+        folder = item.data(NAME, Qt.ItemDataRole.UserRole)
+        (self._folded.add if is_folded else self._folded.discard)(folder)
+        self._fit_height()
+
+    def _choose_project(self) -> None:
+        path = QFileDialog.getExistingDirectory(self, "Choose a project (*.surgicalsam) with corrected frames")
+        if path:
+            self.add_project(Path(path))
+
+    def add_project(self, folder: Path) -> None:
+        """Add a project; another folder is told."""
+        if not is_project_folder(folder):
+            show_failure(not_a_project(folder))
+        else:
+            self.data.add(folder.absolute())
+
+
+def not_a_project(folder: Path) -> Exception:
+    from surgicalsam_napari.errors import ProjectError
+
+    return ProjectError(f"A project is a folder called <video>.surgicalsam, and {folder.name} is none. Choose another one.")
+
+
+def warnings_about(found: Sequence[Corrections]) -> list[str]:
+    """Sentences about what makes a training on these data weak."""
+    counts: Counter[str] = Counter()
+    for corrections in found:
+        for instrument, count in corrections.class_frames.items():
+            counts[instrument.name] += count
+    single = [name for name, count in counts.items() if count == 1]
+    warnings = []
+    if single:
+        be = "is" if len(single) == 1 else "are"
+        warnings.append(f"{' and '.join(single)} {be} in one frame only: too few to learn from and to check the result.")
+    if sum(bool(corrections.frame_count) for corrections in found) == 1:
+        warnings.append("A single video: validation takes a contiguous block of it.")
+    return warnings

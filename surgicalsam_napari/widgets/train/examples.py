@@ -1,0 +1,159 @@
+"""Validation frames as corrected, before and after: one at a time, larger on a click."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from pathlib import Path
+
+from qtpy.QtCore import QSize, Qt, Signal
+from qtpy.QtGui import QMouseEvent, QPainter, QPaintEvent, QPixmap
+from qtpy.QtWidgets import QDialog, QHBoxLayout, QLabel, QSizePolicy, QToolButton, QVBoxLayout, QWidget
+
+from surgicalsam_napari.widgets.parts.parts import SPACING, ElidedLabel, note
+
+TITLES = ("corrected", "before", "after")  # the three parts of each picture, from left to right
+LARGE = QSize(1440, 620)
+ARROW_STYLE = "QToolButton { border: none; background: transparent; padding: 3px; }"
+
+
+class Picture(QWidget):
+    """A picture that fills the width there is; clicking it emits `clicked`."""
+
+    clicked = Signal()
+
+    def __init__(self) -> None:
+        super().__init__()
+        self._pixmap = QPixmap()
+        policy = QSizePolicy(QSizePolicy.Policy.Ignored, QSizePolicy.Policy.Preferred)
+        policy.setHeightForWidth(True)
+        self.setSizePolicy(policy)
+
+    def show_file(self, path: Path) -> None:
+        """Show this picture; a file that cannot be read leaves the place empty."""
+        self._pixmap = QPixmap(str(path))
+        self.updateGeometry()
+        self.update()
+
+    def hasHeightForWidth(self) -> bool:
+        return True
+
+    def heightForWidth(self, width: int) -> int:
+        return 40 if self._pixmap.isNull() else round(width * self._pixmap.height() / self._pixmap.width())
+
+    def sizeHint(self) -> QSize:
+        return QSize(self.width(), self.heightForWidth(self.width()))
+
+    def paintEvent(self, event: QPaintEvent) -> None:
+        if not self._pixmap.isNull():
+            # in the screen's own pixels, so that a scaled display shows no blur
+            target = self.size() * self.devicePixelRatioF()
+            scaled = self._pixmap.scaled(
+                target, Qt.AspectRatioMode.KeepAspectRatio, Qt.TransformationMode.SmoothTransformation
+            )
+            scaled.setDevicePixelRatio(self.devicePixelRatioF())
+            QPainter(self).drawPixmap(0, 0, scaled)
+
+    def mouseReleaseEvent(self, event: QMouseEvent) -> None:
+        if event.button() == Qt.MouseButton.LeftButton:
+            self.clicked.emit()
+
+
+class TrainingExamples(QWidget):
+    """The pictures of a result, to be leafed through."""
+
+    def __init__(self) -> None:
+        super().__init__()
+        self.paths: list[Path] = []
+        self.index = 0
+        self.picture, self.place, self.large = Picture(), note(), LargePicture(self)
+        self.picture.setCursor(Qt.CursorShape.PointingHandCursor)
+        self.picture.setToolTip("Click to see it larger")
+        self.back, self.forth = _arrow(Qt.ArrowType.LeftArrow), _arrow(Qt.ArrowType.RightArrow)
+        titles = QHBoxLayout()
+        for title in TITLES:
+            label = note(title)
+            label.setAlignment(Qt.AlignmentFlag.AlignHCenter)
+            titles.addWidget(label, 1)
+        row = QHBoxLayout()
+        row.setSpacing(SPACING)
+        row.addStretch(1)
+        for widget in (self.back, self.place, self.forth):
+            row.addWidget(widget)
+        row.addStretch(1)
+        column = QVBoxLayout(self)
+        column.setContentsMargins(0, 0, 0, 0)
+        column.setSpacing(2)
+        column.addLayout(titles)
+        column.addWidget(self.picture)
+        column.addLayout(row)
+        self.place.setWordWrap(False)
+        self.picture.clicked.connect(self._open_large)
+        self.back.clicked.connect(lambda _checked: self.turn(-1))
+        self.forth.clicked.connect(lambda _checked: self.turn(1))
+
+    def show_examples(self, paths: Sequence[Path]) -> None:
+        """Show these; hidden if there are none."""
+        self.paths, self.index = [path for path in paths if path.is_file()], 0
+        self.large.hide()
+        self.setVisible(bool(self.paths))
+        self.turn(0)
+
+    def turn(self, steps: int) -> None:
+        """Leaf on by so many; after the last comes the first."""
+        if not self.paths:
+            return
+        self.index = (self.index + steps) % len(self.paths)
+        path = self.paths[self.index]
+        self.picture.show_file(path)
+        self.place.setText(f"{self.index + 1} of {len(self.paths)}")
+        self.place.setToolTip(path.stem)
+        for arrow in (self.back, self.forth):
+            arrow.setEnabled(len(self.paths) > 1)
+        if self.large.isVisible():
+            self.large.show_file(path)
+
+    def _open_large(self) -> None:
+        self.large.show_file(self.paths[self.index])
+        self.large.show()
+        self.large.raise_()
+
+
+class LargePicture(QDialog):
+    """One example as large as it is; the arrow keys leaf through them."""
+
+    def __init__(self, examples: TrainingExamples) -> None:
+        super().__init__(examples)
+        self._examples = examples
+        self.picture = Picture()
+        self.name, hint = ElidedLabel(), QLabel("← and → show the others")
+        hint.setStyleSheet("color: #7f8591;")
+        row = QHBoxLayout()
+        row.addWidget(self.name, 1)
+        row.addWidget(hint)
+        column = QVBoxLayout(self)
+        column.addWidget(self.picture)
+        column.addLayout(row)
+        column.addStretch(1)
+
+    def show_file(self, path: Path) -> None:
+        """Show this picture, in a window of its shape that fits on the screen."""
+        self.picture.show_file(path)
+        self.setWindowTitle(f"Validation frame {self._examples.index + 1} of {len(self._examples.paths)}")
+        self.name.setText(path.stem)
+        screen = self.screen()
+        width = min(LARGE.width(), int(0.9 * screen.availableSize().width()) if screen is not None else LARGE.width())
+        self.resize(width, self.picture.heightForWidth(width - 20) + 60)
+
+    def keyPressEvent(self, event: object) -> None:
+        steps = {Qt.Key.Key_Left: -1, Qt.Key.Key_Right: 1}.get(event.key())  # type: ignore[attr-defined]
+        if steps is None:
+            super().keyPressEvent(event)
+        else:
+            self._examples.turn(steps)
+
+
+def _arrow(direction: Qt.ArrowType) -> QToolButton:
+    button = QToolButton()
+    button.setArrowType(direction)
+    button.setStyleSheet(ARROW_STYLE)
+    return button

@@ -1,0 +1,150 @@
+"""What a training starts from, how long it goes on, and every other setting behind *More settings*."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from pathlib import Path
+from typing import Any
+
+from qtpy.QtCore import Qt, Signal
+from qtpy.QtWidgets import QHBoxLayout, QSizePolicy, QSpinBox, QToolButton
+
+from surgicalsam_napari.widgets.parts.parts import SPACING, ElidedLabel, Panel, caption
+from surgicalsam_napari.widgets.source.model_panel import LoadedFrom
+from surgicalsam_napari.widgets.train.parts import BAD_COLOR, WheelGuard, colored_note
+from surgicalsam_napari.widgets.train.settings import START_PRESET, TrainingSettings, problems_with, setting_names
+from surgicalsam_training.config import TrainingConfig, parse_config, preset
+
+MOST_EPOCHS, MOST_MINUTES = 100_000, 10_000
+NO_LIMIT = "–"
+FROM_SAM = "SAM's decoder, new prototypes"
+MORE_STYLE = "QToolButton { border: none; background: transparent; padding: 2px 0px; }"
+
+
+class TrainingForm(Panel):
+    """Fields whose values make a TrainingConfig; `changed` comes with each of them."""
+
+    changed = Signal()
+
+    def __init__(self) -> None:
+        super().__init__("")
+        self.heading.hide()
+        self._start = LoadedFrom()
+        self._start_title = ""
+        self._build()
+        self.settings.changed.connect(self._on_changed)
+        self.settings.preset_chosen.connect(self.show_preset)
+        self.more.toggled.connect(self._on_more)
+        for field in (self.epochs, self.minutes):
+            field.valueChanged.connect(self._on_changed)
+        self.show_preset(START_PRESET)
+
+    def show_preset(self, name: str) -> None:
+        """Fill every field with a preset's values."""
+        config = preset(name)
+        self.epochs.setValue(config.epochs)
+        self.minutes.setValue(round(config.minutes or 0))
+        self.settings.show_preset(name)
+
+    def show_start(self, start: LoadedFrom, title: str) -> None:
+        """Train from this checkpoint, which the list of models calls so."""
+        self._start, self._start_title = start, title
+        self._show_start()
+
+    @property
+    def trust(self) -> str:
+        return self.settings.values()["trust"]
+
+    @property
+    def problem(self) -> str | None:
+        """What keeps the values from being a configuration; shown in the form already."""
+        problems = problems_with(self._values(()))
+        return next(iter(problems.values()), None)
+
+    def config(self, data: Sequence[Path]) -> TrainingConfig:
+        """The configuration; a TrainingError if a value does not fit."""
+        return parse_config(self._values(data))
+
+    def _values(self, data: Sequence[Path]) -> dict[str, Any]:
+        values = self.settings.values()
+        from_sam = values["encoder"] is not None
+        return {
+            **values,
+            "data": tuple(data),
+            "checkpoint": None if from_sam else self._start.checkpoint,
+            "encoder_weights": None if from_sam else self._start.encoder_weights,
+            "device": self._start.device,
+            "epochs": self.epochs.value(),
+            "minutes": self.minutes.value() or None,
+        }
+
+    def _build(self) -> None:
+        self.start = ElidedLabel()
+        self.epochs, self.minutes = _number_field(1, MOST_EPOCHS), _number_field(0, MOST_MINUTES)
+        self.epochs.setToolTip("An epoch goes once over all corrected frames")
+        self.minutes.setToolTip("Stop after so many minutes, whatever the epoch; 0 sets no limit")
+        self.minutes.setSpecialValueText(NO_LIMIT)
+        self._wheel_guard = WheelGuard(self)
+        length = QHBoxLayout()
+        length.setSpacing(SPACING)
+        for widget in (self.epochs, caption("epochs, at most"), self.minutes, caption("min")):
+            length.addWidget(widget, 1 if isinstance(widget, QSpinBox) else 0)
+            if isinstance(widget, QSpinBox):
+                self._wheel_guard.guard(widget)
+        grid = self.add_grid()
+        grid.addWidget(caption("Start from"), 0, 0)
+        grid.addWidget(self.start, 0, 1)
+        grid.addWidget(caption("Train for"), 1, 0)
+        grid.addLayout(length, 1, 1)
+        self.more = QToolButton()
+        self.more.setText("More settings")
+        self.more.setCheckable(True)
+        self.more.setToolButtonStyle(Qt.ToolButtonStyle.ToolButtonTextBesideIcon)
+        self.more.setArrowType(Qt.ArrowType.RightArrow)
+        self.more.setStyleSheet(MORE_STYLE)
+        self.settings, self.trouble = TrainingSettings(), colored_note(BAD_COLOR)
+        for widget in (self.more, self.settings, self.trouble):
+            self.column.addWidget(widget)
+        self.settings.hide()
+        self.trouble.hide()
+
+    def _show_start(self) -> None:
+        encoder = self.settings.values()["encoder"]
+        self.start.setText(self._start_title if encoder is None else f"{FROM_SAM} ({encoder})")
+        self.start.setToolTip(
+            str(self._start.checkpoint or "The checkpoint in use; choose another under Model")
+            if encoder is None
+            else "As chosen under More settings, Encoder"
+        )
+
+    def _on_more(self, is_open: bool) -> None:
+        self.more.setArrowType(Qt.ArrowType.DownArrow if is_open else Qt.ArrowType.RightArrow)
+        self.settings.setVisible(is_open)
+        self._show_problems()
+
+    def _on_changed(self) -> None:
+        self._show_start()
+        self._show_problems()
+        self.changed.emit()
+
+    def _show_problems(self) -> None:
+        problems = problems_with(self._values(()))
+        self.settings.show_problems(problems)
+        is_seen = self.more.isChecked() and problems.keys() <= set(setting_names())
+        self.trouble.setText("" if is_seen or not problems else _sentence(*next(iter(problems.items()))))
+        self.trouble.setVisible(bool(self.trouble.text()))
+
+
+def _sentence(name: str, problem: str) -> str:
+    """A problem where its field is not in view."""
+    info = TrainingConfig.model_fields.get(name)
+    return problem if info is None else f"{info.title}: {problem}"
+
+
+def _number_field(least: int, most: int) -> QSpinBox:
+    box = QSpinBox()
+    box.setRange(least, most)
+    box.setButtonSymbols(QSpinBox.ButtonSymbols.NoButtons)
+    box.setSizePolicy(QSizePolicy.Policy.Ignored, QSizePolicy.Policy.Fixed)
+    box.setStyleSheet("QSpinBox { min-width: 30px; }")
+    return box

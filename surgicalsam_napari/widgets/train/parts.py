@@ -1,0 +1,49 @@
+"""Small Qt pieces of the panel *Train*: coloured notes, and the theme's colours for pictures."""
+
+from __future__ import annotations
+
+from typing import Any, NamedTuple
+
+from napari.utils.theme import get_theme
+from qtpy.QtCore import QEvent, QObject, Qt
+from qtpy.QtWidgets import QLabel, QWidget
+
+from surgicalsam_napari.widgets.parts.parts import note
+
+WARNING_COLOR, GOOD_COLOR, BAD_COLOR = "#c98a1b", "#3fa35b", "#d9534f"  # legible on a dark and on a light theme
+
+
+class ThemeColors(NamedTuple):
+    """Colours of napari's theme as "#rrggbb"."""
+
+    background: str
+    text: str
+    line: str
+
+
+def theme_colors(viewer: Any) -> ThemeColors:
+    """Of this viewer."""
+    theme = get_theme(viewer.theme)
+    return ThemeColors(*(color.as_hex("long") for color in (theme.background, theme.text, theme.primary)))
+
+
+def colored_note(color: str) -> QLabel:
+    """A wrapped line of lesser weight in this colour."""
+    label = note()
+    label.setStyleSheet(f"color: {color}; font-size: 9pt; padding: 0px; margin: 0px;")
+    return label
+
+
+class WheelGuard(QObject):
+    """Keeps a field from changing when a person scrolls the dock past it."""
+
+    def guard(self, field: QWidget) -> None:
+        """Let this field take the wheel only while it is being edited."""
+        field.setFocusPolicy(Qt.FocusPolicy.StrongFocus)
+        field.installEventFilter(self)
+
+    def eventFilter(self, watched: QObject, event: QEvent) -> bool:
+        if event.type() == QEvent.Type.Wheel and isinstance(watched, QWidget) and not watched.hasFocus():
+            event.ignore()
+            return True
+        return super().eventFilter(watched, event)

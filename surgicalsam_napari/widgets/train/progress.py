@@ -1,0 +1,83 @@
+"""A training that goes on: where it is, its curves, Cancel."""
+
+from __future__ import annotations
+
+from surgicalsam_napari.formatting import counted, in_time
+from surgicalsam_napari.widgets.parts.parts import Panel, note
+from surgicalsam_napari.widgets.parts.progress_strip import ProgressStrip
+from surgicalsam_napari.widgets.train.curves import TrainingCurves
+from surgicalsam_napari.widgets.train.parts import WARNING_COLOR, ThemeColors, colored_note
+from surgicalsam_training.reports import EpochReport, PreparationReport, Report, SplitReport
+
+CANCEL_KEEPS = "In the background; Cancel keeps the best so far."
+STOPPING = "Stopping…"
+
+
+class TrainingProgress(Panel):
+    """Bar, phase and time left; how the frames were split; the curves; the best so far."""
+
+    def __init__(self) -> None:
+        super().__init__("Training")
+        self.strip, self.curves = ProgressStrip(), TrainingCurves()
+        self.strip.cancel.setToolTip("Stop after the step it is in, and keep the best checkpoint so far")
+        self.cancelled = self.strip.cancelled
+        self.split, self.warning, self.best, self.hint = note(), colored_note(WARNING_COLOR), note(), note(CANCEL_KEEPS)
+        for widget in (self.strip, self.hint, self.curves, self.best, self.split, self.warning):
+            self.column.addWidget(widget)
+
+    def show_start(self) -> None:
+        """Nothing is known yet but that work has begun."""
+        self.strip.show_start()
+        self.curves.clear()
+        for widget in (self.curves, self.split, self.warning, self.best):
+            widget.hide()
+
+    def show_stopping(self) -> None:
+        """Cancel was pressed."""
+        self.strip.text.setText(STOPPING)
+        self.strip.cancel.setEnabled(False)
+
+    def use_colors(self, colors: ThemeColors) -> None:
+        """Those of napari's theme."""
+        self.curves.use_colors(colors)
+
+    def show_report(self, report: Report) -> None:
+        """One more report of the run."""
+        if isinstance(report, PreparationReport):
+            self._show_preparation(report)
+        elif isinstance(report, SplitReport):
+            self._show_split(report)
+        elif isinstance(report, EpochReport):
+            self._show_epoch(report)
+
+    def _show_preparation(self, report: PreparationReport) -> None:
+        phase = report.phase[:1].upper() + report.phase[1:]
+        is_counted = report.total > 1
+        self._show_step(report.done, report.total if is_counted else 0)
+        self._say(f"{phase}: {report.done:,} of {report.total:,}" if is_counted else f"{phase}…")
+
+    def _show_split(self, report: SplitReport) -> None:
+        frames = counted(report.training_frames, "training frame")
+        checked = counted(report.validation_frames, "validation frame") if report.validation_frames else "none to check on"
+        self.split.setText(f"{frames}, {checked}. {report.how}")
+        self.warning.setText("\n".join(report.warnings))
+        self.split.show()
+        self.warning.setVisible(bool(report.warnings))
+
+    def _show_epoch(self, report: EpochReport) -> None:
+        self._show_step(report.done, report.total)
+        left = f" · {in_time(report.seconds_left)} left" if report.done < report.total else ""
+        self._say(f"Epoch {report.done:,} of {report.total:,}{left}")
+        self.curves.add(report)
+        self.curves.show()
+        if report.best_challenge_iou is not None:
+            self.best.setText(f"Best Challenge IoU so far: {report.best_challenge_iou:.1f} %")
+            self.best.show()
+
+    def _show_step(self, done: int, total: int) -> None:
+        self.strip.bar.setRange(0, total)
+        self.strip.bar.setValue(done)
+
+    def _say(self, text: str) -> None:
+        if self.strip.cancel.isEnabled():  # else it is stopping, and says so
+            self.strip.text.setText(text)

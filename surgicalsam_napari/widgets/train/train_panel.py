@@ -1,0 +1,232 @@
+"""Panel *Train*: what a person has corrected becomes a better checkpoint."""
+
+from __future__ import annotations
+
+from datetime import datetime
+from pathlib import Path
+from typing import Any
+
+from qtpy.QtCore import Signal
+from qtpy.QtWidgets import QVBoxLayout, QWidget
+
+from surgicalsam_napari.errors import SurgicalSAMError
+from surgicalsam_napari.session import Session
+from surgicalsam_napari.store.corrections import untouched_frames
+from surgicalsam_napari.widgets.layers import ViewerLayers
+from surgicalsam_napari.widgets.parts.parts import SPACING, Panel, primary_button
+from surgicalsam_napari.widgets.runs.background import show_failure
+from surgicalsam_napari.widgets.runs.training_run import Train, TrainingRun, train_in_process
+from surgicalsam_napari.widgets.source.checkpoint_picker import TRAINING_FOLDER, run_title
+from surgicalsam_napari.widgets.source.model_panel import ModelPanel
+from surgicalsam_napari.widgets.train.correction_counts import TrainingData
+from surgicalsam_napari.widgets.train.data_table import TrainingDataTable
+from surgicalsam_napari.widgets.train.failure import TrainingFailure
+from surgicalsam_napari.widgets.train.form import TrainingForm
+from surgicalsam_napari.widgets.train.parts import theme_colors
+from surgicalsam_napari.widgets.train.progress import TrainingProgress
+from surgicalsam_napari.widgets.train.result import TrainingResult
+from surgicalsam_training.run.run_folder import RunFolder
+
+RUN_NAME = "%Y-%m-%d_%H-%M-%S"
+
+
+class TrainPanel(Panel):
+    """One of four faces at a time: what to train on, a run that goes on, its result, or why there is none.
+
+    Parameters
+    ----------
+    train : trains in a run folder and yields its reports; by default in a process of its own
+    """
+
+    running_changed = Signal(bool)
+    segment_untouched_requested = Signal(object)  # list of frame indices
+
+    def __init__(
+        self, session: Session, layers: ViewerLayers, model_panel: ModelPanel, train: Train = train_in_process
+    ) -> None:
+        super().__init__("Train")
+        self.session, self.layers, self.model_panel = session, layers, model_panel
+        self.run = TrainingRun(train, self)
+        self.data = TrainingData(self)
+        self._loading: Path | None = None  # the checkpoint that Use it asked for
+        self._build()
+        self._connect()
+        self._use_theme()
+        self._show(self.setup)
+        self.refresh()
+
+    @property
+    def is_running(self) -> bool:
+        """Whether a training goes on."""
+        return self.run.is_running
+
+    def refresh(self) -> None:
+        """Another project or model is open, or labels have changed other than by painting."""
+        self.data.show_project(self.session.project)
+        self._show_start()
+        self.update_state()
+
+    def update_state(self) -> None:
+        """Enable what makes sense now."""
+        has_data = bool(self.data.folders) and self.session.project is not None
+        is_model_there = self.session.model is not None and not self.model_panel.is_loading
+        self.start_button.setEnabled(has_data and is_model_there and self.form.problem is None and not self.is_running)
+        self.form.setVisible(self.session.project is not None)
+        self.result.set_enabled(not self.model_panel.is_loading)
+
+    def start(self) -> None:
+        """What the Start button does."""
+        project = self.session.project
+        if project is None or not self.start_button.isEnabled():
+            return
+        folder = project.folder / TRAINING_FOLDER / datetime.now().strftime(RUN_NAME)
+        try:
+            self.run.start(RunFolder.create(folder, self.form.config(self.data.folders)))
+        except SurgicalSAMError as error:
+            show_failure(error)
+
+    def cancel(self) -> None:
+        """Ask the run to stop; it keeps the best so far."""
+        if self.is_running:
+            self.progress.show_stopping()
+            self.run.cancel()
+
+    def _build(self) -> None:
+        self.data_table, self.form = TrainingDataTable(self.data), TrainingForm()
+        self.start_button = primary_button("Start")
+        self.heading.hide()  # each face has its own
+        self.setup = QWidget()
+        column = QVBoxLayout(self.setup)
+        column.setContentsMargins(0, 0, 0, 0)
+        column.setSpacing(2 * SPACING)
+        for widget in (self.data_table, self.form, self.start_button):
+            column.addWidget(widget)
+        self.progress, self.result, self.failure = TrainingProgress(), TrainingResult(), TrainingFailure()
+        for face in self._faces:
+            self.column.addWidget(face)
+
+    @property
+    def _faces(self) -> tuple[QWidget, ...]:
+        return self.setup, self.progress, self.result, self.failure
+
+    def _show(self, face: QWidget) -> None:
+        for each in self._faces:
+            each.setVisible(each is face)
+
+    def _connect(self) -> None:
+        self.data.counted.connect(self.update_state)
+        self.form.changed.connect(self._on_form_changed)
+        self.start_button.clicked.connect(self.start)
+        self.progress.cancelled.connect(self.cancel)
+        self.run.started.connect(self._on_started)
+        self.run.reported.connect(self.progress.show_report)
+        self.run.ended.connect(self._on_ended)
+        self.result.use_requested.connect(self._use)
+        self.result.discard_requested.connect(self._discard)
+        self.result.segment_requested.connect(self._segment_untouched)
+        self.result.closed.connect(self._back)
+        self.failure.go_on_requested.connect(self._go_on)
+        self.failure.use_requested.connect(self._use)
+        self.failure.closed.connect(self._back)
+        self.model_panel.loading_changed.connect(self._on_loading_changed)
+        self.layers.viewer.events.theme.connect(self._use_theme)
+
+    def _use_theme(self, _event: Any = None) -> None:
+        self.progress.use_colors(theme_colors(self.layers.viewer))
+
+    def _show_start(self) -> None:
+        in_use = self.model_panel.in_use
+        self.form.show_start(in_use, self.model_panel.checkpoint.title(in_use.checkpoint))
+
+    def _on_form_changed(self) -> None:
+        self.data.set_trust(self.form.trust)
+        self.update_state()
+
+    # A run --------------------------------------------------------------------------------------------------------------
+
+    def _on_started(self) -> None:
+        self.progress.show_start()
+        self._show(self.progress)
+        self.update_state()
+        self.running_changed.emit(True)
+
+    def _on_ended(self) -> None:
+        folder, result, error = self.run.folder, self.run.result, self.run.error
+        assert folder is not None
+        if result is not None:
+            self.result.show_result(result, self.session.classes)
+            self._show(self.result)
+        elif error is not None and not isinstance(error, SurgicalSAMError):
+            show_failure(error)  # a defect of ours, with its traceback
+            self._show_failure(error)
+        elif error is not None:
+            self._show_failure(error)
+        else:
+            self._back()
+        self.update_state()
+        self.running_changed.emit(False)
+
+    def _show_failure(self, error: Exception) -> None:
+        folder = self.run.folder
+        assert folder is not None
+        self.failure.show_error(
+            error,
+            is_cancelled=self.run.is_cancelled,
+            folder=folder.path,
+            best=folder.best_checkpoint if folder.best_checkpoint.exists() else None,
+            can_go_on=folder.record != {},
+        )
+        self._show(self.failure)
+
+    def _go_on(self) -> None:
+        folder = self.run.folder
+        assert folder is not None
+        try:
+            self.run.start(RunFolder.create(folder.path, folder.config))
+        except SurgicalSAMError as error:
+            show_failure(error)
+
+    # After it -----------------------------------------------------------------------------------------------------------
+
+    def _use(self) -> None:
+        folder = self.run.folder
+        assert folder is not None
+        self._loading = folder.best_checkpoint.absolute()
+        self.result.show_loading()
+        self.model_panel.load(self._loading, folder.config.encoder_weights)
+
+    def _on_loading_changed(self, is_loading: bool) -> None:
+        self._show_start()
+        self.update_state()
+        if is_loading or self._loading is None:
+            return
+        wanted, self._loading = self._loading, None
+        if self.model_panel.in_use.checkpoint != wanted:
+            self.result.ask_again()
+            return
+        title = run_title(wanted.parent, wanted.stat().st_mtime) or wanted.parent.name
+        self.model_panel.add_checkpoint(wanted, title)
+        self._show_start()
+        if self.failure.isVisibleTo(self):
+            self._back()
+        else:
+            self.result.show_in_use(title, len(self._untouched()))
+
+    def _untouched(self) -> list[int]:
+        return [] if self.session.project is None else untouched_frames(self.session.project)
+
+    def _segment_untouched(self) -> None:
+        self._back()
+        self.segment_untouched_requested.emit(self._untouched())
+
+    def _discard(self) -> None:
+        assert self.run.folder is not None
+        try:
+            self.run.folder.discarded = True
+        except SurgicalSAMError as error:
+            show_failure(error)
+        self._back()
+
+    def _back(self) -> None:
+        self._show(self.setup)
+        self.refresh()

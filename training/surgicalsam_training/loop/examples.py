@@ -1,0 +1,94 @@
+"""Pictures of validation frames: as corrected, as the start saw them, as the result sees them."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from pathlib import Path
+
+import numpy as np
+from PIL import Image, ImageDraw, ImageFont
+
+from surgicalsam_napari.errors import SurgicalSAMError
+from surgicalsam_napari.instruments import ClassSet
+from surgicalsam_napari.model.surgical_sam import SurgicalSAM
+from surgicalsam_napari.store.files import writing
+from surgicalsam_training.data.training_data import TrainingData
+from surgicalsam_training.loop.ablation import load_trained
+from surgicalsam_training.run.run_folder import RunFolder
+from surgicalsam_training.scoring.evaluate import predicted_label_map
+
+EXAMPLE_COUNT = 6
+PANEL_WIDTH = 480
+OPACITY = 0.5
+
+
+class Examples:
+    """A few frames spread over the validation data; what the start made of them is kept in the run's folder."""
+
+    def __init__(self, run: RunFolder, data: TrainingData, validation: Sequence[int]) -> None:
+        self.run, self.data = run, data
+        shown = [index for index in validation if data.present_class_ids(index)]
+        places = np.linspace(0, len(shown) - 1, min(EXAMPLE_COUNT, len(shown))).round().astype(int)
+        self.frames = [shown[place] for place in places]
+
+    def keep_before(self, model: SurgicalSAM) -> None:
+        """Predict with the start, for `draw`."""
+        with writing("The examples", self.run.path):
+            for position, frame in enumerate(self.frames):
+                self.run.examples.mkdir(exist_ok=True)
+                Image.fromarray(predicted_label_map(model, self.data, frame)).save(self._before(position))
+
+    def draw(self) -> tuple[str, ...]:
+        """Predict with the best checkpoint, and write a picture for each frame."""
+        if not self.frames:
+            return ()
+        model = load_trained(self.run.best_checkpoint, device="cpu", load_image_encoder=False)
+        return tuple(str(self._picture(model, position, frame)) for position, frame in enumerate(self.frames))
+
+    def _picture(self, model: SurgicalSAM, position: int, frame: int) -> Path:
+        image = self._image(frame)
+        truth = self.data.label_map(frame)
+        before = np.asarray(Image.open(self._before(position)))
+        after = predicted_label_map(model, self.data, frame)
+        background = np.zeros((*truth.shape, 3), np.uint8) if image is None else image
+        panels = [("corrected", truth), ("before", before), ("after", after)]
+        pictures = [labelled_panel(background, labels, self.data.classes, title) for title, labels in panels]
+        path = self.run.examples / f"{position + 1}_{self.data.frames[frame].name.replace('/', '_')}.png"
+        with writing("The examples", self.run.path):
+            Image.fromarray(np.concatenate(pictures, axis=1)).save(path)
+        return path
+
+    def _image(self, frame: int) -> np.ndarray | None:
+        try:
+            return self.data.image(frame)
+        except SurgicalSAMError:  # a video that has gone since it was embedded; the masks tell enough
+            return None
+
+    def _before(self, position: int) -> Path:
+        return self.run.examples / f".before_{position + 1}.png"
+
+
+def labelled_panel(image: np.ndarray, labels: np.ndarray, classes: ClassSet, title: str) -> np.ndarray:
+    """The frame with its labels laid over it, and a title: (h, PANEL_WIDTH, 3) uint8.
+
+    Parameters
+    ----------
+    image : (H, W, 3) uint8
+    labels : (H, W) uint8, ids of `classes`
+    """
+    colors = np.zeros((256, 3), np.float32)
+    for instrument in classes:
+        colors[instrument.id] = instrument.rgb
+    painted = image.astype(np.float32)
+    inside = labels > 0
+    painted[inside] = (1 - OPACITY) * painted[inside] + OPACITY * colors[labels[inside]]
+    return titled_panel(painted.astype(np.uint8), title)
+
+
+def titled_panel(image: np.ndarray, title: str) -> np.ndarray:
+    """(h, PANEL_WIDTH, 3) uint8 of (H, W, 3) uint8."""
+    height = round(PANEL_WIDTH * image.shape[0] / image.shape[1])
+    picture = Image.fromarray(image).resize((PANEL_WIDTH, height), Image.Resampling.BILINEAR)
+    draw = ImageDraw.Draw(picture)
+    draw.text((9, 7), title, font=ImageFont.load_default(size=18), fill="white", stroke_width=2, stroke_fill="black")
+    return np.asarray(picture)

@@ -1,0 +1,198 @@
+"""Which prompts make up a step, and getting them ready; decided by seed and epoch alone, so that a run can be resumed."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from dataclasses import dataclass, replace
+from functools import lru_cache
+
+import numpy as np
+import torch
+from torch import Tensor
+
+from surgicalsam_napari.model.geometry import FrameGeometry
+from surgicalsam_napari.model.mask_decoder import in_token_order
+from surgicalsam_napari.model.surgical_sam import SurgicalSAM
+from surgicalsam_training.config import TrainingConfig
+from surgicalsam_training.data.training_data import TrainingData
+from surgicalsam_training.loop.prompts import ClassPairs, PromptBatch, class_embedding, mask_target
+from surgicalsam_training.loop.rehearsal import PhantomRehearsal
+
+CACHE_BYTES = 512 * 2**20  # of frames made ready, so that a few corrected frames are read once
+REHEARSED_SHARE = 0.5  # prompts for present classes, and as many for absent ones, per prompt for one to be learned
+FRAMES_FOR_A_MEAN = 64  # of a class, spread over all that show it
+
+
+@dataclass(frozen=True)
+class Prompt:
+    """A class asked for in a frame.
+
+    Attributes
+    ----------
+    is_rehearsed : whether the frame is one of the rehearsal's
+    weight : 0 only fills up a step that several processes share
+    """
+
+    frame: int
+    class_id: int
+    is_rehearsed: bool = False
+    weight: float = 1.0
+
+
+@dataclass(frozen=True)
+class ReadyPrompt:
+    """A prompt with all that the losses need; the embedding is float16, `class_embedding` None where the class is absent."""
+
+    embedding: Tensor
+    row: int
+    target: Tensor
+    geometry: FrameGeometry
+    class_embedding: Tensor | None
+    weight: float
+
+
+class PromptSampler:
+    """Steps of an epoch: shuffled prompts for the classes that are in a frame, and among them some for classes that are not.
+
+    Parameters
+    ----------
+    frames : indices into the data, to train on
+    rehearsal : frames mixed in besides, as they are
+    """
+
+    def __init__(
+        self,
+        data: TrainingData | PhantomRehearsal,
+        frames: Sequence[int],
+        model: SurgicalSAM,
+        config: TrainingConfig,
+        rehearsal: PhantomRehearsal | None = None,
+    ) -> None:
+        self.data, self.model, self.config = data, model, config
+        self.rehearsed: PromptSampler | None = None
+        if rehearsal is not None:
+            self.rehearsed = PromptSampler(rehearsal, range(len(rehearsal.frames)), model, config)
+        present: list[Prompt] = []
+        absent: list[Prompt] = []
+        for frame in frames:
+            there = set(data.present_class_ids(frame))
+            for class_id in sorted(data.known_class_ids(frame)):
+                (present if class_id in there else absent).append(Prompt(frame, class_id))
+        self.present, self.absent = present, absent
+        size = self._bytes_per_frame(frames)
+        self._ready = lru_cache(maxsize=max(CACHE_BYTES // size, 1))(self._read)
+
+    @property
+    def steps_per_epoch(self) -> int:
+        return -(-len(self.present) // self.config.batch_size)
+
+    def version(self, epoch: int) -> int:
+        """The copy of the frames that an epoch, from 0, uses: every other one the frames as they are (version 0)."""
+        versions = augmented_versions(self.data, self.config)
+        return 0 if epoch % 2 == 0 or not versions else epoch // 2 % versions + 1
+
+    def steps(self, epoch: int) -> list[list[Prompt]]:
+        """The prompts of every step of this epoch, for all processes together."""
+        rng = np.random.default_rng((self.config.seed, epoch))
+        order = [self.present[position] for position in rng.permutation(len(self.present))]
+        size = self.config.batch_size
+        steps = [order[start : start + size] for start in range(0, len(order), size)]
+        for step in steps:
+            shown = len(step)
+            step += self._drawn(self.absent, self.config.absent_share * shown * bool(self.config.presence_weight), rng)
+            if self.rehearsed is not None:
+                for prompts in (self.rehearsed.present, self.rehearsed.absent):
+                    drawn = self._drawn(prompts, REHEARSED_SHARE * shown, rng)
+                    step += [replace(prompt, is_rehearsed=True) for prompt in drawn]
+        return steps
+
+    @staticmethod
+    def _drawn(prompts: Sequence[Prompt], count: float, rng: np.random.Generator) -> list[Prompt]:
+        """So many of the prompts, rounded, each at most once."""
+        return [prompts[position] for position in rng.permutation(len(prompts))[: round(count)]]
+
+    def ready(self, prompt: Prompt, version: int) -> ReadyPrompt:
+        """A prompt with its frame's embedding and its mask."""
+        if prompt.is_rehearsed and self.rehearsed is not None:
+            return self.rehearsed.ready(replace(prompt, is_rehearsed=False), 0)
+        embedding, targets, class_embeddings, geometry = self._ready(prompt.frame, version)
+        row = self.data.classes.ids.index(prompt.class_id)
+        target = targets.get(prompt.class_id, targets[0])
+        inside = class_embeddings.get(prompt.class_id)
+        return ReadyPrompt(torch.from_numpy(embedding), row, target, geometry, inside, prompt.weight)
+
+    def _read(self, frame: int, version: int) -> tuple[np.ndarray, dict[int, Tensor], dict[int, Tensor], FrameGeometry]:
+        """Embedding, targets by class id (0 for a class that is not there), class embeddings, geometry."""
+        if version and self.config.augmentation == "online" and isinstance(self.data, TrainingData):
+            embedding, label_map = self.data.augmented_online(frame, version, self.model)
+        else:
+            embedding = self.data.embeddings([frame], version, self.model)[0]
+            label_map = self.data.label_map(frame, version)
+        geometry = FrameGeometry(label_map.shape, self.model.input_size)
+        side = 4 * self.model.embedding_shape[1]
+        full = torch.from_numpy(embedding).float()
+        targets = {0: mask_target(np.zeros(label_map.shape, bool), geometry, self.config, side)}
+        inside = {}
+        known = self.data.known_class_ids(frame)
+        for class_id in np.unique(label_map).tolist():
+            if class_id in known:
+                mask = label_map == class_id
+                targets[class_id] = mask_target(mask, geometry, self.config, side)
+                inside[class_id] = class_embedding(full, mask, geometry)
+        return embedding, targets, inside, geometry
+
+    def _bytes_per_frame(self, frames: Sequence[int]) -> int:
+        embedding = 2 * int(np.prod(self.model.embedding_shape))
+        largest = max((int(np.prod(self.data.frames[frame].size)) for frame in frames), default=0)
+        logits = 4 * (4 * self.model.embedding_shape[1]) ** 2
+        return embedding + 4 * (largest if self.config.loss_resolution == "frame" else logits)
+
+
+def augmented_versions(data: TrainingData | PhantomRehearsal, config: TrainingConfig) -> int:
+    """How many changed copies of the frames are used: as many as asked for, or as the data bring."""
+    if data.versions_available is None or config.augmentation == "online":
+        return config.augmented_versions
+    return min(config.augmented_versions, data.versions_available)
+
+
+def together(ready: Sequence[ReadyPrompt], device: torch.device) -> PromptBatch:
+    """Prompts as one batch on the device."""
+    return PromptBatch(
+        in_token_order(torch.stack([prompt.embedding for prompt in ready]).to(device).float()),
+        torch.tensor([prompt.row for prompt in ready], device=device),
+        tuple(prompt.target for prompt in ready),
+        tuple(prompt.geometry for prompt in ready),
+        torch.tensor([prompt.class_embedding is not None for prompt in ready], device=device),
+        torch.tensor([prompt.weight for prompt in ready], device=device),
+    )
+
+
+def class_pairs(ready: Sequence[ReadyPrompt], device: torch.device) -> ClassPairs:
+    """The class embeddings of the prompts whose class is there."""
+    there = [prompt for prompt in ready if prompt.class_embedding is not None and prompt.weight]
+    dim = ready[0].embedding.shape[0]
+    embeddings = [prompt.class_embedding for prompt in there if prompt.class_embedding is not None]
+    stacked = torch.stack(embeddings) if embeddings else torch.zeros(0, dim)
+    return ClassPairs(stacked.to(device), torch.tensor([prompt.row for prompt in there], dtype=torch.long, device=device))
+
+
+def mean_class_embeddings(
+    sampler: PromptSampler, class_ids: Sequence[int], most_frames: int | None = FRAMES_FOR_A_MEAN
+) -> dict[int, Tensor]:
+    """By class id, the mean over training frames of the class's mean embedding (D,): where a new prototype starts.
+
+    A class that is in no training frame is left out.
+
+    Parameters
+    ----------
+    most_frames : of a class, spread over all that show it; None takes all
+    """
+    means = {}
+    for class_id in class_ids:
+        shown = [prompt for prompt in sampler.present if prompt.class_id == class_id]
+        step = 1 if most_frames is None else -(-len(shown) // most_frames) or 1
+        found = [sampler.ready(prompt, 0).class_embedding for prompt in shown[::step]]
+        inside = [embedding for embedding in found if embedding is not None]
+        if inside:
+            means[class_id] = torch.stack(inside).mean(0)
+    return means

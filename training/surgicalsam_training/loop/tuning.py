@@ -1,0 +1,242 @@
+"""The model that a training starts from, its classes, and which of its weights are tuned (4.65 million with SAM)."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator, Mapping
+from contextlib import contextmanager
+from pathlib import Path
+from typing import cast
+
+import torch
+from safetensors import SafetensorError
+from safetensors.torch import load_file
+from torch import Tensor, nn
+
+from surgicalsam_napari.errors import CheckpointError, TrainingError
+from surgicalsam_napari.instruments import ClassSet
+from surgicalsam_napari.model import zoo
+from surgicalsam_napari.model.checkpoint import build_parts, load_checkpoint
+from surgicalsam_napari.model.class_prompt_encoder import ClassPromptEncoder, Prototypes
+from surgicalsam_napari.model.device import choose_device
+from surgicalsam_napari.model.image_encoder import (
+    ENCODERS,
+    build_image_encoder,
+    load_encoder_weights,
+    read_sam_mask_decoder_state,
+    read_sam_prompt_encoder_state,
+    read_weights,
+)
+from surgicalsam_napari.model.segment_anything import PromptEncoder
+from surgicalsam_napari.model.surgical_sam import SurgicalSAM, build_presence_head
+from surgicalsam_training.config import TrainingConfig
+from surgicalsam_training.loop.ablation import ablate, left_out_parts
+
+TUNED = ("prototypes", "class_prompt_encoder", "mask_decoder", "presence_head")
+
+
+def starting_model(config: TrainingConfig, classes: ClassSet | None = None) -> SurgicalSAM:
+    """The checkpoint to tune, the demo's by default; or SAM's decoder with new prototypes and a new prompt encoder.
+
+    Parameters
+    ----------
+    classes : for a model that starts from SAM, which has none; for an authors' .pth, which does not name its own
+
+    Raises
+    ------
+    CheckpointError, DeviceError, TrainingError
+        weights are missing or do not fit, or there are no classes to start with
+    """
+    if config.encoder is not None:
+        if classes is None:
+            raise TrainingError("A training that starts from SAM needs classes, and its data name none.")
+        return ablate(_model_on_sam(config, classes), config)
+    model = load_checkpoint(
+        config.checkpoint or zoo.demo_checkpoint(),
+        encoder_weights=config.encoder_weights,
+        device=config.device,
+        classes=classes,
+    )
+    return ablate(model, config)
+
+
+def _named_by(classes: ClassSet, path: Path) -> ClassSet:
+    """The names of the classes in an authors' .pth: the first of the data's, for those that a person added come behind."""
+    prototypes = read_weights(path).get("prototypes_state_dict", {}).get("class_embeddings.weight")
+    count = len(classes) if prototypes is None else len(prototypes)
+    return ClassSet(classes.name, classes.classes[:count])
+
+
+def _model_on_sam(config: TrainingConfig, classes: ClassSet) -> SurgicalSAM:
+    encoder_id = cast(str, config.encoder)
+    spec = ENCODERS[encoder_id]
+    torch.manual_seed(config.seed)
+    parts = build_parts(
+        spec,
+        len(classes),
+        config.tokens_per_class,
+        dense_hidden_dim=config.dense_hidden_dim,
+        sparse_hidden_dim=config.sparse_hidden_dim,
+    )
+    if encoder_id == "demo":  # no SAM was ever trained on it: the demo checkpoint brings the decoder that goes with points
+        demo = load_checkpoint(zoo.demo_checkpoint(), device="cpu")
+        assert demo.sam_mask_decoder is not None
+        encoder, digest = demo.image_encoder, demo.encoder_digest
+        prompt_state, decoder_state = demo.prompt_encoder.state_dict(), demo.sam_mask_decoder.state_dict()
+    else:
+        file = _encoder_file(config, encoder_id)
+        encoder = build_image_encoder(encoder_id)
+        digest = load_encoder_weights(encoder, file, encoder_id)
+        prompt_state, decoder_state = read_sam_prompt_encoder_state(file), read_sam_mask_decoder_state(file)
+    parts["prompt_encoder"].load_state_dict(prompt_state)
+    parts["mask_decoder"].load_state_dict(decoder_state)
+    _copy_point_embeddings(
+        cast(PromptEncoder, parts["prompt_encoder"]), cast(ClassPromptEncoder, parts["class_prompt_encoder"])
+    )
+    model = SurgicalSAM(classes, encoder_id, digest, image_encoder=encoder, name="untrained", **parts)  # type: ignore[arg-type]
+    return model.eval().requires_grad_(False).to(choose_device(config.device))
+
+
+def _copy_point_embeddings(prompt_encoder: PromptEncoder, class_prompt_encoder: ClassPromptEncoder) -> None:
+    """SAM's negative and positive point embeddings mark the classes that are not, and that are, asked for."""
+    for index, marks in enumerate(class_prompt_encoder.pn_cls_embeddings):
+        weight = cast(nn.Embedding, marks).weight
+        weight.data.copy_(prompt_encoder.point_embeddings[index].weight.expand_as(weight))
+
+
+def _encoder_file(config: TrainingConfig, encoder_id: str) -> Path:
+    file = config.encoder_weights or zoo.find_weights(encoder_id)
+    if file is None:
+        raise CheckpointError(
+            f"Starting from {ENCODERS[encoder_id].title} needs its weights ({zoo.KNOWN_WEIGHTS[encoder_id].file_name}). "
+            f"Get them with `surgicalsam models download {encoder_id}`, or name the file (--encoder-weights)."
+        )
+    return file
+
+
+def known_classes(config: TrainingConfig) -> ClassSet | None:
+    """The classes of the checkpoint to tune; None for a training that starts from SAM, or from an authors' .pth."""
+    from surgicalsam_napari.model.checkpoint import read_checkpoint_info
+
+    path = config.checkpoint or zoo.demo_checkpoint()
+    if config.encoder is not None or path.suffix != ".safetensors":
+        return None
+    return read_checkpoint_info(path).classes
+
+
+def add_classes(model: SurgicalSAM, classes: ClassSet, class_embeddings: Mapping[int, Tensor]) -> None:
+    """Give the model a prototype row for every class of `classes` that it lacks; the rows that it has stay as they are.
+
+    Parameters
+    ----------
+    classes : the model's own in their order, then the new ones
+    class_embeddings : by class id, (D,), the mean embedding inside the new class's masks
+
+    Raises
+    ------
+    TrainingError
+        there is no class embedding for a new class: nothing of it is in the training data
+    """
+    old = model.prototypes.class_embeddings.weight
+    new = classes.classes[len(old) :]
+    missing = [instrument.name for instrument in new if instrument.id not in class_embeddings]
+    if missing:
+        raise TrainingError(
+            f"A new class needs at least one frame to learn from; {', '.join(missing)} has none in the training data. "
+            "Correct a frame that shows it, or leave it out."
+        )
+    rows = [old, *(class_embeddings[instrument.id].to(old)[None] for instrument in new)]
+    prototypes = Prototypes(len(classes), old.shape[1]).requires_grad_(False)
+    prototypes.class_embeddings.weight.data = torch.cat(rows).detach().clone()
+    model.prototypes, model.classes = prototypes.to(old.device), classes
+
+
+def fix_prototypes(model: SurgicalSAM, class_embeddings: Mapping[int, Tensor]) -> None:
+    """Make the prototypes these vectors (D,) by class id; a class that has none, for no frame shows it, gets zeros."""
+    weight = model.prototypes.class_embeddings.weight
+    rows = [class_embeddings.get(class_id, torch.zeros(weight.shape[1])).to(weight) for class_id in model.classes.ids]
+    weight.data = torch.stack(rows).detach().clone()
+
+
+def read_prototypes(path: Path, classes: ClassSet, embedding_dim: int) -> dict[int, Tensor]:
+    """By class id, the vectors (D,) of a .safetensors that holds one by the name of every class.
+
+    Raises
+    ------
+    TrainingError
+        the file cannot be read, lacks a class, or its vectors are of another length
+    """
+    try:
+        vectors = {name.strip().casefold(): vector.float() for name, vector in load_file(path).items()}
+    except (OSError, SafetensorError) as error:
+        raise TrainingError(f"{path} should hold a vector for each class, and cannot be read ({error}).") from error
+    missing = [name for name in classes.names if name.casefold() not in vectors]
+    if missing:
+        raise TrainingError(f"{path.name} should hold a vector for every class, and lacks {', '.join(missing)}. Add them.")
+    found = {instrument.id: vectors[instrument.name.casefold()] for instrument in classes}
+    strange = next((vector for vector in found.values() if vector.shape != (embedding_dim,)), None)
+    if strange is not None:
+        raise TrainingError(
+            f"{path.name} should hold vectors of {embedding_dim} numbers, as this image encoder gives; found "
+            f"{tuple(strange.shape)}. Make them with this encoder."
+        )
+    return found
+
+
+def unfreeze(model: SurgicalSAM, config: TrainingConfig) -> list[nn.Parameter]:
+    """Make the paper's parameters tunable: prototypes, prompt encoder but its point embeddings, mask decoder; and presence.
+
+    A model without a presence head is given one if presence is to be trained.
+    """
+    if config.presence_weight and model.presence_head is None:
+        torch.manual_seed(config.seed)
+        model.presence_head = build_presence_head(model.embedding_shape[0]).to(model.device)
+    model.requires_grad_(False)
+    for part in _tuned_parts(model):
+        part.requires_grad_(True)
+    # pos/neg embeddings stay frozen: they are SAM's own point embeddings
+    model.class_prompt_encoder.pn_cls_embeddings.requires_grad_(False)
+    model.prototypes.requires_grad_(config.prototypes == "learned")
+    for part in left_out_parts(model.class_prompt_encoder, config):
+        part.requires_grad_(False)
+    if not config.presence_weight and model.presence_head is not None:
+        model.presence_head.requires_grad_(False)
+    return [parameter for parameter in model.parameters() if parameter.requires_grad]
+
+
+def tuned_state(model: SurgicalSAM) -> dict[str, Tensor]:
+    """The weights that training changes, by name, as copies."""
+    return {key: tensor.detach().clone() for key, tensor in _tuned_tensors(model)}
+
+
+def load_tuned_state(model: SurgicalSAM, state: Mapping[str, Tensor]) -> None:
+    """Take back what `tuned_state` gave."""
+    for key, tensor in _tuned_tensors(model):
+        tensor.data.copy_(state[key])
+
+
+@contextmanager
+def blended(model: SurgicalSAM, start: Mapping[str, Tensor], share: float) -> Iterator[None]:
+    """Inside the block the tuned weights are averaged with those of the start, which counts `share` (0 to 1).
+
+    Averages of a model before and after tuning keep most of both (Wortsman et al., CVPR 2022).
+    """
+    if not share:
+        yield
+        return
+    own = tuned_state(model)
+    load_tuned_state(model, {key: weight.lerp(start[key].to(weight), share) for key, weight in own.items()})
+    try:
+        yield
+    finally:
+        load_tuned_state(model, own)
+
+
+def _tuned_tensors(model: SurgicalSAM) -> Iterator[tuple[str, Tensor]]:
+    for key, tensor in model.state_dict().items():
+        if key.split(".")[0] in TUNED:
+            yield key, tensor
+
+
+def _tuned_parts(model: SurgicalSAM) -> list[nn.Module]:
+    parts = [getattr(model, name) for name in TUNED]
+    return [part for part in parts if part is not None]

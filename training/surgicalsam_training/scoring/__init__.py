@@ -1,0 +1,1 @@
+"""Metrics and protocols: how predictions are scored and compared."""

@@ -1,0 +1,94 @@
+"""Scores of one or several systems by both protocols in one table, with what papers give for the same benchmark below."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from dataclasses import dataclass
+
+import numpy as np
+
+from surgicalsam_napari.instruments import ClassSet
+from surgicalsam_training.scoring.metrics import Metrics
+from surgicalsam_training.scoring.protocol import Protocol
+from surgicalsam_training.scoring.published import Published, paper
+from surgicalsam_training.scoring.tables import Table
+
+PUBLISHED = "published"
+OVERALL = {"challenge_iou": "Challenge IoU", "iou": "IoU", "mean_class_iou": "mc IoU"}
+ERRORS = {"absent_false_positive_rate": "masks on absent classes", "missed_rate": "present classes missed"}
+HOW_TO_READ = (
+    f"All in percent. {Protocol.PRESENT}: only the classes that are in a frame are asked for, as the paper does it, so none "
+    f"can be found where it is not. {Protocol.EVERY}: as in use, where the system itself must tell which are there.",
+)
+OF_FILES = (
+    "Masks from files are scored as they are under the second protocol; for the first, classes that are not in the frame "
+    "were dropped from them.",
+)
+
+
+@dataclass(frozen=True)
+class Result:
+    """
+    Attributes
+    ----------
+    split : on which frames, such as "fold 0: sequences 1, 3"
+    parameters : millions that are tuned; None where nobody knows
+    """
+
+    method: str
+    split: str
+    protocol: Protocol
+    metrics: Metrics
+    parameters: float | None = None
+
+
+def comparison_table(
+    title: str,
+    classes: ClassSet,
+    results: Sequence[Result],
+    published: Sequence[Published] = (),
+    notes: Sequence[str] = (),
+) -> Table:
+    """A row per result, then one per published method.
+
+    Parameters
+    ----------
+    classes : of the data; those that no row has a figure for get no column
+    """
+    shown = [
+        instrument
+        for instrument in classes
+        if any(not np.isnan(result.metrics.class_iou.get(instrument.id, np.nan)) for result in results)
+        or any(instrument.name in row.class_iou for row in published)
+    ]
+    names = tuple(instrument.name for instrument in shown)
+    columns = ("Method", "Frames", "Protocol", *OVERALL.values(), *names, *ERRORS.values(), "M parameters")
+    rows: list[tuple[object, ...]] = []
+    for result in results:
+        overall = (_number(getattr(result.metrics, name)) for name in OVERALL)
+        by_class = (_number(result.metrics.class_iou.get(instrument.id, np.nan)) for instrument in shown)
+        errors = (_number(getattr(result.metrics, name)) for name in ERRORS)
+        rows.append((result.method, result.split, str(result.protocol), *overall, *by_class, *errors, result.parameters))
+    for row in published:
+        overall = (getattr(row, name) for name in OVERALL)
+        by_class = (row.class_iou.get(name) for name in names)
+        frames = f"EndoVis {row.dataset.removeprefix('endovis')}"
+        rows.append((row.method, frames, PUBLISHED, *overall, *by_class, None, None, row.parameters))
+    return Table(title, columns, tuple(rows), (*HOW_TO_READ, *notes, *_sources(published)))
+
+
+def _sources(published: Sequence[Published]) -> list[str]:
+    if not published:
+        return []
+    texts = "; ".join(dict.fromkeys(text for row in published for text in row.sources))
+    remarks = [f"{row.method}: {row.note}" for row in published if row.note]
+    return [
+        f"{PUBLISHED}: on the datasets themselves, for the methods that {paper()} compares itself with, as these texts give "
+        f"the figures: {texts}. The paper's own tables were not at hand, and none of it was made with this code. An IoU "
+        "that equals the Challenge IoU shows that no absent class was given a mask.",
+        *remarks,
+    ]
+
+
+def _number(value: float) -> float | None:
+    return None if np.isnan(value) else round(float(value), 3)

@@ -1,0 +1,305 @@
+"""Masks that some other system made, matched to annotated frames by sequence and frame.
+
+Read are label maps, one per frame, and masks, one per frame and class; in folders per sequence, or with the sequence before
+the frame's name::
+
+    <sequence>/<frame>.png                  class ids, grey or indexed
+    <sequence>/<frame>_class<c>.png         0 and 1, or 0 and 255
+    <sequence>_<frame>.png                  as EndoVis 2018 is distributed
+    <frame>.png                             where the data are of one sequence
+
+Folders around these, such as `binary_annotations`, do not matter. Ids are those of a `classes.json` in the folder, if there
+is one.
+"""
+
+from __future__ import annotations
+
+import re
+from collections.abc import Iterator, Sequence
+from dataclasses import dataclass, field
+from pathlib import Path
+
+import numpy as np
+
+from surgicalsam_napari.errors import TrainingError
+from surgicalsam_napari.exchange.files import LABEL_SUFFIXES, UNREADABLE, frame_number, image_size, read_labels
+from surgicalsam_napari.exchange.sidecar import read_sidecar
+from surgicalsam_napari.instruments import ClassSet
+from surgicalsam_napari.store.label_maps import present_ids
+from surgicalsam_training.data.split import sequence_number
+from surgicalsam_training.data.training_data import TrainingData
+from surgicalsam_training.scoring.protocol import Answers, Protocol, without_absent_classes
+
+_MASK = re.compile(r"(.+)_class(\d+)(?:_inst\d+)?")
+_PICTURES = {"images", "left_frames", "right_frames"}  # what lies beside labels in datasets and is none
+_LABELS = {"annotations", "binary_annotations", "labels", "masks", "predictions", "ground_truth", "0", "train", "val"}
+SHOWN = 5  # names in a message
+
+
+@dataclass(frozen=True)
+class ForeignPredictions:
+    """The files of a folder by frame; made by `find_predictions`.
+
+    Attributes
+    ----------
+    label_maps : by frame (index into the data's frames); empty where there are masks
+    masks : by frame, (class id of the data, file); several of one class are its instances
+    lookup : (256,) int, value in a label map to class id of the data, -1 for a value that is none
+    notes : sentences for the user: what was not there, and what was not asked for
+    """
+
+    folder: Path
+    label_maps: dict[int, Path]
+    masks: dict[int, list[tuple[int, Path]]]
+    lookup: np.ndarray = field(repr=False)
+    notes: tuple[str, ...]
+
+
+def find_predictions(
+    folder: Path, data: TrainingData, frames: Sequence[int], classes: ClassSet | None = None
+) -> ForeignPredictions:
+    """List a folder of predictions, and check names, completeness and sizes.
+
+    Parameters
+    ----------
+    frames : those to be scored
+    classes : whose ids the files hold, where no `classes.json` says so; None for those of the data
+
+    Raises
+    ------
+    TrainingError
+        nothing fits, label maps and masks are mixed, a frame has no label map, is there twice, or has another size
+    """
+    folder = folder.expanduser().absolute()
+    if not folder.is_dir():
+        raise TrainingError(f"{folder} should be a folder of predicted masks, and there is none. Check the path.")
+    sidecar = read_sidecar(folder)
+    lookup = _lookup(classes if sidecar is None else sidecar.classes, data)
+    files = [path for path in sorted(folder.rglob("*")) if _is_prediction(path, folder)]
+    are_masks = _are_masks(folder, files)
+    found, notes = _by_frame(folder, files, data, frames)
+    missing = [frame for frame in frames if frame not in found]
+    if not are_masks:
+        return ForeignPredictions(folder, _one_each(folder, data, found, missing), {}, lookup, notes)
+    _check_sequences(folder, data, found, missing)
+    if missing:
+        notes += (f"{len(missing)} frames have no mask, and count as predicted empty ({_names(data, missing)}).",)
+    notes += ("Where masks of two classes overlap, that with the higher id lies on top.",)
+    masks = {frame: [(_class_id(path, lookup, data), path) for path in paths] for frame, paths in found.items()}
+    return ForeignPredictions(folder, {}, masks, lookup, notes)
+
+
+def read_predictions(
+    predictions: ForeignPredictions, data: TrainingData, frames: Sequence[int]
+) -> Iterator[tuple[int, np.ndarray]]:
+    """Read the files of some frames.
+
+    Yields
+    ------
+    frame, and its label map (H, W) uint8, class ids of the data
+
+    Raises
+    ------
+    TrainingError, ExchangeError
+        a file is damaged, in colour, of another size, or holds a value that is no class
+    """
+    for frame in frames:
+        if predictions.masks:
+            yield frame, _merged(predictions, data, frame)
+            continue
+        path = predictions.label_maps[frame]
+        label_map = predictions.lookup[_read(path, data, frame)]
+        if (label_map < 0).any():
+            unknown = min(set(present_ids(_read(path, data, frame))) - _known(predictions.lookup))
+            raise TrainingError(f"{path} has the value {unknown}; {_ids(predictions.lookup, data)}")
+        yield frame, label_map.astype(np.uint8)
+
+
+def answers_of_files(predictions: ForeignPredictions, data: TrainingData, frames: Sequence[int]) -> Answers:
+    """The files as they are, and without the classes that are not in the frame: as if only those had been prompted."""
+    present = without_absent_classes(data, read_predictions(predictions, data, frames))
+    return {Protocol.PRESENT: present, Protocol.EVERY: read_predictions(predictions, data, frames)}
+
+
+# Which frame a file is of --------------------------------------------------------------------------------------------
+
+
+class _Finder:
+    """Frames by sequence and number; a folder or a file's beginning tells the sequence."""
+
+    def __init__(self, data: TrainingData, frames: Sequence[int]) -> None:
+        self._frames = {(data.frames[frame].sequence, data.frames[frame].position): frame for frame in frames}
+        sequences = list(dict.fromkeys(data.frames[frame].sequence for frame in frames))
+        self._by_name: dict[str, list[str]] = {}
+        self._by_number: dict[int, list[str]] = {}
+        for sequence in sequences:
+            for name in {sequence.casefold(), sequence.rpartition("/")[2].casefold()}:
+                self._by_name.setdefault(name, []).append(sequence)
+            number = sequence_number(sequence)
+            if number is not None:
+                self._by_number.setdefault(number, []).append(sequence)
+        self._only = sequences[0] if len(sequences) == 1 else None
+
+    def frame(self, path: Path) -> int | None:
+        """The frame of a file, whose path begins at the folder of predictions; None if it is of none of them."""
+        mask = _MASK.fullmatch(path.stem)
+        stem = path.stem if mask is None else mask[1]
+        number = frame_number(stem)
+        sequence = self._sequence(stem, path.parent.parts)
+        return None if number is None or sequence is None else self._frames.get((sequence, number))
+
+    def _sequence(self, stem: str, folders: tuple[str, ...]) -> str | None:
+        before = re.sub(r"(?:frame_?)?\d+$", "", stem).rstrip("_- ")  # seq_1 of seq_1_frame000
+        places = [name for name in (before, *reversed(folders)) if name]
+        for name in places:
+            if len(named := self._by_name.get(name.casefold(), [])) == 1:
+                return named[0]
+        for name in places:
+            number = sequence_number(name)
+            if number is not None and re.fullmatch(r"(?i)(?:seq|instrument).*|[1-9]\d*", name):
+                numbered = self._by_number.get(number, [])
+                return numbered[0] if len(numbered) == 1 else None
+        return self._only if set(folders) <= _LABELS else None
+
+
+def _by_frame(
+    folder: Path, files: Sequence[Path], data: TrainingData, frames: Sequence[int]
+) -> tuple[dict[int, list[Path]], tuple[str, ...]]:
+    """The files of each frame, whose size they must have; and a note on files of other frames."""
+    finder = _Finder(data, frames)
+    found: dict[int, list[Path]] = {}
+    others = []
+    for path in files:
+        frame = finder.frame(path.relative_to(folder))
+        if frame is None:
+            others.append(path)
+        else:
+            found.setdefault(frame, []).append(path)
+            _check_size(data, frame, path)
+    if not found:
+        raise TrainingError(_nothing_fits(folder, data, frames, files))
+    if not others:
+        return found, ()
+    first = others[0].relative_to(folder)
+    return found, (f"{len(others)} files belong to no frame that is scored, and are not looked at (the first is {first}).",)
+
+
+def _is_prediction(path: Path, folder: Path) -> bool:
+    inside = path.relative_to(folder).parts
+    is_hidden = any(part.startswith(".") for part in inside)
+    return path.suffix.lower() in LABEL_SUFFIXES and not is_hidden and not _PICTURES & set(inside[:-1]) and path.is_file()
+
+
+# What is wrong -------------------------------------------------------------------------------------------------------
+
+
+def _are_masks(folder: Path, files: Sequence[Path]) -> bool:
+    """Whether the files are masks per class, rather than label maps."""
+    is_mask = [_MASK.fullmatch(path.stem) is not None for path in files]
+    if any(is_mask) and not all(is_mask):
+        mask, label_map = (files[is_mask.index(kind)].relative_to(folder) for kind in (True, False))
+        raise TrainingError(
+            f"{folder} holds masks per class ({mask}) and label maps ({label_map}). Name the folder that holds one kind."
+        )
+    return any(is_mask)
+
+
+def _nothing_fits(folder: Path, data: TrainingData, frames: Sequence[int], files: Sequence[Path]) -> str:
+    first = data.frames[frames[0]]
+    there = f"its first file is {files[0].relative_to(folder)}" if files else "it holds no png, bmp or tif"
+    return (
+        f"{folder} should hold predictions called like {first.name}.png or {first.name}_class1.png, and {there}. "
+        "Rename them after the sequences and frames of the data."
+    )
+
+
+def _check_sequences(folder: Path, data: TrainingData, found: dict[int, list[Path]], missing: Sequence[int]) -> None:
+    """A sequence without any mask was forgotten, rather than found empty from beginning to end."""
+    there = {data.frames[frame].sequence for frame in found}
+    without = sorted({data.frames[frame].sequence for frame in missing} - there)
+    if without:
+        raise TrainingError(
+            f"{folder} has no mask for any frame of {', '.join(without)}. Add its masks, or score the other sequences alone."
+        )
+
+
+def _one_each(folder: Path, data: TrainingData, found: dict[int, list[Path]], missing: Sequence[int]) -> dict[int, Path]:
+    """The label map of every frame."""
+    if missing:
+        raise TrainingError(
+            f"{folder} has label maps for {len(found)} of {len(found) + len(missing)} frames, and none for "
+            f"{_names(data, missing)}. Add them; a frame in which nothing was found is a label map of 0."
+        )
+    for frame, paths in found.items():
+        if len(paths) > 1:
+            raise TrainingError(f"{data.frames[frame].name} has two label maps: {paths[0]} and {paths[1]}. Remove one.")
+    return {frame: paths[0] for frame, paths in found.items()}
+
+
+def _check_size(data: TrainingData, frame: int, path: Path) -> None:
+    size = image_size(path)
+    if size not in (UNREADABLE, data.frames[frame].size):
+        raise TrainingError(_wrong_size(path, size, data, frame))
+
+
+def _wrong_size(path: Path, size: tuple[int, ...], data: TrainingData, frame: int) -> str:
+    height, width = data.frames[frame].size
+    return (
+        f"{path} has {size[1]} x {size[0]} pixels, and {data.frames[frame].name} has {width} x {height}. "
+        "Resize the predictions to the frames (nearest neighbour), and undo any cropping."
+    )
+
+
+def _names(data: TrainingData, frames: Sequence[int]) -> str:
+    names = ", ".join(data.frames[frame].name for frame in frames[:SHOWN])
+    return names + (f" and {len(frames) - SHOWN} more" if len(frames) > SHOWN else "")
+
+
+# Pixels --------------------------------------------------------------------------------------------------------------
+
+
+def _lookup(classes: ClassSet | None, data: TrainingData) -> np.ndarray:
+    """(256,) int16: class id of the data by value; classes are matched by name."""
+    by_name = {instrument.name.casefold(): instrument.id for instrument in data.classes}
+    lookup = np.full(256, -1, np.int16)
+    lookup[0] = 0
+    for instrument in classes or data.classes:
+        lookup[instrument.id] = by_name.get(instrument.name.casefold(), -1)
+    return lookup
+
+
+def _known(lookup: np.ndarray) -> set[int]:
+    return set(np.flatnonzero(lookup >= 0).tolist())
+
+
+def _ids(lookup: np.ndarray, data: TrainingData) -> str:
+    listed = ", ".join(f"{value} {data.classes.by_id(int(lookup[value])).name}" for value in sorted(_known(lookup) - {0}))
+    return f"the classes are {listed}. Give the class set of the predictions (--classes, or a classes.json beside them)."
+
+
+def _class_id(path: Path, lookup: np.ndarray, data: TrainingData) -> int:
+    named = _MASK.fullmatch(path.stem)
+    assert named is not None
+    value = int(named[2])
+    if value not in _known(lookup) - {0}:
+        raise TrainingError(f"{path} is of class {value}; {_ids(lookup, data)}")
+    return int(lookup[value])
+
+
+def _read(path: Path, data: TrainingData, frame: int) -> np.ndarray:
+    pixels = read_labels(path, str(path))
+    if pixels.shape != data.frames[frame].size:
+        raise TrainingError(_wrong_size(path, pixels.shape, data, frame))
+    return pixels
+
+
+def _merged(predictions: ForeignPredictions, data: TrainingData, frame: int) -> np.ndarray:
+    """(H, W) uint8; the higher class id lies on top."""
+    label_map = np.zeros(data.frames[frame].size, np.uint8)
+    for class_id, path in sorted(predictions.masks.get(frame, [])):
+        pixels = _read(path, data, frame)
+        other = set(present_ids(pixels)) - {1, 255}
+        if other:
+            raise TrainingError(f"{path} has the value {min(other)}; a mask has 0 and 255, or 0 and 1. Threshold it.")
+        label_map[pixels > 0] = class_id
+    return label_map

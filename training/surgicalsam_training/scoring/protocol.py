@@ -1,0 +1,131 @@
+"""What is asked for in a frame, and the score of whatever answers.
+
+The paper prompts only the classes that are in a frame, so nothing can be found where it is not. Asked over a whole video a
+model meets every class in every frame, and has to say itself which are there. A predictor is any generator
+`(..., frames, asked)` of (frame, label map); `score` takes it from there, whoever it is.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
+from enum import StrEnum
+
+import numpy as np
+import torch
+
+from surgicalsam_napari.model.geometry import FrameGeometry
+from surgicalsam_napari.model.surgical_sam import SurgicalSAM, fallback_presence
+from surgicalsam_napari.model.upsampling import label_map_of
+from surgicalsam_training.data.training_data import TrainingData
+from surgicalsam_training.scoring.metrics import Metrics, Pair, evaluate_label_maps
+
+Asked = Callable[[int], Sequence[int]]  # index into `TrainingData.frames` -> ids of the classes prompted there
+
+BATCH_SIZES = {"cpu": 1}  # frames decoded at a time
+LARGEST_BATCH = 16
+
+
+class Protocol(StrEnum):
+    """How a frame is asked: as in the paper's tables, or as in use."""
+
+    PRESENT = "present classes prompted"
+    EVERY = "every class prompted"
+
+
+Answers = Mapping[Protocol, Iterator[tuple[int, np.ndarray]]]  # by protocol, what a predictor gives
+
+
+def present_classes(data: TrainingData) -> Asked:
+    """The paper's protocol: only the classes that are in the frame are asked for; presence should not gate what is given."""
+    return data.present_class_ids
+
+
+def every_class(model: SurgicalSAM, data: TrainingData) -> Asked:
+    """The protocol of use: all classes of the data that the model knows, in every frame; presence decides."""
+    class_ids = known_classes(model, data)
+    return lambda frame: class_ids
+
+
+def known_classes(model: SurgicalSAM, data: TrainingData) -> tuple[int, ...]:
+    """The classes of the data that the model knows; their ids are the same in both (see `open_training_data`)."""
+    return tuple(class_id for class_id in data.classes.ids if class_id in model.classes.ids)
+
+
+def score(data: TrainingData, predictions: Iterable[tuple[int, np.ndarray]]) -> Metrics:
+    """Score label maps against the data.
+
+    Parameters
+    ----------
+    predictions : frame (index into `data.frames`), and its label map: (H, W) uint8, class ids of the data
+    """
+    return evaluate_label_maps(_pairs(data, predictions), data.classes.ids)
+
+
+def predict_classes(
+    model: SurgicalSAM, data: TrainingData, frames: Sequence[int], asked: Asked, *, gate: bool
+) -> Iterator[tuple[int, np.ndarray]]:
+    """What SurgicalSAM answers; the embeddings of the frames must be there (`TrainingData.embed`).
+
+    Parameters
+    ----------
+    asked : a class that the model does not know gets no mask
+    gate : whether a class must be found present to be given; False gives a mask of every class asked for
+
+    Yields
+    ------
+    frame, and its label map (H, W) uint8
+    """
+    known = set(known_classes(model, data))
+    for batch in batches(model, frames):
+        wanted = [[class_id for class_id in asked(frame) if class_id in known] for frame in batch]
+        class_ids = list(dict.fromkeys(class_id for ids in wanted for class_id in ids))
+        if not class_ids:
+            yield from ((frame, np.zeros(data.frames[frame].size, np.uint8)) for frame in batch)
+            continue
+        decoded = model.decode(torch.from_numpy(data.embeddings(batch, 0, model)), class_ids)
+        quality = decoded.predicted_iou.float().cpu().numpy()
+        presence = fallback_presence(decoded) if decoded.presence is None else decoded.presence
+        given = (presence >= model.presence_threshold).cpu().numpy() | (not gate)
+        for row, (frame, ids) in enumerate(zip(batch, wanted, strict=True)):
+            found = [column for column, class_id in enumerate(class_ids) if class_id in ids and given[row, column]]
+            geometry = FrameGeometry(data.frames[frame].size, model.input_size)
+            found_ids = [class_ids[column] for column in found]
+            yield frame, label_map_of(decoded.low_res_logits[row, found], quality[row, found], found_ids, geometry)
+
+
+def answers_of_model(model: SurgicalSAM, data: TrainingData, frames: Sequence[int]) -> Answers:
+    """What SurgicalSAM answers by either protocol."""
+    present = predict_classes(model, data, frames, present_classes(data), gate=False)
+    return {
+        Protocol.PRESENT: present,
+        Protocol.EVERY: predict_classes(model, data, frames, every_class(model, data), gate=True),
+    }
+
+
+def without_absent_classes(
+    data: TrainingData, predictions: Iterable[tuple[int, np.ndarray]]
+) -> Iterator[tuple[int, np.ndarray]]:
+    """The same label maps, 0 where they show a class that is not in the frame.
+
+    For a system that is not prompted this is what comes nearest to being asked only for the classes that are there.
+    """
+    for frame, label_map in predictions:
+        kept = np.zeros(256, np.uint8)
+        kept[list(data.present_class_ids(frame))] = data.present_class_ids(frame)
+        yield frame, kept[label_map]
+
+
+def batches(model: SurgicalSAM, frames: Sequence[int]) -> Iterator[list[int]]:
+    """The frames, as many at a time as suit the model's device."""
+    size = BATCH_SIZES.get(model.device.type, LARGEST_BATCH)
+    for start in range(0, len(frames), size):
+        yield list(frames[start : start + size])
+
+
+def _pairs(data: TrainingData, predictions: Iterable[tuple[int, np.ndarray]]) -> Iterator[Pair]:
+    """Prediction and truth of each frame, without the classes of which nobody said whether they are there."""
+    for frame, label_map in predictions:
+        known = data.known_class_ids(frame)
+        kept = np.zeros(256, np.uint8)
+        kept[list(known)] = list(known)
+        yield kept[label_map], kept[data.label_map(frame)], known
