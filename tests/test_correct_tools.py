@@ -23,8 +23,8 @@ from surgicalsam_napari.widgets.correct.frames_section import FramesSection
 from surgicalsam_napari.widgets.correct.propagate_section import PropagateSection
 from surgicalsam_napari.widgets.correct.refine_section import RefineSection
 from surgicalsam_napari.widgets.correct.wrong_class_section import WrongClassSection
-from surgicalsam_napari.widgets.layers import ViewerLayers
 from surgicalsam_napari.widgets.runs.action_run import ActionRun
+from surgicalsam_napari.widgets.viewer.layers import ViewerLayers
 
 DRIVER, SCISSORS, PROBE = 3, 4, 5
 FRAME, TIMEOUT = 5, 60_000

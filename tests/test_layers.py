@@ -16,7 +16,7 @@ from surgicalsam_napari.instruments import ENDOVIS2018
 from surgicalsam_napari.model.surgical_sam import FramePrediction
 from surgicalsam_napari.session import Session
 from surgicalsam_napari.store import Provenance
-from surgicalsam_napari.widgets.layers import ViewerLayers, image_arguments
+from surgicalsam_napari.widgets.viewer.layers import ViewerLayers, image_arguments
 
 DRIVER, SCISSORS = 3, 4
 FRAME = 5

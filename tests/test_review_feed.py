@@ -14,7 +14,7 @@ from surgicalsam_napari.store import Project
 from surgicalsam_napari.store.labels import LabelStore
 from surgicalsam_napari.video import VideoReader, write_video
 from surgicalsam_napari.widgets.correct.review_feed import ReviewFeed
-from surgicalsam_napari.widgets.label_changes import LabelChanges
+from surgicalsam_napari.widgets.viewer.label_changes import LabelChanges
 
 FRAMES, TIMEOUT = 1100, 60_000
 

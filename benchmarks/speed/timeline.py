@@ -1,8 +1,9 @@
 """How long the timeline takes to draw itself, and what live changes cost, in a real window.
 
 Needs a display (`xvfb-run -a -s "-screen 0 1600x1000x24" python benchmarks/speed/timeline.py --json`).
-Every figure is the time from a change until all of the strip is painted again, though the window itself would
-paint only what changed. Beside the time by the clock stands the time that this process was computing, which depends less on what else the machine does.
+Every figure is the time from a change until all of the strip is painted again, though the window itself would paint only
+what changed. Beside the time by the clock stands the time that this process was computing, which depends less on what else
+the machine does.
 """
 
 from __future__ import annotations

@@ -15,16 +15,16 @@ from surgicalsam_napari.store import Project
 from surgicalsam_napari.widgets.correct.correct_panel import CorrectPanel
 from surgicalsam_napari.widgets.correct.refusals import Refusals
 from surgicalsam_napari.widgets.exchange.export_panel import ExportPanel
-from surgicalsam_napari.widgets.label_changes import LabelChanges
-from surgicalsam_napari.widgets.layers import ViewerLayers
 from surgicalsam_napari.widgets.parts.task_tabs import TaskTabs
 from surgicalsam_napari.widgets.runs.background import keep_a_core_for_the_window, run_in_background, show_failure
 from surgicalsam_napari.widgets.segment_panel import SegmentPanel
-from surgicalsam_napari.widgets.session_signals import SessionSignals
 from surgicalsam_napari.widgets.source.model_panel import ModelPanel
 from surgicalsam_napari.widgets.source.video_panel import VideoPanel
 from surgicalsam_napari.widgets.timeline.dock import TimelineDock
 from surgicalsam_napari.widgets.train.train_panel import TrainPanel
+from surgicalsam_napari.widgets.viewer.label_changes import LabelChanges
+from surgicalsam_napari.widgets.viewer.layers import ViewerLayers
+from surgicalsam_napari.widgets.viewer.session_signals import SessionSignals
 from surgicalsam_napari.widgets.work_clock import WorkClock
 
 WAIT_FOR_EXCHANGE = "Labels are being exported or imported; this can start when that is done."

@@ -12,13 +12,13 @@ from surgicalsam_napari.errors import SurgicalSAMError
 from surgicalsam_napari.formatting import counted, in_bytes, in_time
 from surgicalsam_napari.instruments import CLASS_SETS, ClassSet
 from surgicalsam_napari.session import Session
-from surgicalsam_napari.widgets.layers import ViewerLayers
 from surgicalsam_napari.widgets.parts.class_picker import ClassPicker
 from surgicalsam_napari.widgets.parts.frame_scope import FrameScope
 from surgicalsam_napari.widgets.parts.parts import SPACING, Panel, caption, note, primary_button
 from surgicalsam_napari.widgets.parts.progress_strip import ProgressStrip, Question
 from surgicalsam_napari.widgets.runs.background import run_in_background, show_failure
 from surgicalsam_napari.widgets.runs.segmentation_run import SegmentationRun
+from surgicalsam_napari.widgets.viewer.layers import ViewerLayers
 
 FROM_YAML = "From a YAML file…"
 ESTIMATE_DELAY_MS = 150  # several changes at once are estimated once

@@ -10,7 +10,7 @@ from qtpy.QtGui import QCursor
 from qtpy.QtWidgets import QApplication
 
 from surgicalsam_napari.store import Project
-from surgicalsam_napari.widgets.layers import ViewerLayers
+from surgicalsam_napari.widgets.viewer.layers import ViewerLayers
 
 IDLE_SECONDS = 30.0  # a longer pause is no work
 LOOK_MS = 1000

@@ -47,7 +47,7 @@ def is_video_or_frames(path: Path) -> bool:
 def read_video(path: str | list[str]) -> list[LayerData]:
     """One Image layer whose frames are decoded when they come into view."""
     from surgicalsam_napari.video import VideoReader
-    from surgicalsam_napari.widgets.layers import image_arguments
+    from surgicalsam_napari.widgets.viewer.layers import image_arguments
 
     file = _single(path)
     video = VideoReader(file)
@@ -57,7 +57,7 @@ def read_video(path: str | list[str]) -> list[LayerData]:
 def read_project(path: str | list[str]) -> list[LayerData]:
     """The video of a project, and its labels with class names and colours; edits go straight into the project."""
     from surgicalsam_napari.store import Project
-    from surgicalsam_napari.widgets.layers import image_arguments, labels_arguments
+    from surgicalsam_napari.widgets.viewer.layers import image_arguments, labels_arguments
 
     folder = _single(path)
     project = Project.open(folder)

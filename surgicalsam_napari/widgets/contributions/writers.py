@@ -9,7 +9,7 @@ import numpy as np
 
 from surgicalsam_napari.errors import ExchangeError
 from surgicalsam_napari.store import LabelStore, Project, Provenance
-from surgicalsam_napari.widgets.layers import LABELS_NAME, SOURCE
+from surgicalsam_napari.widgets.viewer.layers import LABELS_NAME, SOURCE
 
 
 def write_endovis(path: str, data: Any, attributes: dict[str, Any]) -> list[str]:

@@ -18,12 +18,12 @@ from surgicalsam_napari.widgets.correct.section_parts import show_text
 from surgicalsam_napari.widgets.correct.shortcuts import BoundKeys, Shortcut, shortcuts_of
 from surgicalsam_napari.widgets.correct.similarity_layer import SimilarityLayer
 from surgicalsam_napari.widgets.correct.wrong_class_section import WrongClassSection
-from surgicalsam_napari.widgets.label_changes import LabelChanges
-from surgicalsam_napari.widgets.layers import ViewerLayers
 from surgicalsam_napari.widgets.parts.class_picker import ClassPicker
 from surgicalsam_napari.widgets.parts.collapsible import Collapsible
 from surgicalsam_napari.widgets.parts.parts import SPACING, Panel, caption, note
 from surgicalsam_napari.widgets.runs.action_run import ActionRun
+from surgicalsam_napari.widgets.viewer.label_changes import LabelChanges
+from surgicalsam_napari.widgets.viewer.layers import ViewerLayers
 
 
 class CorrectPanel(Panel):

@@ -20,10 +20,10 @@ from surgicalsam_napari.widgets.correct.section_parts import (
     show_text,
     why_not_editable,
 )
-from surgicalsam_napari.widgets.layers import ViewerLayers
 from surgicalsam_napari.widgets.parts.frame_scope import EVERY_NTH, RANGE, THIS_FRAME, WHOLE_VIDEO, FrameScope
 from surgicalsam_napari.widgets.parts.parts import SPACING, Panel, caption, note
 from surgicalsam_napari.widgets.runs.action_run import ActionRun
+from surgicalsam_napari.widgets.viewer.layers import ViewerLayers
 
 Start = Callable[[Project, int, range], Generator[Any, None, Any]]
 DEFAULT_RADIUS = 3

@@ -14,10 +14,10 @@ from surgicalsam_napari.store import Project
 from surgicalsam_napari.store.history import HistoryEntry, Undone
 from surgicalsam_napari.widgets.correct.section_parts import ActionStrip, show_text
 from surgicalsam_napari.widgets.correct.snapshot_list import SnapshotList
-from surgicalsam_napari.widgets.layers import ViewerLayers
 from surgicalsam_napari.widgets.parts.parts import Panel, note
 from surgicalsam_napari.widgets.runs.action_run import ActionRun
 from surgicalsam_napari.widgets.runs.background import show_failure
+from surgicalsam_napari.widgets.viewer.layers import ViewerLayers
 
 LONGEST_NAME = 34  # characters of an action's name on a button
 

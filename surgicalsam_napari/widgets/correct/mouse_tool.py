@@ -8,7 +8,7 @@ from typing import Any
 from napari.layers import Labels
 from qtpy.QtCore import QObject, Signal
 
-from surgicalsam_napari.widgets.layers import ViewerLayers
+from surgicalsam_napari.widgets.viewer.layers import ViewerLayers
 
 PAN_ZOOM = "pan_zoom"
 CLICK_TOLERANCE = 4.0  # canvas pixels that the mouse may move between press and release of a click

@@ -11,7 +11,7 @@ from napari.utils.colormaps import DirectLabelColormap
 from qtpy.QtCore import QObject, Signal
 
 from surgicalsam_napari.editing.regions import window_of
-from surgicalsam_napari.widgets.layers import ViewerLayers
+from surgicalsam_napari.widgets.viewer.layers import ViewerLayers
 
 PREVIEW_NAME, CLICKS_NAME = "Preview", "Clicks"
 INSIDE, OUTLINE, REMOVED, BOX = 1, 2, 3, 4  # values of the preview layer

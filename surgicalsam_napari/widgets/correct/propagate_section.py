@@ -17,9 +17,9 @@ from surgicalsam_napari.widgets.correct.section_parts import (
     show_text,
     why_not_editable,
 )
-from surgicalsam_napari.widgets.layers import ViewerLayers
 from surgicalsam_napari.widgets.parts.parts import SPACING, Panel, caption, note
 from surgicalsam_napari.widgets.runs.action_run import ActionRun
+from surgicalsam_napari.widgets.viewer.layers import ViewerLayers
 
 DEFAULT_FRAMES = 50
 

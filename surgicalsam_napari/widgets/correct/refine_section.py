@@ -8,9 +8,9 @@ from surgicalsam_napari.formatting import counted
 from surgicalsam_napari.session import Session
 from surgicalsam_napari.widgets.correct.refine_tool import RefineTool
 from surgicalsam_napari.widgets.correct.section_parts import selected_class_name, show_text, why_not_editable
-from surgicalsam_napari.widgets.layers import ViewerLayers
 from surgicalsam_napari.widgets.parts.parts import SPACING, Panel, note, primary_button
 from surgicalsam_napari.widgets.runs.action_run import ActionRun
+from surgicalsam_napari.widgets.viewer.layers import ViewerLayers
 
 SWITCH_ON, SWITCH_OFF = "Start refining", "Stop refining"
 

@@ -16,9 +16,9 @@ from surgicalsam_napari.session import Session
 from surgicalsam_napari.store import Project, Provenance
 from surgicalsam_napari.widgets.correct.mouse_tool import MouseTool
 from surgicalsam_napari.widgets.correct.preview_layer import PreviewLayer, Rectangle
-from surgicalsam_napari.widgets.layers import ViewerLayers
 from surgicalsam_napari.widgets.runs.background import run_in_background, show_failure
-from surgicalsam_napari.widgets.session_signals import SessionSignals
+from surgicalsam_napari.widgets.viewer.layers import ViewerLayers
+from surgicalsam_napari.widgets.viewer.session_signals import SessionSignals
 
 if TYPE_CHECKING:
     from surgicalsam_napari.inference.refine import Refinement

@@ -9,8 +9,8 @@ from qtpy.QtCore import QObject, QTimer
 
 from surgicalsam_napari.session import Session
 from surgicalsam_napari.widgets.correct.shortcuts import UNLOCK_KEY
-from surgicalsam_napari.widgets.label_changes import LabelChanges
-from surgicalsam_napari.widgets.layers import ViewerLayers
+from surgicalsam_napari.widgets.viewer.label_changes import LabelChanges
+from surgicalsam_napari.widgets.viewer.layers import ViewerLayers
 
 QUIET_SECONDS = 5.0  # a stroke is refused at every move of the mouse, and told once
 

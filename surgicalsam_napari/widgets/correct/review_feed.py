@@ -11,7 +11,7 @@ from qtpy.QtCore import QObject, QTimer, Signal
 from surgicalsam_napari.review.jumps import MaskJumps
 from surgicalsam_napari.review.queue import ReviewQueue
 from surgicalsam_napari.store import Project
-from surgicalsam_napari.widgets.label_changes import LabelChanges
+from surgicalsam_napari.widgets.viewer.label_changes import LabelChanges
 
 REFRESH_MS = 250  # a run writes frame after frame; the queue takes them over together
 BATCH_SECONDS = 0.5

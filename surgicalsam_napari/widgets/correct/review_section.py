@@ -15,12 +15,12 @@ from surgicalsam_napari.session import Session
 from surgicalsam_napari.store import Project
 from surgicalsam_napari.widgets.correct.review_feed import ReviewFeed
 from surgicalsam_napari.widgets.correct.section_parts import ActionStrip, show_text
-from surgicalsam_napari.widgets.label_changes import LabelChanges
-from surgicalsam_napari.widgets.layers import ViewerLayers
 from surgicalsam_napari.widgets.parts.frame_scope import RANGE, WHOLE_VIDEO, FrameScope
 from surgicalsam_napari.widgets.parts.parts import SPACING, Panel, caption, note, primary_button, swatch
 from surgicalsam_napari.widgets.runs.action_run import ActionRun
 from surgicalsam_napari.widgets.runs.background import show_failure
+from surgicalsam_napari.widgets.viewer.label_changes import LabelChanges
+from surgicalsam_napari.widgets.viewer.layers import ViewerLayers
 
 TOLD_FROM = 200  # frames whose masks have yet to be compared: fewer are done in a moment
 ALL_CLASSES = "All classes"

@@ -12,10 +12,10 @@ from qtpy.QtWidgets import QLabel
 from surgicalsam_napari.editing import EditOutcome
 from surgicalsam_napari.formatting import counted
 from surgicalsam_napari.session import Session
-from surgicalsam_napari.widgets.layers import ViewerLayers
 from surgicalsam_napari.widgets.parts.parts import caption
 from surgicalsam_napari.widgets.parts.progress_strip import ProgressStrip
 from surgicalsam_napari.widgets.runs.action_run import ActionRun
+from surgicalsam_napari.widgets.viewer.layers import ViewerLayers
 
 LABELS_ARE_BUSY = "Another correction is running."
 

@@ -10,8 +10,8 @@ from qtpy.QtCore import QObject, QTimer, Signal
 
 from surgicalsam_napari.inference.similarity import contrast_limits, similarity_map
 from surgicalsam_napari.session import Session
-from surgicalsam_napari.widgets.layers import ViewerLayers
 from surgicalsam_napari.widgets.runs.background import run_in_background, show_failure
+from surgicalsam_napari.widgets.viewer.layers import ViewerLayers
 
 NAME = "Similarity"
 OPACITY = 0.6

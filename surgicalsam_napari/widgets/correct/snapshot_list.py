@@ -13,11 +13,11 @@ from surgicalsam_napari.formatting import counted
 from surgicalsam_napari.store import Project, Provenance
 from surgicalsam_napari.store.snapshots import Snapshot
 from surgicalsam_napari.widgets.correct.section_parts import ActionStrip
-from surgicalsam_napari.widgets.layers import ViewerLayers
 from surgicalsam_napari.widgets.parts.parts import SPACING, caption, note
 from surgicalsam_napari.widgets.parts.progress_strip import Question
 from surgicalsam_napari.widgets.runs.action_run import ActionRun
 from surgicalsam_napari.widgets.runs.background import show_failure
+from surgicalsam_napari.widgets.viewer.layers import ViewerLayers
 
 ROWS_SHOWN = 4  # of the list at once
 

@@ -22,11 +22,11 @@ from surgicalsam_napari.widgets.correct.section_parts import (
     show_text,
     why_not_editable,
 )
-from surgicalsam_napari.widgets.layers import ViewerLayers
 from surgicalsam_napari.widgets.parts.class_picker import ClassPicker
 from surgicalsam_napari.widgets.parts.frame_scope import RANGE, THIS_FRAME, WHOLE_VIDEO, FrameScope
 from surgicalsam_napari.widgets.parts.parts import Panel, caption, note
 from surgicalsam_napari.widgets.runs.action_run import ActionRun
+from surgicalsam_napari.widgets.viewer.layers import ViewerLayers
 
 AROUND = "Frames around it"
 DEFAULT_AROUND = 25

@@ -17,12 +17,12 @@ from surgicalsam_napari.formatting import counted
 from surgicalsam_napari.session import Session
 from surgicalsam_napari.store import Project
 from surgicalsam_napari.widgets.exchange.import_form import ImportForm
-from surgicalsam_napari.widgets.layers import ViewerLayers
 from surgicalsam_napari.widgets.parts.frame_scope import EVERY_NTH, RANGE, WHOLE_VIDEO, FrameScope
 from surgicalsam_napari.widgets.parts.parts import LINK_COLOR, SPACING, ElidedLabel, Panel, caption, note, primary_button
 from surgicalsam_napari.widgets.parts.progress_strip import ProgressStrip, Question
 from surgicalsam_napari.widgets.runs.background import show_failure
 from surgicalsam_napari.widgets.runs.exchange_run import ExchangeRun
+from surgicalsam_napari.widgets.viewer.layers import ViewerLayers
 
 CORRECTED = "Corrected frames"
 NOTHING_CORRECTED = "No frame has been corrected yet. Paint on the labels, or choose other frames."

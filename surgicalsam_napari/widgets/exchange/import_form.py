@@ -15,11 +15,11 @@ from surgicalsam_napari.formatting import counted
 from surgicalsam_napari.instruments import CLASS_SETS
 from surgicalsam_napari.session import Session
 from surgicalsam_napari.widgets.exchange.problems_dialog import ProblemsDialog
-from surgicalsam_napari.widgets.layers import ViewerLayers
 from surgicalsam_napari.widgets.parts.parts import LINK_COLOR, SPACING, Panel, caption, note
 from surgicalsam_napari.widgets.parts.progress_strip import ProgressStrip, Question
 from surgicalsam_napari.widgets.runs.background import run_in_background, show_failure
 from surgicalsam_napari.widgets.runs.exchange_run import ExchangeRun
+from surgicalsam_napari.widgets.viewer.layers import ViewerLayers
 
 WHAT_IT_DOES = "Imported labels count as corrected by you. What you painted or verified yourself stays."
 READ_ONLY = "Read-only: nothing can be imported in this window."

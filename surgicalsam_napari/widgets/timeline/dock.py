@@ -11,9 +11,9 @@ from qtpy.QtWidgets import QDockWidget, QMainWindow
 
 from surgicalsam_napari.session import Session
 from surgicalsam_napari.store import Project
-from surgicalsam_napari.widgets.label_changes import LabelChanges
-from surgicalsam_napari.widgets.layers import ViewerLayers
 from surgicalsam_napari.widgets.timeline.widget import Timeline
+from surgicalsam_napari.widgets.viewer.label_changes import LabelChanges
+from surgicalsam_napari.widgets.viewer.layers import ViewerLayers
 
 NAME = "Timeline"
 ROWS_AT_ONCE = 1000  # of changed frames; beyond that the whole tables are read

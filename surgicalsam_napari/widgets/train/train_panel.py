@@ -12,7 +12,6 @@ from qtpy.QtWidgets import QVBoxLayout, QWidget
 from surgicalsam_napari.errors import SurgicalSAMError
 from surgicalsam_napari.session import Session
 from surgicalsam_napari.store.corrections import untouched_frames
-from surgicalsam_napari.widgets.layers import ViewerLayers
 from surgicalsam_napari.widgets.parts.parts import SPACING, Panel, primary_button
 from surgicalsam_napari.widgets.runs.background import show_failure
 from surgicalsam_napari.widgets.runs.training_run import Train, TrainingRun, train_in_process
@@ -25,6 +24,7 @@ from surgicalsam_napari.widgets.train.form import TrainingForm
 from surgicalsam_napari.widgets.train.parts import theme_colors
 from surgicalsam_napari.widgets.train.progress import TrainingProgress
 from surgicalsam_napari.widgets.train.result import TrainingResult
+from surgicalsam_napari.widgets.viewer.layers import ViewerLayers
 from surgicalsam_training.run.run_folder import RunFolder
 
 RUN_NAME = "%Y-%m-%d_%H-%M-%S"
