@@ -23,7 +23,7 @@ from surgicalsam_napari.widgets.correct.frames_section import FramesSection
 from surgicalsam_napari.widgets.correct.propagate_section import PropagateSection
 from surgicalsam_napari.widgets.correct.refine_section import RefineSection
 from surgicalsam_napari.widgets.correct.wrong_class_section import WrongClassSection
-from surgicalsam_napari.widgets.runs.action_run import ActionRun
+from surgicalsam_napari.widgets.runs.run import Run
 from surgicalsam_napari.widgets.viewer.layers import ViewerLayers
 
 DRIVER, SCISSORS, PROBE = 3, 4, 5
@@ -38,7 +38,7 @@ class Window:
     def __init__(self, viewer, session: Session, qtbot) -> None:
         self.viewer, self.session, self.qtbot = viewer, session, qtbot
         self.layers = ViewerLayers(viewer, session)
-        self.run = ActionRun()
+        self.run = Run()
         self.sections: list[QWidget] = []
         session.project_changed.connect(self.refresh)
         session.class_selected.connect(lambda _class_id: self.refresh())

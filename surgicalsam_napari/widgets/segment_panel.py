@@ -139,6 +139,7 @@ class SegmentPanel(Panel):
         self.run.started.connect(self._on_started)
         self.run.reported.connect(self._on_report)
         self.run.confirmation_wanted.connect(self._on_confirmation_wanted)
+        self.run.failed.connect(show_failure)
         self.run.finished.connect(self._on_finished)
         self._estimate_timer.timeout.connect(self._estimate)
 

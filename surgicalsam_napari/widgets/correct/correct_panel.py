@@ -21,7 +21,7 @@ from surgicalsam_napari.widgets.correct.wrong_class_section import WrongClassSec
 from surgicalsam_napari.widgets.parts.class_picker import ClassPicker
 from surgicalsam_napari.widgets.parts.collapsible import Collapsible
 from surgicalsam_napari.widgets.parts.parts import SPACING, Panel, caption, note
-from surgicalsam_napari.widgets.runs.action_run import ActionRun
+from surgicalsam_napari.widgets.runs.run import Run
 from surgicalsam_napari.widgets.viewer.label_changes import LabelChanges
 from surgicalsam_napari.widgets.viewer.layers import ViewerLayers
 
@@ -40,7 +40,7 @@ class CorrectPanel(Panel):
     def __init__(self, session: Session, layers: ViewerLayers, changes: LabelChanges) -> None:
         super().__init__("Correct")
         self.session, self.layers, self.changes = session, layers, changes
-        self.run = ActionRun(self)
+        self.run = Run(self)
         self.similarity = SimilarityLayer(session, layers, self)
         self._waits_for: str | None = None
         self._build()
@@ -142,7 +142,7 @@ class CorrectPanel(Panel):
         self.keys_button.clicked.connect(self.show_keys)
         self.similarity.switched.connect(lambda _is_on: self._show_similarity())
         self.similarity.changed.connect(self._show_similarity)
-        self.run.started.connect(lambda _title: self.running_changed.emit(True))
+        self.run.started.connect(lambda: self.running_changed.emit(True))
         self.run.finished.connect(self._on_finished)
         self.changes.frames_changed.connect(self._on_frames_changed)
         self.changes.history_changed.connect(self.history.reread)
@@ -179,7 +179,7 @@ class CorrectPanel(Panel):
             self.layers.refresh_frame(frame)
             self.show_frame()
 
-    def _on_finished(self, _result: object) -> None:
+    def _on_finished(self, _is_complete: bool) -> None:
         self.refresh()
         self.running_changed.emit(False)
 

@@ -22,7 +22,7 @@ from surgicalsam_napari.widgets.correct.section_parts import (
 )
 from surgicalsam_napari.widgets.parts.frame_scope import EVERY_NTH, RANGE, THIS_FRAME, WHOLE_VIDEO, FrameScope
 from surgicalsam_napari.widgets.parts.parts import SPACING, Panel, caption, note
-from surgicalsam_napari.widgets.runs.action_run import ActionRun
+from surgicalsam_napari.widgets.runs.run import Run
 from surgicalsam_napari.widgets.viewer.layers import ViewerLayers
 
 Start = Callable[[Project, int, range], Generator[Any, None, Any]]
@@ -32,7 +32,7 @@ DEFAULT_RADIUS = 3
 class FramesSection(Panel):
     """Which frames, and a button for each operation; every press is one action that can be undone."""
 
-    def __init__(self, session: Session, layers: ViewerLayers, run: ActionRun) -> None:
+    def __init__(self, session: Session, layers: ViewerLayers, run: Run) -> None:
         super().__init__("Clean up")
         self.session, self.layers, self.run = session, layers, run
         self._project: Project | None = None
@@ -129,7 +129,7 @@ class FramesSection(Panel):
             button.clicked.connect(act)
         self.strip.finished.connect(self._on_finished)
         self.run.started.connect(self.refresh)
-        self.run.finished.connect(self.refresh)
+        self.run.finished.connect(lambda _is_complete: self.refresh())
 
     @property
     def _buttons(self) -> tuple[QPushButton, ...]:

@@ -15,8 +15,8 @@ from surgicalsam_napari.store.history import HistoryEntry, Undone
 from surgicalsam_napari.widgets.correct.section_parts import ActionStrip, show_text
 from surgicalsam_napari.widgets.correct.snapshot_list import SnapshotList
 from surgicalsam_napari.widgets.parts.parts import Panel, note
-from surgicalsam_napari.widgets.runs.action_run import ActionRun
 from surgicalsam_napari.widgets.runs.background import show_failure
+from surgicalsam_napari.widgets.runs.run import Run
 from surgicalsam_napari.widgets.viewer.layers import ViewerLayers
 
 LONGEST_NAME = 34  # characters of an action's name on a button
@@ -27,7 +27,7 @@ class HistorySection(Panel):
 
     changed = Signal()
 
-    def __init__(self, session: Session, layers: ViewerLayers, run: ActionRun) -> None:
+    def __init__(self, session: Session, layers: ViewerLayers, run: Run) -> None:
         super().__init__("History")
         self.session, self.layers, self.run = session, layers, run
         self._project: Project | None = None
@@ -108,8 +108,8 @@ class HistorySection(Panel):
         self.redo_button.clicked.connect(self.redo)
         self.save_log_button.clicked.connect(self.save_work_log)
         self.strip.finished.connect(self._on_finished)
-        self.run.started.connect(lambda _title: self.refresh())
-        self.run.finished.connect(lambda _result: self.reread())
+        self.run.started.connect(self.refresh)
+        self.run.finished.connect(lambda _is_complete: self.reread())
 
     def _show_button(self, button: QPushButton, verb: str, entry: HistoryEntry | None, is_free: bool) -> None:
         button.setText(verb if entry is None else f"{verb}: {shortened(entry.name)}")

@@ -18,7 +18,7 @@ from surgicalsam_napari.widgets.correct.section_parts import (
     why_not_editable,
 )
 from surgicalsam_napari.widgets.parts.parts import SPACING, Panel, caption, note
-from surgicalsam_napari.widgets.runs.action_run import ActionRun
+from surgicalsam_napari.widgets.runs.run import Run
 from surgicalsam_napari.widgets.viewer.layers import ViewerLayers
 
 DEFAULT_FRAMES = 50
@@ -29,7 +29,7 @@ class PropagateSection(Panel):
 
     stopped = Signal(int, str)  # frame index, reason
 
-    def __init__(self, session: Session, layers: ViewerLayers, run: ActionRun) -> None:
+    def __init__(self, session: Session, layers: ViewerLayers, run: Run) -> None:
         super().__init__("Propagate")
         self.session, self.layers, self.run = session, layers, run
         self._last: Any = None  # PropagationReport
@@ -102,7 +102,7 @@ class PropagateSection(Panel):
         self.strip.reported.connect(self._on_report)
         self.strip.finished.connect(self._on_finished)
         self.run.started.connect(self.refresh)
-        self.run.finished.connect(self.refresh)
+        self.run.finished.connect(lambda _is_complete: self.refresh())
         self.layers.viewer.dims.events.current_step.connect(self._on_frame)
 
     @property

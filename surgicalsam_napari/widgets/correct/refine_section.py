@@ -9,7 +9,7 @@ from surgicalsam_napari.session import Session
 from surgicalsam_napari.widgets.correct.refine_tool import RefineTool
 from surgicalsam_napari.widgets.correct.section_parts import selected_class_name, show_text, why_not_editable
 from surgicalsam_napari.widgets.parts.parts import SPACING, Panel, note, primary_button
-from surgicalsam_napari.widgets.runs.action_run import ActionRun
+from surgicalsam_napari.widgets.runs.run import Run
 from surgicalsam_napari.widgets.viewer.layers import ViewerLayers
 
 SWITCH_ON, SWITCH_OFF = "Start refining", "Stop refining"
@@ -18,7 +18,7 @@ SWITCH_ON, SWITCH_OFF = "Start refining", "Stop refining"
 class RefineSection(Panel):
     """A switch, what the mouse does while it is on, and Accept, Discard, Undo last click."""
 
-    def __init__(self, session: Session, layers: ViewerLayers, run: ActionRun) -> None:
+    def __init__(self, session: Session, layers: ViewerLayers, run: Run) -> None:
         super().__init__("Click to refine")
         self.session, self.layers, self.run = session, layers, run
         self.tool = RefineTool(session, layers, self)

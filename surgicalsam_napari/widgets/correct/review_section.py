@@ -17,8 +17,8 @@ from surgicalsam_napari.widgets.correct.review_feed import ReviewFeed
 from surgicalsam_napari.widgets.correct.section_parts import ActionStrip, show_text
 from surgicalsam_napari.widgets.parts.frame_scope import RANGE, WHOLE_VIDEO, FrameScope
 from surgicalsam_napari.widgets.parts.parts import SPACING, Panel, caption, note, primary_button, swatch
-from surgicalsam_napari.widgets.runs.action_run import ActionRun
 from surgicalsam_napari.widgets.runs.background import show_failure
+from surgicalsam_napari.widgets.runs.run import Run
 from surgicalsam_napari.widgets.viewer.label_changes import LabelChanges
 from surgicalsam_napari.widgets.viewer.layers import ViewerLayers
 
@@ -43,7 +43,7 @@ class ReviewSection(Panel):
 
     scores_changed = Signal(object)  # (T,) float, NaN for not worth a look; None without a project
 
-    def __init__(self, session: Session, layers: ViewerLayers, run: ActionRun, changes: LabelChanges) -> None:
+    def __init__(self, session: Session, layers: ViewerLayers, run: Run, changes: LabelChanges) -> None:
         super().__init__("Review")
         self.session, self.layers, self.run, self.changes = session, layers, run, changes
         self.feed = ReviewFeed(changes, self)
@@ -177,8 +177,8 @@ class ReviewSection(Panel):
         self.which_class.activated.connect(lambda _index: self._filter())
         self.which_status.activated.connect(lambda _index: self._filter())
         self.feed.changed.connect(self._on_feed_changed)
-        self.run.started.connect(lambda _title: self.refresh())
-        self.run.finished.connect(lambda _result: self.refresh())
+        self.run.started.connect(self.refresh)
+        self.run.finished.connect(lambda _is_complete: self.refresh())
 
     def _show_classes(self) -> None:
         """The classes in the filter, where they are others than before."""

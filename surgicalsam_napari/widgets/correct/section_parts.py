@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import time
 from collections.abc import Callable, Generator
 from typing import Any
 
@@ -14,7 +13,8 @@ from surgicalsam_napari.formatting import counted
 from surgicalsam_napari.session import Session
 from surgicalsam_napari.widgets.parts.parts import caption
 from surgicalsam_napari.widgets.parts.progress_strip import ProgressStrip
-from surgicalsam_napari.widgets.runs.action_run import ActionRun
+from surgicalsam_napari.widgets.runs.background import show_failure
+from surgicalsam_napari.widgets.runs.run import Run
 from surgicalsam_napari.widgets.viewer.layers import ViewerLayers
 
 LABELS_ARE_BUSY = "Another correction is running."
@@ -56,19 +56,19 @@ def show_text(label: Any, text: str) -> None:
 
 
 class ActionStrip(ProgressStrip):
-    """Starts runs of one section on the shared `ActionRun`, and shows those runs only; hidden while there is none."""
+    """Starts runs of one section on the shared `Run`, and shows those runs only; hidden while there is none."""
 
     reported = Signal(object)
     finished = Signal(object)  # what the generator returned; None where it failed or was cancelled
 
-    def __init__(self, run: ActionRun, layers: ViewerLayers) -> None:
+    def __init__(self, run: Run, layers: ViewerLayers) -> None:
         super().__init__()
         self.run, self.layers = run, layers
         self.done = 0  # frames reported by the last run
         self._is_mine = False
-        self._started_at = 0.0
         self.cancelled.connect(self._on_cancel)
         run.reported.connect(self._on_report)
+        run.failed.connect(self._on_failed)
         run.finished.connect(self._on_finished)
         self.hide()
 
@@ -81,19 +81,17 @@ class ActionStrip(ProgressStrip):
         """Begin, unless something is running; whether it has begun."""
         if self.run.is_running:
             return False
-        self._is_mine, self._started_at, self.done = True, time.monotonic(), 0
+        self._is_mine, self.done = True, 0
         self.show_start(f"{title}…")
         self.show()
-        self._is_mine = self.run.start(title, reports)
+        self._is_mine = self.run.start(reports)
         self.setVisible(self._is_mine)
         return self._is_mine
 
     def _on_report(self, report: Any) -> None:
         if self._is_mine:
-            spent = time.monotonic() - self._started_at
-            left = spent / report.done * (report.total - report.done) if report.done else None
             self.done = report.done
-            self.show_progress(report.done, report.total, left)
+            self.show_progress(report.done, report.total, self.run.seconds_left)
             self.layers.refresh_frame(report.frame_index)
             self.reported.emit(report)
 
@@ -101,11 +99,15 @@ class ActionStrip(ProgressStrip):
         self.show_stopping()
         self.run.cancel()
 
-    def _on_finished(self, result: Any) -> None:
+    def _on_failed(self, error: Exception) -> None:
+        if self._is_mine:
+            show_failure(error)
+
+    def _on_finished(self, _is_complete: bool) -> None:
         if self._is_mine:
             self._is_mine = False
             self.hide()
-            self.finished.emit(result)
+            self.finished.emit(self.run.result)
 
 
 def outcome_text(outcome: EditOutcome | None, done: int) -> str:

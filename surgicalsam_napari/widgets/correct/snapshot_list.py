@@ -15,8 +15,8 @@ from surgicalsam_napari.store.snapshots import Snapshot
 from surgicalsam_napari.widgets.correct.section_parts import ActionStrip
 from surgicalsam_napari.widgets.parts.parts import SPACING, caption, note
 from surgicalsam_napari.widgets.parts.progress_strip import Question
-from surgicalsam_napari.widgets.runs.action_run import ActionRun
 from surgicalsam_napari.widgets.runs.background import show_failure
+from surgicalsam_napari.widgets.runs.run import Run
 from surgicalsam_napari.widgets.viewer.layers import ViewerLayers
 
 ROWS_SHOWN = 4  # of the list at once
@@ -25,7 +25,7 @@ ROWS_SHOWN = 4  # of the list at once
 class SnapshotList(QWidget):
     """The snapshots, the latest first; Take, Return, Remove. Returning asks first, and can be undone."""
 
-    def __init__(self, run: ActionRun, layers: ViewerLayers) -> None:
+    def __init__(self, run: Run, layers: ViewerLayers) -> None:
         super().__init__()
         self._project: Project | None = None
         self._is_enabled = False
@@ -91,7 +91,7 @@ class SnapshotList(QWidget):
             self._on_confirmed = self._remove_chosen
             self._ask(f'Remove "{self.chosen.name}"? The labels stay as they are.', "Remove it")
 
-    def _build(self, run: ActionRun, layers: ViewerLayers) -> None:
+    def _build(self, run: Run, layers: ViewerLayers) -> None:
         self.list = QListWidget()
         self.list.setHorizontalScrollBarPolicy(Qt.ScrollBarPolicy.ScrollBarAlwaysOff)
         self.list.setTextElideMode(Qt.TextElideMode.ElideRight)

@@ -25,7 +25,7 @@ from surgicalsam_napari.widgets.correct.section_parts import (
 from surgicalsam_napari.widgets.parts.class_picker import ClassPicker
 from surgicalsam_napari.widgets.parts.frame_scope import RANGE, THIS_FRAME, WHOLE_VIDEO, FrameScope
 from surgicalsam_napari.widgets.parts.parts import Panel, caption, note
-from surgicalsam_napari.widgets.runs.action_run import ActionRun
+from surgicalsam_napari.widgets.runs.run import Run
 from surgicalsam_napari.widgets.viewer.layers import ViewerLayers
 
 AROUND = "Frames around it"
@@ -36,7 +36,7 @@ SWITCH_ON, SWITCH_OFF = "Click the wrong region", "Stop changing classes"
 class WrongClassSection(Panel):
     """The right class, the frames, a switch for the mouse; and two classes to swap in the same frames."""
 
-    def __init__(self, session: Session, layers: ViewerLayers, run: ActionRun) -> None:
+    def __init__(self, session: Session, layers: ViewerLayers, run: Run) -> None:
         super().__init__("Wrong class")
         self.session, self.layers, self.run = session, layers, run
         self.mouse = MouseTool(layers, self)
@@ -128,8 +128,8 @@ class WrongClassSection(Panel):
         self.mouse.hovered.connect(self._on_hover)
         self.mouse.switched.connect(self._on_switched)
         self.strip.finished.connect(self._on_finished)
-        self.run.started.connect(self._on_run)
-        self.run.finished.connect(self._on_run)
+        self.run.started.connect(self.refresh)
+        self.run.finished.connect(lambda _is_complete: self.refresh())
         self.layers.viewer.dims.events.current_step.connect(self._forget_hovered)
 
     def _show_project(self) -> None:
@@ -225,9 +225,6 @@ class WrongClassSection(Panel):
     def _clear_outcomes(self) -> None:
         show_text(self.outcome, "")
         show_text(self.swap_outcome, "")
-
-    def _on_run(self, _what: object) -> None:
-        self.refresh()
 
     def _on_scope(self) -> None:
         self.around.setVisible(self.scope.choice.currentText() == AROUND)

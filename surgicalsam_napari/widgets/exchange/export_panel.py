@@ -21,7 +21,7 @@ from surgicalsam_napari.widgets.parts.frame_scope import EVERY_NTH, RANGE, WHOLE
 from surgicalsam_napari.widgets.parts.parts import LINK_COLOR, SPACING, ElidedLabel, Panel, caption, note, primary_button
 from surgicalsam_napari.widgets.parts.progress_strip import ProgressStrip, Question
 from surgicalsam_napari.widgets.runs.background import show_failure
-from surgicalsam_napari.widgets.runs.exchange_run import ExchangeRun
+from surgicalsam_napari.widgets.runs.run import Run
 from surgicalsam_napari.widgets.viewer.layers import ViewerLayers
 
 CORRECTED = "Corrected frames"
@@ -39,7 +39,7 @@ class ExportPanel(Panel):
     def __init__(self, session: Session, layers: ViewerLayers) -> None:
         super().__init__("Export")
         self.session, self.layers = session, layers
-        self.run = ExchangeRun(self)
+        self.run = Run(self)
         self.import_form = ImportForm(session, layers)
         self._project: Project | None = None
         self._chosen_folder: Path | None = None  # by default beside the video

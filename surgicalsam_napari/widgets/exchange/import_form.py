@@ -18,7 +18,7 @@ from surgicalsam_napari.widgets.exchange.problems_dialog import ProblemsDialog
 from surgicalsam_napari.widgets.parts.parts import LINK_COLOR, SPACING, Panel, caption, note
 from surgicalsam_napari.widgets.parts.progress_strip import ProgressStrip, Question
 from surgicalsam_napari.widgets.runs.background import run_in_background, show_failure
-from surgicalsam_napari.widgets.runs.exchange_run import ExchangeRun
+from surgicalsam_napari.widgets.runs.run import Run
 from surgicalsam_napari.widgets.viewer.layers import ViewerLayers
 
 WHAT_IT_DOES = "Imported labels count as corrected by you. What you painted or verified yourself stays."
@@ -36,7 +36,7 @@ class ImportForm(Panel):
     def __init__(self, session: Session, layers: ViewerLayers) -> None:
         super().__init__("Import")
         self.session, self.layers = session, layers
-        self.check, self.run = ExchangeRun(self), ExchangeRun(self)
+        self.check, self.run = Run(self), Run(self)
         self.problems: ProblemsDialog | None = None
         self._is_locked = False
         self._opening: object | None = None  # stands for the dataset that is awaited; another one is dropped
@@ -163,7 +163,7 @@ class ImportForm(Panel):
         self.progress.show_start(text)
         self._changed()
 
-    def _show_progress(self, run: ExchangeRun, report: Any) -> None:
+    def _show_progress(self, run: Run, report: Any) -> None:
         self.progress.show_progress(report.done, report.total, run.seconds_left)
 
     def _choose_folder(self) -> None:

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 from pathlib import Path
-from typing import Any
 
 from qtpy.QtCore import Qt, Signal
 from qtpy.QtWidgets import QDialog, QGridLayout, QLabel, QPushButton, QVBoxLayout, QWidget
@@ -18,7 +17,8 @@ from surgicalsam_napari.model.zoo import (
     models_folder,
 )
 from surgicalsam_napari.widgets.parts.parts import note, thin_bar
-from surgicalsam_napari.widgets.runs.background import run_reports_in_background, show_failure
+from surgicalsam_napari.widgets.runs.background import show_failure
+from surgicalsam_napari.widgets.runs.run import Run
 
 
 class WeightsDialog(QDialog):
@@ -71,7 +71,10 @@ class DownloadRow(QWidget):
         self.bar, self.state, self.button = thin_bar(), QLabel(), QPushButton()
         self.bar.setRange(0, 1000)
         self.button.clicked.connect(self._on_clicked)
-        self._worker: Any = None
+        self.run = Run(self)
+        self.run.reported.connect(self._on_report)
+        self.run.failed.connect(show_failure)
+        self.run.finished.connect(self._on_finished)
         size = QLabel(in_bytes(weights.size_bytes))
         size.setAlignment(Qt.AlignmentFlag.AlignRight | Qt.AlignmentFlag.AlignVCenter)
         for column, widget in enumerate((QLabel(weights.title), size, self.state, self.button)):
@@ -81,7 +84,7 @@ class DownloadRow(QWidget):
 
     def refresh(self) -> None:
         """Show whether the file is there, being fetched, or to be had."""
-        is_fetching, path = self._worker is not None, find_weights(self.weights.name)
+        is_fetching, path = self.run.is_running, find_weights(self.weights.name)
         self.bar.setVisible(is_fetching)
         self.state.setVisible(not is_fetching)
         self.state.setText("not downloaded" if path is None else "on this disk")
@@ -91,26 +94,22 @@ class DownloadRow(QWidget):
 
     def stop(self) -> None:
         """Stop fetching; the part that has come is kept."""
-        if self._worker is not None:
-            self._worker.quit()
+        self.run.cancel()
 
     def _on_clicked(self) -> None:
-        if self._worker is not None:
+        if self.run.is_running:
             self.stop()
             return
         self.bar.setValue(0)
         name = self.weights.name
-        self._worker = run_reports_in_background(
-            lambda: download_weights(name), self._on_report, show_failure, self._on_finished
-        )
+        self.run.start(lambda: download_weights(name))
         self.refresh()
 
     def _on_report(self, report: DownloadReport) -> None:
         self.bar.setValue(round(1000 * report.done_bytes / max(report.total_bytes, 1)))
         self.bar.setToolTip(f"{in_bytes(report.done_bytes)} of {in_bytes(report.total_bytes)}")
 
-    def _on_finished(self) -> None:
-        self._worker = None
+    def _on_finished(self, _is_complete: bool) -> None:
         self.refresh()
         path: Path | None = find_weights(self.weights.name)
         if path is not None:

@@ -81,7 +81,7 @@ class TrainPanel(Panel):
             return
         folder = project.folder / TRAINING_FOLDER / datetime.now().strftime(RUN_NAME)
         try:
-            self.run.start(RunFolder.create(folder, self.form.config(self.data.folders)))
+            self.run.train(RunFolder.create(folder, self.form.config(self.data.folders)))
         except SurgicalSAMError as error:
             show_failure(error)
 
@@ -120,7 +120,7 @@ class TrainPanel(Panel):
         self.progress.cancelled.connect(self.cancel)
         self.run.started.connect(self._on_started)
         self.run.reported.connect(self.progress.show_report)
-        self.run.ended.connect(self._on_ended)
+        self.run.finished.connect(self._on_finished)
         self.result.use_requested.connect(self._use)
         self.result.discard_requested.connect(self._discard)
         self.result.segment_requested.connect(self._segment_untouched)
@@ -150,7 +150,7 @@ class TrainPanel(Panel):
         self.update_state()
         self.running_changed.emit(True)
 
-    def _on_ended(self) -> None:
+    def _on_finished(self, _is_complete: bool) -> None:
         folder, result, error = self.run.folder, self.run.result, self.run.error
         assert folder is not None
         if result is not None:
@@ -171,7 +171,7 @@ class TrainPanel(Panel):
         assert folder is not None
         self.failure.show_error(
             error,
-            is_cancelled=self.run.is_cancelled,
+            is_cancelled=self.run.is_stop_requested,
             folder=folder.path,
             best=folder.best_checkpoint if folder.best_checkpoint.exists() else None,
             can_go_on=folder.record != {},
@@ -182,7 +182,7 @@ class TrainPanel(Panel):
         folder = self.run.folder
         assert folder is not None
         try:
-            self.run.start(RunFolder.create(folder.path, folder.config))
+            self.run.train(RunFolder.create(folder.path, folder.config))
         except SurgicalSAMError as error:
             show_failure(error)
 
