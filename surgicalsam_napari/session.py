@@ -41,9 +41,18 @@ class Session:
     other_owner : who else has it open, if that makes it read-only here
     model : the loaded model, or None
     selected_class_id : the class in the dropdown, an id of `classes`
+
+    Signals
+    -------
+    project_changed : another project is open, or none
+    contents_replaced : the classes to choose from, or many labels at once, are others: another class set, or an import
+    model_changed : another model is loaded, or none
+    class_selected : of the class id
+    frame_segmented : of the SegmentReport
     """
 
     project_changed: ClassVar[Signal] = Signal()
+    contents_replaced: ClassVar[Signal] = Signal()
     model_changed: ClassVar[Signal] = Signal()
     class_selected: ClassVar[Signal] = Signal(int)
     frame_segmented: ClassVar[Signal] = Signal(object)
@@ -134,8 +143,7 @@ class Session:
         self._chosen_class_set = classes
         if self.selected_class_id not in self.classes.ids:
             self.selected_class_id = None
-        if self.project is not None:
-            self.project_changed.emit()
+        self.contents_replaced.emit()
 
     def load_checkpoint(
         self,

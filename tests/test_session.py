@@ -28,7 +28,7 @@ def session():
 def heard(session):
     """Names of the signals emitted, in order."""
     names: list[str] = []
-    for name in ("project_changed", "model_changed", "class_selected", "frame_segmented"):
+    for name in ("project_changed", "contents_replaced", "model_changed", "class_selected", "frame_segmented"):
         getattr(session, name).connect(lambda *_arguments, name=name: names.append(name))
     return names
 
@@ -116,11 +116,13 @@ def test_the_chosen_class_stays_chosen_by_name(session, clip, tmp_path):
     assert session.selected_class_id == ENDOVIS2017.by_name("Monopolar Curved Scissors").id
 
 
-def test_a_class_set_extends_the_open_project(session, clip):
+def test_a_class_set_extends_the_open_project(session, heard, clip):
     session.open(clip)
     session.project.labels[1, 4:8, 4:8] = 2
+    heard.clear()
     session.use_class_set(ClassSet("more", (*ENDOVIS2018.classes, InstrumentClass(9, "Stapler", "#ffffff"))))
     assert session.classes.by_id(9).name == "Stapler"
+    assert heard == ["contents_replaced"]
     reopened = session.open(clip)
     assert reopened.classes.by_id(9).name == "Stapler"
     assert (reopened.labels[1][4:8, 4:8] == 2).all()

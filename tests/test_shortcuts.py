@@ -101,17 +101,45 @@ def keys_of_napari(viewer) -> set[str]:
     return {QKeySequence(key).toString() for key in taken}
 
 
-def test_no_key_is_one_of_naparis(make_napari_viewer, qtbot, tiny_checkpoint, monkeypatch):
+@pytest.fixture
+def correct_panel(make_napari_viewer, qtbot, tiny_checkpoint, monkeypatch):
     from surgicalsam_napari.widgets.main_widget import MainWidget
 
     monkeypatch.setattr("surgicalsam_napari.model.zoo.demo_checkpoint", lambda: tiny_checkpoint)
     viewer = make_napari_viewer()
-    taken = keys_of_napari(viewer)
-    assert {"P", "E", "1", "V", "C", "Ctrl+Z", "Left", "Ctrl+O"} <= taken  # of Labels, the viewer, Image, and a menu
     dock = MainWidget(viewer)
     viewer.window.add_dock_widget(dock)
     qtbot.waitUntil(lambda: not dock.is_busy, timeout=60_000)
-    ours = [shortcut.key for shortcut in dock.correct_panel.shortcuts]
+    return dock.correct_panel
+
+
+def test_the_table_is_that_of_the_sections_in_their_order(correct_panel):
+    assert [(shortcut.group, shortcut.key, shortcut.button.text()) for shortcut in correct_panel.shortcuts] == [
+        ("Review", "N", "Next  ▶"),
+        ("Review", "Shift+N", "◀  Previous"),
+        ("Review", "D", "Verify frame"),
+        ("Review", "Shift+D", "Unlock frame"),
+        ("Fix", "R", "Start refining"),
+        ("Fix", "A", "Accept"),
+        ("Fix", "Shift+A", "Discard"),
+        ("Fix", "W", "Click the wrong region"),
+        ("Fix", "T", "Forward  ▶"),
+        ("Fix", "Shift+T", "◀  Backward"),
+        ("Fix", "G", "Fill from previous frame"),
+        ("Fix", "K", "Keep largest region"),
+        ("Fix", "H", "Fill holes"),
+        ("Fix", "S", "Smooth"),
+        ("Fix", "Shift+C", "Clear"),
+        ("History", "U", "Undo"),
+        ("History", "Shift+U", "Redo"),
+        ("View", "J", "Similarity map"),
+    ]
+
+
+def test_no_key_is_one_of_naparis(correct_panel, make_napari_viewer):
+    taken = keys_of_napari(make_napari_viewer())
+    assert {"P", "E", "1", "V", "C", "Ctrl+Z", "Left", "Ctrl+O"} <= taken  # of Labels, the viewer, Image, and a menu
+    ours = [shortcut.key for shortcut in correct_panel.shortcuts]
     assert len(ours) == len(set(ours))
     assert not {QKeySequence(key).toString() for key in ours} & taken
-    assert set(dock.correct_panel.keys.keys) == set(ours)
+    assert set(correct_panel.keys.keys) == set(ours)

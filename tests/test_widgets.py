@@ -2,9 +2,11 @@
 
 from __future__ import annotations
 
+import functools
 import os
 import shutil
 import time
+from collections import Counter
 from collections.abc import Iterator
 from pathlib import Path
 
@@ -19,15 +21,23 @@ from qtpy.QtWidgets import QFileDialog
 
 from surgicalsam_napari.errors import DownloadError
 from surgicalsam_napari.inference import Estimate
-from surgicalsam_napari.instruments import ENDOVIS2018
+from surgicalsam_napari.instruments import ENDOVIS2018, ClassSet, InstrumentClass
 from surgicalsam_napari.model.zoo import KNOWN_WEIGHTS, DownloadReport
 from surgicalsam_napari.store import Provenance
 from surgicalsam_napari.widgets.contributions.reader import get_reader
+from surgicalsam_napari.widgets.correct.correct_panel import CorrectPanel
+from surgicalsam_napari.widgets.exchange.export_panel import ExportPanel
 from surgicalsam_napari.widgets.main_widget import MainWidget
 from surgicalsam_napari.widgets.parts.frame_scope import EVERY_NTH, RANGE, THIS_FRAME
 from surgicalsam_napari.widgets.parts.progress_strip import BUSY_AFTER_MS, ProgressStrip
 from surgicalsam_napari.widgets.runs import segmentation_run
+from surgicalsam_napari.widgets.segment_panel import SegmentPanel
 from surgicalsam_napari.widgets.source import weights_dialog
+from surgicalsam_napari.widgets.source.model_panel import ModelPanel
+from surgicalsam_napari.widgets.source.video_panel import VideoPanel
+from surgicalsam_napari.widgets.timeline.dock import TimelineDock
+from surgicalsam_napari.widgets.train.train_panel import TrainPanel
+from surgicalsam_napari.widgets.viewer.layers import ViewerLayers
 
 DRIVER, SCISSORS, FRAMES, TIMEOUT = 3, 4, 12, 60_000
 
@@ -74,6 +84,37 @@ def segment(qtbot, dock: MainWidget) -> list[int]:
     assert dock.segment_panel.run.is_running
     settle(qtbot, dock)
     return done
+
+
+REFRESHED = {
+    "layers": (ViewerLayers, "show_project"),
+    "video": (VideoPanel, "show_project"),
+    "checkpoints": (ModelPanel, "show_trained"),
+    "model": (ModelPanel, "show_model"),
+    "timeline": (TimelineDock, "show_project"),
+    "segment": (SegmentPanel, "refresh"),
+    "correct": (CorrectPanel, "refresh"),
+    "train": (TrainPanel, "refresh"),
+    "export": (ExportPanel, "refresh"),
+}
+
+
+@pytest.fixture
+def refreshed(monkeypatch) -> Counter[str]:
+    """How often each part of the window was asked to refresh; wants to be there before the dock."""
+    counter: Counter[str] = Counter()
+    for part, (kind, name) in REFRESHED.items():
+        monkeypatch.setattr(kind, name, _counting(getattr(kind, name), counter, part))
+    return counter
+
+
+def _counting(method, counter: Counter[str], part: str):
+    @functools.wraps(method)
+    def counted(self, *arguments, **named):
+        counter[part] += 1
+        return method(self, *arguments, **named)
+
+    return counted
 
 
 def choose_file(monkeypatch, path: Path | None) -> None:
@@ -126,6 +167,36 @@ def test_a_bad_video_is_told_in_one_line_and_the_open_one_stays(dock, qtbot, tmp
     assert len(notes) == 1
     assert "broken.mp4" in notes[0]
     assert "\n" not in notes[0]
+
+
+def test_another_project_refreshes_each_part_once(refreshed, dock, qtbot, phantom_clip, tmp_path):
+    other = Path(shutil.copy(phantom_clip, tmp_path / "other.mp4"))
+    refreshed.clear()
+    open_in(dock, other, qtbot)
+    assert refreshed == dict.fromkeys(REFRESHED.keys() - {"model"}, 1)
+
+
+def test_another_model_refreshes_once_what_depends_on_it(refreshed, dock, tiny_model):
+    refreshed.clear()
+    dock.session.use_model(tiny_model)
+    assert refreshed == {"model": 1, "segment": 1, "correct": 1, "train": 1}
+
+
+def test_another_class_refreshes_the_correct_tab_once(refreshed, dock):
+    refreshed.clear()
+    dock.session.select_class(SCISSORS)
+    assert refreshed == {"correct": 1}
+    assert dock.segment_panel.picker.class_id == dock.correct_panel.picker.class_id == SCISSORS
+
+
+def test_another_class_set_refreshes_once_what_shows_classes(refreshed, dock):
+    refreshed.clear()
+    more = ClassSet("more", (*ENDOVIS2018.classes, InstrumentClass(9, "Stapler", "#ffffff")))
+    dock.segment_panel.use_class_set(more)
+    assert refreshed == {"timeline": 1, "segment": 1, "correct": 1, "train": 1}
+    for picker in (dock.segment_panel.picker, dock.correct_panel.picker):
+        assert picker.findData(9) >= 0
+    assert dock.segment_panel.class_set.currentText() == "more"
 
 
 def test_layers_that_were_there_before_the_dock_are_taken_over(

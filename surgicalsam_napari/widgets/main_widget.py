@@ -62,6 +62,7 @@ class MainWidget(QScrollArea):
         self._is_opening = False
         self._to_adopt: Path | None = self.layers.find_unadopted()
         self._lay_out()
+        self._subscribe()
         self._connect()
         self.segment_panel.is_model_loading = True
         self.model_panel.load()
@@ -110,6 +111,25 @@ class MainWidget(QScrollArea):
         column.addStretch(1)
         self.setWidget(content)
 
+    def _subscribe(self) -> None:
+        """Let each part refresh itself when the session changes; slots run in this order.
+
+        1. `changes` follows the labels, so that no write is missed; `layers` show the project, which sets the frame in view.
+        2. The video and model panels: the Train tab shows the titles that the model panel lists.
+        3. The timeline is cleared for a new project before the Correct tab sends it marks.
+        4. The Segment tab before the Correct tab: it chooses a class where none is chosen.
+        """
+        self.changes.subscribe(self._signals)
+        self.layers.subscribe(self._signals)
+        self.video_panel.subscribe(self._signals)
+        self.model_panel.subscribe(self._signals)
+        self.timeline.subscribe(self._signals)
+        self.work_clock.subscribe(self._signals, self.changes)
+        self.train_panel.subscribe(self._signals)
+        self.export_panel.subscribe(self._signals)
+        self.segment_panel.subscribe(self._signals)
+        self.correct_panel.subscribe(self._signals)
+
     def _connect(self) -> None:
         self.video_panel.open_requested.connect(self.open)
         self.model_panel.loading_changed.connect(self._on_loading_changed)
@@ -119,66 +139,11 @@ class MainWidget(QScrollArea):
         self.correct_panel.propagate.stopped.connect(self.timeline.note_stop)
         self.correct_panel.review.scores_changed.connect(self.timeline.show_scores)
         self.tabs.shown.connect(self._on_tab_shown)
-        self.changes.frames_changed.connect(lambda _frames: self.work_clock.note_activity())
         self.train_panel.running_changed.connect(lambda is_running: self.tabs.mark_busy(self.train_panel, is_running))
         self.train_panel.segment_untouched_requested.connect(self._segment_untouched)
         self.export_panel.running_changed.connect(self._on_exchange_changed)
-        self.export_panel.imported.connect(self._on_imported)
         self.layers.opened_elsewhere.connect(self._on_opened_elsewhere)
         self.layers.layer_removed.connect(self._on_layer_removed)
-        self.layers.viewer.dims.events.current_step.connect(self._on_frame_changed)
-        self._signals.project_changed.connect(self._on_project_changed)
-        self._signals.model_changed.connect(self._on_model_changed)
-        self._signals.class_selected.connect(self._on_class_selected)
-
-    # The session changed ------------------------------------------------------------------------------------------------
-
-    def _on_project_changed(self) -> None:
-        project = self.session.project
-        self.changes.follow(project)
-        self.video_panel.show_project(project, self.session.other_owner)
-        self.model_panel.show_trained(project)
-        if project is not None:
-            self.layers.show_project(project)
-            self.segment_panel.scope.set_frame_count(project.video.info.frame_count)
-        self.timeline.show_project(project)
-        self.work_clock.follow(project)
-        self.train_panel.refresh()
-        self.export_panel.refresh()
-        self.segment_panel.refresh()
-        self.correct_panel.refresh()
-        self.layers.show_selected_class()
-        self._measure_speed()
-
-    def _on_model_changed(self) -> None:
-        self.model_panel.show_model()
-        self.segment_panel.refresh()
-        self.correct_panel.refresh()
-        self.train_panel.refresh()
-        self._measure_speed()
-
-    def _on_class_selected(self, class_id: int) -> None:
-        self.segment_panel.show_class(class_id)
-        self.correct_panel.refresh()
-        self.timeline.show_class(class_id)
-        self.layers.show_selected_class()
-
-    def _measure_speed(self) -> None:
-        model = self.session.model
-        # a trial frame of a large encoder on a CPU takes half a minute: then the run itself shows its speed
-        if model is not None and (model.device.type != "cpu" or model.encoder_id == "demo"):
-            self.segment_panel.measure_speed()
-
-    def _on_imported(self) -> None:
-        self.layers.show_classes(self.session.classes)  # an import may have brought new ones
-        self.segment_panel.refresh()
-        self.correct_panel.refresh()
-        self.timeline.show_project(self.session.project)
-        self.train_panel.refresh()
-
-    def _segment_untouched(self, frame_indices: list[int]) -> None:
-        self.tabs.show_panel(self.segment_panel)
-        self.segment_panel.segment_frames(frame_indices)
 
     # Opening ------------------------------------------------------------------------------------------------------------
 
@@ -259,15 +224,13 @@ class MainWidget(QScrollArea):
         self.correct_panel.set_waiting(WAIT_FOR_SEGMENTATION if is_segmenting else exchange)
         self.export_panel.set_locked(is_segmenting or is_correcting)
 
-    def _on_frame_changed(self) -> None:
-        if self.segment_panel.scope.choice.currentText() == "This frame":
-            self.segment_panel.update_state()
-        self.work_clock.note_activity()
-        self.correct_panel.show_frame()
-
     def _on_tab_shown(self, panel: object) -> None:
         if panel is self.correct_panel:
             self.correct_panel.refresh()
+
+    def _segment_untouched(self, frame_indices: list[int]) -> None:
+        self.tabs.show_panel(self.segment_panel)
+        self.segment_panel.segment_frames(frame_indices)
 
     # The dock or its window closes --------------------------------------------------------------------------------------
 

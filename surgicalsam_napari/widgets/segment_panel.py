@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 from pathlib import Path
+from typing import Any
 
 from qtpy.QtCore import Qt, QTimer, Signal
 from qtpy.QtWidgets import QButtonGroup, QComboBox, QFileDialog, QHBoxLayout, QRadioButton
@@ -13,12 +14,13 @@ from surgicalsam_napari.formatting import counted, in_bytes, in_time
 from surgicalsam_napari.instruments import CLASS_SETS, ClassSet
 from surgicalsam_napari.session import Session
 from surgicalsam_napari.widgets.parts.class_picker import ClassPicker
-from surgicalsam_napari.widgets.parts.frame_scope import FrameScope
+from surgicalsam_napari.widgets.parts.frame_scope import THIS_FRAME, FrameScope
 from surgicalsam_napari.widgets.parts.parts import SPACING, Panel, caption, note, primary_button
 from surgicalsam_napari.widgets.parts.progress_strip import ProgressStrip, Question
 from surgicalsam_napari.widgets.runs.background import run_in_background, show_failure
 from surgicalsam_napari.widgets.runs.segmentation_run import SegmentationRun
 from surgicalsam_napari.widgets.viewer.layers import ViewerLayers
+from surgicalsam_napari.widgets.viewer.session_signals import SessionSignals
 
 FROM_YAML = "From a YAML file…"
 ESTIMATE_DELAY_MS = 150  # several changes at once are estimated once
@@ -39,6 +41,14 @@ class SegmentPanel(Panel):
         self._build()
         self._connect()
         self.refresh()
+
+    def subscribe(self, signals: SessionSignals) -> None:
+        """Refresh with the session and the frame in view from now on."""
+        signals.project_changed.connect(self._on_project_changed)
+        signals.model_changed.connect(self._on_model_changed)
+        signals.contents_replaced.connect(self.refresh)
+        signals.class_selected.connect(self.show_class)
+        self.layers.viewer.dims.events.current_step.connect(self._on_frame)
 
     def refresh(self) -> None:
         """Show the session's classes, what can be pressed, and what a run would cost."""
@@ -143,6 +153,20 @@ class SegmentPanel(Panel):
         self.run.finished.connect(self._on_finished)
         self._estimate_timer.timeout.connect(self._estimate)
 
+    def _on_project_changed(self) -> None:
+        if self.session.project is not None:
+            self.scope.set_frame_count(self.session.project.video.info.frame_count)
+        self.refresh()
+        self._measure_speed()
+
+    def _on_model_changed(self) -> None:
+        self.refresh()
+        self._measure_speed()
+
+    def _on_frame(self, _event: Any = None) -> None:
+        if self.scope.choice.currentText() == THIS_FRAME:
+            self.update_state()
+
     def _is_trained(self, class_id: int) -> bool:
         # before the first checkpoint is there, nothing is known to be untrained
         return self.session.model is None or self.session.is_trained(class_id)
@@ -186,10 +210,13 @@ class SegmentPanel(Panel):
         self.cost.setText(" · ".join(cost))
         self.cost.show()
 
-    def measure_speed(self) -> None:
+    def _measure_speed(self) -> None:
         """Try the model on one frame in the background, so that a run's time is known before it starts."""
         project, model, class_ids = self.session.project, self.session.model, self.session.trained_class_ids()
         if project is None or model is None or not class_ids or self.run.is_running:
+            return
+        # a trial frame of a large encoder on a CPU takes half a minute: then the run itself shows its speed
+        if model.device.type == "cpu" and model.encoder_id != "demo":
             return
         session, frame = self.session, self.layers.current_frame
         # a failure is not told here: nobody asked for the trial, and the run itself will say
@@ -271,5 +298,4 @@ class SegmentPanel(Panel):
                 self.session.use_class_set(classes)
         except SurgicalSAMError as error:
             show_failure(error)
-        self.layers.show_classes(self.session.classes)
-        self.refresh()
+        self._show_class_set()  # also where the one chosen was not taken

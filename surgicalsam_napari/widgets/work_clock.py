@@ -4,13 +4,16 @@ from __future__ import annotations
 
 import time
 from collections.abc import Callable
+from typing import Any
 
 from qtpy.QtCore import QObject, QTimer
 from qtpy.QtGui import QCursor
 from qtpy.QtWidgets import QApplication
 
 from surgicalsam_napari.store import Project
+from surgicalsam_napari.widgets.viewer.label_changes import LabelChanges
 from surgicalsam_napari.widgets.viewer.layers import ViewerLayers
+from surgicalsam_napari.widgets.viewer.session_signals import SessionSignals
 
 IDLE_SECONDS = 30.0  # a longer pause is no work
 LOOK_MS = 1000
@@ -39,6 +42,12 @@ class WorkClock(QObject):
         self._timer = QTimer(self, interval=LOOK_MS)
         self._timer.timeout.connect(self._look_for_the_mouse)
 
+    def subscribe(self, signals: SessionSignals, changes: LabelChanges) -> None:
+        """Count for the open project; a person who changes the frame or its labels is at work."""
+        signals.project_changed.connect(lambda: self.follow(signals.session.project))
+        changes.frames_changed.connect(lambda _frames: self.note_activity())
+        self.layers.viewer.dims.events.current_step.connect(self._on_frame)
+
     def follow(self, project: Project | None) -> None:
         """Count for this project from now on; what was counted for the one before is noted."""
         self.stop()
@@ -62,6 +71,9 @@ class WorkClock(QObject):
         self._timer.stop()
         self._write()
         self._project = None
+
+    def _on_frame(self, _event: Any = None) -> None:
+        self.note_activity()
 
     def _write(self) -> None:
         seconds, self._seconds = self._seconds, 0.0

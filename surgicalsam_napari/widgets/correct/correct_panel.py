@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+from typing import Any
+
 import numpy as np
 from qtpy.QtCore import Signal
 from qtpy.QtWidgets import QHBoxLayout, QPushButton
@@ -15,7 +17,7 @@ from surgicalsam_napari.widgets.correct.propagate_section import PropagateSectio
 from surgicalsam_napari.widgets.correct.refine_section import RefineSection
 from surgicalsam_napari.widgets.correct.review_section import ReviewSection
 from surgicalsam_napari.widgets.correct.section_parts import show_text
-from surgicalsam_napari.widgets.correct.shortcuts import BoundKeys, Shortcut, shortcuts_of
+from surgicalsam_napari.widgets.correct.shortcuts import VIEW, BoundKeys, Shortcut
 from surgicalsam_napari.widgets.correct.similarity_layer import SimilarityLayer
 from surgicalsam_napari.widgets.correct.wrong_class_section import WrongClassSection
 from surgicalsam_napari.widgets.parts.class_picker import ClassPicker
@@ -24,6 +26,7 @@ from surgicalsam_napari.widgets.parts.parts import SPACING, Panel, caption, note
 from surgicalsam_napari.widgets.runs.run import Run
 from surgicalsam_napari.widgets.viewer.label_changes import LabelChanges
 from surgicalsam_napari.widgets.viewer.layers import ViewerLayers
+from surgicalsam_napari.widgets.viewer.session_signals import SessionSignals
 
 
 class CorrectPanel(Panel):
@@ -43,15 +46,24 @@ class CorrectPanel(Panel):
         self.run = Run(self)
         self.similarity = SimilarityLayer(session, layers, self)
         self._waits_for: str | None = None
+        self._shown_class_id: int | None = None
         self._build()
-        self.shortcuts = shortcuts_of(self)
+        self.shortcuts = self._gather_shortcuts()
         self.keys = BoundKeys(layers.viewer, self.shortcuts, self._before_key)
         self._dialog: KeysDialog | None = None
         self._connect()
         self.refresh()
 
+    def subscribe(self, signals: SessionSignals) -> None:
+        """Refresh with the session and the frame in view from now on."""
+        for changed in (signals.project_changed, signals.model_changed, signals.contents_replaced):
+            changed.connect(self.refresh)
+        signals.class_selected.connect(self._on_class_selected)
+        self.layers.viewer.dims.events.current_step.connect(self.show_frame)
+
     def refresh(self) -> None:
         """Another project, model or class is chosen, another frame is in view, or a run has ended."""
+        self._shown_class_id = self.session.selected_class_id
         self.picker.show_classes(self.session.classes, self._is_trained)
         self.picker.show_class(self.session.selected_class_id)
         self._show_state()
@@ -60,7 +72,7 @@ class CorrectPanel(Panel):
         for section in self._sections:
             section.refresh()
 
-    def show_frame(self) -> None:
+    def show_frame(self, _event: Any = None) -> None:
         """Another frame is in view; while this panel is not, it waits for `refresh`."""
         if self.isHidden():
             return
@@ -136,6 +148,12 @@ class CorrectPanel(Panel):
     def _sections(self) -> tuple:
         return self.review, self.refine, self.wrong_class, self.propagate, self.frames, self.history
 
+    def _gather_shortcuts(self) -> tuple[Shortcut, ...]:
+        """The table of keys: those of each section, in the order in which they stand in the tab, then the panel's own."""
+        of_sections = [shortcut for section in self._sections for shortcut in section.shortcuts()]
+        map_key = Shortcut("J", "Similarity map, on or off", VIEW, self.toggle_similarity, self.similarity_button)
+        return (*of_sections, map_key)
+
     def _connect(self) -> None:
         self.picker.picked.connect(self.session.select_class)
         self.similarity_button.clicked.connect(self.toggle_similarity)
@@ -146,6 +164,10 @@ class CorrectPanel(Panel):
         self.run.finished.connect(self._on_finished)
         self.changes.frames_changed.connect(self._on_frames_changed)
         self.changes.history_changed.connect(self.history.reread)
+
+    def _on_class_selected(self, class_id: int) -> None:
+        if class_id != self._shown_class_id:  # a project comes with its class, and is shown with it
+            self.refresh()
 
     def _is_trained(self, class_id: int) -> bool:
         return self.session.model is None or self.session.is_trained(class_id)

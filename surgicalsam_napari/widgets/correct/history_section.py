@@ -1,4 +1,4 @@
-"""Section *History*: take back whole actions, return to an earlier state, and what the work came to."""
+"""Section *History*: undo whole actions, return to an earlier state, and what the work came to."""
 
 from __future__ import annotations
 
@@ -13,6 +13,7 @@ from surgicalsam_napari.session import Session
 from surgicalsam_napari.store import Project
 from surgicalsam_napari.store.history import HistoryEntry, Undone
 from surgicalsam_napari.widgets.correct.section_parts import ActionStrip, show_text
+from surgicalsam_napari.widgets.correct.shortcuts import HISTORY, Shortcut
 from surgicalsam_napari.widgets.correct.snapshot_list import SnapshotList
 from surgicalsam_napari.widgets.parts.parts import Panel, note
 from surgicalsam_napari.widgets.runs.background import show_failure
@@ -64,13 +65,13 @@ class HistorySection(Panel):
         self.refresh()
 
     def undo(self) -> None:
-        """Take the last action back."""
+        """Undo the last action."""
         if self.undo_button.isEnabled() and self._project is not None:
             self._is_redoing = False
             self.strip.start(self.undo_button.text(), self._project.history.undoing)
 
     def redo(self) -> None:
-        """Do again what was undone last."""
+        """Redo the action that was undone last."""
         if self.redo_button.isEnabled() and self._project is not None and self._to_redo is not None:
             self._is_redoing = True
             self.strip.start(self.redo_button.text(), self._project.history.redoing)
@@ -89,6 +90,13 @@ class HistorySection(Panel):
             show_failure(error)
             return
         show_text(self.outcome, f"{Path(path).name} tells of the work on {counted(count, 'frame')}.")
+
+    def shortcuts(self) -> tuple[Shortcut, ...]:
+        """The keys of this section."""
+        return (
+            Shortcut("U", "Undo the last action", HISTORY, self.undo, self.undo_button),
+            Shortcut("Shift+U", "Redo it", HISTORY, self.redo, self.redo_button),
+        )
 
     def _build(self) -> None:
         self.undo_button, self.redo_button = _wide_button(), _wide_button()

@@ -139,7 +139,7 @@ class RefineTool(QObject):
         self._show()
 
     def undo_last(self) -> None:
-        """Take back the last click or the box; without any left there is nothing to accept."""
+        """Undo the last click or the box; without any left there is nothing to accept."""
         refinement = self.refinement
         if refinement is None or self.target is None:
             return

@@ -23,6 +23,7 @@ from surgicalsam_napari.widgets.parts.progress_strip import ProgressStrip, Quest
 from surgicalsam_napari.widgets.runs.background import show_failure
 from surgicalsam_napari.widgets.runs.run import Run
 from surgicalsam_napari.widgets.viewer.layers import ViewerLayers
+from surgicalsam_napari.widgets.viewer.session_signals import SessionSignals
 
 CORRECTED = "Corrected frames"
 NOTHING_CORRECTED = "No frame has been corrected yet. Paint on the labels, or choose other frames."
@@ -33,7 +34,6 @@ class ExportPanel(Panel):
     """Which frames, as what, where to; below it the import."""
 
     running_changed = Signal(bool)
-    imported = Signal()
     _edited = Signal()
 
     def __init__(self, session: Session, layers: ViewerLayers) -> None:
@@ -49,6 +49,10 @@ class ExportPanel(Panel):
         self._build()
         self._connect()
         self.refresh()
+
+    def subscribe(self, signals: SessionSignals) -> None:
+        """Refresh with the session from now on."""
+        signals.project_changed.connect(self.refresh)
 
     @property
     def is_running(self) -> bool:
@@ -165,7 +169,6 @@ class ExportPanel(Panel):
         self.run.failed.connect(show_failure)
         self.run.finished.connect(self._on_finished)
         self.import_form.busy_changed.connect(self._on_import_changed)
-        self.import_form.imported.connect(self.imported)
 
     def _relay_edit(self, _frame_index: int) -> None:
         with suppress(RuntimeError):  # the dock was closed, and the layer is painted on all the same

@@ -31,7 +31,6 @@ class ImportForm(Panel):
     """Two buttons; then the check, the question what to do, progress, and what came of it."""
 
     busy_changed = Signal(bool)
-    imported = Signal()  # labels, or the project's classes, may have changed
 
     def __init__(self, session: Session, layers: ViewerLayers) -> None:
         super().__init__("Import")
@@ -262,7 +261,7 @@ class ImportForm(Panel):
         elif self.run.is_cancelled:
             self._say("Cancelled: nothing was imported.")
         self.layers.refresh_frame(self.layers.current_frame)
-        self.imported.emit()
+        self.session.contents_replaced.emit()
         self._changed()
 
 

@@ -49,7 +49,7 @@ class CheckpointPicker(QComboBox):
             self._fill()
 
     def remove(self, path: Path) -> None:
-        """Take back what `add` did."""
+        """List a checkpoint no longer that `add` listed; one of the project stays."""
         self._added.pop(path.absolute(), None)
         self._fill()
 

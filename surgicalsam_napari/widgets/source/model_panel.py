@@ -22,6 +22,7 @@ from surgicalsam_napari.widgets.parts.parts import SPACING, ElidedLabel, Panel, 
 from surgicalsam_napari.widgets.runs.background import run_in_background, show_failure
 from surgicalsam_napari.widgets.source.checkpoint_picker import CheckpointPicker
 from surgicalsam_napari.widgets.source.weights_dialog import WeightsDialog
+from surgicalsam_napari.widgets.viewer.session_signals import SessionSignals
 
 AUTHORS_ENCODER = "vit_h"  # published .pth files do not name theirs
 
@@ -55,6 +56,11 @@ class ModelPanel(Panel):
         self._build()
         self._fill_devices()
         self.show_model()
+
+    def subscribe(self, signals: SessionSignals) -> None:
+        """Describe the model in use, and list what was trained for the open project, from now on."""
+        signals.project_changed.connect(lambda: self.show_trained(self.session.project))
+        signals.model_changed.connect(self.show_model)
 
     def load(self, checkpoint: Path | None = None, encoder_weights: Path | None = None, device: str | None = None) -> None:
         """Load a checkpoint in the background; None is the demo checkpoint that comes with the plugin.

@@ -14,6 +14,7 @@ from surgicalsam_napari.store import Project
 from surgicalsam_napari.store.ownership import Owner
 from surgicalsam_napari.video import VIDEO_SUFFIXES, VideoInfo
 from surgicalsam_napari.widgets.parts.parts import SPACING, ElidedLabel, Panel, note
+from surgicalsam_napari.widgets.viewer.session_signals import SessionSignals
 
 NOTHING_OPEN = "No video is open. Open one, or drop it on the viewer."
 BANNER_STYLE = """
@@ -60,6 +61,11 @@ class VideoPanel(Panel):
         column.addWidget(self.read_only)
         column.addWidget(self.try_again)
         return self.banner
+
+    def subscribe(self, signals: SessionSignals) -> None:
+        """Describe the open project's video from now on."""
+        session = signals.session
+        signals.project_changed.connect(lambda: self.show_project(session.project, session.other_owner))
 
     def show_project(self, project: Project | None, other_owner: Owner | None = None) -> None:
         """Describe the open project's video, and say why nothing can be changed, where it is so."""

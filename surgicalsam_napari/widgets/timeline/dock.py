@@ -14,6 +14,7 @@ from surgicalsam_napari.store import Project
 from surgicalsam_napari.widgets.timeline.widget import Timeline
 from surgicalsam_napari.widgets.viewer.label_changes import LabelChanges
 from surgicalsam_napari.widgets.viewer.layers import ViewerLayers
+from surgicalsam_napari.widgets.viewer.session_signals import SessionSignals
 
 NAME = "Timeline"
 ROWS_AT_ONCE = 1000  # of changed frames; beyond that the whole tables are read
@@ -34,6 +35,12 @@ class TimelineDock(QObject):
         self.timeline.class_picked.connect(session.select_class)
         changes.frames_changed.connect(self._on_frames_changed)
         layers.viewer.dims.events.current_step.connect(self._show_frame)
+
+    def subscribe(self, signals: SessionSignals) -> None:
+        """Show the open project and the chosen class from now on."""
+        signals.project_changed.connect(lambda: self.show_project(self.session.project))
+        signals.contents_replaced.connect(lambda: self.show_project(self.session.project))
+        signals.class_selected.connect(self.show_class)
 
     def show_project(self, project: Project | None) -> None:
         """Show this project; a project whose classes or labels have changed is read again."""

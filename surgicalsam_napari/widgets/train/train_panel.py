@@ -25,6 +25,7 @@ from surgicalsam_napari.widgets.train.parts import theme_colors
 from surgicalsam_napari.widgets.train.progress import TrainingProgress
 from surgicalsam_napari.widgets.train.result import TrainingResult
 from surgicalsam_napari.widgets.viewer.layers import ViewerLayers
+from surgicalsam_napari.widgets.viewer.session_signals import SessionSignals
 from surgicalsam_training.run.run_folder import RunFolder
 
 RUN_NAME = "%Y-%m-%d_%H-%M-%S"
@@ -54,6 +55,11 @@ class TrainPanel(Panel):
         self._use_theme()
         self._show(self.setup)
         self.refresh()
+
+    def subscribe(self, signals: SessionSignals) -> None:
+        """Refresh with the session from now on."""
+        for changed in (signals.project_changed, signals.model_changed, signals.contents_replaced):
+            changed.connect(self.refresh)
 
     @property
     def is_running(self) -> bool:

@@ -8,6 +8,7 @@ from contextlib import suppress
 from qtpy.QtCore import QObject, QTimer, Signal
 
 from surgicalsam_napari.store import Project
+from surgicalsam_napari.widgets.viewer.session_signals import SessionSignals
 
 GATHER_MS = 40  # writes that follow each other this closely are told together
 
@@ -32,6 +33,10 @@ class LabelChanges(QObject):
         self._timer.timeout.connect(self.tell_now)
         self._refused_in_thread.connect(self.refused)
         self._history_in_thread.connect(self.history_changed)
+
+    def subscribe(self, signals: SessionSignals) -> None:
+        """Follow the open project."""
+        signals.project_changed.connect(lambda: self.follow(signals.session.project))
 
     def follow(self, project: Project | None) -> None:
         """Tell of this project from now on, and of no other."""

@@ -21,6 +21,7 @@ from surgicalsam_napari.instruments import ClassSet
 from surgicalsam_napari.session import Session
 from surgicalsam_napari.store import Project
 from surgicalsam_napari.video import VideoReader
+from surgicalsam_napari.widgets.viewer.session_signals import SessionSignals
 
 AXIS_LABELS = ("t", "y", "x")
 LABELS_NAME = "Instruments"
@@ -76,6 +77,12 @@ class ViewerLayers(QObject):
         self._replacing = False
         viewer.layers.events.inserted.connect(self._on_inserted)
         viewer.layers.events.removed.connect(self._on_removed)
+
+    def subscribe(self, signals: SessionSignals) -> None:
+        """Show the open project, its classes and the chosen class from now on."""
+        signals.project_changed.connect(self._on_project_changed)
+        signals.contents_replaced.connect(lambda: self.show_classes(self.session.classes))
+        signals.class_selected.connect(self.show_selected_class)
 
     @property
     def current_frame(self) -> int:
@@ -149,6 +156,10 @@ class ViewerLayers(QObject):
         finally:
             self._replacing = False
         self.image = self.labels = None
+
+    def _on_project_changed(self) -> None:
+        if self.session.project is not None:  # `forget` removes the layers before a project is closed
+            self.show_project(self.session.project)
 
     def _remove_layers_of_other_projects(self, project: Project) -> None:
         wanted = _sources(project)
