@@ -113,8 +113,9 @@ def overlay_frames(project: Project) -> Iterator[np.ndarray]:
     legend = draw_legend(project.classes, project.video.info.size[0])
     for index in range(project.video.info.frame_count):
         frame, labels = project.video.frame(index).astype(np.float32), project.labels[index]
-        found = labels > 0
-        frame[found] = (1 - OVERLAY_OPACITY) * frame[found] + OVERLAY_OPACITY * palette[labels[found]]
+        is_labeled = labels > 0
+        colors = palette[labels[is_labeled]]
+        frame[is_labeled] = (1 - OVERLAY_OPACITY) * frame[is_labeled] + OVERLAY_OPACITY * colors
         height, width = (min(a, b) for a, b in zip(frame.shape[:2], legend.shape[:2], strict=True))
         frame[:height, :width] = np.maximum(0.35 * frame[:height, :width], legend[:height, :width])
         yield frame.astype(np.uint8)
@@ -155,11 +156,11 @@ def largest_class(label_map: np.ndarray) -> int | None:
 
 def print_iou_table(project: Project, truth: np.ndarray) -> None:
     """IoU per class over all pixels of the clip; a class that the clip does not show has none."""
-    found = np.stack([project.labels[index] for index in range(len(truth))])
+    label_maps = np.stack([project.labels[index] for index in range(len(truth))])
     print(f"\n{'class':<28}{'IoU':>6}{'frames':>8}{'found in':>10}")
     scores = []
     for instrument in project.classes:
-        exact, predicted = truth == instrument.id, found == instrument.id
+        exact, predicted = truth == instrument.id, label_maps == instrument.id
         union = np.count_nonzero(exact | predicted)
         shown = exact.any(axis=(1, 2))
         iou = 100 * np.count_nonzero(exact & predicted) / union if union else float("nan")

@@ -161,10 +161,10 @@ def preview_values(mask: np.ndarray, before: np.ndarray) -> np.ndarray:
     window = window_of(mask | before, margin=1)
     if window is None:
         return values
-    inside, part = mask[window], values[window]
+    mask_part, part = mask[window], values[window]
     part[before[window]] = REMOVED
-    part[inside] = OUTLINE
-    part[_eroded(inside, max(round(mask.shape[0] / LINES_PER_FRAME), 1))] = INSIDE
+    part[mask_part] = OUTLINE
+    part[_eroded(mask_part, max(round(mask.shape[0] / LINES_PER_FRAME), 1))] = INSIDE
     return values
 
 

@@ -86,7 +86,7 @@ class SimilarityLayer(QObject):
         self.changed.emit()
         run_in_background(
             lambda: similarity_map(project, model, class_id, frame_index),  # type: ignore[arg-type]
-            lambda found: self._on_computed(wanted, found),
+            lambda similarity: self._on_computed(wanted, similarity),
             self._on_failed,
         )
 

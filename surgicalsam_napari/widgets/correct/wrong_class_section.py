@@ -174,14 +174,14 @@ class WrongClassSection(Panel):
 
     def _problem_at(self, project: Project, frame: int, row: int, column: int, class_id: int) -> str | None:
         """Why a click there would change nothing."""
-        found = int(project.labels[frame, row, column])
-        if not found:
+        clicked_id = int(project.labels[frame, row, column])
+        if clicked_id == 0:
             return "There is no instrument at that place."
-        for known in (found, class_id):
+        for known in (clicked_id, class_id):
             name = project.classes.by_id(known).name
             if project.labels.provenance(frame, known) == Provenance.VERIFIED:
                 return f"{name} is verified in frame {frame}. Unlock it to change it."
-        return f"That is {project.classes.by_id(class_id).name} already." if found == class_id else None
+        return f"That is {project.classes.by_id(class_id).name} already." if clicked_id == class_id else None
 
     def _on_hover(self, row: float, column: float) -> None:
         """Outline the region that a click would change."""

@@ -90,8 +90,8 @@ class CheckpointPicker(QComboBox):
 
 def trained_checkpoints(project_folder: Path) -> dict[Path, str]:
     """Path and title of what was trained for a project and kept, newest first."""
-    found = [(path.stat().st_mtime, path) for path in (project_folder / TRAINING_FOLDER).glob(f"*/{BEST_OF_A_RUN}")]
-    titles = {path.absolute(): run_title(path.parent, modified) for modified, path in sorted(found, reverse=True)}
+    checkpoints = [(path.stat().st_mtime, path) for path in (project_folder / TRAINING_FOLDER).glob(f"*/{BEST_OF_A_RUN}")]
+    titles = {path.absolute(): run_title(path.parent, modified) for modified, path in sorted(checkpoints, reverse=True)}
     return {path: title for path, title in titles.items() if title is not None}
 
 

@@ -25,13 +25,13 @@ def in_frames(frames: range) -> str:
 
 def in_cell(class_name: str, frames: range, tally: Tally) -> str:
     """ "Frame 123 - Large Needle Driver: predicted, expected IoU 0.87"; of several frames, how many of each."""
-    found = [provenance for provenance in ORDER if provenance in tally.counts]
+    origins = [provenance for provenance in ORDER if provenance in tally.counts]
     if len(frames) == 1:
-        what = WORDS[found[0]]
-    elif len(found) == 1:
-        what = "all " + WORDS[found[0]]
+        what = WORDS[origins[0]]
+    elif len(origins) == 1:
+        what = "all " + WORDS[origins[0]]
     else:
-        what = ", ".join(f"{tally.counts[provenance]:,} {WORDS[provenance]}" for provenance in found)
+        what = ", ".join(f"{tally.counts[provenance]:,} {WORDS[provenance]}" for provenance in origins)
     if tally.lowest_frame is not None:
         what += f", expected IoU {tally.lowest_iou:.2f}"
         if len(frames) > 1:

@@ -16,7 +16,7 @@ COUNT_DELAY_MS = 300  # strokes that follow each other closely are counted once
 Counted = tuple[list[Corrections], list[tuple[Path, Exception]]]
 
 
-class TrainingData(QObject):
+class CorrectionCounts(QObject):
     """The open project first, then those that were added; counted anew as labels change.
 
     Attributes
@@ -76,7 +76,7 @@ class TrainingData(QObject):
         """Leave an added project out again."""
         self._added = [added for added in self._added if added != folder]
         self._counts_of_added.pop(folder, None)
-        self.corrections = [found for found in self.corrections if found.folder != folder]
+        self.corrections = [each for each in self.corrections if each.folder != folder]
         self.counted.emit()
         self._count()
 
@@ -114,20 +114,20 @@ class TrainingData(QObject):
         added = [folder for folder in self._added if self.is_added(folder)]
 
         def count() -> Counted:
-            found = [] if project is None else [count_corrections(project, trust, known_pixels)]
+            corrections = [] if project is None else [count_corrections(project, trust, known_pixels)]
             failed: list[tuple[Path, Exception]] = []
             for folder in added:
                 try:
-                    found.append(known.get(folder) or count_in_folder(folder, trust))
+                    corrections.append(known.get(folder) or count_in_folder(folder, trust))
                 except SurgicalSAMError as error:
                     failed.append((folder, error))
-            return found, failed
+            return corrections, failed
 
         return count
 
     def _on_counted(self, counted: Counted) -> None:
         self._is_counting = False
-        found, failed = counted
+        corrections, failed = counted
         for folder, error in failed:
             if folder in self._added:
                 self._added.remove(folder)
@@ -135,9 +135,9 @@ class TrainingData(QObject):
         if self._is_stale:
             self._count()
             return
-        self.corrections = found
+        self.corrections = corrections
         self.is_counted = True
-        self._counts_of_added = {found.folder: found for found in self.corrections if self.is_added(found.folder)}
+        self._counts_of_added = {each.folder: each for each in corrections if self.is_added(each.folder)}
         self.counted.emit()
 
     def _on_failed(self, error: Exception) -> None:

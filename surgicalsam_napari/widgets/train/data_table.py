@@ -26,7 +26,7 @@ from surgicalsam_napari.session import is_project_folder
 from surgicalsam_napari.store.corrections import Corrections
 from surgicalsam_napari.widgets.parts.parts import SPACING, note, swatch
 from surgicalsam_napari.widgets.runs.background import show_failure
-from surgicalsam_napari.widgets.train.correction_counts import TrainingData
+from surgicalsam_napari.widgets.train.correction_counts import CorrectionCounts
 from surgicalsam_napari.widgets.train.parts import WARNING_COLOR, colored_note
 
 NOTHING_OPEN = "Open a video first."
@@ -49,7 +49,7 @@ QToolButton:hover { background: rgba(127, 127, 127, 80); border-radius: 2px; }
 class TrainingDataTable(QWidget):
     """A row for each video, under it a row for each class that was corrected there."""
 
-    def __init__(self, data: TrainingData) -> None:
+    def __init__(self, data: CorrectionCounts) -> None:
         super().__init__()
         self.data = data
         self.tree = QTreeWidget()
@@ -66,25 +66,25 @@ class TrainingDataTable(QWidget):
 
     def show_counts(self) -> None:
         """Show what was counted last."""
-        found = self.data.corrections
+        counts = self.data.corrections
         blocked = self.tree.blockSignals(True)
         self.tree.clear()
-        for corrections in found:
+        for corrections in counts:
             self._add_video(corrections)
         self.tree.blockSignals(blocked)
-        frames = sum(corrections.frame_count for corrections in found)
-        videos = sum(bool(corrections.frame_count) for corrections in found)
+        frames = sum(corrections.frame_count for corrections in counts)
+        videos = sum(bool(corrections.frame_count) for corrections in counts)
         in_all = f" in {counted(videos, 'video')}" if videos > 1 else ""
         self.total.setText(f"{counted(frames, 'frame')}{in_all}" if frames else "")
-        self.what_to_do.setText(NOTHING_CORRECTED if found else NOTHING_OPEN)
+        self.what_to_do.setText(NOTHING_CORRECTED if counts else NOTHING_OPEN)
         self.what_to_do.setVisible(not frames)
-        self.add.setVisible(bool(found))
-        warnings = warnings_about(found)
+        self.add.setVisible(bool(counts))
+        warnings = warnings_about(counts)
         self.warning.setText("\n".join(warnings))
         self.warning.setVisible(bool(warnings))
         for widget in (self.title, self.frames_title, self.tree):
-            widget.setVisible(frames > 0 or len(found) > 1)
-        has_added = any(self.data.is_added(corrections.folder) for corrections in found)
+            widget.setVisible(frames > 0 or len(counts) > 1)
+        has_added = any(self.data.is_added(corrections.folder) for corrections in counts)
         self.tree.setColumnHidden(REMOVE, not has_added)
         self._titles.setContentsMargins(0, 0, REMOVE_WIDTH if has_added else 0, 0)
         self._fit_height()
@@ -179,17 +179,17 @@ def not_a_project(folder: Path) -> Exception:
     return ProjectError(f"A project is a folder called <video>.surgicalsam, and {folder.name} is none. Choose another one.")
 
 
-def warnings_about(found: Sequence[Corrections]) -> list[str]:
+def warnings_about(counts: Sequence[Corrections]) -> list[str]:
     """Sentences about what makes a training on these data weak."""
-    counts: Counter[str] = Counter()
-    for corrections in found:
+    frames: Counter[str] = Counter()
+    for corrections in counts:
         for instrument, count in corrections.class_frames.items():
-            counts[instrument.name] += count
-    single = [name for name, count in counts.items() if count == 1]
+            frames[instrument.name] += count
+    single = [name for name, count in frames.items() if count == 1]
     warnings = []
     if single:
         be = "is" if len(single) == 1 else "are"
         warnings.append(f"{' and '.join(single)} {be} in one frame only: too few to learn from and to check the result.")
-    if sum(bool(corrections.frame_count) for corrections in found) == 1:
+    if sum(bool(corrections.frame_count) for corrections in counts) == 1:
         warnings.append("A single video: validation takes a contiguous block of it.")
     return warnings

@@ -56,13 +56,13 @@ class TrainingResult(Panel):
 
     def show_result(self, result: ResultReport, classes: ClassSet) -> None:
         """Show a result and ask; the primary button is the one that the figures speak for."""
-        found = verdict(result)
+        outcome = verdict(result)
         self.heading.setText(headline(result))
-        self.heading.setStyleSheet(heading_style({BETTER: GOOD_COLOR, WORSE: BAD_COLOR}.get(found)))
+        self.heading.setStyleSheet(heading_style({BETTER: GOOD_COLOR, WORSE: BAD_COLOR}.get(outcome)))
         self.why.setText(explanation(result))
         self.scores.show_result(result, classes)
         self.examples.show_examples([Path(path) for path in result.examples])
-        wants_use = found in (BETTER, UNKNOWN)
+        wants_use = outcome in (BETTER, UNKNOWN)
         for button, is_primary in ((self.use, wants_use), (self.discard, not wants_use)):
             button.setStyleSheet(PRIMARY_STYLE if is_primary else "padding: 7px;")
         self._show_buttons(is_asking=True)
@@ -114,21 +114,21 @@ def verdict(result: ResultReport) -> str:
 
 def headline(result: ResultReport) -> str:
     """The verdict with its figures."""
-    found = verdict(result)
-    if found == UNKNOWN or result.before is None or result.after is None:
-        return found
-    return f"{found}: IoU {result.before.challenge_iou:.1f} → {result.after.challenge_iou:.1f}"
+    outcome = verdict(result)
+    if outcome == UNKNOWN or result.before is None or result.after is None:
+        return outcome
+    return f"{outcome}: IoU {result.before.challenge_iou:.1f} → {result.after.challenge_iou:.1f}"
 
 
 def explanation(result: ResultReport) -> str:
     """Why it ended, how long it took, and what follows from the verdict."""
     ended = f"{REASONS.get(result.reason, result.reason)}, after {in_time(result.seconds)}."
-    found = verdict(result)
-    if found == WORSE:
+    outcome = verdict(result)
+    if outcome == WORSE:
         return f"{ended} On the validation frames it does worse than the checkpoint in use. Better discard it."
-    if found == NO_BETTER:
+    if outcome == NO_BETTER:
         return f"{ended} No epoch did better on the validation frames than the checkpoint in use."
     best = f" The best was epoch {result.best_epoch:,}." if result.best_epoch else ""
-    if found == UNKNOWN:
+    if outcome == UNKNOWN:
         return f"{ended} There were no validation frames to compare it on with the checkpoint in use: look at its masks."
     return ended + best

@@ -78,12 +78,12 @@ class TrainingScores(QWidget):
         for column, title in ((NAME, "IoU of the validation frames, %"), (BEFORE, "before"), (AFTER, "after")):
             self.grid.addWidget(_figure(title, dim=True, is_name=column == NAME), 0, column)
         scores = [scores for scores in (before, after) if scores is not None]
-        for name in dict.fromkeys(name for found in scores for name in found.class_iou):
-            figures = [found.class_iou.get(name) if found is not None else None for found in (before, after)]
+        for name in dict.fromkeys(name for score in scores for name in score.class_iou):
+            figures = [score.class_iou.get(name) if score is not None else None for score in (before, after)]
             if any(figure is not None for figure in figures):
                 self._add_row(name, *figures, color=_color(name, classes))
         for title, explanation, more_is_better, figure in SUMMARY:
-            figures = [None if found is None else figure(found) for found in (before, after)]
+            figures = [None if score is None else figure(score) for score in (before, after)]
             if any(value is not None for value in figures):
                 self._add_row(
                     title, *figures, more_is_better=more_is_better, tooltip=explanation, is_first=title == SUMMARY[0][0]

@@ -113,12 +113,12 @@ def problems_with(values: dict[str, Any]) -> dict[str, str]:
     try:
         TrainingConfig.model_validate(values)
     except ValidationError as error:
-        found: dict[str, str] = {}
+        problems: dict[str, str] = {}
         for problem in error.errors():
             name = str(problem["loc"][0]) if problem["loc"] else ""
             message = problem["msg"].removeprefix("Value error, ").split(", unable")[0]
-            found.setdefault(name, message[:1].upper() + message[1:] + ".")
-        return found
+            problems.setdefault(name, message[:1].upper() + message[1:] + ".")
+        return problems
     return {}
 
 
