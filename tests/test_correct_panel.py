@@ -400,7 +400,7 @@ def test_the_work_log_is_saved_as_csv(dock, tmp_path, monkeypatch, qtbot):
     assert header == "frame,seconds,strokes,changed_pixels"
     (row,) = (row.split(",") for row in rows if row.startswith("3,"))
     assert row[2:] == ["1", "100"]
-    assert dock.correct_panel.history.outcome.text().startswith("log.csv tells of the work on ")
+    assert dock.correct_panel.history.outcome.text().startswith("log.csv lists the work on ")
 
 
 def test_time_on_a_frame_counts_without_long_pauses(dock):

@@ -219,7 +219,7 @@ class SegmentPanel(Panel):
         if model.device.type == "cpu" and model.encoder_id != "demo":
             return
         session, frame = self.session, self.layers.current_frame
-        # a failure is not told here: nobody asked for the trial, and the run itself will say
+        # a failure is not shown: nobody asked for the trial, and the run itself will show it
         run_in_background(
             lambda: session.estimate(class_ids, [frame], trial=True), self._on_speed_measured, lambda _error: None
         )

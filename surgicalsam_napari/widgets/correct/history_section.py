@@ -89,7 +89,7 @@ class HistorySection(Panel):
         except SurgicalSAMError as error:
             show_failure(error)
             return
-        show_text(self.outcome, f"{Path(path).name} tells of the work on {counted(count, 'frame')}.")
+        show_text(self.outcome, f"{Path(path).name} lists the work on {counted(count, 'frame')}.")
 
     def shortcuts(self) -> tuple[Shortcut, ...]:
         """The keys of this section."""

@@ -50,7 +50,7 @@ class RefineTool(QObject):
     """Click to refine: nothing is written before `accept`.
 
     A preview belongs to one frame and one class. Going to another frame or class, or switching the tool off, hides it; it
-    waits there until the person comes back. It is dropped, and that is told, where its class is changed by other means.
+    waits there until the person comes back. It is dropped, with a message, where its class is changed by other means.
     """
 
     changed = Signal()  # what there is to accept, or whether the tool is on

@@ -1,4 +1,4 @@
-"""Strokes on what is verified: they leave the picture again, and the person is told why."""
+"""Strokes on what is verified: they leave the picture again, and a message says why."""
 
 from __future__ import annotations
 
@@ -12,7 +12,7 @@ from surgicalsam_napari.widgets.correct.shortcuts import UNLOCK_KEY
 from surgicalsam_napari.widgets.viewer.label_changes import LabelChanges
 from surgicalsam_napari.widgets.viewer.layers import ViewerLayers
 
-QUIET_SECONDS = 5.0  # a stroke is refused at every move of the mouse, and told once
+QUIET_SECONDS = 5.0  # a stroke is refused at every move of the mouse, and one message is enough
 
 
 class Refusals(QObject):
@@ -21,17 +21,17 @@ class Refusals(QObject):
     def __init__(self, session: Session, layers: ViewerLayers, changes: LabelChanges, parent: QObject | None = None) -> None:
         super().__init__(parent)
         self.session, self.layers = session, layers
-        self._told_frame: int | None = None
-        self._told_at = 0.0
+        self._message_frame: int | None = None
+        self._message_at = 0.0
         changes.refused.connect(self._on_refused)
 
     def _on_refused(self, frame_index: int) -> None:
         # napari has drawn the stroke when this handler is left: only then can it be taken away
         QTimer.singleShot(0, lambda: self.layers.refresh_frame(frame_index))
         now = time.monotonic()
-        is_told = frame_index == self._told_frame and now - self._told_at < QUIET_SECONDS
-        self._told_frame, self._told_at = frame_index, now
-        if not is_told and self.session.project is not None:
+        is_repeated = frame_index == self._message_frame and now - self._message_at < QUIET_SECONDS
+        self._message_frame, self._message_at = frame_index, now
+        if not is_repeated and self.session.project is not None:
             show_info(why_refused(self.session.classes.names, self._locked_names(frame_index), frame_index))
 
     def _locked_names(self, frame_index: int) -> list[str]:

@@ -16,7 +16,7 @@ from surgicalsam_napari.widgets.viewer.label_changes import LabelChanges
 REFRESH_MS = 250  # a run writes frame after frame; the queue takes them over together
 BATCH_SECONDS = 0.5
 JOIN_SECONDS = 5.0
-CHANGED_SHARE = 1 / 256  # of a video's frames, from which on all are judged anew
+CHANGED_SHARE = 1 / 256  # of a video's frames, from which on all are judged again
 CHANGED_BY_AN_ACTION = 20  # frames, likewise, once the action has ended
 
 
@@ -111,7 +111,7 @@ class ReviewFeed(QObject):
 
     def _on_history_changed(self) -> None:
         """An action has ended, or was taken back."""
-        self._changes.tell_now()
+        self._changes.emit_now()
         if self.queue is not None and self._changed_since >= CHANGED_BY_AN_ACTION:
             self._is_whole_due = True
             if self._comparison is None:

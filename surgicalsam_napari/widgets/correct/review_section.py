@@ -23,7 +23,7 @@ from surgicalsam_napari.widgets.runs.run import Run
 from surgicalsam_napari.widgets.viewer.label_changes import LabelChanges
 from surgicalsam_napari.widgets.viewer.layers import ViewerLayers
 
-TOLD_FROM = 200  # frames whose masks have yet to be compared: fewer are done in a moment
+SHOWN_FROM = 200  # frames whose masks have yet to be compared: fewer are done in a moment
 ALL_CLASSES = "All classes"
 STATUS_WORDS = {
     Status.ANY: "For any reason",
@@ -204,7 +204,7 @@ class ReviewSection(Panel):
     # The queue ----------------------------------------------------------------------------------------------------------
 
     def _queue_up_to_date(self) -> ReviewQueue | None:
-        self.changes.tell_now()
+        self.changes.emit_now()
         self.feed.catch_up()
         return self.feed.queue
 
@@ -234,7 +234,7 @@ class ReviewSection(Panel):
             return
         left = queue.remaining
         text = f"{counted(left, 'frame')} worth a look" if left else "No frame left that is worth a look"
-        if self.feed.left_to_compare >= TOLD_FROM:
+        if self.feed.left_to_compare >= SHOWN_FROM:
             text += f" · masks of {self.feed.left_to_compare:,} frames not compared yet"
         show_text(self.count, text)
         show_text(self.reason, queue.reason(self.layers.current_frame))
@@ -251,7 +251,7 @@ class ReviewSection(Panel):
         except SurgicalSAMError as error:
             show_failure(error)
             return False
-        self.changes.tell_now()
+        self.changes.emit_now()
         return True
 
 

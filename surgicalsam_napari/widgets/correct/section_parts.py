@@ -115,7 +115,7 @@ def outcome_text(outcome: EditOutcome | None, done: int) -> str:
 
     Parameters
     ----------
-    outcome : None where it was cancelled, or failed, which was told
+    outcome : None where it was cancelled, or failed and an error was shown
     done : frames reported up to then
     """
     if outcome is None:

@@ -40,7 +40,7 @@ class SimilarityLayer(QObject):
 
     @property
     def what_is_missing(self) -> str | None:
-        """Why there is no map to be had now, in a user's words."""
+        """Why there is no map now, in a user's words."""
         if self.session.project is None:
             return "Open a video first."
         if self.session.model is None:

@@ -74,7 +74,7 @@ class ExportPanel(Panel):
         self.update_state()
 
     def update_state(self) -> None:
-        """Enable what makes sense now, and count the frames anew."""
+        """Enable what makes sense now, and count the frames again."""
         is_ready = self.session.project is not None and not self._is_locked and not self.is_running
         for widget in (self.scope, self.format, self.images, self.choose_folder):
             widget.setEnabled(is_ready)

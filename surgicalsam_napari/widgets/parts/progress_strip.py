@@ -9,7 +9,7 @@ from qtpy.QtWidgets import QHBoxLayout, QPushButton, QVBoxLayout, QWidget
 from surgicalsam_napari.formatting import counted, in_bytes, in_time
 from surgicalsam_napari.widgets.parts.parts import SPACING, caption, note, primary_button, thin_bar
 
-BUSY_AFTER_MS = 400  # each step of a busy bar draws the window anew, canvas and all: what is quick is not slowed down by it
+BUSY_AFTER_MS = 400  # each step of a busy bar draws the whole window again: quick work is not slowed down by it
 
 
 class ProgressStrip(QWidget):

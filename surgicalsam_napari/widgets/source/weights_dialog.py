@@ -83,7 +83,7 @@ class DownloadRow(QWidget):
         self.refresh()
 
     def refresh(self) -> None:
-        """Show whether the file is there, being fetched, or to be had."""
+        """Show whether the file is there, being fetched, or can be downloaded."""
         is_fetching, path = self.run.is_running, find_weights(self.weights.name)
         self.bar.setVisible(is_fetching)
         self.state.setVisible(not is_fetching)

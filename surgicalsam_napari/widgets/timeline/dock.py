@@ -68,7 +68,7 @@ class TimelineDock(QObject):
 
     def note_stop(self, frame_index: int, reason: str) -> None:
         """A propagation stopped at a frame; noted there until the frame changes."""
-        self.changes.tell_now()
+        self.changes.emit_now()
         self._notes[frame_index] = reason
         self.timeline.set_notes(self._notes)
 
@@ -112,7 +112,7 @@ class TimelineDock(QObject):
             else:
                 tables.append(np.stack([labels.row(name, frame_index) for frame_index in changed]))
         shown = self.timeline.strip.overview
-        # where classes were added a moment ago, all is drawn anew when the session tells of it
+        # where classes were added a moment ago, the session signals it, and all is drawn again
         if shown is not None and tables[0].shape[1] == shown.provenance.shape[1]:
             self.timeline.update_frames(changed, *tables)
         if self._notes.keys() & frames:

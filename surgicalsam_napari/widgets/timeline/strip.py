@@ -102,7 +102,7 @@ class TimelineStrip(QAbstractScrollArea):
             self.viewport().update(layout.left + columns.start, ROWS_TOP, len(columns), layout.bottom - ROWS_TOP)
 
     def show_frame(self, frame_index: int) -> None:
-        """Mark this frame as the current one, and bring it into view; the cells are not drawn anew for that."""
+        """Mark this frame as the current one, and bring it into view; the cells are not drawn again for that."""
         self._mark_frame(frame_index)
         if self.view is not None and not self._is_scrubbing:  # then the pointer says what is in view
             self.use_view(self.view.showing(frame_index))

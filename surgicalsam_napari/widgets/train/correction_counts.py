@@ -17,7 +17,7 @@ Counted = tuple[list[Corrections], list[tuple[Path, Exception]]]
 
 
 class CorrectionCounts(QObject):
-    """The open project first, then those that were added; counted anew as labels change.
+    """The open project first, then those that were added; counted again as labels change.
 
     Attributes
     ----------
@@ -48,7 +48,7 @@ class CorrectionCounts(QObject):
         return [corrections.folder for corrections in self.corrections if corrections.frame_count]
 
     def show_project(self, project: Project | None) -> None:
-        """Count everything anew, with this project as the open one."""
+        """Count everything again, with this project as the open one."""
         if project is not self._project:
             if self._project is not None:
                 self._project.labels.edited.disconnect(self._relay_edit)
@@ -67,7 +67,7 @@ class CorrectionCounts(QObject):
             self._count()
 
     def add(self, folder: Path) -> None:
-        """Learn from this project, too; one that cannot be read is told and left out."""
+        """Learn from this project, too; one that cannot be read is left out, and an error is shown."""
         if folder not in self._added and (self._project is None or folder != self._project.folder):
             self._added.append(folder)
             self._count()

@@ -54,7 +54,7 @@ class TrainingCurves(FigureCanvasQTAgg):
         return list(self._ious)
 
     def clear(self) -> None:
-        """Begin anew."""
+        """Start again, with no curve."""
         self._losses: list[tuple[int, float]] = []
         self._ious: list[tuple[int, float]] = []
         self._redraw()

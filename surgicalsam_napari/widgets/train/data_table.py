@@ -1,4 +1,4 @@
-"""What will be trained on: corrected frames per video and class, and what is amiss with them."""
+"""What will be trained on: corrected frames per video and class, and warnings about them."""
 
 from __future__ import annotations
 
@@ -31,7 +31,7 @@ from surgicalsam_napari.widgets.train.parts import WARNING_COLOR, colored_note
 
 NOTHING_OPEN = "Open a video first."
 NOTHING_CORRECTED = (
-    "Nothing is corrected yet. Segment some frames, mend them with the brush (napari's paint and erase tools on the layer "
+    "Nothing is corrected yet. Segment some frames, fix them with the brush (napari's paint and erase tools on the layer "
     "“Instruments”), and they appear here."
 )
 NAME, FRAMES, REMOVE = range(3)
@@ -166,7 +166,7 @@ class TrainingDataTable(QWidget):
             self.add_project(Path(path))
 
     def add_project(self, folder: Path) -> None:
-        """Add a project; another folder is told."""
+        """Add a project; of another folder an error is shown."""
         if not is_project_folder(folder):
             show_failure(not_a_project(folder))
         else:

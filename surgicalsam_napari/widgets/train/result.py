@@ -74,7 +74,7 @@ class TrainingResult(Panel):
             button.setEnabled(False)
 
     def ask_again(self) -> None:
-        """It could not be loaded, which was told."""
+        """It could not be loaded, and an error was shown."""
         self._show_buttons(is_asking=True)
 
     def show_in_use(self, title: str, untouched: int) -> None:

@@ -1,1 +1,1 @@
-"""The layers of the viewer that show the open project, and the signals that tell of changes."""
+"""The layers of the viewer that show the open project, and the signals of what changes."""

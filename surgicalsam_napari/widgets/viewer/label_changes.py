@@ -1,4 +1,4 @@
-"""What happens to the open project's labels, told in the GUI thread whichever thread wrote, and many at once."""
+"""Changes of the open project's labels as Qt signals in the GUI thread, whichever thread wrote; many come as one."""
 
 from __future__ import annotations
 
@@ -10,7 +10,7 @@ from qtpy.QtCore import QObject, QTimer, Signal
 from surgicalsam_napari.store import Project
 from surgicalsam_napari.widgets.viewer.session_signals import SessionSignals
 
-GATHER_MS = 40  # writes that follow each other this closely are told together
+GATHER_MS = 40  # writes that follow each other this closely come as one signal
 
 
 class LabelChanges(QObject):
@@ -30,7 +30,7 @@ class LabelChanges(QObject):
         self._frames: set[int] = set()
         self._timer = QTimer(self, singleShot=True, interval=GATHER_MS)
         self._due.connect(self._timer.start)
-        self._timer.timeout.connect(self.tell_now)
+        self._timer.timeout.connect(self.emit_now)
         self._refused_in_thread.connect(self.refused)
         self._history_in_thread.connect(self.history_changed)
 
@@ -39,7 +39,7 @@ class LabelChanges(QObject):
         signals.project_changed.connect(lambda: self.follow(signals.session.project))
 
     def follow(self, project: Project | None) -> None:
-        """Tell of this project from now on, and of no other."""
+        """Report changes of this project from now on, and of no other."""
         if project is self._project:
             return
         if self._project is not None:
@@ -54,8 +54,8 @@ class LabelChanges(QObject):
             project.labels.refused.connect(self._on_refused)
             project.history.changed.connect(self._on_history)
 
-    def tell_now(self) -> None:
-        """Tell what was written up to now, without waiting for more."""
+    def emit_now(self) -> None:
+        """Report what was written up to now, without waiting for more."""
         with self._lock:
             frames, self._frames = self._frames, set()
         if frames:
