@@ -127,3 +127,46 @@ def test_the_direction_test_sees_imports_of_every_form(tmp_path: Path) -> None:
     (tmp_path / "project.py").write_text(source)
     assert own_parts_imported(tmp_path / "project.py", "surgicalsam_napari.store.project") == {"session", "widgets"}
     assert own_parts_imported(tmp_path / "project.py", "surgicalsam_napari.project") >= {"session", "cli"}
+
+
+# The rooms of the window: parts, runs, viewer <- source, correct, exchange, timeline, segment_panel <- train <- main_widget
+# <- demo. Train shows the checkpoints that source lists. Napari's contributions stand beside them.
+BASICS = {"parts", "runs", "viewer"}
+ROOM_MAY_IMPORT: dict[str, set[str]] = {
+    "parts": set(),
+    "runs": {"parts"},
+    "viewer": {"parts", "runs"},
+    "contributions": {"viewer"},
+    "work_clock": BASICS,
+    "source": BASICS,
+    "correct": BASICS,
+    "exchange": BASICS,
+    "timeline": BASICS,
+    "segment_panel": BASICS,
+    "train": BASICS | {"source"},
+}
+ROOM_MAY_IMPORT["main_widget"] = ROOM_MAY_IMPORT.keys() - {"contributions"}
+ROOM_MAY_IMPORT["demo"] = {*ROOM_MAY_IMPORT["main_widget"], "main_widget"}
+WINDOW = "surgicalsam_napari.widgets."
+
+
+@pytest.mark.parametrize("module", [name for name in MODULES if name.startswith(WINDOW)])
+def test_rooms_of_the_window_import_in_one_direction(module: str) -> None:
+    room = module.removeprefix(WINDOW).split(".")[0]
+    assert room in ROOM_MAY_IMPORT, f"{room} is new: give it a place in ROOM_MAY_IMPORT"
+    names = (name for name in imported_names(MODULES[module], module) if name.startswith(WINDOW))
+    rooms = {name.removeprefix(WINDOW).split(".")[0] for name in names} - {room}
+    assert rooms <= ROOM_MAY_IMPORT[room], f"{module} imports {sorted(rooms - ROOM_MAY_IMPORT[room])}"
+
+
+def test_no_files_of_the_window_import_each_other_in_a_circle() -> None:
+    files = {name: path for name, path in MODULES.items() if name.startswith(WINDOW)}
+    imports = {name: set(imported_names(path, name)) & files.keys() - {name} for name, path in files.items()}
+    for start in imports:
+        reached: set[str] = set()
+        waiting = set(imports[start])
+        while waiting:
+            name = waiting.pop()
+            reached.add(name)
+            waiting |= imports[name] - reached
+        assert start not in reached, f"{start} imports itself by way of {sorted(reached)}"
