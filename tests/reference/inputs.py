@@ -46,7 +46,10 @@ def weights() -> tuple[dict[str, State], State]:
 
 
 def write_checkpoint(folder: Path) -> Path:
-    """Write `weights` as the authors publish them: model_ckp.pth, and sam_prompt_encoder.pth beside it. Returns the folder."""
+    """Write `weights` as the authors publish them, and return the folder.
+
+    The files are model_ckp.pth, and sam_prompt_encoder.pth beside it.
+    """
     checkpoint, sam = weights()
     torch.save(checkpoint, folder / "model_ckp.pth")
     torch.save(sam, folder / "sam_prompt_encoder.pth")

@@ -37,7 +37,16 @@ def reduced(folder: Path) -> dict[str, Arrays]:
 
 
 def one_logit_per_cell(logits: np.ndarray) -> np.ndarray:
-    """One of the 4 x 4 logits of each cell of the grid, each place in the square equally often: (..., 4h, 4w) to (..., h, w)."""
+    """One of the 4 x 4 logits of each cell of the grid, each place in the square equally often.
+
+    Parameters
+    ----------
+    logits : (..., 4h, 4w)
+
+    Returns
+    -------
+    (..., h, w)
+    """
     rows, columns = np.indices((logits.shape[-2] // 4, logits.shape[-1] // 4))
     place = (5 * rows + 3 * columns) % 16
     return logits[..., 4 * rows + place // 4, 4 * columns + place % 4]
