@@ -10,6 +10,9 @@ from pathlib import Path
 import numpy as np
 import torch
 
+sys.path.insert(0, str(Path(__file__).parents[1]))
+from reference.inputs import rounded_tokens, rounded_tokens32
+
 HERE = Path(__file__).parent
 SAMPLING = 4099  # prime, so that samples of a grid are of all its rows and columns
 KEPT_MASKS = {"inference": (0, 5, 9, 13), "inference32": (2, 4)}
@@ -24,9 +27,21 @@ def reduced(folder: Path) -> dict[str, Arrays]:
     sam = torch.load(folder / "sam_prompt_encoder.pth", weights_only=True)
     inputs = {
         "weights": samples(value.numpy() for part in (*checkpoint.values(), sam) for value in part.values()),
-        "image_embeddings": samples([full["inference"].pop("image_embeddings").astype(np.float32)]),
-        "image_embeddings32": samples([full["inference32"].pop("image_embeddings")]),
     }
+    tokens, tokens32 = (full[name].pop("image_embeddings") for name in ("inference", "inference32"))
+    rounded32, between = rounded_tokens32()
+    before = (tokens32.astype(np.float64) / (1 + 3e-4 * between.double().numpy())).astype(np.float16)
+    embeddings = {
+        "image_embeddings": (tokens.astype(np.float32), tokens, rounded_tokens()),
+        "image_embeddings32": (tokens32, before, rounded32),
+    }
+    for name, (given, in_half, rounded) in embeddings.items():
+        corrected = np.flatnonzero(in_half != rounded.numpy())
+        inputs |= {
+            name: samples([given]),
+            f"{name}_corrected": corrected.astype(np.int32),
+            f"{name}_corrections": in_half.reshape(-1)[corrected],
+        }
     for name, positions in KEPT_MASKS.items():
         arrays = full[name]
         arrays["low_res_logits"] = one_logit_per_cell(arrays["low_res_logits"])
