@@ -1,4 +1,4 @@
-"""The metrics against cases worked out by hand; those of the authors are in test_reference.py."""
+"""The metrics against cases worked out by hand; those of the authors are in test_reference_training.py."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""The losses of training against themselves; those of the authors are in test_reference.py."""
+"""The losses of training against themselves; those of the authors are in test_reference_training.py."""
 
 from __future__ import annotations
 
