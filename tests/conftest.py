@@ -8,6 +8,7 @@ from pathlib import Path
 
 import pytest
 import torch
+from reference.inputs import write_checkpoint
 
 from surgicalsam_napari.instruments import ENDOVIS2018
 from surgicalsam_napari.model.checkpoint import build_parts, load_checkpoint, save_checkpoint
@@ -21,10 +22,16 @@ SHARED = Path(__file__).parents[2] / "shared"
 
 @pytest.fixture(scope="session")
 def shared_folder() -> Path:
-    """Reference numbers and real images that do not belong to the project."""
+    """Real images, and the full set of reference numbers, that do not belong to the project."""
     if not SHARED.is_dir():
-        pytest.skip("the folder of reference numbers and real images is not beside this checkout")
+        pytest.skip("the folder of real images and the full set of reference numbers is not beside this checkout")
     return SHARED
+
+
+@pytest.fixture(scope="session")
+def authors_folder(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """A checkpoint as the authors publish them, model_ckp.pth, and sam_prompt_encoder.pth beside it; random weights."""
+    return write_checkpoint(tmp_path_factory.mktemp("authors"))
 
 
 @pytest.fixture(scope="session")

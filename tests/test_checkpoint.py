@@ -125,33 +125,33 @@ def test_a_failed_save_leaves_the_file_that_was_there(tiny_checkpoint, tiny_mode
 
 def authors_checkpoint(folder: Path) -> dict:
     return {
-        "path": folder / "reference" / "model_ckp.pth",
-        "encoder_weights": folder / "reference" / "sam_prompt_encoder.pth",
+        "path": folder / "model_ckp.pth",
+        "encoder_weights": folder / "sam_prompt_encoder.pth",
         "device": "cpu",
     }
 
 
-def test_an_authors_checkpoint_needs_names_for_its_classes(shared_folder):
+def test_an_authors_checkpoint_needs_names_for_its_classes(authors_folder):
     with pytest.raises(CheckpointError, match="holds no class names"):
-        load_checkpoint(**authors_checkpoint(shared_folder), load_image_encoder=False)
+        load_checkpoint(**authors_checkpoint(authors_folder), load_image_encoder=False)
     three = ClassSet("three", ENDOVIS2017.classes[:3])
     with pytest.raises(CheckpointError, match="knows 7 classes, and the class set three has 3"):
-        load_checkpoint(**authors_checkpoint(shared_folder), classes=three, load_image_encoder=False)
+        load_checkpoint(**authors_checkpoint(authors_folder), classes=three, load_image_encoder=False)
 
 
-def test_an_authors_checkpoint_needs_the_encoder_it_was_trained_with(shared_folder):
+def test_an_authors_checkpoint_needs_the_encoder_it_was_trained_with(authors_folder):
     with pytest.raises(CheckpointError):
-        load_checkpoint(**authors_checkpoint(shared_folder), classes=ENDOVIS2018)
+        load_checkpoint(**authors_checkpoint(authors_folder), classes=ENDOVIS2018)
 
 
-def test_an_authors_checkpoint_without_sam_beside_it_says_how_to_get_it(shared_folder, monkeypatch, tmp_path):
+def test_an_authors_checkpoint_without_sam_beside_it_says_how_to_get_it(authors_folder, monkeypatch, tmp_path):
     monkeypatch.setenv("SURGICALSAM_MODELS", str(tmp_path))
     with pytest.raises(CheckpointError, match="surgicalsam models download vit_h"):
-        load_checkpoint(shared_folder / "reference" / "model_ckp.pth", classes=ENDOVIS2018)
+        load_checkpoint(authors_folder / "model_ckp.pth", classes=ENDOVIS2018)
 
 
-def test_an_authors_checkpoint_becomes_one_of_ours_unchanged(shared_folder, tmp_path):
-    theirs = load_checkpoint(**authors_checkpoint(shared_folder), classes=ENDOVIS2018, load_image_encoder=False)
+def test_an_authors_checkpoint_becomes_one_of_ours_unchanged(authors_folder, tmp_path):
+    theirs = load_checkpoint(**authors_checkpoint(authors_folder), classes=ENDOVIS2018, load_image_encoder=False)
     path = save_checkpoint(tmp_path / "converted.safetensors", theirs, training_record={})
     ours = load_checkpoint(path, device="cpu", load_image_encoder=False)
     embeddings = torch.randn(1, 256, 64, 64)

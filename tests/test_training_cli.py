@@ -254,8 +254,8 @@ def test_a_mistake_gets_one_line_and_an_exit_code(
     assert told in ran.complaint
 
 
-def test_an_authors_checkpoint_needs_its_classes(run: Run, video: Path, shared_folder: Path) -> None:
-    ran = run("evaluate", shared_folder / "reference" / "model_ckp.pth", video)
+def test_an_authors_checkpoint_needs_its_classes(run: Run, video: Path, authors_folder: Path) -> None:
+    ran = run("evaluate", authors_folder / "model_ckp.pth", video)
     assert ran.code == 1
     assert "Give its class set" in ran.complaint
 
