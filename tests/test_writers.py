@@ -14,7 +14,7 @@ pytest.importorskip("qtpy.QtWidgets")
 from napari.plugins import _npe2
 
 from surgicalsam_napari.errors import ExchangeError
-from surgicalsam_napari.exchange.dataset import open_dataset
+from surgicalsam_napari.exchange.registry import open_dataset
 from surgicalsam_napari.instruments import ENDOVIS2018
 from surgicalsam_napari.store import Project
 from surgicalsam_napari.video import VideoReader
