@@ -66,7 +66,7 @@ def export_labels(
     overwrite: Annotated[bool, typer.Option("--overwrite", help="Replace an earlier export in that folder.")] = False,
     as_json: AsJson = False,
 ) -> None:
-    """Write the labels of a project as a dataset: SurgicalSAM / EndoVis folders, indexed PNG or COCO JSON."""
+    """Write the labels of a project as a dataset."""
     from surgicalsam_napari.exchange.exporting import export_frames
     from surgicalsam_napari.store import Project
 
