@@ -6,7 +6,7 @@ import errno
 import json
 import os
 import shutil
-from collections.abc import Iterator
+from collections.abc import Iterator, Sequence
 from pathlib import Path
 
 import numpy as np
@@ -16,12 +16,13 @@ from pycocotools.coco import COCO
 
 from surgicalsam_napari.errors import DiskSpaceError, ExchangeError
 from surgicalsam_napari.exchange import files as exchange_files
-from surgicalsam_napari.exchange.dataset import open_dataset
-from surgicalsam_napari.exchange.exporting import FORMATS, export_frames, frames_to_export
+from surgicalsam_napari.exchange.exporting import export_frames
 from surgicalsam_napari.exchange.importing import check_import, import_frames
+from surgicalsam_napari.exchange.registry import EXPORT_FORMATS, open_dataset
 from surgicalsam_napari.instruments import ENDOVIS2018, ClassSet, InstrumentClass
 from surgicalsam_napari.store import Project, Provenance
 from surgicalsam_napari.store.arrays import CellTable
+from surgicalsam_napari.store.corrections import corrected_frames
 from surgicalsam_napari.video import VideoReader
 
 # the same tools as in EndoVis 2018, under other numbers and with another case
@@ -48,8 +49,9 @@ def project(clip: Path) -> Iterator[Project]:
         yield project
 
 
-def export(project: Project, out: Path, format: str, frames: str = "corrected", **options: bool) -> Path:
-    for _ in export_frames(project, frames_to_export(project, frames), out, format, **options):
+def export(project: Project, out: Path, format: str, frames: Sequence[int] | None = None, **options: bool) -> Path:
+    frames = corrected_frames(project) if frames is None else frames
+    for _ in export_frames(project, frames, out, format, **options):
         pass
     return out
 
@@ -58,7 +60,7 @@ def content(folder: Path) -> dict[str, bytes]:
     return {path.relative_to(folder).as_posix(): path.read_bytes() for path in folder.rglob("*") if path.is_file()}
 
 
-@pytest.mark.parametrize("format", FORMATS)
+@pytest.mark.parametrize("format", EXPORT_FORMATS)
 def test_exported_labels_come_back_unchanged_under_other_class_ids(
     project: Project, clip: Path, tmp_path: Path, format: str
 ) -> None:
@@ -81,9 +83,9 @@ def test_exported_labels_come_back_unchanged_under_other_class_ids(
         assert not table[0].any()
 
 
-@pytest.mark.parametrize("format", FORMATS)
+@pytest.mark.parametrize("format", EXPORT_FORMATS)
 def test_exported_frames_are_those_of_the_video(project: Project, tmp_path: Path, format: str) -> None:
-    dataset = open_dataset(export(project, tmp_path / "out", format, "2:8:5"))
+    dataset = open_dataset(export(project, tmp_path / "out", format, range(2, 8, 5)))
     for frame, index in zip(dataset.frames, (2, 7), strict=True):
         assert frame.frame_index == index
         assert frame.size == (96, 128)
@@ -105,7 +107,7 @@ def test_writing_a_frame_reads_its_provenance_once_however_many_classes_there_ar
     assert len(read) == 2 * few
 
 
-@pytest.mark.parametrize("format", FORMATS)
+@pytest.mark.parametrize("format", EXPORT_FORMATS)
 def test_a_class_nobody_looked_for_is_not_said_to_be_absent(project: Project, tmp_path: Path, format: str) -> None:
     project.labels[3, 10:20, 10:20] = 4
     dataset = open_dataset(export(project, tmp_path / "out", format, images=False))
@@ -145,36 +147,16 @@ def test_indexed_pngs_show_the_colours_of_classes(project: Project, tmp_path: Pa
     assert image.convert("RGB").getpixel((40, 15)) == ENDOVIS2018.by_id(3).rgb
 
 
-@pytest.mark.parametrize(("which", "frames"), [("corrected", [2, 5, 7, 11]), ("ALL", range(12)), ("8:", range(8, 12)),
-                                               ("-1", [11]), ("1:9:4", [1, 5]), ("3", [3])])  # fmt: skip
-def test_frames_to_export_can_be_chosen(project: Project, which: str, frames: list[int]) -> None:
-    assert frames_to_export(project, which) == list(frames)
-
-
-@pytest.mark.parametrize(("which", "message"), [("1-4", "start:stop:step"), ("40:50", "0 to 11"), ("12", "0 to 11")])
-def test_a_choice_of_no_frame_is_refused(project: Project, which: str, message: str) -> None:
-    with pytest.raises(ExchangeError, match=message):
-        frames_to_export(project, which)
-
-
-def test_without_corrections_there_is_nothing_to_export(clip: Path) -> None:
-    with (
-        Project.create(clip.with_name("new.surgicalsam"), VideoReader(clip), ENDOVIS2018) as project,
-        pytest.raises(ExchangeError, match="no frame that a person edited or verified"),
-    ):
-        frames_to_export(project, "corrected")
-
-
-@pytest.mark.parametrize("format", FORMATS)
+@pytest.mark.parametrize("format", EXPORT_FORMATS)
 def test_an_earlier_export_is_replaced_only_when_told(project: Project, tmp_path: Path, format: str) -> None:
     out = export(project, tmp_path / "out", format)
     (out / "notes.txt").write_text("mine")
     before = content(out)
-    for other_format in FORMATS:
+    for other_format in EXPORT_FORMATS:
         with pytest.raises(ExchangeError, match="holds an export already"):
             export(project, out, other_format)
     assert content(out) == before
-    export(project, out, format, "5", images=False, overwrite=True)
+    export(project, out, format, [5], images=False, overwrite=True)
     assert [frame.frame_index for frame in open_dataset(out).frames] == [5]
     assert (out / "notes.txt").read_text() == "mine"
 
@@ -190,14 +172,14 @@ def test_other_peoples_labels_are_never_overwritten(project: Project, tmp_path: 
         export(project, project.folder / "out", "coco")
 
 
-@pytest.mark.parametrize("format", FORMATS)
+@pytest.mark.parametrize("format", EXPORT_FORMATS)
 @pytest.mark.parametrize("existing", [False, True])
 def test_a_full_disk_or_a_stop_leaves_the_folder_as_it_was(
     project: Project, tmp_path: Path, monkeypatch: pytest.MonkeyPatch, format: str, existing: bool
 ) -> None:
     out = tmp_path / "out"
     if existing:
-        export(project, out, format, "5")
+        export(project, out, format, [5])
     before = content(out)
     stopped = export_frames(project, [2, 5, 7], out, format, overwrite=True)
     next(stopped)
@@ -224,7 +206,7 @@ def test_names_of_videos_become_names_of_folders_on_any_system() -> None:
 
 
 def test_the_sidecar_is_plain_json_that_names_the_classes(project: Project, tmp_path: Path) -> None:
-    for format in FORMATS:
+    for format in EXPORT_FORMATS:
         out = export(project, tmp_path / format, format, images=False)
         record = json.loads((out / "classes.json").read_text(encoding="utf-8"))
         assert [entry["name"] for entry in record["classes"]] == list(ENDOVIS2018.names)

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import json
 import shutil
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from pathlib import Path
 
 import numpy as np
@@ -12,8 +12,7 @@ import pytest
 from PIL import Image
 
 from surgicalsam_napari import cli
-from surgicalsam_napari.cli.exchange import FORMAT_NAMES
-from surgicalsam_napari.exchange.exporting import FORMATS
+from surgicalsam_napari.exchange.registry import EXPORT_FORMATS
 from surgicalsam_napari.instruments import ENDOVIS2018
 from surgicalsam_napari.store import Project
 from surgicalsam_napari.video import VideoReader
@@ -49,7 +48,7 @@ def complaints(lines: list[str]) -> list[str]:
     return [line for line in lines if line.startswith("surgicalsam: ")]
 
 
-@pytest.mark.parametrize("format", FORMAT_NAMES)
+@pytest.mark.parametrize("format", EXPORT_FORMATS)
 def test_labels_go_out_and_come_into_a_new_project(
     run: Run, corrected: Path, clip: Path, tmp_path: Path, format: str
 ) -> None:
@@ -68,8 +67,29 @@ def test_labels_go_out_and_come_into_a_new_project(
     assert "2 frames imported" in out[0]
 
 
-def test_the_formats_are_those_there_are() -> None:
-    assert tuple(FORMATS) == FORMAT_NAMES
+def test_the_help_lists_the_formats(run: Run) -> None:
+    code, out, _ = run("export", "--help")
+    assert code == 0
+    assert all(name in " ".join(out) for name in EXPORT_FORMATS)
+
+
+@pytest.mark.parametrize(("which", "frames"), [("Corrected", [2, 5]), ("ALL", range(12)), ("8:", range(8, 12)),
+                                               ("-1", [11]), ("1:9:4", [1, 5]), (" 3 ", [3])])  # fmt: skip
+def test_frames_to_export_can_be_chosen(
+    run: Run, corrected: Path, tmp_path: Path, which: str, frames: Sequence[int]
+) -> None:
+    code, _, err = run("export", corrected, "--out", tmp_path / "out", "--frames", which, "--no-images")
+    assert code == 0, err
+    names = sorted(path.stem for path in (tmp_path / "out/annotations/clip").iterdir())
+    assert names == [f"{frame_index:05d}" for frame_index in frames]
+
+
+def test_without_corrections_there_is_nothing_to_export(run: Run, clip: Path, tmp_path: Path) -> None:
+    Project.create(clip.with_suffix(".surgicalsam"), VideoReader(clip), ENDOVIS2018).close()
+    code, _, err = run("export", clip, "--out", tmp_path / "out")
+    assert code == 1
+    assert "no frame that a person edited or verified" in complaints(err)[0]
+    assert not (tmp_path / "out").exists()
 
 
 def test_frames_and_pictures_can_be_left_out(run: Run, corrected: Path, clip: Path, tmp_path: Path) -> None:
@@ -90,6 +110,9 @@ def test_frames_and_pictures_can_be_left_out(run: Run, corrected: Path, clip: Pa
         (["export", "CLIP"], 2, "--out"),
         (["export", "CLIP", "--out", "OUT", "--format", "yolo"], 2, "endovis, indexed-png, coco"),
         (["export", "CLIP", "--out", "OUT", "--frames", "1-4"], 1, "start:stop:step"),
+        (["export", "CLIP", "--out", "OUT", "--frames", "1-4"], 1, '"corrected"'),
+        (["export", "CLIP", "--out", "OUT", "--frames", "40:50"], 1, "0 to 11"),
+        (["export", "CLIP", "--out", "OUT", "--frames", "12"], 1, "0 to 11"),
         (["export", "nowhere.mp4", "--out", "OUT"], 1, "There is no project"),
         (["import", "OUT"], 2, "PROJECT_OR_VIDEO"),
         (["import", "nowhere", "CLIP"], 1, "does not exist"),
@@ -101,8 +124,8 @@ def test_mistakes_get_one_line_and_an_exit_code(
 ) -> None:
     (tmp_path / "empty").mkdir()
     places = {"CLIP": str(clip), "OUT": str(tmp_path / "out"), "EMPTY": str(tmp_path / "empty")}
-    found, out, err = run(*(places.get(argument, argument) for argument in arguments))
-    assert (found, out, len(complaints(err))) == (code, [], 1)
+    exit_code, out, err = run(*(places.get(argument, argument) for argument in arguments))
+    assert (exit_code, out, len(complaints(err))) == (code, [], 1)
     assert expected in complaints(err)[0]
 
 

@@ -17,9 +17,9 @@ from PIL import Image
 from qtpy.QtCore import Qt, QThreadPool
 from qtpy.QtWidgets import QApplication, QFileDialog
 
-from surgicalsam_napari.exchange.dataset import open_dataset
 from surgicalsam_napari.exchange.exporting import export_frames
 from surgicalsam_napari.exchange.importing import import_frames
+from surgicalsam_napari.exchange.registry import open_dataset
 from surgicalsam_napari.store import Project, Provenance
 from surgicalsam_napari.video import VideoReader
 from surgicalsam_napari.widgets.exchange import export_panel, import_form

@@ -15,10 +15,10 @@ import pytest
 from PIL import Image
 
 from surgicalsam_napari.errors import DiskSpaceError, ExchangeError
-from surgicalsam_napari.exchange.dataset import open_dataset
-from surgicalsam_napari.exchange.exporting import FORMATS, export_frames
+from surgicalsam_napari.exchange.exporting import export_frames
 from surgicalsam_napari.exchange.formats import endovis2017
 from surgicalsam_napari.exchange.importing import check_import, import_frames
+from surgicalsam_napari.exchange.registry import EXPORT_FORMATS, open_dataset
 from surgicalsam_napari.instruments import ENDOVIS2017, ENDOVIS2018, ClassSet, InstrumentClass
 from surgicalsam_napari.store import Project, Provenance
 from surgicalsam_napari.store import files as store_files
@@ -125,7 +125,7 @@ def test_every_file_that_does_not_fit_is_named_at_once(
     assert not project.labels.provenance_table().any()
 
 
-@pytest.mark.parametrize("format", FORMATS)
+@pytest.mark.parametrize("format", EXPORT_FORMATS)
 def test_a_frame_that_was_exported_and_is_gone_is_missed(exported: Callable[[str], Path], format: str) -> None:
     out = exported(format)
     if format == "coco":

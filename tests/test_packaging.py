@@ -20,6 +20,7 @@ import pytest
 from npe2 import PluginManifest
 
 import surgicalsam_napari
+from surgicalsam_napari.exchange.registry import EXPORT_FORMATS
 
 TOP = Path(__file__).resolve().parents[1]
 PACKAGE_FOLDERS = {
@@ -125,6 +126,30 @@ def test_the_manifest_names_every_kind_of_video_that_can_be_read() -> None:
 
     (reader,) = PluginManifest.from_file(TOP / "napari.yaml").contributions.readers or []
     assert {pattern.removeprefix("*") for pattern in reader.filename_patterns} == {*VIDEO_SUFFIXES, ".surgicalsam"}
+
+
+def test_the_manifest_offers_the_writers_of_the_registry_and_no_other() -> None:
+    contributions = PluginManifest.from_file(TOP / "napari.yaml").contributions
+    commands = {command.id: command for command in contributions.commands or []}
+    offered = []
+    for writer in contributions.writers or []:
+        command = commands[writer.command]
+        assert writer.layer_types == ["labels"]
+        offered.append((command.id, command.title, command.python_name, writer.display_name, writer.filename_extensions))
+    module = "surgicalsam_napari.widgets.contributions.writers"
+    expected = [
+        (
+            f"surgicalsam-napari.{format.napari_command}",
+            f"Save labels as {format.title}",
+            f"{module}:{format.napari_command}",
+            format.napari_name,
+            [f".{format.name}"],
+        )
+        for format in EXPORT_FORMATS.values()
+        if format.napari_command is not None
+    ]
+    assert sorted(offered) == sorted(expected)
+    assert {name for name in commands if ".write" in name} == {name for name, *_ in expected}
 
 
 def test_every_imported_library_is_declared() -> None:

@@ -15,12 +15,13 @@ import pytest
 from PIL import Image
 
 from surgicalsam_napari.errors import CheckpointError, DiskSpaceError, ExchangeError, ProjectError, TrainingError, VideoError
-from surgicalsam_napari.exchange.exporting import export_frames, frames_to_export
+from surgicalsam_napari.exchange.exporting import export_frames
 from surgicalsam_napari.instruments import ENDOVIS2017, ENDOVIS2018, ClassSet, InstrumentClass
 from surgicalsam_napari.model.checkpoint import load_checkpoint
 from surgicalsam_napari.model.surgical_sam import FramePrediction, SurgicalSAM
 from surgicalsam_napari.phantom import write_phantom_clip
 from surgicalsam_napari.store import Project
+from surgicalsam_napari.store.corrections import corrected_frames
 from surgicalsam_napari.video import VideoReader, write_video
 from surgicalsam_training.data import pictured
 from surgicalsam_training.data.augment import augmentation_digest
@@ -78,7 +79,7 @@ def opened() -> Iterator[Open]:
 
 def exported(project_folder: Path, out: Path, format: str = "endovis", images: bool = True) -> Path:
     with Project.open(project_folder) as project:
-        for _ in export_frames(project, frames_to_export(project, "corrected"), out, format, images=images):
+        for _ in export_frames(project, corrected_frames(project), out, format, images=images):
             pass
     return out
 

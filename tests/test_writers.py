@@ -14,7 +14,7 @@ pytest.importorskip("qtpy.QtWidgets")
 from napari.plugins import _npe2
 
 from surgicalsam_napari.errors import ExchangeError
-from surgicalsam_napari.exchange.dataset import open_dataset
+from surgicalsam_napari.exchange.registry import open_dataset
 from surgicalsam_napari.instruments import ENDOVIS2018
 from surgicalsam_napari.store import Project
 from surgicalsam_napari.video import VideoReader
@@ -71,7 +71,7 @@ def test_a_format_can_be_named_in_place_of_an_extension(suffix, command, painted
     assert set(reread(written)) == {2, 7}
 
 
-def test_the_save_dialog_offers_all_three(painted_project, viewer, tmp_path):
+def test_the_save_dialog_offers_every_format(painted_project, viewer, tmp_path):
     offered, writers = _npe2.file_extensions_string_for_layers([viewer.layers["Instruments"]])
     chosen = [(title, writer) for title, writer in zip(offered.split(";;"), writers, strict=True) if "SurgicalSAM" in title]
     assert [title for title, _ in chosen] == [

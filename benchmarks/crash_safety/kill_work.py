@@ -19,8 +19,8 @@ from typing import Any
 
 import numpy as np
 
-from surgicalsam_napari.exchange.dataset import open_dataset
 from surgicalsam_napari.exchange.importing import check_import, import_frames
+from surgicalsam_napari.exchange.registry import open_dataset
 from surgicalsam_napari.inference import segment_frames
 from surgicalsam_napari.model.surgical_sam import FramePrediction, SurgicalSAM
 from surgicalsam_napari.store import Project

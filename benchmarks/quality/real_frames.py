@@ -18,8 +18,8 @@ from pathlib import Path
 import numpy as np
 from correcting import parser, rounded, settings_of, tune
 
-from surgicalsam_napari.exchange.dataset import open_dataset
 from surgicalsam_napari.exchange.importing import check_import, import_frames
+from surgicalsam_napari.exchange.registry import open_dataset
 from surgicalsam_napari.instruments import ENDOVIS2018
 from surgicalsam_napari.model.checkpoint import load_checkpoint
 from surgicalsam_napari.model.surgical_sam import SurgicalSAM

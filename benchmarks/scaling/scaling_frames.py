@@ -21,7 +21,7 @@ import zarr
 from scaling_meter import Meter
 
 from surgicalsam_napari.editing import clear_class, verify_frames
-from surgicalsam_napari.exchange.exporting import export_frames, frames_to_export
+from surgicalsam_napari.exchange.exporting import export_frames
 from surgicalsam_napari.inference import estimate, outward_order, segment_frames
 from surgicalsam_napari.inference.segment import frames_to_segment
 from surgicalsam_napari.instruments import PALETTE, ClassSet, InstrumentClass
@@ -29,7 +29,7 @@ from surgicalsam_napari.model.surgical_sam import FramePrediction
 from surgicalsam_napari.review import MaskJumps, ReviewQueue
 from surgicalsam_napari.review.overview import Overview
 from surgicalsam_napari.store import Project
-from surgicalsam_napari.store.corrections import count_corrections, untouched_frames
+from surgicalsam_napari.store.corrections import corrected_frames, count_corrections, untouched_frames
 from surgicalsam_napari.store.provenance import TABLES
 from surgicalsam_napari.video import VideoReader, write_video
 
@@ -224,7 +224,7 @@ def measure_tables(meter: Meter, size: int, project: Project, model: QuickModel)
     meter.take("count corrections, first", size, lambda: count_corrections(project), scope="all", repeats=1)
     count_corrections(project, known_pixels=known)
     meter.take("count corrections, again", size, lambda: count_corrections(project, known_pixels=known), scope="all")
-    meter.take("frames to export", size, lambda: frames_to_export(project, "corrected"), scope="all", repeats=9)
+    meter.take("frames to export", size, lambda: corrected_frames(project), scope="all", repeats=9)
     meter.take("surgicalsam info", size, lambda: project_record(project), scope="all", repeats=1)
 
 

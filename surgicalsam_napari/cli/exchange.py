@@ -6,12 +6,13 @@ import json
 import shutil
 import sys
 import time
-from collections.abc import Generator, Iterator
+from collections.abc import Generator, Iterator, Sequence
 from contextlib import contextmanager
 from pathlib import Path
-from typing import TYPE_CHECKING, Annotated
+from typing import TYPE_CHECKING, Annotated, Any
 
 import typer
+from typer.core import TyperCommand, TyperOption
 
 from surgicalsam_napari.cli.commands import app
 from surgicalsam_napari.cli.options import AsJson, Classes, ExistingProject, ProjectFolder, class_set_named, existing_project
@@ -24,37 +25,54 @@ if TYPE_CHECKING:
     from surgicalsam_napari.exchange.importing import ImportPlan, ImportReport
     from surgicalsam_napari.store import Project
 
-FORMAT_NAMES = ("endovis", "indexed-png", "coco")  # exchange.exporting.FORMATS, which would take half a second to import
 PROBLEMS_SHOWN = 20
 
 
+class ExportCommand(TyperCommand):
+    """Lists the formats in its help. Their registry takes half a second to import, so it is read only when needed."""
+
+    def format_help(self, ctx: Any, formatter: Any) -> None:
+        for option in self.params:
+            if isinstance(option, TyperOption) and option.name == "format_name":
+                option.help = f"{', '.join(_export_format_names())}."
+        super().format_help(ctx, formatter)
+
+
 def _checked_format(name: str) -> str:
-    if name not in FORMAT_NAMES:
-        raise typer.BadParameter(f'formats are {", ".join(FORMAT_NAMES)}; got "{name}".')
+    names = _export_format_names()
+    if name not in names:
+        raise typer.BadParameter(f'formats are {", ".join(names)}; got "{name}".')
     return name
 
 
-@app.command("export")
+def _export_format_names() -> list[str]:
+    from surgicalsam_napari.exchange.registry import EXPORT_FORMATS
+
+    return list(EXPORT_FORMATS)
+
+
+@app.command("export", cls=ExportCommand)
 def export_labels(
     project_path: ExistingProject,
     out: Annotated[Path, typer.Option("--out", metavar="DIR", help="The folder to write.")],
-    format_name: Annotated[
-        str, typer.Option("--format", metavar="NAME", callback=_checked_format, help=f"{', '.join(FORMAT_NAMES)}.")
-    ] = "endovis",
+    format_name: Annotated[str, typer.Option("--format", metavar="NAME", callback=_checked_format)] = "endovis",
     frames: Annotated[
-        str, typer.Option("--frames", metavar="FRAMES", help='"corrected" (edited or verified), "all", or start:stop:step.')
+        str,
+        typer.Option(
+            "--frames", metavar="FRAMES", help='"corrected" (edited or verified), "all", "12", or start:stop:step.'
+        ),
     ] = "corrected",
     no_images: Annotated[bool, typer.Option("--no-images", help="Write the labels without the frames.")] = False,
     overwrite: Annotated[bool, typer.Option("--overwrite", help="Replace an earlier export in that folder.")] = False,
     as_json: AsJson = False,
 ) -> None:
-    """Write the labels of a project as a dataset: SurgicalSAM / EndoVis folders, indexed PNG or COCO JSON."""
-    from surgicalsam_napari.exchange.exporting import export_frames, frames_to_export
+    """Write the labels of a project as a dataset."""
+    from surgicalsam_napari.exchange.exporting import export_frames
     from surgicalsam_napari.store import Project
 
     start = time.perf_counter()
     with Project.open(existing_project(project_path), require_video=not no_images) as project:
-        indices = frames_to_export(project, frames)
+        indices = _frames_to_export(project, frames)
         reports = export_frames(project, indices, out, format_name, images=not no_images, overwrite=overwrite)
         for _report in with_progress(reports, f"exporting {project.folder.name}"):
             pass
@@ -68,6 +86,24 @@ def export_labels(
         }
     text = f"{record['project']}: {len(indices)} frames exported to {out} ({format_name}) in {record['seconds']:.1f} s"
     print(json.dumps(record) if as_json else text)
+
+
+def _frames_to_export(project: Project, text: str) -> Sequence[int]:
+    """Frame indices from "corrected", or from what `parse_frames` reads."""
+    from surgicalsam_napari.store.corrections import corrected_frames
+
+    if text.strip().casefold() == "corrected":
+        corrected = corrected_frames(project)
+        if not corrected:
+            raise ExchangeError(
+                f"{project.folder.name} has no frame that a person edited or verified. Correct some, or export all frames."
+            )
+        return corrected
+    from surgicalsam_napari.inference.frame_selection import FRAMES_EXPECTATION, is_frames_text, parse_frames
+
+    if not is_frames_text(text):
+        raise ExchangeError(f'{FRAMES_EXPECTATION}, or "corrected"; got "{text}".')
+    return parse_frames(text, len(project.labels))
 
 
 @app.command("import")
@@ -89,7 +125,7 @@ def import_labels(
     What a person painted or verified before stays. Classes are matched by name; --classes names those of a dataset that has
     numbers alone.
     """
-    from surgicalsam_napari.exchange.dataset import open_dataset
+    from surgicalsam_napari.exchange.registry import open_dataset
 
     start = time.perf_counter()
     try:
@@ -116,12 +152,12 @@ def import_labels(
 
 
 def _checked_plan(project: Project, dataset: Dataset, sequence: str | None, add_classes: bool) -> ImportPlan:
-    from surgicalsam_napari.exchange.importing import check_frames
+    from surgicalsam_napari.exchange.importing import check_import_frames
 
     plans = []
 
     def checks() -> Generator[ImportReport, None, None]:
-        plans.append((yield from check_frames(project, dataset, sequence, add_classes=add_classes)))
+        plans.append((yield from check_import_frames(project, dataset, sequence, add_classes=add_classes)))
 
     for _report in with_progress(checks(), f"checking {dataset.path.name}"):
         pass

@@ -1,4 +1,4 @@
-"""A dataset of labelled frames, whatever its format, read frame by frame; `open_dataset` finds out which it is."""
+"""A dataset of labelled frames, in any format, read frame by frame; `registry.open_dataset` opens one."""
 
 from __future__ import annotations
 
@@ -41,7 +41,7 @@ class Dataset:
     Attributes
     ----------
     path : the folder, or the JSON file
-    format : a key of `exchange.exporting.FORMATS`, "endovis2017" or "endovis2018"
+    format : a key of `registry.FORMATS`
     frames : in order of sequence and frame
     read : what reads the file or files of a frame: (H, W) uint8
     annotated : class ids by frame, where not all classes were annotated
@@ -100,13 +100,16 @@ def merged_masks(masks: Mapping[int, np.ndarray], name: str, classes: ClassSet) 
         if label_map is None:
             label_map = np.zeros(mask.shape, np.uint8)
         if mask.shape != label_map.shape:
-            raise ExchangeError(f"{name} has masks of {_pixels(mask.shape)} and of {_pixels(label_map.shape)}. Mend one.")
+            raise ExchangeError(
+                f"{name} has masks of {_pixels(mask.shape)} and of {_pixels(label_map.shape)}; a frame has one size. "
+                "Replace the mask of the wrong size."
+            )
         covered = label_map[mask]
         if covered.any():
             other = classes.by_id(int(covered[covered > 0][0])).name
             raise ExchangeError(
                 f"{name} has {np.count_nonzero(covered)} pixels that are both {other} and {classes.by_id(class_id).name}: "
-                "masks overlap, and a pixel has one class here. Take them out of one of the two."
+                "masks overlap, and a pixel has one class here. Remove these pixels from one of the two masks."
             )
         label_map[mask] = class_id
     assert label_map is not None
@@ -121,38 +124,3 @@ def needed_classes(classes: ClassSet | None, path: Path, example: str) -> ClassS
             "and 2018. Give its class set (--classes endovis2017, endovis2018, or a YAML file)."
         )
     return classes
-
-
-def open_dataset(path: Path | str, *, classes: ClassSet | None = None) -> Dataset:
-    """Open a dataset, of whichever format it is.
-
-    Parameters
-    ----------
-    path : its folder, or the JSON file of a COCO dataset
-    classes : for a dataset that numbers its classes and does not name them; otherwise not looked at
-
-    Raises
-    ------
-    ExchangeError
-        none of the formats, no frame in it, names of files that do not fit, or `classes` missing
-    """
-    from surgicalsam_napari.exchange.formats import coco, endovis, endovis2017, endovis2018, indexed_png
-
-    path = Path(path).expanduser().absolute()
-    readers = (coco, endovis2017, endovis2018, endovis, indexed_png)
-    if not path.exists():
-        raise ExchangeError(f"{path} does not exist; the folder of a dataset, or its JSON file, is needed. Check the path.")
-    try:
-        for reader in readers:
-            if reader.recognizes(path):
-                return _checked(reader.read_dataset(path, classes))
-    except OSError as error:
-        raise ExchangeError(f"{path} cannot be read ({error.strerror}). Check its permissions and the disk.") from error
-    looks = "; ".join(f"{reader.TITLE}: {reader.LOOKS_LIKE}" for reader in readers)
-    raise ExchangeError(f"{path} is no dataset of a known format. Choose a folder that looks like one of these: {looks}.")
-
-
-def _checked(dataset: Dataset) -> Dataset:
-    if not dataset.frames:
-        raise ExchangeError(f"{dataset.path} holds no labelled frame. Choose the folder that holds the whole dataset.")
-    return dataset

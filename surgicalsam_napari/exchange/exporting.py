@@ -8,41 +8,18 @@ import shutil
 from collections.abc import Generator, Iterator, Sequence
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Protocol
 
 import numpy as np
 
 from surgicalsam_napari.errors import ExchangeError
 from surgicalsam_napari.exchange.files import not_written, safe_name
-from surgicalsam_napari.exchange.formats import coco, endovis, indexed_png
+from surgicalsam_napari.exchange.format import WriterFactory
+from surgicalsam_napari.exchange.registry import EXPORT_FORMATS
 from surgicalsam_napari.exchange.sidecar import SIDECAR, read_sidecar
-from surgicalsam_napari.instruments import ClassSet
 from surgicalsam_napari.store import Project, Provenance
-from surgicalsam_napari.store.corrections import corrected_frames
 from surgicalsam_napari.store.label_maps import present_ids
 
-
-class FrameWriter(Protocol):
-    """What writes a format: a call per frame, then `close`."""
-
-    def write(
-        self, frame_index: int, label_map: np.ndarray, image: np.ndarray | None, annotated: tuple[int, ...]
-    ) -> None: ...
-    def close(self) -> None: ...
-
-
-class WriterFactory(Protocol):
-    def __call__(self, folder: Path, classes: ClassSet, video: str, sequence: str) -> FrameWriter: ...
-
-
-FORMATS: dict[str, str] = {reader.FORMAT: reader.TITLE for reader in (endovis, indexed_png, coco)}
-_WRITERS: dict[str, WriterFactory] = {
-    endovis.FORMAT: endovis.EndovisWriter,
-    indexed_png.FORMAT: indexed_png.IndexedPngWriter,
-    coco.FORMAT: coco.CocoWriter,
-}
 _PARTIAL = ".partial-export"
-_RANGE = re.compile(r"\s*(-?\d+|(-?\d+)?:(-?\d+)?(:\d*[1-9]\d*)?)\s*")
 
 
 @dataclass(frozen=True)
@@ -52,36 +29,6 @@ class ExportReport:
     frame_index: int
     done: int
     total: int
-
-
-def frames_to_export(project: Project, which: str) -> list[int]:
-    """Frame indices: "corrected" (a person edited or verified something in them), "all", or a range as 12 or 0:500:5.
-
-    Raises
-    ------
-    ExchangeError
-        the text is none of these, or selects no frame
-    """
-    frame_count = len(project.labels)
-    if which.strip().casefold() == "all":
-        return list(range(frame_count))
-    if which.strip().casefold() == "corrected":
-        corrected = corrected_frames(project)
-        if not corrected:
-            raise ExchangeError(
-                f"{project.folder.name} has no frame that a person edited or verified. Correct some, or export all frames."
-            )
-        return corrected
-    if not _RANGE.fullmatch(which):
-        raise ExchangeError(f'Frames to export are "corrected", "all", 12, or start:stop:step like 0:500:5; got "{which}".')
-    start, stop, step = (int(part) if part.strip() else None for part in [*which.split(":"), "", ""][:3])
-    if ":" not in which:
-        assert start is not None
-        stop = start + 1 or None  # -1 is the last frame
-    frames = list(range(frame_count)[start:stop:step])
-    if not frames:
-        raise ExchangeError(f'"{which}" selects no frame: the video has the frames 0 to {frame_count - 1}. Choose of these.')
-    return frames
 
 
 def export_frames(
@@ -98,7 +45,7 @@ def export_frames(
     Parameters
     ----------
     out : the folder; what else lies in it stays
-    format : a key of FORMATS
+    format : a key of `registry.EXPORT_FORMATS`
     images : also write the frames themselves
     overwrite : replace an earlier export in that folder, whole; without, it is refused
 
@@ -108,8 +55,9 @@ def export_frames(
         at once for what can be seen beforehand; later, the folder is as it was before
     """
     out = Path(out).expanduser().absolute()
-    if format not in FORMATS:
-        raise ExchangeError(f'Formats to export are {", ".join(FORMATS)}; got "{format}".')
+    writer_factory = EXPORT_FORMATS[format].writer if format in EXPORT_FORMATS else None
+    if writer_factory is None:
+        raise ExchangeError(f'Formats to export are {", ".join(EXPORT_FORMATS)}; got "{format}". Choose one of these.')
     if not frame_indices:
         raise ExchangeError("There is no frame to export. Choose some.")
     if out == project.folder or project.folder in out.parents:
@@ -123,18 +71,18 @@ def export_frames(
         raise ExchangeError(f"{out} holds labels that were not exported from here ({others[0]}). Choose another folder.")
     if images:
         _ = project.video  # a ProjectError now, if it is gone
-    return _exported(project, sorted(set(map(int, frame_indices))), out, format, images)
+    return _exported(project, sorted(set(map(int, frame_indices))), out, writer_factory, images)
 
 
 def _exported(
-    project: Project, frame_indices: list[int], out: Path, format: str, images: bool
+    project: Project, frame_indices: list[int], out: Path, writer_factory: WriterFactory, images: bool
 ) -> Generator[ExportReport, None, None]:
     partial = out / _PARTIAL
     made = not out.exists()
     shutil.rmtree(partial, ignore_errors=True)  # of a process that was killed
     try:
         video = project.manifest.video_path
-        writer = _WRITERS[format](partial, project.classes, video.name, safe_name(video.stem))
+        writer = writer_factory(partial, project.classes, video.name, safe_name(video.stem))
         for done, frame_index in enumerate(frame_indices, 1):
             label_map = np.asarray(project.labels[frame_index])
             image = np.asarray(project.video[frame_index]) if images else None
@@ -180,12 +128,9 @@ def _not_of_export(files: list[Path], out: Path) -> list[Path]:
 
 
 def _earlier_export(out: Path) -> Iterator[Path]:
-    """The files in a folder that are called as an export calls its own."""
-    for name in (SIDECAR, coco.ANNOTATIONS):
-        if (out / name).exists():
-            yield out / name
-    patterns = [("frame_*.png", r"frame_\d{5,}"), ("images/frame_*.png", r"frame_\d{5,}")]
-    patterns += [(f"{folder}/*/*.png", r"\d{5,}") for folder in ("images", "annotations")]
-    patterns.append(("binary_annotations/*/*_class*.png", r"\d{5,}_class\d+"))
-    for pattern, name in patterns:
-        yield from (path for path in out.glob(pattern) if re.fullmatch(name, path.stem))
+    """The files in a folder that are called as an export calls its own, whatever its format; each once."""
+    if (out / SIDECAR).exists():
+        yield out / SIDECAR
+    owned_files = dict.fromkeys(files for format in EXPORT_FORMATS.values() for files in format.owned_files)
+    for files in owned_files:
+        yield from (path for path in out.glob(files.glob) if re.fullmatch(files.stem, path.stem))

@@ -24,8 +24,8 @@ _RESERVED_ON_WINDOWS = re.compile(r"(con|prn|aux|nul|com\d|lpt\d)(\..*)?", re.IG
 
 def frame_number(stem: str) -> int | None:
     """The last number in a file's name, as 12 of `frame_00012`; None if there is none."""
-    found = _NUMBER.search(stem)
-    return None if found is None else int(found[1])
+    number = _NUMBER.search(stem)
+    return None if number is None else int(number[1])
 
 
 def safe_name(name: str) -> str:
@@ -44,14 +44,14 @@ def files_by_stem(folder: Path, suffixes: tuple[str, ...] = LABEL_SUFFIXES) -> d
     """
     if not folder.is_dir():
         return {}
-    found: dict[str, Path] = {}
+    files: dict[str, Path] = {}
     for path in sorted(folder.iterdir(), key=natural_key):
         if path.suffix.lower() not in suffixes or path.name.startswith("."):
             continue
-        if path.stem in found:
-            raise ExchangeError(f"{path} and {found[path.stem].name} are one frame twice. Remove one of the two.")
-        found[path.stem] = path
-    return found
+        if path.stem in files:
+            raise ExchangeError(f"{path} and {files[path.stem].name} are one frame twice. Remove one of the two.")
+        files[path.stem] = path
+    return files
 
 
 def pictures_by_stem(folder: Path) -> dict[str, Path]:

@@ -63,7 +63,7 @@ def check_import(
     ExchangeError
         with one line for every file that does not fit in `problems`
     """
-    checks = check_frames(project, dataset, sequence, add_classes=add_classes)
+    checks = check_import_frames(project, dataset, sequence, add_classes=add_classes)
     while True:
         try:
             next(checks)
@@ -71,7 +71,7 @@ def check_import(
             return end.value
 
 
-def check_frames(
+def check_import_frames(
     project: Project, dataset: Dataset, sequence: str | None = None, *, add_classes: bool = False
 ) -> Generator[ImportReport, None, ImportPlan]:
     """`check_import`, frame by frame; returns the plan."""

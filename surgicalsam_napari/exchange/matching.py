@@ -62,13 +62,13 @@ def positions_in_video(project: Project, dataset: Dataset, frames: Sequence[Data
     by_number = {number: position for position, number in enumerate(numbers) if number is not None}
     if len(by_number) < len(numbers):
         by_number = {}
-    found = {}
+    position_of = {}
     for frame in frames:
         positions = [by_stem[stem] for stem in _stems(frame) if stem in by_stem]
         positions += [by_number[frame.frame_index]] if frame.frame_index in by_number else []
         if positions:
-            found[frame] = positions[0]
-    return found
+            position_of[frame] = positions[0]
+    return position_of
 
 
 def _stems(frame: DatasetFrame) -> Iterator[str]:

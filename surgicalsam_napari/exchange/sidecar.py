@@ -21,7 +21,7 @@ class Sidecar:
     Attributes
     ----------
     video : name of the video's file
-    layout : a key of `exchange.exporting.FORMATS`; None as `surgicalsam segment --out` writes it
+    layout : a key of `registry.FORMATS`; None as `surgicalsam segment --out` writes it
     sequence : how the video is called in names of files
     annotated : by frame index, the classes that were looked for (predicted, edited or verified), present or not
     """
@@ -71,8 +71,8 @@ def check_complete(path: Path, sidecar: Sidecar | None, frames: Sequence[Dataset
     """An ExchangeError with a line for every frame that was exported and is not there any more."""
     if sidecar is None:
         return
-    there = {frame.frame_index for frame in frames if frame.sequence == sidecar.sequence}
-    missing = [index for index in sidecar.annotated if index not in there]
+    labelled = {frame.frame_index for frame in frames if frame.sequence == sidecar.sequence}
+    missing = [index for index in sidecar.annotated if index not in labelled]
     if missing:
         problems = [f"{sidecar.sequence}: the labels of frame {index} are missing" for index in missing]
         raise ExchangeError(

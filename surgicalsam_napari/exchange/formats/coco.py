@@ -18,13 +18,12 @@ from pycocotools import mask as run_lengths
 from surgicalsam_napari.errors import ClassSetError, ExchangeError
 from surgicalsam_napari.exchange.dataset import Dataset, DatasetFrame, merged_masks
 from surgicalsam_napari.exchange.files import frame_number, picture_png, write_file
+from surgicalsam_napari.exchange.format import Format, OwnedFiles
 from surgicalsam_napari.exchange.sidecar import Sidecar, check_complete, read_sidecar, write_sidecar
 from surgicalsam_napari.instruments import LARGEST_CLASS_ID, PALETTE, ClassSet, InstrumentClass
 from surgicalsam_napari.store.label_maps import present_ids
 
-FORMAT = "coco"
-TITLE = "COCO JSON"
-LOOKS_LIKE = "annotations.json with images, annotations and categories (or the path of such a file)"
+NAME = "coco"
 ANNOTATIONS = "annotations.json"
 _FOLDERS_OF_ANY = {"", "images", "image", "frames", "left_frames"}  # that do not name a sequence
 
@@ -73,7 +72,7 @@ class CocoWriter:
             "categories": categories,
         }
         write_file(self.folder / ANNOTATIONS, json.dumps(record, ensure_ascii=False).encode())
-        write_sidecar(self.folder, Sidecar(self.classes, self.video, FORMAT, self.sequence, self.annotated))
+        write_sidecar(self.folder, Sidecar(self.classes, self.video, NAME, self.sequence, self.annotated))
 
 
 def recognizes(path: Path) -> bool:
@@ -95,7 +94,9 @@ def read_dataset(path: Path, classes: ClassSet | None) -> Dataset:
         frames[frame] = image_id
     if unknown := annotations.keys() - set(frames.values()):
         first = min(map(str, unknown))
-        raise ExchangeError(f"{file.name} has annotations of an image {first} that it does not list. Mend it.")
+        raise ExchangeError(
+            f'{file.name} has annotations of an image {first} that it does not list. Add it to "images", or remove them.'
+        )
     check_complete(path, sidecar, list(frames))
 
     def read(frame: DatasetFrame) -> np.ndarray:
@@ -103,13 +104,15 @@ def read_dataset(path: Path, classes: ClassSet | None) -> Dataset:
 
     ordered = tuple(sorted(frames, key=lambda frame: (frame.sequence, frame.frame_index)))
     annotated = {} if sidecar is None else sidecar.annotated_frames(ordered)
-    return Dataset(path, FORMAT, class_set, ordered, read, annotated, is_export=sidecar is not None)
+    return Dataset(path, NAME, class_set, ordered, read, annotated, is_export=sidecar is not None)
 
 
 def _number(file: Path, entry: Mapping[str, Any], key: str) -> int | str:
     """An id, which some tools write as text."""
     if not isinstance(entry.get(key), int | str):
-        raise ExchangeError(f"{file.name} has an entry with the {key} {entry.get(key)}; a number is needed. Mend it.")
+        raise ExchangeError(
+            f"{file.name} has an entry with the {key} {entry.get(key)}; a number is needed. Give it one in the file."
+        )
     return entry[key]
 
 
@@ -139,7 +142,7 @@ def _classes(file: Path, categories: list[dict], name: str) -> tuple[ClassSet, d
         return ClassSet(name, tuple(classes)), class_ids
     except (KeyError, TypeError, ValueError, ClassSetError) as error:
         raise ExchangeError(
-            f"{file.name} should give every category an id and a name of its own ({error}). Mend it."
+            f'{file.name} should give every category an id and a name of its own ({error}). Correct its "categories".'
         ) from error
 
 
@@ -157,7 +160,7 @@ def _frames(file: Path, images: list[dict], sequence: str | None) -> Iterator[tu
             image_id, size = _number(file, entry, "id"), (int(entry["height"]), int(entry["width"]))
         except (KeyError, TypeError, ValueError) as error:
             raise ExchangeError(
-                f"{file.name} has an image without id, file_name, height or width: {entry}. Mend it."
+                f'{file.name} has an image without id, file_name, height or width: {entry}. Add what is missing in "images".'
             ) from error
         number = frame_number(name.stem)
         if number is None:
@@ -226,3 +229,16 @@ def _runs(counts: str) -> list[int]:
     if shift:
         raise ValueError("its text ends within a number")
     return runs
+
+
+FORMAT = Format(
+    name=NAME,
+    title="COCO JSON",
+    looks_like="annotations.json with images, annotations and categories (or the path of such a file)",
+    recognizes=recognizes,
+    read_dataset=read_dataset,
+    precedence=0,
+    writer=CocoWriter,
+    owned_files=(OwnedFiles(ANNOTATIONS, "annotations"), OwnedFiles("images/frame_*.png", r"frame_\d{5,}")),
+    napari_name="COCO folder",
+)

@@ -35,13 +35,12 @@ from surgicalsam_napari.exchange.files import (
     read_labels,
     write_file,
 )
+from surgicalsam_napari.exchange.format import Format, OwnedFiles
 from surgicalsam_napari.exchange.sidecar import Sidecar, check_complete, read_sidecar, write_sidecar
 from surgicalsam_napari.instruments import ClassSet
 from surgicalsam_napari.store.label_maps import present_ids
 
-FORMAT = "endovis"
-TITLE = "SurgicalSAM / EndoVis folders"
-LOOKS_LIKE = "annotations/seq5/00012.png or binary_annotations/seq5/00012_class1.png, below train/0 and val or not"
+NAME = "endovis"
 _MASK = re.compile(r"(.+)_class(\d+)(?:_inst\d+)?")
 
 
@@ -66,7 +65,7 @@ class EndovisWriter:
         self.annotated[frame_index] = annotated
 
     def close(self) -> None:
-        write_sidecar(self.folder, Sidecar(self.classes, self.video, FORMAT, self.sequence, self.annotated))
+        write_sidecar(self.folder, Sidecar(self.classes, self.video, NAME, self.sequence, self.annotated))
 
 
 @dataclass(frozen=True)
@@ -83,7 +82,7 @@ def recognizes(path: Path) -> bool:
 
 def read_dataset(path: Path, classes: ClassSet | None) -> Dataset:
     sidecar = read_sidecar(path)
-    files = {frame: found for part in _parts(path) for frame, found in _frames(part)}
+    files = {frame: frame_files for part in _parts(path) for frame, frame_files in _frames(part)}
     check_complete(path, sidecar, list(files))
     class_set = sidecar.classes if sidecar else needed_classes(classes, path, "00012_class1.png")
 
@@ -91,7 +90,7 @@ def read_dataset(path: Path, classes: ClassSet | None) -> Dataset:
         return _read(frame, files[frame], class_set, check_masks=sidecar is not None)
 
     annotated = {} if sidecar is None else sidecar.annotated_frames(list(files))
-    return Dataset(path, FORMAT, class_set, tuple(files), read, annotated, is_export=sidecar is not None)
+    return Dataset(path, NAME, class_set, tuple(files), read, annotated, is_export=sidecar is not None)
 
 
 def _parts(path: Path) -> list[Path]:
@@ -125,15 +124,15 @@ def _frames(part: Path) -> Iterator[tuple[DatasetFrame, _FrameFiles]]:
 def _masks_by_frame(folder: Path) -> dict[str, list[tuple[int, Path]]]:
     masks: dict[str, list[tuple[int, Path]]] = {}
     for stem, path in files_by_stem(folder).items():
-        found = _MASK.fullmatch(stem)
-        if found is None:
+        name = _MASK.fullmatch(stem)
+        if name is None:
             raise ExchangeError(f"{path} should be called like 00012_class1.png, for frame and class. Rename or remove it.")
-        masks.setdefault(found[1], []).append((int(found[2]), path))
+        masks.setdefault(name[1], []).append((int(name[2]), path))
     return masks
 
 
 def _read(frame: DatasetFrame, files: _FrameFiles, classes: ClassSet, *, check_masks: bool) -> np.ndarray:
-    """The annotation, else the masks. Where both are ours they must agree: somebody may have mended one of the two."""
+    """The annotation, else the masks. Where both are ours they must agree: somebody may have corrected one of the two."""
     labels = None if files.labels is None else read_labels(files.labels, frame.name)
     if labels is not None and (not check_masks or _is_strange(labels, frame, classes)):
         return labels
@@ -143,7 +142,7 @@ def _read(frame: DatasetFrame, files: _FrameFiles, classes: ClassSet, *, check_m
     if labels is not None and not np.array_equal(labels, merged):
         raise ExchangeError(
             f"{frame.name} differs in annotations and binary_annotations, which should show the same. "
-            "Mend one of them, or export the frame again."
+            "Make one like the other, or export the frame again."
         )
     return merged
 
@@ -163,7 +162,27 @@ def _masks(frame: DatasetFrame, files: tuple[tuple[int, Path], ...], classes: Cl
         pixels = read_labels(path, f"{frame.sequence}/{path.name}")
         other = set(present_ids(pixels)) - {1, 255}
         if other:
-            raise ExchangeError(f"{frame.sequence}/{path.name} has the value {min(other)}; a mask has 0 and 255. Mend it.")
+            raise ExchangeError(
+                f"{frame.sequence}/{path.name} has the value {min(other)}; a mask has 0 and 255. "
+                "Set the pixels of the instrument to 255."
+            )
         mask = pixels > 0
         masks[class_id] = mask | masks[class_id] if class_id in masks else mask
     return masks
+
+
+FORMAT = Format(
+    name=NAME,
+    title="SurgicalSAM / EndoVis folders",
+    looks_like="annotations/seq5/00012.png or binary_annotations/seq5/00012_class1.png, below train/0 and val or not",
+    recognizes=recognizes,
+    read_dataset=read_dataset,
+    precedence=2,
+    writer=EndovisWriter,
+    owned_files=(
+        OwnedFiles("images/*/*.png", r"\d{5,}"),
+        OwnedFiles("annotations/*/*.png", r"\d{5,}"),
+        OwnedFiles("binary_annotations/*/*_class*.png", r"\d{5,}_class\d+"),
+    ),
+    napari_name="EndoVis folders",
+)

@@ -27,12 +27,11 @@ from surgicalsam_napari.exchange.files import (
     pictures_by_stem,
     read_labels,
 )
+from surgicalsam_napari.exchange.format import Format
 from surgicalsam_napari.instruments import ENDOVIS2017, ClassSet
 from surgicalsam_napari.store.label_maps import present_ids
 
-FORMAT = "endovis2017"
-TITLE = "EndoVis 2017 as distributed"
-LOOKS_LIKE = "instrument_dataset_1/ground_truth/Left_Prograsp_Forceps_labels/frame000.png"
+NAME = "endovis2017"
 PARTS = {0, 10, 20, 30, 40}  # background, shaft, wrist, claspers, other
 FULL_SIZE, CROPPED_SIZE = (1080, 1920), (1024, 1280)
 CROP = (slice(28, 28 + 1024), slice(320, 320 + 1280))  # where the picture lies within the black borders
@@ -51,14 +50,14 @@ def read_dataset(path: Path, classes: ClassSet | None) -> Dataset:
     def read(frame: DatasetFrame) -> np.ndarray:
         return _read(frame, masks[frame.sequence])
 
-    return Dataset(path, FORMAT, ENDOVIS2017, frames, read)
+    return Dataset(path, NAME, ENDOVIS2017, frames, read)
 
 
 def _sequence_folders(path: Path) -> list[Path]:
     """The folders with a ground truth: this one, those in it, or those in the archives (instrument_1_4_training) in it."""
     for candidates in ([path], folders_in(path), [f for archive in folders_in(path) for f in folders_in(archive)]):
-        if found := [folder for folder in candidates if folders_in(folder / "ground_truth")]:
-            return found
+        if sequences := [folder for folder in candidates if folders_in(folder / "ground_truth")]:
+            return sequences
     return []
 
 
@@ -108,3 +107,12 @@ def _read(frame: DatasetFrame, mask_folders: list[tuple[int, dict[str, Path]]]) 
         mask = parts > 0
         masks[class_id] = mask | masks[class_id] if class_id in masks else mask  # left and right
     return merged_masks(masks, frame.name, ENDOVIS2017)
+
+
+FORMAT = Format(
+    name=NAME,
+    title="EndoVis 2017 as distributed",
+    looks_like="instrument_dataset_1/ground_truth/Left_Prograsp_Forceps_labels/frame000.png",
+    recognizes=recognizes,
+    read_dataset=read_dataset,
+)

@@ -25,12 +25,11 @@ from surgicalsam_napari.exchange.files import (
     pictures_by_stem,
     read_labels,
 )
+from surgicalsam_napari.exchange.format import Format
 from surgicalsam_napari.exchange.sidecar import SIDECAR
 from surgicalsam_napari.instruments import ENDOVIS2018, ClassSet
 
-FORMAT = "endovis2018"
-TITLE = "EndoVis 2018 as distributed"
-LOOKS_LIKE = "seq_1/left_frames/frame000.png with type annotations as annotations/seq_1_frame000.png or labels/"
+NAME = "endovis2018"
 LABEL_FOLDERS = ("annotations", "labels", "instrument_types", "type_annotations")
 _FRAME = re.compile(r"(?:(seq_?\d+)_)?frame_?(\d+)")
 _SEQUENCE = re.compile(r"seq_?\d+")
@@ -55,7 +54,7 @@ def read_dataset(path: Path, classes: ClassSet | None) -> Dataset:
     def read(frame: DatasetFrame) -> np.ndarray:
         return read_labels(files[frame], f"{files[frame].parent.name}/{files[frame].name}")
 
-    return Dataset(path, FORMAT, class_set, tuple(files), read)
+    return Dataset(path, NAME, class_set, tuple(files), read)
 
 
 def _order(key: tuple[str, int]) -> tuple[int, int]:
@@ -117,9 +116,18 @@ def _sequences(part: Path) -> list[Path]:
 def _named(files: dict[str, Path], sequence: str | None) -> Iterator[tuple[tuple[str, int], Path]]:
     """Those of the files that are called seq_1_frame000, or frame000 where the folder tells the sequence."""
     for stem, file in files.items():
-        found = _FRAME.fullmatch(stem)
-        if found is None:
+        frame = _FRAME.fullmatch(stem)
+        if frame is None:
             continue
-        name = found[1] or sequence
+        name = frame[1] or sequence
         if name is not None and _SEQUENCE.fullmatch(name):
-            yield (name, int(found[2])), file
+            yield (name, int(frame[2])), file
+
+
+FORMAT = Format(
+    name=NAME,
+    title="EndoVis 2018 as distributed",
+    looks_like="seq_1/left_frames/frame000.png with type annotations as annotations/seq_1_frame000.png or labels/",
+    recognizes=recognizes,
+    read_dataset=read_dataset,
+)

@@ -21,12 +21,11 @@ from surgicalsam_napari.exchange.files import (
     read_labels,
     write_file,
 )
+from surgicalsam_napari.exchange.format import Format, OwnedFiles
 from surgicalsam_napari.exchange.sidecar import Sidecar, check_complete, read_sidecar, write_sidecar
 from surgicalsam_napari.instruments import ClassSet
 
-FORMAT = "indexed-png"
-TITLE = "Indexed PNG"
-LOOKS_LIKE = "frame_00012.png with class ids as values, classes.json, images/frame_00012.png"
+NAME = "indexed-png"
 
 
 def write_classes(folder: Path, classes: ClassSet, video_name: str) -> Path:
@@ -79,7 +78,7 @@ class IndexedPngWriter:
         self.annotated[frame_index] = annotated
 
     def close(self) -> None:
-        write_sidecar(self.folder, Sidecar(self.classes, self.video, FORMAT, self.sequence, self.annotated))
+        write_sidecar(self.folder, Sidecar(self.classes, self.video, NAME, self.sequence, self.annotated))
 
 
 def recognizes(path: Path) -> bool:
@@ -105,4 +104,17 @@ def read_dataset(path: Path, classes: ClassSet | None) -> Dataset:
         return read_labels(path / f"{frame.name.rpartition('/')[2]}.png", frame.name)
 
     annotated = {} if sidecar is None else sidecar.annotated_frames(frames)
-    return Dataset(path, FORMAT, class_set, tuple(frames), read, annotated, is_export=sidecar is not None)
+    return Dataset(path, NAME, class_set, tuple(frames), read, annotated, is_export=sidecar is not None)
+
+
+FORMAT = Format(
+    name=NAME,
+    title="Indexed PNG",
+    looks_like="frame_00012.png with class ids as values, classes.json, images/frame_00012.png",
+    recognizes=recognizes,
+    read_dataset=read_dataset,
+    precedence=3,
+    writer=IndexedPngWriter,
+    owned_files=(OwnedFiles("frame_*.png", r"frame_\d{5,}"), OwnedFiles("images/frame_*.png", r"frame_\d{5,}")),
+    napari_name="folder of indexed PNG",
+)

@@ -2,32 +2,31 @@
 
 from __future__ import annotations
 
+from collections.abc import Callable
+from functools import partial
 from pathlib import Path
 from typing import Any
 
 import numpy as np
 
 from surgicalsam_napari.errors import ExchangeError
+from surgicalsam_napari.exchange.registry import EXPORT_FORMATS
 from surgicalsam_napari.store import LabelStore, Project, Provenance
 from surgicalsam_napari.widgets.viewer.layers import LABELS_NAME, SOURCE
 
-
-def write_endovis(path: str, data: Any, attributes: dict[str, Any]) -> list[str]:
-    """The frames that have labels, with their images, as SurgicalSAM / EndoVis folders in the folder `path`."""
-    return _write(path, data, attributes, "endovis")
+Writer = Callable[[str, Any, dict[str, Any]], list[str]]
 
 
-def write_indexed_png(path: str, data: Any, attributes: dict[str, Any]) -> list[str]:
-    """The frames that have labels, with their images, as one indexed PNG each in the folder `path`."""
-    return _write(path, data, attributes, "indexed-png")
+def __getattr__(name: str) -> Writer:
+    """`write_coco` and the like: one function for each format that napari's Save dialog offers."""
+    for format in EXPORT_FORMATS.values():
+        if format.napari_command == name:
+            return partial(write_labels, format=format.name)
+    raise AttributeError(f"module {__name__!r} has no attribute {name!r}")
 
 
-def write_coco(path: str, data: Any, attributes: dict[str, Any]) -> list[str]:
-    """The frames that have labels, with their images, as a COCO JSON file in the folder `path`."""
-    return _write(path, data, attributes, "coco")
-
-
-def _write(path: str, data: Any, attributes: dict[str, Any], format: str) -> list[str]:
+def write_labels(path: str, data: Any, attributes: dict[str, Any], format: str) -> list[str]:
+    """Write the frames that have labels, with their images, as a dataset of this format in the folder `path`."""
     from napari.utils import progress
 
     from surgicalsam_napari.exchange.exporting import export_frames

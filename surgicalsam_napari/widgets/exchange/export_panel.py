@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Sequence
 from contextlib import suppress
 from html import escape
 from pathlib import Path
@@ -10,12 +11,13 @@ from typing import Any
 from qtpy.QtCore import Qt, QTimer, Signal
 from qtpy.QtWidgets import QCheckBox, QComboBox, QFileDialog, QPushButton
 
-from surgicalsam_napari.errors import ExchangeError
-from surgicalsam_napari.exchange.exporting import FORMATS, export_frames, frames_to_export
+from surgicalsam_napari.exchange.exporting import export_frames
+from surgicalsam_napari.exchange.registry import EXPORT_FORMATS
 from surgicalsam_napari.exchange.sidecar import SIDECAR
 from surgicalsam_napari.formatting import counted
 from surgicalsam_napari.session import Session
 from surgicalsam_napari.store import Project
+from surgicalsam_napari.store.corrections import corrected_frames
 from surgicalsam_napari.widgets.exchange.import_form import ImportForm
 from surgicalsam_napari.widgets.parts.frame_scope import EVERY_NTH, RANGE, WHOLE_VIDEO, FrameScope
 from surgicalsam_napari.widgets.parts.parts import LINK_COLOR, SPACING, ElidedLabel, Panel, caption, note, primary_button
@@ -96,16 +98,6 @@ class ExportPanel(Panel):
         self.run.cancel()
         self.import_form.cancel()
 
-    def which(self) -> str:
-        """The frames in scope, as `frames_to_export` takes them."""
-        frame_count = 0 if self.session.project is None else self.session.project.video.info.frame_count
-        if self.scope.choice.currentText() == CORRECTED:
-            return "corrected"
-        if self.scope.choice.currentText() == WHOLE_VIDEO:
-            return "all"
-        frames = self.scope.frame_indices(self.layers.current_frame, frame_count)
-        return f"{frames.start}:{frames.stop}:{frames.step}"
-
     def target(self) -> Path:
         """The folder that Export writes: the one chosen if it is empty or an earlier export, else a new one in it."""
         assert self.session.project is not None
@@ -129,8 +121,8 @@ class ExportPanel(Panel):
     def _build(self) -> None:
         self.scope, self.format = FrameScope((CORRECTED, WHOLE_VIDEO, RANGE, EVERY_NTH)), QComboBox()
         self.folder = ElidedLabel(mode=Qt.TextElideMode.ElideLeft)
-        for name, title in FORMATS.items():
-            self.format.addItem(title, name)
+        for name, format in EXPORT_FORMATS.items():
+            self.format.addItem(format.title, name)
         self.images = QCheckBox("with the video's frames")
         self.images.setChecked(True)
         self.images.setToolTip("Also write the frames as images, as training needs them; else labels alone")
@@ -176,22 +168,24 @@ class ExportPanel(Panel):
 
     # What there is to export --------------------------------------------------------------------------------------------
 
-    def frame_indices(self) -> list[int]:
+    def frame_indices(self) -> Sequence[int]:
         """The frames that Export writes; none without a project."""
-        return [] if self.session.project is None else frames_to_export(self.session.project, self.which())
+        project = self.session.project
+        if project is None:
+            return []
+        if self.scope.choice.currentText() == CORRECTED:
+            return corrected_frames(project)
+        return self.scope.frame_indices(self.layers.current_frame, project.video.info.frame_count)
 
     def _count(self) -> None:
         if self.session.project is None:
             self.count.setText("Open a video first.")
             self.export.setEnabled(False)
             return
-        try:
-            frame_count = len(self.frame_indices())
-            text = counted(frame_count, "frame")
-            text += " corrected or verified by a person" if self.which() == "corrected" else ""
-        except ExchangeError as error:
-            frame_count = 0
-            text = NOTHING_CORRECTED if self.which() == "corrected" else str(error)
+        frame_count = len(self.frame_indices())
+        text = counted(frame_count, "frame")
+        if self.scope.choice.currentText() == CORRECTED:
+            text = f"{text} corrected or verified by a person" if frame_count else NOTHING_CORRECTED
         self.count.setText(text)
         self.export.setEnabled(frame_count > 0 and not self._is_locked and not self.is_running)
 

@@ -9,8 +9,9 @@ from qtpy.QtCore import Signal
 from qtpy.QtWidgets import QComboBox, QFileDialog, QHBoxLayout, QPushButton
 
 from surgicalsam_napari.errors import ExchangeError
-from surgicalsam_napari.exchange.dataset import Dataset, open_dataset
-from surgicalsam_napari.exchange.importing import ImportPlan, check_frames, import_frames
+from surgicalsam_napari.exchange.dataset import Dataset
+from surgicalsam_napari.exchange.importing import ImportPlan, check_import_frames, import_frames
+from surgicalsam_napari.exchange.registry import FORMATS, open_dataset
 from surgicalsam_napari.formatting import counted
 from surgicalsam_napari.instruments import CLASS_SETS
 from surgicalsam_napari.session import Session
@@ -96,7 +97,7 @@ class ImportForm(Panel):
 
     def _build(self) -> None:
         self.from_folder, self.from_file = QPushButton("From a folder…"), QPushButton("From a COCO file…")
-        self.from_folder.setToolTip("A dataset's folder: SurgicalSAM / EndoVis, indexed PNG, COCO, EndoVis 2017 or 2018")
+        self.from_folder.setToolTip(f"A dataset's folder: {', '.join(format.title for format in FORMATS.values())}")
         self.from_file.setToolTip("A COCO JSON file")
         self.names, self.sequence = QComboBox(), QComboBox()
         self.names.addItem(AS_IT_SAYS, None)
@@ -208,7 +209,7 @@ class ImportForm(Panel):
         project, dataset, sequence = self.session.project, self._dataset, self.sequence.currentData()
         if project is not None and dataset is not None:
             # classes that the project lacks are no mistake here: the question names them before they are added
-            self.check.start(lambda: check_frames(project, dataset, sequence, add_classes=True))
+            self.check.start(lambda: check_import_frames(project, dataset, sequence, add_classes=True))
             self._show_work("Checking…")
 
     def _on_checked(self, is_complete: bool) -> None:

@@ -10,9 +10,9 @@ from pathlib import Path
 import numpy as np
 
 from surgicalsam_napari.errors import ExchangeError, SurgicalSAMError, TrainingError
-from surgicalsam_napari.exchange.dataset import Dataset, open_dataset
+from surgicalsam_napari.exchange.dataset import Dataset
 from surgicalsam_napari.exchange.files import safe_name
-from surgicalsam_napari.exchange.formats import coco, endovis, endovis2017, endovis2018, indexed_png
+from surgicalsam_napari.exchange.registry import open_dataset, recognized_format
 from surgicalsam_napari.instruments import ENDOVIS2018
 from surgicalsam_napari.store import Project
 from surgicalsam_napari.store.manifest import MANIFEST
@@ -73,7 +73,7 @@ def open_source(path: Path, trust: str, seed: int) -> Source:
             f"{path} has no project beside it ({Project.default_folder(path).name}). Open the video in the window and "
             "correct some frames, or import labels (`surgicalsam import`)."
         )
-    if not any(reader.recognizes(path) for reader in (coco, endovis2017, endovis2018, endovis, indexed_png)):
+    if recognized_format(path) is None:
         raise TrainingError(f"{path} is none of what training can read: {KINDS}. Choose one of these.")
     return DatasetSource(_dataset(path), seed)
 

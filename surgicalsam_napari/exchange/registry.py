@@ -1,0 +1,54 @@
+"""All dataset formats, and `open_dataset`, which detects the format of a path."""
+
+from __future__ import annotations
+
+from pathlib import Path
+
+from surgicalsam_napari.errors import ExchangeError
+from surgicalsam_napari.exchange.dataset import Dataset
+from surgicalsam_napari.exchange.format import Format
+from surgicalsam_napari.exchange.formats import coco, endovis, endovis2017, endovis2018, indexed_png
+from surgicalsam_napari.instruments import ClassSet
+
+# in the order in which the window and the command line offer them
+FORMATS: dict[str, Format] = {
+    module.FORMAT.name: module.FORMAT for module in (endovis, indexed_png, coco, endovis2017, endovis2018)
+}
+EXPORT_FORMATS: dict[str, Format] = {name: format for name, format in FORMATS.items() if format.writer is not None}
+_READING_ORDER = sorted(FORMATS.values(), key=lambda format: format.precedence)
+
+
+def recognized_format(path: Path) -> Format | None:
+    """The format that this folder or file looks like; None if it is none of them."""
+    return next((format for format in _READING_ORDER if format.recognizes(path)), None)
+
+
+def open_dataset(path: Path | str, *, classes: ClassSet | None = None) -> Dataset:
+    """Open a dataset of any format.
+
+    Parameters
+    ----------
+    path : its folder, or the JSON file of a COCO dataset
+    classes : for a dataset that numbers its classes and does not name them; otherwise ignored
+
+    Raises
+    ------
+    ExchangeError
+        none of the formats, no frame in it, names of files that do not fit, or `classes` missing
+    """
+    path = Path(path).expanduser().absolute()
+    if not path.exists():
+        raise ExchangeError(f"{path} does not exist; the folder of a dataset, or its JSON file, is needed. Check the path.")
+    try:
+        format = recognized_format(path)
+        dataset = None if format is None else format.read_dataset(path, classes)
+    except OSError as error:
+        raise ExchangeError(f"{path} cannot be read ({error.strerror}). Check its permissions and the disk.") from error
+    if dataset is None:
+        looks = "; ".join(f"{format.title}: {format.looks_like}" for format in _READING_ORDER)
+        raise ExchangeError(
+            f"{path} is no dataset of a known format. Choose a folder that looks like one of these: {looks}."
+        )
+    if not dataset.frames:
+        raise ExchangeError(f"{dataset.path} holds no labelled frame. Choose the folder that holds the whole dataset.")
+    return dataset
