@@ -28,20 +28,15 @@ from surgicalsam_training.experiments.catalogue import EXPERIMENTS, Outcome, run
 from surgicalsam_training.experiments.cells import cell_model, scored_cell, trained_cell
 from surgicalsam_training.experiments.figures import Figure, write_grid
 from surgicalsam_training.experiments.page import update_page
+from surgicalsam_training.experiments.phantom_setting import PHANTOM_SETTINGS, phantom_setting
 from surgicalsam_training.experiments.scoring import opened_data
 from surgicalsam_training.experiments.sets import SECOND, Clip, PhantomSet, label_values, write_set
-from surgicalsam_training.experiments.setting import (
-    PHANTOM_SETTINGS,
-    Setting,
-    changed_by,
-    data_setting,
-    phantom_setting,
-)
+from surgicalsam_training.experiments.setting import Setting, changed_by, data_setting
 from surgicalsam_training.experiments.studies import shared_names
 from surgicalsam_training.loop.ablation import ablate, load_trained
 from surgicalsam_training.loop.prompts import class_embedding
 from surgicalsam_training.loop.tuning import read_prototypes, unfreeze
-from surgicalsam_training.scoring.protocol import Protocol
+from surgicalsam_training.scoring.protocol import EvaluationProtocol
 from surgicalsam_training.scoring.tables import Table, read_table, to_markdown, write_table
 
 TABLE = Table("Speed | memory", ("What", "Per second"), (("training", 2.25), ("prediction", None)), ("On a CPU.",))
@@ -212,7 +207,7 @@ def test_a_file_of_prototypes_is_for_fixed_ones() -> None:
 
 def test_a_finished_cell_is_neither_trained_nor_scored_again(setting: Setting, monkeypatch: pytest.MonkeyPatch) -> None:
     first = finish(scored_cell(setting.cells, setting.config))
-    assert set(first) == set(Protocol)
+    assert set(first) == set(EvaluationProtocol)
 
     def fails(*_: object) -> None:
         raise AssertionError("computed again")

@@ -339,9 +339,9 @@ def _embed(model: SurgicalSAM, data: TrainingData, frames: Sequence[int]) -> Non
 def _predict(work: Work, every: bool) -> dict[str, Any]:
     from surgicalsam_training.baselines.predictions import write_predictions
     from surgicalsam_training.scoring.evaluate import scores
-    from surgicalsam_training.scoring.protocol import Protocol, every_class, present_classes, score
+    from surgicalsam_training.scoring.protocol import EvaluationProtocol, every_class, present_classes, score
 
-    protocol = Protocol.EVERY if every else Protocol.PRESENT
+    protocol = EvaluationProtocol.EVERY if every else EvaluationProtocol.PRESENT
     asked = every_class(work.model, work.data) if every else present_classes(work.data)
     _embed(work.model, work.data, work.frames)
     predictions = METHODS[work.name](work, asked)

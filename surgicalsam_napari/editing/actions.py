@@ -20,7 +20,7 @@ from functools import partial
 import numpy as np
 
 from surgicalsam_napari.editing import operations
-from surgicalsam_napari.editing.frame_edits import EditOutcome, EditReport, FrameEdits, checked_frames, editing
+from surgicalsam_napari.editing.frame_edits import EditOutcome, EditReport, FrameEdits, editing, frames_to_edit
 from surgicalsam_napari.editing.regions import directions_from, follow_region, region_at
 from surgicalsam_napari.errors import ClassSetError, ProjectError
 from surgicalsam_napari.store import Project
@@ -37,7 +37,7 @@ def edit_frames(project: Project, name: str, frame_indices: Sequence[int], opera
     name : in a user's words, as it stands behind "Undo"; the frames are added to it
     operation : of a label map, (H, W) uint8, to another
     """
-    frame_indices = checked_frames(project, frame_indices)
+    frame_indices = frames_to_edit(project, frame_indices)
     with editing(project, name, frame_indices) as edits:
         for frame_index in frame_indices:
             with project.labels.lock:  # no stroke or prediction between reading and writing
@@ -76,7 +76,7 @@ def reassign_region(
         the pixel is background or outside the frame
     """
     name = "background" if class_id == 0 else project.classes.by_id(class_id).name
-    frame_indices = checked_frames(project, [frame_index, *frame_indices])
+    frame_indices = frames_to_edit(project, [frame_index, *frame_indices])
     region = region_at(project.labels[frame_index], row, column)
     with editing(project, f"Change a region to {name}", frame_indices) as edits:
         yield _reassigned(edits, frame_index, region, class_id)
@@ -131,7 +131,7 @@ def fill_from_previous(project: Project, class_id: int, frame_indices: Sequence[
         the class is not in the frame before the range, or there is none
     """
     name = _name(project, class_id)
-    frame_indices = sorted(checked_frames(project, frame_indices), reverse=distance < 0)
+    frame_indices = sorted(frames_to_edit(project, frame_indices), reverse=distance < 0)
     source_frame = frame_indices[0] - distance
     if distance == 0 or not 0 <= source_frame < len(project.labels):
         raise ProjectError(f"Frame {frame_indices[0]} has no frame {distance} before it to be filled from. Start elsewhere.")
@@ -211,7 +211,7 @@ def unlock_frames(project: Project, frame_indices: Sequence[int], class_ids: Seq
 def _verification(
     project: Project, frame_indices: Sequence[int], class_ids: Sequence[int] | None, *, is_verified: bool
 ) -> Edits:
-    frame_indices = checked_frames(project, frame_indices)
+    frame_indices = frames_to_edit(project, frame_indices)
     what = "all" if class_ids is None else ", ".join(_name(project, class_id) for class_id in class_ids)
     chosen = project.classes.ids if class_ids is None else tuple(class_ids)
     with editing(project, f"{'Verify' if is_verified else 'Unlock'} {what}", frame_indices) as edits:

@@ -117,7 +117,7 @@ def editing(project: Project, name: str, frame_indices: Sequence[int]) -> Iterat
         yield FrameEdits(project, action, len(frame_indices))
 
 
-def checked_frames(project: Project, frame_indices: Sequence[int]) -> list[int]:
+def frames_to_edit(project: Project, frame_indices: Sequence[int]) -> list[int]:
     """The indices in their order, each once.
 
     Raises

@@ -16,8 +16,8 @@ COUNT_DELAY_MS = 300  # strokes that follow each other closely are counted once
 Counted = tuple[list[Corrections], list[tuple[Path, Exception]]]
 
 
-class TrainingData(QObject):
-    """The open project first, then those that were added; counted anew as labels change.
+class CorrectionCounts(QObject):
+    """The open project first, then those that were added; counted again as labels change.
 
     Attributes
     ----------

@@ -26,7 +26,7 @@ from surgicalsam_napari.session import is_project_folder
 from surgicalsam_napari.store.corrections import Corrections
 from surgicalsam_napari.widgets.parts.parts import SPACING, note, swatch
 from surgicalsam_napari.widgets.runs.background import show_failure
-from surgicalsam_napari.widgets.train.correction_counts import TrainingData
+from surgicalsam_napari.widgets.train.correction_counts import CorrectionCounts
 from surgicalsam_napari.widgets.train.parts import WARNING_COLOR, colored_note
 
 NOTHING_OPEN = "Open a video first."
@@ -49,7 +49,7 @@ QToolButton:hover { background: rgba(127, 127, 127, 80); border-radius: 2px; }
 class TrainingDataTable(QWidget):
     """A row for each video, under it a row for each class that was corrected there."""
 
-    def __init__(self, data: TrainingData) -> None:
+    def __init__(self, data: CorrectionCounts) -> None:
         super().__init__()
         self.data = data
         self.tree = QTreeWidget()

@@ -17,7 +17,7 @@ from surgicalsam_napari.widgets.runs.background import show_failure
 from surgicalsam_napari.widgets.runs.training_run import Train, TrainingRun, train_in_process
 from surgicalsam_napari.widgets.source.checkpoint_picker import TRAINING_FOLDER, run_title
 from surgicalsam_napari.widgets.source.model_panel import ModelPanel
-from surgicalsam_napari.widgets.train.correction_counts import TrainingData
+from surgicalsam_napari.widgets.train.correction_counts import CorrectionCounts
 from surgicalsam_napari.widgets.train.data_table import TrainingDataTable
 from surgicalsam_napari.widgets.train.failure import TrainingFailure
 from surgicalsam_napari.widgets.train.form import TrainingForm
@@ -47,7 +47,7 @@ class TrainPanel(Panel):
         super().__init__("Train")
         self.session, self.layers, self.model_panel = session, layers, model_panel
         self.run = TrainingRun(train, self)
-        self.data = TrainingData(self)
+        self.data = CorrectionCounts(self)
         self._loading: Path | None = None  # the checkpoint that Use it asked for
         self._build()
         self._connect()

@@ -10,12 +10,12 @@ from surgicalsam_napari.errors import TrainingError
 from surgicalsam_napari.model.surgical_sam import SurgicalSAM
 from surgicalsam_training.config import TrainingConfig
 from surgicalsam_training.experiments.scoring import OpenedData, ProtocolMetrics, kept_metrics, opened_data
-from surgicalsam_training.experiments.setting import Stage
+from surgicalsam_training.experiments.stage import Stage
 from surgicalsam_training.loop.ablation import load_trained
 from surgicalsam_training.loop.trainer import train
 from surgicalsam_training.reports import EpochReport, PreparationReport
 from surgicalsam_training.run.run_folder import RunFolder
-from surgicalsam_training.scoring.protocol import Answers, Protocol, answers_of_model, predict_classes
+from surgicalsam_training.scoring.protocol import Answers, EvaluationProtocol, answers_of_model, predict_classes
 
 NO_PART_OF_A_RESULT = {"device", "micro_batch_size"}  # settings that change speed and memory only
 
@@ -92,7 +92,7 @@ def cell_metrics(
     def answers() -> Answers:
         given = dict(answers_of_model(model, data, frames))
         if class_ids is not None:
-            given[Protocol.EVERY] = predict_classes(model, data, frames, lambda frame: class_ids, gate=True)
+            given[EvaluationProtocol.EVERY] = predict_classes(model, data, frames, lambda frame: class_ids, gate=True)
         return given
 
     began = run.record["environment"]["began"]  # tells the result from that of an earlier training in the same place

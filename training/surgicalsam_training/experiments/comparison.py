@@ -18,12 +18,13 @@ from surgicalsam_training.config import TrainingConfig, preset
 from surgicalsam_training.data.benchmark_split import benchmark_splits
 from surgicalsam_training.experiments.cells import cell_model, scored_cell, trained_cell
 from surgicalsam_training.experiments.scoring import OpenedData, ProtocolMetrics, kept_metrics, opened_data
-from surgicalsam_training.experiments.setting import Setting, Stage
+from surgicalsam_training.experiments.setting import Setting
+from surgicalsam_training.experiments.stage import Stage
 from surgicalsam_training.loop.tuning import tuned_state
 from surgicalsam_training.scoring.comparison import Result, comparison_table
 from surgicalsam_training.scoring.evaluate import embed_missing
 from surgicalsam_training.scoring.metrics import mean_metrics
-from surgicalsam_training.scoring.protocol import Answers, Asked, Protocol, every_class, present_classes
+from surgicalsam_training.scoring.protocol import Answers, Asked, EvaluationProtocol, every_class, present_classes
 from surgicalsam_training.scoring.published import published_figures
 from surgicalsam_training.scoring.tables import Table
 
@@ -62,7 +63,7 @@ def table1(setting: Setting) -> Generator[Stage, None, Table]:
     results = [
         Result(method, where, protocol, mean_metrics([one[protocol] for one in found]), _parameters(method, tuned))
         for method, found in parts.items()
-        for protocol in Protocol
+        for protocol in EvaluationProtocol
     ]
     benchmark = benchmark_of(classes)
     published = [row for row in published_figures() if row.dataset == benchmark]
@@ -118,7 +119,7 @@ def _baselines(
 
         def answers(predictor: Callable[[], Predictor] = predictor) -> Answers:
             predict = predictor()
-            asked = {Protocol.PRESENT: present_classes(data), Protocol.EVERY: every_class(model, data)}
+            asked = {EvaluationProtocol.PRESENT: present_classes(data), EvaluationProtocol.EVERY: every_class(model, data)}
             return {protocol: predict(wanted) for protocol, wanted in asked.items()}
 
         encoder = model.encoder_digest

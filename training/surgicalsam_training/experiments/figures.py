@@ -16,9 +16,10 @@ from surgicalsam_training.config import TrainingConfig
 from surgicalsam_training.data.training_data import TrainingData
 from surgicalsam_training.experiments.cells import cell_model, trained_cell
 from surgicalsam_training.experiments.scoring import OpenedData, opened_data
-from surgicalsam_training.experiments.setting import Setting, Stage
+from surgicalsam_training.experiments.setting import Setting
+from surgicalsam_training.experiments.stage import Stage
 from surgicalsam_training.loop.examples import labelled_panel, titled_panel
-from surgicalsam_training.scoring.protocol import Protocol, answers_of_model
+from surgicalsam_training.scoring.protocol import EvaluationProtocol, answers_of_model
 
 ROWS = 4
 CLASSES_PER_ROW = 3  # of the similarity maps
@@ -65,7 +66,7 @@ def _mask_row(model: SurgicalSAM, data: TrainingData, frame: int) -> list[np.nda
     maps = {"truth": data.label_map(frame)}
     for protocol, predictions in answers_of_model(model, data, [frame]).items():
         ((_, label_map),) = predictions
-        maps["present prompted" if protocol is Protocol.PRESENT else "every prompted"] = label_map
+        maps["present prompted" if protocol is EvaluationProtocol.PRESENT else "every prompted"] = label_map
     panels = [labelled_panel(image, labels, data.classes, title) for title, labels in maps.items()]
     return [titled_panel(image, data.frames[frame].name), *panels]
 

@@ -11,7 +11,8 @@ from surgicalsam_training.baselines.box_jitter import AMOUNTS, KINDS, JitterRow,
 from surgicalsam_training.experiments.comparison import untuned_sam
 from surgicalsam_training.experiments.figures import Figure
 from surgicalsam_training.experiments.scoring import opened_data
-from surgicalsam_training.experiments.setting import Setting, Stage
+from surgicalsam_training.experiments.setting import Setting
+from surgicalsam_training.experiments.stage import Stage
 from surgicalsam_training.scoring.evaluate import embed_missing
 from surgicalsam_training.scoring.tables import Table
 

@@ -19,12 +19,12 @@ from surgicalsam_napari.model.surgical_sam import SurgicalSAM
 from surgicalsam_training.config import TrainingConfig
 from surgicalsam_training.data.split import split_frames
 from surgicalsam_training.data.training_data import TrainingData, open_training_data
-from surgicalsam_training.experiments.setting import Stage
+from surgicalsam_training.experiments.stage import Stage
 from surgicalsam_training.scoring.evaluate import embed_missing
 from surgicalsam_training.scoring.metrics import Metrics
-from surgicalsam_training.scoring.protocol import Answers, Protocol, score
+from surgicalsam_training.scoring.protocol import Answers, EvaluationProtocol, score
 
-ProtocolMetrics = dict[Protocol, Metrics]
+ProtocolMetrics = dict[EvaluationProtocol, Metrics]
 
 
 @dataclass(frozen=True)
@@ -97,7 +97,7 @@ def kept_metrics(
     }
     kept = _read(file)
     if all(kept.get(key) == value for key, value in told.items()):
-        return {protocol: _metrics(kept["scores"][protocol.value]) for protocol in Protocol}
+        return {protocol: _metrics(kept["scores"][protocol.value]) for protocol in EvaluationProtocol}
     for report in embed_missing(model, data, frames):
         yield Stage(f"{title}: embedding frames", report.done, report.total)
     found = {}

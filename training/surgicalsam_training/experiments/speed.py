@@ -23,7 +23,8 @@ from surgicalsam_napari.errors import SurgicalSAMError, TrainingError
 from surgicalsam_napari.exchange.files import write_file
 from surgicalsam_training.config import TrainingConfig, parse_config
 from surgicalsam_training.experiments.scoring import opened_data
-from surgicalsam_training.experiments.setting import Setting, Stage
+from surgicalsam_training.experiments.setting import Setting
+from surgicalsam_training.experiments.stage import Stage
 from surgicalsam_training.loop.prompts import PromptLosses
 from surgicalsam_training.loop.sampling import PromptSampler
 from surgicalsam_training.loop.steps import take_step

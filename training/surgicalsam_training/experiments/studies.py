@@ -11,16 +11,17 @@ from surgicalsam_napari.errors import TrainingError
 from surgicalsam_napari.instruments import ClassSet
 from surgicalsam_training.experiments.cells import cell_metrics, cell_model, scored_cell, trained_cell
 from surgicalsam_training.experiments.scoring import ProtocolMetrics, opened_data
-from surgicalsam_training.experiments.setting import Setting, Stage
+from surgicalsam_training.experiments.setting import Setting
+from surgicalsam_training.experiments.stage import Stage
 from surgicalsam_training.scoring.metrics import Metrics
-from surgicalsam_training.scoring.protocol import Protocol
+from surgicalsam_training.scoring.protocol import EvaluationProtocol
 from surgicalsam_training.scoring.tables import Table
 
 TOKENS = (2, 4, 6, 8)
 FURTHER_SEEDS = (1, 2, 3)  # added to the setting's own seed
-SHORT = {Protocol.PRESENT: "present", Protocol.EVERY: "every"}
+SHORT = {EvaluationProtocol.PRESENT: "present", EvaluationProtocol.EVERY: "every"}
 METRICS = {"challenge_iou": "Challenge IoU", "iou": "IoU", "mean_class_iou": "mcIoU"}
-WHOLE_SCORES = tuple(f"{title}, {SHORT[protocol]}" for protocol in Protocol for title in METRICS.values())
+WHOLE_SCORES = tuple(f"{title}, {SHORT[protocol]}" for protocol in EvaluationProtocol for title in METRICS.values())
 HOW_TO_READ = (
     "In percent, on the validation frames. present: only the classes that are in a frame are prompted, as in the paper, and "
     "none is gated by presence; every: every class is prompted in every frame, and presence decides.",
@@ -109,7 +110,9 @@ def table4(setting: Setting) -> Generator[Stage, None, Table]:
             with opened_data(setting.configs[tested], model.classes, shared[tested], apart) as opened:
                 found = yield from cell_metrics(run, model, opened, f"shared-classes-of-{titles[tested]}", ids)
             rows.append((titles[trained], titles[tested], *(_shared_scores(found, ids))))
-    columns = [f"{title}, {SHORT[protocol]}" for protocol in Protocol for title in ("Challenge IoU", "mcIoU", *shared[0])]
+    columns = [
+        f"{title}, {SHORT[protocol]}" for protocol in EvaluationProtocol for title in ("Challenge IoU", "mcIoU", *shared[0])
+    ]
     return Table(
         "Table 4: trained on one dataset, tested on the validation frames of the other",
         ("Trained on", "Tested on", *columns),
@@ -132,7 +135,7 @@ def shared_names(class_sets: Sequence[ClassSet]) -> list[list[str]]:
 
 def whole_scores(found: ProtocolMetrics) -> tuple[float | None, ...]:
     """A value for each of `WHOLE_SCORES`."""
-    return tuple(number(getattr(found[protocol], name)) for protocol in Protocol for name in METRICS)
+    return tuple(number(getattr(found[protocol], name)) for protocol in EvaluationProtocol for name in METRICS)
 
 
 def _shared_scores(found: ProtocolMetrics, class_ids: Sequence[int]) -> list[float | None]:
@@ -140,7 +143,7 @@ def _shared_scores(found: ProtocolMetrics, class_ids: Sequence[int]) -> list[flo
         by_class = [metrics.class_iou.get(class_id, math.nan) for class_id in class_ids]
         return [metrics.challenge_iou, metrics.mean_class_iou, *by_class]
 
-    return [number(value) for protocol in Protocol for value in of(found[protocol])]
+    return [number(value) for protocol in EvaluationProtocol for value in of(found[protocol])]
 
 
 def number(value: float) -> float | None:

@@ -28,7 +28,7 @@ from surgicalsam_napari.instruments import ClassSet
 from surgicalsam_napari.store.label_maps import present_ids
 from surgicalsam_training.data.split import sequence_number
 from surgicalsam_training.data.training_data import TrainingData
-from surgicalsam_training.scoring.protocol import Answers, Protocol, without_absent_classes
+from surgicalsam_training.scoring.protocol import Answers, EvaluationProtocol, without_absent_classes
 
 _MASK = re.compile(r"(.+)_class(\d+)(?:_inst\d+)?")
 _PICTURES = {"images", "left_frames", "right_frames"}  # what lies beside labels in datasets and is none
@@ -37,7 +37,7 @@ SHOWN = 5  # names in a message
 
 
 @dataclass(frozen=True)
-class ForeignPredictions:
+class ExternalPredictions:
     """The files of a folder by frame; made by `find_predictions`.
 
     Attributes
@@ -57,7 +57,7 @@ class ForeignPredictions:
 
 def find_predictions(
     folder: Path, data: TrainingData, frames: Sequence[int], classes: ClassSet | None = None
-) -> ForeignPredictions:
+) -> ExternalPredictions:
     """List a folder of predictions, and check names, completeness and sizes.
 
     Parameters
@@ -80,17 +80,17 @@ def find_predictions(
     found, notes = _by_frame(folder, files, data, frames)
     missing = [frame for frame in frames if frame not in found]
     if not are_masks:
-        return ForeignPredictions(folder, _one_each(folder, data, found, missing), {}, lookup, notes)
+        return ExternalPredictions(folder, _one_each(folder, data, found, missing), {}, lookup, notes)
     _check_sequences(folder, data, found, missing)
     if missing:
         notes += (f"{len(missing)} frames have no mask, and count as predicted empty ({_names(data, missing)}).",)
     notes += ("Where masks of two classes overlap, that with the higher id lies on top.",)
     masks = {frame: [(_class_id(path, lookup, data), path) for path in paths] for frame, paths in found.items()}
-    return ForeignPredictions(folder, {}, masks, lookup, notes)
+    return ExternalPredictions(folder, {}, masks, lookup, notes)
 
 
 def read_predictions(
-    predictions: ForeignPredictions, data: TrainingData, frames: Sequence[int]
+    predictions: ExternalPredictions, data: TrainingData, frames: Sequence[int]
 ) -> Iterator[tuple[int, np.ndarray]]:
     """Read the files of some frames.
 
@@ -115,10 +115,10 @@ def read_predictions(
         yield frame, label_map.astype(np.uint8)
 
 
-def answers_of_files(predictions: ForeignPredictions, data: TrainingData, frames: Sequence[int]) -> Answers:
+def answers_of_files(predictions: ExternalPredictions, data: TrainingData, frames: Sequence[int]) -> Answers:
     """The files as they are, and without the classes that are not in the frame: as if only those had been prompted."""
     present = without_absent_classes(data, read_predictions(predictions, data, frames))
-    return {Protocol.PRESENT: present, Protocol.EVERY: read_predictions(predictions, data, frames)}
+    return {EvaluationProtocol.PRESENT: present, EvaluationProtocol.EVERY: read_predictions(predictions, data, frames)}
 
 
 # Which frame a file is of --------------------------------------------------------------------------------------------
@@ -293,7 +293,7 @@ def _read(path: Path, data: TrainingData, frame: int) -> np.ndarray:
     return pixels
 
 
-def _merged(predictions: ForeignPredictions, data: TrainingData, frame: int) -> np.ndarray:
+def _merged(predictions: ExternalPredictions, data: TrainingData, frame: int) -> np.ndarray:
     """(H, W) uint8; the higher class id lies on top."""
     label_map = np.zeros(data.frames[frame].size, np.uint8)
     for class_id, path in sorted(predictions.masks.get(frame, [])):

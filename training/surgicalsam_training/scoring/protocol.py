@@ -25,14 +25,14 @@ BATCH_SIZES = {"cpu": 1}  # frames decoded at a time
 LARGEST_BATCH = 16
 
 
-class Protocol(StrEnum):
+class EvaluationProtocol(StrEnum):
     """How a frame is asked: as in the paper's tables, or as in use."""
 
     PRESENT = "present classes prompted"
     EVERY = "every class prompted"
 
 
-Answers = Mapping[Protocol, Iterator[tuple[int, np.ndarray]]]  # by protocol, what a predictor gives
+Answers = Mapping[EvaluationProtocol, Iterator[tuple[int, np.ndarray]]]  # by protocol, what a predictor gives
 
 
 def present_classes(data: TrainingData) -> Asked:
@@ -97,8 +97,8 @@ def answers_of_model(model: SurgicalSAM, data: TrainingData, frames: Sequence[in
     """What SurgicalSAM answers by either protocol."""
     present = predict_classes(model, data, frames, present_classes(data), gate=False)
     return {
-        Protocol.PRESENT: present,
-        Protocol.EVERY: predict_classes(model, data, frames, every_class(model, data), gate=True),
+        EvaluationProtocol.PRESENT: present,
+        EvaluationProtocol.EVERY: predict_classes(model, data, frames, every_class(model, data), gate=True),
     }
 
 
