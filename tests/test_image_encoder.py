@@ -16,12 +16,9 @@ from torch import Tensor, nn
 
 from surgicalsam_napari.errors import CheckpointError
 from surgicalsam_napari.model import image_encoder
+from surgicalsam_napari.model.encoders import ENCODERS
 from surgicalsam_napari.model.image_encoder import (
-    ENCODERS,
-    ChunkedAttention,
-    ViTSize,
     build_image_encoder,
-    build_vit_encoder,
     detect_encoder,
     encoder_digest,
     encoder_shapes,
@@ -30,6 +27,7 @@ from surgicalsam_napari.model.image_encoder import (
     read_weights,
 )
 from surgicalsam_napari.model.segment_anything import ImageEncoderAttention, PromptEncoder
+from surgicalsam_napari.model.vit_encoder import ChunkedAttention, ViTSize, build_vit_encoder
 from surgicalsam_napari.model.zoo import KNOWN_WEIGHTS
 
 SMALL_VIT = ViTSize(embed_dim=32, depth=2, num_heads=4, global_attn_indexes=(1,))

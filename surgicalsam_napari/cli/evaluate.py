@@ -130,16 +130,16 @@ def _score_checkpoints(
         with closing(open_training_data(paths, base=model.classes)) as data:
             unknown = _unknown_classes(model, data)
             for split in its_splits:
-                frames = _frames(data, split)
-                for _report in with_progress(embed_missing(model, data, frames), "embedding"):
+                example_indices = _frames(data, split)
+                for _report in with_progress(embed_missing(model, data, example_indices), "embedding"):
                     pass
-                metrics = _counted_scores(answers_of_model(model, data, frames), data, len(frames))
+                metrics = _counted_scores(answers_of_model(model, data, example_indices), data, len(example_indices))
                 record = {
                     "checkpoint": str(file),
                     "presence_threshold": model.presence_threshold,
                     "unknown_classes": unknown,
                 }
-                yield _Scored(model.name, split, len(frames), data, metrics, record, notes, tuned)
+                yield _Scored(model.name, split, len(example_indices), data, metrics, record, notes, tuned)
 
 
 def _checkpoint_of(checkpoint: Path, split: BenchmarkSplit | None) -> Path:
@@ -161,14 +161,14 @@ def _score_files(
 
     with closing(open_training_data(paths, base=None)) as data:
         for split in splits:
-            frames = _frames(data, split)
-            found = find_predictions(folder, data, frames, classes)
+            example_indices = _frames(data, split)
+            found = find_predictions(folder, data, example_indices, classes)
             for note in found.notes:
                 print(note, file=sys.stderr)
-            metrics = _counted_scores(answers_of_files(found, data, frames), data, len(frames))
+            metrics = _counted_scores(answers_of_files(found, data, example_indices), data, len(example_indices))
             record = {"predictions": str(folder), "notes": list(found.notes)}
             name = found.folder.name
-            yield _Scored(name, split, len(frames), data, metrics, record, (*OF_FILES, *found.notes))
+            yield _Scored(name, split, len(example_indices), data, metrics, record, (*OF_FILES, *found.notes))
 
 
 def _frames(data: TrainingData, split: BenchmarkSplit | None) -> Sequence[int]:
@@ -185,7 +185,9 @@ def _counted_scores(answers: Answers, data: TrainingData, count: int) -> dict[Ev
 
 def _unknown_classes(model: SurgicalSAM, data: TrainingData) -> list[str]:
     """The names of classes that the data show and the model does not know, told on stderr; it must know one of them."""
-    shown = sorted({class_id for index in range(len(data.frames)) for class_id in data.present_class_ids(index)})
+    shown = sorted(
+        {class_id for example_index in range(len(data.frames)) for class_id in data.present_class_ids(example_index)}
+    )
     names = [data.classes.by_id(class_id).name for class_id in shown if class_id not in model.classes.ids]
     if names and len(names) == len(shown):
         raise TrainingError(

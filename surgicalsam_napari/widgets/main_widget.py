@@ -10,6 +10,7 @@ from qtpy.QtCore import QEvent, QObject, QSize, Qt, QTimer
 from qtpy.QtGui import QHideEvent, QShowEvent
 from qtpy.QtWidgets import QFrame, QScrollArea, QVBoxLayout, QWidget
 
+from surgicalsam_napari.model.encoders import ENCODERS
 from surgicalsam_napari.session import Session
 from surgicalsam_napari.store import Project
 from surgicalsam_napari.widgets.correct.correct_panel import CorrectPanel
@@ -166,7 +167,7 @@ class MainWidget(QScrollArea):
     def _measure_speed(self) -> None:
         model = self.session.model
         # a trial frame of a large encoder on a CPU takes half a minute: then the run itself shows its speed
-        if model is not None and (model.device.type != "cpu" or model.encoder_id == "demo"):
+        if model is not None and (model.device.type != "cpu" or ENCODERS[model.encoder_id].is_light):
             self.segment_panel.measure_speed()
 
     def _on_imported(self) -> None:

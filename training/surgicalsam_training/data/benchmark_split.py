@@ -87,7 +87,7 @@ def validation_frames(data: TrainingData, split: BenchmarkSplit) -> tuple[int, .
                 "Leave out one of them."
             )
     names = {by_number[number][0] for number in split.sequences}
-    return tuple(index for index, frame in enumerate(data.frames) if frame.sequence in names)
+    return tuple(example_index for example_index, frame in enumerate(data.frames) if frame.sequence in names)
 
 
 def _listed(numbers: tuple[int, ...] | list[int]) -> str:

@@ -102,16 +102,16 @@ def untuned_sam(config: TrainingConfig, classes: ClassSet) -> SurgicalSAM:
 def _baselines(
     folder: Path, config: TrainingConfig, opened: OpenedData
 ) -> Generator[Stage, None, dict[str, ProtocolMetrics]]:
-    data, frames = opened.data, opened.validation
+    data, example_indices = opened.data, opened.validation
     model = untuned_sam(config, data.classes)
     examples = yield from _examples(model, opened)
     predictors: dict[str, Callable[[], Predictor]] = {
-        "GT centroid + SAM": lambda: lambda asked: predict_from_centroids(model, data, frames, asked),
-        "GT box + SAM": lambda: lambda asked: predict_from_boxes(model, data, frames, asked),
-        "PerSAM": lambda: lambda asked: predict_persam(model, data, frames, asked, examples=examples),
+        "GT centroid + SAM": lambda: lambda asked: predict_from_centroids(model, data, example_indices, asked),
+        "GT box + SAM": lambda: lambda asked: predict_from_boxes(model, data, example_indices, asked),
+        "PerSAM": lambda: lambda asked: predict_persam(model, data, example_indices, asked, examples=examples),
         "PerSAM, fine-tuned": lambda: _persam_f(model, opened, examples),
-        "Tracking, 1 point": lambda: lambda asked: predict_by_tracking(model, data, frames, asked, points=1),
-        "Tracking, 5 points": lambda: lambda asked: predict_by_tracking(model, data, frames, asked, points=5),
+        "Tracking, 1 point": lambda: lambda asked: predict_by_tracking(model, data, example_indices, asked, points=1),
+        "Tracking, 5 points": lambda: lambda asked: predict_by_tracking(model, data, example_indices, asked, points=5),
     }
     found = {}
     for method, predictor in predictors.items():
@@ -123,7 +123,7 @@ def _baselines(
             return {protocol: predict(wanted) for protocol, wanted in asked.items()}
 
         encoder = model.encoder_digest
-        found[method] = yield from kept_metrics(file, method, model, data, frames, answers, encoder=encoder)
+        found[method] = yield from kept_metrics(file, method, model, data, example_indices, answers, encoder=encoder)
     return found
 
 

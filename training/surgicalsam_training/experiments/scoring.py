@@ -76,7 +76,7 @@ def kept_metrics(
     title: str,
     model: SurgicalSAM,
     data: TrainingData,
-    frames: Sequence[int],
+    example_indices: Sequence[int],
     answers: Callable[[], Answers],
     **depends_on: Any,
 ) -> Generator[Stage, None, ProtocolMetrics]:
@@ -92,20 +92,20 @@ def kept_metrics(
     told = {
         "data": data.fingerprints(),
         "classes": list(data.classes.names),
-        "frames": [data.frames[index].name for index in frames],
+        "frames": [data.frames[example_index].name for example_index in example_indices],
         **depends_on,
     }
     kept = _read(file)
     if all(kept.get(key) == value for key, value in told.items()):
         return {protocol: _metrics(kept["scores"][protocol.value]) for protocol in EvaluationProtocol}
-    for report in embed_missing(model, data, frames):
+    for report in embed_missing(model, data, example_indices):
         yield Stage(f"{title}: embedding frames", report.done, report.total)
     found = {}
     for protocol, predictions in answers().items():
         label_maps = list[tuple[int, np.ndarray]]()
         for done, prediction in enumerate(predictions, 1):
             label_maps.append(prediction)
-            yield Stage(f"{title}: {protocol}", done, len(frames))
+            yield Stage(f"{title}: {protocol}", done, len(example_indices))
         found[protocol] = score(data, label_maps)
     record = {**told, "scores": {protocol.value: _plain(metrics) for protocol, metrics in found.items()}}
     write_file(file, (json.dumps(record, indent=1) + "\n").encode())

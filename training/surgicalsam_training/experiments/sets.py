@@ -92,9 +92,9 @@ def write_set(
     -------
     The dataset's folder.
     """
-    place = folder / phantom.name
-    if (place / SIDECAR).is_file():
-        return place
+    finished = folder / phantom.name
+    if (finished / SIDECAR).is_file():
+        return finished
     partial = folder / f".{phantom.name}.partial"
     with writing("The phantom frames", folder):
         shutil.rmtree(partial, ignore_errors=True)
@@ -111,8 +111,8 @@ def write_set(
             yield Stage(f"drawing {phantom.name}", done, total)
     write_sidecar(partial, Sidecar(phantom.classes, "phantom"))
     with writing("The phantom frames", folder):
-        partial.rename(place)
-    return place
+        partial.rename(finished)
+    return finished
 
 
 def label_values(phantom: PhantomSet) -> np.ndarray:

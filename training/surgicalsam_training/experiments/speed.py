@@ -139,14 +139,14 @@ def measure_training(config: TrainingConfig, seconds: float) -> dict[str, Any]:
 def measure_prediction(config: TrainingConfig, seconds: float) -> dict[str, Any]:
     """Frames a second from pictures and from embeddings on disk; None from pictures where the data hold none."""
     with opened_data(config, None) as opened:
-        data, frames = opened.data, opened.validation[:FRAMES]
+        data, example_indices = opened.data, opened.validation[:FRAMES]
         model = starting_model(config, opened.data.classes)
-        images = [data.image(frame) for frame in frames]
+        images = [data.image(example_index) for example_index in example_indices]
         spent, counts = {"online": 0.0, "offline": 0.0}, {"online": 0, "offline": 0}
         turn = -1  # the first, slower one does not count
         while turn < FEWEST or sum(spent.values()) < seconds:
-            place = turn % len(frames)
-            image, size = images[place], data.frames[frames[place]].size
+            turn_index = turn % len(example_indices)
+            image, size = images[turn_index], data.frames[example_indices[turn_index]].size
             for way in spent:
                 if way == "online" and image is None:
                     continue
@@ -154,7 +154,7 @@ def measure_prediction(config: TrainingConfig, seconds: float) -> dict[str, Any]
                 if way == "online" and image is not None:
                     embeddings = model.embed([np.asarray(image)])
                 else:
-                    embeddings = data.embeddings([frames[place]], 0, model)
+                    embeddings = data.embeddings([example_indices[turn_index]], 0, model)
                 model.predict(embeddings, data.classes.ids, size)
                 if turn >= 0:
                     spent[way], counts[way] = spent[way] + _now() - started, counts[way] + 1

@@ -18,8 +18,8 @@ from surgicalsam_napari.model import zoo
 from surgicalsam_napari.model.checkpoint import build_parts, load_checkpoint
 from surgicalsam_napari.model.class_prompt_encoder import ClassPromptEncoder, Prototypes
 from surgicalsam_napari.model.device import choose_device
+from surgicalsam_napari.model.encoders import ENCODERS
 from surgicalsam_napari.model.image_encoder import (
-    ENCODERS,
     build_image_encoder,
     load_encoder_weights,
     read_sam_mask_decoder_state,
@@ -77,7 +77,7 @@ def _model_on_sam(config: TrainingConfig, classes: ClassSet) -> SurgicalSAM:
         dense_hidden_dim=config.dense_hidden_dim,
         sparse_hidden_dim=config.sparse_hidden_dim,
     )
-    if encoder_id == "demo":  # no SAM was ever trained on it: the demo checkpoint brings the decoder that goes with points
+    if spec.is_bundled:  # no SAM was ever trained on it: the demo checkpoint brings the decoder that goes with points
         demo = load_checkpoint(zoo.demo_checkpoint(), device="cpu")
         assert demo.sam_mask_decoder is not None
         encoder, digest = demo.image_encoder, demo.encoder_digest
