@@ -289,9 +289,9 @@ def _detector(work: Work, asked: Asked) -> Predictions:
     from surgicalsam_training.baselines.detections import read_detections
     from surgicalsam_training.baselines.detector import ALPHA, predict_from_detections
 
-    found = read_detections(work.options["detections"], work.data, work.options["images"])
+    detections = read_detections(work.options["detections"], work.data, work.options["images"])
     alpha = work.option("alpha", ALPHA)
-    return predict_from_detections(work.model, work.data, work.example_indices, asked, detections=found, alpha=alpha)
+    return predict_from_detections(work.model, work.data, work.example_indices, asked, detections=detections, alpha=alpha)
 
 
 def _mask2former(work: Work, asked: Asked) -> Predictions:
@@ -306,8 +306,8 @@ def _mask2former(work: Work, asked: Asked) -> Predictions:
     training = train_detector(folder, work.reference, work.reference_indices, settings, work.device)
     for _report in with_progress(training, "training the detector"):
         pass
-    found = detect(load_detector(folder, work.device), work.data, work.example_indices)
-    file = write_detections(work.out / "detections.json", work.data, found)
+    detections = detect(load_detector(folder, work.device), work.data, work.example_indices)
+    file = write_detections(work.out / "detections.json", work.data, detections)
     alpha = work.option("alpha", ALPHA)
     return predict_from_detections(
         work.model, work.data, work.example_indices, asked, detections=read_detections(file, work.data), alpha=alpha

@@ -162,13 +162,13 @@ def _score_files(
     with closing(open_training_data(paths, base=None)) as data:
         for split in splits:
             example_indices = _frames(data, split)
-            found = find_predictions(folder, data, example_indices, classes)
-            for note in found.notes:
+            external = find_predictions(folder, data, example_indices, classes)
+            for note in external.notes:
                 print(note, file=sys.stderr)
-            metrics = _counted_scores(answers_of_files(found, data, example_indices), data, len(example_indices))
-            record = {"predictions": str(folder), "notes": list(found.notes)}
-            name = found.folder.name
-            yield _Scored(name, split, len(example_indices), data, metrics, record, (*OF_FILES, *found.notes))
+            metrics = _counted_scores(answers_of_files(external, data, example_indices), data, len(example_indices))
+            record = {"predictions": str(folder), "notes": list(external.notes)}
+            name = external.folder.name
+            yield _Scored(name, split, len(example_indices), data, metrics, record, (*OF_FILES, *external.notes))
 
 
 def _frames(data: TrainingData, split: BenchmarkSplit | None) -> Sequence[int]:

@@ -56,9 +56,9 @@ def predict_from_detections(
         answers = {}
         for class_id in asked(example_index):
             boxes = chosen_boxes([d for d in detections.get(example_index, ()) if d.class_id == class_id], alpha)
-            found = [answer_box(model, embedding, within(box, geometry), geometry) for box in boxes]
-            if found:
-                answers[class_id] = united(found)
+            answered = [answer_box(model, embedding, within(box, geometry), geometry) for box in boxes]
+            if answered:
+                answers[class_id] = united(answered)
         yield example_index, merged(answers, geometry)
 
 

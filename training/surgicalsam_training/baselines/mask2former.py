@@ -338,11 +338,11 @@ def detect(detector: Detector, data: TrainingData, example_indices: Sequence[int
     device = next(detector.network.parameters()).device
     for example_index in example_indices:
         with torch.inference_mode():
-            found = detector.network(pixel_values=examples.pixels(example_index)[None].to(device))
+            output = detector.network(pixel_values=examples.pixels(example_index)[None].to(device))
         geometry = examples.geometry(example_index)
         yield (
             example_index,
-            list(boxes_of(found.class_queries_logits[0], found.masks_queries_logits[0], geometry, class_ids)),
+            list(boxes_of(output.class_queries_logits[0], output.masks_queries_logits[0], geometry, class_ids)),
         )
 
 
@@ -365,12 +365,12 @@ def boxes_of(
     height, width = geometry.original_size
     for probability, label, logits in zip(probabilities.tolist(), labels.tolist(), mask_logits, strict=True):
         class_id = class_ids[label] if label < len(class_ids) else None
-        inside = logits > 0
-        inside[math.ceil(resized_height / cell) :], inside[:, math.ceil(resized_width / cell) :] = False, False
-        if class_id is None or not inside.any():
+        is_inside = logits > 0
+        is_inside[math.ceil(resized_height / cell) :], is_inside[:, math.ceil(resized_width / cell) :] = False, False
+        if class_id is None or not is_inside.any():
             continue
-        rows, columns = inside.nonzero(as_tuple=True)
+        rows, columns = is_inside.nonzero(as_tuple=True)
         left, right = (float(c) * cell * width / resized_width for c in (columns.min(), columns.max() + 1))
         top, bottom = (float(r) * cell * height / resized_height for r in (rows.min(), rows.max() + 1))
-        score = probability * float(logits[inside].sigmoid().mean())
+        score = probability * float(logits[is_inside].sigmoid().mean())
         yield Detection(class_id, (left, top, min(right, width), min(bottom, height)), score)

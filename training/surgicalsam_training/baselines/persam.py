@@ -97,10 +97,10 @@ def learn_example(model: SurgicalSAM, reference: TrainingData, example_index: in
     """A class as this frame shows it."""
     embedding = frame_embedding(model, reference, example_index).to(model.device, torch.float32)
     mask = reference.label_map(example_index) == class_id
-    inside = embedding[
+    covered = embedding[
         :, covered_cells(mask, frame_geometry(model, reference, example_index), embedding.shape[-1])
     ]  # (D, n)
-    return Example(example_index, F.normalize(inside, dim=0).mean(1), inside.mean(1))
+    return Example(example_index, F.normalize(covered, dim=0).mean(1), covered.mean(1))
 
 
 def covered_cells(mask: np.ndarray, geometry: FrameGeometry, side: int) -> Tensor:

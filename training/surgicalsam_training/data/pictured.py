@@ -86,7 +86,7 @@ class PicturedSource(ABC):
         return [example_index for example_index in example_indices if example_index in missing]
 
     def embeddings(self, example_indices: Sequence[int], version: int, model: SurgicalSAM) -> np.ndarray:
-        found = np.empty((len(example_indices), *model.embedding_shape), np.float16)
+        gathered = np.empty((len(example_indices), *model.embedding_shape), np.float16)
         rows = {example_index: row for row, example_index in enumerate(example_indices)}
         for store, group in self._by_store(list(rows), version, model):
             missing = store.missing([self._slots[example_index] for example_index in group])
@@ -97,10 +97,10 @@ class PicturedSource(ABC):
                     f"{self.frames[first].name}{copy} should have an embedding by {model.encoder_id}, and {len(missing)} of "
                     f"{len(group)} frames have none. Embed them with a model that has its image encoder loaded."
                 )
-            found[[rows[example_index] for example_index in group]] = store.read(
+            gathered[[rows[example_index] for example_index in group]] = store.read(
                 [self._slots[example_index] for example_index in group]
             )
-        return found[[rows[example_index] for example_index in example_indices]]
+        return gathered[[rows[example_index] for example_index in example_indices]]
 
     def embed(self, example_indices: Sequence[int], version: int, model: SurgicalSAM) -> Generator[None, None, None]:
         missing = self.missing_embeddings(example_indices, version, model)

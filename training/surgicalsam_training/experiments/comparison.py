@@ -55,14 +55,14 @@ def table1(setting: Setting) -> Generator[Stage, None, Table]:
         parts.setdefault("SurgicalSAM", []).append((yield from scored_cell(cells, config)))
         folder = setting.out / "baselines" / (f"fold{number}" if number else "")
         with opened_data(config, model.classes) as opened:
-            found = yield from _baselines(folder, config, opened)
-        for method, metrics in found.items():
+            metrics_by_method = yield from _baselines(folder, config, opened)
+        for method, metrics in metrics_by_method.items():
             parts.setdefault(method, []).append(metrics)
     assert classes is not None
     where = "validation" if len(folds) == 1 else f"mean of {len(folds)} folds"
     results = [
-        Result(method, where, protocol, mean_metrics([one[protocol] for one in found]), _parameters(method, tuned))
-        for method, found in parts.items()
+        Result(method, where, protocol, mean_metrics([fold[protocol] for fold in by_fold]), _parameters(method, tuned))
+        for method, by_fold in parts.items()
         for protocol in EvaluationProtocol
     ]
     benchmark = benchmark_of(classes)
@@ -86,8 +86,8 @@ def _parameters(method: str, tuned: float) -> float | None:
 def benchmark_of(classes: ClassSet) -> str | None:
     """Which benchmark has these classes, by their names."""
     names = {name.casefold() for name in classes.names}
-    found = (key for key, known in CLASS_SETS.items() if {name.casefold() for name in known.names} == names)
-    return next(found, None)
+    matching = (key for key, known in CLASS_SETS.items() if {name.casefold() for name in known.names} == names)
+    return next(matching, None)
 
 
 def untuned_sam(config: TrainingConfig, classes: ClassSet) -> SurgicalSAM:
@@ -113,7 +113,7 @@ def _baselines(
         "Tracking, 1 point": lambda: lambda asked: predict_by_tracking(model, data, example_indices, asked, points=1),
         "Tracking, 5 points": lambda: lambda asked: predict_by_tracking(model, data, example_indices, asked, points=5),
     }
-    found = {}
+    metrics_by_method = {}
     for method, predictor in predictors.items():
         file = folder / f"{method.replace(' ', '-').replace(',', '').lower()}.json"
 
@@ -123,8 +123,10 @@ def _baselines(
             return {protocol: predict(wanted) for protocol, wanted in asked.items()}
 
         encoder = model.encoder_digest
-        found[method] = yield from kept_metrics(file, method, model, data, example_indices, answers, encoder=encoder)
-    return found
+        metrics_by_method[method] = yield from kept_metrics(
+            file, method, model, data, example_indices, answers, encoder=encoder
+        )
+    return metrics_by_method
 
 
 def _examples(model: SurgicalSAM, opened: OpenedData) -> Generator[Stage, None, dict[int, Example]]:

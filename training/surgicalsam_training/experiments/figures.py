@@ -38,10 +38,10 @@ class Figure:
 
 def figures(setting: Setting) -> Generator[Stage, None, list[Figure]]:
     """Figures 5 and 7 are of the first dataset, 8 is of the second if there is one, 9 is of the first."""
-    found = yield from _mask_figures(setting, setting.config, ("figure5", "figure7"))
+    written = yield from _mask_figures(setting, setting.config, ("figure5", "figure7"))
     if len(setting.configs) > 1:
-        found += yield from _mask_figures(setting, setting.configs[1], ("figure8",))
-    return [*found, (yield from _similarity_figure(setting))]
+        written += yield from _mask_figures(setting, setting.configs[1], ("figure8",))
+    return [*written, (yield from _similarity_figure(setting))]
 
 
 def _mask_figures(setting: Setting, config: TrainingConfig, names: Sequence[str]) -> Generator[Stage, None, list[Figure]]:

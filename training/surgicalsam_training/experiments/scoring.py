@@ -100,16 +100,16 @@ def kept_metrics(
         return {protocol: _metrics(kept["scores"][protocol.value]) for protocol in EvaluationProtocol}
     for report in embed_missing(model, data, example_indices):
         yield Stage(f"{title}: embedding frames", report.done, report.total)
-    found = {}
+    metrics_by_protocol = {}
     for protocol, predictions in answers().items():
         label_maps = list[tuple[int, np.ndarray]]()
         for done, prediction in enumerate(predictions, 1):
             label_maps.append(prediction)
             yield Stage(f"{title}: {protocol}", done, len(example_indices))
-        found[protocol] = score(data, label_maps)
-    record = {**told, "scores": {protocol.value: _plain(metrics) for protocol, metrics in found.items()}}
+        metrics_by_protocol[protocol] = score(data, label_maps)
+    record = {**told, "scores": {protocol.value: _plain(metrics) for protocol, metrics in metrics_by_protocol.items()}}
     write_file(file, (json.dumps(record, indent=1) + "\n").encode())
-    return found
+    return metrics_by_protocol
 
 
 def _plain(metrics: Metrics) -> dict[str, Any]:

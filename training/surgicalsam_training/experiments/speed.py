@@ -53,13 +53,13 @@ def table5(setting: Setting, seconds: float = SECONDS) -> Generator[Stage, None,
     for done, (what, device, batch) in enumerate(wanted):
         yield Stage(f"measuring {what} on {device}", done, len(wanted))
         config = setting.config.changed(device=device, batch_size=batch, micro_batch_size=batch, presence_weight=0.0)
-        found = _measured(setting.out / "speed", what, config, seconds)
-        title, peak = found["device"], found["peak_bytes"]
+        measured = _measured(setting.out / "speed", what, config, seconds)
+        title, peak = measured["device"], measured["peak_bytes"]
         memory = None if peak is None else round(peak / 2**20)
         if what == "training":
-            rows.append((f"training, batch {batch}", title, round(found["per_second"], 3), "prompts", memory))
+            rows.append((f"training, batch {batch}", title, round(measured["per_second"], 3), "prompts", memory))
             continue
-        for way, rate in found["per_second_by_way"].items():
+        for way, rate in measured["per_second_by_way"].items():
             shown = None if rate is None else round(rate, 3)
             rows.append((f"prediction, embedding {way}", title, shown, "frames", memory))
     yield Stage("measuring", len(wanted), len(wanted))
@@ -103,9 +103,9 @@ def _measured(folder: Path, what: str, config: TrainingConfig, seconds: float) -
     if process.returncode:
         lines = process.stderr.strip().splitlines()
         raise TrainingError(f"Measuring {what} on {config.device} failed: {lines[-1] if lines else 'it said nothing'}.")
-    found = json.loads(process.stdout.splitlines()[-1])
-    write_file(file, (json.dumps({"told": told, "found": found}, indent=1) + "\n").encode())
-    return found
+    measured = json.loads(process.stdout.splitlines()[-1])
+    write_file(file, (json.dumps({"told": told, "found": measured}, indent=1) + "\n").encode())
+    return measured
 
 
 def _machine() -> str:

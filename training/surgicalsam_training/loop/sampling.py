@@ -76,9 +76,9 @@ class PromptSampler:
         present: list[Prompt] = []
         absent: list[Prompt] = []
         for example_index in example_indices:
-            there = set(data.present_class_ids(example_index))
+            present_ids = set(data.present_class_ids(example_index))
             for class_id in sorted(data.known_class_ids(example_index)):
-                (present if class_id in there else absent).append(Prompt(example_index, class_id))
+                (present if class_id in present_ids else absent).append(Prompt(example_index, class_id))
         self.present, self.absent = present, absent
         size = self._bytes_per_frame(example_indices)
         self._ready = lru_cache(maxsize=max(CACHE_BYTES // size, 1))(self._read)
@@ -119,8 +119,8 @@ class PromptSampler:
         embedding, targets, class_embeddings, geometry = self._ready(prompt.example_index, version)
         row = self.data.classes.ids.index(prompt.class_id)
         target = targets.get(prompt.class_id, targets[0])
-        inside = class_embeddings.get(prompt.class_id)
-        return ReadyPrompt(torch.from_numpy(embedding), row, target, geometry, inside, prompt.weight)
+        embedding_inside = class_embeddings.get(prompt.class_id)
+        return ReadyPrompt(torch.from_numpy(embedding), row, target, geometry, embedding_inside, prompt.weight)
 
     def _read(
         self, example_index: int, version: int
@@ -135,14 +135,14 @@ class PromptSampler:
         side = 4 * self.model.embedding_shape[1]
         full = torch.from_numpy(embedding).float()
         targets = {0: mask_target(np.zeros(label_map.shape, bool), geometry, self.config, side)}
-        inside = {}
+        class_embeddings = {}
         known = self.data.known_class_ids(example_index)
         for class_id in np.unique(label_map).tolist():
             if class_id in known:
                 mask = label_map == class_id
                 targets[class_id] = mask_target(mask, geometry, self.config, side)
-                inside[class_id] = class_embedding(full, mask, geometry)
-        return embedding, targets, inside, geometry
+                class_embeddings[class_id] = class_embedding(full, mask, geometry)
+        return embedding, targets, class_embeddings, geometry
 
     def _bytes_per_frame(self, example_indices: Sequence[int]) -> int:
         embedding = 2 * int(np.prod(self.model.embedding_shape))
@@ -172,11 +172,13 @@ def together(ready: Sequence[ReadyPrompt], device: torch.device) -> PromptBatch:
 
 def class_pairs(ready: Sequence[ReadyPrompt], device: torch.device) -> ClassPairs:
     """The class embeddings of the prompts whose class is there."""
-    there = [prompt for prompt in ready if prompt.class_embedding is not None and prompt.weight]
+    with_class = [prompt for prompt in ready if prompt.class_embedding is not None and prompt.weight]
     dim = ready[0].embedding.shape[0]
-    embeddings = [prompt.class_embedding for prompt in there if prompt.class_embedding is not None]
+    embeddings = [prompt.class_embedding for prompt in with_class if prompt.class_embedding is not None]
     stacked = torch.stack(embeddings) if embeddings else torch.zeros(0, dim)
-    return ClassPairs(stacked.to(device), torch.tensor([prompt.row for prompt in there], dtype=torch.long, device=device))
+    return ClassPairs(
+        stacked.to(device), torch.tensor([prompt.row for prompt in with_class], dtype=torch.long, device=device)
+    )
 
 
 def mean_class_embeddings(
@@ -194,8 +196,8 @@ def mean_class_embeddings(
     for class_id in class_ids:
         shown = [prompt for prompt in sampler.present if prompt.class_id == class_id]
         step = 1 if most_frames is None else -(-len(shown) // most_frames) or 1
-        found = [sampler.ready(prompt, 0).class_embedding for prompt in shown[::step]]
-        inside = [embedding for embedding in found if embedding is not None]
-        if inside:
-            means[class_id] = torch.stack(inside).mean(0)
+        read = [sampler.ready(prompt, 0).class_embedding for prompt in shown[::step]]
+        class_embeddings = [embedding for embedding in read if embedding is not None]
+        if class_embeddings:
+            means[class_id] = torch.stack(class_embeddings).mean(0)
     return means

@@ -33,8 +33,10 @@ def take_step(
         *(Prompt(step[0].example_index, step[0].class_id, weight=0.0) for _ in range(-len(step) % processes.count)),
     ]
     ready = [sampler.ready(prompt, version) for prompt in processes.share(filled)]
-    there = sum(prompt.weight for prompt in ready if prompt.class_embedding is not None)
-    present, prompts = processes.sum(torch.tensor([there, sum(prompt.weight for prompt in ready)], device=device)).tolist()
+    present_weight = sum(prompt.weight for prompt in ready if prompt.class_embedding is not None)
+    present, prompts = processes.sum(
+        torch.tensor([present_weight, sum(prompt.weight for prompt in ready)], device=device)
+    ).tolist()
     counts = StepCounts(max(present, 1.0), prompts)
     own = class_pairs(ready, device)
     pairs = ClassPairs(processes.collected(own.embeddings), processes.collected(own.rows))

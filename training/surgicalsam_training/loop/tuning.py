@@ -172,14 +172,14 @@ def read_prototypes(path: Path, classes: ClassSet, embedding_dim: int) -> dict[i
     missing = [name for name in classes.names if name.casefold() not in vectors]
     if missing:
         raise TrainingError(f"{path.name} should hold a vector for every class, and lacks {', '.join(missing)}. Add them.")
-    found = {instrument.id: vectors[instrument.name.casefold()] for instrument in classes}
-    strange = next((vector for vector in found.values() if vector.shape != (embedding_dim,)), None)
+    by_class_id = {instrument.id: vectors[instrument.name.casefold()] for instrument in classes}
+    strange = next((vector for vector in by_class_id.values() if vector.shape != (embedding_dim,)), None)
     if strange is not None:
         raise TrainingError(
             f"{path.name} should hold vectors of {embedding_dim} numbers, as this image encoder gives; found "
             f"{tuple(strange.shape)}. Make them with this encoder."
         )
-    return found
+    return by_class_id
 
 
 def unfreeze(model: SurgicalSAM, config: TrainingConfig) -> list[nn.Parameter]:

@@ -59,12 +59,12 @@ def calibrated_threshold(model: SurgicalSAM, data: TrainingData, example_indices
     presence, present = [], []
     for batch in batches(model, example_indices):
         decoded = model.decode(torch.from_numpy(data.embeddings(batch, 0, model)), class_ids)
-        found = fallback_presence(decoded) if decoded.presence is None else decoded.presence
-        for example_index, row in zip(batch, found.float().cpu().numpy(), strict=True):
-            known, there = data.known_class_ids(example_index), data.present_class_ids(example_index)
+        presence_scores = fallback_presence(decoded) if decoded.presence is None else decoded.presence
+        for example_index, row in zip(batch, presence_scores.float().cpu().numpy(), strict=True):
+            known, present_ids = data.known_class_ids(example_index), data.present_class_ids(example_index)
             columns = [column for column, class_id in enumerate(class_ids) if class_id in known]
             presence.append(row[columns])
-            present.append(np.array([class_ids[column] in there for column in columns], bool))
+            present.append(np.array([class_ids[column] in present_ids for column in columns], bool))
     if not presence:
         return model.presence_threshold
     return best_threshold(np.concatenate(presence), np.concatenate(present), model.presence_threshold)
@@ -81,8 +81,8 @@ def best_threshold(presence: np.ndarray, present: np.ndarray, default: float) ->
     """
     if min(int(present.sum()), int((~present).sum())) < FEWEST_PAIRS:
         return default
-    found = presence[None] >= THRESHOLDS[:, None]
-    f1 = 2 * (found & present).sum(1) / (found.sum(1) + present.sum())
+    is_given = presence[None] >= THRESHOLDS[:, None]
+    f1 = 2 * (is_given & present).sum(1) / (is_given.sum(1) + present.sum())
     best = THRESHOLDS[f1 >= f1.max() - 1e-9]
     return float(best[np.abs(best - default).argmin()])
 

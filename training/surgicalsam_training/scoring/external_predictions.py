@@ -77,16 +77,17 @@ def find_predictions(
     lookup = _lookup(classes if sidecar is None else sidecar.classes, data)
     files = [path for path in sorted(folder.rglob("*")) if _is_prediction(path, folder)]
     are_masks = _are_masks(folder, files)
-    found, notes = _by_frame(folder, files, data, example_indices)
-    missing = [example_index for example_index in example_indices if example_index not in found]
+    paths_by_example, notes = _by_frame(folder, files, data, example_indices)
+    missing = [example_index for example_index in example_indices if example_index not in paths_by_example]
     if not are_masks:
-        return ExternalPredictions(folder, _one_each(folder, data, found, missing), {}, lookup, notes)
-    _check_sequences(folder, data, found, missing)
+        return ExternalPredictions(folder, _one_each(folder, data, paths_by_example, missing), {}, lookup, notes)
+    _check_sequences(folder, data, paths_by_example, missing)
     if missing:
         notes += (f"{len(missing)} frames have no mask, and count as predicted empty ({_names(data, missing)}).",)
     notes += ("Where masks of two classes overlap, that with the higher id lies on top.",)
     masks = {
-        example_index: [(_class_id(path, lookup, data), path) for path in paths] for example_index, paths in found.items()
+        example_index: [(_class_id(path, lookup, data), path) for path in paths]
+        for example_index, paths in paths_by_example.items()
     }
     return ExternalPredictions(folder, {}, masks, lookup, notes)
 
@@ -175,27 +176,29 @@ def _by_frame(
 ) -> tuple[dict[int, list[Path]], tuple[str, ...]]:
     """The files of each frame, whose size they must have; and a note on files of other frames."""
     finder = _Finder(data, example_indices)
-    found: dict[int, list[Path]] = {}
+    paths_by_example: dict[int, list[Path]] = {}
     others = []
     for path in files:
         example_index = finder.example_index(path.relative_to(folder))
         if example_index is None:
             others.append(path)
         else:
-            found.setdefault(example_index, []).append(path)
+            paths_by_example.setdefault(example_index, []).append(path)
             _check_size(data, example_index, path)
-    if not found:
+    if not paths_by_example:
         raise TrainingError(_nothing_fits(folder, data, example_indices, files))
     if not others:
-        return found, ()
+        return paths_by_example, ()
     first = others[0].relative_to(folder)
-    return found, (f"{len(others)} files belong to no frame that is scored, and are not looked at (the first is {first}).",)
+    return paths_by_example, (
+        f"{len(others)} files belong to no frame that is scored, and are not looked at (the first is {first}).",
+    )
 
 
 def _is_prediction(path: Path, folder: Path) -> bool:
-    inside = path.relative_to(folder).parts
-    is_hidden = any(part.startswith(".") for part in inside)
-    return path.suffix.lower() in LABEL_SUFFIXES and not is_hidden and not _PICTURES & set(inside[:-1]) and path.is_file()
+    parts = path.relative_to(folder).parts
+    is_hidden = any(part.startswith(".") for part in parts)
+    return path.suffix.lower() in LABEL_SUFFIXES and not is_hidden and not _PICTURES & set(parts[:-1]) and path.is_file()
 
 
 # What is wrong -------------------------------------------------------------------------------------------------------
@@ -214,36 +217,40 @@ def _are_masks(folder: Path, files: Sequence[Path]) -> bool:
 
 def _nothing_fits(folder: Path, data: TrainingData, example_indices: Sequence[int], files: Sequence[Path]) -> str:
     first = data.frames[example_indices[0]]
-    there = f"its first file is {files[0].relative_to(folder)}" if files else "it holds no png, bmp or tif"
+    content = f"its first file is {files[0].relative_to(folder)}" if files else "it holds no png, bmp or tif"
     return (
-        f"{folder} should hold predictions called like {first.name}.png or {first.name}_class1.png, and {there}. "
+        f"{folder} should hold predictions called like {first.name}.png or {first.name}_class1.png, and {content}. "
         "Rename them after the sequences and frames of the data."
     )
 
 
-def _check_sequences(folder: Path, data: TrainingData, found: dict[int, list[Path]], missing: Sequence[int]) -> None:
+def _check_sequences(
+    folder: Path, data: TrainingData, paths_by_example: dict[int, list[Path]], missing: Sequence[int]
+) -> None:
     """A sequence without any mask was forgotten, rather than found empty from beginning to end."""
-    there = {data.frames[example_index].sequence for example_index in found}
-    without = sorted({data.frames[example_index].sequence for example_index in missing} - there)
+    given_sequences = {data.frames[example_index].sequence for example_index in paths_by_example}
+    without = sorted({data.frames[example_index].sequence for example_index in missing} - given_sequences)
     if without:
         raise TrainingError(
             f"{folder} has no mask for any frame of {', '.join(without)}. Add its masks, or score the other sequences alone."
         )
 
 
-def _one_each(folder: Path, data: TrainingData, found: dict[int, list[Path]], missing: Sequence[int]) -> dict[int, Path]:
+def _one_each(
+    folder: Path, data: TrainingData, paths_by_example: dict[int, list[Path]], missing: Sequence[int]
+) -> dict[int, Path]:
     """The label map of every frame."""
     if missing:
         raise TrainingError(
-            f"{folder} has label maps for {len(found)} of {len(found) + len(missing)} frames, and none for "
-            f"{_names(data, missing)}. Add them; a frame in which nothing was found is a label map of 0."
+            f"{folder} has label maps for {len(paths_by_example)} of {len(paths_by_example) + len(missing)} frames, and "
+            f"none for {_names(data, missing)}. Add them; a frame in which nothing was found is a label map of 0."
         )
-    for example_index, paths in found.items():
+    for example_index, paths in paths_by_example.items():
         if len(paths) > 1:
             raise TrainingError(
                 f"{data.frames[example_index].name} has two label maps: {paths[0]} and {paths[1]}. Remove one."
             )
-    return {example_index: paths[0] for example_index, paths in found.items()}
+    return {example_index: paths[0] for example_index, paths in paths_by_example.items()}
 
 
 def _check_size(data: TrainingData, example_index: int, path: Path) -> None:

@@ -87,10 +87,13 @@ def predict_classes(
         presence = fallback_presence(decoded) if decoded.presence is None else decoded.presence
         given = (presence >= model.presence_threshold).cpu().numpy() | (not gate)
         for row, (example_index, ids) in enumerate(zip(batch, wanted, strict=True)):
-            found = [column for column, class_id in enumerate(class_ids) if class_id in ids and given[row, column]]
+            columns = [column for column, class_id in enumerate(class_ids) if class_id in ids and given[row, column]]
             geometry = FrameGeometry(data.frames[example_index].size, model.input_size)
-            found_ids = [class_ids[column] for column in found]
-            yield example_index, label_map_of(decoded.low_res_logits[row, found], quality[row, found], found_ids, geometry)
+            given_ids = [class_ids[column] for column in columns]
+            yield (
+                example_index,
+                label_map_of(decoded.low_res_logits[row, columns], quality[row, columns], given_ids, geometry),
+            )
 
 
 def answers_of_model(model: SurgicalSAM, data: TrainingData, example_indices: Sequence[int]) -> Answers:
