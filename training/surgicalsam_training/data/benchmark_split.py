@@ -75,10 +75,10 @@ def validation_frames(data: TrainingData, split: BenchmarkSplit) -> tuple[int, .
         by_number.setdefault(sequence_number(sequence), []).append(sequence)
     missing = [number for number in split.sequences if number not in by_number]
     if missing:
-        names = ", ".join(name for group in by_number.values() for name in group)
+        listed = ", ".join(name for group in by_number.values() for name in group)
         raise TrainingError(
             f"{split.title} validates on the sequences {_listed(split.sequences)}, and the data have no sequence "
-            f"{_listed(missing)} (they have {names}). Add it, or name its folder so that it ends with its number, as seq_2."
+            f"{_listed(missing)} (they have {listed}). Add it, or name its folder so that it ends with its number, as seq_2."
         )
     for number in split.sequences:
         if len(by_number[number]) > 1:
