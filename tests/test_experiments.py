@@ -23,7 +23,8 @@ from surgicalsam_napari.model.checkpoint import load_checkpoint, save_checkpoint
 from surgicalsam_napari.model.geometry import FrameGeometry
 from surgicalsam_napari.model.surgical_sam import SurgicalSAM
 from surgicalsam_training.config import TrainingConfig, preset
-from surgicalsam_training.experiments import cells, sets, speed
+from surgicalsam_training.experiments import cells, speed
+from surgicalsam_training.experiments import phantom_setting as phantom_setting_module
 from surgicalsam_training.experiments.catalogue import EXPERIMENTS, Outcome, run_experiment
 from surgicalsam_training.experiments.cells import cell_model, scored_cell, trained_cell
 from surgicalsam_training.experiments.figures import Figure, write_grid
@@ -251,7 +252,7 @@ def test_the_second_phantom_set_numbers_its_classes_as_endovis_2017() -> None:
 
 def test_the_small_version_keeps_whole_paths_wherever_it_is_started(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     for name, phantom in zip(("FIRST", "SECOND"), SETS, strict=True):
-        monkeypatch.setattr(sets, name, phantom)
+        monkeypatch.setattr(phantom_setting_module, name, phantom)
     monkeypatch.chdir(tmp_path)
     small = finish(phantom_setting(Path("runs")))
     assert small.out == tmp_path / "runs"
