@@ -12,7 +12,8 @@ from reference.inputs import write_checkpoint
 
 from surgicalsam_napari.instruments import ENDOVIS2018
 from surgicalsam_napari.model.checkpoint import build_parts, load_checkpoint, save_checkpoint
-from surgicalsam_napari.model.image_encoder import ENCODERS, build_image_encoder, encoder_digest
+from surgicalsam_napari.model.encoders import ENCODERS
+from surgicalsam_napari.model.image_encoder import build_image_encoder, encoder_digest
 from surgicalsam_napari.model.mask_decoder import build_mask_decoder
 from surgicalsam_napari.model.surgical_sam import SurgicalSAM, build_presence_head
 from surgicalsam_napari.phantom import write_phantom_clip

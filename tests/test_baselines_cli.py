@@ -19,7 +19,7 @@ from surgicalsam_napari.cli.baselines import METHODS, Name
 from surgicalsam_napari.errors import CheckpointError
 from surgicalsam_napari.instruments import ENDOVIS2018
 from surgicalsam_napari.model.checkpoint import build_parts, load_checkpoint, save_checkpoint
-from surgicalsam_napari.model.image_encoder import ENCODERS
+from surgicalsam_napari.model.encoders import ENCODERS
 from surgicalsam_napari.model.mask_decoder import build_mask_decoder
 from surgicalsam_napari.model.surgical_sam import SurgicalSAM
 from surgicalsam_training.baselines.sam_decoding import has_three_scales

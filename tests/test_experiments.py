@@ -23,25 +23,21 @@ from surgicalsam_napari.model.checkpoint import load_checkpoint, save_checkpoint
 from surgicalsam_napari.model.geometry import FrameGeometry
 from surgicalsam_napari.model.surgical_sam import SurgicalSAM
 from surgicalsam_training.config import TrainingConfig, preset
-from surgicalsam_training.experiments import cells, sets, speed
+from surgicalsam_training.experiments import cells, speed
+from surgicalsam_training.experiments import phantom_setting as phantom_setting_module
 from surgicalsam_training.experiments.catalogue import EXPERIMENTS, Outcome, run_experiment
 from surgicalsam_training.experiments.cells import cell_model, scored_cell, trained_cell
 from surgicalsam_training.experiments.figures import Figure, write_grid
 from surgicalsam_training.experiments.page import update_page
+from surgicalsam_training.experiments.phantom_setting import PHANTOM_SETTINGS, phantom_setting
 from surgicalsam_training.experiments.scoring import opened_data
 from surgicalsam_training.experiments.sets import SECOND, Clip, PhantomSet, label_values, write_set
-from surgicalsam_training.experiments.setting import (
-    PHANTOM_SETTINGS,
-    Setting,
-    changed_by,
-    data_setting,
-    phantom_setting,
-)
+from surgicalsam_training.experiments.setting import Setting, changed_by, data_setting
 from surgicalsam_training.experiments.studies import shared_names
 from surgicalsam_training.loop.ablation import ablate, load_trained
 from surgicalsam_training.loop.prompts import class_embedding
 from surgicalsam_training.loop.tuning import read_prototypes, unfreeze
-from surgicalsam_training.scoring.protocol import Protocol
+from surgicalsam_training.scoring.protocol import EvaluationProtocol
 from surgicalsam_training.scoring.tables import Table, read_table, to_markdown, write_table
 
 TABLE = Table("Speed | memory", ("What", "Per second"), (("training", 2.25), ("prediction", None)), ("On a CPU.",))
@@ -212,7 +208,7 @@ def test_a_file_of_prototypes_is_for_fixed_ones() -> None:
 
 def test_a_finished_cell_is_neither_trained_nor_scored_again(setting: Setting, monkeypatch: pytest.MonkeyPatch) -> None:
     first = finish(scored_cell(setting.cells, setting.config))
-    assert set(first) == set(Protocol)
+    assert set(first) == set(EvaluationProtocol)
 
     def fails(*_: object) -> None:
         raise AssertionError("computed again")
@@ -256,7 +252,7 @@ def test_the_second_phantom_set_numbers_its_classes_as_endovis_2017() -> None:
 
 def test_the_small_version_keeps_whole_paths_wherever_it_is_started(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     for name, phantom in zip(("FIRST", "SECOND"), SETS, strict=True):
-        monkeypatch.setattr(sets, name, phantom)
+        monkeypatch.setattr(phantom_setting_module, name, phantom)
     monkeypatch.chdir(tmp_path)
     small = finish(phantom_setting(Path("runs")))
     assert small.out == tmp_path / "runs"

@@ -17,7 +17,7 @@ from surgicalsam_training.data.benchmark_split import benchmark_splits, validati
 from surgicalsam_training.data.training_data import TrainingData, open_training_data
 from surgicalsam_training.scoring.external_predictions import answers_of_files, find_predictions
 from surgicalsam_training.scoring.metrics import Metrics
-from surgicalsam_training.scoring.protocol import Protocol, score
+from surgicalsam_training.scoring.protocol import EvaluationProtocol, score
 
 SIZE = (12, 16)
 SHOWN = {"seq2/00000": (1, 4), "seq2/00001": (), "seq5/00000": (2,), "seq5/00001": (7, 1)}
@@ -51,7 +51,7 @@ def scored(folder: Path, data: TrainingData, classes: ClassSet | None = None) ->
     """As given, with absent classes dropped, and the notes."""
     found = find_predictions(folder, data, FRAMES, classes)
     answers = answers_of_files(found, data, FRAMES)
-    return score(data, answers[Protocol.EVERY]), score(data, answers[Protocol.PRESENT]), found.notes
+    return score(data, answers[EvaluationProtocol.EVERY]), score(data, answers[EvaluationProtocol.PRESENT]), found.notes
 
 
 # Whatever they are called --------------------------------------------------------------------------------------------
@@ -134,7 +134,7 @@ def test_of_one_sequence_the_frames_need_no_folder(data: TrainingData, tmp_path:
         save(tmp_path / f"{position:05d}.png", truth(SHOWN[f"seq2/{position:05d}"]))
     frames = [0, 1]
     answers = answers_of_files(find_predictions(tmp_path, data, frames), data, frames)
-    assert score(data, answers[Protocol.EVERY]).iou == 100
+    assert score(data, answers[EvaluationProtocol.EVERY]).iou == 100
 
 
 def test_frames_without_a_mask_count_as_empty_and_it_is_said(data: TrainingData, tmp_path: Path) -> None:
@@ -293,5 +293,5 @@ def test_the_protocol_finds_its_frames_and_their_masks_in_every_layout(
             frames = validation_frames(opened, split)
             assert len(frames) == count
             answers = answers_of_files(find_predictions(theirs, opened, frames), opened, frames)
-            metrics = score(opened, answers[Protocol.EVERY])
+            metrics = score(opened, answers[EvaluationProtocol.EVERY])
             assert metrics.challenge_iou == metrics.iou == 100 and metrics.missed_rate == 0

@@ -15,13 +15,10 @@ from safetensors.torch import save_file
 from torch import Tensor, nn
 
 from surgicalsam_napari.errors import CheckpointError
-from surgicalsam_napari.model import image_encoder
+from surgicalsam_napari.model import image_encoder, vit_encoder
+from surgicalsam_napari.model.encoders import ENCODERS
 from surgicalsam_napari.model.image_encoder import (
-    ENCODERS,
-    ChunkedAttention,
-    ViTSize,
     build_image_encoder,
-    build_vit_encoder,
     detect_encoder,
     encoder_digest,
     encoder_shapes,
@@ -30,6 +27,7 @@ from surgicalsam_napari.model.image_encoder import (
     read_weights,
 )
 from surgicalsam_napari.model.segment_anything import ImageEncoderAttention, PromptEncoder
+from surgicalsam_napari.model.vit_encoder import ChunkedAttention, ViTSize, build_vit_encoder
 from surgicalsam_napari.model.zoo import KNOWN_WEIGHTS
 
 SMALL_VIT = ViTSize(embed_dim=32, depth=2, num_heads=4, global_attn_indexes=(1,))
@@ -77,7 +75,7 @@ def test_chunked_attention_never_forms_a_bias_beyond_its_limit(
         return attend(*tensors, attn_mask=attn_mask)
 
     monkeypatch.setattr(ChunkedAttention, "bias_bytes", {"cpu": limit})
-    monkeypatch.setattr(image_encoder.F, "scaled_dot_product_attention", watch)
+    monkeypatch.setattr(vit_encoder.F, "scaled_dot_product_attention", watch)
     with torch.inference_mode():
         small_vit(torch.randn(1, 3, 192, 192))
     assert limit / 4 < max(sizes) <= limit

@@ -10,7 +10,8 @@ import torch
 from torch import Tensor, nn
 from torch.nn import functional as F
 
-from surgicalsam_napari.model.image_encoder import ENCODERS, build_image_encoder, describe_mismatch, encoder_shapes
+from surgicalsam_napari.model.encoders import ENCODERS
+from surgicalsam_napari.model.image_encoder import build_image_encoder, describe_mismatch, encoder_shapes
 from surgicalsam_napari.model.mobile_sam import WindowAttention, WindowBlock
 
 PUBLISHED_KEYS = Path(__file__).parents[2] / "shared" / "facts" / "mobile_sam_state_dict.json"

@@ -22,7 +22,7 @@ from surgicalsam_training.data.training_data import AnnotatedFrame, TrainingData
 from surgicalsam_training.scoring.evaluate import embed_missing, evaluate, predicted_label_map
 from surgicalsam_training.scoring.metrics import Metrics, evaluate_label_maps, mean_metrics
 from surgicalsam_training.scoring.protocol import (
-    Protocol,
+    EvaluationProtocol,
     answers_of_model,
     every_class,
     predict_classes,
@@ -94,8 +94,8 @@ def test_presence_gates_only_where_it_is_told_to(strict_model: SurgicalSAM, data
     assert not any(given.any() for _, given in predict_classes(strict_model, data, FRAMES, asked, gate=True))
     assert any(given.any() for _, given in predict_classes(strict_model, data, FRAMES, asked, gate=False))
     answers = answers_of_model(strict_model, data, FRAMES)
-    assert any(given.any() for _, given in answers[Protocol.PRESENT])
-    assert not any(given.any() for _, given in answers[Protocol.EVERY])
+    assert any(given.any() for _, given in answers[EvaluationProtocol.PRESENT])
+    assert not any(given.any() for _, given in answers[EvaluationProtocol.EVERY])
 
 
 def test_a_class_that_the_model_does_not_know_gets_no_mask(tiny_model: SurgicalSAM, data: TrainingData) -> None:
@@ -108,7 +108,7 @@ def test_a_class_that_the_model_does_not_know_gets_no_mask(tiny_model: SurgicalS
 
 def test_prompted_with_what_is_there_nothing_can_be_wrong_elsewhere(tiny_model: SurgicalSAM, data: TrainingData) -> None:
     answers = answers_of_model(tiny_model, data, FRAMES)
-    present, every = (score(data, answers[protocol]) for protocol in (Protocol.PRESENT, Protocol.EVERY))
+    present, every = (score(data, answers[protocol]) for protocol in (EvaluationProtocol.PRESENT, EvaluationProtocol.EVERY))
     assert present.absent_false_positive_rate == 0
     assert present.iou == pytest.approx(present.challenge_iou)
     assert every.absent_false_positive_rate > 0

@@ -142,7 +142,7 @@ def test_a_single_video_is_cut_into_blocks_and_it_says_so() -> None:
     found = split(data)
     assert len(found.validation) == 4 and len(found.training) == 16
     assert found.validation == tuple(range(found.validation[0], found.validation[0] + 4))
-    first, last = (data.frames[found.validation[end]].position for end in (0, -1))
+    first, last = (data.frames[found.validation[end]].frame_index for end in (0, -1))
     assert "single video" in found.how and f"frames {first} to {last} validate" in found.how
     assert any("single video" in warning for warning in found.warnings)
 

@@ -13,8 +13,9 @@ from surgicalsam_napari.instruments import ENDOVIS2018, ClassSet, InstrumentClas
 from surgicalsam_napari.model.checkpoint import build_parts, load_checkpoint
 from surgicalsam_napari.model.device import choose_device, describe_device
 from surgicalsam_napari.model.digest import checkpoint_record
+from surgicalsam_napari.model.encoders import ENCODERS
 from surgicalsam_napari.model.geometry import FrameGeometry
-from surgicalsam_napari.model.image_encoder import ENCODERS, build_image_encoder
+from surgicalsam_napari.model.image_encoder import build_image_encoder
 from surgicalsam_napari.model.surgical_sam import MaskPrediction, SurgicalSAM, fallback_presence
 
 

@@ -89,7 +89,7 @@ def exported(project_folder: Path, out: Path, format: str = "endovis", images: b
 
 def test_a_project_gives_the_frames_that_a_person_corrected(video: Path, project_folder: Path, opened: Open) -> None:
     data = opened(project_folder)
-    assert [frame.position for frame in data.frames] == list(CORRECTED)
+    assert [frame.frame_index for frame in data.frames] == list(CORRECTED)
     assert data.frames[1].name == f"{video.stem}/frame_00003"
     assert {(frame.sequence, frame.size, frame.split) for frame in data.frames} == {(video.stem, (96, 128), None)}
     assert data.classes == ENDOVIS2018
@@ -133,7 +133,7 @@ def test_trust_decides_what_is_known_of_a_frame(video: Path, opened: Open, trust
         project.labels.verify(5, [3])
         project.labels.verify(7, [4])
     data = opened(video, trust=trust)
-    assert [frame.position for frame in data.frames] == [5, 7]
+    assert [frame.frame_index for frame in data.frames] == [5, 7]
     assert data.known_class_ids(0) == known
     assert set(data.present_class_ids(0)) <= known
     assert data.known_class_ids(1) == {4}
@@ -235,7 +235,7 @@ def test_an_exported_dataset_gives_the_frames_of_its_project(
 ) -> None:
     data = opened(exported(project_folder, tmp_path / "set", format))
     project = opened(project_folder)
-    assert [frame.position for frame in data.frames] == list(CORRECTED)
+    assert [frame.frame_index for frame in data.frames] == list(CORRECTED)
     for index in range(len(CORRECTED)):
         np.testing.assert_array_equal(data.label_map(index), project.label_map(index))
         np.testing.assert_array_equal(cast(Any, data.image(index)), project.image(index))

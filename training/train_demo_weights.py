@@ -31,8 +31,9 @@ from torch.nn import functional as F
 
 from surgicalsam_napari.instruments import ENDOVIS2018
 from surgicalsam_napari.model.checkpoint import build_parts, load_checkpoint, read_checkpoint_info, save_checkpoint
+from surgicalsam_napari.model.encoders import ENCODERS
 from surgicalsam_napari.model.geometry import FrameGeometry, normalise_and_pad
-from surgicalsam_napari.model.image_encoder import ENCODERS, build_image_encoder, encoder_digest
+from surgicalsam_napari.model.image_encoder import build_image_encoder, encoder_digest
 from surgicalsam_napari.model.mask_decoder import DecodedMasks, decode_masks
 from surgicalsam_napari.model.prompts import MASK_PROMPT_LOGIT, stamp_clicks
 from surgicalsam_napari.model.surgical_sam import SurgicalSAM, build_presence_head

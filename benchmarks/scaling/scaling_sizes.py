@@ -13,7 +13,8 @@ from scaling_meter import Meter
 
 from surgicalsam_napari.exchange.exporting import export_frames
 from surgicalsam_napari.model.checkpoint import build_parts
-from surgicalsam_napari.model.image_encoder import ENCODERS, build_image_encoder, encoder_digest
+from surgicalsam_napari.model.encoders import ENCODERS
+from surgicalsam_napari.model.image_encoder import build_image_encoder, encoder_digest
 from surgicalsam_napari.model.mask_decoder import build_mask_decoder
 from surgicalsam_napari.model.surgical_sam import SurgicalSAM, build_presence_head
 from surgicalsam_napari.review import MaskJumps, ReviewQueue

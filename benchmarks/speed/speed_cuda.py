@@ -26,7 +26,8 @@ from speed_training import step_of
 from torch import nn
 from torch.utils.flop_counter import FlopCounterMode
 
-from surgicalsam_napari.model.image_encoder import ENCODERS, build_image_encoder
+from surgicalsam_napari.model.encoders import ENCODERS
+from surgicalsam_napari.model.image_encoder import build_image_encoder
 from surgicalsam_napari.model.surgical_sam import SurgicalSAM
 
 PEAK_TFLOPS = {"H100": 989.0, "H200": 989.0, "A100": 312.0, "L40": 181.0, "A10": 125.0, "V100": 125.0, "4090": 165.0}

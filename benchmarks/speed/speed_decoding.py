@@ -24,8 +24,8 @@ from paired import Paired, paired
 from surgicalsam_napari.inference import segment_frames
 from surgicalsam_napari.instruments import ENDOVIS2018
 from surgicalsam_napari.model.checkpoint import build_parts, load_checkpoint
+from surgicalsam_napari.model.encoders import ENCODERS
 from surgicalsam_napari.model.geometry import FrameGeometry
-from surgicalsam_napari.model.image_encoder import ENCODERS
 from surgicalsam_napari.model.surgical_sam import SurgicalSAM
 from surgicalsam_napari.model.upsampling import label_map_of
 from surgicalsam_napari.model.zoo import demo_checkpoint

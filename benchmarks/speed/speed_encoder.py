@@ -17,8 +17,8 @@ from paired import PeakMemory, paired
 from speed_decoding import figures, run
 from torch import nn
 
-from surgicalsam_napari.model.image_encoder import VIT_SIZES, build_vit_encoder
 from surgicalsam_napari.model.segment_anything import ImageEncoderViT
+from surgicalsam_napari.model.vit_encoder import VIT_SIZES, build_vit_encoder
 
 SIZE = VIT_SIZES["vit_b"]
 

@@ -60,16 +60,16 @@ class Work:
 
     Attributes
     ----------
-    frames : indices into the data, to predict
-    reference, reference_frames : training data and indices into them; empty where there are none
+    example_indices : those to predict
+    reference, reference_indices : training data and examples of them; empty where there are none
     """
 
     name: Name
     model: SurgicalSAM
     data: TrainingData
-    frames: Sequence[int]
+    example_indices: Sequence[int]
     reference: TrainingData
-    reference_frames: Sequence[int]
+    reference_indices: Sequence[int]
     out: Path
     device: str
     options: dict[str, Any]
@@ -82,7 +82,7 @@ class Work:
 class Predicted:
     """One more frame: `done` of `total`."""
 
-    frame: int
+    example_index: int
     label_map: np.ndarray
     done: int
     total: int
@@ -186,7 +186,7 @@ def text_prototypes(
 ) -> None:
     """Make fixed prototypes of class names from CLIP's text embeddings, for the ablation with `--prototypes fixed`."""
     from surgicalsam_napari.instruments import ENDOVIS2018
-    from surgicalsam_napari.model.image_encoder import encoder_spec
+    from surgicalsam_napari.model.encoders import encoder_spec
     from surgicalsam_training.baselines.text_prototypes import write_text_prototypes
 
     class_set = class_set_named(classes) or ENDOVIS2018
@@ -231,18 +231,18 @@ def _work(
     from surgicalsam_training.data.training_data import open_training_data
 
     split = split_frames(data, validation=validation, validation_share=0, seed=0)
-    frames, reference, reference_frames = split.validation or split.training, data, split.training
+    example_indices, reference, reference_indices = split.validation or split.training, data, split.training
     if options["reference"]:
         reference = stack.enter_context(closing(open_training_data(options["reference"], base=data.classes)))
-        reference_frames = tuple(range(len(reference.frames)))
+        reference_indices = tuple(range(len(reference.frames)))
     elif not split.validation:
-        reference_frames = ()
-    if name in TAKES["reference"] and not reference_frames:
+        reference_indices = ()
+    if name in TAKES["reference"] and not reference_indices:
         raise typer.BadParameter(
             "name training data, or sequences of DATA to predict (--validation), whose others are the reference.",
             param_hint="--reference",
         )
-    return Work(name, model, data, frames, reference, reference_frames, out, device, options)
+    return Work(name, model, data, example_indices, reference, reference_indices, out, device, options)
 
 
 # The methods ---------------------------------------------------------------------------------------------------------
@@ -251,47 +251,47 @@ def _work(
 def _centroid(work: Work, asked: Asked) -> Predictions:
     from surgicalsam_training.baselines.oracle import predict_from_centroids
 
-    return predict_from_centroids(work.model, work.data, work.frames, asked)
+    return predict_from_centroids(work.model, work.data, work.example_indices, asked)
 
 
 def _box(work: Work, asked: Asked) -> Predictions:
     from surgicalsam_training.baselines.oracle import predict_from_boxes
 
-    return predict_from_boxes(work.model, work.data, work.frames, asked)
+    return predict_from_boxes(work.model, work.data, work.example_indices, asked)
 
 
 def _track(work: Work, asked: Asked) -> Predictions:
     from surgicalsam_training.baselines.tracking import predict_by_tracking
 
     points = 1 if work.name is Name.TRACK_ONE else 5
-    return predict_by_tracking(work.model, work.data, work.frames, asked, points=points)
+    return predict_by_tracking(work.model, work.data, work.example_indices, asked, points=points)
 
 
 def _persam(work: Work, asked: Asked) -> Predictions:
     from surgicalsam_training.baselines.persam import first_frames, learn_examples, predict_persam
     from surgicalsam_training.baselines.persam_f import STEPS, predict_persam_f, tune_examples
 
-    first = first_frames(work.reference, work.reference_frames)
+    first = first_frames(work.reference, work.reference_indices)
     _embed(work.model, work.reference, sorted(set(first.values())))
-    wanted = {class_id for frame in work.frames for class_id in asked(frame)}
+    wanted = {class_id for example_index in work.example_indices for class_id in asked(example_index)}
     if without := sorted(wanted - first.keys()):
         names = ", ".join(work.data.classes.by_id(class_id).name for class_id in without)
         print(f"no reference frame shows these classes, which get no mask: {names}", file=sys.stderr)
-    examples = learn_examples(work.model, work.reference, sorted(wanted & first.keys()), work.reference_frames)
+    examples = learn_examples(work.model, work.reference, sorted(wanted & first.keys()), work.reference_indices)
     if work.name is Name.PERSAM:
-        return predict_persam(work.model, work.data, work.frames, asked, examples=examples)
+        return predict_persam(work.model, work.data, work.example_indices, asked, examples=examples)
     tuning = tune_examples(work.model, work.reference, examples, work.option("steps", STEPS))
     tuned = {report.class_id: report.tuned for report in with_progress(tuning, "learning the scale of each class")}
-    return predict_persam_f(work.model, work.data, work.frames, asked, tuned=tuned)
+    return predict_persam_f(work.model, work.data, work.example_indices, asked, tuned=tuned)
 
 
 def _detector(work: Work, asked: Asked) -> Predictions:
     from surgicalsam_training.baselines.detections import read_detections
     from surgicalsam_training.baselines.detector import ALPHA, predict_from_detections
 
-    found = read_detections(work.options["detections"], work.data, work.options["images"])
+    detections = read_detections(work.options["detections"], work.data, work.options["images"])
     alpha = work.option("alpha", ALPHA)
-    return predict_from_detections(work.model, work.data, work.frames, asked, detections=found, alpha=alpha)
+    return predict_from_detections(work.model, work.data, work.example_indices, asked, detections=detections, alpha=alpha)
 
 
 def _mask2former(work: Work, asked: Asked) -> Predictions:
@@ -303,14 +303,14 @@ def _mask2former(work: Work, asked: Asked) -> Predictions:
     weights = work.options["weights"]
     settings = DetectorSettings(**given, weights=None if weights is None else str(weights.expanduser().absolute()))
     folder = work.out / "mask2former"
-    training = train_detector(folder, work.reference, work.reference_frames, settings, work.device)
+    training = train_detector(folder, work.reference, work.reference_indices, settings, work.device)
     for _report in with_progress(training, "training the detector"):
         pass
-    found = detect(load_detector(folder, work.device), work.data, work.frames)
-    file = write_detections(work.out / "detections.json", work.data, found)
+    detections = detect(load_detector(folder, work.device), work.data, work.example_indices)
+    file = write_detections(work.out / "detections.json", work.data, detections)
     alpha = work.option("alpha", ALPHA)
     return predict_from_detections(
-        work.model, work.data, work.frames, asked, detections=read_detections(file, work.data), alpha=alpha
+        work.model, work.data, work.example_indices, asked, detections=read_detections(file, work.data), alpha=alpha
     )
 
 
@@ -329,33 +329,33 @@ METHODS: dict[Name, Callable[[Work, Asked], Predictions]] = {
 # Running and telling -------------------------------------------------------------------------------------------------
 
 
-def _embed(model: SurgicalSAM, data: TrainingData, frames: Sequence[int]) -> None:
+def _embed(model: SurgicalSAM, data: TrainingData, example_indices: Sequence[int]) -> None:
     from surgicalsam_training.scoring.evaluate import embed_missing
 
-    for _report in with_progress(embed_missing(model, data, frames), "embedding"):
+    for _report in with_progress(embed_missing(model, data, example_indices), "embedding"):
         pass
 
 
 def _predict(work: Work, every: bool) -> dict[str, Any]:
     from surgicalsam_training.baselines.predictions import write_predictions
     from surgicalsam_training.scoring.evaluate import scores
-    from surgicalsam_training.scoring.protocol import Protocol, every_class, present_classes, score
+    from surgicalsam_training.scoring.protocol import EvaluationProtocol, every_class, present_classes, score
 
-    protocol = Protocol.EVERY if every else Protocol.PRESENT
+    protocol = EvaluationProtocol.EVERY if every else EvaluationProtocol.PRESENT
     asked = every_class(work.model, work.data) if every else present_classes(work.data)
-    _embed(work.model, work.data, work.frames)
+    _embed(work.model, work.data, work.example_indices)
     predictions = METHODS[work.name](work, asked)
 
     def reports() -> Generator[Predicted, None, None]:
-        for done, (frame, label_map) in enumerate(write_predictions(work.out, work.data, predictions), 1):
-            yield Predicted(frame, label_map, done, len(work.frames))
+        for done, (example_index, label_map) in enumerate(write_predictions(work.out, work.data, predictions), 1):
+            yield Predicted(example_index, label_map, done, len(work.example_indices))
 
     told = with_progress(reports(), str(work.name))
-    metrics = score(work.data, ((report.frame, report.label_map) for report in told))
+    metrics = score(work.data, ((report.example_index, report.label_map) for report in told))
     return {
         "baseline": str(work.name),
         "model": work.model.name,
-        "frames": len(work.frames),
+        "frames": len(work.example_indices),
         "protocol": str(protocol),
         "out": str(work.out),
         **asdict(scores(metrics, work.data)),
@@ -365,13 +365,13 @@ def _predict(work: Work, every: bool) -> dict[str, Any]:
 def _box_jitter(work: Work) -> dict[str, Any]:
     from surgicalsam_training.baselines.box_jitter import box_jitter_curve, draw_box_jitter
 
-    _embed(work.model, work.data, work.frames)
-    rows = list(with_progress(box_jitter_curve(work.model, work.data, work.frames), "jittering boxes"))
+    _embed(work.model, work.data, work.example_indices)
+    rows = list(with_progress(box_jitter_curve(work.model, work.data, work.example_indices), "jittering boxes"))
     picture = draw_box_jitter(rows, work.out / "box_jitter.png")
     return {
         "baseline": str(work.name),
         "model": work.model.name,
-        "frames": len(work.frames),
+        "frames": len(work.example_indices),
         "picture": str(picture),
         "curve": [{"kind": row.kind, "amount": row.amount, "challenge_iou": round(row.challenge_iou, 3)} for row in rows],
     }

@@ -26,7 +26,7 @@ if TYPE_CHECKING:
     from surgicalsam_training.reports import Scores
     from surgicalsam_training.scoring.comparison import Result
     from surgicalsam_training.scoring.metrics import Metrics
-    from surgicalsam_training.scoring.protocol import Answers, Protocol
+    from surgicalsam_training.scoring.protocol import Answers, EvaluationProtocol
 
 FOLD = "{fold}"  # in a checkpoint's path stands for 0 to 3
 
@@ -39,7 +39,7 @@ class _Scored:
     split: BenchmarkSplit | None
     frames: int
     data: TrainingData
-    metrics: Mapping[Protocol, Metrics]
+    metrics: Mapping[EvaluationProtocol, Metrics]
     record: dict
     notes: tuple[str, ...] = ()
     parameters: float | None = None
@@ -130,16 +130,16 @@ def _score_checkpoints(
         with closing(open_training_data(paths, base=model.classes)) as data:
             unknown = _unknown_classes(model, data)
             for split in its_splits:
-                frames = _frames(data, split)
-                for _report in with_progress(embed_missing(model, data, frames), "embedding"):
+                example_indices = _frames(data, split)
+                for _report in with_progress(embed_missing(model, data, example_indices), "embedding"):
                     pass
-                metrics = _counted_scores(answers_of_model(model, data, frames), data, len(frames))
+                metrics = _counted_scores(answers_of_model(model, data, example_indices), data, len(example_indices))
                 record = {
                     "checkpoint": str(file),
                     "presence_threshold": model.presence_threshold,
                     "unknown_classes": unknown,
                 }
-                yield _Scored(model.name, split, len(frames), data, metrics, record, notes, tuned)
+                yield _Scored(model.name, split, len(example_indices), data, metrics, record, notes, tuned)
 
 
 def _checkpoint_of(checkpoint: Path, split: BenchmarkSplit | None) -> Path:
@@ -161,14 +161,14 @@ def _score_files(
 
     with closing(open_training_data(paths, base=None)) as data:
         for split in splits:
-            frames = _frames(data, split)
-            found = find_predictions(folder, data, frames, classes)
-            for note in found.notes:
+            example_indices = _frames(data, split)
+            external = find_predictions(folder, data, example_indices, classes)
+            for note in external.notes:
                 print(note, file=sys.stderr)
-            metrics = _counted_scores(answers_of_files(found, data, frames), data, len(frames))
-            record = {"predictions": str(folder), "notes": list(found.notes)}
-            name = found.folder.name
-            yield _Scored(name, split, len(frames), data, metrics, record, (*OF_FILES, *found.notes))
+            metrics = _counted_scores(answers_of_files(external, data, example_indices), data, len(example_indices))
+            record = {"predictions": str(folder), "notes": list(external.notes)}
+            name = external.folder.name
+            yield _Scored(name, split, len(example_indices), data, metrics, record, (*OF_FILES, *external.notes))
 
 
 def _frames(data: TrainingData, split: BenchmarkSplit | None) -> Sequence[int]:
@@ -177,7 +177,7 @@ def _frames(data: TrainingData, split: BenchmarkSplit | None) -> Sequence[int]:
     return range(len(data.frames)) if split is None else validation_frames(data, split)
 
 
-def _counted_scores(answers: Answers, data: TrainingData, count: int) -> dict[Protocol, Metrics]:
+def _counted_scores(answers: Answers, data: TrainingData, count: int) -> dict[EvaluationProtocol, Metrics]:
     from surgicalsam_training.scoring.protocol import score
 
     return {protocol: score(data, with_count(given, count, str(protocol))) for protocol, given in answers.items()}
@@ -185,7 +185,9 @@ def _counted_scores(answers: Answers, data: TrainingData, count: int) -> dict[Pr
 
 def _unknown_classes(model: SurgicalSAM, data: TrainingData) -> list[str]:
     """The names of classes that the data show and the model does not know, told on stderr; it must know one of them."""
-    shown = sorted({class_id for index in range(len(data.frames)) for class_id in data.present_class_ids(index)})
+    shown = sorted(
+        {class_id for example_index in range(len(data.frames)) for class_id in data.present_class_ids(example_index)}
+    )
     names = [data.classes.by_id(class_id).name for class_id in shown if class_id not in model.classes.ids]
     if names and len(names) == len(shown):
         raise TrainingError(
@@ -204,11 +206,11 @@ def _report(parts: Sequence[_Scored], paths: Sequence[Path], benchmark: str | No
     from surgicalsam_training.scoring.comparison import comparison_table
     from surgicalsam_training.scoring.evaluate import scores
     from surgicalsam_training.scoring.metrics import mean_metrics
-    from surgicalsam_training.scoring.protocol import Protocol
+    from surgicalsam_training.scoring.protocol import EvaluationProtocol
     from surgicalsam_training.scoring.published import published_figures
     from surgicalsam_training.scoring.tables import to_markdown, write_table
 
-    whole = {protocol: mean_metrics([part.metrics[protocol] for part in parts]) for protocol in Protocol}
+    whole = {protocol: mean_metrics([part.metrics[protocol] for part in parts]) for protocol in EvaluationProtocol}
     data = parts[0].data
     for part in parts:
         if part.data.classes != data.classes:
@@ -235,7 +237,7 @@ def _report(parts: Sequence[_Scored], paths: Sequence[Path], benchmark: str | No
     elif benchmark is not None:
         print(to_markdown(table), end="")
     else:
-        columns = {"prompted": by_protocol[Protocol.PRESENT], "every": by_protocol[Protocol.EVERY]}
+        columns = {"prompted": by_protocol[EvaluationProtocol.PRESENT], "every": by_protocol[EvaluationProtocol.EVERY]}
         print("\n".join([title, "", *scores_table(columns)]))
         print("\nprompted: only the classes in a frame are asked for, as in the paper; every: all are, and presence decides")
 
@@ -249,14 +251,17 @@ def _part_record(part: _Scored) -> dict:
     return {**part.record, **where, **_scores_record(by_protocol)}
 
 
-def _scores_record(by_protocol: Mapping[Protocol, Scores]) -> dict:
+def _scores_record(by_protocol: Mapping[EvaluationProtocol, Scores]) -> dict:
     """Those with every class prompted, and below them those with the present classes prompted."""
-    from surgicalsam_training.scoring.protocol import Protocol
+    from surgicalsam_training.scoring.protocol import EvaluationProtocol
 
-    return {**asdict(by_protocol[Protocol.EVERY]), "present_classes_prompted": asdict(by_protocol[Protocol.PRESENT])}
+    return {
+        **asdict(by_protocol[EvaluationProtocol.EVERY]),
+        "present_classes_prompted": asdict(by_protocol[EvaluationProtocol.PRESENT]),
+    }
 
 
-def _results(parts: Sequence[_Scored], whole: Mapping[Protocol, Metrics]) -> Iterator[Result]:
+def _results(parts: Sequence[_Scored], whole: Mapping[EvaluationProtocol, Metrics]) -> Iterator[Result]:
     from surgicalsam_training.scoring.comparison import Result
 
     for part in parts:

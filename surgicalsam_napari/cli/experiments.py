@@ -18,7 +18,8 @@ from surgicalsam_napari.cli.terminal import progress
 
 if TYPE_CHECKING:
     from surgicalsam_training.experiments.catalogue import Experiment, Outcome
-    from surgicalsam_training.experiments.setting import Setting, Stage
+    from surgicalsam_training.experiments.setting import Setting
+    from surgicalsam_training.experiments.stage import Stage
 
 ALL = "all"
 
@@ -90,7 +91,8 @@ def experiment(
 
 
 def _setting(data: list[Path], out: Path, phantom: bool, together: bool, preset: str | None, settings: list[str]) -> Setting:
-    from surgicalsam_training.experiments.setting import data_setting, phantom_setting
+    from surgicalsam_training.experiments.phantom_setting import phantom_setting
+    from surgicalsam_training.experiments.setting import data_setting
 
     if phantom:
         return _told(phantom_setting(out, settings), "phantom")

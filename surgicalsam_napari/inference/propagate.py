@@ -2,27 +2,7 @@
 
 The mask is carried by what its region looks like to the image encoder (`MaskMemory`), summed with the class prompt's logits
 where the class prompt speaks of the same region. This needs neither a click decoder nor a class that the model knows, and
-stays right where the class prompt is wrong. Mean IoU in percent through 30 frames from an exact mask, without stopping, on
-phantom clips: the look that the demo weights were trained on, another look, an instrument that they do not know:
-
-==========================================================  ====  =====  ======  =======
-method                                                       all  first  second  unknown
-==========================================================  ====  =====  ======  =======
-class prompt alone                                          49.4   85.6    26.7      0.0
-the mask as it was                                          54.8   56.3    53.2     53.7
-SAM's decoder, prompted with the previous mask              73.5   84.6    59.4     68.8
-class prompt with the region's appearance in its prototype  73.0   83.1    63.2     64.3
-matching with the previous frame alone                      71.7   76.5    58.8     79.9
-matching with the corrected frame alone                     80.3   85.7    66.8     87.9
-matching with both                                          80.1   85.4    66.5     87.8
-this: matching with both, and the class prompt              80.9   87.0    66.7     87.8
-==========================================================  ====  =====  ======  =======
-
-With the class prompt of any class that agrees, or SAM's decoder, in place of the own class prompt it is no better. Of the
-frames before the stop 1 % have an IoU below 0.5, of all frames 28 % (the instrument has left many); 0.4 % of the good ones
-(0.7 or more) come after it.
-From `benchmarks/quality/propagation.py --scenes 2`, which has more methods and figures; the thresholds were chosen on
-other scenes.
+stays right where the class prompt is wrong. docs/measured.md compares it with other ways to carry a mask.
 """
 
 from __future__ import annotations

@@ -23,9 +23,8 @@ from surgicalsam_napari.instruments import ClassSet
 from surgicalsam_napari.model import zoo
 from surgicalsam_napari.model.class_prompt_encoder import ClassPromptEncoder, Prototypes
 from surgicalsam_napari.model.device import choose_device
+from surgicalsam_napari.model.encoders import ENCODERS, EncoderSpec
 from surgicalsam_napari.model.image_encoder import (
-    ENCODERS,
-    EncoderSpec,
     build_image_encoder,
     encoder_digest,
     load_encoder_weights,

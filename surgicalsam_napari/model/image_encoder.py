@@ -1,17 +1,11 @@
-"""The frozen image encoders: SAM's ViT-H, ViT-L and ViT-B, MobileSAM's, and the demo encoder; and how weights are read.
-
-SAM's encoders keep segment-anything's parameter names, so that SAM's checkpoints load, but attend in chunks of rows: the
-relative position, which the original adds to the whole 4096 x 4096 attention map of every head, is formed for a few rows
-at a time. The result is the same; the memory is a fraction and the time about two thirds (on two CPU cores).
-"""
+"""Building the frozen image encoders of `encoders.ENCODERS`, and reading their weights."""
 
 from __future__ import annotations
 
 import hashlib
 import pickle
-from collections.abc import Iterator, Mapping
-from dataclasses import dataclass
-from functools import cache, partial
+from collections.abc import Mapping
+from functools import cache
 from pathlib import Path
 from typing import Any
 
@@ -19,12 +13,11 @@ import safetensors
 import safetensors.torch
 import torch
 from torch import Tensor, nn
-from torch.nn import functional as F
 
 from surgicalsam_napari.errors import CheckpointError
-from surgicalsam_napari.model.demo_encoder import DemoEncoder
+from surgicalsam_napari.model.encoders import ENCODERS, encoder_spec
 from surgicalsam_napari.model.mask_decoder import build_mask_decoder
-from surgicalsam_napari.model.segment_anything import ImageEncoderAttention, ImageEncoderViT, PromptEncoder, get_rel_pos
+from surgicalsam_napari.model.segment_anything import PromptEncoder
 
 IMAGE_ENCODER_PREFIX = "image_encoder."
 PROMPT_ENCODER_PREFIX = "prompt_encoder."
@@ -33,74 +26,7 @@ MASK_DECODER_PREFIX = "mask_decoder."
 Shapes = Mapping[str, tuple[int, ...]]
 
 
-@dataclass(frozen=True)
-class EncoderSpec:
-    """What the rest of the program needs to know of an image encoder.
-
-    Attributes
-    ----------
-    id : its name in checkpoints and on the command line
-    title : its name for people
-    input_size : side in pixels of the padded square it takes
-    embedding_shape : (D, h, w) of the image embedding it gives
-    mlp_dim : hidden width of the mask decoder's transformer that goes with it
-    weights : name of its weights in `zoo.KNOWN_WEIGHTS`; None where the weights come with the checkpoint
-    memory_megabytes : rough GPU memory for the weights and one frame in half precision
-    """
-
-    id: str
-    title: str
-    input_size: int
-    embedding_shape: tuple[int, int, int]
-    mlp_dim: int
-    weights: str | None
-    memory_megabytes: int
-
-
-@dataclass(frozen=True)
-class ViTSize:
-    """The figures in which SAM's three encoders differ."""
-
-    embed_dim: int
-    depth: int
-    num_heads: int
-    global_attn_indexes: tuple[int, ...]
-
-
-VIT_SIZES = {
-    "vit_h": ViTSize(1280, 32, 16, (7, 15, 23, 31)),
-    "vit_l": ViTSize(1024, 24, 16, (5, 11, 17, 23)),
-    "vit_b": ViTSize(768, 12, 12, (2, 5, 8, 11)),
-}
-
-
-def _sam_spec(encoder_id: str, title: str, memory_megabytes: int) -> EncoderSpec:
-    return EncoderSpec(encoder_id, title, 1024, (256, 64, 64), 2048, encoder_id, memory_megabytes)
-
-
-ENCODERS: dict[str, EncoderSpec] = {
-    spec.id: spec
-    for spec in (
-        _sam_spec("vit_h", "SAM ViT-H", 2000),
-        _sam_spec("vit_l", "SAM ViT-L", 1200),
-        _sam_spec("vit_b", "SAM ViT-B", 700),
-        _sam_spec("mobile_sam", "MobileSAM TinyViT", 250),
-        EncoderSpec("demo", "Demo encoder", 256, (128, 32, 32), 512, None, 50),
-    )
-}
-
-
 # Building ------------------------------------------------------------------------------------------------------------
-
-
-def encoder_spec(encoder_id: str) -> EncoderSpec:
-    """The encoder of this id; a CheckpointError that lists the known ones if there is none."""
-    if encoder_id not in ENCODERS:
-        raise CheckpointError(
-            f'The image encoder should be one of {", ".join(ENCODERS)}; got "{encoder_id}". '
-            "Choose one of these, or update surgicalsam-napari."
-        )
-    return ENCODERS[encoder_id]
 
 
 def build_image_encoder(encoder_id: str) -> nn.Module:
@@ -114,83 +40,7 @@ def build_image_encoder(encoder_id: str) -> nn.Module:
     CheckpointError
         there is no encoder of this id
     """
-    spec = encoder_spec(encoder_id)
-    if encoder_id == "demo":
-        return DemoEncoder(spec.embedding_shape[0], spec.input_size).eval()
-    if encoder_id == "mobile_sam":
-        from surgicalsam_napari.model.mobile_sam import MobileSAMEncoder
-
-        return MobileSAMEncoder().eval()
-    return build_vit_encoder(VIT_SIZES[encoder_id]).eval()
-
-
-def build_vit_encoder(size: ViTSize, input_size: int = 1024, window_size: int = 14) -> nn.Module:
-    """SAM's image encoder with chunked attention; parameter names and values as segment-anything has them."""
-    encoder = ImageEncoderViT(
-        img_size=input_size,
-        embed_dim=size.embed_dim,
-        depth=size.depth,
-        num_heads=size.num_heads,
-        global_attn_indexes=size.global_attn_indexes,
-        norm_layer=partial(nn.LayerNorm, eps=1e-6),  # type: ignore[arg-type]
-        use_rel_pos=True,
-        window_size=window_size,
-        out_chans=256,
-    )
-    for block in encoder.blocks:
-        block.attn.__class__ = ChunkedAttention  # the same parameters, another forward
-    return encoder
-
-
-class ChunkedAttention(ImageEncoderAttention):
-    """SAM's attention with decomposed relative position, exact, a few rows of queries at a time.
-
-    The relative position of query (y, x) and key (y', x') is a sum of one term in (y, y') and one in (x, x'); their outer
-    sum is the additive mask of `scaled_dot_product_attention`, and is never formed for more than `bias_bytes` at once.
-    """
-
-    bias_bytes: Mapping[str, int] = {"cpu": 16 << 20, "cuda": 256 << 20, "mps": 256 << 20}
-
-    def forward(self, x: Tensor) -> Tensor:
-        """(B, H, W, C) to (B, H, W, C); B counts windows in a windowed block."""
-        batch, height, width, _ = x.shape
-        qkv = self.qkv(x).view(batch, height * width, 3, self.num_heads, -1).permute(2, 0, 3, 1, 4)
-        query, key, value = qkv.unbind(0)  # (B, heads, H * W, c)
-        query = query.unflatten(2, (height, width))
-        position_h = get_rel_pos(height, height, self.rel_pos_h).to(query.dtype)  # (H, H, c)
-        position_w = get_rel_pos(width, width, self.rel_pos_w).to(query.dtype)
-        batches, rows = self.chunk_size(query)
-        attended = []
-        for batch_slice in slices(batch, batches):
-            keys, values = key[batch_slice], value[batch_slice]
-            chunks = [
-                self.attend(query[batch_slice, :, row_slice], keys, values, position_h[row_slice], position_w)
-                for row_slice in slices(height, rows)
-            ]
-            attended.append(torch.cat(chunks, dim=2))
-        attention = torch.cat(attended).transpose(1, 2)  # (B, H * W, heads, c)
-        return self.proj(attention.reshape(batch, height, width, -1))
-
-    def attend(self, query: Tensor, key: Tensor, value: Tensor, position_h: Tensor, position_w: Tensor) -> Tensor:
-        """Queries (b, heads, r, W, c) over all keys (b, heads, H * W, c) to (b, heads, r * W, c)."""
-        bias_h = torch.einsum("bnrwc,rkc->bnrwk", query, position_h)
-        bias_w = torch.einsum("bnrwc,wkc->bnrwk", query, position_w)
-        bias = (bias_h[..., :, None] + bias_w[..., None, :]).flatten(4).flatten(2, 3)
-        return F.scaled_dot_product_attention(query.flatten(2, 3), key, value, attn_mask=bias)
-
-    def chunk_size(self, query: Tensor) -> tuple[int, int]:
-        """How many batch entries, and of each how many rows, have a bias within `bias_bytes`."""
-        batch, heads, height, width, _ = query.shape
-        limit = self.bias_bytes.get(query.device.type, 16 << 20)
-        row_bytes = heads * width * height * width * query.element_size()
-        rows = min(max(limit // row_bytes, 1), height)
-        batches = min(max(limit // (row_bytes * height), 1), batch)
-        return batches, rows
-
-
-def slices(length: int, step: int) -> Iterator[slice]:
-    """Consecutive slices of at most `step` that cover `length`."""
-    return (slice(start, min(start + step, length)) for start in range(0, length, step))
+    return encoder_spec(encoder_id).build().eval()
 
 
 # Reading weights -----------------------------------------------------------------------------------------------------

@@ -14,8 +14,8 @@ from surgicalsam_napari.errors import CheckpointError, ClassSetError, DeviceErro
 from surgicalsam_napari.instruments import ClassSet
 from surgicalsam_napari.model.class_prompt_encoder import ClassPromptEncoder, ClassPrompts, Prototypes
 from surgicalsam_napari.model.device import check_fast, describe_device
+from surgicalsam_napari.model.encoders import ENCODERS
 from surgicalsam_napari.model.geometry import FrameGeometry
-from surgicalsam_napari.model.image_encoder import ENCODERS
 from surgicalsam_napari.model.mask_decoder import decode_masks, in_token_order
 from surgicalsam_napari.model.segment_anything import MaskDecoder, PromptEncoder
 from surgicalsam_napari.model.upsampling import label_map_of

@@ -35,7 +35,7 @@ class KnownWeights:
     url : its published address
     file_name : under which it is kept
     size_bytes, sha256 : what a whole and unchanged copy has
-    encoder_id : the image encoder in it, a key of `image_encoder.ENCODERS`
+    encoder_id : the image encoder in it, a key of `encoders.ENCODERS`
     """
 
     name: str

@@ -1,23 +1,8 @@
-"""How much each class in each frame is worth a look, from what the project stores alone.
+"""How much each class in each frame needs review, from what the project stores alone.
 
-Signs that a mask is wrong are weighed by a logistic regression of its error. The signs, and how a frame's suspicion is made
-of its classes', were chosen among about a hundred ways on the clips that the weights were fitted on, leaving one scene out
-at a time: there the rank correlation with a frame's true error was 0.77, against 0.70 of the predicted IoU alone. On other
-clips (`benchmarks/quality/review_ranking.py`, 12 phantom clips of 50 frames, half of them of another domain) that lead is
-gone:
-
-                          correlation   worst 20 % found   bad frames found   in the first 20 % of the queue
-predicted IoU alone              0.84               0.59               0.54
-presence                         0.57               0.52               0.47
-contested                        0.67               0.52               0.54
-jump                             0.71               0.39               0.41
-area jump                        0.72               0.43               0.43
-all, before jumps are known      0.77               0.56               0.53
-all                              0.80               0.57               0.51
-at random                        0.00               0.20               0.20
-best possible                    1.00               1.00               0.54
-
-So the predicted IoU alone ranks these no worse. It says nothing of classes that were missed, which the other signs do.
+Signs that a mask is wrong are weighed by a logistic regression of its error. docs/measured.md shows what each sign is worth:
+on other clips than those of the fit the predicted IoU alone ranks no worse, but it says nothing of classes that were missed,
+which the other signs do.
 """
 
 from __future__ import annotations

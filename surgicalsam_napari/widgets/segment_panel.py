@@ -12,6 +12,7 @@ from qtpy.QtWidgets import QButtonGroup, QComboBox, QFileDialog, QHBoxLayout, QR
 from surgicalsam_napari.errors import SurgicalSAMError
 from surgicalsam_napari.formatting import counted, in_bytes, in_time
 from surgicalsam_napari.instruments import CLASS_SETS, ClassSet
+from surgicalsam_napari.model.encoders import ENCODERS
 from surgicalsam_napari.session import Session
 from surgicalsam_napari.widgets.parts.class_picker import ClassPicker
 from surgicalsam_napari.widgets.parts.frame_scope import THIS_FRAME, FrameScope
@@ -216,7 +217,7 @@ class SegmentPanel(Panel):
         if project is None or model is None or not class_ids or self.run.is_running:
             return
         # a trial frame of a large encoder on a CPU takes half a minute: then the run itself shows its speed
-        if model.device.type == "cpu" and model.encoder_id != "demo":
+        if model.device.type == "cpu" and not ENCODERS[model.encoder_id].is_light:
             return
         session, frame = self.session, self.layers.current_frame
         # a failure is not shown: nobody asked for the trial, and the run itself will show it

@@ -9,14 +9,12 @@ import sys
 from surgicalsam_napari.errors import SurgicalSAMError
 from surgicalsam_training.loop.processes import joined_processes
 from surgicalsam_training.loop.trainer import train
-from surgicalsam_training.reports import to_line
+from surgicalsam_training.reports import EXIT_CODE_OF_ERROR, to_line
 from surgicalsam_training.run.run_folder import RunFolder
-
-TOLD = 3  # 1 is a traceback's
 
 
 def main(path: str) -> int:
-    """Exit code 0: finished or cancelled; TOLD: an error that the last line of stderr tells."""
+    """Exit code 0: finished or cancelled; EXIT_CODE_OF_ERROR: an error, whose message is the last line of stderr."""
     with contextlib.suppress(OSError, AttributeError):  # AttributeError: Windows has no nice
         os.nice(10)  # the window it was started from comes first
     try:
@@ -26,8 +24,8 @@ def main(path: str) -> int:
                     print(to_line(report), flush=True)
     except SurgicalSAMError as error:
         print(" ".join(str(error).split()), file=sys.stderr)
-        return TOLD
-    except BrokenPipeError:  # the window is gone: the run can be gone on with
+        return EXIT_CODE_OF_ERROR
+    except BrokenPipeError:  # the window is gone: the run can be resumed
         return 0
     return 0
 

@@ -8,12 +8,18 @@ from __future__ import annotations
 import difflib
 from importlib import resources
 from pathlib import Path
-from typing import Any, Literal
+from typing import TYPE_CHECKING, Any, Literal
 
 import yaml
 from pydantic import BaseModel, ConfigDict, Field, ValidationError, field_validator, model_validator
 
 from surgicalsam_napari.errors import TrainingError
+from surgicalsam_napari.model.encoders import ENCODERS
+
+if TYPE_CHECKING:
+    EncoderId = str
+else:
+    EncoderId = Literal[tuple(ENCODERS)]
 
 
 class TrainingConfig(BaseModel):
@@ -29,7 +35,7 @@ class TrainingConfig(BaseModel):
         title="Start from",
         description="Checkpoint to tune; none starts from the demo weights, or from SAM if an encoder is named",
     )
-    encoder: Literal["vit_h", "vit_l", "vit_b", "mobile_sam", "demo"] | None = Field(
+    encoder: EncoderId | None = Field(
         None,
         title="Encoder",
         description="Start from SAM's own decoder and new prototypes on this image encoder, as the paper does",
@@ -245,15 +251,15 @@ def read_config(path: Path | str) -> TrainingConfig:
         raise TrainingError(f"{path.name} is not valid YAML. Expected lines like `epochs: 20`.") from error
     config = parse_config({} if record is None else record, path.name)
 
-    def found(item: Path) -> Path:
+    def resolved(item: Path) -> Path:
         return path.parent / item.expanduser()
 
     return config.model_copy(
         update={
-            "data": tuple(found(item) for item in config.data),
-            "checkpoint": config.checkpoint and found(config.checkpoint),
-            "encoder_weights": config.encoder_weights and found(config.encoder_weights),
-            "prototypes_file": config.prototypes_file and found(config.prototypes_file),
+            "data": tuple(resolved(item) for item in config.data),
+            "checkpoint": config.checkpoint and resolved(config.checkpoint),
+            "encoder_weights": config.encoder_weights and resolved(config.encoder_weights),
+            "prototypes_file": config.prototypes_file and resolved(config.prototypes_file),
         }
     )
 

@@ -9,12 +9,11 @@ import sys
 from collections.abc import Generator
 
 from surgicalsam_napari.errors import TrainingError
-from surgicalsam_training.__main__ import TOLD
-from surgicalsam_training.reports import Report, ResultReport, from_line
+from surgicalsam_training.reports import EXIT_CODE_OF_ERROR, Report, ResultReport, from_line
 from surgicalsam_training.run.run_folder import RunFolder
 
 LINES_OF_LOG = 12
-SECONDS_TO_STOP = 60.0  # for the step it is in; then it is ended, and can be gone on with
+SECONDS_TO_STOP = 60.0  # for the step it is in; then it is ended, and can be resumed
 
 
 def train_in_process(run: RunFolder) -> Generator[Report, None, ResultReport]:
@@ -75,7 +74,7 @@ def _stop(process: subprocess.Popen, run: RunFolder) -> None:
 
 def _why_it_ended(run: RunFolder, code: int) -> str:
     lines = last_lines(run)
-    if code == TOLD and lines:
+    if code == EXIT_CODE_OF_ERROR and lines:
         return lines[-1]
     how = f"with code {code}"
     if code < 0:

@@ -6,6 +6,8 @@ import json
 from dataclasses import asdict, dataclass
 from typing import Any
 
+EXIT_CODE_OF_ERROR = 3  # of a training process whose last line on stderr is a message; 1 is that of a traceback
+
 
 @dataclass(frozen=True)
 class PreparationReport:

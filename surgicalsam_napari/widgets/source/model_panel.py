@@ -13,7 +13,7 @@ from qtpy.QtWidgets import QComboBox, QFileDialog, QHBoxLayout, QPushButton
 from surgicalsam_napari.errors import CheckpointError
 from surgicalsam_napari.model.checkpoint import read_checkpoint_info
 from surgicalsam_napari.model.device import choose_device, describe_device
-from surgicalsam_napari.model.image_encoder import ENCODERS
+from surgicalsam_napari.model.encoders import ENCODERS
 from surgicalsam_napari.model.surgical_sam import SurgicalSAM
 from surgicalsam_napari.model.zoo import KNOWN_WEIGHTS, find_weights
 from surgicalsam_napari.session import Session

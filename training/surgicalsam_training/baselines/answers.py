@@ -15,13 +15,13 @@ from surgicalsam_napari.model.upsampling import label_map_of, masks_of
 from surgicalsam_training.data.training_data import TrainingData
 
 
-def frame_geometry(model: SurgicalSAM, data: TrainingData, frame: int) -> FrameGeometry:
-    return FrameGeometry(data.frames[frame].size, model.input_size)
+def frame_geometry(model: SurgicalSAM, data: TrainingData, example_index: int) -> FrameGeometry:
+    return FrameGeometry(data.frames[example_index].size, model.input_size)
 
 
-def frame_embedding(model: SurgicalSAM, data: TrainingData, frame: int) -> Tensor:
+def frame_embedding(model: SurgicalSAM, data: TrainingData, example_index: int) -> Tensor:
     """(D, h, w) float16, which must have been computed (`TrainingData.embed`)."""
-    return torch.from_numpy(data.embeddings([frame], 0, model)[0])
+    return torch.from_numpy(data.embeddings([example_index], 0, model)[0])
 
 
 def in_square(points: np.ndarray, geometry: FrameGeometry) -> Tensor:

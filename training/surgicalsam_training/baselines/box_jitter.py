@@ -68,22 +68,22 @@ def jittered_box(box: np.ndarray, kind: str, amount: float, size: tuple[int, int
 
 
 def predict_from_jittered_boxes(
-    model: SurgicalSAM, data: TrainingData, frames: Sequence[int], asked: Asked, *, kind: str, amount: float
+    model: SurgicalSAM, data: TrainingData, example_indices: Sequence[int], asked: Asked, *, kind: str, amount: float
 ) -> Iterator[tuple[int, np.ndarray]]:
     """GT box + SAM with every box jittered; see `jittered_box`. An oracle."""
-    for frame in frames:
-        embedding, geometry = frame_embedding(model, data, frame), frame_geometry(model, data, frame)
+    for example_index in example_indices:
+        embedding, geometry = frame_embedding(model, data, example_index), frame_geometry(model, data, example_index)
         answers = {}
-        for class_id, mask in true_masks(data, frame, asked).items():
+        for class_id, mask in true_masks(data, example_index, asked).items():
             box = jittered_box(box_of(mask), kind, amount, geometry.original_size)
             answers[class_id] = answer_box(model, embedding, box, geometry)
-        yield frame, merged(answers, geometry)
+        yield example_index, merged(answers, geometry)
 
 
 def box_jitter_curve(
     model: SurgicalSAM,
     data: TrainingData,
-    frames: Sequence[int],
+    example_indices: Sequence[int],
     *,
     kinds: Sequence[str] = KINDS,
     amounts: Sequence[float] = AMOUNTS,
@@ -92,7 +92,7 @@ def box_jitter_curve(
     points = [(kind, amount) for kind in kinds for amount in amounts]
     asked = present_classes(data)
     for done, (kind, amount) in enumerate(points, 1):
-        predictions = predict_from_jittered_boxes(model, data, frames, asked, kind=kind, amount=amount)
+        predictions = predict_from_jittered_boxes(model, data, example_indices, asked, kind=kind, amount=amount)
         yield JitterRow(kind, amount, score(data, predictions).challenge_iou, done, len(points))
 
 

@@ -36,7 +36,7 @@ class Detection:
     score: float
 
 
-Detections = Mapping[int, Sequence[Detection]]  # by frame, an index into `TrainingData.frames`
+Detections = Mapping[int, Sequence[Detection]]  # by example index
 
 
 # Reading -------------------------------------------------------------------------------------------------------------
@@ -66,40 +66,40 @@ def read_detections(path: Path, data: TrainingData, images: Path | None = None) 
     tables = listing if isinstance(listing, dict) else {}
     name_of = _picture_names(path, tables.get("images"))
     class_of = _class_ids(path, tables.get("categories"), data)
-    frame_of = FrameNames(data)
-    found: dict[int, list[Detection]] = defaultdict(list)
+    names = FrameNames(data)
+    detections: dict[int, list[Detection]] = defaultdict(list)
     for number, entry in enumerate(entries):
         where = f"entry {number + 1} of {path.name}"
         if not isinstance(entry, dict):
-            raise ExchangeError(f"{where} should be an object with image_id, category_id, bbox and score. Mend it.")
-        frame = frame_of.find(name_of(entry, where), where)
-        if frame is not None:
-            found[frame].append(_detection(entry, class_of(entry, where), where))
-    if entries and not found:
+            raise ExchangeError(f"{where} should be an object with image_id, category_id, bbox and score. Correct it.")
+        example_index = names.find(name_of(entry, where), where)
+        if example_index is not None:
+            detections[example_index].append(_detection(entry, class_of(entry, where), where))
+    if entries and not detections:
         first, name = data.frames[0].name, name_of(entries[0], f"entry 1 of {path.name}")
         raise ExchangeError(
             f"{path.name} names no picture of the data: its first is {name}, the data's is {first}. Pictures are matched by "
             "sequence and frame number; choose the detections of these data."
         )
-    return dict(found)
+    return dict(detections)
 
 
 class FrameNames:
-    """Frames of the data by the names of their pictures, with or without the sequence's folder."""
+    """Example indices by the names of their pictures, with or without the sequence's folder."""
 
     def __init__(self, data: TrainingData) -> None:
-        self._by_number: dict[int | str, list[int]] = defaultdict(list)
+        self._by_frame_index: dict[int, list[int]] = defaultdict(list)
         self._names = [_plain(frame.name) for frame in data.frames]
         self._sequences = [_plain(frame.sequence) for frame in data.frames]
         self._data = data
-        for index, frame in enumerate(data.frames):
-            self._by_number[frame.position].append(index)
+        for example_index, frame in enumerate(data.frames):
+            self._by_frame_index[frame.frame_index].append(example_index)
 
     def find(self, name: str, where: str) -> int | None:
-        """The frame of a picture; None if it is none of the data; an ExchangeError if it may be several."""
+        """The example index of a picture; None if it is none of the data; an ExchangeError if it may be several."""
         path = PurePosixPath(name.replace("\\", "/"))
-        number = frame_number(path.stem)
-        candidates = self._by_number.get(-1 if number is None else number, [])
+        frame_index = frame_number(path.stem)
+        candidates = [] if frame_index is None else self._by_frame_index.get(frame_index, [])
         plain = _plain(str(path.with_suffix("")))
         exact = [i for i in candidates if f"/{plain}".endswith(f"/{self._names[i]}")]
         parts = {*plain.split("/")[:-1], *(plain.rpartition("/")[2][: -len(ending)] for ending in _endings(path.stem))}
@@ -188,7 +188,7 @@ def _detection(entry: dict, class_id: int, where: str) -> Detection:
     except (KeyError, TypeError, ValueError) as error:
         raise ExchangeError(
             f"{where} should have a bbox of x, y, width, height and a score; found {entry.get('bbox')} and "
-            f"{entry.get('score')}. Mend it."
+            f"{entry.get('score')}. Correct this entry, or run the detector again."
         ) from error
     return Detection(class_id, (left, top, left + width, top + height), score)
 
@@ -196,24 +196,25 @@ def _detection(entry: dict, class_id: int, where: str) -> Detection:
 # Writing -------------------------------------------------------------------------------------------------------------
 
 
-def write_detections(path: Path, data: TrainingData, found: Iterable[tuple[int, Sequence[Detection]]]) -> Path:
+def write_detections(path: Path, data: TrainingData, detections: Iterable[tuple[int, Sequence[Detection]]]) -> Path:
     """One COCO file with images, categories and annotations that have a score; `read_detections` reads it.
 
     Parameters
     ----------
-    found : frame (index into `data.frames`) and its detections
+    detections : example index, and what was detected there
     """
     images: list[dict[str, Any]] = []
     annotations: list[dict[str, Any]] = []
-    for frame, detections in found:
-        height, width = data.frames[frame].size
-        images.append({"id": frame, "file_name": f"{data.frames[frame].name}.png", "height": height, "width": width})
-        for detection in detections:
+    for example_index, in_frame in detections:
+        frame = data.frames[example_index]
+        height, width = frame.size
+        images.append({"id": example_index, "file_name": f"{frame.name}.png", "height": height, "width": width})
+        for detection in in_frame:
             left, top, right, bottom = detection.box
             annotations.append(
                 {
                     "id": len(annotations) + 1,
-                    "image_id": frame,
+                    "image_id": example_index,
                     "category_id": detection.class_id,
                     "bbox": [round(value, 3) for value in (left, top, right - left, bottom - top)],
                     "area": round((right - left) * (bottom - top), 3),

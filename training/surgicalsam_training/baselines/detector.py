@@ -38,7 +38,7 @@ def united(answers: Sequence[PromptedMask]) -> PromptedMask:
 def predict_from_detections(
     model: SurgicalSAM,
     data: TrainingData,
-    frames: Sequence[int],
+    example_indices: Sequence[int],
     asked: Asked,
     *,
     detections: Detections,
@@ -48,18 +48,18 @@ def predict_from_detections(
 
     Parameters
     ----------
-    detections : by frame, as `read_detections` gives them
+    detections : by example index, as `read_detections` gives them
     alpha : the score that one of several boxes must reach
     """
-    for frame in frames:
-        embedding, geometry = frame_embedding(model, data, frame), frame_geometry(model, data, frame)
+    for example_index in example_indices:
+        embedding, geometry = frame_embedding(model, data, example_index), frame_geometry(model, data, example_index)
         answers = {}
-        for class_id in asked(frame):
-            boxes = chosen_boxes([d for d in detections.get(frame, ()) if d.class_id == class_id], alpha)
-            found = [answer_box(model, embedding, within(box, geometry), geometry) for box in boxes]
-            if found:
-                answers[class_id] = united(found)
-        yield frame, merged(answers, geometry)
+        for class_id in asked(example_index):
+            boxes = chosen_boxes([d for d in detections.get(example_index, ()) if d.class_id == class_id], alpha)
+            answered = [answer_box(model, embedding, within(box, geometry), geometry) for box in boxes]
+            if answered:
+                answers[class_id] = united(answered)
+        yield example_index, merged(answers, geometry)
 
 
 def within(detection: Detection, geometry: FrameGeometry) -> np.ndarray:

@@ -194,13 +194,13 @@ def _save_state(folder: Path, network: torch.nn.Module, optimizer: torch.optim.O
 
 
 def train_detector(
-    folder: Path, data: TrainingData, frames: Sequence[int], settings: DetectorSettings, device: str = "auto"
+    folder: Path, data: TrainingData, example_indices: Sequence[int], settings: DetectorSettings, device: str = "auto"
 ) -> Generator[DetectorReport, None, None]:
     """Train in this folder, or go on there; closing the generator keeps the last checkpoint.
 
     Parameters
     ----------
-    frames : to train on; a class of which nobody said whether it is in a frame counts as absent
+    example_indices : to train on; a class of which nobody said whether it is in a frame counts as absent
 
     Raises
     ------
@@ -209,9 +209,9 @@ def train_detector(
     CheckpointError, DeviceError, DiskSpaceError
         see `build_network`; a damaged checkpoint
     """
-    if not frames:
+    if not example_indices:
         raise TrainingError("A detector needs frames to train on, and there are none. Give reference data.")
-    record = _record(data, frames, settings)
+    record = _record(data, example_indices, settings)
     is_begun = (folder / CHECKPOINT).exists() and (folder / RECORD).exists()
     if is_begun and (folder / RECORD).read_text(encoding="utf-8") != record:
         raise TrainingError(
@@ -227,7 +227,7 @@ def train_detector(
     for step in range(done, settings.steps):
         for group in optimizer.param_groups:
             group["lr"] = group["initial_lr"] * _rate(step, settings.steps)
-        loss = _step(network, optimizer, examples, _drawn(frames, settings, step), settings.seed + step)
+        loss = _step(network, optimizer, examples, _drawn(example_indices, settings, step), settings.seed + step)
         if not math.isfinite(loss):
             raise TrainingError(f"The detector's loss is no number after {step} steps. Choose a lower learning rate.")
         if (step + 1) % settings.checkpoint_every == 0 or step + 1 == settings.steps:
@@ -235,9 +235,9 @@ def train_detector(
         yield DetectorReport(step + 1, settings.steps, loss)
 
 
-def _record(data: TrainingData, frames: Sequence[int], settings: DetectorSettings) -> str:
+def _record(data: TrainingData, example_indices: Sequence[int], settings: DetectorSettings) -> str:
     what = {"settings": asdict(settings), "classes": list(data.classes.names), "data": data.fingerprints()}
-    return json.dumps({**what, "frames": len(frames)}, indent=1)
+    return json.dumps({**what, "frames": len(example_indices)}, indent=1)
 
 
 def _optimizer(network: torch.nn.Module, settings: DetectorSettings) -> torch.optim.AdamW:
@@ -257,18 +257,18 @@ def _rate(step: int, steps: int) -> float:
     return min(1.0, (step + 1) / max(steps / 20, 1)) * (0.5 + 0.5 * math.cos(math.pi * step / steps))
 
 
-def _drawn(frames: Sequence[int], settings: DetectorSettings, step: int) -> list[tuple[int, bool]]:
+def _drawn(example_indices: Sequence[int], settings: DetectorSettings, step: int) -> list[tuple[int, bool]]:
     """The frames of a step, and whether each is mirrored; by seed and step alone, so that a run can be gone on with."""
     rng = np.random.default_rng((settings.seed, step))
-    chosen = rng.choice(len(frames), settings.batch_size, replace=len(frames) < settings.batch_size)
-    return [(frames[place], bool(rng.integers(2))) for place in chosen.tolist()]
+    chosen = rng.choice(len(example_indices), settings.batch_size, replace=len(example_indices) < settings.batch_size)
+    return [(example_indices[drawn], bool(rng.integers(2))) for drawn in chosen.tolist()]
 
 
 def _step(
     network: Any, optimizer: torch.optim.Optimizer, examples: Examples, chosen: Sequence[tuple[int, bool]], seed: int
 ) -> float:
     device = next(network.parameters()).device
-    read = [examples.read(frame, is_mirrored) for frame, is_mirrored in chosen]
+    read = [examples.read(example_index, is_mirrored) for example_index, is_mirrored in chosen]
     torch.manual_seed(seed)  # of the points at which masks are compared
     outcome = network(
         pixel_values=torch.stack([pixels for pixels, _, _ in read]).to(device),
@@ -289,37 +289,38 @@ class Examples:
         self.data, self.side = data, side
         self._squares = lru_cache(maxsize=CACHED_FRAMES)(self._square)
 
-    def pixels(self, frame: int) -> Tensor:
+    def pixels(self, example_index: int) -> Tensor:
         """(3, side, side), normalised; padded with zeros right and below."""
-        image = self.data.image(frame)
+        image = self.data.image(example_index)
         if image is None:
             raise TrainingError(
-                f"A detector needs pictures, and {self.data.frames[frame].name} has none here. Give data with pictures."
+                f"A detector needs pictures, and {self.data.frames[example_index].name} has none here. "
+                "Give data with pictures."
             )
-        return self.geometry(frame).to_input([image])[0]
+        return self.geometry(example_index).to_input([image])[0]
 
-    def geometry(self, frame: int) -> FrameGeometry:
-        return FrameGeometry(self.data.frames[frame].size, self.side)
+    def geometry(self, example_index: int) -> FrameGeometry:
+        return FrameGeometry(self.data.frames[example_index].size, self.side)
 
-    def read(self, frame: int, is_mirrored: bool) -> tuple[Tensor, Tensor, Tensor]:
+    def read(self, example_index: int, is_mirrored: bool) -> tuple[Tensor, Tensor, Tensor]:
         """Pixels (3, side, side), masks (n, side, side) float32, and labels (n,) of the n classes that are there."""
-        pixels, label_map = self._squares(frame)
+        pixels, label_map = self._squares(example_index)
         if is_mirrored:
-            pixels, label_map = (self._mirrored(square, frame) for square in (pixels, label_map))
-        class_ids = [class_id for class_id in self.data.present_class_ids(frame) if (label_map == class_id).any()]
+            pixels, label_map = (self._mirrored(square, example_index) for square in (pixels, label_map))
+        class_ids = [class_id for class_id in self.data.present_class_ids(example_index) if (label_map == class_id).any()]
         masks = [(label_map == class_id).float() for class_id in class_ids]
         labels = torch.tensor([self.data.classes.ids.index(class_id) for class_id in class_ids], dtype=torch.long)
         return pixels, torch.stack(masks) if masks else torch.zeros(0, self.side, self.side), labels
 
-    def _square(self, frame: int) -> tuple[Tensor, Tensor]:
+    def _square(self, example_index: int) -> tuple[Tensor, Tensor]:
         """Pixels, and the label map (side, side) uint8."""
-        height, width = self.geometry(frame).resized_size
-        labels = torch.from_numpy(np.array(self.data.label_map(frame)))[None, None].float()
+        height, width = self.geometry(example_index).resized_size
+        labels = torch.from_numpy(np.array(self.data.label_map(example_index)))[None, None].float()
         resized = F.interpolate(labels, (height, width), mode="nearest-exact")[0, 0].to(torch.uint8)
-        return self.pixels(frame), F.pad(resized, (0, self.side - width, 0, self.side - height))
+        return self.pixels(example_index), F.pad(resized, (0, self.side - width, 0, self.side - height))
 
-    def _mirrored(self, square: Tensor, frame: int) -> Tensor:
-        height, width = self.geometry(frame).resized_size
+    def _mirrored(self, square: Tensor, example_index: int) -> Tensor:
+        height, width = self.geometry(example_index).resized_size
         mirrored = square.clone()
         mirrored[..., :height, :width] = square[..., :height, :width].flip(-1)
         return mirrored
@@ -328,18 +329,21 @@ class Examples:
 # Detecting -----------------------------------------------------------------------------------------------------------
 
 
-def detect(detector: Detector, data: TrainingData, frames: Sequence[int]) -> Iterator[tuple[int, list[Detection]]]:
+def detect(detector: Detector, data: TrainingData, example_indices: Sequence[int]) -> Iterator[tuple[int, list[Detection]]]:
     """What the detector finds in each frame, for `write_detections`; classes that the data do not have are left out."""
     examples = Examples(data, detector.side)
     by_name = {name.casefold(): instrument for name, instrument in zip(data.classes.names, data.classes, strict=True)}
     known = [by_name.get(name.casefold()) for name in detector.class_names]
     class_ids = [None if instrument is None else instrument.id for instrument in known]
     device = next(detector.network.parameters()).device
-    for frame in frames:
+    for example_index in example_indices:
         with torch.inference_mode():
-            found = detector.network(pixel_values=examples.pixels(frame)[None].to(device))
-        geometry = examples.geometry(frame)
-        yield frame, list(boxes_of(found.class_queries_logits[0], found.masks_queries_logits[0], geometry, class_ids))
+            output = detector.network(pixel_values=examples.pixels(example_index)[None].to(device))
+        geometry = examples.geometry(example_index)
+        yield (
+            example_index,
+            list(boxes_of(output.class_queries_logits[0], output.masks_queries_logits[0], geometry, class_ids)),
+        )
 
 
 def boxes_of(
@@ -361,12 +365,12 @@ def boxes_of(
     height, width = geometry.original_size
     for probability, label, logits in zip(probabilities.tolist(), labels.tolist(), mask_logits, strict=True):
         class_id = class_ids[label] if label < len(class_ids) else None
-        inside = logits > 0
-        inside[math.ceil(resized_height / cell) :], inside[:, math.ceil(resized_width / cell) :] = False, False
-        if class_id is None or not inside.any():
+        is_inside = logits > 0
+        is_inside[math.ceil(resized_height / cell) :], is_inside[:, math.ceil(resized_width / cell) :] = False, False
+        if class_id is None or not is_inside.any():
             continue
-        rows, columns = inside.nonzero(as_tuple=True)
+        rows, columns = is_inside.nonzero(as_tuple=True)
         left, right = (float(c) * cell * width / resized_width for c in (columns.min(), columns.max() + 1))
         top, bottom = (float(r) * cell * height / resized_height for r in (rows.min(), rows.max() + 1))
-        score = probability * float(logits[inside].sigmoid().mean())
+        score = probability * float(logits[is_inside].sigmoid().mean())
         yield Detection(class_id, (left, top, min(right, width), min(bottom, height)), score)

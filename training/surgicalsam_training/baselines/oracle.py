@@ -75,27 +75,27 @@ def answer_box(model: SurgicalSAM, embedding: Tensor, box: np.ndarray, geometry:
 
 
 def predict_from_centroids(
-    model: SurgicalSAM, data: TrainingData, frames: Sequence[int], asked: Asked
+    model: SurgicalSAM, data: TrainingData, example_indices: Sequence[int], asked: Asked
 ) -> Iterator[tuple[int, np.ndarray]]:
     """GT centroid + SAM: one positive point per class. An oracle, see above."""
-    for frame in frames:
-        embedding, geometry = frame_embedding(model, data, frame), frame_geometry(model, data, frame)
-        masks = true_masks(data, frame, asked)
+    for example_index in example_indices:
+        embedding, geometry = frame_embedding(model, data, example_index), frame_geometry(model, data, example_index)
+        masks = true_masks(data, example_index, asked)
         points = {class_id: centroid(mask)[None] for class_id, mask in masks.items()}
-        yield frame, merged({i: answer_points(model, embedding, p, geometry) for i, p in points.items()}, geometry)
+        yield example_index, merged({i: answer_points(model, embedding, p, geometry) for i, p in points.items()}, geometry)
 
 
 def predict_from_boxes(
-    model: SurgicalSAM, data: TrainingData, frames: Sequence[int], asked: Asked
+    model: SurgicalSAM, data: TrainingData, example_indices: Sequence[int], asked: Asked
 ) -> Iterator[tuple[int, np.ndarray]]:
     """GT box + SAM: one box per class, around all its instruments. An oracle, see above."""
-    for frame in frames:
-        embedding, geometry = frame_embedding(model, data, frame), frame_geometry(model, data, frame)
-        boxes = {class_id: box_of(mask) for class_id, mask in true_masks(data, frame, asked).items()}
-        yield frame, merged({i: answer_box(model, embedding, box, geometry) for i, box in boxes.items()}, geometry)
+    for example_index in example_indices:
+        embedding, geometry = frame_embedding(model, data, example_index), frame_geometry(model, data, example_index)
+        boxes = {class_id: box_of(mask) for class_id, mask in true_masks(data, example_index, asked).items()}
+        yield example_index, merged({i: answer_box(model, embedding, box, geometry) for i, box in boxes.items()}, geometry)
 
 
-def true_masks(data: TrainingData, frame: int, asked: Asked) -> dict[int, np.ndarray]:
+def true_masks(data: TrainingData, example_index: int, asked: Asked) -> dict[int, np.ndarray]:
     """(H, W) bool by class id, of the classes that are asked for and are in the frame."""
-    label_map, present = data.label_map(frame), data.present_class_ids(frame)
-    return {class_id: label_map == class_id for class_id in asked(frame) if class_id in present}
+    label_map, present = data.label_map(example_index), data.present_class_ids(example_index)
+    return {class_id: label_map == class_id for class_id in asked(example_index) if class_id in present}

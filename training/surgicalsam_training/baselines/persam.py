@@ -35,12 +35,12 @@ class Example:
 
     Attributes
     ----------
-    frame : its index in the reference data
+    example_index : in the reference data
     appearance : (D,), mean of the unit embeddings inside the mask; its products with unit embeddings are the mean cosines
     semantics : (D,), mean embedding inside the mask
     """
 
-    frame: int
+    example_index: int
     appearance: Tensor
     semantics: Tensor
 
@@ -60,31 +60,31 @@ class LocationPrior:
     marks: Tensor
 
 
-def first_frames(data: TrainingData, frames: Sequence[int] | None = None) -> dict[int, int]:
+def first_frames(data: TrainingData, example_indices: Sequence[int] | None = None) -> dict[int, int]:
     """By class id, the first frame (in the order of sequences, and of frames in them) that shows it."""
     first: dict[int, int] = {}
-    for frame in range(len(data.frames)) if frames is None else frames:
-        for class_id in data.present_class_ids(frame):
-            first.setdefault(class_id, frame)
+    for example_index in range(len(data.frames)) if example_indices is None else example_indices:
+        for class_id in data.present_class_ids(example_index):
+            first.setdefault(class_id, example_index)
     return first
 
 
 def learn_examples(
-    model: SurgicalSAM, reference: TrainingData, class_ids: Sequence[int], frames: Sequence[int] | None = None
+    model: SurgicalSAM, reference: TrainingData, class_ids: Sequence[int], example_indices: Sequence[int] | None = None
 ) -> dict[int, Example]:
     """The example of each class.
 
     Parameters
     ----------
     reference : training data, whose embeddings are there (`TrainingData.embed` for `first_frames`)
-    frames : indices into the reference among which the first with the class is taken; None for all
+    example_indices : of the reference, among which the first with the class is taken; None for all
 
     Raises
     ------
     TrainingError
         a class is in no frame of the reference
     """
-    first = first_frames(reference, frames)
+    first = first_frames(reference, example_indices)
     missing = [reference.classes.by_id(class_id).name for class_id in class_ids if class_id not in first]
     if missing:
         raise TrainingError(
@@ -93,12 +93,14 @@ def learn_examples(
     return {class_id: learn_example(model, reference, first[class_id], class_id) for class_id in class_ids}
 
 
-def learn_example(model: SurgicalSAM, reference: TrainingData, frame: int, class_id: int) -> Example:
+def learn_example(model: SurgicalSAM, reference: TrainingData, example_index: int, class_id: int) -> Example:
     """A class as this frame shows it."""
-    embedding = frame_embedding(model, reference, frame).to(model.device, torch.float32)
-    mask = reference.label_map(frame) == class_id
-    inside = embedding[:, covered_cells(mask, frame_geometry(model, reference, frame), embedding.shape[-1])]  # (D, n)
-    return Example(frame, F.normalize(inside, dim=0).mean(1), inside.mean(1))
+    embedding = frame_embedding(model, reference, example_index).to(model.device, torch.float32)
+    mask = reference.label_map(example_index) == class_id
+    covered = embedding[
+        :, covered_cells(mask, frame_geometry(model, reference, example_index), embedding.shape[-1])
+    ]  # (D, n)
+    return Example(example_index, F.normalize(covered, dim=0).mean(1), covered.mean(1))
 
 
 def covered_cells(mask: np.ndarray, geometry: FrameGeometry, side: int) -> Tensor:
@@ -177,7 +179,7 @@ def _box(low_res_logits: Tensor, model: SurgicalSAM) -> Tensor | None:
 def predict_persam(
     model: SurgicalSAM,
     data: TrainingData,
-    frames: Sequence[int],
+    example_indices: Sequence[int],
     asked: Asked,
     *,
     examples: Mapping[int, Example],
@@ -189,11 +191,11 @@ def predict_persam(
     ----------
     examples : as `learn_examples` gives them; a class without one gets no mask
     """
-    for frame in frames:
-        embedding, geometry = frame_embedding(model, data, frame), frame_geometry(model, data, frame)
+    for example_index in example_indices:
+        embedding, geometry = frame_embedding(model, data, example_index), frame_geometry(model, data, example_index)
         answers = {
             class_id: answer(model, embedding, examples[class_id], geometry, attention_weight=attention_weight)
-            for class_id in asked(frame)
+            for class_id in asked(example_index)
             if class_id in examples
         }
-        yield frame, merged(answers, geometry)
+        yield example_index, merged(answers, geometry)

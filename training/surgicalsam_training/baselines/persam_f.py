@@ -107,11 +107,13 @@ def tune_examples(
 ) -> Generator[TuningReport, None, None]:
     """Learn the scale weights of each class on its example."""
     for done, (class_id, example) in enumerate(examples.items(), 1):
-        embedding = frame_embedding(model, reference, example.frame).to(model.device, torch.float32)
-        geometry = frame_geometry(model, reference, example.frame)
+        embedding = frame_embedding(model, reference, example.example_index).to(model.device, torch.float32)
+        geometry = frame_geometry(model, reference, example.example_index)
         prior = location_prior(embedding, example, geometry)
         scales = decode_scales(model, embedding, prior.points, prior.marks)
-        target = grid_share(reference.label_map(example.frame) == class_id, geometry, scales.low_res_logits.shape[-1])
+        target = grid_share(
+            reference.label_map(example.example_index) == class_id, geometry, scales.low_res_logits.shape[-1]
+        )
         height, width = (-(-length * len(target) // geometry.input_size) for length in geometry.resized_size)
         with torch.inference_mode(False):  # padding is left out
             logits = scales.low_res_logits[1:, :height, :width].clone()
@@ -120,7 +122,12 @@ def tune_examples(
 
 
 def predict_persam_f(
-    model: SurgicalSAM, data: TrainingData, frames: Sequence[int], asked: Asked, *, tuned: Mapping[int, TunedExample]
+    model: SurgicalSAM,
+    data: TrainingData,
+    example_indices: Sequence[int],
+    asked: Asked,
+    *,
+    tuned: Mapping[int, TunedExample],
 ) -> Iterator[tuple[int, np.ndarray]]:
     """PerSAM-F. No oracle: the truth of these frames is not looked at.
 
@@ -128,14 +135,14 @@ def predict_persam_f(
     ----------
     tuned : by class id, as `tune_examples` reports them; a class without one gets no mask
     """
-    for frame in frames:
-        embedding = frame_embedding(model, data, frame).to(model.device, torch.float32)
-        geometry = frame_geometry(model, data, frame)
+    for example_index in example_indices:
+        embedding = frame_embedding(model, data, example_index).to(model.device, torch.float32)
+        geometry = frame_geometry(model, data, example_index)
         answers = {}
-        for class_id in asked(frame):
+        for class_id in asked(example_index):
             if class_id in tuned:
                 prior = location_prior(embedding, tuned[class_id].example, geometry)
                 scales = decode_scales(model, embedding, prior.points, prior.marks)
                 logits = weighted(scales.low_res_logits[1:], tuned[class_id].scale_weights)
                 answers[class_id] = refined(model, embedding, prior, logits)
-        yield frame, merged(answers, geometry)
+        yield example_index, merged(answers, geometry)

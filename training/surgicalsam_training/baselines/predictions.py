@@ -23,10 +23,10 @@ def write_predictions(
     """
     sequences = list(dict.fromkeys(frame.sequence for frame in data.frames))
     write_classes(folder, data.classes, sequences[0] if len(sequences) == 1 else f"{len(sequences)} sequences")
-    for frame, label_map in predictions:
-        where = data.frames[frame]
-        write_label_map(folder / sequence_folder(where.sequence), where.position, label_map, data.classes)
-        yield frame, label_map
+    for example_index, label_map in predictions:
+        frame = data.frames[example_index]
+        write_label_map(folder / sequence_folder(frame.sequence), frame.frame_index, label_map, data.classes)
+        yield example_index, label_map
 
 
 def sequence_folder(sequence: str) -> PurePosixPath:

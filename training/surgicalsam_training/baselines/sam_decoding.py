@@ -14,7 +14,7 @@ from torch import Tensor
 from torch.nn import functional as F
 
 from surgicalsam_napari.errors import CheckpointError
-from surgicalsam_napari.model.image_encoder import ENCODERS
+from surgicalsam_napari.model.encoders import ENCODERS
 from surgicalsam_napari.model.segment_anything import MaskDecoder, TwoWayTransformer
 from surgicalsam_napari.model.surgical_sam import SurgicalSAM
 

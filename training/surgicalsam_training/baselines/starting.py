@@ -10,7 +10,8 @@ from surgicalsam_napari.errors import CheckpointError
 from surgicalsam_napari.instruments import ClassSet
 from surgicalsam_napari.model import zoo
 from surgicalsam_napari.model.checkpoint import load_checkpoint
-from surgicalsam_napari.model.image_encoder import ENCODERS, encoder_spec, read_sam_mask_decoder_state
+from surgicalsam_napari.model.encoders import ENCODERS, encoder_spec
+from surgicalsam_napari.model.image_encoder import read_sam_mask_decoder_state
 from surgicalsam_napari.model.mask_decoder import build_mask_decoder
 from surgicalsam_napari.model.surgical_sam import SurgicalSAM
 from surgicalsam_training.config import parse_config
@@ -56,7 +57,7 @@ def add_sam_decoder(model: SurgicalSAM, file: Path) -> None:
 def published_sam(
     encoder_id: str, classes: ClassSet, *, encoder_weights: Path | None = None, device: str = "auto"
 ) -> SurgicalSAM:
-    """SAM's published weights and no tuning; with "demo" those of the demo checkpoint.
+    """SAM's published weights and no tuning; with a bundled encoder those of the demo checkpoint.
 
     Raises
     ------

@@ -74,13 +74,13 @@ def text_embeddings(path: Path, classes: ClassSet) -> Tensor:
     if path.is_dir():
         return clip_text_embeddings(classes.names, path)
     try:
-        found = safetensors.torch.load_file(path) if path.suffix == ".safetensors" else np.load(path, allow_pickle=False)
+        loaded = safetensors.torch.load_file(path) if path.suffix == ".safetensors" else np.load(path, allow_pickle=False)
     except (OSError, ValueError, EOFError, SafetensorError) as error:
         raise CheckpointError(
             f"{path} should hold text embeddings (.npy or .safetensors) or be a folder of CLIP weights; it cannot be read "
             f"({error}). Choose another."
         ) from error
-    rows = _by_name(path, found, classes) if isinstance(found, Mapping) else torch.from_numpy(np.asarray(found))
+    rows = _by_name(path, loaded, classes) if isinstance(loaded, Mapping) else torch.from_numpy(np.asarray(loaded))
     if rows.ndim != 2 or len(rows) != len(classes) or not rows.is_floating_point() or not rows.isfinite().all():
         raise CheckpointError(
             f"{path.name} should hold {len(classes)} finite text embeddings, one for each of {', '.join(classes.names)}; "
@@ -89,15 +89,15 @@ def text_embeddings(path: Path, classes: ClassSet) -> Tensor:
     return rows.float()
 
 
-def _by_name(path: Path, found: Mapping[str, Tensor], classes: ClassSet) -> Tensor:
-    if len(found) == 1 and next(iter(found.values())).ndim == 2:
-        return next(iter(found.values()))
-    plain = {name.strip().casefold(): tensor for name, tensor in found.items()}
+def _by_name(path: Path, loaded: Mapping[str, Tensor], classes: ClassSet) -> Tensor:
+    if len(loaded) == 1 and next(iter(loaded.values())).ndim == 2:
+        return next(iter(loaded.values()))
+    plain = {name.strip().casefold(): tensor for name, tensor in loaded.items()}
     missing = [name for name in classes.names if name.casefold() not in plain]
     if missing:
         raise CheckpointError(
             f"{path.name} should hold a text embedding for each class; it has none for {', '.join(missing)} (it has "
-            f"{', '.join(list(found)[:8])}). Make it for these classes."
+            f"{', '.join(list(loaded)[:8])}). Make it for these classes."
         )
     rows = [plain[name.casefold()] for name in classes.names]
     if len({tuple(row.shape) for row in rows}) > 1:

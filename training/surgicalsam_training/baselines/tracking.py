@@ -44,7 +44,7 @@ class Track:
 def predict_by_tracking(
     model: SurgicalSAM,
     data: TrainingData,
-    frames: Sequence[int],
+    example_indices: Sequence[int],
     asked: Asked,
     *,
     points: int = 1,
@@ -63,46 +63,48 @@ def predict_by_tracking(
     if points not in (1, 5):
         raise ValueError(f"An instrument is given 1 point or 5; got {points}.")
     points_of = one_point if points == 1 else partial(five_points, margin=margin)
-    for sequence in dict.fromkeys(data.frames[frame].sequence for frame in frames):
-        own = [frame for frame in frames if data.frames[frame].sequence == sequence]
-        yield from _tracked(model, data, sorted(own, key=lambda frame: data.frames[frame].position), asked, points_of)
+    for sequence in dict.fromkeys(data.frames[example_index].sequence for example_index in example_indices):
+        own = [example_index for example_index in example_indices if data.frames[example_index].sequence == sequence]
+        yield from _tracked(
+            model, data, sorted(own, key=lambda example_index: data.frames[example_index].frame_index), asked, points_of
+        )
 
 
 def _tracked(
-    model: SurgicalSAM, data: TrainingData, frames: Sequence[int], asked: Asked, points_of: PointsOf
+    model: SurgicalSAM, data: TrainingData, example_indices: Sequence[int], asked: Asked, points_of: PointsOf
 ) -> Iterator[tuple[int, np.ndarray]]:
     tracks: dict[int, Track] = {}
     shown: set[int] = set()  # in the frame before
-    for frame in frames:
-        present, wanted = set(data.present_class_ids(frame)), asked(frame)
+    for example_index in example_indices:
+        present, wanted = set(data.present_class_ids(example_index)), asked(example_index)
         answers: dict[int, PromptedMask] = {}
         followed: dict[int, Track] = {}
         for class_id in wanted:
             if class_id in present and (class_id not in shown or class_id not in tracks):
-                answers[class_id], followed[class_id] = _start(model, data, frame, class_id, points_of)
+                answers[class_id], followed[class_id] = _start(model, data, example_index, class_id, points_of)
             elif class_id in tracks:
                 followed[class_id] = tracks[class_id]
-                carried = _carry(model, data, frame, tracks[class_id])
+                carried = _carry(model, data, example_index, tracks[class_id])
                 if carried is None:
                     followed[class_id] = Track(None)
                 else:
                     answers[class_id] = carried
         tracks, shown = followed, present
-        yield frame, merged(answers, frame_geometry(model, data, frame))
+        yield example_index, merged(answers, frame_geometry(model, data, example_index))
 
 
 def _start(
-    model: SurgicalSAM, data: TrainingData, frame: int, class_id: int, points_of: PointsOf
+    model: SurgicalSAM, data: TrainingData, example_index: int, class_id: int, points_of: PointsOf
 ) -> tuple[PromptedMask, Track]:
-    embedding, geometry = frame_embedding(model, data, frame), frame_geometry(model, data, frame)
-    answer = answer_points(model, embedding, points_of(data.label_map(frame) == class_id), geometry)
+    embedding, geometry = frame_embedding(model, data, example_index), frame_geometry(model, data, example_index)
+    answer = answer_points(model, embedding, points_of(data.label_map(example_index) == class_id), geometry)
     mask = mask_in_frame(answer.low_res_logits, geometry)
     return answer, Track(MaskCarrier(model, embedding.numpy(), mask, None) if mask.any() else None)
 
 
-def _carry(model: SurgicalSAM, data: TrainingData, frame: int, track: Track) -> PromptedMask | None:
+def _carry(model: SurgicalSAM, data: TrainingData, example_index: int, track: Track) -> PromptedMask | None:
     """The mask in this frame; None once it is lost, until the instrument appears anew."""
     if track.carrier is None:
         return None
-    carried = track.carrier.carry(frame_embedding(model, data, frame).numpy())
+    carried = track.carrier.carry(frame_embedding(model, data, example_index).numpy())
     return None if carried.is_gone else PromptedMask(carried.low_res_logits, carried.agreement)

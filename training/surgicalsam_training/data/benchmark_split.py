@@ -75,10 +75,10 @@ def validation_frames(data: TrainingData, split: BenchmarkSplit) -> tuple[int, .
         by_number.setdefault(sequence_number(sequence), []).append(sequence)
     missing = [number for number in split.sequences if number not in by_number]
     if missing:
-        there = ", ".join(name for names in by_number.values() for name in names)
+        listed = ", ".join(name for group in by_number.values() for name in group)
         raise TrainingError(
             f"{split.title} validates on the sequences {_listed(split.sequences)}, and the data have no sequence "
-            f"{_listed(missing)} (they have {there}). Add it, or name its folder so that it ends with its number, as seq_2."
+            f"{_listed(missing)} (they have {listed}). Add it, or name its folder so that it ends with its number, as seq_2."
         )
     for number in split.sequences:
         if len(by_number[number]) > 1:
@@ -87,7 +87,7 @@ def validation_frames(data: TrainingData, split: BenchmarkSplit) -> tuple[int, .
                 "Leave out one of them."
             )
     names = {by_number[number][0] for number in split.sequences}
-    return tuple(index for index, frame in enumerate(data.frames) if frame.sequence in names)
+    return tuple(example_index for example_index, frame in enumerate(data.frames) if frame.sequence in names)
 
 
 def _listed(numbers: tuple[int, ...] | list[int]) -> str:

@@ -29,7 +29,7 @@ class DatasetSource(PicturedSource):
 
     def __init__(self, dataset: Dataset, seed: int) -> None:
         self._root = dataset.path if dataset.path.is_dir() else dataset.path.parent
-        self._pictures: dict[str, list[Path]] = {}  # by sequence; an embedding's slot is the picture's place in it
+        self._pictures: dict[str, list[Path]] = {}  # by sequence; an embedding's slot is the picture's index in it
         self._stores: dict[Path, EmbeddingStore] = {}
         self._folders: dict[str, Path] = {}
         without = [frame.name for frame in dataset.frames if frame.image_path is None]
@@ -61,8 +61,8 @@ class DatasetSource(PicturedSource):
         pictures.append(frame.image_path)
         return len(pictures) - 1
 
-    def image(self, place: int) -> np.ndarray:
-        path, frame = self._paths[place], self.frames[place]
+    def image(self, example_index: int) -> np.ndarray:
+        path, frame = self._paths[example_index], self.frames[example_index]
         try:
             with Image.open(path) as picture:
                 image = np.asarray(picture.convert("RGB"))
@@ -75,8 +75,8 @@ class DatasetSource(PicturedSource):
             )
         return image
 
-    def stable_name(self, place: int) -> str:
-        return self.frames[place].name
+    def stable_name(self, example_index: int) -> str:
+        return self.frames[example_index].name
 
     def store(self, sequence: str, version_name: str | None, model: SurgicalSAM) -> EmbeddingStore:
         folder = self._sequence_folder(sequence) / model.encoder_digest / (version_name or "plain")
@@ -88,7 +88,7 @@ class DatasetSource(PicturedSource):
         return self._stores[folder]
 
     def _create(self, folder: Path, count: int, model: SurgicalSAM) -> None:
-        existing = next(place for place in folder.parents if place.exists())
+        existing = next(parent for parent in folder.parents if parent.exists())
         if not os.access(existing, os.W_OK):
             raise TrainingError(
                 f"The embeddings of {self.path.name} are kept beside it, and {existing} is read-only. Make it writable, or "

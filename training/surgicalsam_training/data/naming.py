@@ -34,10 +34,10 @@ def common_classes(
     shown = {_plain(instrument.name): instrument for _, instrument in _shown(sources, ignored, wanted)}
     if base is None:
         base = _first_classes(sources[0].classes, shown, ignored, wanted)
-    there = {_plain(name) for name in base.names}
-    new = tuple(instrument for name, instrument in shown.items() if name not in there)
+    base_names = {_plain(name) for name in base.names}
+    new = tuple(instrument for name, instrument in shown.items() if name not in base_names)
     for name in classes or ():
-        if _plain(name) not in there | shown.keys() | ignored:
+        if _plain(name) not in base_names | shown.keys() | ignored:
             listed = ", ".join([*base.names, *(instrument.name for instrument in new)])
             raise TrainingError(
                 f'"{name}" is to be trained, and no corrected frame shows it (there are {listed}). Check the name, correct '

@@ -103,8 +103,8 @@ class _DistinctSources:
     def __init__(self) -> None:
         self.sources: list[Source] = []
         self._by_identity: dict[str, Source] = {}
-        self._by_name: dict[tuple, list[tuple[Source, int]]] = {}  # sources and places
-        self._pictures: dict[tuple[int, int], bytes | None] = {}  # by source and place
+        self._by_name: dict[tuple, list[tuple[Source, int]]] = {}  # sources and example indices
+        self._pictures: dict[tuple[int, int], bytes | None] = {}  # by source and example index
 
     def add(self, source: Source) -> Source | None:
         """Take one more; or return the one that is the same, and leave it."""
@@ -112,29 +112,29 @@ class _DistinctSources:
         if other is None:
             self.sources.append(source)
             self._by_identity[source.identity] = source
-            for place, name in enumerate(_names(source)):
-                self._by_name.setdefault(name, []).append((source, place))
+            for example_index, name in enumerate(_names(source)):
+                self._by_name.setdefault(name, []).append((source, example_index))
         return other
 
     def _with_equal_picture(self, source: Source) -> Source | None:
         told_apart: set[int] = set()  # one pair of pictures tells
-        for place, name in enumerate(_names(source)):
+        for example_index, name in enumerate(_names(source)):
             for other, counterpart in self._by_name.get(name, ()):
                 if id(other) not in told_apart:
                     told_apart.add(id(other))
-                    picture = self._picture(source, place)
+                    picture = self._picture(source, example_index)
                     if picture is not None and picture == self._picture(other, counterpart):
                         return other
             if len(told_apart) == len(self.sources):
                 break
         return None
 
-    def _picture(self, source: Source, place: int) -> bytes | None:
+    def _picture(self, source: Source, example_index: int) -> bytes | None:
         """Tells two pictures apart; None where there is none, as of a video that is gone."""
-        key = id(source), place
+        key = id(source), example_index
         if key not in self._pictures:
             try:
-                image = source.image(place)
+                image = source.image(example_index)
             except SurgicalSAMError:
                 image = None
             self._pictures[key] = None if image is None else hashlib.sha256(np.ascontiguousarray(image).data).digest()
@@ -145,4 +145,4 @@ class _DistinctSources:
 def _names(source: Source) -> Iterator[tuple]:
     """Of each frame, what it has in common with itself in an export, whose sequences have safe names."""
     safe = {sequence: safe_name(sequence).casefold() for sequence in {frame.sequence for frame in source.frames}}
-    return ((safe[frame.sequence], frame.position, frame.size) for frame in source.frames)
+    return ((safe[frame.sequence], frame.frame_index, frame.size) for frame in source.frames)

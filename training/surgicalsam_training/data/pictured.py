@@ -25,7 +25,7 @@ class PicturedSource(ABC):
 
     Parameters
     ----------
-    slots : by place, the frame's number in its embedding store
+    slots : by example index, the frame's index in its embedding store
     seed : of the changed copies
     """
 
@@ -54,11 +54,11 @@ class PicturedSource(ABC):
         self._seed = seed
 
     @abstractmethod
-    def image(self, place: int) -> np.ndarray:
+    def image(self, example_index: int) -> np.ndarray:
         """(H, W, 3) uint8 RGB"""
 
     @abstractmethod
-    def stable_name(self, place: int) -> str:
+    def stable_name(self, example_index: int) -> str:
         """What a frame's changed copies are drawn by: a name that neither moving nor renaming changes."""
 
     @abstractmethod
@@ -71,37 +71,39 @@ class PicturedSource(ABC):
     @abstractmethod
     def close(self) -> None: ...
 
-    def rng(self, place: int, version: int) -> np.random.Generator:
-        return augmentation_rng(self._seed, version, self.stable_name(place))
+    def rng(self, example_index: int, version: int) -> np.random.Generator:
+        return augmentation_rng(self._seed, version, self.stable_name(example_index))
 
-    def label_map(self, place: int, version: int) -> np.ndarray:
-        labels = self._labels[place]
-        return augmented_labels(labels, self.rng(place, version)) if version else labels
+    def label_map(self, example_index: int, version: int) -> np.ndarray:
+        labels = self._labels[example_index]
+        return augmented_labels(labels, self.rng(example_index, version)) if version else labels
 
-    def missing_embeddings(self, places: Sequence[int], version: int, model: SurgicalSAM) -> list[int]:
+    def missing_embeddings(self, example_indices: Sequence[int], version: int, model: SurgicalSAM) -> list[int]:
         missing: set[int] = set()
-        for store, group in self._by_store(places, version, model):
-            slots = set(store.missing([self._slots[place] for place in group]))
-            missing.update(place for place in group if self._slots[place] in slots)
-        return [place for place in places if place in missing]
+        for store, group in self._by_store(example_indices, version, model):
+            slots = set(store.missing([self._slots[example_index] for example_index in group]))
+            missing.update(example_index for example_index in group if self._slots[example_index] in slots)
+        return [example_index for example_index in example_indices if example_index in missing]
 
-    def embeddings(self, places: Sequence[int], version: int, model: SurgicalSAM) -> np.ndarray:
-        found = np.empty((len(places), *model.embedding_shape), np.float16)
-        rows = {place: row for row, place in enumerate(places)}
+    def embeddings(self, example_indices: Sequence[int], version: int, model: SurgicalSAM) -> np.ndarray:
+        gathered = np.empty((len(example_indices), *model.embedding_shape), np.float16)
+        rows = {example_index: row for row, example_index in enumerate(example_indices)}
         for store, group in self._by_store(list(rows), version, model):
-            missing = store.missing([self._slots[place] for place in group])
+            missing = store.missing([self._slots[example_index] for example_index in group])
             if missing:
-                first = next(place for place in group if self._slots[place] == missing[0])
+                first = next(example_index for example_index in group if self._slots[example_index] == missing[0])
                 copy = f" (copy {version})" if version else ""
                 raise TrainingError(
                     f"{self.frames[first].name}{copy} should have an embedding by {model.encoder_id}, and {len(missing)} of "
                     f"{len(group)} frames have none. Embed them with a model that has its image encoder loaded."
                 )
-            found[[rows[place] for place in group]] = store.read([self._slots[place] for place in group])
-        return found[[rows[place] for place in places]]
+            gathered[[rows[example_index] for example_index in group]] = store.read(
+                [self._slots[example_index] for example_index in group]
+            )
+        return gathered[[rows[example_index] for example_index in example_indices]]
 
-    def embed(self, places: Sequence[int], version: int, model: SurgicalSAM) -> Generator[None, None, None]:
-        missing = self.missing_embeddings(places, version, model)
+    def embed(self, example_indices: Sequence[int], version: int, model: SurgicalSAM) -> Generator[None, None, None]:
+        missing = self.missing_embeddings(example_indices, version, model)
         if missing and not model.has_image_encoder:
             raise CheckpointError(
                 f"{len(missing)} frames of {self.path.name} have no embedding yet, and {model.name} has no image encoder "
@@ -112,24 +114,27 @@ class PicturedSource(ABC):
             for batch, images in self._read_ahead(group, version, BATCH_SIZES.get(model.device.type, 1)):
                 with failures_reported():
                     computed = model.embed(images)
-                store.write([self._slots[place] for place in batch], computed)
+                store.write([self._slots[example_index] for example_index in batch], computed)
                 yield from (None for _ in batch)
             store.close()  # its lock: hundreds of sequences and versions would use up what a process may have open
         self.let_go()
 
     def _read_ahead(
-        self, places: Sequence[int], version: int, batch_size: int
+        self, example_indices: Sequence[int], version: int, batch_size: int
     ) -> Iterator[tuple[list[int], list[np.ndarray]]]:
         """Pictures of one size, batch by batch; the next batch is read and changed while the model is busy with this one."""
 
         def read(batch: list[int]) -> list[np.ndarray]:
-            images = [self.image(place) for place in batch]
+            images = [self.image(example_index) for example_index in batch]
             if not version:
                 return images
-            return [augmented_image(image, self.rng(place, version)) for image, place in zip(images, batch, strict=True)]
+            return [
+                augmented_image(image, self.rng(example_index, version))
+                for image, example_index in zip(images, batch, strict=True)
+            ]
 
         batches = []
-        for _, same_size in groupby(places, key=lambda place: self.frames[place].size):
+        for _, same_size in groupby(example_indices, key=lambda example_index: self.frames[example_index].size):
             group = list(same_size)
             batches += [group[start : start + batch_size] for start in range(0, len(group), batch_size)]
         with ThreadPoolExecutor(1, thread_name_prefix="pictures") as reader:
@@ -141,15 +146,15 @@ class PicturedSource(ABC):
                 yield batch, images
 
     def _by_store(
-        self, places: Sequence[int], version: int, model: SurgicalSAM
+        self, example_indices: Sequence[int], version: int, model: SurgicalSAM
     ) -> Iterator[tuple[EmbeddingStore, list[int]]]:
         """The stores of these frames, and the frames of each in ascending order: videos are decoded forwards."""
         name = f"v{version:03d}-{augmentation_digest(self._seed)}" if version else None
         by_sequence: dict[str, list[int]] = {}
-        for place in places:
-            by_sequence.setdefault(self.frames[place].sequence, []).append(place)
+        for example_index in example_indices:
+            by_sequence.setdefault(self.frames[example_index].sequence, []).append(example_index)
         for sequence, group in by_sequence.items():
-            yield self.store(sequence, name, model), sorted(group, key=lambda place: self._slots[place])
+            yield self.store(sequence, name, model), sorted(group, key=lambda example_index: self._slots[example_index])
 
     def _check_disk_space(self, count: int, model: SurgicalSAM) -> None:
         needed, free = count * EmbeddingStore.bytes_per_frame(model.embedding_shape), free_bytes(self.path)

@@ -53,8 +53,8 @@ class _Part:
 
 
 @dataclass(frozen=True)
-class _Place:
-    """Where a frame lies."""
+class _FrameFiles:
+    """Where a frame's files lie."""
 
     part: _Part
     sequence: str
@@ -76,13 +76,13 @@ class ProcessedEndovisSource:
         parts = _parts(root)
         training = [part for part in parts if part.split != "validation"]
         self.versions_available: int | None = min((part.versions() for part in training), default=0)
-        self._places = [place for part in parts for place in self._list(part)]
+        self._files = [files for part in parts for files in self._list(part)]
         self.frames = tuple(self._sized_frames())
         self.known = (frozenset(self.classes.ids),) * len(self.frames)
-        self.present = tuple(frozenset(self._masks_of(place, 0)) for place in self._places)
+        self.present = tuple(frozenset(self._masks_of(files, 0)) for files in self._files)
         self.fingerprint = self._fingerprint()
 
-    def _list(self, part: _Part) -> Iterator[_Place]:
+    def _list(self, part: _Part) -> Iterator[_FrameFiles]:
         """Frames with a mask or an embedding: one without masks shows no instrument."""
         folder = part.version(0)
         features = _feature_folders(folder)
@@ -96,27 +96,28 @@ class ProcessedEndovisSource:
                 )
             stems = {*masks, *(stem for parent in features for stem in files_by_stem(parent / sequence, (".npy",)))}
             for stem in sorted(stems, key=lambda stem: (frame_number(stem) or 0, stem)):
-                yield _Place(part, sequence, stem)
+                yield _FrameFiles(part, sequence, stem)
 
     def _sized_frames(self) -> Iterator[AnnotatedFrame]:
         sizes: dict[tuple[_Part, str], tuple[int, int]] = {}
-        for order, place in enumerate(self._places):
-            masks = self._masks_of(place, 0) or next(iter(self._masks_in(place.part.version(0), place.sequence).values()))
-            key = (place.part, place.sequence)
-            if self._masks_of(place, 0) or key not in sizes:  # a frame without masks has the size of its neighbours
+        for example_index, files in enumerate(self._files):
+            masks = self._masks_of(files, 0) or next(iter(self._masks_in(files.part.version(0), files.sequence).values()))
+            key = (files.part, files.sequence)
+            if self._masks_of(files, 0) or key not in sizes:  # a frame without masks has the size of its neighbours
                 sizes[key] = image_size(next(iter(masks.values())))
             if sizes[key] == UNREADABLE:
                 raise TrainingError(
                     f"{next(iter(masks.values()))} is damaged and cannot be read. Restore it from its source."
                 )
-            number = frame_number(place.stem)
-            name = f"{place.sequence}/{place.stem}"
-            yield AnnotatedFrame(place.sequence, order if number is None else number, name, sizes[key], place.part.split)
+            number = frame_number(files.stem)
+            frame_index = example_index if number is None else number
+            name = f"{files.sequence}/{files.stem}"
+            yield AnnotatedFrame(files.sequence, frame_index, name, sizes[key], files.part.split)
 
     def _masks_in(self, folder: Path, sequence: str) -> dict[str, dict[int, Path]]:
         """By frame and class id, the masks of a sequence; listed once."""
         if (folder, sequence) not in self._masks:
-            found: dict[str, dict[int, Path]] = {}
+            masks: dict[str, dict[int, Path]] = {}
             for stem, path in files_by_stem(folder / "binary_annotations" / sequence, (".png",)).items():
                 named = _MASK.fullmatch(stem)
                 if named is None or int(named[2]) not in self.classes.ids:
@@ -125,25 +126,25 @@ class ProcessedEndovisSource:
                         f"{path} should be called like 00000_class1.png, with a class of {self.classes.name} ({listed}). "
                         "Rename or remove it; if the classes are others, put a classes.json beside the folders."
                     )
-                found.setdefault(named[1], {})[int(named[2])] = path
-            self._masks[folder, sequence] = found
+                masks.setdefault(named[1], {})[int(named[2])] = path
+            self._masks[folder, sequence] = masks
         return self._masks[folder, sequence]
 
-    def _masks_of(self, place: _Place, version: int) -> dict[int, Path]:
-        return self._masks_in(place.part.version(version), place.sequence).get(place.stem, {})
+    def _masks_of(self, files: _FrameFiles, version: int) -> dict[int, Path]:
+        return self._masks_in(files.part.version(version), files.sequence).get(files.stem, {})
 
     def _fingerprint(self) -> str:
         """Names and lengths of the masks: reading all of them would take minutes."""
         digest = hashlib.sha256(repr([(c.id, c.name) for c in self.classes]).encode())
-        for place, frame in zip(self._places, self.frames, strict=True):
-            lengths = {class_id: path.stat().st_size for class_id, path in sorted(self._masks_of(place, 0).items())}
+        for files, frame in zip(self._files, self.frames, strict=True):
+            lengths = {class_id: path.stat().st_size for class_id, path in sorted(self._masks_of(files, 0).items())}
             digest.update(f"{frame.name} {frame.split} {lengths}\n".encode())
         return digest.hexdigest()[:32]
 
-    def label_map(self, place: int, version: int) -> np.ndarray:
-        self._check_version(place, version)
-        label_map: np.ndarray | None = None if version else np.zeros(self.frames[place].size, np.uint8)
-        for class_id, path in sorted(self._masks_of(self._places[place], version).items()):
+    def label_map(self, example_index: int, version: int) -> np.ndarray:
+        self._check_version(example_index, version)
+        label_map: np.ndarray | None = None if version else np.zeros(self.frames[example_index].size, np.uint8)
+        for class_id, path in sorted(self._masks_of(self._files[example_index], version).items()):
             mask = read_labels(path, str(path)) > 0
             label_map = np.zeros(mask.shape, np.uint8) if label_map is None else label_map
             if mask.shape != label_map.shape:
@@ -152,22 +153,24 @@ class ProcessedEndovisSource:
                     f"{label_map.shape[1]} x {label_map.shape[0]}. Restore it from its source."
                 )
             label_map[mask] = class_id
-        return np.zeros(self.frames[place].size, np.uint8) if label_map is None else label_map
+        return np.zeros(self.frames[example_index].size, np.uint8) if label_map is None else label_map
 
-    def image(self, place: int) -> None:
+    def image(self, example_index: int) -> None:
         return None
 
-    def rng(self, place: int, version: int) -> np.random.Generator:
+    def rng(self, example_index: int, version: int) -> np.random.Generator:
         raise TrainingError(
             f"{self.path} holds no pictures, so no changed copies of them can be made. Use those that lie there "
             "(augmentation: offline), or none (augmented_versions: 0)."
         )
 
-    def missing_embeddings(self, places: Sequence[int], version: int, model: SurgicalSAM) -> list[int]:
-        return [place for place in places if not self._features(place, version, model).is_file()]
+    def missing_embeddings(self, example_indices: Sequence[int], version: int, model: SurgicalSAM) -> list[int]:
+        return [
+            example_index for example_index in example_indices if not self._features(example_index, version, model).is_file()
+        ]
 
-    def embed(self, places: Sequence[int], version: int, model: SurgicalSAM) -> Generator[None, None, None]:
-        missing = self.missing_embeddings(places, version, model)
+    def embed(self, example_indices: Sequence[int], version: int, model: SurgicalSAM) -> Generator[None, None, None]:
+        missing = self.missing_embeddings(example_indices, version, model)
         if missing:
             raise TrainingError(
                 f"{self._features(missing[0], version, model)} is missing ({len(missing)} such files are), and {self.path} "
@@ -175,11 +178,11 @@ class ProcessedEndovisSource:
             )
         yield from ()
 
-    def embeddings(self, places: Sequence[int], version: int, model: SurgicalSAM) -> np.ndarray:
+    def embeddings(self, example_indices: Sequence[int], version: int, model: SurgicalSAM) -> np.ndarray:
         dim, height, width = model.embedding_shape
-        found = np.empty((len(places), dim, height, width), np.float16)
-        for row, place in enumerate(places):
-            path = self._features(place, version, model)
+        embeddings = np.empty((len(example_indices), dim, height, width), np.float16)
+        for row, example_index in enumerate(example_indices):
+            path = self._features(example_index, version, model)
             try:
                 features = np.load(path, allow_pickle=False)
             except FileNotFoundError as error:
@@ -191,27 +194,27 @@ class ProcessedEndovisSource:
                     f"{path} should have the shape {(height, width, dim)} that {model.encoder_id} gives, it has "
                     f"{features.shape}. Choose the encoder it was made with."
                 )
-            found[row] = features.transpose(2, 0, 1)
-        return found
+            embeddings[row] = features.transpose(2, 0, 1)
+        return embeddings
 
-    def _features(self, place: int, version: int, model: SurgicalSAM) -> Path:
-        self._check_version(place, version)
-        where = self._places[place]
-        folder = where.part.version(version)
+    def _features(self, example_index: int, version: int, model: SurgicalSAM) -> Path:
+        self._check_version(example_index, version)
+        files = self._files[example_index]
+        folder = files.part.version(version)
         letter = LETTERS.get(model.encoder_id)
         if letter is None or not (folder / f"sam_features_{letter}").is_dir():
-            there = [found.name for found in _feature_folders(folder)]
+            made = [parent.name for parent in _feature_folders(folder)]
             raise TrainingError(
-                f"{folder} holds {', '.join(there) or 'no embeddings'}, {model.name} works on those of {model.encoder_id}. "
+                f"{folder} holds {', '.join(made) or 'no embeddings'}, {model.name} works on those of {model.encoder_id}. "
                 "Start from an encoder whose embeddings lie there (vit_h for sam_features_h), or train on pictures."
             )
-        return folder / f"sam_features_{letter}" / where.sequence / f"{where.stem}.npy"
+        return folder / f"sam_features_{letter}" / files.sequence / f"{files.stem}.npy"
 
-    def _check_version(self, place: int, version: int) -> None:
-        if version and (version > (self.versions_available or 0) or self.frames[place].split == "validation"):
+    def _check_version(self, example_index: int, version: int) -> None:
+        if version and (version > (self.versions_available or 0) or self.frames[example_index].split == "validation"):
             raise TrainingError(
                 f"{self.path} holds {self.versions_available} changed copies of its training frames; copy {version} of "
-                f"{self.frames[place].name} was asked for. Train with fewer augmentations (--augmented-versions)."
+                f"{self.frames[example_index].name} was asked for. Train with fewer augmentations (--augmented-versions)."
             )
 
     def let_go(self) -> None:

@@ -37,21 +37,21 @@ class ProjectSource(PicturedSource):
         table = project.labels.provenance_table()
         class_ids = np.array(project.classes.ids)
         labels, frames, known = PackedLabels(), [], []
-        corrected = corrected_frames(project)
-        for index in corrected:
-            trusted = table[index] != Provenance.EMPTY if trust == "frame" else table[index] >= Provenance.EDITED
+        corrected_indices = corrected_frames(project)
+        for frame_index in corrected_indices:
+            trusted = table[frame_index] != Provenance.EMPTY if trust == "frame" else table[frame_index] >= Provenance.EDITED
             known.append(frozenset(class_ids[trusted].tolist()))
-            labels.append(project.labels[index], f"frame {index}", known[-1])
-            frames.append(AnnotatedFrame(sequence, index, f"{sequence}/frame_{index:05d}", video.size))
+            labels.append(project.labels[frame_index], f"frame {frame_index}", known[-1])
+            frames.append(AnnotatedFrame(sequence, frame_index, f"{sequence}/frame_{frame_index:05d}", video.size))
         project.labels.close()  # nothing more is read from them, and the frames read last would stay in memory
         identity = f"video {video.fingerprint}"
-        super().__init__(project.folder, identity, project.classes, frames, known, labels, corrected, seed)
+        super().__init__(project.folder, identity, project.classes, frames, known, labels, corrected_indices, seed)
 
-    def image(self, place: int) -> np.ndarray:
-        return self.project.video.frame(self.frames[place].position)
+    def image(self, example_index: int) -> np.ndarray:
+        return self.project.video.frame(self.frames[example_index].frame_index)
 
-    def stable_name(self, place: int) -> str:
-        return f"{self.project.manifest.video.fingerprint} {self.frames[place].position}"
+    def stable_name(self, example_index: int) -> str:
+        return f"{self.project.manifest.video.fingerprint} {self.frames[example_index].frame_index}"
 
     def store(self, sequence: str, version_name: str | None, model: SurgicalSAM) -> EmbeddingStore:
         if version_name is None:

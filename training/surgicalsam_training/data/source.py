@@ -25,28 +25,28 @@ class AnnotatedFrame:
     Attributes
     ----------
     sequence : what a split keeps together: a video or sequence; unique over all sources
-    position : order within it
+    frame_index : its index in the video or sequence
     name : such as "clip/frame_00012", for messages
     size : (H, W)
     split : "train" or "validation" where the data come split
     """
 
     sequence: str
-    position: int
+    frame_index: int
     name: str
     size: tuple[int, int]
     split: str | None = None
 
 
 class Source(Protocol):
-    """One project, dataset or folder. Frames are addressed by their place in `frames`; class ids are the source's own.
+    """One project, dataset or folder. An example is addressed by its index in `frames`; class ids are the source's own.
 
     Attributes
     ----------
     path : as the user knows it
     identity : the same for two sources of the same frames
-    known : by place, the classes whose presence or absence is certain
-    present : by place, the classes that have pixels
+    known : by example index, the classes whose presence or absence is certain
+    present : by example index, the classes that have pixels
     fingerprint : changes with the labels and with the names of frames
     versions_available : how many changed copies of frames lie there; None where they are made on demand
     """
@@ -60,21 +60,21 @@ class Source(Protocol):
     fingerprint: str
     versions_available: int | None
 
-    def label_map(self, place: int, version: int) -> np.ndarray:
+    def label_map(self, example_index: int, version: int) -> np.ndarray:
         """(H, W) uint8"""
 
-    def image(self, place: int) -> np.ndarray | None:
+    def image(self, example_index: int) -> np.ndarray | None:
         """(H, W, 3) uint8 RGB; None where there are only embeddings"""
 
-    def rng(self, place: int, version: int) -> np.random.Generator:
+    def rng(self, example_index: int, version: int) -> np.random.Generator:
         """What the changed copy of a frame is drawn from."""
 
-    def missing_embeddings(self, places: Sequence[int], version: int, model: SurgicalSAM) -> list[int]: ...
+    def missing_embeddings(self, example_indices: Sequence[int], version: int, model: SurgicalSAM) -> list[int]: ...
 
-    def embed(self, places: Sequence[int], version: int, model: SurgicalSAM) -> Generator[None, None, None]:
+    def embed(self, example_indices: Sequence[int], version: int, model: SurgicalSAM) -> Generator[None, None, None]:
         """Compute and keep what is missing; yields after each frame."""
 
-    def embeddings(self, places: Sequence[int], version: int, model: SurgicalSAM) -> np.ndarray:
+    def embeddings(self, example_indices: Sequence[int], version: int, model: SurgicalSAM) -> np.ndarray:
         """(B, D, h, w) float16"""
 
     def let_go(self) -> None:
@@ -88,7 +88,7 @@ class PackedLabels:
 
     Attributes
     ----------
-    present : class ids with pixels, by place
+    present : class ids with pixels, by example index
     """
 
     def __init__(self) -> None:
@@ -106,8 +106,8 @@ class PackedLabels:
         self._digest.update(f"{name} {sorted(known)} {label_map.shape}\n".encode())
         self._digest.update(label_map.data)
 
-    def __getitem__(self, place: int) -> np.ndarray:
-        return np.frombuffer(_ZSTD.decode(self._packed[place]), np.uint8).reshape(self._sizes[place])
+    def __getitem__(self, example_index: int) -> np.ndarray:
+        return np.frombuffer(_ZSTD.decode(self._packed[example_index]), np.uint8).reshape(self._sizes[example_index])
 
     def fingerprint(self, classes: ClassSet) -> str:
         """Thirty-two hexadecimal digits."""

@@ -20,7 +20,7 @@ LARGEST_LOSS = 0.1  # of the training frames, that may be left out for the gap
 
 @dataclass(frozen=True)
 class Split:
-    """Indices into the data's frames.
+    """Example indices.
 
     Attributes
     ----------
@@ -51,11 +51,11 @@ def split_frames(data: TrainingData, *, validation: Sequence[str], validation_sh
     TrainingError
         a name that fits no sequence, or nothing is left to train on
     """
-    given = {index for index, frame in enumerate(data.frames) if frame.split == "validation"}
-    free = [index for index, frame in enumerate(data.frames) if frame.split is None or not given]
+    given = {example_index for example_index, frame in enumerate(data.frames) if frame.split == "validation"}
+    free = [example_index for example_index, frame in enumerate(data.frames) if frame.split is None or not given]
     if validation:
         names = _named(data, validation)
-        chosen = given | {index for index, frame in enumerate(data.frames) if frame.sequence in names}
+        chosen = given | {example_index for example_index, frame in enumerate(data.frames) if frame.sequence in names}
         return _checked(data, chosen, set(), f"Validation on {_list(_sequences(data, chosen))}, as named.")
     if given and (not free or not validation_share):
         return _checked(data, given, set(), f"Validation on {_list(_sequences(data, given))}, as the data come split.")
@@ -76,7 +76,7 @@ def _named(data: TrainingData, wanted: Sequence[str]) -> set[str]:
         lambda name, sequence: PurePath(name).stem == sequence or name == sequence.rpartition("/")[2],
         lambda name, sequence: name.isdecimal() and int(name) == sequence_number(sequence),
     )
-    found = set()
+    named: set[str] = set()
     for name in wanted:
         plain = name.strip().casefold()
         for way in ways:
@@ -87,14 +87,14 @@ def _named(data: TrainingData, wanted: Sequence[str]) -> set[str]:
             raise TrainingError(
                 f'Validation names videos or sequences of the data, and "{name}" fits none. It has {_list(sequences, 20)}.'
             )
-        found |= matching
-    return found
+        named |= matching
+    return named
 
 
 def sequence_number(sequence: str) -> int | None:
     """The number at the end of a sequence's name, as 2 of seq_2, seq2 and instrument_dataset_2; None without one."""
-    found = re.search(r"(\d+)$", sequence)
-    return None if found is None else int(found[1])
+    digits = re.search(r"(\d+)$", sequence)
+    return None if digits is None else int(digits[1])
 
 
 # Whole sequences -----------------------------------------------------------------------------------------------------
@@ -103,10 +103,10 @@ def sequence_number(sequence: str) -> int | None:
 def _whole_sequences(data: TrainingData, free: Sequence[int], given: set[int], share: float, seed: int) -> set[int]:
     """Frames of sequences that are added one by one while that makes the split better, in the best of many orders."""
     members: dict[str, list[int]] = {}
-    for index in free:
-        members.setdefault(data.frames[index].sequence, []).append(index)
-    frames = np.array([len(indices) for indices in members.values()])
-    shown = np.stack([_class_frames(data, indices) for indices in members.values()])
+    for example_index in free:
+        members.setdefault(data.frames[example_index].sequence, []).append(example_index)
+    frames = np.array([len(group) for group in members.values()])
+    shown = np.stack([_class_frames(data, group) for group in members.values()])
     rest = sorted(set(range(len(data.frames))) - given - set(free))
     always_trained, always_validated = _class_frames(data, rest), _class_frames(data, sorted(given))
 
@@ -126,16 +126,16 @@ def _whole_sequences(data: TrainingData, free: Sequence[int], given: set[int], s
     for _ in range(TRIES):
         chosen = np.zeros(len(frames), bool)
         lowest = cost(chosen) if given else worst
-        for position in rng.permutation(len(frames)):
-            chosen[position] = True
+        for sequence_index in rng.permutation(len(frames)):
+            chosen[sequence_index] = True
             new = cost(chosen)
             if new < lowest and not (chosen.all() and not rest):
                 lowest = new
             else:
-                chosen[position] = False
+                chosen[sequence_index] = False
         if lowest < best_cost:
             best, best_cost = chosen, lowest
-    return {index for indices, is_chosen in zip(members.values(), best, strict=True) if is_chosen for index in indices}
+    return set().union(*(group for group, is_chosen in zip(members.values(), best, strict=True) if is_chosen))
 
 
 # One sequence --------------------------------------------------------------------------------------------------------
@@ -143,22 +143,22 @@ def _whole_sequences(data: TrainingData, free: Sequence[int], given: set[int], s
 
 def _by_blocks(data: TrainingData, share: float, seed: int) -> Split:
     """One block of consecutive frames validates: where the most classes are in both parts, else where the seed says."""
-    order = sorted(range(len(data.frames)), key=lambda index: data.frames[index].position)
+    order = sorted(range(len(data.frames)), key=lambda example_index: data.frames[example_index].frame_index)
     length = min(max(round(share * len(order)), 1), len(order) - 1)
-    shown = np.stack([_class_frames(data, [index]) for index in order])
+    shown = np.stack([_class_frames(data, [example_index]) for example_index in order])
     total = shown.sum(0)
     starts = np.random.default_rng(seed).permutation(len(order) - length + 1)
 
     def cost(start: int) -> tuple[int, int]:
-        inside = shown[start : start + length].sum(0)
-        return int(((total - inside == 0) & (total > 0)).sum()), -int((inside > 0).sum())
+        validated = shown[start : start + length].sum(0)
+        return int(((total - validated == 0) & (total > 0)).sum()), -int((validated > 0).sum())
 
     start = min(starts.tolist(), key=cost)
     block = order[start : start + length]
-    first, last = (data.frames[block[end]].position for end in (0, -1))
-    beside = {index for index in order if index not in block and first - GAP < data.frames[index].position < last + GAP}
-    training = [index for index in order if index not in block]
-    kept = [index for index in training if index not in beside]
+    first, last = (data.frames[block[end]].frame_index for end in (0, -1))
+    training = [example_index for example_index in order if example_index not in block]
+    beside = {i for i in training if first - GAP < data.frames[i].frame_index < last + GAP}
+    kept = [example_index for example_index in training if example_index not in beside]
     if len(beside) > LARGEST_LOSS * len(training) or (_class_frames(data, kept) > 0).sum() < (total > 0).sum():
         beside = set()
     apart = f"; {len(beside)} frames beside it are left out" if beside else ""
@@ -173,7 +173,7 @@ def _by_blocks(data: TrainingData, share: float, seed: int) -> Split:
 
 
 def _checked(data: TrainingData, validation: set[int], left_out: set[int], how: str) -> Split:
-    training = tuple(index for index in range(len(data.frames)) if index not in validation | left_out)
+    training = tuple(i for i in range(len(data.frames)) if i not in validation | left_out)
     if not training:
         raise TrainingError(
             f"All {len(data.frames)} frames would validate, and none would be left to train on. Name fewer videos."
@@ -199,18 +199,18 @@ def _warnings(data: TrainingData, training: Sequence[int], validation: Sequence[
     return warnings
 
 
-def _class_frames(data: TrainingData, indices: Sequence[int]) -> np.ndarray:
+def _class_frames(data: TrainingData, example_indices: Sequence[int]) -> np.ndarray:
     """(C,) the number of these frames that show each class."""
     counts = np.zeros(len(data.classes), int)
     columns = {class_id: column for column, class_id in enumerate(data.classes.ids)}
-    for index in indices:
-        for class_id in data.present_class_ids(index):
+    for example_index in example_indices:
+        for class_id in data.present_class_ids(example_index):
             counts[columns[class_id]] += 1
     return counts
 
 
-def _sequences(data: TrainingData, indices: Sequence[int] | set[int] | range) -> list[str]:
-    return list(dict.fromkeys(data.frames[index].sequence for index in sorted(indices)))
+def _sequences(data: TrainingData, example_indices: Sequence[int] | set[int] | range) -> list[str]:
+    return list(dict.fromkeys(data.frames[example_index].sequence for example_index in sorted(example_indices)))
 
 
 def _list(names: Sequence[str] | np.ndarray, most: int = 8) -> str:

@@ -23,8 +23,8 @@ __all__ = ["AnnotatedFrame", "TrainingData", "open_training_data"]
 class TrainingData:
     """Annotated frames of one or more sources. Made by `open_training_data`.
 
-    Frames are addressed by their index in `frames`, classes by their ids in `classes`. Version 0 of a frame is the frame as
-    it is, versions from 1 its changed copies. Pictures, embeddings and the authors' masks are read when asked for.
+    Examples are addressed by their index in `frames`, classes by their ids in `classes`. Version 0 of a frame is the frame
+    as it is, versions from 1 its changed copies. Pictures, embeddings and the authors' masks are read when asked for.
 
     Attributes
     ----------
@@ -41,53 +41,54 @@ class TrainingData:
         self._sources = tuple(sources)
         self.classes = common_classes(sources, base, classes, ignored_classes)
         self._lookups: list[np.ndarray] = []  # (256,) uint8 by source: its class id to ours, 0 for what is not trained
-        frames, known, present, places = [], [], [], []
-        for number, (source, named) in enumerate(zip(sources, unique_sequences(sources), strict=True)):
+        frames, known, present, origins = [], [], [], []
+        for source_index, (source, named) in enumerate(zip(sources, unique_sequences(sources), strict=True)):
             ids = ids_to_common(source, self.classes, classes, ignored_classes)
             lookup = np.zeros(256, np.uint8)
             lookup[list(ids)] = list(ids.values())
             self._lookups.append(lookup)
-            for place, frame in enumerate(named):
-                known_ids = frozenset(ids[class_id] for class_id in source.known[place] if class_id in ids)
+            for index_in_source, frame in enumerate(named):
+                known_ids = frozenset(ids[class_id] for class_id in source.known[index_in_source] if class_id in ids)
                 if not known_ids:
                     continue
-                shown = {ids[class_id] for class_id in source.present[place] if class_id in ids}
+                shown = {ids[class_id] for class_id in source.present[index_in_source] if class_id in ids}
                 frames.append(frame)
                 known.append(known_ids)
                 present.append(tuple(sorted(shown & known_ids)))
-                places.append((number, place))
+                origins.append((source_index, index_in_source))
         self.frames: tuple[AnnotatedFrame, ...] = tuple(frames)
-        self._known, self._present, self._places = known, present, places
+        self._known, self._present, self._origins = known, present, origins
         available = [source.versions_available for source in sources if source.versions_available is not None]
         self.versions_available: int | None = min(available, default=None)
 
-    def label_map(self, index: int, version: int = 0) -> np.ndarray:
+    def label_map(self, example_index: int, version: int = 0) -> np.ndarray:
         """(H, W) uint8, ids of `classes`; ignored classes are background."""
-        source, place = self._at(index)
-        return self._lookups[self._places[index][0]][source.label_map(place, version)]
+        source, index_in_source = self._at(example_index)
+        return self._lookups[self._origins[example_index][0]][source.label_map(index_in_source, version)]
 
-    def known_class_ids(self, index: int) -> frozenset[int]:
+    def known_class_ids(self, example_index: int) -> frozenset[int]:
         """The classes whose presence or absence in the frame is certain."""
-        return self._known[index]
+        return self._known[example_index]
 
-    def present_class_ids(self, index: int) -> tuple[int, ...]:
+    def present_class_ids(self, example_index: int) -> tuple[int, ...]:
         """The known classes that have pixels in the frame as it is."""
-        return self._present[index]
+        return self._present[example_index]
 
-    def image(self, index: int) -> np.ndarray | None:
+    def image(self, example_index: int) -> np.ndarray | None:
         """(H, W, 3) uint8 RGB; None where there are only embeddings."""
-        source, place = self._at(index)
-        return source.image(place)
+        source, index_in_source = self._at(example_index)
+        return source.image(index_in_source)
 
-    def missing_embeddings(self, indices: Sequence[int], version: int, model: SurgicalSAM) -> list[int]:
+    def missing_embeddings(self, example_indices: Sequence[int], version: int, model: SurgicalSAM) -> list[int]:
         """Those of the frames that have no embedding by the model's encoder yet."""
         missing: set[int] = set()
-        for source, group in self._by_source(indices):
-            places = {self._places[index][1]: index for index in group}
-            missing.update(places[place] for place in source.missing_embeddings(list(places), version, model))
-        return [index for index in indices if index in missing]
+        for source, group in self._by_source(example_indices):
+            by_index_in_source = {self._origins[example_index][1]: example_index for example_index in group}
+            missing_there = source.missing_embeddings(list(by_index_in_source), version, model)
+            missing.update(by_index_in_source[index_in_source] for index_in_source in missing_there)
+        return [example_index for example_index in example_indices if example_index in missing]
 
-    def embed(self, indices: Sequence[int], version: int, model: SurgicalSAM) -> Generator[int, None, None]:
+    def embed(self, example_indices: Sequence[int], version: int, model: SurgicalSAM) -> Generator[int, None, None]:
         """Compute and keep the embeddings that are missing; may be stopped and started again at any time.
 
         Yields
@@ -102,12 +103,12 @@ class TrainingData:
             embeddings made up to then stay
         """
         done = 0
-        for source, group in self._by_source(indices):
-            for _ in source.embed([self._places[index][1] for index in group], version, model):
+        for source, group in self._by_source(example_indices):
+            for _ in source.embed([self._origins[example_index][1] for example_index in group], version, model):
                 done += 1
                 yield done
 
-    def embeddings(self, indices: Sequence[int], version: int, model: SurgicalSAM) -> np.ndarray:
+    def embeddings(self, example_indices: Sequence[int], version: int, model: SurgicalSAM) -> np.ndarray:
         """The embeddings of some frames.
 
         Returns
@@ -119,17 +120,17 @@ class TrainingData:
         TrainingError, ProjectError
             one is missing or damaged
         """
-        found = np.empty((len(indices), *model.embedding_shape), np.float16)
+        gathered = np.empty((len(example_indices), *model.embedding_shape), np.float16)
         rows: dict[int, list[int]] = {}
-        for row, index in enumerate(indices):
-            rows.setdefault(index, []).append(row)
+        for row, example_index in enumerate(example_indices):
+            rows.setdefault(example_index, []).append(row)
         for source, group in self._by_source(list(rows)):
-            embeddings = source.embeddings([self._places[index][1] for index in group], version, model)
-            for index, embedding in zip(group, embeddings, strict=True):
-                found[rows[index]] = embedding
-        return found
+            embeddings = source.embeddings([self._origins[example_index][1] for example_index in group], version, model)
+            for example_index, embedding in zip(group, embeddings, strict=True):
+                gathered[rows[example_index]] = embedding
+        return gathered
 
-    def augmented_online(self, index: int, version: int, model: SurgicalSAM) -> tuple[np.ndarray, np.ndarray]:
+    def augmented_online(self, example_index: int, version: int, model: SurgicalSAM) -> tuple[np.ndarray, np.ndarray]:
         """A changed copy that is embedded now and not kept.
 
         Parameters
@@ -140,12 +141,12 @@ class TrainingData:
         -------
         (D, h, w) float16, (H, W) uint8
         """
-        source, place = self._at(index)
-        augmentation = Augmentation.draw(source.rng(place, version))
-        image = source.image(place)
+        source, index_in_source = self._at(example_index)
+        augmentation = Augmentation.draw(source.rng(index_in_source, version))
+        image = source.image(index_in_source)
         assert image is not None  # a source without pictures has no rng either
         embedding = model.embed([augmentation.image(image)])[0]
-        return embedding, augmentation.labels(self.label_map(index))
+        return embedding, augmentation.labels(self.label_map(example_index))
 
     def fingerprints(self) -> dict[str, str]:
         """By the name of each source, what changes with its labels, its classes and the names of its frames."""
@@ -169,16 +170,16 @@ class TrainingData:
         for source in self._sources:
             source.close()
 
-    def _at(self, index: int) -> tuple[Source, int]:
-        number, place = self._places[index]
-        return self._sources[number], place
+    def _at(self, example_index: int) -> tuple[Source, int]:
+        source_index, index_in_source = self._origins[example_index]
+        return self._sources[source_index], index_in_source
 
-    def _by_source(self, indices: Sequence[int]) -> Iterator[tuple[Source, list[int]]]:
+    def _by_source(self, example_indices: Sequence[int]) -> Iterator[tuple[Source, list[int]]]:
         groups: dict[int, list[int]] = {}
-        for index in indices:
-            groups.setdefault(self._places[index][0], []).append(index)
-        for number in sorted(groups):
-            yield self._sources[number], groups[number]
+        for example_index in example_indices:
+            groups.setdefault(self._origins[example_index][0], []).append(example_index)
+        for source_index in sorted(groups):
+            yield self._sources[source_index], groups[source_index]
 
 
 def open_training_data(

@@ -9,7 +9,8 @@ from pathlib import Path
 from surgicalsam_napari.errors import TrainingError
 from surgicalsam_training.experiments import comparison, figures, jitter, speed, studies
 from surgicalsam_training.experiments.figures import Figure
-from surgicalsam_training.experiments.setting import Setting, Stage
+from surgicalsam_training.experiments.setting import Setting
+from surgicalsam_training.experiments.stage import Stage
 from surgicalsam_training.scoring.tables import Table, write_table
 
 

@@ -10,12 +10,12 @@ from surgicalsam_napari.errors import TrainingError
 from surgicalsam_napari.model.surgical_sam import SurgicalSAM
 from surgicalsam_training.config import TrainingConfig
 from surgicalsam_training.experiments.scoring import OpenedData, ProtocolMetrics, kept_metrics, opened_data
-from surgicalsam_training.experiments.setting import Stage
+from surgicalsam_training.experiments.stage import Stage
 from surgicalsam_training.loop.ablation import load_trained
 from surgicalsam_training.loop.trainer import train
 from surgicalsam_training.reports import EpochReport, PreparationReport
 from surgicalsam_training.run.run_folder import RunFolder
-from surgicalsam_training.scoring.protocol import Answers, Protocol, answers_of_model, predict_classes
+from surgicalsam_training.scoring.protocol import Answers, EvaluationProtocol, answers_of_model, predict_classes
 
 NO_PART_OF_A_RESULT = {"device", "micro_batch_size"}  # settings that change speed and memory only
 
@@ -42,12 +42,12 @@ def trained_cell(cells: Path, config: TrainingConfig) -> Generator[Stage, None, 
     CheckpointError, DeviceError, DiskSpaceError, ProjectError, ExchangeError
     """
     name = cell_name(config)
-    place = cells / name
-    if (place / "result.json").exists():
-        run = RunFolder.open(place)
+    folder = cells / name
+    if (folder / "result.json").exists():
+        run = RunFolder.open(folder)
         _check_settings(run, config)
         return run
-    run = RunFolder.create(place, config)
+    run = RunFolder.create(folder, config)
     with closing(train(run)) as reports:
         for report in reports:
             if isinstance(report, PreparationReport) and report.total > 1:
@@ -85,19 +85,21 @@ def cell_metrics(
     ----------
     class_ids : what "every class" stands for; None for all that the model knows
     """
-    data, frames = opened.data, opened.validation
-    if data.missing_embeddings(frames, 0, model):
+    data, example_indices = opened.data, opened.validation
+    if data.missing_embeddings(example_indices, 0, model):
         model = cell_model(run, load_image_encoder=True)
 
     def answers() -> Answers:
-        given = dict(answers_of_model(model, data, frames))
+        given = dict(answers_of_model(model, data, example_indices))
         if class_ids is not None:
-            given[Protocol.EVERY] = predict_classes(model, data, frames, lambda frame: class_ids, gate=True)
+            given[EvaluationProtocol.EVERY] = predict_classes(
+                model, data, example_indices, lambda example_index: class_ids, gate=True
+            )
         return given
 
     began = run.record["environment"]["began"]  # tells the result from that of an earlier training in the same place
     file = run.path / "scores" / f"{name}.json"
-    return (yield from kept_metrics(file, run.path.name, model, data, frames, answers, training=began))
+    return (yield from kept_metrics(file, run.path.name, model, data, example_indices, answers, training=began))
 
 
 def cell_model(run: RunFolder, *, load_image_encoder: bool = False) -> SurgicalSAM:

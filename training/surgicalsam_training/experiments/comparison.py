@@ -18,12 +18,13 @@ from surgicalsam_training.config import TrainingConfig, preset
 from surgicalsam_training.data.benchmark_split import benchmark_splits
 from surgicalsam_training.experiments.cells import cell_model, scored_cell, trained_cell
 from surgicalsam_training.experiments.scoring import OpenedData, ProtocolMetrics, kept_metrics, opened_data
-from surgicalsam_training.experiments.setting import Setting, Stage
+from surgicalsam_training.experiments.setting import Setting
+from surgicalsam_training.experiments.stage import Stage
 from surgicalsam_training.loop.tuning import tuned_state
 from surgicalsam_training.scoring.comparison import Result, comparison_table
 from surgicalsam_training.scoring.evaluate import embed_missing
 from surgicalsam_training.scoring.metrics import mean_metrics
-from surgicalsam_training.scoring.protocol import Answers, Asked, Protocol, every_class, present_classes
+from surgicalsam_training.scoring.protocol import Answers, Asked, EvaluationProtocol, every_class, present_classes
 from surgicalsam_training.scoring.published import published_figures
 from surgicalsam_training.scoring.tables import Table
 
@@ -54,15 +55,15 @@ def table1(setting: Setting) -> Generator[Stage, None, Table]:
         parts.setdefault("SurgicalSAM", []).append((yield from scored_cell(cells, config)))
         folder = setting.out / "baselines" / (f"fold{number}" if number else "")
         with opened_data(config, model.classes) as opened:
-            found = yield from _baselines(folder, config, opened)
-        for method, metrics in found.items():
+            metrics_by_method = yield from _baselines(folder, config, opened)
+        for method, metrics in metrics_by_method.items():
             parts.setdefault(method, []).append(metrics)
     assert classes is not None
     where = "validation" if len(folds) == 1 else f"mean of {len(folds)} folds"
     results = [
-        Result(method, where, protocol, mean_metrics([one[protocol] for one in found]), _parameters(method, tuned))
-        for method, found in parts.items()
-        for protocol in Protocol
+        Result(method, where, protocol, mean_metrics([fold[protocol] for fold in by_fold]), _parameters(method, tuned))
+        for method, by_fold in parts.items()
+        for protocol in EvaluationProtocol
     ]
     benchmark = benchmark_of(classes)
     published = [row for row in published_figures() if row.dataset == benchmark]
@@ -85,8 +86,8 @@ def _parameters(method: str, tuned: float) -> float | None:
 def benchmark_of(classes: ClassSet) -> str | None:
     """Which benchmark has these classes, by their names."""
     names = {name.casefold() for name in classes.names}
-    found = (key for key, known in CLASS_SETS.items() if {name.casefold() for name in known.names} == names)
-    return next(found, None)
+    matching = (key for key, known in CLASS_SETS.items() if {name.casefold() for name in known.names} == names)
+    return next(matching, None)
 
 
 def untuned_sam(config: TrainingConfig, classes: ClassSet) -> SurgicalSAM:
@@ -101,29 +102,31 @@ def untuned_sam(config: TrainingConfig, classes: ClassSet) -> SurgicalSAM:
 def _baselines(
     folder: Path, config: TrainingConfig, opened: OpenedData
 ) -> Generator[Stage, None, dict[str, ProtocolMetrics]]:
-    data, frames = opened.data, opened.validation
+    data, example_indices = opened.data, opened.validation
     model = untuned_sam(config, data.classes)
     examples = yield from _examples(model, opened)
     predictors: dict[str, Callable[[], Predictor]] = {
-        "GT centroid + SAM": lambda: lambda asked: predict_from_centroids(model, data, frames, asked),
-        "GT box + SAM": lambda: lambda asked: predict_from_boxes(model, data, frames, asked),
-        "PerSAM": lambda: lambda asked: predict_persam(model, data, frames, asked, examples=examples),
+        "GT centroid + SAM": lambda: lambda asked: predict_from_centroids(model, data, example_indices, asked),
+        "GT box + SAM": lambda: lambda asked: predict_from_boxes(model, data, example_indices, asked),
+        "PerSAM": lambda: lambda asked: predict_persam(model, data, example_indices, asked, examples=examples),
         "PerSAM, fine-tuned": lambda: _persam_f(model, opened, examples),
-        "Tracking, 1 point": lambda: lambda asked: predict_by_tracking(model, data, frames, asked, points=1),
-        "Tracking, 5 points": lambda: lambda asked: predict_by_tracking(model, data, frames, asked, points=5),
+        "Tracking, 1 point": lambda: lambda asked: predict_by_tracking(model, data, example_indices, asked, points=1),
+        "Tracking, 5 points": lambda: lambda asked: predict_by_tracking(model, data, example_indices, asked, points=5),
     }
-    found = {}
+    metrics_by_method = {}
     for method, predictor in predictors.items():
         file = folder / f"{method.replace(' ', '-').replace(',', '').lower()}.json"
 
         def answers(predictor: Callable[[], Predictor] = predictor) -> Answers:
             predict = predictor()
-            asked = {Protocol.PRESENT: present_classes(data), Protocol.EVERY: every_class(model, data)}
+            asked = {EvaluationProtocol.PRESENT: present_classes(data), EvaluationProtocol.EVERY: every_class(model, data)}
             return {protocol: predict(wanted) for protocol, wanted in asked.items()}
 
         encoder = model.encoder_digest
-        found[method] = yield from kept_metrics(file, method, model, data, frames, answers, encoder=encoder)
-    return found
+        metrics_by_method[method] = yield from kept_metrics(
+            file, method, model, data, example_indices, answers, encoder=encoder
+        )
+    return metrics_by_method
 
 
 def _examples(model: SurgicalSAM, opened: OpenedData) -> Generator[Stage, None, dict[int, Example]]:

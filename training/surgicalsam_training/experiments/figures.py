@@ -16,9 +16,10 @@ from surgicalsam_training.config import TrainingConfig
 from surgicalsam_training.data.training_data import TrainingData
 from surgicalsam_training.experiments.cells import cell_model, trained_cell
 from surgicalsam_training.experiments.scoring import OpenedData, opened_data
-from surgicalsam_training.experiments.setting import Setting, Stage
+from surgicalsam_training.experiments.setting import Setting
+from surgicalsam_training.experiments.stage import Stage
 from surgicalsam_training.loop.examples import labelled_panel, titled_panel
-from surgicalsam_training.scoring.protocol import Protocol, answers_of_model
+from surgicalsam_training.scoring.protocol import EvaluationProtocol, answers_of_model
 
 ROWS = 4
 CLASSES_PER_ROW = 3  # of the similarity maps
@@ -37,10 +38,10 @@ class Figure:
 
 def figures(setting: Setting) -> Generator[Stage, None, list[Figure]]:
     """Figures 5 and 7 are of the first dataset, 8 is of the second if there is one, 9 is of the first."""
-    found = yield from _mask_figures(setting, setting.config, ("figure5", "figure7"))
+    written = yield from _mask_figures(setting, setting.config, ("figure5", "figure7"))
     if len(setting.configs) > 1:
-        found += yield from _mask_figures(setting, setting.configs[1], ("figure8",))
-    return [*found, (yield from _similarity_figure(setting))]
+        written += yield from _mask_figures(setting, setting.configs[1], ("figure8",))
+    return [*written, (yield from _similarity_figure(setting))]
 
 
 def _mask_figures(setting: Setting, config: TrainingConfig, names: Sequence[str]) -> Generator[Stage, None, list[Figure]]:
@@ -50,24 +51,24 @@ def _mask_figures(setting: Setting, config: TrainingConfig, names: Sequence[str]
     rows = []
     with opened_data(config, model.classes) as opened:
         chosen = shown_frames(opened, ROWS * len(names))
-        for done, frame in enumerate(chosen):
+        for done, example_index in enumerate(chosen):
             yield Stage("drawing masks", done, len(chosen))
-            rows.append(_mask_row(model, opened.data, frame))
+            rows.append(_mask_row(model, opened.data, example_index))
     caption = (
         f"{config.data[0].name}: frame, truth, masks with the present classes prompted, masks with every class prompted."
     )
-    parts = {name: rows[ROWS * place : ROWS * (place + 1)] for place, name in enumerate(names)}
+    parts = {name: rows[ROWS * figure_index : ROWS * (figure_index + 1)] for figure_index, name in enumerate(names)}
     return [Figure(write_grid(part, setting.out / f"{name}.png"), caption) for name, part in parts.items() if part]
 
 
-def _mask_row(model: SurgicalSAM, data: TrainingData, frame: int) -> list[np.ndarray]:
-    image = picture_of(data, frame)
-    maps = {"truth": data.label_map(frame)}
-    for protocol, predictions in answers_of_model(model, data, [frame]).items():
+def _mask_row(model: SurgicalSAM, data: TrainingData, example_index: int) -> list[np.ndarray]:
+    image = picture_of(data, example_index)
+    maps = {"truth": data.label_map(example_index)}
+    for protocol, predictions in answers_of_model(model, data, [example_index]).items():
         ((_, label_map),) = predictions
-        maps["present prompted" if protocol is Protocol.PRESENT else "every prompted"] = label_map
+        maps["present prompted" if protocol is EvaluationProtocol.PRESENT else "every prompted"] = label_map
     panels = [labelled_panel(image, labels, data.classes, title) for title, labels in maps.items()]
-    return [titled_panel(image, data.frames[frame].name), *panels]
+    return [titled_panel(image, data.frames[example_index].name), *panels]
 
 
 def _similarity_figure(setting: Setting) -> Generator[Stage, None, Figure]:
@@ -77,20 +78,20 @@ def _similarity_figure(setting: Setting) -> Generator[Stage, None, Figure]:
     rows = []
     with opened_data(setting.config, model.classes) as opened:
         chosen = shown_frames(opened)
-        for done, frame in enumerate(chosen):
+        for done, example_index in enumerate(chosen):
             yield Stage("drawing similarity maps", done, len(chosen))
-            rows.append(_similarity_row(model, opened.data, frame))
+            rows.append(_similarity_row(model, opened.data, example_index))
     path = write_grid(rows, setting.out / "figure9.png")
     return Figure(path, "Frame, truth, and S = F x B of up to three of its classes; each from its median, dark, to its top.")
 
 
-def _similarity_row(model: SurgicalSAM, data: TrainingData, frame: int) -> list[np.ndarray]:
-    image = picture_of(data, frame)
-    (embedding,) = data.embeddings([frame], 0, model)
-    panels = [titled_panel(image, data.frames[frame].name)]
-    panels.append(labelled_panel(image, data.label_map(frame), data.classes, "truth"))
-    for class_id in data.present_class_ids(frame)[:CLASSES_PER_ROW]:
-        similarity = frame_similarity(model, embedding, class_id, data.frames[frame].size)
+def _similarity_row(model: SurgicalSAM, data: TrainingData, example_index: int) -> list[np.ndarray]:
+    image = picture_of(data, example_index)
+    (embedding,) = data.embeddings([example_index], 0, model)
+    panels = [titled_panel(image, data.frames[example_index].name)]
+    panels.append(labelled_panel(image, data.label_map(example_index), data.classes, "truth"))
+    for class_id in data.present_class_ids(example_index)[:CLASSES_PER_ROW]:
+        similarity = frame_similarity(model, embedding, class_id, data.frames[example_index].size)
         panels.append(titled_panel(heat_map(similarity), data.classes.by_id(class_id).name))
     return panels
 
@@ -106,21 +107,21 @@ def heat_map(similarity: np.ndarray) -> np.ndarray:
 def shown_frames(opened: OpenedData, count: int = ROWS) -> list[int]:
     """As many validation frames, each of another sequence where there are enough: those that show the most classes."""
     by_sequence: dict[str, list[int]] = {}
-    for frame in opened.validation:
-        by_sequence.setdefault(opened.data.frames[frame].sequence, []).append(frame)
+    for example_index in opened.validation:
+        by_sequence.setdefault(opened.data.frames[example_index].sequence, []).append(example_index)
 
-    def by_classes(frames: Sequence[int]) -> list[int]:
-        return sorted(frames, key=lambda frame: -len(opened.data.present_class_ids(frame)))
+    def by_classes(group: Sequence[int]) -> list[int]:
+        return sorted(group, key=lambda example_index: -len(opened.data.present_class_ids(example_index)))
 
-    first = by_classes([by_classes(frames)[0] for frames in by_sequence.values()])[:count]
-    rest = [frame for frame in by_classes(opened.validation) if frame not in first]
+    first = by_classes([by_classes(group)[0] for group in by_sequence.values()])[:count]
+    rest = [example_index for example_index in by_classes(opened.validation) if example_index not in first]
     return sorted([*first, *rest[: count - len(first)]])
 
 
-def picture_of(data: TrainingData, frame: int) -> np.ndarray:
+def picture_of(data: TrainingData, example_index: int) -> np.ndarray:
     """(H, W, 3) uint8; black where the data hold embeddings alone."""
-    image = data.image(frame)
-    return np.zeros((*data.frames[frame].size, 3), np.uint8) if image is None else np.asarray(image)
+    image = data.image(example_index)
+    return np.zeros((*data.frames[example_index].size, 3), np.uint8) if image is None else np.asarray(image)
 
 
 def write_grid(rows: Sequence[Sequence[np.ndarray]], path: Path, most_bytes: int = MOST_BYTES) -> Path:

@@ -11,7 +11,8 @@ from surgicalsam_training.baselines.box_jitter import AMOUNTS, KINDS, JitterRow,
 from surgicalsam_training.experiments.comparison import untuned_sam
 from surgicalsam_training.experiments.figures import Figure
 from surgicalsam_training.experiments.scoring import opened_data
-from surgicalsam_training.experiments.setting import Setting, Stage
+from surgicalsam_training.experiments.setting import Setting
+from surgicalsam_training.experiments.stage import Stage
 from surgicalsam_training.scoring.evaluate import embed_missing
 from surgicalsam_training.scoring.tables import Table
 
@@ -21,16 +22,19 @@ def figure2(setting: Setting) -> Generator[Stage, None, tuple[Table, Figure]]:
     points = [(kind, amount) for kind in KINDS for amount in AMOUNTS]
     file = setting.out / "baselines" / "box-jitter.json"
     with opened_data(setting.config, None) as opened:
-        model, data, frames = untuned_sam(setting.config, opened.data.classes), opened.data, opened.validation
-        told = {"data": data.fingerprints(), "frames": [data.frames[frame].name for frame in frames]}
+        model, data, example_indices = untuned_sam(setting.config, opened.data.classes), opened.data, opened.validation
+        told = {
+            "data": data.fingerprints(),
+            "frames": [data.frames[example_index].name for example_index in example_indices],
+        }
         told |= {"encoder": {"digest": model.encoder_digest}}
         kept = _kept(file, told)
-        for report in embed_missing(model, data, frames):
+        for report in embed_missing(model, data, example_indices):
             yield Stage("embedding frames", report.done, report.total)
         for done, (kind, amount) in enumerate(points, 1):
             name = f"{kind} {amount:+.1f}"
             if name not in kept:
-                (row,) = box_jitter_curve(model, data, frames, kinds=(kind,), amounts=(amount,))
+                (row,) = box_jitter_curve(model, data, example_indices, kinds=(kind,), amounts=(amount,))
                 kept[name] = round(row.challenge_iou, 3)
                 write_file(file, (json.dumps({"told": told, "challenge_iou": kept}, indent=1) + "\n").encode())
             yield Stage("jittering boxes", done, len(points))

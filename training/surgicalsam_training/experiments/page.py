@@ -50,7 +50,7 @@ def update_page(docs: Path, outcome: Outcome, command: str) -> Path:
     for figure in outcome.figures:
         write_file(docs / IMAGES / figure.path.name, figure.path.read_bytes())
     content = block(outcome, command)
-    return write_file(page, place.sub(lambda found: f"{found[1]}{content}{found[2]}", text).encode())
+    return write_file(page, place.sub(lambda match: f"{match[1]}{content}{match[2]}", text).encode())
 
 
 def block(outcome: Outcome, command: str) -> str:

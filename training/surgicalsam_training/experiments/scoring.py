@@ -19,12 +19,12 @@ from surgicalsam_napari.model.surgical_sam import SurgicalSAM
 from surgicalsam_training.config import TrainingConfig
 from surgicalsam_training.data.split import split_frames
 from surgicalsam_training.data.training_data import TrainingData, open_training_data
-from surgicalsam_training.experiments.setting import Stage
+from surgicalsam_training.experiments.stage import Stage
 from surgicalsam_training.scoring.evaluate import embed_missing
 from surgicalsam_training.scoring.metrics import Metrics
-from surgicalsam_training.scoring.protocol import Answers, Protocol, score
+from surgicalsam_training.scoring.protocol import Answers, EvaluationProtocol, score
 
-ProtocolMetrics = dict[Protocol, Metrics]
+ProtocolMetrics = dict[EvaluationProtocol, Metrics]
 
 
 @dataclass(frozen=True)
@@ -76,7 +76,7 @@ def kept_metrics(
     title: str,
     model: SurgicalSAM,
     data: TrainingData,
-    frames: Sequence[int],
+    example_indices: Sequence[int],
     answers: Callable[[], Answers],
     **depends_on: Any,
 ) -> Generator[Stage, None, ProtocolMetrics]:
@@ -92,24 +92,24 @@ def kept_metrics(
     told = {
         "data": data.fingerprints(),
         "classes": list(data.classes.names),
-        "frames": [data.frames[index].name for index in frames],
+        "frames": [data.frames[example_index].name for example_index in example_indices],
         **depends_on,
     }
     kept = _read(file)
     if all(kept.get(key) == value for key, value in told.items()):
-        return {protocol: _metrics(kept["scores"][protocol.value]) for protocol in Protocol}
-    for report in embed_missing(model, data, frames):
+        return {protocol: _metrics(kept["scores"][protocol.value]) for protocol in EvaluationProtocol}
+    for report in embed_missing(model, data, example_indices):
         yield Stage(f"{title}: embedding frames", report.done, report.total)
-    found = {}
+    metrics_by_protocol = {}
     for protocol, predictions in answers().items():
         label_maps = list[tuple[int, np.ndarray]]()
         for done, prediction in enumerate(predictions, 1):
             label_maps.append(prediction)
-            yield Stage(f"{title}: {protocol}", done, len(frames))
-        found[protocol] = score(data, label_maps)
-    record = {**told, "scores": {protocol.value: _plain(metrics) for protocol, metrics in found.items()}}
+            yield Stage(f"{title}: {protocol}", done, len(example_indices))
+        metrics_by_protocol[protocol] = score(data, label_maps)
+    record = {**told, "scores": {protocol.value: _plain(metrics) for protocol, metrics in metrics_by_protocol.items()}}
     write_file(file, (json.dumps(record, indent=1) + "\n").encode())
-    return found
+    return metrics_by_protocol
 
 
 def _plain(metrics: Metrics) -> dict[str, Any]:

@@ -17,7 +17,7 @@ from surgicalsam_napari.exchange.sidecar import SIDECAR, Sidecar, write_sidecar
 from surgicalsam_napari.instruments import ENDOVIS2017, ENDOVIS2018, ClassSet
 from surgicalsam_napari.phantom import PHANTOM_CLASSES, PhantomScene
 from surgicalsam_napari.store.files import writing
-from surgicalsam_training.experiments.setting import Stage
+from surgicalsam_training.experiments.stage import Stage
 
 SIZE = (256, 320)  # (H, W); the demo encoder looks at 256 pixels
 SCENE_LENGTH = 100  # frames, four seconds, of which each clip shows some
@@ -92,9 +92,9 @@ def write_set(
     -------
     The dataset's folder.
     """
-    place = folder / phantom.name
-    if (place / SIDECAR).is_file():
-        return place
+    finished = folder / phantom.name
+    if (finished / SIDECAR).is_file():
+        return finished
     partial = folder / f".{phantom.name}.partial"
     with writing("The phantom frames", folder):
         shutil.rmtree(partial, ignore_errors=True)
@@ -111,8 +111,8 @@ def write_set(
             yield Stage(f"drawing {phantom.name}", done, total)
     write_sidecar(partial, Sidecar(phantom.classes, "phantom"))
     with writing("The phantom frames", folder):
-        partial.rename(place)
-    return place
+        partial.rename(finished)
+    return finished
 
 
 def label_values(phantom: PhantomSet) -> np.ndarray:

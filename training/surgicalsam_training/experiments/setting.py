@@ -2,10 +2,9 @@
 
 from __future__ import annotations
 
-from collections.abc import Generator, Sequence
+from collections.abc import Sequence
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Any
 
 import yaml
 
@@ -13,15 +12,6 @@ from surgicalsam_napari.errors import TrainingError
 from surgicalsam_napari.instruments import ENDOVIS2017
 from surgicalsam_training.config import TrainingConfig, preset
 from surgicalsam_training.data.opening import open_source
-
-
-@dataclass(frozen=True)
-class Stage:
-    """How far an experiment is: `done` of `total` of what the title names."""
-
-    title: str
-    done: int
-    total: int
 
 
 @dataclass(frozen=True)
@@ -60,41 +50,6 @@ class Setting:
         if self.is_phantom:
             return ("Drawn phantom frames on the demo encoder, not surgery; see the paper for real figures.", trained)
         return (f"On {names}, image encoder {config.encoder or 'of the checkpoint'}.", trained)
-
-
-def phantom_setting(out: Path, settings: Sequence[str] = ()) -> Generator[Stage, None, Setting]:
-    """The small version: two phantom datasets, drawn where they are missing, and trainings of about two minutes each.
-
-    Parameters
-    ----------
-    settings : as for `changed_by`
-    """
-    from surgicalsam_training.experiments.sets import FIRST, SECOND, write_set
-
-    out = out.expanduser().absolute()  # the trainings keep the paths of their data, which must hold from anywhere
-    configs = []
-    for phantom in (FIRST, SECOND):
-        path = yield from write_set(out / "data", phantom, TRAINING_FRAMES, VALIDATION_FRAMES)
-        config = preset("endovis2018").changed(**PHANTOM_SETTINGS, data=[path], validation=phantom.validation_names)
-        configs.append(changed_by(config, settings))
-    return Setting(tuple(configs), out, is_phantom=True)
-
-
-# The paper's losses and optimiser on a hundredth of its data and its epochs: smaller batches, so that there are enough
-# steps; five times its learning rate, so that new prototypes, which are long vectors of noise, can turn to their classes in
-# so few; and a rate that falls, so that ten epochs end in rest.
-PHANTOM_SETTINGS: dict[str, Any] = {
-    "encoder": "demo",
-    "epochs": 10,
-    "validate_every": 5,
-    "learning_rate": 5e-3,
-    "schedule": "cosine",
-    "batch_size": 8,
-    "micro_batch_size": 8,
-    "augmented_versions": 0,
-    "loss_resolution": "logits",
-}
-TRAINING_FRAMES, VALIDATION_FRAMES = 5, 5  # of each clip
 
 
 def data_setting(

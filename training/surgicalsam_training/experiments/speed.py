@@ -23,7 +23,8 @@ from surgicalsam_napari.errors import SurgicalSAMError, TrainingError
 from surgicalsam_napari.exchange.files import write_file
 from surgicalsam_training.config import TrainingConfig, parse_config
 from surgicalsam_training.experiments.scoring import opened_data
-from surgicalsam_training.experiments.setting import Setting, Stage
+from surgicalsam_training.experiments.setting import Setting
+from surgicalsam_training.experiments.stage import Stage
 from surgicalsam_training.loop.prompts import PromptLosses
 from surgicalsam_training.loop.sampling import PromptSampler
 from surgicalsam_training.loop.steps import take_step
@@ -52,13 +53,13 @@ def table5(setting: Setting, seconds: float = SECONDS) -> Generator[Stage, None,
     for done, (what, device, batch) in enumerate(wanted):
         yield Stage(f"measuring {what} on {device}", done, len(wanted))
         config = setting.config.changed(device=device, batch_size=batch, micro_batch_size=batch, presence_weight=0.0)
-        found = _measured(setting.out / "speed", what, config, seconds)
-        title, peak = found["device"], found["peak_bytes"]
+        measured = _measured(setting.out / "speed", what, config, seconds)
+        title, peak = measured["device"], measured["peak_bytes"]
         memory = None if peak is None else round(peak / 2**20)
         if what == "training":
-            rows.append((f"training, batch {batch}", title, round(found["per_second"], 3), "prompts", memory))
+            rows.append((f"training, batch {batch}", title, round(measured["per_second"], 3), "prompts", memory))
             continue
-        for way, rate in found["per_second_by_way"].items():
+        for way, rate in measured["per_second_by_way"].items():
             shown = None if rate is None else round(rate, 3)
             rows.append((f"prediction, embedding {way}", title, shown, "frames", memory))
     yield Stage("measuring", len(wanted), len(wanted))
@@ -102,9 +103,9 @@ def _measured(folder: Path, what: str, config: TrainingConfig, seconds: float) -
     if process.returncode:
         lines = process.stderr.strip().splitlines()
         raise TrainingError(f"Measuring {what} on {config.device} failed: {lines[-1] if lines else 'it said nothing'}.")
-    found = json.loads(process.stdout.splitlines()[-1])
-    write_file(file, (json.dumps({"told": told, "found": found}, indent=1) + "\n").encode())
-    return found
+    measured = json.loads(process.stdout.splitlines()[-1])
+    write_file(file, (json.dumps({"told": told, "found": measured}, indent=1) + "\n").encode())
+    return measured
 
 
 def _machine() -> str:
@@ -138,14 +139,14 @@ def measure_training(config: TrainingConfig, seconds: float) -> dict[str, Any]:
 def measure_prediction(config: TrainingConfig, seconds: float) -> dict[str, Any]:
     """Frames a second from pictures and from embeddings on disk; None from pictures where the data hold none."""
     with opened_data(config, None) as opened:
-        data, frames = opened.data, opened.validation[:FRAMES]
+        data, example_indices = opened.data, opened.validation[:FRAMES]
         model = starting_model(config, opened.data.classes)
-        images = [data.image(frame) for frame in frames]
+        images = [data.image(example_index) for example_index in example_indices]
         spent, counts = {"online": 0.0, "offline": 0.0}, {"online": 0, "offline": 0}
         turn = -1  # the first, slower one does not count
         while turn < FEWEST or sum(spent.values()) < seconds:
-            place = turn % len(frames)
-            image, size = images[place], data.frames[frames[place]].size
+            turn_index = turn % len(example_indices)
+            image, size = images[turn_index], data.frames[example_indices[turn_index]].size
             for way in spent:
                 if way == "online" and image is None:
                     continue
@@ -153,7 +154,7 @@ def measure_prediction(config: TrainingConfig, seconds: float) -> dict[str, Any]
                 if way == "online" and image is not None:
                     embeddings = model.embed([np.asarray(image)])
                 else:
-                    embeddings = data.embeddings([frames[place]], 0, model)
+                    embeddings = data.embeddings([example_indices[turn_index]], 0, model)
                 model.predict(embeddings, data.classes.ids, size)
                 if turn >= 0:
                     spent[way], counts[way] = spent[way] + _now() - started, counts[way] + 1

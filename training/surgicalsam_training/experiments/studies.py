@@ -11,16 +11,17 @@ from surgicalsam_napari.errors import TrainingError
 from surgicalsam_napari.instruments import ClassSet
 from surgicalsam_training.experiments.cells import cell_metrics, cell_model, scored_cell, trained_cell
 from surgicalsam_training.experiments.scoring import ProtocolMetrics, opened_data
-from surgicalsam_training.experiments.setting import Setting, Stage
+from surgicalsam_training.experiments.setting import Setting
+from surgicalsam_training.experiments.stage import Stage
 from surgicalsam_training.scoring.metrics import Metrics
-from surgicalsam_training.scoring.protocol import Protocol
+from surgicalsam_training.scoring.protocol import EvaluationProtocol
 from surgicalsam_training.scoring.tables import Table
 
 TOKENS = (2, 4, 6, 8)
 FURTHER_SEEDS = (1, 2, 3)  # added to the setting's own seed
-SHORT = {Protocol.PRESENT: "present", Protocol.EVERY: "every"}
+SHORT = {EvaluationProtocol.PRESENT: "present", EvaluationProtocol.EVERY: "every"}
 METRICS = {"challenge_iou": "Challenge IoU", "iou": "IoU", "mean_class_iou": "mcIoU"}
-WHOLE_SCORES = tuple(f"{title}, {SHORT[protocol]}" for protocol in Protocol for title in METRICS.values())
+WHOLE_SCORES = tuple(f"{title}, {SHORT[protocol]}" for protocol in EvaluationProtocol for title in METRICS.values())
 HOW_TO_READ = (
     "In percent, on the validation frames. present: only the classes that are in a frame are prompted, as in the paper, and "
     "none is gated by presence; every: every class is prompted in every frame, and presence decides.",
@@ -34,8 +35,8 @@ def table3(setting: Setting) -> Generator[Stage, None, Table]:
     for prototypes, title in (("fixed", "fixed: mean class embeddings"), ("learned", "contrastive prototype learning")):
         for tokens in TOKENS:
             config = setting.config.changed(tokens_per_class=tokens, prototypes=prototypes)
-            found = yield from scored_cell(setting.cells, config)
-            rows.append((title, tokens, *whole_scores(found)))
+            metrics_by_protocol = yield from scored_cell(setting.cells, config)
+            rows.append((title, tokens, *whole_scores(metrics_by_protocol)))
     return Table(
         "Table 3: tokens per class n, with contrastive prototype learning and with fixed prototypes",
         ("Prototypes", "n", *WHOLE_SCORES),
@@ -54,8 +55,8 @@ def table6(setting: Setting) -> Generator[Stage, None, Table]:
     }
     rows = []
     for title, left_out in variants.items():
-        found = yield from scored_cell(setting.cells, setting.config.changed(**left_out))
-        rows.append((title, *whole_scores(found)))
+        metrics_by_protocol = yield from scored_cell(setting.cells, setting.config.changed(**left_out))
+        rows.append((title, *whole_scores(metrics_by_protocol)))
     return Table(
         "Table 6: what each part of the prompts is worth",
         ("Prompt embeddings", *WHOLE_SCORES),
@@ -75,8 +76,8 @@ def table7(setting: Setting) -> Generator[Stage, None, Table]:
     own = setting.config.seed
     rows: list[tuple[object, ...]] = []
     for seed in (own, *(own + further for further in FURTHER_SEEDS)):
-        found = yield from scored_cell(setting.cells, setting.config.changed(seed=seed))
-        rows.append((f"seed {seed}", *whole_scores(found)))
+        metrics_by_protocol = yield from scored_cell(setting.cells, setting.config.changed(seed=seed))
+        rows.append((f"seed {seed}", *whole_scores(metrics_by_protocol)))
     further = list(zip(*(row[1:] for row in rows[1:]), strict=True))
     rows.append(("mean of the three further", *(_over(statistics.mean, values) for values in further)))
     rows.append(("standard deviation of them", *(_over(statistics.stdev, values) for values in further)))
@@ -107,9 +108,11 @@ def table4(setting: Setting) -> Generator[Stage, None, Table]:
             apart = [name for name in models[tested].classes.names if name not in shared[tested]]
             ids = [model.classes.by_name(name).id for name in shared[0]]
             with opened_data(setting.configs[tested], model.classes, shared[tested], apart) as opened:
-                found = yield from cell_metrics(run, model, opened, f"shared-classes-of-{titles[tested]}", ids)
-            rows.append((titles[trained], titles[tested], *(_shared_scores(found, ids))))
-    columns = [f"{title}, {SHORT[protocol]}" for protocol in Protocol for title in ("Challenge IoU", "mcIoU", *shared[0])]
+                metrics_by_protocol = yield from cell_metrics(run, model, opened, f"shared-classes-of-{titles[tested]}", ids)
+            rows.append((titles[trained], titles[tested], *(_shared_scores(metrics_by_protocol, ids))))
+    columns = [
+        f"{title}, {SHORT[protocol]}" for protocol in EvaluationProtocol for title in ("Challenge IoU", "mcIoU", *shared[0])
+    ]
     return Table(
         "Table 4: trained on one dataset, tested on the validation frames of the other",
         ("Trained on", "Tested on", *columns),
@@ -130,17 +133,17 @@ def shared_names(class_sets: Sequence[ClassSet]) -> list[list[str]]:
     return [[names[name] for name in common] for names in by_set] if common else []
 
 
-def whole_scores(found: ProtocolMetrics) -> tuple[float | None, ...]:
+def whole_scores(metrics_by_protocol: ProtocolMetrics) -> tuple[float | None, ...]:
     """A value for each of `WHOLE_SCORES`."""
-    return tuple(number(getattr(found[protocol], name)) for protocol in Protocol for name in METRICS)
+    return tuple(number(getattr(metrics_by_protocol[protocol], name)) for protocol in EvaluationProtocol for name in METRICS)
 
 
-def _shared_scores(found: ProtocolMetrics, class_ids: Sequence[int]) -> list[float | None]:
+def _shared_scores(metrics_by_protocol: ProtocolMetrics, class_ids: Sequence[int]) -> list[float | None]:
     def of(metrics: Metrics) -> list[float]:
         by_class = [metrics.class_iou.get(class_id, math.nan) for class_id in class_ids]
         return [metrics.challenge_iou, metrics.mean_class_iou, *by_class]
 
-    return [number(value) for protocol in Protocol for value in of(found[protocol])]
+    return [number(value) for protocol in EvaluationProtocol for value in of(metrics_by_protocol[protocol])]
 
 
 def number(value: float) -> float | None:

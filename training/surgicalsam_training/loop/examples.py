@@ -27,45 +27,45 @@ class Examples:
 
     def __init__(self, run: RunFolder, data: TrainingData, validation: Sequence[int]) -> None:
         self.run, self.data = run, data
-        shown = [index for index in validation if data.present_class_ids(index)]
-        places = np.linspace(0, len(shown) - 1, min(EXAMPLE_COUNT, len(shown))).round().astype(int)
-        self.frames = [shown[place] for place in places]
+        shown = [example_index for example_index in validation if data.present_class_ids(example_index)]
+        spread = np.linspace(0, len(shown) - 1, min(EXAMPLE_COUNT, len(shown))).round().astype(int)
+        self.example_indices = [shown[i] for i in spread]
 
     def keep_before(self, model: SurgicalSAM) -> None:
         """Predict with the start, for `draw`."""
         with writing("The examples", self.run.path):
-            for position, frame in enumerate(self.frames):
+            for picture_index, example_index in enumerate(self.example_indices):
                 self.run.examples.mkdir(exist_ok=True)
-                Image.fromarray(predicted_label_map(model, self.data, frame)).save(self._before(position))
+                Image.fromarray(predicted_label_map(model, self.data, example_index)).save(self._before(picture_index))
 
     def draw(self) -> tuple[str, ...]:
         """Predict with the best checkpoint, and write a picture for each frame."""
-        if not self.frames:
+        if not self.example_indices:
             return ()
         model = load_trained(self.run.best_checkpoint, device="cpu", load_image_encoder=False)
-        return tuple(str(self._picture(model, position, frame)) for position, frame in enumerate(self.frames))
+        return tuple(str(self._picture(model, *pair)) for pair in enumerate(self.example_indices))
 
-    def _picture(self, model: SurgicalSAM, position: int, frame: int) -> Path:
-        image = self._image(frame)
-        truth = self.data.label_map(frame)
-        before = np.asarray(Image.open(self._before(position)))
-        after = predicted_label_map(model, self.data, frame)
+    def _picture(self, model: SurgicalSAM, picture_index: int, example_index: int) -> Path:
+        image = self._image(example_index)
+        truth = self.data.label_map(example_index)
+        before = np.asarray(Image.open(self._before(picture_index)))
+        after = predicted_label_map(model, self.data, example_index)
         background = np.zeros((*truth.shape, 3), np.uint8) if image is None else image
         panels = [("corrected", truth), ("before", before), ("after", after)]
         pictures = [labelled_panel(background, labels, self.data.classes, title) for title, labels in panels]
-        path = self.run.examples / f"{position + 1}_{self.data.frames[frame].name.replace('/', '_')}.png"
+        path = self.run.examples / f"{picture_index + 1}_{self.data.frames[example_index].name.replace('/', '_')}.png"
         with writing("The examples", self.run.path):
             Image.fromarray(np.concatenate(pictures, axis=1)).save(path)
         return path
 
-    def _image(self, frame: int) -> np.ndarray | None:
+    def _image(self, example_index: int) -> np.ndarray | None:
         try:
-            return self.data.image(frame)
+            return self.data.image(example_index)
         except SurgicalSAMError:  # a video that has gone since it was embedded; the masks tell enough
             return None
 
-    def _before(self, position: int) -> Path:
-        return self.run.examples / f".before_{position + 1}.png"
+    def _before(self, picture_index: int) -> Path:
+        return self.run.examples / f".before_{picture_index + 1}.png"
 
 
 def labelled_panel(image: np.ndarray, labels: np.ndarray, classes: ClassSet, title: str) -> np.ndarray:
@@ -80,8 +80,8 @@ def labelled_panel(image: np.ndarray, labels: np.ndarray, classes: ClassSet, tit
     for instrument in classes:
         colors[instrument.id] = instrument.rgb
     painted = image.astype(np.float32)
-    inside = labels > 0
-    painted[inside] = (1 - OPACITY) * painted[inside] + OPACITY * colors[labels[inside]]
+    is_labelled = labels > 0
+    painted[is_labelled] = (1 - OPACITY) * painted[is_labelled] + OPACITY * colors[labels[is_labelled]]
     return titled_panel(painted.astype(np.uint8), title)
 
 

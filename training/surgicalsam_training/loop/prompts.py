@@ -74,12 +74,12 @@ def class_embedding(embedding: Tensor, mask: np.ndarray, geometry: FrameGeometry
     resized = F.interpolate(solid, geometry.resized_size, mode="bilinear", align_corners=False)
     height, width = geometry.resized_size
     padded = F.pad(resized, (0, geometry.input_size - width, 0, geometry.input_size - height))
-    inside = F.interpolate(padded, embedding.shape[-2:], mode="bilinear", align_corners=False)[0, 0] > 0
-    if not inside.any():
+    covered = F.interpolate(padded, embedding.shape[-2:], mode="bilinear", align_corners=False)[0, 0] > 0
+    if not covered.any():
         scale = width / geometry.original_size[1] * embedding.shape[-1] / geometry.input_size
         row, column = (int(np.mean(places) * scale) for places in np.nonzero(mask))
-        inside[row, column] = True
-    return embedding[:, inside].mean(1)
+        covered[row, column] = True
+    return embedding[:, covered].mean(1)
 
 
 def mask_target(mask: np.ndarray, geometry: FrameGeometry, config: TrainingConfig, logits_side: int) -> Tensor:
@@ -193,15 +193,15 @@ def _visible_grid(batch: PromptBatch) -> tuple[int, int]:
 
 
 def _by_geometry(batch: PromptBatch, chosen: Sequence[int]) -> list[list[int]]:
-    """Positions of prompts whose frames have one size."""
+    """Indices of prompts whose frames have one size."""
     groups: dict[tuple[int, int], list[int]] = {}
-    for position in chosen:
-        groups.setdefault(batch.geometries[position].original_size, []).append(position)
+    for prompt_index in chosen:
+        groups.setdefault(batch.geometries[prompt_index].original_size, []).append(prompt_index)
     return list(groups.values())
 
 
 def _iou(logits: Tensor, target: Tensor) -> Tensor:
     """(P,) IoU of what is above 0 with what is covered by half or more."""
-    found, solid = logits > 0, target >= 0.5
-    union = (found | solid).flatten(1).sum(1).clamp(min=1)
-    return (found & solid).flatten(1).sum(1) / union
+    predicted, solid = logits > 0, target >= 0.5
+    union = (predicted | solid).flatten(1).sum(1).clamp(min=1)
+    return (predicted & solid).flatten(1).sum(1) / union

@@ -36,8 +36,8 @@ class PhantomRehearsal:
         names = {instrument.name.casefold(): instrument.id for instrument in classes}
         self._ids = {c.id: names[c.name.casefold()] for c in ENDOVIS2018 if c.name.casefold() in names}
         self.frames = tuple(
-            AnnotatedFrame(f"phantom {number // FRAMES_PER_SCENE}", number, f"phantom/{number}", SIZE)
-            for number in range(frame_count)
+            AnnotatedFrame(f"phantom {example_index // FRAMES_PER_SCENE}", example_index, f"phantom/{example_index}", SIZE)
+            for example_index in range(frame_count)
         )
         self._labels: list[np.ndarray] = []
         self._embeddings: list[np.ndarray] = []
@@ -47,24 +47,24 @@ class PhantomRehearsal:
         lookup = np.zeros(256, np.uint8)
         lookup[list(self._ids)] = list(self._ids.values())
         for frame in self.frames:
-            scene = PhantomScene(FIRST_SEED + frame.position // FRAMES_PER_SCENE, SIZE, frame_count=96)
-            drawn = scene.frame(32 + 32 * (frame.position % FRAMES_PER_SCENE))
+            scene = PhantomScene(FIRST_SEED + frame.frame_index // FRAMES_PER_SCENE, SIZE, frame_count=96)
+            drawn = scene.frame(32 + 32 * (frame.frame_index % FRAMES_PER_SCENE))
             self._labels.append(lookup[drawn.labels])
             self._embeddings.append(model.embed([drawn.image])[0])
             yield len(self._labels)
 
-    def label_map(self, index: int, version: int = 0) -> np.ndarray:
+    def label_map(self, example_index: int, version: int = 0) -> np.ndarray:
         """(H, W) uint8"""
-        return self._labels[index]
+        return self._labels[example_index]
 
-    def known_class_ids(self, index: int) -> frozenset[int]:
+    def known_class_ids(self, example_index: int) -> frozenset[int]:
         """All: what the phantom does not draw is not there."""
         return frozenset(self.classes.ids)
 
-    def present_class_ids(self, index: int) -> tuple[int, ...]:
+    def present_class_ids(self, example_index: int) -> tuple[int, ...]:
         """Those in the frame."""
-        return tuple(value for value in np.unique(self._labels[index]).tolist() if value)
+        return tuple(value for value in np.unique(self._labels[example_index]).tolist() if value)
 
-    def embeddings(self, indices: Sequence[int], version: int, model: SurgicalSAM) -> np.ndarray:
+    def embeddings(self, example_indices: Sequence[int], version: int, model: SurgicalSAM) -> np.ndarray:
         """(B, D, h, w) float16"""
-        return np.stack([self._embeddings[index] for index in indices])
+        return np.stack([self._embeddings[example_index] for example_index in example_indices])

@@ -29,11 +29,12 @@ class Prompt:
 
     Attributes
     ----------
-    is_rehearsed : whether the frame is one of the rehearsal's
+    example_index : in the data, or in the rehearsal
+    is_rehearsed : whether the example is one of the rehearsal's
     weight : 0 only fills up a step that several processes share
     """
 
-    frame: int
+    example_index: int
     class_id: int
     is_rehearsed: bool = False
     weight: float = 1.0
@@ -56,14 +57,14 @@ class PromptSampler:
 
     Parameters
     ----------
-    frames : indices into the data, to train on
+    example_indices : to train on
     rehearsal : frames mixed in besides, as they are
     """
 
     def __init__(
         self,
         data: TrainingData | PhantomRehearsal,
-        frames: Sequence[int],
+        example_indices: Sequence[int],
         model: SurgicalSAM,
         config: TrainingConfig,
         rehearsal: PhantomRehearsal | None = None,
@@ -74,12 +75,12 @@ class PromptSampler:
             self.rehearsed = PromptSampler(rehearsal, range(len(rehearsal.frames)), model, config)
         present: list[Prompt] = []
         absent: list[Prompt] = []
-        for frame in frames:
-            there = set(data.present_class_ids(frame))
-            for class_id in sorted(data.known_class_ids(frame)):
-                (present if class_id in there else absent).append(Prompt(frame, class_id))
+        for example_index in example_indices:
+            present_ids = set(data.present_class_ids(example_index))
+            for class_id in sorted(data.known_class_ids(example_index)):
+                (present if class_id in present_ids else absent).append(Prompt(example_index, class_id))
         self.present, self.absent = present, absent
-        size = self._bytes_per_frame(frames)
+        size = self._bytes_per_frame(example_indices)
         self._ready = lru_cache(maxsize=max(CACHE_BYTES // size, 1))(self._read)
 
     @property
@@ -94,7 +95,7 @@ class PromptSampler:
     def steps(self, epoch: int) -> list[list[Prompt]]:
         """The prompts of every step of this epoch, for all processes together."""
         rng = np.random.default_rng((self.config.seed, epoch))
-        order = [self.present[position] for position in rng.permutation(len(self.present))]
+        order = [self.present[prompt_index] for prompt_index in rng.permutation(len(self.present))]
         size = self.config.batch_size
         steps = [order[start : start + size] for start in range(0, len(order), size)]
         for step in steps:
@@ -109,41 +110,43 @@ class PromptSampler:
     @staticmethod
     def _drawn(prompts: Sequence[Prompt], count: float, rng: np.random.Generator) -> list[Prompt]:
         """So many of the prompts, rounded, each at most once."""
-        return [prompts[position] for position in rng.permutation(len(prompts))[: round(count)]]
+        return [prompts[prompt_index] for prompt_index in rng.permutation(len(prompts))[: round(count)]]
 
     def ready(self, prompt: Prompt, version: int) -> ReadyPrompt:
         """A prompt with its frame's embedding and its mask."""
         if prompt.is_rehearsed and self.rehearsed is not None:
             return self.rehearsed.ready(replace(prompt, is_rehearsed=False), 0)
-        embedding, targets, class_embeddings, geometry = self._ready(prompt.frame, version)
+        embedding, targets, class_embeddings, geometry = self._ready(prompt.example_index, version)
         row = self.data.classes.ids.index(prompt.class_id)
         target = targets.get(prompt.class_id, targets[0])
-        inside = class_embeddings.get(prompt.class_id)
-        return ReadyPrompt(torch.from_numpy(embedding), row, target, geometry, inside, prompt.weight)
+        embedding_inside = class_embeddings.get(prompt.class_id)
+        return ReadyPrompt(torch.from_numpy(embedding), row, target, geometry, embedding_inside, prompt.weight)
 
-    def _read(self, frame: int, version: int) -> tuple[np.ndarray, dict[int, Tensor], dict[int, Tensor], FrameGeometry]:
+    def _read(
+        self, example_index: int, version: int
+    ) -> tuple[np.ndarray, dict[int, Tensor], dict[int, Tensor], FrameGeometry]:
         """Embedding, targets by class id (0 for a class that is not there), class embeddings, geometry."""
         if version and self.config.augmentation == "online" and isinstance(self.data, TrainingData):
-            embedding, label_map = self.data.augmented_online(frame, version, self.model)
+            embedding, label_map = self.data.augmented_online(example_index, version, self.model)
         else:
-            embedding = self.data.embeddings([frame], version, self.model)[0]
-            label_map = self.data.label_map(frame, version)
+            embedding = self.data.embeddings([example_index], version, self.model)[0]
+            label_map = self.data.label_map(example_index, version)
         geometry = FrameGeometry(label_map.shape, self.model.input_size)
         side = 4 * self.model.embedding_shape[1]
         full = torch.from_numpy(embedding).float()
         targets = {0: mask_target(np.zeros(label_map.shape, bool), geometry, self.config, side)}
-        inside = {}
-        known = self.data.known_class_ids(frame)
+        class_embeddings = {}
+        known = self.data.known_class_ids(example_index)
         for class_id in np.unique(label_map).tolist():
             if class_id in known:
                 mask = label_map == class_id
                 targets[class_id] = mask_target(mask, geometry, self.config, side)
-                inside[class_id] = class_embedding(full, mask, geometry)
-        return embedding, targets, inside, geometry
+                class_embeddings[class_id] = class_embedding(full, mask, geometry)
+        return embedding, targets, class_embeddings, geometry
 
-    def _bytes_per_frame(self, frames: Sequence[int]) -> int:
+    def _bytes_per_frame(self, example_indices: Sequence[int]) -> int:
         embedding = 2 * int(np.prod(self.model.embedding_shape))
-        largest = max((int(np.prod(self.data.frames[frame].size)) for frame in frames), default=0)
+        largest = max((int(np.prod(self.data.frames[example_index].size)) for example_index in example_indices), default=0)
         logits = 4 * (4 * self.model.embedding_shape[1]) ** 2
         return embedding + 4 * (largest if self.config.loss_resolution == "frame" else logits)
 
@@ -169,11 +172,13 @@ def together(ready: Sequence[ReadyPrompt], device: torch.device) -> PromptBatch:
 
 def class_pairs(ready: Sequence[ReadyPrompt], device: torch.device) -> ClassPairs:
     """The class embeddings of the prompts whose class is there."""
-    there = [prompt for prompt in ready if prompt.class_embedding is not None and prompt.weight]
+    with_class = [prompt for prompt in ready if prompt.class_embedding is not None and prompt.weight]
     dim = ready[0].embedding.shape[0]
-    embeddings = [prompt.class_embedding for prompt in there if prompt.class_embedding is not None]
+    embeddings = [prompt.class_embedding for prompt in with_class if prompt.class_embedding is not None]
     stacked = torch.stack(embeddings) if embeddings else torch.zeros(0, dim)
-    return ClassPairs(stacked.to(device), torch.tensor([prompt.row for prompt in there], dtype=torch.long, device=device))
+    return ClassPairs(
+        stacked.to(device), torch.tensor([prompt.row for prompt in with_class], dtype=torch.long, device=device)
+    )
 
 
 def mean_class_embeddings(
@@ -191,8 +196,8 @@ def mean_class_embeddings(
     for class_id in class_ids:
         shown = [prompt for prompt in sampler.present if prompt.class_id == class_id]
         step = 1 if most_frames is None else -(-len(shown) // most_frames) or 1
-        found = [sampler.ready(prompt, 0).class_embedding for prompt in shown[::step]]
-        inside = [embedding for embedding in found if embedding is not None]
-        if inside:
-            means[class_id] = torch.stack(inside).mean(0)
+        read = [sampler.ready(prompt, 0).class_embedding for prompt in shown[::step]]
+        class_embeddings = [embedding for embedding in read if embedding is not None]
+        if class_embeddings:
+            means[class_id] = torch.stack(class_embeddings).mean(0)
     return means

@@ -28,22 +28,27 @@ def take_step(
 ) -> dict[str, float]:
     """One step on the prompts of all processes together; returns the terms of the loss before it, by name."""
     config, device = sampler.config, sampler.model.device
-    filled = [*step, *(Prompt(step[0].frame, step[0].class_id, weight=0.0) for _ in range(-len(step) % processes.count))]
+    filled = [
+        *step,
+        *(Prompt(step[0].example_index, step[0].class_id, weight=0.0) for _ in range(-len(step) % processes.count)),
+    ]
     ready = [sampler.ready(prompt, version) for prompt in processes.share(filled)]
-    there = sum(prompt.weight for prompt in ready if prompt.class_embedding is not None)
-    present, prompts = processes.sum(torch.tensor([there, sum(prompt.weight for prompt in ready)], device=device)).tolist()
+    present_weight = sum(prompt.weight for prompt in ready if prompt.class_embedding is not None)
+    present, prompts = processes.sum(
+        torch.tensor([present_weight, sum(prompt.weight for prompt in ready)], device=device)
+    ).tolist()
     counts = StepCounts(max(present, 1.0), prompts)
     own = class_pairs(ready, device)
     pairs = ClassPairs(processes.collected(own.embeddings), processes.collected(own.rows))
     optimizer.zero_grad(set_to_none=True)
     sums: dict[str, Tensor] = {}
-    parts = [ready[start : start + config.micro_batch_size] for start in range(0, len(ready), config.micro_batch_size)]
-    for position, part in enumerate(parts):
-        is_last = position == len(parts) - 1
+    batches = [ready[start : start + config.micro_batch_size] for start in range(0, len(ready), config.micro_batch_size)]
+    for batch_index, batch in enumerate(batches):
+        is_last = batch_index == len(batches) - 1
         waits = losses.no_sync() if processes.count > 1 and not is_last else nullcontext()  # type: ignore[operator]
         with waits, _reported_out_of_memory(config):
             with torch.autocast(device.type, torch.bfloat16, enabled=config.mixed_precision and device.type == "cuda"):
-                terms = losses(together(part, device), counts, pairs if is_last else None)
+                terms = losses(together(batch, device), counts, pairs if is_last else None)
             # gradients are averaged over processes: shares of a sum are scaled up, what all compute alike is not
             scale = {name: 1 if name == "contrastive" else processes.count for name in terms}
             torch.stack([scale[name] * term for name, term in terms.items()]).sum().backward()

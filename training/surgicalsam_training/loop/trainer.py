@@ -14,7 +14,7 @@ from torch import Tensor
 
 from surgicalsam_napari.errors import TrainingError
 from surgicalsam_napari.model.checkpoint import save_checkpoint
-from surgicalsam_napari.model.image_encoder import ENCODERS
+from surgicalsam_napari.model.encoders import ENCODERS
 from surgicalsam_napari.model.surgical_sam import SurgicalSAM
 from surgicalsam_training.config import TrainingConfig
 from surgicalsam_training.data.split import Split, split_frames
@@ -66,8 +66,8 @@ class Progress:
     @classmethod
     def from_state(cls, record: dict[str, Any]) -> Progress:
         """The inverse of `to_state`."""
-        found = {name: record[name] and Scores(**record[name]) for name in ("before", "best")}
-        return cls(**{**record, **found})
+        stored = {name: record[name] and Scores(**record[name]) for name in ("before", "best")}
+        return cls(**{**record, **stored})
 
     @property
     def elapsed(self) -> float:
@@ -162,12 +162,12 @@ def _tune(
     while progress.epoch < config.epochs:
         means = dict[str, float]()  # of the loss's terms, over the steps so far
         steps = sampler.steps(progress.epoch)
-        for position, step in enumerate(steps):
-            set_learning_rate(optimizer, config, progress.epoch + position / len(steps))
+        for step_index, step in enumerate(steps):
+            set_learning_rate(optimizer, config, progress.epoch + step_index / len(steps))
             terms = take_step(losses, optimizer, sampler, step, sampler.version(progress.epoch), processes)
             if not math.isfinite(sum(terms.values())):
                 raise TrainingError(_not_a_number(terms, progress, config, run))
-            means = {name: (means.get(name, 0.0) * position + value) / (position + 1) for name, value in terms.items()}
+            means = {name: (means.get(name, 0.0) * step_index + value) / (step_index + 1) for name, value in terms.items()}
             if processes.told(run.is_stop_requested):
                 reason = "cancelled"
                 break
@@ -179,14 +179,14 @@ def _tune(
         progress.epoch += 1
         is_last = progress.epoch == config.epochs or reason == "time is up"
         if processes.is_first:
-            found = None
+            validated = None
             if is_last or progress.epoch % config.validate_every == 0:
                 with blended(model, start, config.kept_of_start):
                     model.presence_threshold = calibrated_threshold(model, data, validation)
-                    found = _evaluate(model, data, validation)
-                    _keep_if_best(run, model, progress, found)
-            report = _epoch_report(progress, config, means, found)
-            run.append_metrics(report, found, progress.elapsed, model.presence_threshold)
+                    validated = _evaluate(model, data, validation)
+                    _keep_if_best(run, model, progress, validated)
+            report = _epoch_report(progress, config, means, validated)
+            run.append_metrics(report, validated, progress.elapsed, model.presence_threshold)
             if time.monotonic() - saved_at > SECONDS_BETWEEN_STATES or is_last:
                 _save_state(run, model, optimizer, progress)
                 draw_curves(run)
@@ -224,8 +224,8 @@ def _tune(
 
 def _describe(split: Split, data: TrainingData) -> SplitReport:
     frames: dict[str, int] = {}
-    for index in split.training:
-        for class_id in data.present_class_ids(index):
+    for example_index in split.training:
+        for class_id in data.present_class_ids(example_index):
             name = data.classes.by_id(class_id).name
             frames[name] = frames.get(name, 0) + 1
     return SplitReport(split.how, len(split.training), len(split.validation), frames, split.warnings)
@@ -239,12 +239,12 @@ def _embed(run: RunFolder, data: TrainingData, split: Split, model: SurgicalSAM,
     if config.augmentation == "offline":
         used = min(augmented_versions(data, config), config.epochs // 2)
         wanted += [(version, sorted(split.training)) for version in range(1, used + 1)]
-    missing = [(version, data.missing_embeddings(indices, version, model)) for version, indices in wanted]
-    missing = [(version, processes.share(indices)) for version, indices in missing]
+    missing = [(version, data.missing_embeddings(example_indices, version, model)) for version, example_indices in wanted]
+    missing = [(version, processes.share(example_indices)) for version, example_indices in missing]
     processes.wait()  # every process has looked before any adds to them
-    total, done = sum(len(indices) for _, indices in missing), 0
-    for version, indices in missing:
-        for _ in data.embed(indices, version, model) if indices else ():
+    total, done = sum(len(example_indices) for _, example_indices in missing), 0
+    for version, example_indices in missing:
+        for _ in data.embed(example_indices, version, model) if example_indices else ():
             done += 1
             yield PreparationReport("embedding frames", done, total)
             if run.is_stop_requested:
@@ -258,8 +258,8 @@ def _embed(run: RunFolder, data: TrainingData, split: Split, model: SurgicalSAM,
 def _rehearse(
     model: SurgicalSAM, data: TrainingData, config: TrainingConfig
 ) -> Generator[Report, None, PhantomRehearsal | None]:
-    """Frames to rehearse, for a model on the demo encoder that has learned from them; None for others."""
-    if not config.rehearsed_frames or model.encoder_id != "demo" or config.encoder is not None:
+    """Frames to rehearse, for a model on the bundled encoder that has learned from them; None for others."""
+    if not config.rehearsed_frames or not ENCODERS[model.encoder_id].is_bundled or config.encoder is not None:
         return None
     rehearsal = PhantomRehearsal(config.rehearsed_frames, data.classes)
     for done in rehearsal.prepare(model):
@@ -286,8 +286,8 @@ def _record(run: RunFolder, model: SurgicalSAM, data: TrainingData, split: Split
         "split": {
             "how": split.how,
             "warnings": list(split.warnings),
-            "training": [data.frames[index].name for index in split.training],
-            "validation": [data.frames[index].name for index in split.validation],
+            "training": [data.frames[example_index].name for example_index in split.training],
+            "validation": [data.frames[example_index].name for example_index in split.validation],
         },
     }
 
@@ -299,17 +299,17 @@ def _evaluate(model: SurgicalSAM, data: TrainingData, frames: Sequence[int]) -> 
     return scores(evaluate(model, data, frames), data) if frames else None
 
 
-def _score(found: Scores | None) -> float | None:
-    return None if found is None else found.challenge_iou
+def _score(validated: Scores | None) -> float | None:
+    return None if validated is None else validated.challenge_iou
 
 
-def _keep_if_best(run: RunFolder, model: SurgicalSAM, progress: Progress, found: Scores | None) -> None:
+def _keep_if_best(run: RunFolder, model: SurgicalSAM, progress: Progress, validated: Scores | None) -> None:
     """Make this epoch's weights the best checkpoint if they are; without validation data the last ones are."""
-    score = _score(found)
+    score = _score(validated)
     if score is not None and progress.best_score is not None and score <= progress.best_score:
         progress.validations_since_best += 1
         return
-    progress.best, progress.best_score = found, score
+    progress.best, progress.best_score = validated, score
     progress.best_epoch, progress.validations_since_best = progress.epoch, 0
     _save_best(run, model, progress)
 
@@ -334,12 +334,14 @@ def _save_state(run: RunFolder, model: SurgicalSAM, optimizer: torch.optim.Optim
     run.save_state({**state, "presence_threshold": model.presence_threshold})
 
 
-def _epoch_report(progress: Progress, config: TrainingConfig, means: dict[str, float], found: Scores | None) -> EpochReport:
+def _epoch_report(
+    progress: Progress, config: TrainingConfig, means: dict[str, float], validated: Scores | None
+) -> EpochReport:
     left = progress.elapsed / progress.epoch * (config.epochs - progress.epoch)
     if config.minutes is not None:
         left = min(left, max(60 * config.minutes - progress.elapsed, 0.0))
     losses = {**means, "total": sum(means.values())}
-    return EpochReport(progress.epoch, config.epochs, losses, _score(found), progress.best_score, left)
+    return EpochReport(progress.epoch, config.epochs, losses, _score(validated), progress.best_score, left)
 
 
 def _is_time_up(config: TrainingConfig, progress: Progress) -> bool:

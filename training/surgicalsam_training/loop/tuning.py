@@ -18,8 +18,8 @@ from surgicalsam_napari.model import zoo
 from surgicalsam_napari.model.checkpoint import build_parts, load_checkpoint
 from surgicalsam_napari.model.class_prompt_encoder import ClassPromptEncoder, Prototypes
 from surgicalsam_napari.model.device import choose_device
+from surgicalsam_napari.model.encoders import ENCODERS
 from surgicalsam_napari.model.image_encoder import (
-    ENCODERS,
     build_image_encoder,
     load_encoder_weights,
     read_sam_mask_decoder_state,
@@ -77,7 +77,7 @@ def _model_on_sam(config: TrainingConfig, classes: ClassSet) -> SurgicalSAM:
         dense_hidden_dim=config.dense_hidden_dim,
         sparse_hidden_dim=config.sparse_hidden_dim,
     )
-    if encoder_id == "demo":  # no SAM was ever trained on it: the demo checkpoint brings the decoder that goes with points
+    if spec.is_bundled:  # no SAM was ever trained on it: the demo checkpoint brings the decoder that goes with points
         demo = load_checkpoint(zoo.demo_checkpoint(), device="cpu")
         assert demo.sam_mask_decoder is not None
         encoder, digest = demo.image_encoder, demo.encoder_digest
@@ -172,14 +172,14 @@ def read_prototypes(path: Path, classes: ClassSet, embedding_dim: int) -> dict[i
     missing = [name for name in classes.names if name.casefold() not in vectors]
     if missing:
         raise TrainingError(f"{path.name} should hold a vector for every class, and lacks {', '.join(missing)}. Add them.")
-    found = {instrument.id: vectors[instrument.name.casefold()] for instrument in classes}
-    strange = next((vector for vector in found.values() if vector.shape != (embedding_dim,)), None)
+    by_class_id = {instrument.id: vectors[instrument.name.casefold()] for instrument in classes}
+    strange = next((vector for vector in by_class_id.values() if vector.shape != (embedding_dim,)), None)
     if strange is not None:
         raise TrainingError(
             f"{path.name} should hold vectors of {embedding_dim} numbers, as this image encoder gives; found "
             f"{tuple(strange.shape)}. Make them with this encoder."
         )
-    return found
+    return by_class_id
 
 
 def unfreeze(model: SurgicalSAM, config: TrainingConfig) -> list[nn.Parameter]:

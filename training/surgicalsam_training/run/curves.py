@@ -41,5 +41,5 @@ _NOT_LOSSES = {
 
 
 def _points(rows: Sequence[dict[str, float | None]], name: str) -> tuple[list[float], list[float]]:
-    found = [(row["epoch"], row[name]) for row in rows if row.get(name) is not None and row["epoch"] is not None]
-    return [x for x, _ in found if x is not None], [y for _, y in found if y is not None]
+    measured = [(row["epoch"], row[name]) for row in rows if row.get(name) is not None and row["epoch"] is not None]
+    return [x for x, _ in measured if x is not None], [y for _, y in measured if y is not None]

@@ -9,7 +9,7 @@ import numpy as np
 
 from surgicalsam_napari.instruments import ClassSet
 from surgicalsam_training.scoring.metrics import Metrics
-from surgicalsam_training.scoring.protocol import Protocol
+from surgicalsam_training.scoring.protocol import EvaluationProtocol
 from surgicalsam_training.scoring.published import Published, paper
 from surgicalsam_training.scoring.tables import Table
 
@@ -17,8 +17,9 @@ PUBLISHED = "published"
 OVERALL = {"challenge_iou": "Challenge IoU", "iou": "IoU", "mean_class_iou": "mc IoU"}
 ERRORS = {"absent_false_positive_rate": "masks on absent classes", "missed_rate": "present classes missed"}
 HOW_TO_READ = (
-    f"All in percent. {Protocol.PRESENT}: only the classes that are in a frame are asked for, as the paper does it, so none "
-    f"can be found where it is not. {Protocol.EVERY}: as in use, where the system itself must tell which are there.",
+    f"All in percent. {EvaluationProtocol.PRESENT}: only the classes that are in a frame are asked for, as the paper does "
+    f"it, so none can be found where it is not. {EvaluationProtocol.EVERY}: as in use, where the system itself must tell "
+    "which are there.",
 )
 OF_FILES = (
     "Masks from files are scored as they are under the second protocol; for the first, classes that are not in the frame "
@@ -37,7 +38,7 @@ class Result:
 
     method: str
     split: str
-    protocol: Protocol
+    protocol: EvaluationProtocol
     metrics: Metrics
     parameters: float | None = None
 

@@ -26,16 +26,18 @@ class EmbeddingReport:
     total: int
 
 
-def embed_missing(model: SurgicalSAM, data: TrainingData, frames: Sequence[int]) -> Generator[EmbeddingReport, None, None]:
+def embed_missing(
+    model: SurgicalSAM, data: TrainingData, example_indices: Sequence[int]
+) -> Generator[EmbeddingReport, None, None]:
     """Compute the embeddings that `evaluate` needs and that are not there yet."""
-    missing = data.missing_embeddings(frames, 0, model)
+    missing = data.missing_embeddings(example_indices, 0, model)
     for done, _ in enumerate(data.embed(missing, 0, model) if missing else (), 1):
         yield EmbeddingReport(done, len(missing))
 
 
-def evaluate(model: SurgicalSAM, data: TrainingData, frames: Sequence[int]) -> Metrics:
+def evaluate(model: SurgicalSAM, data: TrainingData, example_indices: Sequence[int]) -> Metrics:
     """Score a model on some frames of the data, whose embeddings must be there (`TrainingData.embed`)."""
-    return score(data, predict_classes(model, data, frames, every_class(model, data), gate=True))
+    return score(data, predict_classes(model, data, example_indices, every_class(model, data), gate=True))
 
 
 def scores(metrics: Metrics, data: TrainingData) -> Scores:
@@ -51,18 +53,18 @@ def scores(metrics: Metrics, data: TrainingData) -> Scores:
     )
 
 
-def calibrated_threshold(model: SurgicalSAM, data: TrainingData, frames: Sequence[int]) -> float:
+def calibrated_threshold(model: SurgicalSAM, data: TrainingData, example_indices: Sequence[int]) -> float:
     """The presence threshold that tells best, on these frames, which classes are in them; see `best_threshold`."""
     class_ids = known_classes(model, data)
     presence, present = [], []
-    for batch in batches(model, frames):
+    for batch in batches(model, example_indices):
         decoded = model.decode(torch.from_numpy(data.embeddings(batch, 0, model)), class_ids)
-        found = fallback_presence(decoded) if decoded.presence is None else decoded.presence
-        for frame, row in zip(batch, found.float().cpu().numpy(), strict=True):
-            known, there = data.known_class_ids(frame), data.present_class_ids(frame)
+        presence_scores = fallback_presence(decoded) if decoded.presence is None else decoded.presence
+        for example_index, row in zip(batch, presence_scores.float().cpu().numpy(), strict=True):
+            known, present_ids = data.known_class_ids(example_index), data.present_class_ids(example_index)
             columns = [column for column, class_id in enumerate(class_ids) if class_id in known]
             presence.append(row[columns])
-            present.append(np.array([class_ids[column] in there for column in columns], bool))
+            present.append(np.array([class_ids[column] in present_ids for column in columns], bool))
     if not presence:
         return model.presence_threshold
     return best_threshold(np.concatenate(presence), np.concatenate(present), model.presence_threshold)
@@ -79,15 +81,15 @@ def best_threshold(presence: np.ndarray, present: np.ndarray, default: float) ->
     """
     if min(int(present.sum()), int((~present).sum())) < FEWEST_PAIRS:
         return default
-    found = presence[None] >= THRESHOLDS[:, None]
-    f1 = 2 * (found & present).sum(1) / (found.sum(1) + present.sum())
+    is_given = presence[None] >= THRESHOLDS[:, None]
+    f1 = 2 * (is_given & present).sum(1) / (is_given.sum(1) + present.sum())
     best = THRESHOLDS[f1 >= f1.max() - 1e-9]
     return float(best[np.abs(best - default).argmin()])
 
 
-def predicted_label_map(model: SurgicalSAM, data: TrainingData, frame: int) -> np.ndarray:
+def predicted_label_map(model: SurgicalSAM, data: TrainingData, example_index: int) -> np.ndarray:
     """(H, W) uint8, in class ids of the data."""
-    return next(predict_classes(model, data, [frame], every_class(model, data), gate=True))[1]
+    return next(predict_classes(model, data, [example_index], every_class(model, data), gate=True))[1]
 
 
 def _number(value: float) -> float | None:

@@ -28,7 +28,7 @@ from surgicalsam_napari.instruments import ClassSet
 from surgicalsam_napari.store.label_maps import present_ids
 from surgicalsam_training.data.split import sequence_number
 from surgicalsam_training.data.training_data import TrainingData
-from surgicalsam_training.scoring.protocol import Answers, Protocol, without_absent_classes
+from surgicalsam_training.scoring.protocol import Answers, EvaluationProtocol, without_absent_classes
 
 _MASK = re.compile(r"(.+)_class(\d+)(?:_inst\d+)?")
 _PICTURES = {"images", "left_frames", "right_frames"}  # what lies beside labels in datasets and is none
@@ -37,13 +37,13 @@ SHOWN = 5  # names in a message
 
 
 @dataclass(frozen=True)
-class ForeignPredictions:
+class ExternalPredictions:
     """The files of a folder by frame; made by `find_predictions`.
 
     Attributes
     ----------
-    label_maps : by frame (index into the data's frames); empty where there are masks
-    masks : by frame, (class id of the data, file); several of one class are its instances
+    label_maps : by example index; empty where there are masks
+    masks : by example index, (class id of the data, file); several of one class are its instances
     lookup : (256,) int, value in a label map to class id of the data, -1 for a value that is none
     notes : sentences for the user: what was not there, and what was not asked for
     """
@@ -56,13 +56,13 @@ class ForeignPredictions:
 
 
 def find_predictions(
-    folder: Path, data: TrainingData, frames: Sequence[int], classes: ClassSet | None = None
-) -> ForeignPredictions:
+    folder: Path, data: TrainingData, example_indices: Sequence[int], classes: ClassSet | None = None
+) -> ExternalPredictions:
     """List a folder of predictions, and check names, completeness and sizes.
 
     Parameters
     ----------
-    frames : those to be scored
+    example_indices : those to be scored
     classes : whose ids the files hold, where no `classes.json` says so; None for those of the data
 
     Raises
@@ -77,59 +77,68 @@ def find_predictions(
     lookup = _lookup(classes if sidecar is None else sidecar.classes, data)
     files = [path for path in sorted(folder.rglob("*")) if _is_prediction(path, folder)]
     are_masks = _are_masks(folder, files)
-    found, notes = _by_frame(folder, files, data, frames)
-    missing = [frame for frame in frames if frame not in found]
+    paths_by_example, notes = _by_frame(folder, files, data, example_indices)
+    missing = [example_index for example_index in example_indices if example_index not in paths_by_example]
     if not are_masks:
-        return ForeignPredictions(folder, _one_each(folder, data, found, missing), {}, lookup, notes)
-    _check_sequences(folder, data, found, missing)
+        return ExternalPredictions(folder, _one_each(folder, data, paths_by_example, missing), {}, lookup, notes)
+    _check_sequences(folder, data, paths_by_example, missing)
     if missing:
         notes += (f"{len(missing)} frames have no mask, and count as predicted empty ({_names(data, missing)}).",)
     notes += ("Where masks of two classes overlap, that with the higher id lies on top.",)
-    masks = {frame: [(_class_id(path, lookup, data), path) for path in paths] for frame, paths in found.items()}
-    return ForeignPredictions(folder, {}, masks, lookup, notes)
+    masks = {
+        example_index: [(_class_id(path, lookup, data), path) for path in paths]
+        for example_index, paths in paths_by_example.items()
+    }
+    return ExternalPredictions(folder, {}, masks, lookup, notes)
 
 
 def read_predictions(
-    predictions: ForeignPredictions, data: TrainingData, frames: Sequence[int]
+    predictions: ExternalPredictions, data: TrainingData, example_indices: Sequence[int]
 ) -> Iterator[tuple[int, np.ndarray]]:
     """Read the files of some frames.
 
     Yields
     ------
-    frame, and its label map (H, W) uint8, class ids of the data
+    example index, and its label map (H, W) uint8, class ids of the data
 
     Raises
     ------
     TrainingError, ExchangeError
         a file is damaged, in colour, of another size, or holds a value that is no class
     """
-    for frame in frames:
+    for example_index in example_indices:
         if predictions.masks:
-            yield frame, _merged(predictions, data, frame)
+            yield example_index, _merged(predictions, data, example_index)
             continue
-        path = predictions.label_maps[frame]
-        label_map = predictions.lookup[_read(path, data, frame)]
+        path = predictions.label_maps[example_index]
+        label_map = predictions.lookup[_read(path, data, example_index)]
         if (label_map < 0).any():
-            unknown = min(set(present_ids(_read(path, data, frame))) - _known(predictions.lookup))
+            unknown = min(set(present_ids(_read(path, data, example_index))) - _known(predictions.lookup))
             raise TrainingError(f"{path} has the value {unknown}; {_ids(predictions.lookup, data)}")
-        yield frame, label_map.astype(np.uint8)
+        yield example_index, label_map.astype(np.uint8)
 
 
-def answers_of_files(predictions: ForeignPredictions, data: TrainingData, frames: Sequence[int]) -> Answers:
+def answers_of_files(predictions: ExternalPredictions, data: TrainingData, example_indices: Sequence[int]) -> Answers:
     """The files as they are, and without the classes that are not in the frame: as if only those had been prompted."""
-    present = without_absent_classes(data, read_predictions(predictions, data, frames))
-    return {Protocol.PRESENT: present, Protocol.EVERY: read_predictions(predictions, data, frames)}
+    present = without_absent_classes(data, read_predictions(predictions, data, example_indices))
+    return {
+        EvaluationProtocol.PRESENT: present,
+        EvaluationProtocol.EVERY: read_predictions(predictions, data, example_indices),
+    }
 
 
 # Which frame a file is of --------------------------------------------------------------------------------------------
 
 
 class _Finder:
-    """Frames by sequence and number; a folder or a file's beginning tells the sequence."""
+    """Examples by sequence and frame index; a folder or a file's beginning tells the sequence."""
 
-    def __init__(self, data: TrainingData, frames: Sequence[int]) -> None:
-        self._frames = {(data.frames[frame].sequence, data.frames[frame].position): frame for frame in frames}
-        sequences = list(dict.fromkeys(data.frames[frame].sequence for frame in frames))
+    def __init__(self, data: TrainingData, example_indices: Sequence[int]) -> None:
+        self._examples: dict[tuple[str, int], int] = {}  # example index by sequence and frame index
+        for example_index in example_indices:
+            frame = data.frames[example_index]
+            self._examples[frame.sequence, frame.frame_index] = example_index
+        sequences = list(dict.fromkeys(data.frames[example_index].sequence for example_index in example_indices))
         self._by_name: dict[str, list[str]] = {}
         self._by_number: dict[int, list[str]] = {}
         for sequence in sequences:
@@ -140,13 +149,13 @@ class _Finder:
                 self._by_number.setdefault(number, []).append(sequence)
         self._only = sequences[0] if len(sequences) == 1 else None
 
-    def frame(self, path: Path) -> int | None:
-        """The frame of a file, whose path begins at the folder of predictions; None if it is of none of them."""
+    def example_index(self, path: Path) -> int | None:
+        """The example of a file, whose path begins at the folder of predictions; None if it is of none of them."""
         mask = _MASK.fullmatch(path.stem)
         stem = path.stem if mask is None else mask[1]
-        number = frame_number(stem)
+        frame_index = frame_number(stem)
         sequence = self._sequence(stem, path.parent.parts)
-        return None if number is None or sequence is None else self._frames.get((sequence, number))
+        return None if frame_index is None or sequence is None else self._examples.get((sequence, frame_index))
 
     def _sequence(self, stem: str, folders: tuple[str, ...]) -> str | None:
         before = re.sub(r"(?:frame_?)?\d+$", "", stem).rstrip("_- ")  # seq_1 of seq_1_frame000
@@ -163,31 +172,33 @@ class _Finder:
 
 
 def _by_frame(
-    folder: Path, files: Sequence[Path], data: TrainingData, frames: Sequence[int]
+    folder: Path, files: Sequence[Path], data: TrainingData, example_indices: Sequence[int]
 ) -> tuple[dict[int, list[Path]], tuple[str, ...]]:
     """The files of each frame, whose size they must have; and a note on files of other frames."""
-    finder = _Finder(data, frames)
-    found: dict[int, list[Path]] = {}
+    finder = _Finder(data, example_indices)
+    paths_by_example: dict[int, list[Path]] = {}
     others = []
     for path in files:
-        frame = finder.frame(path.relative_to(folder))
-        if frame is None:
+        example_index = finder.example_index(path.relative_to(folder))
+        if example_index is None:
             others.append(path)
         else:
-            found.setdefault(frame, []).append(path)
-            _check_size(data, frame, path)
-    if not found:
-        raise TrainingError(_nothing_fits(folder, data, frames, files))
+            paths_by_example.setdefault(example_index, []).append(path)
+            _check_size(data, example_index, path)
+    if not paths_by_example:
+        raise TrainingError(_nothing_fits(folder, data, example_indices, files))
     if not others:
-        return found, ()
+        return paths_by_example, ()
     first = others[0].relative_to(folder)
-    return found, (f"{len(others)} files belong to no frame that is scored, and are not looked at (the first is {first}).",)
+    return paths_by_example, (
+        f"{len(others)} files belong to no frame that is scored, and are not looked at (the first is {first}).",
+    )
 
 
 def _is_prediction(path: Path, folder: Path) -> bool:
-    inside = path.relative_to(folder).parts
-    is_hidden = any(part.startswith(".") for part in inside)
-    return path.suffix.lower() in LABEL_SUFFIXES and not is_hidden and not _PICTURES & set(inside[:-1]) and path.is_file()
+    parts = path.relative_to(folder).parts
+    is_hidden = any(part.startswith(".") for part in parts)
+    return path.suffix.lower() in LABEL_SUFFIXES and not is_hidden and not _PICTURES & set(parts[:-1]) and path.is_file()
 
 
 # What is wrong -------------------------------------------------------------------------------------------------------
@@ -204,55 +215,61 @@ def _are_masks(folder: Path, files: Sequence[Path]) -> bool:
     return any(is_mask)
 
 
-def _nothing_fits(folder: Path, data: TrainingData, frames: Sequence[int], files: Sequence[Path]) -> str:
-    first = data.frames[frames[0]]
-    there = f"its first file is {files[0].relative_to(folder)}" if files else "it holds no png, bmp or tif"
+def _nothing_fits(folder: Path, data: TrainingData, example_indices: Sequence[int], files: Sequence[Path]) -> str:
+    first = data.frames[example_indices[0]]
+    content = f"its first file is {files[0].relative_to(folder)}" if files else "it holds no png, bmp or tif"
     return (
-        f"{folder} should hold predictions called like {first.name}.png or {first.name}_class1.png, and {there}. "
+        f"{folder} should hold predictions called like {first.name}.png or {first.name}_class1.png, and {content}. "
         "Rename them after the sequences and frames of the data."
     )
 
 
-def _check_sequences(folder: Path, data: TrainingData, found: dict[int, list[Path]], missing: Sequence[int]) -> None:
+def _check_sequences(
+    folder: Path, data: TrainingData, paths_by_example: dict[int, list[Path]], missing: Sequence[int]
+) -> None:
     """A sequence without any mask was forgotten, rather than found empty from beginning to end."""
-    there = {data.frames[frame].sequence for frame in found}
-    without = sorted({data.frames[frame].sequence for frame in missing} - there)
+    given_sequences = {data.frames[example_index].sequence for example_index in paths_by_example}
+    without = sorted({data.frames[example_index].sequence for example_index in missing} - given_sequences)
     if without:
         raise TrainingError(
             f"{folder} has no mask for any frame of {', '.join(without)}. Add its masks, or score the other sequences alone."
         )
 
 
-def _one_each(folder: Path, data: TrainingData, found: dict[int, list[Path]], missing: Sequence[int]) -> dict[int, Path]:
+def _one_each(
+    folder: Path, data: TrainingData, paths_by_example: dict[int, list[Path]], missing: Sequence[int]
+) -> dict[int, Path]:
     """The label map of every frame."""
     if missing:
         raise TrainingError(
-            f"{folder} has label maps for {len(found)} of {len(found) + len(missing)} frames, and none for "
-            f"{_names(data, missing)}. Add them; a frame in which nothing was found is a label map of 0."
+            f"{folder} has label maps for {len(paths_by_example)} of {len(paths_by_example) + len(missing)} frames, and "
+            f"none for {_names(data, missing)}. Add them; a frame in which nothing was found is a label map of 0."
         )
-    for frame, paths in found.items():
+    for example_index, paths in paths_by_example.items():
         if len(paths) > 1:
-            raise TrainingError(f"{data.frames[frame].name} has two label maps: {paths[0]} and {paths[1]}. Remove one.")
-    return {frame: paths[0] for frame, paths in found.items()}
+            raise TrainingError(
+                f"{data.frames[example_index].name} has two label maps: {paths[0]} and {paths[1]}. Remove one."
+            )
+    return {example_index: paths[0] for example_index, paths in paths_by_example.items()}
 
 
-def _check_size(data: TrainingData, frame: int, path: Path) -> None:
+def _check_size(data: TrainingData, example_index: int, path: Path) -> None:
     size = image_size(path)
-    if size not in (UNREADABLE, data.frames[frame].size):
-        raise TrainingError(_wrong_size(path, size, data, frame))
+    if size not in (UNREADABLE, data.frames[example_index].size):
+        raise TrainingError(_wrong_size(path, size, data, example_index))
 
 
-def _wrong_size(path: Path, size: tuple[int, ...], data: TrainingData, frame: int) -> str:
-    height, width = data.frames[frame].size
+def _wrong_size(path: Path, size: tuple[int, ...], data: TrainingData, example_index: int) -> str:
+    height, width = data.frames[example_index].size
     return (
-        f"{path} has {size[1]} x {size[0]} pixels, and {data.frames[frame].name} has {width} x {height}. "
+        f"{path} has {size[1]} x {size[0]} pixels, and {data.frames[example_index].name} has {width} x {height}. "
         "Resize the predictions to the frames (nearest neighbour), and undo any cropping."
     )
 
 
-def _names(data: TrainingData, frames: Sequence[int]) -> str:
-    names = ", ".join(data.frames[frame].name for frame in frames[:SHOWN])
-    return names + (f" and {len(frames) - SHOWN} more" if len(frames) > SHOWN else "")
+def _names(data: TrainingData, example_indices: Sequence[int]) -> str:
+    names = ", ".join(data.frames[example_index].name for example_index in example_indices[:SHOWN])
+    return names + (f" and {len(example_indices) - SHOWN} more" if len(example_indices) > SHOWN else "")
 
 
 # Pixels --------------------------------------------------------------------------------------------------------------
@@ -286,18 +303,18 @@ def _class_id(path: Path, lookup: np.ndarray, data: TrainingData) -> int:
     return int(lookup[value])
 
 
-def _read(path: Path, data: TrainingData, frame: int) -> np.ndarray:
+def _read(path: Path, data: TrainingData, example_index: int) -> np.ndarray:
     pixels = read_labels(path, str(path))
-    if pixels.shape != data.frames[frame].size:
-        raise TrainingError(_wrong_size(path, pixels.shape, data, frame))
+    if pixels.shape != data.frames[example_index].size:
+        raise TrainingError(_wrong_size(path, pixels.shape, data, example_index))
     return pixels
 
 
-def _merged(predictions: ForeignPredictions, data: TrainingData, frame: int) -> np.ndarray:
+def _merged(predictions: ExternalPredictions, data: TrainingData, example_index: int) -> np.ndarray:
     """(H, W) uint8; the higher class id lies on top."""
-    label_map = np.zeros(data.frames[frame].size, np.uint8)
-    for class_id, path in sorted(predictions.masks.get(frame, [])):
-        pixels = _read(path, data, frame)
+    label_map = np.zeros(data.frames[example_index].size, np.uint8)
+    for class_id, path in sorted(predictions.masks.get(example_index, [])):
+        pixels = _read(path, data, example_index)
         other = set(present_ids(pixels)) - {1, 255}
         if other:
             raise TrainingError(f"{path} has the value {min(other)}; a mask has 0 and 255, or 0 and 1. Threshold it.")

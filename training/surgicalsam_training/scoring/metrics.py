@@ -59,8 +59,8 @@ def evaluate_label_maps(pairs: Iterable[Pair], class_ids: Sequence[int]) -> Metr
         scores: dict[int, float] = {}
         for class_id in class_ids:
             if class_id in predicted_ids or class_id in true_ids:
-                found, there = prediction == class_id, truth == class_id
-                shared, either = int((found & there).sum()), int((found | there).sum())
+                is_predicted, is_true = prediction == class_id, truth == class_id
+                shared, either = int((is_predicted & is_true).sum()), int((is_predicted | is_true).sum())
                 scores[class_id] = shared / either
                 per_class[class_id].append(shared / either)
                 if predicted_ids:

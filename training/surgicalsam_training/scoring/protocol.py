@@ -2,7 +2,7 @@
 
 The paper prompts only the classes that are in a frame, so nothing can be found where it is not. Asked over a whole video a
 model meets every class in every frame, and has to say itself which are there. A predictor is any generator
-`(..., frames, asked)` of (frame, label map); `score` takes it from there, whoever it is.
+`(..., example_indices, asked)` of (example index, label map); `score` takes it from there, whoever it is.
 """
 
 from __future__ import annotations
@@ -19,20 +19,20 @@ from surgicalsam_napari.model.upsampling import label_map_of
 from surgicalsam_training.data.training_data import TrainingData
 from surgicalsam_training.scoring.metrics import Metrics, Pair, evaluate_label_maps
 
-Asked = Callable[[int], Sequence[int]]  # index into `TrainingData.frames` -> ids of the classes prompted there
+Asked = Callable[[int], Sequence[int]]  # example index -> ids of the classes prompted there
 
 BATCH_SIZES = {"cpu": 1}  # frames decoded at a time
 LARGEST_BATCH = 16
 
 
-class Protocol(StrEnum):
+class EvaluationProtocol(StrEnum):
     """How a frame is asked: as in the paper's tables, or as in use."""
 
     PRESENT = "present classes prompted"
     EVERY = "every class prompted"
 
 
-Answers = Mapping[Protocol, Iterator[tuple[int, np.ndarray]]]  # by protocol, what a predictor gives
+Answers = Mapping[EvaluationProtocol, Iterator[tuple[int, np.ndarray]]]  # by protocol, what a predictor gives
 
 
 def present_classes(data: TrainingData) -> Asked:
@@ -43,7 +43,7 @@ def present_classes(data: TrainingData) -> Asked:
 def every_class(model: SurgicalSAM, data: TrainingData) -> Asked:
     """The protocol of use: all classes of the data that the model knows, in every frame; presence decides."""
     class_ids = known_classes(model, data)
-    return lambda frame: class_ids
+    return lambda example_index: class_ids
 
 
 def known_classes(model: SurgicalSAM, data: TrainingData) -> tuple[int, ...]:
@@ -56,13 +56,13 @@ def score(data: TrainingData, predictions: Iterable[tuple[int, np.ndarray]]) -> 
 
     Parameters
     ----------
-    predictions : frame (index into `data.frames`), and its label map: (H, W) uint8, class ids of the data
+    predictions : example index, and its label map: (H, W) uint8, class ids of the data
     """
     return evaluate_label_maps(_pairs(data, predictions), data.classes.ids)
 
 
 def predict_classes(
-    model: SurgicalSAM, data: TrainingData, frames: Sequence[int], asked: Asked, *, gate: bool
+    model: SurgicalSAM, data: TrainingData, example_indices: Sequence[int], asked: Asked, *, gate: bool
 ) -> Iterator[tuple[int, np.ndarray]]:
     """What SurgicalSAM answers; the embeddings of the frames must be there (`TrainingData.embed`).
 
@@ -73,32 +73,35 @@ def predict_classes(
 
     Yields
     ------
-    frame, and its label map (H, W) uint8
+    example index, and its label map (H, W) uint8
     """
     known = set(known_classes(model, data))
-    for batch in batches(model, frames):
-        wanted = [[class_id for class_id in asked(frame) if class_id in known] for frame in batch]
+    for batch in batches(model, example_indices):
+        wanted = [[class_id for class_id in asked(example_index) if class_id in known] for example_index in batch]
         class_ids = list(dict.fromkeys(class_id for ids in wanted for class_id in ids))
         if not class_ids:
-            yield from ((frame, np.zeros(data.frames[frame].size, np.uint8)) for frame in batch)
+            yield from ((example_index, np.zeros(data.frames[example_index].size, np.uint8)) for example_index in batch)
             continue
         decoded = model.decode(torch.from_numpy(data.embeddings(batch, 0, model)), class_ids)
         quality = decoded.predicted_iou.float().cpu().numpy()
         presence = fallback_presence(decoded) if decoded.presence is None else decoded.presence
         given = (presence >= model.presence_threshold).cpu().numpy() | (not gate)
-        for row, (frame, ids) in enumerate(zip(batch, wanted, strict=True)):
-            found = [column for column, class_id in enumerate(class_ids) if class_id in ids and given[row, column]]
-            geometry = FrameGeometry(data.frames[frame].size, model.input_size)
-            found_ids = [class_ids[column] for column in found]
-            yield frame, label_map_of(decoded.low_res_logits[row, found], quality[row, found], found_ids, geometry)
+        for row, (example_index, ids) in enumerate(zip(batch, wanted, strict=True)):
+            columns = [column for column, class_id in enumerate(class_ids) if class_id in ids and given[row, column]]
+            geometry = FrameGeometry(data.frames[example_index].size, model.input_size)
+            given_ids = [class_ids[column] for column in columns]
+            yield (
+                example_index,
+                label_map_of(decoded.low_res_logits[row, columns], quality[row, columns], given_ids, geometry),
+            )
 
 
-def answers_of_model(model: SurgicalSAM, data: TrainingData, frames: Sequence[int]) -> Answers:
+def answers_of_model(model: SurgicalSAM, data: TrainingData, example_indices: Sequence[int]) -> Answers:
     """What SurgicalSAM answers by either protocol."""
-    present = predict_classes(model, data, frames, present_classes(data), gate=False)
+    present = predict_classes(model, data, example_indices, present_classes(data), gate=False)
     return {
-        Protocol.PRESENT: present,
-        Protocol.EVERY: predict_classes(model, data, frames, every_class(model, data), gate=True),
+        EvaluationProtocol.PRESENT: present,
+        EvaluationProtocol.EVERY: predict_classes(model, data, example_indices, every_class(model, data), gate=True),
     }
 
 
@@ -109,23 +112,23 @@ def without_absent_classes(
 
     For a system that is not prompted this is what comes nearest to being asked only for the classes that are there.
     """
-    for frame, label_map in predictions:
+    for example_index, label_map in predictions:
         kept = np.zeros(256, np.uint8)
-        kept[list(data.present_class_ids(frame))] = data.present_class_ids(frame)
-        yield frame, kept[label_map]
+        kept[list(data.present_class_ids(example_index))] = data.present_class_ids(example_index)
+        yield example_index, kept[label_map]
 
 
-def batches(model: SurgicalSAM, frames: Sequence[int]) -> Iterator[list[int]]:
+def batches(model: SurgicalSAM, example_indices: Sequence[int]) -> Iterator[list[int]]:
     """The frames, as many at a time as suit the model's device."""
     size = BATCH_SIZES.get(model.device.type, LARGEST_BATCH)
-    for start in range(0, len(frames), size):
-        yield list(frames[start : start + size])
+    for start in range(0, len(example_indices), size):
+        yield list(example_indices[start : start + size])
 
 
 def _pairs(data: TrainingData, predictions: Iterable[tuple[int, np.ndarray]]) -> Iterator[Pair]:
     """Prediction and truth of each frame, without the classes of which nobody said whether they are there."""
-    for frame, label_map in predictions:
-        known = data.known_class_ids(frame)
+    for example_index, label_map in predictions:
+        known = data.known_class_ids(example_index)
         kept = np.zeros(256, np.uint8)
         kept[list(known)] = list(known)
-        yield kept[label_map], kept[data.label_map(frame)], known
+        yield kept[label_map], kept[data.label_map(example_index)], known

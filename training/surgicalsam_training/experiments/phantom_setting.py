@@ -1,0 +1,44 @@
+"""The small version of the experiments: two phantom datasets, and short trainings on the demo encoder."""
+
+from __future__ import annotations
+
+from collections.abc import Generator, Sequence
+from pathlib import Path
+from typing import Any
+
+from surgicalsam_training.config import preset
+from surgicalsam_training.experiments.sets import FIRST, SECOND, write_set
+from surgicalsam_training.experiments.setting import Setting, changed_by
+from surgicalsam_training.experiments.stage import Stage
+
+# The paper's losses and optimiser on a hundredth of its data and its epochs: smaller batches, so that there are enough
+# steps; five times its learning rate, so that new prototypes, which are long vectors of noise, can turn to their classes in
+# so few; and a rate that falls, so that ten epochs end in rest.
+PHANTOM_SETTINGS: dict[str, Any] = {
+    "encoder": "demo",
+    "epochs": 10,
+    "validate_every": 5,
+    "learning_rate": 5e-3,
+    "schedule": "cosine",
+    "batch_size": 8,
+    "micro_batch_size": 8,
+    "augmented_versions": 0,
+    "loss_resolution": "logits",
+}
+TRAINING_FRAMES, VALIDATION_FRAMES = 5, 5  # of each clip
+
+
+def phantom_setting(out: Path, settings: Sequence[str] = ()) -> Generator[Stage, None, Setting]:
+    """The small version: two phantom datasets, rendered where they are missing, and trainings of about two minutes each.
+
+    Parameters
+    ----------
+    settings : as for `changed_by`
+    """
+    out = out.expanduser().absolute()  # the trainings keep the paths of their data, which must hold from anywhere
+    configs = []
+    for phantom in (FIRST, SECOND):
+        path = yield from write_set(out / "data", phantom, TRAINING_FRAMES, VALIDATION_FRAMES)
+        config = preset("endovis2018").changed(**PHANTOM_SETTINGS, data=[path], validation=phantom.validation_names)
+        configs.append(changed_by(config, settings))
+    return Setting(tuple(configs), out, is_phantom=True)
