@@ -17,10 +17,10 @@ from typing import Any
 import numpy as np
 import pytest
 
+from surgicalsam_napari import files
 from surgicalsam_napari.errors import ClassSetError, DiskSpaceError, ProjectError
 from surgicalsam_napari.instruments import ENDOVIS2018
 from surgicalsam_napari.store import LabelStore, Provenance
-from surgicalsam_napari.store import files as store_files
 
 SHAPE = (6, 32, 48)
 
@@ -527,7 +527,7 @@ def test_failed_write_changes_nothing(
         os.write(descriptor, data)
 
     with monkeypatch.context() as patch:
-        patch.setattr(store_files, "write_all", failing)
+        patch.setattr(files, "write_all", failing)
         with pytest.raises(error, match=message):
             labels[1, 10:20, 10:20] = 5
         with pytest.raises(error, match=message):

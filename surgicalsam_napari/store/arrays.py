@@ -19,7 +19,8 @@ import numpy as np
 from numcodecs.zstd import Zstd  # type: ignore[import-untyped]
 
 from surgicalsam_napari.errors import ProjectError
-from surgicalsam_napari.store.files import stage, write_in_place
+from surgicalsam_napari.files import write_file, write_in_place
+from surgicalsam_napari.store.files import STAGING
 
 ROWS = 1024  # frames a chunk of a table spans
 COLUMNS = 8  # classes a chunk of a table spans
@@ -293,7 +294,7 @@ class CellTable:
             path = self._path(frame_index, block)
             if not path.exists():
                 empty = np.full(ROWS * COLUMNS, self.fill, self.dtype)
-                os.replace(stage(root, empty.tobytes()), path)
+                write_file(path, empty.tobytes(), staging=root / STAGING)
             elif path.stat().st_size != self._chunk_bytes:
                 raise self._damaged(path, path.stat().st_size)
 

@@ -14,7 +14,7 @@ from surgicalsam_napari.errors import ProjectError
 from surgicalsam_napari.instruments import ClassSet
 from surgicalsam_napari.store.action import Action, SavedFrame
 from surgicalsam_napari.store.arrays import CellTable, FrameArray, FrameCache, chunk_names
-from surgicalsam_napari.store.files import WriteLock, writing
+from surgicalsam_napari.store.files import writing
 from surgicalsam_napari.store.journal import Journal
 from surgicalsam_napari.store.provenance import (
     LATER_TABLES,
@@ -25,6 +25,7 @@ from surgicalsam_napari.store.provenance import (
     expects_labels,
     expects_painted,
 )
+from surgicalsam_napari.store.write_lock import WriteLock
 
 CACHE_BYTES = 64 * 2**20
 
