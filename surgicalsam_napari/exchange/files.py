@@ -24,8 +24,8 @@ _RESERVED_ON_WINDOWS = re.compile(r"(con|prn|aux|nul|com\d|lpt\d)(\..*)?", re.IG
 
 def frame_number(stem: str) -> int | None:
     """The last number in a file's name, as 12 of `frame_00012`; None if there is none."""
-    found = _NUMBER.search(stem)
-    return None if found is None else int(found[1])
+    number = _NUMBER.search(stem)
+    return None if number is None else int(number[1])
 
 
 def safe_name(name: str) -> str:

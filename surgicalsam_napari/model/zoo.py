@@ -255,19 +255,19 @@ def _check_response(weights: KnownWeights, url: str, response: requests.Response
             f"Try later, or put the file into {part.parent} by hand."
         )
     if start and not response.headers.get("Content-Range", "").startswith(f"bytes {start}-"):
-        found = response.headers.get("Content-Range", "nothing of the kind")
-        raise DownloadError(f"{url} should go on at byte {start:,}; the server sent {found}. Delete {part} and try again.")
+        sent = response.headers.get("Content-Range", "no such range")
+        raise DownloadError(f"{url} should go on at byte {start:,}; the server sent {sent}. Delete {part} and try again.")
     length = response.headers.get("Content-Length", "")
     if length.isdigit() and start + int(length) != weights.size_bytes:
         _refuse_other_file(weights, url, f"{start + int(length):,} bytes")
 
 
 def _check_hash(weights: KnownWeights, part: Path, url: str) -> None:
-    """A whole file of other content is removed: going on with it would fail for ever."""
-    found = _sha256(part)
-    if found != weights.sha256:
+    """A whole file of other content is removed: it could never be resumed."""
+    digest = _sha256(part)
+    if digest != weights.sha256:
         part.unlink()
-        _refuse_other_file(weights, url, f"{weights.size_bytes:,} bytes with SHA-256 {found[:12]}…")
+        _refuse_other_file(weights, url, f"{weights.size_bytes:,} bytes with SHA-256 {digest[:12]}…")
 
 
 def _sha256(path: Path) -> str:

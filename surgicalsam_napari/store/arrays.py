@@ -58,21 +58,21 @@ def read_metadata(folder: Path) -> dict[str, Any]:
 
 def check_metadata(folder: Path, expected: Mapping[str, Any]) -> None:
     """A ProjectError unless the array in `folder` is laid out as this version writes it."""
-    found = read_metadata(folder)
+    metadata = read_metadata(folder)
     for name, value in expected.items():
-        if found.get(name) != value:
+        if metadata.get(name) != value:
             raise ProjectError(
-                f"The array {folder} should have {name} {value}, it has {found.get(name)}. "
+                f"The array {folder} should have {name} {value}, it has {metadata.get(name)}. "
                 "Restore its zarr.json from a backup, or start a project in another folder."
             )
 
 
 def check_codecs(folder: Path, names: list[str]) -> None:
     """A ProjectError unless the chunks of the array in `folder` are encoded by these codecs."""
-    found = [codec.get("name") for codec in read_metadata(folder).get("codecs", [])]
-    if found != names:
+    codecs = [codec.get("name") for codec in read_metadata(folder).get("codecs", [])]
+    if codecs != names:
         raise ProjectError(
-            f"The array {folder} should be stored with {names}, not {found}. Restore its zarr.json from a backup."
+            f"The array {folder} should be stored with {names}, not {codecs}. Restore its zarr.json from a backup."
         )
 
 
@@ -247,11 +247,11 @@ class CellTable:
     def _offset(self, frame_index: int) -> int:
         return frame_index % ROWS * COLUMNS * self.dtype.itemsize
 
-    def _damaged(self, path: Path, found: int) -> ProjectError:
+    def _damaged(self, path: Path, byte_count: int) -> ProjectError:
         first = int(path.name.split(_SEPARATOR)[1]) * ROWS
         last = min(first + ROWS, self.frame_count) - 1
         return ProjectError(
-            f"{path} has {found} bytes, not {self._chunk_bytes}, so the {self.folder.name} of frames {first} to {last} "
+            f"{path} has {byte_count} bytes, not {self._chunk_bytes}, so the {self.folder.name} of frames {first} to {last} "
             "is damaged. Restore that file from a backup; the other frames are intact."
         )
 

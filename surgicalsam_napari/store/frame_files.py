@@ -20,10 +20,10 @@ from surgicalsam_napari.store.provenance import (
     LATER_TABLES,
     TABLE_NOTES,
     TABLES,
-    Provenance,
     class_attributes,
     expects_labels,
     expects_painted,
+    is_corrected,
 )
 from surgicalsam_napari.store.write_lock import WriteLock
 
@@ -248,7 +248,7 @@ class FrameFiles:
         return row
 
     def has_work_of_a_person(self, frame_index: int, provenance: np.ndarray) -> bool:
-        return bool(np.any(provenance >= Provenance.EDITED)) or self._painted.signature(frame_index) is not None
+        return bool(is_corrected(provenance)) or self._painted.signature(frame_index) is not None
 
     def reset(self, frame_index: int) -> None:
         """Back to a frame that nothing was ever done to."""

@@ -146,8 +146,8 @@ class History:
 
     def entries(self) -> list[HistoryEntry]:
         """What was done, the earliest first; damaged entries are left out."""
-        found = (self._read(path) for path in sorted(self._folder.glob("*.json")))
-        return [entry for entry in found if entry is not None and entry.frame_count]
+        entries = (self._read(path) for path in sorted(self._folder.glob("*.json")))
+        return [entry for entry in entries if entry is not None and entry.frame_count]
 
     @property
     def to_undo(self) -> HistoryEntry | None:
