@@ -15,10 +15,10 @@ from typing import Any
 import numpy as np
 import pytest
 
+from surgicalsam_napari import files
 from surgicalsam_napari.errors import DiskSpaceError, ProjectError
 from surgicalsam_napari.instruments import ENDOVIS2018
 from surgicalsam_napari.store import EmbeddingStore, Project, free_bytes
-from surgicalsam_napari.store import files as store_files
 from surgicalsam_napari.video import VideoReader
 
 SHAPE = (8, 4, 6)
@@ -168,7 +168,7 @@ def test_failed_write_keeps_what_was_there(
         raise OSError(number, os.strerror(number))
 
     with monkeypatch.context() as patch:
-        patch.setattr(store_files, "write_all", failing)
+        patch.setattr(files, "write_all", failing)
         with pytest.raises(error, match="embedding of frame 1"):
             embeddings.write([1], values[1:])
         with pytest.raises(error):

@@ -14,6 +14,7 @@ import numpy as np
 import pytest
 from PIL import Image
 
+from surgicalsam_napari import files
 from surgicalsam_napari.errors import DiskSpaceError, ExchangeError
 from surgicalsam_napari.exchange.exporting import export_frames
 from surgicalsam_napari.exchange.formats import endovis2017
@@ -21,7 +22,6 @@ from surgicalsam_napari.exchange.importing import check_import, import_frames
 from surgicalsam_napari.exchange.registry import EXPORT_FORMATS, open_dataset
 from surgicalsam_napari.instruments import ENDOVIS2017, ENDOVIS2018, ClassSet, InstrumentClass
 from surgicalsam_napari.store import Project, Provenance
-from surgicalsam_napari.store import files as store_files
 from surgicalsam_napari.video import VideoReader
 
 SIZE = (96, 128)
@@ -266,7 +266,7 @@ def test_an_import_that_fails_or_is_stopped_is_taken_back(
         while data:
             data = data[os.write(descriptor, data) :]
 
-    monkeypatch.setattr(store_files, "write_all", failing)
+    monkeypatch.setattr(files, "write_all", failing)
     with pytest.raises(DiskSpaceError):
         list(import_frames(project, plan))
     assert len(frames) == 3

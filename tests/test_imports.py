@@ -14,12 +14,13 @@ TOP = Path(__file__).resolve().parents[1]
 PACKAGES = {"surgicalsam_napari": TOP / "surgicalsam_napari", "surgicalsam_training": TOP / "training/surgicalsam_training"}
 WINDOW_LIBRARIES = {"qtpy", "napari", "magicgui", "superqt", "vispy", "PyQt5", "PyQt6", "PySide2", "PySide6"}
 
-# errors, formatting, instruments <- model, video, phantom <- store <- editing, review, inference, exchange, training
+# errors, files, formatting, instruments <- model, video, phantom <- store <- editing, review, inference, exchange, training
 # <- cluster <- session <- widgets, cli
-FOUNDATION = {"errors", "formatting", "instruments"}
+FOUNDATION = {"errors", "files", "formatting", "instruments"}
 MAY_IMPORT: dict[str, set[str]] = {
     "__init__": set(),
     "errors": set(),
+    "files": set(),
     "formatting": set(),
     "instruments": {"errors"},
     "model": FOUNDATION,

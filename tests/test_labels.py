@@ -17,10 +17,10 @@ from typing import Any
 import numpy as np
 import pytest
 
+from surgicalsam_napari import files
 from surgicalsam_napari.errors import ClassSetError, DiskSpaceError, ProjectError
 from surgicalsam_napari.instruments import ENDOVIS2018
-from surgicalsam_napari.store import LabelStore, Provenance
-from surgicalsam_napari.store import files as store_files
+from surgicalsam_napari.store import LabelStore, Provenance, ViewerLabels
 
 SHAPE = (6, 32, 48)
 
@@ -200,25 +200,141 @@ def test_edited_tells_which_frames_changed(labels: LabelStore) -> None:
     assert heard == [1, 2, 4]
 
 
-def test_a_prediction_between_a_viewers_read_and_write_is_not_undone(labels: LabelStore) -> None:
-    region = labels[0:1, 0:8, 0:8]
-    worker = threading.Thread(target=labels.write_prediction, args=(0, predicted(box(ALL, ALL, 1), 1)))
+def predict_in_background(labels: LabelStore, class_id: int = 1, frame_index: int = 0) -> None:
+    prediction = predicted(box(ALL, ALL, class_id), class_id)
+    worker = threading.Thread(target=labels.write_prediction, args=(frame_index, prediction))
     worker.start()
     worker.join()
+
+
+BETWEEN: dict[str, Callable[[ViewerLabels], Any]] = {
+    "nothing": lambda viewer: None,
+    "more than a second": lambda viewer: time.sleep(1.2),
+    "drawing the same frame": lambda viewer: [viewer[0], np.asarray(viewer[0:1]), viewer[0, 2, 2]],
+    "drawing another frame": lambda viewer: viewer[3],
+    "an edit by another way": lambda viewer: viewer.store.write_edit(4, box(ALL, LEFT, 1)),
+    "drawing in another thread": lambda viewer: in_thread(lambda: viewer[0]),
+}
+
+
+def in_thread(action: Callable[[], Any]) -> None:
+    thread = threading.Thread(target=action)
+    thread.start()
+    thread.join()
+
+
+@pytest.mark.parametrize("between", BETWEEN)
+def test_a_prediction_between_a_viewers_read_and_write_is_not_undone(labels: LabelStore, between: str) -> None:
+    viewer = ViewerLabels(labels)
+    region = viewer[0:1, 0:8, 0:8]
+    BETWEEN[between](viewer)
+    predict_in_background(labels)
+    BETWEEN[between](viewer)
     region[0, 2, 2] = 6
-    labels[0:1, 0:8, 0:8] = region
+    viewer[0:1, 0:8, 0:8] = region
     expected = np.ones(SHAPE[1:])
     expected[2, 2] = 6
     np.testing.assert_array_equal(labels[0], expected)
     assert np.count_nonzero(labels.painted(0)) == 1
 
 
+def test_a_part_of_what_a_viewer_read_may_be_written_back(labels: LabelStore) -> None:
+    viewer = ViewerLabels(labels)
+    frame = viewer[0]
+    predict_in_background(labels)
+    part = np.expand_dims(frame[4:12, 6:20], 0)  # as napari's fill does
+    part[0, 0, 0] = 6
+    viewer[0:1, 4:12, 6:20] = part
+    assert labels[0, 4, 6] == 6
+    assert np.count_nonzero(labels[0] == 1) == frame.size - 1
+    assert np.count_nonzero(labels.painted(0)) == 1
+
+
+def test_a_region_of_several_frames_may_be_written_back(labels: LabelStore) -> None:
+    viewer = ViewerLabels(labels)
+    regions = viewer[0:3, 0:8, 0:8]
+    predict_in_background(labels, frame_index=1)
+    regions[:, 2, 2] = 6
+    viewer[0:3, 0:8, 0:8] = regions
+    assert [int(labels[t, 2, 2]) for t in range(4)] == [6, 6, 6, 0]
+    assert [int(labels[t, 3, 3]) for t in range(4)] == [0, 1, 0, 0]
+
+
+def test_two_viewers_do_not_undo_each_others_strokes(labels: LabelStore) -> None:
+    first, second = ViewerLabels(labels), ViewerLabels(labels)
+    seen_by_first, seen_by_second = first[0:1, 0:8, 0:8], second[0:1, 0:8, 0:8]
+    seen_by_first[0, 2, 2] = 6
+    first[0:1, 0:8, 0:8] = seen_by_first
+    seen_by_second[0, 5, 5] = 3
+    second[0:1, 0:8, 0:8] = seen_by_second
+    assert labels[0, 2, 2] == 6
+    assert labels[0, 5, 5] == 3
+    assert np.count_nonzero(labels.painted(0)) == 2
+
+
+def test_a_region_kept_from_before_a_stroke_takes_the_stroke_back(labels: LabelStore) -> None:
+    for array in (labels, ViewerLabels(labels)):
+        kept = array[0]
+        array[0, 2:5, 2:5] = 6
+        array[0] = kept
+        assert not labels[0].any()
+
+
+def test_what_python_reads_and_assigns_is_set_as_in_a_numpy_array(labels: LabelStore) -> None:
+    kept = labels[0]
+    predict_in_background(labels)
+    labels[0] = kept
+    assert not labels[0].any()
+    assert labels.painted(0).all()
+
+
+def test_a_copy_of_what_a_viewer_read_is_set_as_in_a_numpy_array(labels: LabelStore) -> None:
+    viewer = ViewerLabels(labels)
+    kept = viewer[0].copy()
+    predict_in_background(labels)
+    viewer[0] = kept
+    assert not labels[0].any()
+
+
+def test_a_viewer_remembers_only_the_regions_it_keeps(labels: LabelStore) -> None:
+    viewer = ViewerLabels(labels)
+    kept = [viewer[0], viewer[0:2]]
+    for frame_index in range(6):
+        viewer[frame_index, 0:8]
+    assert len(viewer._regions_read) == 2
+    kept.clear()
+    assert not viewer._regions_read
+
+
+@pytest.mark.parametrize("brush", [1, 5])
+def test_undo_and_redo_change_the_stroke_alone_though_a_prediction_came_since(labels: LabelStore, brush: int) -> None:
+    layer = pytest.importorskip("napari.layers").Labels(ViewerLabels(labels))
+    layer.brush_size = brush
+    layer.paint((0, 20, 20), 3)
+    stroke = labels.painted(0)
+    predict_in_background(labels)
+    layer.undo()
+    np.testing.assert_array_equal(labels[0], np.where(stroke, 0, 1))
+    predict_in_background(labels, 2)
+    layer.redo()
+    np.testing.assert_array_equal(labels[0][stroke], 3)
+    assert not np.any(labels[0][~stroke] == 3)
+    layer.data_setitem((np.array([0, 0]), np.array([2, 3]), np.array([4, 5])), 6)
+    predict_in_background(labels, 4)
+    layer.undo()
+    assert labels[0, 2, 4] != 6
+    assert labels[0, 3, 5] != 6
+    layer.redo()
+    assert labels[0, 2, 4] == labels[0, 3, 5] == 6
+    np.testing.assert_array_equal(labels[0][stroke], 3)
+    assert np.count_nonzero(labels.painted(0)) == np.count_nonzero(stroke) + 2
+
+
 def test_napari_paints_fills_erases_and_undoes_through_the_store(labels: LabelStore) -> None:
     layers = pytest.importorskip("napari.layers")
     labels.write_prediction(0, predicted(box(TOP, ALL, 1), 1))
     before = labels[0]
-    layer = layers.Labels(labels)
-    assert layer.data is labels
+    layer = layers.Labels(ViewerLabels(labels))
     layer.brush_size = 4
 
     layer.paint((0, 20, 20), 3)
@@ -527,7 +643,7 @@ def test_failed_write_changes_nothing(
         os.write(descriptor, data)
 
     with monkeypatch.context() as patch:
-        patch.setattr(store_files, "write_all", failing)
+        patch.setattr(files, "write_all", failing)
         with pytest.raises(error, match=message):
             labels[1, 10:20, 10:20] = 5
         with pytest.raises(error, match=message):

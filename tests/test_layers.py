@@ -55,7 +55,7 @@ def predicted(shape: tuple[int, int], class_id: int, rows: slice) -> FramePredic
 def test_video_is_one_lazy_image_layer_and_its_labels_one_layer(layers):
     assert [layer.name for layer in layers.viewer.layers] == ["clip", "Instruments"]
     assert layers.image.data is layers.session.project.video
-    assert layers.labels.data is layers.session.project.labels
+    assert layers.labels.data.store is layers.session.project.labels
     assert layers.image.axis_labels == layers.labels.axis_labels == ("t", "y", "x")
     assert layers.image.metadata["frame_rate"] == pytest.approx(25)
 

@@ -13,10 +13,10 @@ import numpy as np
 import pytest
 from PIL import Image
 
+from surgicalsam_napari import files
 from surgicalsam_napari.errors import ClassSetError, DiskSpaceError, ProjectError, SurgicalSAMError
 from surgicalsam_napari.instruments import ENDOVIS2017, ENDOVIS2018, ClassSet, InstrumentClass
 from surgicalsam_napari.store import Project, Provenance
-from surgicalsam_napari.store import files as store_files
 from surgicalsam_napari.video import VideoReader
 
 
@@ -284,7 +284,7 @@ def fail_after(count: int, number: int) -> Callable[[int, bytes], None]:
 def test_failed_creation_leaves_nothing(
     images: Path, monkeypatch: pytest.MonkeyPatch, number: int, error: type[SurgicalSAMError]
 ) -> None:
-    monkeypatch.setattr(store_files, "write_all", fail_after(0, number))
+    monkeypatch.setattr(files, "write_all", fail_after(0, number))
     with pytest.raises(error, match="A new project"):
         Project.open_or_create(VideoReader(images), ENDOVIS2018)
     assert [path.name for path in images.parent.iterdir()] == ["frames"]
@@ -293,7 +293,7 @@ def test_failed_creation_leaves_nothing(
 def test_full_disk_keeps_the_old_manifest(painted_project: Project, monkeypatch: pytest.MonkeyPatch) -> None:
     before = contents(painted_project.folder)
     with monkeypatch.context() as patch:
-        patch.setattr(store_files, "write_all", fail_after(0, errno.ENOSPC))
+        patch.setattr(files, "write_all", fail_after(0, errno.ENOSPC))
         with pytest.raises(DiskSpaceError, match="The manifest"):
             painted_project.record_checkpoint({"digest": "new"})
         with pytest.raises(DiskSpaceError, match="The manifest"):
@@ -320,7 +320,7 @@ def test_read_only_project_can_be_read(painted_project: Project, monkeypatch: py
     with Project.open(painted_project.folder) as project:
         assert not project.writable
         check_is_painted_project(project)
-        monkeypatch.setattr(store_files.os, "open", refuse)
+        monkeypatch.setattr(os, "open", refuse)
         with pytest.raises(ProjectError, match=r"The edit must be written to .* read-only .* another folder"):
             project.labels[0, 0, 0] = 1
         monkeypatch.undo()

@@ -29,6 +29,7 @@ from scipy.ndimage import binary_dilation, binary_erosion, distance_transform_ed
 from torch import Tensor, nn
 from torch.nn import functional as F
 
+from surgicalsam_napari.files import replacing
 from surgicalsam_napari.instruments import ENDOVIS2018
 from surgicalsam_napari.model.checkpoint import build_parts, load_checkpoint, read_checkpoint_info, save_checkpoint
 from surgicalsam_napari.model.encoders import ENCODERS
@@ -115,9 +116,8 @@ def rendered_frames(out: Path, name: str, first_seed: int, scenes: int, frames_p
     with ProcessPoolExecutor(torch.get_num_threads()) as pool:
         rendered = pool.map(render_scene, missing, [frames_per_scene] * len(missing))
         for done, (seed, (images, labels)) in enumerate(zip(missing, rendered, strict=True), 1):
-            partial = files[seed].with_suffix(".part.npz")
-            np.savez(partial, images=images, labels=labels)
-            partial.replace(files[seed])
+            with replacing(files[seed], files[seed].with_suffix(".part.npz")) as partial:  # numpy wants this suffix
+                np.savez(partial, images=images, labels=labels)
             if done % 50 == 0:
                 print(f"{name}: {done} of {len(missing)} scenes rendered", flush=True)
     images = np.empty((scenes * frames_per_scene, SIDE, SIDE, 3), np.uint8)
@@ -193,8 +193,8 @@ def train(
                 stream.write(f"{step + 1},{seconds:.2f},{shown}\n")
         if (step + 1) % 100 == 0 or step + 1 == steps:
             state = {"module": module.state_dict(), "average": average.state_dict(), "step": step + 1}
-            torch.save({**state, "optimizer": optimizer.state_dict()}, file.with_suffix(".part"))
-            file.with_suffix(".part").replace(file)
+            with replacing(file) as partial:
+                torch.save({**state, "optimizer": optimizer.state_dict()}, partial)
     return average
 
 
@@ -269,20 +269,19 @@ def embedded(
     file = out / f"{name}_{encoder_digest(encoder.state_dict())}.npy"
     if file.exists():
         return np.load(file, mmap_mode="r")
-    partial_file = file.with_suffix(".part")
     shape = (1 + mirrored, len(frames), DIM, GRID, GRID)
-    stored = np.lib.format.open_memmap(partial_file, "w+", np.float16, shape)
-    rng = np.random.default_rng(len(frames))
-    for start in range(0, len(frames), 32):
-        part = slice(start, start + 32)
-        pixels = torch.from_numpy(frames.images[part]).permute(0, 3, 1, 2)
-        images = encoder_input(pixels, frames.sizes[part])
-        stored[0, part] = encoder(images.contiguous(memory_format=torch.channels_last)).half().numpy()
-        if mirrored:
-            images = encoder_input(recoloured(pixels, rng, recolour), frames.sizes[part])
-            stored[1, part] = encoder(images.flip(-1).contiguous(memory_format=torch.channels_last)).half().numpy()
-    stored.flush()
-    partial_file.replace(file)
+    with replacing(file) as partial_file:
+        stored = np.lib.format.open_memmap(partial_file, "w+", np.float16, shape)
+        rng = np.random.default_rng(len(frames))
+        for start in range(0, len(frames), 32):
+            part = slice(start, start + 32)
+            pixels = torch.from_numpy(frames.images[part]).permute(0, 3, 1, 2)
+            images = encoder_input(pixels, frames.sizes[part])
+            stored[0, part] = encoder(images.contiguous(memory_format=torch.channels_last)).half().numpy()
+            if mirrored:
+                images = encoder_input(recoloured(pixels, rng, recolour), frames.sizes[part])
+                stored[1, part] = encoder(images.flip(-1).contiguous(memory_format=torch.channels_last)).half().numpy()
+        stored.flush()
     return np.load(file, mmap_mode="r")
 
 

@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import errno
 import io
-import os
 import re
 import struct
 from pathlib import Path
@@ -12,6 +11,7 @@ from pathlib import Path
 import numpy as np
 from PIL import Image
 
+from surgicalsam_napari import files
 from surgicalsam_napari.errors import DiskSpaceError, ExchangeError
 from surgicalsam_napari.video.image_folder import IMAGE_SUFFIXES, natural_key
 
@@ -143,14 +143,10 @@ def write_file(path: Path, content: bytes) -> Path:
     DiskSpaceError, ExchangeError
         it cannot be written; what was there before stays
     """
-    partial = path.with_name(path.name + ".part")
     try:
         path.parent.mkdir(parents=True, exist_ok=True)
-        partial.write_bytes(content)
-        os.replace(partial, path)
+        files.write_file(path, content)
     except OSError as error:
-        if path.parent.is_dir():
-            partial.unlink(missing_ok=True)
         raise not_written(error, path) from error
     return path
 

@@ -7,7 +7,6 @@ digest, presence calibration, training record. The image encoder is inside only 
 from __future__ import annotations
 
 import json
-import os
 from collections.abc import Iterator, Mapping
 from contextlib import contextmanager
 from dataclasses import dataclass
@@ -19,6 +18,7 @@ from safetensors.torch import save_file
 from torch import Tensor, nn
 
 from surgicalsam_napari.errors import CheckpointError, ClassSetError, DiskSpaceError
+from surgicalsam_napari.files import replacing
 from surgicalsam_napari.instruments import ClassSet
 from surgicalsam_napari.model import zoo
 from surgicalsam_napari.model.class_prompt_encoder import ClassPromptEncoder, Prototypes
@@ -106,16 +106,14 @@ def save_checkpoint(
         "training_record": json.dumps(training_record),
         "prompts": getattr(model.class_prompt_encoder, "prompts", WHOLE_PROMPTS),
     }
-    partial = path.with_name(path.name + ".part")
     try:
         path.parent.mkdir(parents=True, exist_ok=True)
-        partial.touch()  # with the permissions of any new file; safetensors' own would be the owner's alone
-        permissions = partial.stat().st_mode
-        save_file(tensors, partial, metadata)
-        partial.chmod(permissions)
-        os.replace(partial, path)
+        with replacing(path) as partial:
+            partial.touch()  # with the permissions of any new file; safetensors would let the owner alone read it
+            permissions = partial.stat().st_mode
+            save_file(tensors, partial, metadata)
+            partial.chmod(permissions)
     except (OSError, SafetensorError) as error:
-        partial.unlink(missing_ok=True)
         if "space" in str(error):
             raise DiskSpaceError(
                 f"No space left to write {path.name}. Free some on this disk, or save elsewhere."

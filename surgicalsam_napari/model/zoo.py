@@ -15,6 +15,7 @@ import pooch
 import requests
 
 from surgicalsam_napari.errors import CheckpointError, DiskSpaceError, DownloadError
+from surgicalsam_napari.files import replacing
 from surgicalsam_napari.formatting import in_bytes
 
 MODELS_VARIABLE = "SURGICALSAM_MODELS"
@@ -174,7 +175,7 @@ def _file_size(path: Path) -> int | None:
 
 
 def download_weights(name: str, *, folder: Path | None = None, url: str | None = None) -> Iterator[DownloadReport]:
-    """Fetch known weights, reporting after every megabyte; what an earlier download left is gone on with.
+    """Fetch known weights, reporting after every megabyte; an interrupted download is resumed.
 
     The bytes go to `<file name>.part`, which gets its final name only when its SHA-256 is the published one. Closing the
     generator cancels; the part stays for the next time.
@@ -202,11 +203,11 @@ def download_weights(name: str, *, folder: Path | None = None, url: str | None =
     part = path.with_name(f"{path.name}.part")
     try:
         path.parent.mkdir(parents=True, exist_ok=True)
-        for done_bytes in _fetch(weights, url or weights.url, part):
-            if done_bytes < weights.size_bytes:  # the last report follows the rename
-                yield DownloadReport(done_bytes, weights.size_bytes, path)
-        _check_hash(weights, part, url or weights.url)
-        part.replace(path)
+        with replacing(path, part, keep_partial=True):
+            for done_bytes in _fetch(weights, url or weights.url, part):
+                if done_bytes < weights.size_bytes:  # the last report follows the rename
+                    yield DownloadReport(done_bytes, weights.size_bytes, path)
+            _check_hash(weights, part, url or weights.url)
     except requests.RequestException as error:
         _refuse_connection(weights, url or weights.url, part, error)
     except OSError as error:
@@ -254,19 +255,19 @@ def _check_response(weights: KnownWeights, url: str, response: requests.Response
             f"Try later, or put the file into {part.parent} by hand."
         )
     if start and not response.headers.get("Content-Range", "").startswith(f"bytes {start}-"):
-        found = response.headers.get("Content-Range", "nothing of the kind")
-        raise DownloadError(f"{url} should go on at byte {start:,}; the server sent {found}. Delete {part} and try again.")
+        sent = response.headers.get("Content-Range", "no such range")
+        raise DownloadError(f"{url} should go on at byte {start:,}; the server sent {sent}. Delete {part} and try again.")
     length = response.headers.get("Content-Length", "")
     if length.isdigit() and start + int(length) != weights.size_bytes:
         _refuse_other_file(weights, url, f"{start + int(length):,} bytes")
 
 
 def _check_hash(weights: KnownWeights, part: Path, url: str) -> None:
-    """A whole file of other content is removed: going on with it would fail for ever."""
-    found = _sha256(part)
-    if found != weights.sha256:
+    """A whole file of other content is removed: it could never be resumed."""
+    digest = _sha256(part)
+    if digest != weights.sha256:
         part.unlink()
-        _refuse_other_file(weights, url, f"{weights.size_bytes:,} bytes with SHA-256 {found[:12]}…")
+        _refuse_other_file(weights, url, f"{weights.size_bytes:,} bytes with SHA-256 {digest[:12]}…")
 
 
 def _sha256(path: Path) -> str:

@@ -14,7 +14,7 @@ from typing import Protocol
 import numpy as np
 
 from surgicalsam_napari.review.jumps import UNKNOWN, MaskJumps
-from surgicalsam_napari.store.provenance import Provenance
+from surgicalsam_napari.store.provenance import Provenance, is_by_person
 
 AROUND = 5  # frames on each side among which a class should be there as it is here
 LEVELS = 1000  # of presence, when its threshold is looked for
@@ -82,7 +82,7 @@ class Evidence:
         there = np.full(self.provenance.shape, UNKNOWN)
         there[self.is_predicted] = 1
         there[self.is_absent] = 0
-        known = (self.provenance >= Provenance.EDITED) & ~np.isnan(self.areas)
+        known = is_by_person(self.provenance) & ~np.isnan(self.areas)
         there[known] = self.areas[known] > 0
         return there
 

@@ -7,5 +7,16 @@ from surgicalsam_napari.store.history import HistoryEntry
 from surgicalsam_napari.store.labels import LabelStore, Provenance
 from surgicalsam_napari.store.project import Project
 from surgicalsam_napari.store.snapshots import Snapshot
+from surgicalsam_napari.store.viewer_labels import ViewerLabels
 
-__all__ = ["Action", "EmbeddingStore", "HistoryEntry", "LabelStore", "Project", "Provenance", "Snapshot", "free_bytes"]
+__all__ = [
+    "Action",
+    "EmbeddingStore",
+    "HistoryEntry",
+    "LabelStore",
+    "Project",
+    "Provenance",
+    "Snapshot",
+    "ViewerLabels",
+    "free_bytes",
+]

@@ -12,7 +12,7 @@ from pathlib import Path
 from typing import IO
 
 from surgicalsam_napari.errors import ProjectError
-from surgicalsam_napari.store.files import write_all
+from surgicalsam_napari.files import write_all
 
 
 @dataclass(frozen=True)

@@ -19,7 +19,8 @@ import numpy as np
 from numcodecs.zstd import Zstd  # type: ignore[import-untyped]
 
 from surgicalsam_napari.errors import ProjectError
-from surgicalsam_napari.store.files import stage, write_in_place
+from surgicalsam_napari.files import write_file, write_in_place
+from surgicalsam_napari.store.files import STAGING
 
 ROWS = 1024  # frames a chunk of a table spans
 COLUMNS = 8  # classes a chunk of a table spans
@@ -57,21 +58,21 @@ def read_metadata(folder: Path) -> dict[str, Any]:
 
 def check_metadata(folder: Path, expected: Mapping[str, Any]) -> None:
     """A ProjectError unless the array in `folder` is laid out as this version writes it."""
-    found = read_metadata(folder)
+    metadata = read_metadata(folder)
     for name, value in expected.items():
-        if found.get(name) != value:
+        if metadata.get(name) != value:
             raise ProjectError(
-                f"The array {folder} should have {name} {value}, it has {found.get(name)}. "
+                f"The array {folder} should have {name} {value}, it has {metadata.get(name)}. "
                 "Restore its zarr.json from a backup, or start a project in another folder."
             )
 
 
 def check_codecs(folder: Path, names: list[str]) -> None:
     """A ProjectError unless the chunks of the array in `folder` are encoded by these codecs."""
-    found = [codec.get("name") for codec in read_metadata(folder).get("codecs", [])]
-    if found != names:
+    codecs = [codec.get("name") for codec in read_metadata(folder).get("codecs", [])]
+    if codecs != names:
         raise ProjectError(
-            f"The array {folder} should be stored with {names}, not {found}. Restore its zarr.json from a backup."
+            f"The array {folder} should be stored with {names}, not {codecs}. Restore its zarr.json from a backup."
         )
 
 
@@ -246,11 +247,11 @@ class CellTable:
     def _offset(self, frame_index: int) -> int:
         return frame_index % ROWS * COLUMNS * self.dtype.itemsize
 
-    def _damaged(self, path: Path, found: int) -> ProjectError:
+    def _damaged(self, path: Path, byte_count: int) -> ProjectError:
         first = int(path.name.split(_SEPARATOR)[1]) * ROWS
         last = min(first + ROWS, self.frame_count) - 1
         return ProjectError(
-            f"{path} has {found} bytes, not {self._chunk_bytes}, so the {self.folder.name} of frames {first} to {last} "
+            f"{path} has {byte_count} bytes, not {self._chunk_bytes}, so the {self.folder.name} of frames {first} to {last} "
             "is damaged. Restore that file from a backup; the other frames are intact."
         )
 
@@ -293,7 +294,7 @@ class CellTable:
             path = self._path(frame_index, block)
             if not path.exists():
                 empty = np.full(ROWS * COLUMNS, self.fill, self.dtype)
-                os.replace(stage(root, empty.tobytes()), path)
+                write_file(path, empty.tobytes(), staging=root / STAGING)
             elif path.stat().st_size != self._chunk_bytes:
                 raise self._damaged(path, path.stat().st_size)
 

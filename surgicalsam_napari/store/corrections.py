@@ -10,7 +10,7 @@ import numpy as np
 
 from surgicalsam_napari.instruments import InstrumentClass
 from surgicalsam_napari.store.project import Project
-from surgicalsam_napari.store.provenance import Provenance
+from surgicalsam_napari.store.provenance import is_corrected, is_trusted
 
 
 @dataclass(frozen=True)
@@ -49,12 +49,11 @@ def count_corrections(
     known_pixels = {} if known_pixels is None else known_pixels
     provenance = project.labels.provenance_table()
     corrected = corrected_frames(project)
-    least = Provenance.EDITED if trust == "class" else Provenance.ABSENT
     for frame_index in corrected:
         if frame_index not in known_pixels:
             pixel_counts = np.bincount(project.labels[frame_index].ravel(), minlength=1)
             known_pixels[frame_index] = frozenset(np.flatnonzero(pixel_counts).tolist())
-    is_known = provenance[corrected] >= least
+    is_known = is_trusted(provenance[corrected], trust)
     shown = {}
     for column, instrument in enumerate(project.classes):
         known_in = compress(corrected, is_known[:, column].tolist())
@@ -65,15 +64,9 @@ def count_corrections(
 
 def corrected_frames(project: Project) -> list[int]:
     """The frames in which a person edited or verified any class, ascending."""
-    return np.flatnonzero(_has_corrections(project)).tolist()
+    return np.flatnonzero(is_corrected(project.labels.provenance_table())).tolist()
 
 
 def untouched_frames(project: Project) -> list[int]:
     """The frames in which nobody has edited or verified any class, ascending."""
-    return np.flatnonzero(~_has_corrections(project)).tolist()
-
-
-def _has_corrections(project: Project) -> np.ndarray:
-    """(T,) bool"""
-    corrected: np.ndarray = np.any(project.labels.provenance_table() >= Provenance.EDITED, axis=1)
-    return corrected
+    return np.flatnonzero(~is_corrected(project.labels.provenance_table())).tolist()

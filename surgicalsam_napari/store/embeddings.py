@@ -13,8 +13,10 @@ import google_crc32c
 import numpy as np
 
 from surgicalsam_napari.errors import ProjectError
+from surgicalsam_napari.files import write_file, write_in_place
 from surgicalsam_napari.store.arrays import check_codecs, check_metadata, create_array, read_metadata
-from surgicalsam_napari.store.files import WriteLock, clear_staging, stage, write_in_place, writing
+from surgicalsam_napari.store.files import STAGING, clear_staging, writing
+from surgicalsam_napari.store.write_lock import WriteLock
 
 CHECKSUM_BYTES = 4
 FLAGS_READ_ALONE = 64  # frames, up to which each is looked up by itself
@@ -153,7 +155,7 @@ class EmbeddingStore:
         for frame_index, embedding in zip(frame_indices, embeddings, strict=True):
             data = np.ascontiguousarray(embedding, self.dtype).reshape(-1).view(np.uint8)
             with writing(f"The embedding of frame {frame_index}", self.folder), self._lock:
-                os.replace(stage(self.folder, data.data, _checksum(data)), self._path(frame_index))
+                write_file(self._path(frame_index), data.data, _checksum(data), staging=self.folder / STAGING)
                 self._flag(frame_index, True)
 
     def read(self, frame_indices: Sequence[int]) -> np.ndarray:
@@ -226,7 +228,7 @@ class EmbeddingStore:
 
     def _flag(self, frame_index: int, valid: bool) -> None:
         if not self._flags.exists():
-            os.replace(stage(self.folder, bytes(self.shape[0])), self._flags)
+            write_file(self._flags, bytes(self.shape[0]), staging=self.folder / STAGING)
         write_in_place(self._flags, frame_index, bytes([valid]))
 
     def _check(self, frame_indices: Iterable[int]) -> None:

@@ -14,17 +14,18 @@ from surgicalsam_napari.errors import ProjectError
 from surgicalsam_napari.instruments import ClassSet
 from surgicalsam_napari.store.action import Action, SavedFrame
 from surgicalsam_napari.store.arrays import CellTable, FrameArray, FrameCache, chunk_names
-from surgicalsam_napari.store.files import WriteLock, writing
+from surgicalsam_napari.store.files import writing
 from surgicalsam_napari.store.journal import Journal
 from surgicalsam_napari.store.provenance import (
     LATER_TABLES,
     TABLE_NOTES,
     TABLES,
-    Provenance,
     class_attributes,
     expects_labels,
     expects_painted,
+    is_corrected,
 )
+from surgicalsam_napari.store.write_lock import WriteLock
 
 CACHE_BYTES = 64 * 2**20
 
@@ -247,7 +248,7 @@ class FrameFiles:
         return row
 
     def has_work_of_a_person(self, frame_index: int, provenance: np.ndarray) -> bool:
-        return bool(np.any(provenance >= Provenance.EDITED)) or self._painted.signature(frame_index) is not None
+        return bool(is_corrected(provenance)) or self._painted.signature(frame_index) is not None
 
     def reset(self, frame_index: int) -> None:
         """Back to a frame that nothing was ever done to."""

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import json
-import os
 from collections.abc import Generator, Iterable, Iterator
 from contextlib import contextmanager, suppress
 from dataclasses import dataclass, replace
@@ -14,8 +13,9 @@ from typing import TYPE_CHECKING, ClassVar
 from psygnal import Signal
 
 from surgicalsam_napari.errors import ProjectError, SurgicalSAMError
+from surgicalsam_napari.files import write_file
 from surgicalsam_napari.store.action import Action, JoinedAction, SavedFrame, append, line_offsets, read_line
-from surgicalsam_napari.store.files import stage, writing
+from surgicalsam_napari.store.files import STAGING, writing
 
 if TYPE_CHECKING:
     from surgicalsam_napari.store.frame_files import FrameFiles
@@ -146,8 +146,8 @@ class History:
 
     def entries(self) -> list[HistoryEntry]:
         """What was done, the earliest first; damaged entries are left out."""
-        found = (self._read(path) for path in sorted(self._folder.glob("*.json")))
-        return [entry for entry in found if entry is not None and entry.frame_count]
+        entries = (self._read(path) for path in sorted(self._folder.glob("*.json")))
+        return [entry for entry in entries if entry is not None and entry.frame_count]
 
     @property
     def to_undo(self) -> HistoryEntry | None:
@@ -252,8 +252,8 @@ class History:
             "is_undone": entry.is_undone,
         }
         with self._files.lock:  # who opens the project clears the staging folder, holding it
-            staged = stage(self._root, json.dumps(record, ensure_ascii=False).encode())
-            os.replace(staged, self._json_file(entry))
+            content = json.dumps(record, ensure_ascii=False).encode()
+            write_file(self._json_file(entry), content, staging=self._root / STAGING)
 
     def _read(self, path: Path) -> HistoryEntry | None:
         try:

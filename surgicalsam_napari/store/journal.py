@@ -10,8 +10,9 @@ from pathlib import Path
 import numpy as np
 
 from surgicalsam_napari.errors import ProjectError
+from surgicalsam_napari.files import stage
 from surgicalsam_napari.store.arrays import CellTable
-from surgicalsam_napari.store.files import STAGING, clear_staging, stage
+from surgicalsam_napari.store.files import STAGING, clear_staging
 
 JOURNAL = "pending.json"
 
@@ -53,14 +54,14 @@ class Journal:
             files = []
             for path, content in chunks.items():
                 if content is not None:
-                    staged.append(stage(self._root, content))
+                    staged.append(stage(self._root / STAGING, content))
                 name = None if content is None else staged[-1].name
                 files.append([path.relative_to(self._root).as_posix(), name])
             for name in rows:
                 self._tables[name].prepare(frame_index, self._root)
             hexadecimal = {name: np.ascontiguousarray(row).tobytes().hex() for name, row in rows.items()}
             entry = {"frame": int(frame_index), "rows": hexadecimal, "files": files}
-            staged.append(stage(self._root, json.dumps(entry).encode()))
+            staged.append(stage(self._root / STAGING, json.dumps(entry).encode()))
             os.replace(staged[-1], self._path)
         except BaseException:
             for path in staged:

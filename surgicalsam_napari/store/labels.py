@@ -2,10 +2,7 @@
 
 from __future__ import annotations
 
-import threading
-import time
-from collections.abc import Iterator, Sequence
-from dataclasses import dataclass
+from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, ClassVar
 
@@ -13,40 +10,29 @@ import numpy as np
 from psygnal import Signal, SignalInstance
 
 from surgicalsam_napari.errors import ClassSetError, ProjectError
-from surgicalsam_napari.formatting import in_bytes
 from surgicalsam_napari.instruments import ClassSet
 from surgicalsam_napari.store.action import Action
 from surgicalsam_napari.store.frame_files import FrameFiles
 from surgicalsam_napari.store.history import History
-from surgicalsam_napari.store.indexing import FrameEdit, as_tuple, coordinates, expanded, frame_edits, is_basic
-from surgicalsam_napari.store.merging import FrameBefore, merged_import, merged_prediction
+from surgicalsam_napari.store.indexing import FrameEdit, as_tuple, frame_edits
+from surgicalsam_napari.store.label_array import LabelArray
+from surgicalsam_napari.store.label_maps import known_labels
+from surgicalsam_napari.store.label_tables import LabelTables
+from surgicalsam_napari.store.merging import FrameBefore, MergedEdit, merged_edit, merged_import, merged_prediction
 from surgicalsam_napari.store.provenance import TABLE_NOTES, Provenance, class_attributes
 from surgicalsam_napari.store.snapshots import Snapshots
 
 if TYPE_CHECKING:
     from surgicalsam_napari.model.surgical_sam import FramePrediction
 
-LARGEST_WHOLE_ARRAY = 2**31  # bytes that np.asarray(labels) may take
-STALE_READ_SECONDS = 1.0  # between a viewer's read of a region and its writing back
 
-
-@dataclass(frozen=True)
-class _Edited:
-    """What became of an edit of one frame: whether anything was written, and whether VERIFIED classes were in the way."""
-
-    is_written: bool
-    changed_pixels: int
-    is_refused: bool
-
-
-class LabelStore:
-    """Labels of shape (T, H, W), uint8 class ids, 0 for background: an array-like that napari takes as layer data.
+class LabelStore(LabelArray, LabelTables):
+    """Labels of shape (T, H, W), uint8 class ids, 0 for background: read as a numpy array, written frame by frame.
 
     **Assigning is a person's edit**: `labels[t, 10:20, 10:20] = 3`, and napari's paint, fill, erase, undo and redo, which
-    all arrive the same way. The pixels that change are kept in a `painted` record, and every class that gained or lost one
-    becomes EDITED. An edit by a single number or by index arrays marks every pixel it names; an array assigned to a box
-    marks those that differ, since viewers write back the whole box around a stroke. `write_prediction` never changes a
-    painted pixel.
+    arrive the same way through `ViewerLabels`. The pixels that change are kept in a `painted` record, and every class that
+    gained or lost one becomes EDITED. An edit by a single number or by index arrays marks every pixel it names; an array
+    assigned to a box marks those that differ from the frame. `write_prediction` never changes a painted pixel.
 
     Each change of a frame is all or nothing (see `Journal`): provenance, then the painted record, then pixels. Threads and
     processes may share a project; a frame in memory is dropped as soon as its file is replaced.
@@ -60,19 +46,14 @@ class LabelStore:
 
     edited: ClassVar[Signal] = Signal(int, int)  #: frame index, changed pixels: after each frame that an edit changed
     refused: ClassVar[Signal] = Signal(int)  #: frame index, where an edit met VERIFIED classes; their pixels stay
-    dtype = np.dtype(np.uint8)
-    ndim = 3
 
     def __init__(self, root: Path, shape: tuple[int, int, int], classes: ClassSet, *, writable: bool = True) -> None:
-        self.shape = shape
+        LabelArray.__init__(self, shape)
+        LabelTables.__init__(self, FrameFiles(root, shape, classes, writable=writable), classes)
         self._root = root
-        self._classes = classes
-        self._files = FrameFiles(root, shape, classes, writable=writable)
-        self._tables = self._files.tables
         self.lock = self._files.lock
         self.history = History(root, self._files)
         self.snapshots = Snapshots(root, self._files, self.history)
-        self._last_read = threading.local()
 
     @staticmethod
     def create(root: Path, shape: tuple[int, int, int], classes: ClassSet) -> None:
@@ -84,61 +65,26 @@ class LabelStore:
         """Emits the frame index after every write of this process, whoever wrote, in the thread that wrote."""
         return self._files.changed
 
-    def row(self, name: str, frame_index: int) -> np.ndarray:
-        """(C,), a copy: one frame's row of `table`."""
-        self._check_frame(frame_index)
-        return self._tables[name].row(frame_index)
-
-    # ---- array-like
-
-    @property
-    def size(self) -> int:
-        return self.shape[0] * self.shape[1] * self.shape[2]
-
-    @property
-    def nbytes(self) -> int:
-        return self.size
-
-    def __len__(self) -> int:
-        return self.shape[0]
-
-    def __iter__(self) -> Iterator[np.ndarray]:
-        return (self[index] for index in range(len(self)))
+    def frame(self, frame_index: int) -> np.ndarray:
+        """(H, W) uint8, not to be written to; a ProjectError if the frame's files are damaged."""
+        return self._files.labels(frame_index)
 
     def __repr__(self) -> str:
         return f"LabelStore({self._root.name}, shape={self.shape}, uint8)"
 
-    def __array__(self, dtype: Any = None, copy: bool | None = None) -> np.ndarray:
-        if copy is False:
-            raise ValueError("Labels on disk cannot become an array without a copy; leave out copy=False.")
-        if self.nbytes > LARGEST_WHOLE_ARRAY:
-            raise ProjectError(
-                f"All {len(self)} frames of labels would take {in_bytes(self.nbytes)} of memory. "
-                "Ask for some of them, as in labels[0:100]."
-            )
-        return self[:].astype(dtype or self.dtype, copy=False)
-
-    def __getitem__(self, key: Any) -> Any:
-        """As for a numpy array, always a fresh copy; reads only the frames that are asked for."""
-        key = as_tuple(key)
-        if not is_basic(key):
-            return self._gather(key)
-        frames, rows, columns = expanded(key)
-        if not isinstance(frames, slice):
-            frame_index = range(len(self))[frames]
-            self._remember_read(frame_index, frame := self._files.labels(frame_index))
-            region = frame[rows, columns]
-            return region.copy() if isinstance(region, np.ndarray) else region
-        frame_indices = range(len(self))[frames]
-        regions = np.zeros((len(frame_indices), *self._files.blank[rows, columns].shape), np.uint8)
-        for region, frame_index in zip(regions, frame_indices, strict=True):
-            region[...] = self._files.labels(frame_index)[rows, columns]
-        if len(frame_indices) == 1:
-            self._remember_read(frame_indices[0], self._files.labels(frame_indices[0]))
-        return regions
+    # ---- edits
 
     def __setitem__(self, key: Any, values: Any) -> None:
-        """A person's edit (see the class).
+        """A person's edit; see `edit`."""
+        self.edit(key, values)
+
+    def edit(self, key: Any, values: Any, *, as_read: Mapping[int, np.ndarray] | None = None) -> None:
+        """`labels[key] = values`, as a person's edit (see the class).
+
+        Parameters
+        ----------
+        as_read : by frame index, (H, W) uint8: the frame that the person saw, where another one may have replaced it since.
+            An array assigned to a box then sets the pixels in which it differs from that; others stay as they are now
 
         Raises
         ------
@@ -147,17 +93,15 @@ class LabelStore:
         ProjectError, DiskSpaceError
             the frame could not be written; it is unchanged
         """
-        key = as_tuple(key)
-        values = self._known_labels(values)
+        values = known_labels(values, self._classes)
         done = []
         try:
-            for edit in frame_edits(key, values, self.shape):
+            for edit in frame_edits(as_tuple(key), values, self.shape):
                 with self._files.exclusively("The edit"):
-                    done.append((edit.frame_index, self._edit_frame(edit)))
+                    done.append((edit.frame_index, self._edit_frame(edit, (as_read or {}).get(edit.frame_index))))
         finally:
-            self._last_read.frame_index = None
             for frame_index, edited in done:
-                self._tell(frame_index, edited)
+                self._report(frame_index, edited)
 
     def write_edit(
         self, frame_index: int, label_map: np.ndarray, *, decided: np.ndarray | None = None, action: Action | None = None
@@ -183,17 +127,17 @@ class LabelStore:
         """
         self._check_frame(frame_index)
         self._check_size(label_map, "An edit of")
-        values = self._known_labels(label_map)
+        values = known_labels(label_map, self._classes)
         with self._files.exclusively("The edit"):
             chosen = values != self._files.labels(frame_index)
             if decided is not None:
                 chosen |= decided
             edited = self._set_pixels(frame_index, (slice(None), slice(None)), values, chosen, action)
-        self._tell(frame_index, edited)
+        self._report(frame_index, edited)
         return edited.changed_pixels
 
-    def _tell(self, frame_index: int, edited: _Edited) -> None:
-        if edited.is_written:
+    def _report(self, frame_index: int, edited: MergedEdit) -> None:
+        if edited.free.any():
             self.edited.emit(frame_index, edited.changed_pixels)
         if edited.is_refused:
             self.refused.emit(frame_index)
@@ -233,8 +177,7 @@ class LabelStore:
             for k in free:
                 column = columns[k]
                 if rows["provenance"][column] != Provenance.EDITED:
-                    found = Provenance.PREDICTED if prediction.present[k] else Provenance.ABSENT
-                    rows["provenance"][column] = found
+                    rows["provenance"][column] = Provenance.PREDICTED if prediction.present[k] else Provenance.ABSENT
                 rows["predicted_iou"][column] = prediction.predicted_iou[k]
                 rows["presence"][column] = prediction.presence[k]
                 rows["contested"][column] = prediction.contested[k]
@@ -300,42 +243,6 @@ class LabelStore:
 
     # ---- provenance
 
-    def provenance(self, frame_index: int, class_id: int) -> Provenance:
-        return Provenance(int(self._cell("provenance", frame_index, class_id)))
-
-    def provenance_table(self) -> np.ndarray:
-        """(T, C) uint8, a copy; columns in the order of the project's classes."""
-        return self._tables["provenance"].table()
-
-    def table(self, name: str) -> np.ndarray:
-        """(T, C), a copy of a table of `provenance.TABLES`; columns in the order of the project's classes."""
-        return self._tables[name].table()
-
-    def predicted_iou(self, frame_index: int, class_id: int) -> float:
-        """The IoU that the model predicted last; nan if it was never asked."""
-        return float(self._cell("predicted_iou", frame_index, class_id))
-
-    def presence(self, frame_index: int, class_id: int) -> float:
-        """The presence score, 0 to 1, of the last prediction; nan if there was none."""
-        return float(self._cell("presence", frame_index, class_id))
-
-    def prediction_checkpoint(self, frame_index: int, class_id: int) -> int:
-        """Which checkpoint predicted last: its place in `Project.manifest.checkpoints`, from 1; 0 if none."""
-        return int(self._cell("predicted_by", frame_index, class_id))
-
-    def prediction_checkpoint_table(self) -> np.ndarray:
-        """(T, C) uint16, a copy: `prediction_checkpoint` of every frame and class."""
-        return self._tables["predicted_by"].table()
-
-    def is_edited(self, frame_index: int, class_id: int) -> bool:
-        return self.provenance(frame_index, class_id) == Provenance.EDITED
-
-    def painted(self, frame_index: int) -> np.ndarray:
-        """(H, W) bool, a copy: the pixels that a person set."""
-        self._check_frame(frame_index)
-        painted = self._files.painted(frame_index)
-        return np.zeros(self.shape[1:], bool) if painted is None else painted.copy()
-
     def verify(self, frame_index: int, class_ids: Sequence[int] | None = None, *, action: Action | None = None) -> None:
         """Confirm classes in a frame, or their absence; by default all. Nothing changes them then but `unlock`."""
         self._check_frame(frame_index)
@@ -362,15 +269,9 @@ class LabelStore:
                 present = np.bincount(self._files.labels(frame_index).ravel(), minlength=256) > 0
                 for column in locked:
                     was_asked = not np.isnan(rows["presence"][column])
-                    found = Provenance.PREDICTED if present[self._classes.ids[column]] else Provenance.ABSENT
-                    provenance[column] = found if was_asked else Provenance.EMPTY
+                    predicted = Provenance.PREDICTED if present[self._classes.ids[column]] else Provenance.ABSENT
+                    provenance[column] = predicted if was_asked else Provenance.EMPTY
             self._files.commit(frame_index, {"provenance": provenance}, action=action)
-
-    def locked_class_ids(self, frame_index: int) -> list[int]:
-        """The classes that are VERIFIED in this frame."""
-        self._check_frame(frame_index)
-        row = self._tables["provenance"].row(frame_index)
-        return [class_id for class_id, value in zip(self._classes.ids, row, strict=True) if value == Provenance.VERIFIED]
 
     def reset_frame(self, frame_index: int) -> None:
         """Forget everything about a frame, also what a person did; the way out when its files are damaged."""
@@ -399,69 +300,36 @@ class LabelStore:
         self._files.check_writable(what)
 
     def close(self) -> None:
-        self._last_read = threading.local()
         self._files.close()
 
     # ---- one frame
 
-    def _edit_frame(self, edit: FrameEdit) -> _Edited:
-        frame_index, region, values = edit.frame_index, edit.region, edit.values
-        current = self._files.labels(frame_index)
+    def _edit_frame(self, edit: FrameEdit, as_read: np.ndarray | None) -> MergedEdit:
+        current = self._files.labels(edit.frame_index)
+        region, values = edit.region, edit.values
         if edit.whole_region:
-            painted = self._files.painted(frame_index)
+            painted = self._files.painted(edit.frame_index)
             chosen = np.ones(values.shape, bool) if painted is None else ~painted[region] | (current[region] != values)
         else:
-            chosen = values != self._frame_as_read(frame_index, current)[region]
-        return self._set_pixels(frame_index, region, values, chosen)
+            chosen = values != (current if as_read is None else as_read)[region]
+        return self._set_pixels(edit.frame_index, region, values, chosen)
 
     def _set_pixels(
         self, frame_index: int, region: tuple, values: np.ndarray, chosen: np.ndarray, action: Action | None = None
-    ) -> _Edited:
+    ) -> MergedEdit:
         """Write a person's labels into the chosen pixels of a region, but for those of VERIFIED classes."""
-        current = self._files.labels(frame_index)
         provenance = self._tables["provenance"].row(frame_index)
-        before = current[region]
-        free = chosen
-        if np.any(provenance == Provenance.VERIFIED):
-            locked = np.zeros(256, bool)
-            locked[np.array(self._classes.ids)[provenance == Provenance.VERIFIED]] = True
-            free = chosen & ~(locked[before] | locked[values])
-            if provenance.min() == Provenance.VERIFIED:
-                free = np.zeros_like(chosen)  # all of the frame was confirmed, its background, too
-        is_refused = bool(np.any(chosen & ~free & (before != values)))
-        if not free.any():
-            return _Edited(False, 0, is_refused)
-        for class_id in np.union1d(before[free], values[free]).tolist():
-            if class_id:
-                provenance[self._column(class_id)] = Provenance.EDITED
-        painted = self._files.painted(frame_index)
-        painted = np.zeros(current.shape, bool) if painted is None else painted.copy()
-        painted[region] |= free
-        labels = current.copy()
-        labels[region] = np.where(free, values, before)
-        self._files.commit(frame_index, {"provenance": provenance}, labels=labels, painted=painted, action=action)
-        return _Edited(True, int(np.count_nonzero(free & (before != values))), is_refused)
-
-    def _frame_as_read(self, frame_index: int, current: np.ndarray) -> np.ndarray:
-        """What the viewer saw when it took the region that it now writes back.
-
-        A prediction may have been written in between. Compared with the frame as it is now, all that the viewer did not
-        touch would then look like a person's edit and undo the prediction.
-        """
-        last = self._last_read
-        recent = getattr(last, "frame_index", None) == frame_index and time.monotonic() - last.at < STALE_READ_SECONDS
-        return last.frame if recent else current
-
-    def _remember_read(self, frame_index: int, frame: np.ndarray) -> None:
-        self._last_read.frame_index = frame_index
-        self._last_read.frame = frame
-        self._last_read.at = time.monotonic()
+        before = FrameBefore(
+            self._files.labels(frame_index), self._files.painted(frame_index), self._by_class_id(provenance)
+        )
+        merged = merged_edit(before, region, values, chosen)
+        if merged.free.any():
+            provenance[[self._column(class_id) for class_id in merged.edited_class_ids]] = Provenance.EDITED
+            rows = {"provenance": provenance}
+            self._files.commit(frame_index, rows, labels=merged.labels, painted=merged.painted, action=action)
+        return merged
 
     # ---- keys and classes
-
-    def _check_frame(self, frame_index: int) -> None:
-        if not 0 <= frame_index < len(self):
-            raise ProjectError(f"This video has the frames 0 to {len(self) - 1}; got {frame_index}. Choose one of them.")
 
     def _check_size(self, label_map: np.ndarray, what: str) -> None:
         if label_map.shape != self.shape[1:]:
@@ -469,38 +337,3 @@ class LabelStore:
                 f"{what} this project needs labels of {self.shape[1]} x {self.shape[2]} pixels, it has {label_map.shape}. "
                 "Use labels made on the frames of this video."
             )
-
-    def _column(self, class_id: int) -> int:
-        self._classes.by_id(class_id)
-        return self._classes.ids.index(class_id)
-
-    def _by_class_id(self, row: np.ndarray) -> dict[int, Any]:
-        return dict(zip(self._classes.ids, row.tolist(), strict=True))
-
-    def _cell(self, table: str, frame_index: int, class_id: int) -> np.generic:
-        self._check_frame(frame_index)
-        return self._tables[table].row(frame_index)[self._column(class_id)]
-
-    def _known_labels(self, values: Any) -> np.ndarray:
-        values = np.asarray(values)
-        if values.dtype.kind not in "iub":
-            raise ClassSetError(f"Labels are whole numbers, the ids of classes; got {values.dtype}. Convert them first.")
-        known = np.zeros(257, bool)
-        known[[0, *self._classes.ids]] = True
-        inside = values if values.dtype == np.uint8 else np.where((values >= 0) & (values <= 255), values, 256)
-        unknown = ~known[inside]
-        if np.any(unknown):
-            listed = ", ".join(f"{c.id} {c.name}" for c in self._classes)
-            raise ClassSetError(
-                f"No class of this project has the label {values[unknown].flat[0]}; there are {listed}. "
-                "Paint with one of these, or add the class to the class set."
-            )
-        return values.astype(np.uint8, copy=False)
-
-    def _gather(self, key: tuple) -> np.ndarray:
-        frames, rows, columns = coordinates(key, self.shape)
-        labels = np.zeros(frames.shape, np.uint8)
-        for frame_index in np.unique(frames).tolist():
-            here = frames == frame_index
-            labels[here] = self._files.labels(frame_index)[rows[here], columns[here]]
-        return labels

@@ -12,8 +12,9 @@ from pydantic import BaseModel, ConfigDict, Field, ValidationError, field_valida
 
 from surgicalsam_napari import __version__
 from surgicalsam_napari.errors import ClassSetError, ProjectError
+from surgicalsam_napari.files import write_file
 from surgicalsam_napari.instruments import ClassSet
-from surgicalsam_napari.store.files import stage
+from surgicalsam_napari.store.files import STAGING
 from surgicalsam_napari.video import VideoInfo
 
 MANIFEST = "project.json"
@@ -136,9 +137,4 @@ def _damaged(path: Path, what: str) -> ProjectError:
 def write_manifest(folder: Path, manifest: Manifest) -> None:
     """Replace the manifest, whole or not at all; may raise OSError."""
     text = json.dumps(manifest.model_dump(mode="json"), indent=2, ensure_ascii=False)
-    staged = stage(folder, text.encode("utf-8"), durable=True)
-    try:
-        os.replace(staged, folder / MANIFEST)
-    except BaseException:
-        staged.unlink(missing_ok=True)
-        raise
+    write_file(folder / MANIFEST, text.encode("utf-8"), staging=folder / STAGING, durable=True)

@@ -1,4 +1,4 @@
-"""New labels of a frame drawn into those it has: a prediction's, or a dataset's. Nothing here touches the disk."""
+"""New labels of a frame drawn into those it has: a person's, a prediction's or a dataset's. No access to the disk."""
 
 from __future__ import annotations
 
@@ -29,6 +29,63 @@ class FrameBefore:
     labels: np.ndarray
     painted: np.ndarray | None
     provenance: Mapping[int, Provenance]
+
+
+@dataclass(frozen=True)
+class MergedEdit:
+    """
+    Attributes
+    ----------
+    labels : (H, W) uint8
+    painted : (H, W) bool
+    free : shaped like the region; the pixels that were set, all but those of VERIFIED classes
+    edited_class_ids : the classes that gained or lost a pixel, or had one confirmed
+    changed_pixels : how many pixels have another label than before
+    is_refused : whether VERIFIED classes were in the way
+    """
+
+    labels: np.ndarray
+    painted: np.ndarray
+    free: np.ndarray
+    edited_class_ids: list[int]
+    changed_pixels: int
+    is_refused: bool
+
+
+def merged_edit(before: FrameBefore, region: tuple, values: np.ndarray, chosen: np.ndarray) -> MergedEdit:
+    """The frame with a person's labels set in the chosen pixels of a region; those of VERIFIED classes stay.
+
+    Parameters
+    ----------
+    region : key into the (H, W) frame
+    values : shaped like `frame[region]`, uint8
+    chosen : shaped like `values`, bool
+    """
+    old_values = before.labels[region]
+    free = chosen & ~_is_locked(before.provenance, old_values, values)
+    differs = old_values != values
+    labels = before.labels.copy()
+    labels[region] = np.where(free, values, old_values)
+    painted = np.zeros(labels.shape, bool) if before.painted is None else before.painted.copy()
+    painted[region] |= free
+    return MergedEdit(
+        labels,
+        painted,
+        free,
+        edited_class_ids=[label for label in np.union1d(old_values[free], values[free]).tolist() if label],
+        changed_pixels=int(np.count_nonzero(free & differs)),
+        is_refused=bool(np.any(chosen & ~free & differs)),
+    )
+
+
+def _is_locked(provenance: Mapping[int, Provenance], old_values: np.ndarray, values: np.ndarray) -> np.ndarray:
+    """Shaped like `values`, bool: where VERIFIED classes are, or would be."""
+    verified = [class_id for class_id, stored in provenance.items() if stored == Provenance.VERIFIED]
+    if len(verified) in (0, len(provenance)):  # where all classes are verified, so is the background
+        return np.full(values.shape, bool(verified))
+    is_verified = np.zeros(256, bool)
+    is_verified[verified] = True
+    return is_verified[old_values] | is_verified[values]
 
 
 def merged_prediction(

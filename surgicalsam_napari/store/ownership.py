@@ -11,7 +11,8 @@ from dataclasses import asdict, dataclass
 from datetime import datetime
 from pathlib import Path
 
-from surgicalsam_napari.store.files import WriteLock, writing
+from surgicalsam_napari.store.files import writing
+from surgicalsam_napari.store.write_lock import WriteLock
 
 LOCK_FOLDER, RUN_FOLDER, RECORD = ".window", ".run", "owner.json"
 

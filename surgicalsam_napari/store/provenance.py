@@ -47,6 +47,27 @@ def class_attributes(classes: ClassSet) -> dict[str, Any]:
     return {"classes": classes.to_json()["classes"]}
 
 
+def is_by_person(provenance: np.ndarray) -> np.ndarray:
+    """Bool, shaped like `provenance`: whether a person edited or verified the class in the frame."""
+    return provenance >= Provenance.EDITED
+
+
+def is_corrected(provenance: np.ndarray) -> np.ndarray:
+    """Whether a person edited or verified any class of a frame: (T,) bool of a table (T, C), one bool of a row (C,)."""
+    corrected: np.ndarray = np.any(is_by_person(provenance), axis=-1)
+    return corrected
+
+
+def is_trusted(provenance: np.ndarray, trust: str) -> np.ndarray:
+    """Bool, shaped like `provenance`: the classes of a corrected frame that a training learns from.
+
+    Parameters
+    ----------
+    trust : "frame" takes a corrected frame as right in whole, "class" only the classes that a person edited or verified
+    """
+    return is_by_person(provenance) if trust == "class" else provenance != Provenance.EMPTY
+
+
 def expects_labels(provenance: np.ndarray) -> bool:
     """Whether a frame with this row of provenance has a chunk of labels, if only of background."""
     return bool(np.any((provenance == Provenance.PREDICTED) | (provenance == Provenance.EDITED)))

@@ -67,12 +67,12 @@ class Snapshots:
 
     def entries(self) -> list[Snapshot]:
         """The earliest first; damaged ones are left out."""
-        found = []
+        entries = []
         for path in (self._root / FOLDER).glob(f"[!.]*/{RECORD}"):
             with suppress(OSError, ValueError, KeyError, TypeError):
                 record = json.loads(path.read_text(encoding="utf-8"))
-                found.append(Snapshot(path.parent, record["name"], record["created"], bool(record["is_automatic"])))
-        return sorted(found, key=lambda snapshot: (snapshot.created, snapshot.folder.name))
+                entries.append(Snapshot(path.parent, record["name"], record["created"], bool(record["is_automatic"])))
+        return sorted(entries, key=lambda snapshot: (snapshot.created, snapshot.folder.name))
 
     def create(self, name: str, *, is_automatic: bool = False) -> Snapshot:
         """Keep the labels as they are now, whole or not at all.

@@ -74,10 +74,10 @@ def _boxes(file: BinaryIO, start: int, end: int) -> Iterator[tuple[bytes, int, i
 
 def _find(file: BinaryIO, start: int, end: int, *kinds: bytes) -> tuple[int, int] | None:
     for wanted in kinds:
-        found = next(((s, e) for kind, s, e in _boxes(file, start, end) if kind == wanted), None)
-        if found is None:
+        content = next(((s, e) for kind, s, e in _boxes(file, start, end) if kind == wanted), None)
+        if content is None:
             return None
-        start, end = found
+        start, end = content
     return start, end
 
 

@@ -3,8 +3,7 @@
 from __future__ import annotations
 
 import errno
-import os
-import tempfile
+import uuid
 from collections.abc import Iterable
 from fractions import Fraction
 from itertools import chain
@@ -14,6 +13,7 @@ import av
 import numpy as np
 
 from surgicalsam_napari.errors import DiskSpaceError, VideoError
+from surgicalsam_napari.files import replacing
 
 _QUALITY = "16"  # x264's constant rate factor: no loss that an eye sees
 _BT601 = 6  # the matrix by which FFmpeg turns RGB into YUV unless told otherwise, here written down for other players
@@ -48,14 +48,11 @@ def write_video(path: Path | str, frames: Iterable[np.ndarray], frame_rate: floa
         raise VideoError(f"No frames to write to {path.name}, at least 1 is needed. Choose a range with frames in it.")
     if not frame_rate > 0:
         raise VideoError(f"{path.name} needs a frame rate above 0, got {frame_rate}. Give frames per second.")
-    part: Path | None = None
+    # FFmpeg knows the format by the suffix; no other process writes to this name
+    partial = path.with_name(f".{path.stem}.{uuid.uuid4().hex[:8]}{path.suffix or '.mp4'}")
     try:
-        handle, name = tempfile.mkstemp(prefix=f".{path.stem}.", suffix=path.suffix or ".mp4", dir=path.parent)
-        os.close(handle)
-        part = Path(name)
-        _encode(part, chain([first], iterator), _checked(first).shape[:2], frame_rate)
-        os.chmod(part, 0o666 & ~_umask())
-        os.replace(part, path)
+        with replacing(path, partial):
+            _encode(partial, chain([first], iterator), _checked(first).shape[:2], frame_rate)
     except OSError as error:  # FFmpeg's errors about files are OSErrors as well
         if error.errno == errno.ENOSPC:
             raise DiskSpaceError(
@@ -66,9 +63,6 @@ def write_video(path: Path | str, frames: Iterable[np.ndarray], frame_rate: floa
         ) from error
     except av.FFmpegError as error:
         raise VideoError(f"{path} cannot be written ({error}). Choose a name that ends in .mp4.") from error
-    finally:
-        if part is not None:
-            part.unlink(missing_ok=True)
     return path
 
 
@@ -99,9 +93,3 @@ def _checked(image: np.ndarray) -> np.ndarray:
             f"Frames of shape (H, W, 3) and type uint8 are needed, got {image.shape} {image.dtype}. Convert them first."
         )
     return image
-
-
-def _umask() -> int:
-    mask = os.umask(0)
-    os.umask(mask)
-    return mask

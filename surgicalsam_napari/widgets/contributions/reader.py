@@ -56,14 +56,14 @@ def read_video(path: str | list[str]) -> list[LayerData]:
 
 def read_project(path: str | list[str]) -> list[LayerData]:
     """The video of a project, and its labels with class names and colours; edits go straight into the project."""
-    from surgicalsam_napari.store import Project
+    from surgicalsam_napari.store import Project, ViewerLabels
     from surgicalsam_napari.widgets.viewer.layers import image_arguments, labels_arguments
 
     folder = _single(path)
     project = Project.open(folder)
     return [
         (project.video, image_arguments(project.video, folder), "image"),
-        (project.labels, labels_arguments(project.classes, folder), "labels"),
+        (ViewerLabels(project.labels), labels_arguments(project.classes, folder), "labels"),
     ]
 
 

@@ -11,7 +11,7 @@ import numpy as np
 
 from surgicalsam_napari.errors import ExchangeError
 from surgicalsam_napari.exchange.registry import EXPORT_FORMATS
-from surgicalsam_napari.store import LabelStore, Project, Provenance
+from surgicalsam_napari.store import Project, Provenance, ViewerLabels
 from surgicalsam_napari.widgets.viewer.layers import LABELS_NAME, SOURCE
 
 Writer = Callable[[str, Any, dict[str, Any]], list[str]]
@@ -42,7 +42,7 @@ def write_labels(path: str, data: Any, attributes: dict[str, Any], format: str) 
 def _project_folder(data: Any, attributes: dict[str, Any]) -> Path:
     """Where the labels of a layer of ours live; an ExchangeError for any other layer."""
     source = attributes.get("metadata", {}).get(SOURCE)
-    if source is None or not isinstance(data, LabelStore):
+    if source is None or not isinstance(data, ViewerLabels):
         raise ExchangeError(
             f'"{attributes.get("name", "This layer")}" is not a layer of a SurgicalSAM project, so its numbers have no '
             f'class names. Select the layer "{LABELS_NAME}" of an open video, or save this one as TIFF.'

@@ -1,7 +1,8 @@
-"""The viewer's layers for the open project: one Image layer, and one Labels layer whose data is the `LabelStore` itself.
+"""The viewer's layers for the open project: one Image layer, and one Labels layer whose data is a
+`ViewerLabels` of its `LabelStore`.
 
 napari 0.9 turns paint, fill, erase, undo and redo into `data[key] = region`, so a person's edits reach
-`LabelStore.__setitem__` with nothing in between.
+`ViewerLabels.__setitem__` with nothing in between.
 """
 
 from __future__ import annotations
@@ -19,7 +20,7 @@ from qtpy.QtWidgets import QApplication
 
 from surgicalsam_napari.instruments import ClassSet
 from surgicalsam_napari.session import Session
-from surgicalsam_napari.store import Project
+from surgicalsam_napari.store import Project, ViewerLabels
 from surgicalsam_napari.video import VideoReader
 from surgicalsam_napari.widgets.viewer.session_signals import SessionSignals
 
@@ -170,7 +171,6 @@ class ViewerLayers(QObject):
         self.image = self.labels = None
 
     def _adopt_or_add(self, kind: type[Image] | type[Labels], project: Project) -> Any:
-        data = project.video if kind is Image else project.labels
         ours = [
             layer
             for layer in self.viewer.layers
@@ -179,12 +179,12 @@ class ViewerLayers(QObject):
         for duplicate in ours[1:]:
             self.viewer.layers.remove(duplicate)
         if ours:
-            if ours[0].data is not data:
-                ours[0].data = data
+            if not _shows(ours[0], project):
+                ours[0].data = project.video if kind is Image else ViewerLabels(project.labels)
             return ours[0]
         folder = project.folder
         arguments = image_arguments(project.video, folder) if kind is Image else labels_arguments(project.classes, folder)
-        layer = kind(data, **arguments)
+        layer = kind(project.video if kind is Image else ViewerLabels(project.labels), **arguments)
         self.viewer.add_layer(layer)
         return layer
 
@@ -208,6 +208,11 @@ class ViewerLayers(QObject):
         chosen = int(self.labels.selected_label)
         if chosen in self.session.classes.ids and chosen != self.session.selected_class_id:
             self.session.select_class(chosen)
+
+
+def _shows(layer: Layer, project: Project) -> bool:
+    """Whether the layer's data is this project's, opened this time."""
+    return layer.data is project.video or getattr(layer.data, "store", None) is project.labels
 
 
 def _sources(project: Project) -> tuple[str, ...]:

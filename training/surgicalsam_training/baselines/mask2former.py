@@ -27,6 +27,7 @@ from torch.nn import functional as F
 
 from surgicalsam_napari.errors import CheckpointError, TrainingError
 from surgicalsam_napari.exchange.files import write_file
+from surgicalsam_napari.files import replacing
 from surgicalsam_napari.model.device import choose_device
 from surgicalsam_napari.model.geometry import FrameGeometry
 from surgicalsam_napari.store.files import writing
@@ -182,12 +183,9 @@ def _save_state(folder: Path, network: torch.nn.Module, optimizer: torch.optim.O
     tensors = {f"network.{key}": tensor for key, tensor in network.state_dict().items()}
     for number, values in optimizer.state_dict()["state"].items():
         tensors |= {f"optimizer.{number}.{name}": value for name, value in values.items()}
-    partial = folder / f"{CHECKPOINT}.part"
-    with writing("The detector", folder):
-        save_file(
-            {key: tensor.detach().cpu().contiguous() for key, tensor in tensors.items()}, partial, {"steps": str(done)}
-        )
-        partial.replace(folder / CHECKPOINT)
+    tensors = {key: tensor.detach().cpu().contiguous() for key, tensor in tensors.items()}
+    with writing("The detector", folder), replacing(folder / CHECKPOINT) as partial:
+        save_file(tensors, partial, {"steps": str(done)})
 
 
 # Training ------------------------------------------------------------------------------------------------------------

@@ -7,8 +7,9 @@ from pathlib import Path
 import numpy as np
 
 from surgicalsam_napari.model.surgical_sam import SurgicalSAM
-from surgicalsam_napari.store import EmbeddingStore, Project, Provenance
+from surgicalsam_napari.store import EmbeddingStore, Project
 from surgicalsam_napari.store.corrections import corrected_frames
+from surgicalsam_napari.store.provenance import is_trusted
 from surgicalsam_training.data.pictured import PicturedSource
 from surgicalsam_training.data.source import AnnotatedFrame, PackedLabels
 
@@ -39,8 +40,7 @@ class ProjectSource(PicturedSource):
         labels, frames, known = PackedLabels(), [], []
         corrected_indices = corrected_frames(project)
         for frame_index in corrected_indices:
-            trusted = table[frame_index] != Provenance.EMPTY if trust == "frame" else table[frame_index] >= Provenance.EDITED
-            known.append(frozenset(class_ids[trusted].tolist()))
+            known.append(frozenset(class_ids[is_trusted(table[frame_index], trust)].tolist()))
             labels.append(project.labels[frame_index], f"frame {frame_index}", known[-1])
             frames.append(AnnotatedFrame(sequence, frame_index, f"{sequence}/frame_{frame_index:05d}", video.size))
         project.labels.close()  # nothing more is read from them, and the frames read last would stay in memory

@@ -5,7 +5,6 @@ from __future__ import annotations
 import csv
 import errno
 import json
-import os
 import platform
 from collections.abc import Iterator, Sequence
 from contextlib import contextmanager, suppress
@@ -17,8 +16,10 @@ from typing import Any
 import torch
 
 from surgicalsam_napari.errors import SurgicalSAMError, TrainingError
+from surgicalsam_napari.files import replacing, write_file
 from surgicalsam_napari.model.checkpoint import BEST_OF_A_RUN
-from surgicalsam_napari.store.files import STAGING, WriteLock, stage, translate, writing
+from surgicalsam_napari.store.files import STAGING, translate, writing
+from surgicalsam_napari.store.write_lock import WriteLock
 from surgicalsam_training.config import TrainingConfig, read_config
 from surgicalsam_training.reports import EpochReport, ResultReport, Scores, from_line, to_line
 
@@ -216,16 +217,11 @@ class RunFolder:
 
     def save_state(self, state: dict[str, Any]) -> None:
         """Replace last.pt, whole or not at all; a DiskSpaceError if the disk is full."""
-        staged = self.path / "last.pt.part"
-        try:
-            with writing("The state of the run", self.path):
-                try:
-                    torch.save(state, staged)
-                except RuntimeError as error:  # torch's writer says so when the disk is full
-                    raise OSError(28, str(error)) from error
-                os.replace(staged, self.last_state)
-        finally:
-            staged.unlink(missing_ok=True)
+        with writing("The state of the run", self.path), replacing(self.last_state) as partial:
+            try:
+                torch.save(state, partial)
+            except RuntimeError as error:  # torch's writer reports a full disk so
+                raise OSError(errno.ENOSPC, str(error)) from error
 
     def load_state(self) -> dict[str, Any] | None:
         """What `save_state` wrote; None if nothing yet, a TrainingError if it is damaged."""
@@ -285,7 +281,7 @@ class RunFolder:
 
     def _write_text(self, name: str, text: str) -> None:
         with writing(f"{name} of the run", self.path):
-            os.replace(stage(self.path, text.encode("utf-8"), durable=True), self.path / name)
+            write_file(self.path / name, text.encode("utf-8"), staging=self.path / STAGING, durable=True)
 
 
 def _not_writable(path: Path, error: OSError) -> SurgicalSAMError:

@@ -1,0 +1,90 @@
+"""What a project knows of each frame and class: who set the labels, and what the model said."""
+
+from __future__ import annotations
+
+from typing import Any
+
+import numpy as np
+
+from surgicalsam_napari.errors import ProjectError
+from surgicalsam_napari.instruments import ClassSet
+from surgicalsam_napari.store.frame_files import FrameFiles
+from surgicalsam_napari.store.provenance import Provenance
+
+
+class LabelTables:
+    """Reads the tables of `provenance.TABLES` and the painted record.
+
+    Parameters
+    ----------
+    files : the files of the project
+    classes : the columns of the tables, in this order
+    """
+
+    def __init__(self, files: FrameFiles, classes: ClassSet) -> None:
+        self._files = files
+        self._tables = files.tables
+        self._classes = classes
+
+    def provenance(self, frame_index: int, class_id: int) -> Provenance:
+        return Provenance(int(self._cell("provenance", frame_index, class_id)))
+
+    def provenance_table(self) -> np.ndarray:
+        """(T, C) uint8, a copy; columns in the order of the project's classes."""
+        return self._tables["provenance"].table()
+
+    def row(self, name: str, frame_index: int) -> np.ndarray:
+        """(C,), a copy: one frame's row of `table`."""
+        self._check_frame(frame_index)
+        return self._tables[name].row(frame_index)
+
+    def table(self, name: str) -> np.ndarray:
+        """(T, C), a copy of a table of `provenance.TABLES`; columns in the order of the project's classes."""
+        return self._tables[name].table()
+
+    def predicted_iou(self, frame_index: int, class_id: int) -> float:
+        """The IoU that the model predicted last; nan if it was never asked."""
+        return float(self._cell("predicted_iou", frame_index, class_id))
+
+    def presence(self, frame_index: int, class_id: int) -> float:
+        """The presence score, 0 to 1, of the last prediction; nan if there was none."""
+        return float(self._cell("presence", frame_index, class_id))
+
+    def prediction_checkpoint(self, frame_index: int, class_id: int) -> int:
+        """Which checkpoint predicted last: its place in `Project.manifest.checkpoints`, from 1; 0 if none."""
+        return int(self._cell("predicted_by", frame_index, class_id))
+
+    def prediction_checkpoint_table(self) -> np.ndarray:
+        """(T, C) uint16, a copy: `prediction_checkpoint` of every frame and class."""
+        return self._tables["predicted_by"].table()
+
+    def is_edited(self, frame_index: int, class_id: int) -> bool:
+        return self.provenance(frame_index, class_id) == Provenance.EDITED
+
+    def painted(self, frame_index: int) -> np.ndarray:
+        """(H, W) bool, a copy: the pixels that a person set."""
+        self._check_frame(frame_index)
+        painted = self._files.painted(frame_index)
+        return np.zeros(self._files.blank.shape, bool) if painted is None else painted.copy()
+
+    def locked_class_ids(self, frame_index: int) -> list[int]:
+        """The classes that are VERIFIED in this frame."""
+        self._check_frame(frame_index)
+        row = self._tables["provenance"].row(frame_index)
+        return [class_id for class_id, value in zip(self._classes.ids, row, strict=True) if value == Provenance.VERIFIED]
+
+    def _check_frame(self, frame_index: int) -> None:
+        if not 0 <= frame_index < self._files.frame_count:
+            last = self._files.frame_count - 1
+            raise ProjectError(f"This video has the frames 0 to {last}; got {frame_index}. Choose one of them.")
+
+    def _column(self, class_id: int) -> int:
+        self._classes.by_id(class_id)
+        return self._classes.ids.index(class_id)
+
+    def _by_class_id(self, row: np.ndarray) -> dict[int, Any]:
+        return dict(zip(self._classes.ids, row.tolist(), strict=True))
+
+    def _cell(self, table: str, frame_index: int, class_id: int) -> np.generic:
+        self._check_frame(frame_index)
+        return self._tables[table].row(frame_index)[self._column(class_id)]
