@@ -17,6 +17,7 @@ from pathlib import Path
 
 import numpy as np
 from correcting import parser, rounded, settings_of, tune
+from common.options import parse
 
 from surgicalsam_napari.exchange.dataset import open_dataset
 from surgicalsam_napari.exchange.importing import check_import, import_frames
@@ -63,8 +64,8 @@ def predictions(model: SurgicalSAM, project: Path) -> Pairs:
 
 def instrument_iou(pairs: Pairs) -> float:
     """Mean IoU of all instruments together against the background, percent."""
-    shown = [(found > 0, there > 0) for found, there in pairs if there.any()]
-    return 100 * float(np.mean([(found & there).sum() / (found | there).sum() for found, there in shown]))
+    shown = [(labels > 0, truth > 0) for labels, truth in pairs if truth.any()]
+    return 100 * float(np.mean([(labels & truth).sum() / (labels | truth).sum() for labels, truth in shown]))
 
 
 def record(metrics: Metrics, pairs: Pairs) -> dict:
@@ -81,7 +82,7 @@ def record(metrics: Metrics, pairs: Pairs) -> dict:
 def main() -> None:
     options = parser(__doc__)
     options.add_argument("source", type=Path, metavar="DIR")
-    arguments = options.parse_args()
+    arguments = parse(options, quick={"set": ["epochs=1"]})
     start = load_checkpoint(arguments.checkpoint or demo_checkpoint(), device="cpu")
     before: Pairs = []
     after: Pairs = []

@@ -14,12 +14,15 @@ SIZE = (1024, 1280)  # of EndoVis frames
 QUICK_SIZE = (256, 320)
 
 
-def untrained_model() -> SurgicalSAM:
-    """The paper's model without its image encoder: 64 x 64 x 256, seven classes, n = 2; random weights, always the same."""
+def untrained_model(encoder_id: str = "vit_h") -> SurgicalSAM:
+    """The paper's model without its image encoder: 64 x 64 x 256, seven classes, n = 2; random weights, always the same.
+
+    With `encoder_id` "demo" it is small, for `--quick`.
+    """
     torch.manual_seed(0)
-    parts = build_parts(ENCODERS["vit_h"], len(CLASSES), tokens_per_class=2)
+    parts = build_parts(ENCODERS[encoder_id], len(CLASSES), tokens_per_class=2)
     model = SurgicalSAM(
-        CLASSES, "vit_h", "random", image_encoder=None, presence_threshold=-torch.inf, name="random", **parts
+        CLASSES, encoder_id, "random", image_encoder=None, presence_threshold=-torch.inf, name="random", **parts
     )
     return model.eval().requires_grad_(False)
 

@@ -107,11 +107,11 @@ def decoding(model: SurgicalSAM, device: torch.device, counts: Sequence[int], re
     return figures
 
 
-def training(device: torch.device, counts: Sequence[int], repeats: int, size: tuple[int, int]) -> dict[str, object]:
+def training(device: torch.device, counts: Sequence[int], repeats: int, size: tuple[int, int], model_id: str) -> dict[str, object]:
     """Samples per second and peak memory of a step at the paper's batch sizes, losses at frame size."""
     figures: dict[str, object] = {}
     for count in counts:
-        step = OurStep(untrained_model().to(device), step_config(count), size)
+        step = OurStep(untrained_model(model_id).to(device), step_config(count), size)
         if device.type == "cuda":
             torch.cuda.reset_peak_memory_stats(device)
         taken = seconds(step, device, repeats)
@@ -132,17 +132,18 @@ def main() -> None:
     parser.add_argument("--decode", type=int, nargs="+", default=[1, 8, 32], metavar="N", help="frames decoded at a time")
     parser.add_argument("--train", type=int, nargs="+", default=[2, 16, 32], metavar="N", help="batch sizes of training")
     parser.add_argument("--no-compile", action="store_true", help="leave torch.compile out (always so on a CPU)")
-    small = {"repeats": 1, "device": "cpu", "encoder": "demo", "embed": [1, 2], "decode": [1, 2], "train": [2]}
+    small = {"repeats": 1, "device": "cpu", "encoder": "demo", "embed": [1], "decode": [1], "train": [2]}
     options = parse(parser, quick=small)
     device = torch.device(options.device)
     if device.type == "cuda" and not torch.cuda.is_available():
         print("There is no CUDA device. Run the same code on the CPU: --quick.", file=sys.stderr)
         raise SystemExit(2)
     is_compiled = device.type == "cuda" and not options.no_compile
+    model_id = "demo" if options.quick else "vit_h"
     figures = {
         **embedding(options.encoder, device, options.embed, options.repeats, is_compiled=is_compiled),
-        **decoding(untrained_model().to(device), device, options.decode, options.repeats),
-        **training(device, options.train, options.repeats, QUICK_SIZE if options.quick else SIZE),
+        **decoding(untrained_model(model_id).to(device), device, options.decode, options.repeats),
+        **training(device, options.train, options.repeats, QUICK_SIZE if options.quick else SIZE, model_id),
         "cuda_device": torch.cuda.get_device_name(device) if device.type == "cuda" else "cpu",
     }
     print_figures(figures, as_json=options.json)

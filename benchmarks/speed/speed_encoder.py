@@ -23,7 +23,7 @@ from surgicalsam_napari.model.image_encoder import VIT_SIZES, ViTSize, build_vit
 from surgicalsam_napari.model.segment_anything import ImageEncoderViT
 
 SIZE = VIT_SIZES["vit_b"]
-QUICK_SIZE = ViTSize(embed_dim=64, depth=2, num_heads=2, global_attn_indexes=(1,))
+QUICK_SIZE = ViTSize(embed_dim=64, depth=1, num_heads=1, global_attn_indexes=())
 
 
 def encoder_of(way: str, size: ViTSize) -> nn.Module:

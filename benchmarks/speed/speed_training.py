@@ -51,8 +51,8 @@ class PlainStep:
         return [loss.item() for loss in losses]
 
 
-def step_of(way: str, batch_size: int, size: tuple[int, int], model: SurgicalSAM | None = None) -> OurStep | PlainStep:
-    return (OurStep if way == "ours" else PlainStep)(model or untrained_model(), step_config(batch_size), size)
+def step_of(way: str, batch_size: int, size: tuple[int, int], model: SurgicalSAM) -> OurStep | PlainStep:
+    return (OurStep if way == "ours" else PlainStep)(model, step_config(batch_size), size)
 
 
 def peak_megabytes(way: str, *, is_quick: bool) -> float:
@@ -63,7 +63,7 @@ def peak_megabytes(way: str, *, is_quick: bool) -> float:
 
 def measure(repeats: int, *, is_quick: bool) -> dict[str, object]:
     """`train_step` and `train_peak_memory`, with how far losses and weights are apart after some steps."""
-    model = untrained_model()
+    model = untrained_model("demo" if is_quick else "vit_h")
     batch_size, size = (QUICK_BATCH_SIZE, QUICK_SIZE) if is_quick else (BATCH_SIZE, SIZE)
     ours, plainly = (step_of(way, batch_size, size, deepcopy(model)) for way in ("ours", "plain"))
     losses = np.array([(ours(), plainly()) for _ in range(STEPS_COMPARED)])
@@ -81,8 +81,9 @@ def measure(repeats: int, *, is_quick: bool) -> dict[str, object]:
     }
 
 
-def print_peak(way: str, batch_size: int, size: tuple[int, int]) -> None:
-    step = step_of(way, batch_size, size)
+def print_peak(way: str, *, is_quick: bool) -> None:
+    batch_size, size = (QUICK_BATCH_SIZE, QUICK_SIZE) if is_quick else (BATCH_SIZE, SIZE)
+    step = step_of(way, batch_size, size, untrained_model("demo" if is_quick else "vit_h"))
     with PeakMemory() as memory:
         step()
         step()
@@ -93,6 +94,6 @@ if __name__ == "__main__":
     if sys.argv[1:2] == ["--memory-of"]:
         torch.set_num_threads(2)
         torch.set_flush_denormal(True)
-        print_peak(sys.argv[2], *((QUICK_BATCH_SIZE, QUICK_SIZE) if sys.argv[3:] else (BATCH_SIZE, SIZE)))
+        print_peak(sys.argv[2], is_quick=bool(sys.argv[3:]))
     else:
         run(measure, __doc__, repeats=3)
