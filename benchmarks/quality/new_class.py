@@ -15,8 +15,8 @@ import tempfile
 from pathlib import Path
 
 import numpy as np
-from correcting import correct, parser, phantom_video, rounded, score, settings_of, spread, tune
 from common.options import parse
+from correcting import correct, parser, phantom_video, rounded, score, settings_of, spread, tune
 
 from surgicalsam_napari.instruments import ENDOVIS2018
 from surgicalsam_napari.phantom import NEW_TOOL, PHANTOM_CLASSES

@@ -17,8 +17,8 @@ import tempfile
 from pathlib import Path
 
 import numpy as np
-from correcting import correct, parser, phantom_video, rounded, score, segment_untouched, settings_of, spread, tune
 from common.options import parse
+from correcting import correct, parser, phantom_video, rounded, score, segment_untouched, settings_of, spread, tune
 
 from surgicalsam_napari.instruments import ENDOVIS2018
 from surgicalsam_napari.session import Session

@@ -21,8 +21,8 @@ on. The last line printed with `--json` is one JSON object.
 from __future__ import annotations
 
 import json
-import sys
 import shutil
+import sys
 import tempfile
 import time
 from collections import Counter

@@ -26,6 +26,7 @@ from pathlib import Path
 
 import psutil
 import torch
+
 sys.path.append(str(Path(__file__).parents[1]))
 from common.options import new_parser, parse
 from scaling_frames import measure_frames, measure_runs

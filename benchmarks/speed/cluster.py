@@ -15,10 +15,10 @@ Phantom clips, demo weights, one torch thread in every process:
 from __future__ import annotations
 
 import json
-import sys
 import os
 import shutil
 import statistics
+import sys
 import tempfile
 import threading
 import time

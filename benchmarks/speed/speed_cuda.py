@@ -107,7 +107,9 @@ def decoding(model: SurgicalSAM, device: torch.device, counts: Sequence[int], re
     return figures
 
 
-def training(device: torch.device, counts: Sequence[int], repeats: int, size: tuple[int, int], model_id: str) -> dict[str, object]:
+def training(
+    device: torch.device, counts: Sequence[int], repeats: int, size: tuple[int, int], model_id: str
+) -> dict[str, object]:
     """Samples per second and peak memory of a step at the paper's batch sizes, losses at frame size."""
     figures: dict[str, object] = {}
     for count in counts:

@@ -160,7 +160,9 @@ def main() -> None:
     parser.add_argument("--minutes", type=float, default=60, help="of the hour")
     parser.add_argument("--hour-size", type=int, nargs=2, default=video_hour.SIZE, metavar=("HEIGHT", "WIDTH"))
     parser.add_argument("--jumps", type=int, default=500, help="random frames of the hour")
-    options = parse(parser, quick={"repeats": 1, "jumps": 3, "frames": 60, "size": (128, 160), "minutes": 1, "hour_size": (272, 480)})
+    options = parse(
+        parser, quick={"repeats": 1, "jumps": 3, "frames": 60, "size": (128, 160), "minutes": 1, "hour_size": (272, 480)}
+    )
     result = measure(options)
     for key, value in result.items():
         print(f"{key}: {value}")

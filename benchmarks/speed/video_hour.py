@@ -10,8 +10,8 @@ within the ten seconds.
 from __future__ import annotations
 
 import json
-import sys
 import platform
+import sys
 import tempfile
 import time
 from pathlib import Path

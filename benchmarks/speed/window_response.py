@@ -58,7 +58,9 @@ def live(seconds: float) -> None:
 def main() -> None:
     parser = new_parser(__doc__)
     parser.add_argument("--frames", type=int, default=60)
-    parser.add_argument("--seconds", type=float, default=2, help="to listen while idle and at the start; while segmenting twice that")
+    parser.add_argument(
+        "--seconds", type=float, default=2, help="to listen while idle and at the start; while segmenting twice that"
+    )
     arguments = parse(parser, quick={"frames": 4, "seconds": 0.2})
     require_display()
     with tempfile.TemporaryDirectory() as folder:
