@@ -144,7 +144,7 @@ def run(measure: Callable[..., dict[str, object]], about: str | None, repeats: i
     parser = new_parser(about)
     parser.add_argument("--repeats", type=int, default=repeats, help="counted pairs")
     parser.add_argument("--threads", type=int, default=2)
-    options = parse(parser, quick={"repeats": 1})
+    options = parse(parser, quick={"repeats": 1, "threads": 1})
     torch.set_num_threads(options.threads)
     torch.set_flush_denormal(True)
     print_figures(measure(options.repeats, is_quick=options.quick), as_json=options.json)

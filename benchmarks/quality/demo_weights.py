@@ -162,7 +162,7 @@ def main() -> None:
     parser.add_argument("--prompts", action="store_true", help="measure points and boxes instead of classes")
     parser.add_argument("--device", default="cpu")
     parser.add_argument("--threads", type=int, default=2)
-    arguments = parse(parser, quick={"clips": 1, "frames": 4})
+    arguments = parse(parser, quick={"clips": 1, "frames": 2, "threads": 1})
     torch.set_num_threads(arguments.threads)
     path = arguments.checkpoint or demo_checkpoint()
     model = load_checkpoint(path, device=arguments.device)

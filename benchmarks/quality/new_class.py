@@ -11,10 +11,13 @@ corrected: what the update cost. All in percent. The last line printed with `--j
 from __future__ import annotations
 
 import json
+import sys
 import tempfile
 from pathlib import Path
 
 import numpy as np
+
+sys.path.append(str(Path(__file__).parents[1]))
 from common.options import parse
 from correcting import correct, parser, phantom_video, rounded, score, settings_of, spread, tune
 

@@ -11,11 +11,14 @@ from __future__ import annotations
 
 import json
 import shutil
+import sys
 import tempfile
 import time
 from pathlib import Path
 
 import numpy as np
+
+sys.path.append(str(Path(__file__).parents[1]))
 from common.options import parse
 from correcting import parser, rounded, settings_of, tune
 from PIL import Image

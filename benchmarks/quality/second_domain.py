@@ -13,10 +13,13 @@ was corrected. The last line printed with `--json` is one JSON object.
 from __future__ import annotations
 
 import json
+import sys
 import tempfile
 from pathlib import Path
 
 import numpy as np
+
+sys.path.append(str(Path(__file__).parents[1]))
 from common.options import parse
 from correcting import correct, parser, phantom_video, rounded, score, segment_untouched, settings_of, spread, tune
 

@@ -51,7 +51,7 @@ def main() -> None:
     parser.add_argument("--clicks", type=int, default=120)
     parser.add_argument("--device", default="cpu")
     parser.add_argument("--threads", type=int, default=2)
-    arguments = parse(parser, quick={"size": (270, 480), "clicks": 2})
+    arguments = parse(parser, quick={"size": (270, 480), "clicks": 2, "threads": 1})
     torch.set_num_threads(arguments.threads)
     model = load_checkpoint(arguments.checkpoint or demo_checkpoint(), device=arguments.device)
     frame = PhantomScene(300_000, tuple(arguments.size), frame_count=1).frame(0)

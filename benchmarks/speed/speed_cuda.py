@@ -27,7 +27,6 @@ from common.options import new_parser, parse, print_figures
 from random_model import CLASSES, QUICK_SIZE, SIZE, smooth_embeddings, untrained_model
 from torch import nn
 from torch.utils.flop_counter import FlopCounterMode
-from training_steps import OurStep, step_config
 
 from surgicalsam_napari.model.image_encoder import ENCODERS, build_image_encoder
 from surgicalsam_napari.model.surgical_sam import SurgicalSAM
@@ -111,6 +110,9 @@ def training(
     device: torch.device, counts: Sequence[int], repeats: int, size: tuple[int, int], model_id: str
 ) -> dict[str, object]:
     """Samples per second and peak memory of a step at the paper's batch sizes, losses at frame size."""
+    # imported here: training needs more packages than the rest, which has to run with few
+    from training_steps import OurStep, step_config
+
     figures: dict[str, object] = {}
     for count in counts:
         step = OurStep(untrained_model(model_id).to(device), step_config(count), size)
@@ -132,7 +134,9 @@ def main() -> None:
     parser.add_argument("--encoder", choices=ENCODERS, default="vit_h")
     parser.add_argument("--embed", type=int, nargs="+", default=[1, 4, 8, 16], metavar="N", help="frames embedded at a time")
     parser.add_argument("--decode", type=int, nargs="+", default=[1, 8, 32], metavar="N", help="frames decoded at a time")
-    parser.add_argument("--train", type=int, nargs="+", default=[2, 16, 32], metavar="N", help="batch sizes of training")
+    parser.add_argument(
+        "--train", type=int, nargs="*", default=[2, 16, 32], metavar="N", help="batch sizes of training; none: left out"
+    )
     parser.add_argument("--no-compile", action="store_true", help="leave torch.compile out (always so on a CPU)")
     small = {"repeats": 1, "device": "cpu", "encoder": "demo", "embed": [1], "decode": [1], "train": [2]}
     options = parse(parser, quick=small)
@@ -145,7 +149,11 @@ def main() -> None:
     figures = {
         **embedding(options.encoder, device, options.embed, options.repeats, is_compiled=is_compiled),
         **decoding(untrained_model(model_id).to(device), device, options.decode, options.repeats),
-        **training(device, options.train, options.repeats, QUICK_SIZE if options.quick else SIZE, model_id),
+        **(
+            training(device, options.train, options.repeats, QUICK_SIZE if options.quick else SIZE, model_id)
+            if options.train
+            else {}
+        ),
         "cuda_device": torch.cuda.get_device_name(device) if device.type == "cuda" else "cpu",
     }
     print_figures(figures, as_json=options.json)
