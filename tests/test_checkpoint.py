@@ -14,7 +14,7 @@ import torch
 from safetensors import safe_open
 from safetensors.torch import load_file, save_file
 
-from surgicalsam_napari.errors import CheckpointError
+from surgicalsam_napari.errors import CheckpointError, DiskSpaceError
 from surgicalsam_napari.instruments import ENDOVIS2017, ENDOVIS2018, ClassSet, InstrumentClass
 from surgicalsam_napari.model.checkpoint import load_checkpoint, read_checkpoint_info, save_checkpoint
 
@@ -118,7 +118,7 @@ def test_a_failed_save_leaves_the_file_that_was_there(tiny_checkpoint, tiny_mode
         raise OSError(28, "No space left on device")
 
     monkeypatch.setattr("surgicalsam_napari.model.checkpoint.save_file", full_disk)
-    with pytest.raises(Exception, match="No space left to write kept"):
+    with pytest.raises(DiskSpaceError, match="No space left to write kept"):
         save_checkpoint(path, tiny_model, training_record={})
     assert path.read_bytes() == before and os.listdir(tmp_path) == ["kept.safetensors"]
 

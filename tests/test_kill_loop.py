@@ -40,11 +40,12 @@ def test_nothing_is_lost_or_mixed_when_work_is_killed() -> None:
     chosen = [argument for kind in KINDS for argument in ("--kind", kind)]
     environment = {**os.environ, "OMP_NUM_THREADS": "1"}
     ended = subprocess.run(
-        [sys.executable, str(KILL_LOOP), "--rounds", "6", "--json", *chosen],
+        [sys.executable, str(KILL_LOOP), "--rounds", "6", "--seed", "0", "--json", *chosen],
         capture_output=True, text=True, timeout=280, env=environment,
     )  # fmt: skip
     assert ended.returncode == 0, ended.stdout + ended.stderr
     result = json.loads(ended.stdout.splitlines()[-1])
+    assert result["seed"] == 0
     assert result["by_kind"] == dict.fromkeys(KINDS, 1)
     assert result["lost_strokes"] == result["mixed_frames"] == result["unreadable"] == 0
     assert result["kills_inside_a_write"] > 0

@@ -480,9 +480,9 @@ def test_sound_without_pictures_is_no_video(tmp_path: Path) -> None:
 def test_video_of_zero_frames_is_explained(tmp_path: Path) -> None:
     path = tmp_path / "zero.mp4"
     encode(path, count=0)
-    error_of(path)
+    assert "zero.mp4" in error_of(path)
     encode(tmp_path / "zero.avi", "mpeg4", count=0)
-    error_of(tmp_path / "zero.avi")
+    assert "zero.avi" in error_of(tmp_path / "zero.avi")
 
 
 def test_file_without_its_index_is_explained(clip: Path, tmp_path: Path) -> None:

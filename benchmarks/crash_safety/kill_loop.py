@@ -14,7 +14,6 @@ training run can be gone on with. Needs Linux (it forks, to spare each round sec
 
 from __future__ import annotations
 
-import argparse
 import copy
 import importlib
 import json
@@ -61,6 +60,9 @@ from kill_work import (
     train_run,
 )
 from PIL import Image
+
+sys.path.append(str(Path(__file__).parents[1]))
+from common.options import new_parser, parse
 
 from surgicalsam_napari.exchange.formats.indexed_png import write_classes, write_label_map
 from surgicalsam_napari.inference.embed import embed_frames
@@ -392,9 +394,9 @@ class Tally:
         self.kills_inside_a_write += outcome.was_writing
         self.strokes += outcome.strokes
         for name in ("lost_strokes", "mixed_frames", "unreadable"):
-            found = getattr(outcome.findings, name)
-            setattr(self, name, getattr(self, name) + len(found))
-            for line in found:
+            lines = getattr(outcome.findings, name)
+            setattr(self, name, getattr(self, name) + len(lines))
+            for line in lines:
                 print(f"round {number}, {kind}: {name}: {line}")
 
 
@@ -433,12 +435,11 @@ def play(stage: Stage, rounds: int, kinds: Sequence[str], rng: np.random.Generat
 
 
 def main() -> int:
-    parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
+    parser = new_parser(__doc__)
     parser.add_argument("--rounds", type=int, default=200)
     parser.add_argument("--seed", type=int, default=0)
     parser.add_argument("--kind", action="append", choices=list(KINDS), help="only this; may be given several times")
-    parser.add_argument("--json", action="store_true")
-    arguments = parser.parse_args()
+    arguments = parse(parser, quick={"rounds": 2, "kind": ["painting", "predicting"]})
     torch.set_num_threads(1)
     rng = np.random.default_rng(arguments.seed)
     started = time.monotonic()
@@ -447,6 +448,7 @@ def main() -> int:
         print(f"set up in {time.monotonic() - started:.0f} s", flush=True)
         tally = play(stage, arguments.rounds, arguments.kind or list(KINDS), rng)
     result = {
+        "seed": arguments.seed,
         "rounds": arguments.rounds,
         "by_kind": dict(tally.by_kind),
         "kills_inside_a_write": tally.kills_inside_a_write,

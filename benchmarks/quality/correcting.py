@@ -3,12 +3,16 @@
 from __future__ import annotations
 
 import argparse
+import sys
 import time
 from collections.abc import Sequence
 from pathlib import Path
 
 import numpy as np
 from PIL import Image
+
+sys.path.append(str(Path(__file__).parents[1]))
+from common.options import new_parser
 
 from surgicalsam_napari.instruments import ClassSet
 from surgicalsam_napari.phantom import write_phantom_clip
@@ -67,10 +71,9 @@ def tune(folder: Path, data: Sequence[Path], settings: dict) -> tuple[ResultRepo
 
 def parser(description: str | None) -> argparse.ArgumentParser:
     """The options that all these benchmarks have."""
-    options = argparse.ArgumentParser(description=description, formatter_class=argparse.RawDescriptionHelpFormatter)
+    options = new_parser(description)
     options.add_argument("--checkpoint", type=Path, help="start from this one instead of the demo weights")
     options.add_argument("--set", action="append", default=[], metavar="NAME=VALUE", help="a setting of the training")
-    options.add_argument("--json", action="store_true", help="the last line is one JSON object")
     return options
 
 

@@ -10,8 +10,8 @@ The last line printed with `--json` is one JSON object (percent, frames per seco
 
 from __future__ import annotations
 
-import argparse
 import json
+import sys
 import time
 from collections.abc import Iterable, Iterator
 from dataclasses import dataclass
@@ -21,6 +21,9 @@ import numpy as np
 import psutil
 import torch
 from scipy.ndimage import distance_transform_edt
+
+sys.path.append(str(Path(__file__).parents[1]))
+from common.options import new_parser, parse
 
 from surgicalsam_napari.inference.refine import Box, Click, Refinement
 from surgicalsam_napari.instruments import ENDOVIS2018
@@ -145,22 +148,21 @@ def report(title: str, metrics: Metrics) -> None:
 
 def instrument_iou(pairs: list[tuple[np.ndarray, np.ndarray]]) -> float:
     """Mean over frames with an instrument of the IoU of all instruments against background, in percent."""
-    shown = [(found > 0, there > 0) for found, there in pairs if there.any()]
-    return 100 * float(np.mean([(found & there).sum() / (found | there).sum() for found, there in shown]))
+    shown = [(labels > 0, truth > 0) for labels, truth in pairs if truth.any()]
+    return 100 * float(np.mean([(labels & truth).sum() / (labels | truth).sum() for labels, truth in shown]))
 
 
 def main() -> None:
-    parser = argparse.ArgumentParser(description=__doc__)
+    parser = new_parser(__doc__)
     parser.add_argument("--checkpoint", type=Path, default=None, help="default: the bundled demo weights")
     parser.add_argument("--clips", type=int, default=10)
     parser.add_argument("--frames", type=int, default=60)
-    parser.add_argument("--look", default="first", help='"second" is another hospital')
+    parser.add_argument("--look", default="first", help='"second" is another domain')
     parser.add_argument("--real", type=Path, nargs=2, metavar=("IMAGES", "LABELS"), help="score real frames instead")
     parser.add_argument("--prompts", action="store_true", help="measure points and boxes instead of classes")
     parser.add_argument("--device", default="cpu")
     parser.add_argument("--threads", type=int, default=2)
-    parser.add_argument("--json", action="store_true")
-    arguments = parser.parse_args()
+    arguments = parse(parser, quick={"clips": 1, "frames": 2, "threads": 1})
     torch.set_num_threads(arguments.threads)
     path = arguments.checkpoint or demo_checkpoint()
     model = load_checkpoint(path, device=arguments.device)

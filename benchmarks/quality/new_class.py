@@ -11,10 +11,14 @@ corrected: what the update cost. All in percent. The last line printed with `--j
 from __future__ import annotations
 
 import json
+import sys
 import tempfile
 from pathlib import Path
 
 import numpy as np
+
+sys.path.append(str(Path(__file__).parents[1]))
+from common.options import parse
 from correcting import correct, parser, phantom_video, rounded, score, settings_of, spread, tune
 
 from surgicalsam_napari.instruments import ENDOVIS2018
@@ -35,10 +39,10 @@ def segmented(session: Session, video: Video, frames: list[int]) -> Metrics:
     return score(project, truth, frames, PHANTOM_CLASSES)
 
 
-def known_classes_iou(found: list[Metrics]) -> float:
+def known_classes_iou(scores: list[Metrics]) -> float:
     """Mean over the seven known classes, where they occur."""
     per_class = [
-        [m.class_iou[class_id] for m in found if not np.isnan(m.class_iou[class_id])] for class_id in ENDOVIS2018.ids
+        [m.class_iou[class_id] for m in scores if not np.isnan(m.class_iou[class_id])] for class_id in ENDOVIS2018.ids
     ]
     return float(np.mean([np.mean(ious) for ious in per_class if ious]))
 
@@ -56,10 +60,10 @@ def measure(folder: Path, seed: int, arguments) -> dict[str, float]:  # type: ig
             third = segmented(session, new[2], list(range(count)))
             usual = [segmented(session, video, list(range(0, count, 3))) for video in known]
             return {
-                "new_class_iou": float(np.nanmean([found.class_iou[NEW_TOOL.id] for found in held_out])),
+                "new_class_iou": float(np.nanmean([metrics.class_iou[NEW_TOOL.id] for metrics in held_out])),
                 "new_class_iou_other_video": third.class_iou[NEW_TOOL.id],
                 "other_classes": known_classes_iou(held_out),
-                "known_videos": float(np.mean([found.challenge_iou for found in usual])),
+                "known_videos": float(np.mean([metrics.challenge_iou for metrics in usual])),
             }
 
         session.load_checkpoint(arguments.checkpoint)
@@ -90,7 +94,7 @@ def main() -> None:
     options.add_argument("--seeds", type=int, default=3)
     options.add_argument("--frames", type=int, default=60, help="of each video")
     options.add_argument("--corrected", type=int, default=10)
-    arguments = options.parse_args()
+    arguments = parse(options, quick={"seeds": 1, "frames": 6, "corrected": 4, "set": ["epochs=1"]})
     with tempfile.TemporaryDirectory() as folder:
         measured = [measure(Path(folder) / str(seed), FIRST_SEED + seed, arguments) for seed in range(arguments.seeds)]
     means = {name: rounded(np.nanmean([one[name] for one in measured])) for name in measured[0]}

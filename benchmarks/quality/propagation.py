@@ -35,8 +35,8 @@ The thresholds were chosen with `--seed 310000`; the seed that this uses otherwi
 
 from __future__ import annotations
 
-import argparse
 import json
+import sys
 import tempfile
 import time
 from collections.abc import Callable, Iterator, Sequence
@@ -49,6 +49,9 @@ from PIL import Image
 from scipy.stats import spearmanr
 from torch import Tensor
 from torch.nn import functional as F
+
+sys.path.append(str(Path(__file__).parents[1]))
+from common.options import new_parser, parse
 
 from surgicalsam_napari.inference import propagate
 from surgicalsam_napari.inference.embed import embed_frames
@@ -285,10 +288,11 @@ class Clip:
     embeddings: np.ndarray
 
 
-def phantom_clips(model: SurgicalSAM, seed: int, scenes: int) -> Iterator[Clip]:
-    """`scenes` clips of each kind."""
+def phantom_clips(model: SurgicalSAM, seed: int, scenes: int, kinds: Sequence[str]) -> Iterator[Clip]:
+    """`scenes` clips of each of these kinds."""
     for scene in range(scenes):
-        for kind, (look, new_tool) in KINDS.items():
+        for kind in kinds:
+            look, new_tool = KINDS[kind]
             frames = list(PhantomScene(seed + scene, SIZE, FRAME_COUNT, look, new_tool))
             embeddings = np.concatenate([model.embed([frame.image]) for frame in frames])
             yield Clip(kind, np.stack([frame.labels for frame in frames]), embeddings)
@@ -342,11 +346,11 @@ def percent(values: Sequence[float]) -> float:
 def summary(steps: Sequence[Step]) -> dict[str, float]:
     """Mean IoU, by kind of clip and by distance."""
     shown = [step for step in steps if step.is_shown]
-    found = {"iou": percent([step.iou for step in shown])}
-    found |= {kind: percent([step.iou for step in shown if step.kind == kind]) for kind in KINDS}
+    means = {"iou": percent([step.iou for step in shown])}
+    means |= {kind: percent([step.iou for step in shown if step.kind == kind]) for kind in KINDS}
     for first, last in ((1, 5), (6, 15), (16, 30)):
-        found[f"{first}-{last}"] = percent([step.iou for step in shown if first <= step.distance <= last])
-    return found
+        means[f"{first}-{last}"] = percent([step.iou for step in shown if first <= step.distance <= last])
+    return means
 
 
 def stopping(steps: Sequence[Step]) -> dict[str, float]:
@@ -364,10 +368,10 @@ def stopping(steps: Sequence[Step]) -> dict[str, float]:
     }
 
 
-def frames_per_second(model: SurgicalSAM) -> float:
-    """`propagate_class` at 1080p on cached embeddings, with the agreement ignored so that it goes through."""
+def frames_per_second(model: SurgicalSAM, size: tuple[int, int]) -> float:
+    """`propagate_class` on cached embeddings, with the agreement ignored so that it goes through."""
     with tempfile.TemporaryDirectory() as folder:
-        video = write_phantom_clip(Path(folder), seed=330_000, size=(1080, 1920), frame_count=20)
+        video = write_phantom_clip(Path(folder), seed=330_000, size=size, frame_count=20)
         truth = np.asarray(Image.open(video.with_name(f"{video.stem}_labels") / "frame00000.png"))
         with Project.create(Path(folder) / "p.surgicalsam", VideoReader(video), ENDOVIS2018) as project:
             for _embedded in embed_frames(project, model, range(20)):
@@ -387,30 +391,30 @@ def round_trip(model: SurgicalSAM, folder: Path, make: Callable) -> float:
         frames = [video.frame(index) for index in range(video.info.frame_count)]
     embeddings = [model.embed([frame])[0] for frame in frames]
     way = [*range(7, len(frames)), *range(len(frames) - 2, 5, -1)]
-    found = []
+    ious = []
     for side in ("left", "right"):
         truth = np.asarray(Image.open(folder / f"frame006_{side}_parts.png")) > 0
         carrier = make(model, embeddings[6], truth, None)
         for index in way:
             logits = carrier.carry(embeddings[index])
-        found.append(iou((FrameGeometry(truth.shape, model.input_size).to_frame(logits) > 0).numpy(), truth))
-    return percent(found)
+        ious.append(iou((FrameGeometry(truth.shape, model.input_size).to_frame(logits) > 0).numpy(), truth))
+    return percent(ious)
 
 
 def main() -> None:
-    options = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
-    options.add_argument("--checkpoint", type=Path, help="instead of the demo weights")
-    options.add_argument("--seed", type=int, default=320_000, help="of the first scene")
-    options.add_argument("--scenes", type=int, default=6, help="of each kind")
-    options.add_argument("--methods", default=",".join(METHODS), help="of them, separated by commas")
-    options.add_argument("--clip", type=Path, metavar="DIR", help="a real clip")
-    options.add_argument("--json", action="store_true", help="the last line is one JSON object")
-    arguments = options.parse_args()
+    parser = new_parser(__doc__)
+    parser.add_argument("--checkpoint", type=Path, help="instead of the demo weights")
+    parser.add_argument("--seed", type=int, default=320_000, help="of the first scene")
+    parser.add_argument("--scenes", type=int, default=6, help="of each kind")
+    parser.add_argument("--kinds", nargs="+", choices=KINDS, default=list(KINDS), help="of clips")
+    parser.add_argument("--methods", default=",".join(METHODS), help="of them, separated by commas")
+    parser.add_argument("--clip", type=Path, metavar="DIR", help="a real clip")
+    arguments = parse(parser, quick={"scenes": 1, "methods": "chosen,copy", "kinds": ["second"]})
     model = load_checkpoint(arguments.checkpoint or demo_checkpoint(), device="cpu")
     methods = {name: METHODS[name] for name in arguments.methods.split(",")}
     steps: dict[str, list[Step]] = {name: [] for name in methods}
     seconds = dict.fromkeys(methods, 0.0)
-    for clip in phantom_clips(model, arguments.seed, arguments.scenes):
+    for clip in phantom_clips(model, arguments.seed, arguments.scenes, arguments.kinds):
         for name, make in methods.items():
             started = time.perf_counter()
             steps[name] += steps_of(model, clip, make)
@@ -421,7 +425,7 @@ def main() -> None:
         print(f"{name:15}" + "".join(f"{key} {value:5.1f}  " for key, value in result["methods"][name].items()), flush=True)
     if "chosen" in steps:
         result["stopping"] = stopping(steps["chosen"])
-        result["frames_per_second"] = frames_per_second(model)
+        result["frames_per_second"] = frames_per_second(model, size=(270, 480) if arguments.quick else (1080, 1920))
         print(result["stopping"], result["frames_per_second"], "frames/s")
     if arguments.clip is None or not (arguments.clip / "clip.mp4").is_file():
         print("real clip: not measured, for no folder with a clip.mp4 was given (--clip)")

@@ -11,12 +11,17 @@ from __future__ import annotations
 
 import json
 import shutil
+import sys
 import tempfile
 import time
 from pathlib import Path
 
 import numpy as np
+
+sys.path.append(str(Path(__file__).parents[1]))
+from common.options import parse
 from correcting import parser, rounded, settings_of, tune
+from PIL import Image
 
 from surgicalsam_napari.exchange.importing import check_import, import_frames
 from surgicalsam_napari.exchange.registry import open_dataset
@@ -24,13 +29,27 @@ from surgicalsam_napari.instruments import ENDOVIS2018
 from surgicalsam_napari.model.checkpoint import load_checkpoint
 from surgicalsam_napari.model.surgical_sam import SurgicalSAM
 from surgicalsam_napari.model.zoo import demo_checkpoint
+from surgicalsam_napari.phantom import PhantomScene
 from surgicalsam_napari.store import Project
 from surgicalsam_napari.video import VideoReader
 from surgicalsam_training.data.training_data import open_training_data
 from surgicalsam_training.scoring.evaluate import embed_missing, predicted_label_map
 from surgicalsam_training.scoring.metrics import Metrics, evaluate_label_maps
 
+FIRST_SEED = 870_000
 Pairs = list[tuple[np.ndarray, np.ndarray]]
+
+
+def phantom_frames(folder: Path) -> Path:
+    """A folder as DIR: two sequences of four phantom frames."""
+    for name in ("images", "labels"):
+        (folder / name).mkdir(parents=True)
+    for sequence in (1, 2):
+        for index, frame in enumerate(PhantomScene(FIRST_SEED + sequence, (256, 320), frame_count=4)):
+            name = f"seq_{sequence}_frame{index:03d}.png"
+            Image.fromarray(frame.image).save(folder / "images" / name)
+            Image.fromarray(frame.labels).save(folder / "labels" / name)
+    return folder
 
 
 def projects_by_sequence(source: Path, folder: Path) -> dict[str, Path]:
@@ -63,8 +82,8 @@ def predictions(model: SurgicalSAM, project: Path) -> Pairs:
 
 def instrument_iou(pairs: Pairs) -> float:
     """Mean IoU of all instruments together against the background, percent."""
-    shown = [(found > 0, there > 0) for found, there in pairs if there.any()]
-    return 100 * float(np.mean([(found & there).sum() / (found | there).sum() for found, there in shown]))
+    shown = [(labels > 0, truth > 0) for labels, truth in pairs if truth.any()]
+    return 100 * float(np.mean([(labels & truth).sum() / (labels | truth).sum() for labels, truth in shown]))
 
 
 def record(metrics: Metrics, pairs: Pairs) -> dict:
@@ -80,15 +99,17 @@ def record(metrics: Metrics, pairs: Pairs) -> dict:
 
 def main() -> None:
     options = parser(__doc__)
-    options.add_argument("source", type=Path, metavar="DIR")
-    arguments = options.parse_args()
+    options.add_argument("source", type=Path, nargs="?", metavar="DIR", help="with --quick phantom frames take its place")
+    arguments = parse(options, quick={"set": ["epochs=1"]})
+    if arguments.source is None and not arguments.quick:
+        options.error("Expected DIR, a folder with images/ and labels/; got none. Give one, or run with --quick.")
     start = load_checkpoint(arguments.checkpoint or demo_checkpoint(), device="cpu")
     before: Pairs = []
     after: Pairs = []
     began = time.perf_counter()
     with tempfile.TemporaryDirectory() as name:
         folder = Path(name)
-        projects = projects_by_sequence(arguments.source, folder)
+        projects = projects_by_sequence(arguments.source or phantom_frames(folder / "phantom"), folder)
         for held_out, project in projects.items():
             others = [path for sequence, path in projects.items() if sequence != held_out]
             result, seconds = tune(folder / f"run_{held_out}", others, settings_of(arguments))

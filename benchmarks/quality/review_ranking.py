@@ -1,7 +1,7 @@
 """How well the review queue ranks frames: what the project stores, against the true error.
 
 Phantom clips that the demo weights were never trained on are segmented, half of them of the first look, half of another
-hospital. A class's error in a frame is 1 - IoU where it is or was found, a frame's error the mean over these classes. Frames
+domain. A class's error in a frame is 1 - IoU where it is or was found, a frame's error the mean over these classes. Frames
 are ranked by each single sign (the largest of any class) and by combinations: `sum` and `largest` of the signs,
 `expected_error` as `review.ranking` has it, and `expected_error_by_tables`, before masks were compared. Its weights were
 fitted on other clips (`--fit` does so, and prints them).
@@ -16,8 +16,8 @@ those, so that the same correction, carried on, may reach them. The last line pr
 
 from __future__ import annotations
 
-import argparse
 import json
+import sys
 import tempfile
 from collections.abc import Sequence
 from dataclasses import dataclass, fields
@@ -26,6 +26,9 @@ from pathlib import Path
 import numpy as np
 from correcting import phantom_video, rounded
 from scipy.stats import rankdata
+
+sys.path.append(str(Path(__file__).parents[1]))
+from common.options import new_parser, parse
 
 from surgicalsam_napari.instruments import ENDOVIS2018
 from surgicalsam_napari.review import Evidence, MaskJumps, ReviewQueue, cell_suspicion, frame_suspicion
@@ -66,9 +69,9 @@ def class_errors(labels: np.ndarray, truth: np.ndarray) -> np.ndarray:
     """(C,): 1 - IoU of each class in one frame, NaN where it is in neither."""
     errors = []
     for class_id in ENDOVIS2018.ids:
-        found, there = labels == class_id, truth == class_id
-        union = np.count_nonzero(found | there)
-        errors.append(1 - np.count_nonzero(found & there) / union if union else np.nan)
+        predicted, true = labels == class_id, truth == class_id
+        union = np.count_nonzero(predicted | true)
+        errors.append(1 - np.count_nonzero(predicted & true) / union if union else np.nan)
     return np.array(errors)
 
 
@@ -231,13 +234,12 @@ def fitted(clips: Sequence[Clip]) -> dict[str, dict[str, float]]:
 
 
 def main() -> None:
-    parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
+    parser = new_parser(__doc__)
     parser.add_argument("--seeds", type=int, default=6, help="clips of each look")
     parser.add_argument("--frames", type=int, default=50, help="of each clip")
     parser.add_argument("--looks", nargs="+", default=["first", "second"])
     parser.add_argument("--fit", action="store_true", help="fit the weights, on other clips, and print them")
-    parser.add_argument("--json", action="store_true", help="the last line is one JSON object")
-    arguments = parser.parse_args()
+    arguments = parse(parser, quick={"seeds": 1, "frames": 12, "looks": ["second"]})
     if arguments.fit:
         result: dict = fitted(segmented_clips(FITTED_SEEDS, arguments.looks, arguments.frames))
         for kind, weights in result.items():

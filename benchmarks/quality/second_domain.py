@@ -1,5 +1,4 @@
-"""Does the loop work? A video from a "second hospital", ten corrected frames, a quick update.
-update.
+"""Does the loop work? A video from a second domain, ten corrected frames, a quick update.
 
 For each seed: a phantom video of the second look is segmented with the demo weights; ten frames, evenly spread, are
 corrected and verified; the quick preset tunes the model on them, as the window does, in a process of its own; the frames
@@ -7,17 +6,21 @@ that nobody touched are predicted again. All figures are Challenge IoU in percen
 
 clean_iou: the same scenes with the first look, which the demo weights were trained on. before_iou, after_iou: the second
 look. recovered_share: (after - before) / (clean - before), of the means. seconds: of the training, the slowest seed.
-other_videos_before, other_videos_after: the same two models on further videos of the second hospital, in which nothing
+other_videos_before, other_videos_after: the same two models on further videos of the second domain, in which nothing
 was corrected. The last line printed with `--json` is one JSON object.
 """
 
 from __future__ import annotations
 
 import json
+import sys
 import tempfile
 from pathlib import Path
 
 import numpy as np
+
+sys.path.append(str(Path(__file__).parents[1]))
+from common.options import parse
 from correcting import correct, parser, phantom_video, rounded, score, segment_untouched, settings_of, spread, tune
 
 from surgicalsam_napari.instruments import ENDOVIS2018
@@ -76,7 +79,7 @@ def main() -> None:
     options.add_argument("--frames", type=int, default=120, help="of each video")
     options.add_argument("--corrected", type=int, default=10)
     options.add_argument("--other-videos", type=int, default=2)
-    arguments = options.parse_args()
+    arguments = parse(options, quick={"seeds": 1, "frames": 8, "corrected": 4, "other_videos": 0, "set": ["epochs=1"]})
     with tempfile.TemporaryDirectory() as folder:
         measured = [measure(Path(folder), FIRST_SEED + seed, arguments) for seed in range(arguments.seeds)]
     means = {name: float(np.mean([one[name] for one in measured])) for name in measured[0]}

@@ -13,16 +13,16 @@ full          all classes predicted; frames are taken in the order of the review
               around, corrected masks propagated; after ten corrected frames one training round (the quick preset), the rest
               predicted again, and so on to the end
 
-`actions_per_frame` are given by look ("first": what the demo weights were trained on; "second": another hospital), target
+`actions_per_frame` are given by look ("first": what the demo weights were trained on; "second": another domain), target
 and strategy; `ratio` is full over clicks, `reached` the share of frames that reached the target. Clips were never trained
 on. The last line printed with `--json` is one JSON object.
 """
 
 from __future__ import annotations
 
-import argparse
 import json
 import shutil
+import sys
 import tempfile
 import time
 from collections import Counter
@@ -33,6 +33,9 @@ from pathlib import Path
 import numpy as np
 from correcting import phantom_video, rounded, segment_untouched, tune
 from scipy.ndimage import distance_transform_edt, label
+
+sys.path.append(str(Path(__file__).parents[1]))
+from common.options import new_parser, parse
 
 from surgicalsam_napari.editing import clear_class, reassign_region
 from surgicalsam_napari.inference.propagate import propagate_class
@@ -283,13 +286,12 @@ def measure(folder: Path, seed: int, look: str, frame_count: int, targets: Seque
 
 
 def main() -> None:
-    parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
+    parser = new_parser(__doc__)
     parser.add_argument("--clips", type=int, default=1, help="of each look")
     parser.add_argument("--frames", type=int, default=100, help="of each clip")
     parser.add_argument("--targets", type=float, nargs="+", default=[0.85, 0.90])
     parser.add_argument("--looks", nargs="+", default=["first", "second"])
-    parser.add_argument("--json", action="store_true")
-    arguments = parser.parse_args()
+    arguments = parse(parser, quick={"clips": 1, "frames": 2, "targets": [0.5], "looks": ["second"]})
     result: dict = {"actions_per_frame": {}, "ratio": {}, "reached": {}}
     for look in arguments.looks:
         clips = []

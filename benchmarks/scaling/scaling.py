@@ -2,7 +2,7 @@
 
     # about ten minutes on two idle cores
     xvfb-run -a -s "-screen 0 1600x1000x24" python benchmarks/scaling/scaling.py --json
-    # about a minute; no window
+    # tiny sizes, no window: shows that it runs
     python benchmarks/scaling/scaling.py --quick
 
 Each line is one operation at one size: the time that the process computed (on a shared machine the clock shows the others,
@@ -16,9 +16,9 @@ the table are of all.
 
 from __future__ import annotations
 
-import argparse
 import json
 import platform
+import sys
 import tempfile
 from collections.abc import Sequence
 from dataclasses import asdict
@@ -26,6 +26,9 @@ from pathlib import Path
 
 import psutil
 import torch
+
+sys.path.append(str(Path(__file__).parents[1]))
+from common.options import new_parser, parse
 from scaling_frames import measure_frames, measure_runs
 from scaling_meter import Meter, Point, Series
 from scaling_sizes import measure_classes, measure_pixels, measure_projects
@@ -37,45 +40,42 @@ PIXELS, PROJECTS = ((480, 854), (720, 1280), (1080, 1920), (1440, 2560), (2160, 
 
 
 def main() -> None:
-    parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
-    parser.add_argument("--quick", action="store_true", help="small sizes, and no window")
+    parser = new_parser(__doc__)
     parser.add_argument("--only", nargs="*", choices=PARTS, default=list(PARTS), help="without one, nothing is measured")
     parser.add_argument("--frames", type=int, nargs="+", default=FRAMES, help="numbers of frames")
     parser.add_argument("--results", type=Path, help="a JSON file to add what is measured to")
     parser.add_argument("--plot", type=Path, help="write the curves as a PNG")
     parser.add_argument("--folder", type=Path, help="where the projects are made; by default the system's folder for such")
-    parser.add_argument("--json", action="store_true", help="print one JSON object, last line")
-    options = parser.parse_args()
+    options = parse(parser, quick={"frames": (100, 200)})
     torch.set_num_threads(1)  # threads that wait for each other compute, too
     known = json.loads(options.results.read_text()) if options.results and options.results.exists() else {}
     with tempfile.TemporaryDirectory(dir=options.folder) as folder:
         meters = measured(options.only, Path(folder), options.frames, is_quick=options.quick)
     for meter in meters:
         known[meter.grows] = [asdict(series) for series in meter.series.values()]
-    found = [
+    all_series = [
         Series(**{**record, "points": [Point(**p) for p in record["points"]]}) for part in known.values() for record in part
     ]
-    print(f"\n{machine()}\n\n{as_table(found)}")
+    print(f"\n{machine()}\n\n{as_table(all_series)}")
     if options.results:
         options.results.write_text(json.dumps(known, indent=1))
     if options.plot:
-        plot(found, options.plot)
+        plot(all_series, options.plot)
     if options.json:
-        print(json.dumps({"machine": machine(), "series": [summary(series) for series in found]}))
+        print(json.dumps({"machine": machine(), "series": [summary(series) for series in all_series]}))
 
 
 def measured(parts: Sequence[str], folder: Path, frames: Sequence[int], *, is_quick: bool) -> list[Meter]:
     """The parts in their order, each told as it goes."""
     meters: list[Meter] = []
-    sizes = [size for size in frames if not is_quick or size <= 1000]
     no_window = "it is left out of a quick run" if is_quick else why_no_window()
     is_window_wanted = "window" in parts and no_window is None
     if "window" in parts and no_window is not None:
         print(f"window: skipped, {no_window}")
     if "frames" in parts or is_window_wanted:
-        meters += frames_and_window(sizes, folder, has_window=is_window_wanted, tells_frames="frames" in parts)
+        meters += frames_and_window(frames, folder, has_window=is_window_wanted, tells_frames="frames" in parts)
     if "runs" in parts:
-        meters.append(measure_runs(RUNS[:2] if is_quick else RUNS, folder))
+        meters.append(measure_runs((5, 10) if is_quick else RUNS, folder))
     if "classes" in parts:
         meters.append(measure_classes(CLASSES[:2] if is_quick else CLASSES, folder))
     if "pixels" in parts:
@@ -101,7 +101,7 @@ def frames_and_window(sizes: Sequence[int], folder: Path, *, has_window: bool, t
 
 
 def summary(series: Series) -> dict:
-    """What the last line tells of a series."""
+    """What the last line holds about a series."""
     return {
         "name": series.name,
         "grows": series.grows,
@@ -125,11 +125,11 @@ def machine() -> str:
     return f"{platform.machine()}, {cores} CPU cores, Python {python}, torch {torch.__version__}"
 
 
-def as_table(found: Sequence[Series]) -> str:
+def as_table(all_series: Sequence[Series]) -> str:
     """One Markdown table for each that grows: milliseconds of a call at each size, exponents, verdict."""
     tables = []
-    for grows in dict.fromkeys(series.grows for series in found):
-        group = [series for series in found if series.grows == grows]
+    for grows in dict.fromkeys(series.grows for series in all_series):
+        group = [series for series in all_series if series.grows == grows]
         sizes = sorted({point.size for series in group for point in series.points})
         heads = ["ms a call, by " + grows, *(f"{size:,}" for size in sizes), "exponent", "last", "memory", "verdict"]
         rows = [heads, ["---", *["---:"] * (len(heads) - 2), "---"]]
@@ -151,18 +151,18 @@ def _in_ms(seconds: float) -> str:
     return f"{ms:,.0f}" if ms >= 100 else f"{ms:.1f}" if ms >= 1 else f"{ms:.2f}"
 
 
-def plot(found: Sequence[Series], path: Path) -> None:
+def plot(all_series: Sequence[Series], path: Path) -> None:
     """All series, one panel for each that grows; both axes logarithmic, flat and linear as grey lines."""
     from matplotlib.figure import Figure
     from matplotlib.ticker import NullFormatter
 
-    groups = list(dict.fromkeys(series.grows for series in found))
+    groups = list(dict.fromkeys(series.grows for series in all_series))
     columns = min(3, len(groups))
     rows = -(-len(groups) // columns)
     figure = Figure(figsize=(4.6 * columns, 3.9 * rows), layout="constrained")
     for number, grows in enumerate(groups, 1):
         axes = figure.add_subplot(rows, columns, number)
-        for series in (series for series in found if series.grows == grows):
+        for series in (series for series in all_series if series.grows == grows):
             sizes = [point.size for point in series.points]
             style = {"one": "-", "all": "--"}[series.scope] if series.is_as_it_should_be else "-"
             color = ("tab:blue" if series.scope == "one" else "tab:orange") if series.is_as_it_should_be else "tab:red"

@@ -2,12 +2,13 @@
 
 from __future__ import annotations
 
-import os
 import sys
 import time
 from collections.abc import Callable
 from pathlib import Path
 
+sys.path.append(str(Path(__file__).parents[1]))
+from common.options import has_display
 from scaling_frames import QuickModel
 from scaling_meter import Meter
 
@@ -17,7 +18,7 @@ CHANGES = 4
 
 def why_no_window() -> str | None:
     """What is missing; None where a window can be opened."""
-    if sys.platform == "linux" and not (os.environ.get("DISPLAY") or os.environ.get("WAYLAND_DISPLAY")):
+    if not has_display():
         return 'there is no display (xvfb-run -a -s "-screen 0 1600x1000x24" gives one)'
     return None
 
@@ -97,8 +98,8 @@ def live(seconds: float) -> None:
 def measure_timeline(meter: Meter, size: int, class_count: int) -> None:
     """The timeline by itself, drawn to the last pixel."""
     import numpy as np
+    from common.timeline_steps import painted, shown_timeline, steps
     from qtpy.QtWidgets import QApplication
-    from timeline import painted, shown_timeline, steps
 
     _application = QApplication.instance() or QApplication([])
     timeline = shown_timeline(size, class_count)

@@ -7,13 +7,16 @@ The last line printed with `--json` is one JSON object (milliseconds).
 
 from __future__ import annotations
 
-import argparse
 import json
+import sys
 import time
 from pathlib import Path
 
 import numpy as np
 import torch
+
+sys.path.append(str(Path(__file__).parents[1]))
+from common.options import new_parser, parse
 
 from surgicalsam_napari.inference.refine import Click, Refinement
 from surgicalsam_napari.model.checkpoint import load_checkpoint
@@ -36,20 +39,19 @@ def click_times(refinement: Refinement, clicks: list[Click]) -> list[float]:
 
 def random_clicks(truth: np.ndarray, rng: np.random.Generator, count: int) -> list[Click]:
     """Clicks on random pixels, half of them on the instrument."""
-    inside, outside = np.argwhere(truth), np.argwhere(~truth)
-    chosen = [rng.choice(inside if turn % 2 == 0 else outside) for turn in range(count)]
+    on_instrument, elsewhere = np.argwhere(truth), np.argwhere(~truth)
+    chosen = [rng.choice(on_instrument if turn % 2 == 0 else elsewhere) for turn in range(count)]
     return [Click(float(row), float(column), bool(truth[row, column])) for row, column in chosen]
 
 
 def main() -> None:
-    parser = argparse.ArgumentParser(description=__doc__)
+    parser = new_parser(__doc__)
     parser.add_argument("--checkpoint", type=Path, default=None, help="default: the bundled demo weights")
     parser.add_argument("--size", type=int, nargs=2, default=(1080, 1920), metavar=("HEIGHT", "WIDTH"))
     parser.add_argument("--clicks", type=int, default=120)
     parser.add_argument("--device", default="cpu")
     parser.add_argument("--threads", type=int, default=2)
-    parser.add_argument("--json", action="store_true")
-    arguments = parser.parse_args()
+    arguments = parse(parser, quick={"size": (270, 480), "clicks": 2, "threads": 1})
     torch.set_num_threads(arguments.threads)
     model = load_checkpoint(arguments.checkpoint or demo_checkpoint(), device=arguments.device)
     frame = PhantomScene(300_000, tuple(arguments.size), frame_count=1).frame(0)

@@ -14,11 +14,11 @@ Phantom clips, demo weights, one torch thread in every process:
 
 from __future__ import annotations
 
-import argparse
 import json
 import os
 import shutil
 import statistics
+import sys
 import tempfile
 import threading
 import time
@@ -29,7 +29,10 @@ from pathlib import Path
 os.environ.setdefault("OMP_NUM_THREADS", "1")  # before torch: workers take their threads from it
 
 import torch
-from paired import Paired, paired, timed
+
+sys.path.append(str(Path(__file__).parents[1]))
+from common.measuring import Paired, paired, timed
+from common.options import new_parser, parse
 
 from surgicalsam_napari.cluster.connection import Cluster, connected
 from surgicalsam_napari.cluster.scheduling import RANGES_PER_WORKER, VideoReport, VideoWork, work_on_cluster
@@ -46,25 +49,25 @@ from surgicalsam_napari.store import Project
 from surgicalsam_napari.video import VideoReader
 
 SIZE = (1024, 1280)  # of EndoVis frames
-EMPTY_TASKS = 300
 
 
 def main() -> None:
-    parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
+    parser = new_parser(__doc__)
     parser.add_argument("--frames", type=int, default=48, help="of each of the two clips")
     parser.add_argument("--repeats", type=int, default=5)
+    parser.add_argument("--size", type=int, nargs=2, default=SIZE, metavar=("HEIGHT", "WIDTH"))
+    parser.add_argument("--empty-tasks", type=int, default=300)
     parser.add_argument("--only", choices=("cluster", "pipeline"))
     parser.add_argument("--device", default="auto", help="of the pipeline; the cluster's workers take the CPU")
-    parser.add_argument("--json", action="store_true", help="the last line is one JSON object")
-    arguments = parser.parse_args()
+    arguments = parse(parser, quick={"frames": 2, "repeats": 1, "size": (128, 160), "empty_tasks": 10})
     torch.set_num_threads(1)
-    result: dict = {"frames": arguments.frames, "frame_size": list(SIZE), "repeats": arguments.repeats}
+    result: dict = {"frames": arguments.frames, "frame_size": list(arguments.size), "repeats": arguments.repeats}
     result |= {"cores": os.cpu_count(), "load_before": os.getloadavg()[0]}
     with tempfile.TemporaryDirectory() as folder:
-        clip = write_phantom_clip(Path(folder) / "made", size=SIZE, frame_count=arguments.frames)
+        clip = write_phantom_clip(Path(folder) / "made", size=tuple(arguments.size), frame_count=arguments.frames)
         clips = [Path(shutil.copy(clip, Path(folder) / f"{name}.mp4")) for name in ("morning", "noon")]
         if arguments.only != "pipeline":
-            result |= measured_cluster(clips, arguments.frames, arguments.repeats)
+            result |= measured_cluster(clips, arguments.frames, arguments.repeats, arguments.empty_tasks)
         if arguments.only != "cluster":
             result |= measured_pipeline(clips[0], arguments.frames, arguments.repeats, arguments.device)
     if arguments.json:
@@ -74,10 +77,10 @@ def main() -> None:
 # ---- the cluster
 
 
-def measured_cluster(clips: list[Path], frames: int, repeats: int) -> dict:
+def measured_cluster(clips: list[Path], frames: int, repeats: int, empty_tasks: int) -> dict:
     model = load_checkpoint(demo_checkpoint(), device="cpu")
     with connected("local:1") as one, connected("local:2") as two:
-        empty_ms = 1000 * empty_task_seconds(one)
+        empty_ms = 1000 * empty_task_seconds(one, empty_tasks)
         print(f"an empty task: {empty_ms:.2f} ms")
         workers = paired(lambda: by_cluster(one, clips, model), lambda: by_cluster(two, clips, model), repeats)
         print(told("one worker -> two", workers, frames * len(clips)))
@@ -116,7 +119,7 @@ def in_this_process(clip: Path, model: SurgicalSAM) -> None:
             pass
 
 
-def empty_task_seconds(cluster: Cluster) -> float:
+def empty_task_seconds(cluster: Cluster, count: int) -> float:
     """Seconds that a task adds which does nothing, with as many given out at a time as there are ranges."""
     from distributed import wait
 
@@ -130,7 +133,7 @@ def empty_task_seconds(cluster: Cluster) -> float:
 
     with cluster.client.as_current():
         run(20)
-        return timed(lambda: run(EMPTY_TASKS)) / EMPTY_TASKS
+        return timed(lambda: run(count)) / count
 
 
 def _nothing(number: int) -> int:

@@ -10,9 +10,7 @@ or by `xvfb-run`; without either it is left out. With CUDA, `speed_cuda.py` adds
 
 from __future__ import annotations
 
-import argparse
 import json
-import os
 import platform
 import shutil
 import subprocess
@@ -22,6 +20,9 @@ from pathlib import Path
 
 import psutil
 import torch
+
+sys.path.append(str(Path(__file__).parents[1]))
+from common.options import has_display, new_parser, parse
 
 PARTS = {"decoding": 5, "training": 3, "encoder": 3, "storage": 9, "video": 5, "window": 3, "cuda": 3}  # counted pairs
 ON_A_DISPLAY = {"window"}
@@ -45,19 +46,19 @@ AIMS = {  # ratios to the plain way unless the key says otherwise; "<" where les
 }
 
 
-def command_of(part: str, repeats: int) -> list[str] | None:
+def command_of(part: str, repeats: int, *, is_quick: bool) -> list[str] | None:
     """How to run a part; None where it cannot be run on this machine."""
-    command = [sys.executable, str(Path(__file__).with_name(f"speed_{part}.py")), "--repeats", str(repeats), "--json"]
-    has_display = sys.platform in ("darwin", "win32") or "DISPLAY" in os.environ or "WAYLAND_DISPLAY" in os.environ
-    if part in ON_A_DISPLAY and not has_display:
+    command = [sys.executable, str(Path(__file__).with_name(f"speed_{part}.py")), "--json"]
+    command += ["--quick"] if is_quick else ["--repeats", str(repeats)]
+    if part in ON_A_DISPLAY and not has_display():
         xvfb = shutil.which("xvfb-run")
         return None if xvfb is None else [xvfb, "-a", "-s", "-screen 0 1600x1000x24", *command]
     return command if part != "cuda" or torch.cuda.is_available() else None
 
 
-def figures_of(part: str, repeats: int) -> dict[str, object] | None:
+def figures_of(part: str, repeats: int, *, is_quick: bool) -> dict[str, object] | None:
     """What a part measures; None where it cannot be run or fails, with the reason on stderr."""
-    command = command_of(part, repeats)
+    command = command_of(part, repeats, is_quick=is_quick)
     if command is None:
         print(f"{part}: left out, for there is no {'display' if part in ON_A_DISPLAY else 'CUDA device'}", file=sys.stderr)
         return None
@@ -89,17 +90,15 @@ def table(figures: dict[str, object]) -> str:
 
 
 def main() -> int:
-    parser = argparse.ArgumentParser(description=(__doc__ or "").partition("\n")[0])
+    parser = new_parser(__doc__)
     parser.add_argument("--only", nargs="+", choices=PARTS, default=list(PARTS))
-    parser.add_argument("--quick", action="store_true", help="one counted pair of each")
-    parser.add_argument("--json", action="store_true", help="print one JSON object, last line")
-    options = parser.parse_args()
+    options = parse(parser, quick={})
     figures: dict[str, object] = {}
     missing = []
     for part in options.only:
-        found = figures_of(part, 1 if options.quick else PARTS[part])
-        figures |= found or {}
-        missing += [part] * (found is None and part != "cuda")
+        measured = figures_of(part, PARTS[part], is_quick=options.quick)
+        figures |= measured or {}
+        missing += [part] * (measured is None and part != "cuda")
     figures |= {"missing": missing, "machine": machine()}
     print(table(figures))
     if options.json:

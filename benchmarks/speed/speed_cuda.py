@@ -1,6 +1,6 @@
 """On a CUDA device: embedding with ViT-H, decoding, and the training step, in frames or samples per second.
 
-    python benchmarks/speed/speed_cuda.py [--repeats 3] [--device cuda] [--encoder vit_h] [--json]
+    python benchmarks/speed/speed_cuda.py [--repeats 3] [--device cuda] [--encoder vit_h] [--quick] [--json]
 
 Random weights. Embedding in bf16 (as `SurgicalSAM.embed` runs it there) at several batch sizes, with and without
 `torch.compile`, and in float32, the cosine to float32 beside each; decoding of one and of all seven classes, exact and fast;
@@ -8,21 +8,23 @@ training at batch 2, 16 and 32. The share of the roofline is the arithmetic of t
 the device can do at most (`PEAK_TFLOPS`, the makers' dense figures for bf16). The paper, on a V100, decodes 91.7 frames a
 second with cached embeddings (its Table 5).
 
-`--device cpu --encoder demo` runs the same code, to see that it works.
+`--quick` runs the same code on the CPU, with the demo encoder and small batches, without `torch.compile`.
 """
 
 from __future__ import annotations
 
-import argparse
-import json
 import statistics
+import sys
 import time
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from itertools import product
+from pathlib import Path
 
 import torch
-from speed_decoding import CLASSES, smooth_embeddings, untrained_model
-from speed_training import step_of
+
+sys.path.append(str(Path(__file__).parents[1]))
+from common.options import new_parser, parse, print_figures
+from random_model import CLASSES, QUICK_SIZE, SIZE, smooth_embeddings, untrained_model
 from torch import nn
 from torch.utils.flop_counter import FlopCounterMode
 
@@ -31,7 +33,6 @@ from surgicalsam_napari.model.image_encoder import build_image_encoder
 from surgicalsam_napari.model.surgical_sam import SurgicalSAM
 
 PEAK_TFLOPS = {"H100": 989.0, "H200": 989.0, "A100": 312.0, "L40": 181.0, "A10": 125.0, "V100": 125.0, "4090": 165.0}
-EMBEDDED_AT_A_TIME, DECODED_AT_A_TIME, TRAINED_AT_A_TIME = (1, 4, 8, 16), (1, 8, 32), (2, 16, 32)
 
 
 def seconds(work: Callable[[], object], device: torch.device, repeats: int) -> float:
@@ -62,81 +63,101 @@ def flops(work: Callable[[], object]) -> int:
 
 
 @torch.inference_mode()
-def embedding(encoder_id: str, device: torch.device, repeats: int) -> dict[str, object]:
+def embedding(
+    encoder_id: str, device: torch.device, counts: Sequence[int], repeats: int, *, is_compiled: bool
+) -> dict[str, object]:
     """Frames per second of the image encoder, by precision, batch size and compilation."""
     torch.manual_seed(0)
     encoder = build_image_encoder(encoder_id).to(device)
     side = ENCODERS[encoder_id].input_size
     exact = encoder(torch.zeros(1, 3, side, side, device=device))
     per_frame = flops(lambda: encoder(torch.zeros(1, 3, side, side, device=device)))
-    found: dict[str, object] = {}
+    figures: dict[str, object] = {}
     ways: dict[str, tuple[nn.Module | Callable, bool]] = {"float32": (encoder, False), "bf16": (encoder, True)}
-    if device.type == "cuda":
+    if is_compiled:
         ways["bf16_compiled"] = (torch.compile(encoder), True)
     for way, (run, half) in ways.items():
-        for count in EMBEDDED_AT_A_TIME:
+        for count in counts:
             images = torch.zeros(count, 3, side, side, device=device)
             with torch.autocast(device.type, torch.bfloat16, enabled=half):
                 taken = seconds(lambda run=run, images=images: run(images), device, repeats)
                 cosine = torch.nn.functional.cosine_similarity(run(images)[:1].float().flatten(), exact.flatten(), dim=0)
-            found[f"embed_{encoder_id}_{way}_batch{count}"] = {
+            figures[f"embed_{encoder_id}_{way}_batch{count}"] = {
                 "frames_per_second": round(count / taken, 2),
                 "roofline_share": roofline_share(count * per_frame / taken, device),
                 "cosine_to_float32": round(float(cosine), 6),
             }
-    return found
+    return figures
 
 
 @torch.inference_mode()
-def decoding(model: SurgicalSAM, device: torch.device, repeats: int) -> dict[str, object]:
+def decoding(model: SurgicalSAM, device: torch.device, counts: Sequence[int], repeats: int) -> dict[str, object]:
     """Frames per second from embeddings on the device to low-resolution logits of all seven classes, and of one."""
-    found: dict[str, object] = {}
-    for class_ids, count in product(([CLASSES.ids[0]], list(CLASSES.ids)), DECODED_AT_A_TIME):
+    figures: dict[str, object] = {}
+    for class_ids, count in product(([CLASSES.ids[0]], list(CLASSES.ids)), counts):
         embeddings = smooth_embeddings(model, count).to(device)
         model.is_fast = False  # set by hand, for `use_fast` refuses a CPU without AMX; the arithmetic is the same either way
         work = flops(lambda ids=class_ids, e=embeddings: model.decode(e, ids))
         for model.is_fast in (False, True):
             taken = seconds(lambda ids=class_ids, e=embeddings: model.decode(e, ids), device, repeats)
-            found[f"decode_{len(class_ids)}_classes_{'fast' if model.is_fast else 'exact'}_batch{count}"] = {
+            figures[f"decode_{len(class_ids)}_classes_{'fast' if model.is_fast else 'exact'}_batch{count}"] = {
                 "frames_per_second": round(count / taken, 2),
                 "roofline_share": roofline_share(work / taken, device),
             }
-    return found
+    return figures
 
 
-def training(device: torch.device, repeats: int) -> dict[str, object]:
+def training(
+    device: torch.device, counts: Sequence[int], repeats: int, size: tuple[int, int], model_id: str
+) -> dict[str, object]:
     """Samples per second and peak memory of a step at the paper's batch sizes, losses at frame size."""
-    found: dict[str, object] = {}
-    for count in TRAINED_AT_A_TIME:
-        step = step_of("ours", count, untrained_model().to(device))
+    # imported here: training needs more packages than the rest, which has to run with few
+    from training_steps import OurStep, step_config
+
+    figures: dict[str, object] = {}
+    for count in counts:
+        step = OurStep(untrained_model(model_id).to(device), step_config(count), size)
         if device.type == "cuda":
             torch.cuda.reset_peak_memory_stats(device)
         taken = seconds(step, device, repeats)
         peak = torch.cuda.max_memory_allocated(device) / 1e6 if device.type == "cuda" else None
-        found[f"train_batch{count}"] = {
+        figures[f"train_batch{count}"] = {
             "samples_per_second": round(count / taken, 2),
             "peak_megabytes": peak and round(peak),
         }
-    return found
+    return figures
 
 
 def main() -> None:
-    parser = argparse.ArgumentParser(description=(__doc__ or "").partition("\n")[0])
+    parser = new_parser(__doc__)
     parser.add_argument("--repeats", type=int, default=3)
     parser.add_argument("--device", default="cuda")
     parser.add_argument("--encoder", choices=ENCODERS, default="vit_h")
-    parser.add_argument("--json", action="store_true", help="print one JSON object, last line")
-    options = parser.parse_args()
+    parser.add_argument("--embed", type=int, nargs="+", default=[1, 4, 8, 16], metavar="N", help="frames embedded at a time")
+    parser.add_argument("--decode", type=int, nargs="+", default=[1, 8, 32], metavar="N", help="frames decoded at a time")
+    parser.add_argument(
+        "--train", type=int, nargs="*", default=[2, 16, 32], metavar="N", help="batch sizes of training; none: left out"
+    )
+    parser.add_argument("--no-compile", action="store_true", help="leave torch.compile out (always so on a CPU)")
+    small = {"repeats": 1, "device": "cpu", "encoder": "demo", "embed": [1], "decode": [1], "train": [2]}
+    options = parse(parser, quick=small)
     device = torch.device(options.device)
     if device.type == "cuda" and not torch.cuda.is_available():
-        raise SystemExit("There is no CUDA device here. See that it works on a CPU: --device cpu --encoder demo.")
-    found = {
-        **embedding(options.encoder, device, options.repeats),
-        **decoding(untrained_model().to(device), device, options.repeats),
-        **training(device, options.repeats),
+        print("There is no CUDA device. Run the same code on the CPU: --quick.", file=sys.stderr)
+        raise SystemExit(2)
+    is_compiled = device.type == "cuda" and not options.no_compile
+    model_id = "demo" if options.quick else "vit_h"
+    figures = {
+        **embedding(options.encoder, device, options.embed, options.repeats, is_compiled=is_compiled),
+        **decoding(untrained_model(model_id).to(device), device, options.decode, options.repeats),
+        **(
+            training(device, options.train, options.repeats, QUICK_SIZE if options.quick else SIZE, model_id)
+            if options.train
+            else {}
+        ),
         "cuda_device": torch.cuda.get_device_name(device) if device.type == "cuda" else "cpu",
     }
-    print(json.dumps(found) if options.json else "\n".join(f"{key}: {value}" for key, value in found.items()))
+    print_figures(figures, as_json=options.json)
 
 
 if __name__ == "__main__":

@@ -11,28 +11,31 @@ from __future__ import annotations
 import subprocess
 import sys
 from functools import partial
+from pathlib import Path
 
 import torch
-from paired import PeakMemory, paired
-from speed_decoding import figures, run
+
+sys.path.append(str(Path(__file__).parents[1]))
+from common.measuring import PeakMemory, figures, paired, run
 from torch import nn
 
 from surgicalsam_napari.model.segment_anything import ImageEncoderViT
-from surgicalsam_napari.model.vit_encoder import VIT_SIZES, build_vit_encoder
+from surgicalsam_napari.model.vit_encoder import VIT_SIZES, ViTSize, build_vit_encoder
 
 SIZE = VIT_SIZES["vit_b"]
+QUICK_SIZE = ViTSize(embed_dim=64, depth=1, num_heads=1, global_attn_indexes=())
 
 
-def encoder_of(way: str) -> nn.Module:
+def encoder_of(way: str, size: ViTSize) -> nn.Module:
     torch.manual_seed(0)
     if way == "ours":
-        return build_vit_encoder(SIZE).eval()
+        return build_vit_encoder(size).eval()
     encoder = ImageEncoderViT(
         img_size=1024,
-        embed_dim=SIZE.embed_dim,
-        depth=SIZE.depth,
-        num_heads=SIZE.num_heads,
-        global_attn_indexes=SIZE.global_attn_indexes,
+        embed_dim=size.embed_dim,
+        depth=size.depth,
+        num_heads=size.num_heads,
+        global_attn_indexes=size.global_attn_indexes,
         norm_layer=partial(nn.LayerNorm, eps=1e-6),  # type: ignore[arg-type]
         use_rel_pos=True,
         window_size=14,
@@ -54,27 +57,28 @@ def image() -> torch.Tensor:
     return torch.randn(1, 3, 1024, 1024, generator=torch.Generator().manual_seed(2))
 
 
-def peak_megabytes(way: str) -> float:
-    command = [sys.executable, __file__, "--memory-of", way]
+def peak_megabytes(way: str, *, is_quick: bool) -> float:
+    command = [sys.executable, __file__, "--memory-of", way, *(["--quick"] if is_quick else [])]
     return float(subprocess.run(command, check=True, capture_output=True, text=True).stdout.split()[-1])
 
 
 @torch.inference_mode()
-def print_peak(way: str) -> None:
-    encoder, picture = with_random_positions(encoder_of(way)), image()
+def print_peak(way: str, size: ViTSize) -> None:
+    encoder, picture = with_random_positions(encoder_of(way, size)), image()
     with PeakMemory() as memory:
         encoder(picture)
     print(memory.added)
 
 
 @torch.inference_mode()
-def measure(repeats: int = 3) -> dict[str, object]:
+def measure(repeats: int, *, is_quick: bool) -> dict[str, object]:
     """`encoder` and `encoder_memory`."""
-    plainly, ours = (with_random_positions(encoder_of(way)) for way in ("plain", "ours"))
+    size = QUICK_SIZE if is_quick else SIZE
+    plainly, ours = (with_random_positions(encoder_of(way, size)) for way in ("plain", "ours"))
     picture = image()
     a, b = plainly(picture), ours(picture)
     times = paired(lambda: plainly(picture), lambda: ours(picture), repeats, warm_up=0)
-    memory = {way: peak_megabytes(way) for way in ("plain", "ours")}
+    memory = {way: peak_megabytes(way, is_quick=is_quick) for way in ("plain", "ours")}
     return {
         **figures("encoder", times),
         "encoder_largest_difference": (a - b).abs().max().item(),
@@ -88,6 +92,6 @@ def measure(repeats: int = 3) -> dict[str, object]:
 if __name__ == "__main__":
     if sys.argv[1:2] == ["--memory-of"]:
         torch.set_num_threads(2)
-        print_peak(sys.argv[2])
+        print_peak(sys.argv[2], QUICK_SIZE if sys.argv[3:] else SIZE)
     else:
         run(measure, __doc__, repeats=3)

@@ -8,30 +8,34 @@ tensor, ready to be decoded.
 
 from __future__ import annotations
 
+import sys
 import tempfile
 from pathlib import Path
 
 import numpy as np
 import plain
 import torch
-from paired import paired
-from speed_decoding import figures, run, smooth_embeddings, untrained_model
+
+sys.path.append(str(Path(__file__).parents[1]))
+from common.measuring import figures, paired, run
+from random_model import smooth_embeddings, untrained_model
 
 from surgicalsam_napari.store import EmbeddingStore
 
-FRAMES = 100
-READS = 40
+FRAMES, READS = 100, 40
 
 
-def measure(repeats: int = 9) -> dict[str, object]:
+def measure(repeats: int, *, is_quick: bool) -> dict[str, object]:
     """`cache_read` (reads a second, ratio) and `cache_bytes` (ours as a share of plain)."""
-    shape = untrained_model().embedding_shape
-    embeddings = smooth_embeddings(untrained_model(), FRAMES).numpy()
+    frames, reads = (8, 4) if is_quick else (FRAMES, READS)
+    model = untrained_model()
+    shape = model.embedding_shape
+    embeddings = smooth_embeddings(model, frames).numpy()
     order = np.random.default_rng(0)
     with tempfile.TemporaryDirectory() as folder:
-        store = EmbeddingStore(EmbeddingStore.create(Path(folder), "random", FRAMES, shape), FRAMES, shape)
-        store.write(range(FRAMES), embeddings)
-        files = [Path(folder) / f"{index}.npy" for index in range(FRAMES)]
+        store = EmbeddingStore(EmbeddingStore.create(Path(folder), "random", frames, shape), frames, shape)
+        store.write(range(frames), embeddings)
+        files = [Path(folder) / f"{index}.npy" for index in range(frames)]
         for file, embedding in zip(files, embeddings, strict=True):
             np.save(file, embedding.transpose(1, 2, 0).astype(np.float32))
 
@@ -41,16 +45,16 @@ def measure(repeats: int = 9) -> dict[str, object]:
         def plainly(index: int) -> torch.Tensor:
             return plain.read_embedding(files[index])
 
-        lost = max((ours(index) - plainly(index)).abs().max().item() for index in range(FRAMES))
+        lost = max((ours(index) - plainly(index)).abs().max().item() for index in range(frames))
         times = paired(
-            lambda: [plainly(index) for index in order.integers(0, FRAMES, READS).tolist()],
-            lambda: [ours(index) for index in order.integers(0, FRAMES, READS).tolist()],
+            lambda: [plainly(index) for index in order.integers(0, frames, reads).tolist()],
+            lambda: [ours(index) for index in order.integers(0, frames, reads).tolist()],
             repeats,
         )
         bytes_of = {"plain": files[0].stat().st_size, "ours": store.bytes_per_frame(shape)}
         store.close()
     return {
-        **figures("cache_read", times, READS),
+        **figures("cache_read", times, reads),
         "cache_read_largest_difference": lost,
         "cache_bytes": round(bytes_of["ours"] / bytes_of["plain"], 4),
         "cache_bytes_plain": bytes_of["plain"],

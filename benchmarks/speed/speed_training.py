@@ -12,79 +12,32 @@ from __future__ import annotations
 import subprocess
 import sys
 from copy import deepcopy
-from dataclasses import dataclass
+from pathlib import Path
 
 import numpy as np
 import plain
 import torch
-from paired import PeakMemory, paired
-from speed_decoding import CLASSES, SIZE, figures, run, smooth_embeddings, untrained_model
 
-from surgicalsam_napari.model.geometry import FrameGeometry
+sys.path.append(str(Path(__file__).parents[1]))
+from common.measuring import PeakMemory, figures, paired, run
+from random_model import QUICK_SIZE, SIZE, untrained_model
+from training_steps import OurStep, fixed_prompts, step_config
+
 from surgicalsam_napari.model.surgical_sam import SurgicalSAM
 from surgicalsam_training.config import TrainingConfig
-from surgicalsam_training.loop.prompts import PromptLosses, class_embedding, mask_target
-from surgicalsam_training.loop.sampling import Prompt, ReadyPrompt
-from surgicalsam_training.loop.steps import take_step
 from surgicalsam_training.loop.tuning import unfreeze
 
 STEPS_COMPARED = 3
-
-
-@dataclass(frozen=True)
-class FixedPrompts:
-    """Stands in for a `PromptSampler`: the same prompts in every step."""
-
-    config: TrainingConfig
-    model: SurgicalSAM
-    prompts: tuple[ReadyPrompt, ...]
-
-    def ready(self, prompt: Prompt, _version: int) -> ReadyPrompt:
-        return self.prompts[prompt.frame]
-
-
-def discs(count: int, rng: np.random.Generator) -> list[np.ndarray]:
-    """Masks of the frame's size, each a disc somewhere."""
-    rows, columns = np.ogrid[: SIZE[0], : SIZE[1]]
-    return [
-        (rows - rng.uniform(0, SIZE[0])) ** 2 + (columns - rng.uniform(0, SIZE[1])) ** 2 < rng.uniform(80, 300) ** 2
-        for _ in range(count)
-    ]
-
-
-def fixed_prompts(model: SurgicalSAM, config: TrainingConfig) -> FixedPrompts:
-    rng = np.random.default_rng(0)
-    geometry = FrameGeometry(SIZE, model.input_size)
-    embeddings = smooth_embeddings(model, config.batch_size)
-    prompts = []
-    for position, (embedding, mask) in enumerate(zip(embeddings, discs(config.batch_size, rng), strict=True)):
-        inside = class_embedding(embedding.float(), mask, geometry)
-        target = mask_target(mask, geometry, config, 4 * embedding.shape[-1])
-        prompts.append(ReadyPrompt(embedding, position % len(CLASSES), target, geometry, inside, 1.0))
-    return FixedPrompts(config, model, tuple(prompts))
-
-
-class OurStep:
-    """`take_step` on the fixed prompts."""
-
-    def __init__(self, model: SurgicalSAM, config: TrainingConfig) -> None:
-        self.optimizer = torch.optim.Adam(unfreeze(model, config), config.learning_rate, weight_decay=config.weight_decay)
-        self.losses = PromptLosses(model, config).train()
-        self.sampler = fixed_prompts(model, config)
-
-    def __call__(self) -> list[float]:
-        step = [Prompt(position, 1) for position in range(self.sampler.config.batch_size)]
-        terms = take_step(self.losses, self.optimizer, self.sampler, step, 0)  # type: ignore[arg-type]
-        return [terms["dice"], terms["contrastive"]]
+BATCH_SIZE, QUICK_BATCH_SIZE = 32, 2
 
 
 class PlainStep:
     """The same step, all prompts of it together."""
 
-    def __init__(self, model: SurgicalSAM, config: TrainingConfig) -> None:
+    def __init__(self, model: SurgicalSAM, config: TrainingConfig, size: tuple[int, int]) -> None:
         self.optimizer = torch.optim.Adam(unfreeze(model, config), config.learning_rate, weight_decay=config.weight_decay)
         self.plain = plain.PlainSurgicalSAM(model)
-        prompts = fixed_prompts(model, config).prompts
+        prompts = fixed_prompts(model, config, size).prompts
         self.embeddings = plain.in_memory_order_of_files(torch.stack([prompt.embedding.float() for prompt in prompts]))
         self.rows = torch.tensor([prompt.row for prompt in prompts])
         self.masks = torch.stack([prompt.target.float() for prompt in prompts])
@@ -98,26 +51,26 @@ class PlainStep:
         return [loss.item() for loss in losses]
 
 
-def step_of(way: str, batch_size: int, model: SurgicalSAM | None = None) -> OurStep | PlainStep:
-    config = TrainingConfig(batch_size=batch_size, presence_weight=0)
-    return (OurStep if way == "ours" else PlainStep)(model or untrained_model(), config)
+def step_of(way: str, batch_size: int, size: tuple[int, int], model: SurgicalSAM) -> OurStep | PlainStep:
+    return (OurStep if way == "ours" else PlainStep)(model, step_config(batch_size), size)
 
 
-def peak_megabytes(way: str, batch_size: int) -> float:
+def peak_megabytes(way: str, *, is_quick: bool) -> float:
     """Of two steps in a process of their own, over what the process had before the first one."""
-    command = [sys.executable, __file__, "--memory-of", way, str(batch_size)]
+    command = [sys.executable, __file__, "--memory-of", way, *(["--quick"] if is_quick else [])]
     return float(subprocess.run(command, check=True, capture_output=True, text=True).stdout.split()[-1])
 
 
-def measure(repeats: int = 3, batch_size: int = 32) -> dict[str, object]:
+def measure(repeats: int, *, is_quick: bool) -> dict[str, object]:
     """`train_step` and `train_peak_memory`, with how far losses and weights are apart after some steps."""
-    model = untrained_model()
-    ours, plainly = step_of("ours", batch_size, deepcopy(model)), step_of("plain", batch_size, deepcopy(model))
+    model = untrained_model("demo" if is_quick else "vit_h")
+    batch_size, size = (QUICK_BATCH_SIZE, QUICK_SIZE) if is_quick else (BATCH_SIZE, SIZE)
+    ours, plainly = (step_of(way, batch_size, size, deepcopy(model)) for way in ("ours", "plain"))
     losses = np.array([(ours(), plainly()) for _ in range(STEPS_COMPARED)])
     pairs = zip(ours.sampler.model.parameters(), plainly.plain.model.parameters(), strict=True)  # type: ignore[union-attr]
     moved = [(a - b).abs().max().item() for a, b in pairs if a.requires_grad]
     times = paired(plainly, ours, repeats, warm_up=0)
-    memory = {way: peak_megabytes(way, batch_size) for way in ("plain", "ours")}
+    memory = {way: peak_megabytes(way, is_quick=is_quick) for way in ("plain", "ours")}
     return {
         **figures("train_step", times),
         "train_step_loss_difference": float(np.abs(losses[:, 0] - losses[:, 1]).max()),
@@ -128,8 +81,9 @@ def measure(repeats: int = 3, batch_size: int = 32) -> dict[str, object]:
     }
 
 
-def print_peak(way: str, batch_size: int) -> None:
-    step = step_of(way, batch_size)
+def print_peak(way: str, *, is_quick: bool) -> None:
+    batch_size, size = (QUICK_BATCH_SIZE, QUICK_SIZE) if is_quick else (BATCH_SIZE, SIZE)
+    step = step_of(way, batch_size, size, untrained_model("demo" if is_quick else "vit_h"))
     with PeakMemory() as memory:
         step()
         step()
@@ -140,6 +94,6 @@ if __name__ == "__main__":
     if sys.argv[1:2] == ["--memory-of"]:
         torch.set_num_threads(2)
         torch.set_flush_denormal(True)
-        print_peak(sys.argv[2], int(sys.argv[3]))
+        print_peak(sys.argv[2], is_quick=bool(sys.argv[3:]))
     else:
         run(measure, __doc__, repeats=3)

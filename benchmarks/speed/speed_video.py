@@ -23,8 +23,11 @@ from pathlib import Path
 import av
 import numpy as np
 import video_hour
-from paired import Paired, timed
 from plain import frame_by_seeking
+
+sys.path.append(str(Path(__file__).parents[1]))
+from common.measuring import Paired, timed
+from common.options import new_parser, parse
 
 from surgicalsam_napari.phantom import PhantomScene
 from surgicalsam_napari.video import VideoReader
@@ -34,14 +37,14 @@ STEPS, STEPS_BACK, JUMPS, PLAIN_EVERY = 8, 50, 4, 10
 B_FRAMES: dict[str, dict[str, str]] = {"video": {}, "video_without_b_frames": {"bf": "0"}}
 
 
-def write_clips(paths: Sequence[Path], frame_count: int = FRAMES) -> None:
+def write_clips(paths: Sequence[Path], frame_count: int = FRAMES, size: tuple[int, int] = SIZE) -> None:
     """The phantom, once per path: the first as x264 would, the second without B-frames."""
-    scene = PhantomScene(SEED, SIZE, frame_count=frame_count)
+    scene = PhantomScene(SEED, size, frame_count=frame_count)
     outputs = [av.open(str(path), "w") for path in paths]
     streams = []
     for output, options in zip(outputs, B_FRAMES.values(), strict=True):
         stream = output.add_stream("libx264", rate=25)
-        stream.height, stream.width, stream.pix_fmt = *SIZE, "yuv420p"
+        stream.height, stream.width, stream.pix_fmt = *size, "yuv420p"
         stream.codec_context.gop_size = KEYFRAME_EVERY
         stream.options = {"crf": "18", "x264-params": "scenecut=0", **options}
         streams.append(stream)
@@ -132,36 +135,35 @@ def measure_hour(path: Path, jumps: int) -> dict[str, object]:
     }
 
 
-def measure(repeats: int, clip: Path | None = None, hour: Path | None = None, jumps: int = 500) -> dict[str, object]:
-    """All figures of this module, by name.
-
-    Parameters
-    ----------
-    clip, hour : where the videos are, or are to be kept; by default they are made anew and thrown away
-    jumps : random frames looked at in the hour
-    """
+def measure(options: argparse.Namespace) -> dict[str, object]:
+    """All figures of this module, by name; without `--clip` and `--hour` the videos are made and deleted again."""
     with tempfile.TemporaryDirectory() as folder:
-        clip, hour = clip or Path(folder) / "clip.mp4", hour or Path(folder) / "hour.mp4"
+        clip, hour = options.clip or Path(folder) / "clip.mp4", options.hour or Path(folder) / "hour.mp4"
         clips = (clip, clip.with_stem(f"{clip.stem}_without_b_frames"))
         if not hour.exists():
-            video_hour.write_hour(hour, minutes=60)
-        result = measure_hour(hour, jumps)
+            video_hour.write_hour(hour, options.minutes, tuple(options.hour_size))
+        result = measure_hour(hour, options.jumps)
         if not all(path.exists() for path in clips):
-            write_clips(clips)
+            write_clips(clips, options.frames, tuple(options.size))
         for key, path in zip(B_FRAMES, clips, strict=True):
-            result |= measure_clip(key, path, repeats)
+            result |= measure_clip(key, path, options.repeats)
     return result
 
 
 def main() -> None:
-    parser = argparse.ArgumentParser(description=(__doc__ or "").partition("\n")[0])
+    parser = new_parser(__doc__)
     parser.add_argument("--clip", type=Path, help="where to keep the clips; used again if they are there")
     parser.add_argument("--hour", type=Path, help="where to keep the hour; used again if it is there")
     parser.add_argument("--repeats", type=int, default=5)
+    parser.add_argument("--frames", type=int, default=FRAMES, help="of a clip; more than fifty")
+    parser.add_argument("--size", type=int, nargs=2, default=SIZE, metavar=("HEIGHT", "WIDTH"), help="of a clip")
+    parser.add_argument("--minutes", type=float, default=60, help="of the hour")
+    parser.add_argument("--hour-size", type=int, nargs=2, default=video_hour.SIZE, metavar=("HEIGHT", "WIDTH"))
     parser.add_argument("--jumps", type=int, default=500, help="random frames of the hour")
-    parser.add_argument("--json", action="store_true", help="print one JSON object, last line")
-    options = parser.parse_args()
-    result = measure(options.repeats, options.clip, options.hour, options.jumps)
+    options = parse(
+        parser, quick={"repeats": 1, "jumps": 3, "frames": 60, "size": (128, 160), "minutes": 1, "hour_size": (272, 480)}
+    )
+    result = measure(options)
     for key, value in result.items():
         print(f"{key}: {value}")
     if options.json:

@@ -16,8 +16,8 @@ What is on the screen is compared with what is on the disk, after the clock has 
 
 from __future__ import annotations
 
-import argparse
 import json
+import sys
 import tempfile
 import time
 from collections.abc import Callable, Iterator, Sequence
@@ -35,6 +35,9 @@ from qtpy.QtTest import QTest
 from qtpy.QtWidgets import QApplication, QWidget
 from vispy.gloo import gl
 
+sys.path.append(str(Path(__file__).parents[1]))
+from common.options import new_parser, parse, require_display
+
 from surgicalsam_napari.inference import embed_frames
 from surgicalsam_napari.phantom import PhantomScene
 from surgicalsam_napari.store import Project
@@ -49,13 +52,13 @@ SAMPLED_EVERY = 8  # pixels of the canvas, in rows and columns
 JUMP_WITHIN, MOVES = 25, 20  # frames; moves of each kind in a round
 
 
-def write_clip(path: Path) -> None:
+def write_clip(path: Path, size: tuple[int, int], frame_count: int) -> None:
     with av.open(str(path), "w") as output:
         stream = output.add_stream("libx264", rate=25)
-        stream.height, stream.width, stream.pix_fmt = *SIZE, "yuv420p"
+        stream.height, stream.width, stream.pix_fmt = *size, "yuv420p"
         stream.codec_context.gop_size = KEYFRAME_EVERY
         stream.options = {"crf": "18", "preset": "veryfast"}
-        for drawn in PhantomScene(SEED, SIZE, frame_count=FRAMES):
+        for drawn in PhantomScene(SEED, size, frame_count=frame_count):
             output.mux(stream.encode(av.VideoFrame.from_ndarray(drawn.image, format="rgb24")))
         output.mux(stream.encode())
 
@@ -139,8 +142,8 @@ class Window:
         zoom, (_, row, column) = camera.zoom, camera.center
         y = np.round((rows + 0.5 - height / 2) / zoom + row).astype(int)
         x = np.round((columns + 0.5 - width / 2) / zoom + column).astype(int)
-        inside = (y >= 1) & (y < expected.shape[0] - 1) & (x >= 1) & (x < expected.shape[1] - 1)
-        y, x, shown = y[inside], x[inside], picture[rows[inside], columns[inside]]
+        is_in_frame = (y >= 1) & (y < expected.shape[0] - 1) & (x >= 1) & (x < expected.shape[1] - 1)
+        y, x, shown = y[is_in_frame], x[is_in_frame], picture[rows[is_in_frame], columns[is_in_frame]]
         # a pixel of the canvas lies between pixels of the frame: at the edge of a mask either is right
         neighbours = [expected[y + dy, x + dx] for dy in (-1, 0, 1) for dx in (-1, 0, 1)]
         is_right = np.any([np.abs(shown - colors[near]).max(axis=1) <= 3 for near in neighbours], axis=0)
@@ -158,7 +161,7 @@ def opened(clip: Path) -> tuple[Window, MainWidget, Project]:
     project, model = dock.session.project, dock.session.model
     assert project is not None and model is not None
     window.image, window.labels = dock.layers.image, dock.layers.labels
-    for _ in embed_frames(project, model, range(FRAMES)):
+    for _ in embed_frames(project, model, range(len(project.video))):
         pass
     window.live(2)  # the trial frame that measures the speed
     return window, dock, project
@@ -170,7 +173,7 @@ def measure_first_mask(window: Window, dock: MainWidget, project: Project, repea
     panel.scope.choice.setCurrentText(THIS_FRAME)
     panel.picker.setCurrentIndex(panel.picker.findData(visible_class(project)))
     taken, wrong = [], 0
-    for frame_index in np.linspace(1, FRAMES - 1, 1 + repeats).astype(int).tolist():
+    for frame_index in np.linspace(1, len(project.video) - 1, 1 + repeats).astype(int).tolist():
         dock.layers.show_frame(frame_index)
         window.live()
         click = partial(QTest.mouseClick, panel.segment, Qt.MouseButton.LeftButton)
@@ -206,8 +209,9 @@ def rounded(value: Any) -> float:
 
 def visible_class(project: Project) -> int:
     """The class that most frames of the clip show."""
-    scene = PhantomScene(SEED, SIZE, frame_count=FRAMES)
-    shown = [np.unique(scene.frame(index).labels) for index in np.linspace(0, FRAMES - 1, 4).astype(int).tolist()]
+    count = len(project.video)
+    scene = PhantomScene(SEED, project.video.info.size, frame_count=count)
+    shown = [np.unique(scene.frame(index).labels) for index in np.linspace(0, count - 1, 4).astype(int).tolist()]
     return int(np.bincount(np.concatenate(shown), minlength=2)[1:].argmax()) + 1
 
 
@@ -236,11 +240,11 @@ def plain_window(window: Window, dock: MainWidget, project: Project) -> Iterator
         viewer.close()
 
 
-def jumps(rng: np.random.Generator, count: int) -> list[int]:
+def jumps(rng: np.random.Generator, count: int, frame_count: int) -> list[int]:
     """Frames one after the other, each within 25 of the one before."""
-    frames = [int(rng.integers(FRAMES))]
+    frames = [int(rng.integers(frame_count))]
     while len(frames) <= count:
-        low, high = max(frames[-1] - JUMP_WITHIN, 0), min(frames[-1] + JUMP_WITHIN, FRAMES - 1)
+        low, high = max(frames[-1] - JUMP_WITHIN, 0), min(frames[-1] + JUMP_WITHIN, frame_count - 1)
         if (frame := int(rng.integers(low, high + 1))) != frames[-1]:
             frames.append(frame)
     return frames
@@ -256,15 +260,16 @@ def scrub(window: Window, frames: Sequence[int]) -> list[Taken]:
 
 def measure_scrubbing(window: Window, dock: MainWidget, project: Project, rounds: int) -> dict[str, object]:
     """All classes predicted in every frame; then the same moves here and in napari alone, in turn."""
-    segment_everything(dock, FRAMES // 2, None)
+    frame_count = len(project.video)
+    segment_everything(dock, frame_count // 2, None)
     wait_until(lambda: not dock.is_busy, PATIENCE_SECONDS, "segment the clip")
     rng = np.random.default_rng(0)
     with plain_window(window, dock, project) as plain:
         sizes = [[*each.canvas.size, *each.window_size] for each in (window, plain)]
         taken: dict[str, list[Taken]] = {"ours_step": [], "ours_jump": [], "plain_step": [], "plain_jump": []}
         for _ in range(rounds):
-            start = int(rng.integers(FRAMES - MOVES))
-            for kind, frames in {"step": range(start, start + MOVES + 1), "jump": jumps(rng, MOVES)}.items():
+            start = int(rng.integers(frame_count - MOVES))
+            for kind, frames in {"step": range(start, start + MOVES + 1), "jump": jumps(rng, MOVES, frame_count)}.items():
                 taken[f"ours_{kind}"] += scrub(window, frames)
                 taken[f"plain_{kind}"] += scrub(plain, frames)
     ours, without = taken["ours_step"] + taken["ours_jump"], taken["plain_step"] + taken["plain_jump"]
@@ -275,7 +280,7 @@ def measure_scrubbing(window: Window, dock: MainWidget, project: Project, rounds
         **quantiles("scrub_without_plugin", without),
         "scrub_own_ms": rounded(np.median([mine.clock - other.clock for mine, other in zip(ours, without, strict=True)])),
         "scrub_canvas_and_window_sizes": sizes,
-        **wrong_after_scrubbing(window, project, jumps(rng, 10)),
+        **wrong_after_scrubbing(window, project, jumps(rng, 10, frame_count)),
     }
 
 
@@ -284,7 +289,7 @@ def wrong_after_scrubbing(window: Window, project: Project, frames: Sequence[int
     wrong = 0
     with VideoReader(project.video.info.path) as reader:
         for index in frames:
-            scrub(window, [(index + 7) % FRAMES, index])
+            scrub(window, [(index + 7) % len(project.video), index])
             wrong += not np.array_equal(window.image._slice.image.raw, reader.frame(index))
             wrong += not np.array_equal(window.paintings[-1], project.labels[index])
     return {"scrub_wrong_frames": wrong, "scrub_wrong_pixels": window.wrong_label_pixels(project.labels[frames[-1]])}
@@ -300,19 +305,19 @@ def quantiles(key: str, taken: Sequence[Taken]) -> dict[str, object]:
     }
 
 
-def measure(repeats: int, clip: Path | None = None) -> dict[str, object]:
+def measure(repeats: int, clip: Path | None, size: tuple[int, int], frame_count: int) -> dict[str, object]:
     """All figures of this module, by name.
 
     Parameters
     ----------
-    clip : where the clip is, or is to be kept; by default it is made anew and thrown away
+    clip : where the clip is, or is to be kept; by default it is made and deleted again
     """
     with tempfile.TemporaryDirectory() as folder:
         path = Path(folder) / "clip.mp4"
         if clip is None or not clip.exists():
-            write_clip(clip or path)
+            write_clip(clip or path, size, frame_count)
         if clip is not None:
-            path.symlink_to(clip.absolute())  # the project beside it is made anew each time
+            path.symlink_to(clip.absolute())  # the project beside it is made each time
         window, dock, project = opened(path)
         result = measure_first_mask(window, dock, project, 2 * repeats)
         result |= measure_scrubbing(window, dock, project, repeats)
@@ -321,12 +326,14 @@ def measure(repeats: int, clip: Path | None = None) -> dict[str, object]:
 
 
 def main() -> None:
-    parser = argparse.ArgumentParser(description=(__doc__ or "").partition("\n")[0])
+    parser = new_parser(__doc__)
     parser.add_argument("--clip", type=Path, help="where to keep the clip; used again if it is there")
+    parser.add_argument("--size", type=int, nargs=2, default=SIZE, metavar=("HEIGHT", "WIDTH"))
+    parser.add_argument("--frames", type=int, default=FRAMES, help="more than twenty")
     parser.add_argument("--repeats", type=int, default=5)
-    parser.add_argument("--json", action="store_true", help="print one JSON object, last line")
-    options = parser.parse_args()
-    result = measure(options.repeats, options.clip)
+    options = parse(parser, quick={"repeats": 1, "size": (216, 384), "frames": 30})
+    require_display()
+    result = measure(options.repeats, options.clip, tuple(options.size), options.frames)
     for key, value in result.items():
         print(f"{key}: {value}")
     if options.json:

@@ -9,9 +9,9 @@ within the ten seconds.
 
 from __future__ import annotations
 
-import argparse
 import json
 import platform
+import sys
 import tempfile
 import time
 from pathlib import Path
@@ -19,18 +19,22 @@ from pathlib import Path
 import av
 import numpy as np
 import psutil
-from paired import PeakMemory
+
+sys.path.append(str(Path(__file__).parents[1]))
+from common.measuring import PeakMemory
+from common.options import new_parser, parse
 
 from surgicalsam_napari.video import VideoReader
 
-HEIGHT, WIDTH, FRAME_RATE, PERIOD = 1080, 1920, 25, 250
+SIZE, FRAME_RATE, PERIOD = (1080, 1920), 25, 250
 BITS, BLOCK = 8, 32
 
 
-def numbered_frame(number: int, texture: np.ndarray, noise: np.random.Generator) -> np.ndarray:
+def numbered_frame(number: int, size: tuple[int, int], texture: np.ndarray, noise: np.random.Generator) -> np.ndarray:
     """A drifting texture with sensor noise, and its number in blocks at the top left: (H, W, 3) uint8."""
+    height, width = size
     shift = 40 + int(40 * np.sin(2 * np.pi * number / PERIOD))
-    image = texture[shift : shift + HEIGHT, shift : shift + WIDTH] + noise.integers(0, 12, (HEIGHT, WIDTH, 1), np.uint8)
+    image = texture[shift : shift + height, shift : shift + width] + noise.integers(0, 12, (height, width, 1), np.uint8)
     for bit in range(BITS):
         image[:BLOCK, bit * BLOCK : (bit + 1) * BLOCK] = 255 * (number >> bit & 1)
     return image
@@ -41,23 +45,24 @@ def number_in(image: np.ndarray) -> int:
     return sum(int(centre > 128) << bit for bit, centre in enumerate(centres))
 
 
-def write_period(path: Path) -> None:
+def write_period(path: Path, size: tuple[int, int]) -> None:
+    height, width = size
     rng = np.random.default_rng(0)
-    texture = rng.integers(0, 240, (HEIGHT // 8 + 20, WIDTH // 8 + 20, 3), np.uint8).repeat(8, 0).repeat(8, 1)
+    texture = rng.integers(0, 240, (height // 8 + 20, width // 8 + 20, 3), np.uint8).repeat(8, 0).repeat(8, 1)
     with av.open(str(path), "w") as container:
         stream = container.add_stream("libx264", rate=FRAME_RATE)
-        stream.width, stream.height, stream.pix_fmt = WIDTH, HEIGHT, "yuv420p"
+        stream.width, stream.height, stream.pix_fmt = width, height, "yuv420p"
         stream.codec_context.gop_size = PERIOD
         stream.options = {"preset": "veryfast", "crf": "23", "bf": "2", "x264-params": "scenecut=0"}
         for number in range(PERIOD):
-            container.mux(stream.encode(av.VideoFrame.from_ndarray(numbered_frame(number, texture, rng))))
+            container.mux(stream.encode(av.VideoFrame.from_ndarray(numbered_frame(number, size, texture, rng))))
         container.mux(stream.encode())
 
 
-def write_hour(path: Path, minutes: float) -> None:
+def write_hour(path: Path, minutes: float, size: tuple[int, int] = SIZE) -> None:
     with tempfile.TemporaryDirectory() as folder:
         period = Path(folder) / "period.mp4"
-        write_period(period)
+        write_period(period, size)
         with av.open(str(period)) as source, av.open(str(path), "w") as target:
             stream = target.add_stream_from_template(source.streams.video[0])
             time_base = source.streams.video[0].time_base
@@ -108,17 +113,17 @@ def measure(path: Path, jumps: int) -> dict[str, object]:
 
 
 def main() -> None:
-    parser = argparse.ArgumentParser(description=(__doc__ or "").partition("\n")[0])
+    parser = new_parser(__doc__)
     parser.add_argument("--path", type=Path, help="where to keep the file; used again if it is there")
     parser.add_argument("--minutes", type=float, default=60)
+    parser.add_argument("--size", type=int, nargs=2, default=SIZE, metavar=("HEIGHT", "WIDTH"))
     parser.add_argument("--jumps", type=int, default=500)
-    parser.add_argument("--json", action="store_true", help="print one JSON object, last line")
-    options = parser.parse_args()
+    options = parse(parser, quick={"minutes": 1, "jumps": 3, "size": (272, 480)})
     with tempfile.TemporaryDirectory() as folder:
         path = options.path or Path(folder) / "hour.mp4"
         if not path.exists():
-            print(f"making {options.minutes:g} minutes of 1080p video ...", flush=True)
-            write_hour(path, options.minutes)
+            print(f"making {options.minutes:g} minutes of video ...", flush=True)
+            write_hour(path, options.minutes, tuple(options.size))
         results = measure(path, options.jumps)
     for name, value in results.items():
         print(f"{name.replace('_', ' ')}: {value}")

@@ -7,8 +7,8 @@ The clip is the phantom, fresh each time.
 
 from __future__ import annotations
 
-import argparse
 import json
+import sys
 import tempfile
 import time
 from pathlib import Path
@@ -17,6 +17,9 @@ import napari
 import numpy as np
 from qtpy.QtCore import QTimer
 from qtpy.QtWidgets import QApplication
+
+sys.path.append(str(Path(__file__).parents[1]))
+from common.options import new_parser, parse, require_display
 
 from surgicalsam_napari.phantom import write_phantom_clip
 from surgicalsam_napari.widgets.demo import dock_plugin, segment_everything, wait_until
@@ -53,10 +56,13 @@ def live(seconds: float) -> None:
 
 
 def main() -> None:
-    parser = argparse.ArgumentParser(description=__doc__)
+    parser = new_parser(__doc__)
     parser.add_argument("--frames", type=int, default=60)
-    parser.add_argument("--json", action="store_true")
-    arguments = parser.parse_args()
+    parser.add_argument(
+        "--seconds", type=float, default=2, help="to listen while idle and at the start; while segmenting twice that"
+    )
+    arguments = parse(parser, quick={"frames": 4, "seconds": 0.2})
+    require_display()
     with tempfile.TemporaryDirectory() as folder:
         clip = write_phantom_clip(Path(folder), frame_count=arguments.frames)
         viewer = napari.Viewer()
@@ -65,14 +71,14 @@ def main() -> None:
         wait_until(lambda: not dock.is_busy, 120, "load the checkpoint")
         dock.open(clip)
         wait_until(lambda: not dock.is_busy, 120, "open the clip")
-        live(2)
+        live(arguments.seconds)
         heartbeat = Heartbeat()
-        live(2)
+        live(arguments.seconds)
         phases = {"idle": heartbeat.take()}
         segment_everything(dock, arguments.frames // 2, None)
-        live(2)
+        live(arguments.seconds)
         phases["start"] = heartbeat.take()
-        live(4)
+        live(2 * arguments.seconds)
         phases["run"] = heartbeat.take()
         for frame_index in range(0, arguments.frames, 2):
             if not dock.is_busy:

@@ -1,4 +1,4 @@
-"""Named looks: the parameters in which one hospital's pictures differ from another's."""
+"""Named looks: the parameters in which the pictures of one domain differ from those of another."""
 
 from __future__ import annotations
 

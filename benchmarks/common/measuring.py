@@ -15,6 +15,8 @@ from pathlib import Path
 
 import psutil
 
+from .options import new_parser, parse, print_figures
+
 
 @dataclass(frozen=True)
 class Paired:
@@ -69,6 +71,16 @@ def paired(plain: Callable[[], object], ours: Callable[[], object], repeats: int
     return Paired(plain_seconds, our_seconds)
 
 
+def figures(name: str, times: Paired, units: int = 1) -> dict[str, object]:
+    """The ratio, its spread, and milliseconds of either way per unit of work."""
+    return {
+        name: round(times.ratio, 2),
+        f"{name}_spread": [round(ratio, 2) for ratio in times.ratios],
+        f"{name}_plain_ms": round(times.plain_ms / units, 3),
+        f"{name}_ours_ms": round(times.ours_ms / units, 3),
+    }
+
+
 class PeakMemory:
     """The highest resident memory of this process while a `with` block runs, in MB.
 
@@ -107,7 +119,7 @@ class PeakMemory:
 
 
 def _reset_peak() -> bool:
-    """Let the kernel's mark of the highest resident memory begin anew; False where there is none."""
+    """Let the kernel's mark of the highest resident memory start again; False where there is none."""
     try:
         Path("/proc/self/clear_refs").write_text("5")
     except OSError:
@@ -118,3 +130,21 @@ def _reset_peak() -> bool:
 def _peak_megabytes() -> float:
     status = Path("/proc/self/status").read_text()
     return int(status.partition("VmHWM:")[2].split()[0]) * 1024 / 1e6
+
+
+def run(measure: Callable[..., dict[str, object]], about: str | None, repeats: int) -> None:
+    """The command line of a script that compares two ways: prints its figures, with `--json` as one object.
+
+    Parameters
+    ----------
+    measure : called with the number of counted pairs and `is_quick`
+    """
+    import torch
+
+    parser = new_parser(about)
+    parser.add_argument("--repeats", type=int, default=repeats, help="counted pairs")
+    parser.add_argument("--threads", type=int, default=2)
+    options = parse(parser, quick={"repeats": 1, "threads": 1})
+    torch.set_num_threads(options.threads)
+    torch.set_flush_denormal(True)
+    print_figures(measure(options.repeats, is_quick=options.quick), as_json=options.json)
