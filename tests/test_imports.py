@@ -7,6 +7,7 @@ import subprocess
 import sys
 from collections.abc import Iterable, Iterator
 from graphlib import CycleError, TopologicalSorter
+from itertools import pairwise
 from pathlib import Path
 
 import pytest
@@ -142,7 +143,9 @@ def modules_imported(path: Path, package: list[str]) -> set[str]:
 def room_of(module: str) -> str:
     """The folder of a module, or the module itself where its folder has sub-folders."""
     folder = MODULES[module].parent
-    has_rooms = any((child / "__init__.py").exists() or any(child.glob("*.py")) for child in folder.iterdir() if child.is_dir())
+    has_rooms = any(
+        (child / "__init__.py").exists() or any(child.glob("*.py")) for child in folder.iterdir() if child.is_dir()
+    )
     return module if has_rooms else ".".join(package_of(module))
 
 
@@ -169,14 +172,12 @@ def circle_in(graph: dict[str, set[str]]) -> list[str]:
 
 def lines_between(rooms: Iterable[str]) -> str:
     """Which file imports which, along a circle of rooms."""
-    rooms = list(rooms)
-    steps = zip(rooms, rooms[1:], strict=False)
     return "\n".join(
         f"  {module} imports {name}"
-        for here, there in steps
+        for step in pairwise(rooms)
         for module, imported in IMPORTS.items()
         for name in sorted(imported)
-        if (ROOMS[module], ROOMS[name]) == (here, there)
+        if (ROOMS[module], ROOMS[name]) == step
     )
 
 

@@ -20,7 +20,7 @@ def dice_losses(logits: Tensor, masks: Tensor) -> Tensor:
     """1 - 2 sum(p g) / (sum(p^2) + sum(g^2)) of every prompt (equation 13); the loss is their mean.
 
     Equation 13 prints the overlap itself, without "1 -", and calls p the logit; the authors' code takes 1 - overlap of the
-    sigmoid, with `DICE_EPSILON` against empty masks. This follows the code.
+    sigmoid, and adds 1e-3 twice below the line. This follows the code, but adds `DICE_EPSILON` once above and once below.
 
     Parameters
     ----------
