@@ -5,7 +5,9 @@ from __future__ import annotations
 import ast
 import subprocess
 import sys
-from collections.abc import Iterator
+from collections.abc import Iterable, Iterator
+from graphlib import CycleError, TopologicalSorter
+from itertools import pairwise
 from pathlib import Path
 
 import pytest
@@ -38,6 +40,42 @@ MAY_IMPORT["session"] = {*MAY_IMPORT["cluster"], "cluster", "editing", "review"}
 MAY_IMPORT["widgets"] = {*MAY_IMPORT["session"], "session"}
 MAY_IMPORT["cli"] = {*MAY_IMPORT["widgets"], "widgets"}
 MAY_IMPORT["__main__"] = {"cli"}
+
+# The rooms inside a package, from the ground up: a room may import from the lines above its own, and nothing else of its
+# package. A folder without sub-folders is one room; a file beside sub-folders is a room of its own.
+ROOM_ORDER: dict[str, tuple[tuple[str, ...], ...]] = {
+    "surgicalsam_napari.widgets": (
+        ("parts",),
+        ("runs",),
+        ("viewer",),
+        ("source", "work_clock"),
+        ("correct", "train", "exchange", "timeline"),
+        ("segment_panel",),
+        ("main_widget",),
+        ("demo", "contributions"),
+        ("",),
+    ),
+    "surgicalsam_napari.exchange": (
+        ("files",),
+        ("dataset", "format"),
+        ("sidecar",),
+        ("formats",),
+        ("registry",),
+        ("matching",),
+        ("exporting", "importing"),
+        ("",),
+    ),
+    "surgicalsam_training": (
+        ("config", "reports"),
+        ("data",),
+        ("scoring", "run"),
+        ("loop",),
+        ("baselines", "__main__"),
+        ("launch",),
+        ("experiments",),
+        ("",),
+    ),
+}
 
 
 def module_files() -> dict[str, Path]:
@@ -80,6 +118,79 @@ def own_parts_imported(path: Path, module: str) -> set[str]:
     return parts - {"__init__", "__version__", part_of(module)}
 
 
+def package_of(module: str) -> list[str]:
+    """The names of the package that a module's relative imports start from."""
+    names = module.split(".")
+    return names if MODULES[module].name == "__init__.py" else names[:-1]
+
+
+def modules_imported(path: Path, package: list[str]) -> set[str]:
+    """The modules of ours that a file imports, wherever the import stands: at the top, in a function, for type checking."""
+    modules = set()
+    for node in ast.walk(ast.parse(path.read_text(encoding="utf-8"))):
+        if isinstance(node, ast.Import):
+            names = [alias.name for alias in node.names]
+        elif isinstance(node, ast.ImportFrom):
+            base = package[: len(package) - node.level + 1] if node.level else []
+            source = ".".join([*base, *([node.module] if node.module else [])])
+            # `from package import module` imports the module; `from package import name` runs the package's __init__
+            names = [f"{source}.{alias.name}" if f"{source}.{alias.name}" in MODULES else source for alias in node.names]
+        else:
+            continue
+        modules |= {name for name in names if name in MODULES}
+    return modules - set(PACKAGES)  # the top __init__ holds the version, and everything else lazily
+
+
+def room_of(module: str) -> str:
+    """The folder of a module, or the module itself where its folder has sub-folders."""
+    folder = MODULES[module].parent
+    has_rooms = any(
+        (child / "__init__.py").exists() or any(child.glob("*.py")) for child in folder.iterdir() if child.is_dir()
+    )
+    return module if has_rooms else ".".join(package_of(module))
+
+
+IMPORTS = {module: modules_imported(path, package_of(module)) - {module} for module, path in MODULES.items()}
+ROOMS = {module: room_of(module) for module in MODULES}
+
+
+def rooms_imported() -> dict[str, set[str]]:
+    """The rooms that the files of each room import."""
+    rooms: dict[str, set[str]] = {room: set() for room in ROOMS.values()}
+    for module, imported in IMPORTS.items():
+        rooms[ROOMS[module]] |= {ROOMS[name] for name in imported} - {ROOMS[module]}
+    return rooms
+
+
+def circle_in(graph: dict[str, set[str]]) -> list[str]:
+    """A circle, each name importing the next; empty where there is none."""
+    try:
+        TopologicalSorter(graph).prepare()
+    except CycleError as error:
+        return error.args[1][::-1]
+    return []
+
+
+def lines_between(rooms: Iterable[str]) -> str:
+    """Which file imports which, along a circle of rooms."""
+    return "\n".join(
+        f"  {module} imports {name}"
+        for step in pairwise(rooms)
+        for module, imported in IMPORTS.items()
+        for name in sorted(imported)
+        if (ROOMS[module], ROOMS[name]) == step
+    )
+
+
+def step_of(package: str, module: str) -> int:
+    """How far up the order of its package a module's room stands."""
+    room = module.removeprefix(package).removeprefix(".").split(".")[0]
+    order = ROOM_ORDER[package]
+    steps = [step for step, rooms in enumerate(order) if room in rooms]
+    assert steps, f"{package}.{room} is new: give it a place in ROOM_ORDER"
+    return steps[0]
+
+
 def run_python(code: str, *arguments: str) -> subprocess.CompletedProcess[str]:
     return subprocess.run([sys.executable, "-c", code, *arguments], capture_output=True, text=True, timeout=240)
 
@@ -111,6 +222,47 @@ def test_imports_run_in_one_direction(module: str) -> None:
     assert part in MAY_IMPORT, f"{part} is new: give it a place in MAY_IMPORT, as DESIGN has it"
     against_the_grain = own_parts_imported(MODULES[module], module) - MAY_IMPORT[part]
     assert not against_the_grain, f"{module} imports {sorted(against_the_grain)}"
+
+
+def test_no_file_imports_itself_in_a_circle() -> None:
+    circle = circle_in(IMPORTS)
+    assert not circle, "files import each other in a circle: " + " -> ".join(circle)
+
+
+def test_no_room_imports_itself_in_a_circle() -> None:
+    circle = circle_in(rooms_imported())
+    assert not circle, f"rooms import each other in a circle: {' -> '.join(circle)}\n{lines_between(circle)}"
+
+
+@pytest.mark.parametrize("package", ROOM_ORDER)
+def test_the_rooms_of_a_package_import_in_their_order(package: str) -> None:
+    against_the_order = []
+    for module in (name for name in MODULES if name == package or name.startswith(f"{package}.")):
+        for imported in sorted(IMPORTS[module]):
+            if not imported.startswith(f"{package}.") or ROOMS[imported] == ROOMS[module]:
+                continue
+            if step_of(package, imported) >= step_of(package, module):
+                against_the_order.append(f"  {module} imports {imported}")
+    assert not against_the_order, "against ROOM_ORDER:\n" + "\n".join(against_the_order)
+
+
+def test_every_room_of_an_ordered_package_has_a_place() -> None:
+    for module in MODULES:
+        for package in ROOM_ORDER:
+            if module == package or module.startswith(f"{package}."):
+                step_of(package, module)
+
+
+def test_the_circle_tests_see_imports_of_every_form_and_name_the_circle(tmp_path: Path) -> None:
+    source = (
+        "from typing import TYPE_CHECKING\nif TYPE_CHECKING:\n    from surgicalsam_napari.store import project\n"
+        "def late():\n    from ..errors import ProjectError\n    import surgicalsam_napari.session\n"
+    )
+    (tmp_path / "new.py").write_text(source)
+    expected = {"surgicalsam_napari.store.project", "surgicalsam_napari.errors", "surgicalsam_napari.session"}
+    assert modules_imported(tmp_path / "new.py", ["surgicalsam_napari", "store"]) == expected
+    assert circle_in({"a": {"b"}, "b": {"c"}, "c": set()}) == []
+    assert set(circle_in({"a": {"b"}, "b": {"a"}, "c": {"a"}})) == {"a", "b"}
 
 
 def test_the_command_line_loads_the_widgets_only_when_asked() -> None:

@@ -101,7 +101,7 @@ def read_embedding(path: Path) -> Tensor:
 
 
 def dice_loss(low_res_logits: Tensor, mask: Tensor) -> Tensor:
-    """The dice loss of one prompt at the size of the frame (paper, equation 12).
+    """The dice loss of one prompt at the size of the frame (paper, equation 13).
 
     Parameters
     ----------

@@ -1,8 +1,9 @@
 """The prototype-based class prompt encoder (Yue et al., AAAI 2024, section 3.2).
 
-Where paper and published code differ this follows the code, on which the authors' checkpoints were trained: the
-similarity is a plain dot product, and the sparse tokens of *all* classes are given to the decoder, the prompted class
-marked by SAM's positive point embedding and the others by its negative one.
+As in the paper, the similarity is a plain dot product, and the sparse tokens of *all* classes are given to the decoder, the
+prompted class marked by SAM's positive point embedding and the others by its negative one. Where the paper leaves room this
+follows the authors' code, on which their checkpoints were trained: f_S of equation 8 is linear over the *positions* of the
+grid, and the positive and negative embeddings are one vector per token, (n, D) and not (D,).
 """
 
 from __future__ import annotations

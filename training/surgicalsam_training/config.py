@@ -1,6 +1,7 @@
 """What a training is to do: one model, the run's record, the form in the window, and the options of the command line.
 
-The presets beside it (`presets/*.yaml`) hold the values of the paper (Yue et al., AAAI 2024) and those of a quick update.
+The presets beside it (`presets/*.yaml`) hold the values of the paper (Yue et al., AAAI 2024) or, where it gives none,
+of the authors' code; and those of a quick update.
 """
 
 from __future__ import annotations

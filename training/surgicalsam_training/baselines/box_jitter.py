@@ -1,5 +1,7 @@
 """How SAM's masks suffer from boxes that are too large, too small, or beside the instrument (paper, Fig. 2).
 
+The paper plots mAP against the jitter factor; here it is the Challenge IoU.
+
 The boxes come from the truth (`oracle.box_of`) and are jittered by a known amount, so this is an oracle at amount 0.
 """
 

@@ -1,7 +1,8 @@
 """A detector's boxes as prompts of SAM (paper, Tables 1 and 2: MaskTrack R-CNN + SAM, Mask2Former + SAM).
 
-The paper's rule: the only box of a class is taken as it is, whatever its score; of several those are whose score reaches
-alpha, and their masks are united. If none reaches it the class has no mask. So the detector decides which classes are there.
+The paper's rule (section 8.3): the only box of a class is taken as it is, whatever its score; of several, those whose score
+is greater than alpha are taken (here: alpha or more), and their masks are united. If none is, the class has no mask. So the
+detector decides which classes are there.
 """
 
 from __future__ import annotations
@@ -19,7 +20,7 @@ from surgicalsam_training.baselines.oracle import answer_box
 from surgicalsam_training.data.training_data import TrainingData
 from surgicalsam_training.scoring.protocol import Asked
 
-ALPHA = 0.7  # 0.7 or 0.5 in the paper
+ALPHA = 0.7  # section 8.3: 0.7 for MaskTrack R-CNN, 0.5 for Mask2Former
 
 
 def chosen_boxes(detections: Sequence[Detection], alpha: float) -> list[Detection]:

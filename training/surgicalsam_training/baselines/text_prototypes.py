@@ -3,7 +3,7 @@
 For a training with `prototypes: fixed` and `contrastive_weight: 0`, which reads them from `prototypes_file`. They come from
 a file of CLIP's embeddings, or are computed where its weights lie on this disk; nothing is downloaded.
 
-CLIP's embeddings have 512 or 768 numbers, SAM's 256, and how the paper brings the one to the other was not to be had. Here a
+CLIP's embeddings have 512 or 768 numbers, SAM's 256, and the paper does not say how it brings the one to the other. Here a
 fixed map does it that keeps every product between two classes as CLIP has it: the C vectors span at most C dimensions, which
 are turned into C directions of a random basis. Where they point says nothing about image embeddings, with this map or any
 other that is not learnt: what they are worth is left to the class prompt encoder, which is trained on them.

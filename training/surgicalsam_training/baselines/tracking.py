@@ -2,6 +2,7 @@
 
 Whenever an instrument appears in a sequence SAM is prompted with points from the truth, and its mask is carried into the
 following frames (`surgicalsam_napari.inference.propagate`) by what its region looks like; the class prompt takes no part.
+In the paper all instruments are prompted again where a new one appears (section 8.3); here only the new class gets points.
 Half an oracle: the truth says when an instrument appears and where, and nothing after that. It cannot say that an instrument
 has left before next to nothing of its mask is.
 """

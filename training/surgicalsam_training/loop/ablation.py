@@ -1,4 +1,4 @@
-"""The prompt encoder with a part left out (Yue et al., AAAI 2024, table 6), to learn what the part is worth.
+"""The prompt encoder with a part left out (Yue et al., AAAI 2024, section 8.4 and Table 6), to learn what the part is worth.
 
 What each reading means: without dense prompts the decoder gets SAM's own embedding for "no mask", as SAM gives it where
 nobody drew one; without sparse prompts no class token follows the decoder's output tokens; without marks the class tokens

