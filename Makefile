@@ -1,46 +1,46 @@
 # `make demo` and `make test` do all set-up themselves; the second run starts in seconds.
 #
 #   PYTHON=python3.12             another interpreter (3.11 to 3.13)
-#   PIP_FLAGS="..."               handed to pip install
-#   PYTEST_FLAGS="-k timeline"    handed to pytest
+#   PIP_FLAGS="..."               options for pip install
+#   PYTEST_FLAGS="-k timeline"    options for pytest
 
 SHELL := /bin/sh
 VENV := .venv
 BIN := $(VENV)/bin
 PIP_FLAGS ?=
 PYTEST_FLAGS ?=
-# two at a time, each with one thread of torch: two threads in both would get in each other's way
+# two processes, each with one torch thread: with two threads each they would slow each other down
 PYTEST = OMP_NUM_THREADS=1 $(BIN)/python -m pytest --numprocesses 2 -m "$(MARKED)" $(PYTEST_FLAGS)
 
-# What Qt and a virtual display need on Debian and Ubuntu.
+# System packages that Qt and a virtual display need on Debian and Ubuntu.
 SYSTEM_PACKAGES := xvfb xauth \
   libxcb-icccm4 libxcb-keysyms1 libxcb-cursor0 libxcb-image0 libxcb-render-util0 libxcb-xinerama0 \
   libxcb-shape0 libxcb-randr0 libxcb-sync1 libxcb-xfixes0 libxcb-xkb1 libx11-xcb1 libxkbcommon-x11-0 \
   libegl1 libgl1 libgl1-mesa-dri libdbus-1-3 libglib2.0-0 libfontconfig1 fonts-dejavu-core
 
-# Shell: succeeds where a window can be shown.
+# Shell: succeeds if a window can be shown.
 HAS_DISPLAY := [ "$$(uname)" = Darwin ] || [ -n "$$DISPLAY$$WAYLAND_DISPLAY" ]
 XVFB := xvfb-run -a -s "-screen 0 1600x1000x24"
 
-# Shell function: installs Debian packages where it may, else prints the command and fails.
+# Shell function: installs Debian packages if it has the rights, else prints the command and fails.
 APT_INSTALL := apt_install() { \
     if [ "$$(id -u)" = 0 ]; then sudo=; \
     elif sudo -n true 2>/dev/null; then sudo="sudo -n"; \
     else \
-      echo "These system packages are missing, and installing them takes root. Run:"; \
+      echo "These system packages are missing, and their installation needs root. Run:"; \
       echo "  sudo apt-get update && sudo apt-get install -y --no-install-recommends $$*"; \
       return 1; \
     fi; \
     echo "Installing system packages: $$*"; \
     $$sudo apt-get update -qq || true; \
     $$sudo env DEBIAN_FRONTEND=noninteractive apt-get install -y -qq --no-install-recommends "$$@" >/dev/null || { \
-      echo "That failed. Run:"; \
+      echo "The installation failed. Run:"; \
       echo "  apt-get update && apt-get install -y --no-install-recommends $$*"; \
       return 1; \
     }; \
   }
 
-# Shell function: the interpreter to build the environment with.
+# Shell function: prints the Python interpreter for the environment.
 FIND_PYTHON := find_python() { \
     for candidate in $(PYTHON) python3 python3.13 python3.12 python3.11; do \
       if "$$candidate" -c 'import sys; sys.exit(not (3, 11) <= sys.version_info[:2] <= (3, 13))' 2>/dev/null; then \
@@ -54,11 +54,11 @@ FIND_PYTHON := find_python() { \
 
 help:
 	@echo "make demo       set up, then segment the sample surgical clip in napari (without a display: into demo-output/)"
-	@echo "make test       set up, then run the suite, real viewer included: ten minutes on two cores"
+	@echo "make test       set up, then run the tests, also in a real viewer: ten minutes on two cores"
 	@echo "make test-slow  the few tests that take longer than ten seconds each"
 	@echo "make lint       ruff and mypy"
 	@echo "make build      wheel and sdist into dist/"
-	@echo "make clean      remove what the above made, the environment too"
+	@echo "make clean      remove all files made by these commands, also the environment"
 
 demo: setup
 	@if $(HAS_DISPLAY); then $(BIN)/surgicalsam demo; \
@@ -92,14 +92,14 @@ $(VENV)/.system: Makefile
 	    dpkg-query -W -f '$${Status}' $$package 2>/dev/null | grep -q "ok installed" || missing="$$missing $$package"; \
 	  done; \
 	elif [ "$$(uname)" != Darwin ] && ! command -v xvfb-run >/dev/null; then \
-	  echo "Not Debian: where no display is to be had, install xvfb-run and Qt's xcb libraries by your own package manager."; \
+	  echo "This is not Debian. Without a display, install xvfb-run and Qt's xcb libraries with your package manager."; \
 	fi; \
-	if [ -z "$$missing" ] || apt_install $$missing; then touch $@; else echo "Going on without them."; fi
+	if [ -z "$$missing" ] || apt_install $$missing; then touch $@; else echo "Continuing without them."; fi
 
 $(BIN)/python: | $(VENV)/.system
 	@$(APT_INSTALL); $(FIND_PYTHON); \
 	python=$$(find_python) || { \
-	  echo "Python 3.11, 3.12 or 3.13 is needed and was not found. Install one, or run: make PYTHON=/path/to/python"; \
+	  echo "Python 3.11, 3.12 or 3.13 is needed but was not found. Install one, or run: make PYTHON=/path/to/python"; \
 	  exit 1; \
 	}; \
 	if ! "$$python" -c 'import ensurepip, venv' 2>/dev/null && command -v apt-get >/dev/null; then \
@@ -109,7 +109,7 @@ $(BIN)/python: | $(VENV)/.system
 	"$$python" -m venv $(VENV) || { rm -rf $(BIN); exit 1; }
 
 $(VENV)/.packages: pyproject.toml constraints.txt hatch_build.py | $(BIN)/python
-	@echo "Installing Python packages into $(VENV): minutes the first time"
+	@echo "Installing Python packages into $(VENV): takes minutes the first time"
 	$(BIN)/python -m pip install --disable-pip-version-check $(PIP_FLAGS) -c constraints.txt -e ".[all,dev]"
 	@touch $@
 

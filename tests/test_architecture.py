@@ -1,4 +1,4 @@
-"""docs/architecture.md against the files: the tree of the code, and the table of a project's files."""
+"""docs/architecture.md agrees with the files: the tree of the code, and the table of a project's files."""
 
 from __future__ import annotations
 
@@ -43,8 +43,8 @@ def matches(pattern: str, path: str) -> bool:
 
 
 @pytest.fixture
-def worked_on(clip: Path) -> set[str]:
-    """The files of an open project that was predicted in, edited, undone, kept as a snapshot, claimed and embedded."""
+def project_files(clip: Path) -> set[str]:
+    """The files of an open project after predictions, an undo, an edit, a snapshot, embeddings and claims."""
     folder = Project.default_folder(clip)
     with Project.create(folder, VideoReader(clip), ENDOVIS2018) as project:
         label_map = np.zeros(project.labels.shape[1:], np.uint8)
@@ -77,26 +77,26 @@ def test_the_tree_of_the_page_is_the_tree_on_disk() -> None:
     assert on_page == on_disk, f"docs/architecture.md is out of date; run: python docs/tree.py --write\n{add}\n{remove}"
 
 
-def test_the_tree_names_every_module_and_says_what_it_is() -> None:
+def test_the_tree_names_and_describes_every_module() -> None:
     script = load_tree_script()
     lines = [line.split(maxsplit=1) for line in script.tree().splitlines()]
     modules = [path for root in script.ROOTS for path in (TOP / root).rglob("*.py") if path.name != "__init__.py"]
     assert sorted(path.name for path in modules) == sorted(line[0] for line in lines if line[0].endswith(".py"))
-    silent = [line[0] for line in lines if len(line) == 1]
-    assert not silent, f"give these a docstring (a folder: in its __init__.py or in FOLDERS of docs/tree.py): {silent}"
+    missing = [line[0] for line in lines if len(line) == 1]
+    assert not missing, f"add a docstring (for a folder: in its __init__.py or in FOLDERS of docs/tree.py): {missing}"
 
 
-def test_the_page_names_every_file_of_a_project(worked_on: set[str]) -> None:
-    unnamed = sorted(path for path in worked_on if not any(matches(pattern, path) for pattern in file_patterns()))
+def test_the_page_names_every_file_of_a_project(project_files: set[str]) -> None:
+    unnamed = sorted(path for path in project_files if not any(matches(pattern, path) for pattern in file_patterns()))
     assert not unnamed, f"add to the table 'A project on disk' of docs/architecture.md: {unnamed}"
 
 
-def test_every_file_that_the_page_names_is_in_a_project(worked_on: set[str]) -> None:
+def test_every_file_that_the_page_names_is_in_a_project(project_files: set[str]) -> None:
     patterns = [pattern for pattern in file_patterns() if pattern not in SHORT_LIVED]
-    gone = [pattern for pattern in patterns if not any(matches(pattern, path) for path in worked_on)]
-    assert not gone, f"remove from the table 'A project on disk' of docs/architecture.md: {gone}"
+    missing = [pattern for pattern in patterns if not any(matches(pattern, path) for path in project_files)]
+    assert not missing, f"remove from the table 'A project on disk' of docs/architecture.md: {missing}"
 
 
-def test_patterns_match_one_name_and_no_folder() -> None:
+def test_a_pattern_matches_one_name_and_no_folder() -> None:
     assert matches("labels/c.<frame>.0.0", "labels/c.12.0.0") and not matches("labels/c.<frame>.0.0", "labels/c.1.0.0.0/x")
     assert not matches("snapshots/<time>/snapshot.json", "snapshots/a/b/snapshot.json")
