@@ -1,6 +1,6 @@
-"""Make the pictures of docs/annotating.md again, in a real window, on the phantom.
+"""Take the screenshots of docs/annotating.md again, in a real window, on the phantom.
 
-Without a display: `xvfb-run -a -s "-screen 0 1600x1000x24" python docs/screen_tour.py`.
+`xvfb-run -a -s "-screen 0 1600x1000x24" python docs/screen_tour.py` without a display.
 """
 
 from __future__ import annotations
@@ -49,14 +49,14 @@ class Tour:
         wait_until(lambda: not self.dock.is_busy, 600, "finish")
 
     def settle(self, seconds: float = 1.0) -> None:
-        """Give the window time to draw."""
+        """Wait until the window is drawn."""
         until = time.monotonic() + seconds
         while time.monotonic() < until:
             QApplication.processEvents()
             time.sleep(0.01)
 
     def picture(self, name: str) -> None:
-        """Save a picture of the whole window in docs/images."""
+        """Save the whole window to docs/images."""
         self.settle()
         image = Image.fromarray(self.viewer.screenshot(canvas_only=False, flash=False)).convert("RGB")
         image = image.resize((WIDTH, round(WIDTH * image.height / image.width)), Image.Resampling.LANCZOS)
@@ -64,7 +64,7 @@ class Tour:
         print(IMAGES / f"{name}.jpg", flush=True)
 
     def open_only(self, *sections: object) -> None:
-        """Fold all sections of the Correct tab except these."""
+        """Collapse all sections of the Correct tab except these."""
         for fold in self.panel.findChildren(Collapsible):
             fold.header.setChecked(fold.panel in sections)
         self.settle(0.3)
@@ -75,14 +75,14 @@ class Tour:
         self.panel.picker.setCurrentIndex(self.panel.picker.findData(class_id))
 
     def middle_of(self, class_id: int) -> tuple[float, float]:
-        """(row, column) in the middle of a class in the frame in view."""
+        """(row, column) near the middle of a class in the frame in view."""
         assert self.dock.session.project is not None
         rows, columns = np.nonzero(self.dock.session.project.labels[self.dock.layers.current_frame] == class_id)
         nearest = np.argmin((rows - rows.mean()) ** 2 + (columns - columns.mean()) ** 2)
         return float(rows[nearest]), float(columns[nearest])
 
     def click_the_worst(self, class_id: int) -> None:
-        """Click in the middle of the largest error, through the mouse tool's signal."""
+        """Click the point deepest inside the errors, through the mouse tool."""
         tool = self.panel.refine.tool
         truth = self.truth[self.dock.layers.current_frame] == class_id
         assert self.dock.session.project is not None
