@@ -1,6 +1,6 @@
-"""Draw the pictures of docs/annotating.md anew, in a real window, on the phantom.
+"""Take the screenshots of docs/annotating.md again, in a real window, on the phantom.
 
-`xvfb-run -a -s "-screen 0 1600x1000x24" python docs/screen_tour.py` where there is no display.
+`xvfb-run -a -s "-screen 0 1600x1000x24" python docs/screen_tour.py` without a display.
 """
 
 from __future__ import annotations
@@ -26,7 +26,7 @@ WIDTH = 1400  # of a picture
 
 
 class Tour:
-    """The window, and a person in front of it."""
+    """The window, and the actions of a person in it."""
 
     def __init__(self, folder: Path) -> None:
         clip = write_phantom_clip(folder, SEED, frame_count=FRAMES, look="second")
@@ -49,14 +49,14 @@ class Tour:
         wait_until(lambda: not self.dock.is_busy, 600, "finish")
 
     def settle(self, seconds: float = 1.0) -> None:
-        """Let the window draw what it has to."""
+        """Wait until the window is drawn."""
         until = time.monotonic() + seconds
         while time.monotonic() < until:
             QApplication.processEvents()
             time.sleep(0.01)
 
     def picture(self, name: str) -> None:
-        """The whole window, into docs/images."""
+        """Save the whole window to docs/images."""
         self.settle()
         image = Image.fromarray(self.viewer.screenshot(canvas_only=False, flash=False)).convert("RGB")
         image = image.resize((WIDTH, round(WIDTH * image.height / image.width)), Image.Resampling.LANCZOS)
@@ -64,7 +64,7 @@ class Tour:
         print(IMAGES / f"{name}.jpg", flush=True)
 
     def open_only(self, *sections: object) -> None:
-        """Fold all sections of the Correct tab but these."""
+        """Collapse all sections of the Correct tab except these."""
         for fold in self.panel.findChildren(Collapsible):
             fold.header.setChecked(fold.panel in sections)
         self.settle(0.3)
@@ -75,14 +75,14 @@ class Tour:
         self.panel.picker.setCurrentIndex(self.panel.picker.findData(class_id))
 
     def middle_of(self, class_id: int) -> tuple[float, float]:
-        """(row, column) amid a class in the frame in view."""
+        """(row, column) near the middle of a class in the frame in view."""
         assert self.dock.session.project is not None
         rows, columns = np.nonzero(self.dock.session.project.labels[self.dock.layers.current_frame] == class_id)
         nearest = np.argmin((rows - rows.mean()) ** 2 + (columns - columns.mean()) ** 2)
         return float(rows[nearest]), float(columns[nearest])
 
     def click_the_worst(self, class_id: int) -> None:
-        """In the middle of what is most wrong, as the mouse tool tells it."""
+        """Click the point deepest inside the errors, through the mouse tool."""
         tool = self.panel.refine.tool
         truth = self.truth[self.dock.layers.current_frame] == class_id
         assert self.dock.session.project is not None
