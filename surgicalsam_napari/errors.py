@@ -10,7 +10,7 @@ from collections.abc import Sequence
 
 
 class SurgicalSAMError(Exception):
-    """The base of every error whose message is written for the user."""
+    """The base of all errors with a message for the user."""
 
 
 class VideoError(SurgicalSAMError):

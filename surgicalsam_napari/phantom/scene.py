@@ -31,7 +31,7 @@ class PhantomFrame:
     Attributes
     ----------
     image : (H, W, 3) uint8 RGB
-    labels : (H, W) uint8 class ids of PHANTOM_CLASSES, 0 background; each pixel has the class that covers at least half of it
+    labels : (H, W) uint8 class ids of PHANTOM_CLASSES, 0 background; a pixel has the class that covers at least half of it
     """
 
     image: np.ndarray

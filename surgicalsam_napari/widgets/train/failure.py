@@ -1,4 +1,4 @@
-"""Why a training ended without a result, and what was kept."""
+"""Shows why a training failed, and which checkpoint was kept."""
 
 from __future__ import annotations
 

@@ -139,7 +139,7 @@ def field_for(name: str, info: FieldInfo) -> Any:
 
 
 def _choices(annotation: Any) -> list[tuple[str, Any]]:
-    """Label and value of each; empty where any value is possible."""
+    """Label and value of each; empty if any value is possible."""
     options = get_args(annotation) if get_origin(annotation) in (Union, types.UnionType) else (annotation,)
     literals = [option for option in options if get_origin(option) is Literal]
     none = [(EMPTY, None)] if literals and type(None) in options else []
