@@ -110,12 +110,8 @@ class CorrectionCounts(QObject):
 
     def _work(self) -> Callable[[], Counted]:
         """The function that the worker runs."""
-        project, trust, known_pixels, known_counts = (
-            self._project,
-            self._trust,
-            self._known_pixels,
-            dict(self._counts_of_added),
-        )
+        project, trust, known_pixels = self._project, self._trust, self._known_pixels
+        known_counts = dict(self._counts_of_added)
         added = [folder for folder in self._added if self.is_added(folder)]
 
         def count() -> Counted:
