@@ -1,7 +1,7 @@
-"""The errors a user can meet.
+"""Errors with a message for the user.
 
-Each message is one line: what was expected, what was found, what to do. The command line prints it and exits with code 1;
-the window shows it as a notification. Anything that is not a `SurgicalSAMError` is a defect of ours.
+Each message is one line: expectation, value, remedy. The command line prints it and exits with code 1;
+the window shows it as a notification. Any other exception is a bug.
 """
 
 from __future__ import annotations
@@ -10,7 +10,7 @@ from collections.abc import Sequence
 
 
 class SurgicalSAMError(Exception):
-    """The base of every error whose message is written for the user."""
+    """The base of all errors with a message for the user."""
 
 
 class VideoError(SurgicalSAMError):
@@ -18,7 +18,7 @@ class VideoError(SurgicalSAMError):
 
 
 class ClassSetError(SurgicalSAMError):
-    """An instrument class or a class-set file is not what it should be."""
+    """An instrument class or a class-set file is invalid."""
 
 
 class CheckpointError(SurgicalSAMError):
@@ -26,7 +26,7 @@ class CheckpointError(SurgicalSAMError):
 
 
 class DownloadError(SurgicalSAMError):
-    """Known weights could not be fetched whole."""
+    """Known weights could not be downloaded completely."""
 
 
 class ProjectError(SurgicalSAMError):
@@ -46,7 +46,7 @@ class ExchangeError(SurgicalSAMError):
 
     Attributes
     ----------
-    problems : one line per file, each naming it; empty where the message says it all
+    problems : one line per file, with its name; empty if the message is complete
     """
 
     def __init__(self, message: str, problems: Sequence[str] = ()) -> None:
@@ -59,7 +59,7 @@ class ClusterError(SurgicalSAMError):
 
 
 class TrainingError(SurgicalSAMError):
-    """A training cannot start or go on: its data, configuration or run folder is not what it should be."""
+    """A training cannot start or resume: its data, configuration or run folder is invalid."""
 
 
 class WorkFailed(SurgicalSAMError):

@@ -1,4 +1,4 @@
-"""Instrument classes: an id, a name and a colour each; the EndoVis sets, and a user's own from YAML."""
+"""Instrument classes: an id, a name and a colour each; the EndoVis sets, and custom sets from YAML."""
 
 from __future__ import annotations
 
@@ -21,7 +21,7 @@ class InstrumentClass:
     Attributes
     ----------
     id : label value, 1 to 255
-    name : shown in the dropdown; unique in a set, compared without regard to case
+    name : shown in the dropdown; unique in a set, case-insensitive
     color : "#rrggbb"
     """
 
@@ -31,9 +31,11 @@ class InstrumentClass:
 
     def __post_init__(self) -> None:
         if isinstance(self.id, bool) or not isinstance(self.id, int) or not 1 <= self.id <= LARGEST_CLASS_ID:
-            raise ClassSetError(f"A class id is a whole number from 1 to {LARGEST_CLASS_ID}; got {self.id!r}.")
+            raise ClassSetError(
+                f"A class id is a whole number from 1 to {LARGEST_CLASS_ID}; got {self.id!r}. Change the id."
+            )
         if not isinstance(self.name, str) or not self.name.strip():
-            raise ClassSetError(f"Class {self.id} needs a name; got {self.name!r}.")
+            raise ClassSetError(f"Class {self.id} needs a name; got {self.name!r}. Enter a name.")
         if not isinstance(self.color, str) or not re.fullmatch(r"#[0-9a-fA-F]{6}", self.color):
             raise ClassSetError(f'The colour of {self.name} must look like "#1f77b4"; got {self.color!r}.')
 
@@ -52,7 +54,7 @@ class ClassSet:
 
     def __post_init__(self) -> None:
         if not self.classes:
-            raise ClassSetError(f"The class set {self.name} is empty; it needs at least one class.")
+            raise ClassSetError(f"The class set {self.name} is empty. Add at least one class.")
         for what, values in (("id", self.ids), ("name", tuple(name.casefold() for name in self.names))):
             repeated = sorted({str(value) for value in values if values.count(value) > 1})
             if repeated:
@@ -73,18 +75,18 @@ class ClassSet:
         return tuple(instrument.name for instrument in self.classes)
 
     def by_id(self, class_id: int) -> InstrumentClass:
-        """The class with this id, or a ClassSetError that lists the ids there are."""
+        """The class with this id, or a ClassSetError that lists the ids."""
         for instrument in self.classes:
             if instrument.id == class_id:
                 return instrument
-        raise ClassSetError(f"No class has the id {class_id}; {self.name} has {', '.join(map(str, self.ids))}.")
+        raise ClassSetError(f"No class has the id {class_id}. Choose one of {self.name}: {', '.join(map(str, self.ids))}.")
 
     def by_name(self, name: str) -> InstrumentClass:
-        """The class of this name (case and surrounding blanks aside), or a ClassSetError that lists the names there are."""
+        """The class of this name (ignoring case and outer spaces), or a ClassSetError that lists the names."""
         for instrument in self.classes:
             if instrument.name.casefold() == name.strip().casefold():
                 return instrument
-        raise ClassSetError(f'No class is called "{name}"; {self.name} has {", ".join(self.names)}.')
+        raise ClassSetError(f'No class has the name "{name}". Choose one of {self.name}: {", ".join(self.names)}.')
 
     def to_json(self) -> dict:
         """A plain dict, as stored in checkpoints, project manifests and YAML files."""
@@ -95,7 +97,7 @@ class ClassSet:
     def from_json(cls, record: object) -> ClassSet:
         """The inverse of `to_json`; a missing colour is taken from a palette by position."""
         if not isinstance(record, dict) or not isinstance(record.get("classes"), list):
-            raise ClassSetError('A class set maps "classes" to a list of id, name, color; found something else.')
+            raise ClassSetError('A class set needs "classes": a list of id, name, color. Add it to the file.')
         classes = []
         for position, entry in enumerate(record["classes"]):
             if not isinstance(entry, dict) or not {"id", "name"} <= entry.keys():
@@ -113,14 +115,14 @@ class ClassSet:
         except OSError as error:
             raise ClassSetError(f"The class set {path} cannot be read ({error.strerror}). Choose another file.") from error
         except (yaml.YAMLError, UnicodeDecodeError) as error:
-            raise ClassSetError(f"{path.name} is not valid YAML. Expected classes: a list of id, name, color.") from error
+            raise ClassSetError(f"{path.name} is not valid YAML. Write classes: a list of id, name, color.") from error
         try:
             return cls.from_json({"name": path.stem, **record} if isinstance(record, dict) else record)
         except ClassSetError as error:
             raise ClassSetError(f"{path.name}: {error}") from error
 
 
-# Okabe and Ito's colour-blind-safe hues, lightened where they would drown in red tissue, and one violet
+# Okabe and Ito's colour-blind-safe colours, lightened if they are hard to see on red tissue, and one violet
 PALETTE = ("#56b4e9", "#e69f00", "#19d3a2", "#f0e442", "#b58cff", "#ff7ac6", "#3f7bff", "#c4f24a")
 
 

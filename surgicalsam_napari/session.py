@@ -1,4 +1,4 @@
-"""What is open now: a project, a model, a chosen class. No Qt; the window and the command line both work through it."""
+"""The session: the open project, the loaded model and the chosen class. No Qt; window and command line both use it."""
 
 from __future__ import annotations
 
@@ -27,12 +27,12 @@ if TYPE_CHECKING:
 class Session:
     """One project and one model at a time; an error leaves both as they were.
 
-    Signals are emitted in the thread that calls. What takes long comes in two steps, so that a window can take the first
-    in a thread of its own: `prepare` and `use_project`, `prepare_model` and `use_model`.
+    Signals are emitted in the calling thread. Long work has two steps, so that a window can run the first one in another
+    thread: `prepare` and `use_project`, `prepare_model` and `use_model`.
 
     Parameters
     ----------
-    claims : take each project for this session alone, as a window does; where another window has it, it is read-only
+    claims : reserve each project for this session, as a window does; a project that another window holds is read-only
         (`Project.claim`)
 
     Attributes
@@ -44,11 +44,11 @@ class Session:
 
     Signals
     -------
-    project_changed : another project is open, or none
-    contents_replaced : the classes to choose from, or many labels at once, are others: another class set, or an import
-    model_changed : another model is loaded, or none
-    class_selected : of the class id
-    frame_segmented : of the SegmentReport
+    project_changed : another project was opened, or the project was closed
+    contents_replaced : the classes, or many labels at once, changed: another class set, or an import
+    model_changed : another model was loaded, or the model was released
+    class_selected : the class id
+    frame_segmented : the SegmentReport
     """
 
     project_changed: ClassVar[Signal] = Signal()
@@ -75,7 +75,7 @@ class Session:
 
     @property
     def class_set(self) -> ClassSet:
-        """What a new project gets: the set chosen, else that of the loaded model, else EndoVis 2018."""
+        """The classes of a new project: the chosen set, else that of the loaded model, else EndoVis 2018."""
         if self._chosen_class_set is not None:
             return self._chosen_class_set
         return ENDOVIS2018 if self.model is None else self.model.classes
@@ -90,21 +90,21 @@ class Session:
 
         Parameters
         ----------
-        path : of a video or image folder its project is opened, or made
+        path : for a video or image folder, its project is opened or created
         project_folder : where projects of videos are kept, if not beside the video: a folder in which `<video>.surgicalsam`
-            is opened or made, or that folder itself
+            is opened or created, or that folder itself
 
         Raises
         ------
         VideoError, ProjectError, DiskSpaceError
-            what was open before stays open
+            the open project stays open
         """
         project = self.prepare(path, project_folder=project_folder)
         self.use_project(project)
         return project
 
     def prepare(self, path: Path | str, *, project_folder: Path | str | None = None) -> Project:
-        """The first step of `open`, in any thread: the opened project, while this session stays as it is."""
+        """First step of `open`, in any thread: return the opened project; this session does not change."""
         path = Path(path).expanduser()
         if is_project_folder(path):
             return Project.open(path)
@@ -117,7 +117,7 @@ class Session:
             raise
 
     def use_project(self, project: Project) -> None:
-        """The second step of `open`: swap the project in, close the old one, keep the chosen class if its name is there."""
+        """Second step of `open`: use this project, close the old one, keep the chosen class if its name exists."""
         old, name = self.project, self._selected_name()
         self.project = project
         self.selected_class_id = None
@@ -131,7 +131,7 @@ class Session:
             self.class_selected.emit(self.selected_class_id)
 
     def use_class_set(self, classes: ClassSet) -> None:
-        """Give the next project these classes, and extend the open one by those it lacks.
+        """Use these classes for the next project, and add the missing ones to the open project.
 
         Raises
         ------
@@ -154,20 +154,20 @@ class Session:
         classes: ClassSet | None = None,
         fast: bool = False,
     ) -> SurgicalSAM:
-        """Load a model in place of the one there is.
+        """Load a model; it replaces the current one.
 
         Parameters
         ----------
-        path : a .safetensors of ours or a .pth of the authors; None for the demo weights that come with the package
+        path : our .safetensors or the authors' .pth; None for the demo weights that come with the package
         encoder_weights : SAM's or MobileSAM's checkpoint; by default the known weights on this disk
         device : auto, cpu, cuda, cuda:1, … or mps
-        classes : the names that a .pth lacks; by default the class set chosen here
+        classes : for a .pth, which has no class names; by default the class set chosen here
         fast : in bfloat16, nearly the same masks (`SurgicalSAM.use_fast`)
 
         Raises
         ------
         CheckpointError, DeviceError
-            the old model stays in use
+            the current model stays in use
         """
         model = self.prepare_model(path, encoder_weights=encoder_weights, device=device, classes=classes, fast=fast)
         self.use_model(model)
@@ -182,8 +182,8 @@ class Session:
         classes: ClassSet | None = None,
         fast: bool = False,
     ) -> SurgicalSAM:
-        """The first step of `load_checkpoint`, in any thread: the loaded model, while this session stays as it is."""
-        from surgicalsam_napari.model.checkpoint import load_checkpoint  # here, for torch takes seconds to import
+        """First step of `load_checkpoint`, in any thread: return the loaded model; this session does not change."""
+        from surgicalsam_napari.model.checkpoint import load_checkpoint  # here: torch takes seconds to import
         from surgicalsam_napari.model.zoo import demo_checkpoint
 
         return load_checkpoint(
@@ -195,7 +195,7 @@ class Session:
         )
 
     def use_model(self, model: SurgicalSAM) -> None:
-        """The second step of `load_checkpoint`: swap the model in."""
+        """Second step of `load_checkpoint`: use this model."""
         self.model = model
         self.model_changed.emit()
 
@@ -217,7 +217,7 @@ class Session:
     def segment(self, class_ids: Sequence[int], frame_indices: Sequence[int]) -> Generator[SegmentReport, None, None]:
         """Predict these classes in these frames, as `segment_frames` does; emits `frame_segmented` after each frame.
 
-        A project or model swapped in meanwhile takes no part in a run that has begun.
+        A run keeps the project and model that it started with.
         """
         project, model = self._opened()
         with closing(segment_frames(project, model, class_ids, frame_indices)) as reports:
@@ -226,12 +226,12 @@ class Session:
                 yield report
 
     def estimate(self, class_ids: Sequence[int], frame_indices: Sequence[int], *, trial: bool = False) -> Estimate:
-        """Time and disk that `segment` would take; `trial` runs the model on one frame where nothing was measured yet."""
+        """Time and disk space that `segment` needs; `trial` runs the model on one frame if no speed was measured yet."""
         project, model = self._opened()
         return estimate_run(project, model, class_ids, frame_indices, trial=trial)
 
     def close(self) -> None:
-        """Close the project and let the model go; the session can be used again."""
+        """Close the project and release the model; the session can be used again."""
         project, self.project = self.project, None
         had_model, self.model = self.model is not None, None
         self.selected_class_id = self.other_owner = None
@@ -258,7 +258,7 @@ class Session:
 
 
 def is_project_folder(path: Path) -> bool:
-    """Whether this is a project rather than a video or a folder of images, by its name or by what lies in it."""
+    """Whether this is a project rather than a video or a folder of images, by its name or its manifest."""
     return path.suffix == SUFFIX or (path / MANIFEST).is_file()
 
 

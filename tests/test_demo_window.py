@@ -1,4 +1,4 @@
-"""The demo, as `make demo` runs it without a display: real window, real buttons, files to look at."""
+"""The demo as `make demo` runs it without a display: a real window, real buttons, written files."""
 
 from __future__ import annotations
 
@@ -20,7 +20,7 @@ from surgicalsam_napari.widgets.main_widget import MainWidget
 
 @pytest.fixture
 def clip(phantom_clip: Path, tmp_path: Path) -> Path:
-    """With the exact masks beside it."""
+    """A clip with its exact masks beside it."""
     shutil.copytree(phantom_clip.parent, tmp_path / "demo")
     return tmp_path / "demo" / phantom_clip.name
 
@@ -56,7 +56,7 @@ def test_busiest_frame_shows_the_most_classes():
     assert demo.busiest_frame(None) == 0
 
 
-def test_the_class_chosen_is_the_largest_in_view():
+def test_the_chosen_class_is_the_largest_in_view():
     label_map = np.zeros((4, 4), np.uint8)
     assert demo.largest_class(label_map) is None
     label_map[0], label_map[1, :2] = 5, 2

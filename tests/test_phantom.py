@@ -55,7 +55,7 @@ def test_random_access_equals_iteration():
 
 
 @pytest.mark.parametrize("size", [(65, 101), (120, 90), (33, 47), (512, 640)])
-def test_frames_have_the_size_that_was_asked_for(size):
+def test_frames_have_the_requested_size(size):
     frame = PhantomScene(2, size).frame(30)
     assert frame.image.shape == (*size, 3) and frame.image.dtype == np.uint8
     assert frame.labels.shape == size and frame.labels.dtype == np.uint8
@@ -72,9 +72,9 @@ def test_labels_hold_only_classes_of_the_scene_and_every_class_occurs():
         scene = PhantomScene(seed, (48, 60))
         assert set(scene.classes) <= set(ENDOVIS2018.ids)
         for index in (5, 45):
-            found = set(np.unique(scene.frame(index).labels)) - {0}
-            assert found <= set(scene.classes)
-            seen |= found
+            labelled_ids = set(np.unique(scene.frame(index).labels)) - {0}
+            assert labelled_ids <= set(scene.classes)
+            seen |= labelled_ids
     assert seen == set(ENDOVIS2018.ids)
 
 
@@ -160,7 +160,7 @@ def test_complete_clip_is_not_written_again(tmp_path):
     assert path.stat().st_mtime_ns == written
 
 
-def test_incomplete_clip_is_written_anew(tmp_path):
+def test_incomplete_clip_is_written_again(tmp_path):
     path = write_phantom_clip(tmp_path, 3, (64, 80), 4)
     missing = tmp_path / "phantom_3_labels" / "frame00002.png"
     missing.unlink()
@@ -168,7 +168,7 @@ def test_incomplete_clip_is_written_anew(tmp_path):
     assert missing.is_file() and path.is_file()
 
 
-def test_clip_of_another_size_is_written_anew(tmp_path):
+def test_clip_of_another_size_is_written_again(tmp_path):
     write_phantom_clip(tmp_path, 3, (64, 80), 4)
     write_phantom_clip(tmp_path, 3, (96, 128), 4)
     assert Image.open(tmp_path / "phantom_3_labels" / "frame00003.png").size == (128, 96)

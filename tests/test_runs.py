@@ -1,4 +1,4 @@
-"""The driver of long work: generators in another thread, and what their owner hears in this one."""
+"""The driver of long work: generators in another thread, signals in this one."""
 
 from __future__ import annotations
 
@@ -25,14 +25,14 @@ class Progress:
 
 
 class Work:
-    """A generator that counts to `total`, one step for each `let_on`, and remembers where and when it was closed."""
+    """A generator that counts to `total`, one step for each `allow`, and records the thread in which it was closed."""
 
     def __init__(self, total: int = 3, error: Exception | None = None) -> None:
         self.total, self.error = total, error
         self.steps = threading.Semaphore(0)
         self.closed_in: list[int] = []
 
-    def let_on(self, count: int = 1) -> None:
+    def allow(self, count: int = 1) -> None:
         for _ in range(count):
             self.steps.release()
 
@@ -49,18 +49,18 @@ class Work:
 
 
 class Listener:
-    """What a run's signals say, in order, and whether each came in the GUI thread."""
+    """The signals of a run, in order, and the threads in which they came."""
 
     def __init__(self, run: Run) -> None:
-        self.heard: list[object] = []
+        self.received: list[object] = []
         self.threads: set[QThread] = set()
-        run.started.connect(lambda: self._hear("started"))
-        run.reported.connect(lambda report: self._hear(report.done))
-        run.failed.connect(self._hear)
-        run.finished.connect(lambda is_complete: self._hear(("finished", is_complete)))
+        run.started.connect(lambda: self._record("started"))
+        run.reported.connect(lambda report: self._record(report.done))
+        run.failed.connect(self._record)
+        run.finished.connect(lambda is_complete: self._record(("finished", is_complete)))
 
-    def _hear(self, what: object) -> None:
-        self.heard.append(what)
+    def _record(self, signal: object) -> None:
+        self.received.append(signal)
         self.threads.add(QThread.currentThread())
 
 
@@ -84,11 +84,11 @@ def wait(qtbot, run: Run) -> None:
 
 def test_a_run_reports_and_ends_with_what_its_generator_returned(qtbot, run, listener):
     work = Work()
-    work.let_on(3)
+    work.allow(3)
     assert run.start(work.reports)
     assert run.is_running
     wait(qtbot, run)
-    assert listener.heard == ["started", 1, 2, 3, ("finished", True)]
+    assert listener.received == ["started", 1, 2, 3, ("finished", True)]
     assert listener.threads == {QThread.currentThread()}
     assert (run.result, run.last_report, run.error) == ("all done", Progress(3, 3), None)
     assert run.is_complete
@@ -100,15 +100,15 @@ def test_progress_comes_with_the_time_left(qtbot, run):
     run.start(work.reports)
     assert run.seconds_left is None
     qtbot.wait(50)
-    work.let_on()
+    work.allow()
     qtbot.waitUntil(lambda: run.last_report == Progress(1, 4), timeout=TIMEOUT)
     assert run.seconds_left > 3 * 0.04  # three more steps, each as long as the first
-    work.let_on(3)
+    work.allow(3)
     wait(qtbot, run)
     assert run.seconds_left == 0
 
 
-def test_a_report_that_does_not_count_has_no_time_left(qtbot, run):
+def test_a_report_without_a_total_has_no_time_left(qtbot, run):
     run.start(lambda: iter(["preparing"]))
     wait(qtbot, run)
     assert (run.last_report, run.seconds_left, run.is_complete) == ("preparing", None, True)
@@ -118,21 +118,21 @@ def test_a_second_run_is_refused_while_one_is_running(qtbot, run, listener):
     first, second = Work(), Work()
     run.start(first.reports)
     assert not run.start(second.reports)
-    first.let_on(3)
+    first.allow(3)
     wait(qtbot, run)
-    assert listener.heard == ["started", 1, 2, 3, ("finished", True)]
+    assert listener.received == ["started", 1, 2, 3, ("finished", True)]
     assert second.closed_in == []
 
 
 def test_cancel_closes_the_generator_in_its_own_thread_before_the_run_ends(qtbot, run, listener):
     work, closed_at_the_end = Work(), []
     run.finished.connect(lambda _is_complete: closed_at_the_end.extend(work.closed_in))
-    run.reported.connect(lambda report: report.done == 1 and (run.cancel(), work.let_on(2)))
-    work.let_on()
+    run.reported.connect(lambda report: report.done == 1 and (run.cancel(), work.allow(2)))
+    work.allow()
     run.start(work.reports)
     wait(qtbot, run)
-    assert listener.heard[-1] == ("finished", False)
-    assert 3 not in listener.heard
+    assert listener.received[-1] == ("finished", False)
+    assert 3 not in listener.received
     assert len(closed_at_the_end) == 1
     assert closed_at_the_end[0] != threading.get_ident()
     assert run.is_cancelled
@@ -143,7 +143,7 @@ def test_cancel_without_a_run_does_nothing(qtbot, run):
     run.cancel()
     assert not run.is_cancelled
     work = Work()
-    work.let_on(3)
+    work.allow(3)
     run.start(work.reports)
     wait(qtbot, run)
     assert run.is_complete
@@ -152,10 +152,10 @@ def test_cancel_without_a_run_does_nothing(qtbot, run):
 def test_a_failure_is_reported_once_and_the_run_ends(qtbot, run, listener):
     error = ExchangeError("The folder is full. Choose another.")
     work = Work(total=2, error=error)
-    work.let_on(2)
+    work.allow(2)
     run.start(work.reports)
     wait(qtbot, run)
-    assert listener.heard == ["started", 1, 2, error, ("finished", False)]
+    assert listener.received == ["started", 1, 2, error, ("finished", False)]
     assert (run.error, run.result) == (error, None)
     assert not run.is_complete
     assert not run.is_cancelled
@@ -178,24 +178,24 @@ def test_a_cancelled_run_that_fails_has_failed(qtbot, run):
 
 @pytest.mark.parametrize("total", [0, 2])
 def test_a_runtime_error_is_a_failure_in_one_line(qtbot, run, listener, total):
-    """superqt takes a RuntimeError in a worker for a deleted window, and emits nothing."""
+    """superqt treats a RuntimeError in a worker as a deleted window, and emits nothing."""
     work = Work(total, error=RuntimeError("CUDA out of memory.\nTried to allocate 2 GiB"))
-    work.let_on(total)
+    work.allow(total)
     run.start(work.reports)
     wait(qtbot, run)
     assert isinstance(run.error, WorkFailed)
     assert str(run.error) == "The run stopped: CUDA out of memory."
-    assert listener.heard[-2:] == [run.error, ("finished", False)]
+    assert listener.received[-2:] == [run.error, ("finished", False)]
 
 
-def test_nothing_of_a_run_is_left_in_the_next(qtbot, run):
+def test_a_new_run_starts_without_the_results_of_the_last(qtbot, run):
     failing = Work(total=1, error=ExchangeError("No."))
-    failing.let_on()
+    failing.allow()
     run.start(failing.reports)
     wait(qtbot, run)
     work = Work(total=1)
     run.start(work.reports)
     assert (run.error, run.last_report, run.seconds_left) == (None, None, None)
-    work.let_on()
+    work.allow()
     wait(qtbot, run)
     assert (run.error, run.result, run.is_complete) == (None, "all done", True)

@@ -1,4 +1,4 @@
-"""What is open, and what an error leaves as it was."""
+"""The session: opening, loading, choosing; after an error nothing has changed."""
 
 from __future__ import annotations
 
@@ -25,7 +25,7 @@ def session():
 
 
 @pytest.fixture
-def heard(session):
+def emitted(session):
     """Names of the signals emitted, in order."""
     names: list[str] = []
     for name in ("project_changed", "contents_replaced", "model_changed", "class_selected", "frame_segmented"):
@@ -33,12 +33,12 @@ def heard(session):
     return names
 
 
-def test_opening_a_video_makes_its_project_beside_it(session, heard, clip):
+def test_opening_a_video_makes_its_project_beside_it(session, emitted, clip):
     project = session.open(clip)
     assert session.project is project
     assert project.folder == clip.with_suffix(".surgicalsam")
     assert session.classes == ENDOVIS2018
-    assert heard == ["project_changed"]
+    assert emitted == ["project_changed"]
 
 
 def test_opening_another_closes_the_first(session, clip, tmp_path, monkeypatch):
@@ -59,14 +59,14 @@ def test_a_project_folder_opens_like_its_video(session, clip):
 
 
 @pytest.mark.parametrize("name", ["missing.mp4", "missing.surgicalsam"])
-def test_a_failed_opening_leaves_the_project_open(session, heard, clip, tmp_path, name):
+def test_a_failed_opening_leaves_the_project_open(session, emitted, clip, tmp_path, name):
     project = session.open(clip)
-    heard.clear()
+    emitted.clear()
     with pytest.raises((VideoError, ProjectError)):
         session.open(tmp_path / name)
     assert session.project is project
     assert project.labels[0].shape == project.video.info.size
-    assert heard == []
+    assert emitted == []
     assert not (tmp_path / "missing.surgicalsam").exists()
 
 
@@ -76,14 +76,14 @@ def test_projects_can_be_kept_elsewhere(session, clip, tmp_path):
     assert not clip.with_suffix(".surgicalsam").exists()
 
 
-def test_a_read_only_folder_tells_of_the_way_out(session, clip, monkeypatch):
+def test_a_read_only_folder_names_the_remedy(session, clip, monkeypatch):
     monkeypatch.setattr(os, "access", lambda path, mode: False)  # the tests may run as root
     with pytest.raises(ProjectError, match=r"read-only.*--project-folder.*project_folder="):
         session.open(clip)
     assert session.project is None
 
 
-def test_a_bad_checkpoint_leaves_the_model_in_place(session, heard, tiny_checkpoint, tmp_path):
+def test_a_bad_checkpoint_keeps_the_model(session, emitted, tiny_checkpoint, tmp_path):
     model = session.load_checkpoint(tiny_checkpoint, device="cpu")
     broken = tmp_path / "broken.safetensors"
     broken.write_bytes(tiny_checkpoint.read_bytes()[:1000])
@@ -91,16 +91,16 @@ def test_a_bad_checkpoint_leaves_the_model_in_place(session, heard, tiny_checkpo
         with pytest.raises(CheckpointError):
             session.load_checkpoint(path)
     assert session.model is model
-    assert heard == ["model_changed"]
+    assert emitted == ["model_changed"]
 
 
-def test_selecting_a_class_is_told_once(session, heard, clip):
+def test_selecting_a_class_is_emitted_once(session, emitted, clip):
     session.open(clip)
-    heard.clear()
+    emitted.clear()
     session.select_class(3)
     session.select_class(3)
     assert session.selected_class_id == 3
-    assert heard == ["class_selected"]
+    assert emitted == ["class_selected"]
     with pytest.raises(ClassSetError, match="No class"):
         session.select_class(99)
     assert session.selected_class_id == 3
@@ -116,29 +116,29 @@ def test_the_chosen_class_stays_chosen_by_name(session, clip, tmp_path):
     assert session.selected_class_id == ENDOVIS2017.by_name("Monopolar Curved Scissors").id
 
 
-def test_a_class_set_extends_the_open_project(session, heard, clip):
+def test_a_class_set_extends_the_open_project(session, emitted, clip):
     session.open(clip)
     session.project.labels[1, 4:8, 4:8] = 2
-    heard.clear()
+    emitted.clear()
     session.use_class_set(ClassSet("more", (*ENDOVIS2018.classes, InstrumentClass(9, "Stapler", "#ffffff"))))
     assert session.classes.by_id(9).name == "Stapler"
-    assert heard == ["contents_replaced"]
+    assert emitted == ["contents_replaced"]
     reopened = session.open(clip)
     assert reopened.classes.by_id(9).name == "Stapler"
     assert (reopened.labels[1][4:8, 4:8] == 2).all()
 
 
-def test_a_class_set_at_odds_with_the_project_changes_nothing(session, heard, clip):
+def test_a_class_set_that_contradicts_the_project_changes_nothing(session, emitted, clip):
     session.open(clip)
-    heard.clear()
+    emitted.clear()
     with pytest.raises(ClassSetError):
         session.use_class_set(ENDOVIS2017)
     assert session.classes == ENDOVIS2018
     assert session.class_set == ENDOVIS2018
-    assert heard == []
+    assert emitted == []
 
 
-def test_new_projects_take_the_classes_of_the_model_unless_told(session, clip, tiny_checkpoint):
+def test_new_projects_use_the_classes_of_the_model_unless_others_are_chosen(session, clip, tiny_checkpoint):
     session.load_checkpoint(tiny_checkpoint, device="cpu")
     assert session.class_set == session.model.classes
     session.use_class_set(ENDOVIS2017)
@@ -153,13 +153,13 @@ def test_a_class_is_trained_if_the_model_knows_its_name(session, tiny_checkpoint
     assert trained == set(ENDOVIS2017.names) & set(ENDOVIS2018.names)
 
 
-def test_segmenting_emits_each_frame(session, heard, clip, tiny_checkpoint):
+def test_segmenting_emits_each_frame(session, emitted, clip, tiny_checkpoint):
     session.open(clip)
     session.load_checkpoint(tiny_checkpoint, device="cpu")
     assert session.estimate([1], range(2), trial=False).frames_to_embed == 2
-    heard.clear()
+    emitted.clear()
     assert [report.frame_index for report in session.segment([1], [1, 0])] == [1, 0]
-    assert heard == ["frame_segmented"] * 2
+    assert emitted == ["frame_segmented"] * 2
 
 
 def test_segmenting_needs_a_video_and_a_model(session, clip):
@@ -185,13 +185,13 @@ def test_every_error_here_is_one_line(session, tmp_path):
         assert "\n" not in str(caught.value)
 
 
-def test_corrections_are_counted_by_one_look_at_the_class_set(session, clip, monkeypatch):
+def test_counting_corrections_reads_the_class_set_once(session, clip, monkeypatch):
     project = session.open(clip)
     for frame_index in range(6):
         project.labels[frame_index, 10:20, 10:20] = 1 + frame_index % 2
-    looks = []
+    reads = []
     unwrapped = ClassSet.from_json
-    monkeypatch.setattr(ClassSet, "from_json", lambda record: (looks.append(1), unwrapped(record))[1])
+    monkeypatch.setattr(ClassSet, "from_json", lambda record: (reads.append(1), unwrapped(record))[1])
     corrections = count_corrections(project)
     assert list(corrections.class_frames.values()) == [3, 3]
-    assert len(looks) == 1
+    assert len(reads) == 1

@@ -1,4 +1,4 @@
-"""The Train panel in a real viewer; a stand-in trains, so that a run takes no time and ends as the test wants it."""
+"""The Train panel in a real viewer; a fake training takes no time and ends as the test needs it."""
 
 from __future__ import annotations
 
@@ -40,21 +40,21 @@ REPORTS: list[Report] = [
 
 
 class StandIn:
-    """Trains nothing: reports, waits to be let on, and ends in a result, an error, or a cancelled result."""
+    """Does not train: it reports, waits for `may_finish`, and ends in a result, an error, or a cancelled result."""
 
     def __init__(self, checkpoint: Path) -> None:
         self.checkpoint = checkpoint
         self.before, self.after = BAD, GOOD
         self.error: Exception | None = None
         self.runs: list[RunFolder] = []
-        self.goes_on = threading.Event()
+        self.may_finish = threading.Event()
 
     def train(self, run: RunFolder) -> Iterator[Report]:
         self.runs.append(run)
         run.write_record(data={})
         yield from REPORTS
         shutil.copy(self.checkpoint, run.best_checkpoint)
-        while not self.goes_on.wait(0.01) and not run.is_stop_requested:
+        while not self.may_finish.wait(0.01) and not run.is_stop_requested:
             pass
         if self.error is not None:
             raise self.error
@@ -86,7 +86,7 @@ def dock(make_napari_viewer, qtbot, clip, tiny_checkpoint, stand_in, monkeypatch
     settle(qtbot, dock)
     dock.tabs.show_panel(dock.train_panel)
     yield dock
-    stand_in.goes_on.set()
+    stand_in.may_finish.set()
     qtbot.waitUntil(lambda: not dock.train_panel.is_running, timeout=TIMEOUT)
     dock.segment_panel.run.cancel()
     settle(qtbot, dock)
@@ -138,34 +138,34 @@ def start(qtbot, panel: TrainPanel) -> None:
 
 def finish(qtbot, panel: TrainPanel, stand_in: StandIn) -> TrainPanel:
     start(qtbot, panel)
-    stand_in.goes_on.set()
+    stand_in.may_finish.set()
     qtbot.waitUntil(lambda: not panel.is_running, timeout=TIMEOUT)
     return panel
 
 
-def shows(panel: TrainPanel, face) -> bool:
-    return face.isVisibleTo(panel)
+def shows(panel: TrainPanel, view) -> bool:
+    return view.isVisibleTo(panel)
 
 
 def rows(panel: TrainPanel) -> list[tuple[str, str]]:
     """Name and frames of every line of the table."""
-    found = []
+    lines = []
     tree = panel.data_table.tree
     for position in range(tree.topLevelItemCount()):
         video = tree.topLevelItem(position)
         for item in (video, *(video.child(index) for index in range(video.childCount()))):
-            found.append((item.text(0), item.text(1)))
-    return found
+            lines.append((item.text(0), item.text(1)))
+    return lines
 
 
 def is_primary(button) -> bool:
     return button.styleSheet() == PRIMARY_STYLE
 
 
-# What will be trained on ---------------------------------------------------------------------------------------------
+# The training data ---------------------------------------------------------------------------------------------------
 
 
-def test_nothing_corrected_says_how_to_get_there(panel, qtbot):
+def test_without_corrections_the_panel_says_what_to_do(panel, qtbot):
     qtbot.waitUntil(lambda: panel.data.is_counted, timeout=TIMEOUT)
     assert not panel.start_button.isEnabled()
     assert panel.data_table.what_to_do.isVisibleTo(panel)
@@ -180,7 +180,7 @@ def test_the_table_follows_the_brush(corrected_panel, dock, qtbot):
     qtbot.waitUntil(lambda: ("Large Needle Driver", "1") in rows(corrected_panel), timeout=TIMEOUT)
 
 
-def test_a_class_in_one_frame_and_a_single_video_are_warned_about(corrected_panel):
+def test_a_class_in_one_frame_and_a_single_video_show_a_warning(corrected_panel):
     warning = corrected_panel.data_table.warning.text()
     assert "Large Needle Driver is in one frame only" in warning
     assert "contiguous block" in warning
@@ -197,7 +197,7 @@ def test_another_project_can_be_added_and_removed(corrected_panel, phantom_clip,
     qtbot.waitUntil(lambda: len(corrected_panel.data.folders) == 1, timeout=TIMEOUT)
 
 
-def test_a_folder_that_is_no_project_is_told_and_left_out(corrected_panel, tmp_path, notes):
+def test_a_folder_that_is_not_a_project_is_reported_and_not_added(corrected_panel, tmp_path, notes):
     corrected_panel.data_table.add_project(tmp_path)
     assert len(notes) == 1
     assert tmp_path.name in notes[0]
@@ -217,7 +217,7 @@ def test_trusting_classes_counts_only_those_corrected(phantom_clip, tmp_path):
 
 
 def corrected_project(phantom_clip: Path, tmp_path: Path) -> Path:
-    """A project of its own with the needle driver in one frame."""
+    """A separate project with the needle driver in one frame."""
     other = Path(shutil.copy(phantom_clip, tmp_path / "other.mp4"))
     with Project.open_or_create(VideoReader(other), ENDOVIS2018) as project:
         project.labels[3, 10:20, 10:20] = DRIVER
@@ -246,14 +246,14 @@ def test_each_setting_has_the_title_and_the_description_of_the_configuration(cor
 
 
 @pytest.mark.parametrize("value", ["fast", "-1", ""])
-def test_a_value_that_does_not_fit_is_told_at_its_field(corrected_panel, qtbot, value):
+def test_an_invalid_value_is_reported_at_its_field(corrected_panel, qtbot, value):
     form = corrected_panel.form
     click(qtbot, form.more)
     form.settings.fields["learning_rate"].value = value
     assert form.settings.problems["learning_rate"].isVisibleTo(form)
     assert not corrected_panel.start_button.isEnabled()
     click(qtbot, form.more)
-    assert form.trouble.text().startswith("Learning rate: ")
+    assert form.problem_note.text().startswith("Learning rate: ")
     form.settings.fields["learning_rate"].value = "0.002"
     assert corrected_panel.start_button.isEnabled()
     assert form.config(()).learning_rate == 0.002
@@ -288,7 +288,7 @@ def test_preparation_is_counted(panel):
     assert panel.progress.strip.text.text() == "Embedding frames: 12 of 40"
 
 
-def test_painting_and_segmenting_go_on_during_a_run(corrected_panel, dock, qtbot):
+def test_painting_and_segmenting_work_during_a_run(corrected_panel, dock, qtbot):
     start(qtbot, corrected_panel)
     beats: list[int] = []
     timer = QTimer(interval=0)
@@ -313,7 +313,9 @@ def test_cancel_keeps_the_best_so_far(corrected_panel, stand_in, qtbot):
     assert corrected_panel.result.why.text().startswith("Cancelled")
 
 
-def test_a_process_that_dies_says_why_and_what_was_kept(corrected_panel, stand_in, qtbot, notes):
+def test_a_killed_process_shows_the_reason_and_the_kept_checkpoint_and_can_be_resumed(
+    corrected_panel, stand_in, qtbot, notes
+):
     stand_in.error = TrainingError("The training process ended by SIGKILL. Its last lines:\nepoch 2\nKilled")
     finish(qtbot, corrected_panel, stand_in)
     failure = corrected_panel.failure
@@ -322,21 +324,19 @@ def test_a_process_that_dies_says_why_and_what_was_kept(corrected_panel, stand_i
     assert failure.log.toPlainText() == "epoch 2\nKilled"
     assert "best.safetensors" in failure.kept.text()
     stand_in.error = None
-    click(qtbot, failure.go_on)
+    click(qtbot, failure.resume)
     qtbot.waitUntil(lambda: shows(corrected_panel, corrected_panel.result), timeout=TIMEOUT)
     assert stand_in.runs[0].path == stand_in.runs[1].path
 
 
-def test_a_users_mistake_is_one_line_without_a_log(corrected_panel, stand_in, qtbot):
+def test_a_users_error_is_one_line_without_a_log(corrected_panel, stand_in, qtbot):
     stand_in.error = TrainingError("No training frame shows any class. Correct others.")
     finish(qtbot, corrected_panel, stand_in)
     assert corrected_panel.failure.reason.text() == "No training frame shows any class. Correct others."
     assert not corrected_panel.failure.log.isVisibleTo(corrected_panel)
 
 
-def test_a_window_that_is_closed_asks_the_run_to_stop(
-    make_napari_viewer, qtbot, clip, tiny_checkpoint, stand_in, monkeypatch
-):
+def test_closing_the_window_asks_the_run_to_stop(make_napari_viewer, qtbot, clip, tiny_checkpoint, stand_in, monkeypatch):
     monkeypatch.setattr("surgicalsam_napari.model.zoo.demo_checkpoint", lambda: tiny_checkpoint)
     viewer = make_napari_viewer(show=True)
     dock = MainWidget(viewer)
@@ -366,7 +366,7 @@ def test_a_better_result_is_shown_before_and_after_per_class(finished_panel):
     result = finished_panel.result
     assert result.heading.text() == "Better: IoU 50.0 → 80.0"
     assert result.scores.rows["Bipolar Forceps"] == ("60.0", "90.0")
-    assert result.scores.rows["Found though absent"] == ("20.0", "10.0")
+    assert result.scores.rows["Predicted but absent"] == ("20.0", "10.0")
     assert is_primary(result.use)
     assert not is_primary(result.discard)
 
@@ -387,16 +387,16 @@ def test_a_result_without_validation_makes_no_claim(corrected_panel, stand_in, q
     assert corrected_panel.result.scores.rows == {}
 
 
-def test_a_class_that_the_start_did_not_know_has_no_figure_before(corrected_panel, stand_in, qtbot):
+def test_a_class_that_the_start_checkpoint_does_not_know_has_no_score_before(corrected_panel, stand_in, qtbot):
     stand_in.before = replace(BAD, class_iou={"Bipolar Forceps": 60.0})
     finish(qtbot, corrected_panel, stand_in)
     assert corrected_panel.result.scores.rows["Large Needle Driver"] == ("–", "70.0")
 
 
-def test_examples_are_leafed_through_and_open_larger(finished_panel, qtbot):
+def test_examples_are_shown_one_by_one_and_open_larger(finished_panel, qtbot):
     examples = finished_panel.result.examples
     assert examples.place.text() == "1 of 2"
-    click(qtbot, examples.forth)
+    click(qtbot, examples.next_button)
     assert examples.place.text() == "2 of 2"
     click(qtbot, examples.picture)
     assert examples.large.isVisible()
@@ -415,9 +415,9 @@ def test_use_it_loads_and_lists_the_checkpoint(finished_panel, dock, stand_in, q
     assert not stand_in.runs[0].discarded
 
 
-def test_frames_that_nobody_touched_are_segmented_again(finished_panel, dock, qtbot):
+def test_uncorrected_frames_are_segmented_again(finished_panel, dock, qtbot):
     use(qtbot, finished_panel, dock)
-    assert finished_panel.result.segment.text().startswith(f"Segment the {FRAMES - 3} frames")
+    assert finished_panel.result.segment.text() == f"Segment again:\n{FRAMES - 3} uncorrected frames"
     asked: list[list[int]] = []
     finished_panel.segment_untouched_requested.connect(asked.append)
     click(qtbot, finished_panel.result.segment)
@@ -437,7 +437,7 @@ def test_discard_marks_the_run_and_deletes_nothing(finished_panel, dock, stand_i
     assert shows(finished_panel, finished_panel.setup)
 
 
-def test_a_checkpoint_that_cannot_be_loaded_is_told_and_asked_about_again(finished_panel, dock, stand_in, qtbot, notes):
+def test_a_checkpoint_that_cannot_be_loaded_is_reported_and_can_be_tried_again(finished_panel, dock, stand_in, qtbot, notes):
     stand_in.runs[0].best_checkpoint.write_bytes(b"\0" * 64)
     click(qtbot, finished_panel.result.use)
     settle(qtbot, dock)

@@ -1,4 +1,4 @@
-"""The dock in a real viewer: what a person chooses, clicks and paints, and what comes of it."""
+"""The dock in a real viewer: a person chooses, clicks and paints; the tests check the result."""
 
 from __future__ import annotations
 
@@ -77,7 +77,7 @@ def click(qtbot, button) -> None:
 
 
 def segment(qtbot, dock: MainWidget) -> list[int]:
-    """Click Segment and wait; the frames in the order in which they were done."""
+    """Click Segment and wait; return the frames in the order of their segmentation."""
     done: list[int] = []
     dock.segment_panel.run.reported.connect(lambda report: done.append(report.frame_index))
     click(qtbot, dock.segment_panel.segment)
@@ -101,7 +101,7 @@ REFRESHED = {
 
 @pytest.fixture
 def refreshed(monkeypatch) -> Counter[str]:
-    """How often each part of the window was asked to refresh; wants to be there before the dock."""
+    """How often each part of the window was refreshed; request this fixture before the dock."""
     counter: Counter[str] = Counter()
     for part, (kind, name) in REFRESHED.items():
         monkeypatch.setattr(kind, name, _counting(getattr(kind, name), counter, part))
@@ -124,7 +124,7 @@ def choose_file(monkeypatch, path: Path | None) -> None:
 # Opening -------------------------------------------------------------------------------------------------------------
 
 
-def test_demo_checkpoint_is_there_without_being_asked_for(empty_dock):
+def test_the_demo_checkpoint_is_loaded_at_the_start(empty_dock):
     assert empty_dock.session.model is not None
     assert empty_dock.model_panel.checkpoint.currentText().startswith("Demo")
     assert "CPU" in empty_dock.model_panel.device.currentText()
@@ -157,7 +157,7 @@ def test_open_folder_button_restores_a_project(dock, qtbot, clip, phantom_clip, 
     assert dock.session.project.labels.provenance(2, SCISSORS) == Provenance.EDITED
 
 
-def test_a_bad_video_is_told_in_one_line_and_the_open_one_stays(dock, qtbot, tmp_path, notes):
+def test_a_bad_video_is_reported_in_one_line_and_the_open_one_stays(dock, qtbot, tmp_path, notes):
     broken = tmp_path / "broken.mp4"
     broken.write_bytes(b"not a video at all" * 100)
     before = dock.session.project
@@ -199,9 +199,7 @@ def test_another_class_set_refreshes_once_what_shows_classes(refreshed, dock):
     assert dock.segment_panel.class_set.currentText() == "more"
 
 
-def test_layers_that_were_there_before_the_dock_are_taken_over(
-    make_napari_viewer, qtbot, clip, tiny_checkpoint, monkeypatch
-):
+def test_layers_that_existed_before_the_dock_are_used(make_napari_viewer, qtbot, clip, tiny_checkpoint, monkeypatch):
     monkeypatch.setattr("surgicalsam_napari.model.zoo.demo_checkpoint", lambda: tiny_checkpoint)
     viewer = make_napari_viewer()
     for data, arguments, _ in get_reader(str(clip))(str(clip)):
@@ -245,7 +243,7 @@ def test_the_dropdown_chooses_what_the_brush_paints(dock):
     assert dock.session.project.labels.provenance(0, SCISSORS) == Provenance.EDITED
 
 
-def test_choosing_a_label_in_the_layer_turns_the_dropdown(dock):
+def test_choosing_a_label_in_the_layer_selects_it_in_the_dropdown(dock):
     dock.layers.labels.selected_label = 6
     assert dock.segment_panel.picker.currentText() == "Suction Instrument"
 
@@ -293,7 +291,7 @@ def test_segment_finds_the_chosen_class_outward_from_the_frame_in_view(dock, qtb
     assert set(np.unique(dock.session.project.labels[6])) <= {0, DRIVER}
 
 
-def test_all_classes_are_looked_for_at_once(dock, qtbot):
+def test_all_classes_are_predicted_at_once(dock, qtbot):
     click(qtbot, dock.segment_panel.all_classes)
     dock.segment_panel.scope.choice.setCurrentText(THIS_FRAME)
     dock.layers.show_frame(4)
@@ -301,7 +299,7 @@ def test_all_classes_are_looked_for_at_once(dock, qtbot):
     assert (dock.session.project.labels.provenance_table()[4] != Provenance.EMPTY).all()
 
 
-def test_a_range_and_every_nth_frame_are_kept_to(dock, qtbot):
+def test_only_a_range_or_every_nth_frame_is_segmented(dock, qtbot):
     scope = dock.segment_panel.scope
     scope.choice.setCurrentText(RANGE)
     scope.first.setValue(7)
@@ -321,7 +319,7 @@ def test_segmenting_leaves_painted_pixels_alone(dock, qtbot):
     assert (dock.session.project.labels[0][painted] == SCISSORS).all()
 
 
-def test_cancel_stops_after_the_frame_in_work_and_keeps_what_is_done(dock, qtbot):
+def test_cancel_stops_after_the_current_frame_and_keeps_the_finished_ones(dock, qtbot):
     panel = dock.segment_panel
     panel.run.reported.connect(lambda report: report.done == 2 and panel.progress.cancel.click())
     done = segment(qtbot, dock)
@@ -357,7 +355,7 @@ def test_a_long_run_asks_first(dock, qtbot, monkeypatch):
     assert (dock.session.project.labels.provenance_table()[:, 0] != Provenance.EMPTY).all()
 
 
-def test_a_run_that_turns_out_long_pauses_and_asks(dock, qtbot, monkeypatch):
+def test_a_run_that_proves_to_be_long_pauses_and_asks(dock, qtbot, monkeypatch):
     panel = dock.segment_panel
     monkeypatch.setattr(segmentation_run, "LONG_RUN_SECONDS", 0)
     monkeypatch.setattr(dock.session, "estimate", lambda *_, **__: Estimate(FRAMES, FRAMES, None, 0, 10**10))
@@ -376,7 +374,7 @@ def test_a_run_too_large_for_the_disk_does_not_start(dock, qtbot, notes, monkeyp
     assert "needs 2.0 GB" in notes[0]
 
 
-def test_taking_the_video_away_during_a_run_closes_its_project(dock, qtbot):
+def test_removing_the_video_during_a_run_closes_its_project(dock, qtbot):
     dock.segment_panel.run.reported.connect(lambda report: report.done == 1 and dock.layers.viewer.layers.clear())
     segment(qtbot, dock)
     qtbot.waitUntil(lambda: dock.session.project is None, timeout=TIMEOUT)
@@ -385,14 +383,14 @@ def test_taking_the_video_away_during_a_run_closes_its_project(dock, qtbot):
     assert dock.segment_panel.cost.text() == "Open a video first."
 
 
-def test_a_deleted_labels_layer_comes_back_with_the_next_run(dock, qtbot):
+def test_the_next_run_restores_a_deleted_labels_layer(dock, qtbot):
     dock.layers.viewer.layers.remove(dock.layers.labels)
     dock.segment_panel.scope.choice.setCurrentText(THIS_FRAME)
     segment(qtbot, dock)
     assert dock.layers.labels in dock.layers.viewer.layers
 
 
-def test_a_window_closed_during_a_run_stops_it(make_napari_viewer, qtbot, clip, tiny_checkpoint, monkeypatch):
+def test_closing_the_window_during_a_run_stops_it(make_napari_viewer, qtbot, clip, tiny_checkpoint, monkeypatch):
     monkeypatch.setattr("surgicalsam_napari.model.zoo.demo_checkpoint", lambda: tiny_checkpoint)
     viewer = make_napari_viewer(show=True)
     dock = MainWidget(viewer)
@@ -407,7 +405,7 @@ def test_a_window_closed_during_a_run_stops_it(make_napari_viewer, qtbot, clip, 
     assert (labels.provenance_table()[:, 0] == Provenance.EMPTY).any()
 
 
-def test_the_window_answers_while_frames_are_segmented(dock, qtbot):
+def test_the_window_responds_while_frames_are_segmented(dock, qtbot):
     beats, beats_at_report = [0], []
     timer = QTimer(interval=0)
     timer.timeout.connect(lambda: beats.__setitem__(0, beats[0] + 1))
@@ -416,10 +414,10 @@ def test_the_window_answers_while_frames_are_segmented(dock, qtbot):
     segment(qtbot, dock)
     timer.stop()
     assert len(beats_at_report) == FRAMES
-    assert beats_at_report[-1] > beats_at_report[0] > 0  # the event loop turned before and between the reports
+    assert beats_at_report[-1] > beats_at_report[0] > 0  # the event loop ran before and between the reports
 
 
-def test_frames_that_nobody_touched_are_segmented_for_all_classes(dock, qtbot):
+def test_a_list_of_frames_is_segmented_for_all_classes(dock, qtbot):
     dock.tabs.show_panel(dock.segment_panel)
     dock.segment_panel.segment_frames([2, 5])
     settle(qtbot, dock)
@@ -431,7 +429,7 @@ def test_frames_that_nobody_touched_are_segmented_for_all_classes(dock, qtbot):
 # Model ---------------------------------------------------------------------------------------------------------------
 
 
-def test_a_bad_checkpoint_is_told_and_the_model_in_use_stays(dock, qtbot, tmp_path, notes, monkeypatch):
+def test_a_bad_checkpoint_is_reported_and_the_model_in_use_stays(dock, qtbot, tmp_path, notes, monkeypatch):
     broken = tmp_path / "broken.safetensors"
     broken.write_bytes(b"\x00" * 64)
     before = dock.session.model
@@ -445,7 +443,7 @@ def test_a_bad_checkpoint_is_told_and_the_model_in_use_stays(dock, qtbot, tmp_pa
     assert "broken.safetensors" in notes[0]
 
 
-def test_another_checkpoint_is_loaded_and_named(dock, qtbot, tiny_checkpoint, monkeypatch):
+def test_another_checkpoint_is_loaded_and_its_name_shown(dock, qtbot, tiny_checkpoint, monkeypatch):
     choose_file(monkeypatch, tiny_checkpoint)
     click(qtbot, dock.model_panel.choose_checkpoint)
     settle(qtbot, dock)
@@ -453,7 +451,7 @@ def test_another_checkpoint_is_loaded_and_named(dock, qtbot, tiny_checkpoint, mo
 
 
 def trained_for(project, name: str, checkpoint: Path, hours_ago: int = 0) -> Path:
-    """A checkpoint where a training in the window leaves it."""
+    """A checkpoint in the folder in which a training in the window writes it."""
     folder = project.folder / "training" / name
     folder.mkdir(parents=True)
     path = Path(shutil.copy(checkpoint, folder / "best.safetensors"))
@@ -501,14 +499,14 @@ def test_a_checkpoint_stays_listed_when_another_video_is_opened(dock, qtbot, pha
 
 
 def test_a_checkpoint_can_be_listed_under_a_title(dock, qtbot, tiny_checkpoint):
-    dock.model_panel.add_checkpoint(tiny_checkpoint, "Second hospital")
-    assert listed(dock)[-1] == "Second hospital"
+    dock.model_panel.add_checkpoint(tiny_checkpoint, "Second domain")
+    assert listed(dock)[-1] == "Second domain"
     assert dock.model_panel.checkpoint.currentText().startswith("Demo")
     choose_checkpoint(dock, 1, qtbot)
-    assert dock.model_panel.checkpoint.currentText() == "Second hospital"
+    assert dock.model_panel.checkpoint.currentText() == "Second domain"
 
 
-def test_a_listed_checkpoint_that_is_damaged_turns_the_dropdown_back(dock, qtbot, tiny_checkpoint, notes):
+def test_a_damaged_listed_checkpoint_resets_the_dropdown(dock, qtbot, tiny_checkpoint, notes):
     trained_for(dock.session.project, "quick", tiny_checkpoint).write_bytes(b"\x00" * 64)
     dock.model_panel.show_trained(dock.session.project)
     before = dock.session.model
@@ -531,7 +529,7 @@ def test_an_authors_checkpoint_asks_for_the_encoders_weights(dock, qtbot, tmp_pa
     assert "ViT-H" in dock.model_panel.encoder_weights.text()
 
 
-def test_download_shows_progress_and_then_that_the_file_is_there(empty_dock, qtbot, tmp_path, monkeypatch):
+def test_download_shows_progress_and_then_the_file_on_this_disk(empty_dock, qtbot, tmp_path, monkeypatch):
     file = tmp_path / "mobile_sam.pt"
 
     def download(_name):
@@ -555,7 +553,7 @@ def test_download_shows_progress_and_then_that_the_file_is_there(empty_dock, qtb
     dialog.close()
 
 
-def test_a_failed_download_is_told(empty_dock, qtbot, notes, monkeypatch):
+def test_a_failed_download_is_reported(empty_dock, qtbot, notes, monkeypatch):
     def download(_name):
         raise DownloadError("The server said 404. Try again later.")
         yield
@@ -569,10 +567,10 @@ def test_a_failed_download_is_told(empty_dock, qtbot, notes, monkeypatch):
     empty_dock.model_panel._dialog.close()
 
 
-# Wording -------------------------------------------------------------------------------------------------------------
+# Progress ------------------------------------------------------------------------------------------------------------
 
 
-def test_the_bar_moves_to_and_fro_only_where_the_first_step_takes_long(qtbot):
+def test_the_bar_moves_back_and_forth_only_if_the_first_step_takes_long(qtbot):
     strip = ProgressStrip()
     qtbot.addWidget(strip)
     strip.show()

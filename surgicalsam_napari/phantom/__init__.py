@@ -1,4 +1,4 @@
-"""Procedural surgical scenes with exact masks: sample data, test data, and what the demo weights are trained on."""
+"""Synthetic surgical scenes with exact masks: sample data, test data, and training data of the demo weights."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""Phantom scenes on disk: a video, and beside it a folder of label maps."""
+"""Write phantom scenes to disk: a video, and beside it a folder of label maps."""
 
 from __future__ import annotations
 
@@ -25,7 +25,7 @@ def write_phantom_clip(
 ) -> Path:
     """Write `phantom_<seed>.mp4` and `phantom_<seed>_labels/frame00000.png` ... (grey PNG of class ids) into `folder`.
 
-    Both appear whole or not at all; if both are already there, complete, nothing is done.
+    Both are written completely or not at all. If both are already complete, nothing is done.
 
     Parameters
     ----------
@@ -40,7 +40,7 @@ def write_phantom_clip(
     folder = Path(folder)
     folder.mkdir(parents=True, exist_ok=True)
     video, labels = folder / f"phantom_{seed}.mp4", folder / f"phantom_{seed}_labels"
-    # The video is renamed last, so that its presence says that the labels are whole too.
+    # Rename the video last: if it exists, the labels are complete.
     if video.is_file() and _are_complete(labels, size, frame_count):
         return video
     with tempfile.TemporaryDirectory(prefix=f".phantom_{seed}_", dir=folder) as scratch:
@@ -64,7 +64,7 @@ def _are_complete(labels: Path, size: tuple[int, int], frame_count: int) -> bool
 
 
 def _images(scene: PhantomScene, labels: Path) -> Iterator[np.ndarray]:
-    """The scene's pictures; each one's label map is written on the way, so that every frame is drawn once."""
+    """Yield the scene's pictures and write each label map, so that each frame is drawn only once."""
     for index, frame in enumerate(scene):
         Image.fromarray(frame.labels).save(labels / f"frame{index:05d}.png")
         yield frame.image

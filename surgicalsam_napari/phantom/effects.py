@@ -1,4 +1,4 @@
-"""What lies between tissue and picture: shadows, smoke, blur, vignette and sensor noise."""
+"""Effects on the picture of the tissue: shadows, smoke, blur, vignette and sensor noise."""
 
 from __future__ import annotations
 
@@ -9,7 +9,7 @@ from PIL import Image, ImageFilter
 from scipy.ndimage import gaussian_filter
 
 SHADOW_STEP = 4  # shadows are soft: computed at a quarter of the size
-SMOKE_CELLS = 64  # width of the smoke's own coarse picture
+SMOKE_CELLS = 64  # width of the coarse picture of the smoke
 
 
 def stretched(values: np.ndarray, size: tuple[int, int]) -> np.ndarray:
@@ -54,7 +54,7 @@ class Smoke:
         self._tone = np.array((180, 176, 182), np.float32) * np.float32(rng.uniform(0.8, 1.05))
 
     def over(self, rgb: np.ndarray, time: float, density: float) -> None:
-        """Lay the smoke of a moment (seconds) over (H, W, 3) grey levels in place."""
+        """Add the smoke at `time` (seconds) to (H, W, 3) grey levels, in place."""
         height, width = rgb.shape[:2]
         rows = math.ceil(SMOKE_CELLS * height / width)
         top, left = np.mod(self._start + self._drift * time, 2 * SMOKE_CELLS)
@@ -67,7 +67,7 @@ class Smoke:
 
 
 def smeared(values: np.ndarray, shift: tuple[float, float]) -> np.ndarray:
-    """Motion blur of (H, W, C): the mean over a straight move by `shift` (x, y) pixels, centred; borders go on."""
+    """Motion blur of (H, W, C): the mean over a straight move by `shift` (x, y) pixels, centred; border pixels repeat."""
     far = max(map(abs, shift))
     taps = min(9, 1 + 2 * round(far / 2))
     pad = math.ceil(far / 2)
@@ -89,7 +89,7 @@ def defocused(image: np.ndarray, radius: float) -> np.ndarray:
 
 
 class SensorNoise:
-    """Noise of one camera: a tile drawn once, of which each frame shows another part."""
+    """Noise of one camera: a tile sampled once; each frame uses another part of it."""
 
     def __init__(self, rng: np.random.Generator, size: tuple[int, int], grey_levels: float):
         rows, columns = size[0] + 64, size[1] + 64

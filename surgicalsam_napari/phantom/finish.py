@@ -1,4 +1,4 @@
-"""Surfaces of instruments: skins (colour maps wrapped on tubes) and finishes (how they answer light)."""
+"""Surfaces of instruments: skins (colour maps wrapped on tubes) and finishes (how they reflect light)."""
 
 from __future__ import annotations
 
@@ -11,7 +11,7 @@ from surgicalsam_napari.phantom.raster import TONES, Finish
 
 ROWS = 32  # skin rows per shaft radius of length
 COLUMNS = 48  # skin columns from edge to edge
-TISSUE_GLOW = np.array((0.30, 0.10, 0.10), np.float32)  # red light that tissue throws back on polished metal
+TISSUE_GLOW = np.array((0.30, 0.10, 0.10), np.float32)  # red light that the tissue reflects onto polished metal
 BLOOD = np.array((0.30, 0.02, 0.03), np.float32)
 
 _ACROSS = np.linspace(-1, 1, TONES, dtype=np.float32)
@@ -91,7 +91,7 @@ def flutes(skin: np.ndarray, start: float, stop: float, count: int, depth: float
 
 
 def lettering(rng: np.random.Generator, skin: np.ndarray, start: float, stop: float, color: RGB) -> None:
-    """Scribble print along the tube, as a maker's name would look from afar."""
+    """Draw print along the tube that looks like a manufacturer's name from a distance."""
     first, last = round(start * ROWS), min(round(stop * ROWS), len(skin))
     if last - first < ROWS:
         return

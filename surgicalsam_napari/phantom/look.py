@@ -9,16 +9,16 @@ RGB = tuple[float, float, float]
 
 @dataclass(frozen=True)
 class Look:
-    """Tissue, light and tool finish of a family of scenes; colours are linear-ish RGB in 0 to 1.
+    """Tissue, light and tool finish of a family of scenes; colours are approximately linear RGB, 0 to 1.
 
     Attributes
     ----------
     wall, organ, fat : palettes from which a scene mixes its peritoneum, organs and fat
-    vessel : what a full vessel multiplies the tissue with
+    vessel : factor of a full vessel on the tissue's colour
     light : colour of the light source
     exposure, vignette, noise : ranges from which a scene draws (factor, strength, grey levels)
-    smoke_chance, blood_chance, blur_chance : share of scenes that have it
-    shaft_gain, shaft_tint : how bright and of which tone shafts are, relative to the first look
+    smoke_chance, blood_chance, blur_chance : share of the scenes with this effect
+    shaft_gain, shaft_tint : brightness and tone of the shafts, relative to the first look
     sleeve : colour of the scissors' tip cover
     insulation : colour of the bipolar yoke
     """

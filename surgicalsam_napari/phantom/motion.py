@@ -1,4 +1,4 @@
-"""Motion in time: smooth wandering, and the comings and goings of one instrument through its port."""
+"""Motion over time: smooth random motion, and how an instrument enters and leaves through its port."""
 
 from __future__ import annotations
 
@@ -24,14 +24,14 @@ class Wander:
 
 @dataclass(frozen=True)
 class Visit:
-    """When an instrument is in: it enters during `ramp` seconds from `start`, and leaves during `ramp` up to `stop`."""
+    """When an instrument is present: it enters during `ramp` seconds from `start`, and leaves during `ramp` up to `stop`."""
 
     start: float
     stop: float
     ramp: float
 
     def presence(self, time: float) -> float:
-        """0 outside the body, 1 at work, between while moving through the port."""
+        """0 outside the body, 1 at work, in between while it moves through the port."""
         share = min((time - self.start) / self.ramp, (self.stop - time) / self.ramp)
         share = min(max(share, 0.0), 1.0)
         return share * share * (3 - 2 * share)
@@ -44,7 +44,7 @@ class Handling:
     ----------
     port : (2,) pivot outside the picture, frame widths
     target : (2,) about where the tip works
-    visits : when it is in
+    visits : when it is present
     """
 
     def __init__(
@@ -67,7 +67,7 @@ class Handling:
         self._depth_mean = rng.uniform(0.8, 1.0)
 
     def pose(self, time: float) -> Pose | None:
-        """The pose at a time in seconds, or None while the instrument is out."""
+        """The pose at a time in seconds, or None while the instrument is outside the body."""
         presence = max((visit.presence(time) for visit in self._visits), default=0.0)
         if presence <= 0:
             return None

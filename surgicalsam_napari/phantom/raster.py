@@ -1,4 +1,4 @@
-"""Rasterising tubes: polylines with a radius at each point, drawn anti-aliased, shaded and labelled in one go.
+"""Rasterise tubes: polylines with a radius at each point, drawn anti-aliased, shaded and labelled in one pass.
 
 Coordinates are relative to the frame's width (x right, y down), so that a scene is the same at any resolution.
 """
@@ -14,7 +14,7 @@ TONES = 64  # steps of the lookup tables across a tube
 
 @dataclass(frozen=True)
 class Finish:
-    """How a tube's surface answers light: lookup tables across it.
+    """How a tube's surface reflects light: lookup tables across it.
 
     Attributes
     ----------
@@ -34,8 +34,8 @@ class Tube:
     ----------
     points : (N, 2) centre line; radii : (N,)
     skin : (lengthwise, across, 3) colours, stretched over `skin_length` from the end of the tube backwards
-    finish : light answer
-    slots : openings, each (2 points, radius), cut out of picture and mask alike
+    finish : how the surface reflects light
+    slots : openings, each (2 points, radius), cut out of both the picture and the mask
     flat : whether start and end are cut flat rather than rounded
     teeth : (length of one, depth, side -1 or 1), or None
     """
@@ -65,7 +65,7 @@ class Layer:
         self.labels = np.zeros(self.size, np.uint8)
 
     def draw(self, tube: Tube, class_id: int) -> None:
-        """Draw a tube over all that is there; a pixel gets its label if at least half of it is covered."""
+        """Draw a tube over the earlier ones; a pixel gets its label if at least half of it is covered."""
         height, width = self.size
         points, radii = tube.points * width, tube.radii * width
         reach = radii.max() + 2
@@ -97,15 +97,15 @@ class Layer:
         color = skin * tube.finish.diffuse[tone, None] + tube.finish.gleam[tone]
         rows += top
         columns += left
-        where = rows * width + columns
+        pixels = rows * width + columns
         flat_rgb, flat_cover, flat_labels = self.rgb.reshape(-1, 3), self.cover.reshape(-1), self.labels.reshape(-1)
         keep = 1 - alpha
-        flat_rgb[where] = flat_rgb[where] * keep[:, None] + color * alpha[:, None]
-        flat_cover[where] = flat_cover[where] * keep + alpha
-        flat_labels[where[alpha >= 0.5]] = class_id
+        flat_rgb[pixels] = flat_rgb[pixels] * keep[:, None] + color * alpha[:, None]
+        flat_cover[pixels] = flat_cover[pixels] * keep + alpha
+        flat_labels[pixels[alpha >= 0.5]] = class_id
 
     def bounds(self, margin: int) -> tuple[slice, slice] | None:
-        """Rows and columns that hold all that was drawn and `margin` pixels around it; None if nothing was."""
+        """Rows and columns of the drawn pixels plus `margin` pixels around them; None if nothing was drawn."""
         rows, columns = np.flatnonzero(self.cover.any(1)), np.flatnonzero(self.cover.any(0))
         if not len(rows):
             return None

@@ -1,4 +1,4 @@
-"""One procedural surgical scene: tissue, instruments in motion, and the camera that looks at them."""
+"""One synthetic surgical scene: tissue, moving instruments, and the camera."""
 
 from __future__ import annotations
 
@@ -26,12 +26,12 @@ PORT_CHANCES = (0.34, 0.34, 0.2, 0.12)
 
 @dataclass(frozen=True)
 class PhantomFrame:
-    """A picture and its truth.
+    """A picture and its exact labels.
 
     Attributes
     ----------
     image : (H, W, 3) uint8 RGB
-    labels : (H, W) uint8 class ids of PHANTOM_CLASSES, 0 background; a pixel belongs to what covers at least half of it
+    labels : (H, W) uint8 class ids of PHANTOM_CLASSES, 0 background; a pixel has the class that covers at least half of it
     """
 
     image: np.ndarray
@@ -47,7 +47,7 @@ class PhantomScene:
     size : (H, W) in pixels; the scene's content does not depend on the resolution, only on the aspect
     frame_count : length of the clip at 25 frames a second
     look : a name in LOOKS
-    new_tool : whether the scene's first instrument is a vessel sealer, which other scenes never show
+    new_tool : whether the scene's first instrument is a vessel sealer; no other scene shows one
 
     Attributes
     ----------
@@ -70,7 +70,7 @@ class PhantomScene:
         if min(size) < 16 or frame_count < 1:
             raise ValueError(f"A scene needs at least 16x16 pixels and one frame; got {size} and {frame_count}.")
         self.size, self.frame_count = size, frame_count
-        # Streams of their own, so that nothing drawn per pixel shifts what is drawn per scene.
+        # Separate random streams: numbers sampled per pixel must not change those sampled per scene.
         content, tissue, camera, noise = (np.random.default_rng((seed, part)) for part in range(4))
         self._tissue = Image.fromarray(draw_tissue(tissue, size, LOOKS[look]))
         self._handlings = _cast(content, size[0] / size[1], frame_count / self.frame_rate, LOOKS[look], new_tool)
@@ -100,7 +100,7 @@ class PhantomScene:
         return (self.frame(index) for index in range(self.frame_count))
 
     def frame(self, index: int) -> PhantomFrame:
-        """Frame `index`, 0 to frame_count - 1, whatever was asked for before."""
+        """Frame `index`, 0 to frame_count - 1; the order of the calls does not matter."""
         if not 0 <= index < self.frame_count:
             raise IndexError(f"The scene has frames 0 to {self.frame_count - 1}; got {index}.")
         time = index / self.frame_rate
@@ -130,7 +130,7 @@ class PhantomScene:
         return np.asarray(view, np.float32) * np.float32(1 / 255)
 
     def _instruments(self, time: float) -> Layer:
-        """All that are in, each over those before it."""
+        """All instruments in view, each over the earlier ones."""
         layer = Layer(self.size)
         for handling in self._handlings:
             pose = handling.pose(time)
@@ -142,7 +142,7 @@ class PhantomScene:
                 for tube in handling.instrument.tubes(pose):
                     layer.draw(tube, class_id)
                 continue
-            # A moving instrument is smeared by itself: those at rest stay sharp.
+            # A moving instrument is blurred separately: the others stay sharp.
             own = Layer(self.size)
             for tube in handling.instrument.tubes(pose):
                 own.draw(tube, class_id)
@@ -159,7 +159,7 @@ class PhantomScene:
 
 
 def _lay_smeared(layer: Layer, own: Layer, shift: tuple[float, float]) -> None:
-    """Lay one instrument over the others with motion blur; its labels stay those of the middle of the exposure."""
+    """Lay one instrument over the others with motion blur; its labels are those of the middle of the exposure."""
     box = own.bounds(math.ceil(max(map(abs, shift))))
     if box is None:
         return
@@ -180,7 +180,7 @@ def _cast(rng: np.random.Generator, aspect: float, duration: float, look: Look, 
         ids[0] = NEW_TOOL.id
     blood = rng.uniform(0.1, 0.6) if rng.random() < look.blood_chance else 0.0
     ramp = min(0.9, 0.3 * duration)
-    # In some scenes every instrument is out for a while: presence must not be taken for granted.
+    # In some scenes all instruments are outside for a while: a model must not assume that one is present.
     break_start = rng.uniform(0, 0.7) * duration if rng.random() < 0.07 else None
     handlings = []
     for place, side in enumerate(sides):
@@ -194,7 +194,7 @@ def _cast(rng: np.random.Generator, aspect: float, duration: float, look: Look, 
 def _visits(
     rng: np.random.Generator, duration: float, ramp: float, break_start: float | None, steady: bool
 ) -> list[tuple[Visit, ...]]:
-    """When the instruments of one port are in: for each instrument its visits; a steady port is seldom empty."""
+    """The visits of each instrument of one port; a steady port is rarely empty."""
     if break_start is not None:
         back = break_start + duration * rng.uniform(0.3, 0.5)
         return [(Visit(-1e9, break_start + ramp * 0.5, ramp), Visit(back, 1e9, ramp))]
@@ -212,7 +212,7 @@ def _visits(
 
 
 def _port(rng: np.random.Generator, side: str, aspect: float) -> np.ndarray:
-    """A pivot far enough outside the picture that a drawn-back instrument is out of sight."""
+    """A pivot so far outside the picture that a withdrawn instrument is not visible."""
     away = rng.uniform(0.75, 1.1)
     if side in ("left", "right"):
         y = aspect * rng.uniform(0.15, 1.15)
@@ -222,7 +222,7 @@ def _port(rng: np.random.Generator, side: str, aspect: float) -> np.ndarray:
 
 
 def _target(rng: np.random.Generator, side: str, aspect: float) -> np.ndarray:
-    """About where the tip works: beyond the middle of its half at most, so that instruments meet but seldom cross."""
+    """Where the tip works, about 38 to 72 % into the picture: instruments meet but rarely cross."""
     deep = rng.uniform(0.38, 0.72)
     along = rng.uniform(0.25, 0.75)
     if side in ("left", "right"):

@@ -1,4 +1,4 @@
-"""The tissue behind the instruments: one texture a scene, computed once, larger than the frame by a margin."""
+"""The tissue behind the instruments: one texture per scene, computed once, larger than the frame by a margin."""
 
 from __future__ import annotations
 
@@ -16,7 +16,7 @@ MARGIN = 0.08  # of the frame's width and height, on each side: room for camera 
 
 
 class NoiseField:
-    """Smooth noise on the texture's grid; the lattice is counted in cells across, so any resolution shows the same scene."""
+    """Smooth noise on the texture's grid; cells are counted across the frame, so any resolution shows the same scene."""
 
     def __init__(self, rng: np.random.Generator, size: tuple[int, int], frame_size: tuple[int, int]):
         self.rng, self.size = rng, size
@@ -45,7 +45,7 @@ def draw_tissue(rng: np.random.Generator, frame_size: tuple[int, int], look: Loo
 
     Parameters
     ----------
-    frame_size : (H, W) of the frames it will stand behind
+    frame_size : (H, W) of the frames
 
     Returns
     -------
@@ -72,21 +72,21 @@ def draw_tissue(rng: np.random.Generator, frame_size: tuple[int, int], look: Loo
         lobed = rng.random() < 0.45
         along = (x - center[0]) * math.cos(angle) + (y - center[1]) * math.sin(angle)
         across = (y - center[1]) * math.cos(angle) - (x - center[0]) * math.sin(angle)
-        inside = 1 - np.square(along / axes[0]) - np.square(across / axes[1]) + warp * rng.uniform(0.05, 0.2)
-        cover = smoothstep(inside, -0.01, 0.05)
+        depth_inside = 1 - np.square(along / axes[0]) - np.square(across / axes[1]) + warp * rng.uniform(0.05, 0.2)
+        cover = smoothstep(depth_inside, -0.01, 0.05)
         colors = _pick_two(rng, look.fat if lobed else look.organ)
         mottle = smoothstep(noise.octaves(6, 3), -1.2, 1.2)
         albedo += (_blend(colors[0], colors[1], mottle) - albedo) * cover[..., None]
-        dome = np.sqrt(np.clip(inside, 0, 1)) * min(axes) * rng.uniform(0.45, 0.9)
+        dome = np.sqrt(np.clip(depth_inside, 0, 1)) * min(axes) * rng.uniform(0.45, 0.9)
         if lobed:
             lobes = _lobes(rng, noise, int(rng.integers(9, 20)), stretch=rng.uniform(1, 2.5))
             dome = dome * 0.6 + 0.032 * lobes
         height += (dome - 0.85 * height) * cover
-        # An organ in front hides the shade of what lies behind; its own flank stays a little dark.
-        ambient += (1 - ambient) * smoothstep(inside, 0.0, 0.3)
+        # An organ in front hides the shadow behind it; its own edge stays slightly dark.
+        ambient += (1 - ambient) * smoothstep(depth_inside, 0.0, 0.3)
         if lobed:
             ambient *= 1 - cover * 0.4 * smoothstep(-lobes, -0.35, 0.0)
-        crease = np.where(inside < 0, np.clip(inside, -3, 0) / 0.32, inside / 0.14)
+        crease = np.where(depth_inside < 0, np.clip(depth_inside, -3, 0) / 0.32, depth_inside / 0.14)
         ambient *= 1 - rng.uniform(0.15, 0.5) * np.exp(-np.square(crease))
         vessel_density += (rng.uniform(0.1, 1) * (0.35 if lobed else 1) - vessel_density) * cover
 
@@ -113,7 +113,7 @@ def _light(
     """Shade by a light near the camera: Lambert's diffuse term, and wet highlights where the surface faces it."""
     w = height.shape[1]
     slope_y, slope_x = np.gradient(height, 1 / w)
-    # Soft tissue shows no cliffs: steep slopes are eased.
+    # Soft tissue has no cliffs: steep slopes are flattened.
     ease = 1 / np.sqrt(1 + 0.3 * (slope_x * slope_x + slope_y * slope_y))
     slope_x, slope_y = slope_x * ease, slope_y * ease
     inverse = 1 / np.sqrt(1 + slope_x * slope_x + slope_y * slope_y)
@@ -143,7 +143,7 @@ def _blend(first: np.ndarray, second: np.ndarray, share: np.ndarray) -> np.ndarr
 
 
 def _lobes(rng: np.random.Generator, noise: NoiseField, across: int, stretch: float) -> np.ndarray:
-    """(h, w) in about 0 to 1: rounded lobes parted by creases, from distances to scattered points."""
+    """(h, w) in about 0 to 1: rounded lobes with creases between them, from distances to scattered points."""
     h, w = noise.size[0] // 4 + 1, noise.size[1] // 4 + 1
     points = rng.uniform(-0.05, 1.05, (across * across, 2))
     angle = rng.uniform(0, math.pi)
@@ -183,7 +183,7 @@ def _vessels(rng: np.random.Generator, size: tuple[int, int], aspect: float) -> 
                 fork = heading + rng.choice((-1, 1)) * rng.uniform(0.35, 0.8)
                 stems.append((x, y, fork, left * rng.uniform(0.5, 0.8), depth + 1))
             if len(trail) == 4 or step == steps - 1:
-                # Thin vessels lie deeper, and show less.
+                # Thin vessels lie deeper, and are less visible.
                 tone = int(255 * strength * min(1.0, 0.22 + left * 160))
                 line = [(px * scale, py * scale) for px, py in trail]
                 pen.line(line, fill=tone, width=max(1, round(left * scale)), joint="curve")

@@ -14,15 +14,17 @@ from surgicalsam_napari.phantom import finish
 from surgicalsam_napari.phantom.look import RGB, Look
 from surgicalsam_napari.phantom.raster import Finish, Tube
 
-NEW_TOOL = InstrumentClass(8, "Vessel Sealer", PALETTE[7])  # in no scene but on demand: the demo weights never saw it
+NEW_TOOL = InstrumentClass(
+    8, "Vessel Sealer", PALETTE[7]
+)  # only in scenes with `new_tool`: the demo weights are not trained on it
 PHANTOM_CLASSES = ClassSet("Phantom", (*ENDOVIS2018, NEW_TOOL))
-SHAFT_SKIN = 16.0  # length of the shaft's colour map; beyond it the last row goes on
+SHAFT_SKIN = 16.0  # length of the shaft's colour map; beyond it the last row repeats
 CLIP_COLORS: tuple[RGB, ...] = ((0.92, 0.92, 0.95), (0.62, 0.42, 0.85), (0.35, 0.80, 0.55))
 
 
 @dataclass(frozen=True)
 class Pose:
-    """Where an instrument is and how its joints stand at one moment.
+    """Position and joint angles of an instrument at one moment.
 
     Attributes
     ----------
@@ -30,7 +32,7 @@ class Pose:
     radius : of the shaft at the wrist, in frame widths
     bend : angle of the wrist against the shaft; opening : angle of each jaw against their middle; radians
     roll : turn about the long axis, radians; 0 shows the jaws from the side, pi / 2 from above
-    depth : length of what lies beyond the wrist, as the camera sees it, relative to its true length
+    depth : visible length beyond the wrist, relative to its true length
     """
 
     wrist: np.ndarray
@@ -92,7 +94,7 @@ class Instrument:
     Parameters
     ----------
     class_id : of PHANTOM_CLASSES
-    blood : 0 to 1, how smeared its tip is
+    blood : 0 to 1, how bloody its tip is
 
     Attributes
     ----------
@@ -113,22 +115,22 @@ class Instrument:
         return self._build(self._surfaces, pose)
 
     def surface(
-        self, length: float, color: RGB, answer: Callable[[float], Finish], grain: float = 0.06, streak: float = 0.05
+        self, length: float, color: RGB, make_finish: Callable[[float], Finish], grain: float = 0.06, streak: float = 0.05
     ) -> Surface:
-        """A worn surface of one colour; the class's dresser paints rings and print on its skin."""
+        """A worn surface of one colour; the class's `_dress_...` function adds rings and print to its skin."""
         varied = np.array(color) * self.rng.uniform(0.88, 1.12)
         skin = finish.plain_skin(self.rng, length, tuple(varied), grain, streak)
-        return Surface(skin, length, answer(self._tilt))
+        return Surface(skin, length, make_finish(self._tilt))
 
-    def shaft(self, color: RGB, answer: Callable[[float], Finish], grain: float = 0.08, streak: float = 0.1) -> Surface:
+    def shaft(self, color: RGB, make_finish: Callable[[float], Finish], grain: float = 0.08, streak: float = 0.1) -> Surface:
         tinted = np.array(color) * self.look.shaft_tint * self.look.shaft_gain
-        surface = self.surface(SHAFT_SKIN, tuple(tinted), answer, grain, streak)
-        # The near end of a shaft lies close to the lamp.
+        surface = self.surface(SHAFT_SKIN, tuple(tinted), make_finish, grain, streak)
+        # The near end of a shaft is close to the light.
         surface.skin[:] *= np.linspace(1, 1.7, len(surface.skin))[:, None, None]
         return surface
 
     def steel(self, length: float, gain: float = 1.0, bloody: bool = False) -> Surface:
-        """Bare metal, as wrists and jaws are made of."""
+        """Bare metal, for wrists and jaws."""
         gain *= 0.6 + 0.4 * self.look.shaft_gain
         surface = self.surface(length, (0.58 * gain, 0.57 * gain, 0.58 * gain), finish.polished, 0.07, 0.04)
         if bloody and self._blood > 0:
@@ -146,7 +148,7 @@ def _shaft(surfaces: Surfaces, pose: Pose, end: float = 0.0, taper: float = 1.25
     """The straight shaft from the port to `end` before the wrist; it looks wider near the port, closer to the camera."""
     run = pose.wrist - pose.port
     joint = Joint(pose.wrist, math.atan2(run[1], run[0]), pose.radius)
-    # Twice the way to the port: a shaft that is drawn back must still reach the edge of the picture.
+    # Twice the distance to the port: a withdrawn shaft must still reach the edge of the picture.
     away = -2 * (float(np.hypot(*run)) + 1) / pose.radius
     wide = 1 + (taper - 1) * min(3.0, -away * pose.radius)
     return joint, joint.tube([(away, 0), (end, 0)], [wide, 1.0], surfaces["shaft"], flat=(True, True))
@@ -171,7 +173,7 @@ def _wristed(
 
 
 def _jaw_angles(pose: Pose) -> Iterator[tuple[int, float]]:
-    """Side (-1, 1) and seen angle of both jaws, the one behind first."""
+    """Side (-1, 1) and visible angle of both jaws, the rear jaw first."""
     seen = pose.opening * (0.45 + 0.55 * abs(math.cos(pose.roll)))
     order = (-1, 1) if math.sin(pose.roll) >= 0 else (1, -1)
     for side in order:
@@ -179,7 +181,7 @@ def _jaw_angles(pose: Pose) -> Iterator[tuple[int, float]]:
 
 
 def _face(pose: Pose, narrow: float, wide: float) -> float:
-    """Half-width of a jaw as it is seen: narrow from the side, wide from above."""
+    """Visible half-width of a jaw: narrow from the side, wide from above."""
     return narrow + (wide - narrow) * abs(math.sin(pose.roll))
 
 

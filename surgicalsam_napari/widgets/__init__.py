@@ -1,1 +1,1 @@
-"""The napari side: the only folder that imports Qt, napari and magicgui."""
+"""The napari plugin's widgets: the only folder that imports Qt, napari and magicgui."""

@@ -1,4 +1,4 @@
-"""The main job, start to end, in a real window: what `make demo` and `surgicalsam demo` show."""
+"""The demo of `make demo` and `surgicalsam demo`: segment a clip in a real window."""
 
 from __future__ import annotations
 
@@ -30,14 +30,14 @@ def run_demo_window(clip: Path, output: Path | None) -> None:
 
     Parameters
     ----------
-    clip : a video; exact masks are looked for beside it, in `<clip's name>_labels/frame00000.png`, …
+    clip : a video; its exact masks, if any, lie beside it in `<clip's name>_labels/frame00000.png`, …
     output : None leaves the window open. Else window.png and overlay.mp4 are written to this folder, and the IoU against the
         exact masks is printed; the project lies beside the clip
 
     Raises
     ------
     WorkFailed
-        something was not done in time, or an error was shown in the window
+        a step took too long, or the window showed an error
     """
     viewer = napari.Viewer(title="SurgicalSAM demo", show=True)
     viewer.window.resize(*WINDOW_SIZE)
@@ -46,7 +46,9 @@ def run_demo_window(clip: Path, output: Path | None) -> None:
     dock.open(Path(clip))
     wait_until(lambda: not dock.is_busy, OPENING_SECONDS, f"open {clip.name}")
     if dock.session.project is None or dock.session.model is None:
-        raise WorkFailed("The demo needs its clip and its checkpoint open, and one is not. See the message above.")
+        raise WorkFailed(
+            "The demo needs its clip and its checkpoint, but one of them did not open. Follow the message above."
+        )
     truth = read_exact_masks(clip)
     frame_index = busiest_frame(truth)
     segment_everything(dock, frame_index, None if truth is None else largest_class(truth[frame_index]))
@@ -75,17 +77,17 @@ def segment_everything(dock: MainWidget, frame_index: int, class_id: int | None)
         panel.picker.setCurrentIndex(panel.picker.findData(class_id))
     panel.all_classes.click()
     panel.scope.choice.setCurrentText(WHOLE_VIDEO)
-    # on a slow machine the run is long, and the panel asks
+    # on a slow machine the run is long, and the panel asks first
     panel.run.confirmation_wanted.connect(lambda *_: panel.question.go_on.click())
     panel.segment.click()
 
 
 def wait_until(condition: Callable[[], bool], seconds: float, what: str) -> None:
-    """Let the window live until the condition holds; a WorkFailed after so many seconds."""
+    """Process the window's events until the condition holds; WorkFailed after `seconds`."""
     deadline = time.monotonic() + seconds
     while not condition():
         if time.monotonic() > deadline:
-            raise WorkFailed(f"It took more than {seconds:.0f} s to {what}. Try again on a machine with less to do.")
+            raise WorkFailed(f"Could not {what} within {seconds:.0f} s. Close other programs and try again.")
         QApplication.processEvents()
         time.sleep(0.01)
     QApplication.processEvents()
@@ -95,7 +97,7 @@ def wait_until(condition: Callable[[], bool], seconds: float, what: str) -> None
 
 
 def write_results(viewer: napari.Viewer, project: Project, output: Path) -> None:
-    """window.png and overlay.mp4 into `output`."""
+    """Write window.png and overlay.mp4 to `output`."""
     output.mkdir(parents=True, exist_ok=True)
     for _ in range(20):  # let the layout settle and the last frame be drawn
         QApplication.processEvents()

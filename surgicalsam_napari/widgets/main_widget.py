@@ -1,4 +1,4 @@
-"""The plugin's dock: video and model, and below them what one does with them."""
+"""The plugin's dock: video and model at the top, below them a tab for each task."""
 
 from __future__ import annotations
 
@@ -27,14 +27,14 @@ from surgicalsam_napari.widgets.viewer.layers import ViewerLayers
 from surgicalsam_napari.widgets.viewer.session_signals import SessionSignals
 from surgicalsam_napari.widgets.work_clock import WorkClock
 
-WAIT_FOR_EXCHANGE = "Labels are being exported or imported; this can start when that is done."
-WAIT_FOR_CORRECTION = "Labels are being corrected; this can start when that is done."
-WAIT_FOR_SEGMENTATION = "The video is being segmented; corrections can go on when that is done."
+WAIT_FOR_EXCHANGE = "Labels are being exported or imported. Wait until this is done."
+WAIT_FOR_CORRECTION = "Labels are being corrected. Wait until this is done."
+WAIT_FOR_SEGMENTATION = "The video is being segmented. Wait until this is done."
 DOCK_WIDTH = 384  # room for "Monopolar Curved Scissors" in the dropdown
 
 
 class MainWidget(QScrollArea):
-    """One dock over one session: Video, Model, and tabs for the rest; what takes long runs in the background.
+    """The dock of one session: Video, Model, and a tab for each task; long work runs in the background.
 
     Parameters
     ----------
@@ -57,7 +57,7 @@ class MainWidget(QScrollArea):
         self.timeline = TimelineDock(self.session, self.layers, self.changes, self)
         self.work_clock = WorkClock(self.layers, self)
         self._refusals = Refusals(self.session, self.layers, self.changes, self)
-        self._was_docked = self._has_left = False
+        self._was_docked = self._was_removed = False
         self._signals = SessionSignals(self.session, self)
         self._is_opening = False
         self._to_adopt: Path | None = self.layers.find_unadopted()
@@ -69,7 +69,7 @@ class MainWidget(QScrollArea):
         self._adopt_soon()
 
     def open(self, path: Path) -> None:
-        """Open a video, image folder or project in the background; an error is shown and what was open stays open."""
+        """Open a video, image folder or project in the background; on an error, show it and keep the open project."""
         if self._is_opening or self._works_on_project:
             return
         self._is_opening = True
@@ -80,7 +80,7 @@ class MainWidget(QScrollArea):
 
     @property
     def is_busy(self) -> bool:
-        """Whether something is being opened, loaded, segmented, exported or imported; training goes on beside all that."""
+        """Whether a video or model is being opened, or labels are being changed or exported; a training does not count."""
         return self._is_opening or self.model_panel.is_loading or self._works_on_project
 
     @property
@@ -117,7 +117,7 @@ class MainWidget(QScrollArea):
         1. `changes` follows the labels, so that no write is missed; `layers` show the project, which sets the frame in view.
         2. The video and model panels: the Train tab shows the titles that the model panel lists.
         3. The timeline is cleared for a new project before the Correct tab sends it marks.
-        4. The Segment tab before the Correct tab: it chooses a class where none is chosen.
+        4. The Segment tab before the Correct tab: it chooses a class if none is chosen.
         """
         self.changes.subscribe(self._signals)
         self.layers.subscribe(self._signals)
@@ -164,11 +164,11 @@ class MainWidget(QScrollArea):
         self._adopt_soon()
 
     def _adopt_soon(self) -> None:
-        # a project's reader brings two layers, one after the other: wait until both are there
+        # a project's reader adds two layers, one after the other: wait for both
         QTimer.singleShot(0, self._adopt)
 
     def _adopt(self) -> None:
-        """Open what came by drag and drop; while a run goes on it waits."""
+        """Open the video or project that was dropped on the viewer; wait while a run needs the open project."""
         if self._to_adopt is not None and not self._is_opening and not self._works_on_project:
             source, self._to_adopt = self._to_adopt, None
             self.open(source)
@@ -181,14 +181,14 @@ class MainWidget(QScrollArea):
             self._close_without_video()
 
     def _close_without_video(self) -> None:
-        """The user took the video away, or the dock: close the project, once no run works on it."""
-        is_gone = self.session.project is not None and (self.layers.image is None or self._has_left)
-        if is_gone and not self._works_on_project:
+        """Close the project after the user removed the video layer or the dock, and no run needs it."""
+        is_removed = self.session.project is not None and (self.layers.image is None or self._was_removed)
+        if is_removed and not self._works_on_project:
             self.work_clock.stop()
             self.layers.forget()
             model = self.session.model
             self.session.close()
-            if model is not None and not self._has_left:
+            if model is not None and not self._was_removed:
                 self.session.use_model(model)
 
     # Locks --------------------------------------------------------------------------------------------------------------
@@ -259,8 +259,8 @@ class MainWidget(QScrollArea):
         return super().eventFilter(watched, event)
 
     def _leave(self) -> None:
-        """The dock was closed: its keys, its timeline and its layers go, and another window may have the project."""
-        self._has_left = True
+        """The dock was closed: remove its keys, timeline and layers, and release the project for other windows."""
+        self._was_removed = True
         self._cancel_runs()
         self.correct_panel.let_go()
         self.timeline.remove()

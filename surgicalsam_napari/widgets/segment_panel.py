@@ -1,4 +1,4 @@
-"""Panel *Segment*: which class, which frames, go."""
+"""Panel *Segment*: choose classes and frames, then segment."""
 
 from __future__ import annotations
 
@@ -24,7 +24,7 @@ from surgicalsam_napari.widgets.viewer.layers import ViewerLayers
 from surgicalsam_napari.widgets.viewer.session_signals import SessionSignals
 
 FROM_YAML = "From a YAML file…"
-ESTIMATE_DELAY_MS = 150  # several changes at once are estimated once
+ESTIMATE_DELAY_MS = 150  # several quick changes cause one estimate
 
 
 class SegmentPanel(Panel):
@@ -52,7 +52,7 @@ class SegmentPanel(Panel):
         self.layers.viewer.dims.events.current_step.connect(self._on_frame)
 
     def refresh(self) -> None:
-        """Show the session's classes, what can be pressed, and what a run would cost."""
+        """Show the session's classes, the enabled controls, and the cost of a run."""
         self.picker.show_classes(self.session.classes, self._is_trained)
         self._show_class_set()
         if self.session.selected_class_id is None and self.picker.class_id is not None:
@@ -61,7 +61,7 @@ class SegmentPanel(Panel):
         self.update_state()
 
     def update_state(self) -> None:
-        """Enable what makes sense now, and say what is missing."""
+        """Enable the controls that can be used now, and show what is missing."""
         is_running = self.run.is_running
         missing = self._what_is_missing()
         self.segment.setEnabled(not is_running and missing is None)
@@ -73,18 +73,18 @@ class SegmentPanel(Panel):
         self._estimate_timer.start()
 
     def set_waiting(self, reason: str | None) -> None:
-        """Say why nothing can be segmented now; None when it can."""
+        """Show why segmenting is not possible now; None if it is possible."""
         if reason != self._waits_for:
             self._waits_for = reason
             self.update_state()
 
     def show_class(self, class_id: int) -> None:
-        """Turn the dropdown to this class."""
+        """Select this class in the dropdown."""
         self.picker.show_class(class_id)
         self.update_state()
 
     def class_ids(self) -> list[int]:
-        """The classes that Segment will look for."""
+        """The classes that Segment will predict."""
         if self.all_classes.isChecked():
             return self.session.trained_class_ids()
         chosen = self.session.selected_class_id
@@ -102,7 +102,7 @@ class SegmentPanel(Panel):
             self.run.request(self.class_ids(), self.frame_indices(), self.layers.current_frame)
 
     def segment_frames(self, frame_indices: Sequence[int]) -> None:
-        """Look for every class that the model knows in these frames, as the button would; a long run asks first."""
+        """Predict all classes of the model in these frames, as the button does; a long run asks first."""
         class_ids = self.session.trained_class_ids()
         if class_ids and frame_indices and self._can_write:
             self.layers.ensure_labels()
@@ -169,7 +169,7 @@ class SegmentPanel(Panel):
             self.update_state()
 
     def _is_trained(self, class_id: int) -> bool:
-        # before the first checkpoint is there, nothing is known to be untrained
+        # before the first checkpoint is loaded, no class counts as untrained
         return self.session.model is None or self.session.is_trained(class_id)
 
     @property
@@ -190,8 +190,8 @@ class SegmentPanel(Panel):
             return None
         checkpoint = f'The checkpoint "{self.session.model.name}"'
         if self.all_classes.isChecked():
-            return f"{checkpoint} knows none of these classes."
-        return f"{checkpoint} is not yet trained on this class. Paint it with the brush, or choose another."
+            return f"{checkpoint} knows none of these classes. Choose another checkpoint."
+        return f"{checkpoint} is not yet trained on this class. Paint it with the brush, or choose another class."
 
     # What a run costs ---------------------------------------------------------------------------------------------------
 
@@ -212,7 +212,7 @@ class SegmentPanel(Panel):
         self.cost.show()
 
     def _measure_speed(self) -> None:
-        """Try the model on one frame in the background, so that a run's time is known before it starts."""
+        """Run the model on one frame in the background, to know the time of a run before it starts."""
         project, model, class_ids = self.session.project, self.session.model, self.session.trained_class_ids()
         if project is None or model is None or not class_ids or self.run.is_running:
             return
@@ -292,11 +292,11 @@ class SegmentPanel(Panel):
             self.use_class_set(chosen)
 
     def use_class_set(self, source: ClassSet | Path) -> None:
-        """Take these classes, or those of a YAML file; an error is shown and the old ones stay."""
+        """Use these classes, or those of a YAML file; on an error, show it and keep the old ones."""
         try:
             classes = ClassSet.from_yaml(source) if isinstance(source, Path) else source
             if classes != self.session.classes:
                 self.session.use_class_set(classes)
         except SurgicalSAMError as error:
             show_failure(error)
-        self._show_class_set()  # also where the one chosen was not taken
+        self._show_class_set()  # also if the chosen one was refused

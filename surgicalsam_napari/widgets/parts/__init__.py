@@ -1,1 +1,1 @@
-"""Building blocks that several panels share."""
+"""Widgets that several panels share."""

@@ -17,7 +17,7 @@ GREYED_OPACITY = 0.5
 
 
 class ClassDelegate(QStyledItemDelegate):
-    """Draws untrained classes faintly; napari's style sheet overrules a foreground colour."""
+    """Draws untrained classes faintly; napari's style sheet overrides a foreground colour."""
 
     def paint(self, painter: QPainter, option: QStyleOptionViewItem, index: QModelIndex) -> None:
         painter.save()
@@ -28,7 +28,7 @@ class ClassDelegate(QStyledItemDelegate):
 
 
 class ClassPicker(QComboBox):
-    """Classes with their colours; one unknown to the loaded checkpoint is greyed, and can still be painted."""
+    """Classes with their colours; a class that the checkpoint does not know is grey, but can be painted."""
 
     picked = Signal(int)  # class id, chosen by the user
 
@@ -42,7 +42,7 @@ class ClassPicker(QComboBox):
         self.currentIndexChanged.connect(self._on_index_changed)
 
     def show_classes(self, classes: ClassSet, is_trained: Callable[[int], bool]) -> None:
-        """List these classes, keeping the chosen id where it still exists."""
+        """List these classes; keep the chosen id if it still exists."""
         chosen = self.class_id
         self.blockSignals(True)
         self.clear()
@@ -60,7 +60,7 @@ class ClassPicker(QComboBox):
         return self.currentData()
 
     def show_class(self, class_id: int | None) -> None:
-        """Turn to this class without emitting `picked`; an id that is not listed changes nothing."""
+        """Select this class without emitting `picked`; an id that is not listed changes nothing."""
         index = self.findData(class_id)
         if index >= 0 and index != self.currentIndex():
             blocked = self.blockSignals(True)

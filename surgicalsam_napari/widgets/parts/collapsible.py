@@ -1,4 +1,4 @@
-"""A section of a panel that can be folded away."""
+"""A section of a panel that can be collapsed."""
 
 from __future__ import annotations
 
@@ -14,10 +14,10 @@ QToolButton:hover { color: #6ea0f5; }
 
 
 class Collapsible(QWidget):
-    """A heading with an arrow over a panel, which takes over its title; a click folds the panel away or opens it.
+    """A heading with an arrow above a panel; a click on it collapses or expands the panel.
 
-    superqt's `QCollapsible` fixes the height of what it holds when it opens, which cuts off notes that wrap; this one leaves
-    heights to the layout.
+    superqt's `QCollapsible` fixes the height of its content when it expands, and so cuts off wrapped notes. Here the layout
+    sets the height.
     """
 
     toggled = Signal(bool)
@@ -48,7 +48,7 @@ class Collapsible(QWidget):
         return self.header.isChecked()
 
     def open(self) -> None:
-        """Unfold."""
+        """Expand the section."""
         self.header.setChecked(True)
 
     def _on_toggled(self, is_open: bool) -> None:

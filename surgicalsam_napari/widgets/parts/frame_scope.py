@@ -17,7 +17,7 @@ class FrameScope(QWidget):
 
     Parameters
     ----------
-    choices : what the dropdown offers; a panel may add others that it knows how to find
+    choices : entries of the dropdown; a panel may add its own
     """
 
     changed = Signal()
@@ -42,14 +42,14 @@ class FrameScope(QWidget):
         self._on_choice(self.choice.currentText())
 
     def set_frame_count(self, frame_count: int) -> None:
-        """Fit the fields to a video of so many frames."""
+        """Set the range of the fields for a video of this length."""
         for box in (self.first, self.last):
             box.setRange(0, max(frame_count - 1, 0))
         self.first.setValue(0)
         self.last.setValue(frame_count - 1)
 
     def frame_indices(self, current_frame: int, frame_count: int) -> range:
-        """The frames in scope; a range given the wrong way round is turned."""
+        """The frames in scope; a reversed range is put in order."""
         scope = self.choice.currentText()
         if scope == THIS_FRAME:
             return range(current_frame, current_frame + 1)

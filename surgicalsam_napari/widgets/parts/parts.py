@@ -1,4 +1,4 @@
-"""Small Qt pieces that the panels share: headings, dim notes, elided text, the primary button, colour swatches."""
+"""Small Qt widgets that the panels share: headings, dim notes, elided text, the primary button, colour swatches."""
 
 from __future__ import annotations
 
@@ -43,7 +43,7 @@ class Panel(QWidget):
 
 
 class ElidedLabel(QLabel):
-    """One line of text, shortened with an ellipsis where it does not fit; the whole text is the tooltip."""
+    """One line of text, shortened with an ellipsis if it does not fit; the tooltip shows the full text."""
 
     def __init__(self, text: str = "", mode: Qt.TextElideMode = Qt.TextElideMode.ElideMiddle) -> None:
         super().__init__(text)
@@ -62,7 +62,7 @@ class ElidedLabel(QLabel):
 
 
 def note(text: str = "") -> QLabel:
-    """A wrapped line of lesser weight."""
+    """A wrapped line of small grey text."""
     label = QLabel(text)
     label.setWordWrap(True)
     label.setStyleSheet("color: #7f8591; font-size: 9pt; padding: 0px; margin: 0px;")
@@ -70,14 +70,14 @@ def note(text: str = "") -> QLabel:
 
 
 def caption(text: str) -> QLabel:
-    """What stands left of a field."""
+    """The label to the left of a field."""
     label = QLabel(text)
     label.setStyleSheet("padding: 0px; margin: 0px;")
     return label
 
 
 def thin_bar() -> QProgressBar:
-    """A progress bar without a number; the words beside it say more."""
+    """A progress bar without a number; the text beside it says more."""
     bar = QProgressBar()
     bar.setTextVisible(False)
     bar.setFixedHeight(8)
@@ -86,7 +86,7 @@ def thin_bar() -> QProgressBar:
 
 
 def primary_button(text: str) -> QPushButton:
-    """The one button of a panel that does its job."""
+    """The main button of a panel."""
     button = QPushButton(text)
     button.setStyleSheet(PRIMARY_STYLE)
     return button

@@ -9,11 +9,11 @@ from qtpy.QtWidgets import QHBoxLayout, QPushButton, QVBoxLayout, QWidget
 from surgicalsam_napari.formatting import counted, in_bytes, in_time
 from surgicalsam_napari.widgets.parts.parts import SPACING, caption, note, primary_button, thin_bar
 
-BUSY_AFTER_MS = 400  # each step of a busy bar draws the whole window again: quick work is not slowed down by it
+BUSY_AFTER_MS = 400  # each step of a busy bar redraws the whole window and would slow down short work
 
 
 class ProgressStrip(QWidget):
-    """A bar, a line of text, and Cancel; the bar moves to and fro where the first step takes long."""
+    """A bar, a line of text, and Cancel; the bar moves back and forth if the first step takes long."""
 
     cancelled = Signal()
 
@@ -36,7 +36,7 @@ class ProgressStrip(QWidget):
         column.addLayout(row)
 
     def show_start(self, text: str = "Starting…") -> None:
-        """Nothing is known yet but that work has begun."""
+        """Show that work has started."""
         self.bar.setRange(0, 1)
         self.bar.setValue(0)
         self._busy_timer.start()
@@ -44,12 +44,12 @@ class ProgressStrip(QWidget):
         self.cancel.setEnabled(True)
 
     def show_stopping(self) -> None:
-        """Cancel was pressed; the frame in work is being finished."""
+        """Show that Cancel was pressed and the current frame is being finished."""
         self.text.setText("Stopping after this frame…")
         self.cancel.setEnabled(False)
 
     def show_progress(self, done: int, total: int, seconds_left: float | None) -> None:
-        """So many of so many frames."""
+        """Show the number of finished frames and the time left."""
         self._busy_timer.stop()
         self.bar.setRange(0, total)
         self.bar.setValue(done)
@@ -63,7 +63,7 @@ class ProgressStrip(QWidget):
 
 
 class Question(QWidget):
-    """What a run would do or cost, and whether to go on."""
+    """A question before a run: what it does or costs, and whether to start or continue it."""
 
     confirmed = Signal()
     declined = Signal()
@@ -86,18 +86,18 @@ class Question(QWidget):
         column.addLayout(row)
 
     def ask(self, frame_count: int, seconds: float | None, new_bytes: int | None, *, is_started: bool) -> None:
-        """Put the question; `is_started` once the first frames have shown how long the rest takes."""
+        """Ask; `is_started` if the first frames have shown how long the rest takes."""
         cost = [f"about {in_time(seconds)}"] if seconds is not None else []
         cost += [f"{in_bytes(new_bytes)} of disk"] if new_bytes else []
         frames = counted(frame_count, "more frame" if is_started else "frame")
         self.put(
-            f"{frames}: {' and '.join(cost)}. It can be cancelled at any time.",
-            "Go on" if is_started else "Segment them",
+            f"{frames}: {' and '.join(cost)}. You can cancel at any time.",
+            "Continue" if is_started else "Segment them",
             "Stop here" if is_started else "Not now",
         )
 
     def put(self, text: str, yes: str, no: str = "Not now") -> None:
-        """Put any question, with the words of its two buttons."""
+        """Show any question, with the texts of its two buttons."""
         self.text.setText(text)
         self.go_on.setText(yes)
         self.stop.setText(no)

@@ -1,4 +1,4 @@
-"""What one does with a video and a model: one panel at a time, chosen by a slim bar of tabs."""
+"""The tabs of the tasks: Segment, Correct, Train, Export / Import; one panel is shown at a time."""
 
 from __future__ import annotations
 
@@ -20,7 +20,7 @@ QTabBar::tab:selected {{ background: transparent; border-bottom: 2px solid {ACCE
 
 
 class TaskTabs(QWidget):
-    """A bar of tabs over the panel of the chosen one; the hidden panels take no room, and keep what they show and do."""
+    """A bar of tabs above the chosen panel; hidden panels take no space, and keep their content and runs."""
 
     shown = Signal(object)  # Panel
 
@@ -40,7 +40,7 @@ class TaskTabs(QWidget):
         self.bar.currentChanged.connect(self._on_current_changed)
 
     def add(self, panel: Panel, title: str) -> None:
-        """Put a panel behind a tab of this title, which takes the place of its heading; the first one is shown."""
+        """Add a panel under a tab with this title, which replaces its heading; the first panel is shown."""
         panel.heading.hide()
         panel.setVisible(not self._panels)
         self._panels.append(panel)
@@ -49,11 +49,11 @@ class TaskTabs(QWidget):
         self.bar.addTab(title)
 
     def show_panel(self, panel: Panel) -> None:
-        """Turn to this panel."""
+        """Show this panel."""
         self.bar.setCurrentIndex(self._panels.index(panel))
 
     def mark_busy(self, panel: Panel, is_busy: bool) -> None:
-        """Show on its tab that a panel works, also while another one is in view."""
+        """Mark the tab of a working panel, also while another panel is shown."""
         index = self._panels.index(panel)
         self.bar.setTabText(index, self._titles[index] + BUSY_MARK * is_busy)
 

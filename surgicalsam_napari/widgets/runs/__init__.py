@@ -1,1 +1,1 @@
-"""Work in another thread: one function, or a run that reports, can be cancelled and ends in a result or a failure."""
+"""Work in another thread: single functions, and runs with progress, Cancel, and a result or an error."""

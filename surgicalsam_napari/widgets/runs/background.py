@@ -1,6 +1,6 @@
-"""Work off the GUI thread: one function, or a generator whose reports arrive one by one.
+"""Work in another thread: one function, or a generator that yields reports.
 
-The callbacks run in the GUI thread. Nothing here may touch a widget from the other thread.
+The callbacks run in the GUI thread. The work in the other thread must not touch widgets.
 """
 
 from __future__ import annotations
@@ -17,11 +17,11 @@ CPU_THREADS_LEFT_FOR_THE_WINDOW = 1
 
 
 def keep_a_core_for_the_window() -> None:
-    """Let torch compute on all cores but one, where there are enough, so that the window stays live."""
+    """Let torch use all cores but one if there are more than two, so that the window stays responsive."""
     import torch
 
     threads = torch.get_num_threads()
-    if threads > 2:  # on two cores the operating system shares them well enough
+    if threads > 2:  # the operating system shares two cores well enough
         torch.set_num_threads(threads - CPU_THREADS_LEFT_FOR_THE_WINDOW)
 
 
@@ -47,22 +47,22 @@ def run_reports_in_background(
     failed: Callable[[Exception], None],
     finished: Callable[[], None],
 ) -> WorkerBase:
-    """Drive the generator that `start` returns in another thread; `quit()` on the worker stops it after the next report.
+    """Run the generator that `start` returns in another thread; `quit()` on the worker stops it after the next report.
 
     `finished` comes last in every case: at the end, after `quit`, and after `failed`. The generator is closed by then.
     """
-    begun: list[Iterator[Any]] = []
+    generators: list[Iterator[Any]] = []
 
     def guarded() -> Iterator[Any]:
-        # superqt 0.9 takes a RuntimeError (CUDA out of memory is one) for a deleted window, and stays silent
+        # superqt 0.9 treats a RuntimeError (for example CUDA out of memory) as a deleted window, and does not report it
         try:
-            begun.append(start())
-            yield from begun[0]
+            generators.append(start())
+            yield from generators[0]
         except RuntimeError as error:
             raise WorkFailed(_one_line(error)) from error
 
     def close() -> None:
-        for reports in begun:  # superqt leaves one that was stopped as it is, with all that it holds open
+        for reports in generators:  # superqt does not close a stopped generator, and its files stay open
             if isinstance(reports, Generator):
                 reports.close()
 
@@ -75,7 +75,7 @@ def run_reports_in_background(
 
 
 def show_failure(error: Exception) -> None:
-    """A user's mistake as its one line; a defect of ours with its traceback."""
+    """Show a user's error as one line, and a bug with its traceback."""
     if isinstance(error, SurgicalSAMError):
         show_error(str(error))
     else:

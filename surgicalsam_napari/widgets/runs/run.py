@@ -1,4 +1,4 @@
-"""The one driver of long work: start, progress with the time left, cancel, result, failure."""
+"""The driver of all long work: start, progress with the time left, cancel, result, error."""
 
 from __future__ import annotations
 
@@ -13,25 +13,25 @@ from surgicalsam_napari.widgets.runs.background import run_reports_in_background
 
 
 class Run(QObject):
-    """Drives one generator at a time in another thread; all signals come in the GUI thread.
+    """Runs one generator at a time in another thread; all signals are emitted in the GUI thread.
 
-    The generator yields reports. Those with `done` and `total` give the time left. When it is cancelled, it is closed in
-    its own thread before `finished` comes: an import is rolled back by then.
+    The generator yields reports. Those with `done` and `total` give the time left. After a cancel, the generator is
+    closed in its own thread before `finished`: an import is rolled back by then.
 
     Signals
     -------
-    started : the work has begun
-    reported : of each report; what was reported before a cancel or a failure stays reported
-    failed : of the Exception, just before `finished`
-    finished : last in every case, once per start; whether the generator came to its end
+    started : the work has started
+    reported : the report; reports before a cancel or an error stay valid
+    failed : the Exception, just before `finished`
+    finished : always last, once per start; whether the generator reached its end
 
     Attributes
     ----------
     last_report : None before the first report
-    seconds_left : estimate to the end; None before the first report that has `done` and `total`
+    seconds_left : estimated time to the end; None before the first report that has `done` and `total`
     result : what the generator returned at its end; None while it runs, and if it failed or was cancelled
     error : why it failed
-    is_complete : whether the last run came to its end
+    is_complete : whether the last run reached its end
     """
 
     started = Signal()
@@ -57,11 +57,11 @@ class Run(QObject):
 
     @property
     def is_cancelled(self) -> bool:
-        """Whether the run, or the last one, was cancelled before it failed or came to its end."""
+        """Whether the run, or the last one, was cancelled before it failed or reached its end."""
         return self._stop.is_set() and self.error is None and not self.is_complete
 
     def start(self, make_reports: Callable[[], Iterator[Any]]) -> bool:
-        """Drive the generator that `make_reports` makes; False, and nothing happens, while another one runs.
+        """Run the generator of `make_reports`; return False and do nothing while another one runs.
 
         Parameters
         ----------
@@ -80,13 +80,13 @@ class Run(QObject):
         return True
 
     def cancel(self) -> None:
-        """Stop after the report in work; nothing happens if nothing runs."""
+        """Stop after the current report; without a run, do nothing."""
         if self.is_running:
             self._stop.set()
 
     @property
     def _is_stopping(self) -> bool:
-        """Whether the run was cancelled, or the program ends; in any thread."""
+        """Whether the run was cancelled or the program is ending; for any thread."""
         return self._stop.is_set() or (self._worker is not None and self._worker.abort_requested)
 
     def _until_cancelled(self, make_reports: Callable[[], Iterator[Any]]) -> Iterator[Any]:
@@ -105,7 +105,7 @@ class Run(QObject):
                 reports.close()
 
     def _time_left(self, report: Any) -> float | None:
-        """Seconds, from the time that the run took up to now; None for a report that does not count."""
+        """Seconds left, from the speed so far; None for a report without `done` and `total`."""
         done, total = getattr(report, "done", 0), getattr(report, "total", 0)
         return (time.monotonic() - self._started_at) / done * (total - done) if done else None
 

@@ -22,9 +22,9 @@ SPEED_KNOWN_AFTER = 3  # reports; the first ones include warming up
 
 
 class SegmentationRun(Run):
-    """A run that asks for confirmation where it is long or large; frames follow outward from the one in view.
+    """A run that asks for confirmation if it is long or large; it starts at the frame in view and works outward.
 
-    `is_running` also holds while a run is paused for confirmation.
+    `is_running` is also True while a run is paused for confirmation.
     """
 
     confirmation_wanted = Signal(int, object, object)  # frames left, seconds or None, new bytes or None
@@ -37,7 +37,7 @@ class SegmentationRun(Run):
         self._asked_at = 0.0
 
     def request(self, class_ids: Sequence[int], frame_indices: Sequence[int], center: int) -> None:
-        """Start, or ask first where the run is long or large; an error is shown and nothing starts."""
+        """Start, or ask first if the run is long or large; on an error, show it and do not start."""
         if self.is_running:
             return
         frames = outward_order(frame_indices, center)
@@ -55,7 +55,7 @@ class SegmentationRun(Run):
             self._start_waiting(is_confirmed=False)
 
     def confirm(self) -> None:
-        """Go ahead with the run that was asked about."""
+        """Start or continue the run after the question."""
         if self.is_running:
             self._started_at += time.monotonic() - self._asked_at
             self._confirmed.set()
@@ -63,7 +63,7 @@ class SegmentationRun(Run):
             self._start_waiting(is_confirmed=True)
 
     def cancel(self) -> None:
-        """Stop after the frame in work; what is done is kept. Drops a run that waits for confirmation."""
+        """Stop after the current frame and keep the finished ones; drop a run that waits for confirmation."""
         self._waiting = None
         super().cancel()
 
@@ -74,7 +74,7 @@ class SegmentationRun(Run):
         self.start(lambda: self._segment(class_ids, frames, is_confirmed))
 
     def _segment(self, class_ids: list[int], frames: list[int], is_confirmed: bool) -> Iterator[SegmentReport]:
-        """In the worker thread: the run, which halts once its speed shows that it will be long."""
+        """Run in the worker thread; pause when the speed shows that the run will be long."""
         with closing(self.session.segment(class_ids, frames)) as reports:
             for report in reports:
                 if report.done == SPEED_KNOWN_AFTER and not is_confirmed and self._is_long(report):
@@ -96,7 +96,7 @@ class SegmentationRun(Run):
 
 
 def check_space(estimate: Estimate) -> None:
-    """A DiskSpaceError where the embeddings would not fit on the disk."""
+    """Raise a DiskSpaceError if the embeddings do not fit on the disk."""
     if not estimate.fits:
         raise DiskSpaceError(
             f"This run needs {in_bytes(estimate.disk_bytes)} on disk, and {in_bytes(estimate.free_bytes)} are free. "

@@ -1,4 +1,4 @@
-"""One training at a time, in a process of its own."""
+"""One training at a time, in a separate process."""
 
 from __future__ import annotations
 
@@ -16,7 +16,7 @@ Train = Callable[[RunFolder], Iterator[Report]]
 
 
 def train_in_process(folder: RunFolder) -> Iterator[Report]:
-    """The training backend's own, imported when it is wanted."""
+    """The function of the training package, imported only when needed."""
     from surgicalsam_training.launch import train_in_process
 
     return train_in_process(folder)
@@ -27,9 +27,9 @@ class TrainingRun(Run):
 
     Attributes
     ----------
-    folder : of the run going on, or of the last one
-    result : its ResultReport; None while it goes on, and if it failed
-    is_stop_requested : whether a person has asked the run, or the last one, to stop
+    folder : of the current or last run
+    result : its ResultReport; None while it runs, and if it failed
+    is_stop_requested : whether the user asked the current or last run to stop
     """
 
     def __init__(self, train: Train = train_in_process, parent: QObject | None = None) -> None:
@@ -46,7 +46,7 @@ class TrainingRun(Run):
         self.start(lambda: train(folder))
 
     def cancel(self) -> None:
-        """Ask the process to stop after the step it is in."""
+        """Ask the process to stop after its current step."""
         if self.is_running and self.folder is not None and not self.is_stop_requested:
             self.is_stop_requested = True
             try:

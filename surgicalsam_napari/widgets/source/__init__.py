@@ -1,1 +1,1 @@
-"""The video and the model: what is opened, loaded and downloaded."""
+"""Panels for the video and the model: open, load, download."""

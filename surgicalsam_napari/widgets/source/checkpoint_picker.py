@@ -1,4 +1,4 @@
-"""The dropdown of checkpoints: the demo, those trained for the open project, those chosen in this window."""
+"""The dropdown of checkpoints: the demo, those trained for the open project, and those chosen in this window."""
 
 from __future__ import annotations
 
@@ -13,12 +13,12 @@ from surgicalsam_napari.model.checkpoint import BEST_OF_A_RUN
 from surgicalsam_training.run.run_folder import RunFolder
 
 DEMO = "Demo (trained on the phantom)"
-TRAINING_FOLDER = "training"  # in a project folder: of the runs started in the window
+TRAINING_FOLDER = "training"  # in a project folder, for the runs that were started in the window
 LIST_WIDTH = 300
 
 
 class CheckpointPicker(QComboBox):
-    """Emits `picked` with the path that a person chose, None for the demo; showing another one emits nothing."""
+    """Emits `picked` with the path that the user chose, None for the demo; `show_checkpoint` emits nothing."""
 
     picked = Signal(object)  # Path or None
 
@@ -34,7 +34,7 @@ class CheckpointPicker(QComboBox):
         self._fill()
 
     def show_trained(self, project_folder: Path | None) -> None:
-        """List what was trained for this project; the checkpoint shown stays listed, whatever it was trained for."""
+        """List the checkpoints trained for this project; the selected checkpoint stays listed in any case."""
         shown_title = self.title(self._shown)
         self._trained = {} if project_folder is None else trained_checkpoints(project_folder)
         if self._shown is not None and self._shown not in self._titles():
@@ -42,26 +42,26 @@ class CheckpointPicker(QComboBox):
         self._fill()
 
     def add(self, path: Path, title: str | None = None) -> None:
-        """List a checkpoint; without a title, one that is listed keeps its own."""
+        """List a checkpoint; without a title, a listed checkpoint keeps its title."""
         path = path.absolute()
         if title is not None or path not in self._titles():
             self._added[path] = title or path.stem
             self._fill()
 
     def remove(self, path: Path) -> None:
-        """List a checkpoint no longer that `add` listed; one of the project stays."""
+        """Remove a checkpoint that `add` listed; checkpoints of the project stay."""
         self._added.pop(path.absolute(), None)
         self._fill()
 
     def show_checkpoint(self, path: Path | None) -> None:
-        """Turn to this checkpoint, which is listed if it was not."""
+        """Select this checkpoint; list it if necessary."""
         self._shown = None if path is None else path.absolute()
         if path is not None:
             self.add(path)
         self._fill()
 
     def title(self, path: Path | None) -> str:
-        """How the list calls this checkpoint."""
+        """The title of this checkpoint in the list."""
         if path is None:
             return DEMO
         return self._titles().get(path.absolute(), path.stem)
@@ -89,14 +89,14 @@ class CheckpointPicker(QComboBox):
 
 
 def trained_checkpoints(project_folder: Path) -> dict[Path, str]:
-    """Path and title of what was trained for a project and kept, newest first."""
+    """Path and title of the checkpoints that were trained for a project and not discarded, newest first."""
     checkpoints = [(path.stat().st_mtime, path) for path in (project_folder / TRAINING_FOLDER).glob(f"*/{BEST_OF_A_RUN}")]
     titles = {path.absolute(): run_title(path.parent, modified) for modified, path in sorted(checkpoints, reverse=True)}
     return {path: title for path, title in titles.items() if title is not None}
 
 
 def run_title(folder: Path, modified: float) -> str | None:
-    """ "Trained 23 Nov, 14:05 · IoU 87.3"; None for a run that goes on, or whose result was discarded."""
+    """ "Trained 23 Nov, 14:05 · IoU 87.3"; None for a run that is still running or was discarded."""
     moment = datetime.fromtimestamp(modified)
     title = f"Trained {moment.day} {moment:%b, %H:%M}"
     try:
@@ -104,7 +104,7 @@ def run_title(folder: Path, modified: float) -> str | None:
         if run.discarded or run.is_running:
             return None
         result = run.result()
-    except SurgicalSAMError:  # a run folder that is damaged may still hold a good checkpoint
+    except SurgicalSAMError:  # a damaged run folder may still hold a good checkpoint
         return title
     iou = result.after.challenge_iou if result is not None and result.after is not None else None
     return title if iou is None else f"{title} · IoU {iou:.1f}"

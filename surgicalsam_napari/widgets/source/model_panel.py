@@ -1,4 +1,4 @@
-"""Panel *Model*: which checkpoint, which encoder, which device; and how to get others."""
+"""Panel *Model*: checkpoint, encoder and device, and the download of other encoders."""
 
 from __future__ import annotations
 
@@ -24,7 +24,7 @@ from surgicalsam_napari.widgets.source.checkpoint_picker import CheckpointPicker
 from surgicalsam_napari.widgets.source.weights_dialog import WeightsDialog
 from surgicalsam_napari.widgets.viewer.session_signals import SessionSignals
 
-AUTHORS_ENCODER = "vit_h"  # published .pth files do not name theirs
+AUTHORS_ENCODER = "vit_h"  # the authors' .pth files do not name their encoder
 
 
 class LoadedFrom(NamedTuple):
@@ -36,7 +36,7 @@ class LoadedFrom(NamedTuple):
 
 
 class ModelPanel(Panel):
-    """Loads in the background; what fails leaves the model in use as it was.
+    """Loads models in the background; after an error, the current model stays in use.
 
     Attributes
     ----------
@@ -50,15 +50,15 @@ class ModelPanel(Panel):
         self.session = session
         self.is_loading = False
         self.in_use = self._wanted = LoadedFrom()
-        self._is_new = False  # whether what is being loaded was not listed before
-        self._own_encoder_weights: dict[str, Path] = {}  # chosen by hand, by the name of the known weights
+        self._is_new = False  # whether the checkpoint being loaded was not listed before
+        self._own_encoder_weights: dict[str, Path] = {}  # files chosen by the user, by the name of the known weights
         self._dialog: WeightsDialog | None = None
         self._build()
         self._fill_devices()
         self.show_model()
 
     def subscribe(self, signals: SessionSignals) -> None:
-        """Describe the model in use, and list what was trained for the open project, from now on."""
+        """From now on, describe the model in use, and list the checkpoints of the open project."""
         signals.project_changed.connect(lambda: self.show_trained(self.session.project))
         signals.model_changed.connect(self.show_model)
 
@@ -67,7 +67,7 @@ class ModelPanel(Panel):
 
         Parameters
         ----------
-        encoder_weights : by default what was chosen before for the same encoder, else the known weights on this disk
+        encoder_weights : by default the file chosen before for the same encoder, else the known weights on this disk
         device : by default that of the dropdown
         """
         if self.is_loading:
@@ -109,7 +109,7 @@ class ModelPanel(Panel):
         self._show_encoder_weights(*self.in_use[:2])
 
     def set_enabled(self, enabled: bool) -> None:
-        """Locked while a run uses the model."""
+        """Unlock the panel, or lock it while a run uses the model."""
         for widget in (self.checkpoint, self.choose_checkpoint, self.choose_encoder_weights, self.device):
             widget.setEnabled(enabled and not self.is_loading)
 
@@ -175,7 +175,7 @@ class ModelPanel(Panel):
         if self._is_new and self._wanted.checkpoint is not None:
             self.checkpoint.remove(self._wanted.checkpoint)
         self.show_model()
-        # its row stays, for choosing the encoder's file is the remedy
+        # the row stays: choosing the encoder's file is the remedy
         self._show_encoder_weights(*self._wanted[:2])
         show_failure(error)
 
@@ -213,20 +213,20 @@ class ModelPanel(Panel):
         self._dialog.raise_()
 
     def _on_downloaded(self, _name: str) -> None:
-        """A checkpoint that failed for want of these weights is tried again."""
+        """Load again a checkpoint that failed because weights were missing."""
         if self._wanted != self.in_use and not self.is_loading:
             self.load(*self._wanted)
 
 
 def _needed_weights(checkpoint: Path | None) -> str | None:
-    """Name of the encoder weights that this checkpoint needs beside it; the demo brings its own."""
+    """Name of the encoder weights that this checkpoint needs as a separate file; the demo includes its own."""
     if checkpoint is None:
         return None
     if checkpoint.suffix != ".safetensors":
         return ENCODERS[AUTHORS_ENCODER].weights
     try:
         info = read_checkpoint_info(checkpoint)
-    except CheckpointError:  # loading it says so
+    except CheckpointError:  # loading it reports the error
         return None
     return None if info.includes_encoder else ENCODERS[info.encoder_id].weights
 

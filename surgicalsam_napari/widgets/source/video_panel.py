@@ -1,4 +1,4 @@
-"""Panel *Video*: what is open, and how to open another."""
+"""Panel *Video*: the open video, and buttons to open another."""
 
 from __future__ import annotations
 
@@ -63,12 +63,12 @@ class VideoPanel(Panel):
         return self.banner
 
     def subscribe(self, signals: SessionSignals) -> None:
-        """Describe the open project's video from now on."""
+        """From now on, describe the open project's video."""
         session = signals.session
         signals.project_changed.connect(lambda: self.show_project(session.project, session.other_owner))
 
     def show_project(self, project: Project | None, other_owner: Owner | None = None) -> None:
-        """Describe the open project's video, and say why nothing can be changed, where it is so."""
+        """Describe the open project's video; if it is read-only, say why."""
         self._project_folder = None if project is None else project.folder
         self.file_name.setVisible(project is not None)
         self.banner.setVisible(project is not None and not project.writable)
@@ -82,7 +82,7 @@ class VideoPanel(Panel):
         self.facts.setText(describe_video(info))
 
     def set_enabled(self, enabled: bool) -> None:
-        """Locked while a run works on the video."""
+        """Unlock the buttons, or lock them while a run uses the video."""
         self.open_file.setEnabled(enabled)
         self.open_folder.setEnabled(enabled)
         self.try_again.setEnabled(enabled)
@@ -108,9 +108,9 @@ class VideoPanel(Panel):
 
 
 def why_read_only(other_owner: Owner | None) -> str:
-    """ "Read-only: anna on or-pc has had it open since 10:42. …"; of a folder that cannot be written to, that."""
+    """ "Read-only: anna on or-pc has had it open since 10:42. …"; without an owner, the folder is not writable."""
     if other_owner is None:
-        return "Read-only: its folder cannot be written to. Nothing you do here is kept."
+        return "Read-only: its folder cannot be written to. Nothing is saved. Get write access, then open it again."
     since = other_owner.since
     with suppress(ValueError):
         at = datetime.fromisoformat(since).astimezone()

@@ -22,7 +22,7 @@ from surgicalsam_napari.widgets.runs.run import Run
 
 
 class WeightsDialog(QDialog):
-    """The image encoders of SAM and MobileSAM: on this disk already, or to be fetched."""
+    """The image encoders of SAM and MobileSAM: on this disk, or to download."""
 
     downloaded = Signal(str)  # name of the weights
 
@@ -38,35 +38,37 @@ class WeightsDialog(QDialog):
             self.rows[weights.name] = DownloadRow(weights, grid, position, self)
             self.rows[weights.name].downloaded.connect(self.downloaded)
         folder = note(
-            f"Kept in {models_folder()}. Set SURGICALSAM_MODELS to use another folder, also for files you have already."
+            f"Kept in {models_folder()}. Set SURGICALSAM_MODELS to use another folder, for example one with your files."
         )
         folder.setTextInteractionFlags(Qt.TextInteractionFlag.TextSelectableByMouse)
         column = QVBoxLayout(self)
         column.setSpacing(12)
-        column.addWidget(note("SurgicalSAM checkpoints need the image encoder they were tuned on. The demo brings its own."))
+        column.addWidget(
+            note("SurgicalSAM checkpoints need the image encoder they were trained with. The demo includes its own.")
+        )
         column.addLayout(grid)
         column.addWidget(folder)
 
     def refresh(self) -> None:
-        """Look again at which files are there."""
+        """Check again which files exist."""
         for row in self.rows.values():
             row.refresh()
 
     def done(self, result: int) -> None:
-        """Closing the dialog stops what is being fetched; it goes on from there the next time."""
+        """Close the dialog and stop the downloads; the next download resumes them."""
         for row in self.rows.values():
             row.stop()
         super().done(result)
 
 
 class DownloadRow(QWidget):
-    """Title, size, state and button of one file; lays them into the dialog's grid."""
+    """Title, size, state and button of one file; adds them to the dialog's grid."""
 
     downloaded = Signal(str)
 
     def __init__(self, weights: KnownWeights, grid: QGridLayout, position: int, parent: QWidget) -> None:
         super().__init__(parent)
-        self.hide()  # its parts are seen, it only holds them together
+        self.hide()  # only its parts are visible, in the grid of the dialog
         self.weights = weights
         self.bar, self.state, self.button = thin_bar(), QLabel(), QPushButton()
         self.bar.setRange(0, 1000)
@@ -83,17 +85,17 @@ class DownloadRow(QWidget):
         self.refresh()
 
     def refresh(self) -> None:
-        """Show whether the file is there, being fetched, or can be downloaded."""
-        is_fetching, path = self.run.is_running, find_weights(self.weights.name)
-        self.bar.setVisible(is_fetching)
-        self.state.setVisible(not is_fetching)
+        """Show whether the file exists, is being downloaded, or can be downloaded."""
+        is_downloading, path = self.run.is_running, find_weights(self.weights.name)
+        self.bar.setVisible(is_downloading)
+        self.state.setVisible(not is_downloading)
         self.state.setText("not downloaded" if path is None else "on this disk")
         self.state.setToolTip(str(path or self.weights.url))
-        self.button.setText("Stop" if is_fetching else "Download")
-        self.button.setEnabled(is_fetching or path is None)
+        self.button.setText("Stop" if is_downloading else "Download")
+        self.button.setEnabled(is_downloading or path is None)
 
     def stop(self) -> None:
-        """Stop fetching; the part that has come is kept."""
+        """Stop the download; the received part is kept."""
         self.run.cancel()
 
     def _on_clicked(self) -> None:

@@ -1,4 +1,4 @@
-"""Which projects a training would learn from, and what a person has corrected in each, counted in the background."""
+"""Count the corrected frames of the projects to train on, in the background."""
 
 from __future__ import annotations
 
@@ -12,16 +12,16 @@ from surgicalsam_napari.store import Project
 from surgicalsam_napari.store.corrections import Corrections, count_corrections
 from surgicalsam_napari.widgets.runs.background import run_in_background, show_failure
 
-COUNT_DELAY_MS = 300  # strokes that follow each other closely are counted once
+COUNT_DELAY_MS = 300  # several quick strokes are counted once
 Counted = tuple[list[Corrections], list[tuple[Path, Exception]]]
 
 
 class CorrectionCounts(QObject):
-    """The open project first, then those that were added; counted again as labels change.
+    """The counts of the open project, then of the added ones; updated when labels change.
 
     Attributes
     ----------
-    corrections : as counted last, of every project
+    corrections : the latest counts of each project
     """
 
     counted = Signal()
@@ -44,7 +44,7 @@ class CorrectionCounts(QObject):
 
     @property
     def folders(self) -> list[Path]:
-        """Of the projects with anything corrected in them."""
+        """The folders of the projects with corrected frames."""
         return [corrections.folder for corrections in self.corrections if corrections.frame_count]
 
     def show_project(self, project: Project | None) -> None:
@@ -60,20 +60,20 @@ class CorrectionCounts(QObject):
         self._count()
 
     def set_trust(self, trust: str) -> None:
-        """As `TrainingConfig.trust`."""
+        """Set which labels to trust, as in `TrainingConfig.trust`."""
         if trust != self._trust:
             self._trust = trust
             self._forget_counts()
             self._count()
 
     def add(self, folder: Path) -> None:
-        """Learn from this project, too; one that cannot be read is left out, and an error is shown."""
+        """Also train on this project; if it cannot be read, show an error and leave it out."""
         if folder not in self._added and (self._project is None or folder != self._project.folder):
             self._added.append(folder)
             self._count()
 
     def remove(self, folder: Path) -> None:
-        """Leave an added project out again."""
+        """Remove an added project."""
         self._added = [added for added in self._added if added != folder]
         self._counts_of_added.pop(folder, None)
         self.corrections = [each for each in self.corrections if each.folder != folder]
@@ -81,13 +81,13 @@ class CorrectionCounts(QObject):
         self._count()
 
     def is_added(self, folder: Path) -> bool:
-        """Whether this project is there because it was added, not because it is open."""
+        """Whether this project was added; False for the open project."""
         return self._project is None or folder != self._project.folder
 
     # Counting -----------------------------------------------------------------------------------------------------------
 
     def _relay_edit(self, frame_index: int) -> None:
-        self._edited.emit(frame_index)  # from whatever thread edited
+        self._edited.emit(frame_index)  # called in the thread that edits
 
     def _on_edited(self, frame_index: int) -> None:
         self._to_forget.add(frame_index)
@@ -109,8 +109,9 @@ class CorrectionCounts(QObject):
         run_in_background(self._work(), self._on_counted, self._on_failed)
 
     def _work(self) -> Callable[[], Counted]:
-        """What the worker does, with all it needs."""
-        project, trust, known_pixels, known = self._project, self._trust, self._known_pixels, dict(self._counts_of_added)
+        """The function that the worker runs."""
+        project, trust, known_pixels = self._project, self._trust, self._known_pixels
+        known_counts = dict(self._counts_of_added)
         added = [folder for folder in self._added if self.is_added(folder)]
 
         def count() -> Counted:
@@ -118,7 +119,7 @@ class CorrectionCounts(QObject):
             failed: list[tuple[Path, Exception]] = []
             for folder in added:
                 try:
-                    corrections.append(known.get(folder) or count_in_folder(folder, trust))
+                    corrections.append(known_counts.get(folder) or count_in_folder(folder, trust))
                 except SurgicalSAMError as error:
                     failed.append((folder, error))
             return corrections, failed
@@ -142,7 +143,7 @@ class CorrectionCounts(QObject):
 
     def _on_failed(self, error: Exception) -> None:
         self._is_counting = False
-        if self._is_stale:  # the project was closed meanwhile
+        if self._is_stale:  # the project was closed during the count
             self._count()
             return
         self.corrections, self.is_counted = [], True
@@ -151,6 +152,6 @@ class CorrectionCounts(QObject):
 
 
 def count_in_folder(folder: Path, trust: str) -> Corrections:
-    """Count in a project that is not open; its video need not be there."""
+    """Count in a project that is not open; its video may be missing."""
     with Project.open(folder, require_video=False) as project:
         return count_corrections(project, trust)

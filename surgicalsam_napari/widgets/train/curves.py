@@ -1,4 +1,4 @@
-"""Loss and validation IoU while a training goes on."""
+"""Curves of the loss and the validation IoU during a training."""
 
 from __future__ import annotations
 
@@ -21,7 +21,7 @@ EMPTY_AXIS = (0, 100)  # before there is a first point
 
 
 class TrainingCurves(FigureCanvasQTAgg):
-    """Two small plots over the epochs, one above the other; drawn at most a few times a second, and only in view."""
+    """Two small plots over the epochs, one above the other; redrawn at most a few times a second, and only if visible."""
 
     def __init__(self) -> None:
         self.figure = Figure(figsize=(3.6, 2.3))
@@ -29,7 +29,7 @@ class TrainingCurves(FigureCanvasQTAgg):
         self.setFixedHeight(HEIGHT)
         self.setMinimumWidth(100)
         self._loss_axes, self._iou_axes = self.figure.subplots(2, 1, sharex=True)
-        # set by hand, for a layout engine would take as long as the drawing
+        # fixed values: a layout engine would take as long as the drawing
         self.figure.subplots_adjust(left=0.13, right=0.985, top=0.92, bottom=0.15, hspace=0.34)
         (self._loss_line,) = self._loss_axes.plot([], [], color=LINK_COLOR, linewidth=1.5)
         (self._iou_line,) = self._iou_axes.plot([], [], color=LINK_COLOR, linewidth=1.5, marker="o", markersize=3)
@@ -54,13 +54,13 @@ class TrainingCurves(FigureCanvasQTAgg):
         return list(self._ious)
 
     def clear(self) -> None:
-        """Start again, with no curve."""
+        """Remove all points."""
         self._losses: list[tuple[int, float]] = []
         self._ious: list[tuple[int, float]] = []
         self._redraw()
 
     def add(self, report: EpochReport) -> None:
-        """One more epoch."""
+        """Add the points of one epoch."""
         total = report.losses.get("total")
         if total is not None:
             self._losses.append((report.done, total))
@@ -70,7 +70,7 @@ class TrainingCurves(FigureCanvasQTAgg):
             self._timer.start()
 
     def use_colors(self, colors: ThemeColors) -> None:
-        """Those of napari's theme."""
+        """Use the colours of napari's theme."""
         self.figure.set_facecolor(colors.background)
         for axes in (self._loss_axes, self._iou_axes):
             _color_axes(axes, colors)

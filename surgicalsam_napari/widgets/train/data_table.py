@@ -1,4 +1,4 @@
-"""What will be trained on: corrected frames per video and class, and warnings about them."""
+"""The training data: corrected frames per video and class, and warnings about them."""
 
 from __future__ import annotations
 
@@ -30,9 +30,9 @@ from surgicalsam_napari.widgets.train.correction_counts import CorrectionCounts
 from surgicalsam_napari.widgets.train.parts import WARNING_COLOR, colored_note
 
 NOTHING_OPEN = "Open a video first."
-NOTHING_CORRECTED = (
-    "Nothing is corrected yet. Segment some frames, fix them with the brush (napari's paint and erase tools on the layer "
-    "“Instruments”), and they appear here."
+NO_CORRECTIONS = (
+    "No frame is corrected yet. Segment some frames, then correct them with the brush (napari's paint and erase tools on "
+    "the layer “Instruments”). They appear here."
 )
 NAME, FRAMES, REMOVE = range(3)
 ROW_HEIGHT, MOST_ROWS = 22, 11
@@ -56,7 +56,7 @@ class TrainingDataTable(QWidget):
         self.title, self.frames_title = note("Corrected by a person"), note("frames")
         self.what_to_do, self.total, self.warning = note(), note(), colored_note(WARNING_COLOR)
         self.add = QPushButton("Add project…")
-        self.add.setToolTip("Learn from the corrections in another project (*.surgicalsam), too")
+        self.add.setToolTip("Also train on the corrections in another project (*.surgicalsam)")
         self._folded: set[Path] = set()
         self._lay_out()
         self.add.clicked.connect(self._choose_project)
@@ -65,7 +65,7 @@ class TrainingDataTable(QWidget):
         data.counted.connect(self.show_counts)
 
     def show_counts(self) -> None:
-        """Show what was counted last."""
+        """Show the latest counts."""
         counts = self.data.corrections
         blocked = self.tree.blockSignals(True)
         self.tree.clear()
@@ -76,7 +76,7 @@ class TrainingDataTable(QWidget):
         videos = sum(bool(corrections.frame_count) for corrections in counts)
         in_all = f" in {counted(videos, 'video')}" if videos > 1 else ""
         self.total.setText(f"{counted(frames, 'frame')}{in_all}" if frames else "")
-        self.what_to_do.setText(NOTHING_CORRECTED if counts else NOTHING_OPEN)
+        self.what_to_do.setText(NO_CORRECTIONS if counts else NOTHING_OPEN)
         self.what_to_do.setVisible(not frames)
         self.add.setVisible(bool(counts))
         warnings = warnings_about(counts)
@@ -136,7 +136,7 @@ class TrainingDataTable(QWidget):
         if self.data.is_added(corrections.folder):
             remove = QToolButton()
             remove.setText("×")
-            remove.setToolTip(f"Do not learn from {corrections.video}")
+            remove.setToolTip(f"Do not train on {corrections.video}")
             remove.clicked.connect(lambda _checked, folder=corrections.folder: self.data.remove(folder))
             self.tree.setItemWidget(video, REMOVE, remove)
 
@@ -166,7 +166,7 @@ class TrainingDataTable(QWidget):
             self.add_project(Path(path))
 
     def add_project(self, folder: Path) -> None:
-        """Add a project; of another folder an error is shown."""
+        """Add a project; show an error for any other folder."""
         if not is_project_folder(folder):
             show_failure(not_a_project(folder))
         else:
@@ -176,11 +176,11 @@ class TrainingDataTable(QWidget):
 def not_a_project(folder: Path) -> Exception:
     from surgicalsam_napari.errors import ProjectError
 
-    return ProjectError(f"A project is a folder called <video>.surgicalsam, and {folder.name} is none. Choose another one.")
+    return ProjectError(f"Expected a project folder, <video>.surgicalsam; got {folder.name}. Choose another folder.")
 
 
 def warnings_about(counts: Sequence[Corrections]) -> list[str]:
-    """Sentences about what makes a training on these data weak."""
+    """Warnings about weak points of this training data."""
     frames: Counter[str] = Counter()
     for corrections in counts:
         for instrument, count in corrections.class_frames.items():
@@ -189,7 +189,7 @@ def warnings_about(counts: Sequence[Corrections]) -> list[str]:
     warnings = []
     if single:
         be = "is" if len(single) == 1 else "are"
-        warnings.append(f"{' and '.join(single)} {be} in one frame only: too few to learn from and to check the result.")
+        warnings.append(f"{' and '.join(single)} {be} in one frame only: too few to train and to validate. Correct more.")
     if sum(bool(corrections.frame_count) for corrections in counts) == 1:
-        warnings.append("A single video: validation takes a contiguous block of it.")
+        warnings.append("Only one video: validation uses a contiguous block of it.")
     return warnings

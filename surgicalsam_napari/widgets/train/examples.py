@@ -1,4 +1,4 @@
-"""Validation frames as corrected, before and after: one at a time, larger on a click."""
+"""Example validation frames: corrected, before and after the training; one at a time, larger on a click."""
 
 from __future__ import annotations
 
@@ -17,7 +17,7 @@ ARROW_STYLE = "QToolButton { border: none; background: transparent; padding: 3px
 
 
 class Picture(QWidget):
-    """A picture that fills the width there is; clicking it emits `clicked`."""
+    """A picture that fills the available width; clicking it emits `clicked`."""
 
     clicked = Signal()
 
@@ -29,7 +29,7 @@ class Picture(QWidget):
         self.setSizePolicy(policy)
 
     def show_file(self, path: Path) -> None:
-        """Show this picture; a file that cannot be read leaves the place empty."""
+        """Show this picture; show nothing if the file cannot be read."""
         self._pixmap = QPixmap(str(path))
         self.updateGeometry()
         self.update()
@@ -45,7 +45,7 @@ class Picture(QWidget):
 
     def paintEvent(self, event: QPaintEvent) -> None:
         if not self._pixmap.isNull():
-            # in the screen's own pixels, so that a scaled display shows no blur
+            # in screen pixels, so that it is sharp on a scaled display
             target = self.size() * self.devicePixelRatioF()
             scaled = self._pixmap.scaled(
                 target, Qt.AspectRatioMode.KeepAspectRatio, Qt.TransformationMode.SmoothTransformation
@@ -59,7 +59,7 @@ class Picture(QWidget):
 
 
 class TrainingExamples(QWidget):
-    """The pictures of a result, to be leafed through."""
+    """The pictures of a result, one at a time."""
 
     def __init__(self) -> None:
         super().__init__()
@@ -68,7 +68,7 @@ class TrainingExamples(QWidget):
         self.picture, self.place, self.large = Picture(), note(), LargePicture(self)
         self.picture.setCursor(Qt.CursorShape.PointingHandCursor)
         self.picture.setToolTip("Click to see it larger")
-        self.back, self.forth = _arrow(Qt.ArrowType.LeftArrow), _arrow(Qt.ArrowType.RightArrow)
+        self.previous_button, self.next_button = _arrow(Qt.ArrowType.LeftArrow), _arrow(Qt.ArrowType.RightArrow)
         titles = QHBoxLayout()
         for title in TITLES:
             label = note(title)
@@ -77,7 +77,7 @@ class TrainingExamples(QWidget):
         row = QHBoxLayout()
         row.setSpacing(SPACING)
         row.addStretch(1)
-        for widget in (self.back, self.place, self.forth):
+        for widget in (self.previous_button, self.place, self.next_button):
             row.addWidget(widget)
         row.addStretch(1)
         column = QVBoxLayout(self)
@@ -88,18 +88,18 @@ class TrainingExamples(QWidget):
         column.addLayout(row)
         self.place.setWordWrap(False)
         self.picture.clicked.connect(self._open_large)
-        self.back.clicked.connect(lambda _checked: self.turn(-1))
-        self.forth.clicked.connect(lambda _checked: self.turn(1))
+        self.previous_button.clicked.connect(lambda _checked: self.turn(-1))
+        self.next_button.clicked.connect(lambda _checked: self.turn(1))
 
     def show_examples(self, paths: Sequence[Path]) -> None:
-        """Show these; hidden if there are none."""
+        """Show these pictures; hide the widget if there are none."""
         self.paths, self.index = [path for path in paths if path.is_file()], 0
         self.large.hide()
         self.setVisible(bool(self.paths))
         self.turn(0)
 
     def turn(self, steps: int) -> None:
-        """Leaf on by so many; after the last comes the first."""
+        """Move forward by `steps` pictures; the first follows the last."""
         if not self.paths:
             return
         self.index = (self.index + steps) % len(self.paths)
@@ -107,7 +107,7 @@ class TrainingExamples(QWidget):
         self.picture.show_file(path)
         self.place.setText(f"{self.index + 1} of {len(self.paths)}")
         self.place.setToolTip(path.stem)
-        for arrow in (self.back, self.forth):
+        for arrow in (self.previous_button, self.next_button):
             arrow.setEnabled(len(self.paths) > 1)
         if self.large.isVisible():
             self.large.show_file(path)
@@ -119,7 +119,7 @@ class TrainingExamples(QWidget):
 
 
 class LargePicture(QDialog):
-    """One example as large as it is; the arrow keys leaf through them."""
+    """One example in a large window; the arrow keys show the others."""
 
     def __init__(self, examples: TrainingExamples) -> None:
         super().__init__(examples)
@@ -136,7 +136,7 @@ class LargePicture(QDialog):
         column.addStretch(1)
 
     def show_file(self, path: Path) -> None:
-        """Show this picture, in a window of its shape that fits on the screen."""
+        """Show this picture, in a window that has its shape and fits on the screen."""
         self.picture.show_file(path)
         self.setWindowTitle(f"Validation frame {self._examples.index + 1} of {len(self._examples.paths)}")
         self.name.setText(path.stem)

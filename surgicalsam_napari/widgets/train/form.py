@@ -1,4 +1,4 @@
-"""What a training starts from, how long it goes on, and every other setting behind *More settings*."""
+"""The form of a training: start checkpoint, length, and all other settings under *More settings*."""
 
 from __future__ import annotations
 
@@ -22,7 +22,7 @@ MORE_STYLE = "QToolButton { border: none; background: transparent; padding: 2px 
 
 
 class TrainingForm(Panel):
-    """Fields whose values make a TrainingConfig; `changed` comes with each of them."""
+    """Fields whose values make a TrainingConfig; `changed` is emitted for each change."""
 
     changed = Signal()
 
@@ -47,7 +47,7 @@ class TrainingForm(Panel):
         self.settings.show_preset(name)
 
     def show_start(self, start: LoadedFrom, title: str) -> None:
-        """Train from this checkpoint, which the list of models calls so."""
+        """Start the training from this checkpoint, listed under this title."""
         self._start, self._start_title = start, title
         self._show_start()
 
@@ -57,12 +57,12 @@ class TrainingForm(Panel):
 
     @property
     def problem(self) -> str | None:
-        """What keeps the values from being a configuration; shown in the form already."""
+        """Why the values are not a valid configuration; the form already shows it."""
         problems = problems_with(self._values(()))
         return next(iter(problems.values()), None)
 
     def config(self, data: Sequence[Path]) -> TrainingConfig:
-        """The configuration; a TrainingError if a value does not fit."""
+        """The configuration; a TrainingError if a value is not valid."""
         return parse_config(self._values(data))
 
     def _values(self, data: Sequence[Path]) -> dict[str, Any]:
@@ -81,8 +81,8 @@ class TrainingForm(Panel):
     def _build(self) -> None:
         self.start = ElidedLabel()
         self.epochs, self.minutes = _number_field(1, MOST_EPOCHS), _number_field(0, MOST_MINUTES)
-        self.epochs.setToolTip("An epoch goes once over all corrected frames")
-        self.minutes.setToolTip("Stop after so many minutes, whatever the epoch; 0 sets no limit")
+        self.epochs.setToolTip("An epoch uses each corrected frame once")
+        self.minutes.setToolTip("Stop after this many minutes at any epoch; 0 sets no limit")
         self.minutes.setSpecialValueText(NO_LIMIT)
         self._wheel_guard = WheelGuard(self)
         length = QHBoxLayout()
@@ -102,11 +102,11 @@ class TrainingForm(Panel):
         self.more.setToolButtonStyle(Qt.ToolButtonStyle.ToolButtonTextBesideIcon)
         self.more.setArrowType(Qt.ArrowType.RightArrow)
         self.more.setStyleSheet(MORE_STYLE)
-        self.settings, self.trouble = TrainingSettings(), colored_note(BAD_COLOR)
-        for widget in (self.more, self.settings, self.trouble):
+        self.settings, self.problem_note = TrainingSettings(), colored_note(BAD_COLOR)
+        for widget in (self.more, self.settings, self.problem_note):
             self.column.addWidget(widget)
         self.settings.hide()
-        self.trouble.hide()
+        self.problem_note.hide()
 
     def _show_start(self) -> None:
         encoder = self.settings.values()["encoder"]
@@ -131,12 +131,12 @@ class TrainingForm(Panel):
         problems = problems_with(self._values(()))
         self.settings.show_problems(problems)
         is_seen = self.more.isChecked() and problems.keys() <= set(setting_names())
-        self.trouble.setText("" if is_seen or not problems else _sentence(*next(iter(problems.items()))))
-        self.trouble.setVisible(bool(self.trouble.text()))
+        self.problem_note.setText("" if is_seen or not problems else _sentence(*next(iter(problems.items()))))
+        self.problem_note.setVisible(bool(self.problem_note.text()))
 
 
 def _sentence(name: str, problem: str) -> str:
-    """A problem where its field is not in view."""
+    """The problem with the title of its field, which is not in view."""
     info = TrainingConfig.model_fields.get(name)
     return problem if info is None else f"{info.title}: {problem}"
 

@@ -1,4 +1,4 @@
-"""Small Qt pieces of the panel *Train*: coloured notes, and the theme's colours for pictures."""
+"""Small Qt widgets of the panel *Train*: coloured notes, and the theme's colours for pictures."""
 
 from __future__ import annotations
 
@@ -22,13 +22,13 @@ class ThemeColors(NamedTuple):
 
 
 def theme_colors(viewer: Any) -> ThemeColors:
-    """Of this viewer."""
+    """The theme colours of this viewer."""
     theme = get_theme(viewer.theme)
     return ThemeColors(*(color.as_hex("long") for color in (theme.background, theme.text, theme.primary)))
 
 
 def colored_note(color: str) -> QLabel:
-    """A wrapped line of lesser weight in this colour."""
+    """A wrapped line of small text in this colour."""
     label = note()
     label.setStyleSheet(f"color: {color}; font-size: 9pt; padding: 0px; margin: 0px;")
     return label
@@ -38,7 +38,7 @@ class WheelGuard(QObject):
     """Keeps a field from changing when a person scrolls the dock past it."""
 
     def guard(self, field: QWidget) -> None:
-        """Let this field take the wheel only while it is being edited."""
+        """Let this field react to the wheel only while it has the focus."""
         field.setFocusPolicy(Qt.FocusPolicy.StrongFocus)
         field.installEventFilter(self)
 

@@ -1,4 +1,4 @@
-"""A training that goes on: where it is, its curves, Cancel."""
+"""A running training: progress, curves, Cancel."""
 
 from __future__ import annotations
 
@@ -19,30 +19,30 @@ class TrainingProgress(Panel):
     def __init__(self) -> None:
         super().__init__("Training")
         self.strip, self.curves = ProgressStrip(), TrainingCurves()
-        self.strip.cancel.setToolTip("Stop after the step it is in, and keep the best checkpoint so far")
+        self.strip.cancel.setToolTip("Stop after the current step, and keep the best checkpoint so far")
         self.cancelled = self.strip.cancelled
         self.split, self.warning, self.best, self.hint = note(), colored_note(WARNING_COLOR), note(), note(CANCEL_KEEPS)
         for widget in (self.strip, self.hint, self.curves, self.best, self.split, self.warning):
             self.column.addWidget(widget)
 
     def show_start(self) -> None:
-        """Nothing is known yet but that work has begun."""
+        """Show that work has started."""
         self.strip.show_start()
         self.curves.clear()
         for widget in (self.curves, self.split, self.warning, self.best):
             widget.hide()
 
     def show_stopping(self) -> None:
-        """Cancel was pressed."""
+        """Show that Cancel was pressed."""
         self.strip.text.setText(STOPPING)
         self.strip.cancel.setEnabled(False)
 
     def use_colors(self, colors: ThemeColors) -> None:
-        """Those of napari's theme."""
+        """Use the colours of napari's theme."""
         self.curves.use_colors(colors)
 
     def show_report(self, report: Report) -> None:
-        """One more report of the run."""
+        """Show a report of the run."""
         if isinstance(report, PreparationReport):
             self._show_preparation(report)
         elif isinstance(report, SplitReport):
@@ -58,8 +58,10 @@ class TrainingProgress(Panel):
 
     def _show_split(self, report: SplitReport) -> None:
         frames = counted(report.training_frames, "training frame")
-        checked = counted(report.validation_frames, "validation frame") if report.validation_frames else "none to check on"
-        self.split.setText(f"{frames}, {checked}. {report.how}")
+        validation = (
+            counted(report.validation_frames, "validation frame") if report.validation_frames else "no validation frames"
+        )
+        self.split.setText(f"{frames}, {validation}. {report.how}")
         self.warning.setText("\n".join(report.warnings))
         self.split.show()
         self.warning.setVisible(bool(report.warnings))
@@ -79,5 +81,5 @@ class TrainingProgress(Panel):
         self.strip.bar.setValue(done)
 
     def _say(self, text: str) -> None:
-        if self.strip.cancel.isEnabled():  # else it is stopping, and says so
+        if self.strip.cancel.isEnabled():  # otherwise it shows that it is stopping
             self.strip.text.setText(text)

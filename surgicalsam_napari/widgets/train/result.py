@@ -1,4 +1,4 @@
-"""What a training brought: before and after, examples, and whether to use it."""
+"""The result of a training: scores before and after, examples, *Use it* or *Discard*."""
 
 from __future__ import annotations
 
@@ -18,15 +18,15 @@ from surgicalsam_training.reports import ResultReport
 
 REASONS = {
     "all epochs": "All epochs are done",
-    "time is up": "The time was up",
-    "no longer better": "Stopped, for it no longer got better",
+    "time is up": "The time limit was reached",
+    "no longer better": "Stopped without further improvement",
     "cancelled": "Cancelled",
 }
 BETTER, WORSE, NO_BETTER, UNKNOWN = "Better", "Worse than before", "No better than before", "Trained, not checked"
 
 
 class TrainingResult(Panel):
-    """Verdict, table, examples; *Use it* or *Discard*, then *Segment the frames nobody has touched again*."""
+    """Verdict, table, examples; *Use it* or *Discard*, then *Segment again*."""
 
     use_requested = Signal()
     discard_requested = Signal()
@@ -37,8 +37,8 @@ class TrainingResult(Panel):
         super().__init__(UNKNOWN)
         self.why, self.scores, self.examples, self.state = note(), TrainingScores(), TrainingExamples(), note()
         self.use, self.discard = QPushButton("Use it"), QPushButton("Discard")
-        self.use.setToolTip("Load this checkpoint; the one before stays listed under Model")
-        self.discard.setToolTip("Go on with the checkpoint in use; the files of this training are kept")
+        self.use.setToolTip("Load this checkpoint; the previous one stays listed under Model")
+        self.discard.setToolTip("Keep the checkpoint in use; the files of this training stay")
         self.segment, self.close_it = primary_button(""), QPushButton("Done")
         buttons = QHBoxLayout()
         buttons.setSpacing(SPACING)
@@ -55,7 +55,7 @@ class TrainingResult(Panel):
         self.close_it.clicked.connect(self.closed)
 
     def show_result(self, result: ResultReport, classes: ClassSet) -> None:
-        """Show a result and ask; the primary button is the one that the figures speak for."""
+        """Show a result and ask; the scores decide which button is the primary one."""
         outcome = verdict(result)
         self.heading.setText(headline(result))
         self.heading.setStyleSheet(heading_style({BETTER: GOOD_COLOR, WORSE: BAD_COLOR}.get(outcome)))
@@ -68,24 +68,24 @@ class TrainingResult(Panel):
         self._show_buttons(is_asking=True)
 
     def show_loading(self) -> None:
-        """The checkpoint is being loaded."""
+        """Show that the checkpoint is being loaded."""
         self._show_state("Loading the new checkpoint…")
         for button in (self.use, self.discard):
             button.setEnabled(False)
 
     def ask_again(self) -> None:
-        """It could not be loaded, and an error was shown."""
+        """Ask again after the checkpoint could not be loaded."""
         self._show_buttons(is_asking=True)
 
-    def show_in_use(self, title: str, untouched: int) -> None:
-        """It is loaded; so many frames of the open video were never touched by a person."""
+    def show_in_use(self, title: str, uncorrected: int) -> None:
+        """Show that it is loaded; `uncorrected` is the number of frames of the open video that no person corrected."""
         self._show_buttons(is_asking=False)
         self._show_state(f"In use as “{title}”. Earlier checkpoints stay listed under Model.")
-        self.segment.setText(f"Segment the {counted(untouched, 'frame')}\nnobody has touched again")
-        self.segment.setVisible(untouched > 0)
+        self.segment.setText(f"Segment again:\n{counted(uncorrected, 'uncorrected frame')}")
+        self.segment.setVisible(uncorrected > 0)
 
     def set_enabled(self, enabled: bool) -> None:
-        """Whether a model can be loaded now."""
+        """Enable *Use it* if a model can be loaded now."""
         self.use.setEnabled(enabled)
 
     def _show_buttons(self, *, is_asking: bool) -> None:
@@ -102,7 +102,7 @@ class TrainingResult(Panel):
 
 
 def verdict(result: ResultReport) -> str:
-    """BETTER, WORSE, NO_BETTER, or UNKNOWN where there was nothing to check on; by Challenge IoU."""
+    """BETTER, WORSE, NO_BETTER, or UNKNOWN without validation frames; by Challenge IoU."""
     before = None if result.before is None else result.before.challenge_iou
     after = None if result.after is None else result.after.challenge_iou
     if before is None or after is None:
@@ -113,7 +113,7 @@ def verdict(result: ResultReport) -> str:
 
 
 def headline(result: ResultReport) -> str:
-    """The verdict with its figures."""
+    """The verdict with its scores."""
     outcome = verdict(result)
     if outcome == UNKNOWN or result.before is None or result.after is None:
         return outcome
@@ -125,10 +125,10 @@ def explanation(result: ResultReport) -> str:
     ended = f"{REASONS.get(result.reason, result.reason)}, after {in_time(result.seconds)}."
     outcome = verdict(result)
     if outcome == WORSE:
-        return f"{ended} On the validation frames it does worse than the checkpoint in use. Better discard it."
+        return f"{ended} On the validation frames it is worse than the checkpoint in use. Discard it."
     if outcome == NO_BETTER:
-        return f"{ended} No epoch did better on the validation frames than the checkpoint in use."
+        return f"{ended} No epoch was better on the validation frames than the checkpoint in use."
     best = f" The best was epoch {result.best_epoch:,}." if result.best_epoch else ""
     if outcome == UNKNOWN:
-        return f"{ended} There were no validation frames to compare it on with the checkpoint in use: look at its masks."
+        return f"{ended} Without validation frames there is no comparison with the checkpoint in use: check its masks."
     return ended + best

@@ -14,23 +14,23 @@ from surgicalsam_napari.widgets.train.parts import BAD_COLOR, GOOD_COLOR
 from surgicalsam_training.reports import ResultReport, Scores
 
 NAME, BEFORE, AFTER, BAR = range(4)
-SMALLEST_CHANGE = 0.05  # percentage points; less is shown as none
+SMALLEST_CHANGE = 0.05  # percentage points; a smaller change is not shown
 FIGURE_STYLE = "padding: 0px; margin: 0px; font-size: 9pt;"
 SUMMARY: tuple[tuple[str, str, bool, Callable[[Scores], float | None]], ...] = (  # title, tooltip, whether more is better
     ("Challenge IoU", "Mean over frames of the IoU of the classes that are in the frame", True, lambda s: s.challenge_iou),
     ("Mean class IoU", "Mean over the classes of the IoU of each", True, lambda s: s.mean_class_iou),
     (
-        "Found though absent",
-        "Share of absent classes in which something was found",
+        "Predicted but absent",
+        "Share of the absent classes that were predicted",
         False,
         lambda s: s.absent_false_positive_rate,
     ),
-    ("Missed though present", "Share of classes in the frame that were not found", False, lambda s: s.missed_rate),
+    ("Present but missed", "Share of the classes in the frame that were not predicted", False, lambda s: s.missed_rate),
 )
 
 
 class Bar(QWidget):
-    """A bar from 0 to 100 % for before, and its change in green or red."""
+    """A bar from 0 to 100 %: the score before, and the change in green or red."""
 
     def __init__(self, before: float | None, after: float | None, *, more_is_better: bool = True) -> None:
         super().__init__()
@@ -67,7 +67,7 @@ class TrainingScores(QWidget):
         self._column.setContentsMargins(0, 4, 0, 8)
         self._table = QWidget()
         self._column.addWidget(self._table)
-        self.rows: dict[str, tuple[str, str]] = {}  # the figures before and after, by title
+        self.rows: dict[str, tuple[str, str]] = {}  # the scores before and after, by title
 
     def show_result(self, result: ResultReport, classes: ClassSet) -> None:
         """Show both columns; a class of `classes` has its colour beside its name."""
@@ -116,7 +116,7 @@ class TrainingScores(QWidget):
         self.grid.addWidget(Bar(before, after, more_is_better=more_is_better), row, BAR, Qt.AlignmentFlag.AlignVCenter)
 
     def _clear(self) -> None:
-        """A new table: a grid never forgets rows."""
+        """Make a new table: a QGridLayout never removes rows."""
         self.rows = {}
         self._column.removeWidget(self._table)
         self._table.deleteLater()

@@ -1,4 +1,4 @@
-"""Every other setting of a training: fields that magicgui makes from the configuration's model."""
+"""The other settings of a training: fields that magicgui makes from the configuration's model."""
 
 from __future__ import annotations
 
@@ -18,15 +18,15 @@ from surgicalsam_napari.widgets.train.parts import BAD_COLOR, WheelGuard, colore
 from surgicalsam_training.config import TrainingConfig, preset, preset_names
 
 START_PRESET = "quick"
-SET_ELSEWHERE = {"data", "checkpoint", "encoder_weights", "device", "epochs", "minutes"}  # in this dock, but not here
-ABLATIONS = {"prototypes", "prototypes_file", "dense_prompts", "sparse_prompts", "marks"}  # of the command line only
+SET_ELSEWHERE = {"data", "checkpoint", "encoder_weights", "device", "epochs", "minutes"}  # elsewhere in this dock
+ABLATIONS = {"prototypes", "prototypes_file", "dense_prompts", "sparse_prompts", "marks"}  # only on the command line
 LARGEST_NUMBER = 1_000_000
 INVALID_STYLE = f"border: 1px solid {BAD_COLOR};"
 EMPTY = "–"
 
 
 class TrainingSettings(QWidget):
-    """A dropdown of presets over a field for each setting; what is wrong with a value is said under its field."""
+    """A dropdown of presets over a field for each setting; a problem with a value is shown under its field."""
 
     changed = Signal()
     preset_chosen = Signal(str)
@@ -45,7 +45,7 @@ class TrainingSettings(QWidget):
     def show_preset(self, name: str) -> None:
         """Fill the fields with a preset's values."""
         self.preset.setCurrentText(name)
-        # the sequences that a preset names are those of its own data
+        # a preset names validation sequences of its own dataset
         self.show_config(preset(name).changed(validation=()))
 
     def show_config(self, config: TrainingConfig) -> None:
@@ -58,11 +58,11 @@ class TrainingSettings(QWidget):
         self.changed.emit()
 
     def values(self) -> dict[str, Any]:
-        """What the fields say, not yet checked; an empty line is left to the default where nothing is one."""
+        """The values of the fields, not yet validated; an empty line means the default if the setting may be empty."""
         return {name: _entered(name, field.value) for name, field in self.fields.items()}
 
     def show_problems(self, problems: dict[str, str]) -> None:
-        """Mark the fields whose values do not fit, and say why; the others are cleared."""
+        """Mark the fields with invalid values and say why; clear the marks of the others."""
         for name, label in self.problems.items():
             label.setText(problems.get(name, ""))
             label.setVisible(name in problems)
@@ -76,7 +76,7 @@ class TrainingSettings(QWidget):
         grid.setColumnStretch(1, 1)
         grid.addWidget(caption("Preset"), 0, 0)
         grid.addWidget(self.preset, 0, 1)
-        self.preset.setToolTip("quick: a few corrected frames; the others hold the values of the paper")
+        self.preset.setToolTip("quick: for a few corrected frames; the others have the values of the paper")
         self._wheel_guard.guard(self.preset)
         for position, (name, info) in enumerate(settings()):
             field = self.fields[name] = field_for(name, info)
@@ -109,7 +109,7 @@ def setting_names() -> list[str]:
 
 
 def problems_with(values: dict[str, Any]) -> dict[str, str]:
-    """What is wrong with these values of a TrainingConfig, by the setting's name; "" for what concerns several."""
+    """The problems of these values of a TrainingConfig, by the setting's name; "" if several settings are concerned."""
     try:
         TrainingConfig.model_validate(values)
     except ValidationError as error:
@@ -135,11 +135,11 @@ def field_for(name: str, info: FieldInfo) -> Any:
     if info.annotation is int:
         least: Any = next((bound.ge for bound in info.metadata if isinstance(bound, Ge)), 0)
         return SpinBox(name=name, label=title, min=least, max=LARGEST_NUMBER)
-    return LineEdit(name=name, label=title)  # real numbers, lists of names, and what may be left empty
+    return LineEdit(name=name, label=title)  # real numbers, lists of names, and optional values
 
 
 def _choices(annotation: Any) -> list[tuple[str, Any]]:
-    """Label and value of each; empty where any value is possible."""
+    """Label and value of each; empty if any value is possible."""
     options = get_args(annotation) if get_origin(annotation) in (Union, types.UnionType) else (annotation,)
     literals = [option for option in options if get_origin(option) is Literal]
     none = [(EMPTY, None)] if literals and type(None) in options else []
@@ -153,7 +153,7 @@ def _as_text(value: Any) -> str:
 
 
 def _entered(name: str, value: Any) -> Any:
-    """A line of text as the setting wants it: names that are separated by commas, or nothing."""
+    """The value of a line of text: names separated by commas, a text, or None."""
     if not isinstance(value, str):
         return value
     info = TrainingConfig.model_fields[name]

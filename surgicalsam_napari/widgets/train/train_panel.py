@@ -1,4 +1,4 @@
-"""Panel *Train*: what a person has corrected becomes a better checkpoint."""
+"""Panel *Train*: train a better checkpoint on the corrected frames."""
 
 from __future__ import annotations
 
@@ -32,11 +32,11 @@ RUN_NAME = "%Y-%m-%d_%H-%M-%S"
 
 
 class TrainPanel(Panel):
-    """One of four faces at a time: what to train on, a run that goes on, its result, or why there is none.
+    """Shows one of four views: the training data, a running training, its result, or its failure.
 
     Parameters
     ----------
-    train : trains in a run folder and yields its reports; by default in a process of its own
+    train : trains in a run folder and yields its reports; by default in a separate process
     """
 
     running_changed = Signal(bool)
@@ -63,17 +63,17 @@ class TrainPanel(Panel):
 
     @property
     def is_running(self) -> bool:
-        """Whether a training goes on."""
+        """Whether a training is running."""
         return self.run.is_running
 
     def refresh(self) -> None:
-        """Another project or model is open, or labels have changed other than by painting."""
+        """Update after a change of the project or the model, or of labels without painting."""
         self.data.show_project(self.session.project)
         self._show_start()
         self.update_state()
 
     def update_state(self) -> None:
-        """Enable what makes sense now."""
+        """Enable the controls that can be used now."""
         has_data = bool(self.data.folders) and self.session.project is not None
         has_model = self.session.model is not None and not self.model_panel.is_loading
         self.start_button.setEnabled(has_data and has_model and self.form.problem is None and not self.is_running)
@@ -100,7 +100,7 @@ class TrainPanel(Panel):
     def _build(self) -> None:
         self.data_table, self.form = TrainingDataTable(self.data), TrainingForm()
         self.start_button = primary_button("Start")
-        self.heading.hide()  # each face has its own
+        self.heading.hide()  # each view has its own
         self.setup = QWidget()
         column = QVBoxLayout(self.setup)
         column.setContentsMargins(0, 0, 0, 0)
@@ -108,16 +108,16 @@ class TrainPanel(Panel):
         for widget in (self.data_table, self.form, self.start_button):
             column.addWidget(widget)
         self.progress, self.result, self.failure = TrainingProgress(), TrainingResult(), TrainingFailure()
-        for face in self._faces:
-            self.column.addWidget(face)
+        for view in self._views:
+            self.column.addWidget(view)
 
     @property
-    def _faces(self) -> tuple[QWidget, ...]:
+    def _views(self) -> tuple[QWidget, ...]:
         return self.setup, self.progress, self.result, self.failure
 
-    def _show(self, face: QWidget) -> None:
-        for each in self._faces:
-            each.setVisible(each is face)
+    def _show(self, view: QWidget) -> None:
+        for each in self._views:
+            each.setVisible(each is view)
 
     def _connect(self) -> None:
         self.data.counted.connect(self.update_state)
@@ -131,7 +131,7 @@ class TrainPanel(Panel):
         self.result.discard_requested.connect(self._discard)
         self.result.segment_requested.connect(self._segment_untouched)
         self.result.closed.connect(self._back)
-        self.failure.go_on_requested.connect(self._go_on)
+        self.failure.resume_requested.connect(self._resume)
         self.failure.use_requested.connect(self._use)
         self.failure.closed.connect(self._back)
         self.model_panel.loading_changed.connect(self._on_loading_changed)
@@ -163,7 +163,7 @@ class TrainPanel(Panel):
             self.result.show_result(result, self.session.classes)
             self._show(self.result)
         elif error is not None and not isinstance(error, SurgicalSAMError):
-            show_failure(error)  # a defect of ours, with its traceback
+            show_failure(error)  # a bug: with its traceback
             self._show_failure(error)
         elif error is not None:
             self._show_failure(error)
@@ -180,11 +180,11 @@ class TrainPanel(Panel):
             is_cancelled=self.run.is_stop_requested,
             folder=folder.path,
             best=folder.best_checkpoint if folder.best_checkpoint.exists() else None,
-            can_go_on=folder.record != {},
+            can_resume=folder.record != {},
         )
         self._show(self.failure)
 
-    def _go_on(self) -> None:
+    def _resume(self) -> None:
         folder = self.run.folder
         assert folder is not None
         try:
@@ -192,7 +192,7 @@ class TrainPanel(Panel):
         except SurgicalSAMError as error:
             show_failure(error)
 
-    # After it -----------------------------------------------------------------------------------------------------------
+    # After a run --------------------------------------------------------------------------------------------------------
 
     def _use(self) -> None:
         folder = self.run.folder
