@@ -233,7 +233,7 @@ class LabelStore(LabelArray, LabelTables):
             return merged.kept_pixels
 
     def _frame_to_replace(self, frame_index: int, rows: dict[str, np.ndarray]) -> np.ndarray:
-        """The frame's labels. If they are damaged and no work of a person: background, and `rows` are cleared."""
+        """The frame's labels. If they are damaged and hold no work of a person: background; `rows` are cleared."""
         try:
             return self._files.labels(frame_index)
         except ProjectError:

@@ -308,8 +308,8 @@ class StreamDecoder:
         if (frame.height, frame.width) != self._picture_size:
             height, width = self._picture_size
             raise VideoError(
-                f"{self.path.name} changes from {width}x{height} to {frame.width}x{frame.height} pixels; all frames must have "
-                "one size. Split the video where the size changes."
+                f"{self.path.name} changes from {width}x{height} to {frame.width}x{frame.height} pixels; all frames must "
+                "have one size. Split the video where the size changes."
             )
         image = self._reformatter.reformat(frame, format="rgb24", threads=1).to_ndarray()
         transposed, flip_rows, flip_columns = self._orientation
