@@ -92,7 +92,7 @@ class Project:
         if (folder / MANIFEST).exists():
             raise ProjectError(f"{folder} is a project already. Open it, or choose another folder for the new one.")
         if folder.exists() and not (folder.is_dir() and not any(folder.iterdir())):
-            raise ProjectError(f"A new project needs a new or empty folder, {folder} is not empty. Choose another one.")
+            raise ProjectError(f"A new project needs a new or empty folder, {folder} is neither. Choose another one.")
         manifest = Manifest(video=VideoRecord.of(video.info, folder), class_set=classes.to_json())
         _check_writable(folder)
         temporary = folder.with_name(f".{folder.name}.{uuid.uuid4().hex[:8]}")
@@ -391,8 +391,8 @@ def _find_video(folder: Path, record: VideoRecord) -> VideoReader:
             continue
         return video
     raise ProjectError(
-        f"The video of {folder.name} should be at {record.path} or beside the project; it is not (or is another). "
-        "Move it there, or open the video at its new place with this project folder: Project.open(folder, "
+        f"The video of {folder.name} should be at {record.path} or beside the project; it is not there, or it is another "
+        "video. Move it there, or open the video at its new place with this project folder: Project.open(folder, "
         "video=VideoReader(path))."
     )
 
