@@ -1,4 +1,4 @@
-"""The one way to write a file: under a temporary name, then renamed into place, so that it is whole or not there."""
+"""Writing a file completely or not at all: under a temporary name first, then renamed into place."""
 
 from __future__ import annotations
 
@@ -13,18 +13,18 @@ from pathlib import Path
 def replacing(
     path: Path | str, partial: Path | None = None, *, durable: bool = False, keep_partial: bool = False
 ) -> Iterator[Path]:
-    """Write to the temporary file that this gives; it replaces `path` when the block ends, and goes if the block fails.
+    """Yield a temporary file to write to. It replaces `path` when the block ends, and is removed if the block fails.
 
     Parameters
     ----------
     partial : the temporary file, on the same disk as `path`; by default `<name of path>.part` beside it
-    durable : wait until the bytes are on the disk itself (some milliseconds), for files that must survive a power cut
-    keep_partial : leave the temporary file where the block fails, to resume from it
+    durable : wait until the bytes are on the disk itself (fsync, some milliseconds), for files that must survive a power cut
+    keep_partial : keep the temporary file if the block fails, to resume from it
 
     Raises
     ------
     OSError
-        the file could not be put in place; what was at `path` before stays
+        the file could not be replaced; the old file at `path` stays
     """
     path = Path(path)
     partial = path.with_name(f"{path.name}.part") if partial is None else partial
@@ -42,17 +42,17 @@ def replacing(
 
 
 def write_file(path: Path | str, *parts: bytes | memoryview, staging: Path | None = None, durable: bool = False) -> None:
-    """Write these bytes to `path`, whole or not at all.
+    """Write these bytes to `path`, completely or not at all.
 
     Parameters
     ----------
-    staging : a folder for the temporary file, made if missing; by default it lies beside `path`
+    staging : folder of the temporary file, made if missing; by default that of `path`
     durable : see `replacing`
 
     Raises
     ------
     OSError
-        nothing was written; what was at `path` before stays
+        nothing was written; the old file at `path` stays
     """
     partial = None if staging is None else _new_file_in(staging)
     with replacing(path, partial, durable=durable) as partial:
@@ -60,7 +60,7 @@ def write_file(path: Path | str, *parts: bytes | memoryview, staging: Path | Non
 
 
 def stage(staging: Path, *parts: bytes | memoryview) -> Path:
-    """Write these bytes to a new file in the folder `staging`, for a later `os.replace`; a failure leaves nothing."""
+    """Write these bytes to a new file in the folder `staging`, for a later `os.replace`; after a failure no file is left."""
     path = _new_file_in(staging)
     try:
         _write_parts(path, parts)
@@ -71,7 +71,7 @@ def stage(staging: Path, *parts: bytes | memoryview) -> Path:
 
 
 def write_all(descriptor: int, data: bytes | memoryview) -> None:
-    """os.write until every byte is written (one call may write less, on a disk that fills up)."""
+    """Repeat os.write until every byte is written: one call may write fewer, for example on a nearly full disk."""
     rest = memoryview(data).cast("B")
     while rest:
         rest = rest[os.write(descriptor, rest) :]

@@ -1,4 +1,4 @@
-"""Bytes, times and counts in words: one wording for the window, the command line and every message."""
+"""Bytes, times and counts as text: the same in the window, the command line and every message."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""Embeddings: half precision, sparse on disk, resumable after a kill."""
+"""The embedding store: half precision, sparse on disk, resumable after a kill."""
 
 from __future__ import annotations
 
@@ -54,7 +54,7 @@ def test_embeddings_read_back_in_any_order_and_after_reopening(tmp_path: Path, e
         assert store.encoder_digest == "0123abcd"
 
 
-def test_looking_up_one_frame_of_a_long_video_takes_no_more_memory_than_of_a_short_one(tmp_path: Path) -> None:
+def test_looking_up_one_frame_needs_no_more_memory_in_a_long_video(tmp_path: Path) -> None:
     frame_count = 1_000_000
     store = open_embeddings(tmp_path, frame_count)
     values = random_embeddings(2)
@@ -67,7 +67,7 @@ def test_looking_up_one_frame_of_a_long_video_takes_no_more_memory_than_of_a_sho
         _, peak = tracemalloc.get_traced_memory()
     finally:
         tracemalloc.stop()
-    assert peak < frame_count / 4  # the flags of all take a byte each
+    assert peak < frame_count / 4  # the flags of all frames take one byte each
     assert store.missing(range(100)) == [index for index in range(100) if index != 5]
 
 
@@ -89,7 +89,7 @@ def test_zarr_reads_what_the_store_wrote(embeddings: EmbeddingStore) -> None:
     assert array.attrs["encoder_digest"] == "0123abcd"
 
 
-def test_disk_is_used_only_for_frames_that_are_there(tmp_path: Path) -> None:
+def test_only_stored_frames_use_disk_space(tmp_path: Path) -> None:
     store = open_embeddings(tmp_path, frame_count=100_000, shape=(256, 64, 64))
     assert store.missing(range(100_000)) == list(range(100_000))
     store.write([99_999], np.zeros((1, 256, 64, 64), np.float16))
@@ -98,11 +98,11 @@ def test_disk_is_used_only_for_frames_that_are_there(tmp_path: Path) -> None:
     assert used < 2_400_000
 
 
-def test_free_bytes_is_told_for_folders_that_do_not_exist_yet(tmp_path: Path) -> None:
+def test_free_bytes_works_for_folders_that_do_not_exist_yet(tmp_path: Path) -> None:
     assert free_bytes(tmp_path / "not" / "yet") > 1_000_000
 
 
-def test_frames_never_embedded_or_outside_the_video_are_refused(embeddings: EmbeddingStore) -> None:
+def test_reading_frames_without_embedding_or_outside_the_video_is_refused(embeddings: EmbeddingStore) -> None:
     with pytest.raises(ProjectError, match=r"Frame 2 has no embedding for 0123abcd yet\. Embed it first"):
         embeddings.read([2])
     for call in (embeddings.read, embeddings.missing, lambda frames: embeddings.write(frames, random_embeddings(1))):
@@ -126,7 +126,7 @@ def flip_a_bit(path: Path) -> None:
         (flip_a_bit, "damaged"),
     ],
 )
-def test_damaged_embedding_is_named_and_computed_again(embeddings: EmbeddingStore, damage: Any, how: str) -> None:
+def test_error_names_a_damaged_embedding_and_it_is_computed_again(embeddings: EmbeddingStore, damage: Any, how: str) -> None:
     values = random_embeddings(3)
     embeddings.write([1, 2, 3], values)
     damage(embeddings.folder / "embeddings" / "c.2.0.0.0")
@@ -138,16 +138,16 @@ def test_damaged_embedding_is_named_and_computed_again(embeddings: EmbeddingStor
     np.testing.assert_array_equal(embeddings.read([1, 2, 3]), values)
 
 
-def test_damaged_map_of_valid_frames_is_told(embeddings: EmbeddingStore) -> None:
+def test_damaged_map_of_valid_frames_raises_an_error(embeddings: EmbeddingStore) -> None:
     embeddings.write([1], random_embeddings(1))
     (embeddings.folder / "valid" / "c.0").write_bytes(b"\1\1")
-    with pytest.raises(ProjectError, match="should have 10 bytes, one a frame, and has 2"):
+    with pytest.raises(ProjectError, match="should have 10 bytes, one per frame, it has 2"):
         embeddings.is_valid(1)
     (embeddings.folder / "valid" / "c.0").unlink()
     assert embeddings.missing([1]) == [1]
 
 
-def test_another_shape_or_length_is_refused(tmp_path: Path, embeddings: EmbeddingStore) -> None:
+def test_a_wrong_shape_or_length_is_refused(tmp_path: Path, embeddings: EmbeddingStore) -> None:
     with pytest.raises(ProjectError, match=r"shape \(8, 4, 5\), the project has \(8, 4, 6\)"):
         EmbeddingStore(embeddings.folder, 10, (8, 4, 5))
     with pytest.raises(ProjectError, match="embeddings of 11 frames"):
@@ -157,7 +157,7 @@ def test_another_shape_or_length_is_refused(tmp_path: Path, embeddings: Embeddin
 
 
 @pytest.mark.parametrize(("number", "error"), [(errno.ENOSPC, DiskSpaceError), (errno.EROFS, ProjectError)])
-def test_failed_write_keeps_what_was_there(
+def test_failed_write_keeps_the_old_embeddings(
     embeddings: EmbeddingStore, monkeypatch: pytest.MonkeyPatch, number: int, error: type[Exception]
 ) -> None:
     values = random_embeddings(2)
@@ -192,7 +192,7 @@ print("done", flush=True)
 """
 
 
-def test_embedding_goes_on_where_it_was_killed(tmp_path: Path) -> None:
+def test_embedding_resumes_after_a_kill(tmp_path: Path) -> None:
     shape = (256, 32, 32)
     folder = open_embeddings(tmp_path, 200, shape).folder
     valid = 0
@@ -215,7 +215,7 @@ def test_embedding_goes_on_where_it_was_killed(tmp_path: Path) -> None:
     assert valid > 0
 
 
-def test_embeddings_of_changed_copies_lie_apart_and_know_their_encoder(tmp_path: Path, embeddings: EmbeddingStore) -> None:
+def test_embeddings_of_augmented_frames_are_stored_separately(tmp_path: Path, embeddings: EmbeddingStore) -> None:
     folder = EmbeddingStore.create_in(tmp_path / "augmented" / "0123abcd" / "v001-ff", "0123abcd", 10, SHAPE)
     copies = EmbeddingStore(folder, 10, SHAPE)
     copies.write([2], random_embeddings(1))
@@ -224,7 +224,7 @@ def test_embeddings_of_changed_copies_lie_apart_and_know_their_encoder(tmp_path:
     assert embeddings.missing([1, 2]) == [1, 2]
 
 
-def test_project_lists_embeddings_of_the_frames_themselves_alone(phantom_clip: Path, tmp_path: Path) -> None:
+def test_project_lists_only_embeddings_of_the_frames_themselves(phantom_clip: Path, tmp_path: Path) -> None:
     with Project.create(tmp_path / "clip.surgicalsam", VideoReader(phantom_clip), ENDOVIS2018) as project:
         project.embeddings("abc", SHAPE).write([0], random_embeddings(1))
         for version in ("v001-ff", "v002-ff"):

@@ -1,4 +1,4 @@
-"""Files that are whole or not there, and one writer at a time."""
+"""Files are written completely or not at all, by one writer at a time."""
 
 from __future__ import annotations
 
@@ -38,7 +38,7 @@ def test_a_file_is_replaced_when_the_block_ends(tmp_path: Path) -> None:
 
 
 @pytest.mark.parametrize("error", [OSError(errno.ENOSPC, "full"), KeyboardInterrupt()])
-def test_a_block_that_fails_leaves_what_was_there_before(tmp_path: Path, error: BaseException) -> None:
+def test_a_block_that_fails_keeps_the_old_file(tmp_path: Path, error: BaseException) -> None:
     path = tmp_path / "record.json"
     path.write_text("old")
     with pytest.raises(type(error)), files.replacing(path) as partial:
@@ -48,7 +48,7 @@ def test_a_block_that_fails_leaves_what_was_there_before(tmp_path: Path, error: 
     assert os.listdir(tmp_path) == ["record.json"]
 
 
-def test_a_partial_file_may_be_kept_to_resume_from_it(tmp_path: Path) -> None:
+def test_a_partial_file_can_be_kept_for_resuming(tmp_path: Path) -> None:
     path = tmp_path / "weights.pth"
     with pytest.raises(OSError, match="cut"), files.replacing(path, keep_partial=True) as partial:
         partial.write_text("half")
@@ -59,7 +59,7 @@ def test_a_partial_file_may_be_kept_to_resume_from_it(tmp_path: Path) -> None:
 
 
 @pytest.mark.parametrize("staging", [None, ".partial"])
-def test_bytes_are_written_whole_or_not_at_all(tmp_path: Path, monkeypatch: pytest.MonkeyPatch, staging: str | None) -> None:
+def test_bytes_are_written_completely_or_not(tmp_path: Path, monkeypatch: pytest.MonkeyPatch, staging: str | None) -> None:
     folder = None if staging is None else tmp_path / staging
     path = tmp_path / "chunk"
     files.write_file(path, b"ab", b"cd", staging=folder)
@@ -67,7 +67,7 @@ def test_bytes_are_written_whole_or_not_at_all(tmp_path: Path, monkeypatch: pyte
     with pytest.raises(OSError, match="broken"):
         files.write_file(path, b"other", staging=folder)
     assert path.read_bytes() == b"abcd"
-    assert not [left for left in tmp_path.rglob("*") if left.is_file() and left != path]
+    assert [file for file in tmp_path.rglob("*") if file.is_file()] == [path]
 
 
 @pytest.fixture
@@ -82,22 +82,22 @@ def holder(tmp_path: Path) -> Iterator[subprocess.Popen[str]]:
 
 
 def test_a_writer_waits_for_the_lock_of_another_process(tmp_path: Path, holder: subprocess.Popen[str]) -> None:
-    lock, is_in = WriteLock(tmp_path), threading.Event()
+    lock, has_lock = WriteLock(tmp_path), threading.Event()
     assert not WriteLock(tmp_path).try_to_hold()
 
     def write() -> None:
         with lock:
-            is_in.set()
+            has_lock.set()
 
     writer = threading.Thread(target=write)
     writer.start()
-    assert not is_in.wait(0.3)
+    assert not has_lock.wait(0.3)
     holder.communicate("\n", timeout=60)
     writer.join(timeout=60)
-    assert is_in.is_set()
+    assert has_lock.is_set()
 
 
-def test_the_lock_file_of_a_killed_process_blocks_nobody(tmp_path: Path, holder: subprocess.Popen[str]) -> None:
+def test_the_lock_file_of_a_killed_process_does_not_block(tmp_path: Path, holder: subprocess.Popen[str]) -> None:
     holder.kill()
     holder.wait()
     assert (tmp_path / ".lock").exists()
@@ -110,20 +110,20 @@ def test_the_lock_file_of_a_killed_process_blocks_nobody(tmp_path: Path, holder:
 
 
 def test_one_thread_may_take_the_lock_again_and_others_wait(tmp_path: Path) -> None:
-    lock, is_in = WriteLock(tmp_path), threading.Event()
+    lock, has_lock = WriteLock(tmp_path), threading.Event()
 
     def write() -> None:
         with lock:
-            is_in.set()
+            has_lock.set()
 
     writer = threading.Thread(target=write)
     with lock:
         with lock:
             writer.start()
-        assert not is_in.wait(0.2)
+        assert not has_lock.wait(0.2)
         assert not WriteLock(tmp_path).try_to_hold()
     writer.join(timeout=60)
-    assert is_in.is_set()
+    assert has_lock.is_set()
 
 
 def failing_lock(number: int) -> object:
@@ -134,7 +134,7 @@ def failing_lock(number: int) -> object:
 
 
 @pytest.mark.parametrize("number", [errno.ENOLCK, errno.ENOSYS, errno.EOPNOTSUPP])
-def test_a_file_system_without_locks_guards_threads_only(
+def test_without_locks_in_the_file_system_writing_still_works(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch, number: int
 ) -> None:
     monkeypatch.setattr(write_lock, "lock_descriptor", failing_lock(number))
@@ -142,7 +142,7 @@ def test_a_file_system_without_locks_guards_threads_only(
         assert lock.try_to_hold()
 
 
-def test_nobody_writes_where_the_lock_cannot_be_taken(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+def test_nothing_is_written_if_the_lock_cannot_be_taken(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     lock = WriteLock(tmp_path)
     with monkeypatch.context() as patch:
         patch.setattr(write_lock, "lock_descriptor", failing_lock(errno.EIO))

@@ -1,4 +1,4 @@
-"""Bytes, times and counts are worded once, for the window and the command line alike."""
+"""Bytes, times and counts read the same in the window and on the command line."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""What can be taken back: whole actions, snapshots; and who has a project open."""
+"""Undo and redo of actions, snapshots, and the owner of a project."""
 
 from __future__ import annotations
 
@@ -25,8 +25,8 @@ BIPOLAR, PROGRASP = 1, 2
 
 @pytest.fixture
 def project(clip: Path) -> Iterator[Project]:
-    with Project.create(Project.default_folder(clip), VideoReader(clip), ENDOVIS2018) as made:
-        yield made
+    with Project.create(Project.default_folder(clip), VideoReader(clip), ENDOVIS2018) as new_project:
+        yield new_project
 
 
 def predicted(project: Project, class_id: int, rows: slice) -> FramePrediction:
@@ -37,7 +37,7 @@ def predicted(project: Project, class_id: int, rows: slice) -> FramePrediction:
 
 
 def state(project: Project) -> tuple:
-    """All that an undo must bring back."""
+    """Everything that an undo must restore."""
     labels = project.labels
     tables = [labels.table(name) for name in ("provenance", "predicted_iou", "presence", "contested", "predicted_by")]
     painted = [labels.painted(index).tobytes() for index in range(len(labels))]
@@ -50,7 +50,7 @@ def predict(project: Project, frames: range, rows: slice, class_id: int = BIPOLA
             project.labels.write_prediction(index, predicted(project, class_id, rows), 1, action=action)
 
 
-def test_an_action_is_undone_and_done_again_after_a_restart(project: Project, clip: Path) -> None:
+def test_an_action_is_undone_and_redone_after_a_restart(project: Project, clip: Path) -> None:
     project.labels[2, 0:9, 0:9] = PROGRASP
     before = state(project)
     predict(project, range(6), slice(0, 20))
@@ -70,7 +70,7 @@ def test_an_action_is_undone_and_done_again_after_a_restart(project: Project, cl
         assert state(again) == before
 
 
-def test_actions_are_undone_last_first(project: Project) -> None:
+def test_the_last_action_is_undone_first(project: Project) -> None:
     states = [state(project)]
     for rows in (slice(0, 10), slice(5, 30), slice(20, 40)):
         predict(project, range(3), rows)
@@ -83,7 +83,7 @@ def test_actions_are_undone_last_first(project: Project) -> None:
         assert state(project) == expected
 
 
-def test_a_frame_painted_since_is_left_alone(project: Project) -> None:
+def test_undo_keeps_a_frame_that_was_painted_later(project: Project) -> None:
     predict(project, range(4), slice(0, 20))
     project.labels[1, 30:40, 30:40] = PROGRASP
     project.labels.verify(2)
@@ -96,7 +96,7 @@ def test_a_frame_painted_since_is_left_alone(project: Project) -> None:
     assert not project.labels[0].any()
 
 
-def test_a_new_action_forgets_what_was_undone(project: Project) -> None:
+def test_a_new_action_forgets_undone_actions(project: Project) -> None:
     predict(project, range(2), slice(0, 20))
     project.history.undo()
     predict(project, range(2), slice(0, 30))
@@ -111,7 +111,7 @@ def test_an_action_that_wrote_nothing_leaves_no_entry(project: Project) -> None:
     assert project.history.undo() is None
 
 
-def test_classes_added_since_do_not_stand_in_the_way_of_an_undo(project: Project) -> None:
+def test_undo_works_after_classes_were_added(project: Project) -> None:
     before = project.labels[:]
     predict(project, range(2), slice(0, 20))
     many = tuple(InstrumentClass(8 + extra, f"Tool {extra}", "#123456") for extra in range(3))
@@ -122,7 +122,7 @@ def test_classes_added_since_do_not_stand_in_the_way_of_an_undo(project: Project
     np.testing.assert_array_equal(project.labels[:], before)
 
 
-def test_an_action_cut_off_by_a_kill_can_be_undone(project: Project, clip: Path) -> None:
+def test_an_action_interrupted_by_a_kill_can_be_undone(project: Project, clip: Path) -> None:
     code = """
 import os, signal, sys, numpy as np
 sys.path.insert(0, sys.argv[2])
@@ -144,7 +144,7 @@ with project.history.action("Segment") as action:
         assert state(again) == before
 
 
-def test_a_long_action_without_a_count_is_read_through_once(project: Project, monkeypatch: pytest.MonkeyPatch) -> None:
+def test_a_record_without_a_count_is_read_only_when_it_has_grown(project: Project, monkeypatch: pytest.MonkeyPatch) -> None:
     read = []
     unwrapped = Path.open
 
@@ -153,17 +153,17 @@ def test_a_long_action_without_a_count_is_read_through_once(project: Project, mo
             read.append(path.name)
         return unwrapped(path, mode, *arguments, **options)  # type: ignore[call-overload]
 
-    with project.history.action("Segment") as action:  # while it goes on its record holds no count, as after a kill
+    with project.history.action("Segment") as action:  # an open record has no count, as after a kill
         for frames in (range(3), range(3, 5)):
             for index in frames:
                 project.labels.write_prediction(index, predicted(project, BIPOLAR, slice(5, 9)), 1, action=action)
             monkeypatch.setattr(Path, "open", noting)
             assert [project.history.entries()[0].frame_count for _ in range(3)] == 3 * [frames.stop]
             monkeypatch.undo()
-    assert len(read) == 2  # and once more when it had grown
+    assert len(read) == 2  # once, and again after it has grown
 
 
-def test_a_failed_action_is_taken_back_frame_by_frame(tmp_path: Path) -> None:
+def test_a_failed_action_is_undone_frame_by_frame(tmp_path: Path) -> None:
     rng = np.random.default_rng(0)
     count, size = 40, (256, 256)
     write_video(tmp_path / "clip.mp4", [rng.integers(0, 255, (*size, 3), np.uint8)] * count)
@@ -180,15 +180,15 @@ def test_a_failed_action_is_taken_back_frame_by_frame(tmp_path: Path) -> None:
         _, peak = tracemalloc.get_traced_memory()
         tracemalloc.stop()
         assert state(project) == before
-        assert peak < record / 2  # never all of it at once
+        assert peak < record / 2  # the record is never in memory completely
 
 
-def test_a_damaged_history_is_told_and_harms_nothing(project: Project) -> None:
+def test_a_damaged_history_raises_an_error_and_changes_nothing(project: Project) -> None:
     predict(project, range(2), slice(0, 20))
     file = next((project.folder / "history").glob("*.undo"))
     file.write_bytes(b"no json\n" * 2)
     after = state(project)
-    with pytest.raises(ProjectError, match="cannot be undone; return to"):
+    with pytest.raises(ProjectError, match="cannot be undone: return to"):
         project.history.undo()
     assert state(project) == after
 
@@ -196,7 +196,7 @@ def test_a_damaged_history_is_told_and_harms_nothing(project: Project) -> None:
 # ---- snapshots
 
 
-def test_a_snapshot_is_returned_to_and_the_return_undone(project: Project) -> None:
+def test_a_snapshot_is_restored_and_the_restore_undone(project: Project) -> None:
     project.labels[2, 0:9, 0:9] = PROGRASP
     project.labels.verify(3)
     then = state(project)
@@ -213,7 +213,7 @@ def test_a_snapshot_is_returned_to_and_the_return_undone(project: Project) -> No
         assert state(again) == now
 
 
-def test_a_snapshot_holds_while_classes_are_added(project: Project) -> None:
+def test_a_snapshot_is_restored_after_classes_were_added(project: Project) -> None:
     project.labels[2, 0:9, 0:9] = PROGRASP
     then = project.labels[:]
     snapshot = project.snapshots.create("before the new class")
@@ -224,13 +224,13 @@ def test_a_snapshot_holds_while_classes_are_added(project: Project) -> None:
     assert project.labels.provenance(2, 8) == Provenance.EMPTY
 
 
-def test_returning_to_what_is_there_already_is_no_action(project: Project) -> None:
+def test_restoring_an_unchanged_state_is_no_action(project: Project) -> None:
     project.labels[2, 0:9, 0:9] = PROGRASP
     project.snapshots.restore(project.snapshots.create("now"))
     assert project.history.entries() == []
 
 
-def test_a_snapshot_without_hard_links_is_the_same(project: Project, monkeypatch: pytest.MonkeyPatch) -> None:
+def test_a_snapshot_without_hard_links_works_too(project: Project, monkeypatch: pytest.MonkeyPatch) -> None:
     def refuse(*_: object) -> None:
         raise OSError("no links here")
 
@@ -243,7 +243,7 @@ def test_a_snapshot_without_hard_links_is_the_same(project: Project, monkeypatch
     assert state(project) == then
 
 
-def test_a_snapshot_precedes_work_on_a_share_of_the_video_and_not_on_few_frames_of_a_long_one(tmp_path: Path) -> None:
+def test_only_an_action_on_a_share_of_the_video_makes_a_snapshot_first(tmp_path: Path) -> None:
     def counted_after(frame_count: int, project: Project) -> int:
         with project.action("Segment", frame_count) as action:
             project.labels.write_prediction(1, predicted(project, BIPOLAR, slice(0, 4)), 1, action=action)
@@ -272,7 +272,7 @@ def test_only_the_last_automatic_snapshots_are_kept(project: Project) -> None:
 # ---- one window at a time
 
 
-def test_a_second_window_reads_only_and_is_told_who_has_the_project(project: Project) -> None:
+def test_a_second_window_is_read_only_and_knows_the_owner_of_the_project(project: Project) -> None:
     assert project.claim() is None
     with Project.open(project.folder) as second:
         owner = second.claim()
@@ -307,12 +307,12 @@ os.kill(os.getpid(), signal.SIGKILL)
     assert project.claim() is None
 
 
-# ---- the log of the work
+# ---- the work log
 
 
 def test_the_work_on_each_frame_is_counted(project: Project, tmp_path: Path) -> None:
     project.labels[2, 0:4, 0:4] = PROGRASP
-    project.labels[2, 0:4, 2:6] = PROGRASP  # the same stroke goes on
+    project.labels[2, 0:4, 2:6] = PROGRASP  # the same stroke continues
     project.labels[5, 0, 0] = BIPOLAR
     project.work_log.note_view(2, 3.5)
     project.work_log.note_view(4, 1.25)
@@ -327,7 +327,7 @@ def test_the_work_on_each_frame_is_counted(project: Project, tmp_path: Path) -> 
 # ---- projects of an earlier version
 
 
-def test_a_project_without_the_later_tables_opens_and_gets_them(project: Project) -> None:
+def test_opening_a_project_without_the_later_tables_adds_them(project: Project) -> None:
     project.labels[2, 0:9, 0:9] = PROGRASP
     before = project.labels[:]
     project.close()
@@ -354,14 +354,14 @@ def test_another_process_takes_part_in_an_action_until_it_ends(project: Project)
         assert not project.labels[:3].any()
 
 
-def test_frames_that_an_action_noted_and_did_not_write_are_not_done(project: Project) -> None:
+def test_frames_that_an_action_recorded_and_did_not_write_do_not_count_as_written(project: Project) -> None:
     with project.history.action("Segment") as action:
         project.labels.write_prediction(0, predicted(project, BIPOLAR, slice(0, 9)), 1, action=action)
         position = project.history.position(action)
         project.labels.write_prediction(1, predicted(project, BIPOLAR, slice(0, 9)), 1, action=action)
         file = next((project.folder / "history").glob("*.undo"))
         line = file.read_bytes().splitlines()[-1].replace(b'"frame": 1', b'"frame": 2')
-        with file.open("ab") as stream:  # as by a process that was killed before it wrote frame 2, and within the next line
+        with file.open("ab") as stream:  # as by a process killed before it wrote frame 2, during the next line
             stream.write(line + b"\n" + line[:40])
         assert project.history.written(action, range(5)) == {0, 1}
         assert project.history.written(action, range(5), position) == {1}

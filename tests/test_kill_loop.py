@@ -1,4 +1,4 @@
-"""A project in which somebody was killed at work is whole when it is opened again."""
+"""A project is complete when it is opened again after a kill during work."""
 
 from __future__ import annotations
 
@@ -22,21 +22,21 @@ KINDS = ("painting", "predicting", "importing", "taking back", "painting + impor
 
 @pytest.fixture
 def project(clip: Path) -> Project:
-    """Closed again; every frame was predicted, as one action."""
+    """A closed project in which one action has predicted every frame."""
     label_map = np.zeros((96, 128), np.uint8)
     label_map[:20] = 1
     score = np.array([0.9], np.float32)
-    with Project.create(Project.default_folder(clip), VideoReader(clip), ENDOVIS2018) as made:
-        with made.history.action("Segment") as action:
+    with Project.create(Project.default_folder(clip), VideoReader(clip), ENDOVIS2018) as new_project:
+        with new_project.history.action("Segment") as action:
             for frame in range(4):
                 prediction = FramePrediction((1,), label_map, score, score, np.array([True]), np.zeros(1, np.float32))
-                made.labels.write_prediction(frame, prediction, 1, action=action)
-        return made
+                new_project.labels.write_prediction(frame, prediction, 1, action=action)
+        return new_project
 
 
 @pytest.mark.skipif(sys.platform != "linux", reason="the benchmark forks")
 @pytest.mark.slow
-def test_nothing_is_lost_or_mixed_when_work_is_killed() -> None:
+def test_a_kill_during_work_loses_and_mixes_no_frames() -> None:
     chosen = [argument for kind in KINDS for argument in ("--kind", kind)]
     environment = {**os.environ, "OMP_NUM_THREADS": "1"}
     ended = subprocess.run(
@@ -51,7 +51,7 @@ def test_nothing_is_lost_or_mixed_when_work_is_killed() -> None:
     assert result["kills_inside_a_write"] > 0
 
 
-def test_an_undo_killed_in_the_middle_of_a_record_can_be_finished_and_done_again(project: Project) -> None:
+def test_an_undo_killed_within_a_record_can_be_finished_and_redone(project: Project) -> None:
     with Project.open(project.folder) as killed:
         after = killed.labels[:]
         steps = killed.history.undoing()
@@ -66,7 +66,7 @@ def test_an_undo_killed_in_the_middle_of_a_record_can_be_finished_and_done_again
         np.testing.assert_array_equal(again.labels[:], after)
 
 
-def test_an_action_killed_while_it_was_forgotten_is_not_offered(project: Project) -> None:
+def test_an_action_that_a_kill_has_half_removed_is_not_offered(project: Project) -> None:
     next((project.folder / "history").glob("*.undo")).unlink()
     with Project.open(project.folder) as again:
         assert again.history.to_undo is None

@@ -1,4 +1,4 @@
-"""What a person painted is kept: whatever is predicted, undone, or killed."""
+"""The label store: pixels of a person stay, whatever is predicted, undone or killed."""
 
 from __future__ import annotations
 
@@ -45,7 +45,7 @@ def box(rows: slice, columns: slice, class_id: int, size: tuple[int, int] = SHAP
 
 
 def predicted(label_map: np.ndarray, *class_ids: int, iou: float | list[float] = 0.9) -> Any:
-    """A FramePrediction of these classes; present are those that are in the label map."""
+    """A FramePrediction of these classes; a class is present if it is in the label map."""
     present = np.array([bool(np.any(label_map == class_id)) for class_id in class_ids])
     return SimpleNamespace(
         class_ids=class_ids,
@@ -61,7 +61,7 @@ LEFT, RIGHT, TOP = slice(0, 24), slice(24, 48), slice(0, 16)
 ALL = slice(None)
 
 
-# ---- what a person does
+# ---- edits by a person
 
 
 def test_painting_marks_the_class_written_and_the_one_overwritten(labels: LabelStore) -> None:
@@ -84,7 +84,7 @@ def test_only_pixels_that_change_are_painted_when_a_viewer_writes_back_a_box(lab
     assert not labels.is_edited(0, 1)
 
 
-def test_prediction_leaves_painted_pixels_alone_also_those_painted_to_background(labels: LabelStore) -> None:
+def test_prediction_keeps_painted_pixels_also_those_painted_as_background(labels: LabelStore) -> None:
     labels.write_prediction(1, predicted(box(TOP, ALL, 1), 1))
     labels[1, 0:4, 0:4] = 0
     labels[1, 30, 40] = 5
@@ -116,7 +116,7 @@ def test_an_edited_class_keeps_its_provenance_when_it_is_predicted_again(labels:
     assert np.argwhere(labels[0]).tolist() == [[0, 0]]
 
 
-def test_a_verified_class_is_neither_redrawn_nor_covered(labels: LabelStore) -> None:
+def test_a_verified_class_is_neither_changed_nor_covered(labels: LabelStore) -> None:
     labels.write_prediction(3, predicted(box(ALL, LEFT, 1), 1, iou=0.1))
     labels.verify(3, [1])
     assert not labels.write_prediction(3, predicted(box(ALL, RIGHT, 1), 1, iou=0.9), checkpoint=2)
@@ -134,7 +134,7 @@ def test_verifying_all_classes_confirms_absence_too(labels: LabelStore) -> None:
     assert not labels[3].any()
 
 
-def test_what_was_verified_is_locked_until_it_is_unlocked(labels: LabelStore) -> None:
+def test_a_verified_class_is_locked_until_it_is_unlocked(labels: LabelStore) -> None:
     labels[3, 0:4, 0:4] = 2
     labels.verify(3, [2])
     refused: list[int] = []
@@ -162,7 +162,7 @@ def test_a_verified_frame_is_locked_with_its_background(labels: LabelStore) -> N
     assert not labels.provenance_table().any()
 
 
-def test_unlocking_gives_predictions_back_to_the_model(labels: LabelStore) -> None:
+def test_unlocked_predictions_are_predictions_again(labels: LabelStore) -> None:
     labels.write_prediction(2, predicted(box(ALL, LEFT, 1), 1, 2))
     labels.verify(2)
     labels.unlock(2)
@@ -171,7 +171,7 @@ def test_unlocking_gives_predictions_back_to_the_model(labels: LabelStore) -> No
     assert labels.provenance(2, 3) == Provenance.EMPTY
 
 
-def test_pixels_that_a_person_decided_on_are_theirs_though_they_stay_as_they_are(labels: LabelStore) -> None:
+def test_pixels_that_a_person_confirmed_count_as_painted_although_they_do_not_change(labels: LabelStore) -> None:
     labels.write_prediction(2, predicted(box(ALL, LEFT, 1), 1))
     assert labels.write_edit(2, labels[2], decided=labels[2] == 1) == 0
     assert labels.is_edited(2, 1)
@@ -179,8 +179,8 @@ def test_pixels_that_a_person_decided_on_are_theirs_though_they_stay_as_they_are
     assert np.all(labels[2] == 1)
 
 
-def test_painting_with_a_label_that_is_no_class_changes_nothing(labels: LabelStore) -> None:
-    with pytest.raises(ClassSetError, match="has the label 9; there are 1 Bipolar Forceps"):
+def test_painting_with_an_unknown_label_changes_nothing(labels: LabelStore) -> None:
+    with pytest.raises(ClassSetError, match="has the label 9; its classes are 1 Bipolar Forceps"):
         labels[0, 0:3, 0:3] = 9
     with pytest.raises(ClassSetError, match="label -1"):
         labels[0, 0, 0] = -1
@@ -190,14 +190,14 @@ def test_painting_with_a_label_that_is_no_class_changes_nothing(labels: LabelSto
     assert not labels.provenance_table().any()
 
 
-def test_edited_tells_which_frames_changed(labels: LabelStore) -> None:
-    heard: list[int] = []
-    labels.edited.connect(heard.append)
+def test_edited_signals_the_changed_frames(labels: LabelStore) -> None:
+    emitted: list[int] = []
+    labels.edited.connect(emitted.append)
     labels[1:3, 0, 0] = 2
-    labels[1:3, 0:1, 0:1] = np.full((2, 1, 1), 2)  # as they are already
+    labels[1:3, 0:1, 0:1] = np.full((2, 1, 1), 2)  # no change
     labels.write_prediction(5, predicted(box(ALL, LEFT, 1), 1))
     labels.write_edit(4, box(ALL, LEFT, 1))
-    assert heard == [1, 2, 4]
+    assert emitted == [1, 2, 4]
 
 
 def predict_in_background(labels: LabelStore, class_id: int = 1, frame_index: int = 0) -> None:
@@ -210,10 +210,10 @@ def predict_in_background(labels: LabelStore, class_id: int = 1, frame_index: in
 BETWEEN: dict[str, Callable[[ViewerLabels], Any]] = {
     "nothing": lambda viewer: None,
     "more than a second": lambda viewer: time.sleep(1.2),
-    "drawing the same frame": lambda viewer: [viewer[0], np.asarray(viewer[0:1]), viewer[0, 2, 2]],
-    "drawing another frame": lambda viewer: viewer[3],
-    "an edit by another way": lambda viewer: viewer.store.write_edit(4, box(ALL, LEFT, 1)),
-    "drawing in another thread": lambda viewer: in_thread(lambda: viewer[0]),
+    "display of the same frame": lambda viewer: [viewer[0], np.asarray(viewer[0:1]), viewer[0, 2, 2]],
+    "display of another frame": lambda viewer: viewer[3],
+    "an edit without the viewer": lambda viewer: viewer.store.write_edit(4, box(ALL, LEFT, 1)),
+    "display in another thread": lambda viewer: in_thread(lambda: viewer[0]),
 }
 
 
@@ -224,7 +224,7 @@ def in_thread(action: Callable[[], Any]) -> None:
 
 
 @pytest.mark.parametrize("between", BETWEEN)
-def test_a_prediction_between_a_viewers_read_and_write_is_not_undone(labels: LabelStore, between: str) -> None:
+def test_a_prediction_between_read_and_write_of_a_viewer_is_kept(labels: LabelStore, between: str) -> None:
     viewer = ViewerLabels(labels)
     region = viewer[0:1, 0:8, 0:8]
     BETWEEN[between](viewer)
@@ -238,7 +238,7 @@ def test_a_prediction_between_a_viewers_read_and_write_is_not_undone(labels: Lab
     assert np.count_nonzero(labels.painted(0)) == 1
 
 
-def test_a_part_of_what_a_viewer_read_may_be_written_back(labels: LabelStore) -> None:
+def test_a_viewer_may_write_back_a_part_of_what_it_read(labels: LabelStore) -> None:
     viewer = ViewerLabels(labels)
     frame = viewer[0]
     predict_in_background(labels)
@@ -250,7 +250,7 @@ def test_a_part_of_what_a_viewer_read_may_be_written_back(labels: LabelStore) ->
     assert np.count_nonzero(labels.painted(0)) == 1
 
 
-def test_a_region_of_several_frames_may_be_written_back(labels: LabelStore) -> None:
+def test_a_viewer_may_write_back_a_region_of_several_frames(labels: LabelStore) -> None:
     viewer = ViewerLabels(labels)
     regions = viewer[0:3, 0:8, 0:8]
     predict_in_background(labels, frame_index=1)
@@ -260,7 +260,7 @@ def test_a_region_of_several_frames_may_be_written_back(labels: LabelStore) -> N
     assert [int(labels[t, 3, 3]) for t in range(4)] == [0, 1, 0, 0]
 
 
-def test_two_viewers_do_not_undo_each_others_strokes(labels: LabelStore) -> None:
+def test_two_viewers_keep_the_strokes_of_each_other(labels: LabelStore) -> None:
     first, second = ViewerLabels(labels), ViewerLabels(labels)
     seen_by_first, seen_by_second = first[0:1, 0:8, 0:8], second[0:1, 0:8, 0:8]
     seen_by_first[0, 2, 2] = 6
@@ -272,7 +272,7 @@ def test_two_viewers_do_not_undo_each_others_strokes(labels: LabelStore) -> None
     assert np.count_nonzero(labels.painted(0)) == 2
 
 
-def test_a_region_kept_from_before_a_stroke_takes_the_stroke_back(labels: LabelStore) -> None:
+def test_assigning_a_region_read_before_a_stroke_removes_the_stroke(labels: LabelStore) -> None:
     for array in (labels, ViewerLabels(labels)):
         kept = array[0]
         array[0, 2:5, 2:5] = 6
@@ -280,7 +280,7 @@ def test_a_region_kept_from_before_a_stroke_takes_the_stroke_back(labels: LabelS
         assert not labels[0].any()
 
 
-def test_what_python_reads_and_assigns_is_set_as_in_a_numpy_array(labels: LabelStore) -> None:
+def test_a_region_read_and_assigned_without_a_viewer_is_set_as_in_a_numpy_array(labels: LabelStore) -> None:
     kept = labels[0]
     predict_in_background(labels)
     labels[0] = kept
@@ -288,7 +288,7 @@ def test_what_python_reads_and_assigns_is_set_as_in_a_numpy_array(labels: LabelS
     assert labels.painted(0).all()
 
 
-def test_a_copy_of_what_a_viewer_read_is_set_as_in_a_numpy_array(labels: LabelStore) -> None:
+def test_a_copy_of_a_region_that_a_viewer_read_is_set_as_in_a_numpy_array(labels: LabelStore) -> None:
     viewer = ViewerLabels(labels)
     kept = viewer[0].copy()
     predict_in_background(labels)
@@ -307,7 +307,7 @@ def test_a_viewer_remembers_only_the_regions_it_keeps(labels: LabelStore) -> Non
 
 
 @pytest.mark.parametrize("brush", [1, 5])
-def test_undo_and_redo_change_the_stroke_alone_though_a_prediction_came_since(labels: LabelStore, brush: int) -> None:
+def test_undo_and_redo_change_only_the_stroke_although_a_prediction_came_later(labels: LabelStore, brush: int) -> None:
     layer = pytest.importorskip("napari.layers").Labels(ViewerLabels(labels))
     layer.brush_size = brush
     layer.paint((0, 20, 20), 3)
@@ -365,7 +365,7 @@ def test_napari_paints_fills_erases_and_undoes_through_the_store(labels: LabelSt
     assert np.all(labels[0][~mask] == 7)
 
 
-# ---- what a prediction does
+# ---- predictions
 
 
 def test_prediction_replaces_only_the_prompted_classes(labels: LabelStore) -> None:
@@ -382,7 +382,7 @@ def test_prediction_replaces_only_the_prompted_classes(labels: LabelStore) -> No
     ("first_iou", "second_iou", "first", "second", "on_top"),
     [(0.9, 0.5, 1, 2, 1), (0.5, 0.9, 1, 2, 2), (0.5, 0.5, 1, 2, 2), (0.5, 0.5, 2, 1, 2)],
 )
-def test_overlap_goes_to_the_higher_predicted_iou_then_to_the_higher_id(
+def test_overlap_goes_to_the_higher_predicted_iou_then_to_the_higher_class_id(
     labels: LabelStore, first_iou: float, second_iou: float, first: int, second: int, on_top: int
 ) -> None:
     labels.write_prediction(0, predicted(box(ALL, slice(0, 30), first), first, iou=first_iou))
@@ -392,7 +392,7 @@ def test_overlap_goes_to_the_higher_predicted_iou_then_to_the_higher_id(
     assert np.all(labels[0, :, 30:] == second)
 
 
-def test_prediction_of_another_size_or_class_is_refused(labels: LabelStore) -> None:
+def test_prediction_of_a_wrong_size_or_class_is_refused(labels: LabelStore) -> None:
     with pytest.raises(ProjectError, match="32 x 48"):
         labels.write_prediction(0, predicted(np.ones((8, 8), np.uint8), 1))
     with pytest.raises(ClassSetError, match="No class has the id 9"):
@@ -451,7 +451,7 @@ def test_indexing_outside_the_video_fails_as_numpy_does(labels: LabelStore) -> N
     assert len(list(labels)) == len(labels) == 6
 
 
-def test_what_is_read_can_be_written_to_without_touching_the_store(labels: LabelStore) -> None:
+def test_writing_to_a_read_region_does_not_change_the_store(labels: LabelStore) -> None:
     labels[0, 0, 0] = 1
     for key in (0, slice(0, 1), (0, slice(0, 4))):
         region = labels[key]
@@ -474,7 +474,7 @@ def test_a_stroke_on_a_1080p_frame_takes_a_few_milliseconds(tmp_path: Path) -> N
     labels.write_prediction(3, predicted(box(slice(200, 700), slice(300, 900), 1, (1080, 1920)), 1))
     used = []
     for step in range(15):
-        start = time.thread_time()  # not the clock on the wall: other tests may be running
+        start = time.thread_time()  # not wall-clock time: other tests may be running
         key = (slice(3, 4), slice(400, 440), slice(600 + step, 640 + step))
         region = labels[key]
         region[...] = 2 + step % 2
@@ -487,8 +487,8 @@ def test_a_stroke_on_a_1080p_frame_takes_a_few_milliseconds(tmp_path: Path) -> N
 # ---- on disk
 
 
-def test_everything_is_there_again_after_reopening(tmp_path: Path, labels: LabelStore) -> None:
-    frame_index: Any = np.int64(1)  # as they come out of numpy
+def test_reopening_restores_labels_tables_and_painted_pixels(tmp_path: Path, labels: LabelStore) -> None:
+    frame_index: Any = np.int64(1)  # as from a numpy array
     labels.write_prediction(frame_index, predicted(box(ALL, LEFT, 1), 1, 2, iou=[0.7, 0.2]), checkpoint=2)
     labels[1, 0:3, 0:3] = 4
     labels.verify(2, [6])
@@ -522,14 +522,14 @@ def test_zarr_reads_what_the_store_wrote(tmp_path: Path, labels: LabelStore) -> 
     assert arrays["labels"].metadata.dimension_names == ("frame", "y", "x")
 
 
-def test_empty_and_absent_frames_cost_no_disk(tmp_path: Path, labels: LabelStore) -> None:
+def test_empty_and_absent_frames_need_no_disk_space(tmp_path: Path, labels: LabelStore) -> None:
     labels.write_prediction(0, predicted(np.zeros(SHAPE[1:], np.uint8), *ENDOVIS2018.ids))
     labels[1:4, 0:2, 0:2] = np.zeros((3, 2, 2), np.uint8)
     assert [path.name for path in (tmp_path / "labels").iterdir()] == ["zarr.json"]
     assert [path.name for path in (tmp_path / "painted").iterdir()] == ["zarr.json"]
 
 
-def test_two_stores_on_one_folder_see_each_others_edits(tmp_path: Path, labels: LabelStore) -> None:
+def test_two_stores_on_one_folder_see_the_same_edits(tmp_path: Path, labels: LabelStore) -> None:
     other = open_labels(tmp_path)
     labels[0, 0:4, 0:4] = 1
     assert other[0, 0, 0] == 1
@@ -574,7 +574,7 @@ def truncate(path: Path) -> None:
 
 @pytest.mark.parametrize("damage", [truncate, Path.unlink, lambda path: path.write_bytes(b"")])
 @pytest.mark.parametrize("array", ["labels", "painted"])
-def test_damaged_frame_of_a_persons_work_is_named_and_others_stay_readable(
+def test_error_names_a_damaged_edited_frame_and_other_frames_stay_readable(
     tmp_path: Path, labels: LabelStore, array: str, damage: Callable[[Path], Any]
 ) -> None:
     labels[2:4, 5:9, 5:9] = 3
@@ -603,7 +603,7 @@ def test_damaged_prediction_is_replaced_by_segmenting_again(tmp_path: Path, labe
     assert labels.provenance(2, 2) == Provenance.EMPTY
 
 
-def test_damaged_table_names_its_frames(tmp_path: Path, labels: LabelStore) -> None:
+def test_error_about_a_damaged_table_names_its_frames(tmp_path: Path, labels: LabelStore) -> None:
     labels[2, 0, 0] = 1
     truncate(tmp_path / "provenance" / "c.0.0")
     with pytest.raises(ProjectError, match="provenance of frames 0 to 5 is damaged"):
@@ -704,14 +704,14 @@ def test_killed_before_any_single_file_operation_a_frame_is_old_or_new(tmp_path:
 
 
 def run_until(operation: int, action: Callable[[], Any]) -> bool:
-    """Do it in a forked process that dies at the given file operation, half of which is done if it is a write."""
+    """Run `action` in a forked process that dies at the given file operation; a write is half done. True if it finished."""
     child = os.fork()
     if child == 0:
-        left = iter(range(operation, -1, -1))
+        operations_left = iter(range(operation, -1, -1))
 
         def dying(function: Callable[..., Any]) -> Callable[..., Any]:
             def call(*arguments: Any, **options: Any) -> Any:
-                if next(left) == 0:
+                if next(operations_left) == 0:
                     if function is os.write:
                         function(arguments[0], bytes(arguments[1])[: len(arguments[1]) // 2])
                     os._exit(9)
@@ -755,7 +755,7 @@ while True:
 """
 
 
-def test_no_kill_ever_leaves_a_persons_pixels_marked_as_predicted(tmp_path: Path) -> None:
+def test_after_any_kill_pixels_of_a_person_are_marked_as_painted(tmp_path: Path) -> None:
     open_labels(tmp_path, (3, 120, 160)).close()
     painted_before = np.zeros((3, 120, 160), bool)
     for rounds in range(3):
@@ -777,17 +777,17 @@ def check_state_is_whole(labels: LabelStore, frame_index: int, painted_before: n
     assert np.all(painted >= painted_before)
     np.testing.assert_array_equal(frame == 7, painted)
     assert labels.is_edited(frame_index, 7) == painted.any()
-    drawn = np.unique(frame[~painted]).tolist()
+    predicted_ids = np.unique(frame[~painted]).tolist()
     ious = {labels.predicted_iou(frame_index, class_id) for class_id in (1, 2, 3)}
-    if drawn != [0] and drawn:
-        (class_id,), (k,) = drawn, ious
+    if predicted_ids != [0] and predicted_ids:
+        (class_id,), (k,) = predicted_ids, ious
         assert class_id == k % 3 + 1
         assert labels.provenance(frame_index, class_id) in (Provenance.PREDICTED, Provenance.EDITED)
         assert labels.presence(frame_index, class_id) == k
     return painted
 
 
-# ---- what an import does
+# ---- imports
 
 
 def test_an_imported_frame_counts_as_painted_and_its_classes_as_edited(labels: LabelStore) -> None:
@@ -809,7 +809,7 @@ def test_an_import_keeps_painted_pixels_and_verified_classes(labels: LabelStore)
     imported[10:12] = 2
     assert labels.write_import(0, imported, [1, 2]) == 2 * 10 + 12 * 48 + 2 * 48
     expected = np.ones(SHAPE[1:], np.uint8)
-    expected[10:12] = 0  # it is verified that class 2 is not there
+    expected[10:12] = 0  # verified as not class 2
     expected[20:32] = 2
     expected[0:2, 0:10] = 4
     np.testing.assert_array_equal(labels[0], expected)
@@ -817,7 +817,7 @@ def test_an_import_keeps_painted_pixels_and_verified_classes(labels: LabelStore)
     assert labels.is_edited(0, 4)
 
 
-def test_predictions_of_classes_that_an_import_does_not_know_stay_predictions(labels: LabelStore) -> None:
+def test_predictions_of_classes_that_an_import_does_not_annotate_stay_predictions(labels: LabelStore) -> None:
     labels.write_prediction(1, predicted(box(TOP, ALL, 5), 5))
     labels.write_import(1, box(ALL, LEFT, 1), [1])
     np.testing.assert_array_equal(labels[1], np.where(box(ALL, LEFT, 1) > 0, 1, box(TOP, ALL, 5)))
@@ -825,7 +825,7 @@ def test_predictions_of_classes_that_an_import_does_not_know_stay_predictions(la
     np.testing.assert_array_equal(labels.painted(1), ~(box(TOP, RIGHT, 1) > 0))
 
 
-def test_an_import_of_another_size_or_class_is_refused(labels: LabelStore) -> None:
+def test_an_import_of_a_wrong_size_or_class_is_refused(labels: LabelStore) -> None:
     with pytest.raises(ProjectError, match="32 x 48"):
         labels.write_import(0, np.ones((8, 8), np.uint8), [1])
     with pytest.raises(ClassSetError, match="label 3"):

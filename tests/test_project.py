@@ -1,4 +1,4 @@
-"""A project folder: made whole, found again, and never half changed."""
+"""A project folder: made completely, found again after a move, and never half changed."""
 
 from __future__ import annotations
 
@@ -67,7 +67,7 @@ def test_a_project_lies_beside_its_video(images: Path, project: Project) -> None
     assert project.video.info.path == images
 
 
-def test_everything_is_in_place_after_reopening(painted_project: Project) -> None:
+def test_reopening_restores_the_whole_project(painted_project: Project) -> None:
     painted_project.close()
     with Project.open(painted_project.folder) as again:
         check_is_painted_project(again)
@@ -97,7 +97,7 @@ def test_checkpoints_are_numbered_and_recorded_once(project: Project) -> None:
     assert len(Project.open(project.folder, require_video=False).manifest.checkpoints) == 4
 
 
-def test_embeddings_of_each_encoder_are_kept_apart(project: Project) -> None:
+def test_embeddings_of_each_encoder_are_stored_separately(project: Project) -> None:
     project.embeddings("abc", (4, 2, 2)).write([0], np.ones((1, 4, 2, 2)))
     project.embeddings("def", (3, 2, 2)).write([1, 2], np.ones((2, 3, 2, 2)))
     stores = {store.encoder_digest: (store.shape, store.valid_count) for store in project.embedding_stores()}
@@ -110,7 +110,7 @@ def test_embeddings_of_each_encoder_are_kept_apart(project: Project) -> None:
 
 
 def custom_set(*pairs: tuple[int, str]) -> ClassSet:
-    return ClassSet("ours", tuple(InstrumentClass(number, name, "#102030") for number, name in pairs))
+    return ClassSet("theatre", tuple(InstrumentClass(number, name, "#102030") for number, name in pairs))
 
 
 def test_classes_can_be_added_without_losing_anything(painted_project: Project) -> None:
@@ -129,8 +129,8 @@ def test_classes_can_be_added_without_losing_anything(painted_project: Project) 
 @pytest.mark.parametrize(
     ("pairs", "message"),
     [
-        ([(3, "Stapler")], "The id 3 means Large Needle Driver in this project and Stapler in ours"),
-        ([(8, "Clip applier")], "Clip applier has the id 7 in this project and 8 in ours"),
+        ([(3, "Stapler")], "The id 3 means Large Needle Driver in this project and Stapler in theatre"),
+        ([(8, "Clip applier")], "Clip applier has the id 7 in this project and 8 in theatre"),
     ],
 )
 def test_contradicting_classes_are_refused(project: Project, pairs: list[tuple[int, str]], message: str) -> None:
@@ -152,11 +152,11 @@ def test_project_and_video_moved_together_open_again(tmp_path: Path, painted_pro
     assert Project.open(moved.folder).manifest.video_path == tmp_path / "archive" / "frames"
 
 
-def test_renamed_video_beside_the_project_is_known_by_its_content(images: Path, painted_project: Project) -> None:
+def test_renamed_video_beside_the_project_is_recognised_by_its_content(images: Path, painted_project: Project) -> None:
     painted_project.close()
     write_images(images.with_name("another"), seed=1)
     images.rename(images.with_name("renamed"))
-    write_images(images, seed=2)  # under the old name, and another video
+    write_images(images, seed=2)  # another video under the old name
     with Project.open(painted_project.folder) as project:
         check_is_painted_project(project)
         assert project.video.info.path == images.with_name("renamed")
@@ -176,7 +176,7 @@ def test_lost_video_can_be_relinked(tmp_path: Path, images: Path, painted_projec
     painted_project.close()
     (tmp_path / "far").mkdir()
     images.rename(tmp_path / "far" / "away")
-    with pytest.raises(ProjectError, match=r"should be at .*frames or beside the project, and is not"):
+    with pytest.raises(ProjectError, match=r"should be at .*frames or beside the project; it is not"):
         Project.open(painted_project.folder)
     with Project.open(painted_project.folder, require_video=False) as project:
         check_is_painted_project(project)
@@ -188,7 +188,7 @@ def test_lost_video_can_be_relinked(tmp_path: Path, images: Path, painted_projec
         assert project.video.info.path == tmp_path / "far" / "away"
 
 
-def test_another_video_is_refused(tmp_path: Path, images: Path, painted_project: Project) -> None:
+def test_a_wrong_video_is_refused(tmp_path: Path, images: Path, painted_project: Project) -> None:
     wrong = write_images(tmp_path / "wrong", seed=5)
     before = contents(painted_project.folder)
     message = r"frames\.surgicalsam belongs to the video frames .* wrong is another one"
@@ -228,7 +228,7 @@ def change_manifest(**fields: object) -> Callable[[Path], object]:
         (lambda path: (path.parent / "pending.json").write_text("{"), "pending.json should describe the last change"),
     ],
 )
-def test_damaged_or_newer_project_gets_one_line(
+def test_damaged_or_newer_project_gives_an_error_of_one_line(
     painted_project: Project, damage: Callable[[Path], object], message: str
 ) -> None:
     painted_project.close()
@@ -248,7 +248,7 @@ def test_manifest_of_another_length_than_the_arrays_is_refused(painted_project: 
         Project.open(painted_project.folder)
 
 
-def test_what_is_no_project_folder_is_told(tmp_path: Path) -> None:
+def test_opening_another_folder_as_a_project_is_refused(tmp_path: Path) -> None:
     for path in (tmp_path / "nothing.surgicalsam", tmp_path, Path(__file__)):
         with pytest.raises(ProjectError, match=r"holds a project\.json"):
             Project.open(path)
@@ -260,7 +260,7 @@ def test_a_new_project_never_overwrites(tmp_path: Path, images: Path, painted_pr
         Project.create(painted_project.folder, VideoReader(images), ENDOVIS2018)
     assert contents(painted_project.folder) == before
     (tmp_path / "thesis").mkdir()
-    (tmp_path / "thesis" / "chapter.tex").write_text("all of it")
+    (tmp_path / "thesis" / "chapter.tex").write_text("text")
     with pytest.raises(ProjectError, match="needs a new or empty folder"):
         Project.create(tmp_path / "thesis", VideoReader(images), ENDOVIS2018)
     assert [path.name for path in (tmp_path / "thesis").iterdir()] == ["chapter.tex"]
@@ -281,7 +281,7 @@ def fail_after(count: int, number: int) -> Callable[[int, bytes], None]:
 
 
 @pytest.mark.parametrize(("number", "error"), [(errno.ENOSPC, DiskSpaceError), (errno.EROFS, ProjectError)])
-def test_failed_creation_leaves_nothing(
+def test_failed_creation_leaves_no_files(
     images: Path, monkeypatch: pytest.MonkeyPatch, number: int, error: type[SurgicalSAMError]
 ) -> None:
     monkeypatch.setattr(files, "write_all", fail_after(0, number))
@@ -312,7 +312,7 @@ def test_full_disk_keeps_the_old_manifest(painted_project: Project, monkeypatch:
 def test_read_only_project_can_be_read(painted_project: Project, monkeypatch: pytest.MonkeyPatch) -> None:
     painted_project.close()
     before = contents(painted_project.folder)
-    monkeypatch.setattr(os, "access", lambda *_: False)  # the tests may run as root, who may write anywhere
+    monkeypatch.setattr(os, "access", lambda *_: False)  # the tests may run as root, who can write everywhere
 
     def refuse(*_: object, **__: object) -> int:
         raise OSError(errno.EROFS, "Read-only file system")
@@ -329,6 +329,6 @@ def test_read_only_project_can_be_read(painted_project: Project, monkeypatch: py
 
 def test_no_project_is_made_in_a_read_only_folder(images: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(os, "access", lambda *_: False)
-    with pytest.raises(ProjectError, match=r"is read-only\. Put it elsewhere: --project-folder DIR"):
+    with pytest.raises(ProjectError, match=r"is read-only\. Choose another one: --project-folder DIR"):
         Project.open_or_create(VideoReader(images), ENDOVIS2018)
     assert [path.name for path in images.parent.iterdir()] == ["frames"]

@@ -1,4 +1,4 @@
-"""Frames carry their number as black and white blocks, so that every picture read tells which frame it is."""
+"""The video reader gives exact frames: each test frame shows its number as black and white blocks."""
 
 from __future__ import annotations
 
@@ -77,7 +77,7 @@ def encode(
 
 
 def assert_exact(reader: VideoReader, numbers: range | list[int] = range(COUNT)) -> None:
-    """Every frame is the one it should be: forwards, backwards, and in random order."""
+    """Every frame is the right one: forwards, backwards, and in random order."""
     numbers = list(numbers)
     assert len(reader) == len(numbers)
     forwards = list(range(len(numbers)))
@@ -155,7 +155,7 @@ def test_variable_frame_rate_counts_frames_not_time(tmp_path: Path) -> None:
             assert reader.info.frame_rate == pytest.approx(expected, rel=0.05)
 
 
-def test_video_may_start_late(tmp_path: Path) -> None:
+def test_video_may_start_at_a_late_time(tmp_path: Path) -> None:
     for name in ("a.mp4", "a.mkv", "a.ts"):
         with open_without_cache(encode(tmp_path / name, times=list(range(500, 500 + COUNT)))) as reader:
             assert_exact(reader)
@@ -175,13 +175,13 @@ def remux(source: Path, target: Path, keep: slice) -> Path:
 def test_stream_cut_at_both_ends_starts_at_its_first_whole_frame(tmp_path: Path) -> None:
     whole = encode(tmp_path / "a.ts", bf="2", **{"x264-params": "scenecut=0"})
     with open_without_cache(remux(whole, tmp_path / "b.ts", slice(5, -5))) as reader:
-        assert number_in(reader[0]) == 12  # the first keyframe that is left
+        assert number_in(reader[0]) == 12  # the first remaining keyframe
         numbers = [number_in(reader[i]) for i in range(len(reader))]
         assert numbers == sorted(set(numbers)) and numbers[-1] < COUNT
         assert_exact(reader, numbers)
 
 
-def test_open_group_at_the_start_loses_only_frames_without_reference(tmp_path: Path) -> None:
+def test_open_gop_at_the_start_loses_only_frames_without_reference(tmp_path: Path) -> None:
     whole = encode(tmp_path / "a.mkv", "mpeg2video", b_frames=2)
     with av.open(str(whole)) as container:
         keys = [i for i, p in enumerate(p for p in container.demux(video=0) if p.size) if p.is_keyframe]
@@ -222,7 +222,7 @@ def test_odd_sizes_keep_every_row_and_column(size: tuple[int, int], tmp_path: Pa
             assert np.abs(reader[2].astype(int) - numbered_frame(2, size)).mean() < 5
 
 
-def test_audio_and_cover_pictures_do_not_disturb(tmp_path: Path) -> None:
+def test_audio_streams_are_ignored(tmp_path: Path) -> None:
     path = tmp_path / "a.mkv"
     with av.open(str(path), "w") as container:
         sound = container.add_stream("pcm_s16le", rate=8000, layout="mono")
@@ -269,11 +269,11 @@ def test_jump_decodes_from_the_nearest_keyframe(clip: Path) -> None:
         reader.frame(0)
         before = reader.frames_decoded
         assert number_in(reader.frame(45)) == 45
-        assert reader.frames_decoded - before <= 12  # from keyframe 40, with what the decoder's threads have in hand
+        assert reader.frames_decoded - before <= 12  # from keyframe 40, with the frames that the decoder's threads hold
 
 
-LONG = 200  # frames behind one keyframe
-FAR = [150, 30, 197, 90, 12, 180, 60, 199, 0, 121]  # each farther from the one before than the cache reaches
+LONG = 200  # frames after one keyframe
+FAR = [150, 30, 197, 90, 12, 180, 60, 199, 0, 121]  # each is farther from the one before than the cache reaches
 LONG_CLIPS = {
     "h264": ("a.mp4", "libx264", {"bf": "3", "x264-params": "b-adapt=0:scenecut=0"}),
     "h264 with a pyramid": ("a.mp4", "libx264", {"bf": "8", "x264-params": "b-adapt=0:scenecut=0:b-pyramid=normal"}),
@@ -304,7 +304,7 @@ def test_far_jumps_and_the_steps_after_them_equal_a_plain_decode(case: str, tmp_
                     assert np.array_equal(reader.frame(near), whole[near]), f"frame {near} after a jump to {index}"
 
 
-def test_a_far_jump_leaves_out_what_nothing_refers_to(tmp_path: Path) -> None:
+def test_a_far_jump_skips_pictures_that_no_other_refers_to(tmp_path: Path) -> None:
     options = {"bf": "3", "x264-params": "b-adapt=0:scenecut=0:b-pyramid=none"}  # three of four frames
     with VideoReader(encode(tmp_path / "a.mp4", count=LONG, gop=LONG, **options)) as reader:
         before = reader.frames_decoded
@@ -320,7 +320,7 @@ def test_a_few_steps_back_after_a_far_jump_come_from_the_cache(tmp_path: Path) -
         assert reader.frames_decoded == before
 
 
-def test_going_back_decodes_a_stretch_once(tmp_path: Path) -> None:
+def test_backward_play_decodes_each_frame_once(tmp_path: Path) -> None:
     with VideoReader(encode(tmp_path / "a.mp4", count=LONG, gop=LONG, bf="3")) as reader:
         reader.frame(199)
         before = reader.frames_decoded
@@ -336,7 +336,7 @@ def test_cache_stays_within_its_megabytes(tmp_path: Path) -> None:
         assert 0 < reader._cache_bytes <= 4_000_000
 
 
-def test_frames_belong_to_the_caller(clip: Path) -> None:
+def test_changing_a_returned_frame_does_not_change_the_cache(clip: Path) -> None:
     with VideoReader(clip) as reader:
         reader.frame(3)[:] = 0
         assert number_in(reader.frame(3)) == 3
@@ -439,7 +439,7 @@ def test_photographs_are_turned_upright(tmp_path: Path) -> None:
         assert number_in(reader[0]) == 7
 
 
-# -- what bad input gets
+# -- bad input
 
 
 def error_of(path: Path) -> str:
@@ -466,7 +466,7 @@ def test_missing_empty_and_renamed_files_are_explained(tmp_path: Path) -> None:
     assert "image.mp4 is not a video" in error_of(tmp_path / "image.mp4")
 
 
-def test_sound_without_pictures_is_no_video(tmp_path: Path) -> None:
+def test_a_file_with_sound_only_is_no_video(tmp_path: Path) -> None:
     path = tmp_path / "sound.mp4"
     with av.open(str(path), "w") as container:
         stream = container.add_stream("aac", rate=8000, layout="mono")
@@ -507,7 +507,7 @@ def test_file_without_its_index_is_explained(clip: Path, tmp_path: Path) -> None
         ("a.webm", "libvpx", {}),
     ],
 )
-def test_truncated_file_reads_what_is_there(name: str, codec: str, muxer: dict[str, str], tmp_path: Path) -> None:
+def test_truncated_file_gives_its_complete_frames(name: str, codec: str, muxer: dict[str, str], tmp_path: Path) -> None:
     path = encode(tmp_path / name, codec, muxer=muxer, noise=True, **({"bf": "2"} if codec == "libx264" else {}))
     data = path.read_bytes()
     for share in (0.5, 0.66, 0.9):
@@ -515,7 +515,7 @@ def test_truncated_file_reads_what_is_there(name: str, codec: str, muxer: dict[s
         with open_without_cache(path) as reader:
             assert 8 < len(reader) < COUNT
             numbers = [number_in(reader.frame(index)) for index in range(len(reader))]
-            # the last packet may be cut inside, and shows in part
+            # the last packet may be incomplete, so its frame shows only a part
             assert numbers[:-3] == list(range(len(numbers) - 3))
             assert [number_in(reader.frame(index)) for index in range(len(reader))[::-1]][::-1] == numbers
 
@@ -547,7 +547,7 @@ def test_bad_image_folders_are_explained(tmp_path: Path) -> None:
     assert "1.png cannot be read" in error_of(unreadable)
 
 
-def test_image_cut_off_fails_alone(tmp_path: Path) -> None:
+def test_a_truncated_image_does_not_affect_other_frames(tmp_path: Path) -> None:
     folder = write_images(tmp_path / "frames", ["0.png", "1.png", "2.png"])
     data = (folder / "1.png").read_bytes()
     (folder / "1.png").write_bytes(data[: len(data) // 2])
@@ -557,7 +557,7 @@ def test_image_cut_off_fails_alone(tmp_path: Path) -> None:
         assert number_in(reader[2]) == 2
 
 
-def test_closed_reader_says_so(clip: Path) -> None:
+def test_closed_reader_raises_an_error(clip: Path) -> None:
     reader = VideoReader(clip)
     reader.close()
     reader.close()
@@ -569,21 +569,21 @@ def test_closed_reader_says_so(clip: Path) -> None:
 # -- names and fingerprints
 
 
-def test_is_video_knows_files_and_image_folders(tmp_path: Path) -> None:
+def test_is_video_accepts_video_files_and_image_folders(tmp_path: Path) -> None:
     assert all(is_video(f"x{suffix.upper()}") for suffix in VIDEO_SUFFIXES)
     assert not is_video("x.txt") and not is_video(tmp_path)
     folder = write_images(tmp_path / "frames", ["0.png"])
     assert is_video(folder) and not is_video(folder / "0.png")
 
 
-def test_odd_names_are_only_names(clip: Path, tmp_path: Path) -> None:
+def test_special_characters_in_file_names_are_harmless(clip: Path, tmp_path: Path) -> None:
     for name in ("100% of it.mp4", "naïve 手術.mp4", "concat:a.mp4", "-i.mp4", "%03d.mp4"):
         (tmp_path / name).write_bytes(clip.read_bytes())
         with VideoReader(tmp_path / name) as reader:
             assert len(reader) == COUNT
 
 
-def test_fingerprint_follows_the_content_not_the_path(clip: Path, tmp_path: Path) -> None:
+def test_fingerprint_depends_on_the_content_not_the_path(clip: Path, tmp_path: Path) -> None:
     moved = tmp_path / "moved.mov"
     moved.write_bytes(clip.read_bytes())
     other = encode(tmp_path / "other.mp4", count=COUNT - 1)
@@ -608,22 +608,22 @@ def test_written_video_reads_back_nearly_unchanged(tmp_path: Path) -> None:
         assert max(np.abs(reader[i].astype(int) - frames[i]).mean() for i in range(10)) < 3
 
 
-def test_failed_writing_leaves_the_old_file_and_nothing_else(tmp_path: Path) -> None:
+def test_failed_writing_keeps_the_old_file_and_leaves_no_other(tmp_path: Path) -> None:
     path = tmp_path / "a.mp4"
-    path.write_bytes(b"what was there before")
+    path.write_bytes(b"the old file")
 
-    def breaks() -> object:
+    def failing_frames() -> object:
         yield numbered_frame(0)
         raise RuntimeError("stopped")
 
     with pytest.raises(RuntimeError, match="stopped"):
-        write_video(path, breaks())
+        write_video(path, failing_frames())
     for frames in ([], [numbered_frame(0), numbered_frame(1, (64, 130))], [np.zeros((64, 128), np.uint8)]):
         with pytest.raises(VideoError):
             write_video(path, frames)
     with pytest.raises(VideoError, match="cannot be written"):
         write_video(tmp_path / "no" / "a.mp4", [numbered_frame(0)])
-    assert path.read_bytes() == b"what was there before"
+    assert path.read_bytes() == b"the old file"
     assert [file.name for file in tmp_path.iterdir()] == ["a.mp4"]
 
 
@@ -635,7 +635,7 @@ def test_real_surgical_clip_is_exact(request: pytest.FixtureRequest) -> None:
     if not path.exists():
         pytest.skip("the real clip is not beside this checkout")
     with av.open(str(path)) as container:
-        wanted = {i: f.to_ndarray(format="rgb24") for i, f in enumerate(container.decode(video=0)) if i in (0, 7, 19)}
+        expected = {i: f.to_ndarray(format="rgb24") for i, f in enumerate(container.decode(video=0)) if i in (0, 7, 19)}
     with VideoReader(path) as reader:
         for index in (19, 0, 7):
-            assert np.array_equal(reader[index], wanted[index])
+            assert np.array_equal(reader[index], expected[index])

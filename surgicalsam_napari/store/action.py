@@ -1,4 +1,4 @@
-"""What an action remembers: each frame as it was, a line a frame, in a file that several processes may write to."""
+"""The record of an action: each frame as it was before, one line per frame. Several processes may write to the file."""
 
 from __future__ import annotations
 
@@ -17,13 +17,13 @@ from surgicalsam_napari.files import write_all
 
 @dataclass(frozen=True)
 class SavedFrame:
-    """Everything that is stored of a frame.
+    """Everything that is stored for one frame.
 
     Attributes
     ----------
-    rows : bytes of the frame's row in each table, cells at the end that hold only the table's fill value cut off, so that
-        classes added later make no difference
-    chunks : the encoded files "painted" and "labels"; None for one that is not there
+    rows : bytes of the frame's row in each table, without trailing cells that hold the table's fill value. So classes that
+        are added later make no difference
+    chunks : the encoded files "painted" and "labels"; None for a file that does not exist
     """
 
     frame_index: int
@@ -32,18 +32,18 @@ class SavedFrame:
 
     @property
     def digest(self) -> str:
-        """Tells two states of a frame apart."""
+        """A hash, to compare two states of the frame."""
         hashed = hashlib.blake2b(digest_size=12)
         for name, content in (*sorted(self.rows.items()), *sorted(self.chunks.items())):
-            if content:  # a table that came with a later version is all fill in an earlier state
+            if content:  # a table that a later version added is empty in an older state
                 hashed.update(f"{name} {len(content)} ".encode() + content)
         return hashed.hexdigest()
 
 
 class Action:
-    """An action while it is being done: remembers each frame as it was. Given to the writers of a `LabelStore`.
+    """An action in progress: it records each frame before the frame changes. Pass it to the write methods of `LabelStore`.
 
-    Other processes take part in it by its number (`History.joined`).
+    Other processes join it by its number (`History.joined`).
     """
 
     def __init__(self, file: Path) -> None:
@@ -55,35 +55,35 @@ class Action:
 
     @property
     def position(self) -> int:
-        """Where the next record will begin, in bytes; while holding the project's lock."""
+        """Where the next record will begin, in bytes. Call it while holding the project's lock."""
         with self._file.open("a+b", buffering=0) as stream:
             return cut_torn_line(stream)
 
     def record(self, before: SavedFrame, after: str) -> None:
-        """Note a frame, on disk, just before it changes; an OSError leaves no trace.
+        """Record a frame on disk just before it changes; after an OSError the file is as before.
 
         Parameters
         ----------
-        after : digest of the frame as it is about to be
+        after : digest of the frame's new state
         """
         append(self._file, before, after)
 
     def records(self, position: int = 0) -> Iterator[tuple[int, str]]:
-        """The frames that were noted since a `position`, and the digest of each as it was to become."""
+        """The frames recorded from `position` on, each with the digest of its intended new state."""
         for offset in line_offsets(self._file, position):
             before, after = read_line(self._file, offset)
             yield before.frame_index, after
 
 
 class JoinedAction(Action):
-    """An action that another process has open; once that process has ended it, nothing is written with it any more."""
+    """An action that another process has open. After that process has ended it, it accepts no more frames."""
 
     def __init__(self, file: Path, is_open: Callable[[], bool]) -> None:
         super().__init__(file)
         self._is_open = is_open
 
     def record(self, before: SavedFrame, after: str) -> None:
-        """As `Action.record`, holding the project's lock; a ProjectError if the action has ended."""
+        """As `Action.record`. Call it while holding the project's lock. A ProjectError if the action has ended."""
         if not self._is_open():
             raise ProjectError("The run that this frame belongs to has ended, so the frame was not written. Start it again.")
         super().record(before, after)
@@ -108,20 +108,20 @@ def append(file: Path, before: SavedFrame, after: str) -> None:
 
 
 def cut_torn_line(stream: IO[bytes]) -> int:
-    """Drop a last line that a kill cut off, lest the next one be written onto it; returns the file's length then."""
+    """Remove an incomplete last line, which a kill may leave, before the next line; returns the new length in bytes."""
     end = stream.seek(0, os.SEEK_END)
     if end:
         stream.seek(end - 1)
     if not end or stream.read(1) == b"\n":
         return end
     stream.seek(0)
-    whole = stream.read(end).rfind(b"\n") + 1
-    stream.truncate(whole)
-    return whole
+    complete_length = stream.read(end).rfind(b"\n") + 1
+    stream.truncate(complete_length)
+    return complete_length
 
 
 def line_offsets(file: Path, position: int = 0) -> list[int]:
-    """Where each whole line begins, from `position` on; a last line that a kill cut off is left out."""
+    """The start of each complete line, in bytes, from `position` on; an incomplete last line is left out."""
     offsets = []
     try:
         with file.open("rb") as stream:
@@ -145,6 +145,6 @@ def read_line(file: Path, offset: int) -> tuple[SavedFrame, str]:
         return SavedFrame(int(record["frame"]), rows, chunks), str(record["after"])
     except (OSError, ValueError, KeyError, TypeError) as error:
         raise ProjectError(
-            f"{file} should tell how frames were before the action, and is damaged. What it did cannot be undone; return to "
+            f"{file} should record the frames before the action, but it is damaged. The action cannot be undone: return to "
             "a snapshot instead."
         ) from error

@@ -1,8 +1,8 @@
-"""The zarr v3 arrays of a project, and their chunks read and written directly.
+"""The zarr v3 arrays of a project. Their chunks are read and written directly.
 
-zarr creates every array and can read every one (`zarr.open_group(folder)`). The chunks themselves are read and written here:
-a stroke of the brush then costs 2 ms instead of 20, and a frame's files are put in place in an order that survives a kill
-(zarr 3.1 writes each chunk to a temporary file and renames it, but knows nothing of two arrays that belong together).
+zarr creates every array and can read it (`zarr.open_group(folder)`). This module reads and writes the chunks itself, for two
+reasons. A brush stroke costs 2 ms instead of 20. And the files of a frame are written in an order that survives a kill:
+zarr 3.1 writes each chunk to a temporary file and renames it, but it cannot change two arrays together.
 """
 
 from __future__ import annotations
@@ -22,10 +22,10 @@ from surgicalsam_napari.errors import ProjectError
 from surgicalsam_napari.files import write_file, write_in_place
 from surgicalsam_napari.store.files import STAGING
 
-ROWS = 1024  # frames a chunk of a table spans
-COLUMNS = 8  # classes a chunk of a table spans
+ROWS = 1024  # frames per chunk of a table
+COLUMNS = 8  # classes per chunk of a table
 _ZSTD = Zstd(level=1, checksum=True)
-_SEPARATOR = "."  # chunks lie flat in the array's folder: one file a frame, no folders in between
+_SEPARATOR = "."  # all chunks lie directly in the array's folder: one file per frame, no sub-folders
 
 
 def create_array(folder: Path, shape: Sequence[int], chunks: Sequence[int], dtype: str, **options: Any) -> None:
@@ -43,7 +43,7 @@ def create_array(folder: Path, shape: Sequence[int], chunks: Sequence[int], dtyp
 
 
 def read_metadata(folder: Path) -> dict[str, Any]:
-    """The zarr.json of an array, as a dict; a ProjectError if it is missing or not JSON."""
+    """The zarr.json of an array as a dict; a ProjectError if it is missing or not JSON."""
     try:
         metadata = json.loads((folder / "zarr.json").read_text(encoding="utf-8"))
         if not isinstance(metadata, dict):
@@ -57,7 +57,7 @@ def read_metadata(folder: Path) -> dict[str, Any]:
 
 
 def check_metadata(folder: Path, expected: Mapping[str, Any]) -> None:
-    """A ProjectError unless the array in `folder` is laid out as this version writes it."""
+    """A ProjectError unless the array in `folder` has the layout that this version writes."""
     metadata = read_metadata(folder)
     for name, value in expected.items():
         if metadata.get(name) != value:
@@ -77,13 +77,13 @@ def check_codecs(folder: Path, names: list[str]) -> None:
 
 
 def chunk_names(folder: Path) -> Iterator[str]:
-    """The names of an array's chunks, in no order; the first ones are known before all of a long folder is listed."""
+    """The file names of an array's chunks, unordered; yields the first names before a long folder is listed completely."""
     with os.scandir(folder) as entries:
         yield from (entry.name for entry in entries if entry.name.startswith("c."))
 
 
 class FrameArray:
-    """A (T, H, W) array of bytes or booleans, one zstd chunk a frame; a frame without a file is all zero.
+    """A (T, H, W) array of bytes or booleans, one zstd chunk per frame; a frame without a file is all zero.
 
     Parameters
     ----------
@@ -117,7 +117,7 @@ class FrameArray:
         return self.folder / f"c.{frame_index}.0.0"
 
     def signature(self, frame_index: int) -> tuple[int, int, int] | None:
-        """Changes whenever the frame's file is replaced; None where there is no file."""
+        """A value that changes whenever the frame's file is replaced; None without a file."""
         try:
             status = os.stat(self.path(frame_index))
         except FileNotFoundError:
@@ -128,7 +128,7 @@ class FrameArray:
         return _ZSTD.encode(np.ascontiguousarray(frame, self.dtype).view(np.uint8))
 
     def read(self, frame_index: int) -> np.ndarray | None:
-        """(H, W), not to be written to; None without a file; ValueError if the file is damaged."""
+        """(H, W), read-only; None without a file; ValueError if the file is damaged."""
         try:
             encoded = self.path(frame_index).read_bytes()
         except FileNotFoundError:
@@ -141,7 +141,7 @@ class FrameArray:
 
 
 class FrameCache:
-    """Frames used last, by array and frame index; a frame whose file was replaced counts as absent."""
+    """The frames used last, by array and frame index; a frame counts as absent after its file was replaced."""
 
     def __init__(self, byte_limit: int) -> None:
         self._byte_limit = byte_limit
@@ -184,9 +184,9 @@ class FrameCache:
 class CellTable:
     """A (T, C) table with one number per (frame, class), in raw chunks of 1024 frames by 8 classes.
 
-    Without a codec, a row is overwritten where it lies: a write costs the same for ten frames and for 100,000, two
-    processes always see the same numbers, and more classes are one change in zarr.json. A chunk without a file is all
-    fill, and so is a whole table without a folder, where that is allowed (`is_optional`).
+    The chunks are not compressed, so a row is overwritten in place. A write costs the same for ten frames and for 100,000,
+    two processes always see the same numbers, and adding classes changes zarr.json only. A chunk without a file holds only
+    the fill value. So does an optional table (`is_optional`) without a folder.
     """
 
     def __init__(
@@ -201,7 +201,7 @@ class CellTable:
             return
         metadata = read_metadata(folder)
         shape = metadata.get("shape")
-        # more columns than classes: a process died between adding the columns and naming the classes
+        # more columns than classes: a process died after it added the columns, before it named the classes
         if not (isinstance(shape, list) and len(shape) == 2 and shape[0] == frame_count and shape[1] >= class_count):
             raise ProjectError(
                 f"The table {folder} should have shape ({frame_count}, {class_count}), it has {shape}. "
@@ -226,7 +226,7 @@ class CellTable:
         )
 
     def widen(self, class_count: int, attributes: dict[str, Any]) -> None:
-        """Add columns on the right, on disk; what is stored stays where it is. Then set `class_count`."""
+        """Add columns on the right, on disk; stored values stay. The caller sets `class_count` afterwards."""
         import zarr
 
         array = zarr.open_array(self.folder, mode="r+")
@@ -251,8 +251,8 @@ class CellTable:
         first = int(path.name.split(_SEPARATOR)[1]) * ROWS
         last = min(first + ROWS, self.frame_count) - 1
         return ProjectError(
-            f"{path} has {byte_count} bytes, not {self._chunk_bytes}, so the {self.folder.name} of frames {first} to {last} "
-            "is damaged. Restore that file from a backup; the other frames are intact."
+            f"{path} should have {self._chunk_bytes} bytes, it has {byte_count}: the {self.folder.name} of frames {first} "
+            f"to {last} is damaged. Restore that file from a backup; the other frames are intact."
         )
 
     def row(self, frame_index: int) -> np.ndarray:
@@ -289,7 +289,7 @@ class CellTable:
         return table
 
     def prepare(self, frame_index: int, root: Path) -> None:
-        """See to it that `put` needs no new disk space. May raise OSError; may be called any number of times."""
+        """Allocate the disk space that `put` needs. May raise OSError; may be called repeatedly."""
         for block in self._blocks():
             path = self._path(frame_index, block)
             if not path.exists():
@@ -301,6 +301,6 @@ class CellTable:
     def put(self, frame_index: int, row: np.ndarray) -> None:
         """Overwrite one row, (C,), in place, after `prepare`."""
         for block in self._blocks():
-            # no further than the row goes: another process may have added classes behind it
+            # only the cells of this row: another process may have added classes on the right
             cells = row[block * COLUMNS : (block + 1) * COLUMNS]
             write_in_place(self._path(frame_index, block), self._offset(frame_index), cells.tobytes())

@@ -1,4 +1,4 @@
-"""Corrected frames: those that a person edited or verified. What is exported, trained on, and left out of predictions."""
+"""Corrected frames, which a person edited or verified: they are exported, trained on, and skipped by predictions."""
 
 from __future__ import annotations
 
@@ -15,14 +15,15 @@ from surgicalsam_napari.store.provenance import is_corrected, is_trusted
 
 @dataclass(frozen=True)
 class Corrections:
-    """What a person has corrected in one project: what a training learns from.
+    """The corrections in one project, from which a training learns.
 
     Attributes
     ----------
-    folder : of the project
-    video : its file's name
-    frame_count : frames in which a person edited or verified something
-    class_frames : in how many of them each class is, as known from there; classes in none of them are left out
+    folder : the project folder
+    video : file name of the video
+    frame_count : frames in which a person edited or verified a class
+    class_frames : for each class, the number of these frames that show it and are trusted for it; classes without a frame
+        are left out
     """
 
     folder: Path
@@ -38,8 +39,8 @@ def count_corrections(
 
     Parameters
     ----------
-    trust : as `TrainingConfig.trust`: "frame" takes a corrected frame as right in whole, "class" only the corrected classes
-    known_pixels : the label values in each frame that was read before; missing ones are read and added
+    trust : as `TrainingConfig.trust`: "frame" trusts all classes of a corrected frame, "class" only the corrected classes
+    known_pixels : cache, the label values of each frame already read; missing frames are read and added
 
     Raises
     ------
@@ -53,13 +54,13 @@ def count_corrections(
         if frame_index not in known_pixels:
             pixel_counts = np.bincount(project.labels[frame_index].ravel(), minlength=1)
             known_pixels[frame_index] = frozenset(np.flatnonzero(pixel_counts).tolist())
-    is_known = is_trusted(provenance[corrected], trust)
-    shown = {}
+    trusted = is_trusted(provenance[corrected], trust)
+    class_frames = {}
     for column, instrument in enumerate(project.classes):
-        known_in = compress(corrected, is_known[:, column].tolist())
-        if count := sum(instrument.id in known_pixels[frame_index] for frame_index in known_in):
-            shown[instrument] = count
-    return Corrections(project.folder, Path(project.manifest.video.path).name, len(corrected), shown)
+        trusted_frames = compress(corrected, trusted[:, column].tolist())
+        if count := sum(instrument.id in known_pixels[frame_index] for frame_index in trusted_frames):
+            class_frames[instrument] = count
+    return Corrections(project.folder, Path(project.manifest.video.path).name, len(corrected), class_frames)
 
 
 def corrected_frames(project: Project) -> list[int]:

@@ -19,24 +19,26 @@ from surgicalsam_napari.store.files import STAGING, clear_staging, writing
 from surgicalsam_napari.store.write_lock import WriteLock
 
 CHECKSUM_BYTES = 4
-FLAGS_READ_ALONE = 64  # frames, up to which each is looked up by itself
+FLAGS_READ_ALONE = 64  # up to so many frames, each flag is read separately; for more, all flags at once
 
 
 class EmbeddingStore:
-    """An array (T, D, h, w) of float16 and a map of the frames that are in it; shared by all checkpoints of one encoder.
+    """An array (T, D, h, w) of float16 and a flag for each stored frame; shared by all checkpoints of one encoder.
 
-    Two zarr arrays: `embeddings`, one chunk a frame, no compression (7-10 % smaller would be three times slower) but a
-    checksum; and `valid`, one byte a frame. A chunk is then a plain file of fp16 numbers and four bytes, which is written
-    aside and renamed, and flagged as valid after that: a kill at any moment costs at most the frame being written. One
-    memory-mapped file would read faster still (0.15 against about 0.5 ms a frame, where decoding a frame takes ten times
-    that), but a full disk kills a process that writes into a sparse map, copies of it lose their holes, and nothing tells
-    which frame in it was damaged. Frames that are not there cost no disk.
+    There are two zarr arrays. `embeddings` has one chunk per frame, with a checksum and without compression (7-10 % smaller
+    files would be three times slower). `valid` has one byte per frame. A chunk is a plain file of fp16 numbers and four
+    bytes of checksum. It is written to a temporary file and renamed, then the frame is flagged as valid: a kill at any
+    moment loses at most the frame being written. Frames without an embedding need no disk space.
+
+    One memory-mapped file would read faster (0.15 ms per frame instead of about 0.5 ms; decoding a frame takes ten times
+    that). But a full disk kills a process that writes into a sparse map, copies of a sparse file fill its holes, and damage
+    could not be assigned to a frame.
 
     Parameters
     ----------
-    folder : `embeddings/<encoder digest>` in the project, or another that `create_in` made
+    folder : `embeddings/<encoder digest>` in the project, or a folder that `create_in` made
     frame_count : T
-    shape : (D, h, w); by default what is stored
+    shape : (D, h, w); by default the stored shape
     """
 
     dtype = np.dtype("<f2")
@@ -49,12 +51,12 @@ class EmbeddingStore:
         if not isinstance(stored, list) or len(stored) != 4 or stored[0] != frame_count:
             raise ProjectError(
                 f"{folder} should hold embeddings of {frame_count} frames, it has the shape {stored}. "
-                "Remove that folder: embeddings are computed again when they are needed."
+                "Remove that folder: the program computes the embeddings again when it needs them."
             )
         if shape is not None and stored[1:] != list(shape):
             raise ProjectError(
                 f"The encoder {self.encoder_digest} makes embeddings of shape {tuple(shape)}, the project "
-                f"has {tuple(stored[1:])}. Choose the checkpoint they were made with, or remove {folder}."
+                f"has {tuple(stored[1:])}. Choose the checkpoint that made the embeddings, or remove {folder}."
             )
         self.shape: tuple[int, int, int, int] = (frame_count, *stored[1:])  # type: ignore[assignment]
         check_metadata(folder / "embeddings", {"zarr_format": 3, "data_type": "float16"})
@@ -65,18 +67,20 @@ class EmbeddingStore:
 
     @staticmethod
     def create(root: Path, encoder_digest: str, frame_count: int, shape: tuple[int, int, int]) -> Path:
-        """Make the empty arrays for one encoder in a project folder, whole or not at all; may raise OSError."""
+        """Make the empty arrays for one encoder in a project folder, completely or not at all; may raise OSError."""
         return EmbeddingStore.create_in(root / "embeddings" / encoder_digest, encoder_digest, frame_count, shape)
 
     @staticmethod
     def create_in(folder: Path, encoder_digest: str, frame_count: int, shape: tuple[int, int, int]) -> Path:
-        """As `create`, in a folder of any name: for embeddings of changed copies of frames, or beside a dataset."""
+        """As `create`, in any folder: for embeddings of augmented frames, or beside a dataset."""
         import uuid
 
         from zarr.codecs import Crc32cCodec
 
         if not re.fullmatch(r"[0-9A-Za-z_-]{1,64}", encoder_digest):
-            raise ProjectError(f"An encoder digest is 1 to 64 letters and digits; got {encoder_digest!r}.")
+            raise ProjectError(
+                f"An encoder digest has 1 to 64 letters, digits, - or _; got {encoder_digest!r}. Use a checkpoint's digest."
+            )
         temporary = folder.with_name(f".{uuid.uuid4().hex}")
         folder.parent.mkdir(parents=True, exist_ok=True)
         try:
@@ -103,18 +107,18 @@ class EmbeddingStore:
             os.rename(temporary, folder)
         except OSError:
             _remove(temporary)
-            if not folder.exists():  # else another process was quicker
+            if not folder.exists():  # otherwise another process has made it first
                 raise
         return folder
 
     @staticmethod
     def bytes_per_frame(shape: Sequence[int]) -> int:
-        """What one embedding of shape (D, h, w) takes on disk."""
+        """Disk space of one embedding of shape (D, h, w)."""
         return math.prod(shape) * EmbeddingStore.dtype.itemsize + CHECKSUM_BYTES
 
     @property
     def disk_bytes(self) -> int:
-        """What the valid embeddings take on disk."""
+        """Disk space of the valid embeddings."""
         return self.valid_count * self.bytes_per_frame(self.shape[1:])
 
     @property
@@ -122,12 +126,12 @@ class EmbeddingStore:
         return int(np.count_nonzero(self._valid(range(self.shape[0]))))
 
     def is_valid(self, frame_index: int) -> bool:
-        """Whether the frame's embedding is there, whole."""
+        """Whether the frame has a complete embedding."""
         self._check([frame_index])
         return not self.missing([frame_index])
 
     def missing(self, frame_indices: Iterable[int]) -> list[int]:
-        """Those of the frames, in the order given, that have no valid embedding; one whose file was cut short counts too."""
+        """The frames without a valid embedding, in the given order; an incomplete file counts as missing."""
         frame_indices = list(frame_indices)
         self._check(frame_indices)
         expected = self.bytes_per_frame(self.shape[1:])
@@ -144,7 +148,7 @@ class EmbeddingStore:
         Raises
         ------
         DiskSpaceError, ProjectError
-            frames before the one that failed are stored
+            a failed write; the frames before the failed one are stored
         """
         self._check(frame_indices)
         if embeddings.shape != (len(frame_indices), *self.shape[1:]):
@@ -168,7 +172,7 @@ class EmbeddingStore:
         Raises
         ------
         ProjectError
-            a frame has no valid embedding, or a damaged one, which counts as missing from then on
+            a frame has no valid embedding, or a damaged one. A damaged embedding counts as missing from then on
         """
         self._check(frame_indices)
         embeddings = np.empty((len(frame_indices), *self.shape[1:]), self.dtype)
@@ -179,7 +183,7 @@ class EmbeddingStore:
         return embeddings
 
     def clear_leftovers(self) -> None:
-        """Remove what a killed process left half-written; may raise OSError."""
+        """Remove incomplete files of a killed process; may raise OSError."""
         with self._lock:
             clear_staging(self.folder)
 
@@ -191,10 +195,10 @@ class EmbeddingStore:
         checksum = bytearray(CHECKSUM_BYTES)
         try:
             with open(self._path(frame_index), "rb", buffering=0) as file:
-                whole = file.readinto(data.data) == len(data) and file.readinto(checksum) == CHECKSUM_BYTES
-            if whole and checksum == _checksum(data):
+                is_complete = file.readinto(data.data) == len(data) and file.readinto(checksum) == CHECKSUM_BYTES
+            if is_complete and checksum == _checksum(data):
                 return
-            how = "damaged" if whole else "cut short"
+            how = "damaged" if is_complete else "cut short"
         except FileNotFoundError:
             how = "missing"
         except OSError as error:
@@ -207,18 +211,18 @@ class EmbeddingStore:
         )
 
     def _path(self, frame_index: int) -> str:
-        # no Path: making one takes longer than looking for the file, and whole videos are looked through
+        # a str: making a Path takes longer than the look-up of the file, and this runs for every frame of a video
         return f"{self._chunks}.{frame_index}.0.0.0"
 
     def _valid(self, frame_indices: Sequence[int]) -> np.ndarray:
-        """(N,) bool, of these frames; of a few in a long video, nothing but their flags is read."""
+        """(N,) bool, the flags of these frames; for a few frames of a long video, only their flags are read."""
         try:
             with self._flags.open("rb", buffering=0) as file:
                 size = os.fstat(file.fileno()).st_size
                 if size != self.shape[0]:
                     raise ProjectError(
-                        f"{self._flags} should have {self.shape[0]} bytes, one a frame, and has {size}. "
-                        "Remove that file: the embeddings are computed again."
+                        f"{self._flags} should have {self.shape[0]} bytes, one per frame, it has {size}. "
+                        "Remove that file: the program computes the embeddings again."
                     )
                 if len(frame_indices) > FLAGS_READ_ALONE:
                     return np.fromfile(file, bool)[frame_indices]
@@ -238,7 +242,7 @@ class EmbeddingStore:
 
 
 def _checksum(data: np.ndarray) -> bytes:
-    """As zarr's crc32c codec appends it to a chunk; data: uint8."""
+    """The checksum that zarr's crc32c codec appends to a chunk; data: uint8."""
     return google_crc32c.value(data).to_bytes(CHECKSUM_BYTES, "little")
 
 

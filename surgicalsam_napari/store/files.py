@@ -1,4 +1,4 @@
-"""Where the store stages the files it writes, and failed writes as errors that a user can act on."""
+"""The staging folder of the store, and the error messages of failed writes."""
 
 from __future__ import annotations
 
@@ -11,13 +11,13 @@ from pathlib import Path
 from surgicalsam_napari.errors import DiskSpaceError, ProjectError, SurgicalSAMError
 from surgicalsam_napari.formatting import in_bytes
 
-STAGING = ".partial"  # files being written; whatever lies here while nobody holds the lock is left over from a crash
+STAGING = ".partial"  # files being written; a file that lies here while nobody holds the lock is left over from a crash
 _FULL = {errno.ENOSPC, errno.EDQUOT}
 _READ_ONLY = {errno.EROFS, errno.EACCES, errno.EPERM}
 
 
 def free_bytes(folder: Path | str) -> int:
-    """Free disk space, in bytes, where `folder` is or would be created."""
+    """Free disk space in bytes at `folder`, which need not exist yet."""
     existing = Path(folder).absolute()
     while not existing.exists() and existing != existing.parent:
         existing = existing.parent
@@ -25,7 +25,7 @@ def free_bytes(folder: Path | str) -> int:
 
 
 def translate(error: OSError, what: str, folder: Path) -> SurgicalSAMError:
-    """The user's version of a failed write of `what` to `folder`."""
+    """The error message for the user after a failed write of `what` to `folder`."""
     if error.errno in _FULL:
         return DiskSpaceError(
             f"{what} needs more space than the disk of {folder} has left ({in_bytes(free_bytes(folder))}). "
@@ -49,7 +49,7 @@ def writing(what: str, folder: Path) -> Iterator[None]:
 
 
 def clear_staging(root: Path) -> None:
-    """Remove what a killed process left half-written. Only while holding the lock of `root`."""
+    """Remove incomplete files of a killed process. Call it only while holding the lock of `root`."""
     with contextlib.suppress(FileNotFoundError):
         for leftover in (root / STAGING).iterdir():
             leftover.unlink(missing_ok=True)

@@ -1,4 +1,4 @@
-"""What a project keeps of each frame: labels, the painted record and table rows, in files that change together."""
+"""The files of each frame: labels, the painted record and table rows. They change together or not at all."""
 
 from __future__ import annotations
 
@@ -36,18 +36,18 @@ class FrameFiles:
     Attributes
     ----------
     tables : CellTable by name
-    lock : held by who writes
-    locked_because : why nothing may be written, in a user's words; None if it may
-    blank : (H, W) uint8 of background, not to be written to
+    lock : hold it to write
+    read_only_reason : why nothing may be written, as a sentence for the user; None if writing is allowed
+    blank : (H, W) uint8 of background, read-only
     """
 
-    changed: ClassVar[Signal] = Signal(int)  #: the frame index, after every write, in the thread that wrote
+    changed: ClassVar[Signal] = Signal(int)  #: frame index; emitted after every write, in the thread that wrote
 
     def __init__(self, root: Path, shape: tuple[int, int, int], classes: ClassSet, *, writable: bool) -> None:
         self._root = root
         self._pixels = FrameArray(root / "labels", shape, "uint8")
         self._painted = FrameArray(root / "painted", shape, "bool")
-        self._arrays = {"painted": self._painted, "labels": self._pixels}  # in the order of writing
+        self._arrays = {"painted": self._painted, "labels": self._pixels}  # in write order
         self.lock = WriteLock(root)
         if writable:
             self._add_later_tables(shape[0], classes)
@@ -56,7 +56,7 @@ class FrameFiles:
             for name, properties in TABLES.items()
         }
         self._journal = Journal(root, self.tables)
-        self.locked_because: str | None = None
+        self.read_only_reason: str | None = None
         self._cache = FrameCache(CACHE_BYTES)
         self.blank = np.zeros(shape[1:], np.uint8)
         self.blank.flags.writeable = False
@@ -78,7 +78,7 @@ class FrameFiles:
             CellTable.create(root / name, shape[0], len(classes), dtype, fill, {**TABLE_NOTES[name], **about})
 
     def _add_later_tables(self, frame_count: int, classes: ClassSet) -> None:
-        """Give a project of an earlier version the tables that came later."""
+        """Add the tables that a project of an earlier version lacks."""
         for name in LATER_TABLES:
             if not (self._root / name).exists():
                 with writing("The project", self._root), self.lock:
@@ -91,7 +91,7 @@ class FrameFiles:
         self.lock.close()
 
     def rows(self, frame_index: int) -> dict[str, np.ndarray]:
-        """(C,) of every table, copies."""
+        """The frame's row, (C,), of every table; copies."""
         return {name: table.row(frame_index) for name, table in self.tables.items()}
 
     def commit(
@@ -103,12 +103,15 @@ class FrameFiles:
         painted: np.ndarray | None = None,
         action: Action | None = None,
     ) -> None:
-        """Change one frame on disk, then in memory. Provenance comes first, pixels last; before all, the action's record."""
+        """Change one frame on disk, then in the cache; call it within `exclusively`.
+
+        The order on disk: the action's record, table rows with the provenance, the painted record, the labels.
+        """
         chunks: dict[Path, bytes | None] = {}
         if painted is not None:
             chunks[self._painted.path(frame_index)] = self._painted.encode(painted)
         if labels is None and self._pixels.signature(frame_index) is None and expects_labels(rows["provenance"]):
-            labels = self.blank  # an all-background chunk tells an emptied frame from one whose file was lost
+            labels = self.blank  # write background: without a file, the labels would count as lost
         if labels is not None:
             chunks[self._pixels.path(frame_index)] = self._pixels.encode(labels)
         try:
@@ -133,12 +136,12 @@ class FrameFiles:
 
     @contextmanager
     def exclusively(self, what: str) -> Iterator[None]:
-        """Hold the lock, with every change that a killed process had committed carried out.
+        """Hold the lock. First complete a change that a killed process had committed.
 
         Raises
         ------
         ProjectError
-            `locked_because` says why nothing may be written
+            `read_only_reason` says why nothing may be written
         """
         self.check_writable(what)
         with writing(what, self._root), self.lock:
@@ -146,28 +149,28 @@ class FrameFiles:
             yield
 
     def check_writable(self, what: str) -> None:
-        """A ProjectError if `locked_because` is set."""
-        if self.locked_because is not None:
-            raise ProjectError(f"{what} was not written: {self.locked_because}")
+        """A ProjectError if `read_only_reason` is set."""
+        if self.read_only_reason is not None:
+            raise ProjectError(f"{what} was not written: {self.read_only_reason}")
 
     def labels(self, frame_index: int) -> np.ndarray:
-        """(H, W) uint8, not to be written to."""
+        """(H, W) uint8, read-only; a ProjectError if the file is damaged."""
         frame = self._read_expected(self._pixels, frame_index, expects_labels)
         return self.blank if frame is None else frame
 
     def painted(self, frame_index: int) -> np.ndarray | None:
-        """(H, W) bool, not to be written to; None if nobody painted."""
+        """(H, W) bool, read-only; None if nobody painted."""
         return self._read_expected(self._painted, frame_index, expects_painted)
 
     def _read_expected(
         self, array: FrameArray, frame_index: int, is_expected: Callable[[np.ndarray], bool]
     ) -> np.ndarray | None:
-        """A frame of an array; None without a file, if the frame's provenance expects none."""
+        """A frame of an array; None if it has no file and its provenance expects none."""
         provenance = self.tables["provenance"]
         frame = self._read(array, frame_index)
         if frame is not None or not is_expected(provenance.row(frame_index)):
             return frame
-        with suppress(OSError), self.lock:  # provenance is written first: wait until the file has followed
+        with suppress(OSError), self.lock:  # provenance is written before the file: wait for the writer, then look again
             self._journal.recover()
         frame = self._read(array, frame_index)
         if frame is None and is_expected(provenance.row(frame_index)):
@@ -177,8 +180,8 @@ class FrameFiles:
     def _read(self, array: FrameArray, frame_index: int) -> np.ndarray | None:
         if frame_index == self._interrupted:
             raise ProjectError(
-                f"Frame {frame_index} was being written when the program ended, and {self._root} is read-only, so it cannot "
-                "be completed. Make the folder writable and open the project again; the other frames are intact."
+                f"The program ended while it wrote frame {frame_index}. {self._root} is read-only, so the frame cannot be "
+                "completed. Make the folder writable and open the project again; the other frames are intact."
             )
         try:
             signature = array.signature(frame_index)
@@ -198,7 +201,7 @@ class FrameFiles:
 
     def _damaged(self, array: FrameArray, frame_index: int, how: str) -> ProjectError:
         if self.has_work_of_a_person(frame_index, self.tables["provenance"].row(frame_index)):
-            remedy = f"Restore the file from a backup, or start the frame afresh with labels.reset_frame({frame_index})"
+            remedy = f"Restore the file from a backup, or clear the frame with labels.reset_frame({frame_index})"
         else:
             remedy = f"Segment frame {frame_index} again"
         return ProjectError(
@@ -207,14 +210,14 @@ class FrameFiles:
         )
 
     def saved(self, frame_index: int) -> SavedFrame:
-        """Everything about a frame as it is on disk, while holding the lock."""
+        """Everything that is stored for a frame. Call it while holding the lock."""
         rows = {name: self.trimmed(name, row) for name, row in self.rows(frame_index).items()}
         paths = {name: array.path(frame_index) for name, array in self._arrays.items()}
         return SavedFrame(frame_index, rows, {n: path.read_bytes() if path.exists() else None for n, path in paths.items()})
 
     def restore(self, saved: SavedFrame, action: Action | None = None) -> None:
-        """Make a frame what it was, while holding the lock."""
-        rows = {name: self._whole_row(name, saved.rows.get(name, b"")) for name in self.tables}
+        """Return a frame to a saved state. Call it while holding the lock."""
+        rows = {name: self._full_row(name, saved.rows.get(name, b"")) for name in self.tables}
         chunks = {array.path(saved.frame_index): saved.chunks[name] for name, array in self._arrays.items()}
         if action is not None:
             action.record(self.saved(saved.frame_index), saved.digest)
@@ -223,7 +226,7 @@ class FrameFiles:
         self.changed.emit(saved.frame_index)
 
     def trimmed(self, name: str, row: np.ndarray) -> bytes:
-        """A row's bytes up to its last cell that is not the table's fill value; as `SavedFrame.rows` has them."""
+        """A row's bytes without the trailing cells that hold the table's fill value, as in `SavedFrame.rows`."""
         fill = self.tables[name].fill
         filled = np.isnan(row) if np.isnan(fill) else row == fill
         return row[: 0 if filled.all() else len(row) - int(filled[::-1].argmin())].tobytes()
@@ -233,14 +236,14 @@ class FrameFiles:
         return self._pixels.shape[0]
 
     def chunk_name(self, frame_index: int) -> str:
-        """How a frame's file is called, in the folder of either array."""
+        """The name of a frame's file, the same in the folder of both arrays."""
         return self._pixels.path(frame_index).name
 
     def has_labels(self) -> bool:
-        """Whether any frame was ever predicted or edited."""
+        """Whether any frame was predicted or edited."""
         return any(next(chunk_names(array.folder), None) is not None for array in self._arrays.values())
 
-    def _whole_row(self, name: str, trimmed: bytes) -> np.ndarray:
+    def _full_row(self, name: str, trimmed: bytes) -> np.ndarray:
         table = self.tables[name]
         row = np.full(table.class_count, table.fill, table.dtype)
         cells = np.frombuffer(trimmed, table.dtype)
@@ -251,7 +254,7 @@ class FrameFiles:
         return bool(is_corrected(provenance)) or self._painted.signature(frame_index) is not None
 
     def reset(self, frame_index: int) -> None:
-        """Back to a frame that nothing was ever done to."""
+        """Return a frame to its first state: no labels, no provenance."""
         with self.exclusively("The reset"):
             rows = {name: np.full(table.class_count, table.fill, table.dtype) for name, table in self.tables.items()}
             chunks = {array.path(frame_index): None for array in self._arrays.values()}

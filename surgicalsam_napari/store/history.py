@@ -1,4 +1,4 @@
-"""Whole actions (a prediction run, an import, an edit of many frames) that can be undone, after a restart too."""
+"""The actions of a project, such as a prediction run or an import: each can be undone, also after a restart."""
 
 from __future__ import annotations
 
@@ -22,7 +22,7 @@ if TYPE_CHECKING:
 
 FOLDER = "history"
 KEPT_ACTIONS = 50
-KEPT_BYTES = 2**30  # of frames as they were before; the latest action is kept whatever its size
+KEPT_BYTES = 2**30  # total size of the records; the latest action is kept at any size
 
 
 @dataclass(frozen=True)
@@ -31,9 +31,9 @@ class HistoryEntry:
 
     Attributes
     ----------
-    number : ascending in time
+    number : later actions have higher numbers
     started : ISO 8601, UTC
-    frame_count : frames that it wrote
+    frame_count : number of frames that it wrote
     """
 
     number: int
@@ -45,22 +45,22 @@ class HistoryEntry:
 
 @dataclass(frozen=True)
 class UndoReport:
-    """One more frame was put back, or left alone because it has changed since the action."""
+    """One frame was restored, or kept because it has changed since the action."""
 
     frame_index: int
     done: int
     total: int
-    was_put_back: bool
+    is_restored: bool
 
 
 @dataclass(frozen=True)
 class Undone:
-    """What undoing, or doing again, came to.
+    """The result of an undo or a redo.
 
     Attributes
     ----------
-    frame_indices : the frames that were put back
-    kept : those that somebody has changed since, which stay as they are
+    frame_indices : the frames that were restored
+    kept : the frames that have changed since the action; they stay as they are
     """
 
     entry: HistoryEntry
@@ -69,33 +69,33 @@ class Undone:
 
 
 class History:
-    """The actions of a project, a file each; `undo` takes back the last one that stands.
+    """The actions of a project, with one record file each; `undo` undoes the last action that is not undone yet.
 
-    A frame that has changed since an action is left alone: what a person painted later stays. Strokes of the brush are no
-    actions; napari undoes those.
+    A frame that has changed since the action is kept: what a person painted later stays. Brush strokes are not actions;
+    napari undoes them.
     """
 
-    changed: ClassVar[Signal] = Signal()  #: in the thread that recorded, undid or redid
+    changed: ClassVar[Signal] = Signal()  #: emitted in the thread that recorded, undid or redid
 
     def __init__(self, root: Path, files: FrameFiles) -> None:
         self._root = root
         self._folder = root / FOLDER
         self._files = files
-        self._counted: dict[Path, tuple[int, int]] = {}  # bytes and frames of files whose record does not tell
+        self._counted: dict[Path, tuple[int, int]] = {}  # size and frame count of files whose record has no count
 
     @contextmanager
     def action(self, name: str, *, all_or_none: bool = False) -> Iterator[Action]:
-        """Record what is written with this action as one that can be undone; what was undone before is forgotten.
+        """Record what is written with this action, so that it can be undone. Undone actions can no longer be redone then.
 
         Parameters
         ----------
-        name : in a user's words, as it stands behind "Undo"
-        all_or_none : take everything back where the block ends with an exception
+        name : for the user, shown after "Undo"
+        all_or_none : undo everything if the block ends with an exception
 
         Raises
         ------
         ProjectError
-            the block failed, and some frames could not be put back; the action stays, to be undone later
+            the block failed, and some frames could not be restored; the action is kept, and can be undone later
         """
         self._files.check_writable(name)
         with writing("The history", self._root), self._files.lock:
@@ -106,52 +106,52 @@ class History:
             entry = HistoryEntry(self._next_number(), name, started, 0, False)
             self._write(entry, is_open=True)
         action = Action(self._frames_file(entry))
-        is_taken_back = False
+        is_rolled_back = False
         try:
             yield action
         except BaseException as error:
             if all_or_none:
-                self._take_back(entry, error)
-                is_taken_back = True
+                self._roll_back(entry, error)
+                is_rolled_back = True
             raise
         finally:
-            with self._files.lock:  # a process that has joined writes before this, or not at all
+            with self._files.lock:  # after this, a joined process can write no more frames
                 frame_count = len(line_offsets(self._frames_file(entry)))
-                if frame_count and not is_taken_back:
-                    with suppress(OSError):  # the frames count: an entry without its number of frames is counted again
+                if frame_count and not is_rolled_back:
+                    with suppress(OSError):  # without this number, the frames of the entry are counted when it is read
                         self._write(replace(entry, frame_count=frame_count))
                 else:
                     self._forget([entry])
             self.changed.emit()
 
     def position(self, action: Action) -> int:
-        """Where the next record of an action will begin; for `written`."""
+        """Where the next record of an action will begin, in bytes; for `written`."""
         with self._files.exclusively("The history"):
             return action.position
 
     def joined(self, number: int) -> Action:
-        """Take part in an action that another process has open; the frames written with it are undone with the rest."""
+        """Join an action that another process has open; frames written with it are undone together with the others."""
         entry = HistoryEntry(number, "", "", 0, False)
         return JoinedAction(self._frames_file(entry), lambda: self._is_open(entry))
 
     def written(self, action: Action, frame_indices: Iterable[int], position: int = 0) -> set[int]:
-        """Those of the frames that are as the action has left them, of what was noted since `position`.
+        """The frames that were recorded from `position` on and are still as the action wrote them.
 
-        A frame that was noted and not written, because its process died in between, is none of them.
+        A frame that was recorded and not written, because its process died in between, is left out.
         """
         wanted = set(frame_indices)
         with self._files.exclusively("The frames"):
-            noted = {index: after for index, after in action.records(position) if index in wanted}
-            return {index for index, after in noted.items() if self._files.saved(index).digest == after}
+            recorded = {index: after for index, after in action.records(position) if index in wanted}
+            return {index for index, after in recorded.items() if self._files.saved(index).digest == after}
 
     def entries(self) -> list[HistoryEntry]:
-        """What was done, the earliest first; damaged entries are left out."""
+        """The actions, the earliest first; damaged entries are left out."""
         entries = (self._read(path) for path in sorted(self._folder.glob("*.json")))
         return [entry for entry in entries if entry is not None and entry.frame_count]
 
     @property
     def to_undo(self) -> HistoryEntry | None:
-        """The last action that stands."""
+        """The last action that is not undone."""
         return next((entry for entry in reversed(self.entries()) if not entry.is_undone), None)
 
     @property
@@ -160,20 +160,20 @@ class History:
         return next((entry for entry in self.entries() if entry.is_undone), None)
 
     def undo(self) -> Undone | None:
-        """Take the last action back; None if there is none. See `undoing`."""
+        """Undo the last action; None if there is none. See `undoing`."""
         return _exhausted(self.undoing())
 
     def redo(self) -> Undone | None:
-        """Do again what was undone last; None if there is nothing."""
+        """Redo the action that was undone last; None if there is none."""
         return _exhausted(self.redoing())
 
     def undoing(self) -> Generator[UndoReport, None, Undone | None]:
-        """`undo`, frame by frame, the last frame first; closed early it can be gone on with.
+        """`undo`, frame by frame, the last frame first. If it is closed early, a new call resumes it.
 
         Raises
         ------
         ProjectError, DiskSpaceError
-            frames reported up to then stay put back
+            a damaged record, a failed write; the frames reported so far stay restored
         """
         return (yield from self._turn_back(self.to_undo))
 
@@ -182,30 +182,30 @@ class History:
         return (yield from self._turn_back(self.to_redo))
 
     def _turn_back(self, entry: HistoryEntry | None) -> Generator[UndoReport, None, Undone | None]:
-        """Swap the frames of an entry with what they were; what they are now is kept for the way back."""
+        """Restore the frames of an entry, and record their present state for the opposite step (undo or redo)."""
         if entry is None:
             return None
         source, target = self._frames_file(entry), self._frames_file(replace(entry, is_undone=not entry.is_undone))
         offsets = line_offsets(source)
-        put_back: list[int] = []
+        restored: list[int] = []
         kept: list[int] = []
         for done, offset in enumerate(reversed(offsets), 1):
             before, after = read_line(source, offset)
-            is_back = self._swap(before, after, target)
-            (put_back if is_back else kept).append(before.frame_index)
-            yield UndoReport(before.frame_index, done, len(offsets), is_back)
-        turned = replace(entry, is_undone=not entry.is_undone, frame_count=len(put_back))
+            is_restored = self._swap(before, after, target)
+            (restored if is_restored else kept).append(before.frame_index)
+            yield UndoReport(before.frame_index, done, len(offsets), is_restored)
+        turned = replace(entry, is_undone=not entry.is_undone, frame_count=len(restored))
         with writing("The history", self._root):
-            if put_back:
+            if restored:
                 self._write(turned)
                 source.unlink(missing_ok=True)
             else:
                 self._forget([entry])
         self.changed.emit()
-        return Undone(entry, tuple(sorted(set(put_back))), tuple(sorted(set(kept) - set(put_back))))
+        return Undone(entry, tuple(sorted(set(restored))), tuple(sorted(set(kept) - set(restored))))
 
-    def _take_back(self, entry: HistoryEntry, cause: BaseException) -> None:
-        """Put every frame back that has not changed since, first of all where that frees space."""
+    def _roll_back(self, entry: HistoryEntry, cause: BaseException) -> None:
+        """Restore every frame that has not changed since; first the frames whose restoring frees disk space."""
         file = self._frames_file(entry)
         failed = []
         for offset in sorted(line_offsets(file), key=lambda offset: any(read_line(file, offset)[0].chunks.values())):
@@ -216,15 +216,15 @@ class History:
                 failed.append(before.frame_index)
         if failed:
             raise ProjectError(
-                f"{entry.name} failed ({cause}), and {len(failed)} frames could not be put back: {failed[:20]}. "
-                "Mend the cause, then undo it."
+                f"{entry.name} failed ({cause}), and {len(failed)} frames could not be restored: {failed[:20]}. "
+                "Check the disk and its free space, then undo the action."
             ) from cause
 
     def _swap(self, before: SavedFrame, after: str, target: Path | None) -> bool:
-        """Put one frame back, and note in `target` what it was; False if it has changed since the action."""
+        """Restore one frame, and record its present state in `target`; False if it has changed since the action."""
         with self._files.exclusively("The frame"):
             now = self._files.saved(before.frame_index)
-            if now.digest == before.digest:  # an earlier try was cut off behind this frame
+            if now.digest == before.digest:  # an earlier call was interrupted after this frame
                 return True
             if now.digest != after:
                 return False
@@ -251,7 +251,7 @@ class History:
             "frames": None if is_open else entry.frame_count,
             "is_undone": entry.is_undone,
         }
-        with self._files.lock:  # who opens the project clears the staging folder, holding it
+        with self._files.lock:  # a process that opens the project clears the staging folder while it holds the lock
             content = json.dumps(record, ensure_ascii=False).encode()
             write_file(self._json_file(entry), content, staging=self._root / STAGING)
 
@@ -260,14 +260,14 @@ class History:
             record = json.loads(path.read_text(encoding="utf-8"))
             count = record["frames"]
             entry = HistoryEntry(int(path.stem), record["name"], record["started"], count or 0, bool(record["is_undone"]))
-            if count is None or not self._frames_file(entry).exists():  # being recorded, cut off, or forgotten half way
+            if count is None or not self._frames_file(entry).exists():  # in progress, interrupted, or partly removed
                 entry = replace(entry, frame_count=self._frames_in(self._frames_file(entry)))
         except (OSError, ValueError, KeyError, TypeError):
             return None
         return entry
 
     def _frames_in(self, file: Path) -> int:
-        """Counts them; again only once the file has grown, for a long run takes seconds to be read through."""
+        """Count the frames; count again only when the file has changed, because a long record takes seconds to read."""
         size = file.stat().st_size if file.exists() else 0
         counted_at, count = self._counted.get(file, (0, 0))
         if size != counted_at:
@@ -276,7 +276,7 @@ class History:
         return count
 
     def _is_open(self, entry: HistoryEntry) -> bool:
-        """Whether the process that began it has not ended it."""
+        """Whether the action is in progress: its process has not ended it."""
         try:
             return json.loads(self._json_file(entry).read_text(encoding="utf-8"))["frames"] is None
         except (OSError, ValueError, KeyError, TypeError):
@@ -289,7 +289,7 @@ class History:
             self._json_file(entry).unlink(missing_ok=True)
 
     def _prune(self) -> None:
-        """Forget the oldest actions, where there are too many or they take too much room."""
+        """Forget the oldest actions, if there are too many or their records are too large."""
         total = 0
         for position, entry in enumerate(reversed(self.entries()), 1):
             with suppress(OSError):

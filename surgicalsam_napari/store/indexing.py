@@ -1,4 +1,4 @@
-"""Which frames and pixels a numpy key names, so that labels on disk can be read and edited as an array."""
+"""The frames and pixels that a numpy key selects, so that labels on disk can be read and edited as an array."""
 
 from __future__ import annotations
 
@@ -12,13 +12,13 @@ import numpy as np
 
 @dataclass(frozen=True)
 class FrameEdit:
-    """What an assignment sets in one frame.
+    """The part of an assignment that concerns one frame.
 
     Attributes
     ----------
     region : key into the (H, W) frame
     values : shaped like `frame[region]`
-    whole_region : whether every pixel of the region is meant, not only those whose value differs
+    whole_region : True if every pixel of the region counts as set, False if only pixels whose value differs
     """
 
     frame_index: int
@@ -32,16 +32,16 @@ def as_tuple(key: Any) -> tuple:
 
 
 def is_basic(key: tuple) -> bool:
-    """Whether numpy would index by ints and slices alone."""
+    """Whether the key has only integers, slices and an ellipsis."""
     basic = (int, np.integer, slice, EllipsisType)
     return all(isinstance(item, basic) and not isinstance(item, bool) for item in key)
 
 
 def expanded(key: tuple, ndim: int = 3) -> tuple:
-    """A basic key as one item each for frames, rows and columns; an IndexError if it has too many."""
+    """A basic key with one item for each axis (frames, rows, columns); an IndexError if it has too many items."""
     given = [item for item in key if item is not Ellipsis]
     if len(given) > ndim or len(key) - len(given) > 1:
-        raise IndexError(f"Labels have {ndim} axes (frame, y, x); the index has {len(given)}.")
+        raise IndexError(f"Labels have {ndim} axes (frame, y, x); the index has {len(given)}. Use at most {ndim}.")
     position = next((i for i, item in enumerate(key) if item is Ellipsis), len(key))
     missing = [slice(None)] * (ndim - len(given))
     return (*given[:position], *missing, *given[position:])
@@ -53,7 +53,7 @@ def shape_of(shape: tuple[int, ...], key: tuple) -> tuple[int, ...]:
 
 
 def coordinates(key: tuple, shape: tuple[int, int, int]) -> list[np.ndarray]:
-    """Frame, row and column of every pixel that a key of index arrays names, as numpy would index."""
+    """Frame, row and column of every pixel that a key of index arrays selects, in numpy's order."""
     axes = np.ogrid[tuple(slice(length) for length in shape)]
     return [np.asarray(np.broadcast_to(axis, shape)[key]) for axis in axes]
 
@@ -79,8 +79,8 @@ def _scattered_edits(key: tuple, values: np.ndarray, shape: tuple[int, int, int]
     frames, rows, columns = coordinates(key, shape)
     values = np.broadcast_to(values, frames.shape)
     for frame_index in np.unique(frames).tolist():
-        here = frames == frame_index
-        yield FrameEdit(frame_index, (rows[here], columns[here]), values[here], True)
+        in_frame = frames == frame_index
+        yield FrameEdit(frame_index, (rows[in_frame], columns[in_frame]), values[in_frame], True)
 
 
 def _as_slice(item: int | slice, length: int) -> slice:

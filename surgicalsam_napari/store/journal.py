@@ -1,4 +1,4 @@
-"""All files of one frame change together, or none does, whenever the process dies."""
+"""The journal of a project: all files of one frame change together, or none does, even if the process dies."""
 
 from __future__ import annotations
 
@@ -20,16 +20,21 @@ JOURNAL = "pending.json"
 class Journal:
     """A redo log with room for one frame.
 
-    New chunks are first written aside, with all the space they need; then `pending.json`, which names them and holds the
-    new table rows, is put in place by one rename: from here on the change counts. Then rows are overwritten and chunks
-    renamed into place, rows first, and the journal goes. A process killed before the rename leaves the old state, one
-    killed after it leaves a journal that the next writer carries out. (Kills, not power cuts: nothing is forced to the
-    platter, which would cost a brush stroke tens of milliseconds.)
+    A change has four steps:
+
+    1. Write the new chunks to the staging folder, and allocate disk space for the table rows.
+    2. Rename `pending.json` into place. It names the new chunks and holds the new rows. This rename commits the change.
+    3. Overwrite the table rows, then rename the chunks into place.
+    4. Remove `pending.json`.
+
+    If the process is killed before the rename, the old state stays. If it is killed later, the next writer carries out the
+    journal. This protects against kills, not against power cuts: no fsync, because it would add tens of milliseconds
+    to every brush stroke.
 
     Parameters
     ----------
     root : the project folder
-    tables : by the name of their folder in `root`
+    tables : by the name of the table's folder in `root`
     """
 
     def __init__(self, root: Path, tables: Mapping[str, CellTable]) -> None:
@@ -42,12 +47,14 @@ class Journal:
         return None if (entry := self._read()) is None else entry["frame"]
 
     def commit(self, frame_index: int, rows: Mapping[str, np.ndarray], chunks: Mapping[Path, bytes | None]) -> None:
-        """Change one frame, while holding the lock; an OSError before the commit leaves everything as it was.
+        """Change one frame. Call it while holding the lock.
+
+        After an OSError nothing has changed. After a ProjectError the change is committed, but not completed yet.
 
         Parameters
         ----------
-        rows : new rows by the name of their table, in the order of writing
-        chunks : new contents by file, in the order of writing; None removes the file
+        rows : new rows by table name, in write order
+        chunks : new contents by file, in write order; None removes the file
         """
         staged: list[Path] = []
         try:
@@ -71,14 +78,20 @@ class Journal:
             self._carry_out(entry)
         except OSError as error:
             raise ProjectError(
-                f"The last change of frame {frame_index} could not be completed ({error}). It is kept in {self._path} and "
-                "completed by the next change: check the disk."
+                f"The last change of frame {frame_index} could not be completed ({error}). It is stored in {self._path}; "
+                "the next change completes it. Check the disk."
             ) from error
 
     def recover(self, *, clean: bool = False) -> bool:
-        """Carry out what a killed writer had committed, while holding the lock; returns whether there was anything.
+        """Carry out a change that a killed writer had committed. Call it while holding the lock.
 
-        `clean` also removes what a killed writer had not committed.
+        Parameters
+        ----------
+        clean : also remove the staged files of a change that was not committed
+
+        Returns
+        -------
+        whether there was a committed change
         """
         entry = self._read()
         if entry is not None:
@@ -88,7 +101,7 @@ class Journal:
         return entry is not None
 
     def _carry_out(self, entry: dict) -> None:
-        """May be repeated from the start after a kill at any line."""
+        """Steps 3 and 4. Safe to repeat from the start after a kill at any line."""
         for name, row in entry["rows"].items():
             table = self._tables[name]
             table.put(entry["frame"], np.frombuffer(bytes.fromhex(row), table.dtype))
@@ -107,6 +120,6 @@ class Journal:
             return None
         except (ValueError, KeyError, TypeError) as error:
             raise ProjectError(
-                f"{self._path} should describe the last change of this project and is damaged. "
-                "Remove the file to go on: at most the last change is lost."
+                f"{self._path} should describe the last change of this project, but it is damaged. "
+                "Remove the file to continue: at most the last change is lost."
             ) from error

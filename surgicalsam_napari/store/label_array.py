@@ -1,4 +1,4 @@
-"""Labels on disk as a numpy-like array."""
+"""Labels on disk, as an array that is read like a numpy array."""
 
 from __future__ import annotations
 
@@ -10,15 +10,15 @@ import numpy as np
 
 from surgicalsam_napari.errors import ProjectError
 from surgicalsam_napari.formatting import in_bytes
-from surgicalsam_napari.store.indexing import as_tuple, coordinates, expanded, is_basic
+from surgicalsam_napari.store.indexing import as_tuple, coordinates, expanded, is_basic, shape_of
 
-LARGEST_WHOLE_ARRAY = 2**31  # bytes that np.asarray(labels) may take
+LARGEST_WHOLE_ARRAY = 2**31  # bytes; np.asarray(labels) refuses more
 
 
 class LabelArray(ABC):
-    """Labels of shape (T, H, W), uint8 class ids, 0 for background; reads only the frames that are asked for.
+    """Labels of shape (T, H, W), uint8 class ids, 0 for background. Indexing reads only the frames that the key selects.
 
-    A subclass says where a frame comes from and what becomes of an assignment.
+    A subclass defines where a frame comes from (`frame`) and what an assignment does (`__setitem__`).
 
     Parameters
     ----------
@@ -33,7 +33,7 @@ class LabelArray(ABC):
 
     @abstractmethod
     def frame(self, frame_index: int) -> np.ndarray:
-        """(H, W) uint8, not to be written to."""
+        """(H, W) uint8, read-only."""
 
     @abstractmethod
     def __setitem__(self, key: Any, values: Any) -> None: ...
@@ -54,20 +54,20 @@ class LabelArray(ABC):
 
     def __array__(self, dtype: Any = None, copy: bool | None = None) -> np.ndarray:
         if copy is False:
-            raise ValueError("Labels on disk cannot become an array without a copy; leave out copy=False.")
+            raise ValueError("Labels on disk cannot become an array without a copy. Leave out copy=False.")
         if self.nbytes > LARGEST_WHOLE_ARRAY:
             raise ProjectError(
                 f"All {len(self)} frames of labels would take {in_bytes(self.nbytes)} of memory. "
-                "Ask for some of them, as in labels[0:100]."
+                "Read some of them, as in labels[0:100]."
             )
         return self[:].astype(dtype or self.dtype, copy=False)
 
     def __getitem__(self, key: Any) -> Any:
-        """As for a numpy array, but always a fresh copy."""
+        """Index as in numpy; the result is always a copy."""
         return self._read(as_tuple(key), self.frame)
 
     def _read(self, key: tuple, frame: Callable[[int], np.ndarray]) -> Any:
-        """`array[key]`, from frames that `frame` gives by their index; an array owns its memory."""
+        """`array[key]`, read from `frame(frame_index)`; a number, or an array that owns its memory."""
         if not is_basic(key):
             return self._read_pixels(key, frame)
         frames, rows, columns = expanded(key)
@@ -75,7 +75,7 @@ class LabelArray(ABC):
             region = frame(range(len(self))[frames])[rows, columns]
             return region.copy() if isinstance(region, np.ndarray) else region
         frame_indices = range(len(self))[frames]
-        region_shape = np.broadcast_to(np.uint8(0), self.shape[1:])[rows, columns].shape
+        region_shape = shape_of(self.shape[1:], (rows, columns))
         regions = np.zeros((len(frame_indices), *region_shape), np.uint8)
         for region, frame_index in zip(regions, frame_indices, strict=True):
             region[...] = frame(frame_index)[rows, columns]

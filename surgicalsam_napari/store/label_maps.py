@@ -11,12 +11,12 @@ from surgicalsam_napari.instruments import ClassSet
 
 
 def present_ids(label_map: np.ndarray) -> list[int]:
-    """The values in (H, W) uint8 but 0, ascending."""
+    """The values in an (H, W) uint8 array except 0, ascending."""
     return (np.flatnonzero(np.bincount(label_map.ravel(), minlength=256)[1:]) + 1).tolist()
 
 
 def looked_up(table: np.ndarray, image: np.ndarray) -> np.ndarray:
-    """`table[image]`, both uint8, a new array; ten times as fast as numpy's indexing."""
+    """`table[image]`, both uint8, as a new array; ten times as fast as numpy's indexing."""
     values = bytearray(image.astype(np.uint8, copy=False).tobytes()).translate(table.tobytes())
     return np.frombuffer(values, np.uint8).reshape(image.shape)
 
@@ -26,14 +26,14 @@ def known_labels(values: Any, classes: ClassSet) -> np.ndarray:
     values = np.asarray(values)
     if values.dtype.kind not in "iub":
         raise ClassSetError(f"Labels are whole numbers, the ids of classes; got {values.dtype}. Convert them first.")
-    is_known = np.zeros(257, bool)  # the last one stands for all numbers outside uint8
+    is_known = np.zeros(257, bool)  # the last element stands for all numbers outside uint8
     is_known[[0, *classes.ids]] = True
     positions = values if values.dtype == np.uint8 else np.where((values >= 0) & (values <= 255), values, 256)
     unknown = ~is_known[positions]
     if np.any(unknown):
         listed = ", ".join(f"{instrument.id} {instrument.name}" for instrument in classes)
         raise ClassSetError(
-            f"No class of this project has the label {values[unknown].flat[0]}; there are {listed}. "
+            f"No class of this project has the label {values[unknown].flat[0]}; its classes are {listed}. "
             "Paint with one of these, or add the class to the class set."
         )
     return values.astype(np.uint8, copy=False)

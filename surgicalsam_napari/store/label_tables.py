@@ -1,4 +1,4 @@
-"""What a project knows of each frame and class: who set the labels, and what the model said."""
+"""Reading the tables of a project: per frame and class, who set the labels and what the model predicted."""
 
 from __future__ import annotations
 
@@ -13,7 +13,7 @@ from surgicalsam_napari.store.provenance import Provenance
 
 
 class LabelTables:
-    """Reads the tables of `provenance.TABLES` and the painted record.
+    """Read access to the tables of `provenance.TABLES` and to the painted record.
 
     Parameters
     ----------
@@ -34,16 +34,16 @@ class LabelTables:
         return self._tables["provenance"].table()
 
     def row(self, name: str, frame_index: int) -> np.ndarray:
-        """(C,), a copy: one frame's row of `table`."""
+        """(C,), a copy: one frame's row of the table `name`."""
         self._check_frame(frame_index)
         return self._tables[name].row(frame_index)
 
     def table(self, name: str) -> np.ndarray:
-        """(T, C), a copy of a table of `provenance.TABLES`; columns in the order of the project's classes."""
+        """(T, C), a copy of the table `name` of `provenance.TABLES`; columns in the order of the project's classes."""
         return self._tables[name].table()
 
     def predicted_iou(self, frame_index: int, class_id: int) -> float:
-        """The IoU that the model predicted last; nan if it was never asked."""
+        """The predicted IoU of the last prediction; nan if there was none."""
         return float(self._cell("predicted_iou", frame_index, class_id))
 
     def presence(self, frame_index: int, class_id: int) -> float:
@@ -51,7 +51,7 @@ class LabelTables:
         return float(self._cell("presence", frame_index, class_id))
 
     def prediction_checkpoint(self, frame_index: int, class_id: int) -> int:
-        """Which checkpoint predicted last: its place in `Project.manifest.checkpoints`, from 1; 0 if none."""
+        """The checkpoint of the last prediction: its position in `Project.manifest.checkpoints`, from 1; 0 if none."""
         return int(self._cell("predicted_by", frame_index, class_id))
 
     def prediction_checkpoint_table(self) -> np.ndarray:

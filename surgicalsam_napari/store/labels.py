@@ -1,4 +1,4 @@
-"""Instrument labels of a whole video, and who set them: a prediction or a person."""
+"""The instrument labels of a video: read as an array, written by edits, predictions and imports."""
 
 from __future__ import annotations
 
@@ -29,13 +29,13 @@ if TYPE_CHECKING:
 class LabelStore(LabelArray, LabelTables):
     """Labels of shape (T, H, W), uint8 class ids, 0 for background: read as a numpy array, written frame by frame.
 
-    **Assigning is a person's edit**: `labels[t, 10:20, 10:20] = 3`, and napari's paint, fill, erase, undo and redo, which
-    arrive the same way through `ViewerLabels`. The pixels that change are kept in a `painted` record, and every class that
-    gained or lost one becomes EDITED. An edit by a single number or by index arrays marks every pixel it names; an array
-    assigned to a box marks those that differ from the frame. `write_prediction` never changes a painted pixel.
+    **An assignment is an edit by a person**: `labels[t, 10:20, 10:20] = 3`. napari's paint, fill, erase, undo and redo
+    arrive in the same way, through `ViewerLabels`. The `painted` record marks the pixels that the edit sets, and every class
+    that gains or loses a pixel becomes EDITED. A single number or index arrays mark every pixel of the key. An array
+    assigned to a box marks the pixels that differ from the frame. `write_prediction` never changes a painted pixel.
 
-    Each change of a frame is all or nothing (see `Journal`): provenance, then the painted record, then pixels. Threads and
-    processes may share a project; a frame in memory is dropped as soon as its file is replaced.
+    A frame changes completely or not at all (see `Journal`); provenance is written first, then the painted record, then the
+    labels. Threads and processes may share a project: a cached frame is no longer used after its file was replaced.
 
     Parameters
     ----------
@@ -44,8 +44,8 @@ class LabelStore(LabelArray, LabelTables):
     classes : the columns of the tables, in this order
     """
 
-    edited: ClassVar[Signal] = Signal(int, int)  #: frame index, changed pixels: after each frame that an edit changed
-    refused: ClassVar[Signal] = Signal(int)  #: frame index, where an edit met VERIFIED classes; their pixels stay
+    edited: ClassVar[Signal] = Signal(int, int)  #: frame index, number of changed pixels; emitted for each edited frame
+    refused: ClassVar[Signal] = Signal(int)  #: frame index; emitted if an edit concerned VERIFIED classes, whose pixels stay
 
     def __init__(self, root: Path, shape: tuple[int, int, int], classes: ClassSet, *, writable: bool = True) -> None:
         LabelArray.__init__(self, shape)
@@ -62,11 +62,11 @@ class LabelStore(LabelArray, LabelTables):
 
     @property
     def changed(self) -> SignalInstance:
-        """Emits the frame index after every write of this process, whoever wrote, in the thread that wrote."""
+        """Emits the frame index after every write of this process, in the thread that wrote."""
         return self._files.changed
 
     def frame(self, frame_index: int) -> np.ndarray:
-        """(H, W) uint8, not to be written to; a ProjectError if the frame's files are damaged."""
+        """(H, W) uint8, read-only; a ProjectError if the frame's files are damaged."""
         return self._files.labels(frame_index)
 
     def __repr__(self) -> str:
@@ -75,16 +75,16 @@ class LabelStore(LabelArray, LabelTables):
     # ---- edits
 
     def __setitem__(self, key: Any, values: Any) -> None:
-        """A person's edit; see `edit`."""
+        """An edit by a person; see `edit`."""
         self.edit(key, values)
 
     def edit(self, key: Any, values: Any, *, as_read: Mapping[int, np.ndarray] | None = None) -> None:
-        """`labels[key] = values`, as a person's edit (see the class).
+        """`labels[key] = values`, as an edit by a person (see the class).
 
         Parameters
         ----------
-        as_read : by frame index, (H, W) uint8: the frame that the person saw, where another one may have replaced it since.
-            An array assigned to a box then sets the pixels in which it differs from that; others stay as they are now
+        as_read : by frame index, (H, W) uint8: the frame that the person saw; it may have changed since. An array assigned
+            to a box then sets only the pixels in which it differs from that frame
 
         Raises
         ------
@@ -106,24 +106,24 @@ class LabelStore(LabelArray, LabelTables):
     def write_edit(
         self, frame_index: int, label_map: np.ndarray, *, decided: np.ndarray | None = None, action: Action | None = None
     ) -> int:
-        """A person's labels for a whole frame; pixels of VERIFIED classes stay.
+        """Set a person's labels for a whole frame; pixels of VERIFIED classes stay.
 
-        Every pixel that differs from what is there counts as painted then, and its classes as EDITED.
+        Every changed pixel is marked as painted, and its old and new class become EDITED.
 
         Parameters
         ----------
         label_map : (H, W) uint8
-        decided : (H, W) bool, pixels that count as painted though they stay as they are: a person has confirmed them
-        action : makes it part of a whole that can be undone
+        decided : (H, W) bool, pixels that a person has confirmed: they are marked as painted even if they do not change
+        action : the action that this edit is a part of, so that it can be undone
 
         Returns
         -------
-        how many pixels changed
+        the number of changed pixels
 
         Raises
         ------
         ClassSetError, ProjectError, DiskSpaceError
-            an unknown label, another size, a failed write; the frame is unchanged
+            an unknown label, a wrong size, a failed write; the frame is unchanged
         """
         self._check_frame(frame_index)
         self._check_size(label_map, "An edit of")
@@ -147,16 +147,16 @@ class LabelStore(LabelArray, LabelTables):
     def write_prediction(
         self, frame_index: int, prediction: FramePrediction, checkpoint: int = 0, *, action: Action | None = None
     ) -> bool:
-        """Replace what was predicted before for the prompted classes; what a person painted or verified stays.
+        """Replace the predicted pixels of the prompted classes; what a person painted or verified stays.
 
-        Where a class that was not prompted now has predicted pixels, the higher predicted IoU wins; a tie goes to the higher
-        class id. A class that a person edited stays EDITED, and its painted pixels stay; the rest of it is predicted anew.
+        If a prompted class overlaps predicted pixels of another class, the higher predicted IoU wins; in a tie, the
+        higher class id. An EDITED class stays EDITED: its painted pixels stay, and its other pixels are predicted again.
 
         Parameters
         ----------
         prediction : in the class ids of this project
         checkpoint : number of the checkpoint in the manifest (`Project.record_checkpoint`), 0 if unknown
-        action : makes it part of a whole that can be undone
+        action : the action that this prediction is a part of, so that it can be undone
 
         Returns
         -------
@@ -189,32 +189,34 @@ class LabelStore(LabelArray, LabelTables):
     def write_import(
         self, frame_index: int, label_map: np.ndarray, class_ids: Sequence[int], *, action: Action | None = None
     ) -> int:
-        """Replace a frame by that of a dataset, as EDITED; pixels that a person painted and VERIFIED classes stay.
+        """Replace a frame with a dataset's labels, as EDITED; pixels that a person painted and VERIFIED classes stay.
 
-        The whole frame counts as painted afterwards, background too: a dataset's frame is complete. Only predictions of
-        classes on which it is silent stay where it has background, and stay predictions.
+        The whole frame is then marked as painted, including background: a dataset's frame is complete. There is one
+        exception: classes that it does not annotate. Where it has background, their predicted pixels stay predictions.
 
         Parameters
         ----------
         label_map : (H, W) uint8, in the class ids of this project
-        class_ids : the classes annotated in this frame, those that are absent included; none of them, nothing is written
-        action : makes it part of a whole that can be undone
+        class_ids : the classes annotated in this frame, including absent ones; if empty, nothing is written
+        action : the action that this import is a part of, so that it can be undone
 
         Returns
         -------
-        how many pixels stayed as a person had them, against the dataset
+        the number of pixels in which the person's label was kept although the dataset differs
 
         Raises
         ------
         ProjectError, ClassSetError, DiskSpaceError
-            another size, a label outside `class_ids`, a failed write; the frame is unchanged
+            a wrong size, a label outside `class_ids`, a failed write; the frame is unchanged
         """
         self._check_frame(frame_index)
         self._check_size(label_map, "An import into")
         columns = [self._column(class_id) for class_id in class_ids]
         unknown = set(np.flatnonzero(np.bincount(label_map.ravel(), minlength=256)).tolist()) - {0, *class_ids}
         if unknown:
-            raise ClassSetError(f"The import has the label {min(unknown)}; annotated are {class_ids}. Name that class, too.")
+            raise ClassSetError(
+                f"The import has the label {min(unknown)}, its annotated classes are {class_ids}. Add that class to them."
+            )
         if not columns:
             return 0
         with self._files.exclusively("The import"):
@@ -231,7 +233,7 @@ class LabelStore(LabelArray, LabelTables):
             return merged.kept_pixels
 
     def _frame_to_replace(self, frame_index: int, rows: dict[str, np.ndarray]) -> np.ndarray:
-        """The frame's labels; blank in place of damaged ones, if nothing in them was a person's."""
+        """The frame's labels. If they are damaged and hold no work of a person: background; `rows` are cleared."""
         try:
             return self._files.labels(frame_index)
         except ProjectError:
@@ -244,7 +246,7 @@ class LabelStore(LabelArray, LabelTables):
     # ---- provenance
 
     def verify(self, frame_index: int, class_ids: Sequence[int] | None = None, *, action: Action | None = None) -> None:
-        """Confirm classes in a frame, or their absence; by default all. Nothing changes them then but `unlock`."""
+        """Confirm classes in a frame, or their absence; by default all. They stay so until `unlock` or `reset_frame`."""
         self._check_frame(frame_index)
         columns = [self._column(class_id) for class_id in (self._classes.ids if class_ids is None else class_ids)]
         with self._files.exclusively("The verification"):
@@ -253,7 +255,7 @@ class LabelStore(LabelArray, LabelTables):
             self._files.commit(frame_index, {"provenance": provenance}, action=action)
 
     def unlock(self, frame_index: int, class_ids: Sequence[int] | None = None, *, action: Action | None = None) -> None:
-        """Take back `verify`: EDITED where a person painted in this frame, else what the last prediction found."""
+        """Unlock verified classes: EDITED if a person painted in this frame, else the result of the last prediction."""
         self._check_frame(frame_index)
         columns = [self._column(class_id) for class_id in (self._classes.ids if class_ids is None else class_ids)]
         with self._files.exclusively("The unlocking"):
@@ -274,26 +276,26 @@ class LabelStore(LabelArray, LabelTables):
             self._files.commit(frame_index, {"provenance": provenance}, action=action)
 
     def reset_frame(self, frame_index: int) -> None:
-        """Forget everything about a frame, also what a person did; the way out when its files are damaged."""
+        """Remove everything that is stored for a frame, including the work of a person; for frames with damaged files."""
         self._check_frame(frame_index)
         self._files.reset(frame_index)
 
-    def make_room_for(self, classes: ClassSet) -> None:
-        """Add columns for new classes behind those there are, on disk; part of `Project.extend_classes`."""
+    def add_columns(self, classes: ClassSet) -> None:
+        """Add table columns on disk for new classes; part of `Project.extend_classes`."""
         with self._files.exclusively("The new classes"):
             for name, table in self._tables.items():
                 table.widen(len(classes), {**TABLE_NOTES[name], **class_attributes(classes)})
 
     def use_classes(self, classes: ClassSet) -> None:
-        """Take these classes for the columns that there is room for."""
+        """Use these classes from now on; the tables on disk must have a column for each."""
         with self.lock:
             self._classes = classes
             for table in self._tables.values():
                 table.class_count = len(classes)
 
-    def lock_because(self, reason: str | None) -> None:
-        """Write nothing from now on, and give this reason, in a user's words; None lifts it."""
-        self._files.locked_because = reason
+    def set_read_only(self, reason: str | None) -> None:
+        """Refuse all writes from now on, with this reason for the user; None allows them again."""
+        self._files.read_only_reason = reason
 
     def check_writable(self, what: str) -> None:
         """A ProjectError if nothing may be written."""
@@ -317,7 +319,7 @@ class LabelStore(LabelArray, LabelTables):
     def _set_pixels(
         self, frame_index: int, region: tuple, values: np.ndarray, chosen: np.ndarray, action: Action | None = None
     ) -> MergedEdit:
-        """Write a person's labels into the chosen pixels of a region, but for those of VERIFIED classes."""
+        """Write a person's labels into the chosen pixels of a region, except those of VERIFIED classes."""
         provenance = self._tables["provenance"].row(frame_index)
         before = FrameBefore(
             self._files.labels(frame_index), self._files.painted(frame_index), self._by_class_id(provenance)

@@ -1,4 +1,4 @@
-"""project.json: which video a project belongs to, its classes, and the checkpoints that predicted in it."""
+"""project.json: the video of a project, its classes, and the checkpoints that predicted in it."""
 
 from __future__ import annotations
 
@@ -22,12 +22,12 @@ SCHEMA_VERSION = 1
 
 
 class VideoRecord(BaseModel):
-    """What is kept of a video: enough to find it again, and to know it when it has moved.
+    """The record of a video: enough to find it again, and to recognise it after it has moved.
 
     Attributes
     ----------
-    path : where it was last
-    relative_path : the same, seen from the project folder; None on another drive
+    path : its last known place
+    relative_path : the same, relative to the project folder; None on another drive
     byte_count : size of the file; None for a folder of images
     size : (H, W) in pixels
     """
@@ -64,7 +64,7 @@ class VideoRecord(BaseModel):
 
 
 class Manifest(BaseModel):
-    """The whole of project.json. What a later minor version adds to it is kept."""
+    """The content of project.json. Unknown fields, which a later minor version may add, are kept."""
 
     model_config = ConfigDict(frozen=True, extra="allow")
 
@@ -91,7 +91,7 @@ class Manifest(BaseModel):
 
     @property
     def video_path(self) -> Path:
-        """Where the video was last."""
+        """The last known place of the video."""
         return Path(self.video.path)
 
     def changed(self, **fields: Any) -> Manifest:
@@ -99,7 +99,7 @@ class Manifest(BaseModel):
 
 
 def read_manifest(folder: Path) -> Manifest:
-    """Read and check a project's manifest; a ProjectError says what is wrong with it."""
+    """Read and check a project's manifest; a ProjectError if it is missing, damaged or too new."""
     path = folder / MANIFEST
     try:
         record = json.loads(path.read_text(encoding="utf-8"))
@@ -130,11 +130,11 @@ def read_manifest(folder: Path) -> Manifest:
 def _damaged(path: Path, what: str) -> ProjectError:
     return ProjectError(
         f"{path} does not describe a project ({what}). Restore it from a backup, or start a project in another folder; "
-        "the labels beside it can still be read with zarr."
+        "zarr can still read the labels beside it."
     )
 
 
 def write_manifest(folder: Path, manifest: Manifest) -> None:
-    """Replace the manifest, whole or not at all; may raise OSError."""
+    """Replace the manifest, completely or not at all; may raise OSError."""
     text = json.dumps(manifest.model_dump(mode="json"), indent=2, ensure_ascii=False)
     write_file(folder / MANIFEST, text.encode("utf-8"), staging=folder / STAGING, durable=True)

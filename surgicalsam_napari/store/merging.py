@@ -1,4 +1,4 @@
-"""New labels of a frame drawn into those it has: a person's, a prediction's or a dataset's. No access to the disk."""
+"""Merging new labels (an edit, a prediction, an import) into the labels of a frame. No access to the disk."""
 
 from __future__ import annotations
 
@@ -17,12 +17,12 @@ if TYPE_CHECKING:
 
 @dataclass(frozen=True)
 class FrameBefore:
-    """A frame as it is before something is drawn into it.
+    """A frame before new labels are merged into it.
 
     Attributes
     ----------
     labels : (H, W) uint8
-    painted : (H, W) bool, the pixels that a person set; None if nobody did
+    painted : (H, W) bool, the pixels that a person set; None if nobody painted
     provenance : by class id
     """
 
@@ -33,15 +33,16 @@ class FrameBefore:
 
 @dataclass(frozen=True)
 class MergedEdit:
-    """
+    """A frame after an edit by a person.
+
     Attributes
     ----------
     labels : (H, W) uint8
     painted : (H, W) bool
-    free : shaped like the region; the pixels that were set, all but those of VERIFIED classes
+    free : shaped like the region, bool; the pixels that were set: the chosen ones without those of VERIFIED classes
     edited_class_ids : the classes that gained or lost a pixel, or had one confirmed
-    changed_pixels : how many pixels have another label than before
-    is_refused : whether VERIFIED classes were in the way
+    changed_pixels : number of pixels with a new label
+    is_refused : whether some pixels stayed because of VERIFIED classes
     """
 
     labels: np.ndarray
@@ -53,7 +54,7 @@ class MergedEdit:
 
 
 def merged_edit(before: FrameBefore, region: tuple, values: np.ndarray, chosen: np.ndarray) -> MergedEdit:
-    """The frame with a person's labels set in the chosen pixels of a region; those of VERIFIED classes stay.
+    """Set a person's labels in the chosen pixels of a region; pixels of VERIFIED classes stay.
 
     Parameters
     ----------
@@ -79,9 +80,9 @@ def merged_edit(before: FrameBefore, region: tuple, values: np.ndarray, chosen: 
 
 
 def _is_locked(provenance: Mapping[int, Provenance], old_values: np.ndarray, values: np.ndarray) -> np.ndarray:
-    """Shaped like `values`, bool: where VERIFIED classes are, or would be."""
+    """Shaped like `values`, bool: pixels whose old or new label is a VERIFIED class."""
     verified = [class_id for class_id, stored in provenance.items() if stored == Provenance.VERIFIED]
-    if len(verified) in (0, len(provenance)):  # where all classes are verified, so is the background
+    if len(verified) in (0, len(provenance)):  # if all classes are verified, the background is, too
         return np.full(values.shape, bool(verified))
     is_verified = np.zeros(256, bool)
     is_verified[verified] = True
@@ -91,25 +92,25 @@ def _is_locked(provenance: Mapping[int, Provenance], old_values: np.ndarray, val
 def merged_prediction(
     before: FrameBefore, prediction: FramePrediction, free: Sequence[int], predicted_iou: Mapping[int, float]
 ) -> np.ndarray:
-    """(H, W): the frame with the prediction of the classes at positions `free` drawn into it.
+    """(H, W) uint8: the frame after merging the prediction of the classes at the positions `free`.
 
     Parameters
     ----------
-    predicted_iou : what was predicted before, by class id; nan if nothing was
+    predicted_iou : the IoU predicted before, by class id; nan without a prediction
     """
-    drawn = np.zeros(256, np.uint8)  # label values of the prediction -> those that it may draw
-    kept = np.arange(256, dtype=np.uint8)  # label values now -> those that do not make way
+    written_label = np.zeros(256, np.uint8)  # by label of the prediction; 0 where it may not write
+    kept_label = np.arange(256, dtype=np.uint8)  # by present label; 0 where a new prediction replaces it
     score = dict(predicted_iou)
     for k in free:
         class_id = prediction.class_ids[k]
-        drawn[class_id] = class_id if prediction.present[k] else 0
+        written_label[class_id] = class_id if prediction.present[k] else 0
         if before.provenance[class_id] in (Provenance.PREDICTED, Provenance.EDITED):
-            kept[class_id] = 0
+            kept_label[class_id] = 0
         score[class_id] = np.nan_to_num(float(prediction.predicted_iou[k]), nan=-np.inf)
-    candidate = looked_up(drawn, prediction.label_map)
+    candidate = looked_up(written_label, prediction.label_map)
     if before.painted is None and not before.labels.any():
         return candidate
-    labels = looked_up(kept, before.labels)
+    labels = looked_up(kept_label, before.labels)
     if before.painted is not None:
         candidate[before.painted] = 0
         np.copyto(labels, before.labels, where=before.painted)
@@ -119,7 +120,7 @@ def merged_prediction(
 
 
 def _ranks(score: Mapping[int, float], provenance: Mapping[int, Provenance], prompted: set[int]) -> np.ndarray:
-    """(256,) uint8 by class id: which lies on top of which. Background lowest; what must not be covered highest."""
+    """(256,) uint8 by class id: the higher rank wins the pixel. Background is lowest; labels that must stay are highest."""
     rank = np.full(256, 255, np.uint8)
     rank[0] = 0
     for position, class_id in enumerate(sorted(score, key=lambda class_id: (score[class_id], class_id))):
@@ -132,12 +133,13 @@ def _ranks(score: Mapping[int, float], provenance: Mapping[int, Provenance], pro
 
 @dataclass(frozen=True)
 class MergedImport:
-    """
+    """A frame after an import.
+
     Attributes
     ----------
     labels : (H, W) uint8
     painted : (H, W) bool
-    kept_pixels : how many pixels stayed as a person had them, against the dataset
+    kept_pixels : number of pixels in which the person's label was kept although the dataset differs
     """
 
     labels: np.ndarray
@@ -146,29 +148,29 @@ class MergedImport:
 
 
 def merged_import(before: FrameBefore, label_map: np.ndarray, class_ids: Sequence[int]) -> MergedImport:
-    """The frame with a dataset's labels drawn into it; what a person painted or verified before stays.
+    """Merge a dataset's labels into the frame; what a person painted or verified before stays.
 
-    All of it counts as painted then, but for predictions of classes on which the dataset is silent: where it sees
-    background they stay, and stay predictions.
+    The whole frame is marked as painted, with one exception: classes that the dataset does not annotate. Where the dataset
+    has background, their predicted pixels stay, and stay predictions.
 
     Parameters
     ----------
-    label_map : (H, W) uint8, of the classes `class_ids`
-    class_ids : those that the dataset tells apart from background
+    label_map : (H, W) uint8, with the classes `class_ids`
+    class_ids : the classes that the dataset annotates
     """
     verified = np.zeros(256, np.uint8)
-    silent = np.zeros(256, np.uint8)
+    not_annotated = np.zeros(256, np.uint8)
     for class_id, provenance in before.provenance.items():
         verified[class_id] = provenance == Provenance.VERIFIED
-        silent[class_id] = class_id not in class_ids and provenance != Provenance.VERIFIED
+        not_annotated[class_id] = class_id not in class_ids and provenance != Provenance.VERIFIED
     differs = label_map != before.labels
     stays = (looked_up(verified, before.labels) | looked_up(verified, label_map)).view(bool)
-    left_alone = looked_up(silent, before.labels).view(bool) & (label_map == 0)
+    stays_predicted = looked_up(not_annotated, before.labels).view(bool) & (label_map == 0)
     if before.painted is not None:
         stays |= before.painted
-        left_alone &= ~before.painted
+        stays_predicted &= ~before.painted
     return MergedImport(
-        labels=np.where(stays | left_alone, before.labels, label_map),
-        painted=~left_alone,
+        labels=np.where(stays | stays_predicted, before.labels, label_map),
+        painted=~stays_predicted,
         kept_pixels=int(np.count_nonzero(stays & differs)),
     )

@@ -1,4 +1,4 @@
-"""Who has a project: one window at a time edits it, one run at a time has a cluster work on it; the next one is told."""
+"""The owner of a project: one window at a time edits it, and one cluster run at a time works on it."""
 
 from __future__ import annotations
 
@@ -19,7 +19,7 @@ LOCK_FOLDER, RUN_FOLDER, RECORD = ".window", ".run", "owner.json"
 
 @dataclass(frozen=True)
 class Owner:
-    """Who has a project open.
+    """The user, computer and process that have a project open.
 
     Attributes
     ----------
@@ -36,12 +36,12 @@ class Owner:
 
 
 class Ownership:
-    """The claim of a window, or of a run, to a project; the system drops it when the process dies, however it dies.
+    """The claim of a window or a run to a project. The operating system releases it when the process ends, even by a kill.
 
     Parameters
     ----------
     root : the project folder
-    folder : LOCK_FOLDER for a window, RUN_FOLDER for a run of a cluster
+    folder : LOCK_FOLDER for a window, RUN_FOLDER for a cluster run
     """
 
     def __init__(self, root: Path, folder: str = LOCK_FOLDER) -> None:
@@ -50,7 +50,7 @@ class Ownership:
         self._lock: WriteLock | None = None
 
     def claim(self) -> bool:
-        """Take the project for this window; False if another one has it. A record left by a crash is replaced."""
+        """Claim the project; False if another window or run has it. A record that a crash has left is replaced."""
         if self._lock is not None:
             return True
         with writing("The claim to the project", self._root):
@@ -66,24 +66,24 @@ class Ownership:
 
     @property
     def is_free(self) -> bool:
-        """Whether nobody has it now, as far as this machine can tell; not to be asked by the one who has it."""
+        """Whether nobody has the project now, as far as this computer can see. The owner itself must not call this."""
         lock = WriteLock(self._folder)
         try:
             return lock.try_to_hold()
-        except FileNotFoundError:  # nobody ever claimed it
+        except FileNotFoundError:  # nobody has claimed it yet
             return True
         finally:
             lock.close()
 
     @property
     def owner(self) -> Owner | None:
-        """Who claimed it last; whether they still have it, only `claim` tells."""
+        """The last owner. Only `claim` shows whether they still have the project."""
         with suppress(OSError, ValueError, TypeError):
             return Owner(**json.loads((self._folder / RECORD).read_text(encoding="utf-8")))
         return None
 
     def release(self) -> None:
-        """Let the next window have it."""
+        """End the claim, so that another window or run can claim the project."""
         if self._lock is not None:
             (self._folder / RECORD).unlink(missing_ok=True)
             self._lock.close()

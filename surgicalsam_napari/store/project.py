@@ -1,4 +1,4 @@
-"""A project: one folder per video, with everything that was found out about it."""
+"""A project: one folder per video, with its labels, provenance, embeddings and history."""
 
 from __future__ import annotations
 
@@ -17,16 +17,17 @@ from surgicalsam_napari.store.action import Action
 from surgicalsam_napari.store.embeddings import EmbeddingStore
 from surgicalsam_napari.store.files import writing
 from surgicalsam_napari.store.history import History
-from surgicalsam_napari.store.labels import LabelStore, class_attributes
+from surgicalsam_napari.store.labels import LabelStore
 from surgicalsam_napari.store.manifest import MANIFEST, Manifest, VideoRecord, read_manifest, write_manifest
 from surgicalsam_napari.store.ownership import Owner, Ownership
+from surgicalsam_napari.store.provenance import class_attributes
 from surgicalsam_napari.store.snapshots import Snapshots
 from surgicalsam_napari.store.work_log import WORK_LOG, WorkLog
 from surgicalsam_napari.video import VideoReader, is_video
 
 SUFFIX = ".surgicalsam"
-BULK_FRAMES = 20  # work on so many frames is preceded by a snapshot,
-BULK_SHARE = 1 / 100  # if they are so many of the video: a snapshot takes the longer the longer the video is
+BULK_FRAMES = 20  # an action on so many frames makes a snapshot first,
+BULK_SHARE = 1 / 100  # if they are also this share of the video: a snapshot of a longer video takes longer
 
 
 class Project:
@@ -39,20 +40,20 @@ class Project:
           zarr.json               the folder opens with zarr.open_group
           labels/ painted/        (T, H, W): class ids; pixels that a person set
           provenance/ predicted_iou/ presence/ contested/ predicted_by/     (T, C): per frame and class
-          history/ snapshots/     whole actions that can be undone; named states of all of the above
+          history/ snapshots/     actions that can be undone; named states of all of the above
           work.csv                edits and time spent, per frame
           embeddings/<encoder digest>/embeddings/, valid/         (T, D, h, w) float16; (T,)
-          augmented/<encoder digest>/<version>/                   the same, of changed copies of frames, for training
+          augmented/<encoder digest>/<version>/                   the same for augmented frames, for training
 
-    Made by `create`, `open` or `open_or_create`. The project takes over the VideoReader it is given, and closes it.
+    Make one with `create`, `open` or `open_or_create`. The project owns the VideoReader that is passed to it, and closes it.
 
     Attributes
     ----------
     folder : the project folder, absolute
-    manifest : what project.json says
+    manifest : the content of project.json
     labels : the LabelStore
     writable : False for a folder that can only be read
-    work_log : how much was edited, and how long it took
+    work_log : the edits and the time spent
     """
 
     def __init__(self, folder: Path, manifest: Manifest, video: VideoReader | None = None) -> None:
@@ -67,7 +68,7 @@ class Project:
         self._ownership = Ownership(folder)
         self.work_log = WorkLog(folder / WORK_LOG, self.labels if self.writable else None)
 
-    # ---- made and opened
+    # ---- create and open
 
     @staticmethod
     def default_folder(video_path: Path | str) -> Path:
@@ -78,12 +79,12 @@ class Project:
 
     @classmethod
     def create(cls, folder: Path | str, video: VideoReader, classes: ClassSet) -> Project:
-        """Make a new project, whole or not at all.
+        """Make a new project, completely or not at all.
 
         Raises
         ------
         ProjectError
-            the folder holds something already, or cannot be made there
+            the folder is not empty, or cannot be made
         DiskSpaceError
             the disk is full
         """
@@ -91,7 +92,7 @@ class Project:
         if (folder / MANIFEST).exists():
             raise ProjectError(f"{folder} is a project already. Open it, or choose another folder for the new one.")
         if folder.exists() and not (folder.is_dir() and not any(folder.iterdir())):
-            raise ProjectError(f"A new project needs a new or empty folder, and {folder} is not. Choose another one.")
+            raise ProjectError(f"A new project needs a new or empty folder, {folder} is neither. Choose another one.")
         manifest = Manifest(video=VideoRecord.of(video.info, folder), class_set=classes.to_json())
         _check_writable(folder)
         temporary = folder.with_name(f".{folder.name}.{uuid.uuid4().hex[:8]}")
@@ -109,17 +110,17 @@ class Project:
 
     @classmethod
     def open(cls, folder: Path | str, *, video: VideoReader | None = None, require_video: bool = True) -> Project:
-        """Open a project, and find its video, also where it has moved.
+        """Open a project and find its video, also after it has moved.
 
         Parameters
         ----------
-        video : the project's video, if it lies where nobody would look; remembered from now on
-        require_video : without, labels and tables can be read though the video is gone; `video` looks for it when asked
+        video : the project's video, if it lies at an unexpected place; the project remembers the place
+        require_video : False to open a project without its video; `video` looks for it on first use
 
         Raises
         ------
         ProjectError
-            no project, a damaged one, one of a newer schema, or another video than the project's
+            no project, a damaged one, one of a newer schema, or a wrong video
         """
         folder = Path(folder).expanduser().absolute()
         manifest = read_manifest(folder)
@@ -138,7 +139,7 @@ class Project:
 
     @classmethod
     def open_or_create(cls, video: VideoReader, classes: ClassSet, folder: Path | str | None = None) -> Project:
-        """Open the project of a video, which keeps its own classes, or make one with `classes`.
+        """Open the project of a video, or make one with `classes`; an existing project keeps its own classes.
 
         Parameters
         ----------
@@ -150,7 +151,7 @@ class Project:
         return cls.create(folder, video, classes)
 
     def close(self) -> None:
-        """Close the video and let go of files; everything is on disk already."""
+        """Close the video and all files; everything is already on disk."""
         if self._video is not None:
             self._video.close()
         for store in self._embeddings.values():
@@ -172,29 +173,29 @@ class Project:
     # ---- one window at a time
 
     def claim(self) -> Owner | None:
-        """Take the project for a window; if another one has it, write nothing from now on and return who has it.
+        """Claim the project for a window. If another one has it, return its owner and refuse all writes from now on.
 
-        The system lets go of the claim of a process that dies.
+        The operating system releases the claim when the process ends, even by a kill.
         """
         if not self.writable or self._ownership.claim():
             return None
-        owner = self._ownership.owner or Owner("somebody", "another machine", 0, "some time")
+        owner = self._ownership.owner or Owner("somebody", "another computer", 0, "an unknown time")
         self.writable = False
-        self.labels.lock_because(
+        self.labels.set_read_only(
             f"{self.folder.name} is open for editing by {owner}. Close it there and open it again here."
         )
         return owner
 
-    # ---- what can be taken back
+    # ---- actions and snapshots
 
     @contextmanager
     def action(self, name: str, frame_count: int, *, all_or_none: bool = False) -> Iterator[Action]:
-        """What writes frames as one whole: `History.action`, with a snapshot before it if they are many.
+        """Write frames as one action: `History.action`, with a snapshot before it if the frames are many.
 
         Parameters
         ----------
-        name : in a user's words
-        frame_count : that may be written
+        name : for the user, shown after "Undo"
+        frame_count : number of frames that may be written
         """
         if frame_count >= max(BULK_FRAMES, BULK_SHARE * self.manifest.video.frame_count):
             self.snapshots.create_before(name)
@@ -203,7 +204,7 @@ class Project:
 
     @property
     def history(self) -> History:
-        """Whole actions, to be undone and done again."""
+        """The actions, with undo and redo."""
         return self.labels.history
 
     @property
@@ -215,25 +216,25 @@ class Project:
 
     @property
     def video(self) -> VideoReader:
-        """The video; a ProjectError that tells how to relink if it is nowhere to be found."""
+        """The video; a ProjectError that explains how to relink it if it cannot be found."""
         if self._video is None:
             self._video = _find_video(self.folder, self.manifest.video)
             self._remember_place(self._video)
         return self._video
 
-    def let_go_of_video(self) -> None:
-        """Close the video and free the frames decoded last; `video` opens it again when asked."""
+    def close_video(self) -> None:
+        """Close the video and free its cached frames; `video` opens it again on the next use."""
         video, self._video = self._video, None
         if video is not None:
             video.close()
 
     def relink(self, video_path: Path | str) -> None:
-        """Tell the project where its video is now.
+        """Set the new place of the video.
 
         Raises
         ------
         VideoError, ProjectError
-            it cannot be read, or is another video; the project stays as it was
+            the video cannot be read, or is a wrong one; the project stays as it was
         """
         video = VideoReader(video_path)
         try:
@@ -248,9 +249,9 @@ class Project:
             old.close()
 
     def _remember_place(self, video: VideoReader) -> None:
-        found, known = VideoRecord.of(video.info, self.folder), self.manifest.video
-        if self.writable and (found.path, found.relative_path) != (known.path, known.relative_path):
-            place = {"path": found.path, "relative_path": found.relative_path}
+        current, recorded = VideoRecord.of(video.info, self.folder), self.manifest.video
+        if self.writable and (current.path, current.relative_path) != (recorded.path, recorded.relative_path):
+            place = {"path": current.path, "relative_path": current.relative_path}
             self._change_manifest(lambda manifest: manifest.changed(video=manifest.video.model_copy(update=place)))
 
     # ---- classes and checkpoints
@@ -260,32 +261,32 @@ class Project:
         return self.manifest.classes
 
     def extend_classes(self, classes: ClassSet) -> None:
-        """Add the classes that are new, and take over the colours of those that are not.
+        """Add new classes, and update the colours of known ones.
 
         Raises
         ------
         ClassSetError
-            an id has another name in this project, or a name another id; nothing is changed
+            an id has a different name in this project, or a name a different id; nothing is changed
         """
         extended = _extended(self.classes, classes)
         if extended == self.classes:
             return
         self.labels.check_writable("The class set")
         with writing("The class set", self.folder), self._lock:
-            self.labels.make_room_for(extended)  # columns without a class do no harm, should the next line fail
+            self.labels.add_columns(extended)  # if the next line fails, columns without a class do no harm
             self._change_manifest(lambda manifest: manifest.changed(class_set=extended.to_json()))
             self.labels.use_classes(extended)
 
     def record_checkpoint(self, info: dict[str, Any]) -> int:
-        """Note a checkpoint that predicts in this project.
+        """Record a checkpoint that predicts in this project.
 
         Parameters
         ----------
-        info : anything that JSON can hold; two with the same `digest` are the same
+        info : JSON-compatible; two records with the same `digest` are the same checkpoint
 
         Returns
         -------
-        its number, from 1: its place in `manifest.checkpoints`
+        its number, from 1: its position in `manifest.checkpoints`
         """
         digest = info.get("digest")
         for known in (self.manifest, read_manifest(self.folder)):
@@ -298,22 +299,22 @@ class Project:
     def _change_manifest(self, change: Callable[[Manifest], Manifest]) -> None:
         with writing("The manifest", self.folder), self._lock:
             self.labels.check_writable("The manifest")
-            manifest = change(read_manifest(self.folder))  # another process may have added to it
+            manifest = change(read_manifest(self.folder))  # read again: another process may have changed it
             write_manifest(self.folder, manifest)
             self.manifest = manifest
 
     # ---- embeddings
 
     def embeddings(self, encoder_digest: str, shape: tuple[int, int, int]) -> EmbeddingStore:
-        """The embeddings by one image encoder, shape (D, h, w) a frame; made on first use."""
+        """The embeddings of one image encoder, shape (D, h, w) per frame; made on first use."""
         return self._embedding_store(self.folder / "embeddings" / encoder_digest, encoder_digest, shape)
 
     def augmented_embeddings(self, encoder_digest: str, version: str, shape: tuple[int, int, int]) -> EmbeddingStore:
-        """The embeddings of changed copies of the frames, kept apart from those of the frames themselves; made on first use.
+        """The embeddings of augmented frames, stored apart from those of the frames themselves; made on first use.
 
         Parameters
         ----------
-        version : letters, digits and dashes that say how the frames were changed
+        version : letters, digits and dashes that identify the augmentation
         """
         return self._embedding_store(self.folder / "augmented" / encoder_digest / version, encoder_digest, shape)
 
@@ -328,19 +329,19 @@ class Project:
             if self.writable:
                 with writing("The embeddings", self.folder):
                     store.clear_leftovers()
-                store.close()  # lets go of its lock's file until something is written: training opens many
+                store.close()  # closes the lock file until the next write, because training opens many stores
             self._embeddings[folder] = store
         return store
 
     def embedding_stores(self) -> list[EmbeddingStore]:
-        """The embeddings there are of the frames as they are, of every encoder."""
+        """The embeddings of the frames themselves (not augmented), of every encoder."""
         folder = self.folder / "embeddings"
         digests = sorted(path.parent.name for path in folder.glob("[!.]*/embeddings"))
         return [EmbeddingStore(folder / digest, self.manifest.video.frame_count) for digest in digests]
 
 
 def _write_new(folder: Path, manifest: Manifest) -> None:
-    """Fill a new project folder; the manifest comes last."""
+    """Fill a new project folder; the manifest is written last."""
     import zarr
 
     attributes = {"format": manifest.format, "schema_version": manifest.schema_version}
@@ -351,13 +352,13 @@ def _write_new(folder: Path, manifest: Manifest) -> None:
 
 
 def _check_writable(folder: Path) -> None:
-    """A ProjectError that says how to keep the project elsewhere, if it cannot be made here."""
+    """A ProjectError with another way to choose the folder, if the project cannot be made here."""
     existing = folder.parent
     while not existing.exists():
         existing = existing.parent
     if not os.access(existing, os.W_OK | os.X_OK):
         raise ProjectError(
-            f"A new project needs a folder that can be written to, and {existing} is read-only. Put it elsewhere: "
+            f"A new project needs a writable folder, {existing} is read-only. Choose another one: "
             "--project-folder DIR on the command line, Session.open(path, project_folder=DIR) in Python."
         )
 
@@ -366,18 +367,18 @@ def _check_same_video(folder: Path, record: VideoRecord, video: VideoReader) -> 
     info = video.info
     if info.fingerprint != record.fingerprint:
         raise ProjectError(
-            f"{folder.name} belongs to the video {Path(record.path).name} (fingerprint {record.fingerprint[:8]}), and "
-            f"{info.path.name} is another one ({info.fingerprint[:8]}). Choose that video, or another project folder."
+            f"{folder.name} belongs to the video {Path(record.path).name} (fingerprint {record.fingerprint[:8]}), but "
+            f"{info.path.name} is another one ({info.fingerprint[:8]}). Choose the right video, or another project folder."
         )
     if (info.frame_count, *info.size) != (record.frame_count, *record.size):
         raise ProjectError(
-            f"{folder.name} was made when {info.path.name} read as {record.frame_count} frames of {record.size}; it reads "
-            f"as {info.frame_count} of {info.size} now. Use the PyAV version of then, or start another project."
+            f"{folder.name} needs {record.frame_count} frames of {record.size}; {info.path.name} now reads as "
+            f"{info.frame_count} of {info.size}. Use the PyAV version that made the project, or start another project."
         )
 
 
 def _find_video(folder: Path, record: VideoRecord) -> VideoReader:
-    """Open the video where it was, relative to the project or absolutely, or beside the project under any name."""
+    """Open the video at its last place (relative to the project, or absolute), or beside the project under any name."""
     for path in _candidates(folder, record):
         try:
             video = VideoReader(path)
@@ -390,8 +391,8 @@ def _find_video(folder: Path, record: VideoRecord) -> VideoReader:
             continue
         return video
     raise ProjectError(
-        f"The video of {folder.name} should be at {record.path} or beside the project, and is not (or is another video). "
-        "Move it there, or open the video from where it is now with this project folder: Project.open(folder, "
+        f"The video of {folder.name} should be at {record.path} or beside the project; it is not there, or it is another "
+        "video. Move it there, or open the video at its new place with this project folder: Project.open(folder, "
         "video=VideoReader(path))."
     )
 
@@ -412,7 +413,7 @@ def _candidates(folder: Path, record: VideoRecord) -> Iterator[Path]:
 
 
 def _extended(present: ClassSet, classes: ClassSet) -> ClassSet:
-    """`present` with the classes of `classes` that it lacks; ClassSetError if the two contradict each other."""
+    """`present` and the new classes of `classes`; a ClassSetError if the two sets contradict each other."""
     given = {c.id: c for c in classes}
     ids = {c.name.casefold(): c.id for c in present}
     for c in classes:

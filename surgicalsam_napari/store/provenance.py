@@ -1,4 +1,4 @@
-"""Where labels come from, per frame and class, and the tables that say so."""
+"""The provenance of labels, per frame and class, and the tables that store it."""
 
 from __future__ import annotations
 
@@ -13,11 +13,11 @@ from surgicalsam_napari.instruments import ClassSet
 class Provenance(IntEnum):
     """Where the labels of one class in one frame come from."""
 
-    EMPTY = 0  #: never asked for
-    ABSENT = 1  #: asked for, and found not to be in the frame
+    EMPTY = 0  #: not predicted and not edited
+    ABSENT = 1  #: predicted as not in the frame
     PREDICTED = 2
-    EDITED = 3  #: a person set pixels to it or from it
-    VERIFIED = 4  #: a person confirmed it; no prediction touches it
+    EDITED = 3  #: a person added or removed pixels of it
+    VERIFIED = 4  #: a person confirmed it; no prediction changes it
 
 
 TABLES = {  # name: dtype, fill value
@@ -35,10 +35,10 @@ TABLE_NOTES: dict[str, dict[str, Any]] = {
         "flag_values": [int(value) for value in Provenance],
         "flag_meanings": " ".join(value.name.lower() for value in Provenance),
     },
-    "predicted_iou": {"description": "IoU that the model predicted for its mask; NaN where it was not asked"},
-    "presence": {"description": "score from 0 to 1 that the class is in the frame; NaN where the model was not asked"},
-    "contested": {"description": "share of its mask that another class claimed, too; NaN where the model was not asked"},
-    "predicted_by": {"description": "number of the checkpoint, from 1, in project.json; 0 where there is no prediction"},
+    "predicted_iou": {"description": "IoU that the model predicted for its mask; NaN without a prediction"},
+    "presence": {"description": "score from 0 to 1 that the class is in the frame; NaN without a prediction"},
+    "contested": {"description": "share of its mask that another class claimed, too; NaN without a prediction"},
+    "predicted_by": {"description": "number of the checkpoint, from 1, in project.json; 0 without a prediction"},
 }
 
 
@@ -59,17 +59,17 @@ def is_corrected(provenance: np.ndarray) -> np.ndarray:
 
 
 def is_trusted(provenance: np.ndarray, trust: str) -> np.ndarray:
-    """Bool, shaped like `provenance`: the classes of a corrected frame that a training learns from.
+    """Bool, shaped like `provenance`: the classes of a corrected frame that training learns from.
 
     Parameters
     ----------
-    trust : "frame" takes a corrected frame as right in whole, "class" only the classes that a person edited or verified
+    trust : "frame" trusts all classes of a corrected frame, "class" only those that a person edited or verified
     """
     return is_by_person(provenance) if trust == "class" else provenance != Provenance.EMPTY
 
 
 def expects_labels(provenance: np.ndarray) -> bool:
-    """Whether a frame with this row of provenance has a chunk of labels, if only of background."""
+    """Whether a frame with this row of provenance has a chunk of labels; it may hold only background."""
     return bool(np.any((provenance == Provenance.PREDICTED) | (provenance == Provenance.EDITED)))
 
 

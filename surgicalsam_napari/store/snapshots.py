@@ -1,4 +1,4 @@
-"""Named states of a project's labels that can be returned to."""
+"""Snapshots: named states of a project's labels that can be restored."""
 
 from __future__ import annotations
 
@@ -30,12 +30,13 @@ ARRAYS = ("painted", "labels")
 
 @dataclass(frozen=True)
 class Snapshot:
-    """
+    """A named state of the labels.
+
     Attributes
     ----------
-    folder : where it is kept
+    folder : its files
     created : ISO 8601, UTC
-    is_automatic : made before a bulk run; the oldest of these make way for new ones
+    is_automatic : made before an action on many frames; only the latest of these are kept
     """
 
     folder: Path
@@ -46,7 +47,7 @@ class Snapshot:
 
 @dataclass(frozen=True)
 class RestoreReport:
-    """One more frame is as it was in the snapshot."""
+    """One frame was restored from the snapshot."""
 
     frame_index: int
     done: int
@@ -56,8 +57,9 @@ class RestoreReport:
 class Snapshots:
     """The snapshots of a project.
 
-    A frame's file is replaced and never changed, so a snapshot holds it by a hard link and takes no room until the frame
-    changes (a copy where the file system has no links). The tables are copied: about 15 bytes a frame and class.
+    A frame's file is replaced and never changed in place. So a snapshot keeps a hard link to it, which needs no disk space
+    until the frame changes (a copy, if the file system has no hard links). The tables are copied: about 15 bytes per frame
+    and class.
     """
 
     def __init__(self, root: Path, files: FrameFiles, history: History) -> None:
@@ -75,12 +77,12 @@ class Snapshots:
         return sorted(entries, key=lambda snapshot: (snapshot.created, snapshot.folder.name))
 
     def create(self, name: str, *, is_automatic: bool = False) -> Snapshot:
-        """Keep the labels as they are now, whole or not at all.
+        """Make a snapshot of the present labels, completely or not at all.
 
         Raises
         ------
         ProjectError, DiskSpaceError
-            an empty name; it cannot be written
+            an empty name, a failed write
         """
         if not (name := name.strip()):
             raise ProjectError('A snapshot needs a name, such as "before the second round"; got an empty one.')
@@ -106,32 +108,32 @@ class Snapshots:
         return Snapshot(final, name, created, is_automatic)
 
     def create_before(self, action: str) -> Snapshot | None:
-        """The automatic snapshot before a bulk run; None where there is nothing to keep yet."""
+        """Make the automatic snapshot before an action on many frames; None if there are no labels yet."""
         if not self._files.has_labels():
             return None
         return self.create(f"Before: {action}", is_automatic=True)
 
     def remove(self, snapshot: Snapshot) -> None:
-        """Forget a snapshot; the labels stay."""
+        """Delete a snapshot; the labels stay."""
         with writing("The snapshot", self._root):
             hidden = snapshot.folder.with_name(f".{snapshot.folder.name}")
             os.rename(snapshot.folder, hidden)
             shutil.rmtree(hidden, ignore_errors=True)
 
     def restore(self, snapshot: Snapshot) -> None:
-        """Return to a snapshot; see `restoring`."""
+        """Restore a snapshot; see `restoring`."""
         for _report in self.restoring(snapshot):
             pass
 
     def restoring(self, snapshot: Snapshot) -> Generator[RestoreReport, None, None]:
-        """Make every frame what it was, painted pixels and verification too, as one action that can be undone.
+        """Restore every frame, including painted pixels and verification, as one action that can be undone.
 
-        Classes added since are empty then. Closed early, or killed, it is gone on with by calling it again.
+        Classes that were added later become empty. If it is closed early or killed, a new call resumes it.
 
         Raises
         ------
         ProjectError, DiskSpaceError
-            a damaged snapshot, before anything is written; a failed write, frames reported up to then stay restored
+            a damaged snapshot, before anything is written; a failed write: the frames reported so far stay restored
         """
         tables = {name: _table(snapshot.folder / name, name) for name in TABLES if (snapshot.folder / name).exists()}
         frame_indices = self._changed_since(snapshot, tables)
@@ -139,10 +141,10 @@ class Snapshots:
             for done, frame_index in enumerate(frame_indices, 1):
                 rows = {name: self._files.trimmed(name, table.row(frame_index)) for name, table in tables.items()}
                 chunks = {name: _content(snapshot.folder / name / self._files.chunk_name(frame_index)) for name in ARRAYS}
-                then = SavedFrame(frame_index, rows, chunks)
+                saved = SavedFrame(frame_index, rows, chunks)
                 with self._files.exclusively("The frame"):
-                    if self._files.saved(frame_index).digest != then.digest:
-                        self._files.restore(then, action)
+                    if self._files.saved(frame_index).digest != saved.digest:
+                        self._files.restore(saved, action)
                 yield RestoreReport(frame_index, done, len(frame_indices))
 
     def _fill(self, folder: Path) -> None:
@@ -155,7 +157,7 @@ class Snapshots:
                 _link(source + chunk, target + chunk)
 
     def _changed_since(self, snapshot: Snapshot, tables: dict[str, CellTable]) -> list[int]:
-        """The frames that differ from a snapshot, as far as their table rows and the identity of their files tell."""
+        """The frames that may differ from a snapshot: other table rows, or a file with another time or size."""
         differs = np.zeros(self._files.frame_count, bool)
         for name, table in tables.items():
             now, then = self._files.tables[name].table(), table.table()
@@ -180,12 +182,12 @@ def _table(folder: Path, name: str) -> CellTable:
 def _link(source: str, target: str) -> None:
     try:
         os.link(source, target)
-    except OSError:  # no hard links here, or too many
+    except OSError:  # the file system has no hard links, or too many already
         shutil.copy2(source, target)
 
 
 def _identities(folder: Path) -> dict[str, tuple[int, int]]:
-    """Modification time and size of each chunk; links and `copy2` keep both."""
+    """Modification time and size of each chunk; hard links and `copy2` preserve both."""
     return {
         entry.name: (entry.stat().st_mtime_ns, entry.stat().st_size)
         for entry in os.scandir(folder)

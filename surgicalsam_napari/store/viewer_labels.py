@@ -1,4 +1,4 @@
-"""A project's labels as the data of a viewer's layer."""
+"""A project's labels as the data of a viewer's Labels layer."""
 
 from __future__ import annotations
 
@@ -12,25 +12,25 @@ from surgicalsam_napari.store.indexing import as_tuple
 from surgicalsam_napari.store.label_array import LabelArray
 from surgicalsam_napari.store.labels import LabelStore
 
-FRAMES_REMEMBERED = 100  # of one region: a brush spans fewer, and a region of more frames is read to be shown
+FRAMES_REMEMBERED = 100  # per region; a brush covers fewer frames, and a viewer only displays longer regions
 
 
 class ViewerLabels(LabelArray):
-    """One viewer's access to a `LabelStore`: knows which pixels of a region the viewer changed before it wrote it back.
+    """The labels of a `LabelStore` for one viewer: writes only the pixels that the viewer has changed.
 
-    A viewer reads the box around a stroke, changes pixels in it and assigns the box. Another thread or process may write
-    to the frame in between, a prediction say. Compared with the frame as it is by then, all that the viewer did not touch
-    would look like a person's edit and undo the prediction. So every region that is read remembers the frames it was
-    copied from, for as long as the viewer keeps the region: when it, or a view of it, is assigned, only the pixels that
-    differ from those frames count. No matter how much time has passed, and what was read meanwhile.
+    A viewer reads the box around a brush stroke, changes some pixels and assigns the box. In between, another thread or
+    process may write to the frame, for example a prediction. The box still holds the old labels of the pixels that the
+    viewer did not change. If it were compared with the new frame, these pixels would look like an edit by a person, and
+    they would overwrite the prediction.
 
-    The viewer's next assignment forgets what was read before: a region that the viewer kept, and assigns after a stroke of
-    its own, is set as in a numpy array. Undo and redo assign copies, index arrays or regions read for this, so they set
-    what they name.
+    Therefore `__getitem__` remembers, for each region that it returns, the frames that it copied from. When the viewer
+    assigns this region or a view of it, only the pixels that differ from those frames are set. The frames are forgotten when
+    the viewer drops the region, or after its next assignment. Then an old region is set as in a numpy array, like all other
+    arrays, for example the copies and index arrays of undo and redo.
 
     Parameters
     ----------
-    store : where the labels are; make one ViewerLabels for each layer
+    store : holds the labels; make one ViewerLabels per layer
     """
 
     def __init__(self, store: LabelStore) -> None:
@@ -45,7 +45,7 @@ class ViewerLabels(LabelArray):
         return self.store.frame(frame_index)
 
     def __getitem__(self, key: Any) -> Any:
-        """As for a numpy array, but always a fresh copy, which remembers the frames it came from."""
+        """Index as in numpy; the result is always a copy, and its source frames are remembered."""
         frames: dict[int, np.ndarray] = {}
 
         def remembered_frame(frame_index: int) -> np.ndarray:
@@ -60,17 +60,18 @@ class ViewerLabels(LabelArray):
         return region
 
     def __setitem__(self, key: Any, values: Any) -> None:
-        """A person's edit, see `LabelStore.edit`."""
+        """An edit by a person; see `LabelStore.edit`."""
         as_read = self._frames_of(values)
         self._regions_read.clear()
         self.store.edit(key, values, as_read=as_read)
 
     def _remember(self, region: np.ndarray, frames: Mapping[int, np.ndarray]) -> None:
+        # the entry is removed when the region is freed, so its id never stands for another array
         key, regions_read = id(region), self._regions_read
         regions_read[key] = weakref.ref(region, lambda _: regions_read.pop(key, None)), frames
 
     def _frames_of(self, values: Any) -> Mapping[int, np.ndarray]:
-        """By index, the frames that a region, or the array it is a view of, was copied from; {} for other arrays."""
+        """By frame index, the source frames of a region that was read, or of a view of it; {} for other arrays."""
         if not isinstance(values, np.ndarray):
             return {}
         region = values if values.base is None else values.base

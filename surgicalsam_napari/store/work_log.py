@@ -1,4 +1,4 @@
-"""How much work went into each frame: strokes, changed pixels, seconds. Kept beside the labels, and never sent anywhere."""
+"""The work on each frame: strokes, changed pixels, seconds. The log stays in the project folder; nothing is sent."""
 
 from __future__ import annotations
 
@@ -16,7 +16,7 @@ if TYPE_CHECKING:
     from surgicalsam_napari.store.labels import LabelStore
 
 WORK_LOG = "work.csv"
-STROKE_GAP = 0.4  # seconds: a brush writes at every move of the mouse, and rests between two strokes
+STROKE_GAP = 0.4  # seconds; a brush writes at every mouse move, and a longer pause separates two strokes
 
 
 @dataclass(frozen=True)
@@ -25,9 +25,9 @@ class FrameWork:
 
     Attributes
     ----------
-    seconds : that the frame was in view while somebody was at work
-    strokes : edits by hand: of the brush, and whole edits of the frame
-    changed_pixels : by all of these, those changed twice counted twice
+    seconds : time that the frame was in view while a person worked
+    strokes : brush strokes and edits of the whole frame
+    changed_pixels : in all strokes; a pixel that changes twice counts twice
     """
 
     frame_index: int
@@ -37,12 +37,12 @@ class FrameWork:
 
 
 class WorkLog:
-    """Appends a line for each edit and each stay on a frame: time, what, frame, pixels or seconds.
+    """Appends a line for each edit and each view of a frame: time, kind, frame, pixels or seconds.
 
     Parameters
     ----------
     file : a CSV file, made with the first line
-    labels : whose edits are logged; None to read only
+    labels : the store whose edits are logged; None for reading only
     """
 
     def __init__(self, file: Path, labels: LabelStore | None = None) -> None:
@@ -51,11 +51,11 @@ class WorkLog:
             labels.edited.connect(self._note_edit)
 
     def note_view(self, frame_index: int, seconds: float) -> None:
-        """Somebody looked at a frame for so long."""
+        """Log that a person looked at a frame for this time."""
         self._append("view", frame_index, round(seconds, 2))
 
     def per_frame(self) -> list[FrameWork]:
-        """The work on every frame that was looked at or edited, by frame index; lines that a kill cut off are left out."""
+        """The work on every viewed or edited frame, ordered by frame index; incomplete lines are left out."""
         seconds: dict[int, float] = {}
         strokes: dict[int, int] = {}
         pixels: dict[int, int] = {}
@@ -91,7 +91,7 @@ class WorkLog:
         self._append("edit", frame_index, changed_pixels)
 
     def _append(self, what: str, frame_index: int, amount: float) -> None:
-        with suppress(OSError), self._file.open("a", encoding="utf-8") as stream:  # a log is not worth an edit
+        with suppress(OSError), self._file.open("a", encoding="utf-8") as stream:  # an edit must not fail with the log
             stream.write(f"{time.time():.2f},{what},{frame_index},{amount}\n")
 
     def _lines(self) -> Iterator[tuple[float, str, int, float]]:

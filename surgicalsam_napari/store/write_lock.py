@@ -1,4 +1,4 @@
-"""One writer at a time, among threads and among processes."""
+"""The write lock of a project: one writer at a time, among threads and processes."""
 
 from __future__ import annotations
 
@@ -9,16 +9,16 @@ from pathlib import Path
 
 from filelock import lock_descriptor, unlock_descriptor
 
-POLL_SECONDS = 0.002  # between two tries while another process holds the lock
-_KNOWS_NO_LOCKS = {errno.ENOSYS, errno.ENOLCK, errno.EOPNOTSUPP, errno.ENOTSUP, errno.EINVAL}
+POLL_SECONDS = 0.002  # between two attempts while another process holds the lock
+_LOCKS_UNSUPPORTED = {errno.ENOSYS, errno.ENOLCK, errno.EOPNOTSUPP, errno.ENOTSUP, errno.EINVAL}
 
 
 class WriteLock:
     """One writer at a time: among threads, and among processes that have the same folder open.
 
-    The system drops the lock when its process dies, however it dies: a `.lock` file that is left behind blocks nobody.
-    File systems that know no locks (some network shares) are guarded among threads only. Nested use by one thread is
-    allowed.
+    The operating system releases the lock when the process ends, even by a kill: a `.lock` file that stays blocks nobody.
+    On file systems without locks (some network shares), only the threads that share this object wait for each other.
+    Nested use by one thread is allowed.
 
     Parameters
     ----------
@@ -32,7 +32,7 @@ class WriteLock:
         self._descriptor: int | None = None
 
     def __enter__(self) -> WriteLock:
-        """Wait for the lock, as long as it takes; an OSError if it cannot be taken. Nobody writes without it."""
+        """Wait for the lock, without a time limit; an OSError if it cannot be taken. The block runs only with the lock."""
         self._threads.acquire()
         try:
             if self._depth == 0:
@@ -51,12 +51,12 @@ class WriteLock:
             if self._depth == 0 and self._descriptor is not None:
                 unlock_descriptor(self._descriptor)
         except OSError:
-            self.close()  # this drops the lock in any case
+            self.close()  # closing the file always releases the lock
         finally:
             self._threads.release()
 
     def try_to_hold(self) -> bool:
-        """Take the lock for as long as this object is open; False, at once, if another one has it."""
+        """Take the lock until `close`; return False immediately if another `WriteLock` holds it."""
         with self._threads:
             descriptor = self._open()
             try:
@@ -73,7 +73,7 @@ class WriteLock:
     def close(self) -> None:
         with self._threads:
             if self._descriptor is not None and self._depth == 0:
-                os.close(self._descriptor)  # drops the lock, too
+                os.close(self._descriptor)  # also releases the lock
                 self._descriptor = None
 
     def _open(self) -> int:
@@ -81,10 +81,10 @@ class WriteLock:
 
 
 def _lock(descriptor: int, *, blocking: bool) -> bool:
-    """Whether the lock is ours now; True, too, where the file system knows no locks: nothing shows another owner there."""
+    """Whether the lock is taken now; also True if the file system has no locks, because no other owner can be seen there."""
     try:
         return lock_descriptor(descriptor, blocking=blocking, poll_interval=POLL_SECONDS)
     except OSError as error:
-        if error.errno in _KNOWS_NO_LOCKS:
+        if error.errno in _LOCKS_UNSUPPORTED:
             return True
         raise

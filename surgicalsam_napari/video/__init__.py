@@ -1,7 +1,7 @@
 """Video as an array: any frame by its exact index, lazily, from a file or a folder of numbered images.
 
-`VideoReader` is what the rest of the package uses. Behind it, `StreamDecoder` reads video files with PyAV and `ImageFolder`
-reads image folders; `PacketIndex` is what a file's container says about its packets, known without decoding.
+The rest of the package uses `VideoReader`. It reads video files through `StreamDecoder` (with PyAV), and image folders
+through `ImageFolder`. `PacketIndex` lists the packets of a file from its container, without decoding.
 """
 
 from __future__ import annotations

@@ -1,4 +1,4 @@
-"""A content-based name for a video, quick to compute, that survives moving and renaming the file."""
+"""The fingerprint of a video: quick to compute, from its content, the same after moving or renaming the file."""
 
 from __future__ import annotations
 
@@ -10,7 +10,7 @@ _MEBIBYTE = 1 << 20
 
 
 def file_fingerprint(path: Path) -> str:
-    """Hash a file's size with its first, middle and last MiB: 32 hexadecimal digits, independent of its name."""
+    """Hash a file's size and its first, middle and last MiB: 32 hexadecimal digits, independent of its name."""
     size = path.stat().st_size
     digest = hashlib.sha256(str(size).encode())
     with path.open("rb") as file:
@@ -21,7 +21,7 @@ def file_fingerprint(path: Path) -> str:
 
 
 def folder_fingerprint(files: Sequence[Path]) -> str:
-    """Hash the names and sizes of `files` (in frame order) with the content of the first and the last."""
+    """Hash the names and sizes of `files` (in frame order) and the content of the first and the last file."""
     digest = hashlib.sha256()
     for path in files:
         digest.update(f"{path.name}\0{path.stat().st_size}\n".encode())

@@ -16,7 +16,7 @@ IMAGE_SUFFIXES: tuple[str, ...] = (".png", ".jpg", ".jpeg", ".bmp", ".tif", ".ti
 _HEADERS_READ = 1000
 _EXIF_ORIENTATION = 0x0112
 _SIDEWAYS = (5, 6, 7, 8)
-_WITH_ORIENTATION = ("JPEG", "MPO", "TIFF")  # what cameras write; asking a png would decode all of it
+_WITH_ORIENTATION = ("JPEG", "MPO", "TIFF")  # formats that cameras write; for a png, Pillow would decode the whole image
 
 
 def image_files(folder: Path) -> list[Path]:
@@ -36,8 +36,8 @@ def natural_key(path: Path) -> tuple[tuple[tuple[int, int | str], ...], str]:
 class ImageFolder:
     """The images of a folder as frames of one size.
 
-    Sizes are read from the files' headers when the folder is opened (all of up to 1,000 images, else 1,000 of them,
-    evenly spaced) and checked again when an image is decoded.
+    Sizes are read from the file headers when the folder is opened (of at most 1,000 images, evenly spaced), and checked
+    again when an image is decoded.
 
     Attributes
     ----------
@@ -47,7 +47,7 @@ class ImageFolder:
     Raises
     ------
     VideoError
-        if the folder holds no image, images of several sizes, or one that cannot be read
+        if the folder holds no image, images of several sizes, or an unreadable image
     """
 
     def __init__(self, folder: Path) -> None:
@@ -60,7 +60,7 @@ class ImageFolder:
             ) from error
         if not self.files:
             raise VideoError(
-                f"The folder {folder.name} holds no images, at least one {', '.join(IMAGE_SUFFIXES)} file is needed. "
+                f"The folder {folder.name} holds no images; at least one {', '.join(IMAGE_SUFFIXES)} file is needed. "
                 "Choose the folder that holds the frames themselves."
             )
         self.frame_count = len(self.files)
@@ -72,10 +72,10 @@ class ImageFolder:
             self._check_size(self.files[index], _size_in_header(self.files[index]))
 
     def close(self) -> None:
-        """Nothing stays open between frames."""
+        """Do nothing: no file stays open between frames."""
 
     def frames_until(self, index: int, _frames_before: int | None = None) -> Iterator[tuple[int, np.ndarray]]:
-        """Decode frame `index`; yield (index, (H, W, 3) uint8), and no other frame."""
+        """Decode frame `index`; yield only (index, (H, W, 3) uint8)."""
         path = self.files[index]
         try:
             with Image.open(path) as image:
@@ -88,7 +88,7 @@ class ImageFolder:
         yield index, array
 
     def rgb(self, frame: np.ndarray) -> np.ndarray:
-        return frame.copy()  # the cache keeps its own
+        return frame.copy()  # the original stays in the cache
 
     @staticmethod
     def byte_count(frame: np.ndarray) -> int:
@@ -98,7 +98,7 @@ class ImageFolder:
         if size != self.size:
             raise VideoError(
                 f"Images in {self.path.name} differ in size: {self.files[0].name} has {self.size[1]}x{self.size[0]} pixels, "
-                f"{path.name} has {size[1]}x{size[0]}; one size is needed. Move images of other sizes to another folder."
+                f"{path.name} has {size[1]}x{size[0]}; all must have one size. Move images of other sizes to another folder."
             )
 
 
@@ -113,13 +113,13 @@ def _size_in_header(path: Path) -> tuple[int, int]:
 
 
 def _rgb_array(image: Image.Image, path: Path) -> np.ndarray:
-    if image.mode.startswith("I"):  # 16-bit grey, which Pillow would clip rather than scale
+    if image.mode.startswith("I"):  # 16-bit grey: Pillow would clip it instead of scaling it
         grey = np.asarray(image)
         if grey.min() < 0 or grey.max() > 65535:
             raise VideoError(_unreadable(path))
         return np.repeat((grey.astype(np.uint16) >> 8).astype(np.uint8)[..., None], 3, axis=2)
     if image.mode == "F":
-        raise VideoError(f"{path.name} holds floating-point pixels, 8 or 16 bits are needed. Save it as an 8-bit png.")
+        raise VideoError(f"{path.name} holds floating-point pixels; 8 or 16 bits are needed. Save it as an 8-bit png.")
     return np.array(image.convert("RGB"))
 
 

@@ -1,7 +1,7 @@
-"""The part of an MP4 or QuickTime sample table that FFmpeg's index leaves out: composition offsets.
+"""The composition offsets of an MP4 or QuickTime file, which FFmpeg's index does not contain.
 
-FFmpeg lists the samples of such files (position, size, decode time) once the file is open, but without presentation times.
-Reading the `ctts` box adds these, so that an hour of video is indexed without reading its gigabytes.
+FFmpeg lists the samples of an open file (position, size, decode time), but not their presentation times. The `ctts` box
+gives the difference. So an hour of video is indexed without reading gigabytes.
 """
 
 from __future__ import annotations
@@ -15,16 +15,16 @@ import numpy as np
 
 
 def composition_offsets(path: Path, track_id: int, sample_count: int) -> np.ndarray | None:
-    """Read presentation minus decode time of each sample of a track.
+    """Read the presentation time minus the decode time of each sample of a track.
 
     Parameters
     ----------
     track_id : the track's number in the file (PyAV's `stream.id`)
-    sample_count : samples FFmpeg's index lists
+    sample_count : number of samples in FFmpeg's index
 
     Returns
     -------
-    (sample_count,) int64 in units of the track's time scale, or None where the file is fragmented, damaged, or disagrees
+    (sample_count,) int64 in units of the track's time scale; None if the file is fragmented, damaged, or has another count
     """
     try:
         with path.open("rb") as file:
@@ -49,7 +49,7 @@ def _read_offsets(file: BinaryIO, file_size: int, track_id: int, sample_count: i
         file.seek(offsets[0])
         entry_count = struct.unpack(">4xI", file.read(8))[0]
         entries = np.frombuffer(file.read(8 * entry_count), ">i4").reshape(entry_count, 2).astype(np.int64)
-        # a run length is unsigned; a damaged one must not make us allocate gigabytes
+        # run lengths are unsigned; a damaged one must not lead to an array of gigabytes
         if (entries[:, 0] < 0).any() or entries[:, 0].sum() != sample_count:
             return None
         return np.repeat(entries[:, 1], entries[:, 0])
@@ -57,7 +57,7 @@ def _read_offsets(file: BinaryIO, file_size: int, track_id: int, sample_count: i
 
 
 def _boxes(file: BinaryIO, start: int, end: int) -> Iterator[tuple[bytes, int, int]]:
-    """Yield (kind, start, end) of the content of each box between two positions of the file."""
+    """Yield (kind, start, end) for the content of each box between two positions in the file."""
     while start + 8 <= end:
         file.seek(start)
         size, kind = struct.unpack(">I4s", file.read(8))

@@ -1,4 +1,4 @@
-"""What a video file's container says about its packets, read without decoding one frame."""
+"""The packets of a video file, as its container lists them, read without decoding."""
 
 from __future__ import annotations
 
@@ -25,12 +25,12 @@ class PacketIndex:
 
     Attributes
     ----------
-    presentation_time, decode_time : (P,) int64 in the stream's time base, NO_TIME where the container has none
-    position : (P,) int64, byte in the file, -1 where unknown
+    presentation_time, decode_time : (P,) int64 in the stream's time base, NO_TIME if the container has none
+    position : (P,) int64, byte offset in the file, -1 if unknown
     byte_count : (P,) int64
-    is_key : (P,) bool, decoding can start here
-    is_shown : (P,) bool, False for packets that an edit list or the codec hides, and for one that is cut off
-    is_cut_off : whether the file ends before its last packet does
+    is_key : (P,) bool, True if decoding can start here
+    is_shown : (P,) bool, False for packets that an edit list or the codec hides, and for a truncated packet
+    is_cut_off : whether the file ends before its last packet ends
     is_bidirectional : (P,) bool, B-pictures of MPEG-1 and MPEG-2, None for other codecs
     """
 
@@ -47,7 +47,7 @@ class PacketIndex:
         return len(self.byte_count)
 
     def presentation_order(self) -> np.ndarray | None:
-        """Ordinals of the shown packets in presentation order, or None where the times cannot be trusted."""
+        """Ordinals of the shown packets in presentation order; None if the times are unreliable."""
         shown = np.flatnonzero(self.is_shown)
         if self.is_bidirectional is not None:
             return _order_by_picture_type(shown, self.is_bidirectional)
@@ -59,10 +59,10 @@ class PacketIndex:
 
 
 def index_by_demuxing(container: InputContainer, stream: VideoStream) -> PacketIndex:
-    """Index the packets of `stream` by reading the whole file, from where the container stands."""
+    """Index the packets of `stream` by reading the file from the container's present position to the end."""
     rows: list[tuple[int, int, int, int, bool, bool]] = []
     types: list[bool] = []
-    tells_types = stream.codec_context.name in ("mpeg1video", "mpeg2video")
+    has_picture_types = stream.codec_context.name in ("mpeg1video", "mpeg2video")
     hides_frames = stream.codec_context.name in ("vp8", "libvpx")
     is_cut_off = is_corrupt = False
     try:
@@ -70,9 +70,9 @@ def index_by_demuxing(container: InputContainer, stream: VideoStream) -> PacketI
             if packet.size == 0:
                 continue
             is_corrupt = packet.is_corrupt
-            # VP8 sends reference pictures that are never shown as packets of their own; bit 4 of the first byte tells
+            # VP8 has separate packets for reference pictures that are not shown: bit 4 of the first byte is 0
             is_hidden = packet.is_discard or (hides_frames and not memoryview(packet)[0] & 0x10)
-            if tells_types:
+            if has_picture_types:
                 types.append(_is_bidirectional(packet))
             rows.append((*_times(packet), *_place(packet), packet.is_keyframe, not is_hidden))
     except av.FFmpegError:
@@ -81,18 +81,18 @@ def index_by_demuxing(container: InputContainer, stream: VideoStream) -> PacketI
         is_cut_off = True
         rows[-1] = (*rows[-1][:-1], False)
     index = _index_of(rows, is_cut_off)
-    return replace(index, is_bidirectional=np.array(types, bool)) if tells_types else index
+    return replace(index, is_bidirectional=np.array(types, bool)) if has_picture_types else index
 
 
 def _is_bidirectional(packet: av.Packet) -> bool:
     """Read the type in the first picture header of an MPEG-1 or MPEG-2 packet."""
-    beginning = bytes(memoryview(packet)[:1024])  # behind sequence and group headers
+    beginning = bytes(memoryview(packet)[:1024])  # the picture header follows sequence and group headers
     start = beginning.find(b"\0\0\1\0")
     return 0 <= start < len(beginning) - 5 and beginning[start + 5] >> 3 & 7 == _B_PICTURE
 
 
 def _order_by_picture_type(shown: np.ndarray, is_bidirectional: np.ndarray) -> np.ndarray:
-    """MPEG-1 and MPEG-2 show a reference picture once the B-pictures sent after it are shown."""
+    """Order for MPEG-1 and MPEG-2: a reference picture is shown after the B-pictures that follow it in the file."""
     order: list[int] = []
     reference: list[int] = []
     for ordinal in shown.tolist():
@@ -119,9 +119,9 @@ def _place(packet: av.Packet) -> tuple[int, int]:
 
 
 def index_from_sample_table(container: InputContainer, stream: VideoStream, path: Path) -> PacketIndex | None:
-    """Index the packets of an MP4 or QuickTime file from its sample table; None where there is none to rely on.
+    """Index the packets of an MP4 or QuickTime file from its sample table; None without a reliable table.
 
-    Reads a few packets to compare with, so seek before decoding.
+    This reads a few packets for comparison, so seek before decoding.
     """
     entries = getattr(stream, "index_entries", ())  # PyAV 16 and later
     if "mp4" not in container.format.name or len(entries) == 0:
@@ -136,8 +136,8 @@ def index_from_sample_table(container: InputContainer, stream: VideoStream, path
     shift = _shift_of_times(index, offsets, first)
     if shift is None:
         return None
-    whole = index.position + index.byte_count <= path.stat().st_size
-    count = len(index) if whole.all() else int(np.argmin(whole))
+    is_complete = index.position + index.byte_count <= path.stat().st_size
+    count = len(index) if is_complete.all() else int(np.argmin(is_complete))
     return PacketIndex(
         (index.decode_time + offsets + shift)[:count],
         index.decode_time[:count],
@@ -150,7 +150,7 @@ def index_from_sample_table(container: InputContainer, stream: VideoStream, path
 
 
 def _shift_of_times(index: PacketIndex, offsets: np.ndarray, packets: list[av.Packet]) -> int | None:
-    """The constant FFmpeg adds to composition offsets, or None if the table disagrees with the packets it demuxes."""
+    """The constant that FFmpeg adds to composition offsets; None if the table disagrees with the demuxed packets."""
     shifts = set()
     for ordinal, packet in enumerate(packets):
         if packet.is_corrupt or packet.pts is None or packet.dts is None or ordinal >= len(index):

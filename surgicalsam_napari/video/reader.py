@@ -21,21 +21,21 @@ VIDEO_SUFFIXES: tuple[str, ...] = (
 )  # fmt: skip
 
 _PROJECT_SUFFIX = ".surgicalsam"
-_KEPT_BEFORE_A_JUMP = 8  # frames: a step back after a far jump is in the cache
+_KEPT_BEFORE_A_JUMP = 8  # frames before the target of a far jump that are cached, for steps back
 
 
 @dataclass(frozen=True)
 class VideoInfo:
-    """What a video is.
+    """The properties of a video.
 
     Attributes
     ----------
     path : the file or folder
-    frame_count : frames that can be read
-    size : (H, W) in pixels as shown, after rotation; pixels are taken as square
-    frame_rate : frames per second (averaged where it varies), None where unknown
-    codec : FFmpeg's name for the codec, or "png images" and the like
-    fingerprint : 32 hexadecimal digits from the content, the same wherever the file lies
+    frame_count : number of frames that can be read
+    size : (H, W) in pixels as shown, after rotation; pixels are assumed to be square
+    frame_rate : frames per second (the average if it varies), None if unknown
+    codec : FFmpeg's name for the codec, or for example "png images"
+    fingerprint : 32 hexadecimal digits from the content, independent of the path
     """
 
     path: Path
@@ -62,11 +62,10 @@ class _FrameSource(Protocol):
 class VideoReader:
     """Frames of a video file, or of a folder of numbered images, by exact index in presentation order.
 
-    Nothing is decoded before it is asked for. Forward play decodes each frame once; a jump decodes from the nearest
-    keyframe, a far one without the pictures that no other refers to; frames decoded recently are kept as the codec gave
-    them (YUV). Safe to use from several threads. Indexing
-    works as on a read-only NumPy array of shape (T, H, W, 3), so that napari takes it as layer data: `reader[7]`,
-    `reader[-1, 10:20]`, `reader[::100]`.
+    Frames are decoded on request. Forward play decodes each frame once. A jump decodes from the nearest keyframe; a far jump
+    skips pictures that no other picture refers to. Recent frames are cached as the codec outputs them (YUV). Several threads
+    may use one reader. Indexing works as for a read-only NumPy array of shape (T, H, W, 3), so napari accepts a reader as
+    layer data: `reader[7]`, `reader[-1, 10:20]`, `reader[::100]`.
 
     Parameters
     ----------
@@ -76,7 +75,7 @@ class VideoReader:
     Raises
     ------
     VideoError
-        if the path is missing, empty, cut off beyond use, no video, or a folder of images of several sizes
+        if the path is missing, empty, no video, too incomplete to read, or a folder of images of several sizes
     """
 
     ndim = 4
@@ -90,7 +89,7 @@ class VideoReader:
         self._cache: OrderedDict[int, Any] = OrderedDict()
         self._cache_limit = cache_megabytes * 1_000_000
         self._cache_bytes = 0
-        self._last_asked = 0
+        self._last_requested = 0
         self.info = VideoInfo(
             path=path,
             frame_count=self._source.frame_count,
@@ -122,7 +121,7 @@ class VideoReader:
 
     @property
     def frames_decoded(self) -> int:
-        """Frames decoded so far; a frame out of the cache adds none."""
+        """Number of frames decoded so far; frames from the cache do not count."""
         return self._source.frames_decoded
 
     def frame(self, index: int) -> np.ndarray:
@@ -134,7 +133,7 @@ class VideoReader:
 
         Returns
         -------
-        (H, W, 3) uint8 RGB, the caller's own
+        (H, W, 3) uint8 RGB, a copy
 
         Raises
         ------
@@ -147,19 +146,19 @@ class VideoReader:
             raise IndexError(f"Frame {index} of {self.info.path.name} does not exist: its frames are 0 to {len(self) - 1}.")
         with self._lock:
             if self._closed:
-                raise VideoError(f"{self.info.path.name} was closed, an open video is needed. Open it again.")
+                raise VideoError(f"{self.info.path.name} is closed; an open video is needed. Open it again.")
             if index in self._cache:
                 self._cache.move_to_end(index)
             else:
                 for decoded_index, frame in self._source.frames_until(index, self._frames_wanted_before(index)):
                     self._keep(decoded_index, frame)
-            self._last_asked = index
+            self._last_requested = index
             return self._source.rgb(self._cache[index])
 
     def _frames_wanted_before(self, index: int) -> int:
-        """Near the frame asked for before, all that the cache can hold, for going on in either direction; else a few."""
+        """Near the last requested frame: as many as the cache holds, to continue in both directions; otherwise a few."""
         frames_held = self._cache_limit * len(self._cache) // max(self._cache_bytes, 1)
-        is_near = abs(index - self._last_asked) <= frames_held
+        is_near = abs(index - self._last_requested) <= frames_held
         return max(frames_held, _KEPT_BEFORE_A_JUMP) if is_near else _KEPT_BEFORE_A_JUMP
 
     def _keep(self, index: int, frame: Any) -> None:
@@ -171,9 +170,9 @@ class VideoReader:
             self._cache_bytes -= self._source.byte_count(self._cache.popitem(last=False)[1])
 
     def __getitem__(self, key: Any) -> np.ndarray:
-        """Index like a NumPy array; only the frames asked for are decoded.
+        """Index as a NumPy array; only the requested frames are decoded.
 
-        The first axis takes an integer, a slice, or a 1-D array of integers or booleans; the others take what NumPy takes.
+        The first axis takes an integer, a slice, or a 1-D array of integers or booleans; the others as in NumPy.
         """
         frames, rest = _split_key(key)
         if isinstance(frames, SupportsIndex) and not isinstance(frames, (bool, np.ndarray)):
@@ -199,7 +198,7 @@ class VideoReader:
         return self[:] if dtype is None else self[:].astype(dtype)
 
     def close(self) -> None:
-        """Close the file and drop the cache; `info` and `shape` stay."""
+        """Close the file and clear the cache; `info` and `shape` remain available."""
         with self._lock:
             self._closed = True
             self._cache.clear()
@@ -216,7 +215,7 @@ class VideoReader:
 
 
 def is_video(path: Path | str) -> bool:
-    """Whether a path looks like something `VideoReader` opens: a video's file name, or a folder with images in it."""
+    """Whether `VideoReader` may open this path: a file with the suffix of a video, or a folder with images."""
     path = Path(path)
     if not path.is_dir():
         return path.suffix.lower() in VIDEO_SUFFIXES
@@ -232,15 +231,15 @@ def _open_source(path: Path) -> _FrameSource:
     if path.is_dir():
         return ImageFolder(path)
     if not path.exists():
-        raise VideoError(f"{path} does not exist, a video file or a folder of images is needed. Check the path.")
+        raise VideoError(f"{path} does not exist; a video file or a folder of images is needed. Check the path.")
     if path.suffix.lower() in IMAGE_SUFFIXES:
         raise VideoError(
-            f"{path.name} is a single image, a video or a folder of images is needed. Open the folder {path.parent}."
+            f"{path.name} is a single image; a video or a folder of images is needed. Open the folder {path.parent}."
         )
     if not path.is_file():
-        raise VideoError(f"{path.name} is neither a file nor a folder, a video file is needed. Choose another.")
+        raise VideoError(f"{path.name} is neither a file nor a folder; a video file is needed. Choose a video file.")
     if path.stat().st_size == 0:
-        raise VideoError(f"{path.name} is empty (0 bytes), a video file is needed. Copy it again from its source.")
+        raise VideoError(f"{path.name} is empty (0 bytes); a video file is needed. Copy it again from its source.")
     return StreamDecoder(path)
 
 
@@ -249,17 +248,17 @@ def _fingerprint(path: Path, source: _FrameSource) -> str:
 
 
 def _split_key(key: Any) -> tuple[Any, tuple[Any, ...]]:
-    """Split a NumPy index into that of the time axis and that of the three others."""
+    """Split a NumPy index into the index of the time axis and the indices of the three other axes."""
     parts = key if isinstance(key, tuple) else (key,)
     if any(part is None for part in parts):
-        raise IndexError("A video takes no new axes by None. Index the array that it returns instead.")
+        raise IndexError("A video index cannot contain None (a new axis). Index the returned array instead.")
     if sum(isinstance(part, EllipsisType) for part in parts) > 1:
-        raise IndexError("An index can hold one ellipsis ('...').")
+        raise IndexError("An index can contain only one ellipsis ('...'). Remove the others.")
     if len(parts) - any(isinstance(part, EllipsisType) for part in parts) > VideoReader.ndim:
         raise IndexError(f"A video has {VideoReader.ndim} axes (time, row, column, colour); got {len(parts)} indices.")
     if parts and not isinstance(parts[0], EllipsisType):
         return parts[0], tuple(parts[1:])
-    # a leading ellipsis stands for as many full axes as are missing
+    # a leading ellipsis stands for all missing axes
     full = (slice(None),) * (VideoReader.ndim - max(0, len(parts) - 1))
     parts = full + tuple(parts[1:])
     return parts[0], parts[1:]

@@ -1,11 +1,11 @@
-"""Exact frames of a video file.
+"""Exact frames of a video file, by index.
 
-Every packet is given its ordinal (its number in decode order) as its timestamp before it is decoded, so a frame names
-the packet it came from, whatever the container's own timestamps say. Which ordinal is shown as frame t follows from the
-container's presentation times where the decoder confirms them, and from decoding the whole stream once where it does not.
+Before a packet is decoded, its timestamp is replaced by its ordinal (its number in decode order). So each decoded frame
+identifies its packet, independent of the container's timestamps. The order in which packets are shown follows from the
+container's presentation times, if the decoder confirms them; otherwise from decoding the whole stream once.
 
-On the way to a far frame, pictures that no other picture refers to need not be decoded. The stream says which those are, and
-FFmpeg leaves them out; what is decoded on such a stretch serves as reference only and is not put out.
+On the way to a far frame, pictures that no other picture refers to need not be decoded. The stream marks these pictures, and
+FFmpeg skips them. The pictures that are decoded in such a stretch are used as references only and are not returned.
 """
 
 from __future__ import annotations
@@ -27,41 +27,41 @@ from surgicalsam_napari.errors import VideoError
 from surgicalsam_napari.video.packet_index import NO_TIME, PacketIndex, index_by_demuxing, index_from_sample_table
 from surgicalsam_napari.video.unreadable import no_frames, why_unreadable
 
-# Only containers and plain codec streams: no playlists, which open other files, and no text or image demuxers.
+# Only containers and plain codec streams: no playlists (they open other files), no text or image demuxers.
 _CONTAINERS = (
     "mov,mp4,m4a,3gp,3g2,mj2,matroska,webm,avi,mpeg,mpegts,mpegvideo,m4v,h264,hevc,asf,flv,ogg,mjpeg,mxf,dv,ivf,nut,wtv,obu"
 )
 _PACKETS_PROBED = 48
-_END_PROBED = 96  # MPEG streams do not tell that they are cut off; their groups are short
+_END_PROBED = 96  # MPEG streams do not show that they are incomplete; their groups of pictures are short
 _PACKETS_SEARCHED = 2000
 _FRAMES_OUT_OF_ORDER = 32
-_SKIP_AHEAD = 8  # a keyframe this near is reached faster by decoding on than by a seek
+_SKIP_AHEAD = 8  # packets; decoding on to a keyframe this near is faster than a seek
 _KEYFRAMES_TRIED = 4
-_THREADS = min(4, os.cpu_count() or 1)  # each frame thread holds frames of its own
+_THREADS = min(4, os.cpu_count() or 1)  # each decoder thread holds its own frames
 _HVCC_VERSION, _HVCC_LAYERS_BYTE = 1, 21  # of the HEVC decoder configuration record (ISO/IEC 14496-15, 8.3.3.1)
 
 
 class _LostSync(Exception):
-    """The packets after a seek are not those that the index lists there."""
+    """The packets after a seek differ from the index."""
 
 
 class StreamDecoder:
-    """Decodes the frames of one video file by index, on from where it stands or from the nearest keyframe.
+    """Decodes the frames of one video file by index, from its present position or from the nearest keyframe.
 
     Not thread-safe: `VideoReader` holds a lock around it.
 
     Attributes
     ----------
-    frame_count : frames that can be shown
+    frame_count : number of frames that can be shown
     size : (H, W) as shown, after rotation
     frame_rate : frames per second, averaged, or None
     codec : FFmpeg's name for the codec
-    frames_decoded : frames the decoder has put out so far
+    frames_decoded : number of frames decoded so far
 
     Raises
     ------
     VideoError
-        if the file is missing, empty, cut off beyond use, or holds no video
+        if the file is missing, empty, too incomplete to read, or holds no video
     """
 
     def __init__(self, path: Path) -> None:
@@ -76,7 +76,7 @@ class StreamDecoder:
             self._keys = np.flatnonzero(self._index.is_key)
             self._seek_methods = ["presentation", "decode", "byte"]
             self._linear = False
-            # a stream refreshed bit by bit decodes only some way after its "keyframes": this many earlier is where to start
+            # with intra-refresh, a frame is complete only some time after a "keyframe": start this many keyframes earlier
             self._keyframes_back = 0
             self._unreadable: set[int] = set()
             self._may_skip = _marks_unreferenced(self._stream.codec_context)
@@ -90,7 +90,7 @@ class StreamDecoder:
     def close(self) -> None:
         self._container.close()
 
-    # -- what is in the file
+    # -- the content of the file
 
     def _open(self) -> None:
         try:
@@ -118,10 +118,10 @@ class StreamDecoder:
 
     def _read_index(self) -> PacketIndex:
         if self._stream.codec_context is None or not self._stream.codec_context.is_decoder:
-            raise VideoError(f"{self.path.name} uses a codec this FFmpeg cannot decode. Convert it to H.264 in mp4.")
+            raise VideoError(f"{self.path.name} uses a codec that this FFmpeg cannot decode. Convert it to H.264 in mp4.")
         index = index_from_sample_table(self._container, self._stream, self.path)
         if index is None:
-            # from the very beginning, where a seek need not lead
+            # open it again to read from the very beginning; a seek may not lead there
             self._container.close()
             self._open()
             index = index_by_demuxing(self._container, self._stream)
@@ -137,7 +137,7 @@ class StreamDecoder:
             _, frame = next((t, f) for t, f in self.frames_until(0) if t == 0)
         except (VideoError, StopIteration):
             raise VideoError(no_frames(self.path)) from None
-        self._decoded.appendleft(frame)  # forward play starts with it
+        self._decoded.appendleft(frame)  # forward play starts with this frame
         self._last_rank = -1
         self._picture_size = (frame.height, frame.width)
         self._orientation = _orientation(frame)
@@ -148,22 +148,22 @@ class StreamDecoder:
         self._reformatter = VideoReformatter()
 
     def _frame_rate(self) -> float | None:
-        told = self._stream.average_rate or self._stream.guessed_rate
+        nominal = self._stream.average_rate or self._stream.guessed_rate
         times = self._index.presentation_time[self._order]
         span = int(times[-1] - times[0]) if len(times) > 1 and (times != NO_TIME).all() else 0
         if span <= 0 or self._stream.time_base is None:
-            return float(told) if told else None
+            return float(nominal) if nominal else None
         measured = float((len(times) - 1) / (span * self._stream.time_base))
-        # the container's own figure is exact where it is right; a header can be wrong
-        return float(told) if told and abs(float(told) / measured - 1) < 0.01 else measured
+        # the container's value is exact if it is right, but a header can be wrong
+        return float(nominal) if nominal and abs(float(nominal) / measured - 1) < 0.01 else measured
 
-    # -- which packet is which frame
+    # -- the order of the frames
 
     def _set_order(self, order: np.ndarray) -> None:
         self._order = order
         self._rank = np.full(len(self._index), -1, np.int64)
         self._rank[order] = np.arange(len(order))
-        # of frame t and all shown after it, the ordinal that comes first
+        # the lowest ordinal of frame t and all frames shown after it
         self._first_needed = np.minimum.accumulate(order[::-1])[::-1]
 
     def _settle_order(self) -> np.ndarray:
@@ -180,7 +180,7 @@ class StreamDecoder:
         return order
 
     def _confirmed_by_decoder(self, order: np.ndarray) -> np.ndarray | None:
-        """Decode the beginning: frames must come in `order`, but some may be missing at the very start of a cut stream."""
+        """Decode the beginning: frames must come in `order`; only at the start of a cut stream, some may be missing."""
         first_key = int(self._keys[0])
         order = order[order >= first_key]
         self._set_order(order)
@@ -190,7 +190,7 @@ class StreamDecoder:
         return order[ranks[0] :]
 
     def _order_by_decoding(self) -> np.ndarray:
-        """Decode the whole stream once: exact for streams without usable timestamps, at the price of a slow opening."""
+        """Decode the whole stream once: exact for streams without usable timestamps, but slow to open."""
         self._set_order(np.arange(len(self._index)))
         out = dict.fromkeys(self._ordinals_decoded(0, len(self._index) + 1))
         return np.fromiter(out, np.int64, len(out))
@@ -202,7 +202,7 @@ class StreamDecoder:
         return np.array([o for o in order if o < last_key or o in out], np.int64)
 
     def _ordinals_decoded(self, start: int, packet_count: int) -> list[int]:
-        """Decode `packet_count` packets from a keyframe on, or up to the end; the ordinals of the frames that come out."""
+        """Decode up to `packet_count` packets from a keyframe on; return the ordinals of the decoded frames."""
         out: list[int] = []
         self._seek(start)
         try:
@@ -217,12 +217,12 @@ class StreamDecoder:
     # -- frames
 
     def frames_until(self, index: int, frames_before: int | None = None) -> Iterator[tuple[int, VideoFrame]]:
-        """Decode up to frame `index`; yield (frame index, frame) of it, last, and of those decoded on the way.
+        """Decode up to frame `index`; yield (frame index, frame) for the frames decoded on the way, and last for `index`.
 
         Parameters
         ----------
-        frames_before : of the frames on the way, how many before the last are wanted; those before them may be left out,
-            if that is faster. None for all
+        frames_before : how many frames before `index` are wanted; earlier ones may be skipped if that is faster. None for
+            all
 
         Raises
         ------
@@ -240,7 +240,7 @@ class StreamDecoder:
                 yield rank, frame
                 if rank == index:
                     return
-            if self._whole_from > 0:  # not proven to be the reason, but whole is always right
+            if self._whole_from > 0:  # skipping may be the reason; decoding everything is always right
                 self._may_skip = False
         self._keyframes_back = 0
         self._unreadable.add(index)
@@ -255,7 +255,7 @@ class StreamDecoder:
                     continue
                 self._last_rank = max(self._last_rank, rank)
                 if _ordinal(frame) < self._whole_from:
-                    continue  # a reference; of two fields the second may have been left out
+                    continue  # only a reference: of an interlaced picture, the second field may have been skipped
                 yield rank, frame
                 if rank == index or rank > index + _FRAMES_OUT_OF_ORDER:
                     return
@@ -268,27 +268,27 @@ class StreamDecoder:
                 return
 
     def _skip_up_to(self, index: int) -> None:
-        """From here leave out what nothing refers to, up to the first packet of frame `index` and of those after it."""
+        """Skip pictures that no other refers to, up to the first packet needed for frame `index` and later frames."""
         if self._may_skip:
             self._whole_from = max(self._whole_from, int(self._first_needed[index]))
 
     def _start_for(self, index: int, back: int = 0) -> int:
-        """The ordinal of the keyframe to start from: the nearest that is neither decoded nor shown after the frame."""
+        """The ordinal of the keyframe to start from: the last one that is decoded and shown no later than the frame."""
         key = int(np.searchsorted(self._keys, self._order[index], "right")) - 1
         while key > 0 and self._rank[self._keys[key]] > index:
             key -= 1
         return int(self._keys[max(0, key - back)])
 
     def _starts(self, index: int) -> Iterator[int | None]:
-        """Where to start decoding, one attempt after the other; None: on from here."""
+        """The ordinals to start decoding from, one per attempt; None to continue from the present position."""
         on_the_way = self._last_rank < index and (self._decoded or not self._finished)
-        on_the_way = on_the_way and self._order[index] >= self._whole_from  # it has not been left out
+        on_the_way = on_the_way and self._order[index] >= self._whole_from  # it was not skipped
         if on_the_way and self._start_for(index) <= self._next_ordinal + _SKIP_AHEAD:
             yield None
         tried: set[tuple[int, bool, bool]] = set()
         for back in range(self._keyframes_back, _KEYFRAMES_TRIED):
             start = self._start_for(index, back)
-            # again from the same keyframe only where an attempt found that seeks or leaving out cannot be relied on
+            # repeat a keyframe only if an attempt has shown that seeking or skipping is unreliable
             while (start, self._linear, self._may_skip) not in tried:
                 tried.add((start, self._linear, self._may_skip))
                 self._keyframes_back = back
@@ -297,19 +297,19 @@ class StreamDecoder:
     def _frame_is_damaged(self, index: int) -> str:
         return (
             f"Frame {index} of {self.path.name} ({self.frame_count} frames) is damaged and cannot be decoded. "
-            "Leave it out, or copy the video again from its source."
+            "Leave this frame out, or copy the video again from its source."
         )
 
     def rgb(self, frame: VideoFrame) -> np.ndarray:
         """Convert a decoded frame to (H, W, 3) uint8, upright.
 
-        YUV becomes RGB by the matrix the stream names, and by BT.601 where it names none, as FFmpeg and OpenCV do.
+        The stream names the matrix from YUV to RGB; without one it is BT.601, as in FFmpeg and OpenCV.
         """
         if (frame.height, frame.width) != self._picture_size:
             height, width = self._picture_size
             raise VideoError(
-                f"{self.path.name} changes from {width}x{height} to {frame.width}x{frame.height} pixels; frames of one size "
-                "are needed. Split it where the size changes."
+                f"{self.path.name} changes from {width}x{height} to {frame.width}x{frame.height} pixels; all frames must "
+                "have one size. Split the video where the size changes."
             )
         image = self._reformatter.reformat(frame, format="rgb24", threads=1).to_ndarray()
         transposed, flip_rows, flip_columns = self._orientation
@@ -320,7 +320,7 @@ class StreamDecoder:
     def byte_count(frame: VideoFrame) -> int:
         return sum(plane.buffer_size for plane in frame.planes)
 
-    # -- packets into the decoder
+    # -- packets and seeking
 
     def _forget_position(self) -> None:
         self._packets: Iterator[av.Packet] = iter(())
@@ -351,17 +351,17 @@ class StreamDecoder:
         try:
             frames = self._stream.codec_context.decode(packet)
         except (av.FFmpegError, EOFError):
-            return  # a damaged packet gives no frame; asking for that frame says so
+            return  # a damaged packet gives no frame; a request for that frame reports it
         self.frames_decoded += len(frames)
         self._decoded.extend(frame for frame in frames if frame.pts is not None and 0 <= frame.pts < len(self._index))
 
     def _seek(self, start: int) -> None:
-        """Stand before packet `start`, with an empty decoder."""
+        """Go to packet `start`, with an empty decoder."""
         self._forget_position()
         methods = [] if self._linear else list(self._seek_methods)
         for method in methods:
             if self._try_seek(method, start):
-                # what works for this container comes first from now on
+                # try the method that works for this container first from now on
                 self._seek_methods.remove(method)
                 self._seek_methods.insert(0, method)
                 break
@@ -377,7 +377,7 @@ class StreamDecoder:
             "decode": self._index.decode_time,
             "byte": self._index.position,
         }
-        # a packet that can be told from all others, at or before the one to stand at: packets are counted from there
+        # a uniquely identified packet at or before `start`: packets are counted from there
         place = int(np.searchsorted(self._anchors, start, "right")) - 1
         if place < 0:
             return False
@@ -404,7 +404,7 @@ class StreamDecoder:
         return True
 
     def _reopen(self, start: int) -> None:
-        """Count packets from the beginning of the file: slow, and right for every stream."""
+        """Count packets from the beginning of the file: slow, but right for every stream."""
         self._container.close()
         self._open()
         packets = self._container.demux(self._stream)
@@ -419,9 +419,9 @@ class StreamDecoder:
 
 
 def _marks_unreferenced(context: VideoCodecContext) -> bool:
-    """Whether the stream says for certain which of its pictures no other refers to.
+    """Whether the stream reliably marks the pictures that no other picture refers to.
 
-    H.264 does (nal_ref_idc 0). HEVC does within one temporal layer; how many there are its configuration record tells.
+    H.264 does (nal_ref_idc 0). HEVC does with one temporal layer; its configuration record gives the number of layers.
     """
     if context.name == "h264":
         return True
@@ -435,7 +435,7 @@ def _attached_picture() -> int:
 
 
 def _ordinal(frame: VideoFrame) -> int:
-    assert frame.pts is not None  # `_decode` lets no other through
+    assert frame.pts is not None  # `_decode` drops other frames
     return frame.pts
 
 
@@ -444,7 +444,7 @@ def _key(packet: av.Packet) -> tuple[int, int]:
 
 
 def _ordinals_by_key(index: PacketIndex) -> dict[tuple[int, int], int]:
-    """Ordinals of the packets that their position and size tell apart from all others."""
+    """Ordinals of the packets that have a unique position and size."""
     keys = list(zip(index.position.tolist(), index.byte_count.tolist(), strict=True))
     ordinals = dict(zip(keys, range(len(keys)), strict=True))
     if len(ordinals) < len(keys):
@@ -459,7 +459,7 @@ def _orientation(frame: VideoFrame) -> tuple[bool, bool, bool]:
         matrix = np.frombuffer(cast(Any, frame.side_data)["DISPLAYMATRIX"], np.int32)
     except KeyError:
         return False, False, False
-    # x' = a x + c y, y' = b x + d y; angles between right angles go to the nearest
+    # x' = a x + c y, y' = b x + d y; other angles are rounded to the nearest right angle
     a, b, c, d = (int(matrix[i]) for i in (0, 1, 3, 4))
     if abs(b) > abs(a):
         return True, b < 0, c < 0

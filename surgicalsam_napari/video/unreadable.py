@@ -1,4 +1,4 @@
-"""What is told about a video file that cannot be read."""
+"""Error messages for video files that cannot be read."""
 
 from __future__ import annotations
 
@@ -8,28 +8,28 @@ _BEGINNINGS = {b"RIFF": "avi", b"\x1aE\xdf\xa3": "mkv or webm", b"\0\0\1\xba": "
 
 
 def why_unreadable(path: Path, error: Exception) -> str:
-    """Explain on one line why a file cannot be opened, from FFmpeg's error and the file's first bytes."""
+    """One line that explains why a file cannot be opened, from FFmpeg's error and the file's first bytes."""
     if isinstance(error, PermissionError):
-        return f"{path.name} may not be read by this user. Change its permissions, or copy it to a folder of yours."
+        return f"This user may not read {path.name}. Change its permissions, or copy it to your own folder."
     with path.open("rb") as file:
         head = file.read(12)
     if head[4:8] in (b"ftyp", b"mdat", b"moov", b"wide"):
         return (
-            f"{path.name} is an mp4/mov file without its index (moov): the recording or copy stopped before its end. "
+            f"{path.name} is an mp4/mov file without its index (moov): the recording or the copy is incomplete. "
             "Copy it again from its source, or repair it with untrunc."
         )
     for beginning, kind in _BEGINNINGS.items():
         if head.startswith(beginning):
             return (
-                f"{path.name} begins like a video ({kind}) but holds none that can be read ({path.stat().st_size} bytes): "
-                "it was cut off or damaged. Copy it again from its source."
+                f"{path.name} begins like a video ({kind}) but cannot be read ({path.stat().st_size} bytes): "
+                "it is incomplete or damaged. Copy it again from its source."
             )
     return (
         f"{path.name} is not a video ({path.stat().st_size} bytes, no known video container): expected mp4, mov, avi, mkv, "
-        "webm or mpeg. Check that it is not another kind of file renamed, or convert it to mp4."
+        "webm or mpeg. Check that it is not a renamed file of another kind, or convert it to mp4."
     )
 
 
 def no_frames(path: Path) -> str:
-    """Explain that a file has a video stream without a frame."""
-    return f"{path.name} holds 0 frames that can be decoded, at least 1 is needed. Copy it again from its source."
+    """One line that explains that a file has a video stream without frames."""
+    return f"{path.name} holds 0 frames that can be decoded; at least 1 is needed. Copy it again from its source."

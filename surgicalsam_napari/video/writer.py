@@ -15,14 +15,14 @@ import numpy as np
 from surgicalsam_napari.errors import DiskSpaceError, VideoError
 from surgicalsam_napari.files import replacing
 
-_QUALITY = "16"  # x264's constant rate factor: no loss that an eye sees
-_BT601 = 6  # the matrix by which FFmpeg turns RGB into YUV unless told otherwise, here written down for other players
+_QUALITY = "16"  # x264's constant rate factor: no visible loss
+_BT601 = 6  # FFmpeg's default matrix from RGB to YUV; the file names it, for other players
 
 
 def write_video(path: Path | str, frames: Iterable[np.ndarray], frame_rate: float = 25.0) -> Path:
-    """Write frames as H.264 in an mp4, near lossless, and leave either the whole file or what was there before.
+    """Write frames as H.264 in an mp4, near lossless. After an error the old file, if any, stays.
 
-    Even sizes are written as yuv420p, which everything plays; odd ones as yuv444p, to lose or add no row or column.
+    Even sizes are written as yuv420p, which every player supports; odd sizes as yuv444p, to keep every row and column.
 
     Parameters
     ----------
@@ -45,10 +45,10 @@ def write_video(path: Path | str, frames: Iterable[np.ndarray], frame_rate: floa
     iterator = iter(frames)
     first = next(iterator, None)
     if first is None:
-        raise VideoError(f"No frames to write to {path.name}, at least 1 is needed. Choose a range with frames in it.")
+        raise VideoError(f"No frames to write to {path.name}; at least 1 is needed. Choose a range that has frames.")
     if not frame_rate > 0:
-        raise VideoError(f"{path.name} needs a frame rate above 0, got {frame_rate}. Give frames per second.")
-    # FFmpeg knows the format by the suffix; no other process writes to this name
+        raise VideoError(f"{path.name} needs a frame rate above 0; got {frame_rate}. Give the frames per second.")
+    # keep the suffix: FFmpeg derives the format from it; the name is unique, so no other process writes to it
     partial = path.with_name(f".{path.stem}.{uuid.uuid4().hex[:8]}{path.suffix or '.mp4'}")
     try:
         with replacing(path, partial):
@@ -90,6 +90,6 @@ def _encode(path: Path, frames: Iterable[np.ndarray], size: tuple[int, ...], fra
 def _checked(image: np.ndarray) -> np.ndarray:
     if image.ndim != 3 or image.shape[2] != 3 or image.dtype != np.uint8:
         raise VideoError(
-            f"Frames of shape (H, W, 3) and type uint8 are needed, got {image.shape} {image.dtype}. Convert them first."
+            f"Frames of shape (H, W, 3) and type uint8 are needed; got {image.shape} {image.dtype}. Convert them first."
         )
     return image

@@ -59,7 +59,7 @@ class ProjectSource(PicturedSource):
         return self.project.augmented_embeddings(model.encoder_digest, version_name, model.embedding_shape)
 
     def let_go(self) -> None:
-        self.project.let_go_of_video()
+        self.project.close_video()
 
     def close(self) -> None:
         self.project.close()
