@@ -262,7 +262,7 @@ class MainWidget(QScrollArea):
         """The dock was closed: its keys, its timeline and its layers go, and another window may have the project."""
         self._has_left = True
         self._cancel_runs()
-        self.correct_panel.let_go()
+        self.correct_panel.release()
         self.timeline.remove()
         self._close_without_video()
 
