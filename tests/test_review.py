@@ -20,7 +20,7 @@ SIZE = (32, 48)
 
 
 class Tables:
-    """A project with a clear, unmoving prediction of Bipolar Forceps in every frame; all other classes are clearly absent."""
+    """A project with a clear, unmoving prediction of Bipolar Forceps in every frame; other classes are clearly absent."""
 
     def __init__(self) -> None:
         shape = (FRAMES, CLASSES)

@@ -1,8 +1,8 @@
 """Edits of a range of frames: generators, each one action of the project's history.
 
 They write frame by frame and yield an `EditReport` for each; at the end they return an `EditOutcome`. If one is closed
-early, the reported frames stay edited and are undone as one action. These edits may change painted pixels, because a person asks
-for them. VERIFIED pixels do not change, and their frames are counted.
+early, the reported frames stay edited and are undone as one action. These edits may change painted pixels, because a person
+asks for them. VERIFIED pixels do not change, and their frames are counted.
 
 Besides the errors in their own docstrings, all raise:
 

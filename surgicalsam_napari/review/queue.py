@@ -133,7 +133,7 @@ class ReviewQueue:
         return self._priority > 0 if self._status in _MEASURE_OF else self._priority >= REVIEW_THRESHOLD
 
     def priority(self) -> np.ndarray:
-        """(T,) float32 from 0 to 1, a copy: how much each frame needs review; 0 if nothing is left in it."""
+        """(T,) float32 from 0 to 1, a copy: how much each frame needs review; 0 for none."""
         return self._priority.copy()
 
     # ---- navigation

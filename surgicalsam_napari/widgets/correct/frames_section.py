@@ -54,7 +54,7 @@ class FramesSection(Panel):
             show_text(self.outcome, "")
             if project is not None:
                 self.scope.set_frame_count(project.video.info.frame_count)
-        show_text(self.hint, missing or f"Works on {selected_class_name(self.session)}; other classes stay as they are.")
+        show_text(self.hint, missing or f"Works on {selected_class_name(self.session)}; other classes do not change.")
 
     # Without arguments, for buttons and keys -------------------------------------------------------------------------------
 

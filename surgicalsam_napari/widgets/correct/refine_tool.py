@@ -49,8 +49,8 @@ class Embedded:
 class RefineTool(QObject):
     """Click to refine; only `accept` writes to the labels.
 
-    A preview belongs to one frame and one class. It is hidden while another frame or class is selected or the tool is off, and
-    shown again afterwards. If the class changes in another way, the preview is discarded, with a message.
+    A preview belongs to one frame and one class. It is hidden while another frame or class is selected or the tool is off,
+    and shown again afterwards. If the class changes in another way, the preview is discarded, with a message.
     """
 
     changed = Signal()  # the preview, or whether the tool is on
@@ -259,7 +259,7 @@ class RefineTool(QObject):
     # What is shown ------------------------------------------------------------------------------------------------------
 
     def _show(self) -> None:
-        """Draw the preview of the frame in view and the chosen class, if the tool is on and there is one."""
+        """Draw the preview of the frame in view and the selected class, if it exists and the tool is on."""
         held = self._held.get(self.target) if self.target is not None else None
         if held is None or self._project is None or self.target is None or not self.is_on:
             self.preview.hide()

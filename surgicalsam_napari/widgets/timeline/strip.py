@@ -61,7 +61,7 @@ class TimelineStrip(QAbstractScrollArea):
         self._set_up()
 
     def _set_up(self) -> None:
-        self.setFocusPolicy(Qt.FocusPolicy.NoFocus)  # the keys stay with the canvas
+        self.setFocusPolicy(Qt.FocusPolicy.NoFocus)  # the canvas keeps the keyboard focus
         self.viewport().setFocusPolicy(Qt.FocusPolicy.NoFocus)
         self.setFrameShape(QFrame.Shape.NoFrame)
         self.viewport().setMouseTracking(True)
