@@ -327,8 +327,8 @@ def test_reasons_are_readable_for_the_user(tables):
     assert queue.reason(15) == "Bipolar Forceps: another class also claims 34 % of the mask"
     assert queue.reason(25) == "Prograsp Forceps: not in frame 24"
     assert queue.suspect(25) == 2
-    assert queue.reason(41) == "Bipolar Forceps: mask differs strongly from frame 42"
-    assert queue.reason(42) == "Bipolar Forceps: mask differs strongly from frame 41"
+    assert queue.reason(41) == "Bipolar Forceps: mask differs from frame 42"
+    assert queue.reason(42) == "Bipolar Forceps: mask differs from frame 41"
 
 
 def test_before_masks_are_compared_reasons_come_from_the_tables(tables):

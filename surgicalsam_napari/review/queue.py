@@ -329,7 +329,7 @@ class ReviewQueue:
             return f"missing here, but in frame {other}"
         if self._evidence.provenance[other, column] == Provenance.ABSENT:
             return f"not in frame {other}"
-        return f"mask differs strongly from frame {other}"
+        return f"mask differs from frame {other}"
 
 
 def _rows(evidence: Evidence, frames: slice | np.ndarray) -> Evidence:

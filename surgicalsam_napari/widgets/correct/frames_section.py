@@ -56,7 +56,7 @@ class FramesSection(Panel):
                 self.scope.set_frame_count(project.video.info.frame_count)
         show_text(self.hint, missing or f"Works on {selected_class_name(self.session)}; other classes do not change.")
 
-    # Without arguments, for buttons and keys -------------------------------------------------------------------------------
+    # Without arguments, for buttons and keys ----------------------------------------------------------------------------
 
     def fill_from_previous(self) -> None:
         """Copy the mask of the class from the previous frame; with every n-th frame, from n frames before."""

@@ -136,9 +136,8 @@ class PropagateSection(Panel):
         return frames if self.to_the_end.isChecked() else frames[: self.limit.value()]
 
     def _start(self, direction: int) -> None:
-        from surgicalsam_napari.inference.propagate import (
-            propagate_class,
-        )  # imported here because torch takes seconds to import
+        # imported here because torch takes seconds to import
+        from surgicalsam_napari.inference.propagate import propagate_class
 
         project, model, class_id = self.session.project, self.session.model, self.session.selected_class_id
         start, frame_indices, name = (

@@ -83,7 +83,7 @@ class ReviewSection(Panel):
         self._is_waiting = is_waiting
         self.refresh()
 
-    # Without arguments, for buttons and keys -------------------------------------------------------------------------------
+    # Without arguments, for buttons and keys ----------------------------------------------------------------------------
 
     def next(self) -> None:
         """Show the next frame that needs review, and select its most suspicious class."""
@@ -233,11 +233,8 @@ class ReviewSection(Panel):
             show_text(self.reason, "")
             return
         left = queue.remaining
-        text = (
-            f"{counted(left, 'frame')} {'needs' if left == 1 else 'need'} review"
-            if left
-            else "No frame left that needs review"
-        )
+        verb = "needs" if left == 1 else "need"
+        text = f"{counted(left, 'frame')} {verb} review" if left else "No frame left that needs review"
         if self.feed.left_to_compare >= SHOWN_FROM:
             text += f" · masks of {self.feed.left_to_compare:,} frames not compared yet"
         show_text(self.count, text)
