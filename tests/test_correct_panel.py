@@ -1,4 +1,4 @@
-"""The Correct tab in a real viewer: what a person presses and chooses, and what becomes of the labels."""
+"""The Correct tab in a real viewer: what a person presses and selects, and the labels afterwards."""
 
 from __future__ import annotations
 
@@ -41,7 +41,7 @@ def empty_dock(make_napari_viewer, qtbot, tiny_checkpoint, monkeypatch) -> Itera
 
 @pytest.fixture
 def dock(empty_dock, qtbot, clip) -> MainWidget:
-    """With a clip open, the Correct tab in view, and the driver chosen."""
+    """A dock with an open clip, the Correct tab in view, and the needle driver selected."""
     open_in(empty_dock, clip, qtbot)
     empty_dock.tabs.show_panel(empty_dock.correct_panel)
     empty_dock.session.select_class(DRIVER)
@@ -51,7 +51,7 @@ def dock(empty_dock, qtbot, clip) -> MainWidget:
 
 @pytest.fixture
 def segmented(dock, qtbot) -> MainWidget:
-    """All classes were predicted in every frame."""
+    """A dock with predictions of all classes in every frame."""
     dock.segment_panel.all_classes.click()
     dock.segment_panel.start()
     settle(qtbot, dock)
@@ -61,7 +61,7 @@ def segmented(dock, qtbot) -> MainWidget:
 
 def settle(qtbot, dock: MainWidget) -> None:
     qtbot.waitUntil(lambda: not dock.is_busy, timeout=TIMEOUT)
-    qtbot.wait(80)  # queued signals, and changes that are told together
+    qtbot.wait(80)  # queued signals, and changes that are reported together
 
 
 def open_in(dock: MainWidget, path: Path, qtbot) -> None:
@@ -75,7 +75,7 @@ def click(qtbot, button) -> None:
 
 
 def press(dock: MainWidget, key: str) -> None:
-    """A key on the canvas, by its name."""
+    """Press a key on the canvas, by its name."""
     code = getattr(Qt.Key, f"Key_{key.removeprefix('Shift+')}")
     canvas = dock.layers.viewer.window._qt_viewer.canvas.native
     QTest.keyClick(canvas, code, SHIFT if key.startswith("Shift+") else Qt.KeyboardModifier(0))
@@ -96,7 +96,7 @@ def edit_as_action(project: Project, name: str, frames: range) -> None:
 # The frame in view ---------------------------------------------------------------------------------------------------
 
 
-def test_the_tab_stands_between_segment_and_train(empty_dock):
+def test_the_tab_is_between_segment_and_train(empty_dock):
     titles = [empty_dock.tabs.bar.tabText(index) for index in range(empty_dock.tabs.bar.count())]
     assert titles == ["Segment", "Correct", "Train", "Export / Import"]
 
@@ -108,20 +108,20 @@ def test_nothing_can_be_corrected_without_a_video(empty_dock):
     assert enabled == []
 
 
-def test_the_state_of_the_frame_in_view_is_told(dock, qtbot):
+def test_the_state_of_the_frame_in_view_is_shown(dock, qtbot):
     panel, labels = dock.correct_panel, dock.session.project.labels
     assert panel.state.text() == "Frame 0 · not yet segmented"
     paint(dock, 3, DRIVER)
     dock.layers.show_frame(3)
     assert panel.state.text() == "Frame 3 · corrected, not yet verified"
     labels.verify(3, [DRIVER])
-    qtbot.waitUntil(lambda: panel.state.text() == "Frame 3 · verified in part", timeout=TIMEOUT)
+    qtbot.waitUntil(lambda: panel.state.text() == "Frame 3 · partly verified", timeout=TIMEOUT)
     labels.verify(3)
     qtbot.waitUntil(lambda: panel.state.text() == "Frame 3 · verified", timeout=TIMEOUT)
 
 
-def test_a_predicted_frame_waits_to_be_looked_at(segmented):
-    assert segmented.correct_panel.state.text() == "Frame 0 · predicted, not yet looked at"
+def test_a_predicted_frame_is_not_yet_reviewed(segmented):
+    assert segmented.correct_panel.state.text() == "Frame 0 · predicted, not yet reviewed"
 
 
 def test_the_class_is_the_same_in_both_tabs_and_for_the_brush(dock):
@@ -133,7 +133,7 @@ def test_the_class_is_the_same_in_both_tabs_and_for_the_brush(dock):
     assert picker.class_id == PROBE
 
 
-def test_sections_fold_away(dock, qtbot):
+def test_sections_can_be_collapsed(dock, qtbot):
     panel = dock.correct_panel
     fold = panel.frames.parentWidget()
     assert panel.frames.isHidden()
@@ -148,7 +148,7 @@ def test_sections_fold_away(dock, qtbot):
 
 
 def quality(dock: MainWidget, worst: dict[int, float]) -> None:
-    """Predict a driver everywhere, sure of itself but in these frames."""
+    """Predict a needle driver everywhere, with high IoU except in these frames."""
     labels = dock.session.project.labels
     label_map = np.zeros(labels.shape[1:], np.uint8)
     label_map[20:60, 30:80] = DRIVER
@@ -157,7 +157,7 @@ def quality(dock: MainWidget, worst: dict[int, float]) -> None:
 
 
 def prediction_of(label_map: np.ndarray, iou: float) -> FramePrediction:
-    """Of the driver alone."""
+    """A prediction of the needle driver only."""
     values = {"predicted_iou": iou, "presence": 0.99, "contested": 0.0, "present": True}
     kinds = {"predicted_iou": np.float32, "presence": np.float32, "contested": np.float32, "present": bool}
     arrays = {name: np.array([value], kinds[name]) for name, value in values.items()}
@@ -172,7 +172,7 @@ def test_next_goes_to_the_worst_frame_and_previous_back(dock, qtbot):
     assert dock.layers.current_frame == 9
     assert dock.correct_panel.picker.currentText().startswith("Large Needle Driver")
     assert review.reason.text() == "Large Needle Driver: predicted IoU 0.10"
-    assert review.count.text() == "1 frame worth a look"
+    assert review.count.text() == "1 frame needs review"
     click(qtbot, review.next_button)
     assert dock.layers.current_frame == 3
     press(dock, "Shift+N")
@@ -190,18 +190,18 @@ def test_done_verifies_the_frame_and_goes_to_the_next(dock, qtbot):
     assert dock.layers.current_frame == 3
     verified = (labels.provenance_table() == Provenance.VERIFIED).all(axis=1)
     assert np.flatnonzero(verified).tolist() == [3, 9]
-    assert review.count.text() == "No frame left that is worth a look"
+    assert review.count.text() == "No frame left that needs review"
     assert not review.verify_button.isEnabled()
     press(dock, "Shift+D")
     assert labels.locked_class_ids(3) == []
     assert review.verify_button.isEnabled()
 
 
-def test_the_queue_can_be_about_one_class(dock, qtbot):
+def test_the_queue_can_be_filtered_by_class(dock, qtbot):
     quality(dock, {3: 0.3, 9: 0.1})
     review = dock.correct_panel.review
-    qtbot.waitUntil(lambda: review.count.text() == "2 frames worth a look", timeout=TIMEOUT)
-    for class_id, count in ((SCISSORS, "No frame left that is worth a look"), (DRIVER, "2 frames worth a look")):
+    qtbot.waitUntil(lambda: review.count.text() == "2 frames need review", timeout=TIMEOUT)
+    for class_id, count in ((SCISSORS, "No frame left that needs review"), (DRIVER, "2 frames need review")):
         row = review.which_class.findData(class_id)
         review.which_class.setCurrentIndex(row)
         review.which_class.activated.emit(row)
@@ -240,7 +240,7 @@ def test_a_key_brings_the_tab_and_its_section_into_view(dock):
 # Timeline and similarity map -------------------------------------------------------------------------------------------
 
 
-def test_the_timeline_and_the_slider_go_together(dock):
+def test_the_timeline_and_the_slider_show_the_same_frame(dock):
     timeline = dock.timeline.timeline
     dock.layers.show_frame(7)
     assert timeline.strip.current_frame == 7
@@ -251,20 +251,20 @@ def test_the_timeline_and_the_slider_go_together(dock):
     assert timeline.strip.current_class == PROBE
 
 
-def test_the_timeline_shows_what_is_written(dock, qtbot):
+def test_the_timeline_shows_new_labels(dock, qtbot):
     overview = dock.timeline.timeline.strip.overview
     paint(dock, 4, DRIVER)
     column = dock.session.classes.ids.index(DRIVER)
     qtbot.waitUntil(lambda: overview.provenance[4, column] == Provenance.EDITED, timeout=TIMEOUT)
 
 
-def test_the_timeline_marks_what_is_worth_a_look(dock, qtbot):
+def test_the_timeline_marks_frames_that_need_review(dock, qtbot):
     quality(dock, {3: 0.3, 9: 0.1})
     strip = dock.timeline.timeline.strip
     qtbot.waitUntil(lambda: strip.marks is not None and np.nan_to_num(strip.marks).argmax() == 9, timeout=TIMEOUT)
 
 
-def test_where_a_propagation_stopped_is_noted_until_the_frame_changes(dock, qtbot):
+def test_the_timeline_marks_where_a_propagation_stopped_until_the_frame_changes(dock, qtbot):
     dock.correct_panel.propagate.stopped.emit(6, "another class is there")
     assert dock.timeline.timeline.strip.notes == {6: "another class is there"}
     paint(dock, 6, DRIVER)
@@ -295,7 +295,7 @@ def test_the_similarity_map_follows_the_frame_and_the_class(dock, qtbot):
     assert similarity_layers(dock) == []
 
 
-def test_a_similarity_map_that_is_deleted_is_switched_off(dock, qtbot):
+def test_deleting_the_similarity_map_switches_it_off(dock, qtbot):
     button = dock.correct_panel.similarity_button
     click(qtbot, button)
     qtbot.waitUntil(lambda: bool(similarity_layers(dock)), timeout=TIMEOUT)
@@ -306,7 +306,7 @@ def test_a_similarity_map_that_is_deleted_is_switched_off(dock, qtbot):
 # Actions -------------------------------------------------------------------------------------------------------------
 
 
-def test_an_action_is_undone_and_done_again_by_its_buttons(dock, qtbot):
+def test_buttons_undo_and_redo_an_action(dock, qtbot):
     project, section = dock.session.project, dock.correct_panel.history
     edit_as_action(project, "Mark the corners", range(2, 6))
     qtbot.waitUntil(lambda: section.undo_button.text() == "Undo: Mark the corners", timeout=TIMEOUT)
@@ -314,31 +314,31 @@ def test_an_action_is_undone_and_done_again_by_its_buttons(dock, qtbot):
     click(qtbot, section.undo_button)
     settle(qtbot, dock)
     assert not project.labels[2:6].any()
-    assert section.outcome.text() == "4 frames put back."
+    assert section.outcome.text() == "4 frames restored."
     assert not section.undo_button.isEnabled()
     click(qtbot, section.redo_button)
     settle(qtbot, dock)
     assert (project.labels[2:6, :20, :20] == SCISSORS).all()
-    assert section.outcome.text() == "4 frames done again."
+    assert section.outcome.text() == "4 frames redone."
 
 
-def test_undo_tells_which_frames_it_left_alone(dock, qtbot):
+def test_undo_reports_the_frames_that_it_kept(dock, qtbot):
     section = dock.correct_panel.history
     edit_as_action(dock.session.project, "Mark the corners", range(2, 6))
     paint(dock, 4, PROBE, slice(50, 60), slice(50, 60))
     qtbot.waitUntil(section.undo_button.isEnabled, timeout=TIMEOUT)
     press(dock, "U")
     settle(qtbot, dock)
-    assert section.outcome.text() == "3 frames put back; 1 was changed since and left alone."
+    assert section.outcome.text() == "3 frames restored; 1 changed later and was kept."
     assert dock.session.project.labels[4, 55, 55] == PROBE
 
 
-def test_an_action_in_the_frame_in_view_is_seen_at_once(dock, qtbot):
+def test_an_action_in_the_frame_in_view_is_visible_at_once(dock, qtbot):
     edit_as_action(dock.session.project, "Mark the corners", range(0, 2))
     qtbot.waitUntil(lambda: dock.layers.labels._slice.image.raw[5, 5] == SCISSORS, timeout=TIMEOUT)
 
 
-def test_other_runs_wait_for_a_correction_and_the_other_way_round(dock, qtbot):
+def test_corrections_and_other_runs_wait_for_each_other(dock, qtbot):
     project, panel = dock.session.project, dock.correct_panel
     edit_as_action(project, "Mark the corners", range(FRAMES))
     waited: list[tuple[bool, bool]] = []
@@ -378,7 +378,7 @@ def test_a_snapshot_is_taken_returned_to_and_removed(dock, qtbot):
     project.labels.verify(2)
     snapshots.list.setCurrentRow(0)
     click(qtbot, snapshots.return_button)
-    assert "also the 1 frame verified by now" in snapshots.question.text.text()
+    assert "also the 1 frame verified now" in snapshots.question.text.text()
     assert project.labels[1, 20, 20] == SCISSORS
     click(qtbot, snapshots.question.go_on)
     settle(qtbot, dock)
@@ -403,7 +403,7 @@ def test_the_work_log_is_saved_as_csv(dock, tmp_path, monkeypatch, qtbot):
     assert dock.correct_panel.history.outcome.text().startswith("log.csv lists the work on ")
 
 
-def test_time_on_a_frame_counts_without_long_pauses(dock):
+def test_the_time_on_a_frame_excludes_long_pauses(dock):
     log, now = dock.session.project.work_log, [100.0]
     dock.work_clock.stop()
     clock = WorkClock(dock.layers, now=lambda: now[0])
@@ -419,14 +419,14 @@ def test_time_on_a_frame_counts_without_long_pauses(dock):
     clock.note_activity()
     clock.stop()
     after = {work.frame_index: work.seconds for work in log.per_frame()}
-    assert after[0] - before.get(0, 0) == pytest.approx(30)  # 5 + 20 + 3, and 2 until the next frame was there
+    assert after[0] - before.get(0, 0) == pytest.approx(30)  # 5 + 20 + 3, and 2 until the next frame was shown
     assert after[4] - before.get(4, 0) == pytest.approx(7)
 
 
 # Verified ------------------------------------------------------------------------------------------------------------
 
 
-def test_a_stroke_on_a_verified_frame_is_told_once_and_leaves_the_picture(dock, qtbot, notes):
+def test_a_stroke_on_a_verified_frame_is_reported_once_and_removed(dock, qtbot, notes):
     dock.session.project.labels.verify(0)
     layer = dock.layers.labels
     for column in range(20, 40, 4):
@@ -444,7 +444,7 @@ def test_a_stroke_on_one_verified_class_names_it(dock, qtbot, notes):
     dock.session.project.labels.verify(0, [SCISSORS])
     dock.layers.labels.paint((0, 20, 20), DRIVER)
     qtbot.waitUntil(lambda: bool(notes), timeout=TIMEOUT)
-    assert notes == ["Monopolar Curved Scissors is verified in frame 0. Unlock the frame (Shift+D) to change that."]
+    assert notes == ["Monopolar Curved Scissors is verified in frame 0. Unlock the frame (Shift+D) to change it."]
     assert dock.session.project.labels[0, 20, 20] == SCISSORS
 
 
@@ -453,7 +453,7 @@ def test_a_stroke_on_one_verified_class_names_it(dock, qtbot, notes):
 
 @pytest.fixture
 def owned_elsewhere(empty_dock, clip, qtbot) -> Iterator[tuple[MainWidget, Project]]:
-    """Another window has the project, with a label in it; this one opens it, too."""
+    """Another window has the project open, with one label; this window opens it as well."""
     from surgicalsam_napari.instruments import ENDOVIS2018
     from surgicalsam_napari.video import VideoReader
 
@@ -466,7 +466,7 @@ def owned_elsewhere(empty_dock, clip, qtbot) -> Iterator[tuple[MainWidget, Proje
     other.close()
 
 
-def test_a_project_that_is_open_elsewhere_can_only_be_looked_at(owned_elsewhere, qtbot):
+def test_a_project_that_is_open_elsewhere_is_read_only(owned_elsewhere, qtbot):
     dock, _ = owned_elsewhere
     assert not dock.video_panel.banner.isHidden()
     assert dock.video_panel.read_only.text().startswith("Read-only: ")
@@ -483,7 +483,7 @@ def test_a_project_that_is_open_elsewhere_can_only_be_looked_at(owned_elsewhere,
     assert not dock.layers.labels.editable
 
 
-def test_it_can_be_changed_once_the_other_window_has_let_go(owned_elsewhere, qtbot):
+def test_the_project_can_be_edited_after_the_other_window_closes_it(owned_elsewhere, qtbot):
     dock, other = owned_elsewhere
     click(qtbot, dock.video_panel.try_again)
     settle(qtbot, dock)
@@ -511,7 +511,7 @@ def test_the_banner_says_who_and_since_when():
 # The dock closes -------------------------------------------------------------------------------------------------------
 
 
-def test_the_timeline_the_keys_and_the_claim_go_with_the_dock(dock, qtbot, clip):
+def test_closing_the_dock_removes_the_timeline_the_keys_and_the_claim(dock, qtbot, clip):
     viewer, project = dock.layers.viewer, dock.session.project
     window = viewer.window
     assert "Timeline" in window.dock_widgets
@@ -524,7 +524,7 @@ def test_the_timeline_the_keys_and_the_claim_go_with_the_dock(dock, qtbot, clip)
         assert opened_again.claim() is None
 
 
-def test_the_time_on_the_last_frame_is_kept_when_the_dock_closes(dock, qtbot):
+def test_the_time_on_the_last_frame_is_saved_when_the_dock_closes(dock, qtbot):
     folder, now = dock.session.project.folder, dock.work_clock._now
     dock.work_clock._now = lambda: now() + 4
     dock.layers.show_frame(2)

@@ -1,8 +1,10 @@
-"""The tools that correct labels, in a real viewer: clicks in the canvas and on buttons, and what the labels are then."""
+"""The correction tools in a real viewer: clicks in the canvas and on buttons, and the labels afterwards."""
 
 from __future__ import annotations
 
+import shutil
 from collections.abc import Iterator
+from pathlib import Path
 
 import numpy as np
 import pytest
@@ -33,7 +35,7 @@ LEFT, RIGHT = Qt.MouseButton.LeftButton, Qt.MouseButton.RightButton
 
 
 class Window:
-    """A viewer with an open project, a dock with one section, and a hand on the mouse."""
+    """A viewer with an open project and a dock for sections, with simulated mouse input."""
 
     def __init__(self, viewer, session: Session, qtbot) -> None:
         self.viewer, self.session, self.qtbot = viewer, session, qtbot
@@ -75,7 +77,7 @@ class Window:
         self.qtbot.mouseClick(self._canvas.native, button, modifiers, self._point(row, column))
 
     def double_click(self, row: float, column: float) -> None:
-        """The second of two quick clicks, as Qt gives it."""
+        """The second of two quick clicks, as Qt sends it."""
         self.qtbot.mouseDClick(self._canvas.native, LEFT, pos=self._point(row, column))
 
     def drag(self, start: tuple[float, float], end: tuple[float, float], modifiers=Qt.KeyboardModifier.NoModifier) -> None:
@@ -107,7 +109,7 @@ class Window:
         return QPoint(round(x), round(y))
 
     def _move(self, point: QPoint, modifiers, buttons=LEFT) -> None:
-        self.qtbot.wait(15)  # vispy leaves out moves that follow within 10 ms
+        self.qtbot.wait(15)  # vispy ignores moves within 10 ms of the last one
         native = self._canvas.native
         where = QPointF(native.mapToGlobal(point))
         event = QMouseEvent(QEvent.Type.MouseMove, QPointF(point), where, Qt.MouseButton.NoButton, buttons, modifiers)
@@ -140,7 +142,7 @@ def square(top: int, left: int, bottom: int, right: int, shape=(96, 128)) -> np.
 
 
 def predict(labels, frame_index: int, masks: dict[int, np.ndarray]) -> None:
-    """Masks of classes as a model would have found them."""
+    """Write masks of classes as a model would predict them."""
     label_map = np.zeros(labels.shape[1:], np.uint8)
     for class_id, mask in masks.items():
         label_map[mask] = class_id
@@ -169,7 +171,7 @@ def refine(window) -> RefineSection:
 
 
 def click_and_wait(window: Window, section: RefineSection, row: float, column: float, *args) -> np.ndarray:
-    """Click, and the preview that comes of it."""
+    """Click, and return the mask of the new preview."""
     before = len(section.tool.refinement.clicks) if section.tool.refinement else 0
     window.click(row, column, *args)
     refinement = lambda: section.tool.refinement  # noqa: E731
@@ -177,7 +179,7 @@ def click_and_wait(window: Window, section: RefineSection, row: float, column: f
     return section.tool.refinement.mask.copy()
 
 
-def test_a_click_is_answered_with_a_preview_and_writes_nothing(window, refine):
+def test_a_click_shows_a_preview_and_writes_nothing(window, refine):
     before = window.labels[FRAME]
     preview = click_and_wait(window, refine, 60, 70)
     assert window.names == ["clip", "Instruments", "Preview", "Clicks"]
@@ -201,7 +203,7 @@ def test_accept_writes_the_preview_as_one_action(window, refine):
     assert (window.labels[FRAME] == before).all()
 
 
-def test_discard_leaves_the_labels_as_they_were(window, refine):
+def test_discard_does_not_change_the_labels(window, refine):
     before = window.labels[FRAME]
     click_and_wait(window, refine, 60, 70)
     window.press(refine.discard_button)
@@ -210,7 +212,7 @@ def test_discard_leaves_the_labels_as_they_were(window, refine):
     assert not refine.accept_button.isEnabled()
 
 
-def test_the_last_click_can_be_taken_back(window, refine):
+def test_the_last_click_can_be_undone(window, refine):
     first = click_and_wait(window, refine, 60, 70)
     click_and_wait(window, refine, 10, 100)
     window.press(refine.undo_button)
@@ -220,7 +222,7 @@ def test_the_last_click_can_be_taken_back(window, refine):
     assert window.names == ["clip", "Instruments"]
 
 
-def test_shift_or_the_right_button_says_what_does_not_belong(window, refine):
+def test_shift_or_the_right_button_makes_a_negative_click(window, refine):
     click_and_wait(window, refine, 60, 70)
     click_and_wait(window, refine, 30, 70, LEFT, SHIFT)
     click_and_wait(window, refine, 70, 30, RIGHT)
@@ -236,7 +238,7 @@ def test_dragging_with_ctrl_draws_a_box(window, refine):
     assert "a box" in refine.status.text()
 
 
-def test_dragging_moves_the_picture_and_clicks_nothing(window, refine):
+def test_dragging_moves_the_view_and_is_no_click(window, refine):
     center = window.camera_center
     window.drag((20, 30), (60, 80))
     assert window.camera_center != center
@@ -252,7 +254,7 @@ def test_a_second_quick_click_counts_and_does_not_zoom(window, refine):
     assert window.viewer.scene.camera.zoom == zoom
 
 
-def test_a_preview_waits_in_its_frame(window, refine):
+def test_a_preview_is_kept_in_its_frame(window, refine):
     preview = click_and_wait(window, refine, 60, 70)
     window.layers.show_frame(FRAME + 1)
     assert window.names == ["clip", "Instruments"]
@@ -263,7 +265,7 @@ def test_a_preview_waits_in_its_frame(window, refine):
     assert "Preview" in window.names
 
 
-def test_a_preview_waits_for_its_class(window, refine):
+def test_a_preview_is_kept_for_its_class(window, refine):
     click_and_wait(window, refine, 60, 70)
     window.session.select_class(SCISSORS)
     assert "Preview" not in window.names
@@ -272,7 +274,7 @@ def test_a_preview_waits_for_its_class(window, refine):
     assert "Preview" in window.names
 
 
-def test_taking_the_brush_switches_the_tool_off(window, refine):
+def test_choosing_the_brush_switches_the_tool_off(window, refine):
     click_and_wait(window, refine, 60, 70)
     window.layers.labels.mode = "paint"
     assert not refine.tool.is_on
@@ -281,7 +283,7 @@ def test_taking_the_brush_switches_the_tool_off(window, refine):
     assert window.names == ["clip", "Instruments"]
 
 
-def test_the_brush_is_taken_up_again_afterwards(window):
+def test_switching_the_tool_off_restores_the_brush(window):
     window.layers.labels.mode = "paint"
     section = window.add(RefineSection)
     window.press(section.switch)
@@ -291,7 +293,7 @@ def test_the_brush_is_taken_up_again_afterwards(window):
     assert window.layers.labels.mode == "paint"
 
 
-def test_painting_the_class_drops_its_preview(window, refine):
+def test_painting_the_class_discards_its_preview(window, refine):
     click_and_wait(window, refine, 60, 70)
     window.layers.labels.mode = "paint"
     window.layers.labels.paint((FRAME, 80, 100), DRIVER)
@@ -300,14 +302,14 @@ def test_painting_the_class_drops_its_preview(window, refine):
     assert window.labels[FRAME][80, 100] == DRIVER
 
 
-def test_a_verified_class_is_not_refined(window, refine):
+def test_a_verified_class_cannot_be_refined(window, refine):
     window.labels.verify(FRAME, [DRIVER])
     window.click(60, 70)
     assert refine.tool.refinement is None
     assert refine.status.text() == "Large Needle Driver is verified in frame 5. Unlock it to refine it."
 
 
-def test_verified_pixels_of_other_classes_stay(window, refine):
+def test_verified_pixels_of_other_classes_do_not_change(window, refine):
     window.labels[FRAME, 52:90, 40:100] = SCISSORS
     window.labels.verify(FRAME, [SCISSORS])
     preview = click_and_wait(window, refine, 60, 70)
@@ -332,7 +334,7 @@ def test_deleting_the_labels_layer_switches_the_tool_off(window, refine):
     assert not refine.tool.is_on
 
 
-def test_closing_the_project_takes_the_preview_away(window, refine):
+def test_closing_the_project_removes_the_preview(window, refine):
     click_and_wait(window, refine, 60, 70)
     window.session.close()
     window.refresh()
@@ -341,7 +343,7 @@ def test_closing_the_project_takes_the_preview_away(window, refine):
     assert refine.status.text() == "Open a video first."
 
 
-def test_a_project_that_another_window_has_is_not_corrected(window, monkeypatch):
+def test_a_project_that_another_window_has_open_cannot_be_corrected(window, monkeypatch):
     sections = [window.add(kind) for kind in (RefineSection, WrongClassSection, FramesSection, PropagateSection)]
     monkeypatch.setattr(window.session.project, "writable", False)
     window.session.other_owner = Owner("ann", "theatre-2", 7, "09:30")
@@ -353,7 +355,7 @@ def test_a_project_that_another_window_has_is_not_corrected(window, monkeypatch)
     assert {note.text() for note in notes} == {"Read-only: ann on theatre-2 has this project open."}
 
 
-def test_a_checkpoint_without_a_decoder_for_clicks_says_so(window, tiny_model, monkeypatch):
+def test_a_checkpoint_without_a_decoder_for_clicks_is_reported(window, tiny_model, monkeypatch):
     section = window.add(RefineSection)
     monkeypatch.setitem(tiny_model._modules, "sam_mask_decoder", None)
     window.refresh()
@@ -416,10 +418,10 @@ def test_the_region_under_the_mouse_is_outlined(window, wrong_class):
     assert window.names == ["clip", "Instruments"]
 
 
-def test_a_click_on_background_or_a_verified_class_says_why_nothing_happens(window, wrong_class):
+def test_a_click_on_background_or_a_verified_class_shows_why_nothing_changes(window, wrong_class):
     window.press(wrong_class.switch)
     window.click(45, 100)
-    assert wrong_class.outcome.text() == "There is no instrument at that place."
+    assert wrong_class.outcome.text() == "There is no instrument at this place."
     window.labels.verify(FRAME, [DRIVER])
     window.click(20, 37)
     window.wait()
@@ -427,7 +429,7 @@ def test_a_click_on_background_or_a_verified_class_says_why_nothing_happens(wind
     assert classes_at(window, 20) == [DRIVER] * 12
 
 
-def test_one_tool_has_the_mouse_at_a_time(window, wrong_class):
+def test_only_one_tool_uses_the_mouse_at_a_time(window, wrong_class):
     refine = window.add(RefineSection)
     window.press(refine.switch)
     window.press(wrong_class.switch)
@@ -437,7 +439,7 @@ def test_one_tool_has_the_mouse_at_a_time(window, wrong_class):
     assert window.layers.labels.mode == "pan_zoom"
 
 
-def test_two_classes_are_swapped_in_the_frames_chosen(window, wrong_class):
+def test_two_classes_are_swapped_in_the_selected_frames(window, wrong_class):
     window.labels[4:7, 10:30, 26:51] = SCISSORS
     choose(wrong_class.first, SCISSORS)
     choose(wrong_class.second, DRIVER)
@@ -469,16 +471,16 @@ def frames(window) -> FramesSection:
 
 
 def press_and_wait(window: Window, button) -> np.ndarray:
-    """The class in the frame in view after a button was pressed."""
+    """Press a button, and return the mask of the class in the frame in view."""
     window.press(button)
     window.wait()
     return window.labels[FRAME] == DRIVER
 
 
 def test_keep_the_largest_region(window, frames):
-    found = press_and_wait(window, frames.largest_button)
-    assert found[15, 25]
-    assert not found[72, 92]
+    mask = press_and_wait(window, frames.largest_button)
+    assert mask[15, 25]
+    assert not mask[72, 92]
     assert frames.outcome.text() == "1 frame changed."
     undo(window)
     assert window.labels[FRAME][72, 92] == DRIVER
@@ -497,19 +499,19 @@ def test_grow_and_shrink_by_the_radius_in_the_field(window, frames):
 
 def test_smooth(window, frames):
     frames.radius.setValue(6)
-    found = press_and_wait(window, frames.smooth_button)
-    assert not found[72, 92]
-    assert found[22, 45]
+    mask = press_and_wait(window, frames.smooth_button)
+    assert not mask[72, 92]
+    assert mask[22, 45]
 
 
-def test_clear_the_class_in_a_range_but_not_where_it_is_verified(window, frames):
+def test_clear_the_class_in_a_range_except_in_verified_frames(window, frames):
     window.labels.verify(FRAME + 1, [DRIVER])
     frames.scope.choice.setCurrentText("A range of frames")
     frames.scope.first.setValue(FRAME - 1)
     frames.scope.last.setValue(FRAME + 1)
     press_and_wait(window, frames.clear_button)
     assert [bool(window.labels[t].any()) for t in (FRAME - 1, FRAME, FRAME + 1)] == [False, False, True]
-    assert frames.outcome.text() == "2 frames changed, 1 verified frame left alone."
+    assert frames.outcome.text() == "2 frames changed, 1 verified frame kept."
     undo(window)
     assert window.labels[FRAME].any()
 
@@ -532,7 +534,7 @@ def propagate(window) -> PropagateSection:
 
 
 def fake_propagation(monkeypatch, stop_at: int | None = None) -> list[list[int]]:
-    """A propagation that copies the mask; the frames that it was asked for."""
+    """Replace the propagation by one that copies the mask; returns the lists of requested frames."""
     asked = []
 
     def propagate_class(project, model, class_id, start_frame, frame_indices, *, action=None):
@@ -569,7 +571,7 @@ def test_backward_goes_to_the_first_frame(window, propagate, monkeypatch):
     assert asked == [[4, 3, 2, 1, 0]]
 
 
-def test_where_it_stopped_is_told_and_can_be_gone_to(window, propagate, monkeypatch):
+def test_the_stop_is_reported_and_go_there_shows_its_frame(window, propagate, monkeypatch):
     fake_propagation(monkeypatch, stop_at=8)
     stops = []
     propagate.stopped.connect(lambda frame_index, reason: stops.append((frame_index, reason)))
@@ -581,14 +583,28 @@ def test_where_it_stopped_is_told_and_can_be_gone_to(window, propagate, monkeypa
     assert window.layers.current_frame == 8
 
 
-def test_a_class_that_is_not_in_the_frame_is_not_carried_on(window, propagate):
+def test_another_video_clears_the_outcome_of_the_last_propagation(window, propagate, clip, monkeypatch):
+    fake_propagation(monkeypatch, stop_at=8)
+    window.press(propagate.forward_button)
+    window.wait()
+    assert propagate.go_there.isVisibleTo(propagate)
+    window.session.open(Path(shutil.copy(clip, clip.with_name("other.mp4"))))
+    window.layers.show_project(window.session.project)
+    assert propagate.outcome.text() == ""
+    assert not propagate.go_there.isVisibleTo(propagate)
+    window.layers.show_frame(0)
+    propagate.go_to_stop()
+    assert window.layers.current_frame == 0
+
+
+def test_a_class_that_is_not_in_the_frame_is_not_propagated(window, propagate):
     window.session.select_class(PROBE)
     window.press(propagate.forward_button)
-    assert propagate.outcome.text() == "There is no Ultrasound Probe in frame 5 to carry on. Click or paint it first."
+    assert propagate.outcome.text() == "There is no Ultrasound Probe in frame 5 to propagate. Click or paint it first."
     assert not window.run.is_running
 
 
-def test_the_model_carries_a_class_into_the_next_frame(window, propagate):
+def test_the_model_propagates_a_class_into_the_next_frame(window, propagate):
     propagate.limit.setValue(1)
     window.press(propagate.forward_button)
     window.wait()
@@ -596,7 +612,7 @@ def test_the_model_carries_a_class_into_the_next_frame(window, propagate):
     assert not window.labels.painted(FRAME + 1).any()
 
 
-def test_frames_cannot_be_edited_while_something_is_running(window, propagate, frames, monkeypatch):
+def test_frames_cannot_be_edited_during_a_run(window, propagate, frames, monkeypatch):
     fake_propagation(monkeypatch)
     window.press(propagate.forward_button)
     assert not frames.clear_button.isEnabled()

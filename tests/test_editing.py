@@ -1,4 +1,4 @@
-"""A person's corrections of regions, classes and ranges of frames."""
+"""Corrections of regions, classes and ranges of frames."""
 
 from __future__ import annotations
 
@@ -51,12 +51,12 @@ FRAMES = range(3, 8)
 
 
 def drawn(*rows: str) -> np.ndarray:
-    """A label map from digits; a point is background."""
+    """A label map from digits; a dot is background."""
     return np.array([[0 if pixel == "." else int(pixel) for pixel in row] for row in rows], np.uint8)
 
 
-def same(found: np.ndarray, *rows: str) -> bool:
-    return found.dtype == np.uint8 and np.array_equal(found, drawn(*rows))
+def same(label_map: np.ndarray, *rows: str) -> bool:
+    return label_map.dtype == np.uint8 and np.array_equal(label_map, drawn(*rows))
 
 
 def moving(row: int, column: int, class_id: int, size: tuple[int, int] = (12, 30)) -> np.ndarray:
@@ -69,38 +69,38 @@ def moving(row: int, column: int, class_id: int, size: tuple[int, int] = (12, 30
 # ---- one region
 
 
-def test_a_region_joins_pixels_at_corners_and_ends_at_another_class() -> None:
+def test_a_region_connects_pixels_at_corners_and_ends_at_another_class() -> None:
     label_map = drawn("11..", "..1.", "...2", "1...")
     assert same(region_at(label_map, 0, 0).astype(np.uint8), "11..", "..1.", "....", "....")
 
 
 @pytest.mark.parametrize(
-    ("row", "column", "found"), [(0, 2, "is background"), (0, 4, "got row 0, column 4"), (-1, 0, "row -1")]
+    ("row", "column", "message"), [(0, 2, "is background"), (0, 4, "got row 0, column 4"), (-1, 0, "row -1")]
 )
-def test_a_region_needs_a_pixel_of_an_instrument(row: int, column: int, found: str) -> None:
-    with pytest.raises(ProjectError, match=found):
+def test_a_region_needs_a_pixel_of_an_instrument(row: int, column: int, message: str) -> None:
+    with pytest.raises(ProjectError, match=message):
         region_at(drawn("11..", "...."), row, column)
 
 
-def test_a_region_is_followed_forward_and_back_whatever_its_class() -> None:
+def test_a_region_of_any_class_is_followed_forward_and_backward() -> None:
     maps = [moving(3, 2 + index, 1 + index % 2) for index in range(8)]
     followed = dict(follow_region(maps, 4, region_at(maps[4], 5, 8), range(1, 7)))
     assert list(followed) == [5, 6, 3, 2, 1]
     assert all(np.array_equal(region, maps[index] > 0) for index, region in followed.items())
 
 
-def test_a_region_can_be_followed_in_one_class_alone() -> None:
+def test_a_region_can_be_followed_in_one_class_only() -> None:
     maps = [moving(3, 2, class_id) for class_id in (1, 1, 2, 1)]
     assert [index for index, _ in follow_region(maps, 0, maps[0] > 0, range(1, 4), class_ids=(1,))] == [1]
 
 
-def test_following_ends_where_too_little_overlaps() -> None:
+def test_following_ends_if_the_overlap_is_too_small() -> None:
     maps = [moving(3, column, 1) for column in (2, 4, 7, 8)]  # IoU 24 of 48, then 18 of 54
     assert [index for index, _ in follow_region(maps, 0, maps[0] > 0, range(1, 4))] == [1]
     assert [index for index, _ in follow_region(maps, 0, maps[0] > 0, range(1, 4), smallest_overlap=0.3)] == [1, 2, 3]
 
 
-def test_following_reads_no_frame_before_it_is_due() -> None:
+def test_following_reads_a_frame_only_when_it_is_needed() -> None:
     class Read(list):
         asked: list[int]
 
@@ -116,20 +116,20 @@ def test_following_reads_no_frame_before_it_is_due() -> None:
     assert maps.asked == [3]
 
 
-def test_an_instrument_given_two_classes_is_followed_as_one() -> None:
+def test_an_instrument_with_two_classes_is_followed_as_one() -> None:
     halves = moving(3, 2, 1)
     halves[:, 5:][halves[:, 5:] > 0] = 2
     ((_, region),) = follow_region([moving(3, 2, 1), halves], 0, moving(3, 2, 1) > 0, [1])
     assert np.array_equal(region, halves > 0)
 
 
-def test_a_neighbour_of_the_same_class_is_not_taken_along() -> None:
+def test_a_touching_instrument_of_the_same_class_is_not_included() -> None:
     touching = moving(3, 2, 1) | moving(3, 8, 1)
     touching[3, 14] = 1
     assert not list(follow_region([moving(3, 2, 1), touching], 0, moving(3, 2, 1) > 0, [1]))
 
 
-def test_an_instrument_of_another_class_in_front_is_not_taken_along() -> None:
+def test_an_instrument_of_another_class_in_front_is_not_included() -> None:
     behind = moving(2, 2, 1) | moving(2, 8, 1)
     covered = behind.copy()
     covered[3:7, 5:9] = 2
@@ -142,30 +142,30 @@ def test_an_instrument_of_another_class_in_front_is_not_taken_along() -> None:
 # ---- one frame
 
 
-def test_reassigning_changes_the_pixels_named() -> None:
+def test_reassigning_changes_the_given_pixels() -> None:
     label_map = drawn("112", "11.")
     where = drawn("1.1", "..1") > 0
     assert same(reassign(label_map, where, 3), "313", "113")
     assert same(reassign(label_map, where, 0), ".1.", "11.")
 
 
-def test_swapping_exchanges_two_classes_and_no_other() -> None:
+def test_swapping_exchanges_only_two_classes() -> None:
     label_map = drawn("1123", "1.23")
     assert same(swap(label_map, 1, 2), "2213", "2.13")
     assert same(swap(label_map, 1, 2, where=drawn("1111", "....") > 0), "2213", "1.23")
 
 
-def test_filling_replaces_the_mask_and_leaves_other_classes() -> None:
+def test_filling_replaces_the_mask_and_keeps_other_classes() -> None:
     assert same(fill(drawn("1..22", "1...."), drawn(".111.", ".33.."), 1), ".1122", ".....")
 
 
-def test_clearing_is_of_one_class() -> None:
+def test_clearing_removes_one_class() -> None:
     label_map = drawn("1122", "11..")
     assert same(clear(label_map, 1), "..22", "....")
     assert same(clear(label_map, 1, where=drawn("1.1.", "....") > 0), ".122", "11..")
 
 
-def test_the_largest_region_stays_and_so_do_other_classes() -> None:
+def test_the_largest_region_and_other_classes_stay() -> None:
     label_map = drawn("11..1", "..1..", "22..1", "2...1")
     assert same(keep_largest(label_map, 1), "11...", "..1..", "22...", "2....")
 
@@ -182,13 +182,13 @@ def test_holes_are_background_that_a_class_surrounds() -> None:
         fill_holes(label_map, 1),
         "1111.1",  # open to the upper border
         "111111",
-        "121111",  # another class stays
+        "121111",  # another class does not change
         "111111",
         "1..111",  # open to the lower border
     )
 
 
-def test_smoothing_takes_away_specks_and_fills_gaps_and_keeps_straight_outlines() -> None:
+def test_smoothing_removes_specks_fills_gaps_and_keeps_straight_outlines() -> None:
     label_map = np.zeros((40, 60), np.uint8)
     label_map[10:30, :40] = 1  # a shaft that comes in from the left
     expected = label_map.copy()
@@ -201,26 +201,26 @@ def test_smoothing_takes_away_specks_and_fills_gaps_and_keeps_straight_outlines(
     assert smoothed[10, 39] == 0
 
 
-def test_growing_takes_background_within_the_radius_and_no_other_class() -> None:
+def test_growing_changes_only_background_within_the_radius() -> None:
     label_map = drawn(".......", "...12..", "...12..", ".......")
     assert same(grow(label_map, 1, 1), "...1...", "..112..", "..112..", "...1...")
     assert np.array_equal(grow(label_map, 1, 3) == 2, label_map == 2)
 
 
-def test_growing_by_a_radius_gives_a_disk() -> None:
+def test_growing_a_pixel_gives_a_disk() -> None:
     label_map = np.zeros((21, 21), np.uint8)
     label_map[10, 10] = 1
     rows, columns = np.ogrid[:21, :21]
     assert np.array_equal(grow(label_map, 1, 4) > 0, (rows - 10) ** 2 + (columns - 10) ** 2 <= 16)
 
 
-def test_shrinking_leaves_what_touches_the_border_of_the_frame() -> None:
+def test_shrinking_keeps_pixels_at_the_border_of_the_frame() -> None:
     label_map = drawn("11111.", "11111.", "11111.", "222...")
     assert same(shrink(label_map, 1, 1), "1111..", "1111..", "......", "222...")
     assert same(shrink(drawn("11", "11"), 1, 1), "11", "11")
 
 
-def test_shrinking_can_make_a_class_vanish() -> None:
+def test_shrinking_can_remove_a_class() -> None:
     assert same(shrink(drawn("...", ".1.", "..."), 1, 1), "...", "...", "...")
 
 
@@ -241,13 +241,13 @@ ON_ONE_CLASS = [
 
 
 @pytest.mark.parametrize("operation", ON_ONE_CLASS, ids=lambda operation: operation.func.__name__)
-def test_a_class_that_is_not_there_changes_nothing(operation: Callable[..., np.ndarray]) -> None:
+def test_an_absent_class_changes_nothing(operation: Callable[..., np.ndarray]) -> None:
     label_map = drawn("1122", "..22")
     assert np.array_equal(operation(label_map), label_map)
 
 
 @pytest.mark.parametrize("operation", ON_ONE_CLASS, ids=lambda operation: operation.func.__name__)
-def test_other_classes_and_the_given_map_stay(operation: Callable[..., np.ndarray]) -> None:
+def test_other_classes_and_the_input_do_not_change(operation: Callable[..., np.ndarray]) -> None:
     noise = np.random.default_rng(3).integers(0, 4, (12, 16)).repeat(4, 0).repeat(4, 1).astype(np.uint8)
     label_map = np.array([0, 5, 2, 5], np.uint8)[noise]
     given = label_map.copy()
@@ -272,7 +272,7 @@ def project(clip: Path, phantom_clip: Path) -> Iterator[Project]:
 
 @pytest.fixture
 def squares(clip: Path) -> Iterator[Project]:
-    """A square of Bipolar Forceps that moves by a pixel a frame, and one of the driver that stands."""
+    """A square of Bipolar Forceps that moves by one pixel per frame, and a fixed square of the needle driver."""
     with Project.create(Project.default_folder(clip), VideoReader(clip), ENDOVIS2018) as made:
         for frame_index in range(12):
             size = made.labels.shape[1:]
@@ -297,14 +297,14 @@ def run(edits: Generator[EditReport, None, EditOutcome]) -> tuple[list[EditRepor
 
 
 def state(project: Project) -> tuple[bytes, ...]:
-    """All that is known of every frame."""
+    """All stored labels and tables, as bytes."""
     labels = project.labels
     tables = [labels.table(name) for name in ("provenance", "predicted_iou", "presence", "contested", "predicted_by")]
     painted = [labels.painted(frame_index) for frame_index in range(len(labels))]
     return tuple(array.tobytes() for array in (labels[:], *painted, *tables))
 
 
-def test_a_region_gets_its_class_in_all_the_frames_asked_for(squares: Project) -> None:
+def test_a_region_gets_its_class_in_all_requested_frames(squares: Project) -> None:
     before = squares.labels[:]
     reports, outcome = run(reassign_region(squares, 5, 22, 17, PROGRASP, FRAMES))
     assert [report.frame_index for report in reports] == [5, 6, 7, 4, 3]
@@ -317,7 +317,7 @@ def test_a_region_gets_its_class_in_all_the_frames_asked_for(squares: Project) -
     assert np.array_equal(squares.labels[:] == DRIVER, before == DRIVER)
 
 
-def test_a_region_that_is_lost_is_said_to_be(squares: Project) -> None:
+def test_a_lost_region_is_reported(squares: Project) -> None:
     size = squares.labels.shape[1:]
     predict(squares, 6, moving(60, 60, DRIVER, size))
     reports, outcome = run(reassign_region(squares, 4, 22, 16, PROGRASP, range(12)))
@@ -326,7 +326,7 @@ def test_a_region_that_is_lost_is_said_to_be(squares: Project) -> None:
     assert np.all(squares.labels[7:] != PROGRASP)
 
 
-def test_a_flickering_class_is_mended_and_stays_mended_in_the_next_prediction(squares: Project) -> None:
+def test_a_flickering_class_is_fixed_and_the_next_prediction_keeps_the_fix(squares: Project) -> None:
     size = squares.labels.shape[1:]
     for frame_index in (4, 6):
         predict(squares, frame_index, moving(20, 10 + frame_index, PROGRASP, size))
@@ -342,7 +342,7 @@ def test_a_region_can_be_made_background(squares: Project) -> None:
     assert squares.history.to_undo.name == "Change a region to background in frames 5 to 6"
 
 
-def test_a_click_on_background_is_no_action(squares: Project) -> None:
+def test_a_click_on_background_adds_no_action(squares: Project) -> None:
     with pytest.raises(ProjectError, match="Click on an instrument"):
         run(reassign_region(squares, 5, 0, 0, PROGRASP, FRAMES))
     assert squares.history.to_undo is None
@@ -358,7 +358,7 @@ def test_classes_are_swapped_in_a_range(squares: Project) -> None:
     assert squares.history.to_undo.name == "Swap Bipolar Forceps and Large Needle Driver in frames 3 to 7"
 
 
-def test_a_range_is_filled_from_the_frame_before_it(squares: Project) -> None:
+def test_a_range_is_filled_from_the_previous_frame(squares: Project) -> None:
     mask = squares.labels[2] == BIPOLAR
     run(fill_from_previous(squares, BIPOLAR, (5, 3, 4)))
     for frame_index in (3, 4, 5):
@@ -367,7 +367,7 @@ def test_a_range_is_filled_from_the_frame_before_it(squares: Project) -> None:
     assert not np.array_equal(squares.labels[6] == BIPOLAR, mask)
 
 
-def test_filling_goes_on_from_a_verified_frame(squares: Project) -> None:
+def test_filling_continues_from_a_verified_frame(squares: Project) -> None:
     run(verify_frames(squares, [4], [BIPOLAR]))
     verified = squares.labels[4]
     _, outcome = run(fill_from_previous(squares, BIPOLAR, range(3, 7)))
@@ -383,23 +383,23 @@ def test_frames_are_filled_from_later_ones_at_a_distance(squares: Project) -> No
 
 
 @pytest.mark.parametrize(
-    ("class_id", "frame", "said"), [(PROGRASP, 3, "should be in frame 2"), (BIPOLAR, 0, "Frame 0 has no")]
+    ("class_id", "frame", "message"), [(PROGRASP, 3, "must be in frame 2"), (BIPOLAR, 0, "Frame 0 has no")]
 )
-def test_nothing_is_filled_from_nothing(squares: Project, class_id: int, frame: int, said: str) -> None:
+def test_filling_without_a_source_changes_nothing(squares: Project, class_id: int, frame: int, message: str) -> None:
     before = state(squares)
-    with pytest.raises(ProjectError, match=said):
+    with pytest.raises(ProjectError, match=message):
         run(fill_from_previous(squares, class_id, [frame]))
     assert state(squares) == before
 
 
-def test_what_a_person_painted_is_changed_when_a_person_asks(squares: Project) -> None:
+def test_an_edit_may_change_painted_pixels(squares: Project) -> None:
     squares.labels[4, 0:5, 0:5] = PROGRASP
     run(clear_class(squares, PROGRASP, [4]))
     assert not np.any(squares.labels[4] == PROGRASP)
     assert squares.labels.provenance(4, PROGRASP) == Provenance.EDITED
 
 
-def test_changed_pixels_are_a_persons_and_the_next_prediction_leaves_them(squares: Project) -> None:
+def test_changed_pixels_count_as_painted_and_the_next_prediction_keeps_them(squares: Project) -> None:
     label_map = squares.labels[4]
     run(clear_class(squares, BIPOLAR, [4]))
     assert np.array_equal(squares.labels.painted(4), label_map == BIPOLAR)
@@ -408,7 +408,7 @@ def test_changed_pixels_are_a_persons_and_the_next_prediction_leaves_them(square
     assert squares.labels.provenance(4, DRIVER) == Provenance.PREDICTED
 
 
-def test_verified_classes_stay_and_are_counted(squares: Project) -> None:
+def test_verified_classes_do_not_change_and_are_counted(squares: Project) -> None:
     refused: list[int] = []
     squares.labels.refused.connect(refused.append)
     run(verify_frames(squares, (4, 6), [BIPOLAR]))
@@ -422,20 +422,20 @@ def test_verified_classes_stay_and_are_counted(squares: Project) -> None:
     assert refused == []
 
 
-def test_a_verified_class_keeps_a_region_out(squares: Project) -> None:
-    run(verify_frames(squares, [6], [PROGRASP]))  # confirmed to be absent
+def test_a_region_is_not_reassigned_to_a_verified_class(squares: Project) -> None:
+    run(verify_frames(squares, [6], [PROGRASP]))  # verified as absent
     _, outcome = run(reassign_region(squares, 5, 22, 17, PROGRASP, FRAMES))
     assert outcome.locked == (6,)
     assert sorted(outcome.changed) == [3, 4, 5, 7]
 
 
-def test_an_edit_of_another_class_passes_by_what_is_verified(squares: Project) -> None:
+def test_an_edit_of_another_class_is_not_blocked_by_a_verified_class(squares: Project) -> None:
     run(verify_frames(squares, FRAMES, [BIPOLAR]))
     _, outcome = run(clear_class(squares, DRIVER, FRAMES))
     assert outcome == EditOutcome(changed=tuple(FRAMES))
 
 
-def test_of_a_frame_the_classes_that_are_not_verified_change(squares: Project) -> None:
+def test_only_unverified_classes_of_a_frame_change(squares: Project) -> None:
     refused: list[int] = []
     squares.labels.refused.connect(refused.append)
     run(verify_frames(squares, [4], [BIPOLAR]))
@@ -482,8 +482,8 @@ def pixel_of(project: Project, frame_index: int, class_id: int) -> tuple[int, in
 
 
 @pytest.mark.parametrize("name", ACTIONS)
-def test_undo_gives_back_exactly_what_was_there(project: Project, name: str) -> None:
-    for frame_index in FRAMES:  # something for each to do
+def test_undo_restores_exactly_the_previous_state(project: Project, name: str) -> None:
+    for frame_index in FRAMES:  # so that each action changes something
         row, column = pixel_of(project, frame_index, 4)
         project.labels[frame_index, 0:2, 0:2] = 4
         project.labels[frame_index, row + 2, column] = 0
@@ -500,7 +500,7 @@ def test_undo_gives_back_exactly_what_was_there(project: Project, name: str) -> 
     assert state(project) == after
 
 
-def test_what_was_done_before_closing_early_stays_and_is_one_action(squares: Project) -> None:
+def test_frames_edited_before_an_early_close_stay_edited_as_one_action(squares: Project) -> None:
     before = state(squares)
     edits = clear_class(squares, BIPOLAR, FRAMES)
     next(edits), next(edits)
@@ -511,14 +511,14 @@ def test_what_was_done_before_closing_early_stays_and_is_one_action(squares: Pro
     assert state(squares) == before
 
 
-def test_an_edit_that_changes_nothing_leaves_nothing_to_undo(squares: Project) -> None:
+def test_an_edit_without_changes_adds_no_action(squares: Project) -> None:
     reports, outcome = run(clear_class(squares, PROGRASP, FRAMES))
     assert [report.changed_pixels for report in reports] == [0] * 5
     assert outcome == EditOutcome()
     assert squares.history.to_undo is None
 
 
-def test_a_stroke_between_two_frames_of_an_edit_stays(squares: Project) -> None:
+def test_a_stroke_between_two_frames_of_an_edit_is_kept(squares: Project) -> None:
     edits = swap_classes(squares, BIPOLAR, DRIVER, (3, 4))
     next(edits)
     squares.labels[4, 0:3, 0:3] = PROGRASP
@@ -528,27 +528,27 @@ def test_a_stroke_between_two_frames_of_an_edit_stays(squares: Project) -> None:
 
 
 @pytest.mark.parametrize(
-    ("start", "error", "said"),
+    ("start", "error", "message"),
     [
         (lambda project: clear_class(project, BIPOLAR, []), ProjectError, "at least one frame"),
         (lambda project: clear_class(project, BIPOLAR, [3, 12]), ProjectError, "frames 0 to 11; got 12"),
         (lambda project: clear_class(project, 9, [3]), ClassSetError, "No class has the id 9"),
-        (lambda project: swap_classes(project, BIPOLAR, BIPOLAR, [3]), ClassSetError, "two classes"),
+        (lambda project: swap_classes(project, BIPOLAR, BIPOLAR, [3]), ClassSetError, "two different classes"),
         (lambda project: reassign_region(project, 3, 22, 15, 9), ClassSetError, "No class has the id 9"),
         (lambda project: verify_frames(project, [3], [9]), ClassSetError, "No class has the id 9"),
     ],
     ids=["no frame", "frame", "class", "swap", "reassign", "verify"],
 )
-def test_what_cannot_be_done_is_said_before_anything_changes(
-    squares: Project, start: Callable[[Project], Any], error: type[Exception], said: str
+def test_an_invalid_edit_is_refused_before_anything_changes(
+    squares: Project, start: Callable[[Project], Any], error: type[Exception], message: str
 ) -> None:
     before = state(squares)
-    with pytest.raises(error, match=said):
+    with pytest.raises(error, match=message):
         run(start(squares))
     assert state(squares) == before
 
 
 def test_an_action_names_its_frames(squares: Project) -> None:
-    for frames, said in (((4,), "frame 4"), ((5, 4, 6), "frames 4 to 6"), ((0, 2, 8), "3 frames from 0 to 8")):
+    for frames, text in (((4,), "frame 4"), ((5, 4, 6), "frames 4 to 6"), ((0, 2, 8), "3 frames from 0 to 8")):
         run(grow_class(squares, BIPOLAR, frames, 1))
-        assert squares.history.to_undo.name == f"Grow Bipolar Forceps in {said}"
+        assert squares.history.to_undo.name == f"Grow Bipolar Forceps in {text}"

@@ -1,4 +1,4 @@
-"""The Labels layer is the project: edits arrive in it, and its classes are the layer's."""
+"""The Labels layer shows the project: edits reach its labels, and the layer shows its classes."""
 
 from __future__ import annotations
 
@@ -52,7 +52,7 @@ def predicted(shape: tuple[int, int], class_id: int, rows: slice) -> FramePredic
     )
 
 
-def test_video_is_one_lazy_image_layer_and_its_labels_one_layer(layers):
+def test_a_video_is_one_lazy_image_layer_and_one_labels_layer(layers):
     assert [layer.name for layer in layers.viewer.layers] == ["clip", "Instruments"]
     assert layers.image.data is layers.session.project.video
     assert layers.labels.data.store is layers.session.project.labels
@@ -60,7 +60,7 @@ def test_video_is_one_lazy_image_layer_and_its_labels_one_layer(layers):
     assert layers.image.metadata["frame_rate"] == pytest.approx(25)
 
 
-def test_the_chosen_class_stays_when_the_classes_are_shown_anew(layers):
+def test_the_selected_class_stays_when_the_classes_are_shown_again(layers):
     layers.show_classes(layers.session.classes)
     layers.show_project(layers.session.project)
     assert layers.session.selected_class_id == DRIVER
@@ -82,7 +82,7 @@ def test_colours_and_names_come_from_the_class_set(layers):
     assert "Large Needle Driver" in status["value"]
 
 
-def test_paint_fill_erase_undo_and_redo_arrive_in_the_project(layers):
+def test_paint_fill_erase_undo_and_redo_reach_the_project(layers):
     labels, stored = layers.labels, layers.session.project.labels
     labels.brush_size = 9
     labels.paint((FRAME, 20, 20), DRIVER)
@@ -115,7 +115,7 @@ def test_three_dimensional_brush_edits_the_neighbouring_frames_too(layers):
     assert stored.provenance(FRAME + 1, DRIVER) == Provenance.EDITED
 
 
-def test_a_prediction_after_a_stroke_leaves_the_stroke_alone(layers):
+def test_a_prediction_after_a_stroke_keeps_the_stroke(layers):
     layers.labels.brush_size = 9
     layers.labels.paint((FRAME, 20, 20), SCISSORS)
     stored = layers.session.project.labels
@@ -135,7 +135,7 @@ def test_refresh_draws_a_prediction_of_the_frame_in_view(layers):
 def test_choosing_a_label_in_the_layer_selects_its_class(layers):
     layers.labels.selected_label = SCISSORS
     assert layers.session.selected_class_id == SCISSORS
-    layers.labels.selected_label = 0  # the eraser is no class
+    layers.labels.selected_label = 0  # 0 is the eraser, not a class
     assert layers.session.selected_class_id == SCISSORS
 
 
@@ -147,19 +147,19 @@ def test_current_frame_follows_the_slider_and_stays_in_the_video(layers):
     assert layers.current_frame == len(layers.session.project.video) - 1
 
 
-def test_another_project_takes_the_place_of_the_first(layers, phantom_clip, tmp_path):
+def test_another_project_replaces_the_first(layers, phantom_clip, tmp_path):
     other = Path(shutil.copy(phantom_clip, tmp_path / "other.mp4"))
     layers.session.open(other)
     layers.show_project(layers.session.project)
     assert [layer.name for layer in layers.viewer.layers] == ["other", "Instruments"]
 
 
-def test_foreign_layers_are_left_alone(layers):
-    foreign = napari.layers.Labels(np.zeros((12, 8, 8), np.uint8), name="mine")
-    layers.viewer.add_layer(foreign)
+def test_layers_of_the_user_are_kept(layers):
+    user_layer = napari.layers.Labels(np.zeros((12, 8, 8), np.uint8), name="mine")
+    layers.viewer.add_layer(user_layer)
     layers.show_project(layers.session.project)
     layers.forget()
-    assert list(layers.viewer.layers) == [foreign]
+    assert list(layers.viewer.layers) == [user_layer]
 
 
 def test_image_arguments_mark_the_layer_with_its_source(layers, clip):

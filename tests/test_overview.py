@@ -1,4 +1,4 @@
-"""Tables of a whole video, put into bins: what a person must not miss stays."""
+"""Tables of a whole video in bins: important frames stay visible."""
 
 from __future__ import annotations
 
@@ -15,7 +15,7 @@ BEST, WORST = QUALITY_LEVELS - 1, 0
 
 @pytest.fixture
 def tables() -> tuple[np.ndarray, np.ndarray]:
-    """Everything predicted, and well."""
+    """Every class is predicted in every frame, with high quality."""
     shape = (FRAMES, CLASSES)
     return np.full(shape, Provenance.PREDICTED, dtype=np.uint8), np.full(shape, 0.99, dtype=np.float32)
 
@@ -25,7 +25,7 @@ def occurring(kinds: np.ndarray) -> list[list[Provenance]]:
 
 
 @pytest.mark.parametrize("provenance", [Provenance.EDITED, Provenance.VERIFIED, Provenance.ABSENT])
-def test_one_frame_among_hundreds_stays(tables, provenance: Provenance) -> None:
+def test_one_frame_among_hundreds_stays_visible(tables, provenance: Provenance) -> None:
     tables[0][420, 1] = provenance
     kinds, _ = Overview(*tables).binned(EDGES)
     only = [Provenance.PREDICTED]
@@ -33,38 +33,38 @@ def test_one_frame_among_hundreds_stays(tables, provenance: Provenance) -> None:
     assert occurring(kinds[0]) == [only, only, only]
 
 
-def test_the_worst_prediction_of_a_bin_shows(tables) -> None:
+def test_a_bin_shows_its_worst_prediction(tables) -> None:
     tables[1][700, 2] = 0.3
     _, levels = Overview(*tables).binned(EDGES)
     assert levels[2].tolist() == [BEST, BEST, WORST]
     assert levels[0].tolist() == [BEST, BEST, BEST]
 
 
-def test_the_quality_of_what_a_person_has_edited_no_longer_counts(tables) -> None:
+def test_the_quality_of_edited_labels_does_not_count(tables) -> None:
     tables[0][:, 0], tables[1][:, 0] = Provenance.EDITED, 0.1
     _, levels = Overview(*tables).binned(EDGES)
     assert levels[0].tolist() == [NOT_PREDICTED] * 3
 
 
-def test_bins_of_one_frame_are_the_tables_themselves(tables) -> None:
+def test_bins_of_one_frame_equal_the_tables(tables) -> None:
     tables[0][10:14, 0] = (0, 1, 3, 4)
     kinds, levels = Overview(*tables).binned(np.arange(9, 16))
     assert kinds[0].tolist() == [4, 1, 2, 8, 16, 4]
     assert levels[0].tolist() == [BEST, *[NOT_PREDICTED] * 4, BEST]
 
 
-def test_changed_rows_are_binned_as_if_they_had_been_there_from_the_start(tables) -> None:
+def test_changed_rows_are_binned_like_initial_rows(tables) -> None:
     rng = np.random.default_rng(0)
     overview = Overview(*tables)
     frames = [3, 599, 600, 999]
     tables[0][frames] = rng.integers(0, len(Provenance), (4, CLASSES))
     tables[1][frames] = rng.random((4, CLASSES))
     overview.update(frames, tables[0][frames], tables[1][frames])
-    for got, wanted in zip(overview.binned(EDGES), Overview(*tables).binned(EDGES), strict=True):
-        np.testing.assert_array_equal(got, wanted)
+    for actual, expected in zip(overview.binned(EDGES), Overview(*tables).binned(EDGES), strict=True):
+        np.testing.assert_array_equal(actual, expected)
 
 
-def test_the_tables_of_the_caller_are_not_touched(tables) -> None:
+def test_the_tables_of_the_caller_do_not_change(tables) -> None:
     overview = Overview(*tables)
     overview.update([0], np.full((1, CLASSES), 4), np.full((1, CLASSES), 0.1))
     assert tables[0][0, 0] == Provenance.PREDICTED and tables[1][0, 0] == np.float32(0.99)
@@ -78,7 +78,7 @@ def test_an_unknown_quality_is_neither_good_nor_bad() -> None:
     assert WORST < quality_level(np.array([np.nan]))[0] < BEST
 
 
-def test_a_bin_is_counted_and_its_worst_frame_named(tables) -> None:
+def test_a_tally_has_the_counts_and_the_worst_frame(tables) -> None:
     tables[0][300:310, 0] = Provenance.VERIFIED
     tables[1][444, 0] = 0.41
     tally = Overview(*tables).tally(0, range(250, 600))
@@ -102,7 +102,7 @@ def test_the_frame_to_look_at_is_the_one_that_stands_out(tables, rare, common, e
     assert Overview(*tables).frame_to_look_at(0, range(50, 100)) == expected
 
 
-def test_the_highest_mark_of_a_bin_counts_and_none_is_no_mark() -> None:
+def test_the_highest_mark_of_a_bin_counts() -> None:
     marks = np.full(FRAMES, np.nan)
     marks[[300, 301]] = 0.2, 0.9
     np.testing.assert_array_equal(binned_marks(marks, EDGES), [np.nan, 0.9, np.nan])

@@ -1,4 +1,4 @@
-"""The review queue of a long video follows its labels without judging the whole video at each change."""
+"""The review queue of a long video follows its labels without ranking the whole video at each change."""
 
 from __future__ import annotations
 
@@ -29,7 +29,7 @@ def project(tmp_path: Path) -> Iterator[Project]:
 
 @pytest.fixture
 def feed(project, qtbot) -> Iterator[ReviewFeed]:
-    """Of that project, with all its masks compared."""
+    """The feed of that project, after all masks are compared."""
     changes = LabelChanges()
     feed = ReviewFeed(changes)
     changes.follow(project)
@@ -42,7 +42,7 @@ def feed(project, qtbot) -> Iterator[ReviewFeed]:
 
 @pytest.fixture
 def whole_tables(monkeypatch) -> list[str]:
-    """The names of tables that are read whole."""
+    """The names of tables that were read completely."""
     read: list[str] = []
     unwrapped = LabelStore.table
     monkeypatch.setattr(LabelStore, "table", lambda labels, name: (read.append(name), unwrapped(labels, name))[1])
@@ -50,8 +50,8 @@ def whole_tables(monkeypatch) -> list[str]:
 
 
 def settle(feed, qtbot) -> None:
-    """Until nothing goes on and nothing is due."""
-    qtbot.wait(100)  # what was written is told after 40 ms
+    """Wait until nothing is running and nothing is due."""
+    qtbot.wait(100)  # changes are reported after 40 ms
     qtbot.waitUntil(lambda: not feed.is_busy and feed.left_to_compare == 0, timeout=TIMEOUT)
 
 
@@ -63,7 +63,7 @@ def predict(project, frame_index, iou, action=None) -> None:
     project.labels.write_prediction(frame_index, prediction, 1, action=action)
 
 
-def test_a_changed_frame_of_a_long_video_is_judged_by_itself(project, feed, whole_tables, qtbot):
+def test_a_changed_frame_of_a_long_video_is_ranked_without_the_others(project, feed, whole_tables, qtbot):
     predict(project, 500, 0.1)
     settle(feed, qtbot)
     assert whole_tables == []
@@ -71,21 +71,21 @@ def test_a_changed_frame_of_a_long_video_is_judged_by_itself(project, feed, whol
     project.labels.verify(500)
     settle(feed, qtbot)
     assert whole_tables == []
-    assert feed.queue.worth()[500] == 0
+    assert feed.queue.priority()[500] == 0
 
 
-def test_all_frames_are_judged_anew_once_enough_have_changed(project, feed, whole_tables, qtbot):
+def test_all_frames_are_ranked_again_after_enough_changes(project, feed, whole_tables, qtbot):
     for frame_index in range(500, 510):
         predict(project, frame_index, 0.9)
     settle(feed, qtbot)
     assert whole_tables.count("provenance") == 1
 
 
-def test_all_frames_are_judged_anew_when_an_action_over_many_has_ended(project, feed, whole_tables, qtbot):
+def test_all_frames_are_ranked_again_after_an_action_over_many_frames(project, feed, whole_tables, qtbot):
     with project.history.action("Segment") as action:
         for frame_index in range(25):
             predict(project, frame_index, 0.9, action)
     settle(feed, qtbot)
     assert whole_tables.count("provenance") >= 1
     fresh = type(feed.queue).of(project, feed._jumps)
-    np.testing.assert_array_equal(feed.queue.worth(), fresh.worth())
+    np.testing.assert_array_equal(feed.queue.priority(), fresh.priority())

@@ -1,4 +1,4 @@
-"""The keys: pressed on the canvas of a real viewer, beside napari's own."""
+"""The keys of the Correct tab, pressed on the canvas of a real viewer, together with napari's keys."""
 
 from __future__ import annotations
 
@@ -21,7 +21,7 @@ SHIFT = Qt.KeyboardModifier.ShiftModifier
 
 
 def press(viewer, key: str) -> None:
-    """A key on the canvas, by its name."""
+    """Press a key on the canvas, by its name."""
     code = getattr(Qt.Key, f"Key_{key.removeprefix('Shift+')}")
     modifier = SHIFT if key.startswith("Shift+") else Qt.KeyboardModifier(0)
     QTest.keyClick(viewer.window._qt_viewer.canvas.native, code, modifier)
@@ -29,7 +29,7 @@ def press(viewer, key: str) -> None:
 
 @pytest.fixture
 def bound(make_napari_viewer, qtbot):
-    """A viewer with two layers, a table of two keys on it, and what they did."""
+    """A viewer with two layers and two bound keys, and a list of the calls."""
     viewer = make_napari_viewer()
     viewer.add_image(np.zeros((8, 8)))
     viewer.add_labels(np.zeros((8, 8), np.uint8))
@@ -44,7 +44,7 @@ def bound(make_napari_viewer, qtbot):
     return viewer, table, BoundKeys(viewer, table, before=lambda shortcut: done.append(f"before {shortcut.key}")), done
 
 
-def test_a_key_does_what_its_button_does_whichever_layer_is_chosen(bound):
+def test_a_key_acts_like_its_button_for_every_selected_layer(bound):
     viewer, _, _, done = bound
     for layer in (*viewer.layers, None):
         viewer.layers.selection.active = layer
@@ -60,28 +60,28 @@ def test_a_key_does_nothing_while_its_button_is_disabled(bound):
     assert done == ["before N"]
 
 
-def test_keys_are_given_back(bound):
+def test_unbinding_removes_the_keys(bound):
     viewer, _, keys, done = bound
     keys.unbind()
     press(viewer, "N")
     assert (done, dict(viewer.keymap)) == ([], {})
 
 
-def test_a_key_that_is_taken_stays_as_it_was(make_napari_viewer, qtbot):
+def test_a_key_that_is_already_bound_keeps_its_function(make_napari_viewer, qtbot):
     viewer = make_napari_viewer()
-    theirs: list[str] = []
-    viewer.bind_key("N", lambda _viewer: theirs.append("theirs"))
+    calls: list[str] = []
+    viewer.bind_key("N", lambda _viewer: calls.append("existing"))
     button = QPushButton()
     qtbot.addWidget(button)
-    keys = BoundKeys(viewer, [Shortcut("N", "Next frame", "Review", lambda: theirs.append("ours"), button)], lambda _: None)
+    keys = BoundKeys(viewer, [Shortcut("N", "Next frame", "Review", lambda: calls.append("new"), button)], lambda _: None)
     press(viewer, "N")
     keys.unbind()
     press(viewer, "N")
-    assert theirs == ["theirs", "theirs"]
+    assert calls == ["existing", "existing"]
     assert keys.keys == ()
 
 
-def test_a_button_tells_its_key(bound):
+def test_the_tooltip_of_a_button_shows_its_key(bound):
     _, table, _, _ = bound
     assert table[1].button.toolTip() == "Previous frame (key Shift+N)"
 
@@ -94,7 +94,7 @@ def test_the_list_shows_every_key(bound, qtbot):
 
 
 def keys_of_napari(viewer) -> set[str]:
-    """Those of the viewer, of Image and Labels layers, and of the menus."""
+    """Keys of the viewer, of Image and Labels layers, and of the menus."""
     providers = (Image, Labels, *type(viewer).__mro__)
     taken = {str(key) for provider in providers for key in getattr(provider, "class_keymap", {})}
     taken |= {str(rule.keybinding) for rule in get_app_model().keybindings}
@@ -113,7 +113,7 @@ def correct_panel(make_napari_viewer, qtbot, tiny_checkpoint, monkeypatch):
     return dock.correct_panel
 
 
-def test_the_table_is_that_of_the_sections_in_their_order(correct_panel):
+def test_the_table_lists_the_keys_in_the_order_of_the_sections(correct_panel):
     assert [(shortcut.group, shortcut.key, shortcut.button.text()) for shortcut in correct_panel.shortcuts] == [
         ("Review", "N", "Next  ▶"),
         ("Review", "Shift+N", "◀  Previous"),
@@ -136,10 +136,10 @@ def test_the_table_is_that_of_the_sections_in_their_order(correct_panel):
     ]
 
 
-def test_no_key_is_one_of_naparis(correct_panel, make_napari_viewer):
+def test_no_key_is_used_by_napari(correct_panel, make_napari_viewer):
     taken = keys_of_napari(make_napari_viewer())
     assert {"P", "E", "1", "V", "C", "Ctrl+Z", "Left", "Ctrl+O"} <= taken  # of Labels, the viewer, Image, and a menu
-    ours = [shortcut.key for shortcut in correct_panel.shortcuts]
-    assert len(ours) == len(set(ours))
-    assert not {QKeySequence(key).toString() for key in ours} & taken
-    assert set(correct_panel.keys.keys) == set(ours)
+    keys = [shortcut.key for shortcut in correct_panel.shortcuts]
+    assert len(keys) == len(set(keys))
+    assert not {QKeySequence(key).toString() for key in keys} & taken
+    assert set(correct_panel.keys.keys) == set(keys)

@@ -1,4 +1,4 @@
-"""The timeline in a real window: what it draws, says and does under the mouse."""
+"""The timeline in a real window: drawing, tooltips and mouse."""
 
 from __future__ import annotations
 
@@ -39,13 +39,13 @@ def timeline(qtbot) -> Timeline:
 
 @pytest.fixture
 def short(timeline) -> Timeline:
-    """A hundred frames: a frame is several pixels wide."""
+    """A timeline of 100 frames: a frame is several pixels wide."""
     return with_tables(timeline, SHORT)
 
 
 @pytest.fixture
 def long(timeline) -> Timeline:
-    """Twenty thousand frames: a column of pixels is some twenty frames."""
+    """A timeline of 20,000 frames: a column of pixels covers about twenty frames."""
     return with_tables(timeline, LONG)
 
 
@@ -67,7 +67,7 @@ def change(timeline: Timeline, frame: int, row: int, provenance: Provenance, iou
 
 
 def at(timeline: Timeline, frame: int, row: int | None = None, y: int = 5) -> QPoint:
-    """The pixel of the viewport in the middle of a frame, in a class's row or at a height."""
+    """The viewport pixel in the middle of a frame, in the row of a class or at height y."""
     layout, columns = timeline.strip.layout_now, timeline.strip.view.columns_of(frame, frame)
     if row is not None:
         y = layout.top_of(row) + layout.row_height // 2
@@ -75,7 +75,7 @@ def at(timeline: Timeline, frame: int, row: int | None = None, y: int = 5) -> QP
 
 
 def colors(timeline: Timeline, frame: int, row: int) -> list[str]:
-    """The colours of a cell from top to bottom, each once."""
+    """The colours of a cell from top to bottom, without duplicates."""
     image = timeline.strip.viewport().grab().toImage()
     layout, x = timeline.strip.layout_now, at(timeline, frame, row).x()
     column = [image.pixelColor(x, layout.top_of(row) + y).name() for y in range(layout.row_height - 1)]
@@ -117,7 +117,7 @@ def picked(signal) -> list[int]:
         (Provenance.VERIFIED, 0.5, [VERIFIED]),
     ],
 )
-def test_each_provenance_has_its_look(short, provenance, iou, expected) -> None:
+def test_each_provenance_has_its_own_look(short, provenance, iou, expected) -> None:
     change(short, 40, DRIVER, provenance, iou)
     assert colors(short, 40, DRIVER) == expected
     assert colors(short, 40, DRIVER + 1) == colors(short, 41, DRIVER) == [TRACK]
@@ -132,7 +132,7 @@ def test_better_predictions_are_brighter(short) -> None:
     assert np.all(np.diff(lightness) > 2)
 
 
-def test_a_single_edited_or_verified_frame_shows_among_twenty_predicted(timeline) -> None:
+def test_a_single_edited_or_verified_frame_is_visible_among_twenty_predicted(timeline) -> None:
     with_tables(timeline, LONG, provenance=Provenance.PREDICTED, iou=1.0)
     change(timeline, 12_345, DRIVER, Provenance.EDITED)
     assert colors(timeline, 12_345, DRIVER) == [BEST, EDITED]
@@ -141,13 +141,13 @@ def test_a_single_edited_or_verified_frame_shows_among_twenty_predicted(timeline
     assert colors(timeline, 12_345, DRIVER) == [BEST, EDITED, VERIFIED]
 
 
-def test_the_worst_of_twenty_predictions_shows(timeline) -> None:
+def test_the_worst_of_twenty_predictions_is_visible(timeline) -> None:
     with_tables(timeline, LONG, provenance=Provenance.PREDICTED, iou=1.0)
     change(timeline, 12_345, DRIVER, Provenance.PREDICTED, 0.4)
     assert colors(timeline, 12_345, DRIVER) == [WORST]
 
 
-def test_colours_of_provenance_are_told_apart_by_colour_blind_eyes() -> None:
+def test_colour_blind_people_can_distinguish_the_colours_of_provenance() -> None:
     for transform in COLOR_VISION.values():
         for hues in combinations((*PREDICTED_RAMP, EDITED, VERIFIED, TRACK), 2):
             if not set(hues) <= {*PREDICTED_RAMP}:
@@ -163,7 +163,7 @@ def test_the_current_frame_is_a_bright_line_over_all_rows(long) -> None:
     assert {image.pixelColor(x + 4, y).name() for y in heights} == {TRACK}
 
 
-def test_marks_glow_by_their_height_and_none_does_not(short) -> None:
+def test_higher_marks_are_brighter_and_no_mark_is_dark(short) -> None:
     marks = np.full(SHORT, np.nan)
     marks[[20, 60]] = 0.4, 1.0
     short.set_marks(marks)
@@ -173,7 +173,7 @@ def test_marks_glow_by_their_height_and_none_does_not(short) -> None:
     assert none.lightness() < some.lightness() < much.lightness()
 
 
-def test_thirty_two_classes_can_all_be_reached(timeline) -> None:
+def test_all_of_thirty_two_classes_can_be_reached(timeline) -> None:
     classes = ClassSet("many", tuple(InstrumentClass(i + 1, f"Instrument {i + 1}", PALETTE[i % 8]) for i in range(32)))
     with_tables(timeline, SHORT, classes)
     rows, chosen = timeline.strip.verticalScrollBar(), picked(timeline.class_picked)
@@ -196,19 +196,19 @@ def press_and_release(timeline: Timeline, position: QPoint) -> None:
     QTest.mouseClick(timeline.strip.viewport(), LEFT, pos=position)
 
 
-def test_a_click_tells_frame_and_class(short) -> None:
+def test_a_click_picks_frame_and_class(short) -> None:
     frames, classes = picked(short.frame_picked), picked(short.class_picked)
     press_and_release(short, at(short, 63, DRIVER))
     assert frames == [63] and classes == [3]
 
 
-def test_a_click_on_the_axis_tells_the_frame_alone(short) -> None:
+def test_a_click_on_the_axis_picks_only_the_frame(short) -> None:
     frames, classes = picked(short.frame_picked), picked(short.class_picked)
     press_and_release(short, at(short, 63))
     assert frames == [63] and classes == []
 
 
-def test_a_click_on_a_name_tells_the_class_alone(short) -> None:
+def test_a_click_on_a_name_picks_only_the_class(short) -> None:
     frames, classes = picked(short.frame_picked), picked(short.class_picked)
     press_and_release(short, QPoint(30, at(short, 0, DRIVER).y()))
     assert frames == [] and classes == [3]
@@ -232,8 +232,8 @@ def test_dragging_scrubs_through_the_frames(short, qtbot) -> None:
     assert frames == [10, 11, 12, 15, 14]
 
 
-def test_scrubbing_draws_the_same_cells_again(long, qtbot, monkeypatch) -> None:
-    qtbot.wait(200)  # a size that the window is given late is another picture
+def test_scrubbing_reuses_the_drawn_cells(long, qtbot, monkeypatch) -> None:
+    qtbot.wait(200)  # a late change of the window size would redraw the cells
     long.strip.viewport().repaint()
     binned = []
     monkeypatch.setattr(long.strip.overview, "binned", lambda edges: binned.append(edges))
@@ -265,7 +265,7 @@ def test_the_wheel_zooms_around_the_pointer(long) -> None:
     assert abs(view.frames_at(position.x() - long.strip.layout_now.left)[0] - 7000) < 25
 
 
-def test_zooming_ends_at_frames_of_eight_pixels_and_at_the_whole_video(long) -> None:
+def test_zoom_is_limited_to_eight_pixels_per_frame_and_the_whole_video(long) -> None:
     wheel(long, at(long, 7000), 100)
     assert long.strip.view.scale == LARGEST_SCALE
     wheel(long, at(long, int(long.strip.view.start) + 5), -100)
@@ -279,14 +279,14 @@ def test_a_double_click_shows_the_whole_video(long, qtbot) -> None:
     assert long.strip.view.is_whole
 
 
-def test_shift_and_wheel_moves_along_the_video(long) -> None:
+def test_shift_and_wheel_move_along_the_video(long) -> None:
     wheel(long, at(long, 7000), 10)
     before = long.strip.view
     wheel(long, at(long, 7000), -1, Qt.KeyboardModifier.ShiftModifier)
     assert long.strip.view.scale == before.scale and long.strip.view.start > before.start
 
 
-def test_the_middle_button_drags_the_video_along(long, qtbot) -> None:
+def test_the_middle_button_drags_the_view_along_the_video(long, qtbot) -> None:
     wheel(long, at(long, 7000), 10)
     before, frames, viewport = long.strip.view, picked(long.frame_picked), long.strip.viewport()
     start = at(long, 7000)
@@ -297,7 +297,7 @@ def test_the_middle_button_drags_the_video_along(long, qtbot) -> None:
     assert frames == []
 
 
-def test_holding_the_pointer_beyond_the_edge_moves_on(long, qtbot) -> None:
+def test_holding_the_pointer_beyond_the_edge_moves_the_view(long, qtbot) -> None:
     wheel(long, at(long, 7000), 100)
     viewport, frames = long.strip.viewport(), picked(long.frame_picked)
     end = int(long.strip.view.edges[-1])
@@ -326,7 +326,7 @@ def test_the_scroll_bar_moves_along_the_video(long) -> None:
     assert long.strip.view.frames_at(long.strip.view.width - 1)[-1] == LONG - 1
 
 
-def test_the_keys_stay_with_the_canvas(short) -> None:
+def test_the_timeline_does_not_take_the_keyboard_focus(short) -> None:
     press_and_release(short, at(short, 63, DRIVER))
     assert QApplication.focusWidget() not in (short, short.strip, short.strip.viewport())
 
@@ -345,23 +345,23 @@ def test_the_keys_stay_with_the_canvas(short) -> None:
         (Provenance.VERIFIED, 0.87, "verified"),
     ],
 )
-def test_the_tooltip_tells_frame_class_and_quality(short, provenance, iou, words) -> None:
+def test_the_tooltip_shows_frame_class_and_quality(short, provenance, iou, words) -> None:
     change(short, 40, DRIVER, provenance, iou)
     assert short.strip.tooltip_at(at(short, 40, DRIVER)) == f"Frame 40 - Large Needle Driver: {words}"
 
 
-def test_the_tooltip_of_a_bin_counts(timeline) -> None:
+def test_the_tooltip_of_a_bin_shows_counts(timeline) -> None:
     with_tables(timeline, LONG, provenance=Provenance.PREDICTED, iou=0.9)
     change(timeline, 12_345, DRIVER, Provenance.EDITED)
     frames = timeline.strip.view.frames_at(at(timeline, 12_345).x() - timeline.strip.layout_now.left)
     change(timeline, frames[-1], DRIVER, Provenance.PREDICTED, 0.61)
     assert timeline.strip.tooltip_at(at(timeline, 12_345, DRIVER)) == (
         f"Frames {frames[0]:,} to {frames[-1]:,} - Large Needle Driver: 1 edited, {len(frames) - 1} predicted, "
-        f"expected IoU 0.61 at the lowest, in frame {frames[-1]:,}"
+        f"lowest expected IoU 0.61 (frame {frames[-1]:,})"
     )
 
 
-def test_a_note_is_told_where_its_triangle_is(long) -> None:
+def test_the_tooltip_of_a_triangle_shows_its_note(long) -> None:
     long.set_notes({7000: "Stopped: the mask no longer fits."})
     position = at(long, 7000, y=AXIS_HEIGHT + MARKS_HEIGHT // 2)
     assert "Frame 7,000 - Stopped: the mask no longer fits." in long.strip.tooltip_at(position)
@@ -369,22 +369,22 @@ def test_a_note_is_told_where_its_triangle_is(long) -> None:
     assert "Stopped" not in long.strip.tooltip_at(position + QPoint(20, 0))
 
 
-def test_a_mark_is_told(short) -> None:
+def test_the_tooltip_of_a_mark_shows_its_value(short) -> None:
     marks = np.full(SHORT, np.nan)
     marks[20] = 0.83
     short.set_marks(marks)
-    assert short.strip.tooltip_at(at(short, 20, y=AXIS_HEIGHT + 3)) == "Frame 20 - worth a look: 83%"
+    assert short.strip.tooltip_at(at(short, 20, y=AXIS_HEIGHT + 3)) == "Frame 20 - needs review: 83%"
 
 
 # Live changes --------------------------------------------------------------------------------------------------------
 
 
-def test_changes_are_drawn_without_being_asked_for(short, qtbot) -> None:
+def test_changes_are_drawn_automatically(short, qtbot) -> None:
     short.update_frames([40], np.full((1, 7), Provenance.EDITED), np.full((1, 7), np.nan))
     qtbot.waitUntil(lambda: colors(short, 40, DRIVER) == [EDITED], timeout=2000)
 
 
-def test_many_changes_are_drawn_few_times(short, qtbot, monkeypatch) -> None:
+def test_many_changes_are_drawn_together(short, qtbot, monkeypatch) -> None:
     short.strip.viewport().repaint()
     drawn, show_changed = [], short.strip.show_changed
     monkeypatch.setattr(short.strip, "show_changed", lambda *frames: (drawn.append(frames), show_changed(*frames)))
@@ -396,7 +396,7 @@ def test_many_changes_are_drawn_few_times(short, qtbot, monkeypatch) -> None:
 
 
 @pytest.mark.parametrize("notches", [0, 5, 12, 30])
-def test_a_live_change_looks_like_the_whole_drawn_anew(long, notches) -> None:
+def test_a_live_change_looks_like_a_complete_redraw(long, notches) -> None:
     wheel(long, at(long, 7000), notches)
     long.strip.viewport().repaint()
     rng = np.random.default_rng(notches)
@@ -422,7 +422,7 @@ def test_the_view_stays_when_the_same_video_is_read_again(long) -> None:
     assert long.strip.view.is_whole and long.strip.view.frame_count == SHORT and not long.strip.notes
 
 
-def test_a_cleared_timeline_answers_nothing(short) -> None:
+def test_a_cleared_timeline_ignores_the_mouse(short) -> None:
     frames = picked(short.frame_picked)
     short.clear()
     short.update_frames([0], np.zeros((1, 7)), np.zeros((1, 7)))
@@ -433,7 +433,7 @@ def test_a_cleared_timeline_answers_nothing(short) -> None:
     assert short.grab().toImage().pixelColor(500, 20) != QColor(TRACK)
 
 
-def test_marks_of_another_length_are_refused(short) -> None:
+def test_marks_of_wrong_length_are_refused(short) -> None:
     with pytest.raises(ValueError, match="100 frames; got shape"):
         short.set_marks(np.zeros(99))
 
@@ -447,7 +447,7 @@ def test_tables_of_other_classes_are_refused(timeline) -> None:
 
 
 @pytest.mark.parametrize("frame_count", [1, 7, 999, 1000, 1001, 1999, 123_457])
-def test_every_frame_in_view_is_in_one_bin_and_every_column_shows_one(frame_count) -> None:
+def test_every_frame_in_view_is_in_one_bin_and_every_column_shows_a_bin(frame_count) -> None:
     rng = np.random.default_rng(frame_count)
     view = FrameView.whole(frame_count, 1000)
     assert view.edges[0] == 0 and view.edges[-1] == frame_count

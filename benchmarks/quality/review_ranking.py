@@ -32,7 +32,7 @@ from common.options import new_parser, parse
 
 from surgicalsam_napari.instruments import ENDOVIS2018
 from surgicalsam_napari.review import Evidence, MaskJumps, ReviewQueue, cell_suspicion, frame_suspicion
-from surgicalsam_napari.review.queue import WORTH_A_LOOK
+from surgicalsam_napari.review.queue import REVIEW_THRESHOLD
 from surgicalsam_napari.review.ranking import NAMES, measure
 from surgicalsam_napari.session import Session
 
@@ -189,7 +189,7 @@ def looks(clips: Sequence[Clip]) -> dict[str, dict[str, float]]:
 def worthiness(clips: Sequence[Clip]) -> dict[str, float]:
     """What the frames have in common that the queue holds worth a look."""
     is_bad = np.concatenate([clip.is_bad for clip in clips])
-    is_worth = np.concatenate([rankings(clip.evidence)["expected_error"] for clip in clips]) >= WORTH_A_LOOK
+    is_worth = np.concatenate([rankings(clip.evidence)["expected_error"] for clip in clips]) >= REVIEW_THRESHOLD
     return {
         "share_of_frames": rounded(is_worth.mean()),
         "bad_among_them": rounded(is_bad[is_worth].mean()),

@@ -1,4 +1,4 @@
-"""Corrections by a person, of a region, a class, a range of frames; each range is one action that can be undone."""
+"""Corrections of a region, a class or a range of frames; each range is one action that can be undone."""
 
 from __future__ import annotations
 

@@ -1,15 +1,15 @@
-"""What a person does to a range of frames: generators, each one action of the project's history.
+"""Edits of a range of frames: generators, each one action of the project's history.
 
-They write frame by frame and yield an `EditReport` for each; exhausted, they return an `EditOutcome`. Closed early, what was
-reported stays done, and is undone as one. What a person painted is changed here, as a person asks for it; what is VERIFIED
-stays, and is counted.
+They write frame by frame and yield an `EditReport` for each; at the end they return an `EditOutcome`. If one is closed
+early, the reported frames stay edited and are undone as one action. These edits may change painted pixels, because a person
+asks for them. VERIFIED pixels do not change, and their frames are counted.
 
-All of them raise, beside what they name themselves:
+Besides the errors in their own docstrings, all raise:
 
 ProjectError, DiskSpaceError
-    no frame, one that the video does not have, a failed write; frames reported up to then stay as they are
+    no frame, a frame that the video does not have, a failed write; frames reported before stay edited
 ClassSetError
-    an id that the project's class set does not have; nothing is changed
+    a class id that the project does not have; nothing is changed
 """
 
 from __future__ import annotations
@@ -34,13 +34,13 @@ def edit_frames(project: Project, name: str, frame_indices: Sequence[int], opera
 
     Parameters
     ----------
-    name : in a user's words, as it stands behind "Undo"; the frames are added to it
-    operation : of a label map, (H, W) uint8, to another
+    name : name of the action for the user, shown after "Undo"; the frames are added to it
+    operation : takes a label map, (H, W) uint8, and returns the new one
     """
     frame_indices = frames_to_edit(project, frame_indices)
     with editing(project, name, frame_indices) as edits:
         for frame_index in frame_indices:
-            with project.labels.lock:  # no stroke or prediction between reading and writing
+            with project.labels.lock:  # prevents strokes and predictions between reading and writing
                 before = project.labels[frame_index]
                 report = edits.write(frame_index, before, operation(before))
             yield report
@@ -60,15 +60,15 @@ def reassign_region(
     *,
     followed_class_ids: Collection[int] | None = None,
 ) -> Edits:
-    """Give the region at a pixel to a class, and follow it through other frames, forward and back.
+    """Give the region at a pixel to a class, and follow it through other frames, forward and backward.
 
-    The whole region counts as painted in every frame, where it has that class already, too: a later prediction leaves it.
+    The whole region counts as painted in every frame, even if it already has the class. So later predictions keep it.
 
     Parameters
     ----------
-    class_id : 0 makes it background
-    frame_indices : where to follow it, beside `frame_index`; see `follow_region`
-    followed_class_ids : the classes that it may have there; by default any
+    class_id : 0 for background
+    frame_indices : frames to follow it through, besides `frame_index`; see `follow_region`
+    followed_class_ids : classes that the region may have there; by default any
 
     Raises
     ------
@@ -81,12 +81,12 @@ def reassign_region(
     with editing(project, f"Change a region to {name}", frame_indices) as edits:
         yield _reassigned(edits, frame_index, region, class_id)
         for direction in directions_from(frame_index, frame_indices):
-            found_in = 0
-            for index, found in follow_region(project.labels, frame_index, region, direction, class_ids=followed_class_ids):
-                found_in += 1
-                yield _reassigned(edits, index, found, class_id)
-            if direction[found_in:]:
-                edits.lose(direction[found_in:])
+            matched = 0
+            for index, match in follow_region(project.labels, frame_index, region, direction, class_ids=followed_class_ids):
+                matched += 1
+                yield _reassigned(edits, index, match, class_id)
+            if direction[matched:]:
+                edits.mark_lost(direction[matched:])
         return edits.outcome
 
 
@@ -102,11 +102,11 @@ def swap_classes(project: Project, first: int, second: int, frame_indices: Seque
     Raises
     ------
     ClassSetError
-        it is one class twice
+        both classes are the same
     """
     names = _name(project, first), _name(project, second)
     if first == second:
-        raise ClassSetError(f"A swap needs two classes; got {names[0]} twice. Choose another one.")
+        raise ClassSetError(f"A swap needs two different classes; got {names[0]} twice. Choose another class.")
     exchange = partial(operations.swap, first=first, second=second)
     return (yield from edit_frames(project, f"Swap {names[0]} and {names[1]}", frame_indices, exchange))
 
@@ -115,28 +115,30 @@ def swap_classes(project: Project, first: int, second: int, frame_indices: Seque
 
 
 def fill_from_previous(project: Project, class_id: int, frame_indices: Sequence[int], *, distance: int = 1) -> Edits:
-    """Give a class the mask that it has in the frame before; the mask counts as painted.
+    """Copy the mask of a class from the previous frame; the mask counts as painted.
 
-    The frames are gone through from first to last, so that a range takes over the mask of the frame before it, or of the
-    last VERIFIED frame within. A frame stays as it is if the class is not in the one before.
+    The frames are filled from first to last, so a range gets the mask of the frame before it, or of the last VERIFIED frame
+    inside it. A frame does not change if the class is not in the frame before.
 
     Parameters
     ----------
-    distance : frames from each to the one it is filled from; where every fifth frame is labelled, 5. Below 0, frames are
-        filled from later ones, and gone through from last to first.
+    distance : number of frames between source and target, for example 5 if every fifth frame is labelled. If negative,
+        frames are filled from later ones, from last to first.
 
     Raises
     ------
     ProjectError
-        the class is not in the frame before the range, or there is none
+        there is no frame before the range, or the class is not in it
     """
     name = _name(project, class_id)
     frame_indices = sorted(frames_to_edit(project, frame_indices), reverse=distance < 0)
     source_frame = frame_indices[0] - distance
     if distance == 0 or not 0 <= source_frame < len(project.labels):
-        raise ProjectError(f"Frame {frame_indices[0]} has no frame {distance} before it to be filled from. Start elsewhere.")
+        raise ProjectError(
+            f"Frame {frame_indices[0]} has no frame {distance} before it to fill from. Start at another frame."
+        )
     if not np.any(project.labels[source_frame] == class_id):
-        raise ProjectError(f"{name} should be in frame {source_frame} to be filled from it, and is not. Start elsewhere.")
+        raise ProjectError(f"{name} must be in frame {source_frame} to fill from it, but is not. Start at another frame.")
     with editing(project, f"Fill {name}", frame_indices) as edits:
         for frame_index in frame_indices:
             yield _filled(edits, frame_index, frame_index - distance, class_id)
@@ -146,12 +148,12 @@ def fill_from_previous(project: Project, class_id: int, frame_indices: Sequence[
 def _filled(edits: FrameEdits, frame_index: int, source_frame: int, class_id: int) -> EditReport:
     labels = edits.project.labels
     if not 0 <= source_frame < len(labels):
-        return edits.pass_over(frame_index)
+        return edits.skip(frame_index)
     with labels.lock:
         source, before = labels[source_frame], labels[frame_index]
         mask = source == class_id
         if not mask.any():
-            return edits.pass_over(frame_index)
+            return edits.skip(frame_index)
         after = operations.fill(before, source, class_id)
         return edits.write(frame_index, before, after, decided=mask & (after == class_id))
 
@@ -159,7 +161,8 @@ def _filled(edits: FrameEdits, frame_index: int, source_frame: int, class_id: in
 def clear_class(project: Project, class_id: int, frame_indices: Sequence[int]) -> Edits:
     """Make a class background.
 
-    A later prediction leaves these pixels, and may find the class elsewhere in the frame; verified, it is absent for good.
+    Later predictions keep these pixels as background, but may predict the class elsewhere in the frame. If the frame is
+    verified, the class stays absent.
     """
     operation = partial(operations.clear, class_id=class_id)
     return (yield from edit_frames(project, f"Clear {_name(project, class_id)}", frame_indices, operation))
@@ -178,19 +181,19 @@ def fill_class_holes(project: Project, class_id: int, frame_indices: Sequence[in
 
 
 def smooth_class(project: Project, class_id: int, frame_indices: Sequence[int], radius: int) -> Edits:
-    """Make the outline of a class smooth; `radius` in pixels, see `operations.smooth`."""
+    """Smooth the outline of a class; `radius` in pixels, see `operations.smooth`."""
     operation = partial(operations.smooth, class_id=class_id, radius=radius)
     return (yield from edit_frames(project, f"Smooth {_name(project, class_id)}", frame_indices, operation))
 
 
 def grow_class(project: Project, class_id: int, frame_indices: Sequence[int], radius: int) -> Edits:
-    """Let a class take the background within `radius` pixels of it."""
+    """Extend a class into the background within `radius` pixels of it."""
     operation = partial(operations.grow, class_id=class_id, radius=radius)
     return (yield from edit_frames(project, f"Grow {_name(project, class_id)}", frame_indices, operation))
 
 
 def shrink_class(project: Project, class_id: int, frame_indices: Sequence[int], radius: int) -> Edits:
-    """Make the pixels of a class within `radius` pixels of its outline background."""
+    """Turn the pixels of a class within `radius` pixels of its outline into background."""
     operation = partial(operations.shrink, class_id=class_id, radius=radius)
     return (yield from edit_frames(project, f"Shrink {_name(project, class_id)}", frame_indices, operation))
 
@@ -199,12 +202,12 @@ def shrink_class(project: Project, class_id: int, frame_indices: Sequence[int], 
 
 
 def verify_frames(project: Project, frame_indices: Sequence[int], class_ids: Sequence[int] | None = None) -> Edits:
-    """Confirm classes, or their absence, in these frames; by default all. Nothing changes them then but `unlock_frames`."""
+    """Verify presence or absence of classes (by default all) in these frames; only `unlock_frames` allows changes again."""
     return (yield from _verification(project, frame_indices, class_ids, is_verified=True))
 
 
 def unlock_frames(project: Project, frame_indices: Sequence[int], class_ids: Sequence[int] | None = None) -> Edits:
-    """Take back that classes were confirmed in these frames; by default all."""
+    """Unlock verified classes (by default all) in these frames."""
     return (yield from _verification(project, frame_indices, class_ids, is_verified=False))
 
 

@@ -1,4 +1,4 @@
-"""Edits of a project's frames, one after another, as one action that can be undone."""
+"""Edits several frames of a project as one action that can be undone."""
 
 from __future__ import annotations
 
@@ -14,12 +14,12 @@ from surgicalsam_napari.store import Action, Project
 
 @dataclass(frozen=True)
 class EditReport:
-    """One more frame is done.
+    """Progress: one more frame is done.
 
     Attributes
     ----------
-    changed_pixels : in this frame
-    is_locked : whether VERIFIED classes kept pixels of this frame as they were
+    changed_pixels : number of changed pixels in this frame
+    is_locked : whether VERIFIED classes protected pixels of this frame
     """
 
     frame_index: int
@@ -31,13 +31,13 @@ class EditReport:
 
 @dataclass(frozen=True)
 class EditOutcome:
-    """What an edit of frames came to: the generators of `actions` return it.
+    """The result of an edit; the generators of `actions` return it.
 
     Attributes
     ----------
-    changed : frames of which something changed, in the order of work
-    locked : frames in which VERIFIED classes kept pixels as they were
-    lost : frames in which a region that was followed is not to be found any more, at most one in either direction
+    changed : changed frames, in the order of work
+    locked : frames in which VERIFIED classes protected pixels
+    lost : frames in which a followed region was lost, at most one in each direction
     """
 
     changed: tuple[int, ...] = ()
@@ -46,7 +46,7 @@ class EditOutcome:
 
 
 class FrameEdits:
-    """The edits of one action: writes them, and counts."""
+    """Writes and counts the edits of one action."""
 
     def __init__(self, project: Project, action: Action, total: int) -> None:
         self.project, self.total = project, total
@@ -63,41 +63,41 @@ class FrameEdits:
     def write(
         self, frame_index: int, before: np.ndarray, after: np.ndarray, decided: np.ndarray | None = None
     ) -> EditReport:
-        """Write a frame, but for pixels whose class is or would be a VERIFIED one. Call it while holding the labels' lock.
+        """Write a frame, except pixels whose old or new class is VERIFIED. The caller must hold the labels' lock.
 
         Parameters
         ----------
         before, after : (H, W) uint8
-        decided : (H, W) bool, pixels that count as painted though they stay as they are
+        decided : (H, W) bool, pixels that count as painted even if they do not change
         """
         locked = np.zeros(256, bool)
         locked[self.project.labels.locked_class_ids(frame_index)] = True
-        stays = locked[before] | locked[after] if locked.any() else np.zeros(before.shape, bool)
+        protected = locked[before] | locked[after] if locked.any() else np.zeros(before.shape, bool)
         differs = before != after
-        chosen = differs if decided is None else differs | decided
+        edited = differs if decided is None else differs | decided
         changed_pixels = 0
-        if np.any(chosen & ~stays):  # what is locked is not even tried: the window would warn at every frame
-            labels = np.where(stays, before, after)
-            decided = None if decided is None else decided & ~stays
+        if np.any(edited & ~protected):  # do not try to write locked pixels: the window would warn at every frame
+            labels = np.where(protected, before, after)
+            decided = None if decided is None else decided & ~protected
             changed_pixels = self.project.labels.write_edit(frame_index, labels, decided=decided, action=self._action)
-        return self._report(frame_index, changed_pixels, changed_pixels > 0, bool(np.any(differs & stays)))
+        return self._report(frame_index, changed_pixels, changed_pixels > 0, bool(np.any(differs & protected)))
 
     def set_verified(self, frame_index: int, class_ids: Sequence[int], is_verified: bool) -> EditReport:
         """Verify or unlock classes in a frame."""
         labels = self.project.labels
         with labels.lock:
-            now = set(labels.locked_class_ids(frame_index))
-            due = [class_id for class_id in class_ids if (class_id in now) != is_verified]
+            locked = set(labels.locked_class_ids(frame_index))
+            due = [class_id for class_id in class_ids if (class_id in locked) != is_verified]
             if due:
                 (labels.verify if is_verified else labels.unlock)(frame_index, due, action=self._action)
         return self._report(frame_index, 0, bool(due), False)
 
-    def pass_over(self, frame_index: int) -> EditReport:
-        """Leave a frame as it is."""
+    def skip(self, frame_index: int) -> EditReport:
+        """Report a frame without changing it."""
         return self._report(frame_index, 0, False, False)
 
-    def lose(self, frame_indices: Sequence[int]) -> None:
-        """A region that was followed is not in the first of these frames; they are not gone through."""
+    def mark_lost(self, frame_indices: Sequence[int]) -> None:
+        """Skip these frames because a followed region is not in the first of them."""
         self._lost.append(frame_indices[0])
         self._done += len(frame_indices)
 
@@ -112,25 +112,27 @@ class FrameEdits:
 
 @contextmanager
 def editing(project: Project, name: str, frame_indices: Sequence[int]) -> Iterator[FrameEdits]:
-    """An action of the project's history, called `name` with the frames behind it."""
+    """An action of the project's history, named `name` and its frames."""
     with project.action(f"{name} in {frames_text(frame_indices)}", len(frame_indices)) as action:
         yield FrameEdits(project, action, len(frame_indices))
 
 
 def frames_to_edit(project: Project, frame_indices: Sequence[int]) -> list[int]:
-    """The indices in their order, each once.
+    """The indices in their order, without duplicates.
 
     Raises
     ------
     ProjectError
-        there is none, or one that the video does not have
+        there is no index, or the video does not have such a frame
     """
     distinct = list(dict.fromkeys(int(index) for index in frame_indices))
     if not distinct:
-        raise ProjectError("An edit needs at least one frame, and none is chosen. Choose frames.")
+        raise ProjectError("An edit needs at least one frame, but none is selected. Select one or more frames.")
     for index in distinct:
         if not 0 <= index < len(project.labels):
-            raise ProjectError(f"This video has the frames 0 to {len(project.labels) - 1}; got {index}. Choose among these.")
+            raise ProjectError(
+                f"This video has the frames 0 to {len(project.labels) - 1}; got {index}. Choose one of these."
+            )
     return distinct
 
 

@@ -1,7 +1,7 @@
-"""Corrections of one frame's label map: pure functions, each giving a new (H, W) uint8 array.
+"""Corrections of one frame's label map: pure functions that return a new (H, W) uint8 array.
 
-**Other classes stay.** Only `reassign` and `swap` turn one class into another. All others turn background into their class
-and their class into background; no other class loses or gains a pixel.
+**Other classes do not change.** Only `reassign` and `swap` turn one class into another. All others only turn background into
+their class or their class into background.
 """
 
 from __future__ import annotations
@@ -17,17 +17,17 @@ from surgicalsam_napari.editing.regions import EIGHT_NEIGHBOURS, window_of
 from surgicalsam_napari.errors import ProjectError
 from surgicalsam_napari.store.label_maps import looked_up
 
-FOUR_NEIGHBOURS = 1  # of a hole, as the class around it has eight
+FOUR_NEIGHBOURS = 1  # for holes, because the class around them uses eight
 
 
 def reassign(label_map: np.ndarray, where: np.ndarray, class_id: int) -> np.ndarray:
-    """Give pixels to a class, whatever they are now.
+    """Give pixels to a class, independent of their current class.
 
     Parameters
     ----------
     label_map : (H, W) uint8
     where : (H, W) bool
-    class_id : 0 makes them background
+    class_id : 0 for background
     """
     edited = label_map.copy()
     edited[where] = class_id
@@ -52,7 +52,7 @@ def swap(label_map: np.ndarray, first: int, second: int, where: np.ndarray | Non
 def fill(label_map: np.ndarray, source: np.ndarray, class_id: int) -> np.ndarray:
     """Give a class the mask that it has in another frame.
 
-    It takes the place of the class's own mask. Where it lies on another class, that class stays.
+    It replaces the class's own mask. Pixels of other classes do not change.
 
     Parameters
     ----------
@@ -84,7 +84,7 @@ def keep_largest(label_map: np.ndarray, class_id: int) -> np.ndarray:
 
 
 def fill_holes(label_map: np.ndarray, class_id: int) -> np.ndarray:
-    """Fill background that a class surrounds. What is open to the border of the frame is no hole.
+    """Fill background that a class surrounds. Background that touches the border of the frame is no hole.
 
     Parameters
     ----------
@@ -94,65 +94,65 @@ def fill_holes(label_map: np.ndarray, class_id: int) -> np.ndarray:
 
 
 def smooth(label_map: np.ndarray, class_id: int, radius: int) -> np.ndarray:
-    """Make a class's outline smooth: a pixel is of the class if most of the pixels within `radius` are.
+    """Smooth a class's outline: a pixel belongs to the class if most pixels within `radius` do.
 
-    Straight outlines stay where they are. Parts, gaps and holes thinner than `radius` go.
+    Straight outlines do not move. Parts, gaps and holes thinner than `radius` are removed.
 
     Parameters
     ----------
     label_map : (H, W) uint8
-    radius : pixels, from 1
+    radius : pixels, at least 1
 
     Raises
     ------
     ProjectError
-        the radius is less
+        the radius is below 1
     """
     footprint = disk(_checked(radius))
     return _reshaped(label_map, class_id, lambda mask: median(mask.view(np.uint8), footprint) > 0, margin=radius + 1)
 
 
 def grow(label_map: np.ndarray, class_id: int, radius: int) -> np.ndarray:
-    """Let a class take the background within `radius` of it.
+    """Extend a class into the background within `radius` of it.
 
     Parameters
     ----------
     label_map : (H, W) uint8
-    radius : pixels, from 1
+    radius : pixels, at least 1
 
     Raises
     ------
     ProjectError
-        the radius is less
+        the radius is below 1
     """
     radius = _checked(radius)
     return _reshaped(label_map, class_id, lambda mask: isotropic_dilation(mask, radius), margin=radius + 1)
 
 
 def shrink(label_map: np.ndarray, class_id: int, radius: int) -> np.ndarray:
-    """Make the pixels of a class within `radius` of its outline background.
+    """Turn the pixels of a class within `radius` of its outline into background.
 
-    The border of the frame is no outline: an instrument goes on outside.
+    The border of the frame is no outline, because an instrument continues outside.
 
     Parameters
     ----------
     label_map : (H, W) uint8
-    radius : pixels, from 1
+    radius : pixels, at least 1
 
     Raises
     ------
     ProjectError
-        the radius is less
+        the radius is below 1
     """
     radius = _checked(radius)
-    # in a mask without any outline, distances to it are undefined
+    # in a mask without an outline, distances to the outline are undefined
     return _reshaped(label_map, class_id, lambda mask: mask if mask.all() else isotropic_erosion(mask, radius), margin=1)
 
 
 def _reshaped(
     label_map: np.ndarray, class_id: int, change: Callable[[np.ndarray], np.ndarray], *, margin: int
 ) -> np.ndarray:
-    """The class with another mask, which `change` makes of the present one in a window around it."""
+    """The label map after `change` is applied to the class's mask, in a window around the mask."""
     mask = label_map == class_id
     window = window_of(mask, margin)
     edited = label_map.copy()
@@ -162,7 +162,7 @@ def _reshaped(
 
 
 def _redrawn(label_map: np.ndarray, class_id: int, mask: np.ndarray) -> np.ndarray:
-    """The class with this mask, but for pixels of other classes."""
+    """The label map with this mask for the class; pixels of other classes do not change."""
     edited = label_map.copy()
     edited[(label_map == class_id) & ~mask] = 0
     edited[(label_map == 0) & mask] = class_id
@@ -187,5 +187,5 @@ def _without_holes(mask: np.ndarray) -> np.ndarray:
 
 def _checked(radius: int) -> int:
     if radius < 1:
-        raise ProjectError(f"A radius is a number of pixels from 1; got {radius}. Choose a larger one.")
+        raise ProjectError(f"The radius must be at least 1 pixel; got {radius}. Choose a larger radius.")
     return radius

@@ -1,4 +1,4 @@
-"""Regions of one class: found under a click, and followed from frame to frame."""
+"""Regions of one class: find the region under a click, and follow it from frame to frame."""
 
 from __future__ import annotations
 
@@ -11,9 +11,9 @@ from skimage.segmentation import flood
 
 from surgicalsam_napari.errors import ProjectError
 
-EIGHT_NEIGHBOURS = 2  # scikit-image's `connectivity`: pixels that touch at a corner belong together
-# Two instruments of one size that touch and have got the same class overlap with one of them by half at the most: stopping
-# there costs a click, going on would take the other one along. Of instruments between neighbouring frames, 93 % pass.
+EIGHT_NEIGHBOURS = 2  # scikit-image's `connectivity`: pixels that touch at a corner are connected
+# Two touching instruments of equal size and the same class overlap with one of them by at most half. Stopping there costs
+# one click; continuing would include the other instrument. 93 % of instruments pass between neighbouring frames.
 SMALLEST_OVERLAP = 0.5
 
 Window = tuple[slice, slice]  # rows, columns
@@ -44,10 +44,12 @@ def region_at(label_map: np.ndarray, row: int, column: int) -> np.ndarray:
     height, width = label_map.shape
     if not (0 <= row < height and 0 <= column < width):
         raise ProjectError(
-            f"The frame has {height} rows and {width} columns; got row {row}, column {column}. Choose a pixel."
+            f"The frame has {height} rows and {width} columns; got row {row}, column {column}. Choose a pixel inside."
         )
     if not label_map[row, column]:
-        raise ProjectError(f"Row {row}, column {column} is background, and a region is of a class. Click on an instrument.")
+        raise ProjectError(
+            f"A region must belong to a class, but row {row}, column {column} is background. Click on an instrument."
+        )
     return flood(label_map, (row, column), connectivity=EIGHT_NEIGHBOURS)
 
 
@@ -62,15 +64,15 @@ def follow_region(
 ) -> Generator[tuple[int, np.ndarray], None, None]:
     """Follow a region from `start_frame`, first through the later frames, then through the earlier ones.
 
-    Each frame is read when it is due. A direction ends at the first frame in which nothing overlaps enough with the region
-    in the frame before.
+    Each frame is read only when it is needed. A direction ends at the first frame in which no region overlaps enough with
+    the region in the neighbouring frame before.
 
     Parameters
     ----------
     region : (H, W) bool, in `start_frame`, which is not yielded
-    frame_indices : where to follow it, in any order; where they leave frames out, neighbours are those among them
-    class_ids : the region must be of one of these; by default of any class, since a wrong class comes and goes
-    smallest_overlap : IoU with the region in the frame before, 0 to 1
+    frame_indices : frames to follow it through, in any order; neighbours are the nearest of these frames
+    class_ids : allowed classes of the region; by default any class, because a wrong class may change between frames
+    smallest_overlap : smallest IoU with the region in the neighbouring frame before, 0 to 1
 
     Yields
     ------
@@ -79,11 +81,11 @@ def follow_region(
     for direction in directions_from(start_frame, frame_indices):
         followed = region
         for frame_index in direction:
-            found = matching_region(label_maps[frame_index], followed, class_ids, smallest_overlap)
-            if found is None:
+            match = matching_region(label_maps[frame_index], followed, class_ids, smallest_overlap)
+            if match is None:
                 break
-            yield frame_index, found
-            followed = found
+            yield frame_index, match
+            followed = match
 
 
 def directions_from(start_frame: int, frame_indices: Sequence[int]) -> tuple[list[int], list[int]]:
@@ -98,10 +100,10 @@ def matching_region(
     class_ids: Collection[int] | None = None,
     smallest_overlap: float = SMALLEST_OVERLAP,
 ) -> np.ndarray | None:
-    """The region of a neighbouring frame in this one, (H, W) bool; None if nothing overlaps with it enough.
+    """The region in this frame that matches a region of a neighbouring frame, (H, W) bool; None if the overlap is too small.
 
-    That is the connected region of one class that overlaps most, and every other one that lies within for the most part: an
-    instrument that is given two classes at once is followed as one.
+    It is the connected region of one class with the largest overlap, plus every region that lies mostly inside. So an
+    instrument with two classes is followed as one.
 
     Parameters
     ----------
@@ -126,13 +128,13 @@ def matching_region(
     union = areas[belongs].sum() + region_area - overlap
     if not overlap or overlap < smallest_overlap * union:
         return None
-    found = np.zeros(label_map.shape, bool)
-    found[window] = belongs[components]
-    return found
+    match = np.zeros(label_map.shape, bool)
+    match[window] = belongs[components]
+    return match
 
 
 def window_of(mask: np.ndarray, margin: int = 0) -> Window | None:
-    """The smallest window with all of a mask, and `margin` pixels more where the frame has them; None for an empty mask.
+    """The smallest window that contains a mask, plus `margin` pixels inside the frame; None for an empty mask.
 
     Parameters
     ----------

@@ -1,4 +1,4 @@
-"""What is worth a look: the labels of a whole video at a glance, and the frames in the order of their doubt."""
+"""Find the frames that need review: an overview of all labels, and frames ranked by their expected error."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""How far masks jump from frame to frame, read from the labels of a long video bit by bit."""
+"""Measures how far masks jump between neighbouring frames; reads a long video step by step."""
 
 from __future__ import annotations
 
@@ -9,63 +9,63 @@ import numpy as np
 
 from surgicalsam_napari.errors import ProjectError
 
-SUBSAMPLING = 4  # every fourth pixel each way tells how far masks overlap
+SUBSAMPLING = 4  # every fourth pixel in both directions is enough to measure overlap
 UNKNOWN = np.float32(np.nan)
 
 
 class LabelMaps(Protocol):
-    """Label maps (T, H, W) uint8, such as a LabelStore or an array; taken as `label_maps[frame, rows, columns]`."""
+    """Label maps (T, H, W) uint8, such as a LabelStore or an array; indexed as `label_maps[frame, rows, columns]`."""
 
     def __getitem__(self, key: tuple[int, slice, slice], /) -> np.ndarray: ...
 
 
 class MaskJumps:
-    """How far the mask of each class overlaps with that in the frame before, and how large it is.
+    """Overlap of each class's mask with that in the previous frame, and the mask's area.
 
-    `fill` reads what is not known yet, each frame once, every fourth pixel each way. A window may run it in the background
-    and call `invalidate` from any thread meanwhile. A frame of 1080 x 1920 takes about 4 ms, so 100,000 of them 7 minutes.
+    `fill` reads all unknown frames once, every fourth pixel in both directions. It may run in the background, and any thread
+    may call `invalidate` at the same time. A frame of 1080 x 1920 takes about 4 ms, so 100,000 frames take 7 minutes.
 
     Parameters
     ----------
     label_maps : (T, H, W) uint8 class ids
     frame_count : T
-    class_ids : the columns of the tables, in this order
+    class_ids : C class ids, in the order of the tables' columns
     """
 
     def __init__(self, label_maps: LabelMaps, frame_count: int, class_ids: Sequence[int]) -> None:
         self._label_maps = label_maps
-        self._column_of = np.zeros(256, np.intp)  # 0 for background and for labels of no column
+        self._column_of = np.zeros(256, np.intp)  # 0 for background and for labels without a column
         self._column_of[list(class_ids)] = np.arange(1, len(class_ids) + 1)
         self._areas = np.full((frame_count, len(class_ids)), UNKNOWN)
         self._overlaps = np.full((frame_count, len(class_ids)), UNKNOWN)
-        self._is_due = np.ones(frame_count, bool)  # row t: the area in t, and the overlap of t with t - 1
+        self._is_due = np.ones(frame_count, bool)  # row t: area in t and overlap of t with t - 1 must be read
 
     @property
     def left(self) -> int:
-        """How many frames `fill` has yet to compare."""
+        """Number of frames that `fill` still has to compare."""
         return int(np.count_nonzero(self._is_due))
 
     def invalidate(self, frame_index: int) -> None:
-        """The labels of a frame have changed."""
+        """Mark a frame whose labels changed, so that `fill` reads it again."""
         self._is_due[frame_index : frame_index + 2] = True
 
     def fill(self, start: int = 0) -> Generator[int, None, None]:
-        """Read what is not known yet, from a frame on to the last one, then from the first.
+        """Read all unknown frames, from `start` to the last frame, then from the first.
 
-        A frame whose labels are damaged stays unknown until it is invalidated.
+        A frame with damaged labels stays unknown until it is invalidated.
 
         Yields
         ------
-        the index of each frame, after it was compared with the one before
+        the index of each frame after its comparison with the previous frame
         """
         read_last: tuple[int, np.ndarray | None] = (-1, None)
         while (frame_index := self._next_due(start)) is not None:
-            # the flag falls before anything is read or looked at, so that a change meanwhile makes the frame due again
+            # clear the flag before reading, so that a change during the reading sets it again
             self._is_due[frame_index] = False
             before = None
             if frame_index > 0:
-                is_at_hand = read_last[0] == frame_index - 1 and not self._is_due[frame_index - 1]
-                before = read_last[1] if is_at_hand else self._read(frame_index - 1)
+                is_cached = read_last[0] == frame_index - 1 and not self._is_due[frame_index - 1]
+                before = read_last[1] if is_cached else self._read(frame_index - 1)
             columns = self._read(frame_index)
             self._compare(frame_index, before, columns)
             read_last = (frame_index, columns)
@@ -73,13 +73,13 @@ class MaskJumps:
             yield frame_index
 
     def areas(self, frames: slice = slice(None)) -> np.ndarray:
-        """(T, C) float32, or of some frames: the share of the frame that each class covers; NaN where not known yet."""
+        """(T, C) float32, or (N, C) of `frames`: share of the frame that each class covers; NaN if not read yet."""
         return np.where(self._is_due[frames, None], UNKNOWN, self._areas[frames])
 
     def overlaps(self, frames: slice = slice(None)) -> np.ndarray:
-        """(T, C) float32, or of some frames: IoU of each class's mask with that in the frame before.
+        """(T, C) float32, or (N, C) of `frames`: IoU of each class's mask with that in the previous frame.
 
-        1 where the class is in neither frame, 0 where it is in one of them; NaN in the first frame and where not known yet.
+        1 if the class is in neither frame, 0 if it is in one of them; NaN in the first frame and if not read yet.
         """
         return np.where(self._is_due[frames, None], UNKNOWN, self._overlaps[frames])
 

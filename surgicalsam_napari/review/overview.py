@@ -1,4 +1,4 @@
-"""The labels of a whole video at a glance: tables of frames and classes, put together into bins of neighbouring frames."""
+"""An overview of the labels of a whole video: tables of frames and classes, grouped into bins of neighbouring frames."""
 
 from __future__ import annotations
 
@@ -10,20 +10,20 @@ import numpy as np
 from surgicalsam_napari.store.provenance import Provenance
 
 QUALITY_LEVELS = 16
-LOWEST_QUALITY = 0.5  # of a predicted IoU; what is worse than this is as bad as it gets
+LOWEST_QUALITY = 0.5  # predicted IoU; lower values share the lowest level
 UNKNOWN_LEVEL = QUALITY_LEVELS // 2
 NOT_PREDICTED = 255
 
 
 @dataclass(frozen=True)
 class Tally:
-    """What the frames of one bin hold of one class.
+    """The labels of one class in the frames of one bin.
 
     Attributes
     ----------
-    counts : frames by provenance; those that do not occur are left out
-    lowest_iou : of the predicted frames; NaN where none is predicted or none was given a quality
-    lowest_frame : where that is; None likewise
+    counts : number of frames by provenance, without zeros
+    lowest_iou : lowest predicted IoU of the predicted frames; NaN if there is none or it is unknown
+    lowest_frame : the frame with `lowest_iou`; None if that is NaN
     """
 
     counts: dict[Provenance, int]
@@ -32,10 +32,10 @@ class Tally:
 
 
 class Overview:
-    """Where labels come from and how good they are predicted to be, in a form that bins fast.
+    """Provenance and predicted quality of all labels, in a form that is fast to bin.
 
-    A bin of several frames keeps everything a person must not miss: the set of the provenances that occur in it, so that one
-    edited frame among thousands still shows, and the worst quality among its predicted frames.
+    A bin of several frames keeps the set of its provenances, so that one edited frame among thousands stays visible, and the
+    worst quality of its predicted frames.
 
     Parameters
     ----------
@@ -51,7 +51,7 @@ class Overview:
                 "provenance and predicted_iou must both be (frames, classes); "
                 f"got {self.provenance.shape} and {self.predicted_iou.shape}"
             )
-        # one row per class, for bins are runs of frames
+        # one row per class, because bins are runs of frames
         self._kinds = np.ascontiguousarray(_kinds(self.provenance).T)
         self._levels = np.ascontiguousarray(_levels(self.provenance, self.predicted_iou).T)
 
@@ -64,7 +64,7 @@ class Overview:
         return self.provenance.shape[1]
 
     def update(self, frame_indices: Sequence[int] | np.ndarray, provenance: np.ndarray, predicted_iou: np.ndarray) -> None:
-        """Take over the rows of some frames.
+        """Replace the rows of some frames.
 
         Parameters
         ----------
@@ -79,7 +79,7 @@ class Overview:
         self._levels[:, frames] = _levels(self.provenance[frames], self.predicted_iou[frames]).T
 
     def binned(self, edges: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
-        """What occurs in each bin, and the worst predicted quality there.
+        """The provenances and the worst predicted quality of each bin.
 
         Parameters
         ----------
@@ -87,8 +87,8 @@ class Overview:
 
         Returns
         -------
-        kinds : (C, N) uint8, bit p is set where provenance p occurs
-        levels : (C, N) uint8, 0 for a predicted IoU of 0.5 or less to 15 for 1; NOT_PREDICTED where nothing is predicted
+        kinds : (C, N) uint8, bit p is set if provenance p occurs
+        levels : (C, N) uint8, 0 for a predicted IoU of 0.5 or less to 15 for 1; NOT_PREDICTED if no frame is predicted
         """
         first, stop = int(edges[0]), int(edges[-1])
         kinds, levels = self._kinds[:, first:stop], self._levels[:, first:stop]
@@ -98,10 +98,10 @@ class Overview:
         return np.bitwise_or.reduceat(kinds, starts, axis=1), np.minimum.reduceat(levels, starts, axis=1)
 
     def tally(self, class_index: int, frames: range) -> Tally:
-        """What these frames hold of the class in this column of the tables."""
+        """Counts and lowest quality of these frames, for the class in this column of the tables."""
         provenance = self.provenance[frames.start : frames.stop, class_index]
-        found, counts = np.unique(provenance, return_counts=True)
-        by_provenance = {Provenance(int(value)): int(count) for value, count in zip(found, counts, strict=True)}
+        values, counts = np.unique(provenance, return_counts=True)
+        by_provenance = {Provenance(int(value)): int(count) for value, count in zip(values, counts, strict=True)}
         quality = np.where(
             provenance == Provenance.PREDICTED, self.predicted_iou[frames.start : frames.stop, class_index], np.nan
         )
@@ -111,7 +111,7 @@ class Overview:
         return Tally(by_provenance, float(quality[lowest]), frames.start + lowest)
 
     def frame_to_look_at(self, class_index: int, frames: range) -> int:
-        """The frame for whose sake a bin looks as it does: the worst predicted, else the first edited, verified, absent."""
+        """The frame that gives a bin its look: the worst predicted, else the first edited, verified or absent."""
         tally = self.tally(class_index, frames)
         if tally.lowest_frame is not None:
             return tally.lowest_frame
@@ -139,7 +139,7 @@ def binned_marks(marks: np.ndarray, edges: np.ndarray) -> np.ndarray:
 
 
 def quality_level(predicted_iou: np.ndarray) -> np.ndarray:
-    """0 for a predicted IoU of 0.5 or less, in even steps up to 15 for 1; the middle where it is NaN."""
+    """0 for a predicted IoU of 0.5 or less, in even steps up to 15 for 1; the middle level for NaN."""
     share = (np.nan_to_num(predicted_iou, nan=LOWEST_QUALITY) - LOWEST_QUALITY) / (1 - LOWEST_QUALITY)
     levels = np.clip(share * QUALITY_LEVELS, 0, QUALITY_LEVELS - 1).astype(np.uint8)
     return np.where(np.isnan(predicted_iou), np.uint8(UNKNOWN_LEVEL), levels)

@@ -1,4 +1,4 @@
-"""The frames of a video in the order in which they are worth a look."""
+"""The review queue: the frames of a video, ranked by how much they need review."""
 
 from __future__ import annotations
 
@@ -29,40 +29,40 @@ from surgicalsam_napari.store.provenance import Provenance
 if TYPE_CHECKING:
     from surgicalsam_napari.store import Project
 
-WORTH_A_LOOK = 0.25  # of a frame's suspicion
-NEAR = 10  # frames on each side of one looked at that show the same error as a rule, and are mended with it
-NEARLY_PRESENT = 0.5  # of `Measures.undecided`: half as present as a class must be to be found
-CONTESTED = 0.1  # of a mask
+REVIEW_THRESHOLD = 0.25  # frame suspicion from which a frame needs review
+NEAR = 10  # frames on each side of a reviewed frame; they usually show the same error and are corrected with it
+NEARLY_PRESENT = 0.5  # `Measures.undecided`: half of the presence that a detected class needs
+CONTESTED = 0.1  # share of a mask
 JUMPED = 0.5  # 1 - IoU with a neighbouring frame
-SAMPLED = 2000  # frames are enough to know what is usual
+SAMPLED = 2000  # frames that are enough for the usual values of a video
 
 
 class Status(StrEnum):
-    """Which (frame, class) pairs the queue is about."""
+    """Filter of the queue: which (frame, class) pairs count."""
 
     ANY = "any"
     PREDICTED = "predicted"
-    NEARLY_PRESENT = "nearly present"  #: found absent, though not by much
-    CONTESTED = "contested"  #: another class claims a part of the mask, too
-    JUMPED = "jumped"  #: from the frame before or to the frame after
+    NEARLY_PRESENT = "nearly present"  #: absent, but near the presence threshold
+    CONTESTED = "contested"  #: another class also claims a part of the mask
+    JUMPED = "jumped"  #: between neighbouring frames
 
 
 _MEASURE_OF = {Status.NEARLY_PRESENT: "undecided", Status.CONTESTED: "contested", Status.JUMPED: "jump"}
 
 
 class ReviewQueue:
-    """Goes through a video from the most suspicious frame to the least, and back the way it came.
+    """Goes through a video from the most to the least suspicious frame, and back the same way.
 
-    A frame that was looked at halves the worth of the NEAR frames on each side, which show the same error as a rule. It does
-    not come again, unless it is predicted anew. What a person has edited or verified is not suspicious.
+    A reviewed frame halves the priority of the NEAR frames on each side, because they usually show the same error. It does
+    not come again, unless it gets a new prediction. Edited and verified classes are not suspicious.
 
-    For 100,000 frames and 10 classes `next` takes 5 ms, `refresh` 1 ms for a frame and 0.4 s for all, as `of` does.
+    With 100,000 frames and 10 classes, `next` takes 5 ms, `refresh` 1 ms for one frame and 0.4 s for all; `of` also 0.4 s.
 
     Parameters
     ----------
-    evidence : of all frames
-    classes : of the project, the columns of the evidence
-    near : by default NEAR; 0 puts no frame back
+    evidence : evidence of all frames
+    classes : classes of the project, the columns of the evidence
+    near : frames on each side with lower priority after a review; 0 for none
     """
 
     def __init__(self, evidence: Evidence, classes: ClassSet, *, near: int = NEAR) -> None:
@@ -73,10 +73,10 @@ class ReviewQueue:
         self._class_ids: frozenset[int] = frozenset(classes.ids)
         self._status = Status.ANY
         self._history: list[int] = []
-        self._position = -1  # in the history
-        self._was_shown = np.zeros(evidence.provenance.shape, bool)
+        self._position = -1  # index into the history
+        self._was_reviewed = np.zeros(evidence.provenance.shape, bool)
         self._evidence = evidence
-        self._judge_all()
+        self._rank_all()
 
     @classmethod
     def of(cls, project: Project, jumps: MaskJumps | None = None) -> ReviewQueue:
@@ -84,17 +84,17 @@ class ReviewQueue:
 
         Parameters
         ----------
-        jumps : of this project's labels, filled as far as it may be; without them the tables alone count
+        jumps : mask jumps of this project's labels, may be partly filled; None to use only the tables
         """
         queue = cls(Evidence.of(project.labels, jumps), project.classes)
         queue._tables, queue._jumps = project.labels, jumps
         return queue
 
-    # ---- what it is about
+    # ---- filter
 
     @property
     def frame_count(self) -> int:
-        return len(self._worth)
+        return len(self._priority)
 
     @property
     def class_ids(self) -> frozenset[int]:
@@ -105,7 +105,13 @@ class ReviewQueue:
         return self._status
 
     def filter(self, class_ids: Collection[int] | None = None, status: Status = Status.ANY) -> None:
-        """Be about some classes, by default all, and about some of their frames; a ClassSetError for an unknown class."""
+        """Limit the queue to some classes (by default all) and to (frame, class) pairs with a status.
+
+        Raises
+        ------
+        ClassSetError
+            the project has no such class
+        """
         unknown = set(class_ids or ()) - set(self._classes.ids)
         if unknown:
             raise ClassSetError(
@@ -118,54 +124,54 @@ class ReviewQueue:
 
     @property
     def remaining(self) -> int:
-        """How many frames are left that are worth a look."""
-        return int(np.count_nonzero(self._is_worth_a_look))
+        """Number of frames left that need review."""
+        return int(np.count_nonzero(self._needs_review))
 
     @property
-    def _is_worth_a_look(self) -> np.ndarray:
-        # who asks for contested masks wants to see them all: the filter is the bar then
-        return self._worth > 0 if self._status in _MEASURE_OF else self._worth >= WORTH_A_LOOK
+    def _needs_review(self) -> np.ndarray:
+        # these filters are the criterion themselves: show all their frames, without the threshold
+        return self._priority > 0 if self._status in _MEASURE_OF else self._priority >= REVIEW_THRESHOLD
 
-    def worth(self) -> np.ndarray:
-        """(T,) float32 from 0 to 1, a copy: how much each frame is worth a look now; 0 where there is nothing left."""
-        return self._worth.copy()
+    def priority(self) -> np.ndarray:
+        """(T,) float32 from 0 to 1, a copy: how much each frame needs review; 0 for none."""
+        return self._priority.copy()
 
-    # ---- going through it
+    # ---- navigation
 
     def next(self, after: int | None = None) -> int | None:
-        """The frame most worth a look, or the one that `previous` came back from; None if none is left.
+        """The frame that most needs review, or the one from which `previous` came back; None if none is left.
 
         Parameters
         ----------
-        after : the frame in view, if the person went there by other ways: it counts as looked at
+        after : the frame in view; it counts as reviewed, also if the user went there without the queue
         """
         if after is not None and (self._position < 0 or self._history[self._position] != after):
             self._visit(after)
         if self._position + 1 < len(self._history):
             self._position += 1
             return self._history[self._position]
-        is_left = self._is_worth_a_look
+        is_left = self._needs_review
         if not is_left.any():
             return None
-        best = int(np.where(is_left, np.ldexp(self._worth, -self._looks_near()), -1).argmax())
+        best = int(np.where(is_left, np.ldexp(self._priority, -self._reviews_near()), -1).argmax())
         self._visit(best)
         return best
 
     def previous(self) -> int | None:
-        """The frame that was shown before; None at the beginning."""
+        """The frame reviewed before; None at the beginning."""
         if self._position <= 0:
             return None
         self._position -= 1
         return self._history[self._position]
 
-    def start_again(self) -> None:
-        """Forget what was looked at."""
+    def restart(self) -> None:
+        """Forget which frames were reviewed."""
         self._history, self._position = [], -1
-        self._was_shown[:] = False
+        self._was_reviewed[:] = False
         self._weigh(slice(None))
 
     def suspect(self, frame_index: int) -> int | None:
-        """The id of the class that gives most cause to look at a frame; None if none does."""
+        """The id of the most suspicious class in a frame; None if no class is suspicious."""
         column = self._suspect_column(frame_index)
         return None if column is None else self._classes.ids[column]
 
@@ -175,7 +181,7 @@ class ReviewQueue:
         return column if suspicion[column] else None
 
     def reason(self, frame_index: int) -> str:
-        """Why a frame is worth a look, in a user's words, of the class that gives most cause; empty if there is none."""
+        """Why a frame needs review, as text for the user, for its most suspicious class; empty if there is none."""
         here = self._evidence.frames(frame_index, frame_index + 1)
         column = self._suspect_column(frame_index)
         if column is None:
@@ -188,27 +194,29 @@ class ReviewQueue:
             name = max(NAMES, key=lambda name: float(parts[name][0, column]) - usual[name])
         return f"{self._classes.names[column]}: {self._explained(name, measures, frame_index, column)}"
 
-    # ---- what has changed
+    # ---- updates
 
     def refresh(self, frame_indices: Sequence[int] | None = None) -> None:
-        """Read the project again, all of it or some frames; only for a queue made by `of`.
+        """Read the whole project or some frames again; only for a queue made by `of`.
 
         Raises
         ------
         ProjectError
             a table is damaged; the queue stays as it was
         """
-        assert self._tables is not None, "a queue made of evidence alone has nothing to read again; use update"
+        assert self._tables is not None, (
+            "refresh needs a queue made by ReviewQueue.of; use update for a queue made from evidence"
+        )
         if frame_indices is None:
             self.update(Evidence.of(self._tables, self._jumps))
         elif len(frame_indices):
             self._refresh_frames(np.asarray(frame_indices, np.intp))
 
     def update(self, evidence: Evidence) -> None:
-        """Take over other evidence of the same video."""
-        self._was_shown &= ~_was_predicted_anew(self._evidence, evidence)
+        """Replace the evidence of this video."""
+        self._was_reviewed &= ~_is_new_prediction(self._evidence, evidence)
         self._evidence = evidence
-        self._judge_all()
+        self._rank_all()
 
     def _refresh_frames(self, frames: np.ndarray) -> None:
         assert self._tables is not None
@@ -216,25 +224,25 @@ class ReviewQueue:
         rows = {name: np.stack([self._tables.row(name, int(frame)) for frame in frames]) for name in names}
         old = _rows(self._evidence, frames)
         new = Evidence(**rows, threshold=old.threshold, areas=old.areas, overlaps=old.overlaps)
-        self._was_shown[frames] &= ~_was_predicted_anew(old, new)
+        self._was_reviewed[frames] &= ~_is_new_prediction(old, new)
         for name in names:
             getattr(self._evidence, name)[frames] = rows[name]
         for run in _runs(frames):
             if self._jumps is not None:
-                compared = slice(run.start, run.stop + 1)  # the frame after was compared with the last of them
+                compared = slice(run.start, run.stop + 1)  # the frame after the run was compared with its last frame
                 self._evidence.areas[compared] = self._jumps.areas(compared)
                 self._evidence.overlaps[compared] = self._jumps.overlaps(compared)
-            self._judge(slice(max(run.start - AROUND, 0), run.stop + 1 + AROUND))
+            self._rank(slice(max(run.start - AROUND, 0), run.stop + 1 + AROUND))
 
-    def _judge_all(self) -> None:
+    def _rank_all(self) -> None:
         self._measures = measure(self._evidence)
         self._suspicion = cell_suspicion(self._evidence, self._measures)
-        self._worth = np.zeros(len(self._suspicion), np.float32)
+        self._priority = np.zeros(len(self._suspicion), np.float32)
         self._usual: dict[int, dict[str, float]] | None = None
         self._weigh(slice(None))
 
-    def _judge(self, frames: slice) -> None:
-        """Again for some frames, whose measures depend on AROUND more on each side."""
+    def _rank(self, frames: slice) -> None:
+        """Rank some frames again; their measures depend on AROUND more frames on each side."""
         first = max(frames.start - AROUND, 0)
         evidence = self._evidence.frames(first, frames.stop + AROUND)
         inner = slice(frames.start - first, frames.stop - first)
@@ -246,14 +254,14 @@ class ReviewQueue:
 
     def _weigh(self, frames: slice) -> None:
         evidence = _rows(self._evidence, frames)
-        is_open = self._matches(frames) & ~self._was_shown[frames]
-        self._worth[frames] = frame_suspicion(evidence, self._suspicion[frames], is_open)
+        is_open = self._matches(frames) & ~self._was_reviewed[frames]
+        self._priority[frames] = frame_suspicion(evidence, self._suspicion[frames], is_open)
 
     def _measures_of(self, frames: slice) -> Measures:
         return Measures(*(getattr(self._measures, name)[frames] for name in NAMES))
 
     def _matches(self, frames: slice) -> np.ndarray:
-        """(N, C) bool, or (1, C): which pairs the queue is about."""
+        """(N, C) or (1, C) bool: the pairs that pass the filter."""
         chosen = np.array([class_id in self._class_ids for class_id in self._classes.ids])[None]
         provenance, measures = self._evidence.provenance[frames], self._measures_of(frames)
         if self._status == Status.PREDICTED:
@@ -271,24 +279,24 @@ class ReviewQueue:
         self._history.append(frame_index)
         self._position += 1
         here = slice(frame_index, frame_index + 1)
-        self._was_shown[here] |= self._matches(here)
+        self._was_reviewed[here] |= self._matches(here)
         self._weigh(here)
 
-    def _looks_near(self) -> np.ndarray:
-        """(T,) how many frames at most NEAR away were looked at; those are put back."""
-        count = len(self._was_shown)
+    def _reviews_near(self) -> np.ndarray:
+        """(T,) int32: number of reviewed frames at most `near` frames away; each one halves the priority."""
+        count = len(self._was_reviewed)
         running = np.zeros(count + 1, np.int32)
-        np.cumsum(self._was_shown.any(axis=1), out=running[1:])
+        np.cumsum(self._was_reviewed.any(axis=1), out=running[1:])
         first = np.maximum(np.arange(count) - self._near, 0)
         stop = np.minimum(np.arange(count) + self._near + 1, count)
         return running[stop] - running[first]
 
-    # ---- words
+    # ---- reasons
 
     def _usual_contributions(self) -> dict[int, dict[str, float]]:
-        """By provenance and measure, the median over this video: what is usual there is not what makes a frame stand out."""
+        """Median contribution over this video, by provenance and measure; a reason must exceed the usual value."""
         if self._usual is None:
-            some = slice(None, None, max(len(self._worth) // SAMPLED, 1))
+            some = slice(None, None, max(len(self._priority) // SAMPLED, 1))
             evidence = _rows(self._evidence, some)
             parts = contributions(evidence, self._measures_of(some))
             self._usual = {
@@ -298,30 +306,30 @@ class ReviewQueue:
         return self._usual
 
     def _explained(self, name: str, measures: Measures, frame_index: int, column: int) -> str:
-        is_found = self._evidence.provenance[frame_index, column] == Provenance.PREDICTED
+        is_predicted = self._evidence.provenance[frame_index, column] == Provenance.PREDICTED
         value = float(getattr(measures, name)[0, column])
         if name == "poor":
             return f"predicted IoU {self._evidence.predicted_iou[frame_index, column]:.2f}"
         if name == "undecided":
             presence = f"presence {self._evidence.presence[frame_index, column]:.2f}"
-            return f"only just found ({presence})" if is_found else f"may be missing ({presence})"
+            return f"just above the threshold ({presence})" if is_predicted else f"may be missing ({presence})"
         if name == "contested":
-            return f"another class claims {100 * value:.0f} % of the mask, too"
+            return f"another class also claims {100 * value:.0f} % of the mask"
         if name == "jump":
-            return self._explained_jump(frame_index, column, is_found)
-        return "in few of the frames around" if is_found else "missing here, but in frames around"
+            return self._explained_jump(frame_index, column, is_predicted)
+        return "in few of the nearby frames" if is_predicted else "missing here, but in nearby frames"
 
-    def _explained_jump(self, frame_index: int, column: int, is_found: bool) -> str:
+    def _explained_jump(self, frame_index: int, column: int, is_predicted: bool) -> str:
         first = max(frame_index - 1, 0)
         before, after = neighbour_jumps(self._evidence.frames(first, frame_index + 2))
         row = frame_index - first
         is_after = after[row, column] > before[row, column] or np.isnan(before[row, column])
         other = frame_index + 1 if is_after else frame_index - 1
-        if not is_found:
+        if not is_predicted:
             return f"missing here, but in frame {other}"
         if self._evidence.provenance[other, column] == Provenance.ABSENT:
             return f"not in frame {other}"
-        return f"mask jumps against frame {other}"
+        return f"mask differs from frame {other}"
 
 
 def _rows(evidence: Evidence, frames: slice | np.ndarray) -> Evidence:
@@ -329,21 +337,21 @@ def _rows(evidence: Evidence, frames: slice | np.ndarray) -> Evidence:
 
 
 def _runs(frames: np.ndarray) -> list[slice]:
-    """Runs that hold these frames, so far apart that none touches the measures of another."""
+    """Slices that cover these frames, so far apart that their measures do not depend on each other."""
     frames = np.unique(frames)
     gaps = np.flatnonzero(np.diff(frames) > 4 * AROUND)
     starts, ends = frames[np.append(0, gaps + 1)], frames[np.append(gaps, len(frames) - 1)]
     return [slice(int(start), int(end) + 1) for start, end in zip(starts, ends, strict=True)]
 
 
-def _was_predicted_anew(old: Evidence, new: Evidence) -> np.ndarray:
-    """(T, C) bool: where a prediction stands that was not there before."""
-    stands = new.is_predicted | new.is_absent
+def _is_new_prediction(old: Evidence, new: Evidence) -> np.ndarray:
+    """(T, C) bool: cells whose prediction is new or has changed."""
+    is_prediction = new.is_predicted | new.is_absent
     changed = old.provenance != new.provenance
     for name in ("predicted_iou", "presence"):
-        before, now = getattr(old, name), getattr(new, name)
-        changed = changed | ((before != now) & ~(np.isnan(before) & np.isnan(now)))
-    return stands & changed
+        before, after = getattr(old, name), getattr(new, name)
+        changed = changed | ((before != after) & ~(np.isnan(before) & np.isnan(after)))
+    return is_prediction & changed
 
 
 def _median(values: np.ndarray) -> float:

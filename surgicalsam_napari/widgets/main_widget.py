@@ -262,7 +262,7 @@ class MainWidget(QScrollArea):
         """The dock was closed: remove its keys, timeline and layers, and release the project for other windows."""
         self._was_removed = True
         self._cancel_runs()
-        self.correct_panel.let_go()
+        self.correct_panel.release()
         self.timeline.remove()
         self._close_without_video()
 

@@ -1,4 +1,4 @@
-"""Panel *Correct*: find the frames that are wrong, put them right, confirm them."""
+"""Panel *Correct*: find wrong frames, correct them, verify them."""
 
 from __future__ import annotations
 
@@ -30,11 +30,11 @@ from surgicalsam_napari.widgets.viewer.session_signals import SessionSignals
 
 
 class CorrectPanel(Panel):
-    """The chosen class and the state of the frame in view; below them the sections, each of which can be folded away.
+    """The selected class and the state of the frame in view; below them the sections, which can be collapsed.
 
     Parameters
     ----------
-    changes : of the open project's labels
+    changes : signals of the open project's labels
     """
 
     running_changed = Signal(bool)
@@ -55,14 +55,14 @@ class CorrectPanel(Panel):
         self.refresh()
 
     def subscribe(self, signals: SessionSignals) -> None:
-        """Refresh with the session and the frame in view from now on."""
+        """Refresh whenever the session or the frame in view changes."""
         for changed in (signals.project_changed, signals.model_changed, signals.contents_replaced):
             changed.connect(self.refresh)
         signals.class_selected.connect(self._on_class_selected)
         self.layers.viewer.dims.events.current_step.connect(self.show_frame)
 
     def refresh(self) -> None:
-        """Another project, model or class is chosen, another frame is in view, or a run has ended."""
+        """Update after a change of project, model, class or frame, or after a run."""
         self._shown_class_id = self.session.selected_class_id
         self.picker.show_classes(self.session.classes, self._is_trained)
         self.picker.show_class(self.session.selected_class_id)
@@ -73,7 +73,7 @@ class CorrectPanel(Panel):
             section.refresh()
 
     def show_frame(self, _event: Any = None) -> None:
-        """Another frame is in view; while this panel is not, it waits for `refresh`."""
+        """Update for the frame in view; a hidden panel waits for `refresh`."""
         if self.isHidden():
             return
         self._show_state()
@@ -82,7 +82,7 @@ class CorrectPanel(Panel):
                 section.refresh()
 
     def set_waiting(self, reason: str | None) -> None:
-        """Say why nothing can be corrected now; None when it can. Looking through the frames goes on."""
+        """Show why nothing can be corrected now; None if it can. Review stays possible."""
         self._waits_for = reason
         show_text(self.waiting, reason or "")
         for section in self._sections:
@@ -91,19 +91,19 @@ class CorrectPanel(Panel):
         self.review.set_waiting(reason is not None)
 
     def toggle_similarity(self) -> None:
-        """What the button for the similarity map does."""
+        """Switch the similarity map on or off."""
         self.similarity.switch(not self.similarity.is_on)
         self._show_similarity()
 
     def show_keys(self) -> None:
-        """List the keys."""
+        """Open the list of keys."""
         if self._dialog is None:
             self._dialog = KeysDialog(self.shortcuts, self)
         self._dialog.show()
         self._dialog.raise_()
 
-    def let_go(self) -> None:
-        """The dock closes: the keys, the tools and the layers of this panel go with it."""
+    def release(self) -> None:
+        """Remove the keys, tools and layers of this panel when the dock closes."""
         self.keys.unbind()
         self.run.cancel()
         self.review.feed.close()
@@ -118,7 +118,7 @@ class CorrectPanel(Panel):
         self.state, self.waiting = note(), note()
         self.similarity_button, self.keys_button = QPushButton("Similarity map"), QPushButton("Keys…")
         self.similarity_button.setCheckable(True)
-        self.similarity_button.setToolTip("How similar each place of this frame is to the class, as the model sees it")
+        self.similarity_button.setToolTip("How similar each part of this frame is to the class, as the model sees it")
         self.keys_button.setToolTip("What each key does")
         grid = self.add_grid()
         grid.addWidget(caption("Class"), 0, 0)
@@ -149,7 +149,7 @@ class CorrectPanel(Panel):
         return self.review, self.refine, self.wrong_class, self.propagate, self.frames, self.history
 
     def _gather_shortcuts(self) -> tuple[Shortcut, ...]:
-        """The table of keys: those of each section, in the order in which they stand in the tab, then the panel's own."""
+        """The keys of each section, in the order of the tab, then the panel's own keys."""
         of_sections = [shortcut for section in self._sections for shortcut in section.shortcuts()]
         map_key = Shortcut("J", "Similarity map, on or off", VIEW, self.toggle_similarity, self.similarity_button)
         return (*of_sections, map_key)
@@ -166,7 +166,7 @@ class CorrectPanel(Panel):
         self.changes.history_changed.connect(self.history.reread)
 
     def _on_class_selected(self, class_id: int) -> None:
-        if class_id != self._shown_class_id:  # a project comes with its class, and is shown with it
+        if class_id != self._shown_class_id:  # opening a project selects its class and refreshes anyway
             self.refresh()
 
     def _is_trained(self, class_id: int) -> bool:
@@ -186,7 +186,7 @@ class CorrectPanel(Panel):
         self.similarity_button.setText("Computing the map…" if self.similarity.is_computing else "Similarity map")
 
     def _before_key(self, shortcut: Shortcut) -> None:
-        """Bring what a key sets going into view, where it also says what came of it."""
+        """Show the section that the key belongs to, so that its result can be seen."""
         if self.session.project is None:
             return
         self.key_pressed.emit()
@@ -207,7 +207,7 @@ class CorrectPanel(Panel):
 
 
 def frame_state(provenance: np.ndarray) -> str:
-    """A frame's state in a user's words.
+    """A frame's state, as text for the user.
 
     Parameters
     ----------
@@ -216,9 +216,9 @@ def frame_state(provenance: np.ndarray) -> str:
     if (provenance == Provenance.VERIFIED).all():
         return "verified"
     if (provenance == Provenance.VERIFIED).any():
-        return "verified in part"
+        return "partly verified"
     if (provenance == Provenance.EDITED).any():
         return "corrected, not yet verified"
     if (provenance != Provenance.EMPTY).any():
-        return "predicted, not yet looked at"
+        return "predicted, not yet reviewed"
     return "not yet segmented"

@@ -1,4 +1,4 @@
-"""Section *Clean up*: what is done to the chosen class in one frame, or in many."""
+"""Section *Clean up*: edit the selected class in one frame or in many."""
 
 from __future__ import annotations
 
@@ -31,7 +31,7 @@ DEFAULT_RADIUS = 3
 
 
 class FramesSection(Panel):
-    """Which frames, and a button for each operation; every press is one action that can be undone."""
+    """The frames, and a button for each operation. Each press is one action that can be undone."""
 
     def __init__(self, session: Session, layers: ViewerLayers, run: Run) -> None:
         super().__init__("Clean up")
@@ -42,7 +42,7 @@ class FramesSection(Panel):
         self.refresh()
 
     def refresh(self) -> None:
-        """Enable what makes sense now, and say what is missing."""
+        """Enable the controls that can be used now, and show what is missing."""
         missing = why_not_editable(self.session)
         if missing is None and self.run.is_running and not self.strip.is_mine:
             missing = LABELS_ARE_BUSY
@@ -54,16 +54,16 @@ class FramesSection(Panel):
             show_text(self.outcome, "")
             if project is not None:
                 self.scope.set_frame_count(project.video.info.frame_count)
-        show_text(self.hint, missing or f"Works on {selected_class_name(self.session)}; other classes stay as they are.")
+        show_text(self.hint, missing or f"Works on {selected_class_name(self.session)}; other classes do not change.")
 
-    # Each without arguments, for its button and its key -------------------------------------------------------------------
+    # Without arguments, for buttons and keys ----------------------------------------------------------------------------
 
     def fill_from_previous(self) -> None:
-        """Give the class the mask that it has in the frame before; in every n-th frame, that of n frames before."""
+        """Copy the mask of the class from the previous frame; with every n-th frame, from n frames before."""
         distance = self.scope.step.value() if self.scope.choice.currentText() == EVERY_NTH else 1
 
         def fill(project: Project, class_id: int, frame_indices: range) -> Generator[Any, None, Any]:
-            # the first frames of a video have none before them
+            # the first frames of a video have no frame before them
             fillable = [index for index in frame_indices if index >= distance] or frame_indices
             return editing.fill_from_previous(project, class_id, fillable, distance=distance)
 
@@ -78,25 +78,25 @@ class FramesSection(Panel):
         self._start(self.largest_button, editing.keep_largest_region)
 
     def fill_holes(self) -> None:
-        """Fill what the class surrounds."""
+        """Fill the background that the class surrounds."""
         self._start(self.holes_button, editing.fill_class_holes)
 
     def smooth(self) -> None:
-        """Smooth the outline, by the radius in the field."""
+        """Smooth the outline by the radius in the field."""
         self._start(self.smooth_button, self._by_radius(editing.smooth_class))
 
     def grow(self) -> None:
-        """Let the class take the background around it, by the radius in the field."""
+        """Extend the class into the background by the radius in the field."""
         self._start(self.grow_button, self._by_radius(editing.grow_class))
 
     def shrink(self) -> None:
-        """Take away the outermost pixels, by the radius in the field."""
+        """Remove the outermost pixels by the radius in the field."""
         self._start(self.shrink_button, self._by_radius(editing.shrink_class))
 
     def shortcuts(self) -> tuple[Shortcut, ...]:
         """The keys of this section."""
         return (
-            Shortcut("G", "Get the class from the frame before", FIX, self.fill_from_previous, self.fill_button),
+            Shortcut("G", "Copy the class from the previous frame", FIX, self.fill_from_previous, self.fill_button),
             Shortcut("K", "Keep the largest region of the class", FIX, self.keep_largest, self.largest_button),
             Shortcut("H", "Fill the holes of the class", FIX, self.fill_holes, self.holes_button),
             Shortcut("S", "Smooth the class", FIX, self.smooth, self.smooth_button),

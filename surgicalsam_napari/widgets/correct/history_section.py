@@ -1,4 +1,4 @@
-"""Section *History*: undo whole actions, return to an earlier state, and what the work came to."""
+"""Section *History*: undo whole actions, return to an earlier state, save the work log."""
 
 from __future__ import annotations
 
@@ -24,7 +24,7 @@ LONGEST_NAME = 34  # characters of an action's name on a button
 
 
 class HistorySection(Panel):
-    """Undo and redo with the action's name, snapshots, the work log. Strokes are undone by napari (Ctrl+Z)."""
+    """Undo and redo with the action's name, snapshots, the work log. napari undoes brush strokes (Ctrl+Z)."""
 
     changed = Signal()
 
@@ -40,7 +40,7 @@ class HistorySection(Panel):
         self.refresh()
 
     def refresh(self) -> None:
-        """Enable what makes sense now, and say what is missing."""
+        """Enable the controls that can be used now, and show what is missing."""
         if self.session.project is not self._project:
             self.reread()
             return
@@ -54,7 +54,7 @@ class HistorySection(Panel):
         self.save_log_button.setEnabled(self._project is not None)
 
     def reread(self) -> None:
-        """The history or the snapshots have changed on disk, or another project is open."""
+        """Read history and snapshots again after they changed or another project was opened."""
         if self.session.project is not self._project:
             show_text(self.outcome, "")
         self._project = self.session.project
@@ -77,7 +77,7 @@ class HistorySection(Panel):
             self.strip.start(self.redo_button.text(), self._project.history.redoing)
 
     def save_work_log(self) -> None:
-        """Ask for a file, and write the seconds, strokes and changed pixels of each frame to it."""
+        """Ask for a CSV file, and write the seconds, strokes and changed pixels of each frame to it."""
         if self._project is None:
             return
         proposed = self._project.folder.with_name(f"{self._project.folder.stem}_work.csv")
@@ -132,17 +132,17 @@ class HistorySection(Panel):
 
 
 def outcome_of(undone: Undone, *, is_redone: bool = False) -> str:
-    """ "58 frames put back; 2 were changed since and left alone." """
-    did = "done again" if is_redone else "put back"
+    """ "58 frames restored; 2 changed later and were kept." """
+    did = "redone" if is_redone else "restored"
     text = f"{counted(len(undone.frame_indices), 'frame')} {did}"
     if undone.kept:
         were = "was" if len(undone.kept) == 1 else "were"
-        text += f"; {len(undone.kept):,} {were} changed since and left alone"
+        text += f"; {len(undone.kept):,} changed later and {were} kept"
     return text + "."
 
 
 def why_not_written(session: Session) -> str | None:
-    """Why the labels cannot be changed at all, in a user's words; None if they can."""
+    """Why the labels cannot be changed, as text for the user; None if they can."""
     if session.project is None:
         return "Open a video first."
     return None if session.project.writable else "Read-only: nothing can be changed in this window."

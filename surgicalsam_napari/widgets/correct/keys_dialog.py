@@ -1,4 +1,4 @@
-"""The list of keys."""
+"""The dialog that lists the keys."""
 
 from __future__ import annotations
 
@@ -13,14 +13,14 @@ from surgicalsam_napari.widgets.parts.parts import SPACING, caption, note
 KEY_STYLE = """
 QLabel { border: 1px solid rgba(127, 127, 127, 150); border-radius: 3px; padding: 1px 6px; font-family: monospace; }
 """
-NAPARIS_OWN = (
-    "They act on the picture: click on it first. napari's own stay as they are, among them P brush, E eraser, F fill, "
-    "Z move, [ and ] brush size, Ctrl+Z undo a stroke, Left and Right one frame on."
+NAPARI_KEYS = (
+    "The keys work in the canvas: click on it first. napari's own keys still work, for example P brush, E eraser, F fill, "
+    "Z move, [ and ] brush size, Ctrl+Z undo a stroke, Left and Right previous and next frame."
 )
 
 
 class KeysDialog(QDialog):
-    """What each key does; stays open beside the work."""
+    """Shows what each key does; it can stay open."""
 
     def __init__(self, shortcuts: Sequence[Shortcut], parent: QWidget | None = None) -> None:
         super().__init__(parent)
@@ -47,4 +47,4 @@ class KeysDialog(QDialog):
             grid.addWidget(caption(shortcut.what), row, 1)
             self.listed.append((shortcut.key, shortcut.what))
         column.addLayout(grid)
-        column.addWidget(note(NAPARIS_OWN))
+        column.addWidget(note(NAPARI_KEYS))

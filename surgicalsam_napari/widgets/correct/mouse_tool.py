@@ -1,4 +1,4 @@
-"""Clicks and boxes in the canvas, in pixels of the frame in view, while a tool is switched on; the brush rests meanwhile."""
+"""Clicks and boxes in the canvas, in pixels of the frame in view; the brush is off while a tool is on."""
 
 from __future__ import annotations
 
@@ -18,12 +18,12 @@ LEFT, RIGHT = 1, 2  # vispy's numbers of the mouse buttons
 class MouseTool(QObject):
     """Reads the mouse while it is on. At most one tool is on in a viewer; choosing the brush switches it off.
 
-    A click is a press and a release in one place: dragging and the wheel move and zoom the picture as ever. A second click
-    that follows quickly is a click, too, and does not zoom. Ctrl and drag draws a box.
+    A click is a press and a release at one place. Dragging and the wheel still move and zoom the canvas. A quick second
+    click counts as a click and does not zoom. Ctrl and drag draws a box.
     """
 
-    clicked = Signal(float, float, bool)  # row, column; whether by the left button without Shift
-    box_dragged = Signal(float, float, float, float, bool)  # row, column, row, column; whether the mouse was let go
+    clicked = Signal(float, float, bool)  # row, column; True for the left button without Shift
+    box_dragged = Signal(float, float, float, float, bool)  # row, column, row, column; True when the button is released
     hovered = Signal(float, float)  # row, column
     switched = Signal(bool)
 
@@ -31,7 +31,7 @@ class MouseTool(QObject):
         super().__init__(parent)
         self.layers = layers
         self.draws_boxes = draws_boxes
-        self._labels: Labels | None = None  # the layer whose brush rests
+        self._labels: Labels | None = None  # the layer whose brush is off
         self._mode_before = PAN_ZOOM
         self._double_click_before: list[Callable] = []
         layers.layer_removed.connect(self._on_layer_removed)
@@ -41,7 +41,7 @@ class MouseTool(QObject):
         return self._labels is not None
 
     def switch(self, is_on: bool) -> None:
-        """On: any other tool goes off and the brush is put away. Off: the layer's mode is as it was before."""
+        """On: switch off other tools and the brush. Off: restore the layer's mode."""
         if is_on and not self.is_on and self.layers.labels is not None:
             self._switch_on(self.layers.labels)
         elif not is_on and self.is_on:
@@ -79,7 +79,7 @@ class MouseTool(QObject):
 
     def _on_mode(self) -> None:
         if self._labels is not None and str(self._labels.mode) != PAN_ZOOM:
-            self._switch_off(restore_mode=False)  # the person has taken up the brush
+            self._switch_off(restore_mode=False)  # the user has chosen the brush
 
     def _on_layer_removed(self, layer: object) -> None:
         if layer is self._labels:
@@ -88,8 +88,8 @@ class MouseTool(QObject):
     # The mouse ----------------------------------------------------------------------------------------------------------
 
     def _on_drag(self, _viewer: Any, event: Any) -> Iterator[None]:
-        """One press, up to the release: a click, a box, or a drag that is napari's."""
-        if not self._is_ours(event):
+        """Handle one press up to its release: a click, a box, or a drag for napari."""
+        if not self._is_for_tool(event):
             return
         pressed_at, row_column = event.pos, self._row_column(event)
         is_positive, is_box = self._is_positive(event), self.draws_boxes and "Control" in event.modifiers
@@ -107,21 +107,21 @@ class MouseTool(QObject):
             self.clicked.emit(*row_column, is_positive)
 
     def _on_double_click(self, _viewer: Any, event: Any) -> None:
-        # Qt gives the second of two quick clicks as this, in place of a press
-        if self._is_ours(event) and "Control" not in event.modifiers and self._is_inside(self._row_column(event)):
+        # Qt sends the second of two quick clicks as a double click instead of a press
+        if self._is_for_tool(event) and "Control" not in event.modifiers and self._is_inside(self._row_column(event)):
             self.clicked.emit(*self._row_column(event), self._is_positive(event))
 
     def _on_move(self, _viewer: Any, event: Any) -> None:
-        if self._is_flat(event):
+        if self._is_2d(event):
             self.hovered.emit(*self._row_column(event))
 
-    def _is_ours(self, event: Any) -> bool:
-        """Whether this press is for the tool: on the flat picture, no layer's own tool in use, and no Alt, which zooms."""
+    def _is_for_tool(self, event: Any) -> bool:
+        """Whether this press is for the tool: 2D view, no layer tool in use, no Alt (which zooms)."""
         active = self.layers.viewer.layers.selection.active
-        is_resting = active is None or str(active.mode) == PAN_ZOOM
-        return event.button in (LEFT, RIGHT) and is_resting and "Alt" not in event.modifiers and self._is_flat(event)
+        is_idle = active is None or str(active.mode) == PAN_ZOOM
+        return event.button in (LEFT, RIGHT) and is_idle and "Alt" not in event.modifiers and self._is_2d(event)
 
-    def _is_flat(self, event: Any) -> bool:
+    def _is_2d(self, event: Any) -> bool:
         last_two = [len(event.position) - 2, len(event.position) - 1]
         return self._labels is not None and list(event.dims_displayed) == last_two
 

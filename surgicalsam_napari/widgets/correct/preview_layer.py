@@ -1,4 +1,4 @@
-"""What would become of a class, drawn over the frame in layers that belong to no project and go with the tool."""
+"""The preview of a class's new mask, in temporary layers over the frame."""
 
 from __future__ import annotations
 
@@ -17,16 +17,16 @@ PREVIEW_NAME, CLICKS_NAME = "Preview", "Clicks"
 INSIDE, OUTLINE, REMOVED, BOX = 1, 2, 3, 4  # values of the preview layer
 INSIDE_OPACITY, REMOVED_OPACITY = 0.55, 0.6
 POSITIVE_COLOR, NEGATIVE_COLOR, BOX_COLOR = "#2ecc40", "#ff4136", "#ffdc00"
-CLICK_SIZE = 18  # screen pixels, whatever the zoom
-LINES_PER_FRAME = 540  # an outline is one pixel wide for so many rows of a frame
+CLICK_SIZE = 18  # screen pixels at any zoom
+LINES_PER_FRAME = 540  # an outline is one pixel wide per this many rows of a frame
 
 Rectangle = tuple[float, float, float, float]  # row, column, row, column of two opposite corners
 
 
 class PreviewLayer(QObject):
-    """A mask in the colour of its class with a white outline, what it takes away darkened, a box, and the clicks."""
+    """A mask in the colour of its class with a white outline, the removed pixels darkened, a box, and the clicks."""
 
-    removed = Signal()  # the person has deleted one of the layers
+    removed = Signal()  # the user deleted one of the layers
 
     def __init__(self, layers: ViewerLayers, parent: QObject | None = None) -> None:
         super().__init__(parent)
@@ -50,11 +50,11 @@ class PreviewLayer(QObject):
         clicks: Sequence[tuple[float, float, bool]] = (),
         box: Rectangle | None = None,
     ) -> None:
-        """Draw a mask in place of another.
+        """Draw a new mask over the current one.
 
         Parameters
         ----------
-        mask, before : (H, W) bool, as it would be and as it is
+        mask, before : (H, W) bool, the new and the current mask
         color : of the class, "#rrggbb"
         clicks : row, column, whether positive
         box : in pixels of the frame
@@ -64,7 +64,7 @@ class PreviewLayer(QObject):
         self._show_clicks(clicks)
 
     def show_box(self, shape: tuple[int, int], color: str, box: Rectangle) -> None:
-        """Draw a box that is still being dragged, over what is shown.
+        """Draw a box that is being dragged over the current preview.
 
         Parameters
         ----------
@@ -75,13 +75,13 @@ class PreviewLayer(QObject):
         self._draw(color, box)
 
     def clear(self) -> None:
-        """Draw nothing, and keep the layers: quicker than `hide` for what comes back at once."""
+        """Draw nothing but keep the layers; faster than `hide` if a preview follows soon."""
         if self._preview is not None:
             self._values = np.zeros_like(self._values)
             self._redraw(self._values)
 
     def hide(self) -> None:
-        """Take the layers out of the viewer."""
+        """Remove the layers from the viewer."""
         self._is_own_change = True
         try:
             for layer in (self._preview, self._clicks):
@@ -104,7 +104,7 @@ class PreviewLayer(QObject):
         self._color = color
 
     def _redraw(self, values: np.ndarray) -> None:
-        # in place and without the thumbnail: setting the layer's data takes several times as long
+        # in place, without the thumbnail: setting the layer's data takes several times as long
         assert self._preview is not None
         self._preview.data[...] = values
         self._preview.refresh(thumbnail=False, extent=False)
@@ -130,12 +130,12 @@ class PreviewLayer(QObject):
             if clicks:
                 colors = [POSITIVE_COLOR if is_positive else NEGATIVE_COLOR for *_, is_positive in clicks]
                 self._clicks.symbol = ["cross" if is_positive else "hbar" for *_, is_positive in clicks]
-                self._clicks.face_color = self._clicks.border_color = colors  # of a cross, napari draws the border only
+                self._clicks.face_color = self._clicks.border_color = colors  # napari draws only the border of a cross
             self._clicks.selected_data = set()
         self._clicks.refresh(thumbnail=False)
 
     def _add(self, layer: Any) -> Any:
-        """Add a layer on the grid of the project's labels, which stay the chosen layer."""
+        """Add a layer on the grid of the project's labels; the labels stay selected."""
         viewer, labels = self.layers.viewer, self.layers.labels
         if labels is not None:
             layer.scale, layer.translate = labels.scale[-2:], labels.translate[-2:]
@@ -156,7 +156,7 @@ class PreviewLayer(QObject):
 
 
 def preview_values(mask: np.ndarray, before: np.ndarray) -> np.ndarray:
-    """(H, W) uint8: the mask INSIDE, an OUTLINE within it, and what it takes away REMOVED."""
+    """(H, W) uint8: INSIDE the mask, its inner OUTLINE, and REMOVED pixels of the old mask."""
     values = np.zeros(mask.shape, np.uint8)
     window = window_of(mask | before, margin=1)
     if window is None:
@@ -169,7 +169,7 @@ def preview_values(mask: np.ndarray, before: np.ndarray) -> np.ndarray:
 
 
 def with_box(values: np.ndarray, box: Rectangle) -> np.ndarray:
-    """A copy with the outline of a box drawn in."""
+    """A copy with the outline of a box."""
     height, width = values.shape
     top, bottom = sorted(int(np.clip(round(row), 0, height - 1)) for row in (box[0], box[2]))
     left, right = sorted(int(np.clip(round(column), 0, width - 1)) for column in (box[1], box[3]))
@@ -182,7 +182,7 @@ def with_box(values: np.ndarray, box: Rectangle) -> np.ndarray:
 
 
 def _eroded(mask: np.ndarray, steps: int) -> np.ndarray:
-    """The mask without its outermost pixels; the border of the frame is no outline."""
+    """The mask without its outermost pixels; the border of the frame does not count as outline."""
     inner = mask.copy()
     for _ in range(steps):
         wide = np.pad(inner, 1, mode="edge")

@@ -1,4 +1,4 @@
-"""Section *Propagate*: carry the chosen class from the frame in view into the frames after or before it."""
+"""Section *Propagate*: carry the selected class from the frame in view into later or earlier frames."""
 
 from __future__ import annotations
 
@@ -10,6 +10,7 @@ from qtpy.QtWidgets import QCheckBox, QHBoxLayout, QPushButton, QSpinBox
 
 from surgicalsam_napari.formatting import counted
 from surgicalsam_napari.session import Session
+from surgicalsam_napari.store import Project
 from surgicalsam_napari.widgets.correct.section_parts import (
     LABELS_ARE_BUSY,
     ActionStrip,
@@ -26,13 +27,14 @@ DEFAULT_FRAMES = 50
 
 
 class PropagateSection(Panel):
-    """How far, Backward and Forward, progress, and where it stopped and why."""
+    """The number of frames, Backward and Forward, progress, and where and why the propagation stopped."""
 
     stopped = Signal(int, str)  # frame index, reason
 
     def __init__(self, session: Session, layers: ViewerLayers, run: Run) -> None:
         super().__init__("Propagate")
         self.session, self.layers, self.run = session, layers, run
+        self._project: Project | None = None
         self._last: Any = None  # PropagationReport
         self._stopped_at: int | None = None
         self._build()
@@ -40,15 +42,14 @@ class PropagateSection(Panel):
         self.refresh()
 
     def refresh(self) -> None:
-        """Enable what makes sense now, and say what is missing."""
+        """Enable the controls that can be used now, and show what is missing."""
+        self._follow_project()
         missing = self._what_is_missing()
         frame, last_frame = self.layers.current_frame, self._frame_count - 1
         self.backward_button.setEnabled(missing is None and not self.run.is_running and frame > 0)
         self.forward_button.setEnabled(missing is None and not self.run.is_running and frame < last_frame)
         self.limit.setEnabled(not self.to_the_end.isChecked())
-        if self.session.project is None:
-            self._say("")
-        show_text(self.hint, missing or f"Carries {selected_class_name(self.session)} on from frame {frame}.")
+        show_text(self.hint, missing or f"Propagates {selected_class_name(self.session)} from frame {frame}.")
 
     def forward(self) -> None:
         """Carry the class into later frames."""
@@ -61,7 +62,7 @@ class PropagateSection(Panel):
             self._start(-1)
 
     def go_to_stop(self) -> None:
-        """Show the frame in which the last propagation stopped."""
+        """Show the frame where the last propagation stopped."""
         if self._stopped_at is not None:
             self.layers.show_frame(self._stopped_at)
 
@@ -69,7 +70,7 @@ class PropagateSection(Panel):
         """The keys of this section."""
         return (
             Shortcut("T", "Carry the class into later frames", FIX, self.forward, self.forward_button),
-            Shortcut("Shift+T", "Carry it into earlier frames", FIX, self.backward, self.backward_button),
+            Shortcut("Shift+T", "Carry the class into earlier frames", FIX, self.backward, self.backward_button),
         )
 
     def _build(self) -> None:
@@ -95,12 +96,12 @@ class PropagateSection(Panel):
         self.column.addLayout(directions)
         self.column.addWidget(self.hint)
         self.column.addWidget(self.strip)
-        said = QHBoxLayout()
-        said.setSpacing(SPACING)
-        said.addWidget(self.outcome, 1)
-        said.addWidget(self.go_there)
-        self.column.addLayout(said)
-        self._say("")
+        outcome_row = QHBoxLayout()
+        outcome_row.setSpacing(SPACING)
+        outcome_row.addWidget(self.outcome, 1)
+        outcome_row.addWidget(self.go_there)
+        self.column.addLayout(outcome_row)
+        self._show_outcome("")
 
     def _connect(self) -> None:
         self.backward_button.clicked.connect(self.backward)
@@ -128,14 +129,15 @@ class PropagateSection(Panel):
         return None
 
     def _frame_indices(self, direction: int) -> list[int]:
-        """The frames to go through, in their order, from the neighbour of the one in view."""
+        """The frames to process in their order, starting next to the frame in view."""
         start = self.layers.current_frame
         last = self._frame_count - 1 if direction > 0 else 0
         frames = list(range(start + direction, last + direction, direction))
         return frames if self.to_the_end.isChecked() else frames[: self.limit.value()]
 
     def _start(self, direction: int) -> None:
-        from surgicalsam_napari.inference.propagate import propagate_class  # here, for torch takes seconds to import
+        # imported here because torch takes seconds to import
+        from surgicalsam_napari.inference.propagate import propagate_class
 
         project, model, class_id = self.session.project, self.session.model, self.session.selected_class_id
         start, frame_indices, name = (
@@ -146,10 +148,9 @@ class PropagateSection(Panel):
         if project is None or model is None or class_id is None:
             return
         self.layers.ensure_labels()
-        self._last, self._stopped_at = None, None
-        self._say("")
+        self._clear_outcome()
         if not (project.labels[start] == class_id).any():
-            self._say(f"There is no {name} in frame {start} to carry on. Click or paint it first.")
+            self._show_outcome(f"There is no {name} in frame {start} to propagate. Click or paint it first.")
             return
         title = f"Propagate {name} from frame {start} {'forward' if direction > 0 else 'backward'}"
 
@@ -159,37 +160,46 @@ class PropagateSection(Panel):
 
         self.strip.start(title, reports)
 
+    def _follow_project(self) -> None:
+        if self.session.project is not self._project:
+            self._project = self.session.project
+            self._clear_outcome()  # it is about the previous project
+
+    def _clear_outcome(self) -> None:
+        self._last, self._stopped_at = None, None
+        self._show_outcome("")
+
     def _on_report(self, report: Any) -> None:
         self._last = report
 
     def _on_finished(self, _result: object) -> None:
         report = self._last
         if report is None:
-            self._say("Nothing was changed.")
+            self._show_outcome("Nothing was changed.")
         elif report.stopped is not None:
             self._stopped_at = report.frame_index
             carried = f"Carried through {counted(report.done, 'frame')}. " if report.done else ""
-            self._say(carried + stop_text(report.frame_index, report.stopped))
+            self._show_outcome(carried + stop_text(report.frame_index, report.stopped))
             self.stopped.emit(report.frame_index, report.stopped)
         elif report.done == report.total:
-            self._say(f"Carried through {counted(report.done, 'frame')}, to frame {report.frame_index}.")
+            self._show_outcome(f"Carried through {counted(report.done, 'frame')}, to frame {report.frame_index}.")
         else:
             self._stopped_at = report.frame_index
-            self._say(f"Cancelled after {counted(report.done, 'frame')}, at frame {report.frame_index}.")
-        self._show_way()
+            self._show_outcome(f"Cancelled after {counted(report.done, 'frame')}, at frame {report.frame_index}.")
+        self._show_go_there()
 
     def _on_frame(self) -> None:
-        if not self.run.is_running and self.isVisible():  # the panel refreshes what it brings into view
+        if not self.run.is_running and self.isVisible():  # a hidden section is refreshed when the panel shows it
             self.refresh()
 
-    def _say(self, text: str) -> None:
+    def _show_outcome(self, text: str) -> None:
         show_text(self.outcome, text)
-        self._show_way()
+        self._show_go_there()
 
-    def _show_way(self) -> None:
+    def _show_go_there(self) -> None:
         self.go_there.setVisible(self._stopped_at is not None and bool(self.outcome.text()))
 
 
 def stop_text(frame_index: int, reason: str) -> str:
-    """Where a propagation stopped and why, as a sentence."""
+    """Where and why a propagation stopped, as a sentence."""
     return f"Stopped at frame {frame_index:,}: {reason.rstrip('.')}."

@@ -1,4 +1,4 @@
-"""Section *Click to refine*: switch it on, click, accept."""
+"""Section *Click to refine*: switch the tool on, click, accept the preview."""
 
 from __future__ import annotations
 
@@ -17,19 +17,19 @@ SWITCH_ON, SWITCH_OFF = "Start refining", "Stop refining"
 
 
 class RefineSection(Panel):
-    """A switch, what the mouse does while it is on, and Accept, Discard, Undo last click."""
+    """A switch, mouse instructions, and the buttons Accept, Discard, Undo last click."""
 
     def __init__(self, session: Session, layers: ViewerLayers, run: Run) -> None:
         super().__init__("Click to refine")
         self.session, self.layers, self.run = session, layers, run
         self.tool = RefineTool(session, layers, self)
-        self._said = ""  # what the tool said last, until the next click
+        self._message = ""  # the last message of the tool, until the next click
         self._build()
         self._connect()
         self.refresh()
 
     def refresh(self) -> None:
-        """Enable what makes sense now, and say what is missing."""
+        """Enable the controls that can be used now, and show what is missing."""
         missing = self._what_is_missing()
         if missing is not None:
             self.tool.switch(False)
@@ -45,14 +45,14 @@ class RefineSection(Panel):
         show_text(self.status, missing or self._status())
 
     def toggle(self) -> None:
-        """What the switch does."""
+        """Switch the tool on or off."""
         if self.switch.isEnabled():
-            self._said = ""
+            self._message = ""
             self.tool.switch(not self.tool.is_on)
             self.refresh()
 
     def accept(self) -> None:
-        """Write the preview into the labels."""
+        """Write the preview to the labels."""
         if self.accept_button.isEnabled():
             self.tool.accept()
 
@@ -70,8 +70,8 @@ class RefineSection(Panel):
         """The keys of this section."""
         return (
             Shortcut("R", "Click to refine, on or off", FIX, self.toggle, self.switch),
-            Shortcut("A", "Accept what the clicks show", FIX, self.accept, self.accept_button),
-            Shortcut("Shift+A", "Discard it", FIX, self.discard, self.discard_button),
+            Shortcut("A", "Accept the preview", FIX, self.accept, self.accept_button),
+            Shortcut("Shift+A", "Discard the preview", FIX, self.discard, self.discard_button),
         )
 
     def _build(self) -> None:
@@ -100,11 +100,11 @@ class RefineSection(Panel):
 
     def _on_changed(self) -> None:
         if self.tool.refinement is not None and self.tool.is_on:
-            self._said = ""
+            self._message = ""
         self.refresh()
 
     def _on_noted(self, text: str) -> None:
-        self._said = text
+        self._message = text
         self.refresh()
 
     def _show_switch(self, is_on: bool) -> None:
@@ -123,21 +123,21 @@ class RefineSection(Panel):
     def _instructions(self) -> str:
         name = selected_class_name(self.session)
         return (
-            f"Click on what belongs to {name}. Shift and click, or the right button, on what does not. "
-            "Ctrl and drag draws a box around it."
+            f"Click on parts of {name}. Shift-click or right-click on parts that do not belong to it. "
+            "Ctrl-drag a box around it."
         )
 
     def _status(self) -> str:
         if self.tool.is_waiting:
             return "Preparing this frame…"
-        said = [self._said] if self._said else []
+        lines = [self._message] if self._message else []
         refinement = self.tool.refinement
         if refinement is not None and self.tool.is_on:
             prompts = [counted(len(refinement.clicks), "click")] if refinement.clicks else []
             prompts += ["a box"] if refinement.box is not None else []
-            said.append(f"{' and '.join(prompts)} · predicted IoU {refinement.predicted_iou:.2f}")
+            lines.append(f"{' and '.join(prompts)} · predicted IoU {refinement.predicted_iou:.2f}")
         frames = sorted({frame_index for frame_index, _ in self.tool.held_elsewhere})
         if frames and self.tool.is_on:
             listed = ", ".join(map(str, frames[:5])) + (" and others" if len(frames) > 5 else "")
-            said.append(f"A preview waits in {'frame' if len(frames) == 1 else 'frames'} {listed}.")
-        return "\n".join(said)
+            lines.append(f"A preview waits in {'frame' if len(frames) == 1 else 'frames'} {listed}.")
+        return "\n".join(lines)

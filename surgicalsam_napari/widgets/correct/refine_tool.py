@@ -1,4 +1,4 @@
-"""Clicks and a box in the canvas, answered with a preview of the chosen class in the frame in view."""
+"""Turns clicks and a box in the canvas into a mask preview of the selected class in the frame in view."""
 
 from __future__ import annotations
 
@@ -30,7 +30,7 @@ Prompt = Callable[["Refinement"], None]
 
 @dataclass(frozen=True)
 class HeldPreview:
-    """A refinement that was neither accepted nor discarded, and the (H, W) bool mask that it began with."""
+    """A refinement that is neither accepted nor discarded, and its initial (H, W) bool mask."""
 
     refinement: Refinement
     before: np.ndarray
@@ -47,14 +47,14 @@ class Embedded:
 
 
 class RefineTool(QObject):
-    """Click to refine: nothing is written before `accept`.
+    """Click to refine; only `accept` writes to the labels.
 
-    A preview belongs to one frame and one class. Going to another frame or class, or switching the tool off, hides it; it
-    waits there until the person comes back. It is dropped, with a message, where its class is changed by other means.
+    A preview belongs to one frame and one class. It is hidden while another frame or class is selected or the tool is off,
+    and shown again afterwards. If the class changes in another way, the preview is discarded, with a message.
     """
 
-    changed = Signal()  # what there is to accept, or whether the tool is on
-    noted = Signal(str)  # in a user's words
+    changed = Signal()  # the preview, or whether the tool is on
+    noted = Signal(str)  # a message for the user
     accepted = Signal(int)  # frame index
     _labels_changed = Signal(int)
 
@@ -85,14 +85,14 @@ class RefineTool(QObject):
 
     @property
     def target(self) -> Target | None:
-        """The frame in view and the chosen class."""
+        """The frame in view and the selected class."""
         if self.session.project is None or self.session.selected_class_id is None:
             return None
         return self.layers.current_frame, self.session.selected_class_id
 
     @property
     def refinement(self) -> Refinement | None:
-        """What can be accepted now."""
+        """The refinement that can be accepted now."""
         held = self._held.get(self.target) if self.target is not None else None
         return None if held is None else held.refinement
 
@@ -103,17 +103,17 @@ class RefineTool(QObject):
 
     @property
     def held_elsewhere(self) -> list[Target]:
-        """Previews that wait in other frames, or for other classes."""
+        """Targets of previews in other frames or for other classes."""
         return sorted(target for target in self._held if target != self.target)
 
     def switch(self, is_on: bool) -> None:
-        """Let the mouse refine, or give it back to napari; previews are hidden meanwhile, and stay."""
+        """Give the mouse to this tool or back to napari; switching off hides previews and keeps them."""
         if is_on:
             self.layers.ensure_labels()
         self.mouse.switch(is_on)
 
     def accept(self) -> None:
-        """Write the preview into the project's labels, as one action of its history."""
+        """Write the preview to the project's labels, as one action of its history."""
         target, project = self.target, self._project
         held = self._held.pop(target, None) if target is not None else None
         if held is None or target is None or project is None:
@@ -131,15 +131,15 @@ class RefineTool(QObject):
         self.accepted.emit(target[0])
 
     def discard(self) -> None:
-        """Take the preview of the frame in view away."""
+        """Discard the preview of the frame in view."""
         if self.target is not None:
             self._waiting.pop(self.target, None)
             if self._held.pop(self.target, None) is not None:
-                self.noted.emit("Discarded; the labels are as they were.")
+                self.noted.emit("Discarded; the labels are unchanged.")
         self._show()
 
     def undo_last(self) -> None:
-        """Undo the last click or the box; without any left there is nothing to accept."""
+        """Undo the last click or the box; after the last one, no preview is left."""
         refinement = self.refinement
         if refinement is None or self.target is None:
             return
@@ -151,7 +151,7 @@ class RefineTool(QObject):
     # Prompts ------------------------------------------------------------------------------------------------------------
 
     def _on_click(self, row: float, column: float, is_positive: bool) -> None:
-        from surgicalsam_napari.inference.refine import Click  # here, for torch takes seconds to import
+        from surgicalsam_napari.inference.refine import Click  # imported here because torch takes seconds to import
 
         self._prompt(lambda refinement: refinement.add_click(Click(row, column, is_positive)))
 
@@ -168,7 +168,7 @@ class RefineTool(QObject):
         self._prompt(lambda refinement: refinement.set_box(Box(top, left, bottom, right)))
 
     def _prompt(self, prompt: Prompt) -> None:
-        """Put a click or a box to the model; the frame is embedded first where it is not."""
+        """Send a click or a box to the model; embed the frame first if needed."""
         target, problem = self.target, self._problem()
         if target is None or self._project is None or self._model is None:
             return
@@ -231,7 +231,7 @@ class RefineTool(QObject):
                 _, embeddings = next(batches)
             return Embedded(project, model, target, embeddings[0])
 
-        # methods, not functions in here: Qt lets go of them when the window is closed meanwhile
+        # methods, not local functions: Qt disconnects them if the window closes during the computation
         run_in_background(embed, self._on_embedded, self._on_embedding_failed)
 
     def _on_embedded(self, embedded: Embedded) -> None:
@@ -247,9 +247,9 @@ class RefineTool(QObject):
         self._show()
 
     def _problem(self) -> str | None:
-        """Why a click cannot be answered in this frame."""
+        """Why a click cannot refine the class in this frame."""
         if self._project is None or self.target is None or not self._project.writable:
-            return "Nothing can be refined here."
+            return "Cannot refine here: open a video for editing and choose a class."
         frame_index, class_id = self.target
         if self._project.labels.provenance(frame_index, class_id) == Provenance.VERIFIED:
             name = self._project.classes.by_id(class_id).name
@@ -259,7 +259,7 @@ class RefineTool(QObject):
     # What is shown ------------------------------------------------------------------------------------------------------
 
     def _show(self) -> None:
-        """Draw the preview of the frame in view and the chosen class, if the tool is on and there is one."""
+        """Draw the preview of the frame in view and the selected class, if it exists and the tool is on."""
         held = self._held.get(self.target) if self.target is not None else None
         if held is None or self._project is None or self.target is None or not self.is_on:
             self.preview.hide()
@@ -267,7 +267,7 @@ class RefineTool(QObject):
             refinement = held.refinement
             mask = refinement.mask
             locked = self._project.labels.locked_class_ids(self.target[0])
-            if locked:  # where `accept` would change nothing
+            if locked:  # `accept` does not change these pixels
                 mask &= ~np.isin(self._project.labels[self.target[0]], locked)
             clicks = [(click.row, click.column, click.is_positive) for click in refinement.clicks]
             box = refinement.box
@@ -285,13 +285,13 @@ class RefineTool(QObject):
 
     def _on_switched(self, is_on: bool) -> None:
         if not is_on and self.refinement is not None:
-            self.noted.emit("The preview is hidden; it is kept until this is switched on again.")
+            self.noted.emit("The preview is kept, but hidden until you start refining again.")
         self._show()
 
-    # What may change meanwhile ------------------------------------------------------------------------------------------
+    # Changes from outside -----------------------------------------------------------------------------------------------
 
     def _on_project_or_model(self) -> None:
-        """Another project or model: previews of the old one are gone."""
+        """Drop all previews if the project or the model changed."""
         project, model = self.session.project, self.session.model
         if project is not self._project:
             if self._project is not None:
@@ -305,39 +305,39 @@ class RefineTool(QObject):
         self._show()
 
     def _relay_labels(self, frame_index: int) -> None:
-        with suppress(RuntimeError):  # the window was closed meanwhile, and this object with it
-            self._labels_changed.emit(frame_index)  # from whatever thread wrote
+        with suppress(RuntimeError):  # the window, and this object with it, was closed
+            self._labels_changed.emit(frame_index)  # from the thread that wrote
 
     def _on_labels_changed(self, frame_index: int) -> None:
-        """Drop previews of this frame that began with a mask that is no longer there."""
+        """Drop previews of this frame whose initial mask has changed."""
         stale = [target for target in self._held if target[0] == frame_index and self._is_stale(target)]
         for target in stale:
             del self._held[target]
             name = self.session.classes.by_id(target[1]).name
-            self.noted.emit(f"{name} was changed in frame {frame_index}; its preview is discarded.")
+            self.noted.emit(f"{name} changed in frame {frame_index}; its preview is discarded.")
         if stale:
             self._show()
 
     def _is_stale(self, target: Target) -> bool:
         if self._project is None:
             return True
-        now = self._project.labels[target[0]] == target[1]
-        return not np.array_equal(now, self._held[target].before)
+        current = self._project.labels[target[0]] == target[1]
+        return not np.array_equal(current, self._held[target].before)
 
 
 def write_refinement(project: Project, frame_index: int, class_id: int, held: HeldPreview) -> int:
-    """Give a class the mask of its preview: the number of pixels that changed.
+    """Give a class the mask of its preview; returns the number of changed pixels.
 
-    Pixels that the preview adds come from any class; all of the old and the new mask counts as decided by a person.
+    The preview may take pixels from any class. All pixels of the old and the new mask count as decided by a person.
 
     Raises
     ------
     ProjectError, DiskSpaceError
-        the frame is unchanged
+        the write failed; the frame is unchanged
     """
     mask = held.refinement.mask
     name = f"Refine {project.classes.by_id(class_id).name} in frame {frame_index}"
-    with project.history.action(name) as action, project.labels.lock:  # no other writer between reading and writing
+    with project.history.action(name) as action, project.labels.lock:  # no other write between reading and writing
         label_map = project.labels[frame_index]
         decided = mask | (label_map == class_id)
         label_map[(label_map == class_id) & ~mask] = 0
@@ -346,7 +346,7 @@ def write_refinement(project: Project, frame_index: int, class_id: int, held: He
 
 
 def pixels_of_box(corners: Rectangle, shape: tuple[int, int]) -> tuple[float, float, float, float]:
-    """Top, left, bottom and right of a dragged box within a frame of (H, W); bottom and right are exclusive."""
+    """Top, left, bottom and right of a dragged box, cut to a frame of (H, W); bottom and right are exclusive."""
     height, width = shape
     top, bottom = sorted(float(np.clip(round(row), 0, height - 1)) for row in (corners[0], corners[2]))
     left, right = sorted(float(np.clip(round(column), 0, width - 1)) for column in (corners[1], corners[3]))

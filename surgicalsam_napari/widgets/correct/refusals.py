@@ -1,4 +1,4 @@
-"""Strokes on what is verified: they leave the picture again, and a message says why."""
+"""Removes strokes on verified labels from the canvas, and shows a message that says why."""
 
 from __future__ import annotations
 
@@ -12,11 +12,11 @@ from surgicalsam_napari.widgets.correct.shortcuts import UNLOCK_KEY
 from surgicalsam_napari.widgets.viewer.label_changes import LabelChanges
 from surgicalsam_napari.widgets.viewer.layers import ViewerLayers
 
-QUIET_SECONDS = 5.0  # a stroke is refused at every move of the mouse, and one message is enough
+QUIET_SECONDS = 5.0  # each mouse move of a stroke is refused; show one message only
 
 
 class Refusals(QObject):
-    """Answers `LabelStore.refused`."""
+    """Handles the signal `LabelStore.refused`."""
 
     def __init__(self, session: Session, layers: ViewerLayers, changes: LabelChanges, parent: QObject | None = None) -> None:
         super().__init__(parent)
@@ -26,7 +26,7 @@ class Refusals(QObject):
         changes.refused.connect(self._on_refused)
 
     def _on_refused(self, frame_index: int) -> None:
-        # napari has drawn the stroke when this handler is left: only then can it be taken away
+        # napari draws the stroke after this handler, so remove it afterwards
         QTimer.singleShot(0, lambda: self.layers.refresh_frame(frame_index))
         now = time.monotonic()
         is_repeated = frame_index == self._message_frame and now - self._message_at < QUIET_SECONDS
@@ -41,9 +41,9 @@ class Refusals(QObject):
 
 
 def why_refused(all_names: tuple[str, ...], locked_names: list[str], frame_index: int) -> str:
-    """ "Frame 12 is verified. Unlock it (Shift+D) to change it."; of single classes, which."""
+    """ "Frame 12 is verified. Unlock it (Shift+D) to change it."; names the classes if only some are verified."""
     if len(locked_names) == len(all_names):
         return f"Frame {frame_index:,} is verified. Unlock it ({UNLOCK_KEY}) to change it."
     are = "is" if len(locked_names) == 1 else "are"
     names = ", ".join(locked_names)
-    return f"{names} {are} verified in frame {frame_index:,}. Unlock the frame ({UNLOCK_KEY}) to change that."
+    return f"{names} {are} verified in frame {frame_index:,}. Unlock the frame ({UNLOCK_KEY}) to change it."

@@ -1,4 +1,4 @@
-"""The review queue of the open project, kept up to date; the masks of its frames are compared in the background."""
+"""Keeps the review queue of the open project up to date; compares masks in the background."""
 
 from __future__ import annotations
 
@@ -13,22 +13,22 @@ from surgicalsam_napari.review.queue import ReviewQueue
 from surgicalsam_napari.store import Project
 from surgicalsam_napari.widgets.viewer.label_changes import LabelChanges
 
-REFRESH_MS = 250  # a run writes frame after frame; the queue takes them over together
+REFRESH_MS = 250  # a run writes many frames; the queue refreshes them together
 BATCH_SECONDS = 0.5
 JOIN_SECONDS = 5.0
-CHANGED_SHARE = 1 / 256  # of a video's frames, from which on all are judged again
-CHANGED_BY_AN_ACTION = 20  # frames, likewise, once the action has ended
+CHANGED_SHARE = 1 / 256  # share of changed frames from which all frames are ranked again
+CHANGED_BY_AN_ACTION = 20  # changed frames from which an ended action ranks all frames again
 
 
 class ReviewFeed(QObject):
-    """Follows what is written to the labels.
+    """Follows changes of the labels.
 
-    Frames that change are judged with those around them. What is usual in the whole video, such as the presence from which
-    on a class is found, follows now and then: it takes the longer the longer the video is, and a stroke must not.
+    Changed frames and their neighbours are ranked again at once. Statistics of the whole video, such as the presence
+    threshold, are updated less often: they take longer in longer videos, and a stroke must stay fast.
 
     Attributes
     ----------
-    queue : of the open project; None without one
+    queue : the queue of the open project; None without a project
     """
 
     changed = Signal()
@@ -43,7 +43,7 @@ class ReviewFeed(QObject):
         self._jumps: MaskJumps | None = None
         self._comparison: _Comparison | None = None
         self._to_refresh: set[int] = set()
-        self._changed_since = 0  # frames, since all were judged
+        self._changed_since = 0  # changed frames since all were ranked
         self._is_whole_due = False
         self._timer = QTimer(self, singleShot=True, interval=REFRESH_MS)
         self._timer.timeout.connect(self.catch_up)
@@ -52,7 +52,7 @@ class ReviewFeed(QObject):
         changes.history_changed.connect(self._on_history_changed)
 
     def show_project(self, project: Project | None) -> None:
-        """Judge the frames of this project from now on; nothing is done where it is the same with the same classes."""
+        """Rank the frames of this project from now on; no effect if project and classes are unchanged."""
         is_same = project is self._project
         if is_same and (project is None or self._class_ids == project.classes.ids):
             return
@@ -64,12 +64,12 @@ class ReviewFeed(QObject):
             self._class_ids = project.classes.ids
             self._jumps = MaskJumps(project.labels, len(project.labels), project.classes.ids)
             self.queue = ReviewQueue.of(project, self._jumps)
-            self._changed_since, self._is_whole_due = 0, True  # once the masks are compared
+            self._changed_since, self._is_whole_due = 0, True  # rank all after the masks are compared
             self._compare()
         self.changed.emit()
 
     def catch_up(self) -> None:
-        """Let the queue know what has changed up to now."""
+        """Refresh the queue with all changes up to now."""
         self._timer.stop()
         frames, self._to_refresh = self._to_refresh, set()
         if frames and self.queue is not None:
@@ -78,24 +78,24 @@ class ReviewFeed(QObject):
 
     @property
     def left_to_compare(self) -> int:
-        """How many frames are judged without their masks as yet."""
+        """Number of frames whose masks are not compared yet."""
         return 0 if self._jumps is None else self._jumps.left
 
     @property
     def is_busy(self) -> bool:
-        """Whether masks are being compared, or changes wait to be taken over."""
+        """Whether masks are being compared or changes wait for a refresh."""
         return self._comparison is not None or self._timer.isActive()
 
     def marks(self) -> np.ndarray | None:
-        """(T,) how much each frame is worth a look, NaN for not at all; None without a project."""
+        """(T,) review priority of each frame from 0 to 1, NaN for none; None without a project."""
         if self.queue is None:
             return None
-        worth = self.queue.worth().astype(float)
-        worth[worth <= 0] = np.nan
-        return worth
+        marks = self.queue.priority().astype(float)
+        marks[marks <= 0] = np.nan
+        return marks
 
     def close(self) -> None:
-        """Stop what goes on in the background."""
+        """Stop the background comparison."""
         self.show_project(None)
 
     # Following ----------------------------------------------------------------------------------------------------------
@@ -106,24 +106,24 @@ class ReviewFeed(QObject):
         for frame_index in frames:
             self._jumps.invalidate(frame_index)
         self._changed_since += len(frames)
-        self._take_over(frames)
+        self._schedule(frames)
         self._compare()
 
     def _on_history_changed(self) -> None:
-        """An action has ended, or was taken back."""
+        """Rank all frames again if an action or its undo changed many."""
         self._changes.emit_now()
         if self.queue is not None and self._changed_since >= CHANGED_BY_AN_ACTION:
             self._is_whole_due = True
             if self._comparison is None:
-                self._judge_all()
+                self._rank_all()
                 self.changed.emit()
 
-    def _judge_all(self) -> None:
+    def _rank_all(self) -> None:
         assert self.queue is not None
         self._changed_since, self._is_whole_due = 0, False
         self.queue.refresh()
 
-    def _take_over(self, frames: set[int] | list[int]) -> None:
+    def _schedule(self, frames: set[int] | list[int]) -> None:
         self._to_refresh.update(frames)
         if not self._timer.isActive():
             self._timer.start()
@@ -141,24 +141,24 @@ class ReviewFeed(QObject):
 
     def _on_compared(self, comparison: object, frames: list[int]) -> None:
         if comparison is not self._comparison:
-            return  # of the project before
+            return  # of the previous project
         if frames:
-            self._take_over(frames)
+            self._schedule(frames)
         else:
             self._comparison = None
-            self._compare()  # what has changed meanwhile
+            self._compare()  # frames that changed during the comparison
             self.catch_up()
             if self.queue is not None and self._comparison is None:
                 is_much = self._changed_since >= CHANGED_SHARE * self.queue.frame_count
                 if is_much or self._is_whole_due:
-                    self._judge_all()
+                    self._rank_all()
             self.changed.emit()
 
 
 class _Comparison(threading.Thread):
-    """Fills mask jumps, at half speed so that the window and the runs come first.
+    """Fills mask jumps at half speed, so that the window and the runs come first.
 
-    A thread of its own: napari's pool has as many as there are cores, and this may take minutes.
+    It is a separate thread because napari's pool has only one thread per core, and this may take minutes.
     """
 
     def __init__(self, jumps: MaskJumps, compared: object) -> None:
@@ -167,22 +167,22 @@ class _Comparison(threading.Thread):
         self._jumps, self._compared = jumps, compared
 
     def run(self) -> None:
-        """Emits the frames in batches, and at the end none."""
+        """Emit the frames in batches, and an empty batch at the end."""
         batch: list[int] = []
-        told_at = began_at = time.monotonic()
+        sent_at = began_at = time.monotonic()
         for frame_index in self._jumps.fill():
             batch.append(frame_index)
             now = time.monotonic()
-            if now - told_at > BATCH_SECONDS:
-                self._tell(batch)
-                batch, told_at = [], now
+            if now - sent_at > BATCH_SECONDS:
+                self._send(batch)
+                batch, sent_at = [], now
             if self.is_stopped.wait(min(now - began_at, 0.05)):
                 return
             began_at = time.monotonic()
         if batch:
-            self._tell(batch)
-        self._tell([])
+            self._send(batch)
+        self._send([])
 
-    def _tell(self, frames: list[int]) -> None:
+    def _send(self, frames: list[int]) -> None:
         if not self.is_stopped.is_set():
             self._compared.emit(self, frames)  # type: ignore[attr-defined]

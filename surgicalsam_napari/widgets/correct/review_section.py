@@ -1,4 +1,4 @@
-"""Section *Review*: go through the frames that are worth a look, and confirm them."""
+"""Section *Review*: go through the frames that need review, and verify them."""
 
 from __future__ import annotations
 
@@ -23,26 +23,26 @@ from surgicalsam_napari.widgets.runs.run import Run
 from surgicalsam_napari.widgets.viewer.label_changes import LabelChanges
 from surgicalsam_napari.widgets.viewer.layers import ViewerLayers
 
-SHOWN_FROM = 200  # frames whose masks have yet to be compared: fewer are done in a moment
+SHOWN_FROM = 200  # frames with masks still to compare; fewer are done in a moment
 ALL_CLASSES = "All classes"
 STATUS_WORDS = {
     Status.ANY: "For any reason",
     Status.PREDICTED: "Predicted masks",
-    Status.NEARLY_PRESENT: "Absent, but nearly found",
+    Status.NEARLY_PRESENT: "Absent, near threshold",
     Status.CONTESTED: "Claimed by two classes",
     Status.JUMPED: "Mask jumps between frames",
 }
 
 
 class ReviewSection(Panel):
-    """Next and Previous, why this frame, Verify and Unlock; what the queue is about; whole ranges.
+    """Next and Previous, the reason for this frame, Verify and Unlock, the filters of the queue, whole ranges.
 
     Parameters
     ----------
-    changes : of the open project's labels
+    changes : signals of the open project's labels
     """
 
-    scores_changed = Signal(object)  # (T,) float, NaN for not worth a look; None without a project
+    scores_changed = Signal(object)  # (T,) float, NaN for no need of review; None without a project
 
     def __init__(self, session: Session, layers: ViewerLayers, run: Run, changes: LabelChanges) -> None:
         super().__init__("Review")
@@ -55,11 +55,11 @@ class ReviewSection(Panel):
         self.refresh()
 
     def refresh(self) -> None:
-        """Enable what makes sense now, and say what is missing."""
+        """Enable the controls that can be used now, and show what is missing."""
         project = self.session.project
         if project is not self._project:
             self._project = project
-            self.which_class.setCurrentIndex(0)  # a new queue is about everything
+            self.which_class.setCurrentIndex(0)  # a new queue has no filter
             self.which_status.setCurrentIndex(0)
             if project is not None:
                 self.scope.set_frame_count(project.video.info.frame_count)
@@ -79,45 +79,45 @@ class ReviewSection(Panel):
         self._show_queue()
 
     def set_waiting(self, is_waiting: bool) -> None:
-        """Runs of other tabs go on; ranges wait for them."""
+        """Disable ranges while a run of another tab is active."""
         self._is_waiting = is_waiting
         self.refresh()
 
-    # Each without arguments, for its button and its key -------------------------------------------------------------------
+    # Without arguments, for buttons and keys ----------------------------------------------------------------------------
 
     def next(self) -> None:
-        """Show the frame most worth a look, of those that are left, and choose the class that is suspicious there."""
+        """Show the next frame that needs review, and select its most suspicious class."""
         queue = self._queue_up_to_date()
         if queue is not None and self.next_button.isEnabled():
             self._go_to(queue.next(self.layers.current_frame))
 
     def previous(self) -> None:
-        """Show the frame that was shown before."""
+        """Show the frame that was reviewed before."""
         queue = self._queue_up_to_date()
         if queue is not None and self.previous_button.isEnabled():
             self._go_to(queue.previous())
 
     def verify(self) -> None:
-        """Confirm every class in this frame, or its absence; then go to the next frame, if so chosen."""
+        """Verify the presence or absence of every class in this frame; then go to the next frame, if selected."""
         if self._project is not None and self.verify_button.isEnabled():
             project = self._project
             if self._write(lambda: project.labels.verify(self.layers.current_frame)) and self.then_next.isChecked():
                 self.next()
 
     def unlock(self) -> None:
-        """Unlock this frame: what was confirmed in it can change again."""
+        """Unlock this frame: its verified classes can change again."""
         if self._project is not None and self.unlock_button.isEnabled():
             project = self._project
             self._write(lambda: project.labels.unlock(self.layers.current_frame))
 
     def verify_range(self) -> None:
-        """Confirm every class in the frames chosen."""
+        """Verify every class in the selected frames."""
         if self._project is not None and self.verify_range_button.isEnabled():
             project, frames = self._project, self._frame_indices()
             self.strip.start("Verifying", lambda: verify_frames(project, frames))
 
     def unlock_range(self) -> None:
-        """Unlock the frames chosen."""
+        """Unlock the selected frames."""
         if self._project is not None and self.unlock_range_button.isEnabled():
             project, frames = self._project, self._frame_indices()
             self.strip.start("Unlocking", lambda: unlock_frames(project, frames))
@@ -136,9 +136,9 @@ class ReviewSection(Panel):
     def _build(self) -> None:
         self.previous_button, self.next_button = QPushButton("◀  Previous"), primary_button("Next  ▶")
         self.verify_button, self.unlock_button = QPushButton("Verify frame"), QPushButton("Unlock frame")
-        self.next_button.setToolTip("The frame most worth a look")
-        self.previous_button.setToolTip("The frame looked at before")
-        self.verify_button.setToolTip("All of this frame is right: nothing changes it then but Unlock")
+        self.next_button.setToolTip("The frame that most needs review")
+        self.previous_button.setToolTip("The frame reviewed before")
+        self.verify_button.setToolTip("Confirm that this whole frame is right; it cannot change until you unlock it")
         self.then_next = QCheckBox("then go to the next")
         self.then_next.setChecked(True)
         self.count, self.reason = note(), caption("")
@@ -191,7 +191,7 @@ class ReviewSection(Panel):
         self.run.finished.connect(lambda _is_complete: self.refresh())
 
     def _show_classes(self) -> None:
-        """The classes in the filter, where they are others than before."""
+        """Update the classes of the filter if they changed."""
         classes = self.session.classes
         ids = [self.which_class.itemData(row) for row in range(1, self.which_class.count())]
         if ids == list(classes.ids):
@@ -233,7 +233,8 @@ class ReviewSection(Panel):
             show_text(self.reason, "")
             return
         left = queue.remaining
-        text = f"{counted(left, 'frame')} worth a look" if left else "No frame left that is worth a look"
+        verb = "needs" if left == 1 else "need"
+        text = f"{counted(left, 'frame')} {verb} review" if left else "No frame left that needs review"
         if self.feed.left_to_compare >= SHOWN_FROM:
             text += f" · masks of {self.feed.left_to_compare:,} frames not compared yet"
         show_text(self.count, text)

@@ -1,4 +1,4 @@
-"""What the tools that correct labels share: why they cannot be used now, and the progress of their own runs."""
+"""Parts that the sections of the Correct tab share: why they are disabled, and the progress of their runs."""
 
 from __future__ import annotations
 
@@ -21,14 +21,14 @@ LABELS_ARE_BUSY = "Another correction is running."
 
 
 def why_not_editable(session: Session) -> str | None:
-    """What keeps a person from correcting labels, in their words; None if nothing does."""
+    """Why labels cannot be corrected now, as text for the user; None if they can."""
     project = session.project
     if project is None:
         return "Open a video first."
     if not project.writable:
         owner = session.other_owner
         if owner is None:
-            return "Read-only: the project's folder cannot be written to."
+            return "Read-only: this project's folder is not writable."
         return f"Read-only: {owner.user} on {owner.host} has this project open."
     if session.selected_class_id is None:
         return "Choose a class first."
@@ -36,30 +36,30 @@ def why_not_editable(session: Session) -> str | None:
 
 
 def selected_class_name(session: Session) -> str:
-    """The name of the chosen class; "the class" while none is chosen."""
+    """The name of the selected class; "the class" if none is selected."""
     if session.selected_class_id is None:
         return "the class"
     return session.classes.by_id(session.selected_class_id).name
 
 
 def frames_caption() -> QLabel:
-    """What stands left of a `FrameScope`, in a cell aligned to the top."""
+    """The caption to the left of a `FrameScope`, for a cell aligned to the top."""
     label = caption("Frames")
-    label.setContentsMargins(0, 5, 0, 0)  # level with the dropdown, not with the fields below it
+    label.setContentsMargins(0, 5, 0, 0)  # in line with the dropdown, not with the fields below it
     return label
 
 
 def show_text(label: Any, text: str) -> None:
-    """Put a text into a note, which takes no room while it is empty."""
+    """Set the text of a label; an empty label is hidden."""
     label.setText(text)
     label.setVisible(bool(text))
 
 
 class ActionStrip(ProgressStrip):
-    """Starts runs of one section on the shared `Run`, and shows those runs only; hidden while there is none."""
+    """Starts the runs of one section on the shared `Run` and shows only those; hidden otherwise."""
 
     reported = Signal(object)
-    finished = Signal(object)  # what the generator returned; None where it failed or was cancelled
+    finished = Signal(object)  # the generator's return value; None if it failed or was cancelled
 
     def __init__(self, run: Run, layers: ViewerLayers) -> None:
         super().__init__()
@@ -74,11 +74,11 @@ class ActionStrip(ProgressStrip):
 
     @property
     def is_mine(self) -> bool:
-        """Whether the run that goes on was started here."""
+        """Whether this section started the current run."""
         return self._is_mine
 
     def start(self, title: str, reports: Callable[[], Generator[Any, None, Any]]) -> bool:
-        """Begin, unless something is running; whether it has begun."""
+        """Start a run if none is active; returns whether it started."""
         if self.run.is_running:
             return False
         self._is_mine, self.done = True, 0
@@ -111,17 +111,17 @@ class ActionStrip(ProgressStrip):
 
 
 def outcome_text(outcome: EditOutcome | None, done: int) -> str:
-    """What an edit of frames came to, in a user's words.
+    """The result of an edit, as text for the user.
 
     Parameters
     ----------
-    outcome : None where it was cancelled, or failed and an error was shown
-    done : frames reported up to then
+    outcome : None if the edit was cancelled, or failed and an error was shown
+    done : frames reported until then
     """
     if outcome is None:
         return f"Stopped after {counted(done, 'frame')}." if done else ""
-    said = f"{counted(len(outcome.changed), 'frame')} changed" if outcome.changed else "Nothing changed"
+    text = f"{counted(len(outcome.changed), 'frame')} changed" if outcome.changed else "Nothing changed"
     if outcome.locked:
-        said += f", {counted(len(outcome.locked), 'verified frame')} left alone"
+        text += f", {counted(len(outcome.locked), 'verified frame')} kept"
     lost = " and ".join(f"frame {frame_index}" for frame_index in sorted(outcome.lost))
-    return f"{said}. The region is lost at {lost}." if lost else f"{said}."
+    return f"{text}. The region was lost at {lost}." if lost else f"{text}."

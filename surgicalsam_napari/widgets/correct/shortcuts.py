@@ -1,7 +1,7 @@
-"""The keys of the Correct tab: each section gives its own, and they are bound to the viewer and listed from one table.
+"""The keys of the Correct tab: one table of all sections' keys, for binding and for the list of keys.
 
-Shift reverses a key: N is next and Shift+N previous. None of them is a key of napari's for the viewer, an Image or a
-Labels layer, so that a key does the same whichever layer is chosen.
+Shift reverses a key: N is next and Shift+N previous. napari does not use these keys for the viewer, an Image or a Labels
+layer, so a key does the same for every selected layer.
 """
 
 from __future__ import annotations
@@ -23,10 +23,10 @@ class Shortcut:
     Attributes
     ----------
     key : as napari writes it
-    what : what it does, in a user's words
+    what : what it does, as text for the user
     group : the heading under which it is listed
-    act : does it, if its button could be pressed now
-    button : does the same
+    act : the function to call if the button is enabled
+    button : the button for the same function
     """
 
     key: str
@@ -37,11 +37,11 @@ class Shortcut:
 
 
 class BoundKeys:
-    """The table's keys on a viewer, until `unbind`; a key that somebody else has bound there stays theirs.
+    """Binds the table's keys to a viewer until `unbind`; a key that is already bound keeps its function.
 
     Parameters
     ----------
-    before : called with the shortcut before a key acts
+    before : called with the shortcut before its function
     """
 
     def __init__(
@@ -50,7 +50,7 @@ class BoundKeys:
         self._viewer = viewer
         self._bound: list[str] = []
         for shortcut in shortcuts:
-            with suppress(ValueError):  # taken
+            with suppress(ValueError):  # already bound
                 viewer.bind_key(shortcut.key, _pressing(shortcut, before))
                 self._bound.append(shortcut.key)
                 tip = shortcut.button.toolTip() or shortcut.what
@@ -58,11 +58,11 @@ class BoundKeys:
 
     @property
     def keys(self) -> tuple[str, ...]:
-        """Those that are bound."""
+        """The bound keys."""
         return tuple(self._bound)
 
     def unbind(self) -> None:
-        """Give the keys back."""
+        """Remove the bindings."""
         for key in self._bound:
             self._viewer.bind_key(key, None)
         self._bound = []

@@ -1,4 +1,4 @@
-"""How similar the frame in view is to the chosen class, as the model sees it: an image over the video, on demand."""
+"""The similarity map of the frame in view and the selected class, as an image layer over the video."""
 
 from __future__ import annotations
 
@@ -15,13 +15,13 @@ from surgicalsam_napari.widgets.viewer.layers import ViewerLayers
 
 NAME = "Similarity"
 OPACITY = 0.6
-FOLLOW_MS = 120  # after the slider came to rest
+FOLLOW_MS = 120  # after the last move of the slider
 
 
 class SimilarityLayer(QObject):
-    """While it is on, the map of the chosen class follows the frame in view; it is computed in the background.
+    """While it is on, the map follows the frame in view; it is computed in the background.
 
-    The map is shown on its own frame only, so an old one is never seen over another frame.
+    A map is shown only on its own frame, so an old map never covers another frame.
     """
 
     switched = Signal(bool)
@@ -32,7 +32,7 @@ class SimilarityLayer(QObject):
         self.session, self.layers = session, layers
         self.is_on = self.is_computing = False
         self._layer: Image | None = None
-        self._shown: tuple[object, ...] | None = None  # what the layer shows a map of
+        self._shown: tuple[object, ...] | None = None  # project, model, class and frame of the map shown
         self._timer = QTimer(self, singleShot=True, interval=FOLLOW_MS)
         self._timer.timeout.connect(self._compute)
         layers.viewer.layers.events.removed.connect(self._on_removed)
@@ -40,7 +40,7 @@ class SimilarityLayer(QObject):
 
     @property
     def what_is_missing(self) -> str | None:
-        """Why there is no map now, in a user's words."""
+        """Why no map can be shown now, as text for the user."""
         if self.session.project is None:
             return "Open a video first."
         if self.session.model is None:
@@ -51,7 +51,7 @@ class SimilarityLayer(QObject):
         return None
 
     def switch(self, is_on: bool) -> None:
-        """Show the map of the frame in view, and of those that come into view; or take it away."""
+        """Show the map for each frame in view, or remove it."""
         if is_on and self.what_is_missing is not None:
             is_on = False
         if is_on == self.is_on:
@@ -64,7 +64,7 @@ class SimilarityLayer(QObject):
         self.switched.emit(is_on)
 
     def follow(self, _event: Any = None) -> None:
-        """The frame, class, model or project may have changed."""
+        """Update after a possible change of frame, class, model or project."""
         if self.is_on:
             self._timer.start()
 
@@ -72,7 +72,7 @@ class SimilarityLayer(QObject):
         return (self.session.project, self.session.model, self.session.selected_class_id, self.layers.current_frame)
 
     def _compute(self) -> None:
-        """In the background; what is asked for meanwhile comes next."""
+        """Compute the map in the background; a request during the computation comes next."""
         if not self.is_on or self.is_computing:
             return
         if self.what_is_missing is not None:
@@ -106,7 +106,7 @@ class SimilarityLayer(QObject):
         show_failure(error)
 
     def _show(self, similarity: np.ndarray) -> None:
-        """A layer of one frame, at its place in the video; the brush keeps its layer."""
+        """Show the map as a layer of one frame, at its place in the video; the selected layer stays selected."""
         labels, viewer = self.layers.labels, self.layers.viewer
         if labels is None or self.session.selected_class_id is None:
             return
@@ -142,6 +142,6 @@ class SimilarityLayer(QObject):
             self.layers.viewer.layers.remove(layer)
 
     def _on_removed(self, event: Any) -> None:
-        if event.value is self._layer:  # by the person
+        if event.value is self._layer:  # by the user
             self._layer = self._shown = None
             self.switch(False)

@@ -1,4 +1,4 @@
-"""Named states of the labels: take one, return to one."""
+"""The list of snapshots: take, return to, or remove named states of the labels."""
 
 from __future__ import annotations
 
@@ -19,11 +19,11 @@ from surgicalsam_napari.widgets.runs.background import show_failure
 from surgicalsam_napari.widgets.runs.run import Run
 from surgicalsam_napari.widgets.viewer.layers import ViewerLayers
 
-ROWS_SHOWN = 4  # of the list at once
+ROWS_SHOWN = 4  # rows visible at once
 
 
 class SnapshotList(QWidget):
-    """The snapshots, the latest first; Take, Return, Remove. Returning asks first, and can be undone."""
+    """The snapshots, latest first; Take, Return, Remove. Returning asks first and can be undone."""
 
     def __init__(self, run: Run, layers: ViewerLayers) -> None:
         super().__init__()
@@ -34,7 +34,7 @@ class SnapshotList(QWidget):
         self._connect()
 
     def show_project(self, project: Project | None) -> None:
-        """List what there is."""
+        """List the snapshots of this project."""
         chosen = self.chosen
         self._project = project
         self.question.hide()
@@ -49,18 +49,18 @@ class SnapshotList(QWidget):
         self._update()
 
     def set_enabled(self, is_enabled: bool) -> None:
-        """Whether the labels can be changed now."""
+        """Enable or disable the buttons."""
         self._is_enabled = is_enabled
         self._update()
 
     @property
     def chosen(self) -> Snapshot | None:
-        """The one chosen in the list."""
+        """The snapshot selected in the list."""
         item = self.list.currentItem()
         return None if item is None else item.data(Qt.ItemDataRole.UserRole)
 
     def take(self) -> None:
-        """Keep the labels as they are now, under the name in the field."""
+        """Take a snapshot of the current labels, with the name in the field."""
         project, name = self._project, self.name.text().strip()
         if project is None or not self.take_button.isEnabled():
             return
@@ -73,29 +73,29 @@ class SnapshotList(QWidget):
             self.name.clear()
 
     def ask_to_return(self) -> None:
-        """Put the question whether to return to the chosen one."""
+        """Ask whether to return to the selected snapshot."""
         if self.chosen is not None and self._project is not None and self.return_button.isEnabled():
             table = self._project.labels.provenance_table()
             verified = int((table == Provenance.VERIFIED).any(axis=1).sum())
             self._on_confirmed = self._return_to_chosen
             self._ask(
-                f'Return to "{self.chosen.name}"? Every frame becomes what it was then'
-                + (f", also the {counted(verified, 'frame')} verified by now. " if verified else ". ")
-                + "It can be undone.",
+                f'Return to "{self.chosen.name}"? Every frame is restored'
+                + (f", also the {counted(verified, 'frame')} verified now. " if verified else ". ")
+                + "You can undo this.",
                 "Return to it",
             )
 
     def ask_to_remove(self) -> None:
-        """Put the question whether to remove the chosen one."""
+        """Ask whether to remove the selected snapshot."""
         if self.chosen is not None and self.remove_button.isEnabled():
             self._on_confirmed = self._remove_chosen
-            self._ask(f'Remove "{self.chosen.name}"? The labels stay as they are.', "Remove it")
+            self._ask(f'Remove "{self.chosen.name}"? The labels do not change.', "Remove it")
 
     def _build(self, run: Run, layers: ViewerLayers) -> None:
         self.list = QListWidget()
         self.list.setHorizontalScrollBarPolicy(Qt.ScrollBarPolicy.ScrollBarAlwaysOff)
         self.list.setTextElideMode(Qt.TextElideMode.ElideRight)
-        self.nothing = note("No snapshot yet. One is taken by itself before an import or a run over many frames.")
+        self.nothing = note("No snapshot yet. One is taken automatically before an import or a run over many frames.")
         self.name = QLineEdit()
         self.name.setPlaceholderText("Name of a new snapshot")
         self.take_button = QPushButton("Take")

@@ -1,4 +1,4 @@
-"""Section *Wrong class*: click on a region and it becomes another class; or swap two classes."""
+"""Section *Wrong class*: click on a region to change its class, or swap two classes."""
 
 from __future__ import annotations
 
@@ -35,7 +35,7 @@ SWITCH_ON, SWITCH_OFF = "Click the wrong region", "Stop changing classes"
 
 
 class WrongClassSection(Panel):
-    """The right class, the frames, a switch for the mouse; and two classes to swap in the same frames."""
+    """The right class, the frames, a switch for clicking; and two classes to swap in the same frames."""
 
     def __init__(self, session: Session, layers: ViewerLayers, run: Run) -> None:
         super().__init__("Wrong class")
@@ -49,7 +49,7 @@ class WrongClassSection(Panel):
         self.refresh()
 
     def refresh(self) -> None:
-        """Enable what makes sense now, and say what is missing."""
+        """Enable the controls that can be used now, and show what is missing."""
         missing = why_not_editable(self.session)
         if missing is not None or self.session.project is not self._project:
             self.mouse.switch(False)
@@ -64,14 +64,14 @@ class WrongClassSection(Panel):
         show_text(self.hint, missing or busy or (self._instructions() if is_on else ""))
 
     def toggle(self) -> None:
-        """What the switch does."""
+        """Switch the tool on or off."""
         if self.switch.isEnabled():
             self.layers.ensure_labels()
             self.mouse.switch(not self.mouse.is_on)
             self.refresh()
 
     def swap(self) -> None:
-        """Exchange the two classes in the frames chosen."""
+        """Exchange the two classes in the selected frames."""
         project, first, second = self.session.project, self.first.class_id, self.second.class_id
         if not self.swap_button.isEnabled() or project is None or first is None or second is None:
             return
@@ -80,7 +80,7 @@ class WrongClassSection(Panel):
         self._start(f"Swap {names}", self.swap_outcome, lambda: swap_classes(project, first, second, frame_indices))
 
     def frame_indices(self) -> range:
-        """The frames chosen, about the one in view."""
+        """The selected frames, relative to the frame in view."""
         project, frame = self.session.project, self.layers.current_frame
         count = 0 if project is None else project.video.info.frame_count
         if self.scope.choice.currentText() == AROUND:
@@ -138,7 +138,7 @@ class WrongClassSection(Panel):
         self.layers.viewer.dims.events.current_step.connect(self._forget_hovered)
 
     def _show_project(self) -> None:
-        """The classes of the project in the dropdowns; a new project starts with a clean slate."""
+        """Show the project's classes in the dropdowns; a new project clears the outcomes."""
         if self.session.project is not self._project:
             self._project = self.session.project
             self._clear_outcomes()
@@ -147,14 +147,14 @@ class WrongClassSection(Panel):
         classes = self.session.classes
         is_new = self.right_class.count() == 0
         for picker in (self.right_class, self.first, self.second):
-            picker.show_classes(classes, lambda _class_id: True)  # a person may know a class that the model does not
+            picker.show_classes(classes, lambda _class_id: True)  # also classes that the model is not trained on
         if is_new and len(classes) > 1:
             self.second.show_class(classes.ids[1])
 
     def _instructions(self) -> str:
         class_id = self.right_class.class_id
         name = "the right class" if class_id is None else self.session.classes.by_id(class_id).name
-        followed = "" if self.scope.choice.currentText() == THIS_FRAME else " It is followed through the frames chosen."
+        followed = "" if self.scope.choice.currentText() == THIS_FRAME else " It is followed through the selected frames."
         return f"Click on a region: it becomes {name}.{followed}"
 
     # The mouse ----------------------------------------------------------------------------------------------------------
@@ -173,15 +173,15 @@ class WrongClassSection(Panel):
         self._start(title, self.outcome, lambda: reassign_region(project, frame, *place, class_id, frame_indices))
 
     def _problem_at(self, project: Project, frame: int, row: int, column: int, class_id: int) -> str | None:
-        """Why a click there would change nothing."""
+        """Why a click at this pixel would change nothing; None if it changes something."""
         clicked_id = int(project.labels[frame, row, column])
         if clicked_id == 0:
-            return "There is no instrument at that place."
-        for known in (clicked_id, class_id):
-            name = project.classes.by_id(known).name
-            if project.labels.provenance(frame, known) == Provenance.VERIFIED:
+            return "There is no instrument at this place."
+        for involved_id in (clicked_id, class_id):
+            name = project.classes.by_id(involved_id).name
+            if project.labels.provenance(frame, involved_id) == Provenance.VERIFIED:
                 return f"{name} is verified in frame {frame}. Unlock it to change it."
-        return f"That is {project.classes.by_id(class_id).name} already." if clicked_id == class_id else None
+        return f"This is already {project.classes.by_id(class_id).name}." if clicked_id == class_id else None
 
     def _on_hover(self, row: float, column: float) -> None:
         """Outline the region that a click would change."""

@@ -1,1 +1,1 @@
-"""The timeline below the canvas."""
+"""The timeline below the canvas: its parts, from the dock to the painting."""

@@ -1,4 +1,4 @@
-"""The picture of all cells in view, kept until view or tables change; of live changes, only their columns are made again."""
+"""The cached image of all cells in view; live changes redraw only their columns."""
 
 from __future__ import annotations
 
@@ -9,7 +9,7 @@ from surgicalsam_napari.review.overview import Overview, binned_marks
 from surgicalsam_napari.widgets.timeline.colors import cell_codes, cell_pixels, gap_pixel, image_over, mark_pixels
 from surgicalsam_napari.widgets.timeline.view import FrameView
 
-GAP_SCALE = 5.0  # pixels per frame from which on frames are set apart
+GAP_SCALE = 5.0  # pixels per frame from which gaps separate the frames
 
 
 class CellPicture:
@@ -17,7 +17,7 @@ class CellPicture:
 
     Attributes
     ----------
-    image : the picture, over memory of its own
+    image : the image; it owns its memory
     """
 
     def __init__(self, overview: Overview, view: FrameView, row_height: int) -> None:
@@ -31,7 +31,7 @@ class CellPicture:
         return self.overview is overview and self.view == view and self.row_height == row_height
 
     def update(self, first_frame: int, last_frame: int) -> range | None:
-        """Draw again what shows these frames, the last one included; the columns of pixels that changed, if any."""
+        """Redraw these frames, `last_frame` included; returns the changed columns of pixels, None if none is in view."""
         bins, columns = self.view.bins_of(first_frame, last_frame), self.view.columns_of(first_frame, last_frame)
         if bins is None or columns is None:
             return None
@@ -44,19 +44,19 @@ class CellPicture:
         bin_of_column = self.view.bin_of_column[columns.start : columns.stop]
         codes = self._codes[:, bin_of_column]
         pixels = self._pixels[:, :, columns.start : columns.stop]
-        for y, looks in enumerate(cell_pixels(self.row_height)):
-            pixels[:, y] = looks[codes]
+        for y, pixel_of_code in enumerate(cell_pixels(self.row_height)):
+            pixels[:, y] = pixel_of_code[codes]
         if self.view.scale >= GAP_SCALE:
             is_first = np.diff(self.view.bin_of_column, prepend=-1) > 0
             pixels[:, :, is_first[columns.start : columns.stop]] = gap_pixel()
 
 
 class MarkPicture:
-    """The marks of the frames in view, one pixel high.
+    """The review marks of the frames in view, one pixel high.
 
     Attributes
     ----------
-    image : the picture, over memory of its own
+    image : the image; it owns its memory
     """
 
     def __init__(self, marks: np.ndarray | None, view: FrameView) -> None:

@@ -1,7 +1,7 @@
-"""How the timeline colours its cells: one dark track in every theme of napari, and hues that colour-blind eyes tell apart.
+"""The colours of the timeline: a dark track in every napari theme, and hues that colour-blind people can distinguish.
 
-Provenance is told by hue, quality by brightness, and absence by shape (a thin line). Between predicted of any quality,
-edited and verified lie at least 35 units of CIELAB, also as protanopes, deuteranopes and tritanopes see them.
+Hue shows provenance, brightness shows quality, and a thin line shows absence. Predicted (of any quality), edited and
+verified differ by at least 35 units of CIELAB, also with protanopia, deuteranopia and tritanopia.
 """
 
 from __future__ import annotations
@@ -15,11 +15,11 @@ from surgicalsam_napari.review.overview import NOT_PREDICTED, QUALITY_LEVELS
 from surgicalsam_napari.store.provenance import Provenance
 
 TRACK = "#17181d"
-GAP = "#2b2d35"  # between rows, and between frames wide enough for it
+GAP = "#2b2d35"  # between rows, and between frames that are wide enough
 ABSENT_LINE = "#6a717e"
 PREDICTED_RAMP = ("#5b3fb5", "#4a74dc", "#58b8f2")  # worst to best
 EDITED, VERIFIED = "#f2a11f", "#cfe8b8"
-MARK_RAMP = ("#17181d", "#8a2560", "#ff78b6")  # nothing to look at, to a good look
+MARK_RAMP = ("#17181d", "#8a2560", "#ff78b6")  # from no to strong need of review
 NOTE = "#ffffff"
 MARK_LEVELS = 64
 _KIND_COUNT = 1 << len(Provenance)
@@ -32,7 +32,7 @@ def rgb_pixels(colors: np.ndarray) -> np.ndarray:
 
 
 def ramp(stops: tuple[str, ...], count: int) -> np.ndarray:
-    """(count,) pixels, evenly from the first stop through the others to the last."""
+    """(count,) pixels, evenly spaced from the first stop to the last."""
     colors = np.array([_rgb(stop) for stop in stops], dtype=float)
     places = np.linspace(0, len(stops) - 1, count)
     mixed = np.stack([np.interp(places, np.arange(len(stops)), channel) for channel in colors.T], axis=-1)
@@ -41,16 +41,16 @@ def ramp(stops: tuple[str, ...], count: int) -> np.ndarray:
 
 @lru_cache(maxsize=32)
 def cell_pixels(height: int) -> np.ndarray:
-    """The looks of a cell, from top to bottom, for each set of provenances and each quality.
+    """The pixels of a cell, from top to bottom, for each set of provenances and each quality.
 
-    A bin in which several of predicted, edited and verified occur is divided among them, so that none vanishes.
+    A bin with several of predicted, edited and verified is divided among them, so that each stays visible.
 
     Returns
     -------
-    (height, K) pixels; the look of kinds and levels as `Overview.binned` gives them is column `cell_codes(kinds, levels)`
+    (height, K) pixels; kinds and levels from `Overview.binned` have the column `cell_codes(kinds, levels)`
     """
-    looks = np.empty((height, _KIND_COUNT, QUALITY_LEVELS), dtype=np.uint32)
-    looks[:] = _pixel(TRACK)
+    pixels = np.empty((height, _KIND_COUNT, QUALITY_LEVELS), dtype=np.uint32)
+    pixels[:] = _pixel(TRACK)
     hues = {
         Provenance.PREDICTED: ramp(PREDICTED_RAMP, QUALITY_LEVELS),
         Provenance.EDITED: _pixel(EDITED),
@@ -61,23 +61,23 @@ def cell_pixels(height: int) -> np.ndarray:
         shown = [hue for provenance, hue in hues.items() if kinds >> provenance & 1]
         bounds = np.linspace(0, height - 1, len(shown) + 1).round().astype(int)
         for hue, top, bottom in zip(shown, bounds, bounds[1:], strict=False):
-            looks[top:bottom, kinds] = hue
+            pixels[top:bottom, kinds] = hue
         if not shown and kinds >> Provenance.ABSENT & 1:
-            looks[middle - 1 : middle + 1, kinds] = _pixel(ABSENT_LINE)
-    looks[-1] = _pixel(GAP)
-    table = looks.reshape(height, -1)
+            pixels[middle - 1 : middle + 1, kinds] = _pixel(ABSENT_LINE)
+    pixels[-1] = _pixel(GAP)
+    table = pixels.reshape(height, -1)
     table.flags.writeable = False
     return table
 
 
 def cell_codes(kinds: np.ndarray, levels: np.ndarray) -> np.ndarray:
-    """Columns of `cell_pixels`, of the shape of both arguments."""
+    """Columns of `cell_pixels`, in the shape of both arguments."""
     shown_levels = np.where(levels == NOT_PREDICTED, 0, levels)
     return kinds.astype(np.int16) * QUALITY_LEVELS + shown_levels
 
 
 def mark_pixels(marks: np.ndarray) -> np.ndarray:
-    """(N,) pixels for marks from 0 to 1; the bare track for NaN."""
+    """(N,) pixels for marks from 0 to 1; the track colour for NaN."""
     levels = np.clip(np.nan_to_num(marks) * (MARK_LEVELS - 1), 0, MARK_LEVELS - 1).astype(int)
     return ramp(MARK_RAMP, MARK_LEVELS)[levels]
 

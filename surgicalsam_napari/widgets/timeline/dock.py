@@ -1,4 +1,4 @@
-"""The timeline under the canvas: docked while the plugin is, and kept in step with the open project and the viewer."""
+"""The dock of the timeline: connects it to the open project and the viewer."""
 
 from __future__ import annotations
 
@@ -17,11 +17,11 @@ from surgicalsam_napari.widgets.viewer.layers import ViewerLayers
 from surgicalsam_napari.widgets.viewer.session_signals import SessionSignals
 
 NAME = "Timeline"
-ROWS_AT_ONCE = 1000  # of changed frames; beyond that the whole tables are read
+ROWS_AT_ONCE = 1000  # changed frames to read one by one; for more, read the whole tables
 
 
 class TimelineDock(QObject):
-    """Shows the labels of the open project; a click goes to its frame, a name chooses its class."""
+    """Shows the labels of the open project; a click goes to its frame, a click on a name selects its class."""
 
     def __init__(self, session: Session, layers: ViewerLayers, changes: LabelChanges, parent: QObject | None = None) -> None:
         super().__init__(parent)
@@ -37,13 +37,13 @@ class TimelineDock(QObject):
         layers.viewer.dims.events.current_step.connect(self._show_frame)
 
     def subscribe(self, signals: SessionSignals) -> None:
-        """Show the open project and the chosen class from now on."""
+        """Follow the open project and the selected class."""
         signals.project_changed.connect(lambda: self.show_project(self.session.project))
         signals.contents_replaced.connect(lambda: self.show_project(self.session.project))
         signals.class_selected.connect(self.show_class)
 
     def show_project(self, project: Project | None) -> None:
-        """Show this project; a project whose classes or labels have changed is read again."""
+        """Show this project; read it again if its classes or labels changed."""
         if project is not self._project:
             self.timeline.clear()
             self._notes = {}
@@ -58,43 +58,43 @@ class TimelineDock(QObject):
         self._dock_below()
 
     def show_class(self, class_id: int | None) -> None:
-        """The class that is chosen."""
+        """Show which class is selected."""
         self.timeline.set_current_class(class_id)
 
     def show_scores(self, marks: np.ndarray | None) -> None:
-        """How much each frame is worth a look: (T,) from 0 to 1, NaN for not at all."""
+        """Show the review priority of each frame: (T,) from 0 to 1, NaN for none."""
         if self._project is not None and (marks is None or len(marks) == len(self._project.labels)):
             self.timeline.set_marks(marks)
 
     def note_stop(self, frame_index: int, reason: str) -> None:
-        """A propagation stopped at a frame; noted there until the frame changes."""
+        """Mark the frame where a propagation stopped, until the frame changes."""
         self.changes.emit_now()
         self._notes[frame_index] = reason
         self.timeline.set_notes(self._notes)
 
     def set_shown(self, is_shown: bool) -> None:
-        """Come and go with the plugin's dock."""
+        """Show or hide the timeline together with the plugin's dock."""
         self._is_shown = is_shown
-        with suppress(RuntimeError):  # the window is being taken down
+        with suppress(RuntimeError):  # the window is being closed
             if self._dock is not None:
                 self._dock.setVisible(is_shown)
 
     def remove(self) -> None:
-        """Take it out of the window for good."""
+        """Remove the timeline from the window."""
         self._undock()
 
     def _dock_below(self) -> None:
-        if self.timeline.parentWidget() is None:  # not yet docked, or closed by the person
+        if self.timeline.parentWidget() is None:  # not yet docked, or closed by the user
             self._dock = self.layers.viewer.window.add_dock_widget(self.timeline, name=NAME, area="bottom")
             self._dock.setVisible(self._is_shown)
             window = self._dock.parent()
-            if isinstance(window, QMainWindow):  # it lies under the canvas, and the plugin's dock keeps its height
+            if isinstance(window, QMainWindow):  # the timeline is under the canvas only; the plugin's dock keeps its height
                 window.setCorner(Qt.Corner.BottomRightCorner, Qt.DockWidgetArea.RightDockWidgetArea)
 
     def _undock(self) -> None:
         dock, self._dock = self._dock, None
         if dock is not None and self.timeline.parentWidget() is not None:
-            with suppress(LookupError, RuntimeError):  # closed by the person, or with the window
+            with suppress(LookupError, RuntimeError):  # closed by the user, or with the window
                 self.layers.viewer.window.remove_dock_widget(dock)
 
     def _show_frame(self, _event: Any = None) -> None:
@@ -112,7 +112,7 @@ class TimelineDock(QObject):
             else:
                 tables.append(np.stack([labels.row(name, frame_index) for frame_index in changed]))
         shown = self.timeline.strip.overview
-        # where classes were added a moment ago, the session signals it, and all is drawn again
+        # if classes were just added, a signal of the session redraws everything
         if shown is not None and tables[0].shape[1] == shown.provenance.shape[1]:
             self.timeline.update_frames(changed, *tables)
         if self._notes.keys() & frames:

@@ -1,4 +1,4 @@
-"""Where the parts of the timeline's strip lie: names at the left; axis, marks and one row per class at the right."""
+"""The layout of the timeline: names at the left; axis, marks and one row per class at the right."""
 
 from __future__ import annotations
 
@@ -13,13 +13,13 @@ RIGHT_MARGIN = 6
 
 @dataclass(frozen=True)
 class StripLayout:
-    """Pixels of the strip; its rows shrink until they can only be scrolled.
+    """Positions in pixels; rows shrink to a smallest height, then they scroll.
 
     Attributes
     ----------
-    width, height : of the whole
-    class_count : rows
-    names_width : of the column of names at the left
+    width, height : of the whole strip
+    class_count : number of rows
+    names_width : width of the column of names at the left
     scrolled : pixels by which the rows are scrolled up
     """
 
@@ -36,29 +36,29 @@ class StripLayout:
 
     @property
     def overflow(self) -> int:
-        """Pixels of the rows that do not fit."""
+        """Height in pixels of the rows that do not fit."""
         return max(self.class_count * self.row_height - (self.height - ROWS_TOP), 0)
 
     @property
     def left(self) -> int:
-        """Of the frames."""
+        """The left edge of the frames."""
         return self.names_width
 
     @property
     def columns(self) -> int:
-        """Of pixels, for the frames."""
+        """Number of pixel columns for the frames."""
         return max(self.width - self.names_width - RIGHT_MARGIN, 1)
 
     @property
     def bottom(self) -> int:
-        """Below the last row in view."""
+        """The lower edge of the last row in view."""
         return min(self.height, ROWS_TOP + self.class_count * self.row_height)
 
     def top_of(self, row: int) -> int:
         return ROWS_TOP + row * self.row_height - self.scrolled
 
     def row_at(self, y: float) -> int | None:
-        """The class's row at this height; None above the rows and below them."""
+        """The class row at this height; None above and below the rows."""
         row = int(y - ROWS_TOP + self.scrolled) // self.row_height
         return row if ROWS_TOP <= y < self.bottom and 0 <= row < self.class_count else None
 

@@ -1,4 +1,4 @@
-"""What the colours of the timeline mean."""
+"""The legend of the timeline's colours."""
 
 from __future__ import annotations
 
@@ -13,18 +13,18 @@ from surgicalsam_napari.widgets.timeline.colors import cell_codes, cell_pixels, 
 from surgicalsam_napari.widgets.timeline.tooltips import WORDS
 
 CHIP_HEIGHT = 12
-CHIP_EDGE = "#7f8591"  # sets light chips off a light theme, and dark ones off a dark one
+CHIP_EDGE = "#7f8591"  # separates chips from a background of similar brightness
 CHIP_WIDTH, RAMP_WIDTH = 14, 3 * QUALITY_LEVELS
 HELP = (
-    "Click or drag to go to a frame. Turn the wheel to zoom, with Shift to move along the video; "
-    "dragging with the middle button moves, too. Double-click to see the whole video.\n\n"
-    "Where a column of pixels stands for several frames, it is divided among predicted, edited and verified, so that a "
-    "single edited frame still shows; the shade is that of the frame predicted worst, and a click goes to that frame."
+    "Click or drag to go to a frame. Turn the wheel to zoom; hold Shift to move along the video, "
+    "or drag with the middle button. Double-click to see the whole video.\n\n"
+    "A column of pixels can stand for several frames. Then it is divided into predicted, edited and verified, so that a "
+    "single edited frame is visible. The shade shows the worst predicted frame, and a click goes to that frame."
 )
 
 
 class TimelineLegend(QWidget):
-    """One line of chips and words, as wide as there is room for; the question mark tells the rest."""
+    """One line of colour chips and words, cut to the width; the question mark explains the rest."""
 
     def __init__(self, parent: QWidget | None = None) -> None:
         super().__init__(parent)

@@ -1,4 +1,4 @@
-"""What the timeline draws around and over its cells: names, axis, notes, and the frame in view."""
+"""Drawing around and over the timeline's cells: names, axis, notes, and the frame in view."""
 
 from __future__ import annotations
 
@@ -15,14 +15,14 @@ from surgicalsam_napari.widgets.timeline.view import FrameView
 
 SWATCH_SIDE = 9
 TEXT_LEFT = 22
-SMALLEST_NAMES, LARGEST_NAMES = 96, 190
-TICK_DISTANCE = 84  # pixels that a label on the axis needs
+SMALLEST_NAMES, LARGEST_NAMES = 104, 190
+TICK_DISTANCE = 84  # pixels per label of the axis
 LARGEST_TEXT = 12
 FLAG_PADDING = 5
 
 
 def text_font(base: QFont, height: int, *, is_bold: bool = False) -> QFont:
-    """A font that fits rows of this height."""
+    """A font that fits into rows of this height."""
     font = QFont(base)
     font.setPixelSize(min(height - 3, LARGEST_TEXT))
     font.setBold(is_bold)
@@ -30,33 +30,33 @@ def text_font(base: QFont, height: int, *, is_bold: bool = False) -> QFont:
 
 
 def names_width(classes: ClassSet, base: QFont, row_height: int, width: int) -> int:
-    """Room for the longest name, within limits, and not more than a third of the strip."""
+    """Width in pixels for the longest name, within limits, at most a third of the strip."""
     metrics = QFontMetrics(text_font(base, row_height, is_bold=True))
     longest = max((metrics.horizontalAdvance(name) for name in classes.names), default=0) + TEXT_LEFT + 8
     return min(max(longest, SMALLEST_NAMES), LARGEST_NAMES, max(width // 3, 1))
 
 
 def dimmed(palette: QPalette) -> QColor:
-    """The text colour of the theme, of lesser weight."""
+    """The text colour of the theme, partly transparent."""
     color = QColor(palette.windowText().color())
     color.setAlpha(165)
     return color
 
 
 def draw_captions(painter: QPainter, layout: StripLayout, base: QFont, palette: QPalette) -> None:
-    """What the axis and the row of marks are, in the column of names."""
+    """Draw the captions of the axis and of the review marks, in the column of names."""
     painter.setPen(dimmed(palette))
     painter.setFont(text_font(base, MARKS_HEIGHT + 1))
     width = layout.names_width - TEXT_LEFT - 6
     align = int(Qt.AlignmentFlag.AlignVCenter | Qt.AlignmentFlag.AlignLeft)
     painter.drawText(QRect(TEXT_LEFT, 0, width, AXIS_HEIGHT), align, "Frame")
-    painter.drawText(QRect(TEXT_LEFT, AXIS_HEIGHT - 1, width, MARKS_HEIGHT), align, "Worth a look")
+    painter.drawText(QRect(TEXT_LEFT, AXIS_HEIGHT - 1, width, MARKS_HEIGHT), align, "Needs review")
 
 
 def draw_names(
     painter: QPainter, layout: StripLayout, classes: ClassSet, current: int | None, base: QFont, palette: QPalette
 ) -> None:
-    """A swatch and a name per class; that of the current class id is bold."""
+    """Draw a swatch and a name per class; the current class is bold."""
     height = layout.row_height
     painter.save()
     painter.setClipRect(QRect(0, ROWS_TOP, layout.names_width, max(layout.bottom - ROWS_TOP, 0)))
@@ -88,7 +88,7 @@ def tick_step(view: FrameView) -> int:
 
 
 def draw_axis(painter: QPainter, layout: StripLayout, view: FrameView, flag: QRect, base: QFont, palette: QPalette) -> None:
-    """Ticks and frame numbers; numbers under the flag are left out."""
+    """Draw ticks and frame numbers; skip numbers under the flag."""
     step = tick_step(view)
     painter.setFont(text_font(base, AXIS_HEIGHT - 3))
     metrics = painter.fontMetrics()
@@ -107,7 +107,7 @@ def draw_axis(painter: QPainter, layout: StripLayout, view: FrameView, flag: QRe
 
 
 def draw_notes(painter: QPainter, layout: StripLayout, view: FrameView, frames: Iterable[int]) -> None:
-    """A triangle for each frame with a note, its tip on the rows."""
+    """Draw a triangle for each frame with a note; it points at the rows."""
     painter.save()
     painter.setRenderHint(QPainter.RenderHint.Antialiasing)
     painter.setPen(QPen(QColor(TRACK), 1))
@@ -122,7 +122,7 @@ def draw_notes(painter: QPainter, layout: StripLayout, view: FrameView, frames: 
 
 
 def middle_of(view: FrameView, frame: int) -> float:
-    """The pixel, from the left of the frames, in the middle of a frame in view; half a frame stays in view at the edges."""
+    """The middle of a frame in pixels from the left of the frames; just outside for a frame out of view."""
     columns = view.columns_of(frame, frame)
     if columns is None:
         return -1.0 if frame < view.start else float(view.width)
@@ -130,7 +130,7 @@ def middle_of(view: FrameView, frame: int) -> float:
 
 
 def cursor_rects(layout: StripLayout, view: FrameView, frame: int, base: QFont) -> tuple[QRect, QRect]:
-    """Where the mark of a frame lies: the line over the rows, and the flag with its number on the axis."""
+    """The rectangles of the frame mark: the line over the rows, and the flag with the number on the axis."""
     columns = view.columns_of(frame, frame)
     metrics = QFontMetrics(_flag_font(base))
     width = metrics.horizontalAdvance(flag_text(view, frame)) + 2 * FLAG_PADDING
@@ -144,14 +144,14 @@ def cursor_rects(layout: StripLayout, view: FrameView, frame: int, base: QFont) 
 
 
 def flag_text(view: FrameView, frame: int) -> str:
-    """The frame's number; with an arrow towards it where it is out of view."""
+    """The frame's number, with an arrow towards it if it is out of view."""
     if view.columns_of(frame, frame) is not None:
         return f"{frame:,}"
     return f"◂ {frame:,}" if frame < view.start else f"{frame:,} ▸"
 
 
 def draw_cursor(painter: QPainter, layout: StripLayout, view: FrameView, frame: int, base: QFont) -> None:
-    """A bright line with dark sides over all rows, or the outline of a frame that is wide enough; its number on the axis."""
+    """Draw a bright line with dark edges over all rows, or an outline for wide frames; and the number on the axis."""
     line, flag = cursor_rects(layout, view, frame, base)
     if not line.isEmpty():
         if line.width() < 6:

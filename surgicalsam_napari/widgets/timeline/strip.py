@@ -1,4 +1,4 @@
-"""The drawn part of the timeline: cells of all classes over the frames in view, and what the mouse does on them."""
+"""The drawing area of the timeline: cells of all classes over the frames in view, and the mouse."""
 
 from __future__ import annotations
 
@@ -19,7 +19,7 @@ ZOOM_PER_NOTCH = 1.4
 NOTCH = 120  # Qt's units of a wheel
 PAN_PER_NOTCH = 120  # pixels
 EDGE_PAN_MS = 30
-LABEL_OVERHANG = 8  # pixels by which the number of a frame at the edge juts out
+LABEL_OVERHANG = 8  # pixels by which a frame number at the edge extends beyond it
 SCROLL_BAR_STYLE = """
 QScrollBar:horizontal { min-height: 9px; max-height: 9px; margin: 0px; }
 QScrollBar:vertical { min-width: 9px; max-width: 9px; margin: 0px; }
@@ -33,10 +33,10 @@ class TimelineStrip(QAbstractScrollArea):
 
     Attributes
     ----------
-    overview : the tables; None before there are any
-    view : the frames in view; None likewise
-    marks : (T,) float or None
-    notes : texts by frame
+    overview : the tables; None without a video
+    view : the frames in view; None without a video
+    marks : (T,) float, review priorities, or None
+    notes : texts by frame index
     """
 
     frame_picked = Signal(int)
@@ -61,24 +61,24 @@ class TimelineStrip(QAbstractScrollArea):
         self._set_up()
 
     def _set_up(self) -> None:
-        self.setFocusPolicy(Qt.FocusPolicy.NoFocus)  # the keys stay with the canvas
+        self.setFocusPolicy(Qt.FocusPolicy.NoFocus)  # the canvas keeps the keyboard focus
         self.viewport().setFocusPolicy(Qt.FocusPolicy.NoFocus)
         self.setFrameShape(QFrame.Shape.NoFrame)
         self.viewport().setMouseTracking(True)
         self.viewport().setBackgroundRole(QPalette.ColorRole.Window)
         self.setHorizontalScrollBarPolicy(Qt.ScrollBarPolicy.ScrollBarAlwaysOn)
         self.setVerticalScrollBarPolicy(Qt.ScrollBarPolicy.ScrollBarAsNeeded)
-        self._below_names = QWidget()  # so that the scroll bar begins where the frames do
+        self._below_names = QWidget()  # so that the scroll bar starts at the left of the frames
         self.addScrollBarWidget(self._below_names, Qt.AlignmentFlag.AlignLeft)
         for bar in (self.horizontalScrollBar(), self.verticalScrollBar()):
             bar.setStyleSheet(SCROLL_BAR_STYLE)
         self.horizontalScrollBar().valueChanged.connect(self._on_scrolled_sideways)
         self.verticalScrollBar().valueChanged.connect(lambda: self.viewport().update())
 
-    # What is shown ------------------------------------------------------------------------------------------------------
+    # Content ------------------------------------------------------------------------------------------------------------
 
     def show_overview(self, classes: ClassSet | None, overview: Overview | None) -> None:
-        """Other tables; frames in view stay in view if the video is as long as before."""
+        """Show other tables; keep the view if the video has the same length."""
         before = self.view
         self._classes, self.overview, self._cells = classes, overview, None
         if overview is None or overview.frame_count == 0:
@@ -92,7 +92,7 @@ class TimelineStrip(QAbstractScrollArea):
         self.viewport().update()
 
     def show_changed(self, first_frame: int, last_frame: int) -> None:
-        """The tables changed from one frame to another: draw what shows them again."""
+        """Redraw the frames from `first_frame` to `last_frame` after their tables changed."""
         if self._cells is None:
             self.viewport().update()
             return
@@ -102,9 +102,9 @@ class TimelineStrip(QAbstractScrollArea):
             self.viewport().update(layout.left + columns.start, ROWS_TOP, len(columns), layout.bottom - ROWS_TOP)
 
     def show_frame(self, frame_index: int) -> None:
-        """Mark this frame as the current one, and bring it into view; the cells are not drawn again for that."""
+        """Mark this frame as the current one and bring it into view, without redrawing the cells."""
         self._mark_frame(frame_index)
-        if self.view is not None and not self._is_scrubbing:  # then the pointer says what is in view
+        if self.view is not None and not self._is_scrubbing:  # while scrubbing, the pointer moves the view
             self.use_view(self.view.showing(frame_index))
 
     def show_marks(self, marks: np.ndarray | None) -> None:
@@ -128,7 +128,7 @@ class TimelineStrip(QAbstractScrollArea):
 
     @property
     def layout_now(self) -> StripLayout:
-        """Where everything lies in the viewport of now."""
+        """The layout for the viewport's current size."""
         width, height = self.viewport().width(), self.viewport().height()
         if self._classes is None:
             return StripLayout(width, height, 0, min(painting.SMALLEST_NAMES, width // 3))
@@ -179,7 +179,7 @@ class TimelineStrip(QAbstractScrollArea):
         painter.drawImage(target, self._heat.image)
 
     def _mark_frame(self, frame_index: int) -> None:
-        """Move the line to another frame: what was under it, what comes under it and the axis are drawn again."""
+        """Move the line to another frame; redraw its old and new place and the axis."""
         before, self.current_frame = self.current_frame, frame_index
         if self.view is None or frame_index == before:
             return
@@ -223,7 +223,7 @@ class TimelineStrip(QAbstractScrollArea):
             self.use_view(self.view.placed(self.view.scale, pixels / self.view.scale))
 
     def scrollContentsBy(self, dx: int, dy: int) -> None:
-        self.viewport().update()  # axis and names stay where they are
+        self.viewport().update()  # axis and names do not scroll
 
     # The mouse ----------------------------------------------------------------------------------------------------------
 
@@ -267,7 +267,7 @@ class TimelineStrip(QAbstractScrollArea):
             self.use_view(FrameView.whole(self.view.frame_count, self.view.width))
 
     def wheelEvent(self, event: QWheelEvent) -> None:
-        """Zoom around the pointer; with Shift, or sideways, move along the video; over the names, scroll the rows."""
+        """Zoom around the pointer; with Shift or sideways, move along the video; over the names, scroll the rows."""
         sideways, notches = event.angleDelta().x() / NOTCH, event.angleDelta().y() / NOTCH
         layout = self.layout_now
         event.accept()
@@ -282,7 +282,7 @@ class TimelineStrip(QAbstractScrollArea):
             self.use_view(self.view.zoomed(ZOOM_PER_NOTCH**notches, event.position().x() - layout.left))
 
     def _frame_to_look_at(self, x: float, row: int | None) -> int:
-        """The frame at a pixel; of a bin of several frames, the one for whose sake it looks as it does in this row."""
+        """The frame at a pixel; in a bin of several frames, the one that gives the bin its look in this row."""
         assert self.view is not None and self.overview is not None
         frames = self.view.frames_at(x - self.layout_now.left)
         return frames[0] if row is None or len(frames) == 1 else self.overview.frame_to_look_at(row, frames)
@@ -301,7 +301,7 @@ class TimelineStrip(QAbstractScrollArea):
             self._pick(frames[-1] if x >= layout.left + layout.columns else frames[0])
 
     def _pan_at_edge(self) -> None:
-        """The pointer is held beyond an edge: move on, the faster the farther out it is."""
+        """Move the view while the pointer is beyond an edge; faster if it is farther out."""
         if self.view is None:
             return
         layout = self.layout_now
@@ -322,7 +322,7 @@ class TimelineStrip(QAbstractScrollArea):
         return super().viewportEvent(event)
 
     def tooltip_at(self, position: QPoint) -> str:
-        """What is to be said about this pixel of the viewport; empty where nothing is."""
+        """The tooltip for this pixel of the viewport; empty if there is none."""
         layout = self.layout_now
         if self.view is None or self.overview is None or self._classes is None:
             return ""

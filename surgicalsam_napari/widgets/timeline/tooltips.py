@@ -1,4 +1,4 @@
-"""What the timeline's tooltips say."""
+"""The texts of the timeline's tooltips."""
 
 from __future__ import annotations
 
@@ -14,7 +14,7 @@ WORDS = {
     Provenance.EDITED: "edited",
     Provenance.VERIFIED: "verified",
 }
-# what a person has done first, for there is least of it
+# first the work of a person, because it is the rarest
 ORDER = (Provenance.VERIFIED, Provenance.EDITED, Provenance.PREDICTED, Provenance.ABSENT, Provenance.EMPTY)
 
 
@@ -24,26 +24,26 @@ def in_frames(frames: range) -> str:
 
 
 def in_cell(class_name: str, frames: range, tally: Tally) -> str:
-    """ "Frame 123 - Large Needle Driver: predicted, expected IoU 0.87"; of several frames, how many of each."""
+    """ "Frame 123 - Large Needle Driver: predicted, expected IoU 0.87"; counts for several frames."""
     origins = [provenance for provenance in ORDER if provenance in tally.counts]
     if len(frames) == 1:
-        what = WORDS[origins[0]]
+        text = WORDS[origins[0]]
     elif len(origins) == 1:
-        what = "all " + WORDS[origins[0]]
+        text = "all " + WORDS[origins[0]]
     else:
-        what = ", ".join(f"{tally.counts[provenance]:,} {WORDS[provenance]}" for provenance in origins)
+        text = ", ".join(f"{tally.counts[provenance]:,} {WORDS[provenance]}" for provenance in origins)
     if tally.lowest_frame is not None:
-        what += f", expected IoU {tally.lowest_iou:.2f}"
+        text += f", {'lowest ' if len(frames) > 1 else ''}expected IoU {tally.lowest_iou:.2f}"
         if len(frames) > 1:
-            what += f" at the lowest, in frame {tally.lowest_frame:,}"
-    return f"{in_frames(frames)} - {class_name}: {what}"
+            text += f" (frame {tally.lowest_frame:,})"
+    return f"{in_frames(frames)} - {class_name}: {text}"
 
 
 def in_marks_row(frames: range, mark: float, notes: list[tuple[int, str]]) -> str:
-    """How much the frames are worth a look, and where a propagation stopped and why."""
+    """The review priority of the frames, and where and why a propagation stopped."""
     if np.isnan(mark):
         lines = [f"{in_frames(frames)} - no review mark"] if not notes else []
     else:
-        lines = [f"{in_frames(frames)} - worth a look: {'up to ' if len(frames) > 1 else ''}{mark:.0%}"]
+        lines = [f"{in_frames(frames)} - needs review: {'up to ' if len(frames) > 1 else ''}{mark:.0%}"]
     lines += [f"Frame {frame:,} - {text}" for frame, text in notes]
     return "\n".join(lines)

@@ -1,4 +1,4 @@
-"""Which frames the timeline shows, and at which pixels; no Qt."""
+"""The frames that the timeline shows and their pixels; no Qt."""
 
 from __future__ import annotations
 
@@ -9,19 +9,19 @@ import numpy as np
 
 LARGEST_SCALE = 8.0  # pixels per frame when zoomed in fully
 ROUNDING = 1e-6  # of a frame
-LEAD = 1 / 8  # of the width: how far from the edge a frame that ran out of view comes back
+LEAD = 1 / 8  # share of the width between the edge and a frame that comes back into view
 
 
 @dataclass(frozen=True)
 class FrameView:
-    """A stretch of a video laid over columns of pixels; each frame is in one bin, each bin in one or more columns.
+    """A part of a video over columns of pixels; each frame is in one bin, each bin in one or more columns.
 
     Attributes
     ----------
     frame_count : frames of the video, at least 1
     width : columns of pixels, at least 1
     scale : pixels per frame
-    start : the frame, with fraction, at the left edge
+    start : the frame at the left edge, with fraction
     """
 
     frame_count: int
@@ -40,32 +40,32 @@ class FrameView:
 
     @property
     def visible(self) -> float:
-        """How many frames are in view."""
+        """Number of frames in view, with fraction."""
         return self.width / self.scale
 
     def placed(self, scale: float, start: float) -> FrameView:
-        """The same columns at another scale and start, kept within the video and the limits of zooming."""
+        """The same columns at another scale and start, limited to the video and the zoom range."""
         smallest = self.width / self.frame_count
         scale = min(max(scale, smallest), max(LARGEST_SCALE, smallest))
         start = min(max(start, 0.0), self.frame_count - self.width / scale)
         return FrameView(self.frame_count, self.width, scale, max(start, 0.0))
 
     def zoomed(self, factor: float, x: float) -> FrameView:
-        """Larger by this factor; the frame at pixel x stays there."""
+        """Zoomed by this factor; the frame at pixel x stays there."""
         scale = self.placed(self.scale * factor, self.start).scale
         return self.placed(scale, self.start + x / self.scale - x / scale)
 
     def panned(self, pixels: float) -> FrameView:
-        """Further to the right in the video by so many pixels."""
+        """Moved to later frames by this number of pixels."""
         return self.placed(self.scale, self.start + pixels / self.scale)
 
     def resized(self, width: int) -> FrameView:
-        """On another number of columns: whole if it was whole, else at the same scale."""
+        """With another number of columns: whole if it was whole, else at the same scale."""
         whole = FrameView.whole(self.frame_count, width)
         return whole if self.is_whole else whole.placed(self.scale, self.start)
 
     def showing(self, frame_index: int) -> FrameView:
-        """With this frame in view: unchanged if it is; turned like a page if it just ran out; else around it."""
+        """With this frame in view: unchanged if it is visible; one page on if it just left the view; else centred."""
         end = self.start + self.visible
         if self.start <= frame_index and frame_index + 1 <= end:
             return self
@@ -77,11 +77,11 @@ class FrameView:
 
     @cached_property
     def edges(self) -> np.ndarray:
-        """(N + 1,) frame indices between which the N bins in view lie: one per frame, or per column of narrower ones."""
+        """(N + 1,) edges of the N bins in view, as frame indices: one bin per frame, or per column of narrower frames."""
         if self.scale >= 1:
             return np.arange(self._frames_at_columns[0], self._frames_at_columns[-1] + 2)
         columns = np.arange(self.width + 1)
-        # rounding must leave every column a frame of its own
+        # after rounding, every column must still have its own frame
         return np.minimum(self._whole_frames(columns), self.frame_count - self.width + columns)
 
     @cached_property
@@ -92,7 +92,7 @@ class FrameView:
         return np.arange(self.width)
 
     def frames_at(self, x: float) -> range:
-        """The frames of the bin at pixel x; those at the nearest edge for an x outside."""
+        """The frames of the bin at pixel x; the bin at the nearest edge for an x outside."""
         bin_index = self.bin_of_column[min(max(int(x), 0), self.width - 1)]
         return range(int(self.edges[bin_index]), int(self.edges[bin_index + 1]))
 
@@ -105,7 +105,7 @@ class FrameView:
         return range(int(start), int(stop))
 
     def bins_of(self, first_frame: int, last_frame: int) -> range | None:
-        """The bins in view that hold any of the frames from the first to, including, the last; None if there is none."""
+        """The bins in view that hold any frame from `first_frame` to `last_frame`, both included; None if there is none."""
         if last_frame < self.edges[0] or first_frame >= self.edges[-1]:
             return None
         first, last = np.searchsorted(self.edges, (first_frame, last_frame), side="right") - 1

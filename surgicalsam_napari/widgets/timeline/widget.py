@@ -1,4 +1,4 @@
-"""The timeline: a strip under the canvas that shows where the labels of every class in every frame come from."""
+"""The timeline widget: shows the provenance of every class in every frame of the video."""
 
 from __future__ import annotations
 
@@ -13,14 +13,14 @@ from surgicalsam_napari.review.overview import Overview
 from surgicalsam_napari.widgets.timeline.legend import TimelineLegend
 from surgicalsam_napari.widgets.timeline.strip import TimelineStrip
 
-UPDATE_MS = 40  # between two drawings of live changes
+UPDATE_MS = 40  # between two redraws of live changes
 
 
 class Timeline(QWidget):
-    """One row per class, one column per frame or bin of frames; it shows what it is given, and touches no project or viewer.
+    """One row per class, one column per frame or bin of frames. It knows no project and no viewer.
 
     Signals: `frame_picked` (frame index) when the user clicks or drags over frames; `class_picked` (class id) when the user
-    presses on a row or its name.
+    clicks on a row or its name.
     """
 
     frame_picked = Signal(int)
@@ -44,7 +44,7 @@ class Timeline(QWidget):
         self._timer.timeout.connect(self.flush)
 
     def show_tables(self, classes: ClassSet, provenance: np.ndarray, predicted_iou: np.ndarray) -> None:
-        """Show a video; marks and notes stay if it has as many frames as the one before (else call `clear` first).
+        """Show a video; marks and notes stay if the number of frames is the same (for another video, call `clear` first).
 
         Parameters
         ----------
@@ -55,7 +55,7 @@ class Timeline(QWidget):
         Raises
         ------
         ValueError
-            the tables are not both (T, C)
+            the tables do not both have the shape (T, C)
         """
         overview = Overview(provenance, predicted_iou)
         if overview.class_count != len(classes):
@@ -68,7 +68,7 @@ class Timeline(QWidget):
     def update_frames(
         self, frame_indices: Sequence[int] | np.ndarray, provenance_rows: np.ndarray, predicted_iou_rows: np.ndarray
     ) -> None:
-        """Take over the rows of some frames; drawn a moment later, together with what else changes until then.
+        """Update the rows of some frames; they are drawn shortly after, together with other changes.
 
         Parameters
         ----------
@@ -87,38 +87,38 @@ class Timeline(QWidget):
             self._timer.start()
 
     def flush(self) -> None:
-        """Draw the changes that wait to be drawn."""
+        """Draw pending changes."""
         self._timer.stop()
         if self._changed is not None:
             self.strip.show_changed(*self._changed)
             self._changed = None
 
     def set_current_frame(self, frame_index: int) -> None:
-        """Mark the frame that the viewer shows; it comes into view. An index outside the video is drawn to its end."""
+        """Mark the frame that the viewer shows and bring it into view; an index outside is moved into the video."""
         self.strip.show_frame(min(max(int(frame_index), 0), max(self._frame_count - 1, 0)))
 
     def set_current_class(self, class_id: int | None) -> None:
-        """Set the name of this class in bold; of none for None."""
+        """Show the name of this class in bold; None for no class."""
         self.strip.show_class(class_id)
 
     def set_marks(self, marks: np.ndarray | None) -> None:
-        """How much each frame is worth a look, as heat above the rows.
+        """Show the review priority of each frame as colours above the rows.
 
         Parameters
         ----------
-        marks : (T,) float from 0 to 1, NaN for none; None takes all away
+        marks : (T,) float from 0 to 1, NaN for none; None removes all marks
 
         Raises
         ------
         ValueError
-            there is not one mark per frame
+            the number of marks is not the number of frames
         """
         if marks is not None and np.shape(marks) != (self._frame_count,):
-            raise ValueError(f"marks must be one for each of {self._frame_count} frames; got shape {np.shape(marks)}")
+            raise ValueError(f"marks need one value for each of {self._frame_count} frames; got shape {np.shape(marks)}")
         self.strip.show_marks(None if marks is None else np.array(marks, dtype=float))
 
     def set_notes(self, notes: Mapping[int, str]) -> None:
-        """Where a propagation stopped and why, as triangles above the rows; the text is their tooltip."""
+        """Show where propagations stopped, as triangles above the rows; the text is the tooltip."""
         self.strip.show_notes(dict(notes))
 
     def clear(self) -> None:

@@ -1,1 +1,1 @@
-"""The layers of the viewer that show the open project, and the signals of what changes."""
+"""The viewer's layers of the open project, and the signals of changes."""

@@ -1,4 +1,4 @@
-"""Changes of the open project's labels as Qt signals in the GUI thread, whichever thread wrote; many come as one."""
+"""Qt signals in the GUI thread for changes of the open project's labels, written in any thread."""
 
 from __future__ import annotations
 
@@ -10,14 +10,14 @@ from qtpy.QtCore import QObject, QTimer, Signal
 from surgicalsam_napari.store import Project
 from surgicalsam_napari.widgets.viewer.session_signals import SessionSignals
 
-GATHER_MS = 40  # writes that follow each other this closely come as one signal
+GATHER_MS = 40  # writes within this time are reported in one signal
 
 
 class LabelChanges(QObject):
     """Relays the signals of one project's labels and history."""
 
     frames_changed = Signal(object)  # set of frame indices
-    refused = Signal(int)  # frame index: an edit met verified labels
+    refused = Signal(int)  # frame index: an edit of verified labels was refused
     history_changed = Signal()
     _due = Signal()
     _refused_in_thread = Signal(int)
@@ -39,7 +39,7 @@ class LabelChanges(QObject):
         signals.project_changed.connect(lambda: self.follow(signals.session.project))
 
     def follow(self, project: Project | None) -> None:
-        """Report changes of this project from now on, and of no other."""
+        """Report only changes of this project from now on."""
         if project is self._project:
             return
         if self._project is not None:
@@ -55,7 +55,7 @@ class LabelChanges(QObject):
             project.history.changed.connect(self._on_history)
 
     def emit_now(self) -> None:
-        """Report what was written up to now, without waiting for more."""
+        """Report all changes up to now at once, without waiting for more."""
         with self._lock:
             frames, self._frames = self._frames, set()
         if frames:
@@ -66,7 +66,7 @@ class LabelChanges(QObject):
             is_first = not self._frames
             self._frames.add(frame_index)
         if is_first:
-            with suppress(RuntimeError):  # here and below: the window was closed meanwhile, and this object with it
+            with suppress(RuntimeError):  # here and below: the window, and this object with it, was closed
                 self._due.emit()
 
     def _on_refused(self, frame_index: int) -> None:

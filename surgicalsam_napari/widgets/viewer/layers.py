@@ -2,7 +2,7 @@
 `ViewerLabels` of its `LabelStore`.
 
 napari 0.9 turns paint, fill, erase, undo and redo into `data[key] = region`, so a person's edits reach
-`ViewerLabels.__setitem__` with nothing in between.
+`ViewerLabels.__setitem__` directly.
 """
 
 from __future__ import annotations
@@ -26,11 +26,11 @@ from surgicalsam_napari.widgets.viewer.session_signals import SessionSignals
 
 AXIS_LABELS = ("t", "y", "x")
 LABELS_NAME = "Instruments"
-SOURCE = "surgicalsam_source"  # layer metadata: the video or project folder that a layer of ours was opened from
+SOURCE = "surgicalsam_source"  # layer metadata: the video or project folder that the plugin opened the layer from
 
 
 def image_arguments(video: VideoReader, source: Path) -> dict[str, Any]:
-    """What napari's Image layer needs to show a video lazily."""
+    """Arguments of the napari Image layer that shows a video lazily."""
     return {
         "name": video.info.path.stem,
         "rgb": True,
@@ -41,7 +41,7 @@ def image_arguments(video: VideoReader, source: Path) -> dict[str, Any]:
 
 
 def labels_arguments(classes: ClassSet, source: Path) -> dict[str, Any]:
-    """What napari's Labels layer needs to show a project's labels in the colours and names of its classes."""
+    """Arguments of the napari Labels layer that shows labels with the colours and names of their classes."""
     return {
         "name": LABELS_NAME,
         "axis_labels": AXIS_LABELS,
@@ -53,22 +53,22 @@ def labels_arguments(classes: ClassSet, source: Path) -> dict[str, Any]:
 
 
 def class_colormap(classes: ClassSet) -> DirectLabelColormap:
-    """The colours of the classes; transparent for 0, white for a value that no class has."""
+    """The colours of the classes; transparent for 0, white for a value without a class."""
     colors: dict[int | None, Any] = {None: "white", 0: "transparent"}
     colors.update({instrument.id: instrument.color for instrument in classes})
     return DirectLabelColormap(color_dict=colors)
 
 
 def class_features(classes: ClassSet) -> pd.DataFrame:
-    """The table from which napari writes the class name into the status bar; the background has no name."""
+    """The table of class names for napari's status bar; the background has no name."""
     return pd.DataFrame({"index": [0, *classes.ids], "class": [None, *classes.names]})
 
 
 class ViewerLayers(QObject):
-    """Keeps a viewer's layers and a session in step; only ever used in the GUI thread."""
+    """Synchronises a viewer's layers with a session; only for the GUI thread."""
 
-    opened_elsewhere = Signal(object)  # Path: a layer of ours came by drag and drop, and wants to be the open project
-    layer_removed = Signal(object)  # napari layer: the user took away the video or its labels
+    opened_elsewhere = Signal(object)  # Path: a layer of the plugin came by drag and drop; open its project
+    layer_removed = Signal(object)  # napari layer: the user removed the video or its labels
 
     def __init__(self, viewer: napari.viewer.Viewer, session: Session, parent: QObject | None = None) -> None:
         super().__init__(parent)
@@ -80,7 +80,7 @@ class ViewerLayers(QObject):
         viewer.layers.events.removed.connect(self._on_removed)
 
     def subscribe(self, signals: SessionSignals) -> None:
-        """Show the open project, its classes and the chosen class from now on."""
+        """Follow the open project, its classes and the selected class."""
         signals.project_changed.connect(self._on_project_changed)
         signals.contents_replaced.connect(lambda: self.show_classes(self.session.classes))
         signals.class_selected.connect(self.show_selected_class)
@@ -100,7 +100,7 @@ class ViewerLayers(QObject):
         self.viewer.dims.set_current_step(axis, frame_index)
 
     def show_project(self, project: Project) -> None:
-        """Show this project instead of the one before; layers that the reader made for it are taken over."""
+        """Show this project instead of the previous one; layers that the reader made for it are reused."""
         self._replacing = True
         try:
             self._remove_layers_of_other_projects(project)
@@ -109,7 +109,7 @@ class ViewerLayers(QObject):
         finally:
             self._replacing = False
         self.labels.events.selected_label.connect(self._on_selected_label)
-        if self.labels.editable != project.writable:  # napari forgets its undo history at every change of this
+        if self.labels.editable != project.writable:  # napari clears its undo history at every change of `editable`
             self.labels.editable = project.writable
         self.show_classes(project.classes)
         self.show_selected_class()
@@ -117,38 +117,38 @@ class ViewerLayers(QObject):
         set_playback_rate(project.video.info.frame_rate)
 
     def ensure_labels(self) -> None:
-        """Bring the Labels layer back where the user has deleted it (its data lives in the project)."""
+        """Add the Labels layer again if the user deleted it (its data is in the project)."""
         if self.session.project is not None and self.labels is None:
             self.show_project(self.session.project)
 
     def show_classes(self, classes: ClassSet) -> None:
-        """Colours and names of the Labels layer."""
+        """Update the colours and names of the Labels layer."""
         if self.labels is not None:
-            # with a new colormap napari falls back to label 1, which nobody has chosen
+            # a new colormap makes napari select label 1; ignore that
             with self.labels.events.selected_label.blocker(self._on_selected_label):
                 self.labels.colormap = class_colormap(classes)
             self.labels.features = class_features(classes)
             self.show_selected_class()
 
     def show_selected_class(self) -> None:
-        """Let the brush paint the class of the dropdown."""
+        """Let the brush paint the selected class."""
         if self.labels is not None and self.session.selected_class_id is not None:
             self.labels.selected_label = self.session.selected_class_id
 
     def refresh_frame(self, frame_index: int) -> None:
-        """Draw the labels again if this frame is in view."""
+        """Redraw the labels if this frame is in view."""
         if self.labels is not None and frame_index == self.current_frame:
             self.labels.refresh(thumbnail=False, extent=False)
 
     def find_unadopted(self) -> Path | None:
-        """The source of the last layer of ours that the session has not opened; None if there is none."""
+        """The source of the last plugin layer that the session has not opened; None if there is none."""
         for layer in reversed(list(self.viewer.layers)):
             if isinstance(layer, Image) and layer is not self.image and SOURCE in layer.metadata:
                 return Path(layer.metadata[SOURCE])
         return None
 
     def forget(self) -> None:
-        """Take the project's layers out of the viewer."""
+        """Remove the project's layers from the viewer."""
         self._replacing = True
         try:
             for layer in (self.image, self.labels):
@@ -165,23 +165,23 @@ class ViewerLayers(QObject):
     def _remove_layers_of_other_projects(self, project: Project) -> None:
         wanted = _sources(project)
         for layer in list(self.viewer.layers):
-            ours = layer is self.image or layer is self.labels
-            if ours and layer.metadata.get(SOURCE) not in wanted:
+            is_project_layer = layer is self.image or layer is self.labels
+            if is_project_layer and layer.metadata.get(SOURCE) not in wanted:
                 self.viewer.layers.remove(layer)
         self.image = self.labels = None
 
     def _adopt_or_add(self, kind: type[Image] | type[Labels], project: Project) -> Any:
-        ours = [
+        existing = [
             layer
             for layer in self.viewer.layers
             if isinstance(layer, kind) and layer.metadata.get(SOURCE) in _sources(project)
         ]
-        for duplicate in ours[1:]:
+        for duplicate in existing[1:]:
             self.viewer.layers.remove(duplicate)
-        if ours:
-            if not _shows(ours[0], project):
-                ours[0].data = project.video if kind is Image else ViewerLabels(project.labels)
-            return ours[0]
+        if existing:
+            if not _shows(existing[0], project):
+                existing[0].data = project.video if kind is Image else ViewerLabels(project.labels)
+            return existing[0]
         folder = project.folder
         arguments = image_arguments(project.video, folder) if kind is Image else labels_arguments(project.classes, folder)
         layer = kind(project.video if kind is Image else ViewerLabels(project.labels), **arguments)
@@ -205,9 +205,9 @@ class ViewerLayers(QObject):
     def _on_selected_label(self) -> None:
         if self.labels is None:
             return
-        chosen = int(self.labels.selected_label)
-        if chosen in self.session.classes.ids and chosen != self.session.selected_class_id:
-            self.session.select_class(chosen)
+        label = int(self.labels.selected_label)
+        if label in self.session.classes.ids and label != self.session.selected_class_id:
+            self.session.select_class(label)
 
 
 def _shows(layer: Layer, project: Project) -> bool:
@@ -220,9 +220,9 @@ def _sources(project: Project) -> tuple[str, ...]:
 
 
 def set_playback_rate(frame_rate: float | None) -> None:
-    """Let napari's play button show the video at its own speed.
+    """Let napari's play button show the video at its own frame rate.
 
-    napari's setting for this is the user's for all data and is saved, so the sliders of the open windows are set instead.
+    napari's setting for this is saved and holds for all data, so the sliders of the open windows are set instead.
     """
     if not frame_rate:
         return

@@ -1,4 +1,4 @@
-"""The session's signals as Qt signals: whatever thread the session works in, slots run in the GUI thread."""
+"""The session's signals as Qt signals, so that slots run in the GUI thread for a session in any thread."""
 
 from __future__ import annotations
 
@@ -10,8 +10,8 @@ from surgicalsam_napari.session import Session
 class SessionSignals(QObject):
     """Relays `Session`'s psygnals; Qt queues them when they come from a worker thread.
 
-    Slots run in the order in which they were connected. `MainWidget` subscribes all parts of the window to one object of
-    this class, and says there which order they need.
+    Slots run in the order of connection. `MainWidget` subscribes all parts of the window to one object of this class, and
+    states the order that they need.
     """
 
     project_changed = Signal()
