@@ -1,4 +1,4 @@
-"""Fixtures that grow from each other: a checkpoint, the model in it, a clip to use it on."""
+"""Fixtures that build on each other: a checkpoint, its model, a clip to use it on."""
 
 from __future__ import annotations
 
@@ -23,21 +23,21 @@ SHARED = Path(__file__).parents[2] / "shared"
 
 @pytest.fixture(scope="session")
 def shared_folder() -> Path:
-    """Real images, and the full set of reference numbers, that do not belong to the project."""
+    """Real images, and the full set of reference numbers, which are not part of the project."""
     if not SHARED.is_dir():
-        pytest.skip("the folder of real images and the full set of reference numbers is not beside this checkout")
+        pytest.skip("the folder of real images and the full set of reference numbers is not next to this checkout")
     return SHARED
 
 
 @pytest.fixture(scope="session")
 def authors_folder(tmp_path_factory: pytest.TempPathFactory) -> Path:
-    """A checkpoint as the authors publish them, model_ckp.pth, and sam_prompt_encoder.pth beside it; random weights."""
+    """A checkpoint as the authors publish it, model_ckp.pth, and sam_prompt_encoder.pth; random weights."""
     return write_checkpoint(tmp_path_factory.mktemp("authors"))
 
 
 @pytest.fixture(scope="session")
 def tiny_checkpoint(tmp_path_factory: pytest.TempPathFactory) -> Path:
-    """A checkpoint for the seven EndoVis 2018 classes: the demo architecture with random weights that see something."""
+    """A checkpoint for the seven EndoVis 2018 classes: the demo architecture with random weights."""
     torch.manual_seed(0)
     encoder = build_image_encoder("demo")
     parts = build_parts(ENCODERS["demo"], len(ENDOVIS2018))
@@ -61,19 +61,19 @@ def tiny_model(tiny_checkpoint: Path) -> SurgicalSAM:
 
 @pytest.fixture(scope="session")
 def phantom_clip(tmp_path_factory: pytest.TempPathFactory) -> Path:
-    """A phantom mp4 of 12 small frames; copy it before making a project beside it."""
+    """A phantom mp4 of 12 small frames; copy it before you create a project next to it."""
     return write_phantom_clip(tmp_path_factory.mktemp("phantom"), size=(96, 128), frame_count=12)
 
 
 @pytest.fixture
 def clip(phantom_clip: Path, tmp_path: Path) -> Path:
-    """The phantom clip, in a folder of the test's own."""
+    """The phantom clip, in the test's own folder."""
     return Path(shutil.copy(phantom_clip, tmp_path / "clip.mp4"))
 
 
 @pytest.fixture
 def notes() -> Iterator[list[str]]:
-    """The messages of the notifications that were shown."""
+    """The messages of the shown notifications."""
     from napari.utils.notifications import notification_manager
 
     shown: list[str] = []

@@ -1,4 +1,4 @@
-"""Checkpoints: what is saved is what is loaded, and what does not fit is refused with a reason."""
+"""Checkpoints: saved and loaded models are equal, and a file that does not fit is refused with a reason."""
 
 from __future__ import annotations
 
@@ -39,13 +39,13 @@ def test_a_saved_checkpoint_predicts_the_same_after_loading(tiny_model, tmp_path
     assert loaded.classes == ENDOVIS2018 and loaded.encoder_digest == tiny_model.encoder_digest
 
 
-def test_the_header_tells_all_without_the_weights(tiny_model, tmp_path):
+def test_the_header_describes_the_checkpoint_without_the_weights(tiny_model, tmp_path):
     info = read_checkpoint_info(save_checkpoint(tmp_path / "mine.safetensors", tiny_model, training_record={"epochs": 3}))
     assert info.name == "mine" and info.classes == ENDOVIS2018 and info.encoder_id == "demo" and info.includes_encoder
     assert info.training_record == {"epochs": 3} and info.presence_threshold == tiny_model.presence_threshold
 
 
-def test_half_precision_takes_half_the_disk_and_keeps_one_digest(tiny_model, tmp_path):
+def test_half_precision_takes_half_the_disk(tiny_model, tmp_path):
     whole = save_checkpoint(tmp_path / "whole.safetensors", tiny_model, training_record={})
     for tensor in tiny_model.state_dict().values():
         if tensor.is_floating_point():
@@ -61,7 +61,7 @@ def test_half_precision_takes_half_the_disk_and_keeps_one_digest(tiny_model, tmp
         ({"drop": "mask_decoder.iou_token.weight"}, "1 keys are missing .mask_decoder|1 keys are missing .iou_token"),
         ({"tensors": {"mask_decoder.wings": torch.zeros(1)}}, "1 are not known .wings"),
         ({"tensors": {"mask_decoder.iou_token.weight": torch.zeros(1, 64)}}, r"is \(1, 64\), should be \(1, 128\)"),
-        ({"tensors": {"wings.left": torch.zeros(1)}}, "belong nowhere: wings.left"),
+        ({"tensors": {"wings.left": torch.zeros(1)}}, "has unknown keys: wings.left"),
         ({"drop": "prototypes.class_embeddings.weight"}, "lacks prototypes.class_embeddings.weight"),
         ({"tensors": {"prototypes.class_embeddings.weight": torch.zeros(5, 128)}}, "knows 5 classes"),
         ({"format": "something"}, "not a SurgicalSAM checkpoint"),
@@ -71,7 +71,7 @@ def test_half_precision_takes_half_the_disk_and_keeps_one_digest(tiny_model, tmp
         ({"encoder_digest": "0000"}, "was tuned on"),
     ],
 )
-def test_what_does_not_fit_is_refused_with_the_reason(tiny_checkpoint, tmp_path, change, message):
+def test_a_checkpoint_that_does_not_fit_is_refused_with_the_reason(tiny_checkpoint, tmp_path, change, message):
     with pytest.raises(CheckpointError, match=message) as caught:
         load_checkpoint(altered(tiny_checkpoint, tmp_path / "bad.safetensors", **change), device="cpu")
     assert "\n" not in str(caught.value)
@@ -108,7 +108,7 @@ def test_a_pickle_payload_is_never_run(tmp_path, monkeypatch):
     assert not (tmp_path / "owned").exists()
 
 
-def test_a_failed_save_leaves_the_file_that_was_there(tiny_checkpoint, tiny_model, tmp_path, monkeypatch):
+def test_a_failed_save_leaves_the_existing_file_unchanged(tiny_checkpoint, tiny_model, tmp_path, monkeypatch):
     path = tmp_path / "kept.safetensors"
     shutil.copy(tiny_checkpoint, path)
     before = path.read_bytes()
@@ -144,23 +144,23 @@ def test_an_authors_checkpoint_needs_the_encoder_it_was_trained_with(authors_fol
         load_checkpoint(**authors_checkpoint(authors_folder), classes=ENDOVIS2018)
 
 
-def test_an_authors_checkpoint_without_sam_beside_it_says_how_to_get_it(authors_folder, monkeypatch, tmp_path):
+def test_an_authors_checkpoint_without_sams_checkpoint_says_how_to_get_it(authors_folder, monkeypatch, tmp_path):
     monkeypatch.setenv("SURGICALSAM_MODELS", str(tmp_path))
     with pytest.raises(CheckpointError, match="surgicalsam models download vit_h"):
         load_checkpoint(authors_folder / "model_ckp.pth", classes=ENDOVIS2018)
 
 
-def test_an_authors_checkpoint_becomes_one_of_ours_unchanged(authors_folder, tmp_path):
-    theirs = load_checkpoint(**authors_checkpoint(authors_folder), classes=ENDOVIS2018, load_image_encoder=False)
-    path = save_checkpoint(tmp_path / "converted.safetensors", theirs, training_record={})
-    ours = load_checkpoint(path, device="cpu", load_image_encoder=False)
+def test_an_authors_checkpoint_converts_to_safetensors_unchanged(authors_folder, tmp_path):
+    original = load_checkpoint(**authors_checkpoint(authors_folder), classes=ENDOVIS2018, load_image_encoder=False)
+    path = save_checkpoint(tmp_path / "converted.safetensors", original, training_record={})
+    converted = load_checkpoint(path, device="cpu", load_image_encoder=False)
     embeddings = torch.randn(1, 256, 64, 64)
     torch.testing.assert_close(
-        ours.decode(embeddings, [2]).low_res_logits, theirs.decode(embeddings, [2]).low_res_logits, atol=0, rtol=0
+        converted.decode(embeddings, [2]).low_res_logits, original.decode(embeddings, [2]).low_res_logits, atol=0, rtol=0
     )
 
 
-def test_class_colours_travel_with_the_checkpoint(tiny_model, tmp_path, monkeypatch):
+def test_class_colours_are_saved_with_the_checkpoint(tiny_model, tmp_path, monkeypatch):
     painted = ClassSet("mine", tuple(InstrumentClass(c.id, c.name, "#010203") for c in ENDOVIS2018))
     monkeypatch.setattr(tiny_model, "classes", painted)
     path = save_checkpoint(tmp_path / "painted.safetensors", tiny_model, training_record={})

@@ -1,4 +1,4 @@
-"""Many videos by a real cluster of two processes, one of which is killed in the middle."""
+"""Process many videos with a real cluster of two processes; one of them is killed during the work."""
 
 from __future__ import annotations
 
@@ -40,7 +40,7 @@ CLASSES = (1, 3)
 
 
 class CountEmbeddedFrames(WorkerPlugin):
-    """Lets a worker, a restarted one too, note each frame that it embeds in a file, and take its time over it."""
+    """Makes a worker, also a restarted one, record each frame that it embeds in a file, and wait before each frame."""
 
     name = "count-embedded-frames"
 
@@ -75,7 +75,7 @@ def clips(phantom_clip: Path, tmp_path: Path) -> list[Path]:
 
 @pytest.fixture(scope="module")
 def model(tiny_checkpoint: Path) -> SurgicalSAM:
-    """Loaded anew, as the workers do: what other tests did with theirs is not in the file."""
+    """Loaded from the file, as the workers do: other tests may have changed the shared model in memory."""
     return load_checkpoint(tiny_checkpoint, device="cpu")
 
 
@@ -89,7 +89,7 @@ def opened(path: Path) -> Project:
 
 
 def segmenting(model: SurgicalSAM, frames: range = range(FRAMES)):
-    """What a video's work is: both classes in these frames."""
+    """Prepares the work of a video: both classes in these frames."""
 
     def prepare(path: Path) -> VideoWork:
         project = opened(path)
@@ -145,7 +145,7 @@ def test_a_worker_keeps_its_model(cluster, clips, model, recipe):
 def test_a_killed_workers_frames_are_done_by_another_and_nothing_is_done_twice(
     cluster, clips, model, recipe, tmp_path, is_repeat
 ):
-    """`is_repeat` predicts everything once more: that this checkpoint has predicted a frame does not tell it is done."""
+    """`is_repeat` predicts everything again: an earlier prediction by this checkpoint does not mean that a frame is done."""
     if is_repeat:
         list(work_on_cluster(cluster, clips, segmenting(model), recipe))
         with opened(clips[0]) as project:
@@ -175,16 +175,16 @@ def test_a_killed_workers_frames_are_done_by_another_and_nothing_is_done_twice(
         with opened(clip) as project:
             assert done_frames(project) == list(range(FRAMES))
             last = project.history.to_undo
-            noted = [index for index, _ in project.history.joined(last.number).records()]
-            assert set(noted) == set(range(FRAMES))
-            assert len(noted) <= FRAMES + 1  # the frame that the killed worker was about to write
+            recorded = [index for index, _ in project.history.joined(last.number).records()]
+            assert set(recorded) == set(range(FRAMES))
+            assert len(recorded) <= FRAMES + 1  # the frame that the killed worker was about to write
             project.history.undo()
             assert len(done_frames(project)) == (FRAMES if is_repeat else 0)
     with opened(clips[0]) as project:
         assert embedding_files(project).items() >= seen_before.items()
     embedded = sum(int(line.split()[1]) for line in log.read_text().splitlines())
     to_embed = FRAMES if is_repeat else 2 * FRAMES
-    assert to_embed <= embedded <= to_embed + 2  # what the killed worker had computed and not yet written
+    assert to_embed <= embedded <= to_embed + 2  # frames that the killed worker had computed but not yet written
 
 
 def test_closing_the_run_stops_the_workers_and_the_rest_is_done_later(cluster, clips, model, recipe, tmp_path):
@@ -199,11 +199,11 @@ def test_closing_the_run_stops_the_workers_and_the_rest_is_done_later(cluster, c
         assert len(done) < FRAMES
         assert [entry.frame_count for entry in project.history.entries()] == [len(done)]
         time.sleep(0.5)
-        assert done_frames(project) == done  # nobody goes on writing
+        assert done_frames(project) == done  # no worker continues to write
     assert list(work_on_cluster(cluster, clips[:1], segmenting(model), recipe))[-1].failure is None
 
 
-def test_a_video_that_fails_leaves_the_others_alone(cluster, clips, model, recipe, tmp_path):
+def test_a_video_that_fails_does_not_stop_the_others(cluster, clips, model, recipe, tmp_path):
     missing = tmp_path / "missing.mp4"
     moved = Path(shutil.copy(clips[0], tmp_path / "moved.mp4"))
     prepare = segmenting(model, range(4))
@@ -215,7 +215,7 @@ def test_a_video_that_fails_leaves_the_others_alone(cluster, clips, model, recip
         return work
 
     shutil.rmtree(Project.default_folder(clips[1]), ignore_errors=True)
-    for clip in clips:  # the same content under another name would be found, and taken for the one that is lost
+    for clip in clips:  # a file with the same content would be used instead of the lost one
         clip.rename(clip.with_suffix(".bak"))
     other = write_phantom_clip(tmp_path / "other", size=(96, 128), frame_count=4)
     reports = list(work_on_cluster(cluster, [missing, moved, other], prepare_and_lose, recipe))
@@ -257,7 +257,7 @@ def test_a_worker_that_does_not_see_the_runs_lock_writes_nothing(cluster, clips,
         assert (ended.frame_indices, ended.failure) == ((), None)  # the run is over
         (project.folder / RUN_FOLDER / "owner.json").write_text(record)
         refused = cluster.client.submit(work_on_range, task, pure=False).result()
-        assert "and not its lock" in str(refused.failure)
+        assert "but not its lock" in str(refused.failure)
         assert not embedding_files(project)
 
 
@@ -273,14 +273,12 @@ def run(capsys, tiny_checkpoint, cluster):
     return run
 
 
-def test_the_command_line_tells_of_each_video_and_goes_on_where_it_was(run, clips, tmp_path):
+def test_the_command_line_reports_each_video_and_resumes(run, clips, tmp_path):
     bad = tmp_path / "bad.mp4"
     bad.write_bytes(b"not a video")
-    code, out, complaints = run(
-        "segment", clips[0], bad, clips[1], "--all", "--frames", ":4", "--out", tmp_path / "o", "--json"
-    )
+    code, out, errors = run("segment", clips[0], bad, clips[1], "--all", "--frames", ":4", "--out", tmp_path / "o", "--json")
     record = json.loads(out[-1])
-    assert code == len(complaints) == 1
+    assert code == len(errors) == 1
     assert [failure["video"] for failure in record["failures"]] == [str(bad)]
     assert [(video["video"], video["segmented"]) for video in record["videos"]] == [(str(clip), 4) for clip in clips]
     assert sum(worker["frames"] for worker in record["workers"]) == 8
@@ -296,13 +294,13 @@ def test_the_command_line_tells_of_each_video_and_goes_on_where_it_was(run, clip
 
 def test_mistakes_about_clusters_get_one_line(run, clips, monkeypatch):
     monkeypatch.setattr(connection, "CONNECT_SECONDS", 1.0)
-    code, _, complaints = run("embed", clips[0], on="tcp://127.0.0.1:9")
-    assert code == len(complaints) == 1
-    assert "dask scheduler" in complaints[0]
-    code, _, complaints = run("embed", clips[0], on="local:0")
-    assert (code, len(complaints)) == (2, 1)
-    assert "local:2" in complaints[0]
+    code, _, errors = run("embed", clips[0], on="tcp://127.0.0.1:9")
+    assert code == len(errors) == 1
+    assert "dask scheduler" in errors[0]
+    code, _, errors = run("embed", clips[0], on="local:0")
+    assert (code, len(errors)) == (2, 1)
+    assert "local:2" in errors[0]
     monkeypatch.setitem(sys.modules, "distributed", None)
-    code, _, complaints = run("embed", clips[0], on="local:2")
-    assert code == len(complaints) == 1
-    assert 'pip install "surgicalsam-napari[cluster]"' in complaints[0]
+    code, _, errors = run("embed", clips[0], on="local:2")
+    assert code == len(errors) == 1
+    assert 'pip install "surgicalsam-napari[cluster]"' in errors[0]

@@ -1,4 +1,4 @@
-"""Image encoders: exact fast attention, and weights files of every good and bad kind."""
+"""Image encoders: exact chunked attention, and good and bad weights files."""
 
 from __future__ import annotations
 
@@ -40,7 +40,7 @@ def small_vit() -> nn.Module:
     encoder = build_vit_encoder(SMALL_VIT, input_size=192, window_size=5)
     for name, parameter in encoder.named_parameters():
         if "pos" in name:
-            nn.init.normal_(parameter)  # segment-anything starts them at zero, where they would not be tested
+            nn.init.normal_(parameter)  # segment-anything starts them at zero, which would not test them
     return encoder.eval()
 
 
@@ -63,9 +63,7 @@ def test_chunked_attention_equals_the_original(
     torch.testing.assert_close(chunked, with_original_attention(small_vit, images), atol=1e-4, rtol=0)
 
 
-def test_chunked_attention_never_forms_a_bias_beyond_its_limit(
-    small_vit: nn.Module, monkeypatch: pytest.MonkeyPatch
-) -> None:
+def test_chunked_attention_keeps_its_bias_within_the_limit(small_vit: nn.Module, monkeypatch: pytest.MonkeyPatch) -> None:
     limit = 50_000
     sizes = []
     attend = torch.nn.functional.scaled_dot_product_attention
@@ -107,7 +105,7 @@ def test_vit_encoders_have_the_shapes_of_sam(encoder_id: str, dim: int, depth: i
     assert shapes["blocks.0.attn.rel_pos_h"][0] == 27  # the first has windows of 14
 
 
-def test_demo_encoder_gives_the_promised_shape() -> None:
+def test_demo_encoder_gives_the_shape_of_its_spec() -> None:
     spec = ENCODERS["demo"]
     with torch.inference_mode():
         embedding = build_image_encoder("demo")(torch.randn(1, 3, spec.input_size, spec.input_size))
@@ -137,7 +135,7 @@ def demo_weights(demo_state: dict[str, Tensor], tmp_path_factory: pytest.TempPat
 
 
 def refusal(path: Path, encoder_id: str = "demo") -> str:
-    """The message with which this file is refused; the encoder stays as it was."""
+    """The message that refuses this file; the encoder stays unchanged."""
     encoder = build_image_encoder("demo")
     before = encoder_digest(encoder.state_dict())
     with pytest.raises(CheckpointError) as raised:
@@ -149,7 +147,7 @@ def refusal(path: Path, encoder_id: str = "demo") -> str:
     return message
 
 
-def test_weights_load_and_are_named_by_their_digest(demo_weights: Path, demo_state: dict[str, Tensor]) -> None:
+def test_weights_load_and_return_their_digest(demo_weights: Path, demo_state: dict[str, Tensor]) -> None:
     encoder = build_image_encoder("demo")
     digest = load_encoder_weights(encoder, demo_weights, "demo")
     assert digest == encoder_digest(encoder.state_dict())
@@ -196,7 +194,7 @@ def test_another_encoder_is_named_in_the_refusal(tmp_path: Path) -> None:
     assert "holds the image encoder MobileSAM TinyViT; Demo encoder is expected" in message
 
 
-def test_vits_are_told_apart_by_their_shapes() -> None:
+def test_vits_are_distinguished_by_their_shapes() -> None:
     with torch.device("meta"):
         state = build_image_encoder("vit_h").state_dict()
     with pytest.raises(CheckpointError, match=r"sam\.pth holds the image encoder SAM ViT-H; SAM ViT-B is expected"):
@@ -221,7 +219,7 @@ def test_file_without_an_image_encoder_is_refused(tmp_path: Path) -> None:
 
 
 class Payload:
-    """What an attacker would hide in a .pth file; unpickling it makes a folder."""
+    """An attack hidden in a .pth file; unpickling it creates a folder."""
 
     def __init__(self, folder: Path) -> None:
         self.folder = folder
@@ -250,8 +248,8 @@ def test_half_downloaded_file_is_refused(tmp_path: Path, demo_weights: Path, sha
     whole = demo_weights.read_bytes()
     (tmp_path / "half.pth").write_bytes(whole[: int(len(whole) * share)])
     message = refusal(tmp_path / "half.pth")
-    assert "damaged or cut short" in message
-    assert "Fetch it again" in message
+    assert "damaged or incomplete" in message
+    assert "Download it again" in message
 
 
 @pytest.mark.parametrize("new_format", [True, False])
@@ -266,7 +264,7 @@ def test_half_downloaded_old_and_safetensors_files_are_refused(
         torch.save(demo_state, buffer, _use_new_zipfile_serialization=False)
         path.write_bytes(buffer.getvalue())
     path.write_bytes(path.read_bytes()[:-1000])
-    assert "cut short" in refusal(path)
+    assert "damaged or incomplete" in refusal(path)
 
 
 def zip_of_text(path: Path) -> None:
@@ -278,11 +276,11 @@ def zip_of_text(path: Path) -> None:
     ("content", "expectation"),
     [
         (b"", "it is empty"),
-        (b"\x89PNG and so on", "does not start like one"),
-        (b"\n<!DOCTYPE html><html>Sign in</html>", "a web page saved under that name"),
+        (b"\x89PNG and so on", "its first bytes are not those of one"),
+        (b"\n<!DOCTYPE html><html>Sign in</html>", "it is a saved web page"),
     ],
 )
-def test_file_that_is_no_checkpoint_is_refused(tmp_path: Path, content: bytes, expectation: str) -> None:
+def test_file_that_is_not_a_checkpoint_is_refused(tmp_path: Path, content: bytes, expectation: str) -> None:
     for name in ("file.pth", "file.safetensors"):
         (tmp_path / name).write_bytes(content)
         message = refusal(tmp_path / name)
@@ -293,24 +291,24 @@ def test_file_that_is_no_checkpoint_is_refused(tmp_path: Path, content: bytes, e
 
 def test_zip_of_something_else_is_refused(tmp_path: Path) -> None:
     zip_of_text(tmp_path / "archive.pth")
-    assert "should be a whole PyTorch checkpoint" in refusal(tmp_path / "archive.pth")
+    assert "should be a complete PyTorch checkpoint" in refusal(tmp_path / "archive.pth")
 
 
 def test_missing_file_and_folder_are_refused(tmp_path: Path) -> None:
     assert "there is no such file" in refusal(tmp_path / "nowhere.pth")
     (tmp_path / "folder.pth").mkdir()
-    assert "a folder lies there" in refusal(tmp_path / "folder.pth")
+    assert "it is a folder" in refusal(tmp_path / "folder.pth")
 
 
 @pytest.mark.parametrize(
-    ("saved", "found"), [([1, 2], "a list"), ({"epoch": 3}, "a dictionary without tensors"), (torch.ones(2), "a Tensor")]
+    ("saved", "content"), [([1, 2], "a list"), ({"epoch": 3}, "a dictionary without tensors"), (torch.ones(2), "a Tensor")]
 )
-def test_checkpoint_without_named_weights_is_refused(tmp_path: Path, saved: object, found: str) -> None:
+def test_checkpoint_without_named_weights_is_refused(tmp_path: Path, saved: object, content: str) -> None:
     torch.save(saved, tmp_path / "saved.pth")
-    assert f"it holds {found}" in refusal(tmp_path / "saved.pth")
+    assert f"it holds {content}" in refusal(tmp_path / "saved.pth")
 
 
-def test_nested_weights_keep_their_nesting_and_lose_the_rest(tmp_path: Path) -> None:
+def test_nested_weights_keep_their_nesting_and_other_values_are_skipped(tmp_path: Path) -> None:
     torch.save({"state": {"weight": torch.ones(2), "step": 4}, "epoch": 3, "options": {"lr": 0.1}}, tmp_path / "n.pth")
     weights = read_weights(tmp_path / "n.pth")
     assert list(weights) == ["state"]

@@ -1,4 +1,4 @@
-"""Which frames, embedding, segmenting, and what a run costs."""
+"""Frame selection, embedding, segmentation, and the estimate of a run."""
 
 from __future__ import annotations
 
@@ -29,7 +29,7 @@ from surgicalsam_napari.video import VideoReader
 
 
 class CountingVideo:
-    """Frames that hold their index, and a record of what was decoded, in order."""
+    """Frames that hold their index, and a record of the decoded frames, in order."""
 
     def __init__(self, frame_count: int = 100, broken: int | None = None) -> None:
         self.info = SimpleNamespace(frame_count=frame_count, size=(4, 6))
@@ -52,7 +52,7 @@ def project(phantom_clip, tmp_path):
 
 
 def sure_of_everything(model, monkeypatch):
-    """Let the untrained model find every class in every frame."""
+    """Make the untrained model predict every class in every frame."""
     monkeypatch.setattr(model, "presence_threshold", -1.0)
 
 
@@ -82,7 +82,7 @@ def test_frames_that_select_nothing_are_refused(text):
     assert "\n" not in str(caught.value)
 
 
-def test_outward_order_starts_at_the_frame_in_view():
+def test_outward_order_starts_at_the_nearest_frame():
     assert outward_order(range(7), 3) == [3, 4, 2, 5, 1, 6, 0]
     assert outward_order(range(0, 50, 10), 22) == [20, 30, 10, 40, 0]
     assert outward_order([], 3) == []
@@ -94,20 +94,20 @@ def test_frame_indices_beyond_the_video_are_refused():
         checked_frames([1, 4], 4)
 
 
-def test_prefetched_frames_keep_the_order_asked_for():
+def test_prefetched_frames_keep_the_requested_order():
     order = outward_order(range(100), 40)
     video = CountingVideo()
     assert [int(frame[0, 0, 0]) for frame in prefetched_frames(video, order)] == order
     assert sorted(video.decoded) == list(range(100))
 
 
-def test_prefetching_outward_seldom_jumps_back():
+def test_prefetching_in_outward_order_rarely_jumps_back():
     video = CountingVideo()
     list(prefetched_frames(video, outward_order(range(100), 50)))
     assert (np.diff(video.decoded) < 0).sum() < 8
 
 
-def test_prefetching_stops_when_its_reader_does():
+def test_prefetching_stops_when_its_reader_stops():
     video = CountingVideo()
     frames = prefetched_frames(video, range(100))
     next(frames)
@@ -123,7 +123,7 @@ def test_a_damaged_frame_is_reported_when_its_turn_comes():
     assert seen == [0, 1, 2, 3, 4]
 
 
-def test_embedding_fills_the_store_and_skips_what_is_there(project, tiny_model):
+def test_embedding_fills_the_store_and_skips_stored_frames(project, tiny_model):
     first = list(embed_frames(project, tiny_model, [4, 2]))
     again = list(embed_frames(project, tiny_model, [1, 2, 4, 7]))
     assert [(r.frame_index, r.done, r.total) for r in first] == [(4, 1, 2), (2, 2, 2)]
@@ -141,7 +141,7 @@ def test_embedding_gives_the_same_in_batches(project, tiny_model):
     np.testing.assert_array_equal(mixed[1][1][0], batches[2][1][1])
 
 
-def test_stopped_embedding_goes_on_where_it_was(project, tiny_model):
+def test_stopped_embedding_resumes(project, tiny_model):
     reports = embed_frames(project, tiny_model, range(12))
     for _ in range(3):
         next(reports)
@@ -157,7 +157,7 @@ def test_embedding_checks_the_disk_before_it_starts(project, tiny_model, monkeyp
         next(embed_frames(project, tiny_model, range(12)))
 
 
-def test_without_an_image_encoder_new_frames_are_refused_and_old_ones_are_not(project, tiny_model, tiny_checkpoint):
+def test_without_an_image_encoder_only_embedded_frames_are_accepted(project, tiny_model, tiny_checkpoint):
     list(embed_frames(project, tiny_model, [3]))
     decoding_only = load_checkpoint(tiny_checkpoint, device="cpu", load_image_encoder=False)
     assert len(list(segment_frames(project, decoding_only, [1], [3]))) == 1
@@ -205,7 +205,7 @@ def test_classes_are_matched_by_name_not_by_id(phantom_clip, tmp_path, tiny_mode
     project.close()
 
 
-def test_a_persons_pixels_outlive_a_prediction(project, tiny_model, monkeypatch):
+def test_prediction_leaves_edited_pixels_unchanged(project, tiny_model, monkeypatch):
     sure_of_everything(tiny_model, monkeypatch)
     project.labels[3, 10:20, 10:20] = 5
     list(segment_frames(project, tiny_model, ENDOVIS2018.ids, [3]))
@@ -213,16 +213,16 @@ def test_a_persons_pixels_outlive_a_prediction(project, tiny_model, monkeypatch)
     assert project.labels.is_edited(3, 5)
 
 
-def test_frames_this_checkpoint_has_done_need_not_be_done_again(project, tiny_model, monkeypatch):
+def test_frames_that_this_checkpoint_has_segmented_are_skipped(project, tiny_model, monkeypatch):
     list(segment_frames(project, tiny_model, [1, 2], [0, 1, 2]))
     project.labels.verify(5, [1])
     assert frames_to_segment(project, tiny_model, [1], range(6)) == [3, 4]
     assert frames_to_segment(project, tiny_model, [1, 3], range(3)) == [0, 1, 2]
-    monkeypatch.setattr(tiny_model, "presence_threshold", 0.123)  # as another checkpoint would
+    monkeypatch.setattr(tiny_model, "presence_threshold", 0.123)  # counts as another checkpoint
     assert frames_to_segment(project, tiny_model, [1], range(6)) == [0, 1, 2, 3, 4]
 
 
-def test_weights_changed_in_place_are_another_checkpoint(project, tiny_checkpoint):
+def test_weights_changed_in_place_count_as_another_checkpoint(project, tiny_checkpoint):
     model = load_checkpoint(tiny_checkpoint, device="cpu")
     list(segment_frames(project, model, [1], [0, 1]))
     assert frames_to_segment(project, model, [1], range(3)) == [2]
@@ -241,7 +241,7 @@ def test_out_of_memory_reaches_the_user(project, tiny_model, monkeypatch):
     assert "\n" not in str(caught.value)
 
 
-def test_estimate_counts_what_is_missing_and_measures_once(project, tiny_model, monkeypatch):
+def test_estimate_counts_missing_embeddings_and_measures_once(project, tiny_model, monkeypatch):
     monkeypatch.setattr(estimation, "_measured", WeakKeyDictionary())
     list(embed_frames(project, tiny_model, [0, 1]))
     before = estimate(project, tiny_model, [1, 2], range(12), trial=False)
@@ -255,7 +255,7 @@ def test_estimate_counts_what_is_missing_and_measures_once(project, tiny_model, 
     assert project.embeddings(tiny_model.encoder_digest, tiny_model.embedding_shape).valid_count == 2
 
 
-def test_estimate_takes_speeds_already_known(project, tiny_model):
+def test_estimate_uses_known_speeds(project, tiny_model):
     known = estimate(project, tiny_model, [1], range(10), seconds_per_embedding=2.0, seconds_per_frame=0.5)
     assert known.seconds == pytest.approx(25)
     assert estimate(project, tiny_model, [1], []).seconds == 0

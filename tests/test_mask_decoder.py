@@ -44,7 +44,7 @@ def one_by_one(decoder: MaskDecoder, prompts: dict[str, torch.Tensor]) -> tuple[
 
 
 @pytest.mark.parametrize(("images", "prompts_each"), [(1, 1), (3, 1), (2, 3)])
-def test_every_prompt_is_answered_as_by_segment_anything(decoder: MaskDecoder, images: int, prompts_each: int) -> None:
+def test_every_mask_equals_that_of_segment_anything(decoder: MaskDecoder, images: int, prompts_each: int) -> None:
     prompts = random_prompts(images, prompts_each)
     masks, quality = one_by_one(decoder, prompts)
     decoded = decode_masks(decoder, **prompts)
@@ -61,7 +61,9 @@ def test_the_order_in_memory_does_not_matter(decoder: MaskDecoder) -> None:
 
 
 @pytest.mark.parametrize("visible", [(7, 16), (12, 5), (3, 4)])
-def test_only_what_is_seen_is_upscaled_and_the_rest_is_background(decoder: MaskDecoder, visible: tuple[int, int]) -> None:
+def test_only_the_visible_grid_is_upscaled_and_the_rest_is_background(
+    decoder: MaskDecoder, visible: tuple[int, int]
+) -> None:
     prompts = random_prompts(2, 2)
     whole = decode_masks(decoder, **prompts).low_res_logits
     part = decode_masks(decoder, **prompts, visible=visible).low_res_logits
@@ -70,7 +72,7 @@ def test_only_what_is_seen_is_upscaled_and_the_rest_is_background(decoder: MaskD
     assert (part[:, rows:] == PADDING_LOGIT).all() and (part[:, :, columns:] == PADDING_LOGIT).all()
 
 
-def test_gradients_are_those_of_segment_anything(decoder: MaskDecoder) -> None:
+def test_gradients_equal_those_of_segment_anything(decoder: MaskDecoder) -> None:
     prompts = random_prompts(2, 1)
     unread = tuple(f"output_hypernetworks_mlps.{mask}." for mask in (1, 2, 3))
     weights = [weight for name, weight in decoder.named_parameters() if not name.startswith(unread)]
@@ -79,13 +81,13 @@ def test_gradients_are_those_of_segment_anything(decoder: MaskDecoder) -> None:
         return torch.autograd.grad(masks.sigmoid().sum() + quality.sum(), weights)
 
     decoded = decode_masks(decoder, **prompts)
-    found = gradients(decoded.low_res_logits, decoded.predicted_iou)
-    for ours, theirs in zip(found, gradients(*one_by_one(decoder, prompts)), strict=True):
-        torch.testing.assert_close(ours, theirs, atol=2e-3, rtol=1e-3)
+    actual = gradients(decoded.low_res_logits, decoded.predicted_iou)
+    for gradient, expected in zip(actual, gradients(*one_by_one(decoder, prompts)), strict=True):
+        torch.testing.assert_close(gradient, expected, atol=2e-3, rtol=1e-3)
 
 
 @pytest.mark.parametrize("size", [(1024, 1280), (1080, 1920), (1920, 1080), (512, 512), (100, 1000), (1023, 1279)])
-def test_the_visible_grid_is_all_that_masks_in_the_frame_are_made_of(size: tuple[int, int]) -> None:
+def test_masks_in_the_frame_depend_only_on_the_visible_grid(size: tuple[int, int]) -> None:
     geometry = FrameGeometry(size, 256)
     rows, columns = geometry.visible_grid((16, 16))
     logits = torch.randn(1, 64, 64, generator=torch.Generator().manual_seed(0))

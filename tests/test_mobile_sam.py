@@ -1,4 +1,4 @@
-"""MobileSAM's image encoder: its checkpoint's names and shapes, and the mathematics of its parts."""
+"""MobileSAM's image encoder: names and shapes of its checkpoint, and the mathematics of its parts."""
 
 from __future__ import annotations
 
@@ -32,7 +32,7 @@ def give_random_statistics(module: nn.Module) -> nn.Module:
     return module.eval()
 
 
-def test_names_and_shapes_are_those_of_the_published_checkpoint() -> None:
+def test_names_and_shapes_equal_those_of_the_published_checkpoint() -> None:
     if not PUBLISHED_KEYS.is_file():
         pytest.skip(f"the published names are not at {PUBLISHED_KEYS}")
     published = json.loads(PUBLISHED_KEYS.read_text())
@@ -42,7 +42,7 @@ def test_names_and_shapes_are_those_of_the_published_checkpoint() -> None:
     assert describe_mismatch(expected, encoder_shapes("mobile_sam")) == ""
 
 
-def test_names_and_shapes_in_brief() -> None:
+def test_some_names_and_shapes_of_the_checkpoint() -> None:
     shapes = encoder_shapes("mobile_sam")
     assert len(shapes) == 302
     assert shapes["patch_embed.seq.2.c.weight"] == (64, 32, 3, 3)
@@ -59,15 +59,15 @@ def encoder() -> nn.Module:
     return give_random_statistics(build_image_encoder("mobile_sam"))
 
 
-def test_embedding_has_the_promised_shape(encoder: nn.Module) -> None:
+def test_embedding_has_the_shape_of_its_spec(encoder: nn.Module) -> None:
     with torch.inference_mode():
         embedding = encoder(torch.randn(1, 3, 1024, 1024))
     assert embedding.shape == (1, *ENCODERS["mobile_sam"].embedding_shape)
     assert embedding.isfinite().all()
 
 
-def test_frames_of_a_batch_do_not_meet(encoder: nn.Module) -> None:
-    images = torch.randn(2, 3, 256, 256)  # a smaller square goes through the same weights
+def test_frames_of_a_batch_are_independent(encoder: nn.Module) -> None:
+    images = torch.randn(2, 3, 256, 256)  # the same weights accept a smaller square
     with torch.inference_mode():
         together = encoder(images)
         alone = torch.cat([encoder(image[None]) for image in images])
@@ -99,7 +99,7 @@ def test_window_attention_is_biased_by_distance() -> None:
         torch.testing.assert_close(attention(windows), expected, atol=1e-5, rtol=1e-5)
 
 
-def test_grid_is_cut_into_windows_and_put_together_again() -> None:
+def test_grid_is_split_into_windows_and_joined_again() -> None:
     block = give_random_statistics(WindowBlock(8, heads=2, window_size=3))
     grid = torch.randn(2, 8, 7, 5)
     padded = F.pad(grid, (0, 1, 0, 2))

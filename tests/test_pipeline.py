@@ -1,4 +1,4 @@
-"""Stages that work at the same time keep their order, and tell of an error when it is due."""
+"""Stages that work at the same time keep their order, and raise an error when its item is due."""
 
 from __future__ import annotations
 
@@ -19,7 +19,7 @@ def numbers(count: int, broken: int | None = None, made: list[int] | None = None
         yield number
 
 
-def test_what_is_yielded_is_written_and_nothing_else():
+def test_only_yielded_items_are_written():
     made: list[int] = []
     written: list[int] = []
     results = written_behind(numbers(10, made=made), written.append)
@@ -37,7 +37,7 @@ def test_the_first_item_comes_before_the_second_is_made():
     assert list(results) == [(1, -1), (2, -2)]
 
 
-def test_the_next_item_is_made_while_one_is_being_written():
+def test_the_next_item_is_made_while_one_is_written():
     third_is_made = threading.Event()
 
     def items() -> Iterator[int]:
@@ -47,7 +47,7 @@ def test_the_next_item_is_made_while_one_is_being_written():
         yield 2
 
     def write(item: int) -> None:
-        assert item != 1 or third_is_made.wait(30), "nothing was made while the second one was being written"
+        assert item != 1 or third_is_made.wait(30), "nothing was made while the second one was written"
 
     assert [item for item, _ in written_behind(items(), write)] == [0, 1, 2]
 
@@ -63,7 +63,7 @@ def test_a_cpu_writes_each_item_before_it_makes_the_next(device_type, made_befor
     assert done == [0, 1, 2]
 
 
-def test_an_item_that_cannot_be_made_is_told_after_those_before_it():
+def test_an_item_that_cannot_be_made_raises_after_the_earlier_items():
     written: list[int] = []
     seen = []
     with pytest.raises(ValueError, match="3 cannot be made"):
@@ -71,7 +71,7 @@ def test_an_item_that_cannot_be_made_is_told_after_those_before_it():
     assert seen == written == [0, 1, 2]
 
 
-def test_an_item_that_cannot_be_written_ends_it_in_its_turn():
+def test_an_item_that_cannot_be_written_raises_when_it_is_due():
     def write(item: int) -> None:
         if item == 2:
             raise OSError("the disk is full")
@@ -83,7 +83,7 @@ def test_an_item_that_cannot_be_written_ends_it_in_its_turn():
 
 
 @pytest.mark.parametrize("at_once", [1, 2])
-def test_jobs_computed_ahead_come_in_order_and_fail_in_their_turn(at_once):
+def test_jobs_computed_ahead_keep_their_order_and_fail_when_due(at_once):
     def compute(job: int) -> int:
         if job == 4:
             raise ValueError("4 cannot be computed")
@@ -97,7 +97,7 @@ def test_jobs_computed_ahead_come_in_order_and_fail_in_their_turn(at_once):
         assert seen == list(range(int(reason[0])))
 
 
-def test_two_jobs_are_computed_at_once():
+def test_two_jobs_are_computed_at_the_same_time():
     both = threading.Barrier(2, timeout=30)
 
     def compute(job: int) -> int:
@@ -108,7 +108,7 @@ def test_two_jobs_are_computed_at_once():
     assert [job for job, _ in computed_ahead(numbers(5), compute, 2)] == [0, 1, 2, 3, 4]
 
 
-def test_nothing_is_computed_ahead_of_the_first_job_or_with_one_at_a_time():
+def test_nothing_is_computed_ahead_during_the_first_job_or_with_one_at_a_time():
     computed: list[int] = []
     for at_once in (1, 2):
         results = computed_ahead(numbers(5), computed.append, at_once)

@@ -1,4 +1,4 @@
-"""Carrying a corrected mask of one class into other frames."""
+"""Carry a corrected mask of one class into other frames."""
 
 from __future__ import annotations
 
@@ -10,7 +10,7 @@ from PIL import Image
 
 from surgicalsam_napari.errors import ClassSetError, ProjectError, VideoError
 from surgicalsam_napari.inference import embed, propagate
-from surgicalsam_napari.inference.propagate import MaskCarrier, propagate_class, what_is_left
+from surgicalsam_napari.inference.propagate import MaskCarrier, propagate_class, remaining_mask
 from surgicalsam_napari.instruments import ENDOVIS2018, ClassSet, InstrumentClass
 from surgicalsam_napari.model.checkpoint import load_checkpoint
 from surgicalsam_napari.model.surgical_sam import FramePrediction
@@ -42,7 +42,7 @@ def cut_clip(tmp_path_factory):
 
 @pytest.fixture
 def project(cut_clip, tmp_path):
-    """A project of the cut clip with a class that the demo weights do not know, without any labels."""
+    """A project of the cut clip without labels; its class set has a class that the demo weights do not know."""
     classes = ClassSet("with a stapler", (*ENDOVIS2018, STAPLER))
     with Project.create(tmp_path / "clip.surgicalsam", VideoReader(cut_clip[0]), classes) as project:
         yield project
@@ -56,7 +56,7 @@ def tool(cut_clip):
 
 @pytest.fixture
 def corrected(project, cut_clip, tool):
-    """The project, with that class painted in frame 2."""
+    """The project, with the class `tool` painted in frame 2."""
     paint(project, 2, cut_clip[1][2] == tool, tool)
     return project
 
@@ -72,7 +72,7 @@ def iou(first, second):
 
 
 def predict(project, frame_index, mask, class_id, quality=0.99):
-    """Write what a model might have predicted for one class."""
+    """Write a prediction of one class, as a model would."""
     scores = np.array([quality], np.float32)
     label_map = np.where(mask, np.uint8(class_id), np.uint8(0))
     prediction = FramePrediction((class_id,), label_map, scores, scores, np.array([True]), np.zeros(1, np.float32))
@@ -96,16 +96,16 @@ def test_frames_are_written_as_predictions_with_their_agreement(corrected, demo_
     assert 0.5 < report.agreement <= 1
     number = corrected.labels.prediction_checkpoint(3, tool)
     assert corrected.manifest.checkpoints[number - 1]["name"] == demo_model.name
-    assert corrected.labels.provenance(4, tool) == Provenance.EMPTY  # nobody asked for the next report
+    assert corrected.labels.provenance(4, tool) == Provenance.EMPTY  # the next report was not requested
 
 
-def test_it_goes_back_too(corrected, demo_model, tool, cut_clip):
+def test_it_also_propagates_to_earlier_frames(corrected, demo_model, tool, cut_clip):
     reports = list(propagate_class(corrected, demo_model, tool, 2, [1, 0]))
     assert [report.frame_index for report in reports] == [1, 0]
     assert iou(corrected.labels[0] == tool, cut_clip[1][0] == tool) > 0.6
 
 
-def test_a_class_that_the_model_does_not_know_is_carried_by_its_looks(project, demo_model, cut_clip, tool):
+def test_a_class_that_the_model_does_not_know_is_carried_by_its_appearance(project, demo_model, cut_clip, tool):
     paint(project, 2, cut_clip[1][2] == tool, STAPLER.id)
     reports = list(propagate_class(project, demo_model, STAPLER.id, 2, range(3, 8)))
     assert len(reports) == 5
@@ -118,7 +118,7 @@ def test_no_click_decoder_is_needed(corrected, demo_model, tool, monkeypatch):
     assert len(list(propagate_class(corrected, demo_model, tool, 2, [3, 4]))) == 2
 
 
-def test_it_stops_where_the_scene_changes(corrected, demo_model, tool):
+def test_it_stops_when_the_scene_changes(corrected, demo_model, tool):
     *carried, last = propagate_class(corrected, demo_model, tool, 2, range(3, FRAME_COUNT))
     assert last.frame_index == CUT
     assert last.done == len(carried) == CUT - 3
@@ -151,7 +151,7 @@ def test_it_stops_at_a_verified_frame_even_an_empty_one(corrected, demo_model, t
     assert not corrected.labels[4].any()
 
 
-def test_a_frame_corrected_meanwhile_stops_it_as_well(corrected, demo_model, tool):
+def test_it_stops_at_a_frame_corrected_during_the_run(corrected, demo_model, tool):
     reports = propagate_class(corrected, demo_model, tool, 2, range(3, 10))
     next(reports)
     corrected.labels[4, 10:14, 10:14] = tool
@@ -159,7 +159,7 @@ def test_a_frame_corrected_meanwhile_stops_it_as_well(corrected, demo_model, too
     assert np.count_nonzero(corrected.labels[4]) == 16
 
 
-def test_nothing_is_embedded_beyond_a_frame_corrected_by_hand(corrected, demo_model, tool):
+def test_nothing_is_embedded_beyond_a_verified_frame(corrected, demo_model, tool):
     corrected.labels.verify(4)
     list(propagate_class(corrected, demo_model, tool, 2, range(3, 10)))
     store = corrected.embeddings(demo_model.encoder_digest, demo_model.embedding_shape)
@@ -186,7 +186,7 @@ def test_verified_classes_stay(corrected, demo_model, tool, cut_clip):
     np.testing.assert_array_equal(corrected.labels[3] == other, before == other)
 
 
-def test_a_wrong_class_predicted_in_its_place_makes_way(corrected, demo_model, tool, cut_clip):
+def test_a_wrong_class_predicted_in_its_place_is_replaced(corrected, demo_model, tool, cut_clip):
     wrong = tool % 7 + 1
     predict(corrected, 3, cut_clip[1][3] == tool, wrong, quality=0.99)
     next(propagate_class(corrected, demo_model, tool, 2, [3]))
@@ -194,7 +194,7 @@ def test_a_wrong_class_predicted_in_its_place_makes_way(corrected, demo_model, t
     assert corrected.labels.provenance(3, wrong) == Provenance.ABSENT
 
 
-def test_another_instrument_keeps_what_lies_elsewhere(corrected, demo_model, tool, cut_clip):
+def test_another_instrument_keeps_its_mask_elsewhere(corrected, demo_model, tool, cut_clip):
     other = tool % 7 + 1
     elsewhere = np.zeros(SIZE, bool)
     elsewhere[:20, :20] = elsewhere[-20:, -20:] = True
@@ -207,41 +207,40 @@ def test_another_instrument_keeps_what_lies_elsewhere(corrected, demo_model, too
     assert corrected.labels.predicted_iou(3, other) == pytest.approx(0.99)
 
 
-def test_regions_make_way_when_most_of_them_is_taken():
+def test_regions_are_removed_if_the_mask_covers_most_of_them():
     other, mask = np.zeros((2, 20, 20), bool)
-    other[2:6, 2:6] = other[10:20, 10:20] = True  # a small one, of which 9 of 16 pixels go; a large one
+    other[2:6, 2:6] = other[10:20, 10:20] = True  # a small one, 9 of its 16 pixels covered; a large one
     mask[3:6, 3:6] = mask[10:12, 10:20] = True
-    left = what_is_left(other, mask)
-    assert not left[:8].any()
-    assert left[12:20, 10:20].all()
-    assert left.sum() == 80
+    remaining = remaining_mask(other, mask)
+    assert not remaining[:8].any()
+    assert remaining[12:20, 10:20].all()
+    assert remaining.sum() == 80
 
 
-def coloured_embedding(where, shape):
-    """An embedding that looks one way where there is an instrument and another way elsewhere."""
+def two_part_embedding(is_instrument, shape):
+    """An embedding with one vector at the instrument's positions and another vector elsewhere."""
     embedding = np.zeros(shape, np.float16)
-    embedding[0], embedding[1] = where, ~where
+    embedding[0], embedding[1] = is_instrument, ~is_instrument
     return embedding
 
 
-def test_the_mask_moves_with_what_it_looks_like_and_is_gone_when_that_is(demo_model):
+def test_the_mask_follows_its_appearance_and_is_gone_without_it(demo_model):
     shape, cell = demo_model.embedding_shape, demo_model.input_size // demo_model.embedding_shape[1]
-    here, there, nowhere = np.zeros((3, *shape[1:]), bool)
-    here[10:16, 10:14] = there[11:17, 11:15] = True
-    mask = here.repeat(cell, axis=0).repeat(cell, axis=1)
-    carrier = MaskCarrier(demo_model, coloured_embedding(here, shape), mask, None)
-    moved = carrier.carry(coloured_embedding(there, shape))
-    found = (moved.low_res_logits > 0).numpy()
-    assert iou(found, there.repeat(4, axis=0).repeat(4, axis=1)) > 0.9
+    start, shifted, empty = np.zeros((3, *shape[1:]), bool)
+    start[10:16, 10:14] = shifted[11:17, 11:15] = True
+    mask = start.repeat(cell, axis=0).repeat(cell, axis=1)
+    carrier = MaskCarrier(demo_model, two_part_embedding(start, shape), mask, None)
+    moved = carrier.carry(two_part_embedding(shifted, shape))
+    moved_mask = (moved.low_res_logits > 0).numpy()
+    assert iou(moved_mask, shifted.repeat(4, axis=0).repeat(4, axis=1)) > 0.9
     assert moved.agreement > 0.9
     assert not moved.is_gone
-    gone = carrier.carry(coloured_embedding(nowhere, shape))
-    assert gone.is_gone
+    assert carrier.carry(two_part_embedding(empty, shape)).is_gone
 
 
-def test_an_instrument_that_left_is_said_to_have_left(corrected, demo_model, tool, monkeypatch):
+def test_an_instrument_that_left_is_reported(corrected, demo_model, tool, monkeypatch):
     embed_plain, blank = demo_model.embed, np.full((*SIZE, 3), 120, np.uint8)
-    next(propagate_class(corrected, demo_model, tool, 2, [3]))  # which embeds the corrected frame
+    next(propagate_class(corrected, demo_model, tool, 2, [3]))  # embeds the corrected frame
     monkeypatch.setattr(demo_model, "embed", lambda frames: embed_plain([blank]))
     (report,) = propagate_class(corrected, demo_model, tool, 2, [4])
     assert report.stopped == "the instrument has left the frame"
@@ -257,7 +256,7 @@ def test_a_propagation_can_be_undone(corrected, demo_model, tool):
     assert corrected.labels[2].any()
 
 
-def test_embeddings_ahead_need_not_fit_on_the_disk_all_at_once(corrected, demo_model, tool, monkeypatch):
+def test_disk_space_is_needed_only_for_the_next_frames(corrected, demo_model, tool, monkeypatch):
     monkeypatch.setattr(propagate, "FRAMES_AHEAD", 2)
     room = 3 * corrected.embeddings(demo_model.encoder_digest, demo_model.embedding_shape).bytes_per_frame(
         demo_model.embedding_shape
@@ -266,12 +265,12 @@ def test_embeddings_ahead_need_not_fit_on_the_disk_all_at_once(corrected, demo_m
     assert len(list(propagate_class(corrected, demo_model, tool, 2, range(3, 9)))) == 6
 
 
-def test_a_class_without_a_mask_has_nothing_to_carry(project, demo_model, tool):
-    with pytest.raises(ProjectError, match=r"Frame 2 has no .* to carry on"):
+def test_a_class_without_a_mask_cannot_be_propagated(project, demo_model, tool):
+    with pytest.raises(ProjectError, match=r"Frame 2 has no .* to propagate"):
         next(propagate_class(project, demo_model, tool, 2, [3]))
 
 
-def test_classes_and_frames_that_are_not_there_are_refused(corrected, demo_model, tool):
+def test_unknown_classes_and_frames_are_refused(corrected, demo_model, tool):
     with pytest.raises(ClassSetError):
         next(propagate_class(corrected, demo_model, 77, 2, [3]))
     with pytest.raises(VideoError, match=f"0 to {FRAME_COUNT - 1}; got {FRAME_COUNT}"):

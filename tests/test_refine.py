@@ -1,4 +1,4 @@
-"""Clicks and boxes: what the bundled weights make of them, and what a click guarantees whatever the decoder answers."""
+"""Clicks and boxes: masks of the bundled weights, and what a click guarantees whatever the decoder answers."""
 
 from __future__ import annotations
 
@@ -40,7 +40,7 @@ def truth(instrument: tuple[np.ndarray, np.ndarray]) -> np.ndarray:
 
 
 @pytest.fixture
-def from_nothing(demo_model: SurgicalSAM, embedding: np.ndarray) -> Refinement:
+def empty_refinement(demo_model: SurgicalSAM, embedding: np.ndarray) -> Refinement:
     return Refinement(demo_model, embedding, np.zeros(SIZE, bool))
 
 
@@ -60,21 +60,19 @@ def iou(mask: np.ndarray, truth: np.ndarray) -> float:
     return float((mask & truth).sum() / (mask | truth).sum())
 
 
-def test_one_click_inside_an_instrument_finds_it(from_nothing: Refinement, truth: np.ndarray) -> None:
-    from_nothing.add_click(Click(*middle(truth), True))
-    assert iou(from_nothing.mask, truth) > 0.6
-    assert 0.3 < from_nothing.predicted_iou <= 1.2
+def test_one_click_inside_an_instrument_finds_it(empty_refinement: Refinement, truth: np.ndarray) -> None:
+    empty_refinement.add_click(Click(*middle(truth), True))
+    assert iou(empty_refinement.mask, truth) > 0.6
+    assert 0.3 < empty_refinement.predicted_iou <= 1.2
 
 
-def test_a_box_finds_the_instrument_in_it(from_nothing: Refinement, truth: np.ndarray) -> None:
-    from_nothing.set_box(box_of(truth))
-    assert iou(from_nothing.mask, truth) > 0.6
-    assert from_nothing.box == box_of(truth) and from_nothing.clicks == ()
+def test_a_box_finds_the_instrument_in_it(empty_refinement: Refinement, truth: np.ndarray) -> None:
+    empty_refinement.set_box(box_of(truth))
+    assert iou(empty_refinement.mask, truth) > 0.6
+    assert empty_refinement.box == box_of(truth) and empty_refinement.clicks == ()
 
 
-def test_a_negative_click_takes_away_what_does_not_belong(
-    demo_model: SurgicalSAM, embedding: np.ndarray, truth: np.ndarray
-) -> None:
+def test_a_negative_click_removes_a_wrong_region(demo_model: SurgicalSAM, embedding: np.ndarray, truth: np.ndarray) -> None:
     blob = np.zeros(SIZE, bool)
     free = middle(~truth)
     blob[int(free[0]) - 30 : int(free[0]) + 30, int(free[1]) - 30 : int(free[1]) + 30] = True
@@ -85,7 +83,7 @@ def test_a_negative_click_takes_away_what_does_not_belong(
     assert iou(refinement.mask, truth) > 0.85
 
 
-def test_a_positive_click_adds_what_was_missing(demo_model: SurgicalSAM, embedding: np.ndarray, truth: np.ndarray) -> None:
+def test_a_positive_click_adds_a_missing_region(demo_model: SurgicalSAM, embedding: np.ndarray, truth: np.ndarray) -> None:
     missing = truth.copy()
     missing[:, : int(middle(truth)[1]) - 20] = False
     refinement = Refinement(demo_model, embedding, truth & ~missing)
@@ -93,11 +91,11 @@ def test_a_positive_click_adds_what_was_missing(demo_model: SurgicalSAM, embeddi
     assert (refinement.mask & missing).sum() > 0.5 * missing.sum()
 
 
-def test_what_the_decoder_agrees_with_stays_as_it_is_to_the_pixel(
+def test_pixels_that_the_decoder_confirms_stay_unchanged(
     demo_model: SurgicalSAM, embedding: np.ndarray, truth: np.ndarray
 ) -> None:
     fringed = truth.copy()
-    fringed[::2] &= distance_transform_edt(truth)[::2] > 2  # finer than the decoder can see
+    fringed[::2] &= distance_transform_edt(truth)[::2] > 2  # finer than the decoder's resolution
     row, column = middle(truth)
     refinement = Refinement(demo_model, embedding, fringed)
     refinement.add_click(Click(row, column, True))
@@ -108,7 +106,7 @@ def test_what_the_decoder_agrees_with_stays_as_it_is_to_the_pixel(
 
 
 @pytest.mark.parametrize("is_positive", [True, False])
-def test_every_clicked_pixel_ends_up_as_asked(
+def test_every_clicked_pixel_is_as_the_click_says(
     demo_model: SurgicalSAM, embedding: np.ndarray, truth: np.ndarray, is_positive: bool
 ) -> None:
     rng = np.random.default_rng(0)
@@ -124,50 +122,50 @@ def test_every_clicked_pixel_ends_up_as_asked(
     assert [mask[round(row), round(column)] for row, column in places] == [is_positive] * len(places)
 
 
-def test_of_two_clicks_on_one_place_the_later_counts(from_nothing: Refinement, truth: np.ndarray) -> None:
+def test_the_later_of_two_clicks_on_one_place_counts(empty_refinement: Refinement, truth: np.ndarray) -> None:
     row, column = middle(truth)
     for is_positive in (True, False):
-        from_nothing.add_click(Click(row, column, is_positive))
-        assert from_nothing.mask[int(row), int(column)] == is_positive
+        empty_refinement.add_click(Click(row, column, is_positive))
+        assert empty_refinement.mask[int(row), int(column)] == is_positive
 
 
-def test_taking_back_a_prompt_returns_to_the_mask_before_it(from_nothing: Refinement, truth: np.ndarray) -> None:
-    from_nothing.set_box(box_of(truth))
-    boxed, quality = from_nothing.mask, from_nothing.predicted_iou
-    from_nothing.add_click(Click(*middle(~truth), True))
-    assert not np.array_equal(from_nothing.mask, boxed)
-    from_nothing.remove_last()
-    np.testing.assert_array_equal(from_nothing.mask, boxed)
-    assert from_nothing.predicted_iou == quality
-    from_nothing.remove_last()
-    assert from_nothing.box is None and not from_nothing.mask.any()
-    from_nothing.remove_last()
-    assert not from_nothing.mask.any()
+def test_removing_a_prompt_returns_to_the_mask_before_it(empty_refinement: Refinement, truth: np.ndarray) -> None:
+    empty_refinement.set_box(box_of(truth))
+    boxed, quality = empty_refinement.mask, empty_refinement.predicted_iou
+    empty_refinement.add_click(Click(*middle(~truth), True))
+    assert not np.array_equal(empty_refinement.mask, boxed)
+    empty_refinement.remove_last()
+    np.testing.assert_array_equal(empty_refinement.mask, boxed)
+    assert empty_refinement.predicted_iou == quality
+    empty_refinement.remove_last()
+    assert empty_refinement.box is None and not empty_refinement.mask.any()
+    empty_refinement.remove_last()
+    assert not empty_refinement.mask.any()
 
 
-def test_a_box_drawn_after_a_click_is_taken_back_first(from_nothing: Refinement, truth: np.ndarray) -> None:
+def test_a_box_drawn_after_a_click_is_removed_first(empty_refinement: Refinement, truth: np.ndarray) -> None:
     click = Click(*middle(truth), True)
-    from_nothing.add_click(click)
-    clicked = from_nothing.mask
-    from_nothing.set_box(box_of(truth))
-    from_nothing.remove_last()
-    assert from_nothing.box is None and from_nothing.clicks == (click,)
-    np.testing.assert_array_equal(from_nothing.mask, clicked)
+    empty_refinement.add_click(click)
+    clicked = empty_refinement.mask
+    empty_refinement.set_box(box_of(truth))
+    empty_refinement.remove_last()
+    assert empty_refinement.box is None and empty_refinement.clicks == (click,)
+    np.testing.assert_array_equal(empty_refinement.mask, clicked)
 
 
-def test_a_box_taken_away_leaves_the_clicks(from_nothing: Refinement, truth: np.ndarray) -> None:
+def test_removing_a_box_keeps_the_clicks(empty_refinement: Refinement, truth: np.ndarray) -> None:
     click = Click(*middle(truth), True)
-    from_nothing.add_click(click)
-    clicked = from_nothing.mask
-    from_nothing.set_box(Box(0, 0, 40, 40))
-    from_nothing.set_box(box_of(truth))
-    assert from_nothing.box == box_of(truth)
-    from_nothing.set_box(None)
-    assert from_nothing.box is None and from_nothing.clicks == (click,)
-    np.testing.assert_array_equal(from_nothing.mask, clicked)
+    empty_refinement.add_click(click)
+    clicked = empty_refinement.mask
+    empty_refinement.set_box(Box(0, 0, 40, 40))
+    empty_refinement.set_box(box_of(truth))
+    assert empty_refinement.box == box_of(truth)
+    empty_refinement.set_box(None)
+    assert empty_refinement.box is None and empty_refinement.clicks == (click,)
+    np.testing.assert_array_equal(empty_refinement.mask, clicked)
 
 
-def test_without_prompts_the_mask_is_the_one_given(
+def test_without_prompts_the_mask_is_the_given_one(
     demo_model: SurgicalSAM, embedding: np.ndarray, truth: np.ndarray
 ) -> None:
     for given in (truth, np.zeros(SIZE, bool)):
@@ -176,7 +174,7 @@ def test_without_prompts_the_mask_is_the_one_given(
         assert refinement.clicks == () and refinement.box is None
 
 
-def test_the_given_mask_and_the_preview_are_nobody_elses(
+def test_changes_to_the_given_mask_or_the_preview_have_no_effect(
     demo_model: SurgicalSAM, embedding: np.ndarray, truth: np.ndarray
 ) -> None:
     given = truth.copy()

@@ -48,7 +48,7 @@ def test_any_number_of_classes_with_any_ids(count):
     assert set(np.unique(prediction.label_map)) <= {0, *classes.ids}
 
 
-def test_a_class_is_predicted_alike_alone_and_among_others_and_in_any_batch(tiny_model):
+def test_a_class_is_predicted_the_same_alone_with_others_and_in_any_batch(tiny_model):
     embeddings = torch.from_numpy(tiny_model.embed(random_frames(5, (64, 80))))
     together = tiny_model.decode(embeddings, ENDOVIS2018.ids)
     alone = tiny_model.decode(embeddings[3:4], [6])
@@ -77,13 +77,13 @@ def test_geometry_agrees_with_the_reference_on_sizes():
     assert FrameGeometry((1920, 1080)).resized_size == (1024, 576)
 
 
-def test_an_unknown_class_is_refused_with_the_ids_there_are(tiny_model):
+def test_an_unknown_class_is_refused_with_the_known_ids(tiny_model):
     with pytest.raises(ClassSetError, match=r"1, 2, 3, 4, 5, 6, 7; got 9"):
         tiny_model.decode(torch.zeros(1, 128, 32, 32), [9])
 
 
 class FitsOnly(torch.nn.Module):
-    """An encoder on a device with room for so many frames."""
+    """An encoder on a device with memory for this many frames."""
 
     def __init__(self, frames: int) -> None:
         super().__init__()
@@ -95,7 +95,7 @@ class FitsOnly(torch.nn.Module):
         return images.new_zeros(len(images), 128, 32, 32) + images.mean((1, 2, 3))[:, None, None, None]
 
 
-def test_out_of_memory_halves_the_batch_and_goes_on():
+def test_out_of_memory_halves_the_batch_and_continues():
     model = untrained_model(ENDOVIS2018)
     frames = random_frames(7, (64, 80))
     model.image_encoder = FitsOnly(7)
@@ -125,7 +125,7 @@ def test_an_unknown_device_is_refused():
             choose_device("cuda")
 
 
-def test_the_device_in_use_is_described_in_words():
+def test_the_device_is_described_in_words():
     assert describe_device(torch.device("cpu")).startswith("CPU (")
 
 
@@ -146,7 +146,7 @@ def test_the_fast_mode_gives_nearly_the_same_masks_and_counts_as_another_checkpo
     exact = load_checkpoint(tiny_checkpoint, device="cpu")
     fast = load_checkpoint(tiny_checkpoint, device="cpu", fast=True)
     embeddings = exact.embed(random_frames(1, (64, 80)))
-    (found,), (expected,) = (model.predict(embeddings, ENDOVIS2018.ids, (64, 80)) for model in (fast, exact))
-    assert (found.label_map == expected.label_map).mean() > 0.9
-    assert found.predicted_iou.dtype == np.float32
+    (approximate,), (expected,) = (model.predict(embeddings, ENDOVIS2018.ids, (64, 80)) for model in (fast, exact))
+    assert (approximate.label_map == expected.label_map).mean() > 0.9
+    assert approximate.predicted_iou.dtype == np.float32
     assert checkpoint_record(fast)["digest"] != checkpoint_record(exact)["digest"]

@@ -1,4 +1,4 @@
-"""Masks of the frame's size by way of a window: the same as by way of the whole frame."""
+"""Masks computed in a window equal masks computed in the whole frame."""
 
 from __future__ import annotations
 
@@ -25,7 +25,7 @@ def whole(window: tuple[slice, slice], mask: np.ndarray, size: tuple[int, int]) 
 
 @pytest.mark.parametrize("size", [(1024, 1280), (1080, 1920), (1920, 1080), (410, 512), (96, 128), (2160, 3840), (7, 333)])
 @pytest.mark.parametrize("input_size", [1024, 512])
-def test_masks_are_those_of_the_reference_s_two_steps(size: tuple[int, int], input_size: int) -> None:
+def test_masks_equal_those_of_the_two_reference_steps(size: tuple[int, int], input_size: int) -> None:
     geometry = FrameGeometry(size, input_size)
     logits = blobs(seed=size[0])
     expected = (geometry.to_frame(logits) > 0).numpy()
@@ -48,16 +48,16 @@ def test_without_a_positive_logit_the_mask_is_empty() -> None:
     assert mask.size == 0
 
 
-def test_what_is_found_in_the_padding_alone_is_no_mask() -> None:
+def test_positive_logits_only_in_the_padding_give_an_empty_mask() -> None:
     logits = torch.full((1, 256, 256), -1.0)
     logits[0, 250, 40] = 9
     ((_window, mask),) = masks_of(logits, FrameGeometry((1080, 1920)))
     assert mask.size == 0
 
 
-@pytest.mark.parametrize(("predicted_iou", "where_both_are"), [([0.9, 0.5], 4), ([0.5, 0.9], 5), ([0.7, 0.7], 5)])
-def test_the_surest_class_lies_on_top_and_the_later_one_of_two_equals(
-    predicted_iou: list[float], where_both_are: int
+@pytest.mark.parametrize(("predicted_iou", "class_in_overlap"), [([0.9, 0.5], 4), ([0.5, 0.9], 5), ([0.7, 0.7], 5)])
+def test_the_most_certain_class_lies_on_top_and_at_a_tie_the_later_one(
+    predicted_iou: list[float], class_in_overlap: int
 ) -> None:
     logits = torch.full((2, 256, 256), -5.0)
     logits[0, 20:80, 20:80] = 5
@@ -65,5 +65,5 @@ def test_the_surest_class_lies_on_top_and_the_later_one_of_two_equals(
     label_map = label_map_of(logits, np.array(predicted_iou), [4, 5], FrameGeometry((512, 512), 512))
     assert label_map[100, 100] == 4
     assert label_map[200, 200] == 5
-    assert label_map[140, 140] == where_both_are
+    assert label_map[140, 140] == class_in_overlap
     assert label_map[10, 10] == 0

@@ -1,4 +1,4 @@
-"""Known weights: finding them on disk, and fetching them from a local HTTP server that misbehaves in every way it can."""
+"""Known weights: find them on disk, and download them from a local HTTP server that fails in many ways."""
 
 from __future__ import annotations
 
@@ -33,7 +33,7 @@ WEIGHTS = KnownWeights(
 
 @dataclass
 class Behaviour:
-    """What the server does, and what it was asked."""
+    """What the server does, and the ranges that clients requested."""
 
     content: bytes = CONTENT
     status: int | None = None
@@ -109,12 +109,12 @@ def test_download_reports_progress_and_keeps_the_file(server: Server, tmp_path: 
     assert not part_of(folder).exists()
 
 
-def test_file_has_no_final_name_before_it_is_whole(server: Server, tmp_path: Path) -> None:
+def test_file_gets_its_final_name_only_when_complete(server: Server, tmp_path: Path) -> None:
     for report in download_weights("small", folder=tmp_path, url=server.url):
         assert report.path.exists() == (report.done_bytes == report.total_bytes)
 
 
-def test_cut_connection_is_told_and_gone_on_with(server: Server, tmp_path: Path) -> None:
+def test_broken_connection_is_reported_and_the_download_resumes(server: Server, tmp_path: Path) -> None:
     server.behaviour.cut_after = 1_500_000
     with pytest.raises(DownloadError, match=r"should have 3,012,000 bytes.*Download again"):
         download(server, tmp_path)
@@ -127,14 +127,14 @@ def test_cut_connection_is_told_and_gone_on_with(server: Server, tmp_path: Path)
     assert reports[-1].path.read_bytes() == CONTENT
 
 
-def test_connection_that_ends_early_without_a_stated_length_is_told(server: Server, tmp_path: Path) -> None:
+def test_connection_that_ends_early_without_a_stated_length_is_reported(server: Server, tmp_path: Path) -> None:
     server.behaviour.states_length, server.behaviour.cut_after = False, 1_500_000
     with pytest.raises(DownloadError, match=r"ended after 1,500,000.*Download again"):
         download(server, tmp_path)
     assert part_of(tmp_path).stat().st_size == 1_500_000
 
 
-def test_cancelled_download_is_gone_on_with(server: Server, tmp_path: Path) -> None:
+def test_cancelled_download_resumes(server: Server, tmp_path: Path) -> None:
     reports = download_weights("small", folder=tmp_path, url=server.url)
     while next(reports).done_bytes == 0:
         pass
@@ -154,12 +154,12 @@ def test_server_that_ignores_ranges_is_read_from_the_start(server: Server, tmp_p
 def test_server_that_sends_another_range_is_refused(server: Server, tmp_path: Path) -> None:
     part_of(tmp_path).write_bytes(CONTENT[:1_500_000])
     server.behaviour.content_range = f"bytes 7-{len(CONTENT) - 1}/{len(CONTENT)}"
-    with pytest.raises(DownloadError, match=r"should go on at byte 1,500,000.*Delete .*small\.pth\.part"):
+    with pytest.raises(DownloadError, match=r"should continue at byte 1,500,000.*Delete .*small\.pth\.part"):
         download(server, tmp_path)
     assert part_of(tmp_path).read_bytes() == CONTENT[:1_500_000]
 
 
-def test_wrong_hash_is_told_and_nothing_kept(server: Server, tmp_path: Path) -> None:
+def test_wrong_hash_is_reported_and_nothing_is_kept(server: Server, tmp_path: Path) -> None:
     server.behaviour.content = bytes(len(CONTENT))
     with pytest.raises(DownloadError, match=rf"SHA-256 {WEIGHTS.sha256[:12]}.*nothing was kept") as raised:
         download(server, tmp_path)
@@ -185,14 +185,14 @@ def test_file_of_another_size_never_gets_the_name(
     assert not (tmp_path / "small.pth").exists()
 
 
-def test_missing_file_on_the_server_is_told(server: Server, tmp_path: Path) -> None:
+def test_missing_file_on_the_server_is_reported(server: Server, tmp_path: Path) -> None:
     server.behaviour.status = 404
     with pytest.raises(DownloadError, match=r"answered 404 Not Found.*by hand"):
         download(server, tmp_path)
     assert list(tmp_path.iterdir()) == []
 
 
-def test_failing_server_leaves_the_part_as_it_was(server: Server, tmp_path: Path) -> None:
+def test_failing_server_leaves_the_part_unchanged(server: Server, tmp_path: Path) -> None:
     part_of(tmp_path).write_bytes(CONTENT[:1000])
     server.behaviour.status = 503
     with pytest.raises(DownloadError, match="answered 503"):
@@ -200,28 +200,28 @@ def test_failing_server_leaves_the_part_as_it_was(server: Server, tmp_path: Path
     assert part_of(tmp_path).read_bytes() == CONTENT[:1000]
 
 
-def test_refused_connection_is_told(server: Server, tmp_path: Path) -> None:
+def test_refused_connection_is_reported(server: Server, tmp_path: Path) -> None:
     with socket.socket() as unused:
-        unused.bind(("127.0.0.1", 0))  # bound and not listening: a connection is refused
+        unused.bind(("127.0.0.1", 0))  # bound but not listening: it refuses connections
         server.url = f"http://127.0.0.1:{unused.getsockname()[1]}/small.pth"
         with pytest.raises(DownloadError, match=r"cannot be reached.*Check the network") as raised:
             download(server, tmp_path)
     assert "\n" not in str(raised.value)
 
 
-def test_whole_file_is_not_fetched_again(server: Server, tmp_path: Path) -> None:
+def test_complete_file_is_not_downloaded_again(server: Server, tmp_path: Path) -> None:
     (tmp_path / "small.pth").write_bytes(CONTENT)
     assert [report.done_bytes for report in download(server, tmp_path)] == [len(CONTENT)]
     assert server.behaviour.ranges_asked == []
 
 
-def test_whole_part_is_checked_and_named_without_the_server(server: Server, tmp_path: Path) -> None:
+def test_complete_part_is_checked_and_renamed_without_the_server(server: Server, tmp_path: Path) -> None:
     part_of(tmp_path).write_bytes(CONTENT)
     assert download(server, tmp_path)[-1].path.read_bytes() == CONTENT
     assert server.behaviour.ranges_asked == []
 
 
-def test_part_longer_than_the_file_is_started_anew(server: Server, tmp_path: Path) -> None:
+def test_part_longer_than_the_file_is_downloaded_again(server: Server, tmp_path: Path) -> None:
     part_of(tmp_path).write_bytes(CONTENT + b"more")
     assert download(server, tmp_path)[-1].path.read_bytes() == CONTENT
 
@@ -231,7 +231,7 @@ def test_damaged_file_is_replaced(server: Server, tmp_path: Path) -> None:
     assert download(server, tmp_path)[-1].path.read_bytes() == CONTENT
 
 
-def test_too_little_free_disk_is_told_before_anything_is_fetched(
+def test_too_little_free_disk_is_reported_before_the_download(
     server: Server, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     monkeypatch.setattr(shutil, "disk_usage", lambda _: SimpleNamespace(free=1_000_000))
@@ -240,7 +240,7 @@ def test_too_little_free_disk_is_told_before_anything_is_fetched(
     assert server.behaviour.ranges_asked == []
 
 
-def test_disk_that_fills_up_is_told(server: Server, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+def test_disk_that_fills_up_is_reported(server: Server, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     def fill_up(_: int) -> None:
         raise OSError(errno.ENOSPC, "No space left on device")
 
@@ -251,7 +251,7 @@ def test_disk_that_fills_up_is_told(server: Server, tmp_path: Path, monkeypatch:
     assert download(server, tmp_path)[-1].path.read_bytes() == CONTENT
 
 
-def test_folder_that_cannot_be_written_is_told(server: Server, tmp_path: Path) -> None:
+def test_folder_that_cannot_be_written_is_reported(server: Server, tmp_path: Path) -> None:
     (tmp_path / "models").write_text("a file where the folder should be")
     with pytest.raises(DownloadError, match=r"should be written to .*models.*SURGICALSAM_MODELS"):
         download(server, tmp_path / "models")
@@ -269,7 +269,7 @@ def test_unknown_weights_are_refused_with_the_known_names() -> None:
 
 @pytest.fixture
 def cache_folder(monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> Path:
-    """Small weights are known, nothing is on disk yet, and the user's cache folder is this one."""
+    """The user's cache folder, still empty; the small weights are known."""
     monkeypatch.setitem(zoo.KNOWN_WEIGHTS, WEIGHTS.name, WEIGHTS)
     monkeypatch.delenv("SURGICALSAM_MODELS", raising=False)
     folder = tmp_path / "cache"
@@ -278,7 +278,7 @@ def cache_folder(monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> Path:
     return folder
 
 
-def test_weights_are_found_in_the_cache_folder_when_whole(cache_folder: Path) -> None:
+def test_complete_weights_are_found_in_the_cache_folder(cache_folder: Path) -> None:
     assert models_folder() == cache_folder
     assert find_weights("small") is None
     (cache_folder / "small.pth").write_bytes(CONTENT[:-1])
@@ -297,9 +297,7 @@ def test_variable_may_name_a_folder(cache_folder: Path, tmp_path: Path, monkeypa
     assert find_weights("small") == tmp_path / "mine" / "small.pth"
 
 
-def test_variable_may_name_a_file_whatever_it_is_called(
-    cache_folder: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
-) -> None:
+def test_variable_may_name_a_file_with_any_name(cache_folder: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     file = tmp_path / "renamed.pth"
     file.write_bytes(CONTENT)
     monkeypatch.setenv("SURGICALSAM_MODELS", str(file))
@@ -310,7 +308,7 @@ def test_variable_may_name_a_file_whatever_it_is_called(
     assert find_weights("small") is None
 
 
-def test_variable_that_names_a_missing_file_is_told(cache_folder: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+def test_variable_that_names_a_missing_file_is_reported(cache_folder: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setenv("SURGICALSAM_MODELS", str(cache_folder / "sam.pth"))
     with pytest.raises(CheckpointError, match=r"SURGICALSAM_MODELS should name .*sam\.pth"):
         find_weights("small")
@@ -324,7 +322,7 @@ def test_each_known_weights_has_an_address_that_ends_in_its_file_name() -> None:
         assert len(weights.sha256) == 64
 
 
-def test_missing_demo_weights_are_told(monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> None:
+def test_missing_demo_weights_are_reported(monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> None:
     monkeypatch.setattr(zoo, "__file__", str(tmp_path / "zoo.py"))
     with pytest.raises(CheckpointError, match="Install surgicalsam-napari again"):
         demo_checkpoint()

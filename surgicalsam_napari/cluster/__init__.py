@@ -1,1 +1,1 @@
-"""Many videos by the workers of a Dask cluster: the connection, the scheduling, and what a worker does."""
+"""Process many videos with the workers of a Dask cluster: the connection, the scheduling, and the worker's part."""

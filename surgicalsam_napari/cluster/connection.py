@@ -1,4 +1,4 @@
-"""Connecting to a Dask cluster, or starting one on this machine."""
+"""Connect to a Dask cluster, or start one on this machine."""
 
 from __future__ import annotations
 
@@ -17,17 +17,17 @@ if TYPE_CHECKING:
 
 LOCAL = re.compile(r"local:([1-9]\d*)")
 CONNECT_SECONDS = 10.0
-# Ctrl-C in a terminal reaches every process; workers are told by the client to stop, after the frame at hand
+# Ctrl-C in a terminal reaches every process; workers ignore it, because the client stops them after their current frame
 _IGNORE_CTRL_C = "import signal; signal.signal(signal.SIGINT, signal.SIG_IGN)"
 
 
 @dataclass(frozen=True)
 class Cluster:
-    """A cluster that is connected to.
+    """A connected cluster.
 
     Attributes
     ----------
-    threads : of torch in each worker, if it runs on this machine's CPU for us; None where workers decide
+    threads : of torch in each worker, if the cluster was started here on this machine's CPU; None if workers decide
     """
 
     client: Client
@@ -35,28 +35,28 @@ class Cluster:
     threads: int | None
 
     def workers(self) -> list[str]:
-        """The addresses of the workers that there are now; a ClusterError if the scheduler does not answer any more."""
+        """The addresses of the current workers; a ClusterError if the scheduler no longer answers."""
         try:
             return list(self.client.nthreads())
         except (OSError, RuntimeError) as error:
             raise self.lost(error) from error
 
     def lost(self, reason: object) -> ClusterError:
-        """What to say when the scheduler is gone."""
+        """The error to raise if the scheduler no longer answers."""
         return ClusterError(
-            f"The scheduler at {self.address} should answer, and does not any more ({first_line(reason)}). "
-            "Run the same again when it is back: what was done is kept."
+            f"The scheduler at {self.address} should answer; it no longer does ({first_line(reason)}). "
+            "Run the same command again when it is back: finished frames are kept."
         )
 
 
 @contextmanager
 def connected(address: str) -> Iterator[Cluster]:
-    """A cluster by the address of its scheduler, or one of N processes on this machine as "local:N".
+    """Connect to the cluster with this scheduler address; "local:N" starts one of N processes on this machine.
 
     Raises
     ------
     ClusterError
-        dask.distributed is not installed, nobody answers at the address, or its workers lack this package
+        dask.distributed is not installed, nothing answers at the address, or the workers lack this package
     """
     distributed = _distributed()
     local = LOCAL.fullmatch(address)
@@ -88,7 +88,7 @@ def _local_cluster(distributed: Any, count: int) -> Iterator[str]:
         threads_per_worker=1,
         processes=True,
         dashboard_address="127.0.0.1:0",
-        memory_limit=0,  # the model takes what it takes; the system, not Dask, ends a process that has too much
+        memory_limit=0,  # a model's need is not known; the system, not Dask, ends a process that uses too much
         silence_logs=logging.CRITICAL,
         preload=[_IGNORE_CTRL_C],
     ) as cluster:
@@ -100,7 +100,7 @@ def _distributed() -> Any:
         import distributed
     except ImportError as error:
         raise ClusterError(
-            'A cluster needs dask.distributed, which is not installed: pip install "surgicalsam-napari[cluster]".'
+            'A cluster needs dask.distributed, which is not installed. Run: pip install "surgicalsam-napari[cluster]".'
         ) from error
     return distributed
 
@@ -116,13 +116,14 @@ def _check_workers(cluster: Cluster) -> None:
         ) from error
     except ImportError as error:
         raise ClusterError(
-            f"The workers of {cluster.address} need surgicalsam-napari, and have none ({first_line(error)}). "
+            f"The workers of {cluster.address} need surgicalsam-napari; they do not have it ({first_line(error)}). "
             f"Install version {_package_version()} in their environment."
         ) from error
-    others = sorted({f"{found} on {worker}" for worker, found in versions.items() if found != _package_version()})
+    expected = _package_version()
+    others = sorted({f"{actual} on {worker}" for worker, actual in versions.items() if actual != expected})
     if others:
         raise ClusterError(
-            f"Workers need surgicalsam-napari {_package_version()}, as there is here; found {', '.join(others)}. "
+            f"Workers need surgicalsam-napari {expected}, as on this machine; found {', '.join(others)}. "
             "Install the same version everywhere."
         )
 

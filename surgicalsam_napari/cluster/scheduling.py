@@ -1,4 +1,4 @@
-"""Many videos on many machines: ranges of frames given out to the workers of a Dask cluster."""
+"""Process many videos on many machines: give ranges of frames to the workers of a Dask cluster."""
 
 from __future__ import annotations
 
@@ -17,7 +17,7 @@ from surgicalsam_napari.cluster.worker import (
     ModelRecipe,
     RangeOutcome,
     Segmenting,
-    let_project_go,
+    close_project,
     work_on_range,
 )
 from surgicalsam_napari.errors import ClusterError, ProjectError, SurgicalSAMError, WorkFailed
@@ -28,24 +28,24 @@ from surgicalsam_napari.store.ownership import RUN_FOLDER, Ownership
 if TYPE_CHECKING:
     from distributed import Future
 
-RANGE_SECONDS = 20.0  # that a range takes: long against giving it out (milliseconds), short for who waits for progress
-SHORTEST_RANGE = 8  # frames; also the first ones, while nobody knows how long a frame takes
+RANGE_SECONDS = 20.0  # per range: long compared with submitting it (milliseconds), short for users who watch progress
+SHORTEST_RANGE = 8  # frames; also of the first ranges, while the time per frame is unknown
 LONGEST_RANGE = 2000
-RANGES_PER_WORKER = 2  # given out at a time, so that none waits for its next one
+RANGES_PER_WORKER = 2  # submitted at a time, so that no worker waits for its next range
 WORKERLESS_SECONDS = 60.0  # without any worker before a run gives up
 POLL_SECONDS = 5.0
 
 
 @dataclass(frozen=True)
 class VideoWork:
-    """What is to be done in one video.
+    """The work to do in one video.
 
     Attributes
     ----------
     project : open; closed when the work ends
-    frame_indices : to be embedded or segmented; those that are done must be left out
-    class_ids : of the project, to be segmented; none where frames are only to be embedded
-    checkpoint : the model's number in the manifest (`Project.record_checkpoint`); 0 where frames are only embedded
+    frame_indices : the frames to embed or segment, without those that are done
+    class_ids : the project's classes to segment; empty if frames are only embedded
+    checkpoint : the model's number in the manifest (`Project.record_checkpoint`); 0 if frames are only embedded
     """
 
     project: Project
@@ -60,7 +60,7 @@ class RangeReport:
 
     Attributes
     ----------
-    worker, device : where, by its address and in a user's words
+    worker, device : the worker's address, and its device in words for the user
     model_loads : how many models that worker's process has loaded so far
     """
 
@@ -75,12 +75,12 @@ class RangeReport:
 
 @dataclass(frozen=True)
 class VideoReport:
-    """A video has come to its end: `done` of `total` frames.
+    """A video has ended: `done` of `total` frames.
 
     Attributes
     ----------
-    work : its project is open until the next report is asked for; None if it failed before there was one
-    failure : why not all is done, or None
+    work : its project is open until the next report is requested; None if the video failed before there was one
+    failure : why some frames are not done, or None
     seconds : from its first range to its last
     """
 
@@ -95,17 +95,17 @@ class VideoReport:
 def work_on_cluster(
     cluster: Cluster, videos: Iterable[Path], prepare: Callable[[Path], VideoWork], recipe: ModelRecipe
 ) -> Generator[RangeReport | VideoReport, None, None]:
-    """Embed or segment many videos, ranges of several at a time; results land in the project of each.
+    """Embed or segment many videos, ranges of several at a time; results go into the project of each video.
 
-    Each video's labels are one action of its project's history, opened here and joined by the workers. A range whose worker
-    dies is given to another one, which leaves out the frames that are done. A video that fails does not stop the others.
+    Each video's labels are one action in its project's history, opened here and joined by the workers. If a worker dies,
+    another one gets its range and skips the frames that are done. A video that fails does not stop the others.
 
-    Closing the generator lets every worker end the frame at hand, and returns when all have.
+    Closing the generator lets every worker finish its current frame, and returns when all have.
 
     Parameters
     ----------
-    prepare : opens a video's project and tells what is to be done in it; called when its turn comes
-    recipe : the model, as every worker loads it
+    prepare : opens a video's project and returns the work to do in it; called when the video's turn comes
+    recipe : how every worker loads the model
 
     Yields
     ------
@@ -114,7 +114,7 @@ def work_on_cluster(
     Raises
     ------
     ClusterError
-        the scheduler was lost, or there has been no worker for a minute; what was reported is on disk
+        the scheduler was lost, or there has been no worker for a minute; reported frames are on disk
     """
     waiting = deque(videos)
     runs: list[_VideoRun] = []
@@ -145,7 +145,7 @@ def work_on_cluster(
                 outcome = _outcome(future)
                 seconds_per_frame = outcome.seconds_per_frame or seconds_per_frame
                 if outcome.frame_indices:
-                    yield run.noted(outcome)
+                    yield run.report(outcome)
                 run.fail(outcome.failure)
                 if not run.left and run not in in_flight.values():
                     yield from _ended(run, runs)
@@ -155,13 +155,13 @@ def work_on_cluster(
 
 @dataclass(eq=False)
 class _VideoRun:
-    """A video while it is being worked on.
+    """A video while it is processed.
 
     Attributes
     ----------
-    left : frames that were not given out yet
-    claim : held as long as the run is on: without it workers stop
-    action : entered; None where frames are only embedded
+    left : frames that were not submitted yet
+    claim : held during the run: without it workers stop
+    action : entered; None if frames are only embedded
     """
 
     video: Path
@@ -184,7 +184,7 @@ class _VideoRun:
         frame_indices = tuple(self.left.popleft() for _ in range(min(length, len(self.left))))
         return FrameRange(project.folder, frame_indices, owner, self.recipe, segmenting)
 
-    def noted(self, outcome: RangeOutcome) -> RangeReport:
+    def report(self, outcome: RangeOutcome) -> RangeReport:
         self.done += len(outcome.frame_indices)
         total = len(self.work.frame_indices)
         return RangeReport(
@@ -192,7 +192,7 @@ class _VideoRun:
         )
 
     def fail(self, failure: SurgicalSAMError | None) -> None:
-        """Give out no more of a video of which a range has failed; the first failure counts."""
+        """Submit no more ranges of a video after one has failed; the first failure counts."""
         if failure is not None:
             self.failure = self.failure or failure
             self.left.clear()
@@ -204,7 +204,7 @@ class _VideoRun:
 
 
 def _started(video: Path, prepare: Callable[[Path], VideoWork], recipe: ModelRecipe) -> _VideoRun | VideoReport:
-    """A video that is ready to be given out, claimed and with its action open; or how it failed before that."""
+    """A video that is ready to process, claimed and with its action open; or the report of its failure."""
     try:
         work = prepare(video)
     except SurgicalSAMError as error:
@@ -215,7 +215,7 @@ def _started(video: Path, prepare: Callable[[Path], VideoWork], recipe: ModelRec
     try:
         if not claim.claim():
             raise ProjectError(
-                f"{project.folder.name} is being worked on by another run ({claim.owner}). Wait until it ends, or stop it."
+                f"{project.folder.name} is in use by another run ({claim.owner}). Wait until it ends, or stop it."
             )
         if work.class_ids and total:
             name = action_name(project.classes, work.class_ids, work.frame_indices)
@@ -235,7 +235,7 @@ def _ended(run: _VideoRun, runs: list[_VideoRun]) -> Generator[VideoReport, None
 
 
 def _range_length(left: int, seconds_per_frame: float | None, worker_count: int) -> int:
-    """Frames of the next range: as many as take `RANGE_SECONDS`, and fewer towards the end, that all end together."""
+    """Frames of the next range: as many as take `RANGE_SECONDS`, fewer near the end so that workers end together."""
     longest = SHORTEST_RANGE
     if seconds_per_frame is not None:
         longest = int(RANGE_SECONDS / max(seconds_per_frame, RANGE_SECONDS / LONGEST_RANGE))
@@ -244,7 +244,7 @@ def _range_length(left: int, seconds_per_frame: float | None, worker_count: int)
 
 
 def _next_finished(cluster: Cluster, futures: Iterable[Future]) -> list[Future]:
-    """The futures that are finished, one at least; in the order in which they were given out."""
+    """The finished futures, at least one, in the order of submission."""
     from distributed import wait
     from distributed.client import CancelledError
 
@@ -266,12 +266,12 @@ def _next_finished(cluster: Cluster, futures: Iterable[Future]) -> list[Future]:
         elif time.monotonic() - workers_seen > WORKERLESS_SECONDS:
             raise ClusterError(
                 f"The cluster at {cluster.address} has had no worker for {WORKERLESS_SECONDS:.0f} seconds. "
-                "Start some, and run the same again: what was done is kept."
+                "Start workers, and run the same command again: finished frames are kept."
             )
 
 
 def _outcome(future: Future) -> RangeOutcome:
-    """What became of a range; that its worker died time and again is a failure of its video."""
+    """The outcome of a range; if its workers died again and again, that is a failure of its video."""
     from distributed import KilledWorker
     from distributed.client import CancelledError
 
@@ -280,16 +280,18 @@ def _outcome(future: Future) -> RangeOutcome:
         return future.result()
     except KilledWorker as error:
         failure = WorkFailed(
-            f"Some frames were tried by several workers, and each of them died (the last one: {error.last_worker.address}). "
-            "Often the memory is too small for so many workers on one machine: take fewer, or a smaller encoder."
+            f"Several workers tried the same frames, and each of them died (the last one: {error.last_worker.address}). "
+            "Often the memory is too small for so many workers on one machine: use fewer, or a smaller encoder."
         )
     except CancelledError as error:
-        failure = ClusterError(f"The cluster has dropped a range of frames ({first_line(error)}). Run the same again.")
+        failure = ClusterError(
+            f"The cluster has cancelled a range of frames ({first_line(error)}). Run the same command again."
+        )
     return RangeOutcome((), None, failure, "", "", 0)
 
 
 def _stop(cluster: Cluster, runs: list[_VideoRun], in_flight: dict[Future, _VideoRun]) -> None:
-    """Let workers end the frame at hand, and wait until they have: then nobody writes any more."""
+    """Let workers finish their current frame, and wait for them: after that, no worker writes."""
     for run in runs:
         run.claim.release()
     try:
@@ -297,9 +299,9 @@ def _stop(cluster: Cluster, runs: list[_VideoRun], in_flight: dict[Future, _Vide
         while left and cluster.workers():
             left -= set(_next_finished(cluster, left))
     except ClusterError:
-        pass  # nobody is there any more to be waited for
+        pass  # no worker is left to wait for
     finally:
         for run in runs:
             run.close()
     with suppress(OSError, RuntimeError):
-        cluster.client.run(let_project_go, on_error="ignore")
+        cluster.client.run(close_project, on_error="ignore")

@@ -1,4 +1,4 @@
-"""What a worker of a cluster does: one range of a video's frames at a time, with a model that it keeps."""
+"""The worker's part: process one range of a video's frames at a time, with a model that it keeps."""
 
 from __future__ import annotations
 
@@ -21,22 +21,22 @@ from surgicalsam_napari.store.ownership import RUN_FOLDER, Owner, Ownership
 if TYPE_CHECKING:
     from surgicalsam_napari.model.surgical_sam import SurgicalSAM
 
-SAME_PATHS = "Workers need the same folders under the same paths as this machine, such as a shared drive mounted alike."
+SAME_PATHS = "Workers need the same folders under the same paths as this machine, for example on a shared drive."
 
 
 @dataclass(frozen=True)
 class ModelRecipe:
-    """How every worker loads the model, and by what the one that it keeps is known.
+    """How every worker loads the model; a worker keeps its model as long as the recipe is the same.
 
     Attributes
     ----------
     checkpoint : absolute; None for the demo weights
     encoder_weights : absolute; None for the known weights on the worker's disk
     device : auto, cpu, cuda, cuda:1, … or mps
-    classes : the names that a .pth lacks
-    digest : that `checkpoint_record` gives of the model
+    classes : the class set for a .pth, which has no class names
+    digest : the model's digest in `checkpoint_record`
     threads : of torch on a CPU; None for as many as the worker was started with
-    fast : in bfloat16
+    fast : compute in bfloat16
     """
 
     checkpoint: Path | None
@@ -50,14 +50,14 @@ class ModelRecipe:
 
 @dataclass(frozen=True)
 class Segmenting:
-    """What a range is to be segmented for.
+    """What to segment in a range, and the action that it becomes a part of.
 
     Attributes
     ----------
     class_ids : of the project
     checkpoint : the model's number in the manifest
-    action : number of the action that the run has open in the project's history
-    position : in the record of that action, from before any of this range was done
+    action : number of the run's open action in the project's history
+    position : in the record of that action, before any frame of this range was done
     """
 
     class_ids: tuple[int, ...]
@@ -68,13 +68,13 @@ class Segmenting:
 
 @dataclass(frozen=True)
 class FrameRange:
-    """Some frames of one video, in ascending order; may be worked on again after its worker died.
+    """Some frames of one video, in ascending order; may be processed again after its worker died.
 
     Attributes
     ----------
     folder : of the project, absolute
-    owner : the run that it belongs to; what holds the project's claim
-    segmenting : None where the frames are only embedded
+    owner : the run that the range belongs to; it holds the project's claim
+    segmenting : None if the frames are only embedded
     """
 
     folder: Path
@@ -86,15 +86,15 @@ class FrameRange:
 
 @dataclass(frozen=True)
 class RangeOutcome:
-    """What became of a range.
+    """The outcome of a range.
 
     Attributes
     ----------
-    frame_indices : those that are done now, by whichever worker; all of the range, unless it failed or was stopped
-    seconds_per_frame : of those that were computed for it; None if there were none
-    failure : what ended it early, or None
+    frame_indices : the frames that are done, by any worker; all of the range, unless it failed or was stopped
+    seconds_per_frame : of the frames computed for this task; None if there were none
+    failure : the error that ended it early, or None
     worker : its address
-    device : what computed, in a user's words
+    device : the device that computed, in words for the user
     model_loads : how many models its process has loaded so far
     """
 
@@ -122,7 +122,7 @@ _one_at_a_time = threading.Lock()  # a worker with several threads gives them al
 
 
 def work_on_range(task: FrameRange) -> RangeOutcome:
-    """Embed or segment the frames that are not done yet; all that was done stays, whatever ends it."""
+    """Embed or segment the frames that are not done yet; finished frames are kept if it ends early."""
     done: list[int] = []
     seconds_per_frame = failure = None
     with _one_at_a_time:
@@ -143,8 +143,8 @@ def work_on_range(task: FrameRange) -> RangeOutcome:
         return RangeOutcome(tuple(done), seconds_per_frame, failure, _worker_name(), _device_name(), _kept.loads)
 
 
-def let_project_go() -> None:
-    """Close the video and files of the project that was worked on last."""
+def close_project() -> None:
+    """Close the video and files of the last project."""
     with _one_at_a_time:
         if _kept.project is not None:
             _kept.project.close()
@@ -152,7 +152,7 @@ def let_project_go() -> None:
 
 
 def _done_before(task: FrameRange, project: Project, model: SurgicalSAM) -> list[int]:
-    """The frames of the range that are done, such as by a worker that has died since."""
+    """The frames of the range that are done, for example by a worker that has died since."""
     if task.segmenting is None:
         missing = set(project.embeddings(model.encoder_digest, model.embedding_shape).missing(task.frame_indices))
         return [index for index in task.frame_indices if index not in missing]
@@ -175,27 +175,27 @@ def _frames(task: FrameRange, project: Project, model: SurgicalSAM, frame_indice
 
 
 def _is_wanted(task: FrameRange) -> bool:
-    """Whether the run that the range belongs to is still on: it holds the project's claim.
+    """Whether the run that the range belongs to is still active: it holds the project's claim.
 
     Raises
     ------
     ClusterError
-        the claim can be had though the run has not given it back: locks do not reach from machine to machine here, and
-        two workers would write into each other's files
+        the claim is free although the run has not released it: locks do not work between machines here, and two workers
+        would write into each other's files
     """
     claim = Ownership(task.folder, RUN_FOLDER)
     if claim.owner == task.owner and claim.is_free:
         raise ClusterError(
-            f"The worker {_worker_name()} sees {task.folder} and not its lock. Several machines may write to one project "
-            "only where the file system has locks for all (NFS 4, SMB): mount it so, or use --cluster local:N."
+            f"The worker {_worker_name()} sees {task.folder} but not its lock. Several machines may write to one project "
+            "only if the file system shares locks (NFS 4, SMB). Mount it with locks, or use --cluster local:N."
         )
     if claim.owner is None and not task.folder.is_dir():
-        raise ClusterError(f"The worker {_worker_name()} should find {task.folder}, and does not. {SAME_PATHS}")
+        raise ClusterError(f"The worker {_worker_name()} should find {task.folder}; it does not. {SAME_PATHS}")
     return claim.owner == task.owner
 
 
 def _opened(task: FrameRange) -> Project:
-    """The project, opened once for all the ranges of a run that follow each other."""
+    """The project, opened once for consecutive ranges of a run."""
     if _kept.project is not None and (_kept.project.folder, _kept.owner) == (task.folder, task.owner):
         return _kept.project
     if _kept.project is not None:
@@ -209,13 +209,13 @@ def _opened(task: FrameRange) -> Project:
 
 
 def _loaded(recipe: ModelRecipe) -> SurgicalSAM:
-    """The model that this process keeps; loaded if it has none, or another one."""
+    """The model that this process keeps; loaded if it keeps none, or another one."""
     import torch
 
-    torch.set_num_threads(recipe.threads or _thread_count())  # holds for the calling thread
+    torch.set_num_threads(recipe.threads or _thread_count())  # applies to the calling thread
     if _kept.model is not None and _kept.recipe == recipe:
         return _kept.model
-    _kept.model = _kept.recipe = None  # before the next one is loaded: both might not fit
+    _kept.model = _kept.recipe = None  # freed before the next one is loaded: both might not fit
     _kept.model, _kept.recipe = _load(recipe), recipe
     _kept.loads += 1
     return _kept.model
@@ -240,13 +240,13 @@ def _load(recipe: ModelRecipe) -> SurgicalSAM:
     if digest != recipe.digest:
         raise CheckpointError(
             f"{path.name} holds the weights {recipe.digest} here and {digest} on the worker {_worker_name()}. "
-            "Give it the same file, and the same version of surgicalsam-napari."
+            "Give the worker the same file, and the same version of surgicalsam-napari."
         )
     return model
 
 
 def _worker_name() -> str:
-    """The address of the worker that this is."""
+    """The address of this worker."""
     from distributed import get_worker
 
     return str(get_worker().address)

@@ -1,4 +1,4 @@
-"""Image embeddings of many frames, into the project."""
+"""Compute image embeddings of many frames, and store them in the project."""
 
 from __future__ import annotations
 
@@ -34,7 +34,7 @@ class EmbedReport:
 def embed_frames(
     project: Project, model: SurgicalSAM, frame_indices: Sequence[int], *, batch_size: int | None = None
 ) -> Generator[EmbedReport, None, None]:
-    """Embed the frames that have no valid embedding yet; may be stopped and started again at any time.
+    """Embed the frames that have no valid embedding yet; can be stopped and resumed at any time.
 
     Parameters
     ----------
@@ -64,9 +64,9 @@ def embed_frames(
 def embedded_batches(
     project: Project, model: SurgicalSAM, frame_indices: Sequence[int], *, batch_size: int | None = None
 ) -> Generator[tuple[list[int], np.ndarray], None, None]:
-    """Frame indices and their embeddings, batch by batch, in the order given; what is missing is computed and stored.
+    """Frame indices and their embeddings, batch by batch, in the order given; missing ones are computed and stored.
 
-    Frames are decoded ahead and, on a GPU, embeddings written while the next ones are computed; what is yielded is on disk.
+    Frames are decoded ahead; on a GPU, embeddings are written while the next ones are computed. A yielded batch is on disk.
 
     Yields
     ------
@@ -105,8 +105,8 @@ class _Batch:
 
     Attributes
     ----------
-    missing : those of `frame_indices` that have no embedding
-    images : of the missing ones, (H, W, 3) uint8
+    missing : the `frame_indices` without an embedding
+    images : of the missing frames, (H, W, 3) uint8
     """
 
     frame_indices: list[int]
@@ -117,21 +117,21 @@ class _Batch:
 def _decoded_batches(
     project: Project, frame_indices: Sequence[int], missing: Sequence[int], batch_size: int
 ) -> Generator[_Batch, None, None]:
-    awaited = set(missing)
+    to_embed = set(missing)
     with closing(prefetched_frames(project.video, missing)) as frames:
         for batch in _batches(frame_indices, batch_size):
-            new = [index for index in batch if index in awaited]
-            yield _Batch(batch, new, [next(frames) for _ in new])
+            missing_in_batch = [index for index in batch if index in to_embed]
+            yield _Batch(batch, missing_in_batch, [next(frames) for _ in missing_in_batch])
 
 
 def check_disk_space(project: Project, model: SurgicalSAM, frame_count: int) -> None:
-    """A DiskSpaceError if the embeddings of this many frames would not fit beside the project."""
+    """A DiskSpaceError if the embeddings of this many frames would not fit on the project's disk."""
     needed = frame_count * EmbeddingStore.bytes_per_frame(model.embedding_shape)
     free = free_bytes(project.folder)
     if needed > free:
         raise DiskSpaceError(
-            f"The embeddings of {frame_count} frames need {in_bytes(needed)} ({needed} bytes), and {project.folder} has "
-            f"{in_bytes(free)} ({free} bytes) free. Choose fewer frames or a larger step, or another disk."
+            f"The embeddings of {frame_count} frames need {in_bytes(needed)} ({needed} bytes); {project.folder} has "
+            f"{in_bytes(free)} ({free} bytes) free. Choose fewer frames, a larger step, or another disk."
         )
 
 
@@ -143,14 +143,14 @@ def failures_reported() -> Iterator[None]:
     except RuntimeError as error:
         reason = str(error).splitlines()[0] if str(error) else type(error).__name__
         raise WorkFailed(
-            f"The model stopped with: {reason}. What was done before is kept; try again, or on the device cpu."
+            f"The model failed: {reason}. Earlier results are kept. Try again, or choose the device cpu."
         ) from error
 
 
 def _check_can_embed(model: SurgicalSAM) -> None:
     if not model.has_image_encoder:
         raise CheckpointError(
-            f"{model.name} was loaded without its image encoder ({model.encoder_id}), which frames without embeddings need. "
+            f"Frames without embeddings need the image encoder {model.encoder_id}; {model.name} was loaded without it. "
             "Load it again with the encoder's weights (--encoder-weights)."
         )
 

@@ -18,20 +18,20 @@ if TYPE_CHECKING:
     from surgicalsam_napari.store import Project
 
 Result = TypeVar("Result")
-LONG_TRIAL = 1.0  # seconds; a shorter trial is run twice, for the first includes warming up
+LONG_TRIAL = 1.0  # seconds; a shorter trial runs twice, because the first run includes warming up
 
 
 @dataclass(frozen=True)
 class Estimate:
-    """Before a run.
+    """The expected cost of a run.
 
     Attributes
     ----------
     frame_count : frames to segment
     frames_to_embed : how many of these have no embedding yet
-    seconds : None where nothing was measured
-    disk_bytes : of the embeddings still missing
-    free_bytes : on the disk of the project
+    seconds : None if nothing was measured
+    disk_bytes : of the missing embeddings
+    free_bytes : on the project's disk
     """
 
     frame_count: int
@@ -48,7 +48,7 @@ class Estimate:
 
 @dataclass(frozen=True)
 class Speed:
-    """Measured on this machine: seconds to embed a frame, and to predict one class in one."""
+    """Measured on this machine: seconds to embed a frame, and to predict one class in one frame."""
 
     seconds_per_embedding: float | None
     seconds_per_mask: float
@@ -67,13 +67,13 @@ def estimate(
     seconds_per_frame: float | None = None,
     trial: bool = True,
 ) -> Estimate:
-    """Time and disk that `segment_frames` would take.
+    """Time and disk space that `segment_frames` would need.
 
     Parameters
     ----------
-    seconds_per_embedding, seconds_per_frame : of a frame's embedding, and of its masks, where already known
-    trial : where they are not known, measure them on one frame, once per model (this takes about a frame's time; leave it
-        out in a thread that must answer at once: `seconds` is then None until something was measured)
+    seconds_per_embedding, seconds_per_frame : of a frame's embedding, and of its masks, if already known
+    trial : if they are not known, measure them on one frame, once per model (this takes about a frame's time; pass False
+        in a thread that must answer at once: `seconds` is then None until something was measured)
 
     Raises
     ------
@@ -127,7 +127,7 @@ def _speed(
 
 
 def measure_speed(project: Project, model: SurgicalSAM, model_ids: Sequence[int], frame_index: int) -> Speed:
-    """Embed one frame, unless that is done, and predict these of the model's classes in it; nothing is written."""
+    """Embed one frame, unless its embedding is stored, and predict these model classes in it; nothing is written."""
     embeddings = project.embeddings(model.encoder_digest, model.embedding_shape)
     embedding_seconds = None
     with failures_reported():
@@ -141,7 +141,7 @@ def measure_speed(project: Project, model: SurgicalSAM, model_ids: Sequence[int]
 
 
 def _timed(work: Callable[[], Result]) -> tuple[Result, float]:
-    """The result, and the shorter of two runs, or the only one if that was long."""
+    """The result, and the shorter time of two runs, or the time of the first run if that is long."""
     durations: list[float] = []
     while not durations or (len(durations) < 2 and durations[0] < LONG_TRIAL):
         start = time.perf_counter()

@@ -1,4 +1,4 @@
-"""Which frames, in which order, and decoding them ahead of the model."""
+"""Select frames, order them, and decode them ahead of the model."""
 
 from __future__ import annotations
 
@@ -36,7 +36,7 @@ def parse_frames(text: str, frame_count: int) -> range:
     """
     text = text.strip()
     if not is_frames_text(text):
-        raise VideoError(f'{FRAMES_EXPECTATION}; got "{text}".')
+        raise VideoError(f'{FRAMES_EXPECTATION}; got "{text}". Use one of these forms.')
     if text.casefold() == "all":
         return range(frame_count)
     if ":" in text:
@@ -65,10 +65,10 @@ def checked_frames(frame_indices: Sequence[int], frame_count: int) -> list[int]:
 
 
 def prefetched_frames(video: VideoReader, frame_indices: Sequence[int]) -> Generator[np.ndarray, None, None]:
-    """Frames in the order asked for, decoded ahead by a thread of their own.
+    """Frames in the given order, decoded ahead by a separate thread.
 
-    The first frame comes alone, so that it comes at once. Then windows of growing length are decoded, each in ascending
-    order: outward from a frame in the middle, frame by frame, would seek back to a keyframe for every other frame.
+    The first frame is decoded alone, so that it is ready at once. Then windows of growing length are decoded, each in
+    ascending order: in outward order, the decoder would seek back to a keyframe for every second frame.
 
     Yields
     ------
@@ -77,7 +77,7 @@ def prefetched_frames(video: VideoReader, frame_indices: Sequence[int]) -> Gener
     Raises
     ------
     VideoError
-        when the frame that cannot be decoded is due, and not before
+        when the frame that cannot be decoded is due, not before
     """
     stopped = threading.Event()
 
@@ -95,11 +95,11 @@ def prefetched_frames(video: VideoReader, frame_indices: Sequence[int]) -> Gener
     windows = list(_growing_windows(frame_indices, _largest_window(video)))
     with ThreadPoolExecutor(1, thread_name_prefix="frames") as decoder:
         try:
-            coming = decoder.submit(decode, windows[0]) if windows else None
+            pending = decoder.submit(decode, windows[0]) if windows else None
             for window, following in zip(windows, [*windows[1:], None], strict=True):
-                assert coming is not None
-                frames = coming.result()
-                coming = decoder.submit(decode, following) if following else None
+                assert pending is not None
+                frames = pending.result()
+                pending = decoder.submit(decode, following) if following else None
                 for index in window:
                     frame = frames.pop(index)
                     if isinstance(frame, VideoError):

@@ -1,8 +1,8 @@
-"""A mask carried from frame to frame by what its region looks like to the image encoder.
+"""Carry a mask from frame to frame by the similarity of image embeddings.
 
-The memory of semi-supervised video object segmentation, on SAM's embedding grid and without anything learned: each
-position of a new frame looks for the positions most like it in the corrected frame and in the frame before, and takes over
-what the mask was there. Both are needed: the corrected frame keeps errors from growing, the frame before follows motion.
+This is the memory of semi-supervised video object segmentation, on SAM's embedding grid and without learned parts: each
+position of a new frame finds the most similar positions in the corrected frame and in the previous frame, and takes over
+their mask. Both are needed: the corrected frame keeps errors from growing, the previous frame follows motion.
 """
 
 from __future__ import annotations
@@ -15,16 +15,17 @@ from torch.nn import functional as F
 
 MATCHES = 4  # positions that a position takes its mask from
 TEMPERATURE = 0.03  # of cosine similarity
-REACH_FROM_REFERENCE = 1 / 4  # how far an instrument is looked for, as a share of the grid's side
+REACH_FROM_REFERENCE = 1 / 4  # the distance to search for an instrument, as a share of the grid's side
 REACH_FROM_PREVIOUS = 1 / 8
-REFERENCE_WEIGHT = 0.75  # 0.5 is as good on phantoms, and drifts more on a real clip
+REFERENCE_WEIGHT = 0.75  # 0.5 is as good on phantom clips, but drifts more on a real clip
 POSITIONS_AT_ONCE = 512  # bounds the memory of the table of similarities: 8 MB for a grid of 64 x 64
 NO_MATCH = -2.0  # below every cosine
 
 
 @dataclass(frozen=True)
 class RememberedFrame:
-    """
+    """A frame and its mask.
+
     Attributes
     ----------
     keys : (N, D), the embedding of each grid position, row-major, of length 1
@@ -37,7 +38,7 @@ class RememberedFrame:
 
 @dataclass(frozen=True)
 class MaskReading:
-    """The mask in a new frame, read twice: (4h, 4w) each, 0 to 1."""
+    """The mask in a new frame, read from each of the two remembered frames: (4h, 4w) each, 0 to 1."""
 
     from_reference: Tensor
     from_previous: Tensor
@@ -49,7 +50,7 @@ class MaskReading:
 
 
 class MaskMemory:
-    """The frame that was corrected, and the frame carried to last.
+    """The corrected frame, and the last frame that the mask was carried to.
 
     Parameters
     ----------
@@ -64,7 +65,7 @@ class MaskMemory:
         self.reference = self.previous = RememberedFrame(unit_keys(image_embedding), share)
 
     def read(self, image_embedding: Tensor) -> MaskReading:
-        """Where the mask is now.
+        """The mask in a new frame.
 
         Parameters
         ----------
@@ -76,30 +77,30 @@ class MaskMemory:
         )
 
     def read_back(self, image_embedding: Tensor, share: Tensor) -> Tensor:
-        """What the corrected frame's mask would be, were it read from `share` in this frame: (4h, 4w), 0 to 1."""
+        """The corrected frame's mask if it is read from `share` in this frame: (4h, 4w), 0 to 1."""
         return self._read(self.reference.keys, RememberedFrame(unit_keys(image_embedding), share), REACH_FROM_REFERENCE)
 
     def remember(self, image_embedding: Tensor, share: Tensor) -> None:
-        """Take this frame for the previous one from now on."""
+        """Use this frame as the previous one from now on."""
         self.previous = RememberedFrame(unit_keys(image_embedding), share)
 
     def _read(self, keys: Tensor, remembered: RememberedFrame, reach: float) -> Tensor:
         radius = max(round(reach * max(self.grid_size)), 1)
         values = F.pixel_unshuffle(remembered.share[None], 4).flatten(1).T  # (N, 16): a position's low-resolution pixels
         occupied = (values.amax(dim=1) > 0).float().view(1, *self.grid_size)
-        # what has no mask within reach cannot get any: this leaves out most of the frame
+        # a position without a mask within reach gets none: this skips most of the frame
         near = F.max_pool2d(occupied, 2 * radius + 1, stride=1, padding=radius).flatten().nonzero()[:, 0]
-        found = torch.zeros_like(values)
-        for some in near.split(POSITIONS_AT_ONCE):
-            found[some] = self._matched(keys[some], some, remembered.keys, values, radius)
-        return F.pixel_shuffle(found.T.unflatten(1, self.grid_size), 4)[0]
+        share = torch.zeros_like(values)
+        for positions in near.split(POSITIONS_AT_ONCE):
+            share[positions] = self._matched(keys[positions], positions, remembered.keys, values, radius)
+        return F.pixel_shuffle(share.T.unflatten(1, self.grid_size), 4)[0]
 
     def _matched(self, keys: Tensor, positions: Tensor, memory: Tensor, values: Tensor, radius: int) -> Tensor:
         is_far = (self._rows[positions][:, None] - self._rows).abs() > radius
         is_far |= (self._columns[positions][:, None] - self._columns).abs() > radius
         similarity = (keys @ memory.T).masked_fill_(is_far, NO_MATCH)
         best, indices = similarity.topk(min(MATCHES, similarity.shape[1]), dim=1)
-        weights = (best / TEMPERATURE).softmax(dim=1)  # next to nothing for NO_MATCH
+        weights = (best / TEMPERATURE).softmax(dim=1)  # nearly 0 for NO_MATCH
         return (weights[..., None] * values[indices]).sum(dim=1)
 
 

@@ -1,4 +1,4 @@
-"""Stages of a run that work at the same time: what is made next, and what is being written."""
+"""Stages of a run that work at the same time: compute the next items while earlier ones are written."""
 
 from __future__ import annotations
 
@@ -15,19 +15,19 @@ if TYPE_CHECKING:
 Job = TypeVar("Job")
 Result = TypeVar("Result")
 
-COMPUTED_AT_ONCE = {"cuda": 2}  # a CPU computes one thing at a time: its cores are busy with that
-WRITTEN_IN_TURN = {"cpu"}  # a thread that writes takes a core from products that wait for both
+COMPUTED_AT_ONCE = {"cuda": 2}  # a CPU computes one job at a time, which keeps its cores busy
+WRITTEN_IN_TURN = {"cpu"}  # a writing thread takes a core from matrix products, which need all cores
 _streams = threading.local()
 
 
 def written(
     items: Generator[Job, None, None], write: Callable[[Job], Result], device_type: str
 ) -> Generator[tuple[Job, Result], None, None]:
-    """Write each item: on a GPU behind the next one's computing (`written_behind`), on a CPU before it.
+    """Write each item: on a GPU while the next one is computed (`written_behind`), on a CPU before that.
 
     Yields
     ------
-    each item, once it is written, and what `write` returned
+    each item, after it is written, and the result of `write`
     """
     if device_type not in WRITTEN_IN_TURN:
         yield from written_behind(items, write)
@@ -40,18 +40,18 @@ def written(
 def written_behind(
     items: Generator[Job, None, None], write: Callable[[Job], Result]
 ) -> Generator[tuple[Job, Result], None, None]:
-    """Write each item, in a thread of its own, while the next one is being made; the first one at once.
+    """Write each item in a separate thread while the next one is made; the first one at once.
 
-    Closing the generator closes `items`. Then nothing has been written but what was yielded.
+    Closing the generator closes `items`. Then only the yielded items have been written.
 
     Yields
     ------
-    each item, once it is written, and what `write` returned
+    each item, after it is written, and the result of `write`
 
     Raises
     ------
     Exception
-        of `items`, after all that was made before it has been written and yielded; of `write`, when its item is due
+        of `items`, after all earlier items are written and yielded; of `write`, when its item is due
     """
     with ThreadPoolExecutor(1, thread_name_prefix="writer") as writer, closing(items):
         behind: tuple[Job, Future[Result]] | None = None
@@ -72,15 +72,15 @@ def written_behind(
 def computed_ahead(
     jobs: Generator[Job, None, None], compute: Callable[[Job], Result], at_once: int
 ) -> Generator[tuple[Job, Result], None, None]:
-    """Compute jobs, in their order; the first one alone, so that its result comes at once, then several at a time.
+    """Compute jobs in order: the first one alone, so that its result is ready at once, then several at a time.
 
-    On a GPU with two at a time, the decoding, resizing and copying of one batch fall into the computing of the other. Each
-    `compute` should then use a stream of its own (`own_stream`). With one at a time nothing is computed before it is due.
+    With two at a time on a GPU, one batch is decoded, resized and copied while the other is computed. Each `compute`
+    should then use a separate stream (`own_stream`). With one at a time, nothing is computed before it is due.
 
     Raises
     ------
     Exception
-        of `jobs` or `compute`, when its job is due, and not before
+        of `jobs` or `compute`, when its job is due, not before
     """
     if at_once == 1:
         with closing(jobs):
@@ -88,27 +88,27 @@ def computed_ahead(
                 yield job, compute(job)
         return
     with ThreadPoolExecutor(at_once, thread_name_prefix="computer") as computers, closing(jobs):
-        coming: deque[tuple[Job, Future[Result]]] = deque()
+        pending: deque[tuple[Job, Future[Result]]] = deque()
         ahead = 0
         try:
             while isinstance(made := _next(jobs), tuple):
-                coming.append((made[0], computers.submit(compute, made[0])))
-                while len(coming) > ahead:  # one more than are computed: no thread waits for the reader
-                    due, result = coming.popleft()
+                pending.append((made[0], computers.submit(compute, made[0])))
+                while len(pending) > ahead:  # one more than is computed at a time: no thread waits for the reader
+                    due, result = pending.popleft()
                     yield due, result.result()
                 ahead = at_once
-            while coming:
-                due, result = coming.popleft()
+            while pending:
+                due, result = pending.popleft()
                 yield due, result.result()
         finally:
-            for _job, result in coming:
+            for _job, result in pending:
                 result.cancel()
         if made is not None:
             raise made
 
 
 def _next(items: Iterator[Job]) -> tuple[Job] | Exception | None:
-    """The next item, alone in a tuple; the exception that came in its place; None at the end."""
+    """The next item, alone in a tuple; the exception raised instead of it; None at the end."""
     try:
         return (next(items),)
     except StopIteration:
@@ -119,7 +119,7 @@ def _next(items: Iterator[Job]) -> tuple[Job] | Exception | None:
 
 @contextmanager
 def own_stream(device: torch.device) -> Iterator[None]:
-    """Let the calling thread work on a CUDA stream of its own; nothing on another device."""
+    """Let the calling thread work on a separate CUDA stream; no effect on another device."""
     if device.type != "cuda":
         yield
         return
@@ -127,6 +127,6 @@ def own_stream(device: torch.device) -> Iterator[None]:
 
     if getattr(_streams, "device", None) != device:
         _streams.device, _streams.stream = device, torch.cuda.Stream(device)
-        _streams.stream.wait_stream(torch.cuda.default_stream(device))  # the model may still be on its way
+        _streams.stream.wait_stream(torch.cuda.default_stream(device))  # it may still be copying the model
     with torch.cuda.stream(_streams.stream):
         yield

@@ -1,8 +1,8 @@
-"""Carry a corrected mask of one class into the frames after or before it, until it no longer fits.
+"""Carry a corrected mask of one class into later or earlier frames, until it no longer fits.
 
-The mask is carried by what its region looks like to the image encoder (`MaskMemory`), summed with the class prompt's logits
-where the class prompt speaks of the same region. This needs neither a click decoder nor a class that the model knows, and
-stays right where the class prompt is wrong. docs/measured.md compares it with other ways to carry a mask.
+The mask is carried by the similarity of image embeddings (`MaskMemory`); the class prompt's logits are added if the class
+prompt marks the same region. This needs neither a click decoder nor a class that the model knows, and stays right if the
+class prompt is wrong. docs/measured.md compares it with other ways to carry a mask.
 """
 
 from __future__ import annotations
@@ -36,13 +36,13 @@ if TYPE_CHECKING:
     from surgicalsam_napari.store.action import Action
 
 LEAST_AGREEMENT = 0.6
-TRUSTED_PROMPT = 0.6  # soft IoU with the carried mask from which the class prompt's mask takes part
+TRUSTED_PROMPT = 0.6  # soft IoU of class prompt and carried mask; with less, the class prompt is not used
 PROMPT_WEIGHT = 0.5  # of its logits
 LARGEST_PROMPT_LOGIT = 6.0
-SUREST = 0.98  # probability of a mask that is carried over without doubt
-GONE = 0.02  # share of the corrected mask's area below which the instrument has left the frame
-FRAMES_AHEAD = 32  # whose room on the disk is checked at a time: a run "to the end" mostly stops long before it
-GIVES_WAY = 0.5  # share of another class's region from which it makes way as a whole
+SUREST = 0.98  # the highest probability of a carried mask, before the class prompt is added
+LEAST_AREA = 0.02  # share of the corrected mask's area; with less, the instrument has left the frame
+FRAMES_AHEAD = 32  # disk space is checked for so many frames at a time: a run "to the end" mostly stops long before it
+REPLACED_SHARE = 0.5  # of another class's region; if the mask covers more, the whole region is removed
 HAND_MADE = {
     Provenance.EDITED: "it was corrected by hand",
     Provenance.VERIFIED: "it is verified",
@@ -51,14 +51,14 @@ HAND_MADE = {
 
 @dataclass(frozen=True)
 class PropagationReport:
-    """One more frame is done: `done` of `total`; or the way ends here.
+    """One more frame is done, `done` of `total`; or the propagation stops here.
 
     Attributes
     ----------
     frame_index : the frame that was written; with `stopped`, the one that was not
     done : frames written so far
-    agreement : how well the mask fits, 0 to 1 and close to its IoU (see `MaskCarrier`); nan where it was not tried
-    stopped : why no further, to be read after "Stopped at frame 57: "; None while it goes on, and at the end of the range
+    agreement : how well the mask fits, 0 to 1 and close to its IoU (see `MaskCarrier`); nan if it was not tried
+    stopped : the reason, to be read after "Stopped at frame 57: "; None while it continues, and at the end of the range
     """
 
     frame_index: int
@@ -70,12 +70,13 @@ class PropagationReport:
 
 @dataclass(frozen=True)
 class CarriedMask:
-    """
+    """The mask carried into one frame.
+
     Attributes
     ----------
     low_res_logits : (4h, 4w), of the whole padded square; above 0 is the instrument
     agreement : 0 to 1, see `PropagationReport`
-    is_gone : whether next to nothing is left of the mask
+    is_gone : whether almost nothing is left of the mask
     """
 
     low_res_logits: Tensor
@@ -84,17 +85,17 @@ class CarriedMask:
 
 
 class MaskCarrier:
-    """Carries the mask of one class from frame to frame; touches no labels.
+    """Carries the mask of one class from frame to frame; changes no labels.
 
-    The agreement is the geometric mean of two soft IoUs: of the corrected mask with what it would be if it were read back
-    from the new one, and of the masks read from the corrected frame and from the frame before. An instrument that leaves or
-    is covered is not led back to; where the appearance has changed, the two readings part.
+    The agreement is the geometric mean of two soft IoUs: of the corrected mask with the mask that is read back from the
+    new frame, and of the masks read from the corrected frame and from the previous frame. If an instrument leaves or is
+    covered, it is not read back; if its appearance has changed, the two readings differ.
 
     Parameters
     ----------
     embedding : (D, h, w), of the corrected frame
     mask : (H, W) bool, the corrected mask
-    model_class_id : of the model's classes; None for a class that it was not trained on
+    model_class_id : an id of the model's classes; None for a class that it was not trained on
     """
 
     @torch.inference_mode()
@@ -107,7 +108,7 @@ class MaskCarrier:
 
     @torch.inference_mode()
     def carry(self, embedding: np.ndarray) -> CarriedMask:
-        """The mask in the next frame, which is remembered for the one after.
+        """The mask in the next frame; it is remembered for the frame after that.
 
         Parameters
         ----------
@@ -118,13 +119,13 @@ class MaskCarrier:
         share = reading.share
         logits = torch.logit(share.clamp(1 - SUREST, SUREST)) + self._prompted_logits(image_embedding, share)
         carried, reference = stretched(logits.sigmoid()), self._memory.reference.share
-        leads_back = soft_iou(self._memory.read_back(image_embedding, carried), reference)
-        agreement = math.sqrt(leads_back * soft_iou(reading.from_reference, reading.from_previous))
+        read_back_iou = soft_iou(self._memory.read_back(image_embedding, carried), reference)
+        agreement = math.sqrt(read_back_iou * soft_iou(reading.from_reference, reading.from_previous))
         self._memory.remember(image_embedding, carried)
-        return CarriedMask(logits, agreement, bool((logits > 0).sum() < GONE * (reference > 0.5).sum()))
+        return CarriedMask(logits, agreement, bool((logits > 0).sum() < LEAST_AREA * (reference > 0.5).sum()))
 
     def _prompted_logits(self, image_embedding: Tensor, share: Tensor) -> Tensor:
-        """What the class prompt adds: nothing where it speaks of another region than the carried mask."""
+        """The logits that the class prompt adds: zeros if it marks another region than the carried mask."""
         if self.model_class_id is None:
             return torch.zeros_like(share)
         logits = self.model.decode(image_embedding[None], [self.model_class_id]).low_res_logits[0, 0]
@@ -137,12 +138,12 @@ class MaskCarrier:
 
 
 def stretched(probability: Tensor) -> Tensor:
-    """Certain again what the bounds of `SUREST` made less than certain: a faint mask all over the frame would count."""
+    """Stretch the range that `SUREST` bounds to 0 to 1 again: else a faint mask all over the frame would count."""
     return ((probability - (1 - SUREST)) / (2 * SUREST - 1)).clamp(0, 1)
 
 
 def soft_iou(first: Tensor, second: Tensor) -> float:
-    """Of two probability maps: the IoU if all are 0 or 1."""
+    """The soft IoU of two probability maps; equal to the IoU if all values are 0 or 1."""
     return float(torch.minimum(first, second).sum() / torch.maximum(first, second).sum().clamp(min=1e-6))
 
 
@@ -155,17 +156,18 @@ def propagate_class(
     *,
     action: Action | None = None,
 ) -> Generator[PropagationReport, None, None]:
-    """Carry the class's mask in `start_frame` through these frames; embeddings that are missing are computed on the way.
+    """Carry the class's mask in `start_frame` through these frames; missing embeddings are computed, too.
 
-    It stops where the mask no longer fits, where the instrument has left, and where a person edited or verified the class:
-    the last report says so. Closing the generator stops after the frame reported last. Predictions of other classes in the
-    mask's place make way; what a person painted or verified stays. The agreement is kept as predicted IoU and presence.
+    It stops at a frame in which the mask no longer fits, the instrument has left, or a person edited or verified the class;
+    the last report gives the reason. Closing the generator stops after the last reported frame. The mask replaces
+    predictions of other classes; pixels that a person painted or verified stay. The agreement is stored as predicted IoU
+    and presence.
 
     Parameters
     ----------
-    class_id : of the project's class set; the model may know a class of this name, and need not
-    frame_indices : in the order of going, from the neighbour of `start_frame`
-    action : makes the frames part of a whole that can be undone
+    class_id : of the project's class set; the model need not know a class of this name
+    frame_indices : in the order of propagation, from the neighbour of `start_frame`
+    action : the action in the history that the frames become a part of
 
     Raises
     ------
@@ -203,7 +205,9 @@ def _carrier(project: Project, model: SurgicalSAM, class_id: int, start_frame: i
     name = project.classes.by_id(class_id).name
     mask = project.labels[start_frame] == class_id
     if not mask.any():
-        raise ProjectError(f"Frame {start_frame} has no {name} to carry on. Paint it there, or choose a frame that has one.")
+        raise ProjectError(
+            f"Frame {start_frame} has no {name} to propagate. Paint it there, or choose a frame that has one."
+        )
     model_class_id = model.classes.by_name(name).id if knows_class(model.classes, name) else None
     with closing(embedded_batches(project, model, [start_frame])) as batches:
         _frames, embeddings = next(batches)
@@ -213,15 +217,15 @@ def _carrier(project: Project, model: SurgicalSAM, class_id: int, start_frame: i
 def _embedded_frames(
     project: Project, model: SurgicalSAM, class_id: int, frame_indices: Sequence[int]
 ) -> Generator[tuple[int, np.ndarray | None], None, None]:
-    """Frames and their embeddings, up to the first one that a person's work ends the way at, which has None."""
+    """Frames and their embeddings, up to the first frame with a person's work on the class; that one comes with None."""
     for start in range(0, len(frame_indices), FRAMES_AHEAD):
         ahead = frame_indices[start : start + FRAMES_AHEAD]
-        free = list(_until_hand_made(project, class_id, ahead))
-        with closing(embedded_batches(project, model, free)) as batches:
+        to_embed = list(_until_hand_made(project, class_id, ahead))
+        with closing(embedded_batches(project, model, to_embed)) as batches:
             for batch, embeddings in batches:
                 yield from zip(batch, embeddings, strict=True)
-        if len(free) < len(ahead):
-            yield ahead[len(free)], None
+        if len(to_embed) < len(ahead):
+            yield ahead[len(to_embed)], None
             return
 
 
@@ -247,27 +251,27 @@ def _why_stop(carried: CarriedMask) -> str | None:
 def _prediction(
     project: Project, model: SurgicalSAM, class_id: int, frame_index: int, carried: CarriedMask
 ) -> FramePrediction:
-    """The carried mask, and what it leaves of the predicted classes in its place."""
+    """The carried mask, and the rest of the predicted classes that it overlaps."""
     label_map = project.labels[frame_index]
     geometry = FrameGeometry(label_map.shape, model.input_size)
-    ((window, inside),) = masks_of(carried.low_res_logits.cpu()[None], geometry)
+    ((window, window_mask),) = masks_of(carried.low_res_logits.cpu()[None], geometry)
     mask = np.zeros(label_map.shape, bool)
-    mask[window] = inside
-    in_its_place = np.bincount(label_map[mask], minlength=256)
-    in_its_place[[0, class_id]] = 0
-    drawn = np.zeros_like(label_map)
+    mask[window] = window_mask
+    overlaps = np.bincount(label_map[mask], minlength=256)  # pixels of each class under the mask
+    overlaps[[0, class_id]] = 0
+    predicted = np.zeros_like(label_map)
     scores = {}
-    for other in np.flatnonzero(in_its_place).tolist():
+    for other in np.flatnonzero(overlaps).tolist():
         if project.labels.provenance(frame_index, other) == Provenance.PREDICTED:
-            left = what_is_left(label_map == other, mask)
-            drawn[left] = other
-            scores[other] = _scores(project, frame_index, other, bool(left.any()))
-            in_its_place[other] = 0
-    drawn[mask] = class_id
-    contested = float(in_its_place.sum() / max(mask.sum(), 1))  # by those that do not make way
+            remaining = remaining_mask(label_map == other, mask)
+            predicted[remaining] = other
+            scores[other] = _scores(project, frame_index, other, bool(remaining.any()))
+            overlaps[other] = 0
+    predicted[mask] = class_id
+    contested = float(overlaps.sum() / max(mask.sum(), 1))  # by the classes that stay
     scores[class_id] = (carried.agreement, carried.agreement, True, contested)
     predicted_iou, presence, present, contested_shares = np.array(list(scores.values()), np.float32).T
-    return FramePrediction(tuple(scores), drawn, predicted_iou, presence, present > 0, contested_shares)
+    return FramePrediction(tuple(scores), predicted, predicted_iou, presence, present > 0, contested_shares)
 
 
 def _scores(project: Project, frame_index: int, class_id: int, present: bool) -> tuple[float, float, bool, float]:
@@ -277,10 +281,10 @@ def _scores(project: Project, frame_index: int, class_id: int, present: bool) ->
     return labels.predicted_iou(frame_index, class_id), labels.presence(frame_index, class_id), present, float(contested)
 
 
-def what_is_left(other: np.ndarray, mask: np.ndarray) -> np.ndarray:
-    """Another class's mask without what gives way to `mask`: its pixels there, and regions that lie there for the most part.
+def remaining_mask(other: np.ndarray, mask: np.ndarray) -> np.ndarray:
+    """Another class's mask without the pixels that `mask` covers, and without regions that it covers for the most part.
 
-    The same region under a wrong name has another outline; cut out pixel by pixel it would leave a rim.
+    The same region predicted as a wrong class has another outline; removed pixel by pixel it would leave a rim.
 
     Parameters
     ----------
@@ -290,7 +294,7 @@ def what_is_left(other: np.ndarray, mask: np.ndarray) -> np.ndarray:
     if count == 0:
         return other
     area = np.bincount(regions.ravel(), minlength=count + 1)
-    taken = np.bincount(regions[mask], minlength=count + 1)
-    gives_way = taken > GIVES_WAY * area
-    gives_way[0] = True
-    return ~gives_way[regions] & ~mask
+    covered = np.bincount(regions[mask], minlength=count + 1)
+    is_removed = covered > REPLACED_SHARE * area
+    is_removed[0] = True
+    return ~is_removed[regions] & ~mask

@@ -1,4 +1,4 @@
-"""A mask of one class in one frame, corrected by clicks and a box; a preview that touches no labels."""
+"""Correct a mask of one class in one frame with clicks and a box, as a preview that changes no labels."""
 
 from __future__ import annotations
 
@@ -15,9 +15,9 @@ from surgicalsam_napari.model.prompts import CLICK_RADIUS, mask_prompt, stamp_cl
 from surgicalsam_napari.model.surgical_sam import SurgicalSAM
 from surgicalsam_napari.model.upsampling import masks_of
 
-SURE_LOGIT = 0.5  # what was clicked to belong has at least this logit, or is given it with all that is as sure
+SURE_LOGIT = 0.5  # a positive click raises the logits around it to this, and with them all that are as high
 LEVEL_STEP = 0.5
-OBEYED_RADIUS = 1.0  # low-resolution pixels around a click that are as asked, whatever the decoder answers
+FORCED_RADIUS = 1.0  # low-resolution pixels; within this radius the click decides, whatever the decoder answers
 
 
 @dataclass(frozen=True)
@@ -49,16 +49,16 @@ class _Answer:
 
 
 class Refinement:
-    """The mask of one class in one frame, as each click or box changes it.
+    """The mask of one class in one frame, which each click or box changes.
 
-    The mask as it is, all clicks so far and the box go to SAM's decoder. A click takes over only the connected region
-    of the answer that it lies in, and all else stays as it is to the pixel; and what was clicked is as asked.
+    The current mask, all clicks so far and the box go to SAM's decoder. A click takes over only the connected region of
+    the answer that it lies in; every other pixel stays unchanged. The clicked place is always as the click says.
 
     Parameters
     ----------
     model : with a decoder for clicks
     embedding : (D, h, w) of the frame
-    mask : (H, W) bool, as it is now; may be empty
+    mask : (H, W) bool, the current mask; may be empty
 
     Raises
     ------
@@ -69,7 +69,7 @@ class Refinement:
     def __init__(self, model: SurgicalSAM, embedding: np.ndarray, mask: np.ndarray) -> None:
         if not model.has_click_decoder:
             raise CheckpointError(
-                f"Clicks and boxes need the decoder of SAM, and {model.name} has none. Choose a checkpoint that includes it."
+                f"Clicks and boxes need SAM's decoder; {model.name} has none. Choose a checkpoint that includes it."
             )
         self._model = model
         self._embedding = torch.from_numpy(np.array(embedding))
@@ -102,7 +102,7 @@ class Refinement:
         self._ask(click)
 
     def set_box(self, box: Box | None) -> None:
-        """Answer a box, in place of an earlier one; None takes it away. The clicks stay."""
+        """Answer a box that replaces an earlier one; None removes the box. The clicks stay."""
         if self.box is not None:
             clicks = self.clicks
             self._answers.clear()
@@ -112,7 +112,7 @@ class Refinement:
             self._ask(box)
 
     def remove_last(self) -> None:
-        """Take back the last click or the box, whichever came last; nothing if there is none."""
+        """Remove the last click or the box, whichever came last; no effect if there is none."""
         if self._answers:
             self._answers.pop()
 
@@ -141,28 +141,28 @@ class Refinement:
         else:
             mask = self._box_answer(before, given, logits)
         for click in clicks:
-            self._obey(mask, click)
+            self._force(mask, click)
         self._answers.append(_Answer(prompt, mask, decoded.predicted_iou))
 
     def _in_square(self, row: float, column: float) -> tuple[float, float]:
-        """(x, y) in the padded square of a place in the frame, both counted from the edge."""
+        """(x, y) in the padded square for a place in the frame, both counted from the edge."""
         height, width = self._geometry.original_size
         resized_height, resized_width = self._geometry.resized_size
         return column * resized_width / width, row * resized_height / height
 
     def _box_answer(self, before: np.ndarray, given: Tensor | None, logits: Tensor) -> np.ndarray:
-        """The decoder's answer where it differs from the mask it was given, and the mask itself elsewhere."""
+        """The decoder's answer at pixels that differ from its mask prompt, and the mask before at all others."""
         answer = self._in_frame(logits)
         return answer if given is None else np.where(answer != self._in_frame(given), answer, before)
 
     def _click_answer(self, before: np.ndarray, given: Tensor | None, logits: Tensor, click: Click) -> np.ndarray:
-        """The mask with one region changed: the one that the decoder would change, and that the click lies in."""
-        outside = torch.full_like(logits, -1.0) if given is None else given
+        """The mask with one changed region: the one that the decoder would change and that the click lies in."""
+        current = torch.full_like(logits, -1.0) if given is None else given
         if click.is_positive:
-            level, region = self._region_to_add(outside, logits, click)
+            level, region = self._region_to_add(current, logits, click)
             answer = self._in_frame(logits + level * region)
         else:
-            region = self._region_to_remove(outside, logits, click)
+            region = self._region_to_remove(current, logits, click)
             answer = self._in_frame(logits)
         if given is None:
             return answer
@@ -170,33 +170,33 @@ class Refinement:
         return before | (answer & changed) if click.is_positive else before & (answer | ~changed)
 
     def _region_to_add(self, given: Tensor, logits: Tensor, click: Click) -> tuple[float, Tensor]:
-        """What joins the mask, (side, side), and by how much the logits there are short of it.
+        """The region that joins the mask, (side, side), and by how much the logits there are too low.
 
-        Where the decoder is not sure that what was clicked belongs, all that is as sure, and connected, belongs as well;
-        but nothing that a negative click has ruled out.
+        If the decoder is not sure that the clicked place belongs, all connected pixels with logits as high join as well,
+        but no pixel that a negative click excludes.
         """
         near = self._near(click, CLICK_RADIUS)
-        ruled_out = torch.zeros_like(near)
+        excluded = torch.zeros_like(near)
         for other in self.clicks:
-            ruled_out |= self._near(other, 0) & (not other.is_positive)
+            excluded |= self._near(other, 0) & (not other.is_positive)
         level = max(0.0, SURE_LOGIT - float(logits[near].median()))
         region = _region_of(near, (logits > -level) & (given <= 0))
-        while level > 0 and (region.bool() & ruled_out).any():
+        while level > 0 and (region.bool() & excluded).any():
             level = max(0.0, level - LEVEL_STEP)
             region = _region_of(near, (logits > -level) & (given <= 0))
         return level, region
 
     def _region_to_remove(self, given: Tensor, logits: Tensor, click: Click) -> Tensor:
-        """What leaves the mask, (side, side): no farther from the click than the mask is thick there, twice over.
+        """The region that leaves the mask, (side, side): within twice the mask's depth at the click.
 
-        A decoder that is unsure of an instrument would take all of it for one click beside it.
+        Without this limit, a decoder that is unsure of an instrument would remove all of it for one click beside it.
         """
         depth = distance_transform_edt(np.pad(given.numpy() > 0, 1))[1:-1, 1:-1][(self._near(click, 0)).numpy()].max()
         reach = self._near(click, 2 * float(depth) + 2 * CLICK_RADIUS)
         return _region_of(self._near(click, CLICK_RADIUS), (logits < 0) & (given > 0) & reach)
 
     def _near(self, click: Click, radius: float) -> Tensor:
-        """(side, side) bool: the low-resolution pixels within `radius` of a click; at least the one it is in."""
+        """(side, side) bool: the low-resolution pixels within `radius` of a click; at least the one that contains it."""
         x, y = (
             place * self._side / self._model.input_size for place in self._in_square(click.row + 0.5, click.column + 0.5)
         )
@@ -206,16 +206,16 @@ class Refinement:
         return near
 
     def _in_frame(self, logits: Tensor) -> np.ndarray:
-        """(H, W) bool of low-resolution logits."""
+        """(H, W) bool, the mask of low-resolution logits."""
         mask = np.zeros(self._geometry.original_size, bool)
-        ((window, inside),) = masks_of(logits[None], self._geometry)
-        mask[window] = inside
+        ((window, window_mask),) = masks_of(logits[None], self._geometry)
+        mask[window] = window_mask
         return mask
 
-    def _obey(self, mask: np.ndarray, click: Click) -> None:
-        """Make what lies around a click as asked."""
-        pixels = max(mask.shape) / self._side  # frame pixels in one of the decoder's
-        radius = OBEYED_RADIUS * pixels
+    def _force(self, mask: np.ndarray, click: Click) -> None:
+        """Set the pixels around a click to what the click says."""
+        pixels = max(mask.shape) / self._side  # frame pixels per low-resolution pixel
+        radius = FORCED_RADIUS * pixels
         rows = slice(max(int(click.row - radius), 0), int(click.row + radius) + 2)
         columns = slice(max(int(click.column - radius), 0), int(click.column + radius) + 2)
         part = mask[rows, columns]
@@ -226,9 +226,9 @@ class Refinement:
 
 
 def _region_of(near: Tensor, changeable: Tensor) -> Tensor:
-    """The connected part around `near` of what may change, and one pixel more: (side, side), 1 inside and 0 outside.
+    """The connected part of `changeable` around `near`, and one pixel more: (side, side), 1 inside and 0 outside.
 
-    Slivers one pixel wide are no part of it: along every border the decoder is a pixel off here and there.
+    Strips one pixel wide are left out: along every border the decoder is a pixel off here and there.
     """
     solid = binary_opening(changeable.numpy(), np.ones((2, 2))) | (near & changeable).numpy()
     parts, _ = label(solid)

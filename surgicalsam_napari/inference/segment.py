@@ -1,4 +1,4 @@
-"""Masks of the chosen classes over many frames, into the project's labels."""
+"""Segment the chosen classes in many frames, and write the masks into the project's labels."""
 
 from __future__ import annotations
 
@@ -50,23 +50,23 @@ def segment_frames(
     action: Action | None = None,
     checkpoint: int | None = None,
 ) -> Generator[SegmentReport, None, None]:
-    """Predict these classes in these frames, in the order given; embeddings that are missing are computed on the way.
+    """Predict these classes in these frames, in the order given; missing embeddings are computed, too.
 
-    On a GPU, labels are written while the next frame is computed. Closing the generator stops after the
-    frame reported last; that is on disk, and nothing after it. The whole is one action of the project's history;
-    many frames are preceded by a snapshot.
+    On a GPU, labels are written while the next frame is computed. Closing the generator stops after the last reported
+    frame; this frame is on disk, and nothing after it. The run is one action in the project's history; a run over many
+    frames starts with a snapshot.
 
     Parameters
     ----------
     class_ids : ids of the project's class set; matched to the checkpoint's classes by name
     batch_size : frames per call of the model; by default 1 on a CPU and more on a GPU
-    action : one that is open already, of which this becomes a part; no snapshot is made then
-    checkpoint : the model's number in the manifest, where it is known; else it is recorded
+    action : an open action that this run becomes a part of; no snapshot is made then
+    checkpoint : the model's number in the manifest, if known; else it is recorded
 
     Raises
     ------
     ClassSetError
-        an id that the project's class set does not have, or none at all
+        an id that the project's class set does not have, or no ids
     CheckpointError
         a class that the checkpoint was not trained on, or new frames and no image encoder
     DiskSpaceError
@@ -85,11 +85,11 @@ def segment_frames(
         project.action(name, len(frame_indices)) if action is None else nullcontext(action) as recorded,
     ):
 
-        def write(found: tuple[int, FramePrediction]) -> bool:
+        def write(frame_prediction: tuple[int, FramePrediction]) -> bool:
             nonlocal checkpoint
             if checkpoint is None:
                 checkpoint = project.record_checkpoint(checkpoint_record(model))
-            return project.labels.write_prediction(*found, checkpoint, action=recorded)
+            return project.labels.write_prediction(*frame_prediction, checkpoint, action=recorded)
 
         predictions = _predictions(model, batches, class_ids, model_ids, project.video.info.size)
         with closing(written(predictions, write, model.device.type)) as frames:
@@ -105,7 +105,7 @@ def _predictions(
     model_ids: Sequence[int],
     original_size: tuple[int, int],
 ) -> Generator[tuple[int, FramePrediction], None, None]:
-    """Frame indices and what was found in them, in the project's class ids."""
+    """Frame indices and their predictions, in the project's class ids."""
     label_values = _label_values(model_ids, class_ids)
     for batch, embeddings in batches:
         with failures_reported():
@@ -118,12 +118,12 @@ def _predictions(
 
 
 def action_name(classes: ClassSet, class_ids: Sequence[int], frame_indices: Sequence[int]) -> str:
-    """What a run is called in the project's history."""
+    """The name of a run in the project's history."""
     return f"Segment {_listed(classes, class_ids)} in {_counted(frame_indices)}"
 
 
 def _listed(classes: ClassSet, class_ids: Sequence[int]) -> str:
-    """The classes of a run in a user's words."""
+    """The classes of a run in words for the user."""
     return classes.by_id(class_ids[0]).name if len(class_ids) == 1 else f"{len(class_ids)} classes"
 
 
@@ -134,22 +134,22 @@ def _counted(frame_indices: Sequence[int]) -> str:
 def frames_to_segment(
     project: Project, model: SurgicalSAM, class_ids: Sequence[int], frame_indices: Sequence[int]
 ) -> list[int]:
-    """The frames in which this very checkpoint has not yet predicted all of these classes; for going on after a stop.
+    """The frames in which this checkpoint has not yet predicted all of these classes, to resume a stopped run.
 
-    A class that a person verified in a frame counts as done there, for no prediction may change it.
+    A class that a person verified in a frame counts as done there, because no prediction may change it.
     """
     frame_indices = checked_frames(frame_indices, project.video.info.frame_count)
     matching_class_ids(project.classes, model.classes, class_ids, model.name)
     checkpoint = project.record_checkpoint(checkpoint_record(model))
     columns = [project.classes.ids.index(class_id) for class_id in class_ids]
     provenance = project.labels.provenance_table()[:, columns]
-    by_this_one = project.labels.prediction_checkpoint_table()[:, columns] == checkpoint
-    is_done = (provenance == Provenance.VERIFIED) | (by_this_one & (provenance != Provenance.EMPTY))
+    is_by_checkpoint = project.labels.prediction_checkpoint_table()[:, columns] == checkpoint
+    is_done = (provenance == Provenance.VERIFIED) | (is_by_checkpoint & (provenance != Provenance.EMPTY))
     return [index for index in frame_indices if not is_done[index].all()]
 
 
 def _label_values(model_ids: Sequence[int], class_ids: Sequence[int]) -> np.ndarray:
-    """(256,) uint8: the project's label value for each of the checkpoint's."""
+    """(256,) uint8: the project's label value for each label value of the checkpoint."""
     values = np.zeros(256, np.uint8)
     values[list(model_ids)] = class_ids
     return values

@@ -1,4 +1,4 @@
-"""How similar each place of a frame is to a class, as the model sees it (Yue et al., AAAI 2024, figure 9)."""
+"""The similarity of each place in a frame to a class, as the model computes it (Yue et al., AAAI 2024, figure 9)."""
 
 from __future__ import annotations
 
@@ -21,8 +21,8 @@ if TYPE_CHECKING:
 def similarity_map(project: Project, model: SurgicalSAM, class_id: int, frame_index: int) -> np.ndarray:
     """S^(k) = F x B^(k) (equation 5) in pixels of the frame; the frame's embedding is computed and stored if missing.
 
-    The plain dot product, with which the class prompt encoder weighs the embedding: F * (1 + S). It has no bounds, differs
-    in height between checkpoints and classes, and may be negative; `contrast_limits` gives a range to show.
+    This is the plain dot product with which the class prompt encoder weights the embedding: F * (1 + S). It is unbounded,
+    its scale differs between checkpoints and classes, and it may be negative; `contrast_limits` gives a range to show.
 
     Parameters
     ----------
@@ -52,11 +52,11 @@ def similarity_map(project: Project, model: SurgicalSAM, class_id: int, frame_in
 def frame_similarity(
     model: SurgicalSAM, embedding: np.ndarray, model_class_id: int, original_size: tuple[int, int]
 ) -> np.ndarray:
-    """As `similarity_map`, of an embedding (D, h, w): (H, W) float32.
+    """As `similarity_map`, for an embedding (D, h, w): (H, W) float32.
 
     Parameters
     ----------
-    model_class_id : of the model's classes
+    model_class_id : an id of the model's classes
     original_size : (H, W) of the frame
     """
     embeddings = torch.from_numpy(embedding)[None].to(model.device, torch.float32)
@@ -66,7 +66,7 @@ def frame_similarity(
 
 
 def contrast_limits(similarity: np.ndarray) -> tuple[float, float]:
-    """A range to show, low below high: from the map's median, for most of a frame is not of the class, nearly to its top.
+    """A range to show, low below high: from the map's median (most of a frame is not of the class) nearly to its maximum.
 
     Parameters
     ----------

@@ -1,7 +1,7 @@
-"""Checkpoints: our one safetensors file, and the authors' published .pth files beside a SAM checkpoint.
+"""Checkpoints: our .safetensors files, and the authors' .pth files together with a SAM checkpoint.
 
-A safetensors checkpoint holds the tuned weights and, as metadata, all that is needed to use them: classes, encoder id and
-digest, presence calibration, training record. The image encoder is inside only where it cannot be had elsewhere (the demo).
+A safetensors checkpoint holds the tuned weights. Its metadata hold what is needed to use them: classes, encoder id and
+digest, presence threshold, training record. It includes the image encoder only if no other file has it (the demo).
 """
 
 from __future__ import annotations
@@ -39,7 +39,7 @@ FORMAT = "surgicalsam-napari checkpoint"
 FORMAT_VERSION = 1
 BEST_OF_A_RUN = "best.safetensors"
 AUTHORS_ENCODER = "vit_h"
-WHOLE_PROMPTS = "whole"  # what the prompt encoder gives; ablations of training name theirs otherwise
+WHOLE_PROMPTS = "whole"  # the prompts of the complete prompt encoder; ablations in training use other names
 AUTHORS_KEYS = {
     "prototypes_state_dict": "prototypes",
     "prototype_prompt_encoder_state_dict": "class_prompt_encoder",
@@ -49,13 +49,13 @@ AUTHORS_KEYS = {
 
 @dataclass(frozen=True)
 class CheckpointInfo:
-    """What a safetensors checkpoint says about itself; read without its weights.
+    """The metadata of a safetensors checkpoint, read without its weights.
 
     Attributes
     ----------
-    presence_threshold : presence at or above which a class counts as in the frame
-    includes_encoder : whether the image encoder's weights are inside
-    prompts : WHOLE_PROMPTS, or what an ablated prompt encoder gives, for which `load_checkpoint` must be told
+    presence_threshold : a class with this presence or more counts as present in the frame
+    includes_encoder : whether the file holds the image encoder's weights
+    prompts : WHOLE_PROMPTS, or the prompts of an ablated prompt encoder; `load_checkpoint` must be given the same
     """
 
     path: Path
@@ -72,23 +72,25 @@ class CheckpointInfo:
 def save_checkpoint(
     path: Path | str, model: SurgicalSAM, *, training_record: dict, half: bool = False, name: str | None = None
 ) -> Path:
-    """Write a checkpoint whole or not at all.
+    """Write a complete checkpoint, or nothing.
 
     Parameters
     ----------
     path : ends in .safetensors
-    training_record : what was run to get these weights; plain JSON
+    training_record : how these weights were trained; plain JSON
     half : store floats as float16, at half the size
-    name : what the window calls it; by default the file's name
+    name : the name shown in the window; by default the file's name
 
     Raises
     ------
     CheckpointError, DiskSpaceError
-        the folder cannot be written, or the disk is full; a file that was there before stays as it is
+        the folder cannot be written, or the disk is full; an existing file stays unchanged
     """
     path = Path(path)
     if path.suffix != ".safetensors":
-        raise CheckpointError(f"A checkpoint's name ends in .safetensors; got {path.name}.")
+        raise CheckpointError(
+            f"A checkpoint's name should end in .safetensors; got {path.name}. Choose a name with that ending."
+        )
     state = model.state_dict()
     if ENCODERS[model.encoder_id].weights is not None:
         state = {key: tensor for key, tensor in state.items() if not key.startswith("image_encoder.")}
@@ -109,39 +111,42 @@ def save_checkpoint(
     try:
         path.parent.mkdir(parents=True, exist_ok=True)
         with replacing(path) as partial:
-            partial.touch()  # with the permissions of any new file; safetensors would let the owner alone read it
+            partial.touch()  # gets the usual permissions; safetensors would let only the owner read the file
             permissions = partial.stat().st_mode
             save_file(tensors, partial, metadata)
             partial.chmod(permissions)
     except (OSError, SafetensorError) as error:
         if "space" in str(error):
             raise DiskSpaceError(
-                f"No space left to write {path.name}. Free some on this disk, or save elsewhere."
+                f"No space left to write {path.name}. Free some space on this disk, or save to another one."
             ) from error
         raise CheckpointError(f"{path} cannot be written ({error}). Choose a folder you may write to.") from error
     return path
 
 
 def read_checkpoint_info(path: Path | str) -> CheckpointInfo:
-    """The metadata of a safetensors checkpoint; a CheckpointError if it is damaged, not ours, or of a newer format."""
+    """Read a safetensors checkpoint's metadata; a CheckpointError if it is damaged, not ours, or of a newer format."""
     path = Path(path)
     with _opened(path) as file:
         metadata = file.metadata() or {}
         includes_encoder = any(key.startswith("image_encoder.") for key in file.keys())  # noqa: SIM118 (not a dict)
     if metadata.get("format") != FORMAT:
         raise CheckpointError(
-            f"{path.name} is not a SurgicalSAM checkpoint: its header names no classes. Choose another file."
+            f"{path.name} is not a SurgicalSAM checkpoint: its header does not name that format. Choose another file."
         )
     try:
         version = int(metadata["format_version"])
         if version > FORMAT_VERSION:
             raise CheckpointError(
-                f"{path.name} is of checkpoint format {version}, this version reads up to {FORMAT_VERSION}. "
+                f"{path.name} has checkpoint format {version}; this version reads formats up to {FORMAT_VERSION}. "
                 "Update surgicalsam-napari to use it."
             )
         encoder_id = metadata["encoder_id"]
         if encoder_id not in ENCODERS:
-            raise CheckpointError(f'{path.name} needs the encoder "{encoder_id}"; known are {", ".join(ENCODERS)}.')
+            raise CheckpointError(
+                f'{path.name} needs the encoder "{encoder_id}"; known encoders are {", ".join(ENCODERS)}. '
+                "Update surgicalsam-napari, or choose another checkpoint."
+            )
         return CheckpointInfo(
             path,
             _own_name(path, metadata),
@@ -158,7 +163,7 @@ def read_checkpoint_info(path: Path | str) -> CheckpointInfo:
 
 
 def _own_name(path: Path, metadata: Mapping[str, str]) -> str:
-    """The file's name; that of its run for the best.safetensors of a run folder."""
+    """The file's name; for the best.safetensors of a run folder, the run's name."""
     return metadata["name"] if path.name == BEST_OF_A_RUN else path.stem
 
 
@@ -172,25 +177,25 @@ def load_checkpoint(
     prompts: str = WHOLE_PROMPTS,
     fast: bool = False,
 ) -> SurgicalSAM:
-    """Read a checkpoint into a model ready to predict.
+    """Load a checkpoint into a model that is ready to predict.
 
     Parameters
     ----------
-    path : our .safetensors, or a .pth as the authors publish them
+    path : our .safetensors, or a .pth as the authors publish it
     encoder_weights : SAM's or MobileSAM's checkpoint with the image encoder; by default the known weights on this disk.
-        A .pth needs it for SAM's prompt encoder also where no image encoder is loaded
+        A .pth needs it for SAM's prompt encoder even if no image encoder is loaded
     device : auto, cpu, cuda, cuda:1, … or mps
-    classes : the names that a .pth lacks; a .safetensors brings its own
-    load_image_encoder : False to decode cached embeddings only, with neither the memory nor the file of the encoder
-    prompts : what the checkpoint's prompt encoder must be made to give; one of an ablation is refused otherwise
-    fast : in bfloat16, nearly the same masks (`SurgicalSAM.use_fast`)
+    classes : the class set for a .pth, which has no class names; a .safetensors has its own
+    load_image_encoder : False to decode only cached embeddings; this needs neither the encoder's memory nor its file
+    prompts : the prompts that the checkpoint must be trained with; a checkpoint with others is refused
+    fast : compute in bfloat16; nearly the same masks (`SurgicalSAM.use_fast`)
 
     Raises
     ------
     CheckpointError
-        a file is missing, damaged, of another encoder or class count, or has keys or shapes that do not fit
+        a file is missing or damaged, has another encoder or class count, or has keys or shapes that do not fit
     DeviceError
-        the device is not there, or not made for the fast mode
+        the device does not exist, or has no fast mode
     """
     path = Path(path)
     chosen_device = choose_device(device)
@@ -199,7 +204,7 @@ def load_checkpoint(
         model = _load_own(path, encoder_file, load_image_encoder, prompts)
     else:
         model = _load_authors(path, encoder_file, classes, load_image_encoder)
-    # with trained weights denormal numbers are common, and slow on CPUs
+    # trained weights give many denormal numbers, which are slow on CPUs
     torch.set_flush_denormal(True)
     model = model.eval().requires_grad_(False).to(chosen_device)
     if fast:
@@ -211,8 +216,8 @@ def _load_own(path: Path, encoder_file: Path | None, load_image_encoder: bool, p
     info = read_checkpoint_info(path)
     if info.prompts != prompts:
         raise CheckpointError(
-            f"{path.name} should have been trained with {prompts} prompts, and was trained {info.prompts}: an ablation, "
-            "which only `surgicalsam experiment` reads. Choose another checkpoint."
+            f'{path.name} should have the prompts "{prompts}"; it has "{info.prompts}". Only `surgicalsam experiment` reads '
+            "such an ablation. Choose another checkpoint."
         )
     with _opened(path) as file:
         state = {key: file.get_tensor(key) for key in file.keys()}  # noqa: SIM118 (not a dict)
@@ -242,20 +247,24 @@ def _load_authors(path: Path, encoder_file: Path | None, classes: ClassSet | Non
     missing = sorted(AUTHORS_KEYS.keys() - weights.keys())
     if missing:
         raise CheckpointError(
-            f"{path.name} is not a SurgicalSAM checkpoint: it lacks {', '.join(missing)}. Choose one published by the "
-            "authors, or one of ours (.safetensors)."
+            f"{path.name} is not a SurgicalSAM checkpoint: it lacks {', '.join(missing)}. Choose a .pth published by the "
+            "authors, or a .safetensors of this program."
         )
-    state = {f"{ours}.{key}": tensor for theirs, ours in AUTHORS_KEYS.items() for key, tensor in weights[theirs].items()}
+    state = {
+        f"{part}.{key}": tensor
+        for authors_part, part in AUTHORS_KEYS.items()
+        for key, tensor in weights[authors_part].items()
+    }
     if classes is None:
         raise CheckpointError(
-            f"{path.name} holds no class names, and the same id means different tools in different sets. "
+            f"{path.name} holds no class names, and one id means different instruments in different class sets. "
             "Give its class set: endovis2018, endovis2017, or a YAML file."
         )
     encoder_file = encoder_file or zoo.find_weights(AUTHORS_ENCODER)
     if encoder_file is None:
         raise CheckpointError(
-            f"{path.name} needs SAM's own checkpoint beside it ({zoo.KNOWN_WEIGHTS[AUTHORS_ENCODER].file_name}). "
-            f"Get it with `surgicalsam models download {AUTHORS_ENCODER}`, or choose the file."
+            f"{path.name} also needs SAM's own checkpoint ({zoo.KNOWN_WEIGHTS[AUTHORS_ENCODER].file_name}). "
+            f"Download it with `surgicalsam models download {AUTHORS_ENCODER}`, or choose the file."
         )
     encoder, digest = _read_encoder(AUTHORS_ENCODER, encoder_file) if load_image_encoder else (None, "")
     prompt_state = read_sam_prompt_encoder_state(encoder_file)
@@ -269,7 +278,7 @@ def _read_encoder(encoder_id: str, file: Path | None) -> tuple[nn.Module, str]:
         known = zoo.KNOWN_WEIGHTS[encoder_id]
         raise CheckpointError(
             f"The encoder weights {known.file_name} are not on this machine. "
-            f"Get them with `surgicalsam models download {encoder_id}`, or choose the file."
+            f"Download them with `surgicalsam models download {encoder_id}`, or choose the file."
         )
     encoder = build_image_encoder(encoder_id)
     return encoder, load_encoder_weights(encoder, file, encoder_id)
@@ -280,7 +289,7 @@ def build_parts(spec: EncoderSpec, class_count: int, tokens_per_class: int = 2, 
 
     Parameters
     ----------
-    hidden : dense_hidden_dim and sparse_hidden_dim, where they differ from the paper's 128
+    hidden : dense_hidden_dim and sparse_hidden_dim, if they differ from the paper's 128
     """
     dim, height, width = spec.embedding_shape
     return {
@@ -300,16 +309,16 @@ def _assemble(
     encoder: nn.Module | None,
     presence_threshold: float = FALLBACK_PRESENCE_THRESHOLD,
 ) -> SurgicalSAM:
-    """Build the parts that the tensors are for, and load each tensor into its place."""
+    """Build the model from the parts that the tensors belong to, and load every tensor."""
     spec = ENCODERS[encoder_id]
-    prototypes, *dims = _sizes(path, state)
-    if prototypes != len(classes):
+    prototype_count, *dims = _sizes(path, state)
+    if prototype_count != len(classes):
         raise CheckpointError(
-            f"{path.name} knows {prototypes} classes, and the class set {classes.name} has {len(classes)}. "
+            f"{path.name} knows {prototype_count} classes, and the class set {classes.name} has {len(classes)}. "
             "Choose the class set it was trained on."
         )
     tokens_per_class, dense_hidden_dim, sparse_hidden_dim = dims
-    with torch.device("meta"):  # every tensor comes from the file, so none is drawn at random first
+    with torch.device("meta"):  # every tensor comes from the file, so none needs random values first
         parts = build_parts(
             spec, len(classes), tokens_per_class, dense_hidden_dim=dense_hidden_dim, sparse_hidden_dim=sparse_hidden_dim
         )
@@ -320,7 +329,9 @@ def _assemble(
     for name, part in parts.items():
         _load_exactly(part, _take(state, name), path, name)
     if state:
-        raise CheckpointError(f"{path.name} has keys that belong nowhere: {_listed(state)}. Is it from a newer version?")
+        raise CheckpointError(
+            f"{path.name} has unknown keys: {_listed(state)}. Update surgicalsam-napari, or choose another checkpoint."
+        )
     return SurgicalSAM(
         classes,
         encoder_id,
@@ -333,7 +344,7 @@ def _assemble(
 
 
 def _sizes(path: Path, state: Mapping[str, Tensor]) -> list[int]:
-    """Class count, tokens per class, r_D and r_S, read off the tensors they shape."""
+    """Class count, tokens per class, r_D and r_S, from the shapes of the tensors."""
     sources = (
         "prototypes.class_embeddings",
         *(f"class_prompt_encoder.{n}" for n in ("sparse_fc_2", "dense_fc_1", "sparse_fc_1")),
@@ -341,7 +352,7 @@ def _sizes(path: Path, state: Mapping[str, Tensor]) -> list[int]:
     missing = [f"{source}.weight" for source in sources if f"{source}.weight" not in state]
     if missing:
         raise CheckpointError(
-            f"{path.name} lacks {', '.join(missing)}. It is not a whole SurgicalSAM checkpoint; get it again."
+            f"{path.name} lacks {', '.join(missing)}. It is not a complete SurgicalSAM checkpoint. Get the file again."
         )
     return [state[f"{source}.weight"].shape[0] for source in sources]
 
@@ -353,22 +364,22 @@ def _take(state: dict[str, Tensor], part: str) -> dict[str, Tensor]:
 
 
 def _load_exactly(module: nn.Module, state: Mapping[str, Tensor], path: Path, part: str) -> None:
-    """Load a state dict of which every key and shape must fit."""
+    """Load a state dict; every key and shape must fit."""
     expected = module.state_dict()
     missing, extra = sorted(expected.keys() - state.keys()), sorted(state.keys() - expected.keys())
     misshapen = [key for key in sorted(expected.keys() & state.keys()) if expected[key].shape != state[key].shape]
-    complaints = []
+    problems = []
     if missing:
-        complaints.append(f"{len(missing)} keys are missing ({_listed(missing)})")
+        problems.append(f"{len(missing)} keys are missing ({_listed(missing)})")
     if extra:
-        complaints.append(f"{len(extra)} are not known ({_listed(extra)})")
+        problems.append(f"{len(extra)} are not known ({_listed(extra)})")
     if misshapen:
         key = misshapen[0]
-        found, wanted = tuple(state[key].shape), tuple(expected[key].shape)
-        complaints.append(f"{len(misshapen)} have another shape ({key} is {found}, should be {wanted})")
-    if complaints:
+        actual, wanted = tuple(state[key].shape), tuple(expected[key].shape)
+        problems.append(f"{len(misshapen)} have another shape ({key} is {actual}, should be {wanted})")
+    if problems:
         raise CheckpointError(
-            f"{path.name} does not fit as {part}: {', '.join(complaints)}. Choose a checkpoint of this encoder."
+            f"{path.name} does not fit as {part}: {', '.join(problems)}. Choose a checkpoint for this encoder."
         )
     module.load_state_dict(dict(state), assign=True)
 
@@ -380,7 +391,7 @@ def _listed(keys: object) -> str:
 
 @contextmanager
 def _opened(path: Path) -> Iterator:
-    """The safetensors file, opened; a CheckpointError where it is missing or damaged."""
+    """Open the safetensors file; a CheckpointError if it is missing or damaged."""
     try:
         with safe_open(path, framework="pt") as file:
             yield file

@@ -1,9 +1,9 @@
 """The prototype-based class prompt encoder (Yue et al., AAAI 2024, section 3.2).
 
-As in the paper, the similarity is a plain dot product, and the sparse tokens of *all* classes are given to the decoder, the
-prompted class marked by SAM's positive point embedding and the others by its negative one. Where the paper leaves room this
-follows the authors' code, on which their checkpoints were trained: f_S of equation 8 is linear over the *positions* of the
-grid, and the positive and negative embeddings are one vector per token, (n, D) and not (D,).
+As in the paper, the similarity is a plain dot product, and the decoder gets the sparse tokens of *all* classes: SAM's
+positive point embedding marks the prompted class, its negative one marks the others. If the paper leaves a choice, this
+follows the authors' code, with which their checkpoints were trained: f_S of equation 8 is linear over the *positions* of
+the grid, and the positive and negative embeddings are one vector per token, (n, D) and not (D,).
 """
 
 from __future__ import annotations
@@ -31,7 +31,7 @@ class Prototypes(nn.Module):
 
 @dataclass(frozen=True)
 class ClassPrompts:
-    """What the decoder is given for every (frame, prompted class).
+    """The prompts of the decoder for every (frame, prompted class).
 
     Attributes
     ----------
@@ -45,7 +45,7 @@ class ClassPrompts:
 
 @dataclass(frozen=True)
 class FrameReading:
-    """What the prompts of all classes of B frames have in common.
+    """Intermediate results that the prompts of all classes share, for B frames.
 
     Attributes
     ----------
@@ -105,8 +105,8 @@ class ClassPromptEncoder(nn.Module):
     def sparse_tokens(self, image_embeddings: Tensor, similarity: Tensor) -> Tensor:
         """Tokens of every class (equation 8), not yet marked positive or negative: (B, C, n, D).
 
-        The class-activated embedding F * (1 + S) of equation 6 is never formed: the map over positions is linear, so
-        the weights are scaled by 1 + S instead. All classes are one matrix product a frame.
+        The class-activated embedding F * (1 + S) of equation 6 is never computed: the map over positions is linear, so
+        the weights are scaled by 1 + S instead. One matrix product per frame covers all classes.
         """
         scale = 1 + similarity.flatten(2)  # (B, C, N)
         weight = self.sparse_fc_1.weight[..., 0]  # (r_S, N)
@@ -121,7 +121,7 @@ class ClassPromptEncoder(nn.Module):
     def dense_embeddings(self, reading: FrameReading, rows: Tensor) -> Tensor:
         """Dense prompt embeddings of the prompted classes (equation 7): (B, K, D, h, w), in channels-last order.
 
-        A 1x1 convolution commutes with scaling each position by 1 + S, so the first one is done once a frame.
+        A 1x1 convolution commutes with scaling each position by 1 + S, so the first one runs once per frame.
         """
         first, second = self.dense_fc_1, self.dense_fc_2
         assert first.bias is not None
@@ -132,7 +132,7 @@ class ClassPromptEncoder(nn.Module):
         return dense.transpose(2, 3).unflatten(3, reading.similarity.shape[-2:])
 
     def read(self, image_embeddings: Tensor, prototypes: Tensor) -> FrameReading:
-        """What all prompts of these frames share, for `prompts_of`.
+        """Compute what all prompts of these frames share, for `prompts_of`.
 
         Parameters
         ----------
@@ -157,5 +157,5 @@ class ClassPromptEncoder(nn.Module):
         return ClassPrompts((tokens[:, None] + mark).flatten(2, 3), self.dense_embeddings(reading, rows))
 
     def forward(self, image_embeddings: Tensor, prototypes: Tensor, rows: Tensor) -> ClassPrompts:
-        """`prompts_of` what `read` finds: prompt embeddings for every frame and every prompted class."""
+        """Prompt embeddings for every frame and every prompted class: `read`, then `prompts_of`."""
         return self.prompts_of(self.read(image_embeddings, prototypes), rows)

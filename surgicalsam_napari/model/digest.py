@@ -1,4 +1,4 @@
-"""What tells one checkpoint from another: a digest of all that decides its predictions."""
+"""The digest that identifies a checkpoint, over everything that its predictions depend on."""
 
 from __future__ import annotations
 
@@ -13,7 +13,7 @@ if TYPE_CHECKING:
 
 
 def checkpoint_record(model: SurgicalSAM) -> dict:
-    """What the project keeps of a checkpoint that predicted in it; two with the same `digest` predict the same."""
+    """What the project stores about a checkpoint that predicted in it; two with the same `digest` predict the same."""
     return {
         "digest": _weights_digest(model),
         "name": model.name,
@@ -27,9 +27,9 @@ _digests: WeakKeyDictionary[SurgicalSAM, tuple[Hashable, str]] = WeakKeyDictiona
 
 
 def _weights_digest(model: SurgicalSAM) -> str:
-    """Hash of all that decides a prediction, computed once for weights that stay as they are."""
+    """Hash of everything that a prediction depends on; computed again only if the weights change."""
     weights = chain(model.parameters(), model.buffers())
-    # torch counts the changes of a tensor in place; another tensor in its stead lies elsewhere
+    # torch counts in-place changes of a tensor; a tensor that replaces it has another address
     state = (
         model.presence_threshold,
         model.is_fast,
@@ -43,7 +43,7 @@ def _weights_digest(model: SurgicalSAM) -> str:
 
 
 def _hashed_weights(model: SurgicalSAM) -> str:
-    """The image encoder enters by its own digest."""
+    """Hash of the weights; the image encoder is represented by its own digest."""
     digest = hashlib.sha256(f"{model.encoder_digest} {model.presence_threshold} {model.classes.names}".encode())
     if model.is_fast:
         digest.update(b"fast")

@@ -1,6 +1,6 @@
-"""The image encoders by name: the one list that the options, the forms and the checkpoints follow.
+"""The image encoders by name: the one list for options, forms and checkpoints.
 
-Nothing here imports torch, so that `surgicalsam --help` comes at once: a `build` imports its module when it is called.
+This module does not import torch, so that `surgicalsam --help` answers at once: `build` imports its module when called.
 """
 
 from __future__ import annotations
@@ -17,20 +17,20 @@ if TYPE_CHECKING:
 
 @dataclass(frozen=True)
 class EncoderSpec:
-    """What the rest of the program needs to know of an image encoder.
+    """What the rest of the program needs to know about an image encoder.
 
     Attributes
     ----------
     id : its name in checkpoints and on the command line
-    title : its name for people
-    build : makes it with random weights
-    input_size : side in pixels of the padded square it takes
-    embedding_shape : (D, h, w) of the image embedding it gives
-    mlp_dim : hidden width of the mask decoder's transformer that goes with it
-    weights : name of its weights in `zoo.KNOWN_WEIGHTS`; None where the weights come with the checkpoint
-    memory_megabytes : rough GPU memory for the weights and one frame in half precision
-    is_light : whether a CPU embeds a frame in a moment
-    is_bundled : whether its weights, and the decoder that goes with them, are those of the demo checkpoint
+    title : its name for users
+    build : returns the encoder with random weights
+    input_size : side in pixels of its input, the padded square
+    embedding_shape : (D, h, w) of its image embedding
+    mlp_dim : hidden width of the transformer in the matching mask decoder
+    weights : name of its weights in `zoo.KNOWN_WEIGHTS`; None if the checkpoint includes the weights
+    memory_megabytes : approximate GPU memory for the weights and one frame in half precision
+    is_light : whether a CPU embeds a frame quickly
+    is_bundled : whether its weights, and the matching decoder, are those of the demo checkpoint
     """
 
     id: str
@@ -64,7 +64,7 @@ def _build_demo() -> nn.Module:
 
 
 def _sam_spec(encoder_id: str, title: str, build: Callable[[], nn.Module], memory_megabytes: int) -> EncoderSpec:
-    """An encoder that takes the place of SAM's: its weights file holds SAM's prompt encoder and mask decoder, too."""
+    """An encoder with SAM's input and output; its weights file also holds SAM's prompt encoder and mask decoder."""
     return EncoderSpec(encoder_id, title, build, 1024, (256, 64, 64), 2048, encoder_id, memory_megabytes)
 
 
@@ -81,7 +81,7 @@ ENCODERS: dict[str, EncoderSpec] = {
 
 
 def encoder_spec(encoder_id: str) -> EncoderSpec:
-    """The encoder of this id; a CheckpointError that lists the known ones if there is none."""
+    """The encoder with this id; if there is none, a CheckpointError that lists the known ones."""
     if encoder_id not in ENCODERS:
         raise CheckpointError(
             f'The image encoder should be one of {", ".join(ENCODERS)}; got "{encoder_id}". '

@@ -1,4 +1,4 @@
-"""Where a pixel of the original frame lies in the padded square, and back."""
+"""Convert frames to the padded square of an encoder, and logits back to the frame."""
 
 from __future__ import annotations
 
@@ -37,9 +37,9 @@ class FrameGeometry:
         return max(int(height * scale + 0.5), 1), max(int(width * scale + 0.5), 1)
 
     def visible_grid(self, grid: tuple[int, int]) -> tuple[int, int]:
-        """Rows and columns of an embedding grid (h, w) that masks in the frame are made from: 52 of 64 rows for 1024x1280.
+        """Rows and columns of an embedding grid (h, w) that masks in the frame depend on: 52 of 64 rows for 1024x1280.
 
-        They are those under the frame in the padded square, and the logit beyond that bilinear resizing reaches for.
+        They cover the frame in the padded square, and one logit more, which bilinear resizing reads.
         """
         reached = (
             int((side - 0.5) * 4 * cells / self.input_size - 0.5) + 2
@@ -66,7 +66,7 @@ class FrameGeometry:
         return normalise_and_pad(_moved(resized, torch.device(device)), self.input_size)
 
     def to_frame(self, low_res_logits: Tensor) -> Tensor:
-        """Low-resolution logits to the original frame by the reference's two bilinear steps.
+        """Resize low-resolution logits to the original frame with the reference's two bilinear steps.
 
         Parameters
         ----------
@@ -85,7 +85,7 @@ class FrameGeometry:
 
 
 def _moved(batch: Tensor, device: torch.device) -> Tensor:
-    """To the device; to a GPU out of page-locked memory, so that the copy waits for nothing that the GPU computes."""
+    """Copy to the device; to a GPU from page-locked memory, so that the copy does not wait for the GPU's computation."""
     return batch.pin_memory().to(device, non_blocking=True) if device.type == "cuda" else batch.to(device)
 
 

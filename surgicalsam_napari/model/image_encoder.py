@@ -1,4 +1,4 @@
-"""Building the frozen image encoders of `encoders.ENCODERS`, and reading their weights."""
+"""Build the frozen image encoders of `encoders.ENCODERS`, and read their weights."""
 
 from __future__ import annotations
 
@@ -32,13 +32,13 @@ Shapes = Mapping[str, tuple[int, ...]]
 def build_image_encoder(encoder_id: str) -> nn.Module:
     """An image encoder with random weights, in eval mode.
 
-    It takes (B, 3, S, S), normalised and padded as `FrameGeometry.to_input` does, and gives (B, D, h, w); S, D, h and w are
-    in `ENCODERS[encoder_id]`. Inside `torch.device("meta")` it costs no memory, and `load_encoder_weights` fills it.
+    It maps (B, 3, S, S), normalised and padded as `FrameGeometry.to_input` does, to (B, D, h, w); S, D, h and w are in
+    `ENCODERS[encoder_id]`. Inside `torch.device("meta")` it uses no memory, and `load_encoder_weights` fills it.
 
     Raises
     ------
     CheckpointError
-        there is no encoder of this id
+        there is no encoder with this id
     """
     return encoder_spec(encoder_id).build().eval()
 
@@ -47,19 +47,19 @@ def build_image_encoder(encoder_id: str) -> nn.Module:
 
 
 def read_weights(path: Path | str) -> dict[str, Any]:
-    """All tensors of a weights file, on the CPU, memory-mapped where the format allows it.
+    """Read all tensors of a weights file, on the CPU, memory-mapped if the format allows it.
 
-    A `.safetensors` file is read as such, anything else as PyTorch's `.pth` with `weights_only=True`: no code in the file
-    is ever run. What is not a tensor (an epoch, a name) is left out.
+    Every file that is not a `.safetensors` is read as PyTorch's `.pth` with `weights_only=True`: code in the file is
+    never run. Values that are not tensors (an epoch, a name) are skipped.
 
     Returns
     -------
-    Tensors by name; where the file holds dictionaries of tensors (as the authors' do), these by name
+    Tensors by name; if the file holds dictionaries of tensors (as the authors' files do), these by name
 
     Raises
     ------
     CheckpointError
-        the file is missing, cut short, holds more than weights, or is no weights file at all
+        the file is missing or incomplete, holds more than weights, or is not a weights file
     """
     path = Path(path)
     try:
@@ -69,7 +69,8 @@ def read_weights(path: Path | str) -> dict[str, Any]:
         return _read_pth(path, start)
     except safetensors.SafetensorError as error:
         raise CheckpointError(
-            f"{path.name} should be a safetensors file; it is damaged or cut short ({_first_line(error)}). Fetch it again."
+            f"{path.name} should be a safetensors file; it is damaged or incomplete ({_first_line(error)}). "
+            "Download it again."
         ) from error
     except OSError as error:
         reason = error.strerror or _first_line(error)
@@ -80,15 +81,15 @@ def read_weights(path: Path | str) -> dict[str, Any]:
 
 def _file_start(path: Path) -> bytes:
     if not path.is_file():
-        found = "a folder lies there" if path.is_dir() else "there is no such file"
-        raise CheckpointError(f"{path} should be a weights file; {found}. Choose a .pth, .pt or .safetensors file.")
+        problem = "it is a folder" if path.is_dir() else "there is no such file"
+        raise CheckpointError(f"{path} should be a weights file; {problem}. Choose a .pth, .pt or .safetensors file.")
     with path.open("rb") as file:
         start = file.read(64)
     if not start:
-        raise CheckpointError(f"{path.name} should be a weights file; it is empty. Fetch it again.")
+        raise CheckpointError(f"{path.name} should be a weights file; it is empty. Download it again.")
     if start.lstrip().lower().startswith((b"<!doctype", b"<html")):
         raise CheckpointError(
-            f"{path.name} should be a weights file; it is a web page saved under that name. Download the file itself again."
+            f"{path.name} should be a weights file; it is a saved web page. Download the weights file itself."
         )
     return start
 
@@ -97,36 +98,36 @@ def _read_pth(path: Path, start: bytes) -> dict[str, Any]:
     is_zip = start.startswith(b"PK\x03\x04")
     if not is_zip and not start.startswith(b"\x80"):  # torch's formats since 1.6 and before
         raise CheckpointError(
-            f"{path.name} should be a PyTorch checkpoint; it does not start like one. "
+            f"{path.name} should be a PyTorch checkpoint; its first bytes are not those of one. "
             "Choose a .pth, .pt or .safetensors file."
         )
     try:
         loaded = torch.load(path, map_location="cpu", weights_only=True, mmap=is_zip)
     except pickle.UnpicklingError as error:
         raise CheckpointError(
-            f"{path.name} should hold weights alone; it holds other Python objects, which could run code and were not "
+            f"{path.name} should hold only weights; it holds other Python objects, which could run code and were not "
             "loaded. Get the weights from their authors, or save them as safetensors."
         ) from error
     except (RuntimeError, EOFError, ValueError, KeyError, IndexError, AttributeError, TypeError) as error:
         raise CheckpointError(
-            f"{path.name} should be a whole PyTorch checkpoint; its {path.stat().st_size:,} bytes are damaged or cut short, "
-            "as by a download that stopped. Fetch it again."
+            f"{path.name} should be a complete PyTorch checkpoint; its {path.stat().st_size:,} bytes are damaged or "
+            "incomplete, as after an interrupted download. Download it again."
         ) from error
-    return _weights_alone(path, loaded)
+    return _only_weights(path, loaded)
 
 
-def _weights_alone(path: Path, loaded: Any) -> dict[str, Any]:
+def _only_weights(path: Path, loaded: Any) -> dict[str, Any]:
     weights = _keep_tensors(loaded) if isinstance(loaded, Mapping) else {}
     if not weights:
-        found = "dictionary without tensors" if isinstance(loaded, Mapping) else type(loaded).__name__
+        content = "dictionary without tensors" if isinstance(loaded, Mapping) else type(loaded).__name__
         raise CheckpointError(
-            f"{path.name} should hold a dictionary of named weights; it holds a {found}. Choose another file."
+            f"{path.name} should hold a dictionary of named weights; it holds a {content}. Choose another file."
         )
     return weights
 
 
 def _keep_tensors(values: Mapping[Any, Any]) -> dict[str, Any]:
-    """The tensors, and the dictionaries that hold some."""
+    """The tensors, and the dictionaries that hold tensors."""
     kept = {str(name): _keep_tensors(value) if isinstance(value, Mapping) else value for name, value in values.items()}
     return {name: value for name, value in kept.items() if isinstance(value, Tensor) or (isinstance(value, dict) and value)}
 
@@ -143,18 +144,18 @@ def state_shapes(state: Mapping[str, Tensor]) -> dict[str, tuple[int, ...]]:
     return {name: tuple(tensor.shape) for name, tensor in state.items()}
 
 
-def describe_mismatch(expected: Shapes, found: Shapes) -> str:
-    """In one line what is missing, extra or of another shape; an empty string where all agree."""
-    missing = [name for name in expected if name not in found]
-    extra = [name for name in found if name not in expected]
+def describe_mismatch(expected: Shapes, actual: Shapes) -> str:
+    """One line that names the tensors that are missing, extra or of another shape; an empty string if all agree."""
+    missing = [name for name in expected if name not in actual]
+    extra = [name for name in actual if name not in expected]
     misshapen = [
-        f"{name} is {found[name]} and should be {shape}"
+        f"{name} is {actual[name]} and should be {shape}"
         for name, shape in expected.items()
-        if name in found and found[name] != shape
+        if name in actual and actual[name] != shape
     ]
     parts = [
-        f"{len(names)} {what} ({', '.join(names[:2])}{', …' if len(names) > 2 else ''})"
-        for names, what in ((missing, "missing"), (extra, "not expected"), (misshapen, "of another shape"))
+        f"{len(names)} {problem} ({', '.join(names[:2])}{', …' if len(names) > 2 else ''})"
+        for names, problem in ((missing, "missing"), (extra, "not expected"), (misshapen, "of another shape"))
         if names
     ]
     return "; ".join(parts)
@@ -181,16 +182,16 @@ def detect_encoder(shapes: Shapes) -> str | None:
 def load_encoder_weights(encoder: nn.Module, path: Path | str, encoder_id: str) -> str:
     """Fill an encoder from a SAM or MobileSAM checkpoint, or from any file with its keys under `image_encoder.`.
 
-    Every key and shape is checked before anything is changed. An encoder on the meta device is given memory on the CPU.
+    Every key and shape is checked before anything changes. An encoder on the meta device gets memory on the CPU.
 
     Returns
     -------
-    The encoder's digest (see `encoder_digest`), by which stored embeddings are keyed
+    The encoder's digest (see `encoder_digest`), the key of stored embeddings
 
     Raises
     ------
     CheckpointError
-        the file cannot be read, or holds another encoder, or not all of this one
+        the file cannot be read, or holds another encoder, or only a part of this one
     """
     path = Path(path)
     weights = read_weights(path)
@@ -198,7 +199,7 @@ def load_encoder_weights(encoder: nn.Module, path: Path | str, encoder_id: str) 
     check_encoder_state(state, encoder_id, path.name)
     on_meta = any(parameter.is_meta for parameter in encoder.parameters())
     if on_meta:
-        state = {name: tensor.clone() for name, tensor in state.items()}  # off the mapped file
+        state = {name: tensor.clone() for name, tensor in state.items()}  # independent of the mapped file
     encoder.load_state_dict(state, assign=on_meta)
     return encoder_digest(state)
 
@@ -213,18 +214,18 @@ def with_prefix_removed(weights: Mapping[str, Any], prefix: str) -> dict[str, Te
 
 
 def check_encoder_state(state: Mapping[str, Tensor], encoder_id: str, file_name: str) -> None:
-    """A CheckpointError unless these are the names and shapes of this encoder; says which encoder they are of."""
+    """A CheckpointError unless these are the names and shapes of this encoder; it names the encoder that they fit."""
     spec = encoder_spec(encoder_id)
     if not state:
         raise CheckpointError(
             f"{file_name} should hold the weights of {spec.title} under {IMAGE_ENCODER_PREFIX}*; it holds none. "
-            f"Choose the checkpoint that has {spec.title}."
+            f"Choose a checkpoint with {spec.title}."
         )
-    found = state_shapes(state)
-    mismatch = describe_mismatch(encoder_shapes(encoder_id), found)
+    shapes = state_shapes(state)
+    mismatch = describe_mismatch(encoder_shapes(encoder_id), shapes)
     if not mismatch:
         return
-    detected = detect_encoder(found)
+    detected = detect_encoder(shapes)
     if detected is not None and detected != encoder_id:
         raise CheckpointError(
             f"{file_name} holds the image encoder {ENCODERS[detected].title}; {spec.title} is expected. "
@@ -232,12 +233,12 @@ def check_encoder_state(state: Mapping[str, Tensor], encoder_id: str, file_name:
         )
     raise CheckpointError(
         f"{file_name} should hold all {len(encoder_shapes(encoder_id))} tensors of {spec.title}; found {mismatch}. "
-        "Fetch the file again, or choose another."
+        "Download the file again, or choose another."
     )
 
 
 def encoder_digest(state_dict: Mapping[str, Tensor]) -> str:
-    """Sixteen hexadecimal digits that name these very weights: SHA-256 over sorted names, dtypes, shapes and bytes."""
+    """Sixteen hexadecimal digits that identify these weights: SHA-256 over sorted names, dtypes, shapes and bytes."""
     digest = hashlib.sha256()
     for name in sorted(state_dict):
         tensor = state_dict[name].detach().cpu().contiguous()
@@ -252,12 +253,12 @@ def read_sam_prompt_encoder_state(path: Path | str) -> dict[str, Tensor]:
     Raises
     ------
     CheckpointError
-        the file cannot be read, or has no whole prompt encoder
+        the file cannot be read, or has no complete prompt encoder
     """
     state = with_prefix_removed(read_weights(Path(path)), PROMPT_ENCODER_PREFIX)
     point = state.get("not_a_point_embed.weight")
     dim = point.shape[-1] if point is not None and point.ndim == 2 else 256
-    with torch.device("meta"):  # grid and image size are in no parameter's shape
+    with torch.device("meta"):  # no parameter's shape depends on the grid or the image size
         expected = PromptEncoder(dim, image_embedding_size=(64, 64), input_image_size=(1024, 1024), mask_in_chans=16)
     return _checked_part(Path(path), "prompt encoder", PROMPT_ENCODER_PREFIX, state, expected)
 

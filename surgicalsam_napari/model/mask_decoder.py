@@ -1,10 +1,10 @@
-"""SAM's mask decoder, run for many (frame, prompt) pairs in one call, and only as far as its single mask is read.
+"""SAM's mask decoder for many (frame, prompt) pairs in one call; it computes only what its single mask needs.
 
-The same weights and the same numbers as `segment_anything`'s `MaskDecoder.predict_masks` (tests/test_mask_decoder.py), with
-less work: the image stays in token layout (one row of channels per grid position), in which projections need no copies and
-upscaling is two matrix products; projections of one input are one product; attention never forms its weights; the last
-attention is computed for the two tokens that are read, without projecting the image; masks 1 to 3 are left out; and
-positions that are padding are not upscaled.
+It has the same weights and gives the same numbers as `segment_anything`'s `MaskDecoder.predict_masks`
+(tests/test_mask_decoder.py), with less work: the image stays in token layout (one row of channels per grid position), in
+which projections need no copies and upscaling is two matrix products; projections of one input are one product; attention
+weights are never stored; the last attention is computed only for the two tokens that are used, without projecting the
+image; masks 1 to 3 are not computed; padding is not upscaled.
 """
 
 from __future__ import annotations
@@ -17,18 +17,18 @@ from torch.nn import functional as F
 
 from surgicalsam_napari.model.segment_anything import Attention, MaskDecoder, TwoWayAttentionBlock, TwoWayTransformer
 
-PADDING_LOGIT = -32.0  # in place of what was not computed: no instrument there
+PADDING_LOGIT = -32.0  # of positions that are not computed: no instrument
 
 
 @dataclass(frozen=True)
 class DecodedMasks:
-    """P decoded prompts.
+    """The masks of P prompts.
 
     Attributes
     ----------
     low_res_logits : (P, 4h, 4w), of the whole padded square; above 0 is instrument
     predicted_iou : (P,), the decoder's own estimate of the IoU of its mask
-    iou_token : (P, D), the output token that `predicted_iou` was read from; the presence head reads it too
+    iou_token : (P, D), the output token that `predicted_iou` is computed from; the presence head uses it too
     """
 
     low_res_logits: Tensor
@@ -56,11 +56,11 @@ def decode_masks(
 
     Parameters
     ----------
-    image_embeddings : (B, D, h, w); without a copy where their memory is in channels-last order
+    image_embeddings : (B, D, h, w); not copied if their memory is in channels-last order
     positional_encoding : (1, D, h, w), SAM's dense positional encoding
     sparse : (P, T, D)
     dense : (P, D, h, w)
-    visible : rows and columns of the grid from which masks are wanted (`FrameGeometry.visible_grid`), by default all;
+    visible : rows and columns of the grid for which masks are needed (`FrameGeometry.visible_grid`), by default all;
         logits elsewhere are `PADDING_LOGIT`
     """
     grid = (image_embeddings.shape[-2], image_embeddings.shape[-1])
@@ -72,29 +72,29 @@ def decode_masks(
     iou_token, mask_token = token_out[:, 0], token_out[:, 1]
     kernel = decoder.output_hypernetworks_mlps[0](mask_token)  # (P, D / 8)
     logits = _upscaled_logits(decoder, image_out.unflatten(1, grid), kernel, visible or grid)
-    with torch.autocast(logits.device.type, enabled=False):  # near ties decide which of two masks lies on top
+    with torch.autocast(logits.device.type, enabled=False):  # small differences decide which of two masks lies on top
         iou_token = iou_token.float()
         predicted_iou = decoder.iou_prediction_head(iou_token)[:, 0]
     return DecodedMasks(logits, predicted_iou, iou_token)
 
 
 def tokens_of(grids: Tensor) -> Tensor:
-    """(B, D, h, w) to (B, h * w, D): a view of what is in channels-last order, else a copy."""
+    """(B, D, h, w) to (B, h * w, D): a view if the memory is in channels-last order, else a copy."""
     return grids.flatten(2).transpose(1, 2).contiguous()
 
 
 def in_token_order(grids: Tensor) -> Tensor:
-    """(B, D, h, w) of the same values in channels-last order, as `decode_masks` takes it without a copy."""
+    """(B, D, h, w) of the same values in channels-last order, which `decode_masks` does not copy."""
     tokens = grids.new_empty(len(grids), grids.shape[2] * grids.shape[3], grids.shape[1])
     for target, source in zip(tokens, grids, strict=True):
-        target.copy_(source.flatten(1).t())  # of two axes, for which torch has a blocked transposition: twice as fast
+        target.copy_(source.flatten(1).t())  # for two axes torch has a blocked transposition: twice as fast
     return tokens.transpose(1, 2).unflatten(2, grids.shape[2:])
 
 
 def _attend_both_ways(
     transformer: TwoWayTransformer, tokens: Tensor, keys: Tensor, position: Tensor
 ) -> tuple[Tensor, Tensor]:
-    """SAM's two-way transformer: the first two tokens (P, 2, D), and the image (P, N, D).
+    """SAM's two-way transformer; returns the first two tokens (P, 2, D) and the image (P, N, D).
 
     Parameters
     ----------
@@ -113,15 +113,15 @@ def _attend_both_ways(
         attended = _attend(to_tokens, image_query, to_tokens.k_proj(queries + tokens), to_tokens.v_proj(queries))
         keys = block.norm4(attended.add_(keys))
     first = queries[:, :2]
-    found = _read(transformer.final_attn_token_to_image, first + tokens[:, :2], keys, position)
-    return transformer.norm_final_attn(first + found), keys
+    attended = _attend_to_image(transformer.final_attn_token_to_image, first + tokens[:, :2], keys, position)
+    return transformer.norm_final_attn(first + attended), keys
 
 
 def _self_attended(block: TwoWayAttentionBlock, queries: Tensor, tokens: Tensor) -> Tensor:
     if block.skip_first_layer_pe:
         return block.self_attn(q=queries, k=queries, v=queries)
-    placed = queries + tokens
-    return queries + block.self_attn(q=placed, k=placed, v=queries)
+    positioned = queries + tokens
+    return queries + block.self_attn(q=positioned, k=positioned, v=queries)
 
 
 def _projected_together(x: Tensor, *layers: torch.nn.Linear) -> tuple[Tensor, ...]:
@@ -131,14 +131,14 @@ def _projected_together(x: Tensor, *layers: torch.nn.Linear) -> tuple[Tensor, ..
 
 
 def _attend(attention: Attention, query: Tensor, key: Tensor, value: Tensor) -> Tensor:
-    """Attention of SAM's kind from projected (P, Q, d), (P, K, d), (P, K, d) to (P, Q, D)."""
+    """SAM's attention, from projected (P, Q, d), (P, K, d), (P, K, d) to (P, Q, D)."""
     query, key, value = (x.unflatten(-1, (attention.num_heads, -1)).transpose(1, 2) for x in (query, key, value))
     attended = F.scaled_dot_product_attention(query, key, value)
     return attention.out_proj(attended.transpose(1, 2).flatten(2))
 
 
-def _read(attention: Attention, queries: Tensor, keys: Tensor, position: Tensor) -> Tensor:
-    """Attention of R queries over the image, R small: (P, R, D).
+def _attend_to_image(attention: Attention, queries: Tensor, keys: Tensor, position: Tensor) -> Tensor:
+    """Attention of a few queries, R per prompt, over the image: (P, R, D).
 
     The projections of keys and values are linear, so a few queries are projected back instead of all positions:
     q . (W k + b) = (W^T q) . k + q . b, and sum_n a_n (W v_n + b) = W (sum_n a_n v_n) + b.
@@ -147,19 +147,19 @@ def _read(attention: Attention, queries: Tensor, keys: Tensor, position: Tensor)
     query = attention.q_proj(queries).unflatten(-1, (heads, -1))  # (P, R, heads, c)
     query = query * query.shape[-1] ** -0.5
     key_weight = attention.k_proj.weight.unflatten(0, (heads, -1))  # (heads, c, D)
-    asked = torch.einsum("prhc,hcd->phrd", query, key_weight).flatten(1, 2)
+    projected = torch.einsum("prhc,hcd->phrd", query, key_weight).flatten(1, 2)
     offset = torch.einsum("prhc,hc->phr", query, attention.k_proj.bias.view(heads, -1)).flatten(1)
-    scores = asked @ keys.transpose(1, 2) + asked @ position.transpose(1, 2) + offset[..., None]
-    found = (scores.softmax(-1) @ keys).unflatten(1, (heads, -1))  # (P, heads, R, D)
+    scores = projected @ keys.transpose(1, 2) + projected @ position.transpose(1, 2) + offset[..., None]
+    weighted_keys = (scores.softmax(-1) @ keys).unflatten(1, (heads, -1))  # (P, heads, R, D)
     value_weight = attention.v_proj.weight.unflatten(0, (heads, -1))
-    value = torch.einsum("phrd,hcd->prhc", found, value_weight).flatten(2) + attention.v_proj.bias
+    value = torch.einsum("phrd,hcd->prhc", weighted_keys, value_weight).flatten(2) + attention.v_proj.bias
     return attention.out_proj(value)
 
 
 def _upscaled_logits(decoder: MaskDecoder, image: Tensor, kernel: Tensor, visible: tuple[int, int]) -> Tensor:
     """Two transposed convolutions of stride 2, and the product with the mask token's kernel: (P, 4h, 4w).
 
-    Such a convolution makes a square of 2 x 2 from each position by itself, so it is a product with four matrices.
+    Each convolution turns every position separately into a square of 2 x 2, so it is a product with four matrices.
 
     Parameters
     ----------
@@ -176,8 +176,8 @@ def _upscaled_logits(decoder: MaskDecoder, image: Tensor, kernel: Tensor, visibl
     x = activation(_four_places(second, x))
     x = (x.view(prompts, -1, kernel.shape[-1]) @ kernel[..., None]).view(prompts, rows, columns, 2, 2, 2, 2)
     logits = x.permute(0, 1, 3, 5, 2, 4, 6).reshape(prompts, 4 * rows, 4 * columns)
-    hidden = (0, 4 * (width - columns), 0, 4 * (height - rows))
-    return logits if visible == (height, width) else F.pad(logits, hidden, value=PADDING_LOGIT)
+    padding = (0, 4 * (width - columns), 0, 4 * (height - rows))
+    return logits if visible == (height, width) else F.pad(logits, padding, value=PADDING_LOGIT)
 
 
 def _four_places(convolution: torch.nn.ConvTranspose2d, x: Tensor) -> Tensor:

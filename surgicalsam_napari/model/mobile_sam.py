@@ -1,8 +1,8 @@
-"""MobileSAM's image encoder (Zhang et al. 2023): a TinyViT (Wu et al., ECCV 2022) in the place of SAM's ViT.
+"""MobileSAM's image encoder (Zhang et al. 2023): a TinyViT (Wu et al., ECCV 2022) instead of SAM's ViT.
 
 Four stages of widths 64, 128, 160 and 320: inverted-bottleneck convolutions at stride 4, then transformer blocks within
 windows at strides 8, 16 and 16 (MobileSAM keeps the last stage at SAM's grid of 64 x 64), then SAM's neck. Attributes
-bear the names in MobileSAM's checkpoint, which loads unchanged.
+have the names in MobileSAM's checkpoint, which loads unchanged.
 """
 
 from __future__ import annotations
@@ -36,7 +36,7 @@ class PatchEmbedding(nn.Module):
 
 
 class InvertedBottleneck(nn.Module):
-    """Widen, filter each channel on its own, narrow again, beside the identity: (B, D, h, w) to the same shape."""
+    """Widen, filter each channel separately, narrow, and add the input: (B, D, h, w) to the same shape."""
 
     def __init__(self, dim: int, expansion: int = 4) -> None:
         super().__init__()
@@ -64,7 +64,7 @@ class PatchMerging(nn.Module):
 
 
 class WindowAttention(nn.Module):
-    """Attention within a window, with one learnt bias per head and distance (rows, columns) between two positions."""
+    """Attention within a window, with one learned bias per head and distance (rows, columns) between two positions."""
 
     def __init__(self, dim: int, heads: int, window_size: int) -> None:
         super().__init__()
@@ -85,7 +85,7 @@ class WindowAttention(nn.Module):
 
     def forward(self, windows: Tensor) -> Tensor:
         """(B, n, D) to (B, n, D)"""
-        # for each head its query, key and value lie side by side
+        # the query, key and value of each head are adjacent
         qkv = self.qkv(self.norm(windows)).unflatten(-1, (self.heads, 3, -1))
         query, key, value = qkv.permute(3, 0, 2, 1, 4)
         bias = self.position_bias().to(query.dtype)
@@ -107,7 +107,7 @@ class Perceptron(nn.Module):
 
 
 class WindowBlock(nn.Module):
-    """Window attention, a depthwise convolution that lets windows meet, and a perceptron: (B, D, h, w) to the same shape."""
+    """Window attention, a depthwise convolution that connects windows, a perceptron: (B, D, h, w) to the same shape."""
 
     def __init__(self, dim: int, heads: int, window_size: int) -> None:
         super().__init__()
@@ -120,7 +120,7 @@ class WindowBlock(nn.Module):
         return x + self.mlp(x.permute(0, 2, 3, 1)).permute(0, 3, 1, 2)
 
     def attend(self, x: Tensor) -> Tensor:
-        """Window attention over a grid, zero-padded right and below to whole windows."""
+        """Window attention over a grid, zero-padded right and below to complete windows."""
         batch, dim, height, width = x.shape
         side = self.attn.window_size
         padded = F.pad(x, (0, -width % side, 0, -height % side))
@@ -159,7 +159,7 @@ class MobileSAMEncoder(nn.Module):
                 Stage([WindowBlock(320, 10, 7) for _ in range(2)]),
             ]
         )
-        # the classifier TinyViT was pretrained with: in the checkpoint, and never run
+        # TinyViT's classifier from pretraining: in the checkpoint, never run
         self.norm_head = nn.LayerNorm(320)
         self.head = nn.Linear(320, 1000)
         self.neck = nn.Sequential(

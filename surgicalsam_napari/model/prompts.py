@@ -1,4 +1,4 @@
-"""Masks and clicks as the mask prompt of SAM's prompt encoder, the same when refining and in training."""
+"""Masks and clicks as the mask prompt of SAM's prompt encoder, the same for refinement and for training."""
 
 from __future__ import annotations
 
@@ -9,16 +9,16 @@ from torch.nn import functional as F
 
 from surgicalsam_napari.model.geometry import FrameGeometry
 
-MASK_PROMPT_LOGIT = 8.0  # of a pixel that is wholly inside the mask; minus this outside
-CLICK_RADIUS = 1.5  # low-resolution pixels around a click that it says something about for certain
+MASK_PROMPT_LOGIT = 8.0  # of a pixel completely inside the mask; minus this outside
+CLICK_RADIUS = 1.5  # low-resolution pixels; within this radius a click is certain
 
 
 def mask_prompt(mask: np.ndarray, geometry: FrameGeometry, side: int) -> Tensor:
-    """A person's mask as low-resolution logits: the share of each pixel that is inside, brought to the range of logits.
+    """A person's mask as low-resolution logits: the share of each pixel that is inside, scaled to the range of logits.
 
     Parameters
     ----------
-    mask : (H, W) bool, of the frame's own size
+    mask : (H, W) bool, at the frame's size
     side : of the low-resolution square; four times the embedding's grid
 
     Returns
@@ -33,7 +33,7 @@ def mask_prompt(mask: np.ndarray, geometry: FrameGeometry, side: int) -> Tensor:
 
 
 def stamp_clicks(logits: Tensor, points: Tensor, marks: Tensor) -> Tensor:
-    """Logits (side, side) that are certain around each click; a later click counts more than an earlier one.
+    """Logits (side, side) with certain values around each click; a later click overrides an earlier one.
 
     Parameters
     ----------

@@ -1,8 +1,8 @@
 """segment-anything's network modules, without the package around them.
 
-`import segment_anything` also imports torchvision, for a predictor that is not used here, and fails wherever torch and
-torchvision do not match. Its `modeling` subpackage is pure torch with relative imports, so that subpackage alone is
-loaded, under a name of our own; `segment_anything` itself is located but never executed.
+`import segment_anything` also imports torchvision, for a predictor that is not used here, and fails if torch and
+torchvision do not match. Its `modeling` subpackage is pure torch with relative imports, so only that subpackage is
+loaded, under a separate name; `segment_anything` itself is located but never executed.
 """
 
 from __future__ import annotations
@@ -31,7 +31,7 @@ def load_modeling() -> ModuleType:
         return sys.modules[MODELING_NAME]
     package = importlib.util.find_spec("segment_anything")  # locates, does not execute
     if package is None or not package.submodule_search_locations:
-        raise SurgicalSAMError(f"The package segment-anything is needed and is not installed. {REMEDY}")
+        raise SurgicalSAMError(f"The package segment-anything is needed but not installed. {REMEDY}")
     folder = Path(next(iter(package.submodule_search_locations))) / "modeling"
     if not (folder / "__init__.py").is_file():
         raise SurgicalSAMError(f"segment-anything should have a modeling folder; found none in {folder.parent}. {REMEDY}")

@@ -20,9 +20,9 @@ from surgicalsam_napari.model.mask_decoder import decode_masks, in_token_order
 from surgicalsam_napari.model.segment_anything import MaskDecoder, PromptEncoder
 from surgicalsam_napari.model.upsampling import label_map_of
 
-FALLBACK_PRESENCE_THRESHOLD = 0.5  # on predicted IoU, where a checkpoint brings no presence head
-SMALLEST_AREA = 16  # low-resolution pixels above 0 below which the fallback calls a class absent
-CHUNK_BYTES = {"cpu": 4 << 20, "cuda": 1 << 30, "mps": 256 << 20}  # of prompts decoded at a time; on a CPU, its caches
+FALLBACK_PRESENCE_THRESHOLD = 0.5  # on predicted IoU, if a checkpoint has no presence head
+SMALLEST_AREA = 16  # low-resolution pixels above 0; with fewer, the fallback calls a class absent
+CHUNK_BYTES = {"cpu": 4 << 20, "cuda": 1 << 30, "mps": 256 << 20}  # of prompts decoded at a time; fits a CPU's caches
 
 
 @dataclass(frozen=True)
@@ -43,7 +43,7 @@ class MaskPrediction:
 
 @dataclass(frozen=True)
 class PromptedMask:
-    """The answer to clicks, a box or a mask.
+    """The mask for clicks, a box or a mask prompt.
 
     Attributes
     ----------
@@ -57,16 +57,16 @@ class PromptedMask:
 
 @dataclass(frozen=True)
 class FramePrediction:
-    """What was found in one frame.
+    """The prediction for one frame.
 
     Attributes
     ----------
     class_ids : the K prompted classes
-    label_map : (H, W) uint8, class ids of the classes found present, 0 elsewhere
+    label_map : (H, W) uint8, class ids of the present classes, 0 elsewhere
     predicted_iou : (K,) float32
     presence : (K,) float32, 0 to 1
     present : (K,) bool, whether presence reaches the checkpoint's threshold
-    contested : (K,) float32, the share of each mask that another mask found present claims, too; 0 without a mask
+    contested : (K,) float32, the share of each mask that another present class claims, too; 0 without a mask
     """
 
     class_ids: tuple[int, ...]
@@ -78,7 +78,7 @@ class FramePrediction:
 
 
 def build_presence_head(embedding_dim: int) -> nn.Sequential:
-    """Reads the decoder's IoU token: (P, D) to a logit (P, 1)."""
+    """A head that maps the decoder's IoU token (P, D) to a logit (P, 1)."""
     return nn.Sequential(nn.Linear(embedding_dim, embedding_dim), nn.ReLU(), nn.Linear(embedding_dim, 1))
 
 
@@ -89,16 +89,16 @@ class SurgicalSAM(nn.Module):
     ----------
     classes : row k - 1 of the prototypes belongs to the k-th class of this set
     encoder_id : a key of `ENCODERS`
-    encoder_digest : identifies the encoder's weights, and with them the embeddings that fit this model
-    image_encoder : None to work from cached embeddings only
-    prompt_encoder : SAM's own; gives the dense positional encoding, and serves clicks, boxes and masks
-    sam_mask_decoder : the decoder that goes with clicks, before any tuning to classes; None if not at hand
-    presence_head : None falls back to predicted IoU and area
-    name : how the checkpoint is called in the window
+    encoder_digest : identifies the encoder's weights, and so the embeddings that fit this model
+    image_encoder : None to use only cached embeddings
+    prompt_encoder : SAM's own; gives the dense positional encoding, and encodes clicks, boxes and masks
+    sam_mask_decoder : the decoder for clicks, before any tuning to classes; None if the checkpoint has none
+    presence_head : if None, predicted IoU and area decide
+    name : the checkpoint's name in the window
 
     Attributes
     ----------
-    is_fast : decodes in bfloat16, and embeds in it on a CPU, too (`use_fast`): nearly the same masks, no longer the same
+    is_fast : decodes in bfloat16, on a CPU also embeds in it (`use_fast`): nearly the same masks, not exactly the same
     """
 
     def __init__(
@@ -156,18 +156,18 @@ class SurgicalSAM(nn.Module):
         return self.presence_head is not None
 
     def use_fast(self) -> None:
-        """Decode in bfloat16 from now on, and embed in it on the CPU, too; what that costs is in docs/speed.md.
+        """Decode in bfloat16 from now on, and on a CPU also embed in it; docs/speed.md says how the masks differ.
 
         Raises
         ------
         DeviceError
-            the device is not faster for it
+            the device is not faster in bfloat16
         """
         check_fast(self.device)
         self.is_fast = True
 
     def prototype_rows(self, class_ids: Sequence[int]) -> list[int]:
-        """Positions of these classes among the prototypes; a ClassSetError for an id that the checkpoint does not know."""
+        """Rows of these classes in the prototypes; a ClassSetError for an id that the checkpoint does not know."""
         known = self.classes.ids
         for class_id in class_ids:
             if class_id not in known:
@@ -179,7 +179,7 @@ class SurgicalSAM(nn.Module):
 
     @torch.inference_mode()
     def embed(self, frames: Sequence[np.ndarray]) -> np.ndarray:
-        """Image embeddings, in bf16 or fp16 on CUDA and float32 elsewhere; a batch too large for the GPU is halved.
+        """Image embeddings, computed in bf16 or fp16 on CUDA, else in float32; a batch too large for the GPU is halved.
 
         Parameters
         ----------
@@ -198,8 +198,8 @@ class SurgicalSAM(nn.Module):
         """
         if self.image_encoder is None:
             raise CheckpointError(
-                f"New frames need the image encoder ({ENCODERS[self.encoder_id].title}), and {self.name} has none loaded. "
-                "Load it again with the encoder's weights."
+                f"New frames need the image encoder ({ENCODERS[self.encoder_id].title}); {self.name} was loaded without "
+                "it. Load it again with the encoder's weights."
             )
         try:
             return self._embed_batch(frames)
@@ -242,8 +242,8 @@ class SurgicalSAM(nn.Module):
         ----------
         embeddings : (B, D, h, w), any float type
         class_ids : K ids of `classes`
-        original_size : (H, W) of the frames, where only their part of the padded square is wanted: logits in the padding
-            are then negative without having been computed
+        original_size : (H, W) of the frames, if only their part of the padded square is needed: logits in the padding
+            are then negative and not computed
         """
         rows = self.prototype_rows(class_ids)
         visible = None
@@ -260,7 +260,7 @@ class SurgicalSAM(nn.Module):
         return max(CHUNK_BYTES[self.device.type] // (4 * math.prod(self.embedding_shape)), 1)
 
     def _decode_frames(self, embeddings: Tensor, rows: list[int], visible: tuple[int, int] | None) -> MaskPrediction:
-        """What the prompts share is computed once, and the prompts are made and decoded a chunk of classes at a time."""
+        """Compute once what the prompts share, then make and decode the prompts, one chunk of classes at a time."""
         encoder = self.class_prompt_encoder
         embeddings = in_token_order(embeddings.to(self.device).float())
         reading = encoder.read(embeddings, self.prototypes())
@@ -280,7 +280,7 @@ class SurgicalSAM(nn.Module):
         return MaskPrediction(*(part if part is None else part.unflatten(0, grid) for part in parts))  # type: ignore[arg-type]
 
     def positional_encoding(self) -> Tensor:
-        """(1, D, h, w), SAM's dense positional encoding; computed once for the weights that it depends on."""
+        """(1, D, h, w), SAM's dense positional encoding; computed again only if its weights change."""
         weights = self.prompt_encoder.pe_layer.positional_encoding_gaussian_matrix
         if self._position is None or self._position[0].device != weights.device or not self._position[0].equal(weights):
             self._position = (weights.detach().clone(), in_token_order(self.prompt_encoder.get_dense_pe()))
@@ -310,17 +310,18 @@ class SurgicalSAM(nn.Module):
         self, logits: Tensor, predicted_iou: Tensor, presence: Tensor, class_ids: Sequence[int], geometry: FrameGeometry
     ) -> FramePrediction:
         present = presence >= self.presence_threshold
-        found = present.nonzero()[:, 0].tolist()
+        positions = present.nonzero()[:, 0].tolist()
+        present_ids = [class_ids[position] for position in positions]
         quality = predicted_iou.float().cpu().numpy()
-        label_map = label_map_of(logits[found], quality[found], [class_ids[position] for position in found], geometry)
+        label_map = label_map_of(logits[positions], quality[positions], present_ids, geometry)
         contested = np.zeros(len(class_ids), np.float32)
-        contested[found] = contested_shares(logits[found] > 0).cpu().numpy()
+        contested[positions] = contested_shares(logits[positions] > 0).cpu().numpy()
         scores = presence.float().cpu().numpy()
         return FramePrediction(tuple(class_ids), label_map, quality, scores, present.cpu().numpy(), contested)
 
     @property
     def has_click_decoder(self) -> bool:
-        """Whether it answers clicks, boxes and masks."""
+        """Whether the checkpoint has a decoder for clicks, boxes and masks."""
         return self.sam_mask_decoder is not None
 
     @torch.inference_mode()
@@ -332,7 +333,7 @@ class SurgicalSAM(nn.Module):
         box: Tensor | None = None,
         mask: Tensor | None = None,
     ) -> PromptedMask:
-        """One mask in one frame, as SAM answers clicks, a box and a mask prompt together.
+        """One mask in one frame for clicks, a box and a mask prompt together, as in SAM.
 
         Parameters
         ----------
@@ -350,9 +351,9 @@ class SurgicalSAM(nn.Module):
         """
         if self.sam_mask_decoder is None:
             raise CheckpointError(
-                f"Clicks and boxes need the decoder of SAM, and {self.name} has none. Choose a checkpoint that includes it."
+                f"Clicks and boxes need SAM's decoder; {self.name} has none. Choose a checkpoint that includes it."
             )
-        # SAM's prompt encoder counts from the middle of the first pixel, and adds the half itself
+        # SAM's prompt encoder counts from the middle of the first pixel: it adds the 0.5 itself
         clicks = None if points is None or marks is None else (self._placed(points)[None] - 0.5, self._placed(marks)[None])
         corners = None if box is None else self._placed(box)[None] - 0.5
         sparse, dense = self.prompt_encoder(clicks, corners, None if mask is None else self._placed(mask)[None, None])
@@ -377,13 +378,13 @@ def _joined(parts: list[MaskPrediction], dim: int) -> MaskPrediction:
 
 
 def contested_shares(masks: Tensor) -> Tensor:
-    """(K,): the share of each mask of (K, h, w) bool that another one covers, too; 0 for an empty mask."""
+    """(K,): the share of each mask in (K, h, w) bool that another mask covers, too; 0 for an empty mask."""
     claimed_twice = masks.sum(dim=0) > 1
     area = masks.sum(dim=(-2, -1))
     return (masks & claimed_twice).sum(dim=(-2, -1)) / area.clamp(min=1)
 
 
 def fallback_presence(decoded: MaskPrediction) -> Tensor:
-    """Presence without a presence head: the predicted IoU, or 0 where the mask is a speck; (B, K) in 0 to 1."""
+    """Presence without a presence head: the predicted IoU, or 0 if the mask is tiny; (B, K) in 0 to 1."""
     area = (decoded.low_res_logits > 0).sum(dim=(-2, -1))
     return torch.where(area >= SMALLEST_AREA, decoded.predicted_iou.clamp(0, 1), 0.0)

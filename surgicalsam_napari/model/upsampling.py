@@ -1,9 +1,9 @@
-"""Low-resolution logits to masks of the frame's size, only where a mask can be: both bilinear steps of the reference in one.
+"""Resize low-resolution logits to masks of the frame's size, in one step and only where a mask can be.
 
-Resizing is linear, and rows and columns are resized independently, so the two steps (logits to padded square, its upper
-left part to the frame) are one matrix for rows and one for columns. An output pixel above 0 needs a logit above 0 among the
-few it is made of, so all but a window is background without looking. Equal to `FrameGeometry.to_frame(logits) > 0` but for
-pixels within float32 rounding of 0 (tests/test_upsampling.py).
+Resizing is linear, and rows and columns are resized independently, so the reference's two bilinear steps (logits to padded
+square, its upper left part to the frame) are one matrix for rows and one for columns. An output pixel above 0 needs a logit
+above 0 among the few that it depends on, so everything outside a window is background and not computed. The result equals
+`FrameGeometry.to_frame(logits) > 0` except for pixels within float32 rounding of 0 (tests/test_upsampling.py).
 """
 
 from __future__ import annotations
@@ -23,11 +23,11 @@ BLOCK = 128  # output rows or columns at a time: they depend on few rows or colu
 
 @dataclass(frozen=True)
 class Axis:
-    """How one axis of the frame is made from one axis of the logits.
+    """How one axis of the frame depends on one axis of the logits.
 
     Attributes
     ----------
-    first, last : (N,) for each pixel of the frame, the first and the last logit that it is made of
+    first, last : (N,) for each pixel of the frame, the first and the last logit that it depends on
     blocks : output slice, slice of the logits, and weights (output, logits)
     """
 
@@ -36,28 +36,28 @@ class Axis:
     blocks: tuple[tuple[slice, slice, Tensor], ...]
 
     def span(self, is_positive: np.ndarray) -> slice:
-        """The pixels of the frame that may be above 0 where only these logits are; empty if none is."""
+        """The pixels of the frame that can be above 0 if only these logits are; empty if no logit is."""
         positive = np.flatnonzero(is_positive)
         if not len(positive):
             return slice(0, 0)
         reached = np.flatnonzero((self.last >= positive[0]) & (self.first <= positive[-1]))
-        if not len(reached):  # all of them are padding
+        if not len(reached):  # all positive logits are in the padding
             return slice(0, 0)
         return slice(int(reached[0]), int(reached[-1]) + 1)
 
     def blocks_in(self, span: slice) -> Iterator[tuple[slice, slice, Tensor]]:
-        """The blocks that have pixels of this span, cut to it; output slices count from its start."""
+        """The blocks that have pixels in this span, cut to it; output slices count from its start."""
         for output, source, weights in self.blocks:
             start, stop = max(output.start, span.start), min(output.stop, span.stop)
             if start < stop:
-                inside = slice(start - span.start, stop - span.start)
-                yield inside, source, weights[start - output.start : stop - output.start]
+                output_in_span = slice(start - span.start, stop - span.start)
+                yield output_in_span, source, weights[start - output.start : stop - output.start]
 
 
 def label_map_of(
     low_res_logits: Tensor, predicted_iou: np.ndarray, class_ids: Sequence[int], geometry: FrameGeometry
 ) -> np.ndarray:
-    """One label map from overlapping masks: drawn by ascending predicted IoU, so that the surest class lies on top.
+    """One label map from overlapping masks, painted by ascending predicted IoU: the most certain class lies on top.
 
     A tie goes to the class that comes later in `class_ids` (the reference's stable sort).
 
@@ -75,14 +75,14 @@ def label_map_of(
     order = np.argsort(predicted_iou, kind="stable").tolist()
     for position, (window, mask) in zip(order, masks_of(low_res_logits[order].cpu(), geometry), strict=True):
         part = label_map[window]
-        change = part ^ np.uint8(class_ids[position])  # no branch for each pixel, which ragged masks make expensive
+        change = part ^ np.uint8(class_ids[position])  # no branch per pixel, which irregular masks make expensive
         change *= mask.view(np.uint8)
         part ^= change
     return label_map
 
 
 def masks_of(low_res_logits: Tensor, geometry: FrameGeometry) -> Iterator[tuple[tuple[slice, slice], np.ndarray]]:
-    """Where each mask can be, and the mask there.
+    """The window that can contain each mask, and the mask in that window.
 
     Parameters
     ----------
@@ -98,18 +98,18 @@ def masks_of(low_res_logits: Tensor, geometry: FrameGeometry) -> Iterator[tuple[
     in_row, in_column = (low_res_logits.amax(dim).numpy() > 0 for dim in (2, 1))
     for logits, positive_rows, positive_columns in zip(low_res_logits, in_row, in_column, strict=True):
         row_span, column_span = rows.span(positive_rows), columns.span(positive_columns)
-        stretched = torch.empty(row_span.stop - row_span.start, width)
+        resized_rows = torch.empty(row_span.stop - row_span.start, width)
         for output, source, weights in rows.blocks_in(row_span):
-            torch.mm(weights, logits[source], out=stretched[output])
-        shown = torch.empty(len(stretched), column_span.stop - column_span.start)
+            torch.mm(weights, logits[source], out=resized_rows[output])
+        resized = torch.empty(len(resized_rows), column_span.stop - column_span.start)
         for output, source, weights in columns.blocks_in(column_span):
-            torch.mm(stretched[:, source], weights.T, out=shown[:, output])
-        yield (row_span, column_span), np.greater(shown.numpy(), 0)  # faster than torch's
+            torch.mm(resized_rows[:, source], weights.T, out=resized[:, output])
+        yield (row_span, column_span), np.greater(resized.numpy(), 0)  # faster than torch's
 
 
 @lru_cache(maxsize=16)
 def frame_axis(geometry: FrameGeometry, axis: int, length: int, device: torch.device | str = "cpu") -> Axis:
-    """The composite of both steps along one axis (0 rows, 1 columns) of `length` logits; one block on a GPU."""
+    """Both steps combined along one axis (0 rows, 1 columns) of `length` logits; one block on a GPU."""
     to_square = _resizing(length, geometry.input_size)
     to_frame = _resizing(geometry.resized_size[axis], geometry.original_size[axis])
     weights = to_frame @ to_square[: geometry.resized_size[axis]]

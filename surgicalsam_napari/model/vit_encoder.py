@@ -1,8 +1,8 @@
 """SAM's image encoders ViT-H, ViT-L and ViT-B, with its attention in chunks.
 
 They keep segment-anything's parameter names, so that SAM's checkpoints load, but attend in chunks of rows: the relative
-position, which the original adds to the whole 4096 x 4096 attention map of every head, is formed for a few rows at a time.
-The result is the same; the memory is a fraction of it.
+position, which the original adds to the whole 4096 x 4096 attention map of every head, is computed for a few rows at a
+time. The result is the same and needs a fraction of the memory.
 """
 
 from __future__ import annotations
@@ -20,7 +20,7 @@ from surgicalsam_napari.model.segment_anything import ImageEncoderAttention, Ima
 
 @dataclass(frozen=True)
 class ViTSize:
-    """The figures in which SAM's three encoders differ."""
+    """The numbers in which SAM's three encoders differ."""
 
     embed_dim: int
     depth: int
@@ -36,7 +36,7 @@ VIT_SIZES = {
 
 
 def build_vit_encoder(size: ViTSize, input_size: int = 1024, window_size: int = 14) -> nn.Module:
-    """SAM's image encoder with chunked attention; parameter names and values as segment-anything has them."""
+    """SAM's image encoder with chunked attention; parameter names and values as in segment-anything."""
     encoder = ImageEncoderViT(
         img_size=input_size,
         embed_dim=size.embed_dim,
@@ -57,7 +57,7 @@ class ChunkedAttention(ImageEncoderAttention):
     """SAM's attention with decomposed relative position, exact, a few rows of queries at a time.
 
     The relative position of query (y, x) and key (y', x') is a sum of one term in (y, y') and one in (x, x'); their outer
-    sum is the additive mask of `scaled_dot_product_attention`, and is never formed for more than `bias_bytes` at once.
+    sum is the additive mask of `scaled_dot_product_attention`, and never takes more than `bias_bytes` at once.
     """
 
     bias_bytes: Mapping[str, int] = {"cpu": 16 << 20, "cuda": 256 << 20, "mps": 256 << 20}
@@ -90,7 +90,7 @@ class ChunkedAttention(ImageEncoderAttention):
         return F.scaled_dot_product_attention(query.flatten(2, 3), key, value, attn_mask=bias)
 
     def chunk_size(self, query: Tensor) -> tuple[int, int]:
-        """How many batch entries, and of each how many rows, have a bias within `bias_bytes`."""
+        """How many batch entries, and how many rows of each, keep the bias within `bias_bytes`."""
         batch, heads, height, width, _ = query.shape
         limit = self.bias_bytes.get(query.device.type, 16 << 20)
         row_bytes = heads * width * height * width * query.element_size()

@@ -1,4 +1,4 @@
-"""Weights that are known by name: where they are on this machine, and how they get here."""
+"""Known weights: find them on this machine, and download them."""
 
 from __future__ import annotations
 
@@ -20,7 +20,7 @@ from surgicalsam_napari.formatting import in_bytes
 
 MODELS_VARIABLE = "SURGICALSAM_MODELS"
 WEIGHTS_SUFFIXES = (".pth", ".pt", ".safetensors")
-PIECE_BYTES = 1 << 16  # a piece that a broken connection cuts is lost
+PIECE_BYTES = 1 << 16  # a broken connection loses at most one piece
 REPORT_BYTES = 1 << 20
 TIMEOUT_SECONDS = (15.0, 60.0)  # to connect; between two pieces
 
@@ -31,11 +31,11 @@ class KnownWeights:
 
     Attributes
     ----------
-    name : by which it is asked for
-    title : its name for people
+    name : its name on the command line and in the code
+    title : its name for users
     url : its published address
-    file_name : under which it is kept
-    size_bytes, sha256 : what a whole and unchanged copy has
+    file_name : its name on this machine
+    size_bytes, sha256 : of a complete and unchanged copy
     encoder_id : the image encoder in it, a key of `encoders.ENCODERS`
     """
 
@@ -50,7 +50,7 @@ class KnownWeights:
 
 @dataclass(frozen=True)
 class DownloadReport:
-    """How far a download is: bytes on disk, bytes in all, and where the whole file will be (and is, when both agree)."""
+    """Progress of a download: bytes on disk, bytes in total, and the path of the complete file (exists if both agree)."""
 
     done_bytes: int
     total_bytes: int
@@ -103,14 +103,14 @@ KNOWN_WEIGHTS: dict[str, KnownWeights] = {
 
 
 def known_weights(name: str) -> KnownWeights:
-    """The weights of this name; a CheckpointError that lists the known names if there are none."""
+    """The weights with this name; if there are none, a CheckpointError that lists the known names."""
     if name not in KNOWN_WEIGHTS:
         raise CheckpointError(f'Known weights are {", ".join(KNOWN_WEIGHTS)}; got "{name}". Choose one of these.')
     return KNOWN_WEIGHTS[name]
 
 
 def models_folder() -> Path:
-    """The folder weights are downloaded to: $SURGICALSAM_MODELS if that names a folder, or the user's cache folder.
+    """The folder for downloads: $SURGICALSAM_MODELS if that names a folder, else the user's cache folder.
 
     Raises
     ------
@@ -124,7 +124,7 @@ def models_folder() -> Path:
 def find_weights(name: str) -> Path | None:
     """Known weights on this machine: the file $SURGICALSAM_MODELS, or one in that folder or in the user's cache folder.
 
-    A file counts if it has the published size, a file that $SURGICALSAM_MODELS names under any name of its own.
+    A file counts if it has the published size. A file that $SURGICALSAM_MODELS names may have any name.
 
     Raises
     ------
@@ -167,7 +167,7 @@ def _chosen_path() -> Path | None:
 
 
 def _file_size(path: Path) -> int | None:
-    """Bytes of a file; None where there is none."""
+    """Bytes of a file; None if there is none."""
     return path.stat().st_size if path.is_file() else None
 
 
@@ -175,23 +175,23 @@ def _file_size(path: Path) -> int | None:
 
 
 def download_weights(name: str, *, folder: Path | None = None, url: str | None = None) -> Iterator[DownloadReport]:
-    """Fetch known weights, reporting after every megabyte; an interrupted download is resumed.
+    """Download known weights, and report after every megabyte; an interrupted download is resumed.
 
-    The bytes go to `<file name>.part`, which gets its final name only when its SHA-256 is the published one. Closing the
-    generator cancels; the part stays for the next time.
+    The bytes go to `<file name>.part`, which gets its final name only if its SHA-256 is the published one. Closing the
+    generator cancels the download; the part stays for the next time.
 
     Parameters
     ----------
     name : a key of `KNOWN_WEIGHTS`
-    folder : where to keep the file; `models_folder()` if None
-    url : where to fetch it from instead of its published address
+    folder : folder for the file; `models_folder()` if None
+    url : address to download from instead of the published one
 
     Raises
     ------
     CheckpointError
         no weights are known by this name
     DownloadError
-        the server cannot be reached, has no such file, stops midway or sends something else; the folder is not writable
+        the server cannot be reached, has no such file, stops early or sends another file; the folder is not writable
     DiskSpaceError
         the file does not fit on the disk
     """
@@ -216,7 +216,7 @@ def download_weights(name: str, *, folder: Path | None = None, url: str | None =
 
 
 def _fetch(weights: KnownWeights, url: str, part: Path) -> Iterator[int]:
-    """Append what is missing to the part; yields the bytes it holds."""
+    """Append the missing bytes to the part; yields the number of bytes it holds."""
     done_bytes = _file_size(part) or 0
     if done_bytes > weights.size_bytes:
         part.unlink()
@@ -224,12 +224,12 @@ def _fetch(weights: KnownWeights, url: str, part: Path) -> Iterator[int]:
     if done_bytes == weights.size_bytes:
         return
     _check_free_space(weights, part.parent, weights.size_bytes - done_bytes)
-    headers = {"Accept-Encoding": "identity"}  # the bytes as they are, so that they can be counted
+    headers = {"Accept-Encoding": "identity"}  # no compression, so that the bytes can be counted
     if done_bytes:
         headers["Range"] = f"bytes={done_bytes}-"
     with requests.get(url, headers=headers, stream=True, timeout=TIMEOUT_SECONDS) as response:
         if done_bytes and response.status_code != requests.codes.partial_content:
-            done_bytes = 0  # a server that ignores Range sends all of it again
+            done_bytes = 0  # a server that ignores Range sends the complete file
         _check_response(weights, url, response, part, done_bytes)
         with part.open("ab" if done_bytes else "wb") as file:
             yield done_bytes
@@ -252,18 +252,18 @@ def _check_response(weights: KnownWeights, url: str, response: requests.Response
     if not response.ok:
         raise DownloadError(
             f"{url} should hold {weights.file_name}; the server answered {response.status_code} {response.reason}. "
-            f"Try later, or put the file into {part.parent} by hand."
+            f"Try later, or copy the file to {part.parent} by hand."
         )
     if start and not response.headers.get("Content-Range", "").startswith(f"bytes {start}-"):
         sent = response.headers.get("Content-Range", "no such range")
-        raise DownloadError(f"{url} should go on at byte {start:,}; the server sent {sent}. Delete {part} and try again.")
+        raise DownloadError(f"{url} should continue at byte {start:,}; the server sent {sent}. Delete {part} and try again.")
     length = response.headers.get("Content-Length", "")
     if length.isdigit() and start + int(length) != weights.size_bytes:
         _refuse_other_file(weights, url, f"{start + int(length):,} bytes")
 
 
 def _check_hash(weights: KnownWeights, part: Path, url: str) -> None:
-    """A whole file of other content is removed: it could never be resumed."""
+    """Remove a complete file with other content, because it could never be resumed."""
     digest = _sha256(part)
     if digest != weights.sha256:
         part.unlink()
@@ -284,10 +284,10 @@ def _check_free_space(weights: KnownWeights, folder: Path, needed: int) -> None:
         )
 
 
-def _refuse_other_file(weights: KnownWeights, url: str, found: str) -> NoReturn:
+def _refuse_other_file(weights: KnownWeights, url: str, received: str) -> NoReturn:
     raise DownloadError(
-        f"{url} should hold {weights.size_bytes:,} bytes with SHA-256 {weights.sha256[:12]}…; it sent {found}, "
-        "and nothing was kept. Try again, or fetch the file from another address."
+        f"{url} should hold {weights.size_bytes:,} bytes with SHA-256 {weights.sha256[:12]}…; it sent {received}, "
+        "and nothing was kept. Try again, or download the file from another address."
     )
 
 
@@ -297,7 +297,7 @@ def _refuse_length(weights: KnownWeights, url: str, part: Path, done_bytes: int)
         _refuse_other_file(weights, url, "more than that")
     raise DownloadError(
         f"{weights.file_name} should have {weights.size_bytes:,} bytes; the connection ended after {done_bytes:,}. "
-        "Download again: it goes on from there."
+        "Download again: it resumes from there."
     )
 
 
@@ -306,11 +306,11 @@ def _refuse_connection(weights: KnownWeights, url: str, part: Path, error: reque
     if isinstance(error, requests.ConnectionError | requests.exceptions.ChunkedEncodingError) and done_bytes:
         raise DownloadError(
             f"{weights.file_name} should have {weights.size_bytes:,} bytes; the connection broke after {done_bytes:,}. "
-            "Download again: it goes on from there."
+            "Download again: it resumes from there."
         ) from error
     raise DownloadError(
         f"{url} should hold {weights.file_name}; it cannot be reached ({type(error).__name__}). "
-        f"Check the network, or put the file into {part.parent} by hand."
+        f"Check the network, or copy the file to {part.parent} by hand."
     ) from error
 
 
@@ -318,9 +318,9 @@ def _refuse_disk(weights: KnownWeights, folder: Path, error: OSError) -> NoRetur
     if error.errno in (errno.ENOSPC, errno.EDQUOT):
         raise DiskSpaceError(
             f"{weights.file_name} needs {in_bytes(weights.size_bytes)} in {folder}; the disk is full. "
-            "Free some space and download again: it goes on from where it stopped."
+            "Free some space and download again: it resumes from there."
         ) from error
     raise DownloadError(
         f"{weights.file_name} should be written to {folder}; that failed ({error.strerror or error}). "
-        f"Make the folder writable, or set {MODELS_VARIABLE} to another one."
+        f"Make the folder writable, or set {MODELS_VARIABLE} to another folder."
     ) from error
