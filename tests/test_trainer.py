@@ -192,9 +192,9 @@ def test_two_runs_in_one_folder_are_refused(start: Start) -> None:
     run = start()
     with run.held():
         assert run.is_running
-        with pytest.raises(TrainingError, match="A run is going on"):
+        with pytest.raises(TrainingError, match="A run is active"):
             finish(RunFolder.open(run.path))
-        with pytest.raises(TrainingError, match="A run is going on"):
+        with pytest.raises(TrainingError, match="A run is active"):
             start()
 
 
@@ -202,7 +202,7 @@ def test_a_run_with_other_settings_is_left_alone(start: Start) -> None:
     for report in train(start(epochs=50)):
         if isinstance(report, EpochReport):
             break
-    with pytest.raises(TrainingError, match=r"other settings \(learning_rate: 0.001 there, 0.5 here\)"):
+    with pytest.raises(TrainingError, match=r"other settings \(learning_rate: 0.001 in the run, 0.5 now\)"):
         start(epochs=50, learning_rate=0.5)
 
 
@@ -212,13 +212,13 @@ def test_a_finished_run_is_left_alone(start: Start) -> None:
         start(epochs=1)
 
 
-def test_a_run_is_not_gone_on_with_on_other_labels(start: Start, corrected: Path) -> None:
+def test_a_run_is_not_resumed_with_changed_labels(start: Start, corrected: Path) -> None:
     run = start(epochs=50)
     for report in train(run):
         if isinstance(report, EpochReport):
             break
     run.write_record(data={"another": "fingerprint"})
-    with pytest.raises(TrainingError, match="other labels"):
+    with pytest.raises(TrainingError, match=r"labels of another, .* have changed"):
         finish(run)
 
 
