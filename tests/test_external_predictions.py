@@ -162,7 +162,7 @@ def test_files_of_other_frames_are_ignored_and_a_note_says_so(data: TrainingData
     save(tmp_path / "seq2" / "00777.png", truth((3,)))
     given, _, notes = scored(tmp_path, data)
     assert given.iou == 100
-    assert notes[0].startswith("2 files belong to no scored frame")
+    assert notes[0].startswith("2 files belong to no frame that is scored")
 
 
 # Errors --------------------------------------------------------------------------------------------------------------

@@ -189,7 +189,9 @@ def _by_frame(
     if not others:
         return paths_by_example, ()
     first = others[0].relative_to(folder)
-    return paths_by_example, (f"{len(others)} files belong to no scored frame and are ignored (the first is {first}).",)
+    return paths_by_example, (
+        f"{len(others)} files belong to no frame that is scored and are ignored (the first is {first}).",
+    )
 
 
 def _is_prediction(path: Path, folder: Path) -> bool:
