@@ -32,7 +32,7 @@ CORRECTED = (0, 3, 4, 9)
 
 
 def class_set(*names: str) -> ClassSet:
-    return ClassSet("ours", tuple(InstrumentClass(k + 1, name, "#102030") for k, name in enumerate(names)))
+    return ClassSet("small set", tuple(InstrumentClass(k + 1, name, "#102030") for k, name in enumerate(names)))
 
 
 def exact_labels(video: Path, frame_index: int) -> np.ndarray:

@@ -123,8 +123,8 @@ class PromptLosses(nn.Module):
         self.class_prompt_encoder = model.class_prompt_encoder
         self.mask_decoder = model.mask_decoder
         self.presence_head = model.presence_head if config.presence_weight else None
-        position = in_token_order(model.prompt_encoder.get_dense_pe().detach())
-        self.register_buffer("positional_encoding", position, persistent=False)
+        encoding = in_token_order(model.prompt_encoder.get_dense_pe().detach())
+        self.register_buffer("positional_encoding", encoding, persistent=False)
 
     def forward(self, batch: PromptBatch, counts: StepCounts, pairs: ClassPairs | None = None) -> dict[str, Tensor]:
         """Loss terms by name, already weighted as in the configuration; "contrastive" only if `pairs` are given."""

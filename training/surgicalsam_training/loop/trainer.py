@@ -297,8 +297,8 @@ def _record(run: RunFolder, model: SurgicalSAM, data: TrainingData, split: Split
 # After an epoch ------------------------------------------------------------------------------------------------------
 
 
-def _evaluate(model: SurgicalSAM, data: TrainingData, frames: Sequence[int]) -> Scores | None:
-    return scores(evaluate(model, data, frames), data) if frames else None
+def _evaluate(model: SurgicalSAM, data: TrainingData, example_indices: Sequence[int]) -> Scores | None:
+    return scores(evaluate(model, data, example_indices), data) if example_indices else None
 
 
 def _score(validated: Scores | None) -> float | None:
