@@ -1,4 +1,4 @@
-"""`surgicalsam train` and `evaluate`, as a user or a script runs them."""
+"""`surgicalsam train` and `evaluate`, as a person or a script meets them."""
 
 from __future__ import annotations
 
@@ -42,8 +42,8 @@ class Ran(NamedTuple):
         return json.loads(self.out[-1])
 
     @property
-    def error(self) -> str:
-        """The single error line; it is the last line."""
+    def complaint(self) -> str:
+        """The one line that says what was wrong; it is the last."""
         assert [line for line in self.err if line.startswith("surgicalsam: ")] == self.err[-1:]
         assert self.out == []
         return self.err[-1]
@@ -54,7 +54,7 @@ Run = Callable[..., Ran]
 
 @pytest.fixture
 def run(capsys: pytest.CaptureFixture[str], tiny_checkpoint: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Run:
-    """Run a command line in an empty folder; by default, trainings are tiny and go to RUN."""
+    """Run a command line in an empty folder; trainings are tiny and go to RUN unless the arguments say otherwise."""
     monkeypatch.chdir(tmp_path)
     torch.set_num_threads(1)
     defaults = {"--checkpoint": tiny_checkpoint, "--epochs": 1, "--loss-resolution": "logits", "--augmented-versions": 0,
@@ -78,16 +78,16 @@ def corrected_video(clip: Path, folder: Path, name: str = "clip", classes: Class
     folder.mkdir(parents=True, exist_ok=True)
     video = Path(shutil.copy(clip, folder / f"{name}.mp4"))
     with Project.create(Project.default_folder(video), VideoReader(video), classes) as project:
-        for frame_index in range(frames):
+        for frame in range(frames):
             for class_id in (1, 2):
-                project.labels[frame_index, 30 * class_id : 30 * class_id + 25, 10 : 60 + frame_index] = class_id
-            project.labels.verify(frame_index)
+                project.labels[frame, 30 * class_id : 30 * class_id + 25, 10 : 60 + frame] = class_id
+            project.labels.verify(frame)
     return video
 
 
 @pytest.fixture(scope="module")
 def video(phantom_clip: Path, tmp_path_factory: pytest.TempPathFactory) -> Path:
-    """Do not change it: the tests share this video."""
+    """Not to be changed: shared by the tests."""
     return corrected_video(phantom_clip, tmp_path_factory.mktemp("videos"))
 
 
@@ -96,10 +96,10 @@ def own_video(phantom_clip: Path, tmp_path: Path) -> Path:
     return corrected_video(phantom_clip, tmp_path / "own", frames=2)
 
 
-# Results -------------------------------------------------------------------------------------------------------------
+# What it does --------------------------------------------------------------------------------------------------------
 
 
-def test_training_prints_progress_on_stderr_and_scores_on_stdout(run: Run, video: Path) -> None:
+def test_training_tells_its_way_on_stderr_and_the_scores_on_stdout(run: Run, video: Path) -> None:
     ran = run("train", video)
     assert ran.code == 0
     assert any("single video" in line for line in ran.err)
@@ -109,7 +109,7 @@ def test_training_prints_progress_on_stderr_and_scores_on_stdout(run: Run, video
     assert load_checkpoint("RUN/best.safetensors", device="cpu").classes == ENDOVIS2018
 
 
-def test_several_projects_are_trained_together_with_json_output(run: Run, video: Path, tmp_path: Path) -> None:
+def test_several_projects_train_together_as_json_says(run: Run, video: Path, tmp_path: Path) -> None:
     write_phantom_clip(tmp_path, seed=5, size=(96, 128), frame_count=12)
     other = corrected_video(tmp_path / "phantom_5.mp4", tmp_path, "other", frames=1)
     ran = run("train", video, Project.default_folder(other), "--validation", "other", "--json")
@@ -132,9 +132,7 @@ def test_a_preset_gives_the_other_settings(run: Run, video: Path) -> None:
 
 
 @pytest.mark.parametrize("format_name", ["endovis", "indexed-png", "coco"])
-def test_an_exported_dataset_has_the_scores_of_its_project(
-    run: Run, video: Path, tiny_checkpoint: Path, format_name: str
-) -> None:
+def test_an_exported_dataset_scores_as_its_project(run: Run, video: Path, tiny_checkpoint: Path, format_name: str) -> None:
     run("export", video, "--out", "dataset", "--format", format_name)
     of_dataset = run("evaluate", tiny_checkpoint, "dataset", "--device", "cpu", "--json").record
     of_project = run("evaluate", tiny_checkpoint, video, "--device", "cpu", "--json").record
@@ -166,13 +164,13 @@ def test_a_class_that_the_checkpoint_does_not_know_counts_as_missed(
     assert "not known to tiny, counted as missed: Stapler" in ran.err
 
 
-def test_a_new_class_is_learned(run: Run, phantom_clip: Path, tmp_path: Path) -> None:
+def test_a_new_class_is_learnt(run: Run, phantom_clip: Path, tmp_path: Path) -> None:
     video = corrected_video(phantom_clip, tmp_path, classes=STAPLER)
     assert run("train", video, "--validation-share", "0").code == 0
     assert "Stapler" in load_checkpoint("RUN/best.safetensors", device="cpu").classes.names
 
 
-def test_ctrl_c_keeps_the_best_and_the_same_command_resumes(run: Run, video: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+def test_ctrl_c_keeps_the_best_and_the_same_command_goes_on(run: Run, video: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     with monkeypatch.context() as patched:
         patched.setattr("surgicalsam_training.loop.trainer.draw_curves", interrupt)
         stopped = run("train", video, "--epochs", 2)
@@ -189,7 +187,7 @@ def interrupt(*_: object) -> None:
     raise KeyboardInterrupt
 
 
-def test_every_setting_is_an_option_under_a_heading_of_the_help() -> None:
+def test_every_setting_is_an_option_under_its_heading_in_the_help() -> None:
     names = [name for name in TrainingConfig.model_fields if name != "data"]
     helped = subprocess.run(
         [sys.executable, "-m", "surgicalsam_napari.cli", "train", "--help"],
@@ -203,11 +201,11 @@ def test_every_setting_is_an_option_under_a_heading_of_the_help() -> None:
     assert "several times" in helped
 
 
-# Errors in one line --------------------------------------------------------------------------------------------------
+# What is wrong is told in one line -----------------------------------------------------------------------------------
 
 
 @pytest.mark.parametrize(
-    ("arguments", "code", "message"),
+    ("arguments", "code", "told"),
     [
         (["train"], 2, "at least one project or dataset"),
         (["train", "VIDEO", "--epochs", "many"], 2, "--epochs"),
@@ -238,47 +236,47 @@ def test_every_setting_is_an_option_under_a_heading_of_the_help() -> None:
     ],
 )
 def test_a_mistake_gets_one_line_and_an_exit_code(
-    run: Run, video: Path, tiny_checkpoint: Path, tmp_path: Path, arguments: list[str], code: int, message: str
+    run: Run, video: Path, tiny_checkpoint: Path, tmp_path: Path, arguments: list[str], code: int, told: str
 ) -> None:
     (tmp_path / "good.yaml").write_text("epochs: 2")
     (tmp_path / "bad.yaml").write_text("epoch: 2")
     (tmp_path / "GOOD.txt").write_text("text")
     (tmp_path / "BAD.safetensors").write_bytes(b"x" * 99)
-    paths = {
+    meant = {
         "VIDEO": str(video),
         "TINY": str(tiny_checkpoint),
         "GOOD": "good.yaml",
         "BAD": "bad.yaml",
         "GOOD/x": "good.yaml/x",
     }
-    ran = run(*(paths.get(argument, argument) for argument in arguments))
+    ran = run(*(meant.get(argument, argument) for argument in arguments))
     assert ran.code == code
-    assert message in ran.error
+    assert told in ran.complaint
 
 
 def test_an_authors_checkpoint_needs_its_classes(run: Run, video: Path, authors_folder: Path) -> None:
     ran = run("evaluate", authors_folder / "model_ckp.pth", video)
     assert ran.code == 1
-    assert "Give its class set" in ran.error
+    assert "Give its class set" in ran.complaint
 
 
-def test_a_checkpoint_must_know_one_of_the_scored_classes(
+def test_a_checkpoint_must_know_one_of_the_classes_to_be_scored(
     run: Run, phantom_clip: Path, tmp_path: Path, tiny_checkpoint: Path
 ) -> None:
     names = (InstrumentClass(1, "Stapler", "#ff0000"), InstrumentClass(2, "Trocar", "#00ff00"))
     video = corrected_video(phantom_clip, tmp_path, classes=ClassSet("mine", names))
     ran = run("evaluate", tiny_checkpoint, video, "--device", "cpu")
     assert ran.code == 1
-    assert "show only Stapler, Trocar. Choose another checkpoint" in ran.error
+    assert "show only Stapler, Trocar. Choose another checkpoint" in ran.complaint
 
 
-def test_a_project_without_corrections_is_an_error(run: Run, phantom_clip: Path, tmp_path: Path) -> None:
+def test_a_project_without_a_correction_is_told(run: Run, phantom_clip: Path, tmp_path: Path) -> None:
     ran = run("train", corrected_video(phantom_clip, tmp_path, frames=0))
     assert ran.code == 1
-    assert "No frame of clip.surgicalsam was edited or verified" in ran.error
+    assert "No frame of clip.surgicalsam was edited or verified" in ran.complaint
 
 
-def test_a_class_with_one_frame_and_a_single_video_give_warnings(run: Run, own_video: Path) -> None:
+def test_a_class_with_one_frame_and_a_single_video_are_warned_of(run: Run, own_video: Path) -> None:
     with Project.open(Project.default_folder(own_video)) as project:
         project.labels[3, 10:40, 10:60] = 7
     ran = run("train", own_video)
@@ -287,34 +285,34 @@ def test_a_class_with_one_frame_and_a_single_video_give_warnings(run: Run, own_v
     assert any("Only one frame shows Clip Applier" in line for line in ran.err)
 
 
-def test_a_missing_video_is_an_error(run: Run, own_video: Path) -> None:
+def test_a_video_that_is_gone_is_told(run: Run, own_video: Path) -> None:
     own_video.unlink()
     ran = run("train", Project.default_folder(own_video))
     assert ran.code == 1
-    assert "own/clip.mp4" in ran.error
+    assert "own/clip.mp4" in ran.complaint
 
 
-def test_a_damaged_label_file_is_an_error(run: Run, own_video: Path) -> None:
+def test_a_damaged_label_file_is_told(run: Run, own_video: Path) -> None:
     chunk = next((Project.default_folder(own_video) / "labels").glob("c.0*"))
     chunk.write_bytes(b"damaged")
     ran = run("train", own_video)
     assert ran.code == 1
-    assert str(chunk) in ran.error
+    assert str(chunk) in ran.complaint
 
 
-def test_masks_of_another_size_are_an_error(run: Run, video: Path) -> None:
+def test_masks_of_another_size_are_told(run: Run, video: Path) -> None:
     run("export", video, "--out", "dataset", "--format", "indexed-png")
     mask = next(path for path in Path("dataset").rglob("*.png") if Image.open(path).mode == "P")
     Image.open(mask).resize((64, 48)).save(mask)
     ran = run("train", "dataset")
     assert ran.code == 1
-    assert "labels of 64 x 48 pixels for a picture of 128 x 96 pixels" in ran.error
+    assert "labels of 64 x 48 pixels for a picture of 128 x 96 pixels" in ran.complaint
 
 
-# Existing files are kept ---------------------------------------------------------------------------------------------
+# What is there is never lost -----------------------------------------------------------------------------------------
 
 
-def test_a_folder_accepts_the_corrected_command_after_a_mistake(run: Run, video: Path) -> None:
+def test_a_folder_takes_the_mended_command_after_a_mistake(run: Run, video: Path) -> None:
     assert run("train", "none").code == 1
     assert run("train", video, "--learning-rate", "1e30", "--batch-size", "1").code == 1  # not a number
     assert run("train", video).code == 0
@@ -322,44 +320,44 @@ def test_a_folder_accepts_the_corrected_command_after_a_mistake(run: Run, video:
 
 def test_a_finished_run_is_kept(run: Run, video: Path) -> None:
     run("train", video, "--validation-share", "0")
-    before = Path("RUN/best.safetensors").read_bytes()
+    made = Path("RUN/best.safetensors").read_bytes()
     ran = run("train", video, "--validation-share", "0", "--seed", 1)
-    assert "holds a finished run" in ran.error
-    assert Path("RUN/best.safetensors").read_bytes() == before
+    assert "holds a finished run" in ran.complaint
+    assert Path("RUN/best.safetensors").read_bytes() == made
 
 
-def test_a_stopped_run_does_not_resume_with_other_settings(run: Run, video: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+def test_a_stopped_run_does_not_go_on_with_other_settings(run: Run, video: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr("surgicalsam_training.loop.trainer.draw_curves", interrupt)
     run("train", video, "--epochs", 2)
     before = {path: path.read_bytes() for path in Path("RUN").iterdir() if path.is_file()}
     ran = run("train", video, "--epochs", 2, "--learning-rate", 0.5)
-    assert "other settings (learning_rate: 0.001 in the run, 0.5 now)" in ran.error
+    assert "other settings (learning_rate: 0.001 in the run, 0.5 now)" in ran.complaint
     assert {path: path.read_bytes() for path in Path("RUN").iterdir() if path.is_file()} == before
     Path("RUN/last.pt").write_bytes(b"damaged")
-    assert "Remove it to start this run from the beginning" in run("train", video, "--epochs", 2).error
+    assert "Remove it to start this run from the beginning" in run("train", video, "--epochs", 2).complaint
 
 
 def test_two_runs_never_share_a_folder(run: Run, video: Path) -> None:
     with RunFolder.create("RUN", TrainingConfig()).held():
         ran = run("train", video)
     assert ran.code == 1
-    assert "A run is active in" in ran.error
+    assert "A run is active in" in ran.complaint
 
 
-def test_a_config_file_of_the_user_is_not_mistaken_for_a_run(tmp_path: Path) -> None:
+def test_a_configuration_of_the_users_own_is_not_taken_for_a_run(tmp_path: Path) -> None:
     (tmp_path / "config.yaml").write_text("epochs: 3")
     with pytest.raises(TrainingError, match="new or empty folder"):
         RunFolder.create(tmp_path, TrainingConfig())
     assert (tmp_path / "config.yaml").read_text() == "epochs: 3"
 
 
-def test_the_folder_of_a_run_killed_at_its_start_can_be_used_again(tmp_path: Path) -> None:
+def test_a_run_killed_before_it_had_begun_leaves_its_folder_free(tmp_path: Path) -> None:
     (tmp_path / ".partial").mkdir()
     (tmp_path / ".partial" / "0123456789abcdef").write_text("epo")
     assert RunFolder.create(tmp_path, TrainingConfig()).path == tmp_path
 
 
-def test_a_full_disk_is_reported_and_the_run_can_be_resumed(run: Run, video: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+def test_a_full_disk_is_told_and_the_run_goes_on_later(run: Run, video: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     def full(*_: object) -> None:
         raise OSError(errno.ENOSPC, "No space left on device")
 
@@ -367,15 +365,15 @@ def test_a_full_disk_is_reported_and_the_run_can_be_resumed(run: Run, video: Pat
         patched.setattr("surgicalsam_training.run.run_folder.torch.save", full)
         ran = run("train", video)
     assert ran.code == 1
-    assert "free some space and try again" in ran.error
+    assert "free some space and try again" in ran.complaint
     assert load_checkpoint("RUN/best.safetensors", device="cpu")
     assert run("train", video).code == 0
 
 
-def test_training_never_changes_corrected_labels(run: Run, own_video: Path) -> None:
+def test_what_a_person_corrected_is_never_changed_by_training(run: Run, own_video: Path) -> None:
     def labels() -> np.ndarray:
         with Project.open(Project.default_folder(own_video)) as project:
-            return np.stack([project.labels[frame_index] for frame_index in range(12)])
+            return np.stack([project.labels[frame] for frame in range(12)])
 
     before = labels()
     run("train", own_video)
