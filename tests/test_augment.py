@@ -1,4 +1,4 @@
-"""Augmentation: the same for a name and a version, labels change with the frame, and stay labels."""
+"""Augmentation: repeatable for a name and a version; labels change with the frame and keep their values."""
 
 from __future__ import annotations
 
@@ -30,7 +30,7 @@ def plain(**changes: object) -> Augmentation:
     return Augmentation(**{**unchanged, **dict(brightness=1.0, contrast=1.0, saturation=1.0, hue=0.0), **changes})  # type: ignore[arg-type]
 
 
-def test_a_copy_is_the_same_whenever_it_is_made(frame: tuple[np.ndarray, np.ndarray]) -> None:
+def test_a_copy_is_the_same_each_time(frame: tuple[np.ndarray, np.ndarray]) -> None:
     image, labels = frame
     for change, given in ((augmented_image, image), (augmented_labels, labels)):
         first, again = (change(given, augmentation_rng(666, 3, "clip/frame_00012")) for _ in range(2))
@@ -69,7 +69,7 @@ def test_a_zoomed_copy_is_a_crop_of_the_frame(frame: tuple[np.ndarray, np.ndarra
     np.testing.assert_array_equal(corner[::2, ::2], labels[:48, :64])
 
 
-def test_what_was_outside_the_frame_is_black_background(frame: tuple[np.ndarray, np.ndarray]) -> None:
-    turned = plain(angle=30.0, contrast=0.8)
-    assert turned.image(frame[0])[0, 0].tolist() == [0, 0, 0]
-    assert turned.labels(np.ones((96, 128), np.uint8))[0, 0] == 0
+def test_pixels_from_outside_the_frame_are_black_background(frame: tuple[np.ndarray, np.ndarray]) -> None:
+    rotated = plain(angle=30.0, contrast=0.8)
+    assert rotated.image(frame[0])[0, 0].tolist() == [0, 0, 0]
+    assert rotated.labels(np.ones((96, 128), np.uint8))[0, 0] == 0

@@ -1,4 +1,4 @@
-"""Masks of other systems: found under whatever names they have, scored as they are, and what is wrong with them told."""
+"""Masks of other systems: found under many names, scored unchanged, and checked for errors."""
 
 from __future__ import annotations
 
@@ -25,7 +25,7 @@ FRAMES = range(4)
 
 
 def truth(class_ids: tuple[int, ...]) -> np.ndarray:
-    """A column of its own for each class."""
+    """Each class has its own columns."""
     labels = np.zeros(SIZE, np.uint8)
     for class_id in class_ids:
         labels[:, 2 * class_id : 2 * class_id + 2] = class_id
@@ -48,13 +48,17 @@ def data(tmp_path_factory: pytest.TempPathFactory) -> Iterator[TrainingData]:
 
 
 def scored(folder: Path, data: TrainingData, classes: ClassSet | None = None) -> tuple[Metrics, Metrics, tuple[str, ...]]:
-    """As given, with absent classes dropped, and the notes."""
-    found = find_predictions(folder, data, FRAMES, classes)
-    answers = answers_of_files(found, data, FRAMES)
-    return score(data, answers[EvaluationProtocol.EVERY]), score(data, answers[EvaluationProtocol.PRESENT]), found.notes
+    """Metrics of the unchanged masks, metrics without absent classes, and the notes."""
+    predictions = find_predictions(folder, data, FRAMES, classes)
+    answers = answers_of_files(predictions, data, FRAMES)
+    return (
+        score(data, answers[EvaluationProtocol.EVERY]),
+        score(data, answers[EvaluationProtocol.PRESENT]),
+        predictions.notes,
+    )
 
 
-# Whatever they are called --------------------------------------------------------------------------------------------
+# File names ----------------------------------------------------------------------------------------------------------
 
 
 def as_label_maps(folder: Path, maps: dict[str, np.ndarray]) -> None:
@@ -63,7 +67,7 @@ def as_label_maps(folder: Path, maps: dict[str, np.ndarray]) -> None:
 
 
 def as_numbered_label_maps(folder: Path, maps: dict[str, np.ndarray]) -> None:
-    """Other names for the same sequences and frames, and folders around them."""
+    """Other names for the same sequences and frames, in extra folders."""
     for name, labels in maps.items():
         sequence, _, frame = name.partition("/")
         save(folder / "run_1" / f"instrument_dataset_{sequence[3:]}" / f"frame{int(frame):03d}.png", labels)
@@ -105,7 +109,7 @@ def test_perfect_masks_score_100_under_any_names(
     assert given.absent_false_positive_rate == given.missed_rate == 0
 
 
-def test_a_mask_of_an_absent_class_counts_as_given_and_not_when_it_is_dropped(data: TrainingData, tmp_path: Path) -> None:
+def test_a_mask_of_an_absent_class_counts_unless_it_is_removed(data: TrainingData, tmp_path: Path) -> None:
     maps = {name: truth(class_ids) for name, class_ids in SHOWN.items()}
     maps["seq5/00000"] = truth((2, 3))
     as_label_maps(tmp_path, maps)
@@ -119,7 +123,7 @@ def test_a_mask_of_an_absent_class_counts_as_given_and_not_when_it_is_dropped(da
 def test_ids_of_another_class_set_are_matched_by_name(data: TrainingData, tmp_path: Path) -> None:
     names = {1: 9, 2: 8, 4: 5, 7: 1}
     others = ClassSet(
-        "theirs", tuple(InstrumentClass(new, ENDOVIS2018.by_id(old).name, "#102030") for old, new in names.items())
+        "another set", tuple(InstrumentClass(new, ENDOVIS2018.by_id(old).name, "#102030") for old, new in names.items())
     )
     lookup = np.zeros(256, np.uint8)
     lookup[list(names)] = list(names.values())
@@ -129,30 +133,30 @@ def test_ids_of_another_class_set_are_matched_by_name(data: TrainingData, tmp_pa
     assert scored(tmp_path, data)[0].iou == 100
 
 
-def test_of_one_sequence_the_frames_need_no_folder(data: TrainingData, tmp_path: Path) -> None:
-    for position in (0, 1):
-        save(tmp_path / f"{position:05d}.png", truth(SHOWN[f"seq2/{position:05d}"]))
-    frames = [0, 1]
-    answers = answers_of_files(find_predictions(tmp_path, data, frames), data, frames)
+def test_frames_of_a_single_sequence_need_no_folder(data: TrainingData, tmp_path: Path) -> None:
+    for frame_index in (0, 1):
+        save(tmp_path / f"{frame_index:05d}.png", truth(SHOWN[f"seq2/{frame_index:05d}"]))
+    example_indices = [0, 1]
+    answers = answers_of_files(find_predictions(tmp_path, data, example_indices), data, example_indices)
     assert score(data, answers[EvaluationProtocol.EVERY]).iou == 100
 
 
-def test_frames_without_a_mask_count_as_empty_and_it_is_said(data: TrainingData, tmp_path: Path) -> None:
+def test_frames_without_a_mask_count_as_empty_and_a_note_says_so(data: TrainingData, tmp_path: Path) -> None:
     as_masks(tmp_path, {name: truth(SHOWN[name]) for name in ("seq2/00000", "seq5/00000")})
     given, _, notes = scored(tmp_path, data)
     assert given.missed_rate == pytest.approx(100 * 2 / 5)
-    assert notes[0] == "2 frames have no mask, and count as predicted empty (seq2/00001, seq5/00001)."
+    assert notes[0] == "2 frames have no mask and count as predicted empty (seq2/00001, seq5/00001)."
 
 
-def test_where_masks_overlap_the_higher_id_lies_on_top_and_it_is_said(data: TrainingData, tmp_path: Path) -> None:
+def test_where_masks_overlap_the_higher_id_is_used_and_a_note_says_so(data: TrainingData, tmp_path: Path) -> None:
     as_masks(tmp_path, {name: truth(class_ids) for name, class_ids in SHOWN.items()})
     save(tmp_path / "binary_annotations/seq2/00000_class1.png", np.full(SIZE, 255, np.uint8))
     given, _, notes = scored(tmp_path, data)
     assert given.class_iou[4] == 100 and given.class_iou[1] < 100
-    assert "higher id lies on top" in notes[-1]
+    assert "the higher id is used" in notes[-1]
 
 
-def test_files_of_other_frames_are_left_alone_and_it_is_said(data: TrainingData, tmp_path: Path) -> None:
+def test_files_of_other_frames_are_ignored_and_a_note_says_so(data: TrainingData, tmp_path: Path) -> None:
     as_label_maps(tmp_path, {name: truth(class_ids) for name, class_ids in SHOWN.items()})
     save(tmp_path / "seq1" / "00000.png", truth((3,)))
     save(tmp_path / "seq2" / "00777.png", truth((3,)))
@@ -161,7 +165,7 @@ def test_files_of_other_frames_are_left_alone_and_it_is_said(data: TrainingData,
     assert notes[0].startswith("2 files belong to no frame that is scored")
 
 
-# What is wrong with them ---------------------------------------------------------------------------------------------
+# Errors --------------------------------------------------------------------------------------------------------------
 
 
 def remove(folder: Path) -> None:
@@ -198,58 +202,56 @@ def cut(folder: Path) -> None:
 
 
 @pytest.mark.parametrize(
-    ("spoil", "told"),
+    ("spoil", "message"),
     [
-        (remove, "label maps for 3 of 4 frames, and none for seq5/00001. Add them"),
-        (shrink, "has 16 x 6 pixels, and seq5/00001 has 16 x 12. Resize"),
+        (remove, "label maps for 3 of 4 frames, but none for seq5/00001. Add them"),
+        (shrink, "has 16 x 6 pixels, but seq5/00001 has 16 x 12. Resize"),
         (strange_value, "has the value 40; the classes are 1 Bipolar Forceps, .*--classes"),
         (colour, "is a colour picture"),
         (twice, "seq5/00001 has two label maps"),
         (mixed, "holds masks per class .*and label maps .*one kind"),
-        (elsewhere, "called like seq2/00000.png or seq2/00000_class1.png, and its first file is left/00000.png"),
+        (elsewhere, "named like seq2/00000.png or seq2/00000_class1.png, but its first file is left/00000.png"),
         (cut, "00001.png is damaged"),
     ],
 )
-def test_what_is_wrong_with_label_maps_is_told(
-    data: TrainingData, tmp_path: Path, spoil: Callable[[Path], None], told: str
+def test_wrong_label_maps_are_errors(
+    data: TrainingData, tmp_path: Path, spoil: Callable[[Path], None], message: str
 ) -> None:
     as_label_maps(tmp_path, {name: truth(class_ids) for name, class_ids in SHOWN.items()})
     spoil(tmp_path)
-    with pytest.raises((TrainingError, ExchangeError), match=told):
+    with pytest.raises((TrainingError, ExchangeError), match=message):
         scored(tmp_path, data)
 
 
 @pytest.mark.parametrize(
-    ("name", "pixels", "told"),
+    ("name", "pixels", "message"),
     [
         ("seq5/00001_class9.png", truth((1,)), "is of class 9; the classes are 1 Bipolar Forceps"),
         ("seq5/00001_class1.png", truth((7,)), "has the value 7; a mask has 0 and 255, or 0 and 1. Threshold it"),
         ("seq5/00001_class1.png", truth((1,))[:6], "has 16 x 6 pixels"),
     ],
 )
-def test_what_is_wrong_with_masks_is_told(
-    data: TrainingData, tmp_path: Path, name: str, pixels: np.ndarray, told: str
-) -> None:
+def test_wrong_masks_are_errors(data: TrainingData, tmp_path: Path, name: str, pixels: np.ndarray, message: str) -> None:
     as_masks(tmp_path, {frame: truth(class_ids) for frame, class_ids in SHOWN.items()})
     save(tmp_path / "binary_annotations" / name, pixels)
-    with pytest.raises(TrainingError, match=told):
+    with pytest.raises(TrainingError, match=message):
         scored(tmp_path, data)
 
 
-def test_a_sequence_without_any_mask_was_forgotten(data: TrainingData, tmp_path: Path) -> None:
+def test_a_sequence_without_any_mask_is_an_error(data: TrainingData, tmp_path: Path) -> None:
     as_masks(tmp_path, {"seq2/00000": truth((1,))})
     with pytest.raises(TrainingError, match="no mask for any frame of seq5"):
         scored(tmp_path, data)
 
 
-def test_a_folder_that_is_none_or_empty_is_told(data: TrainingData, tmp_path: Path) -> None:
+def test_a_missing_or_empty_folder_is_an_error(data: TrainingData, tmp_path: Path) -> None:
     with pytest.raises(TrainingError, match="there is none"):
         find_predictions(tmp_path / "none", data, FRAMES)
     with pytest.raises(TrainingError, match="holds no png, bmp or tif"):
         find_predictions(tmp_path, data, FRAMES)
 
 
-# Whatever the data are -----------------------------------------------------------------------------------------------
+# Data layouts --------------------------------------------------------------------------------------------------------
 
 
 def processed_2018(root: Path) -> Path:
@@ -259,7 +261,7 @@ def processed_2018(root: Path) -> Path:
         name = f"seq_{number}/00000"
         save(part / "binary_annotations" / f"{name}_class2.png", np.where(truth((2,)) > 0, 255, 0).astype(np.uint8))
         (part / "sam_features_h" / name).parent.mkdir(parents=True)
-        np.save(part / "sam_features_h" / f"{name}.npy", np.zeros((1, 1, 1), np.float16))  # no more is looked at here
+        np.save(part / "sam_features_h" / f"{name}.npy", np.zeros((1, 1, 1), np.float16))  # only its existence matters here
     return root / "val" / "binary_annotations"
 
 
@@ -271,13 +273,13 @@ def distributed_2018(root: Path) -> Path:
 
 
 def distributed_2017(root: Path) -> Path:
-    """Predicted in the ids of 2017, by the names that SurgicalSAM's authors give to sequences."""
+    """Predictions with the ids of 2017 and with the sequence names of SurgicalSAM's authors."""
     for number in range(1, 9):
         folder = root / f"instrument_dataset_{number}"
         save(folder / "left_frames/frame000.png", np.zeros((*SIZE, 3), np.uint8))
         save(folder / "ground_truth/Vessel_Sealer_labels/frame000.png", np.where(truth((4,)) > 0, 20, 0).astype(np.uint8))
-        save(root / "../theirs" / f"seq{number}/00000.png", truth((4,)))
-    return root.parent / "theirs"
+        save(root / "../predictions" / f"seq{number}/00000.png", truth((4,)))
+    return root.parent / "predictions"
 
 
 @pytest.mark.parametrize(
@@ -287,11 +289,11 @@ def distributed_2017(root: Path) -> Path:
 def test_the_protocol_finds_its_frames_and_their_masks_in_every_layout(
     tmp_path: Path, write: Callable[[Path], Path], benchmark: str, count: int
 ) -> None:
-    theirs = write(tmp_path / "data")
+    predictions = write(tmp_path / "data")
     with closing(open_training_data([tmp_path / "data"], base=None)) as opened:
         for split in benchmark_splits(benchmark):
             frames = validation_frames(opened, split)
             assert len(frames) == count
-            answers = answers_of_files(find_predictions(theirs, opened, frames), opened, frames)
+            answers = answers_of_files(find_predictions(predictions, opened, frames), opened, frames)
             metrics = score(opened, answers[EvaluationProtocol.EVERY])
             assert metrics.challenge_iou == metrics.iou == 100 and metrics.missed_rate == 0

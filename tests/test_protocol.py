@@ -1,4 +1,4 @@
-"""What is asked for in a frame, which frames validate, and the scores: both protocols on a few frames with known answers."""
+"""Prompted classes, validation frames and scores: both protocols on a few frames with known results."""
 
 from __future__ import annotations
 
@@ -40,8 +40,8 @@ def data(tmp_path_factory: pytest.TempPathFactory, tiny_model: SurgicalSAM) -> I
     """Two phantom scenes of three frames, and one frame without instruments; embedded."""
     folder = tmp_path_factory.mktemp("data") / "phantom2018"
     for sequence, seed in (("seq1", 3), ("seq2", 8)):
-        for position, frame in enumerate(PhantomScene(seed, (96, 128), 3)):
-            write_frame(folder, f"{sequence}/{position:05d}", frame.image, frame.labels)
+        for frame_index, frame in enumerate(PhantomScene(seed, (96, 128), 3)):
+            write_frame(folder, f"{sequence}/{frame_index:05d}", frame.image, frame.labels)
     write_frame(folder, "seq2/00009", np.full((96, 128, 3), 90, np.uint8), np.zeros((96, 128), np.uint8))
     with closing(open_training_data([folder], base=ENDOVIS2018)) as opened:
         list(embed_missing(tiny_model, opened, range(7)))
@@ -57,7 +57,7 @@ def write_frame(folder: Path, name: str, image: np.ndarray, labels: np.ndarray) 
 
 @pytest.fixture
 def strict_model(tiny_model: SurgicalSAM) -> Iterator[SurgicalSAM]:
-    """Finds nothing present."""
+    """A model that finds no class present."""
     before, tiny_model.presence_threshold = tiny_model.presence_threshold, 1.1
     yield tiny_model
     tiny_model.presence_threshold = before
@@ -66,47 +66,45 @@ def strict_model(tiny_model: SurgicalSAM) -> Iterator[SurgicalSAM]:
 FRAMES = range(7)
 
 
-# What is asked for ---------------------------------------------------------------------------------------------------
+# Prompted classes ----------------------------------------------------------------------------------------------------
 
 
-def test_only_the_classes_in_a_frame_are_found_where_only_they_are_asked_for(
-    tiny_model: SurgicalSAM, data: TrainingData
-) -> None:
-    answers = dict(predict_classes(tiny_model, data, FRAMES, present_classes(data), gate=False))
-    assert list(answers) == list(FRAMES)
-    for frame, label_map in answers.items():
-        assert set(np.unique(label_map)) - {0} <= set(data.present_class_ids(frame))
-    assert any(label_map.any() for label_map in answers.values())
-    assert not answers[6].any()  # nothing is there, so nothing was asked for
+def test_only_prompted_classes_get_a_mask(tiny_model: SurgicalSAM, data: TrainingData) -> None:
+    predictions = dict(predict_classes(tiny_model, data, FRAMES, present_classes(data), gate=False))
+    assert list(predictions) == list(FRAMES)
+    for example_index, label_map in predictions.items():
+        assert set(np.unique(label_map)) - {0} <= set(data.present_class_ids(example_index))
+    assert any(label_map.any() for label_map in predictions.values())
+    assert not predictions[6].any()  # no class is present, so none was prompted
 
 
-def test_every_class_is_asked_for_as_the_model_alone_would_answer(tiny_model: SurgicalSAM, data: TrainingData) -> None:
+def test_prompting_every_class_gives_the_prediction_of_the_model(tiny_model: SurgicalSAM, data: TrainingData) -> None:
     asked = every_class(tiny_model, data)
-    for frame, label_map in predict_classes(tiny_model, data, FRAMES, asked, gate=True):
-        embedding = data.embeddings([frame], 0, tiny_model)
-        alone = tiny_model.predict(embedding, ENDOVIS2018.ids, data.frames[frame].size)[0].label_map
-        assert (label_map == alone).all()
-        assert (predicted_label_map(tiny_model, data, frame) == alone).all()
+    for example_index, label_map in predict_classes(tiny_model, data, FRAMES, asked, gate=True):
+        embedding = data.embeddings([example_index], 0, tiny_model)
+        expected = tiny_model.predict(embedding, ENDOVIS2018.ids, data.frames[example_index].size)[0].label_map
+        assert (label_map == expected).all()
+        assert (predicted_label_map(tiny_model, data, example_index) == expected).all()
 
 
-def test_presence_gates_only_where_it_is_told_to(strict_model: SurgicalSAM, data: TrainingData) -> None:
+def test_presence_gates_masks_only_on_request(strict_model: SurgicalSAM, data: TrainingData) -> None:
     asked = every_class(strict_model, data)
-    assert not any(given.any() for _, given in predict_classes(strict_model, data, FRAMES, asked, gate=True))
-    assert any(given.any() for _, given in predict_classes(strict_model, data, FRAMES, asked, gate=False))
+    assert not any(label_map.any() for _, label_map in predict_classes(strict_model, data, FRAMES, asked, gate=True))
+    assert any(label_map.any() for _, label_map in predict_classes(strict_model, data, FRAMES, asked, gate=False))
     answers = answers_of_model(strict_model, data, FRAMES)
-    assert any(given.any() for _, given in answers[EvaluationProtocol.PRESENT])
-    assert not any(given.any() for _, given in answers[EvaluationProtocol.EVERY])
+    assert any(label_map.any() for _, label_map in answers[EvaluationProtocol.PRESENT])
+    assert not any(label_map.any() for _, label_map in answers[EvaluationProtocol.EVERY])
 
 
 def test_a_class_that_the_model_does_not_know_gets_no_mask(tiny_model: SurgicalSAM, data: TrainingData) -> None:
-    ((_, label_map),) = predict_classes(tiny_model, data, [0], lambda frame: (99,), gate=False)
+    ((_, label_map),) = predict_classes(tiny_model, data, [0], lambda example_index: (99,), gate=False)
     assert not label_map.any()
 
 
 # Scores --------------------------------------------------------------------------------------------------------------
 
 
-def test_prompted_with_what_is_there_nothing_can_be_wrong_elsewhere(tiny_model: SurgicalSAM, data: TrainingData) -> None:
+def test_prompting_only_present_classes_gives_no_false_positives(tiny_model: SurgicalSAM, data: TrainingData) -> None:
     answers = answers_of_model(tiny_model, data, FRAMES)
     present, every = (score(data, answers[protocol]) for protocol in (EvaluationProtocol.PRESENT, EvaluationProtocol.EVERY))
     assert present.absent_false_positive_rate == 0
@@ -116,7 +114,7 @@ def test_prompted_with_what_is_there_nothing_can_be_wrong_elsewhere(tiny_model: 
     assert evaluate(tiny_model, data, FRAMES).challenge_iou == every.challenge_iou
 
 
-def test_dropping_absent_classes_is_the_class_promptable_reading(data: TrainingData) -> None:
+def test_without_absent_classes_only_present_classes_keep_their_masks(data: TrainingData) -> None:
     (class_id, *_), absent = data.present_class_ids(0), min(set(ENDOVIS2018.ids) - set(data.present_class_ids(0)))
     guess = np.full(data.frames[0].size, absent, np.uint8)
     guess[:40] = class_id
@@ -124,7 +122,7 @@ def test_dropping_absent_classes_is_the_class_promptable_reading(data: TrainingD
     assert (kept[:40] == class_id).all() and not kept[40:].any()
 
 
-def test_classes_of_which_nobody_knows_count_for_nothing() -> None:
+def test_classes_that_are_not_annotated_do_not_count() -> None:
     truth = np.array([[1, 2, 0, 0]], np.uint8)
     data = fake_data([truth], known={1})
     metrics = score(data, [(0, np.array([[1, 3, 3, 0]], np.uint8))])
@@ -141,27 +139,27 @@ def test_scores_equal_the_authors() -> None:
     assert round(metrics.challenge_iou, 3) == expected["challengIoU"]
     assert round(metrics.iou, 3) == expected["IoU"]
     assert [round(value, 3) for value in metrics.class_iou.values()] == expected["cIoU_per_class"]
-    # the Challenge IoU looks at present classes alone, so that dropping the others leaves it, and raises the IoU to it
+    # the Challenge IoU counts only present classes: removing the others leaves it unchanged, and raises the IoU to it
     assert prompted.challenge_iou == pytest.approx(metrics.challenge_iou)
     assert prompted.iou == pytest.approx(prompted.challenge_iou)
 
 
 def fake_data(truths: list[np.ndarray], known: set[int]) -> TrainingData:
-    def present(frame: int) -> tuple[int, ...]:
-        return tuple(sorted(set(np.unique(truths[frame]).tolist()) & known))
+    def present(example_index: int) -> tuple[int, ...]:
+        return tuple(sorted(set(np.unique(truths[example_index]).tolist()) & known))
 
     return cast(
         TrainingData,
         SimpleNamespace(
             classes=ENDOVIS2018,
-            label_map=lambda frame: truths[frame],
-            known_class_ids=lambda frame: frozenset(known),
+            label_map=lambda example_index: truths[example_index],
+            known_class_ids=lambda example_index: frozenset(known),
             present_class_ids=present,
         ),
     )
 
 
-def test_the_mean_over_folds_takes_a_class_where_it_occurs() -> None:
+def test_the_mean_of_a_class_is_over_the_folds_in_which_it_occurs() -> None:
     both = np.array([[1, 2]])
     folds = [
         evaluate_label_maps([(both, both)], (1, 2, 3)),
@@ -178,11 +176,11 @@ def same(one: Metrics, other: Metrics) -> bool:
     return repr(one) == repr(other)  # NaN is not equal to itself
 
 
-# Which frames validate -----------------------------------------------------------------------------------------------
+# Validation frames ---------------------------------------------------------------------------------------------------
 
 
 def listed(*sequences: str) -> TrainingData:
-    frames = tuple(AnnotatedFrame(name, position, f"{name}/{position}", (8, 8)) for name in sequences for position in (0, 1))
+    frames = tuple(AnnotatedFrame(name, index, f"{name}/{index}", (8, 8)) for name in sequences for index in (0, 1))
     return cast(TrainingData, SimpleNamespace(frames=frames))
 
 
@@ -190,8 +188,8 @@ def listed(*sequences: str) -> TrainingData:
 def test_the_validation_sequences_are_found_in_any_layout(pattern: str) -> None:
     data = listed(*(pattern.format(number) for number in range(1, 17)))
     (split,) = benchmark_splits("endovis2018")
-    found = {data.frames[index].sequence for index in validation_frames(data, split)}
-    assert found == {pattern.format(number) for number in (2, 5, 9, 15)}
+    sequences = {data.frames[example_index].sequence for example_index in validation_frames(data, split)}
+    assert sequences == {pattern.format(number) for number in (2, 5, 9, 15)}
     assert len(validation_frames(data, split)) == 8
 
 
@@ -203,23 +201,23 @@ def test_the_four_folds_of_2017_validate_every_sequence_once() -> None:
 
 
 @pytest.mark.parametrize(
-    ("benchmark", "fold", "told"),
+    ("benchmark", "fold", "message"),
     [
         ("endovis2018", 1, "has one split; got fold 1"),
         ("endovis2017", 4, "folds 0 to 3; got 4"),
         ("endovis2019", None, 'endovis2018 or endovis2017; got "endovis2019"'),
     ],
 )
-def test_a_split_that_there_is_not_is_told(benchmark: str, fold: int | None, told: str) -> None:
-    with pytest.raises(TrainingError, match=told):
+def test_an_unknown_split_is_an_error(benchmark: str, fold: int | None, message: str) -> None:
+    with pytest.raises(TrainingError, match=message):
         benchmark_splits(benchmark, fold)
 
 
-def test_a_missing_sequence_is_told_and_so_is_one_that_is_there_twice() -> None:
+def test_a_missing_sequence_and_a_number_used_twice_are_errors() -> None:
     (split,) = benchmark_splits("endovis2018")
     with pytest.raises(TrainingError, match=r"have no sequence 9, 15 \(they have seq2, seq5, clip\)"):
         validation_frames(listed("seq2", "seq5", "clip"), split)
-    with pytest.raises(TrainingError, match="seq5 and seq_5 are both called so"):
+    with pytest.raises(TrainingError, match="seq5 and seq_5 have this number"):
         validation_frames(listed("seq2", "seq5", "seq_5", "seq9", "seq15"), split)
 
 
@@ -238,9 +236,9 @@ def test_every_published_figure_has_a_source_and_a_class_of_its_dataset() -> Non
 
 
 def test_published_means_over_classes_are_the_means_of_their_figures() -> None:
-    """A figure that was copied wrongly would show here; the one row that differs in its sources says so."""
-    whole = [row for row in published_figures() if len(row.class_iou) == 7]
-    assert len(whole) >= 14
-    for row in whole:
+    """This finds figures that were copied wrongly; rows that differ in the paper itself say so."""
+    complete = [row for row in published_figures() if len(row.class_iou) == 7]
+    assert len(complete) >= 14
+    for row in complete:
         differs = abs(np.mean(list(row.class_iou.values())) - row.mean_class_iou) > 0.011
         assert differs == row.mean_differs, row.method

@@ -1,6 +1,6 @@
 """The losses, class embeddings and metrics of the authors' own code (tests/reference/README.md), reproduced.
 
-Where we differ today, the test is a strict expected failure: it reports when the difference is gone.
+Where our code differs today, the test is a strict expected failure: it fails when the difference is gone.
 """
 
 from __future__ import annotations
@@ -45,7 +45,7 @@ def our_class_embeddings(batch: PromptBatch) -> Tensor:
     return torch.stack([class_embedding(embedding, target.bool().numpy(), FRAME) for embedding, target in prompts])
 
 
-ANY_OVERLAP = "We count a cell where any sampled pixel is in the mask, they where half of it is"
+ANY_OVERLAP = "We count a cell if any sampled pixel is in the mask, the authors if half of it is"
 
 
 @differs(f"{ANY_OVERLAP}: values differ by 0.024.")
@@ -64,7 +64,7 @@ CELLS_DIFFER = {
     "the same 7 columns further on, between the sampled pixels: no cell, left out by the authors": "We take 40 for 0.",
     "slanted shaft, 40 columns": f"{ANY_OVERLAP}: 51 for 44.",
     "disc": f"{ANY_OVERLAP}: 117 for 113.",
-    "speck between the sampled pixels: no cell, left out by the authors": "We take the cell of its place: 1 for 0.",
+    "speck between the sampled pixels: no cell, left out by the authors": "We take the nearest cell: 1 for 0.",
     "480 x 854, disc": f"{ANY_OVERLAP}: 122 for 120.",
     "1080 x 1920, slanted shaft, 60 columns": f"{ANY_OVERLAP}: 35 for 32.",
 }
@@ -83,7 +83,7 @@ def test_a_class_embedding_is_of_the_cells_of_the_reference(case: dict) -> None:
 
 # Losses --------------------------------------------------------------------------------------------------------------
 
-EPSILON = "We have 1e-3 once below and once above the line, they twice below it"
+EPSILON = "We add 1e-3 once in the numerator and once in the denominator, the authors twice in the denominator"
 DICE_DIFFERS = {
     "empty mask, logits -20 everywhere": f"{EPSILON}: 0 for 1.",
     "empty mask, logits -5 everywhere": f"{EPSILON}: 0.999983 for 1, and a gradient of 3e-8 for 0.",
@@ -98,11 +98,11 @@ DICE_DIFFERS = {
 
 
 def dice(case: dict) -> tuple[Tensor, Tensor]:
-    """The loss of a case, and the norm of its gradient; logits of 256 x 256 are of the padded square."""
+    """The loss of a case, and the norm of its gradient; logits of 256 x 256 belong to the padded square."""
     logits = torch.from_numpy(painted(case["logits"], np.float32))[None].requires_grad_()
     mask = torch.from_numpy(painted(case["mask"], np.uint8))[None]
-    low = logits.shape[-1] == 256
-    loss = (frame_dice_losses(logits, mask.unbind(), FRAME) if low else dice_losses(logits, mask.float())).mean()
+    is_low_res = logits.shape[-1] == 256
+    loss = (frame_dice_losses(logits, mask.unbind(), FRAME) if is_low_res else dice_losses(logits, mask.float())).mean()
     (gradient,) = torch.autograd.grad(loss, logits)
     return loss, gradient.double().norm()
 
@@ -140,8 +140,8 @@ def test_five_adam_steps_match_the_reference(authors_folder: Path, batch: Prompt
         if step == 0:
             parts = (losses.prototypes, losses.class_prompt_encoder, losses.mask_decoder)
             gradients = ([weight.grad for weight in part.parameters() if weight.grad is not None] for part in parts)
-            found = [torch.stack([gradient.norm() for gradient in part]).norm().item() for part in gradients]
-            np.testing.assert_allclose(found, list(norms.values()), rtol=1e-3)
+            part_norms = [torch.stack([gradient.norm() for gradient in part]).norm().item() for part in gradients]
+            np.testing.assert_allclose(part_norms, list(norms.values()), rtol=1e-3)
         optimizer.step()
 
 
@@ -149,7 +149,7 @@ def test_five_adam_steps_match_the_reference(authors_folder: Path, batch: Prompt
 
 
 def authors_scores(metrics: Metrics) -> dict:
-    """Under the authors' names; None is NaN."""
+    """The metrics under the authors' names; None is NaN."""
     scores = {
         "challengIoU": metrics.challenge_iou,
         "IoU": metrics.iou,
@@ -176,7 +176,7 @@ def test_metrics_match_the_reference() -> None:
     assert rounded(authors_scores(metrics)) == json.loads((HERE / "expected.json").read_text())["metrics"]
 
 
-NOTHING_SUMMED = "Where every prediction is empty our overall IoU is NaN, and their mIoU is 0."
+NOTHING_SUMMED = "If every prediction is empty, our overall IoU is NaN and the authors' mIoU is 0."
 METRICS_DIFFER = dict.fromkeys(
     (
         "every prediction empty",

@@ -1,4 +1,4 @@
-"""Training from a run's folder to its checkpoint, on a phantom project in which a person corrected frames."""
+"""Training from a run's folder to its checkpoint, on a phantom project with corrected frames."""
 
 from __future__ import annotations
 
@@ -35,7 +35,7 @@ from surgicalsam_training.run.run_folder import RunFolder
 from surgicalsam_training.scoring.evaluate import best_threshold
 
 NEEDLE = ClassSet("with a needle", (*ENDOVIS2018, InstrumentClass(9, "Needle", "#ffffff")))
-SUMMED_IN_ANOTHER_ORDER = 1e-3  # float32; Adam's first steps blow up what differs in gradients near 0
+SUMMED_IN_ANOTHER_ORDER = 1e-3  # float32; Adam's first steps amplify differences in gradients near 0
 
 
 @pytest.fixture(scope="module")
@@ -47,12 +47,12 @@ def video(tmp_path_factory: pytest.TempPathFactory, phantom_clip: Path) -> Path:
 
 @pytest.fixture(scope="module")
 def corrected(video: Path) -> Path:
-    """A project of 12 frames, of which eight are as they should be."""
+    """A project of 12 frames; eight of them have correct, verified labels."""
     masks = sorted(video.with_name(f"{video.stem}_labels").glob("*.png"))
     with Project.create(Project.default_folder(video), VideoReader(video), ENDOVIS2018) as project:
-        for frame in range(8):
-            project.labels[frame] = np.asarray(Image.open(masks[frame]))
-            project.labels.verify(frame)
+        for frame_index in range(8):
+            project.labels[frame_index] = np.asarray(Image.open(masks[frame_index]))
+            project.labels.verify(frame_index)
         return project.folder
 
 
@@ -61,7 +61,7 @@ Start = Callable[..., RunFolder]
 
 @pytest.fixture
 def start(corrected: Path, tiny_checkpoint: Path, tmp_path: Path) -> Start:
-    """Make a run of a small, quick training; keywords change its settings."""
+    """Creates the run of a small, quick training; keywords change its settings."""
 
     def start_run(name: str = "run", **settings: object) -> RunFolder:
         config = TrainingConfig(
@@ -84,7 +84,7 @@ def totals(run: RunFolder) -> list[float | None]:
 
 
 @pytest.mark.slow
-def test_a_run_leaves_checkpoint_record_metrics_curves_and_examples(start: Start) -> None:
+def test_a_run_writes_checkpoint_record_metrics_curves_and_examples(start: Start) -> None:
     run = start()
     reports = list(train(run))
     split, result = next(r for r in reports if isinstance(r, SplitReport)), reports[-1]
@@ -110,16 +110,16 @@ def test_the_same_seed_gives_the_same_losses(start: Start) -> None:
 
 
 @pytest.mark.slow
-def test_prompts_at_a_time_do_not_change_the_result(start: Start) -> None:
+def test_the_micro_batch_size_does_not_change_the_result(start: Start) -> None:
     one, many = start("one", micro_batch_size=1), start("many", micro_batch_size=8)
     finish(one), finish(many)
     assert totals(one) == pytest.approx(totals(many), rel=SUMMED_IN_ANOTHER_ORDER)
 
 
 @pytest.mark.slow
-def test_a_run_that_was_killed_goes_on_with_the_same_losses(start: Start) -> None:
-    whole, killed = start("whole", epochs=4), start("killed", epochs=4)
-    finish(whole)
+def test_a_killed_run_resumes_with_the_same_losses(start: Start) -> None:
+    complete, killed = start("complete", epochs=4), start("killed", epochs=4)
+    finish(complete)
     process = subprocess.Popen([sys.executable, "-m", "surgicalsam_training", str(killed.path)], stdout=subprocess.PIPE)
     assert process.stdout is not None
     while b"EpochReport" not in process.stdout.readline():
@@ -128,19 +128,19 @@ def test_a_run_that_was_killed_goes_on_with_the_same_losses(start: Start) -> Non
     process.communicate()
     assert len(killed.metrics()) < 4
     finish(RunFolder.create(killed.path, killed.config))
-    assert totals(killed) == pytest.approx(totals(whole), rel=1e-5)
+    assert totals(killed) == pytest.approx(totals(complete), rel=1e-5)
 
 
 @pytest.mark.slow
-def test_two_processes_have_the_losses_of_one(start: Start) -> None:
+def test_two_processes_have_the_same_losses_as_one(start: Start) -> None:
     settings = {"epochs": 2, "batch_size": 5, "micro_batch_size": 2, "presence_tunes_decoder": True}
     alone, together = start("alone", **settings), start("together", **settings)
     finish(alone)
     torchrun = [sys.executable, "-m", "torch.distributed.run", "--standalone", "--nproc-per-node", "2"]
-    ended = subprocess.run(
+    finished = subprocess.run(
         [*torchrun, "-m", "surgicalsam_training", str(together.path)], capture_output=True, text=True, timeout=280
     )
-    assert ended.returncode == 0, ended.stderr
+    assert finished.returncode == 0, finished.stderr
     assert totals(together) == pytest.approx(totals(alone), rel=SUMMED_IN_ANOTHER_ORDER)
     assert together.result() is not None
 
@@ -157,26 +157,26 @@ def test_cancelling_keeps_the_best_so_far(start: Start) -> None:
     assert load_checkpoint(result.checkpoint, device="cpu").classes == ENDOVIS2018
 
 
-def test_time_that_is_up_ends_a_run_with_a_validation(start: Start) -> None:
+def test_a_run_that_reaches_its_time_limit_ends_with_a_validation(start: Start) -> None:
     run = start(epochs=500, minutes=0.001, validate_every=100)
     assert finish(run).reason == "time is up"
     assert run.metrics()[-1]["challenge_iou"] is not None
 
 
-def test_patience_ends_a_run_that_gets_no_better(start: Start) -> None:
+def test_patience_ends_a_run_that_does_not_improve(start: Start) -> None:
     run = start(epochs=50, patience=2, learning_rate=1e-9)
     assert finish(run).reason == "no longer better"
     assert len(run.metrics()) < 50
 
 
-def test_a_loss_that_is_no_number_is_told_and_the_best_stays(start: Start) -> None:
+def test_a_loss_that_is_not_a_number_is_reported_and_the_best_is_kept(start: Start) -> None:
     run = start(learning_rate=1e6)
     with pytest.raises(TrainingError, match=r"not a number in epoch \d.*smaller learning rate"):
         finish(run)
     assert load_checkpoint(run.best_checkpoint, device="cpu")
 
 
-def test_a_full_disk_is_told_and_the_best_stays(start: Start, monkeypatch: pytest.MonkeyPatch) -> None:
+def test_a_full_disk_is_reported_and_the_best_is_kept(start: Start, monkeypatch: pytest.MonkeyPatch) -> None:
     run = start()
 
     def full(*_args: object) -> None:
@@ -192,50 +192,50 @@ def test_two_runs_in_one_folder_are_refused(start: Start) -> None:
     run = start()
     with run.held():
         assert run.is_running
-        with pytest.raises(TrainingError, match="A run is going on"):
+        with pytest.raises(TrainingError, match="A run is active"):
             finish(RunFolder.open(run.path))
-        with pytest.raises(TrainingError, match="A run is going on"):
+        with pytest.raises(TrainingError, match="A run is active"):
             start()
 
 
-def test_a_run_with_other_settings_is_left_alone(start: Start) -> None:
+def test_a_run_with_other_settings_is_not_changed(start: Start) -> None:
     for report in train(start(epochs=50)):
         if isinstance(report, EpochReport):
             break
-    with pytest.raises(TrainingError, match=r"other settings \(learning_rate: 0.001 there, 0.5 here\)"):
+    with pytest.raises(TrainingError, match=r"other settings \(learning_rate: 0.001 in the run, 0.5 now\)"):
         start(epochs=50, learning_rate=0.5)
 
 
-def test_a_finished_run_is_left_alone(start: Start) -> None:
+def test_a_finished_run_is_not_changed(start: Start) -> None:
     finish(start(epochs=1))
     with pytest.raises(TrainingError, match="finished run"):
         start(epochs=1)
 
 
-def test_a_run_is_not_gone_on_with_on_other_labels(start: Start, corrected: Path) -> None:
+def test_a_run_is_not_resumed_with_changed_labels(start: Start, corrected: Path) -> None:
     run = start(epochs=50)
     for report in train(run):
         if isinstance(report, EpochReport):
             break
     run.write_record(data={"another": "fingerprint"})
-    with pytest.raises(TrainingError, match="other labels"):
+    with pytest.raises(TrainingError, match=r"labels of another, .* have changed"):
         finish(run)
 
 
-def test_copies_can_be_embedded_on_the_way(start: Start) -> None:
+def test_copies_can_be_embedded_during_training(start: Start) -> None:
     run = start(augmentation="online", augmented_versions=2, epochs=2)
     finish(run)
     assert len(run.metrics()) == 2
 
 
-def test_the_losses_at_the_frame_size_of_the_paper_run(start: Start) -> None:
+def test_the_losses_at_frame_size_as_in_the_paper_run(start: Start) -> None:
     run = start(loss_resolution="frame", epochs=1, presence_weight=0)
     finish(run)
     assert set(run.metrics()[0]) >= {"dice", "contrastive", "total"}
     assert "presence" not in run.metrics()[0]
 
 
-def test_a_training_may_start_from_the_encoder_alone(start: Start) -> None:
+def test_a_training_can_start_from_an_encoder_only(start: Start) -> None:
     run = start(checkpoint=None, encoder="demo", epochs=1, tokens_per_class=3)
     finish(run)
     model = load_checkpoint(run.best_checkpoint, device="cpu")
@@ -243,25 +243,23 @@ def test_a_training_may_start_from_the_encoder_alone(start: Start) -> None:
     assert len(model.classes) == len(ENDOVIS2018)
 
 
-def test_frames_of_the_phantom_can_be_rehearsed(start: Start) -> None:
+def test_phantom_frames_can_be_rehearsed(start: Start) -> None:
     phases = [r.phase for r in train(start(rehearsed_frames=2, epochs=1)) if isinstance(r, PreparationReport)]
-    assert phases.count("drawing frames to rehearse") == 2
+    assert phases.count("making synthetic frames") == 2
 
 
-def test_rehearsed_prompts_ask_for_classes_that_the_corrected_frames_do_not_show(
-    corrected: Path, tiny_model: SurgicalSAM
-) -> None:
+def test_rehearsed_prompts_have_classes_that_no_corrected_frame_shows(corrected: Path, tiny_model: SurgicalSAM) -> None:
     rehearsal = PhantomRehearsal(8, tiny_model.classes)
     assert list(rehearsal.prepare(tiny_model)) == [1, 2, 3, 4, 5, 6, 7, 8]
     with closing(open_training_data([corrected], base=ENDOVIS2018)) as data:
         sampler = PromptSampler(data, range(8), tiny_model, TrainingConfig(batch_size=4), rehearsal)
         rehearsed = [prompt for step in sampler.steps(0) for prompt in step if prompt.is_rehearsed]
-        shown = {class_id for frame in range(8) for class_id in data.present_class_ids(frame)}
+        shown = {class_id for example_index in range(8) for class_id in data.present_class_ids(example_index)}
     assert {prompt.class_id for prompt in rehearsed} - shown
     assert sampler.ready(rehearsed[0], 0).embedding.shape == tiny_model.embedding_shape
 
 
-def test_weights_averaged_with_the_start_are_so_inside_the_block_only(tiny_checkpoint: Path) -> None:
+def test_weights_are_averaged_with_the_start_only_within_the_block(tiny_checkpoint: Path) -> None:
     model = load_checkpoint(tiny_checkpoint, device="cpu")
     start = tuned_state(model)
     model.prototypes.class_embeddings.weight.data += 1
@@ -270,7 +268,7 @@ def test_weights_averaged_with_the_start_are_so_inside_the_block_only(tiny_check
     assert torch.allclose(model.prototypes() - start["prototypes.class_embeddings.weight"], torch.tensor(1.0))
 
 
-def test_a_new_class_is_a_new_prototype_and_the_others_stay(tiny_checkpoint: Path) -> None:
+def test_a_new_class_adds_a_prototype_and_keeps_the_others(tiny_checkpoint: Path) -> None:
     model = load_checkpoint(tiny_checkpoint, device="cpu")
     before = model.prototypes().clone()
     embedding = torch.arange(128.0)
@@ -280,7 +278,7 @@ def test_a_new_class_is_a_new_prototype_and_the_others_stay(tiny_checkpoint: Pat
     assert model.classes == NEEDLE
 
 
-def test_a_new_class_that_no_training_frame_shows_is_told(tiny_checkpoint: Path) -> None:
+def test_a_new_class_that_no_training_frame_shows_is_an_error(tiny_checkpoint: Path) -> None:
     model = load_checkpoint(tiny_checkpoint, device="cpu")
     with pytest.raises(TrainingError, match="Needle has none"):
         add_classes(model, NEEDLE, {})
@@ -288,9 +286,9 @@ def test_a_new_class_that_no_training_frame_shows_is_told(tiny_checkpoint: Path)
 
 def test_a_corrected_new_class_can_be_predicted_after_training(video: Path, tmp_path: Path, tiny_checkpoint: Path) -> None:
     with Project.create(tmp_path / "p.surgicalsam", VideoReader(video), NEEDLE) as project:
-        for frame in range(4):
-            project.labels[frame, 20:60, 30 + frame : 90] = 9
-            project.labels.verify(frame)
+        for frame_index in range(4):
+            project.labels[frame_index, 20:60, 30 + frame_index : 90] = 9
+            project.labels.verify(frame_index)
         folder = project.folder
     config = TrainingConfig(
         data=(folder,), checkpoint=tiny_checkpoint, epochs=2, validation_share=0, loss_resolution="logits",
@@ -302,18 +300,18 @@ def test_a_corrected_new_class_can_be_predicted_after_training(video: Path, tmp_
     assert model.predict(model.embed([np.zeros((96, 128, 3), np.uint8)]), model.classes.ids, (96, 128))
 
 
-def test_presence_is_calibrated_where_there_is_enough_to_go_by() -> None:
+def test_presence_is_calibrated_if_there_are_enough_pairs() -> None:
     present = np.repeat([True, False], 10)
     presence = np.where(present, 0.35, 0.25)
     assert 0.25 < best_threshold(presence, present, 0.5) <= 0.35
     assert best_threshold(presence[8:12], present[8:12], 0.5) == 0.5
 
 
-# In a process of its own ---------------------------------------------------------------------------------------------
+# In a separate process -----------------------------------------------------------------------------------------------
 
 
 @pytest.mark.slow
-def test_a_process_of_its_own_reports_as_the_training_does(start: Start) -> None:
+def test_a_separate_process_gives_the_same_reports(start: Start) -> None:
     run = start(epochs=2)
     *reports, result = train_in_process(run)
     assert [r.done for r in reports if isinstance(r, EpochReport)] == [1, 2]
@@ -322,7 +320,7 @@ def test_a_process_of_its_own_reports_as_the_training_does(start: Start) -> None
 
 
 @pytest.mark.slow
-def test_leaving_the_reports_stops_the_process_and_keeps_the_best(start: Start) -> None:
+def test_closing_the_reports_stops_the_process_and_keeps_the_best(start: Start) -> None:
     run = start(epochs=5000)
     reports = train_in_process(run)
     while not isinstance(next(reports), EpochReport):
@@ -335,21 +333,21 @@ def test_leaving_the_reports_stops_the_process_and_keeps_the_best(start: Start) 
 
 def test_a_mistake_in_the_data_reaches_the_user_in_one_line(start: Start, tmp_path: Path) -> None:
     run = start(data=[tmp_path / "nothing"])
-    with pytest.raises(TrainingError, match="nothing") as told:
+    with pytest.raises(TrainingError, match="nothing") as error:
         list(train_in_process(run))
-    assert "\n" not in str(told.value)
+    assert "\n" not in str(error.value)
 
 
-def test_a_process_that_dies_is_told_with_its_last_lines(start: Start, monkeypatch: pytest.MonkeyPatch) -> None:
+def test_a_crashed_process_is_reported_with_its_last_lines(start: Start, monkeypatch: pytest.MonkeyPatch) -> None:
     run = start()
-    run.log.write_text("the last thing it said\n")
+    run.log.write_text("the last line\n")
     monkeypatch.setattr(launch.sys, "executable", "/bin/false" if Path("/bin/false").exists() else sys.executable)
-    with pytest.raises(TrainingError, match=r"(?s)ended with code 1.*No checkpoint.*the last thing it said"):
+    with pytest.raises(TrainingError, match=r"(?s)ended with code 1.*No checkpoint.*the last line"):
         list(train_in_process(run))
 
 
 @pytest.mark.slow
-def test_the_run_folder_survives_what_is_not_json_on_stdout(start: Start) -> None:
+def test_output_that_is_not_json_does_not_damage_the_run_folder(start: Start) -> None:
     run = start(epochs=1)
     list(train_in_process(run))
     assert json.loads((run.path / "result.json").read_text())["kind"] == "ResultReport"

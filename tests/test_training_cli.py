@@ -226,7 +226,7 @@ def test_every_setting_is_an_option_under_its_heading_in_the_help() -> None:
         (["train", "VIDEO", "--out", "GOOD/x"], 1, "Choose another one (--out)"),
         (["train", "VIDEO", "--out", "."], 1, "new or empty folder"),
         (["train", "none"], 1, "none does not exist"),
-        (["train", "GOOD.txt"], 1, "GOOD.txt is none of what training can read"),
+        (["train", "GOOD.txt"], 1, "GOOD.txt is not training data"),
         (["train", "VIDEO", "VIDEO"], 1, "the same video"),
         (["evaluate", "none.safetensors", "VIDEO"], 1, "no checkpoint none.safetensors"),
         (["evaluate", "VIDEO", "VIDEO"], 1, "should be a PyTorch checkpoint"),
@@ -282,7 +282,7 @@ def test_a_class_with_one_frame_and_a_single_video_are_warned_of(run: Run, own_v
     ran = run("train", own_video)
     assert ran.code == 0
     assert any("single video" in line for line in ran.err)
-    assert any("One frame only shows Clip Applier" in line for line in ran.err)
+    assert any("Only one frame shows Clip Applier" in line for line in ran.err)
 
 
 def test_a_video_that_is_gone_is_told(run: Run, own_video: Path) -> None:
@@ -331,7 +331,7 @@ def test_a_stopped_run_does_not_go_on_with_other_settings(run: Run, video: Path,
     run("train", video, "--epochs", 2)
     before = {path: path.read_bytes() for path in Path("RUN").iterdir() if path.is_file()}
     ran = run("train", video, "--epochs", 2, "--learning-rate", 0.5)
-    assert "other settings (learning_rate: 0.001 there, 0.5 here)" in ran.complaint
+    assert "other settings (learning_rate: 0.001 in the run, 0.5 now)" in ran.complaint
     assert {path: path.read_bytes() for path in Path("RUN").iterdir() if path.is_file()} == before
     Path("RUN/last.pt").write_bytes(b"damaged")
     assert "Remove it to start this run from the beginning" in run("train", video, "--epochs", 2).complaint
@@ -341,7 +341,7 @@ def test_two_runs_never_share_a_folder(run: Run, video: Path) -> None:
     with RunFolder.create("RUN", TrainingConfig()).held():
         ran = run("train", video)
     assert ran.code == 1
-    assert "A run is going on in" in ran.complaint
+    assert "A run is active in" in ran.complaint
 
 
 def test_a_configuration_of_the_users_own_is_not_taken_for_a_run(tmp_path: Path) -> None:

@@ -1,4 +1,4 @@
-"""The configuration of a training, as a person writes it in YAML."""
+"""The configuration of a training, as a user writes it in YAML."""
 
 from __future__ import annotations
 
@@ -47,14 +47,14 @@ def test_relative_paths_start_at_the_folder_of_the_file(write: Write) -> None:
     assert config.checkpoint == path.parent / "w.safetensors"
 
 
-def test_one_name_stands_for_a_list_of_one_and_sequences_may_be_numbers(write: Write) -> None:
+def test_one_name_is_a_list_of_one_and_sequences_may_be_numbers(write: Write) -> None:
     config = read_config(write("data: a.mp4\nclasses: Clip Applier\nvalidation: [1, seq_3]\nignored_classes: 4"))
     assert [path.name for path in config.data] == ["a.mp4"]
     assert (config.classes, config.validation, config.ignored_classes) == (("Clip Applier",), ("1", "seq_3"), ("4",))
 
 
 def test_numbers_may_be_written_as_in_python(write: Write) -> None:
-    assert read_config(write("learning_rate: 1e-4")).learning_rate == 1e-4  # YAML 1.1 takes this for text
+    assert read_config(write("learning_rate: 1e-4")).learning_rate == 1e-4  # YAML 1.1 reads this as text
 
 
 def test_an_empty_file_changes_nothing(write: Write) -> None:
@@ -62,10 +62,10 @@ def test_an_empty_file_changes_nothing(write: Write) -> None:
 
 
 @pytest.mark.parametrize(
-    ("text", "told"),
+    ("text", "message"),
     [
         ("epoch: 3", 'mine.yaml: there is no setting "epoch". Did you mean epochs?'),
-        ("zzz: 3", "There are data, checkpoint"),
+        ("zzz: 3", "The settings are data, checkpoint"),
         ("3: 4", 'there is no setting "3"'),
         ("epochs: many", "epochs should be a whole number; got 'many'."),
         ("epochs: 3.5", "epochs should be a whole number; got 3.5."),
@@ -85,21 +85,21 @@ def test_an_empty_file_changes_nothing(write: Write) -> None:
         ("seed: 2020-13-45", "mine.yaml is not valid YAML"),
     ],
 )
-def test_a_mistake_is_told_in_one_line(write: Write, text: str, told: str) -> None:
-    with pytest.raises(TrainingError, match=re.escape(told)) as error:
+def test_a_mistake_is_reported_in_one_line(write: Write, text: str, message: str) -> None:
+    with pytest.raises(TrainingError, match=re.escape(message)) as error:
         read_config(write(text))
     assert "\n" not in str(error.value)
     assert "Input" not in str(error.value)
 
 
-def test_a_file_that_cannot_be_read_is_told(tmp_path: Path) -> None:
+def test_a_file_that_cannot_be_read_is_named(tmp_path: Path) -> None:
     (tmp_path / "latin.yaml").write_bytes(b"device: caf\xe9")
     for path in (tmp_path / "missing.yaml", tmp_path, tmp_path / "latin.yaml"):
         with pytest.raises(TrainingError, match=path.name):
             read_config(path)
 
 
-def test_an_unknown_preset_lists_those_that_there_are() -> None:
+def test_an_unknown_preset_lists_the_presets() -> None:
     with pytest.raises(TrainingError, match="endovis2017, endovis2018, quick"):
         preset("endovis")
 

@@ -32,18 +32,19 @@ CORRECTED = (0, 3, 4, 9)
 
 
 def class_set(*names: str) -> ClassSet:
-    return ClassSet("ours", tuple(InstrumentClass(k + 1, name, "#102030") for k, name in enumerate(names)))
+    return ClassSet("small set", tuple(InstrumentClass(k + 1, name, "#102030") for k, name in enumerate(names)))
 
 
-def exact_labels(video: Path, index: int) -> np.ndarray:
-    return np.asarray(Image.open(video.with_name(f"{video.stem}_labels") / f"frame{index:05d}.png"))
+def exact_labels(video: Path, frame_index: int) -> np.ndarray:
+    return np.asarray(Image.open(video.with_name(f"{video.stem}_labels") / f"frame{frame_index:05d}.png"))
 
 
 def corrected_project(video: Path, frames: tuple[int, ...] = CORRECTED, classes: ClassSet = ENDOVIS2018) -> Path:
     with Project.create(Project.default_folder(video), VideoReader(video), classes) as project:
-        for index in frames:
-            project.labels[index] = np.where(np.isin(exact_labels(video, index), classes.ids), exact_labels(video, index), 0)
-            project.labels.verify(index)
+        for frame_index in frames:
+            exact = exact_labels(video, frame_index)
+            project.labels[frame_index] = np.where(np.isin(exact, classes.ids), exact, 0)
+            project.labels.verify(frame_index)
     return project.folder
 
 
@@ -94,16 +95,16 @@ def test_a_project_gives_the_frames_that_a_person_corrected(video: Path, project
     assert {(frame.sequence, frame.size, frame.split) for frame in data.frames} == {(video.stem, (96, 128), None)}
     assert data.classes == ENDOVIS2018
     assert data.versions_available is None
-    for index, position in enumerate(CORRECTED):
-        labels = exact_labels(video, position)
-        np.testing.assert_array_equal(data.label_map(index), labels)
-        assert data.present_class_ids(index) == tuple(np.unique(labels)[1:].tolist())
-        assert data.known_class_ids(index) == set(ENDOVIS2018.ids)
+    for example_index, frame_index in enumerate(CORRECTED):
+        labels = exact_labels(video, frame_index)
+        np.testing.assert_array_equal(data.label_map(example_index), labels)
+        assert data.present_class_ids(example_index) == tuple(np.unique(labels)[1:].tolist())
+        assert data.known_class_ids(example_index) == set(ENDOVIS2018.ids)
         with VideoReader(video) as reader:
-            np.testing.assert_array_equal(data.image(index), reader.frame(position))
+            np.testing.assert_array_equal(data.image(example_index), reader.frame(frame_index))
 
 
-def test_the_video_stands_for_its_project(video: Path, project_folder: Path, opened: Open) -> None:
+def test_the_path_of_a_video_opens_its_project(video: Path, project_folder: Path, opened: Open) -> None:
     assert len(opened(video).frames) == len(CORRECTED)
 
 
@@ -118,7 +119,7 @@ def test_labels_stay_as_they_were_when_the_training_began(project_folder: Path, 
 
 
 @pytest.mark.parametrize(("trust", "known"), [("frame", {1, 2, 3}), ("class", {3})])
-def test_trust_decides_what_is_known_of_a_frame(video: Path, opened: Open, trust: str, known: set[int]) -> None:
+def test_trust_decides_which_classes_of_a_frame_are_known(video: Path, opened: Open, trust: str, known: set[int]) -> None:
     prediction = FramePrediction(
         (1, 2),
         np.ones((96, 128), np.uint8),
@@ -128,8 +129,8 @@ def test_trust_decides_what_is_known_of_a_frame(video: Path, opened: Open, trust
         np.zeros(2),
     )
     with Project.create(Project.default_folder(video), VideoReader(video), ENDOVIS2018) as project:
-        for index in (2, 5):
-            project.labels.write_prediction(index, prediction)
+        for frame_index in (2, 5):
+            project.labels.write_prediction(frame_index, prediction)
         project.labels.verify(5, [3])
         project.labels.verify(7, [4])
     data = opened(video, trust=trust)
@@ -140,13 +141,13 @@ def test_trust_decides_what_is_known_of_a_frame(video: Path, opened: Open, trust
     assert data.present_class_ids(1) == ()
 
 
-def test_a_project_without_corrections_says_how_to_make_some(video: Path, opened: Open) -> None:
+def test_a_project_without_corrections_is_an_error_with_a_remedy(video: Path, opened: Open) -> None:
     Project.create(Project.default_folder(video), VideoReader(video), ENDOVIS2018).close()
     with pytest.raises(TrainingError, match=r"No frame of .*\.surgicalsam was edited or verified.*brush.*or verify"):
         opened(video)
 
 
-def test_labels_suffice_where_the_video_is_gone(video: Path, project_folder: Path, opened: Open) -> None:
+def test_labels_are_enough_if_the_video_is_missing(video: Path, project_folder: Path, opened: Open) -> None:
     video.unlink()
     data = opened(project_folder)
     assert data.label_map(0).any()
@@ -167,19 +168,19 @@ def test_embeddings_are_computed_once_and_kept_in_the_project(
     project_folder: Path, opened: Open, tiny_model: SurgicalSAM
 ) -> None:
     data = opened(project_folder)
-    indices = range(len(data.frames))
-    assert data.missing_embeddings(indices, 0, tiny_model) == list(indices)
+    example_indices = range(len(data.frames))
+    assert data.missing_embeddings(example_indices, 0, tiny_model) == list(example_indices)
     assert list(data.embed([1, 2], 0, tiny_model)) == [1, 2]
-    assert data.missing_embeddings(indices, 0, tiny_model) == [0, 3]
-    assert list(data.embed(indices, 0, tiny_model)) == [1, 2]
+    assert data.missing_embeddings(example_indices, 0, tiny_model) == [0, 3]
+    assert list(data.embed(example_indices, 0, tiny_model)) == [1, 2]
     with Project.open(project_folder) as project:
         kept = project.embeddings(tiny_model.encoder_digest, tiny_model.embedding_shape)
         assert kept.missing(CORRECTED) == []
-        expected = tiny_model.embed([project.video.frame(index) for index in (9, 0, 9)])
+        expected = tiny_model.embed([project.video.frame(frame_index) for frame_index in (9, 0, 9)])
         np.testing.assert_allclose(data.embeddings([3, 0, 3], 0, tiny_model), expected, atol=2e-2)
 
 
-def test_changed_copies_are_kept_by_version_and_their_labels_match(
+def test_augmented_copies_are_kept_by_version_and_their_labels_match(
     project_folder: Path, opened: Open, tiny_model: SurgicalSAM
 ) -> None:
     data = opened(project_folder)
@@ -196,7 +197,7 @@ def test_changed_copies_are_kept_by_version_and_their_labels_match(
         assert project.embedding_stores() == []
 
 
-def test_corrected_labels_still_fit_copies_that_were_embedded_before(
+def test_corrected_labels_still_match_copies_that_were_embedded_before(
     project_folder: Path, opened: Open, tiny_model: SurgicalSAM
 ) -> None:
     before = opened(project_folder)
@@ -209,16 +210,16 @@ def test_corrected_labels_still_fit_copies_that_were_embedded_before(
     np.testing.assert_array_equal(after.label_map(0, 1) > 0, before.label_map(0, 1) > 0)
 
 
-def test_embeddings_that_are_missing_are_told(project_folder: Path, opened: Open, tiny_checkpoint: Path) -> None:
+def test_missing_embeddings_are_an_error(project_folder: Path, opened: Open, tiny_checkpoint: Path) -> None:
     model = load_checkpoint(tiny_checkpoint, device="cpu", load_image_encoder=False)
     data = opened(project_folder)
-    with pytest.raises(TrainingError, match=r"frame_00003 should have an embedding by demo, and 2 of 2 frames have none"):
+    with pytest.raises(TrainingError, match=r"frame_00003 should have an embedding by demo, but 2 of 2 frames have none"):
         data.embeddings([1, 2], 0, model)
     with pytest.raises(CheckpointError, match="no image encoder"):
         list(data.embed([1], 0, model))
 
 
-def test_a_full_disk_is_told_before_anything_is_computed(
+def test_a_full_disk_is_reported_before_any_computation(
     project_folder: Path, opened: Open, tiny_model: SurgicalSAM, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     monkeypatch.setattr(pictured, "free_bytes", lambda folder: 1000)
@@ -236,11 +237,11 @@ def test_an_exported_dataset_gives_the_frames_of_its_project(
     data = opened(exported(project_folder, tmp_path / "set", format))
     project = opened(project_folder)
     assert [frame.frame_index for frame in data.frames] == list(CORRECTED)
-    for index in range(len(CORRECTED)):
-        np.testing.assert_array_equal(data.label_map(index), project.label_map(index))
-        np.testing.assert_array_equal(cast(Any, data.image(index)), project.image(index))
-        assert data.present_class_ids(index) == project.present_class_ids(index)
-        assert data.known_class_ids(index) == project.known_class_ids(index)
+    for example_index in range(len(CORRECTED)):
+        np.testing.assert_array_equal(data.label_map(example_index), project.label_map(example_index))
+        np.testing.assert_array_equal(cast(Any, data.image(example_index)), project.image(example_index))
+        assert data.present_class_ids(example_index) == project.present_class_ids(example_index)
+        assert data.known_class_ids(example_index) == project.known_class_ids(example_index)
     assert sum(1 for _ in data.embed([0, 2], 0, tiny_model)) == 2
     assert sum(1 for _ in data.embed([0], 1, tiny_model)) == 1
     again = opened(tmp_path / "set")
@@ -250,7 +251,7 @@ def test_an_exported_dataset_gives_the_frames_of_its_project(
     assert again.fingerprints() == data.fingerprints()
 
 
-def test_embeddings_of_other_pictures_under_the_same_names_are_not_taken(
+def test_embeddings_of_other_pictures_with_the_same_names_are_not_used(
     project_folder: Path, tmp_path: Path, opened: Open, tiny_model: SurgicalSAM
 ) -> None:
     out = exported(project_folder, tmp_path / "set")
@@ -265,7 +266,7 @@ def test_a_dataset_without_pictures_cannot_be_trained_on(project_folder: Path, t
         opened(exported(project_folder, tmp_path / "set", images=False))
 
 
-def test_a_read_only_dataset_says_how_to_go_on(
+def test_a_read_only_dataset_is_an_error_with_a_remedy(
     project_folder: Path, tmp_path: Path, opened: Open, tiny_model: SurgicalSAM, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     data = opened(exported(project_folder, tmp_path / "set"))
@@ -301,7 +302,7 @@ VIT_H = cast(SurgicalSAM, SimpleNamespace(encoder_id="vit_h", embedding_shape=(2
 def write_processed(
     folder: Path, frames: dict[str, tuple[int, ...]], scale: float = 1, size: tuple[int, int] = (40, 50)
 ) -> None:
-    """Frames such as "seq1/00000", with the classes they show, each a column of its own."""
+    """Frames such as "seq1/00000" with the classes that they show; each class has its own columns."""
     for name, class_ids in frames.items():
         for kind in ("binary_annotations", "sam_features_h"):
             (folder / kind / name).parent.mkdir(parents=True, exist_ok=True)
@@ -322,35 +323,35 @@ def processed_2018(tmp_path: Path) -> Path:
     return root
 
 
-def test_the_authors_2018_folders_are_read_as_they_are(processed_2018: Path, opened: Open) -> None:
+def test_the_authors_2018_folders_are_read_without_conversion(processed_2018: Path, opened: Open) -> None:
     data = opened(processed_2018, base=None)
     assert data.classes == ENDOVIS2018
     assert [frame.name for frame in data.frames] == ["seq1/00000", "seq1/00001", "seq3/00000", "seq3/00007", "seq2/00000"]
     assert [frame.split for frame in data.frames] == ["train"] * 4 + ["validation"]
-    assert [data.present_class_ids(index) for index in range(5)] == [(1, 3), (1,), (), (7,), (2,)]
+    assert [data.present_class_ids(example_index) for example_index in range(5)] == [(1, 3), (1,), (), (7,), (2,)]
     assert {frame.size for frame in data.frames} == {(40, 50)}
     assert np.unique(data.label_map(0)).tolist() == [0, 1, 3]
     assert np.count_nonzero(data.label_map(0) == 3) == 200
     assert not data.label_map(2).any()
     assert data.image(0) is None
     assert data.missing_embeddings(range(5), 0, VIT_H) == []
-    found = data.embeddings([4, 0], 0, VIT_H)
-    assert found.dtype == np.float16
-    np.testing.assert_array_equal(found[1], FEATURES.transpose(2, 0, 1))
+    embeddings = data.embeddings([4, 0], 0, VIT_H)
+    assert embeddings.dtype == np.float16
+    np.testing.assert_array_equal(embeddings[1], FEATURES.transpose(2, 0, 1))
 
 
-def test_the_authors_versions_are_their_changed_copies(processed_2018: Path, opened: Open) -> None:
+def test_the_authors_versions_are_their_augmented_copies(processed_2018: Path, opened: Open) -> None:
     data = opened(processed_2018, base=None)
     assert data.versions_available == 2
     assert np.unique(data.label_map(0, 2)).tolist() == [0, 1]
     np.testing.assert_array_equal(data.embeddings([0], 2, VIT_H)[0], (FEATURES * np.float16(3)).transpose(2, 0, 1))
-    with pytest.raises(TrainingError, match=r"holds 2 changed copies .* copy 3 of seq1/00000 was asked for"):
+    with pytest.raises(TrainingError, match=r"holds 2 augmented copies .* copy 3 of seq1/00000 is needed"):
         data.embeddings([0], 3, VIT_H)
-    with pytest.raises(TrainingError, match="no pictures, so no changed copies"):
+    with pytest.raises(TrainingError, match="no pictures, so augmented copies cannot be made"):
         data.augmented_online(0, 1, VIT_H)
 
 
-def test_the_authors_2017_folders_are_told_by_their_sequences(tmp_path: Path, opened: Open) -> None:
+def test_the_authors_2017_folders_are_recognized_by_their_sequences(tmp_path: Path, opened: Open) -> None:
     write_processed(tmp_path / "processed/0", {"seq1/00000": (4,), "seq8/00000": (7,)})
     data = opened(tmp_path / "processed", base=None)
     assert data.classes == ENDOVIS2017
@@ -358,7 +359,7 @@ def test_the_authors_2017_folders_are_told_by_their_sequences(tmp_path: Path, op
     assert [frame.split for frame in data.frames] == [None, None]
 
 
-def test_an_unclear_class_set_is_asked_for_and_told_by_the_folders_name(tmp_path: Path, opened: Open) -> None:
+def test_an_unclear_class_set_is_asked_for_and_can_be_given_by_the_folder_name(tmp_path: Path, opened: Open) -> None:
     write_processed(tmp_path / "processed/0", {"seq1/00000": (4,), "seq15/00000": (7,)})
     with pytest.raises(TrainingError, match="different tools in EndoVis 2017 and 2018"):
         opened(tmp_path / "processed", base=None)
@@ -366,9 +367,9 @@ def test_an_unclear_class_set_is_asked_for_and_told_by_the_folders_name(tmp_path
     assert opened(tmp_path / "endovis_2018", base=None).classes == ENDOVIS2018
 
 
-def test_the_authors_embeddings_fit_their_encoder_only(processed_2018: Path, opened: Open, tiny_model: SurgicalSAM) -> None:
+def test_the_authors_embeddings_fit_only_their_encoder(processed_2018: Path, opened: Open, tiny_model: SurgicalSAM) -> None:
     data = opened(processed_2018, base=None)
-    with pytest.raises(TrainingError, match=r"holds sam_features_h, .* works on those of demo"):
+    with pytest.raises(TrainingError, match=r"holds sam_features_h, .* needs those of demo"):
         data.missing_embeddings([0], 0, tiny_model)
     np.save(processed_2018 / "train/0/sam_features_h/seq1/00000.npy", FEATURES[:32])
     with pytest.raises(TrainingError, match=r"00000\.npy should have the shape \(64, 64, 256\).*\(32, 64, 256\)"):
@@ -387,7 +388,7 @@ def test_broken_files_of_the_authors_are_named(processed_2018: Path, opened: Ope
         list(data.embed([0, 1], 0, VIT_H))
     Image.new("L", (9, 9)).save(processed_2018 / "train/0/binary_annotations/seq1/00000_class3.png")
     with pytest.raises(
-        TrainingError, match=r"00000_class3\.png has 9 x 9 pixels, the other masks of the frame have 50 x 40"
+        TrainingError, match=r"00000_class3\.png has 9 x 9 pixels, but the other masks of the frame have 50 x 40"
     ):
         data.label_map(0)
     (processed_2018 / "val/binary_annotations/seq2/00000_class2.png").write_bytes(b"cut")
@@ -424,7 +425,7 @@ def test_classes_are_matched_by_name_and_new_ones_come_last(project_folder: Path
     assert np.count_nonzero(data.label_map(last) == 3) == 10 * 128
 
 
-def test_without_a_model_the_first_source_gives_the_ids(project_folder: Path, other_project: Path, opened: Open) -> None:
+def test_without_a_model_the_first_source_defines_the_ids(project_folder: Path, other_project: Path, opened: Open) -> None:
     data = opened(other_project, project_folder, base=None)
     assert data.classes.names[:3] == ("Stapler", "large needle driver", "Swab")
     shown = {name for row in data.counts().values() for name in row}
@@ -439,7 +440,7 @@ def test_videos_of_one_name_are_kept_apart(video: Path, project_folder: Path, ot
     assert len(data.fingerprints()) == 2
 
 
-def test_embeddings_of_several_sources_come_in_the_order_asked(
+def test_embeddings_of_several_sources_keep_the_requested_order(
     project_folder: Path, other_project: Path, opened: Open, tiny_model: SurgicalSAM
 ) -> None:
     data = opened(project_folder, other_project)
@@ -456,38 +457,38 @@ def many_projects(tmp_path: Path) -> list[Path]:
     """Six small videos, all called clip.mp4, with two corrected frames each."""
     folders = []
     for number in range(6):
-        place = tmp_path / f"theatre{number}"
-        place.mkdir()
+        folder = tmp_path / f"theatre{number}"
+        folder.mkdir()
         noise = np.random.default_rng(number).integers(0, 255, (3, 256, 256, 3), np.uint8)
-        video = VideoReader(write_video(place / "clip.mp4", noise))
-        with Project.create(place / "clip.surgicalsam", video, ENDOVIS2018) as project:
+        video = VideoReader(write_video(folder / "clip.mp4", noise))
+        with Project.create(folder / "clip.surgicalsam", video, ENDOVIS2018) as project:
             project.labels[:2, 10:200, 10:200] = 1 + number
         folders.append(project.folder)
     return folders
 
 
-def test_videos_of_one_name_are_told_apart_by_reading_one_picture_of_each(
+def test_videos_of_one_name_are_compared_by_one_picture_of_each(
     many_projects: list[Path], opened: Open, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     readers: list[VideoReader] = []
-    unwrapped = VideoReader.frame
+    read_frame = VideoReader.frame
 
-    def noting(reader: VideoReader, index: int) -> np.ndarray:
+    def counted(reader: VideoReader, frame_index: int) -> np.ndarray:
         readers.append(reader)
-        return unwrapped(reader, index)
+        return read_frame(reader, frame_index)
 
-    monkeypatch.setattr(VideoReader, "frame", noting)
+    monkeypatch.setattr(VideoReader, "frame", counted)
     data = opened(*many_projects)
     assert len(data.frames) == 2 * len(many_projects)
     assert len(readers) == len(many_projects)
-    for reader in list(readers):  # and none of them stays open, with the frames that it has decoded
+    for reader in list(readers):  # none stays open with its decoded frames in memory
         with pytest.raises(VideoError, match="closed"):
             reader.frame(0)
-    assert data.image(3) is not None  # it is opened again when it is needed
+    assert data.image(3) is not None  # it is opened again on demand
 
 
-def test_projects_hold_no_label_maps_once_they_are_read(many_projects: list[Path], opened: Open) -> None:
-    opened(many_projects[0]).close()  # what is imported late
+def test_projects_keep_no_label_maps_in_memory_after_reading(many_projects: list[Path], opened: Open) -> None:
+    opened(many_projects[0]).close()  # late imports happen here
     tracemalloc.start()
     try:
         data = opened(*many_projects)
@@ -497,7 +498,7 @@ def test_projects_hold_no_label_maps_once_they_are_read(many_projects: list[Path
     assert held < len(data.frames) * 256 * 256
 
 
-def test_a_class_that_is_not_to_be_trained_is_an_error_or_background(other_project: Path, opened: Open) -> None:
+def test_a_class_that_is_not_trained_is_an_error_or_background(other_project: Path, opened: Open) -> None:
     with pytest.raises(TrainingError, match=r"frame_00001 .* shows Stapler, .*Add it to classes, or to ignored_classes"):
         opened(other_project, classes=["Large Needle Driver"])
     data = opened(other_project, classes=["Large Needle Driver"], ignored_classes=["stapler"])
@@ -507,8 +508,8 @@ def test_a_class_that_is_not_to_be_trained_is_an_error_or_background(other_proje
     assert opened(other_project, base=None, ignored_classes=["Stapler"]).classes.names == ("large needle driver", "Swab")
 
 
-def test_a_class_to_be_trained_that_nothing_shows_is_told(other_project: Path, opened: Open) -> None:
-    with pytest.raises(TrainingError, match=r'"Staplr" is to be trained, and no corrected frame shows it'):
+def test_a_class_to_train_that_no_frame_shows_is_an_error(other_project: Path, opened: Open) -> None:
+    with pytest.raises(TrainingError, match=r'"Staplr" should be trained, but no corrected frame shows it'):
         opened(other_project, classes=["Stapler", "Large Needle Driver", "Staplr"])
 
 
@@ -521,9 +522,9 @@ def test_the_same_video_twice_is_refused(video: Path, project_folder: Path, tmp_
             opened(*pair)
 
 
-def test_paths_that_are_no_training_data_are_told(tmp_path: Path, phantom_clip: Path, opened: Open) -> None:
+def test_paths_without_training_data_are_errors(tmp_path: Path, phantom_clip: Path, opened: Open) -> None:
     (tmp_path / "empty").mkdir()
-    with pytest.raises(TrainingError, match=r"is none of what training can read: a project .* dataset .* EndoVis"):
+    with pytest.raises(TrainingError, match=r"is not training data\. Expected a project .* dataset .* EndoVis"):
         opened(tmp_path / "empty")
     with pytest.raises(TrainingError, match="does not exist"):
         opened(tmp_path / "nowhere")
@@ -533,9 +534,9 @@ def test_paths_that_are_no_training_data_are_told(tmp_path: Path, phantom_clip: 
         opened()
 
 
-def test_the_real_frames_are_read_as_they_are(shared_folder: Path, opened: Open) -> None:
+def test_the_real_frames_are_read(shared_folder: Path, opened: Open) -> None:
     data = opened(shared_folder / "data" / "endovis2018_sample", base=None)
     assert len(data.frames) == 24
     assert data.classes == ENDOVIS2018
     assert len(data.counts()) > 5
-    assert all(data.label_map(index).shape == data.frames[index].size for index in (0, 23))
+    assert all(data.label_map(example_index).shape == data.frames[example_index].size for example_index in (0, 23))

@@ -1,4 +1,4 @@
-"""The losses of training against themselves; those of the authors are in test_reference_training.py."""
+"""Properties of the losses; comparisons with the authors' code are in test_reference_training.py."""
 
 from __future__ import annotations
 
@@ -18,7 +18,7 @@ from surgicalsam_training.loop.prompts import PromptBatch, PromptLosses, StepCou
 from surgicalsam_training.loop.tuning import unfreeze
 
 
-def test_the_parameters_of_the_paper_are_tunable_and_no_others(authors_folder: Path) -> None:
+def test_only_the_parameters_of_the_paper_are_tunable(authors_folder: Path) -> None:
     model = load_checkpoint(
         authors_folder / "model_ckp.pth",
         encoder_weights=authors_folder / "sam_prompt_encoder.pth",
@@ -32,7 +32,7 @@ def test_the_parameters_of_the_paper_are_tunable_and_no_others(authors_folder: P
     assert not any(weight.requires_grad for weight in model.prompt_encoder.parameters())
 
 
-def test_a_class_too_thin_for_the_grid_has_the_embedding_of_its_place() -> None:
+def test_a_class_too_thin_for_the_grid_has_the_embedding_of_its_cell() -> None:
     embedding = torch.arange(4.0).view(1, 2, 2)
     mask = np.zeros((64, 64), bool)
     mask[60, 60] = True
@@ -76,5 +76,5 @@ def test_dice_in_one_pass_equals_dice_at_the_size_of_the_frame(size: tuple[int, 
     in_one_pass = frame_dice_losses(logits, masks, geometry)
     torch.testing.assert_close(in_one_pass, at_frame_size)
     (expected,) = torch.autograd.grad(at_frame_size @ weights, logits)
-    (found,) = torch.autograd.grad(in_one_pass @ weights, logits)
-    torch.testing.assert_close(found, expected, atol=1e-8, rtol=1e-3)
+    (gradient,) = torch.autograd.grad(in_one_pass @ weights, logits)
+    torch.testing.assert_close(gradient, expected, atol=1e-8, rtol=1e-3)

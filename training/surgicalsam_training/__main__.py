@@ -1,4 +1,4 @@
-"""`python -m surgicalsam_training RUN`: train in a process of its own; reports go to stdout, one a line (see `launch`)."""
+"""`python -m surgicalsam_training RUN`: train in a separate process; reports go to stdout, one per line (see `launch`)."""
 
 from __future__ import annotations
 
@@ -14,9 +14,9 @@ from surgicalsam_training.run.run_folder import RunFolder
 
 
 def main(path: str) -> int:
-    """Exit code 0: finished or cancelled; EXIT_CODE_OF_ERROR: an error, whose message is the last line of stderr."""
+    """Exit code 0: finished or cancelled. EXIT_CODE_OF_ERROR: an error; its message is the last line of stderr."""
     with contextlib.suppress(OSError, AttributeError):  # AttributeError: Windows has no nice
-        os.nice(10)  # the window it was started from comes first
+        os.nice(10)  # the window that started it must stay fast
     try:
         with joined_processes() as processes:
             for report in train(RunFolder.open(path), processes):
@@ -25,7 +25,7 @@ def main(path: str) -> int:
     except SurgicalSAMError as error:
         print(" ".join(str(error).split()), file=sys.stderr)
         return EXIT_CODE_OF_ERROR
-    except BrokenPipeError:  # the window is gone: the run can be resumed
+    except BrokenPipeError:  # the window was closed; the run can be resumed
         return 0
     return 0
 

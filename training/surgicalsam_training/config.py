@@ -1,7 +1,7 @@
-"""What a training is to do: one model, the run's record, the form in the window, and the options of the command line.
+"""The settings of a training: one model for the run's record, the form in the window and the options of the command line.
 
-The presets beside it (`presets/*.yaml`) hold the values of the paper (Yue et al., AAAI 2024) or, where it gives none,
-of the authors' code; and those of a quick update.
+The presets (`presets/*.yaml`) hold the values of the paper (Yue et al., AAAI 2024), or of the authors' code if the paper
+gives none; and the values of a quick update.
 """
 
 from __future__ import annotations
@@ -24,7 +24,7 @@ else:
 
 
 class TrainingConfig(BaseModel):
-    """Every choice of a training. Titles and descriptions are shown to the user; an unknown key is an error."""
+    """All settings of a training. The user sees the titles and descriptions; an unknown key is an error."""
 
     model_config = ConfigDict(frozen=True, extra="forbid", allow_inf_nan=False)
 
@@ -34,26 +34,28 @@ class TrainingConfig(BaseModel):
     checkpoint: Path | None = Field(
         None,
         title="Start from",
-        description="Checkpoint to tune; none starts from the demo weights, or from SAM if an encoder is named",
+        description="Checkpoint to tune. Default: the demo weights, or SAM if an encoder is set",
     )
     encoder: EncoderId | None = Field(
         None,
         title="Encoder",
-        description="Start from SAM's own decoder and new prototypes on this image encoder, as the paper does",
+        description="Start from SAM with this image encoder and with new prototypes, as in the paper",
     )
     encoder_weights: Path | None = Field(
-        None, title="Encoder weights", description="SAM's or MobileSAM's checkpoint, if not in the models folder"
+        None, title="Encoder weights", description="Checkpoint of SAM or MobileSAM, if it is not in the models folder"
     )
     classes: tuple[str, ...] | None = Field(
-        None, title="Classes", description="Names to train; by default those of the checkpoint and of the data"
+        None,
+        title="Classes",
+        description="Classes to train, by name. Default: all classes of the checkpoint and of the data",
     )
     ignored_classes: tuple[str, ...] = Field(
-        (), title="Ignored classes", description="Names in the data that are treated as background"
+        (), title="Ignored classes", description="Classes in the data that count as background, by name"
     )
     trust: Literal["frame", "class"] = Field(
         "frame",
         title="Trust",
-        description="frame: a frame that was edited or verified is right in whole; class: only the classes that were",
+        description="frame: all labels of a corrected frame are used; class: only its edited or verified classes",
     )
     validation: tuple[str, ...] = Field(
         (), title="Validation videos", description="Videos or sequences kept for validation, by name or number"
@@ -63,106 +65,111 @@ class TrainingConfig(BaseModel):
         ge=0,
         lt=1,
         title="Validation share",
-        description="Share of the frames kept for validation where no videos are named",
+        description="Share of the frames kept for validation if no videos are named",
     )
-    epochs: int = Field(500, ge=1, title="Epochs", description="Passes over the data")
-    minutes: float | None = Field(None, gt=0, title="Minutes", description="Stop after so much time, whatever the epoch")
+    epochs: int = Field(500, ge=1, title="Epochs", description="Passes over the training data")
+    minutes: float | None = Field(
+        None, gt=0, title="Minutes", description="Stop after this many minutes, even before the last epoch"
+    )
     patience: int | None = Field(
-        None, ge=1, title="Patience", description="Stop after so many validations without a better Challenge IoU"
+        None, ge=1, title="Patience", description="Stop after this many validations without a better Challenge IoU"
     )
     validate_every: int = Field(1, ge=1, title="Validate every", description="Epochs between validations")
-    batch_size: int = Field(32, ge=1, title="Batch size", description="Prompts (a class in a frame) per step")
+    batch_size: int = Field(32, ge=1, title="Batch size", description="Prompts per step; a prompt is one class in one frame")
     micro_batch_size: int = Field(
         4,
         ge=1,
         title="Prompts at a time",
-        description="Prompts computed at a time; gradients are summed, so only speed and memory change",
+        description="Prompts computed together; this changes speed and memory, not the result",
     )
-    learning_rate: float = Field(1e-3, gt=0, le=1e6, title="Learning rate", description="Of Adam")
+    learning_rate: float = Field(1e-3, gt=0, le=1e6, title="Learning rate", description="Learning rate of Adam")
     schedule: Literal["constant", "cosine"] = Field(
         "constant",
         title="Schedule",
-        description="Of the learning rate: constant, as the paper, or falling to 0 over the epochs",
+        description="constant: one learning rate, as in the paper; cosine: it falls to 0 over the epochs",
     )
-    weight_decay: float = Field(1e-4, ge=0, title="Weight decay", description="Of Adam")
+    weight_decay: float = Field(1e-4, ge=0, title="Weight decay", description="Weight decay of Adam")
     tokens_per_class: int = Field(
-        2, ge=1, title="Tokens per class", description="n of the paper; a checkpoint that is tuned brings its own"
+        2, ge=1, title="Tokens per class", description="n in the paper; a tuned checkpoint keeps its own value"
     )
     dense_hidden_dim: int = Field(
-        128, ge=1, title="Dense width", description="r_D of the paper; a checkpoint brings its own"
+        128, ge=1, title="Dense width", description="r_D in the paper; a tuned checkpoint keeps its own value"
     )
     sparse_hidden_dim: int = Field(
-        128, ge=1, title="Sparse width", description="r_S of the paper; a checkpoint brings its own"
+        128, ge=1, title="Sparse width", description="r_S in the paper; a tuned checkpoint keeps its own value"
     )
     prototypes: Literal["learned", "fixed"] = Field(
         "learned",
         title="Prototypes",
-        description="learned: tuned with the contrastive loss; fixed: mean class embeddings, never tuned (an ablation)",
+        description="learned: tuned with the contrastive loss; fixed: mean class embeddings, not tuned (an ablation)",
     )
     prototypes_file: Path | None = Field(
         None,
         title="Prototypes file",
-        description="Fixed prototypes from a .safetensors with a vector per class name, in place of the mean embeddings",
+        description="A .safetensors file with one fixed prototype per class name, instead of the mean embeddings",
     )
     dense_prompts: bool = Field(
-        True, title="Dense prompts", description="Without, SAM's own embedding for 'no mask' stands in (an ablation)"
+        True, title="Dense prompts", description="If off, the decoder gets SAM's embedding for 'no mask' (an ablation)"
     )
     sparse_prompts: bool = Field(
-        True, title="Sparse prompts", description="Without, no class token reaches the decoder (an ablation)"
+        True, title="Sparse prompts", description="If off, the decoder gets no class tokens (an ablation)"
     )
     marks: bool = Field(
-        True, title="Marks", description="Positive and negative embeddings on the class tokens; without is an ablation"
+        True, title="Marks", description="Positive and negative embeddings on the class tokens; off is an ablation"
     )
     kept_of_start: float = Field(
         0.0,
         ge=0,
         lt=1,
-        title="Kept of the start",
-        description="Share of the starting weights in the result: what it knew is kept",
+        title="Start weights",
+        description="Share of the starting weights in the result; it keeps what the model knew",
     )
-    temperature: float = Field(0.07, gt=0, title="Temperature", description="Of the contrastive prototype loss")
+    temperature: float = Field(0.07, gt=0, title="Temperature", description="Temperature of the contrastive loss")
     contrastive_weight: float = Field(
-        1.0, ge=0, title="Contrastive weight", description="Of the contrastive prototype loss; dice has 1"
+        1.0, ge=0, title="Contrastive weight", description="Weight of the contrastive loss; the dice loss has weight 1"
     )
     cross_entropy_weight: float = Field(
-        0.0, ge=0, title="Cross-entropy weight", description="Of every pixel's cross-entropy; 0 in the paper"
+        0.0, ge=0, title="Cross-entropy weight", description="Weight of the cross-entropy of the pixels; 0 in the paper"
     )
     predicted_iou_weight: float = Field(
-        0.0, ge=0, title="Predicted IoU weight", description="Of the error of the decoder's own estimate; 0 in the paper"
+        0.0, ge=0, title="Predicted IoU weight", description="Weight of the error of the predicted IoU; 0 in the paper"
     )
     presence_weight: float = Field(
-        1.0, ge=0, title="Presence weight", description="Of telling whether a class is in the frame; 0 trains no presence"
+        1.0,
+        ge=0,
+        title="Presence weight",
+        description="Weight of the loss that learns if a class is in the frame; 0: not trained",
     )
     presence_tunes_decoder: bool = Field(
         False,
         title="Presence tunes the decoder",
-        description="Let the presence loss reach the decoder, which the paper does not have",
+        description="The presence loss also tunes the decoder; not in the paper",
     )
     absent_share: float = Field(
         0.25,
         ge=0,
         title="Absent share",
-        description="Prompts for classes that are not in the frame, per prompt for one that is",
+        description="Prompts for absent classes, per prompt for a present class",
     )
     loss_resolution: Literal["frame", "logits"] = Field(
         "frame",
         title="Loss at",
-        description="frame: full size, as the paper; logits: the decoder's own size, several times faster",
+        description="frame: full size, as in the paper; logits: size of the decoder's output, several times faster",
     )
     augmented_versions: int = Field(
-        40, ge=0, title="Augmentations", description="Changed copies of every frame; 0 for a quick update"
+        40, ge=0, title="Augmentations", description="Augmented copies of every frame; 0 for none"
     )
     augmentation: Literal["offline", "online"] = Field(
         "offline",
         title="Augment",
-        description="offline: embed the copies once and keep them; online: new copies every other epoch",
+        description="offline: embed the copies once and keep them; online: new copies in every second epoch",
     )
     rehearsed_frames: int = Field(
-        0, ge=0, title="Rehearsed frames", description="Phantom frames mixed in, so that a demo model keeps what it knows"
+        0, ge=0, title="Rehearsed frames", description="Synthetic frames mixed in, so that a demo model keeps what it knows"
     )
-    mixed_precision: bool = Field(True, title="Mixed precision", description="bfloat16 where CUDA has it")
+    mixed_precision: bool = Field(True, title="Mixed precision", description="Use bfloat16 on CUDA")
     device: str = Field("auto", title="Device", description="auto, cpu, cuda, cuda:1, … or mps")
-    seed: int = Field(666, ge=0, title="Seed", description="Of the order of frames, new weights and augmentations")
+    seed: int = Field(666, ge=0, title="Seed", description="Seed of the frame order, new weights and augmentations")
 
     @field_validator("data", mode="before")
     @classmethod
@@ -172,7 +179,7 @@ class TrainingConfig(BaseModel):
     @field_validator("classes", "ignored_classes", "validation", mode="before")
     @classmethod
     def _one_name_or_several(cls, value: object) -> object:
-        """YAML reads `validation: [1, 3]` as numbers, which sequences may be called by."""
+        """YAML reads `validation: [1, 3]` as numbers; a sequence can be named by its number."""
         names = value if isinstance(value, (list, tuple)) or value is None else [value]
         return names and [str(name) if type(name) is int else name for name in names]
 
@@ -185,13 +192,13 @@ class TrainingConfig(BaseModel):
     @model_validator(mode="after")
     def _leaves_a_prompt(self) -> TrainingConfig:
         if not self.dense_prompts and not self.sparse_prompts:
-            raise ValueError("leave out the dense or the sparse prompts, not both: nothing would tell the classes apart")
+            raise ValueError("turn off the dense or the sparse prompts, not both: the decoder would not know the class")
         if self.prototypes_file is not None and self.prototypes != "fixed":
-            raise ValueError("a prototypes_file holds fixed prototypes: set prototypes to fixed, or leave it out")
+            raise ValueError("a prototypes_file holds fixed prototypes: set prototypes to fixed, or leave out the file")
         return self
 
     def changed(self, **fields: Any) -> TrainingConfig:
-        """A copy with other values, checked; a TrainingError names a field that does not fit."""
+        """A checked copy with other values; a TrainingError names a field with a wrong value."""
         return parse_config({**self.model_dump(), **fields})
 
     def to_yaml(self) -> str:
@@ -199,7 +206,7 @@ class TrainingConfig(BaseModel):
 
 
 def parse_config(record: object, source: str = "The training configuration") -> TrainingConfig:
-    """Check a plain dict; a TrainingError names the key, what was expected and what it was."""
+    """Check a plain dict; a TrainingError names the key, the expected and the given value."""
     if not isinstance(record, dict):
         raise TrainingError(f"{source} should map names to values, as in `epochs: 20`; found {type(record).__name__}.")
     try:
@@ -219,7 +226,7 @@ _EXPECTED = {
     "string_type": "should be a name",
     "tuple_type": "should be a list",
     "path_type": "should be a path",
-}  # by pydantic's name of the problem; for others its own words will do
+}  # by pydantic's type of error; other errors keep pydantic's own text
 
 
 def _first_problem(error: ValidationError) -> str:
@@ -228,7 +235,9 @@ def _first_problem(error: ValidationError) -> str:
     known = list(TrainingConfig.model_fields)
     if first["type"] == "extra_forbidden":
         near = difflib.get_close_matches(key, known, 1)
-        return f'there is no setting "{key}". ' + (f"Did you mean {near[0]}?" if near else f"There are {', '.join(known)}.")
+        return f'there is no setting "{key}". ' + (
+            f"Did you mean {near[0]}?" if near else f"The settings are {', '.join(known)}."
+        )
     if not key:
         return f"{first['msg'].removeprefix('Value error, ')}."
     expected = _EXPECTED.get(first["type"], first["msg"].removeprefix("Input ").removeprefix("Value error, "))
@@ -241,15 +250,15 @@ def read_config(path: Path | str) -> TrainingConfig:
     Raises
     ------
     TrainingError
-        it cannot be read, is not YAML, has an unknown key or a value out of range
+        the file cannot be read, is not YAML, has an unknown key or a value out of range
     """
     path = Path(path)
     try:
         record = yaml.safe_load(path.read_text(encoding="utf-8"))
     except OSError as error:
         raise TrainingError(f"The configuration {path} cannot be read ({error.strerror}). Choose a YAML file.") from error
-    except (yaml.YAMLError, ValueError) as error:  # ValueError: text that is not UTF-8, or a date that is none
-        raise TrainingError(f"{path.name} is not valid YAML. Expected lines like `epochs: 20`.") from error
+    except (yaml.YAMLError, ValueError) as error:  # ValueError: text that is not UTF-8, or an invalid date
+        raise TrainingError(f"{path.name} is not valid YAML. Write lines like `epochs: 20`.") from error
     config = parse_config({} if record is None else record, path.name)
 
     def resolved(item: Path) -> Path:
@@ -272,8 +281,8 @@ def preset_names() -> list[str]:
 
 
 def preset(name: str) -> TrainingConfig:
-    """One of `preset_names`; a TrainingError lists them."""
+    """The values of a preset; for an unknown name, a TrainingError lists the presets."""
     if name not in preset_names():
-        raise TrainingError(f'There is no preset "{name}"; there are {", ".join(preset_names())}.')
+        raise TrainingError(f'There is no preset "{name}". Choose one of {", ".join(preset_names())}.')
     text = (resources.files("surgicalsam_training") / "presets" / f"{name}.yaml").read_text(encoding="utf-8")
     return parse_config(yaml.safe_load(text), f"the preset {name}")

@@ -1,4 +1,4 @@
-"""A training in a process of its own: the window stays live, and the GPU's memory is given back when it ends."""
+"""A training in a separate process: the window stays responsive, and the GPU memory is free again at the end."""
 
 from __future__ import annotations
 
@@ -13,18 +13,18 @@ from surgicalsam_training.reports import EXIT_CODE_OF_ERROR, Report, ResultRepor
 from surgicalsam_training.run.run_folder import RunFolder
 
 LINES_OF_LOG = 12
-SECONDS_TO_STOP = 60.0  # for the step it is in; then it is ended, and can be resumed
+SECONDS_TO_STOP = 60.0  # to finish the current step; then the process is killed, and the run can be resumed
 
 
 def train_in_process(run: RunFolder) -> Generator[Report, None, ResultReport]:
-    """Train as `trainer.train` does, in another process; what it prints beside its reports goes into the run's log.
+    """Train as `trainer.train` does, in another process; its other output goes into the run's log.
 
-    Closing the generator asks the process to stop, and waits for it; the best so far is kept.
+    Closing the generator asks the process to stop and waits for it; the best checkpoint so far is kept.
 
     Raises
     ------
     TrainingError
-        what the process said was wrong; or, if it died, its last lines and what was kept
+        the error message of the process; or, if it crashed, its last lines and which checkpoint was kept
     """
     with run.log.open("a", encoding="utf-8") as log:
         process = subprocess.Popen(
@@ -55,7 +55,7 @@ def train_in_process(run: RunFolder) -> Generator[Report, None, ResultReport]:
 
 
 def last_lines(run: RunFolder, count: int = LINES_OF_LOG) -> list[str]:
-    """The end of the run's log."""
+    """The last lines of the run's log."""
     with contextlib.suppress(FileNotFoundError):
         return run.log.read_text(encoding="utf-8", errors="replace").splitlines()[-count:]
     return []
@@ -66,7 +66,7 @@ def _stop(process: subprocess.Popen, run: RunFolder) -> None:
         return
     run.request_stop()
     try:
-        process.communicate(timeout=SECONDS_TO_STOP)  # reads on, so that the process is not held up by a full pipe
+        process.communicate(timeout=SECONDS_TO_STOP)  # keeps reading: a full pipe would block the process
     except subprocess.TimeoutExpired:
         process.kill()
         process.wait()
@@ -81,7 +81,7 @@ def _why_it_ended(run: RunFolder, code: int) -> str:
         with contextlib.suppress(ValueError):
             how = f"by {signal.Signals(-code).name}"
         if -code == getattr(signal, "SIGKILL", None):
-            how += ", as when memory runs out"
+            how += " (perhaps memory ran out)"
     kept = "The best checkpoint so far is kept" if run.best_checkpoint.exists() else "No checkpoint was made yet"
-    said = "\n".join(["Its last lines:", *lines]) if lines else "It said nothing."
-    return f"The training process ended {how}. {kept}; start it again to go on where it was. {said}"
+    output = "\n".join(["Its last lines:", *lines]) if lines else "It printed nothing."
+    return f"The training process ended {how}. {kept}. Start the run again to resume it. {output}"

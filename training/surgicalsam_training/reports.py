@@ -1,4 +1,4 @@
-"""What a training tells on its way, as frozen reports that travel between processes as lines of JSON."""
+"""The reports of a training: frozen dataclasses that travel between processes as lines of JSON."""
 
 from __future__ import annotations
 
@@ -6,12 +6,12 @@ import json
 from dataclasses import asdict, dataclass
 from typing import Any
 
-EXIT_CODE_OF_ERROR = 3  # of a training process whose last line on stderr is a message; 1 is that of a traceback
+EXIT_CODE_OF_ERROR = 3  # the last line on stderr is the error message; a traceback exits with 1
 
 
 @dataclass(frozen=True)
 class PreparationReport:
-    """Before the first epoch: `done` of `total` of what `phase` names ("reading labels", "embedding frames", …)."""
+    """Before the first epoch: `done` of `total` items of `phase` ("reading labels", "embedding frames", …)."""
 
     phase: str
     done: int
@@ -20,13 +20,13 @@ class PreparationReport:
 
 @dataclass(frozen=True)
 class SplitReport:
-    """What will be trained on.
+    """The frames for training and for validation.
 
     Attributes
     ----------
-    how : one sentence for the user: by video, or by contiguous blocks of a single one
-    training_frames, validation_frames : how many
-    class_frames : training frames per class name
+    how : one sentence for the user: split by video, or by a contiguous block of a single video
+    training_frames, validation_frames : number of frames
+    class_frames : number of training frames, by class name
     warnings : sentences for the user (a class with one frame, no validation data, …)
     """
 
@@ -39,14 +39,14 @@ class SplitReport:
 
 @dataclass(frozen=True)
 class EpochReport:
-    """One more epoch is done: `done` of `total`.
+    """An epoch is finished: `done` of `total`.
 
     Attributes
     ----------
-    losses : means over the epoch's steps: dice, contrastive, total, and those of the extra terms in use
-    challenge_iou : of the validation data after this epoch, in percent; None where it was not validated
-    best_challenge_iou : the best so far, in percent; None before the first validation
-    seconds_left : estimate to the end of the run
+    losses : means over the epoch's steps: dice, contrastive, total, and the other terms in use
+    challenge_iou : of the validation data after this epoch, in percent; None without a validation
+    best_challenge_iou : the best value so far, in percent; None before the first validation
+    seconds_left : estimated time to the end of the run
     """
 
     done: int
@@ -59,7 +59,7 @@ class EpochReport:
 
 @dataclass(frozen=True)
 class Scores:
-    """Validation metrics in percent; None where there is nothing to average. `class_iou` is by class name."""
+    """Validation metrics in percent; None if there is nothing to average. `class_iou` is by class name."""
 
     challenge_iou: float | None
     iou: float | None
@@ -71,15 +71,15 @@ class Scores:
 
 @dataclass(frozen=True)
 class ResultReport:
-    """The end.
+    """The training ended.
 
     Attributes
     ----------
     checkpoint : path of the best checkpoint, ready to be loaded
-    reason : why it ended: "all epochs", "time is up", "no longer better", "cancelled"
-    best_epoch : the epoch it is from; 0 if no epoch was better than the start
-    before, after : scores of the start and of the result on the validation data; None without any
-    examples : pictures of validation frames: corrected, before, after, side by side
+    reason : "all epochs", "time is up", "no longer better", "cancelled"
+    best_epoch : the epoch of the best checkpoint; 0 if no epoch was better than the start
+    before, after : scores of the start and of the result; None without validation data
+    examples : paths of pictures: a validation frame as corrected, before and after, side by side
     """
 
     checkpoint: str
@@ -101,7 +101,7 @@ def to_line(report: Report) -> str:
 
 
 def from_line(line: str) -> Report | None:
-    """The inverse of `to_line`; None for a line that is no report."""
+    """The inverse of `to_line`; None for a line that is not a report."""
     try:
         record: dict[str, Any] = json.loads(line)
         kind = _KINDS[record.pop("kind")]

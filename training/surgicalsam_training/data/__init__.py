@@ -1,1 +1,1 @@
-"""What a training learns from: projects, exported datasets and the authors' processed folders, as one list of frames."""
+"""Training data: projects, exported datasets and the authors' processed folders, as one list of frames."""

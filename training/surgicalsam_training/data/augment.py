@@ -1,7 +1,7 @@
 """The paper's augmentations: flips, scale and crop, rotation, colour jitter; a frame and its labels change alike.
 
-What is drawn depends on the random generator alone, and never on the labels: embeddings of changed frames that were kept
-fit their labels still after these were corrected.
+An augmentation depends on the random generator only, not on the labels. Kept embeddings of augmented frames therefore stay
+valid after their labels are corrected.
 """
 
 from __future__ import annotations
@@ -15,18 +15,18 @@ from PIL import Image, ImageEnhance
 LARGEST_ZOOM = 1.8  # a crop of the frame's size / 1.8, enlarged to the frame's size
 LARGEST_ANGLE = 30.0  # degrees; half of the copies are not rotated
 BRIGHTNESS = CONTRAST = SATURATION = 0.2  # factors between 1 - x and 1 + x
-HUE = 0.03  # of the circle: tissue stays red
-_REVISION = 1  # raise it with any change to what is drawn or computed, so that kept embeddings are made anew
+HUE = 0.03  # part of the colour circle: tissue stays red
+_REVISION = 1  # raise it if the sampling or the computation changes, so that kept embeddings are computed again
 
 
 @dataclass(frozen=True)
 class Augmentation:
-    """One change of a frame.
+    """One random change of a frame.
 
     Attributes
     ----------
-    center : (y, x), 0 to 1, where the crop lies in the room that it has
-    hue : shift, as a part of the circle
+    center : (y, x), 0 to 1, position of the crop within its free range
+    hue : shift, as a part of the colour circle
     """
 
     flip_horizontally: bool
@@ -43,8 +43,8 @@ class Augmentation:
     def draw(cls, rng: np.random.Generator) -> Augmentation:
         draws = rng.random(11)
 
-        def around(position: int, center: float, reach: float) -> float:
-            return float(center + reach * (2 * draws[position] - 1))
+        def around(index: int, center: float, reach: float) -> float:
+            return float(center + reach * (2 * draws[index] - 1))
 
         return cls(
             flip_horizontally=bool(draws[0] < 0.5),
@@ -59,42 +59,42 @@ class Augmentation:
         )
 
     def image(self, image: np.ndarray) -> np.ndarray:
-        """(H, W, 3) uint8 to the same size: bilinear, black where nothing was."""
+        """(H, W, 3) uint8 to the same size: bilinear; black outside the frame."""
         picture = ImageEnhance.Brightness(Image.fromarray(image)).enhance(self.brightness)
         picture = ImageEnhance.Contrast(picture).enhance(self.contrast)
         picture = ImageEnhance.Color(picture).enhance(self.saturation)
         hue, saturation, value = picture.convert("HSV").split()
         shift = round(self.hue * 256)
-        turned = hue.point([(old + shift) % 256 for old in range(256)])
-        picture = Image.merge("HSV", (turned, saturation, value)).convert("RGB")
+        shifted_hue = hue.point([(old + shift) % 256 for old in range(256)])
+        picture = Image.merge("HSV", (shifted_hue, saturation, value)).convert("RGB")
         return np.asarray(self._warped(picture, Image.Resampling.BILINEAR))
 
     def labels(self, label_map: np.ndarray) -> np.ndarray:
-        """(H, W) uint8 to the same size: nearest, background where nothing was."""
+        """(H, W) uint8 to the same size: nearest neighbour; background outside the frame."""
         return np.asarray(self._warped(Image.fromarray(label_map), Image.Resampling.NEAREST))
 
     def _warped(self, picture: Image.Image, resampling: Image.Resampling) -> Image.Image:
-        """x_in = a x + b y + c and y_in = d x + e y + f, for each pixel of the output."""
+        """Maps each output pixel (x, y) to x_in = a x + b y + c and y_in = d x + e y + f."""
         width, height = picture.size
-        turn = np.deg2rad(self.angle)
-        cos, sin = np.cos(turn) / self.zoom, np.sin(turn) / self.zoom
+        radians = np.deg2rad(self.angle)
+        cos, sin = np.cos(radians) / self.zoom, np.sin(radians) / self.zoom
         mirror_x, mirror_y = 1 - 2 * self.flip_horizontally, 1 - 2 * self.flip_vertically
         a, b, d, e = cos * mirror_x, -sin * mirror_y, sin * mirror_x, cos * mirror_y
-        room = 1 - 1 / self.zoom
-        x = width * (0.5 + room * (self.center[1] - 0.5))
-        y = height * (0.5 + room * (self.center[0] - 0.5))
+        free_range = 1 - 1 / self.zoom
+        x = width * (0.5 + free_range * (self.center[1] - 0.5))
+        y = height * (0.5 + free_range * (self.center[0] - 0.5))
         c, f = x - a * width / 2 - b * height / 2, y - d * width / 2 - e * height / 2
         return picture.transform(picture.size, Image.Transform.AFFINE, (a, b, c, d, e, f), resampling)
 
 
 def augmentation_rng(seed: int, version: int, frame_name: str) -> np.random.Generator:
-    """The generator of one copy of one frame; the same on every machine."""
+    """The random generator of one copy of one frame; the same on every machine."""
     name = int.from_bytes(hashlib.sha256(frame_name.encode()).digest()[:8], "big")
     return np.random.default_rng((seed, version, name))
 
 
 def augmented_image(image: np.ndarray, rng: np.random.Generator) -> np.ndarray:
-    """A changed copy of a frame: (H, W, 3) uint8 RGB, of the same size."""
+    """An augmented copy of a frame: (H, W, 3) uint8 RGB, same size."""
     return Augmentation.draw(rng).image(image)
 
 
@@ -104,6 +104,6 @@ def augmented_labels(label_map: np.ndarray, rng: np.random.Generator) -> np.ndar
 
 
 def augmentation_digest(seed: int) -> str:
-    """Eight hexadecimal digits that name a seed and these settings, for embeddings that are kept."""
+    """Eight hexadecimal digits that identify a seed and these settings, for kept embeddings."""
     settings = (_REVISION, LARGEST_ZOOM, LARGEST_ANGLE, BRIGHTNESS, CONTRAST, SATURATION, HUE, seed)
     return hashlib.sha256(repr(settings).encode()).hexdigest()[:8]

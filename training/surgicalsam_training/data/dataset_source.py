@@ -1,4 +1,4 @@
-"""A dataset of pictures and labels as training data; its embeddings are kept in a folder beside the pictures."""
+"""A dataset of pictures and labels as training data; its embeddings are stored in a folder beside the pictures."""
 
 from __future__ import annotations
 
@@ -20,7 +20,7 @@ from surgicalsam_training.data.source import AnnotatedFrame, PackedLabels
 
 
 class DatasetSource(PicturedSource):
-    """All frames of a dataset, which must have pictures.
+    """The annotated frames of a dataset; every frame must have a picture.
 
     ::
 
@@ -29,14 +29,15 @@ class DatasetSource(PicturedSource):
 
     def __init__(self, dataset: Dataset, seed: int) -> None:
         self._root = dataset.path if dataset.path.is_dir() else dataset.path.parent
-        self._pictures: dict[str, list[Path]] = {}  # by sequence; an embedding's slot is the picture's index in it
+        self._pictures: dict[str, list[Path]] = {}  # by sequence; an embedding's slot is its picture's index in the list
         self._stores: dict[Path, EmbeddingStore] = {}
         self._folders: dict[str, Path] = {}
-        without = [frame.name for frame in dataset.frames if frame.image_path is None]
-        if without:
+        without_picture = [frame.name for frame in dataset.frames if frame.image_path is None]
+        if without_picture:
             raise TrainingError(
-                f"{dataset.path} has {len(without)} frames without a picture (the first is {without[0]}); training needs "
-                "them. Export it with images, or import it into the project of its video (`surgicalsam import`)."
+                f"{dataset.path} has {len(without_picture)} frames without a picture (the first is {without_picture[0]}), "
+                "but training needs pictures. Export it with images, or import it into the project of its video "
+                "(`surgicalsam import`)."
             )
         labels = PackedLabels()
         frames, known, slots = [], [], []
@@ -67,11 +68,11 @@ class DatasetSource(PicturedSource):
             with Image.open(path) as picture:
                 image = np.asarray(picture.convert("RGB"))
         except (OSError, SyntaxError, ValueError, EOFError) as error:
-            raise TrainingError(f"{path} should be the picture of {frame.name}, and cannot be read. Restore it.") from error
+            raise TrainingError(f"{path} should be the picture of {frame.name}, but cannot be read. Restore it.") from error
         if image.shape[:2] != frame.size:
             raise TrainingError(
-                f"{path} has {image.shape[1]} x {image.shape[0]} pixels, and the labels of {frame.name} have "
-                f"{frame.size[1]} x {frame.size[0]}. Both must have one size."
+                f"{path} has {image.shape[1]} x {image.shape[0]} pixels, but the labels of {frame.name} have "
+                f"{frame.size[1]} x {frame.size[0]}. Resize one of them."
             )
         return image
 
@@ -91,14 +92,14 @@ class DatasetSource(PicturedSource):
         existing = next(parent for parent in folder.parents if parent.exists())
         if not os.access(existing, os.W_OK):
             raise TrainingError(
-                f"The embeddings of {self.path.name} are kept beside it, and {existing} is read-only. Make it writable, or "
-                "train on a copy of the dataset in another folder."
+                f"The embeddings of {self.path.name} are stored beside it, but {existing} is read-only. Make it writable, "
+                "or train on a copy of the dataset in another folder."
             )
         with writing(f"The embeddings of {self.path.name}", existing):
             EmbeddingStore.create_in(folder, model.encoder_digest, count, model.embedding_shape)
 
     def _sequence_folder(self, sequence: str) -> Path:
-        """Named by the pictures too: embeddings of others that lay there under the same names are never taken for theirs."""
+        """Its name contains a fingerprint of the pictures: embeddings of other pictures with the same names are not used."""
         if sequence not in self._folders:
             fingerprint = folder_fingerprint(self._pictures[sequence])[:12]
             self._folders[sequence] = self._root / "embeddings" / f"{safe_name(sequence)}-{fingerprint}"

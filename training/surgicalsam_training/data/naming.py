@@ -1,4 +1,4 @@
-"""One class set and one set of sequence names for data from several sources: classes are matched by name, never by id."""
+"""One class set and one set of sequence names for data from several sources; classes are matched by name, not by id."""
 
 from __future__ import annotations
 
@@ -16,18 +16,18 @@ from surgicalsam_training.data.source import AnnotatedFrame, Source
 def common_classes(
     sources: Sequence[Source], base: ClassSet | None, classes: Sequence[str] | None, ignored_classes: Sequence[str]
 ) -> ClassSet:
-    """The classes of `base` with their ids; then those that the data show, or that were asked for, by name.
+    """The classes of `base` with their ids, then the other classes that the data show.
 
     Parameters
     ----------
-    base : the classes of the checkpoint to tune; None starts from those of the first source, with its ids
-    classes : names to train; None for all that there are
+    base : the classes of the checkpoint to tune; None starts from the classes of the first source, with its ids
+    classes : names to train; None for all
     ignored_classes : names that count as background
 
     Raises
     ------
     TrainingError
-        the data show a class that `classes` lacks, or no data show one that is asked for
+        the data show a class that is not in `classes`, or no data show a class of `classes`
     """
     ignored = {_plain(name) for name in ignored_classes}
     wanted = None if classes is None else {_plain(name) for name in classes} - ignored
@@ -40,7 +40,7 @@ def common_classes(
         if _plain(name) not in base_names | shown.keys() | ignored:
             listed = ", ".join([*base.names, *(instrument.name for instrument in new)])
             raise TrainingError(
-                f'"{name}" is to be trained, and no corrected frame shows it (there are {listed}). Check the name, correct '
+                f'"{name}" should be trained, but no corrected frame shows it (known are {listed}). Check the name, correct '
                 "frames that show it, or leave it out of classes."
             )
     ids = range(max(base.ids) + 1, max(base.ids) + 1 + len(new))
@@ -49,7 +49,7 @@ def common_classes(
 
 
 def ids_to_common(source: Source, common: ClassSet, classes: Sequence[str] | None, ignored: Sequence[str]) -> dict[int, int]:
-    """By the source's class id, the common one; without the classes that are not trained."""
+    """Map the source's class ids to the common ids; classes that are not trained are left out."""
     by_name = {_plain(instrument.name): instrument.id for instrument in common}
     trained = by_name.keys() if classes is None else {_plain(name) for name in classes}
     left_out = {_plain(name) for name in ignored}
@@ -62,7 +62,7 @@ def ids_to_common(source: Source, common: ClassSet, classes: Sequence[str] | Non
 
 
 def unique_sequences(sources: Sequence[Source]) -> list[tuple[AnnotatedFrame, ...]]:
-    """The frames of every source; sequences of one name in several sources get the name of their folder before it."""
+    """The frames of every source; equal sequence names in several sources get their folder's name as a prefix."""
     used = Counter(name for source in sources for name in {frame.sequence.casefold() for frame in source.frames})
     taken: set[str] = set()
     named = []
@@ -71,9 +71,9 @@ def unique_sequences(sources: Sequence[Source]) -> list[tuple[AnnotatedFrame, ..
         for sequence in dict.fromkeys(frame.sequence for frame in source.frames):
             name = sequence
             if used[sequence.casefold()] > 1:
-                name = f"{_place(source.path).name}/{sequence}"
+                name = f"{_naming_folder(source.path).name}/{sequence}"
             if name.casefold() in taken:
-                name = f"{_place(source.path)}/{sequence}"
+                name = f"{_naming_folder(source.path)}/{sequence}"
             names[sequence] = name
         taken |= {name.casefold() for name in names.values()}
         named.append(tuple(_renamed(frame, names[frame.sequence]) for frame in source.frames))
@@ -96,7 +96,7 @@ def _shown(
             if wanted is not None and _plain(instrument.name) not in wanted:
                 raise TrainingError(
                     f"{frame.name} of {source.path.name} shows {instrument.name}, which is not among the classes to train. "
-                    "Add it to classes, or to ignored_classes, which count as background."
+                    "Add it to classes, or to ignored_classes (background)."
                 )
             yield frame, instrument
 
@@ -104,7 +104,7 @@ def _shown(
 def _first_classes(
     classes: ClassSet, shown: dict[str, InstrumentClass], ignored: set[str], wanted: set[str] | None
 ) -> ClassSet:
-    """The first source's classes that are to be trained; if it has none of them, those that the data show."""
+    """The classes of the first source that are trained; without any, the first class that the data show."""
 
     def is_trained(instrument: InstrumentClass) -> bool:
         name = _plain(instrument.name)
@@ -112,7 +112,7 @@ def _first_classes(
 
     first = tuple(filter(is_trained, classes)) or tuple(shown.values())[:1]
     if not first:
-        raise TrainingError("No corrected frame shows a class that is to be trained. Correct frames that show instruments.")
+        raise TrainingError("No corrected frame shows a class to train. Correct frames that show instruments.")
     return ClassSet(classes.name, first)
 
 
@@ -120,8 +120,8 @@ def _plain(name: str) -> str:
     return name.strip().casefold()
 
 
-def _place(path: Path) -> Path:
-    """The folder that tells a source from another of the same name: a project's own is called like its video."""
+def _naming_folder(path: Path) -> Path:
+    """The folder that distinguishes sources of the same name; a project itself is named like its video."""
     return path.parent if path.suffix == SUFFIX else path
 
 

@@ -1,4 +1,4 @@
-"""Which kind of training data lies at a path, and whether two paths are the same data."""
+"""Open training data of any kind, and find two paths with the same data."""
 
 from __future__ import annotations
 
@@ -35,15 +35,15 @@ KINDS = (
 
 
 def open_sources(paths: Sequence[Path], trust: str, seed: int) -> list[Source]:
-    """Open all, or none.
+    """Open all paths; if one fails, close the others.
 
     Raises
     ------
     TrainingError, ProjectError, ExchangeError
-        a path is none of the kinds, damaged, or the same data as another
+        a path has no training data, is damaged, or has the same data as another path
     """
     if not paths:
-        raise TrainingError(f"A training needs data: {KINDS}. Name some.")
+        raise TrainingError(f"A training needs data: {KINDS}. Name at least one.")
     with ExitStack() as opened:
         distinct = _DistinctSources()
         for path in paths:
@@ -61,7 +61,7 @@ def open_sources(paths: Sequence[Path], trust: str, seed: int) -> list[Source]:
 
 def open_source(path: Path, trust: str, seed: int) -> Source:
     if not path.exists():
-        raise TrainingError(f"{path} does not exist. Training data are {KINDS}.")
+        raise TrainingError(f"{path} does not exist. Check the path; training data are {KINDS}.")
     if (path / MANIFEST).exists() or path.suffix == SUFFIX:
         return ProjectSource(path, trust, seed)
     if is_video(path) and (Project.default_folder(path) / MANIFEST).exists():
@@ -74,7 +74,7 @@ def open_source(path: Path, trust: str, seed: int) -> Source:
             "correct some frames, or import labels (`surgicalsam import`)."
         )
     if recognized_format(path) is None:
-        raise TrainingError(f"{path} is none of what training can read: {KINDS}. Choose one of these.")
+        raise TrainingError(f"{path} is not training data. Expected {KINDS}. Choose one of these.")
     return DatasetSource(_dataset(path), seed)
 
 
@@ -97,8 +97,11 @@ def _opens_with_classes(path: Path) -> bool:
 
 
 class _DistinctSources:
-    """Sources of which no two are the same video or folder, or have frames of one name and number with equal pictures, as in
-    an export of a project. Each new one is looked up among all the others at once, and no picture is read twice."""
+    """Sources with different data.
+
+    Two sources have the same data if they are the same video or folder, or if frames with the same name and number have
+    equal pictures, as in an export of a project. No picture is read twice.
+    """
 
     def __init__(self) -> None:
         self.sources: list[Source] = []
@@ -107,7 +110,7 @@ class _DistinctSources:
         self._pictures: dict[tuple[int, int], bytes | None] = {}  # by source and example index
 
     def add(self, source: Source) -> Source | None:
-        """Take one more; or return the one that is the same, and leave it."""
+        """Add a source; or return the source that has the same data, and add nothing."""
         other = self._by_identity.get(source.identity) or self._with_equal_picture(source)
         if other is None:
             self.sources.append(source)
@@ -117,20 +120,20 @@ class _DistinctSources:
         return other
 
     def _with_equal_picture(self, source: Source) -> Source | None:
-        told_apart: set[int] = set()  # one pair of pictures tells
+        compared: set[int] = set()  # one pair of pictures is enough
         for example_index, name in enumerate(_names(source)):
             for other, counterpart in self._by_name.get(name, ()):
-                if id(other) not in told_apart:
-                    told_apart.add(id(other))
+                if id(other) not in compared:
+                    compared.add(id(other))
                     picture = self._picture(source, example_index)
                     if picture is not None and picture == self._picture(other, counterpart):
                         return other
-            if len(told_apart) == len(self.sources):
+            if len(compared) == len(self.sources):
                 break
         return None
 
     def _picture(self, source: Source, example_index: int) -> bytes | None:
-        """Tells two pictures apart; None where there is none, as of a video that is gone."""
+        """A hash of the picture; None without a picture, for example if the video is missing."""
         key = id(source), example_index
         if key not in self._pictures:
             try:
@@ -138,11 +141,11 @@ class _DistinctSources:
             except SurgicalSAMError:
                 image = None
             self._pictures[key] = None if image is None else hashlib.sha256(np.ascontiguousarray(image).data).digest()
-            source.let_go()
+            source.release()
         return self._pictures[key]
 
 
 def _names(source: Source) -> Iterator[tuple]:
-    """Of each frame, what it has in common with itself in an export, whose sequences have safe names."""
+    """Of each frame, the properties that an export keeps; sequences in an export have safe names."""
     safe = {sequence: safe_name(sequence).casefold() for sequence in {frame.sequence for frame in source.frames}}
     return ((safe[frame.sequence], frame.frame_index, frame.size) for frame in source.frames)

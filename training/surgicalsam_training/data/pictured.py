@@ -1,4 +1,4 @@
-"""What projects and datasets have in common: pictures to embed, and copies of them that change together with the labels."""
+"""The common part of projects and datasets: pictures to embed, and augmented copies of pictures and labels."""
 
 from __future__ import annotations
 
@@ -21,12 +21,12 @@ from surgicalsam_training.data.source import AnnotatedFrame, PackedLabels
 
 
 class PicturedSource(ABC):
-    """A Source with pictures; see there for the attributes.
+    """A Source with pictures; see `Source` for the attributes.
 
     Parameters
     ----------
     slots : by example index, the frame's index in its embedding store
-    seed : of the changed copies
+    seed : of the augmented copies
     """
 
     versions_available: int | None = None
@@ -59,14 +59,14 @@ class PicturedSource(ABC):
 
     @abstractmethod
     def stable_name(self, example_index: int) -> str:
-        """What a frame's changed copies are drawn by: a name that neither moving nor renaming changes."""
+        """A name that seeds a frame's augmented copies; moving or renaming the data does not change it."""
 
     @abstractmethod
     def store(self, sequence: str, version_name: str | None, model: SurgicalSAM) -> EmbeddingStore:
-        """Embeddings of one sequence; `version_name` None for the frames as they are."""
+        """Embeddings of one sequence; `version_name` is None for the original frames."""
 
-    def let_go(self) -> None:  # noqa: B027  (a folder of pictures holds nothing open)
-        """Close what is opened again when it is needed."""
+    def release(self) -> None:  # noqa: B027  (a folder of pictures keeps nothing open)
+        """Close files that are opened again on demand."""
 
     @abstractmethod
     def close(self) -> None: ...
@@ -94,7 +94,7 @@ class PicturedSource(ABC):
                 first = next(example_index for example_index in group if self._slots[example_index] == missing[0])
                 copy = f" (copy {version})" if version else ""
                 raise TrainingError(
-                    f"{self.frames[first].name}{copy} should have an embedding by {model.encoder_id}, and {len(missing)} of "
+                    f"{self.frames[first].name}{copy} should have an embedding by {model.encoder_id}, but {len(missing)} of "
                     f"{len(group)} frames have none. Embed them with a model that has its image encoder loaded."
                 )
             gathered[[rows[example_index] for example_index in group]] = store.read(
@@ -106,8 +106,8 @@ class PicturedSource(ABC):
         missing = self.missing_embeddings(example_indices, version, model)
         if missing and not model.has_image_encoder:
             raise CheckpointError(
-                f"{len(missing)} frames of {self.path.name} have no embedding yet, and {model.name} has no image encoder "
-                f"({model.encoder_id}) to make it. Load it with the encoder's weights (--encoder-weights)."
+                f"{len(missing)} frames of {self.path.name} have no embedding yet, but {model.name} has no image encoder "
+                f"({model.encoder_id}) to compute it. Load the encoder's weights (--encoder-weights)."
             )
         self._check_disk_space(len(missing), model)
         for store, group in self._by_store(missing, version, model):
@@ -116,13 +116,13 @@ class PicturedSource(ABC):
                     computed = model.embed(images)
                 store.write([self._slots[example_index] for example_index in batch], computed)
                 yield from (None for _ in batch)
-            store.close()  # its lock: hundreds of sequences and versions would use up what a process may have open
-        self.let_go()
+            store.close()  # frees its lock file: hundreds of stores would exceed the open-file limit
+        self.release()
 
     def _read_ahead(
         self, example_indices: Sequence[int], version: int, batch_size: int
     ) -> Iterator[tuple[list[int], list[np.ndarray]]]:
-        """Pictures of one size, batch by batch; the next batch is read and changed while the model is busy with this one."""
+        """Pictures of one size, batch by batch; the next batch is read and augmented while the model computes this one."""
 
         def read(batch: list[int]) -> list[np.ndarray]:
             images = [self.image(example_index) for example_index in batch]
@@ -138,17 +138,17 @@ class PicturedSource(ABC):
             group = list(same_size)
             batches += [group[start : start + batch_size] for start in range(0, len(group), batch_size)]
         with ThreadPoolExecutor(1, thread_name_prefix="pictures") as reader:
-            coming = reader.submit(read, batches[0]) if batches else None
+            pending = reader.submit(read, batches[0]) if batches else None
             for batch, following in zip(batches, [*batches[1:], None], strict=True):
-                assert coming is not None
-                images = coming.result()
-                coming = reader.submit(read, following) if following else None
+                assert pending is not None
+                images = pending.result()
+                pending = reader.submit(read, following) if following else None
                 yield batch, images
 
     def _by_store(
         self, example_indices: Sequence[int], version: int, model: SurgicalSAM
     ) -> Iterator[tuple[EmbeddingStore, list[int]]]:
-        """The stores of these frames, and the frames of each in ascending order: videos are decoded forwards."""
+        """The stores of these frames, with the frames of each in ascending order, because videos are decoded forwards."""
         name = f"v{version:03d}-{augmentation_digest(self._seed)}" if version else None
         by_sequence: dict[str, list[int]] = {}
         for example_index in example_indices:
@@ -160,6 +160,6 @@ class PicturedSource(ABC):
         needed, free = count * EmbeddingStore.bytes_per_frame(model.embedding_shape), free_bytes(self.path)
         if needed > free:
             raise DiskSpaceError(
-                f"The embeddings of {count} frames need {in_bytes(needed)}, the disk of {self.path} has {in_bytes(free)} "
-                "free. Free some, or train with fewer augmentations (--augmented-versions)."
+                f"The embeddings of {count} frames need {in_bytes(needed)}, but the disk of {self.path} has "
+                f"{in_bytes(free)} free. Free some space, or train with fewer augmentations (--augmented-versions)."
             )

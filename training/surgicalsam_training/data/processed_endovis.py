@@ -1,4 +1,4 @@
-"""The SurgicalSAM authors' processed EndoVis folders, read as they are: masks and SAM's embeddings, no pictures needed.
+"""The SurgicalSAM authors' processed EndoVis folders as training data: masks and SAM's embeddings, without pictures.
 
 ::
 
@@ -7,7 +7,7 @@
     <root>/val/…                                                                  without versions
     <root>/<version>/…                                                            EndoVis 2017, sequences seq1 to seq8
 
-Version 0 holds the frames as they are, 1 and up their changed copies. A class without a mask is not in the frame.
+Version 0 holds the original frames, versions 1 and up their augmented copies. A class without a mask is not in the frame.
 """
 
 from __future__ import annotations
@@ -40,12 +40,12 @@ class _Part:
     split: str | None
 
     def version(self, version: int) -> Path:
-        """The folder that holds masks and embeddings of this version; version 0 may lie in the part itself."""
+        """The folder that holds masks and embeddings of this version; version 0 may be the part itself."""
         numbered = self.folder / str(version)
         return numbered if version or numbered.is_dir() else self.folder
 
     def versions(self) -> int:
-        """How many changed copies lie there."""
+        """The number of augmented copies of each frame."""
         count = 0
         while _feature_folders(self.folder / str(count + 1)):
             count += 1
@@ -54,7 +54,7 @@ class _Part:
 
 @dataclass(frozen=True)
 class _FrameFiles:
-    """Where a frame's files lie."""
+    """Where a frame's files are."""
 
     part: _Part
     sequence: str
@@ -66,7 +66,7 @@ def is_processed_endovis(root: Path) -> bool:
 
 
 class ProcessedEndovisSource:
-    """A Source without pictures; see there for the attributes."""
+    """A Source without pictures; see `Source` for the attributes."""
 
     def __init__(self, root: Path) -> None:
         self.path = root
@@ -83,7 +83,7 @@ class ProcessedEndovisSource:
         self.fingerprint = self._fingerprint()
 
     def _list(self, part: _Part) -> Iterator[_FrameFiles]:
-        """Frames with a mask or an embedding: one without masks shows no instrument."""
+        """Frames with a mask or an embedding; a frame without masks shows no instrument."""
         folder = part.version(0)
         features = _feature_folders(folder)
         names = {sequence.name for parent in (folder / "binary_annotations", *features) for sequence in folders_in(parent)}
@@ -91,8 +91,8 @@ class ProcessedEndovisSource:
             masks = self._masks_in(folder, sequence)
             if not masks:
                 raise TrainingError(
-                    f"{folder / 'binary_annotations' / sequence} should hold masks like 00000_class1.png, and holds none. "
-                    "Copy the whole folder of the authors, or remove this sequence's embeddings."
+                    f"{folder / 'binary_annotations' / sequence} should hold masks like 00000_class1.png, but holds none. "
+                    "Copy the authors' whole folder, or remove this sequence's embeddings."
                 )
             stems = {*masks, *(stem for parent in features for stem in files_by_stem(parent / sequence, (".npy",)))}
             for stem in sorted(stems, key=lambda stem: (frame_number(stem) or 0, stem)):
@@ -115,7 +115,7 @@ class ProcessedEndovisSource:
             yield AnnotatedFrame(files.sequence, frame_index, name, sizes[key], files.part.split)
 
     def _masks_in(self, folder: Path, sequence: str) -> dict[str, dict[int, Path]]:
-        """By frame and class id, the masks of a sequence; listed once."""
+        """The masks of a sequence by frame and class id; each folder is listed once."""
         if (folder, sequence) not in self._masks:
             masks: dict[str, dict[int, Path]] = {}
             for stem, path in files_by_stem(folder / "binary_annotations" / sequence, (".png",)).items():
@@ -123,8 +123,8 @@ class ProcessedEndovisSource:
                 if named is None or int(named[2]) not in self.classes.ids:
                     listed = ", ".join(f"{c.id} {c.name}" for c in self.classes)
                     raise TrainingError(
-                        f"{path} should be called like 00000_class1.png, with a class of {self.classes.name} ({listed}). "
-                        "Rename or remove it; if the classes are others, put a classes.json beside the folders."
+                        f"{path} should be named like 00000_class1.png, with a class of {self.classes.name} ({listed}). "
+                        "Rename or remove it; if the data have other classes, put a classes.json beside the folders."
                     )
                 masks.setdefault(named[1], {})[int(named[2])] = path
             self._masks[folder, sequence] = masks
@@ -134,7 +134,7 @@ class ProcessedEndovisSource:
         return self._masks_in(files.part.version(version), files.sequence).get(files.stem, {})
 
     def _fingerprint(self) -> str:
-        """Names and lengths of the masks: reading all of them would take minutes."""
+        """From the names and sizes of the mask files, because reading all masks takes minutes."""
         digest = hashlib.sha256(repr([(c.id, c.name) for c in self.classes]).encode())
         for files, frame in zip(self._files, self.frames, strict=True):
             lengths = {class_id: path.stat().st_size for class_id, path in sorted(self._masks_of(files, 0).items())}
@@ -149,7 +149,7 @@ class ProcessedEndovisSource:
             label_map = np.zeros(mask.shape, np.uint8) if label_map is None else label_map
             if mask.shape != label_map.shape:
                 raise TrainingError(
-                    f"{path} has {mask.shape[1]} x {mask.shape[0]} pixels, the other masks of the frame have "
+                    f"{path} has {mask.shape[1]} x {mask.shape[0]} pixels, but the other masks of the frame have "
                     f"{label_map.shape[1]} x {label_map.shape[0]}. Restore it from its source."
                 )
             label_map[mask] = class_id
@@ -160,7 +160,7 @@ class ProcessedEndovisSource:
 
     def rng(self, example_index: int, version: int) -> np.random.Generator:
         raise TrainingError(
-            f"{self.path} holds no pictures, so no changed copies of them can be made. Use those that lie there "
+            f"{self.path} holds no pictures, so augmented copies cannot be made. Use the authors' copies "
             "(augmentation: offline), or none (augmented_versions: 0)."
         )
 
@@ -173,8 +173,8 @@ class ProcessedEndovisSource:
         missing = self.missing_embeddings(example_indices, version, model)
         if missing:
             raise TrainingError(
-                f"{self._features(missing[0], version, model)} is missing ({len(missing)} such files are), and {self.path} "
-                "holds no pictures to compute it from. Copy the authors' whole folder."
+                f"{self._features(missing[0], version, model)} is missing ({len(missing)} files in total), and {self.path} "
+                "has no pictures to compute it from. Copy the authors' whole folder."
             )
         yield from ()
 
@@ -191,8 +191,8 @@ class ProcessedEndovisSource:
                 raise TrainingError(f"{path} is damaged and cannot be read. Restore it from its source.") from error
             if features.shape != (height, width, dim):
                 raise TrainingError(
-                    f"{path} should have the shape {(height, width, dim)} that {model.encoder_id} gives, it has "
-                    f"{features.shape}. Choose the encoder it was made with."
+                    f"{path} should have the shape {(height, width, dim)} of {model.encoder_id}; it has "
+                    f"{features.shape}. Choose the encoder that made it."
                 )
             embeddings[row] = features.transpose(2, 0, 1)
         return embeddings
@@ -203,21 +203,22 @@ class ProcessedEndovisSource:
         folder = files.part.version(version)
         letter = LETTERS.get(model.encoder_id)
         if letter is None or not (folder / f"sam_features_{letter}").is_dir():
-            made = [parent.name for parent in _feature_folders(folder)]
+            available = [parent.name for parent in _feature_folders(folder)]
             raise TrainingError(
-                f"{folder} holds {', '.join(made) or 'no embeddings'}, {model.name} works on those of {model.encoder_id}. "
-                "Start from an encoder whose embeddings lie there (vit_h for sam_features_h), or train on pictures."
+                f"{folder} holds {', '.join(available) or 'no embeddings'}, but {model.name} needs those of "
+                f"{model.encoder_id}. Start from an encoder whose embeddings exist (vit_h for sam_features_h), or train on "
+                "pictures."
             )
         return folder / f"sam_features_{letter}" / files.sequence / f"{files.stem}.npy"
 
     def _check_version(self, example_index: int, version: int) -> None:
         if version and (version > (self.versions_available or 0) or self.frames[example_index].split == "validation"):
             raise TrainingError(
-                f"{self.path} holds {self.versions_available} changed copies of its training frames; copy {version} of "
-                f"{self.frames[example_index].name} was asked for. Train with fewer augmentations (--augmented-versions)."
+                f"{self.path} holds {self.versions_available} augmented copies of its training frames, but copy {version} "
+                f"of {self.frames[example_index].name} is needed. Train with fewer augmentations (--augmented-versions)."
             )
 
-    def let_go(self) -> None:
+    def release(self) -> None:
         pass
 
     def close(self) -> None:
@@ -225,17 +226,18 @@ class ProcessedEndovisSource:
 
 
 def _feature_folders(folder: Path) -> list[Path]:
-    return [found for letter in LETTERS.values() if (found := folder / f"sam_features_{letter}").is_dir()]
+    folders = [folder / f"sam_features_{letter}" for letter in LETTERS.values()]
+    return [features for features in folders if features.is_dir()]
 
 
 def _parts(root: Path) -> list[_Part]:
-    """train and val, or the folder itself; only those that hold embeddings."""
+    """train and val, or the folder itself; only those with embeddings."""
     candidates = [_Part(root / "train", "train"), _Part(root / "val", "validation"), _Part(root, None)]
     return [part for part in candidates if _feature_folders(part.version(0))]
 
 
 def _class_set(root: Path) -> ClassSet:
-    """Told by a classes.json, the folder's name, or its structure: 2018 comes split, 2017 has the sequences seq1 to seq8."""
+    """From a classes.json, the folder's name, or its structure: 2018 has train and val, 2017 has seq1 to seq8."""
     sidecar = read_sidecar(root)
     if sidecar is not None:
         return sidecar.classes
@@ -245,7 +247,7 @@ def _class_set(root: Path) -> ClassSet:
     parts = _parts(root)
     if {part.split for part in parts} >= {"train", "validation"}:
         return ENDOVIS2018
-    sequences = [found.name for part in parts for found in folders_in(part.version(0) / "binary_annotations")]
+    sequences = [folder.name for part in parts for folder in folders_in(part.version(0) / "binary_annotations")]
     if parts[0].split is None and sequences and all(_2017_SEQUENCE.fullmatch(name) for name in sequences):
         return ENDOVIS2017
     raise TrainingError(unnamed_classes_message(root))
@@ -253,12 +255,12 @@ def _class_set(root: Path) -> ClassSet:
 
 def class_set_by_name(path: Path) -> ClassSet | None:
     """EndoVis 2017 or 2018, if the folder's name says which."""
-    told = [classes for year, classes in (("2017", ENDOVIS2017), ("2018", ENDOVIS2018)) if year in path.name]
-    return told[0] if len(told) == 1 else None
+    matching = [classes for year, classes in (("2017", ENDOVIS2017), ("2018", ENDOVIS2018)) if year in path.name]
+    return matching[0] if len(matching) == 1 else None
 
 
 def unnamed_classes_message(path: Path) -> str:
     return (
-        f"{path} numbers its classes and does not name them, and the same number means different tools in EndoVis 2017 and "
+        f"{path} numbers its classes but does not name them. The same number means different tools in EndoVis 2017 and "
         "2018. Rename the folder so that its name contains 2017 or 2018, or put a classes.json with ids and names into it."
     )

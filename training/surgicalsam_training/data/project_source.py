@@ -19,11 +19,12 @@ class ProjectSource(PicturedSource):
 
     Parameters
     ----------
-    trust : "frame": in such a frame every class that was ever looked for is right; "class": only what was edited or verified
+    trust : "frame": all predicted, edited and verified classes of such a frame are correct; "class": only the edited or
+        verified ones
     """
 
     def __init__(self, folder: Path, trust: str, seed: int) -> None:
-        # the labels and what was embedded before suffice where the video is gone
+        # if the video is missing, the labels and the existing embeddings are enough
         self.project = project = Project.open(folder, require_video=False)
         try:
             self._read(project, trust, seed)
@@ -43,7 +44,7 @@ class ProjectSource(PicturedSource):
             known.append(frozenset(class_ids[is_trusted(table[frame_index], trust)].tolist()))
             labels.append(project.labels[frame_index], f"frame {frame_index}", known[-1])
             frames.append(AnnotatedFrame(sequence, frame_index, f"{sequence}/frame_{frame_index:05d}", video.size))
-        project.labels.close()  # nothing more is read from them, and the frames read last would stay in memory
+        project.labels.close()  # all labels are read now; closing them frees the frames in memory
         identity = f"video {video.fingerprint}"
         super().__init__(project.folder, identity, project.classes, frames, known, labels, corrected_indices, seed)
 
@@ -58,7 +59,7 @@ class ProjectSource(PicturedSource):
             return self.project.embeddings(model.encoder_digest, model.embedding_shape)
         return self.project.augmented_embeddings(model.encoder_digest, version_name, model.embedding_shape)
 
-    def let_go(self) -> None:
+    def release(self) -> None:
         self.project.close_video()
 
     def close(self) -> None:

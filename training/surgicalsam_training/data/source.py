@@ -1,4 +1,4 @@
-"""What every kind of training data offers; the kinds are one file each beside this one."""
+"""The common interface of all kinds of training data; each kind has its own file in this folder."""
 
 from __future__ import annotations
 
@@ -24,11 +24,11 @@ class AnnotatedFrame:
 
     Attributes
     ----------
-    sequence : what a split keeps together: a video or sequence; unique over all sources
+    sequence : the video or sequence, which a split keeps together; unique over all sources
     frame_index : its index in the video or sequence
     name : such as "clip/frame_00012", for messages
     size : (H, W)
-    split : "train" or "validation" where the data come split
+    split : "train" or "validation" if the data define a split
     """
 
     sequence: str
@@ -39,16 +39,16 @@ class AnnotatedFrame:
 
 
 class Source(Protocol):
-    """One project, dataset or folder. An example is addressed by its index in `frames`; class ids are the source's own.
+    """One project, dataset or folder. An example is addressed by its index in `frames`; class ids are those of the source.
 
     Attributes
     ----------
-    path : as the user knows it
-    identity : the same for two sources of the same frames
+    path : shown to the user
+    identity : equal for two sources of the same frames
     known : by example index, the classes whose presence or absence is certain
     present : by example index, the classes that have pixels
-    fingerprint : changes with the labels and with the names of frames
-    versions_available : how many changed copies of frames lie there; None where they are made on demand
+    fingerprint : changes with the labels and with the frame names
+    versions_available : number of stored augmented copies per frame; None if they are made on demand
     """
 
     path: Path
@@ -64,27 +64,27 @@ class Source(Protocol):
         """(H, W) uint8"""
 
     def image(self, example_index: int) -> np.ndarray | None:
-        """(H, W, 3) uint8 RGB; None where there are only embeddings"""
+        """(H, W, 3) uint8 RGB; None if there are only embeddings"""
 
     def rng(self, example_index: int, version: int) -> np.random.Generator:
-        """What the changed copy of a frame is drawn from."""
+        """The random generator of a frame's augmented copy."""
 
     def missing_embeddings(self, example_indices: Sequence[int], version: int, model: SurgicalSAM) -> list[int]: ...
 
     def embed(self, example_indices: Sequence[int], version: int, model: SurgicalSAM) -> Generator[None, None, None]:
-        """Compute and keep what is missing; yields after each frame."""
+        """Compute and store the missing embeddings; yields after each frame."""
 
     def embeddings(self, example_indices: Sequence[int], version: int, model: SurgicalSAM) -> np.ndarray:
         """(B, D, h, w) float16"""
 
-    def let_go(self) -> None:
-        """Close what is opened again when it is needed, such as a video: a training may have hundreds."""
+    def release(self) -> None:
+        """Close files that are opened again on demand, such as a video: a training may have hundreds."""
 
     def close(self) -> None: ...
 
 
 class PackedLabels:
-    """Label maps as they were when the training began, compressed (some kB each): read once, whatever is painted meanwhile.
+    """Label maps as they were when the training began, compressed (a few kB each); later painting does not change them.
 
     Attributes
     ----------
@@ -98,7 +98,7 @@ class PackedLabels:
         self._digest = hashlib.sha256()
 
     def append(self, label_map: np.ndarray, name: str, known: frozenset[int]) -> None:
-        """Take (H, W) uint8 as the next; `name` and `known` go into the fingerprint."""
+        """Append a label map, (H, W) uint8; `name` and `known` go into the fingerprint."""
         label_map = np.ascontiguousarray(label_map, np.uint8)
         self.present.append(frozenset(present_ids(label_map)))
         self._packed.append(_ZSTD.encode(label_map))

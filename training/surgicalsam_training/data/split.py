@@ -1,4 +1,4 @@
-"""Training and validation frames: apart by video or sequence; by contiguous blocks where there is a single one."""
+"""Split frames into training and validation: by video or sequence; a single video by contiguous blocks."""
 
 from __future__ import annotations
 
@@ -12,15 +12,15 @@ import numpy as np
 from surgicalsam_napari.errors import TrainingError
 from surgicalsam_training.data.training_data import TrainingData
 
-TRIES = 200  # orders in which sequences are tried
-TOLERANCE = 0.05  # of the share: what is as near as this is the better the more classes validate
-GAP = 25  # frames, about a second: training frames nearer to a validation block look like it
-LARGEST_LOSS = 0.1  # of the training frames, that may be left out for the gap
+TRIES = 200  # random orders in which sequences are tried
+TOLERANCE = 0.05  # of the share: among splits this near to it, the one with the most validated classes is best
+GAP = 25  # frames, about a second: nearer training frames look like the validation block
+LARGEST_LOSS = 0.1  # share of the training frames that the gap may cost
 
 
 @dataclass(frozen=True)
 class Split:
-    """Example indices.
+    """Example indices for training and for validation.
 
     Attributes
     ----------
@@ -37,19 +37,19 @@ class Split:
 def split_frames(data: TrainingData, *, validation: Sequence[str], validation_share: float, seed: int) -> Split:
     """Decide which frames validate.
 
-    Sequences that are named, and frames that come as validation frames, stay so. Without named ones, whole sequences are
-    chosen so that their share of the frames comes near to `validation_share`, no class is lost to training if that can be,
-    and the validation frames show something. A single sequence is cut into blocks.
+    Named sequences validate, and so do frames that the data mark as validation frames. If no sequences are named, whole
+    sequences are chosen: their share of the frames is near `validation_share`, training keeps every class if possible, and
+    the validation frames show instruments. A single sequence is split into blocks.
 
     Parameters
     ----------
     validation : names or numbers of videos or sequences: "2" is seq_2, seq2 and instrument_dataset_2
-    validation_share : 0 for no validation, unless some is named or comes so
+    validation_share : 0 for no validation, unless sequences are named or the data define a split
 
     Raises
     ------
     TrainingError
-        a name that fits no sequence, or nothing is left to train on
+        a name fits no sequence, or no frames remain for training
     """
     given = {example_index for example_index, frame in enumerate(data.frames) if frame.split == "validation"}
     free = [example_index for example_index, frame in enumerate(data.frames) if frame.split is None or not given]
@@ -58,9 +58,9 @@ def split_frames(data: TrainingData, *, validation: Sequence[str], validation_sh
         chosen = given | {example_index for example_index, frame in enumerate(data.frames) if frame.sequence in names}
         return _checked(data, chosen, set(), f"Validation on {_list(_sequences(data, chosen))}, as named.")
     if given and (not free or not validation_share):
-        return _checked(data, given, set(), f"Validation on {_list(_sequences(data, given))}, as the data come split.")
+        return _checked(data, given, set(), f"Validation on {_list(_sequences(data, given))}, as split in the data.")
     if not validation_share or len(data.frames) < 2:
-        return _checked(data, set(), set(), "No validation: all frames are trained on.")
+        return _checked(data, set(), set(), "No validation: all frames are used for training.")
     if len(_sequences(data, range(len(data.frames)))) == 1:
         return _by_blocks(data, validation_share, seed)
     added = _whole_sequences(data, free, given, validation_share, seed)
@@ -69,9 +69,9 @@ def split_frames(data: TrainingData, *, validation: Sequence[str], validation_sh
 
 
 def _named(data: TrainingData, wanted: Sequence[str]) -> set[str]:
-    """Sequences by name, with or without the file's suffix or a folder before it; or by the number at the end."""
+    """The sequences with these names (a file suffix or a folder may differ) or with these numbers at the end."""
     sequences = _sequences(data, range(len(data.frames)))
-    ways: tuple[Callable[[str, str], bool], ...] = (
+    rules: tuple[Callable[[str, str], bool], ...] = (
         lambda name, sequence: name == sequence,
         lambda name, sequence: PurePath(name).stem == sequence or name == sequence.rpartition("/")[2],
         lambda name, sequence: name.isdecimal() and int(name) == sequence_number(sequence),
@@ -79,20 +79,20 @@ def _named(data: TrainingData, wanted: Sequence[str]) -> set[str]:
     named: set[str] = set()
     for name in wanted:
         plain = name.strip().casefold()
-        for way in ways:
-            matching = {sequence for sequence in sequences if way(plain, sequence.casefold())}
+        for fits in rules:
+            matching = {sequence for sequence in sequences if fits(plain, sequence.casefold())}
             if matching:
                 break
         else:
             raise TrainingError(
-                f'Validation names videos or sequences of the data, and "{name}" fits none. It has {_list(sequences, 20)}.'
+                f'Validation should name videos or sequences, but "{name}" fits none. Choose from {_list(sequences, 20)}.'
             )
         named |= matching
     return named
 
 
 def sequence_number(sequence: str) -> int | None:
-    """The number at the end of a sequence's name, as 2 of seq_2, seq2 and instrument_dataset_2; None without one."""
+    """The number at the end of a sequence's name: 2 for seq_2, seq2 and instrument_dataset_2; None without one."""
     digits = re.search(r"(\d+)$", sequence)
     return None if digits is None else int(digits[1])
 
@@ -101,7 +101,7 @@ def sequence_number(sequence: str) -> int | None:
 
 
 def _whole_sequences(data: TrainingData, free: Sequence[int], given: set[int], share: float, seed: int) -> set[int]:
-    """Frames of sequences that are added one by one while that makes the split better, in the best of many orders."""
+    """Frames of whole sequences. A sequence is added if it makes the split better; the best of many orders is used."""
     members: dict[str, list[int]] = {}
     for example_index in free:
         members.setdefault(data.frames[example_index].sequence, []).append(example_index)
@@ -142,7 +142,7 @@ def _whole_sequences(data: TrainingData, free: Sequence[int], given: set[int], s
 
 
 def _by_blocks(data: TrainingData, share: float, seed: int) -> Split:
-    """One block of consecutive frames validates: where the most classes are in both parts, else where the seed says."""
+    """One block of consecutive frames validates: the one that leaves most classes in both parts; the seed breaks ties."""
     order = sorted(range(len(data.frames)), key=lambda example_index: data.frames[example_index].frame_index)
     length = min(max(round(share * len(order)), 1), len(order) - 1)
     shown = np.stack([_class_frames(data, [example_index]) for example_index in order])
@@ -161,10 +161,10 @@ def _by_blocks(data: TrainingData, share: float, seed: int) -> Split:
     kept = [example_index for example_index in training if example_index not in beside]
     if len(beside) > LARGEST_LOSS * len(training) or (_class_frames(data, kept) > 0).sum() < (total > 0).sum():
         beside = set()
-    apart = f"; {len(beside)} frames beside it are left out" if beside else ""
+    left_out = f"; {len(beside)} frames beside the block are left out" if beside else ""
     how = (
-        f"There is a single video, so its frames {first} to {last} validate, one block of it, and the others are trained "
-        f"on{apart}. Neighbouring parts of a video are alike: scores on other videos will be lower."
+        f"There is a single video: one block, frames {first} to {last}, is for validation, the other frames are for "
+        f"training{left_out}. Parts of one video look alike, so scores on other videos will be lower."
     )
     return _checked(data, set(block), beside, how)
 
@@ -186,16 +186,16 @@ def _warnings(data: TrainingData, training: Sequence[int], validation: Sequence[
     names = np.array(data.classes.names)
     warnings = []
     if not validation:
-        warnings.append("No frame validates: the last epoch is kept, and nobody knows how good it is.")
+        warnings.append("No frame validates: the last epoch is kept, and its quality is not measured.")
     if len(_sequences(data, range(len(data.frames)))) == 1:
-        warnings.append("All frames are of a single video: what is learnt may not hold for others.")
+        warnings.append("All frames are from a single video: the model may be worse on other videos.")
     few = names[trained + validated == 1]
     if len(few):
-        warnings.append(f"One frame only shows {_list(few)}. Correct more frames that do.")
+        warnings.append(f"Only one frame shows {_list(few)}. Correct more such frames.")
     if validation and (only := names[(trained == 0) & (validated > 0)]).size:
-        warnings.append(f"{_list(only)}: in the validation frames only, so not learnt.")
+        warnings.append(f"{_list(only)}: only in validation frames, so not learned.")
     if validation and (only := names[(trained > 0) & (validated == 0)]).size:
-        warnings.append(f"{_list(only)}: in the training frames only, so not validated.")
+        warnings.append(f"{_list(only)}: only in training frames, so not validated.")
     return warnings
 
 

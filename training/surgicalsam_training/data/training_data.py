@@ -1,4 +1,4 @@
-"""All that a training learns from, as one list of frames and one class set."""
+"""All training data of a run, as one list of frames and one class set."""
 
 from __future__ import annotations
 
@@ -21,14 +21,14 @@ __all__ = ["AnnotatedFrame", "TrainingData", "open_training_data"]
 
 
 class TrainingData:
-    """Annotated frames of one or more sources. Made by `open_training_data`.
+    """Annotated frames of one or more sources; made by `open_training_data`.
 
-    Examples are addressed by their index in `frames`, classes by their ids in `classes`. Version 0 of a frame is the frame
-    as it is, versions from 1 its changed copies. Pictures, embeddings and the authors' masks are read when asked for.
+    Examples are addressed by their index in `frames`, classes by their ids in `classes`. Version 0 of a frame is the
+    original frame, versions from 1 are its augmented copies. Pictures, embeddings and the authors' masks are read on demand.
 
     Attributes
     ----------
-    versions_available : how many changed copies there are, where the data bring their own; None where they are made
+    versions_available : number of augmented copies per frame, if the data bring their own; None if they are made
     """
 
     def __init__(
@@ -40,7 +40,7 @@ class TrainingData:
     ) -> None:
         self._sources = tuple(sources)
         self.classes = common_classes(sources, base, classes, ignored_classes)
-        self._lookups: list[np.ndarray] = []  # (256,) uint8 by source: its class id to ours, 0 for what is not trained
+        self._lookups: list[np.ndarray] = []  # by source, (256,) uint8: source class id -> common class id, 0 if not trained
         frames, known, present, origins = [], [], [], []
         for source_index, (source, named) in enumerate(zip(sources, unique_sequences(sources), strict=True)):
             ids = ids_to_common(source, self.classes, classes, ignored_classes)
@@ -71,36 +71,36 @@ class TrainingData:
         return self._known[example_index]
 
     def present_class_ids(self, example_index: int) -> tuple[int, ...]:
-        """The known classes that have pixels in the frame as it is."""
+        """The known classes that have pixels in the original frame."""
         return self._present[example_index]
 
     def image(self, example_index: int) -> np.ndarray | None:
-        """(H, W, 3) uint8 RGB; None where there are only embeddings."""
+        """(H, W, 3) uint8 RGB; None if there are only embeddings."""
         source, index_in_source = self._at(example_index)
         return source.image(index_in_source)
 
     def missing_embeddings(self, example_indices: Sequence[int], version: int, model: SurgicalSAM) -> list[int]:
-        """Those of the frames that have no embedding by the model's encoder yet."""
+        """The frames that have no embedding by the model's encoder yet."""
         missing: set[int] = set()
         for source, group in self._by_source(example_indices):
             by_index_in_source = {self._origins[example_index][1]: example_index for example_index in group}
-            missing_there = source.missing_embeddings(list(by_index_in_source), version, model)
-            missing.update(by_index_in_source[index_in_source] for index_in_source in missing_there)
+            missing_in_source = source.missing_embeddings(list(by_index_in_source), version, model)
+            missing.update(by_index_in_source[index_in_source] for index_in_source in missing_in_source)
         return [example_index for example_index in example_indices if example_index in missing]
 
     def embed(self, example_indices: Sequence[int], version: int, model: SurgicalSAM) -> Generator[int, None, None]:
-        """Compute and keep the embeddings that are missing; may be stopped and started again at any time.
+        """Compute and store the missing embeddings; may be stopped and started again at any time.
 
         Yields
         ------
-        how many are done, after each
+        the number of finished frames, after each
 
         Raises
         ------
         CheckpointError, DiskSpaceError, TrainingError
-            before anything of a source is computed: no image encoder, no space, or no pictures
+            before the computation for a source: no image encoder, no disk space, or no pictures
         ProjectError, VideoError, DeviceError, WorkFailed
-            embeddings made up to then stay
+            embeddings computed so far are kept
         """
         done = 0
         for source, group in self._by_source(example_indices):
@@ -118,7 +118,7 @@ class TrainingData:
         Raises
         ------
         TrainingError, ProjectError
-            one is missing or damaged
+            an embedding is missing or damaged
         """
         gathered = np.empty((len(example_indices), *model.embedding_shape), np.float16)
         rows: dict[int, list[int]] = {}
@@ -131,7 +131,7 @@ class TrainingData:
         return gathered
 
     def augmented_online(self, example_index: int, version: int, model: SurgicalSAM) -> tuple[np.ndarray, np.ndarray]:
-        """A changed copy that is embedded now and not kept.
+        """An augmented copy, embedded now and not stored.
 
         Parameters
         ----------
@@ -144,12 +144,12 @@ class TrainingData:
         source, index_in_source = self._at(example_index)
         augmentation = Augmentation.draw(source.rng(index_in_source, version))
         image = source.image(index_in_source)
-        assert image is not None  # a source without pictures has no rng either
+        assert image is not None  # a source without pictures has raised in rng
         embedding = model.embed([augmentation.image(image)])[0]
         return embedding, augmentation.labels(self.label_map(example_index))
 
     def fingerprints(self) -> dict[str, str]:
-        """By the name of each source, what changes with its labels, its classes and the names of its frames."""
+        """Fingerprints by source name; they change with the labels, the classes and the frame names."""
         names = Counter(source.path.name for source in self._sources)
         return {
             source.path.name if names[source.path.name] == 1 else str(source.path): source.fingerprint
@@ -157,7 +157,7 @@ class TrainingData:
         }
 
     def counts(self) -> dict[str, dict[str, int]]:
-        """By video or sequence and class name, the number of frames that show the class."""
+        """The number of frames that show a class, by video or sequence and by class name."""
         counts: dict[str, dict[str, int]] = {}
         for frame, present in zip(self.frames, self._present, strict=True):
             row = counts.setdefault(frame.sequence, {})
@@ -196,16 +196,16 @@ def open_training_data(
     Parameters
     ----------
     base : the classes of the model to tune, which keep their ids; None takes those of the first source
-    trust : "frame": where a person edited or verified something, every class that was looked for is right; "class": only
-        what was edited or verified
+    trust : "frame": all predicted, edited and verified classes of a corrected frame are correct; "class": only the edited or
+        verified ones
     classes : names to train; None for all
     ignored_classes : names that count as background
-    seed : of the changed copies
+    seed : of the augmented copies
 
     Raises
     ------
     TrainingError, ProjectError, ExchangeError
-        data that cannot be read, are twice the same, show a class that is not asked for, or have no corrected frame
+        the data cannot be read, are given twice, show a class that is not in `classes`, or have no corrected frame
     """
     sources = open_sources(paths, trust, seed)
     try:
@@ -214,7 +214,7 @@ def open_training_data(
         data = TrainingData(sources, base, classes, ignored_classes)
         if not data.frames:
             raise TrainingError(
-                "No corrected frame tells about a class that is to be trained. Change classes or ignored_classes, or "
+                "No corrected frame has labels of a class to train. Change classes or ignored_classes, or "
                 "correct frames that show these instruments."
             )
         return data
@@ -227,8 +227,8 @@ def open_training_data(
 def _nothing_corrected(sources: Sequence[Source]) -> str:
     names = ", ".join(source.path.name for source in sources)
     how = (
-        "correct some with the brush in the window, or verify predictions that are right"
+        "correct some with the brush in the window, or verify correct predictions"
         if any(isinstance(source, ProjectSource) for source in sources)
         else "annotate some"
     )
-    return f"No frame of {names} was edited or verified, and training learns from such frames: {how}."
+    return f"No frame of {names} was edited or verified, but training needs such frames: {how}."

@@ -1,1 +1,1 @@
-"""The training loop: prompts, losses, steps, and what is tuned."""
+"""The training loop: prompts, losses, steps and tuned weights."""

@@ -1,9 +1,9 @@
-"""The prompt encoder with a part left out (Yue et al., AAAI 2024, section 8.4 and Table 6), to learn what the part is worth.
+"""Ablations of the prompt encoder: one part is left out, to measure its effect (Yue et al., AAAI 2024, 8.4 and Table 6).
 
-What each reading means: without dense prompts the decoder gets SAM's own embedding for "no mask", as SAM gives it where
-nobody drew one; without sparse prompts no class token follows the decoder's output tokens; without marks the class tokens
-carry neither the positive nor the negative embedding. All but the second are exact in the weights, so that any reader of
-such a checkpoint gets the same model; the second needs another forward, and its checkpoint says so.
+Our reading of the paper: without dense prompts, the decoder gets SAM's embedding for "no mask". Without sparse prompts, no
+class token follows the decoder's output tokens. Without marks, the class tokens have neither the positive nor the negative
+embedding. The first and the third change only weights, so every reader of such a checkpoint gets the same model. The second
+needs another forward pass, and its checkpoint says so.
 """
 
 from __future__ import annotations
@@ -23,25 +23,25 @@ DENSE_ONLY = "without sparse prompts"
 
 
 class DensePromptEncoder(ClassPromptEncoder):
-    """Gives the dense prompt embeddings alone: the decoder learns of the class from nothing else."""
+    """Gives only dense prompt embeddings; the decoder gets no other information on the class."""
 
     prompts = DENSE_ONLY
 
     def prompts_of(self, reading: FrameReading, rows: Tensor) -> ClassPrompts:
         """As `ClassPromptEncoder.prompts_of`, with sparse prompt embeddings of shape (B, K, 0, D)."""
-        whole = super().prompts_of(reading, rows)
-        return ClassPrompts(whole.sparse_prompt_embeddings[:, :, :0], whole.dense_prompt_embeddings)
+        prompts = super().prompts_of(reading, rows)
+        return ClassPrompts(prompts.sparse_prompt_embeddings[:, :, :0], prompts.dense_prompt_embeddings)
 
 
 def dense_only(encoder: ClassPromptEncoder) -> DensePromptEncoder:
-    """The same sizes and weights under the other forward."""
-    twin = copy.deepcopy(encoder)
-    twin.__class__ = DensePromptEncoder
-    return cast(DensePromptEncoder, twin)
+    """A copy with the same sizes and weights that gives only dense prompts."""
+    clone = copy.deepcopy(encoder)
+    clone.__class__ = DensePromptEncoder
+    return cast(DensePromptEncoder, clone)
 
 
 def ablate(model: SurgicalSAM, config: TrainingConfig) -> SurgicalSAM:
-    """Leave out of the model's prompts what the configuration says, before it is trained; returns the model."""
+    """Remove the parts that the configuration turns off, before training; returns the model."""
     encoder = model.class_prompt_encoder
     if not config.dense_prompts:
         no_mask = model.prompt_encoder.no_mask_embed.weight[0]
@@ -56,7 +56,7 @@ def ablate(model: SurgicalSAM, config: TrainingConfig) -> SurgicalSAM:
 
 
 def left_out_parts(encoder: ClassPromptEncoder, config: TrainingConfig) -> list[nn.Module]:
-    """The layers that what was left out leaves without work, and that must not be tuned."""
+    """The layers that have no effect in this ablation and must not be tuned."""
     parts: list[nn.Module] = []
     if not config.dense_prompts:
         parts += [encoder.dense_fc_1, encoder.dense_fc_2]
@@ -66,7 +66,7 @@ def left_out_parts(encoder: ClassPromptEncoder, config: TrainingConfig) -> list[
 
 
 def load_trained(path: Path | str, **options: Any) -> SurgicalSAM:
-    """`load_checkpoint` for a .safetensors that may be of an ablation, and is then made so again."""
+    """`load_checkpoint` for a .safetensors file; the checkpoint of an ablation is loaded as that ablation."""
     if read_checkpoint_info(path).prompts != DENSE_ONLY:
         return load_checkpoint(path, **options)
     model = load_checkpoint(path, prompts=DENSE_ONLY, **options)

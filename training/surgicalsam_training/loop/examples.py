@@ -1,4 +1,4 @@
-"""Pictures of validation frames: as corrected, as the start saw them, as the result sees them."""
+"""Pictures of validation frames: corrected labels, prediction before and prediction after training."""
 
 from __future__ import annotations
 
@@ -23,7 +23,7 @@ OPACITY = 0.5
 
 
 class Examples:
-    """A few frames spread over the validation data; what the start made of them is kept in the run's folder."""
+    """A few frames spread over the validation data; the predictions before training are stored in the run's folder."""
 
     def __init__(self, run: RunFolder, data: TrainingData, validation: Sequence[int]) -> None:
         self.run, self.data = run, data
@@ -32,14 +32,14 @@ class Examples:
         self.example_indices = [shown[i] for i in spread]
 
     def keep_before(self, model: SurgicalSAM) -> None:
-        """Predict with the start, for `draw`."""
+        """Predict with the starting model and store the results for `draw`."""
         with writing("The examples", self.run.path):
             for picture_index, example_index in enumerate(self.example_indices):
                 self.run.examples.mkdir(exist_ok=True)
                 Image.fromarray(predicted_label_map(model, self.data, example_index)).save(self._before(picture_index))
 
     def draw(self) -> tuple[str, ...]:
-        """Predict with the best checkpoint, and write a picture for each frame."""
+        """Predict with the best checkpoint and write a picture for each frame."""
         if not self.example_indices:
             return ()
         model = load_trained(self.run.best_checkpoint, device="cpu", load_image_encoder=False)
@@ -61,7 +61,7 @@ class Examples:
     def _image(self, example_index: int) -> np.ndarray | None:
         try:
             return self.data.image(example_index)
-        except SurgicalSAMError:  # a video that has gone since it was embedded; the masks tell enough
+        except SurgicalSAMError:  # the video is missing; the masks alone are drawn on black
             return None
 
     def _before(self, picture_index: int) -> Path:
@@ -69,7 +69,7 @@ class Examples:
 
 
 def labelled_panel(image: np.ndarray, labels: np.ndarray, classes: ClassSet, title: str) -> np.ndarray:
-    """The frame with its labels laid over it, and a title: (h, PANEL_WIDTH, 3) uint8.
+    """The frame with its labels as an overlay, and a title: (h, PANEL_WIDTH, 3) uint8.
 
     Parameters
     ----------
@@ -86,7 +86,7 @@ def labelled_panel(image: np.ndarray, labels: np.ndarray, classes: ClassSet, tit
 
 
 def titled_panel(image: np.ndarray, title: str) -> np.ndarray:
-    """(h, PANEL_WIDTH, 3) uint8 of (H, W, 3) uint8."""
+    """An image with a title: (H, W, 3) uint8 to (h, PANEL_WIDTH, 3) uint8."""
     height = round(PANEL_WIDTH * image.shape[0] / image.shape[1])
     picture = Image.fromarray(image).resize((PANEL_WIDTH, height), Image.Resampling.BILINEAR)
     draw = ImageDraw.Draw(picture)

@@ -1,4 +1,4 @@
-"""The losses of SurgicalSAM (Yue et al., AAAI 2024, sections 3.3 and 3.4), as the authors' code computes them."""
+"""The losses of SurgicalSAM (Yue et al., AAAI 2024, sections 3.3 and 3.4), after the authors' code."""
 
 from __future__ import annotations
 
@@ -19,8 +19,9 @@ TEMPERATURE = 0.07
 def dice_losses(logits: Tensor, masks: Tensor) -> Tensor:
     """1 - 2 sum(p g) / (sum(p^2) + sum(g^2)) of every prompt (equation 13); the loss is their mean.
 
-    Equation 13 prints the overlap itself, without "1 -", and calls p the logit; the authors' code takes 1 - overlap of the
-    sigmoid, and adds 1e-3 twice below the line. This follows the code, but adds `DICE_EPSILON` once above and once below.
+    Equation 13 prints the overlap itself, without "1 -", and calls p the logit. The authors' code takes 1 - overlap of the
+    sigmoid, and adds 1e-3 twice in the denominator and nothing in the numerator. This function follows the code, except that
+    it adds `DICE_EPSILON` (1e-3) once in the numerator and once in the denominator.
 
     Parameters
     ----------
@@ -38,21 +39,21 @@ def dice_losses(logits: Tensor, masks: Tensor) -> Tensor:
 
 
 def frame_dice_losses(low_res_logits: Tensor, masks: Sequence[Tensor], geometry: FrameGeometry) -> Tensor:
-    """`dice_losses` at the size of the frame, in one pass that never holds a frame's worth of logits: (P,).
+    """`dice_losses` at the size of the frame, in one pass that never stores logits of that size: (P,).
 
-    Equal to `dice_losses(geometry.to_frame(low_res_logits), masks)`, gradient included (tests/test_training_losses.py).
+    Equal to `dice_losses(geometry.to_frame(low_res_logits), masks)`, including the gradient (tests/test_training_losses.py).
 
     Parameters
     ----------
-    low_res_logits : (P, 4h, 4w), of the whole padded square
+    low_res_logits : (P, 4h, 4w), of the full padded square
     masks : P of (H, W), 0 or 1
-    geometry : of their frames
+    geometry : of the frames
     """
     return _FrameDice.apply(low_res_logits, masks, geometry)
 
 
 class _FrameDice(torch.autograd.Function):
-    """Makes the gradient with respect to the low-resolution logits on the way forward."""
+    """Computes the gradient with respect to the low-resolution logits in the forward pass."""
 
     @staticmethod
     def forward(ctx: Any, low_res_logits: Tensor, masks: Sequence[Tensor], geometry: FrameGeometry) -> Tensor:
@@ -71,8 +72,8 @@ def _dice_and_gradient(logits: Tensor, mask: Tensor, geometry: FrameGeometry) ->
     """The loss of one mask, and its gradient (4h, 4w).
 
     With p the sigmoid, g the mask, N = 2 sum p g + e and T = sum p^2 + sum g^2 + e, the gradient with respect to a pixel's
-    logit is p (1 - p) (2 p N / T^2 - 2 g / T). N and T are known only at the end, so p p (1 - p) and g p (1 - p) are brought
-    back to low resolution each for itself, block by block, and weighed then.
+    logit is p (1 - p) (2 p N / T^2 - 2 g / T). N and T are known only at the end. Therefore p p (1 - p) and g p (1 - p) are
+    reduced to low resolution separately, block by block, and weighted at the end.
     """
     height, width = logits.shape
     rows = frame_axis(geometry, 0, height, logits.device)
@@ -91,10 +92,10 @@ def _dice_and_gradient(logits: Tensor, mask: Tensor, geometry: FrameGeometry) ->
         overlap += torch.dot(p.view(-1), g.view(-1))
         squares += torch.dot(p.view(-1), p.view(-1))
     n, t = 2 * overlap + DICE_EPSILON, squares + mask.sum() + DICE_EPSILON
-    weighed = of_p.mul_(2 * n / t**2).sub_(of_g.mul_(2 / t))
+    weighted = of_p.mul_(2 * n / t**2).sub_(of_g.mul_(2 / t))
     gradient = torch.zeros_like(logits)
     for output, source, weights in columns.blocks:
-        gradient[:, source] += weighed[:, output] @ weights
+        gradient[:, source] += weighted[:, output] @ weights
     return 1 - n / t, gradient
 
 
@@ -104,7 +105,7 @@ def prototype_contrastive_loss(
     """NT-Xent with the prototypes as anchors (equation 11), on cosine similarity as in the authors' code.
 
     Equation 11 prints a dot product, and one class embedding per class. Here every (prototype, class embedding of its class)
-    in the batch is a positive pair, and the embeddings of all other classes are its negatives. A batch without any pair
+    in the batch is a positive pair, and the embeddings of all other classes are its negatives. A batch without pairs
     gives 0.
 
     Parameters

@@ -1,4 +1,4 @@
-"""Several processes that train together, started by `torchrun`; one process alone is a group of one."""
+"""Several processes that train together, started by `torchrun`; a single process is a group of one."""
 
 from __future__ import annotations
 
@@ -13,7 +13,7 @@ import torch
 from torch import Tensor, distributed, nn
 from torch.nn.parallel import DistributedDataParallel
 
-PATIENCE = timedelta(days=1)  # the first process may validate, or embed, for long while the others wait
+PATIENCE = timedelta(days=1)  # the others wait while the first process validates or embeds
 Item = TypeVar("Item")
 
 
@@ -29,40 +29,40 @@ class Processes:
         return self.rank == 0
 
     def wrap(self, module: nn.Module) -> nn.Module:
-        """The module with its gradients averaged over all processes; itself where there is one process."""
+        """The module with its gradients averaged over all processes; the module itself if there is one process."""
         if self.count == 1:
             return module
-        # parts that no loss reaches (the IoU head, as in the paper) are left without a gradient in every process
+        # some parts have no loss (the IoU head, as in the paper) and get no gradient in any process
         return DistributedDataParallel(module, find_unused_parameters=True)
 
     def share(self, items: Sequence[Item]) -> list[Item]:
-        """This process's part: every `count`-th, from `rank`."""
+        """This process's part: every `count`-th item, starting at `rank`."""
         return list(items[self.rank :: self.count])
 
     def sum(self, values: Tensor) -> Tensor:
-        """The sum over all processes, in each of them."""
+        """The sum over all processes; every process gets it."""
         if self.count > 1:
             distributed.all_reduce(values)
         return values
 
     def collected(self, rows: Tensor) -> Tensor:
-        """The rows (N, …) of all processes, N differing among them, one after the other, in each of them."""
+        """The rows (N, …) of all processes, concatenated; N may differ between processes."""
         if self.count == 1:
             return rows
         parts: list[Tensor | None] = [None] * self.count
         distributed.all_gather_object(parts, rows.cpu())
         return torch.cat([part for part in parts if part is not None]).to(rows.device)
 
-    def told(self, flag: bool) -> bool:
-        """Whether it is so in the first process; the others are told."""
+    def broadcast(self, flag: bool) -> bool:
+        """The flag of the first process, in every process."""
         if self.count == 1:
             return flag
-        word = [flag]
-        distributed.broadcast_object_list(word, src=0)
-        return word[0]
+        flags = [flag]
+        distributed.broadcast_object_list(flags, src=0)
+        return flags[0]
 
     def wait(self) -> None:
-        """Until all are here."""
+        """Wait until all processes are here."""
         if self.count > 1:
             distributed.barrier()
 
@@ -72,7 +72,7 @@ ALONE = Processes()
 
 @contextmanager
 def joined_processes() -> Iterator[Processes]:
-    """Join the group that torchrun's environment variables describe; alone where there are none."""
+    """Join the group that torchrun's environment variables describe; without them, a single process."""
     count = int(os.environ.get("WORLD_SIZE", "1"))
     if count == 1:
         yield Processes()

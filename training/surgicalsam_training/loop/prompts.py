@@ -1,4 +1,4 @@
-"""A prompt's part in the losses: a class in a frame, its mask, what the model makes of it (paper, section 3.4)."""
+"""From prompts to loss terms: a prompt is a class in a frame, with its mask (Yue et al., AAAI 2024, section 3.4)."""
 
 from __future__ import annotations
 
@@ -19,16 +19,16 @@ from surgicalsam_training.loop.losses import dice_losses, frame_dice_losses, pro
 
 @dataclass(frozen=True)
 class PromptBatch:
-    """P prompts, computed at a time.
+    """P prompts that are computed together.
 
     Attributes
     ----------
     embeddings : (P, D, h, w) float32
-    rows : (P,) int64, the prototype row that each one asks for
-    targets : P masks, each as `mask_target` makes it
+    rows : (P,) int64, the prototype row of each prompt's class
+    targets : P masks, each from `mask_target`
     geometries : P, of the prompts' frames
     is_present : (P,) bool, whether the class is in the frame
-    weights : (P,) 1, or 0 for a prompt that only fills a batch up
+    weights : (P,) 1, or 0 for a prompt that only fills the batch
     """
 
     embeddings: Tensor
@@ -44,7 +44,7 @@ class PromptBatch:
 
 @dataclass(frozen=True)
 class ClassPairs:
-    """Class embeddings (B, D) of a whole step, and the prototype row (B,) that each belongs to."""
+    """Class embeddings (B, D) of a complete step, and the prototype row (B,) of each."""
 
     embeddings: Tensor
     rows: Tensor
@@ -52,14 +52,16 @@ class ClassPairs:
 
 @dataclass(frozen=True)
 class StepCounts:
-    """By how much a step's sums are divided: all its prompts of present classes, and all its prompts."""
+    """The divisors of a step's sums: its number of prompts for present classes, and of all prompts."""
 
     present: float
     prompts: float
 
 
 def class_embedding(embedding: Tensor, mask: np.ndarray, geometry: FrameGeometry) -> Tensor:
-    """The mean embedding where the mask is: resized like the frame, padded, brought to the grid, both bilinearly, above 0.
+    """The mean image embedding of the grid cells that the mask touches.
+
+    The mask is resized like the frame, padded, and resized to the grid, both bilinearly; cells above 0 count.
 
     Parameters
     ----------
@@ -68,7 +70,7 @@ def class_embedding(embedding: Tensor, mask: np.ndarray, geometry: FrameGeometry
 
     Returns
     -------
-    (D,); of the position nearest to the mask's middle, where the mask lies between the sampled pixels
+    (D,); if the mask lies between the sampled pixels, the embedding of the cell nearest to its centre
     """
     solid = torch.from_numpy(np.ascontiguousarray(mask, np.float32))[None, None]
     resized = F.interpolate(solid, geometry.resized_size, mode="bilinear", align_corners=False)
@@ -77,13 +79,13 @@ def class_embedding(embedding: Tensor, mask: np.ndarray, geometry: FrameGeometry
     covered = F.interpolate(padded, embedding.shape[-2:], mode="bilinear", align_corners=False)[0, 0] > 0
     if not covered.any():
         scale = width / geometry.original_size[1] * embedding.shape[-1] / geometry.input_size
-        row, column = (int(np.mean(places) * scale) for places in np.nonzero(mask))
+        row, column = (int(np.mean(indices) * scale) for indices in np.nonzero(mask))
         covered[row, column] = True
     return embedding[:, covered].mean(1)
 
 
 def mask_target(mask: np.ndarray, geometry: FrameGeometry, config: TrainingConfig, logits_side: int) -> Tensor:
-    """What the logits of a prompt are compared with.
+    """The target of a prompt's logits.
 
     Parameters
     ----------
@@ -92,7 +94,8 @@ def mask_target(mask: np.ndarray, geometry: FrameGeometry, config: TrainingConfi
 
     Returns
     -------
-    (H, W) uint8 for losses at the frame's size; else (h, w) float32, the covered share of the logits' pixels without padding
+    (H, W) uint8 for losses at the frame's size; else (h, w) float32, the share of
+    each logit pixel that the mask covers, without padding
     """
     solid = torch.from_numpy(np.ascontiguousarray(mask, np.uint8))
     if config.loss_resolution == "frame":
@@ -107,8 +110,8 @@ def mask_target(mask: np.ndarray, geometry: FrameGeometry, config: TrainingConfi
 class PromptLosses(nn.Module):
     """The tuned parts of a model, from prompts to the terms of the loss.
 
-    Calling it gives the share of one `PromptBatch` in the losses of its step: sums over the prompts divided by `StepCounts`,
-    so that the shares of all batches, and of all processes, add up to the loss of the whole step exactly.
+    A call gives the share of one `PromptBatch` in the losses of its step: sums over the prompts, divided by `StepCounts`.
+    The shares of all batches and of all processes add up exactly to the loss of the step.
     """
 
     positional_encoding: Tensor
@@ -120,11 +123,11 @@ class PromptLosses(nn.Module):
         self.class_prompt_encoder = model.class_prompt_encoder
         self.mask_decoder = model.mask_decoder
         self.presence_head = model.presence_head if config.presence_weight else None
-        position = in_token_order(model.prompt_encoder.get_dense_pe().detach())
-        self.register_buffer("positional_encoding", position, persistent=False)
+        encoding = in_token_order(model.prompt_encoder.get_dense_pe().detach())
+        self.register_buffer("positional_encoding", encoding, persistent=False)
 
     def forward(self, batch: PromptBatch, counts: StepCounts, pairs: ClassPairs | None = None) -> dict[str, Tensor]:
-        """Terms by name, each already weighted as in the configuration; "contrastive" only where `pairs` are given."""
+        """Loss terms by name, already weighted as in the configuration; "contrastive" only if `pairs` are given."""
         config = self.config
         prototypes = self.prototypes()
         embeddings = in_token_order(batch.embeddings)
@@ -146,7 +149,7 @@ class PromptLosses(nn.Module):
         if pairs is not None and config.contrastive_weight:
             loss = prototype_contrastive_loss(prototypes.float(), pairs.embeddings, pairs.rows, config.temperature)
             terms["contrastive"] = config.contrastive_weight * loss
-        # SAM's other mask outputs take no part; with gradients of zero, as in the authors' training, Adam lets them decay
+        # SAM's other mask outputs are unused; zero gradients let Adam's weight decay act on them, as in the authors' code
         unused = [weight.sum() for mlp in self.mask_decoder.output_hypernetworks_mlps[1:] for weight in mlp.parameters()]
         terms["dice"] = terms["dice"] + 0 * torch.stack(unused).sum()
         return terms
@@ -154,7 +157,7 @@ class PromptLosses(nn.Module):
     def _mask_terms(
         self, batch: PromptBatch, low_res_logits: Tensor, predicted_iou: Tensor, counts: StepCounts
     ) -> dict[str, Tensor]:
-        """Dice, and cross-entropy and the error of the predicted IoU where they are in use; present classes only."""
+        """Dice, and if in use cross-entropy and the error of the predicted IoU; present classes only."""
         names = ["dice"]
         names += ["cross_entropy"] * (self.config.cross_entropy_weight > 0)
         names += ["predicted_iou"] * (self.config.predicted_iou_weight > 0)
@@ -186,14 +189,14 @@ class PromptLosses(nn.Module):
 
 
 def _visible_grid(batch: PromptBatch) -> tuple[int, int]:
-    """The part of the embedding grid that any of the frames shows in."""
+    """The part of the embedding grid that is covered by at least one of the frames."""
     grid = (batch.embeddings.shape[-2], batch.embeddings.shape[-1])
     rows, columns = zip(*(geometry.visible_grid(grid) for geometry in set(batch.geometries)), strict=True)
     return max(rows), max(columns)
 
 
 def _by_geometry(batch: PromptBatch, chosen: Sequence[int]) -> list[list[int]]:
-    """Indices of prompts whose frames have one size."""
+    """Indices of the chosen prompts, grouped by frame size."""
     groups: dict[tuple[int, int], list[int]] = {}
     for prompt_index in chosen:
         groups.setdefault(batch.geometries[prompt_index].original_size, []).append(prompt_index)
@@ -201,7 +204,7 @@ def _by_geometry(batch: PromptBatch, chosen: Sequence[int]) -> list[list[int]]:
 
 
 def _iou(logits: Tensor, target: Tensor) -> Tensor:
-    """(P,) IoU of what is above 0 with what is covered by half or more."""
+    """(P,) IoU of logits above 0 and target pixels that are covered by half or more."""
     predicted, solid = logits > 0, target >= 0.5
     union = (predicted | solid).flatten(1).sum(1).clamp(min=1)
     return (predicted & solid).flatten(1).sum(1) / union

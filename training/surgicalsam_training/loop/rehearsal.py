@@ -1,7 +1,8 @@
-"""Frames of the phantom, mixed in so that a model on the demo encoder keeps what it learned from them.
+"""Synthetic phantom frames, mixed into training so that a model on the demo encoder keeps what it learned from them.
 
-A few corrected frames show few classes; tuned on them alone a model unlearns the others. Real checkpoints keep theirs when
-earlier projects are trained on together with the new one; the demo weights' training data can simply be drawn again.
+A few corrected frames show few classes; a model that is tuned only on them forgets the others. To keep the classes of a real
+checkpoint, train on its earlier projects and the new one together. The training frames of the demo weights can be generated
+again.
 """
 
 from __future__ import annotations
@@ -21,12 +22,12 @@ SIZE = (410, 512)
 
 
 class PhantomRehearsal:
-    """Drawn frames in memory, with what `PromptSampler` asks of training data.
+    """Synthetic frames in memory, with the methods that `PromptSampler` needs.
 
     Parameters
     ----------
-    frame_count : how many
-    classes : of the data, those of the model first; the phantom's are found among them by name, and no other is in any frame
+    frame_count : number of frames
+    classes : of the data, the model's classes first; the phantom's classes are matched by name, no frame shows others
     """
 
     versions_available = 0
@@ -43,14 +44,14 @@ class PhantomRehearsal:
         self._embeddings: list[np.ndarray] = []
 
     def prepare(self, model: SurgicalSAM) -> Generator[int, None, None]:
-        """Draw and embed every frame; yields how many are done."""
+        """Generate and embed every frame; yields the number of finished frames."""
         lookup = np.zeros(256, np.uint8)
         lookup[list(self._ids)] = list(self._ids.values())
         for frame in self.frames:
             scene = PhantomScene(FIRST_SEED + frame.frame_index // FRAMES_PER_SCENE, SIZE, frame_count=96)
-            drawn = scene.frame(32 + 32 * (frame.frame_index % FRAMES_PER_SCENE))
-            self._labels.append(lookup[drawn.labels])
-            self._embeddings.append(model.embed([drawn.image])[0])
+            phantom_frame = scene.frame(32 + 32 * (frame.frame_index % FRAMES_PER_SCENE))
+            self._labels.append(lookup[phantom_frame.labels])
+            self._embeddings.append(model.embed([phantom_frame.image])[0])
             yield len(self._labels)
 
     def label_map(self, example_index: int, version: int = 0) -> np.ndarray:
@@ -58,11 +59,11 @@ class PhantomRehearsal:
         return self._labels[example_index]
 
     def known_class_ids(self, example_index: int) -> frozenset[int]:
-        """All: what the phantom does not draw is not there."""
+        """All classes: a class that the phantom does not show is absent."""
         return frozenset(self.classes.ids)
 
     def present_class_ids(self, example_index: int) -> tuple[int, ...]:
-        """Those in the frame."""
+        """The classes in the frame."""
         return tuple(value for value in np.unique(self._labels[example_index]).tolist() if value)
 
     def embeddings(self, example_indices: Sequence[int], version: int, model: SurgicalSAM) -> np.ndarray:

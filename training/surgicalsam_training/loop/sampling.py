@@ -1,4 +1,4 @@
-"""Which prompts make up a step, and getting them ready; decided by seed and epoch alone, so that a run can be resumed."""
+"""Choose and prepare the prompts of each step; seed and epoch alone decide, so that a run can be resumed."""
 
 from __future__ import annotations
 
@@ -18,20 +18,20 @@ from surgicalsam_training.data.training_data import TrainingData
 from surgicalsam_training.loop.prompts import ClassPairs, PromptBatch, class_embedding, mask_target
 from surgicalsam_training.loop.rehearsal import PhantomRehearsal
 
-CACHE_BYTES = 512 * 2**20  # of frames made ready, so that a few corrected frames are read once
-REHEARSED_SHARE = 0.5  # prompts for present classes, and as many for absent ones, per prompt for one to be learned
-FRAMES_FOR_A_MEAN = 64  # of a class, spread over all that show it
+CACHE_BYTES = 512 * 2**20  # cache of prepared frames: a few corrected frames are read only once
+REHEARSED_SHARE = 0.5  # rehearsed prompts for present classes, and as many for absent ones, per present class of the data
+FRAMES_FOR_A_MEAN = 64  # frames per class, spread over all that show it
 
 
 @dataclass(frozen=True)
 class Prompt:
-    """A class asked for in a frame.
+    """A class that is prompted in a frame.
 
     Attributes
     ----------
     example_index : in the data, or in the rehearsal
     is_rehearsed : whether the example is one of the rehearsal's
-    weight : 0 only fills up a step that several processes share
+    weight : 0 for a prompt that only fills a step of several processes
     """
 
     example_index: int
@@ -42,7 +42,7 @@ class Prompt:
 
 @dataclass(frozen=True)
 class ReadyPrompt:
-    """A prompt with all that the losses need; the embedding is float16, `class_embedding` None where the class is absent."""
+    """A prompt with the data for the losses; the embedding is float16; `class_embedding` is None if the class is absent."""
 
     embedding: Tensor
     row: int
@@ -53,12 +53,12 @@ class ReadyPrompt:
 
 
 class PromptSampler:
-    """Steps of an epoch: shuffled prompts for the classes that are in a frame, and among them some for classes that are not.
+    """The steps of an epoch: shuffled prompts for present classes, and some prompts for absent classes.
 
     Parameters
     ----------
     example_indices : to train on
-    rehearsal : frames mixed in besides, as they are
+    rehearsal : synthetic frames to mix in, without augmentation
     """
 
     def __init__(
@@ -88,7 +88,7 @@ class PromptSampler:
         return -(-len(self.present) // self.config.batch_size)
 
     def version(self, epoch: int) -> int:
-        """The copy of the frames that an epoch, from 0, uses: every other one the frames as they are (version 0)."""
+        """The version of the frames in an epoch (from 0): the original frames (version 0) in every second epoch."""
         versions = augmented_versions(self.data, self.config)
         return 0 if epoch % 2 == 0 or not versions else epoch // 2 % versions + 1
 
@@ -100,16 +100,16 @@ class PromptSampler:
         steps = [order[start : start + size] for start in range(0, len(order), size)]
         for step in steps:
             shown = len(step)
-            step += self._drawn(self.absent, self.config.absent_share * shown * bool(self.config.presence_weight), rng)
+            step += self._sampled(self.absent, self.config.absent_share * shown * bool(self.config.presence_weight), rng)
             if self.rehearsed is not None:
                 for prompts in (self.rehearsed.present, self.rehearsed.absent):
-                    drawn = self._drawn(prompts, REHEARSED_SHARE * shown, rng)
-                    step += [replace(prompt, is_rehearsed=True) for prompt in drawn]
+                    sampled = self._sampled(prompts, REHEARSED_SHARE * shown, rng)
+                    step += [replace(prompt, is_rehearsed=True) for prompt in sampled]
         return steps
 
     @staticmethod
-    def _drawn(prompts: Sequence[Prompt], count: float, rng: np.random.Generator) -> list[Prompt]:
-        """So many of the prompts, rounded, each at most once."""
+    def _sampled(prompts: Sequence[Prompt], count: float, rng: np.random.Generator) -> list[Prompt]:
+        """A random sample of `count` prompts, rounded, without repetition."""
         return [prompts[prompt_index] for prompt_index in rng.permutation(len(prompts))[: round(count)]]
 
     def ready(self, prompt: Prompt, version: int) -> ReadyPrompt:
@@ -119,13 +119,13 @@ class PromptSampler:
         embedding, targets, class_embeddings, geometry = self._ready(prompt.example_index, version)
         row = self.data.classes.ids.index(prompt.class_id)
         target = targets.get(prompt.class_id, targets[0])
-        embedding_inside = class_embeddings.get(prompt.class_id)
-        return ReadyPrompt(torch.from_numpy(embedding), row, target, geometry, embedding_inside, prompt.weight)
+        mean_embedding = class_embeddings.get(prompt.class_id)
+        return ReadyPrompt(torch.from_numpy(embedding), row, target, geometry, mean_embedding, prompt.weight)
 
     def _read(
         self, example_index: int, version: int
     ) -> tuple[np.ndarray, dict[int, Tensor], dict[int, Tensor], FrameGeometry]:
-        """Embedding, targets by class id (0 for a class that is not there), class embeddings, geometry."""
+        """Embedding, targets by class id (0: target of an absent class), class embeddings, geometry."""
         if version and self.config.augmentation == "online" and isinstance(self.data, TrainingData):
             embedding, label_map = self.data.augmented_online(example_index, version, self.model)
         else:
@@ -152,14 +152,14 @@ class PromptSampler:
 
 
 def augmented_versions(data: TrainingData | PhantomRehearsal, config: TrainingConfig) -> int:
-    """How many changed copies of the frames are used: as many as asked for, or as the data bring."""
+    """The number of augmented copies in use: as configured, or fewer if the data bring fewer."""
     if data.versions_available is None or config.augmentation == "online":
         return config.augmented_versions
     return min(config.augmented_versions, data.versions_available)
 
 
-def together(ready: Sequence[ReadyPrompt], device: torch.device) -> PromptBatch:
-    """Prompts as one batch on the device."""
+def collate(ready: Sequence[ReadyPrompt], device: torch.device) -> PromptBatch:
+    """Stack prompts into one batch on the device."""
     return PromptBatch(
         in_token_order(torch.stack([prompt.embedding for prompt in ready]).to(device).float()),
         torch.tensor([prompt.row for prompt in ready], device=device),
@@ -171,7 +171,7 @@ def together(ready: Sequence[ReadyPrompt], device: torch.device) -> PromptBatch:
 
 
 def class_pairs(ready: Sequence[ReadyPrompt], device: torch.device) -> ClassPairs:
-    """The class embeddings of the prompts whose class is there."""
+    """The class embeddings of the prompts whose class is present."""
     with_class = [prompt for prompt in ready if prompt.class_embedding is not None and prompt.weight]
     dim = ready[0].embedding.shape[0]
     embeddings = [prompt.class_embedding for prompt in with_class if prompt.class_embedding is not None]
@@ -184,13 +184,13 @@ def class_pairs(ready: Sequence[ReadyPrompt], device: torch.device) -> ClassPair
 def mean_class_embeddings(
     sampler: PromptSampler, class_ids: Sequence[int], most_frames: int | None = FRAMES_FOR_A_MEAN
 ) -> dict[int, Tensor]:
-    """By class id, the mean over training frames of the class's mean embedding (D,): where a new prototype starts.
+    """Starting values of prototypes: by class id, the mean class embedding (D,) over training frames.
 
-    A class that is in no training frame is left out.
+    A class that no training frame shows is left out.
 
     Parameters
     ----------
-    most_frames : of a class, spread over all that show it; None takes all
+    most_frames : frames per class, spread over all that show it; None takes all
     """
     means = {}
     for class_id in class_ids:

@@ -1,4 +1,4 @@
-"""One step of the optimiser, exact whatever is set for the prompts at a time and the number of processes."""
+"""One optimiser step; its result does not depend on the micro batch size or the number of processes."""
 
 from __future__ import annotations
 
@@ -13,7 +13,7 @@ from surgicalsam_napari.errors import DeviceError
 from surgicalsam_training.config import TrainingConfig
 from surgicalsam_training.loop.processes import ALONE, Processes
 from surgicalsam_training.loop.prompts import ClassPairs, StepCounts
-from surgicalsam_training.loop.sampling import Prompt, PromptSampler, class_pairs, together
+from surgicalsam_training.loop.sampling import Prompt, PromptSampler, class_pairs, collate
 
 WARM_UP_SHARE = 0.05  # of the epochs, for a cosine schedule
 
@@ -26,7 +26,7 @@ def take_step(
     version: int,
     processes: Processes = ALONE,
 ) -> dict[str, float]:
-    """One step on the prompts of all processes together; returns the terms of the loss before it, by name."""
+    """Take a step on the prompts of all processes; returns the loss terms before the step, by name."""
     config, device = sampler.config, sampler.model.device
     filled = [
         *step,
@@ -48,8 +48,8 @@ def take_step(
         waits = losses.no_sync() if processes.count > 1 and not is_last else nullcontext()  # type: ignore[operator]
         with waits, _reported_out_of_memory(config):
             with torch.autocast(device.type, torch.bfloat16, enabled=config.mixed_precision and device.type == "cuda"):
-                terms = losses(together(batch, device), counts, pairs if is_last else None)
-            # gradients are averaged over processes: shares of a sum are scaled up, what all compute alike is not
+                terms = losses(collate(batch, device), counts, pairs if is_last else None)
+            # gradients are averaged over processes: scale up shares of a sum, but not the loss that all processes compute
             scale = {name: 1 if name == "contrastive" else processes.count for name in terms}
             torch.stack([scale[name] * term for name, term in terms.items()]).sum().backward()
         for name, term in terms.items():
@@ -60,7 +60,7 @@ def take_step(
 
 
 def set_learning_rate(optimizer: torch.optim.Optimizer, config: TrainingConfig, epoch: float) -> None:
-    """The rate at this point of the run, in epochs from 0; a cosine begins with a short warm-up."""
+    """Set the learning rate for this point of the run, in epochs from 0; a cosine begins with a short warm-up."""
     rate = config.learning_rate
     if config.schedule == "cosine":
         warm = min(1.0, (epoch + 0.1) / max(WARM_UP_SHARE * config.epochs, 0.1))
@@ -71,11 +71,11 @@ def set_learning_rate(optimizer: torch.optim.Optimizer, config: TrainingConfig, 
 
 @contextmanager
 def _reported_out_of_memory(config: TrainingConfig) -> Iterator[None]:
-    """CUDA's lack of memory, in a user's words."""
+    """Report that CUDA is out of memory as a DeviceError with a remedy."""
     try:
         yield
     except torch.cuda.OutOfMemoryError as error:
         raise DeviceError(
             f"{config.micro_batch_size} prompts at a time are too many for the GPU's memory. Choose fewer "
-            "(--micro-batch-size; the result is the same), or losses at the logits' size (--loss-resolution logits)."
+            "(--micro-batch-size; the result is the same), or losses at the size of the logits (--loss-resolution logits)."
         ) from error

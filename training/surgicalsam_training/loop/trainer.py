@@ -41,20 +41,20 @@ from surgicalsam_training.run.curves import draw_curves
 from surgicalsam_training.run.run_folder import RunFolder, environment
 from surgicalsam_training.scoring.evaluate import calibrated_threshold, evaluate, scores
 
-SECONDS_BETWEEN_STATES = 30.0  # what a kill may cost; writing weights and optimiser takes a moment
+SECONDS_BETWEEN_STATES = 30.0  # training time that a kill may lose; saving the state takes a moment
 
 
 @dataclass
 class Progress:
-    """How far a run is; what is kept of it, beside weights and optimiser, to go on after a stop."""
+    """How far a run is; stored with weights and optimiser to resume after a stop."""
 
     epoch: int = 0  # epochs done
     best_score: float | None = None  # validation Challenge IoU, percent
     best_epoch: int = 0
     validations_since_best: int = 0
-    seconds: float = 0.0  # spent training, over all its processes in turn
-    before: Scores | None = None  # of the start
-    best: Scores | None = None  # of the best epoch
+    seconds: float = 0.0  # training time, summed over all starts of the run
+    before: Scores | None = None  # scores of the starting model
+    best: Scores | None = None  # scores of the best epoch
 
     _resumed_at: float = field(default_factory=time.monotonic, repr=False)
 
@@ -75,19 +75,19 @@ class Progress:
 
 
 def train(run: RunFolder, processes: Processes = ALONE) -> Generator[Report, None, ResultReport]:
-    """Train as the run's configuration says; go on where it was stopped.
+    """Train with the run's configuration; resume a stopped run.
 
     Yields
     ------
-    PreparationReport, SplitReport, then an EpochReport after each epoch, at last a ResultReport, which is also returned.
-    Closing the generator leaves the run to be gone on with. In processes other than the first, nothing of interest.
+    PreparationReport, SplitReport, then an EpochReport after each epoch, finally a ResultReport, which is also returned.
+    After the generator is closed, the run can be resumed. Ignore the reports of processes other than the first.
 
     Raises
     ------
     TrainingError
-        data or configuration do not allow it, another process trains in this folder, or the loss is not a number
+        data or configuration do not allow training, another process trains in this folder, or the loss is not a number
     CheckpointError, DeviceError, DiskSpaceError, ProjectError, ExchangeError
-        checkpoints written up to then stay
+        checkpoints written so far are kept
     """
     config = run.config
     with ExitStack() as stack:
@@ -135,7 +135,7 @@ def _tune(
             examples.keep_before(model)
     sampler = PromptSampler(data, split.training, model, config, rehearsal)
     if not sampler.present:
-        raise TrainingError("No training frame shows any class that is to be trained. Correct frames that show instruments.")
+        raise TrainingError("No training frame shows a class to train. Correct frames that show instruments.")
     new = [class_id for class_id in data.classes.ids if class_id not in model.classes.ids]
     add_classes(model, data.classes, mean_class_embeddings(sampler, new))
     if config.prototypes == "fixed":
@@ -143,7 +143,7 @@ def _tune(
     parameters = unfreeze(model, config)
     start = tuned_state(model)
     optimizer = torch.optim.Adam(parameters, config.learning_rate, weight_decay=config.weight_decay)
-    # without prototypes to tune there is nothing to contrast
+    # fixed prototypes have no contrastive loss
     terms_config = config if config.prototypes == "learned" else config.changed(contrastive_weight=0.0)
     losses = processes.wrap(PromptLosses(model, terms_config).to(model.device).train())
     if state is not None:
@@ -160,7 +160,7 @@ def _tune(
 
     reason, saved_at = "all epochs", -math.inf
     while progress.epoch < config.epochs:
-        means = dict[str, float]()  # of the loss's terms, over the steps so far
+        means = dict[str, float]()  # of the loss terms, over the steps so far
         steps = sampler.steps(progress.epoch)
         for step_index, step in enumerate(steps):
             set_learning_rate(optimizer, config, progress.epoch + step_index / len(steps))
@@ -168,10 +168,10 @@ def _tune(
             if not math.isfinite(sum(terms.values())):
                 raise TrainingError(_not_a_number(terms, progress, config, run))
             means = {name: (means.get(name, 0.0) * step_index + value) / (step_index + 1) for name, value in terms.items()}
-            if processes.told(run.is_stop_requested):
+            if processes.broadcast(run.is_stop_requested):
                 reason = "cancelled"
                 break
-            if processes.told(_is_time_up(config, progress)):
+            if processes.broadcast(_is_time_up(config, progress)):
                 reason = "time is up"
                 break
         if reason == "cancelled":
@@ -192,13 +192,13 @@ def _tune(
                 draw_curves(run)
                 saved_at = time.monotonic()
             yield report
-        if processes.told(bool(config.patience) and progress.validations_since_best >= (config.patience or 0)):
+        if processes.broadcast(bool(config.patience) and progress.validations_since_best >= (config.patience or 0)):
             reason = "no longer better"
         if reason != "all epochs":
             break
 
     processes.wait()
-    if processes.is_first and not run.best_checkpoint.exists():  # cancelled before anything was validated
+    if processes.is_first and not run.best_checkpoint.exists():  # cancelled before the first validation
         with blended(model, start, config.kept_of_start):
             _keep_if_best(run, model, progress, None)
     yield PreparationReport("drawing examples", 0, 1)
@@ -232,7 +232,7 @@ def _describe(split: Split, data: TrainingData) -> SplitReport:
 
 
 def _embed(run: RunFolder, data: TrainingData, split: Split, model: SurgicalSAM, processes: Processes) -> Iterator[Report]:
-    """Embeddings of the frames as they are, and of the copies that are kept on disk; each process makes its share."""
+    """Embed the original frames and the copies that are kept on disk; each process computes its share."""
     config = run.config
     plain = sorted({*split.training, *split.validation})
     wanted = [(0, plain)]
@@ -241,34 +241,36 @@ def _embed(run: RunFolder, data: TrainingData, split: Split, model: SurgicalSAM,
         wanted += [(version, sorted(split.training)) for version in range(1, used + 1)]
     missing = [(version, data.missing_embeddings(example_indices, version, model)) for version, example_indices in wanted]
     missing = [(version, processes.share(example_indices)) for version, example_indices in missing]
-    processes.wait()  # every process has looked before any adds to them
+    processes.wait()  # every process lists the missing ones before any process adds new ones
     total, done = sum(len(example_indices) for _, example_indices in missing), 0
     for version, example_indices in missing:
         for _ in data.embed(example_indices, version, model) if example_indices else ():
             done += 1
             yield PreparationReport("embedding frames", done, total)
             if run.is_stop_requested:
-                raise TrainingError("The run was stopped before training began. Embeddings made so far are kept.")
+                raise TrainingError(
+                    "The run was stopped before training began. Embeddings are kept; start it again to resume."
+                )
     processes.wait()
     is_kept = config.augmentation == "online" or ENCODERS[model.encoder_id].weights is None
-    if not is_kept:  # its weights are not part of the checkpoint, and it would fill the GPU
+    if not is_kept:  # it is not part of the checkpoint and would use GPU memory
         model.image_encoder = None
 
 
 def _rehearse(
     model: SurgicalSAM, data: TrainingData, config: TrainingConfig
 ) -> Generator[Report, None, PhantomRehearsal | None]:
-    """Frames to rehearse, for a model on the bundled encoder that has learned from them; None for others."""
+    """Synthetic frames for a model on the bundled encoder, which was trained on them; None for other models."""
     if not config.rehearsed_frames or not ENCODERS[model.encoder_id].is_bundled or config.encoder is not None:
         return None
     rehearsal = PhantomRehearsal(config.rehearsed_frames, data.classes)
     for done in rehearsal.prepare(model):
-        yield PreparationReport("drawing frames to rehearse", done, config.rehearsed_frames)
+        yield PreparationReport("making synthetic frames", done, config.rehearsed_frames)
     return rehearsal
 
 
 def _fixed_prototypes(model: SurgicalSAM, sampler: PromptSampler) -> dict[int, Tensor]:
-    """By class id, those of the file, or the mean class embeddings of all training frames (paper, section 4.4)."""
+    """By class id, the prototypes of the file, or the mean class embeddings of all training frames (paper, section 4.4)."""
     file = sampler.config.prototypes_file
     if file is not None:
         return read_prototypes(file, model.classes, model.embedding_shape[0])
@@ -295,8 +297,8 @@ def _record(run: RunFolder, model: SurgicalSAM, data: TrainingData, split: Split
 # After an epoch ------------------------------------------------------------------------------------------------------
 
 
-def _evaluate(model: SurgicalSAM, data: TrainingData, frames: Sequence[int]) -> Scores | None:
-    return scores(evaluate(model, data, frames), data) if frames else None
+def _evaluate(model: SurgicalSAM, data: TrainingData, example_indices: Sequence[int]) -> Scores | None:
+    return scores(evaluate(model, data, example_indices), data) if example_indices else None
 
 
 def _score(validated: Scores | None) -> float | None:
@@ -304,7 +306,7 @@ def _score(validated: Scores | None) -> float | None:
 
 
 def _keep_if_best(run: RunFolder, model: SurgicalSAM, progress: Progress, validated: Scores | None) -> None:
-    """Make this epoch's weights the best checkpoint if they are; without validation data the last ones are."""
+    """Save this epoch's weights if they are the best so far; without validation data, the last weights are the best."""
     score = _score(validated)
     if score is not None and progress.best_score is not None and score <= progress.best_score:
         progress.validations_since_best += 1

@@ -1,4 +1,4 @@
-"""The model that a training starts from, its classes, and which of its weights are tuned (4.65 million with SAM)."""
+"""The model that a training starts from, its classes, and its tuned weights (4.65 million with SAM)."""
 
 from __future__ import annotations
 
@@ -35,20 +35,20 @@ TUNED = ("prototypes", "class_prompt_encoder", "mask_decoder", "presence_head")
 
 
 def starting_model(config: TrainingConfig, classes: ClassSet | None = None) -> SurgicalSAM:
-    """The checkpoint to tune, the demo's by default; or SAM's decoder with new prototypes and a new prompt encoder.
+    """The checkpoint to tune (default: the demo's), or SAM's decoder with new prototypes and a new prompt encoder.
 
     Parameters
     ----------
-    classes : for a model that starts from SAM, which has none; for an authors' .pth, which does not name its own
+    classes : needed to start from SAM, which has no classes, or from an authors' .pth, which does not name its classes
 
     Raises
     ------
     CheckpointError, DeviceError, TrainingError
-        weights are missing or do not fit, or there are no classes to start with
+        weights are missing or do not fit, or there are no classes
     """
     if config.encoder is not None:
         if classes is None:
-            raise TrainingError("A training that starts from SAM needs classes, and its data name none.")
+            raise TrainingError("A training that starts from SAM needs classes, but none are given. Name them (classes).")
         return ablate(_model_on_sam(config, classes), config)
     model = load_checkpoint(
         config.checkpoint or zoo.demo_checkpoint(),
@@ -77,7 +77,7 @@ def _model_on_sam(config: TrainingConfig, classes: ClassSet) -> SurgicalSAM:
         dense_hidden_dim=config.dense_hidden_dim,
         sparse_hidden_dim=config.sparse_hidden_dim,
     )
-    if spec.is_bundled:  # no SAM was ever trained on it: the demo checkpoint brings the decoder that goes with points
+    if spec.is_bundled:  # no SAM exists for it: the demo checkpoint contains the decoder for points
         demo = load_checkpoint(zoo.demo_checkpoint(), device="cpu")
         assert demo.sam_mask_decoder is not None
         encoder, digest = demo.image_encoder, demo.encoder_digest
@@ -97,7 +97,7 @@ def _model_on_sam(config: TrainingConfig, classes: ClassSet) -> SurgicalSAM:
 
 
 def _copy_point_embeddings(prompt_encoder: PromptEncoder, class_prompt_encoder: ClassPromptEncoder) -> None:
-    """SAM's negative and positive point embeddings mark the classes that are not, and that are, asked for."""
+    """Mark other classes with SAM's negative and the prompted class with its positive point embedding."""
     for index, marks in enumerate(class_prompt_encoder.pn_cls_embeddings):
         weight = cast(nn.Embedding, marks).weight
         weight.data.copy_(prompt_encoder.point_embeddings[index].weight.expand_as(weight))
@@ -124,17 +124,17 @@ def known_classes(config: TrainingConfig) -> ClassSet | None:
 
 
 def add_classes(model: SurgicalSAM, classes: ClassSet, class_embeddings: Mapping[int, Tensor]) -> None:
-    """Give the model a prototype row for every class of `classes` that it lacks; the rows that it has stay as they are.
+    """Add a prototype row for every new class of `classes`; the existing rows do not change.
 
     Parameters
     ----------
-    classes : the model's own in their order, then the new ones
+    classes : the model's classes in their order, then the new ones
     class_embeddings : by class id, (D,), the mean embedding inside the new class's masks
 
     Raises
     ------
     TrainingError
-        there is no class embedding for a new class: nothing of it is in the training data
+        a new class has no class embedding: no training frame shows it
     """
     old = model.prototypes.class_embeddings.weight
     new = classes.classes[len(old) :]
@@ -142,7 +142,7 @@ def add_classes(model: SurgicalSAM, classes: ClassSet, class_embeddings: Mapping
     if missing:
         raise TrainingError(
             f"A new class needs at least one frame to learn from; {', '.join(missing)} has none in the training data. "
-            "Correct a frame that shows it, or leave it out."
+            "Correct a frame that shows it, or leave out the class."
         )
     rows = [old, *(class_embeddings[instrument.id].to(old)[None] for instrument in new)]
     prototypes = Prototypes(len(classes), old.shape[1]).requires_grad_(False)
@@ -151,41 +151,45 @@ def add_classes(model: SurgicalSAM, classes: ClassSet, class_embeddings: Mapping
 
 
 def fix_prototypes(model: SurgicalSAM, class_embeddings: Mapping[int, Tensor]) -> None:
-    """Make the prototypes these vectors (D,) by class id; a class that has none, for no frame shows it, gets zeros."""
+    """Set the prototypes to these vectors (D,) by class id; a class without a vector (no frame shows it) gets zeros."""
     weight = model.prototypes.class_embeddings.weight
     rows = [class_embeddings.get(class_id, torch.zeros(weight.shape[1])).to(weight) for class_id in model.classes.ids]
     weight.data = torch.stack(rows).detach().clone()
 
 
 def read_prototypes(path: Path, classes: ClassSet, embedding_dim: int) -> dict[int, Tensor]:
-    """By class id, the vectors (D,) of a .safetensors that holds one by the name of every class.
+    """Read fixed prototypes: by class id, the vectors (D,) of a .safetensors file with one vector per class name.
 
     Raises
     ------
     TrainingError
-        the file cannot be read, lacks a class, or its vectors are of another length
+        the file cannot be read, has no vector for a class, or has vectors of another length
     """
     try:
         vectors = {name.strip().casefold(): vector.float() for name, vector in load_file(path).items()}
     except (OSError, SafetensorError) as error:
-        raise TrainingError(f"{path} should hold a vector for each class, and cannot be read ({error}).") from error
+        raise TrainingError(
+            f"{path} should hold a vector for each class, but cannot be read ({error}). Create it again."
+        ) from error
     missing = [name for name in classes.names if name.casefold() not in vectors]
     if missing:
-        raise TrainingError(f"{path.name} should hold a vector for every class, and lacks {', '.join(missing)}. Add them.")
-    by_class_id = {instrument.id: vectors[instrument.name.casefold()] for instrument in classes}
-    strange = next((vector for vector in by_class_id.values() if vector.shape != (embedding_dim,)), None)
-    if strange is not None:
         raise TrainingError(
-            f"{path.name} should hold vectors of {embedding_dim} numbers, as this image encoder gives; found "
-            f"{tuple(strange.shape)}. Make them with this encoder."
+            f"{path.name} should hold a vector for every class, but has none for {', '.join(missing)}. Add them."
+        )
+    by_class_id = {instrument.id: vectors[instrument.name.casefold()] for instrument in classes}
+    misfit = next((vector for vector in by_class_id.values() if vector.shape != (embedding_dim,)), None)
+    if misfit is not None:
+        raise TrainingError(
+            f"{path.name} should hold vectors of {embedding_dim} numbers for this image encoder; found "
+            f"{tuple(misfit.shape)}. Create them with this encoder."
         )
     return by_class_id
 
 
 def unfreeze(model: SurgicalSAM, config: TrainingConfig) -> list[nn.Parameter]:
-    """Make the paper's parameters tunable: prototypes, prompt encoder but its point embeddings, mask decoder; and presence.
+    """Make the paper's parameters tunable, and presence: prototypes, prompt encoder without point embeddings, mask decoder.
 
-    A model without a presence head is given one if presence is to be trained.
+    A model without a presence head gets one if presence is trained.
     """
     if config.presence_weight and model.presence_head is None:
         torch.manual_seed(config.seed)
@@ -209,16 +213,16 @@ def tuned_state(model: SurgicalSAM) -> dict[str, Tensor]:
 
 
 def load_tuned_state(model: SurgicalSAM, state: Mapping[str, Tensor]) -> None:
-    """Take back what `tuned_state` gave."""
+    """Restore the weights from `tuned_state`."""
     for key, tensor in _tuned_tensors(model):
         tensor.data.copy_(state[key])
 
 
 @contextmanager
 def blended(model: SurgicalSAM, start: Mapping[str, Tensor], share: float) -> Iterator[None]:
-    """Inside the block the tuned weights are averaged with those of the start, which counts `share` (0 to 1).
+    """Within the block, the tuned weights are averaged with the starting weights, which have the weight `share` (0 to 1).
 
-    Averages of a model before and after tuning keep most of both (Wortsman et al., CVPR 2022).
+    Such an average keeps most of both models (Wortsman et al., CVPR 2022).
     """
     if not share:
         yield

@@ -10,8 +10,8 @@ from surgicalsam_training.run.run_folder import RunFolder
 
 
 def draw_curves(run: RunFolder) -> Path:
-    """Draw metrics.csv into curves.png."""
-    from matplotlib.figure import Figure  # here, for it takes half a second to import
+    """Draw metrics.csv as curves.png."""
+    from matplotlib.figure import Figure  # imported here because the import takes half a second
 
     rows = run.metrics()
     figure = Figure(figsize=(8, 3.2), dpi=110, layout="constrained")

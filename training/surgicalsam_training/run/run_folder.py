@@ -1,4 +1,4 @@
-"""A run's folder: its configuration, its record, what it measured, and the checkpoints it made."""
+"""A run's folder: its configuration, record, metrics and checkpoints."""
 
 from __future__ import annotations
 
@@ -23,7 +23,7 @@ from surgicalsam_napari.store.write_lock import WriteLock
 from surgicalsam_training.config import TrainingConfig, read_config
 from surgicalsam_training.reports import EpochReport, ResultReport, Scores, from_line, to_line
 
-NOT_COMPARED = {"epochs", "minutes", "patience", "device", "micro_batch_size"}  # may change when a run is gone on with
+NOT_COMPARED = {"epochs", "minutes", "patience", "device", "micro_batch_size"}  # may change when a run is resumed
 
 
 class RunFolder:
@@ -35,12 +35,12 @@ class RunFolder:
           config.yaml        every setting
           record.json        fingerprints of the data, split, versions, seed
           metrics.csv        losses and validation of every epoch
-          curves.png         the same, drawn
+          curves.png         metrics.csv as a picture
           best.safetensors   the checkpoint with the best validation Challenge IoU
-          last.pt            where to go on after a stop: weights, optimiser, epoch
-          result.json        once it is finished
+          last.pt            state to resume from after a stop: weights, optimiser, epoch
+          result.json        after it is finished
           examples/          validation frames: corrected, before, after
-          log.txt            what was printed
+          log.txt            printed output
 
     Made by `create` or `open`.
     """
@@ -50,14 +50,14 @@ class RunFolder:
 
     @classmethod
     def create(cls, path: Path | str, config: TrainingConfig) -> RunFolder:
-        """Make a run, or take up the one that was stopped in this folder with the same settings.
+        """Make a run, or resume the stopped run in this folder if it has the same settings.
 
-        A run that ended before its first epoch, as after a mistake in the data, is begun afresh, with any settings.
+        A run that ended before its first epoch, for example because of wrong data, starts again, with any settings.
 
         Raises
         ------
         TrainingError
-            a run is going on there, or is finished, or has other settings; or something else lies there, or nothing can
+            the folder has an active or a finished run, or one with other settings; it has other files, or is not writable
         DiskSpaceError
             the disk is full
         """
@@ -65,10 +65,10 @@ class RunFolder:
         config = config.model_copy(update={name: _absolute(getattr(config, name)) for name in _PATHS})
         run = cls(path, config)
         try:
-            if run._is_there:
-                run._check_can_go_on()
-            elif path.exists() and not (path.is_dir() and _is_as_good_as_empty(path)):
-                raise TrainingError(f"A run needs a new or empty folder, and {path} is not. Choose another one (--out).")
+            if run._exists:
+                run._check_can_resume()
+            elif path.exists() and not (path.is_dir() and _is_practically_empty(path)):
+                raise TrainingError(f"A run needs a new or empty folder, but {path} is not. Choose another one (--out).")
             path.mkdir(parents=True, exist_ok=True)
             if not run._has_begun:
                 for name in ("record.json", BEST_OF_A_RUN):
@@ -80,10 +80,10 @@ class RunFolder:
 
     @classmethod
     def open(cls, path: Path | str) -> RunFolder:
-        """A run that is there; a TrainingError if there is none."""
+        """An existing run; a TrainingError if there is none."""
         path = Path(path).expanduser().absolute()
         if not (path / "config.yaml").is_file():
-            raise TrainingError(f"{path} holds no run: it has no config.yaml. Choose the folder that --out named.")
+            raise TrainingError(f"{path} holds no run: it has no config.yaml. Choose the folder that was given to --out.")
         try:
             return cls(path, read_config(path / "config.yaml"))
         except TrainingError as error:
@@ -115,7 +115,7 @@ class RunFolder:
 
     @property
     def record(self) -> dict[str, Any]:
-        """What record.json says; empty before the run has begun."""
+        """The content of record.json; empty before the run has begun."""
         return self._read_json("record.json")
 
     def write_record(self, **entries: Any) -> None:
@@ -123,7 +123,7 @@ class RunFolder:
         self._write_text("record.json", json.dumps({**self.record, **entries}, indent=2, ensure_ascii=False) + "\n")
 
     def result(self) -> ResultReport | None:
-        """How it ended; None while it has not."""
+        """How the run ended; None if it is not finished."""
         try:
             report = from_line((self.path / "result.json").read_text(encoding="utf-8"))
         except FileNotFoundError:
@@ -135,7 +135,7 @@ class RunFolder:
 
     @property
     def discarded(self) -> bool:
-        """Whether its checkpoint was looked at and not wanted; it is kept all the same."""
+        """Whether the user discarded its checkpoint; the file is still kept."""
         return (self.path / "discarded").exists()
 
     @discarded.setter
@@ -146,7 +146,7 @@ class RunFolder:
         else:
             (self.path / "discarded").unlink(missing_ok=True)
 
-    # ---- one process at a time, and telling it to stop
+    # ---- one process at a time, and the request to stop
 
     @property
     def is_running(self) -> bool:
@@ -161,12 +161,12 @@ class RunFolder:
 
     @contextmanager
     def held(self) -> Iterator[None]:
-        """Keep other processes out; a TrainingError if one is in."""
+        """Keep other processes out; a TrainingError if another process trains here."""
         lock = WriteLock(self.path)
         with writing("The run", self.path):
             is_held = lock.try_to_hold()
         if not is_held:
-            raise TrainingError(f"A run is going on in {self.path}. Wait for it, stop it, or choose another folder (--out).")
+            raise TrainingError(f"A run is active in {self.path}. Wait for it, stop it, or choose another folder (--out).")
         try:
             (self.path / "stop").unlink(missing_ok=True)
             yield
@@ -174,7 +174,7 @@ class RunFolder:
             lock.close()
 
     def request_stop(self) -> None:
-        """Ask the process that trains here to end after the step it is in, keeping the best so far."""
+        """Ask the process that trains here to end after the current step; the best checkpoint so far is kept."""
         with writing("The request to stop", self.path):
             (self.path / "stop").touch()
 
@@ -185,7 +185,7 @@ class RunFolder:
     # ---- metrics
 
     def append_metrics(self, report: EpochReport, scores: Scores | None, seconds: float, threshold: float) -> None:
-        """One line of metrics.csv; the columns of later lines are those of the first."""
+        """Append a line to metrics.csv; all lines have the columns of the first."""
         row: dict[str, Any] = {"epoch": report.done, "seconds": round(seconds, 2)}
         row |= {name: f"{value:.6f}" for name, value in report.losses.items()}
         for name in ("challenge_iou", "iou", "mean_class_iou", "absent_false_positive_rate", "missed_rate"):
@@ -199,7 +199,7 @@ class RunFolder:
             writer.writerow(row)
 
     def metrics(self) -> list[dict[str, float | None]]:
-        """The lines of metrics.csv; None where there was nothing to measure."""
+        """The lines of metrics.csv; None for a missing value."""
         try:
             with self.metrics_csv.open(newline="", encoding="utf-8") as file:
                 return [{key: float(value) if value else None for key, value in row.items()} for row in csv.DictReader(file)]
@@ -207,24 +207,24 @@ class RunFolder:
             return []
 
     def forget_metrics_after(self, epoch: int) -> None:
-        """Drop the lines of epochs that will be run again."""
+        """Remove the lines of epochs that will run again."""
         with suppress(FileNotFoundError):
             lines = self.metrics_csv.read_text(encoding="utf-8").splitlines(keepends=True)
             kept = [line for line in lines[1:] if line.endswith("\n") and int(line.split(",")[0]) <= epoch]
             self._write_text("metrics.csv", "".join([*lines[:1], *kept]))
 
-    # ---- going on
+    # ---- resuming
 
     def save_state(self, state: dict[str, Any]) -> None:
-        """Replace last.pt, whole or not at all; a DiskSpaceError if the disk is full."""
+        """Replace last.pt completely or not at all; a DiskSpaceError if the disk is full."""
         with writing("The state of the run", self.path), replacing(self.last_state) as partial:
             try:
                 torch.save(state, partial)
-            except RuntimeError as error:  # torch's writer reports a full disk so
+            except RuntimeError as error:  # this is how torch reports a full disk
                 raise OSError(errno.ENOSPC, str(error)) from error
 
     def load_state(self) -> dict[str, Any] | None:
-        """What `save_state` wrote; None if nothing yet, a TrainingError if it is damaged."""
+        """The state that `save_state` wrote; None if there is none, a TrainingError if it is damaged."""
         if not self.last_state.exists():
             return None
         try:
@@ -235,40 +235,40 @@ class RunFolder:
             ) from error
 
     def check_data(self, fingerprints: dict[str, str]) -> None:
-        """A TrainingError if a run is gone on with on other data than it began with."""
+        """A TrainingError if the labels have changed since the run began."""
         before = self.record.get("data", fingerprints)
         changed = sorted(name for name in before.keys() | fingerprints.keys() if before.get(name) != fingerprints.get(name))
         if changed:
             raise TrainingError(
-                f"{self.path.name} began on other labels than there are now in {', '.join(changed)}. "
+                f"{self.path.name} cannot be resumed: the labels of {', '.join(changed)} have changed since it began. "
                 "Start a new run in another folder (--out)."
             )
 
     @property
-    def _is_there(self) -> bool:
-        """Whether a run is in this folder; a config.yaml alone may be the user's own."""
-        ours = (STAGING, "record.json", "metrics.csv", "last.pt", "result.json")
-        return (self.path / "config.yaml").exists() and any((self.path / name).exists() for name in ours)
+    def _exists(self) -> bool:
+        """Whether this folder contains a run; a config.yaml alone may be a file of the user."""
+        names = (STAGING, "record.json", "metrics.csv", "last.pt", "result.json")
+        return (self.path / "config.yaml").exists() and any((self.path / name).exists() for name in names)
 
     @property
     def _has_begun(self) -> bool:
-        """Whether there is an epoch to go on from, or that could be lost."""
+        """Whether there is a finished epoch that can be resumed or could be lost."""
         return self.last_state.exists() or self.metrics_csv.exists() or self.result() is not None
 
-    def _check_can_go_on(self) -> None:
+    def _check_can_resume(self) -> None:
         if self.is_running:
-            raise TrainingError(f"A run is going on in {self.path}. Wait for it, stop it, or choose another folder (--out).")
+            raise TrainingError(f"A run is active in {self.path}. Wait for it, stop it, or choose another folder (--out).")
         if self.result() is not None:
             raise TrainingError(f"{self.path} holds a finished run. Choose another folder (--out).")
         if not self._has_begun:
             return
-        there, here = RunFolder.open(self.path).config.model_dump(mode="json"), self.config.model_dump(mode="json")
-        other = [name for name in there if name not in NOT_COMPARED and there[name] != here[name]]
-        if other:
-            name = other[0]
+        stored, given = RunFolder.open(self.path).config.model_dump(mode="json"), self.config.model_dump(mode="json")
+        changed = [name for name in stored if name not in NOT_COMPARED and stored[name] != given[name]]
+        if changed:
+            name = changed[0]
             raise TrainingError(
-                f"{self.path} holds a run with other settings ({name}: {there[name]!r} there, {here[name]!r} here). "
-                "Go on with those, or choose another folder (--out)."
+                f"{self.path} holds a run with other settings ({name}: {stored[name]!r} in the run, {given[name]!r} now). "
+                "Use the settings of the run, or choose another folder (--out)."
             )
 
     def _read_json(self, name: str) -> dict[str, Any]:
@@ -287,7 +287,7 @@ class RunFolder:
 def _not_writable(path: Path, error: OSError) -> SurgicalSAMError:
     if error.errno in (errno.ENOSPC, errno.EDQUOT):
         return translate(error, "The run", path)
-    return TrainingError(f"A run's folder cannot be made at {path} ({error.strerror}). Choose another one (--out).")
+    return TrainingError(f"The run's folder {path} cannot be created ({error.strerror}). Choose another one (--out).")
 
 
 _PATHS = ("data", "checkpoint", "encoder_weights", "prototypes_file")
@@ -300,7 +300,7 @@ def _absolute(value: Path | Sequence[Path] | None) -> Any:
 
 
 def environment() -> dict[str, str]:
-    """Versions that a result depends on, and when it began."""
+    """Versions that a result depends on, and the time of the start."""
     packages = ("surgicalsam-napari", "torch", "numpy", "zarr")
     return {
         "began": datetime.now(UTC).isoformat(timespec="seconds"),
@@ -310,6 +310,6 @@ def environment() -> dict[str, str]:
     }
 
 
-def _is_as_good_as_empty(folder: Path) -> bool:
-    """Whether nothing lies there but what a run left that was killed before it had begun."""
+def _is_practically_empty(folder: Path) -> bool:
+    """Whether the folder has at most the staging files of a run that was killed before it began."""
     return all(entry.name == STAGING for entry in folder.iterdir())

@@ -1,4 +1,4 @@
-"""Scores of one or several systems by both protocols in one table, with what papers give for the same benchmark below."""
+"""A table with the scores of one or several systems under both protocols, and with published scores below."""
 
 from __future__ import annotations
 
@@ -17,23 +17,23 @@ PUBLISHED = "published"
 OVERALL = {"challenge_iou": "Challenge IoU", "iou": "IoU", "mean_class_iou": "mc IoU"}
 ERRORS = {"absent_false_positive_rate": "masks on absent classes", "missed_rate": "present classes missed"}
 HOW_TO_READ = (
-    f"All in percent. {EvaluationProtocol.PRESENT}: only the classes that are in a frame are asked for, as the paper does "
-    f"it, so none can be found where it is not. {EvaluationProtocol.EVERY}: as in use, where the system itself must tell "
-    "which are there.",
+    f"All in percent. {EvaluationProtocol.PRESENT}: only the classes in the frame are prompted, as in the paper, so no "
+    f"absent class can get a mask. {EvaluationProtocol.EVERY}: as in use; the system itself must decide which classes are "
+    "present.",
 )
 OF_FILES = (
-    "Masks from files are scored as they are under the second protocol; for the first, classes that are not in the frame "
-    "were dropped from them.",
+    "Masks from files are scored unchanged under the second protocol; under the first, masks of absent classes are removed.",
 )
 
 
 @dataclass(frozen=True)
 class Result:
-    """
+    """The scores of one method under one protocol.
+
     Attributes
     ----------
-    split : on which frames, such as "fold 0: sequences 1, 3"
-    parameters : millions that are tuned; None where nobody knows
+    split : the scored frames, such as "fold 0: sequences 1, 3"
+    parameters : millions of tuned parameters; None if unknown
     """
 
     method: str
@@ -50,11 +50,11 @@ def comparison_table(
     published: Sequence[Published] = (),
     notes: Sequence[str] = (),
 ) -> Table:
-    """A row per result, then one per published method.
+    """A table with one row per result, then one row per published method.
 
     Parameters
     ----------
-    classes : of the data; those that no row has a figure for get no column
+    classes : of the data; a class without any score gets no column
     """
     shown = [
         instrument
@@ -84,8 +84,8 @@ def _sources(published: Sequence[Published]) -> list[str]:
     texts = "; ".join(dict.fromkeys(text for row in published for text in row.sources))
     remarks = [f"{row.method}: {row.note}" for row in published if row.note]
     return [
-        f"{PUBLISHED}: on the datasets themselves, copied from {paper()}, {texts}; none of it was made with this code. An "
-        "IoU that equals the Challenge IoU shows that no absent class was given a mask.",
+        f"{PUBLISHED}: on the datasets themselves, copied from {paper()}, {texts}; none of it was made with this code. If "
+        "the IoU equals the Challenge IoU, no absent class got a mask.",
         *remarks,
     ]
 

@@ -1,4 +1,4 @@
-"""How good a model is on annotated frames: every known class is asked for in every frame, and presence decides."""
+"""Score a model on annotated frames: every known class is prompted in every frame, and presence decides."""
 
 from __future__ import annotations
 
@@ -14,13 +14,13 @@ from surgicalsam_training.reports import Scores
 from surgicalsam_training.scoring.metrics import Metrics
 from surgicalsam_training.scoring.protocol import batches, every_class, known_classes, predict_classes, score
 
-FEWEST_PAIRS = 8  # (frame, class) pairs with the class, and as many without, below which no threshold is calibrated
+FEWEST_PAIRS = 8  # smallest number of (frame, class) pairs with the class, and without it, to calibrate a threshold
 THRESHOLDS = np.arange(0.05, 0.96, 0.05).round(2)
 
 
 @dataclass(frozen=True)
 class EmbeddingReport:
-    """One more frame is embedded: `done` of `total`."""
+    """Another frame is embedded: `done` of `total`."""
 
     done: int
     total: int
@@ -29,19 +29,19 @@ class EmbeddingReport:
 def embed_missing(
     model: SurgicalSAM, data: TrainingData, example_indices: Sequence[int]
 ) -> Generator[EmbeddingReport, None, None]:
-    """Compute the embeddings that `evaluate` needs and that are not there yet."""
+    """Compute the embeddings that `evaluate` needs and that are missing."""
     missing = data.missing_embeddings(example_indices, 0, model)
     for done, _ in enumerate(data.embed(missing, 0, model) if missing else (), 1):
         yield EmbeddingReport(done, len(missing))
 
 
 def evaluate(model: SurgicalSAM, data: TrainingData, example_indices: Sequence[int]) -> Metrics:
-    """Score a model on some frames of the data, whose embeddings must be there (`TrainingData.embed`)."""
+    """Score a model on some frames of the data; their embeddings must exist (`TrainingData.embed`)."""
     return score(data, predict_classes(model, data, example_indices, every_class(model, data), gate=True))
 
 
 def scores(metrics: Metrics, data: TrainingData) -> Scores:
-    """Metrics as they travel in reports: by class name, None for NaN; classes that nobody saw or predicted are left out."""
+    """Metrics for a report: by class name, None for NaN; classes that are neither annotated nor predicted are left out."""
     by_name = {data.classes.by_id(class_id).name: iou for class_id, iou in metrics.class_iou.items()}
     return Scores(
         _number(metrics.challenge_iou),
@@ -54,7 +54,7 @@ def scores(metrics: Metrics, data: TrainingData) -> Scores:
 
 
 def calibrated_threshold(model: SurgicalSAM, data: TrainingData, example_indices: Sequence[int]) -> float:
-    """The presence threshold that tells best, on these frames, which classes are in them; see `best_threshold`."""
+    """The presence threshold that separates present and absent classes best on these frames; see `best_threshold`."""
     class_ids = known_classes(model, data)
     presence, present = [], []
     for batch in batches(model, example_indices):
@@ -71,13 +71,13 @@ def calibrated_threshold(model: SurgicalSAM, data: TrainingData, example_indices
 
 
 def best_threshold(presence: np.ndarray, present: np.ndarray, default: float) -> float:
-    """The threshold of 0.05, 0.10, … 0.95 with the best F1; of several the one nearest to `default`.
+    """The threshold of 0.05, 0.10, … 0.95 with the best F1; of equal ones the nearest to `default`.
 
     Parameters
     ----------
     presence : (N,) scores of (frame, class) pairs
-    present : (N,) bool, whether the class is there
-    default : kept where there are too few pairs of either kind to choose by
+    present : (N,) bool, whether the class is in the frame
+    default : returned if there are too few pairs of either kind
     """
     if min(int(present.sum()), int((~present).sum())) < FEWEST_PAIRS:
         return default

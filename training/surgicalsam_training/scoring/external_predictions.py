@@ -1,15 +1,14 @@
-"""Masks that some other system made, matched to annotated frames by sequence and frame.
+"""Masks that another system made, matched to annotated frames by sequence and frame.
 
-Read are label maps, one per frame, and masks, one per frame and class; in folders per sequence, or with the sequence before
-the frame's name::
+The files are label maps (one per frame) or masks (one per frame and class). They are in folders per sequence, or their names
+begin with the sequence::
 
     <sequence>/<frame>.png                  class ids, grey or indexed
     <sequence>/<frame>_class<c>.png         0 and 1, or 0 and 255
     <sequence>_<frame>.png                  as EndoVis 2018 is distributed
-    <frame>.png                             where the data are of one sequence
+    <frame>.png                             if the data have one sequence
 
-Folders around these, such as `binary_annotations`, do not matter. Ids are those of a `classes.json` in the folder, if there
-is one.
+Other folders in the path, such as `binary_annotations`, are ignored. A `classes.json` in the folder defines the class ids.
 """
 
 from __future__ import annotations
@@ -31,21 +30,21 @@ from surgicalsam_training.data.training_data import TrainingData
 from surgicalsam_training.scoring.protocol import Answers, EvaluationProtocol, without_absent_classes
 
 _MASK = re.compile(r"(.+)_class(\d+)(?:_inst\d+)?")
-_PICTURES = {"images", "left_frames", "right_frames"}  # what lies beside labels in datasets and is none
+_PICTURES = {"images", "left_frames", "right_frames"}  # folders of a dataset that contain no labels
 _LABELS = {"annotations", "binary_annotations", "labels", "masks", "predictions", "ground_truth", "0", "train", "val"}
 SHOWN = 5  # names in a message
 
 
 @dataclass(frozen=True)
 class ExternalPredictions:
-    """The files of a folder by frame; made by `find_predictions`.
+    """The files of a folder, by frame; made by `find_predictions`.
 
     Attributes
     ----------
-    label_maps : by example index; empty where there are masks
-    masks : by example index, (class id of the data, file); several of one class are its instances
-    lookup : (256,) int, value in a label map to class id of the data, -1 for a value that is none
-    notes : sentences for the user: what was not there, and what was not asked for
+    label_maps : by example index; empty if the files are masks
+    masks : by example index, (class id of the data, file); several files of one class are its instances
+    lookup : (256,) int, value in a label map -> class id of the data, -1 for an unknown value
+    notes : sentences for the user: missing and unused files
     """
 
     folder: Path
@@ -58,21 +57,21 @@ class ExternalPredictions:
 def find_predictions(
     folder: Path, data: TrainingData, example_indices: Sequence[int], classes: ClassSet | None = None
 ) -> ExternalPredictions:
-    """List a folder of predictions, and check names, completeness and sizes.
+    """List a folder of predictions and check names, completeness and sizes.
 
     Parameters
     ----------
-    example_indices : those to be scored
-    classes : whose ids the files hold, where no `classes.json` says so; None for those of the data
+    example_indices : examples to score
+    classes : class set of the files if they have no `classes.json`; None for that of the data
 
     Raises
     ------
     TrainingError
-        nothing fits, label maps and masks are mixed, a frame has no label map, is there twice, or has another size
+        no file fits, label maps and masks are mixed, a frame has no label map or two, or a file has another size
     """
     folder = folder.expanduser().absolute()
     if not folder.is_dir():
-        raise TrainingError(f"{folder} should be a folder of predicted masks, and there is none. Check the path.")
+        raise TrainingError(f"{folder} should be a folder of predicted masks, but there is none. Check the path.")
     sidecar = read_sidecar(folder)
     lookup = _lookup(classes if sidecar is None else sidecar.classes, data)
     files = [path for path in sorted(folder.rglob("*")) if _is_prediction(path, folder)]
@@ -83,8 +82,8 @@ def find_predictions(
         return ExternalPredictions(folder, _one_each(folder, data, paths_by_example, missing), {}, lookup, notes)
     _check_sequences(folder, data, paths_by_example, missing)
     if missing:
-        notes += (f"{len(missing)} frames have no mask, and count as predicted empty ({_names(data, missing)}).",)
-    notes += ("Where masks of two classes overlap, that with the higher id lies on top.",)
+        notes += (f"{len(missing)} frames have no mask and count as predicted empty ({_names(data, missing)}).",)
+    notes += ("Where masks of two classes overlap, the higher id is used.",)
     masks = {
         example_index: [(_class_id(path, lookup, data), path) for path in paths]
         for example_index, paths in paths_by_example.items()
@@ -104,7 +103,7 @@ def read_predictions(
     Raises
     ------
     TrainingError, ExchangeError
-        a file is damaged, in colour, of another size, or holds a value that is no class
+        a file is damaged, is a colour picture, has another size, or has a value that is no class
     """
     for example_index in example_indices:
         if predictions.masks:
@@ -119,7 +118,7 @@ def read_predictions(
 
 
 def answers_of_files(predictions: ExternalPredictions, data: TrainingData, example_indices: Sequence[int]) -> Answers:
-    """The files as they are, and without the classes that are not in the frame: as if only those had been prompted."""
+    """Both protocols: the files unchanged, and without absent classes, as if only present classes were prompted."""
     present = without_absent_classes(data, read_predictions(predictions, data, example_indices))
     return {
         EvaluationProtocol.PRESENT: present,
@@ -127,11 +126,11 @@ def answers_of_files(predictions: ExternalPredictions, data: TrainingData, examp
     }
 
 
-# Which frame a file is of --------------------------------------------------------------------------------------------
+# Match files to frames ----------------------------------------------------------------------------------------------
 
 
 class _Finder:
-    """Examples by sequence and frame index; a folder or a file's beginning tells the sequence."""
+    """Finds the example of a file; a folder or the beginning of the file name gives the sequence."""
 
     def __init__(self, data: TrainingData, example_indices: Sequence[int]) -> None:
         self._examples: dict[tuple[str, int], int] = {}  # example index by sequence and frame index
@@ -150,7 +149,7 @@ class _Finder:
         self._only = sequences[0] if len(sequences) == 1 else None
 
     def example_index(self, path: Path) -> int | None:
-        """The example of a file, whose path begins at the folder of predictions; None if it is of none of them."""
+        """The example of a file (path relative to the folder of predictions); None without a match."""
         mask = _MASK.fullmatch(path.stem)
         stem = path.stem if mask is None else mask[1]
         frame_index = frame_number(stem)
@@ -159,11 +158,11 @@ class _Finder:
 
     def _sequence(self, stem: str, folders: tuple[str, ...]) -> str | None:
         before = re.sub(r"(?:frame_?)?\d+$", "", stem).rstrip("_- ")  # seq_1 of seq_1_frame000
-        places = [name for name in (before, *reversed(folders)) if name]
-        for name in places:
+        candidates = [name for name in (before, *reversed(folders)) if name]
+        for name in candidates:
             if len(named := self._by_name.get(name.casefold(), [])) == 1:
                 return named[0]
-        for name in places:
+        for name in candidates:
             number = sequence_number(name)
             if number is not None and re.fullmatch(r"(?i)(?:seq|instrument).*|[1-9]\d*", name):
                 numbered = self._by_number.get(number, [])
@@ -174,7 +173,7 @@ class _Finder:
 def _by_frame(
     folder: Path, files: Sequence[Path], data: TrainingData, example_indices: Sequence[int]
 ) -> tuple[dict[int, list[Path]], tuple[str, ...]]:
-    """The files of each frame, whose size they must have; and a note on files of other frames."""
+    """The files of each frame, with checked sizes; and a note on files of other frames."""
     finder = _Finder(data, example_indices)
     paths_by_example: dict[int, list[Path]] = {}
     others = []
@@ -191,7 +190,7 @@ def _by_frame(
         return paths_by_example, ()
     first = others[0].relative_to(folder)
     return paths_by_example, (
-        f"{len(others)} files belong to no frame that is scored, and are not looked at (the first is {first}).",
+        f"{len(others)} files belong to no frame that is scored and are ignored (the first is {first}).",
     )
 
 
@@ -201,7 +200,7 @@ def _is_prediction(path: Path, folder: Path) -> bool:
     return path.suffix.lower() in LABEL_SUFFIXES and not is_hidden and not _PICTURES & set(parts[:-1]) and path.is_file()
 
 
-# What is wrong -------------------------------------------------------------------------------------------------------
+# Errors --------------------------------------------------------------------------------------------------------------
 
 
 def _are_masks(folder: Path, files: Sequence[Path]) -> bool:
@@ -210,7 +209,7 @@ def _are_masks(folder: Path, files: Sequence[Path]) -> bool:
     if any(is_mask) and not all(is_mask):
         mask, label_map = (files[is_mask.index(kind)].relative_to(folder) for kind in (True, False))
         raise TrainingError(
-            f"{folder} holds masks per class ({mask}) and label maps ({label_map}). Name the folder that holds one kind."
+            f"{folder} holds masks per class ({mask}) and label maps ({label_map}). Choose a folder with one kind of files."
         )
     return any(is_mask)
 
@@ -219,20 +218,20 @@ def _nothing_fits(folder: Path, data: TrainingData, example_indices: Sequence[in
     first = data.frames[example_indices[0]]
     content = f"its first file is {files[0].relative_to(folder)}" if files else "it holds no png, bmp or tif"
     return (
-        f"{folder} should hold predictions called like {first.name}.png or {first.name}_class1.png, and {content}. "
-        "Rename them after the sequences and frames of the data."
+        f"{folder} should hold predictions named like {first.name}.png or {first.name}_class1.png, but {content}. "
+        "Rename them like the sequences and frames of the data."
     )
 
 
 def _check_sequences(
     folder: Path, data: TrainingData, paths_by_example: dict[int, list[Path]], missing: Sequence[int]
 ) -> None:
-    """A sequence without any mask was forgotten, rather than found empty from beginning to end."""
+    """Raise an error for a sequence without any mask: it was probably forgotten, not predicted empty."""
     given_sequences = {data.frames[example_index].sequence for example_index in paths_by_example}
     without = sorted({data.frames[example_index].sequence for example_index in missing} - given_sequences)
     if without:
         raise TrainingError(
-            f"{folder} has no mask for any frame of {', '.join(without)}. Add its masks, or score the other sequences alone."
+            f"{folder} has no mask for any frame of {', '.join(without)}. Add its masks, or score only the other sequences."
         )
 
 
@@ -242,8 +241,8 @@ def _one_each(
     """The label map of every frame."""
     if missing:
         raise TrainingError(
-            f"{folder} has label maps for {len(paths_by_example)} of {len(paths_by_example) + len(missing)} frames, and "
-            f"none for {_names(data, missing)}. Add them; a frame in which nothing was found is a label map of 0."
+            f"{folder} has label maps for {len(paths_by_example)} of {len(paths_by_example) + len(missing)} frames, but "
+            f"none for {_names(data, missing)}. Add them; a frame without instruments needs a label map of zeros."
         )
     for example_index, paths in paths_by_example.items():
         if len(paths) > 1:
@@ -262,8 +261,8 @@ def _check_size(data: TrainingData, example_index: int, path: Path) -> None:
 def _wrong_size(path: Path, size: tuple[int, ...], data: TrainingData, example_index: int) -> str:
     height, width = data.frames[example_index].size
     return (
-        f"{path} has {size[1]} x {size[0]} pixels, and {data.frames[example_index].name} has {width} x {height}. "
-        "Resize the predictions to the frames (nearest neighbour), and undo any cropping."
+        f"{path} has {size[1]} x {size[0]} pixels, but {data.frames[example_index].name} has {width} x {height}. "
+        "Resize the predictions to the frame size (nearest neighbour), without cropping."
     )
 
 
@@ -276,7 +275,7 @@ def _names(data: TrainingData, example_indices: Sequence[int]) -> str:
 
 
 def _lookup(classes: ClassSet | None, data: TrainingData) -> np.ndarray:
-    """(256,) int16: class id of the data by value; classes are matched by name."""
+    """(256,) int16: value -> class id of the data; classes are matched by name."""
     by_name = {instrument.name.casefold(): instrument.id for instrument in data.classes}
     lookup = np.full(256, -1, np.int16)
     lookup[0] = 0
@@ -291,7 +290,7 @@ def _known(lookup: np.ndarray) -> set[int]:
 
 def _ids(lookup: np.ndarray, data: TrainingData) -> str:
     listed = ", ".join(f"{value} {data.classes.by_id(int(lookup[value])).name}" for value in sorted(_known(lookup) - {0}))
-    return f"the classes are {listed}. Give the class set of the predictions (--classes, or a classes.json beside them)."
+    return f"the classes are {listed}. Give the class set of the predictions (--classes, or a classes.json in their folder)."
 
 
 def _class_id(path: Path, lookup: np.ndarray, data: TrainingData) -> int:
@@ -311,7 +310,7 @@ def _read(path: Path, data: TrainingData, example_index: int) -> np.ndarray:
 
 
 def _merged(predictions: ExternalPredictions, data: TrainingData, example_index: int) -> np.ndarray:
-    """(H, W) uint8; the higher class id lies on top."""
+    """(H, W) uint8; where masks overlap, the higher class id is used."""
     label_map = np.zeros(data.frames[example_index].size, np.uint8)
     for class_id, path in sorted(predictions.masks.get(example_index, [])):
         pixels = _read(path, data, example_index)

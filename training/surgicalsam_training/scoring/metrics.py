@@ -1,4 +1,4 @@
-"""The EndoVis metrics as the SurgicalSAM authors compute them, and what they leave out: masks given to absent classes."""
+"""The EndoVis metrics as the SurgicalSAM authors compute them, and two more: masks on absent classes, and missed classes."""
 
 from __future__ import annotations
 
@@ -10,7 +10,7 @@ import numpy as np
 
 @dataclass(frozen=True)
 class Metrics:
-    """All in percent; NaN where there is nothing to average.
+    """Scores in percent; NaN if there is nothing to average.
 
     Attributes
     ----------
@@ -18,9 +18,9 @@ class Metrics:
     iou : the same over the classes in the frame or in its prediction
     mean_class_iou : mean over classes of `class_iou` (mcIoU)
     overall_iou : summed intersections over summed unions (the authors' mIoU)
-    class_iou : per class id, mean over the frames in which it is or is predicted
-    absent_false_positive_rate : share of the (frame, class) pairs without the class that were given any mask
-    missed_rate : share of the (frame, class) pairs with the class that were given no mask
+    class_iou : by class id, mean over the frames that show the class or for which it is predicted
+    absent_false_positive_rate : share of the (frame, class) pairs without the class that got a mask
+    missed_rate : share of the (frame, class) pairs with the class that got no mask
     """
 
     challenge_iou: float
@@ -38,13 +38,13 @@ Pair = tuple[np.ndarray, np.ndarray] | tuple[np.ndarray, np.ndarray, Collection[
 def evaluate_label_maps(pairs: Iterable[Pair], class_ids: Sequence[int]) -> Metrics:
     """Score label maps against the truth, as in the authors' evaluation.
 
-    A frame predicted wholly empty scores 0 for the classes in it, and does not count towards `overall_iou` (as theirs).
+    A frame with an empty prediction scores 0 for its classes, and does not count in `overall_iou` (as in the authors' code).
 
     Parameters
     ----------
-    pairs : (prediction, truth) per frame, each (H, W) of class ids; with a third item where only of some classes it is known
-        whether they are there: their ids, and both maps are 0 where another class is
-    class_ids : the classes that count
+    pairs : (prediction, truth) per frame, each (H, W) of class ids; with a third item if only some classes are known: their
+        ids; both maps are then 0 where another class is
+    class_ids : the classes to score
     """
     frame_challenge: list[float] = []
     frame_iou: list[float] = []
@@ -82,7 +82,7 @@ def evaluate_label_maps(pairs: Iterable[Pair], class_ids: Sequence[int]) -> Metr
 
 
 def mean_metrics(parts: Sequence[Metrics]) -> Metrics:
-    """The mean over folds: of a class over those in which it is or is predicted; `mean_class_iou` is the mean of these."""
+    """The mean over folds; for a class over the folds that have a score of it. `mean_class_iou` is the mean over classes."""
 
     def over_folds(name: str) -> float:
         return _mean_of_numbers(getattr(part, name) for part in parts)

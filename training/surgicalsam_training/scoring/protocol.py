@@ -1,8 +1,8 @@
-"""What is asked for in a frame, and the score of whatever answers.
+"""Evaluation protocols: which classes are prompted in a frame, and how predictions are scored.
 
-The paper prompts only the classes that are in a frame, so nothing can be found where it is not. Asked over a whole video a
-model meets every class in every frame, and has to say itself which are there. A predictor is any generator
-`(..., example_indices, asked)` of (example index, label map); `score` takes it from there, whoever it is.
+The paper prompts only the classes that are in a frame, so no absent class can get a mask. In use, every class is prompted
+in every frame, and the model must decide which classes are present. A predictor is any generator `(..., example_indices,
+asked)` of (example index, label map); `score` scores its output.
 """
 
 from __future__ import annotations
@@ -19,29 +19,29 @@ from surgicalsam_napari.model.upsampling import label_map_of
 from surgicalsam_training.data.training_data import TrainingData
 from surgicalsam_training.scoring.metrics import Metrics, Pair, evaluate_label_maps
 
-Asked = Callable[[int], Sequence[int]]  # example index -> ids of the classes prompted there
+Asked = Callable[[int], Sequence[int]]  # example index -> ids of the classes to prompt in that frame
 
 BATCH_SIZES = {"cpu": 1}  # frames decoded at a time
 LARGEST_BATCH = 16
 
 
 class EvaluationProtocol(StrEnum):
-    """How a frame is asked: as in the paper's tables, or as in use."""
+    """Which classes are prompted in a frame: as in the paper's tables, or as in use."""
 
     PRESENT = "present classes prompted"
     EVERY = "every class prompted"
 
 
-Answers = Mapping[EvaluationProtocol, Iterator[tuple[int, np.ndarray]]]  # by protocol, what a predictor gives
+Answers = Mapping[EvaluationProtocol, Iterator[tuple[int, np.ndarray]]]  # by protocol, example indices and label maps
 
 
 def present_classes(data: TrainingData) -> Asked:
-    """The paper's protocol: only the classes that are in the frame are asked for; presence should not gate what is given."""
+    """The paper's protocol: only the classes in the frame are prompted; presence should not gate the masks."""
     return data.present_class_ids
 
 
 def every_class(model: SurgicalSAM, data: TrainingData) -> Asked:
-    """The protocol of use: all classes of the data that the model knows, in every frame; presence decides."""
+    """The protocol of use: all classes of the data that the model knows are prompted in every frame; presence decides."""
     class_ids = known_classes(model, data)
     return lambda example_index: class_ids
 
@@ -64,12 +64,12 @@ def score(data: TrainingData, predictions: Iterable[tuple[int, np.ndarray]]) -> 
 def predict_classes(
     model: SurgicalSAM, data: TrainingData, example_indices: Sequence[int], asked: Asked, *, gate: bool
 ) -> Iterator[tuple[int, np.ndarray]]:
-    """What SurgicalSAM answers; the embeddings of the frames must be there (`TrainingData.embed`).
+    """Predict with SurgicalSAM; the embeddings of the frames must exist (`TrainingData.embed`).
 
     Parameters
     ----------
-    asked : a class that the model does not know gets no mask
-    gate : whether a class must be found present to be given; False gives a mask of every class asked for
+    asked : the classes to prompt; a class that the model does not know gets no mask
+    gate : True gives masks only of classes that the model finds present; False of every prompted class
 
     Yields
     ------
@@ -97,7 +97,7 @@ def predict_classes(
 
 
 def answers_of_model(model: SurgicalSAM, data: TrainingData, example_indices: Sequence[int]) -> Answers:
-    """What SurgicalSAM answers by either protocol."""
+    """The predictions of SurgicalSAM under both protocols."""
     present = predict_classes(model, data, example_indices, present_classes(data), gate=False)
     return {
         EvaluationProtocol.PRESENT: present,
@@ -108,9 +108,9 @@ def answers_of_model(model: SurgicalSAM, data: TrainingData, example_indices: Se
 def without_absent_classes(
     data: TrainingData, predictions: Iterable[tuple[int, np.ndarray]]
 ) -> Iterator[tuple[int, np.ndarray]]:
-    """The same label maps, 0 where they show a class that is not in the frame.
+    """The same label maps, with 0 instead of classes that are not in the frame.
 
-    For a system that is not prompted this is what comes nearest to being asked only for the classes that are there.
+    For a system without prompts this is the closest equivalent to prompting only the present classes.
     """
     for example_index, label_map in predictions:
         kept = np.zeros(256, np.uint8)
@@ -119,14 +119,14 @@ def without_absent_classes(
 
 
 def batches(model: SurgicalSAM, example_indices: Sequence[int]) -> Iterator[list[int]]:
-    """The frames, as many at a time as suit the model's device."""
+    """The examples in batches of a size that suits the model's device."""
     size = BATCH_SIZES.get(model.device.type, LARGEST_BATCH)
     for start in range(0, len(example_indices), size):
         yield list(example_indices[start : start + size])
 
 
 def _pairs(data: TrainingData, predictions: Iterable[tuple[int, np.ndarray]]) -> Iterator[Pair]:
-    """Prediction and truth of each frame, without the classes of which nobody said whether they are there."""
+    """Prediction and truth of each frame, without the classes that are not annotated in it."""
     for example_index, label_map in predictions:
         known = data.known_class_ids(example_index)
         kept = np.zeros(256, np.uint8)

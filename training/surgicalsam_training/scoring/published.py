@@ -1,4 +1,4 @@
-"""The figures of the paper's Tables 1 and 2, from `published.yaml`."""
+"""The scores of the paper's Tables 1 and 2, from `published.yaml`."""
 
 from __future__ import annotations
 
@@ -13,15 +13,15 @@ FILE = Path(__file__).with_name("published.yaml")
 
 @dataclass(frozen=True)
 class Published:
-    """One method on one dataset, in percent; None, and no entry in `class_iou`, where the table has a dash.
+    """One method on one dataset, in percent; where the table has a dash: None, or no entry in `class_iou`.
 
     Attributes
     ----------
     dataset : "endovis2018" or "endovis2017"
     class_iou : by class name
-    parameters : millions that are tuned
-    sources : the tables that hold the figures
-    mean_differs : whether the printed mean over classes is not the mean of the figures by class
+    parameters : millions of tuned parameters
+    sources : the tables with these scores
+    mean_differs : whether the printed mean over classes differs from the mean of the printed class scores
     """
 
     dataset: str
@@ -38,7 +38,7 @@ class Published:
 
 @lru_cache(maxsize=1)
 def published_figures() -> tuple[Published, ...]:
-    """All that the file holds, in its order."""
+    """All rows of the file, in its order."""
     record = yaml.safe_load(FILE.read_text(encoding="utf-8"))
     texts = record["sources"]
     return tuple(Published(**{**row, "sources": tuple(texts[name] for name in row["sources"])}) for row in record["rows"])

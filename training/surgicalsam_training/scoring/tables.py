@@ -1,4 +1,4 @@
-"""A table of results, and how it is written: Markdown to read, CSV for a spreadsheet, JSON for a script."""
+"""A table of results and its files: Markdown to read, CSV for a spreadsheet, JSON for a script."""
 
 from __future__ import annotations
 
@@ -12,7 +12,7 @@ from surgicalsam_napari.errors import TrainingError
 from surgicalsam_napari.exchange.files import write_file
 from surgicalsam_napari.store.files import writing
 
-NOTHING = "–"  # in Markdown, where there was nothing to measure
+NOTHING = "–"  # in Markdown, for a missing value
 
 
 @dataclass(frozen=True)
@@ -21,8 +21,8 @@ class Table:
 
     Attributes
     ----------
-    rows : as long as `columns` each; numbers stay numbers, and None is where there was nothing to measure
-    notes : sentences that belong below the table: on what data, by which reading of the paper
+    rows : each as long as `columns`; numbers stay numbers, None is a missing value
+    notes : sentences below the table: on which data, with which reading of the paper
     """
 
     title: str
@@ -37,10 +37,10 @@ class Table:
 
 
 def to_markdown(table: Table) -> str:
-    """Title, table and notes as Markdown; floats with one digit, for percentages say no more."""
+    """Title, table and notes as Markdown; floats with one decimal, which is enough for percentages."""
     is_number = [
-        bool(table.rows) and all(_is_number(row[place]) or row[place] is None for row in table.rows)
-        for place in range(len(table.columns))
+        bool(table.rows) and all(_is_number(row[column]) or row[column] is None for row in table.rows)
+        for column in range(len(table.columns))
     ]
     lines = [
         f"**{_escaped(table.title)}**",
@@ -55,12 +55,12 @@ def to_markdown(table: Table) -> str:
 
 
 def write_table(table: Table, folder: Path, name: str) -> None:
-    """Write `<name>.md`, `<name>.csv` (the columns and rows) and `<name>.json` (all of it) into the folder.
+    """Write `<name>.md`, `<name>.csv` (the columns and rows) and `<name>.json` (everything) into the folder.
 
     Raises
     ------
     ExchangeError, DiskSpaceError
-        the folder cannot be written; a file that was there before stays as it is
+        the folder cannot be written; an existing file stays unchanged
     """
     rows = io.StringIO(newline="")
     writer = csv.writer(rows)
@@ -80,7 +80,7 @@ def read_table(path: Path) -> Table:
         rows = tuple(tuple(row) for row in record["rows"])
         return Table(record["title"], tuple(record["columns"]), rows, tuple(record["notes"]))
     except (OSError, ValueError, KeyError, TypeError) as error:
-        raise TrainingError(f"{path} should hold a table, and cannot be read so ({error}). Make it again.") from error
+        raise TrainingError(f"{path} should hold a table, but cannot be read ({error}). Create it again.") from error
 
 
 def _line(cells: list[str]) -> str:
