@@ -101,8 +101,8 @@ def merged_masks(masks: Mapping[int, np.ndarray], name: str, classes: ClassSet) 
             label_map = np.zeros(mask.shape, np.uint8)
         if mask.shape != label_map.shape:
             raise ExchangeError(
-                f"{name} has masks of {_pixels(mask.shape)} and of {_pixels(label_map.shape)}, but all masks of a frame must "
-                "have the same size. Replace the mask that has the wrong size."
+                f"{name} has masks of {_pixels(mask.shape)} and of {_pixels(label_map.shape)}, but all masks of a frame "
+                "must have the same size. Replace the mask that has the wrong size."
             )
         covered = label_map[mask]
         if covered.any():

@@ -119,7 +119,7 @@ def read_labels(path: Path, name: str) -> np.ndarray:
     if pixels.dtype != np.uint8:
         if pixels.min() < 0 or pixels.max() > 255:
             raise ExchangeError(
-                f"{name} has the value {int(pixels.max())}, but class ids are 0 to 255. Save it as an 8-bit picture of class ids."
+                f"{name} has the value {int(pixels.max())}, but class ids are 0 to 255. Save it as an 8-bit picture."
             )
         pixels = pixels.astype(np.uint8)
     return pixels

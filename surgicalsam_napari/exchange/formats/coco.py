@@ -161,7 +161,7 @@ def _frames(file: Path, images: list[dict], sequence: str | None) -> Iterator[tu
             image_id, size = _number(file, entry, "id"), (int(entry["height"]), int(entry["width"]))
         except (KeyError, TypeError, ValueError) as error:
             raise ExchangeError(
-                f'{file.name} has an image without id, file_name, height or width: {entry}. Add the missing value in "images".'
+                f'{file.name} has an image without id, file_name, height or width: {entry}. Add the value in "images".'
             ) from error
         number = frame_number(name.stem)
         if number is None:
@@ -223,7 +223,7 @@ def _polygons(segmentation: list, height: int, width: int) -> list[dict]:
 
 
 def _runs(counts: str) -> list[int]:
-    """The run lengths in COCO's compressed text: groups of five bits; from the fourth on, the difference to the run two before."""
+    """The run lengths in COCO's compressed text: groups of five bits; from the fourth run on, minus the run two before."""
     runs: list[int] = []
     value = shift = 0
     for byte in counts.encode("ascii"):

@@ -5,8 +5,8 @@
     instrument_dataset_1/left_frames/frame000.png
     instrument_dataset_1/ground_truth/Left_Prograsp_Forceps_labels/frame000.png      parts: 0, 10, 20, 30, 40
 
-A folder's name may contain a side, a manufacturer and `_labels`. Frames are 1920 x 1080 with black borders, or cropped to the
-inner 1280 x 1024.
+A folder's name may contain a side, a manufacturer and `_labels`. Frames are 1920 x 1080 with black borders, or cropped to
+the inner 1280 x 1024.
 """
 
 from __future__ import annotations
