@@ -14,6 +14,7 @@ import pytest
 from PIL import Image
 from pycocotools.coco import COCO
 
+from surgicalsam_napari import files
 from surgicalsam_napari.errors import DiskSpaceError, ExchangeError
 from surgicalsam_napari.exchange import files as exchange_files
 from surgicalsam_napari.exchange.exporting import export_frames
@@ -184,16 +185,15 @@ def test_a_full_disk_or_a_stop_leaves_the_folder_as_it_was(
     stopped = export_frames(project, [2, 5, 7], out, format, overwrite=True)
     next(stopped)
     stopped.close()
-    written = []
+    write_all, descriptors = files.write_all, []
 
-    def full(path: Path, data: bytes) -> int:
-        written.append(path)
-        if len(written) == 4:
+    def write_until_full(descriptor: int, data: bytes) -> None:
+        descriptors.append(descriptor)
+        if len(descriptors) == 4:
             raise OSError(errno.ENOSPC, os.strerror(errno.ENOSPC))
-        with path.open("wb") as file:
-            return file.write(data)
+        write_all(descriptor, data)
 
-    monkeypatch.setattr(Path, "write_bytes", full)
+    monkeypatch.setattr(files, "write_all", write_until_full)
     with pytest.raises(DiskSpaceError, match="No space is left"):
         export(project, out, format, overwrite=True)
     assert content(out) == before

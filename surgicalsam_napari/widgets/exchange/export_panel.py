@@ -123,7 +123,7 @@ class ExportPanel(Panel):
         self.folder = ElidedLabel(mode=Qt.TextElideMode.ElideLeft)
         for name, format in EXPORT_FORMATS.items():
             self.format.addItem(format.title, name)
-        self.images = QCheckBox("with the frames as images")
+        self.images = QCheckBox("with frame images")
         self.images.setChecked(True)
         self.images.setToolTip("Also write the frames as images. Training on the dataset needs them.")
         self.choose_folder = QPushButton("Choose…")
