@@ -74,7 +74,7 @@ def run(capsys: pytest.CaptureFixture[str], tiny_checkpoint: Path, tmp_path: Pat
 
 
 def corrected_video(clip: Path, folder: Path, name: str = "clip", classes: ClassSet = ENDOVIS2018, frames: int = 4) -> Path:
-    """A video with a project beside it, in which the first frames are verified."""
+    """A video with a project next to it, in which the first frames are verified."""
     folder.mkdir(parents=True, exist_ok=True)
     video = Path(shutil.copy(clip, folder / f"{name}.mp4"))
     with Project.create(Project.default_folder(video), VideoReader(video), classes) as project:

@@ -123,7 +123,7 @@ def baseline(
     ] = None,
     alpha: Annotated[
         float | None,
-        typer.Option("--alpha", min=0, max=1, metavar="X", help="detector, mask2former: minimum score of a box."),
+        typer.Option("--alpha", min=0, max=1, metavar="X", help="detector, mask2former: minimum score, if several boxes."),
     ] = None,
     steps: Annotated[
         int | None, typer.Option("--steps", min=1, metavar="N", help="persam-f, mask2former: number of training steps.")
@@ -146,10 +146,11 @@ def baseline(
 ) -> None:
     """Run one of the methods that SurgicalSAM is compared with, and score it.
 
-    centroid, box, box-jitter, track-one and track-five take their prompts from the ground truth. They show what SAM can do.
+    centroid, box, box-jitter, track-one and track-five take their prompts from the ground truth.
+    They show what SAM can do.
 
-    If DATA have a split, or --validation names sequences, the validation sequences are predicted and the others are the
-    reference.
+    If DATA have a split or --validation is given, the validation sequences are predicted.
+    The other sequences are the reference.
     """
     options = {
         "reference": reference or None,

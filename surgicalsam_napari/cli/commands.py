@@ -109,7 +109,7 @@ def segment(
         typer.Option("--out", metavar="DIR", help="Also write an indexed PNG per frame (several videos: a folder each)."),
     ] = None,
     again: Annotated[
-        bool, typer.Option("--again", help="Predict again the frames that this checkpoint has already predicted.")
+        bool, typer.Option("--again", help="Also predict frames that this checkpoint has already predicted.")
     ] = False,
     checkpoint: Checkpoint = None,
     encoder_weights: EncoderWeights = None,

@@ -65,8 +65,8 @@ def experiment(
 
     Trainings follow the paper (presets endovis2018 and endovis2017).
 
-    With --phantom everything takes less than an hour. It shows what the results look like, not how good the method is on
-    surgical video.
+    With --phantom everything takes less than an hour.
+    It shows what the results look like, not how good the method is on surgical video.
     """
     from surgicalsam_training.experiments.catalogue import EXPERIMENTS, experiment_named, written
     from surgicalsam_training.experiments.page import update_page
