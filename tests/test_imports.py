@@ -57,7 +57,8 @@ ROOM_ORDER: dict[str, tuple[tuple[str, ...], ...]] = {
     ),
     "surgicalsam_napari.exchange": (
         ("files",),
-        ("dataset", "format"),
+        ("dataset",),
+        ("format",),
         ("sidecar",),
         ("formats",),
         ("registry",),
