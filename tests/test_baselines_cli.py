@@ -1,4 +1,4 @@
-"""`surgicalsam baseline` and `text-prototypes`, as a person or a script meets them; and the models they prompt."""
+"""`surgicalsam baseline` and `text-prototypes`, as a person or a script uses them; and the models they prompt."""
 
 from __future__ import annotations
 
@@ -57,7 +57,7 @@ def run(capsys: pytest.CaptureFixture[str], tmp_path: Path, monkeypatch: pytest.
 
 @pytest.fixture
 def sequences(tmp_path: Path) -> tuple[Path, Path]:
-    """Two hand-drawn sequences of two frames each."""
+    """Two synthetic sequences of two frames each."""
     drawn_data(tmp_path / "seq_1", [{1: LEFT, 2: RIGHT}, {1: LEFT}]).close()
     drawn_data(tmp_path / "seq_2", [{1: RIGHT}, {2: LEFT, 1: LOW}]).close()
     return tmp_path / "seq_1", tmp_path / "seq_2"
@@ -68,7 +68,7 @@ def detections(folder: Path) -> Path:
         {"image_id": f"seq_2/frame_{frame:05d}", "category_id": class_id, "bbox": [left, top, 80, 80], "score": 0.9}
         for frame, class_id, (left, top, _, _) in ((0, 1, RIGHT), (1, 2, LEFT))
     ]
-    path = folder / "found.json"
+    path = folder / "detections.json"
     path.write_text(json.dumps(entries))
     return path
 
@@ -129,17 +129,17 @@ def test_a_mask2former_is_trained_and_prompts_sam(run: Run, sequences: tuple[Pat
     assert run(*line, "--json").record == ran.record  # a finished detector is not trained again
 
 
-def test_every_name_but_the_curves_has_its_method() -> None:
+def test_every_baseline_except_box_jitter_has_its_method() -> None:
     assert set(Name) - set(METHODS) == {Name.BOX_JITTER}
 
 
 @pytest.mark.parametrize(
-    ("arguments", "code", "told"),
+    ("arguments", "code", "message"),
     [
         (["frobnicate", "DATA"], 2, "NAME"),
         (["box", "DATA", "--detections", "x.json"], 2, "belongs to detector, not to box"),
         (["centroid", "DATA", "--steps", "3"], 2, "belongs to mask2former, persam-f, not to centroid"),
-        (["detector", "DATA"], 2, "name the file of boxes and scores"),
+        (["detector", "DATA"], 2, "give the file with boxes and scores"),
         (["persam", "DATA"], 2, "--reference"),
         (["box", "DATA", "--encoder", "vit_h", "--checkpoint", "x"], 2, "not both"),
         (["box", "none"], 1, "none does not exist"),
@@ -151,13 +151,13 @@ def test_every_name_but_the_curves_has_its_method() -> None:
     ],
 )
 def test_a_mistake_gets_one_line_and_an_exit_code(
-    run: Run, sequences: tuple[Path, Path], arguments: list[str], code: int, told: str
+    run: Run, sequences: tuple[Path, Path], arguments: list[str], code: int, message: str
 ) -> None:
-    meant = {"DATA": str(sequences[0]), "OTHER": str(sequences[1])}
-    ran = run("baseline", *(meant.get(word, word) for word in arguments), "--out", "OUT")
+    paths = {"DATA": str(sequences[0]), "OTHER": str(sequences[1])}
+    ran = run("baseline", *(paths.get(word, word) for word in arguments), "--out", "OUT")
     assert ran.code == code
     assert [line for line in ran.err if line.startswith("surgicalsam: ")] == ran.err[-1:]
-    assert told in ran.err[-1]
+    assert message in ran.err[-1]
     assert ran.out == []
 
 
@@ -181,13 +181,13 @@ def two(folder: Path) -> Path:
 # The models ----------------------------------------------------------------------------------------------------------
 
 
-def test_sam_as_published_answers_with_the_decoder_that_was_never_tuned() -> None:
+def test_published_sam_predicts_with_the_untuned_decoder() -> None:
     model = published_sam("demo", ENDOVIS2018, device="cpu")
-    own = load_checkpoint_of_the_demo()
+    demo_model = load_checkpoint_of_the_demo()
     embedding = torch.randn(model.embedding_shape, generator=torch.Generator().manual_seed(0))
     box = torch.tensor([20.0, 30.0, 120.0, 200.0])
-    answer, expected = (some.decode_prompts(embedding, box=box) for some in (model, own))
-    torch.testing.assert_close(answer.low_res_logits, expected.low_res_logits)
+    prediction, expected = (sam.decode_prompts(embedding, box=box) for sam in (model, demo_model))
+    torch.testing.assert_close(prediction.low_res_logits, expected.low_res_logits)
 
 
 def load_checkpoint_of_the_demo() -> SurgicalSAM:
@@ -205,7 +205,7 @@ def test_a_checkpoint_without_a_decoder_for_boxes_says_where_to_get_it(tiny_chec
     assert sam_of_checkpoint(tiny_checkpoint, device="cpu").has_click_decoder
 
 
-def test_sams_weights_give_a_model_the_decoder_that_it_lacks(tmp_path: Path) -> None:
+def test_sams_weights_give_a_model_its_missing_decoder(tmp_path: Path) -> None:
     torch.manual_seed(0)
     spec = ENCODERS["vit_b"]
     published = build_mask_decoder()

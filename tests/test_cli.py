@@ -1,4 +1,4 @@
-"""The command line, as a person or a script meets it."""
+"""The command line, as a person or a script uses it."""
 
 from __future__ import annotations
 
@@ -26,7 +26,7 @@ def clip(phantom_clip, tmp_path):
 
 @pytest.fixture
 def run(capsys, tiny_checkpoint):
-    """Run a command line with the tiny checkpoint; exit code, stdout lines, stderr lines."""
+    """Run a command line with the tiny checkpoint; returns exit code, stdout lines and stderr lines."""
 
     def run(*arguments):
         arguments = [str(argument) for argument in arguments]
@@ -118,8 +118,8 @@ def test_one_bad_video_does_not_stop_the_others(run, clip, tmp_path):
 )
 def test_mistakes_get_one_line_and_an_exit_code(run, clip, capsys, arguments, code, expected):
     arguments = [str(clip) if argument == "CLIP" else argument for argument in arguments]
-    found, out, err = run(*arguments) if arguments else (cli.main([]), [], capsys.readouterr().err.splitlines())
-    assert found == code
+    exit_code, out, err = run(*arguments) if arguments else (cli.main([]), [], capsys.readouterr().err.splitlines())
+    assert exit_code == code
     assert len(complaints(err)) == 1
     assert expected in complaints(err)[0]
     assert out == []
@@ -134,7 +134,7 @@ def test_a_class_unknown_to_the_checkpoint_is_named(run, clip, tmp_path):
     assert "not yet trained on Stapler" in complaints(err)[0]
     code, out, err = run("segment", clip, "--all", "--frames", "2", *classes, "--json")
     assert (code, json.loads(out[-1])["videos"][0]["classes"]) == (0, [LND])
-    assert "not yet trained, left out: Stapler" in err
+    assert "skipped, because tiny is not trained on them: Stapler" in err
 
 
 def test_a_full_disk_stops_before_it_starts(run, clip, monkeypatch):
@@ -145,7 +145,7 @@ def test_a_full_disk_stops_before_it_starts(run, clip, monkeypatch):
     assert not list(clip.with_suffix(".surgicalsam").glob("embeddings/*/embeddings/c.*"))
 
 
-def test_an_out_folder_that_cannot_be_written_is_told_before_the_run(run, clip, tmp_path, monkeypatch):
+def test_an_out_folder_that_cannot_be_written_is_an_error_before_the_run(run, clip, tmp_path, monkeypatch):
     (tmp_path / "file").write_text("in the way")
     monkeypatch.setattr(session.Session, "segment", lambda *_: pytest.fail("nothing should be computed"))
     code, _, err = run("segment", clip, "--all", "--out", tmp_path / "file" / "masks")
@@ -153,7 +153,7 @@ def test_an_out_folder_that_cannot_be_written_is_told_before_the_run(run, clip, 
     assert "Choose a folder" in complaints(err)[0]
 
 
-def test_info_tells_what_is_in_a_project(run, clip):
+def test_info_shows_what_a_project_contains(run, clip):
     run("segment", clip, "--all", "--frames", "0:3")
     code, out, _ = run("info", clip.with_suffix(".surgicalsam"), "--json")
     record = json.loads(out[-1])
@@ -171,8 +171,8 @@ def test_info_tells_what_is_in_a_project(run, clip):
     assert any(LND in line for line in out)
 
 
-@pytest.mark.skipif(sys.platform == "win32", reason="blocks of a file are not told there")
-def test_info_counts_what_a_snapshot_shares_with_the_project_once(run, clip):
+@pytest.mark.skipif(sys.platform == "win32", reason="Windows does not report the blocks of a file")
+def test_info_counts_files_shared_with_a_snapshot_once(run, clip):
     project_folder = clip.with_suffix(".surgicalsam")
     run("segment", clip, "--all", "--frames", "0:3")
     before = json.loads(run("info", project_folder, "--json")[1][-1])["disk_bytes"]
@@ -191,17 +191,17 @@ def test_projects_can_be_kept_elsewhere(run, clip, tmp_path):
     assert not clip.with_suffix(".surgicalsam").exists()
 
 
-def test_ctrl_c_says_how_to_go_on(run, clip, monkeypatch):
+def test_ctrl_c_says_how_to_resume(run, clip, monkeypatch):
     def interrupted(*_arguments):
         raise KeyboardInterrupt
 
     monkeypatch.setattr(session.Session, "segment", interrupted)
     code, _, err = run("segment", clip, "--all")
     assert code == 130
-    assert err[-1] == "stopped; run the same command again to go on"
+    assert err[-1] == "stopped; run the same command again to resume"
 
 
-def test_models_are_listed_with_where_they_are(monkeypatch, tmp_path):
+def test_models_are_listed_with_their_location(monkeypatch, tmp_path):
     monkeypatch.setenv("SURGICALSAM_MODELS", str(tmp_path))
     listed = CliRunner().invoke(cli.app, ["models"])
     record = json.loads(CliRunner().invoke(cli.app, ["models", "--json"]).stdout.splitlines()[-1])
@@ -211,7 +211,7 @@ def test_models_are_listed_with_where_they_are(monkeypatch, tmp_path):
     assert record["folder"] == str(tmp_path)
 
 
-def test_a_download_shows_where_it_went(run, monkeypatch, tmp_path):
+def test_a_download_prints_the_path_of_the_file(run, monkeypatch, tmp_path):
     from surgicalsam_napari.model import zoo
 
     def download_weights(name, *, folder=None):
@@ -224,7 +224,7 @@ def test_a_download_shows_where_it_went(run, monkeypatch, tmp_path):
 
 
 def test_the_demo_without_qt_says_what_to_install(tmp_path):
-    # in a process of its own: the viewer's tests have loaded Qt into this one
+    # in a separate process: the viewer's tests have loaded Qt into this one
     without_qt = "import sys; sys.modules['qtpy'] = None; from surgicalsam_napari.cli import main; sys.exit(main(['demo']))"
     ran = subprocess.run([sys.executable, "-c", without_qt], capture_output=True, text=True, cwd=tmp_path)
     assert ran.returncode == 1
@@ -250,15 +250,15 @@ def test_the_work_log_is_printed_or_written_as_csv(run, clip, tmp_path):
     project.close()
     code, out, _ = run("log", clip)
     assert (code, out) == (0, ["frame,seconds,strokes,changed_pixels", "3,12.5,1,100", "7,2.0,0,0"])
-    code, told, _ = run("log", clip, "--out", tmp_path / "work.csv")
+    code, printed, _ = run("log", clip, "--out", tmp_path / "work.csv")
     assert code == 0
-    assert "2 frames" in told[0]
+    assert "2 frames" in printed[0]
     assert (tmp_path / "work.csv").read_text().splitlines() == out
     code, out, _ = run("log", clip, "--json")
     assert json.loads(out[-1])["work"][0] == {"frame_index": 3, "seconds": 12.5, "strokes": 1, "changed_pixels": 100}
 
 
-def test_a_work_log_that_cannot_be_written_is_one_line(run, clip, tmp_path):
+def test_a_work_log_that_cannot_be_written_is_one_error_line(run, clip, tmp_path):
     Project.create(clip.with_suffix(".surgicalsam"), session.VideoReader(clip), ENDOVIS2018).close()
     code, _, err = run("log", clip, "--out", tmp_path / "nowhere" / "work.csv")
     assert code == 1

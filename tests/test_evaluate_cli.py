@@ -1,4 +1,4 @@
-"""`surgicalsam evaluate` by the paper's protocols: splits, folds, masks from files, and the tables it writes."""
+"""`surgicalsam evaluate` with the paper's protocols: splits, folds, masks from files, and the tables it writes."""
 
 from __future__ import annotations
 
@@ -35,7 +35,7 @@ def run(capsys: pytest.CaptureFixture[str], tmp_path: Path, monkeypatch: pytest.
 
 
 def write_phantoms(folder: Path, numbers: range | tuple[int, ...]) -> Path:
-    """Phantom scenes under the names of a benchmark's sequences, a frame each."""
+    """Phantom scenes with the names of a benchmark's sequences, one frame each."""
     for number in numbers:
         frame = PhantomScene(number, (96, 128), 1).frame(0)
         for kind, pixels in (("images", frame.image), ("annotations", frame.labels)):
@@ -55,7 +55,7 @@ def phantom2017(tmp_path_factory: pytest.TempPathFactory) -> Path:
     return write_phantoms(tmp_path_factory.mktemp("data") / "phantom2017", range(1, 9))
 
 
-def test_both_protocols_stand_beside_the_published_figures(run: Run, tiny_checkpoint: Path, phantom2018: Path) -> None:
+def test_both_protocols_are_listed_with_the_published_figures(run: Run, tiny_checkpoint: Path, phantom2018: Path) -> None:
     code, out, _ = run("evaluate", tiny_checkpoint, phantom2018, "--protocol", "endovis2018", "--device", "cpu")
     rows = [[cell.strip() for cell in line.split("|")[1:-1]] for line in out if line.startswith("| ")]
     assert code == 0 and out[0] == "**tiny on 4 frames of phantom2018**"
@@ -98,7 +98,7 @@ def test_four_folds_are_scored_each_with_its_checkpoint_and_averaged(
     assert {row["dataset"] for row in record["published"]} == {"endovis2017"}
 
 
-def test_one_fold_is_scored_alone_and_one_checkpoint_for_all_is_warned_of(
+def test_one_fold_is_scored_alone_and_one_checkpoint_for_all_folds_gives_a_warning(
     run: Run, tiny_checkpoint: Path, phantom2017: Path
 ) -> None:
     line = ("evaluate", tiny_checkpoint, phantom2017, "--protocol", "endovis2017", "--device", "cpu")
@@ -110,26 +110,26 @@ def test_one_fold_is_scored_alone_and_one_checkpoint_for_all_is_warned_of(
 
 
 def test_masks_from_files_are_scored_by_both_protocols(run: Run, phantom2018: Path) -> None:
-    theirs = Path("theirs")
-    shutil.copytree(phantom2018 / "annotations", theirs)
-    labels = np.asarray(Image.open(theirs / "seq2/00000.png")).copy()
+    external = Path("external")
+    shutil.copytree(phantom2018 / "annotations", external)
+    labels = np.asarray(Image.open(external / "seq2/00000.png")).copy()
     absent = min(set(range(1, 8)) - set(np.unique(labels).tolist()))
     labels[:8, :8][labels[:8, :8] == 0] = absent
-    Image.fromarray(labels).save(theirs / "seq2/00000.png")
-    _, out, err = run("evaluate", "--predictions", theirs, phantom2018, "--protocol", "endovis2018", "--json")
+    Image.fromarray(labels).save(external / "seq2/00000.png")
+    _, out, err = run("evaluate", "--predictions", external, phantom2018, "--protocol", "endovis2018", "--json")
     record = json.loads(out[-1])
     assert record["challenge_iou"] == record["present_classes_prompted"]["iou"] == 100
     assert record["iou"] < 100 and record["absent_false_positive_rate"] > 0
-    assert any("1 files belong to no frame that is scored" in line for line in err)  # seq1 does not validate
-    _, out, _ = run("evaluate", "--predictions", theirs, phantom2018)
-    assert out[0] == "theirs on 5 frames of phantom2018"
+    assert any("1 files belong to no frame that is scored" in line for line in err)  # seq1 is not a validation sequence
+    _, out, _ = run("evaluate", "--predictions", external, phantom2018)
+    assert out[0] == "external on 5 frames of phantom2018"
 
 
 @pytest.mark.parametrize(
-    ("arguments", "code", "told"),
+    ("arguments", "code", "message"),
     [
         (["TINY", "DATA", "--fold", "1"], 2, "--protocol endovis2017"),
-        (["TINY"], 2, "name a checkpoint, and then the data"),
+        (["TINY"], 2, "give a checkpoint, then the data"),
         (["TINY", "DATA", "--protocol", "endovis2019"], 1, "endovis2018 or endovis2017"),
         (["TINY", "DATA", "--protocol", "endovis2018", "--fold", "1"], 1, "has one split"),
         (["TINY", "DATA", "--protocol", "endovis2017", "--fold", "2"], 1, "have no sequence 4, 8"),
@@ -138,9 +138,9 @@ def test_masks_from_files_are_scored_by_both_protocols(run: Run, phantom2018: Pa
     ],
 )
 def test_a_mistake_gets_one_line_and_an_exit_code(
-    run: Run, tiny_checkpoint: Path, phantom2018: Path, arguments: list[str], code: int, told: str
+    run: Run, tiny_checkpoint: Path, phantom2018: Path, arguments: list[str], code: int, message: str
 ) -> None:
-    meant = {"TINY": tiny_checkpoint, "DATA": phantom2018}
-    found, out, err = run("evaluate", *(meant.get(word, word) for word in arguments))
-    assert found == code and out == []
-    assert told in err[-1] and err[-1].startswith("surgicalsam: ")
+    paths = {"TINY": tiny_checkpoint, "DATA": phantom2018}
+    exit_code, out, err = run("evaluate", *(paths.get(word, word) for word in arguments))
+    assert exit_code == code and out == []
+    assert message in err[-1] and err[-1].startswith("surgicalsam: ")

@@ -1,4 +1,4 @@
-"""Labels leave a project as a dataset and come back the same, pixel by pixel, in every format."""
+"""Labels exported from a project as a dataset can be imported again, pixel by pixel, in every format."""
 
 from __future__ import annotations
 
@@ -14,6 +14,7 @@ import pytest
 from PIL import Image
 from pycocotools.coco import COCO
 
+from surgicalsam_napari import files
 from surgicalsam_napari.errors import DiskSpaceError, ExchangeError
 from surgicalsam_napari.exchange import files as exchange_files
 from surgicalsam_napari.exchange.exporting import export_frames
@@ -25,7 +26,7 @@ from surgicalsam_napari.store.arrays import CellTable
 from surgicalsam_napari.store.corrections import corrected_frames
 from surgicalsam_napari.video import VideoReader
 
-# the same tools as in EndoVis 2018, under other numbers and with another case
+# the instruments of EndoVis 2018 with other ids, in capital letters
 RENUMBERED = ClassSet(
     "Ours", tuple(InstrumentClass(40 - c.id, c.name.upper(), c.color) for c in reversed(ENDOVIS2018.classes))
 )
@@ -61,7 +62,7 @@ def content(folder: Path) -> dict[str, bytes]:
 
 
 @pytest.mark.parametrize("format", EXPORT_FORMATS)
-def test_exported_labels_come_back_unchanged_under_other_class_ids(
+def test_exported_labels_are_imported_unchanged_into_a_project_with_other_class_ids(
     project: Project, clip: Path, tmp_path: Path, format: str
 ) -> None:
     out = export(project, tmp_path / "out", format)
@@ -93,22 +94,22 @@ def test_exported_frames_are_those_of_the_video(project: Project, tmp_path: Path
         np.testing.assert_array_equal(np.asarray(Image.open(frame.image_path)), project.video[index])
 
 
-def test_writing_a_frame_reads_its_provenance_once_however_many_classes_there_are(
+def test_writing_a_frame_reads_its_provenance_once_for_any_number_of_classes(
     project: Project, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    read = []
-    unwrapped = CellTable.row
-    monkeypatch.setattr(CellTable, "row", lambda table, frame: (read.append(frame), unwrapped(table, frame))[1])
+    rows_read = []
+    original_row = CellTable.row
+    monkeypatch.setattr(CellTable, "row", lambda table, frame: (rows_read.append(frame), original_row(table, frame))[1])
     export(project, tmp_path / "few", "indexed-png", images=False)
-    few = len(read)
+    few = len(rows_read)
     more = (InstrumentClass(100 + i, f"Instrument {i}", "#405060") for i in range(9))
     project.extend_classes(ClassSet("more", (*ENDOVIS2018.classes, *more)))
     export(project, tmp_path / "many", "indexed-png", images=False)
-    assert len(read) == 2 * few
+    assert len(rows_read) == 2 * few
 
 
 @pytest.mark.parametrize("format", EXPORT_FORMATS)
-def test_a_class_nobody_looked_for_is_not_said_to_be_absent(project: Project, tmp_path: Path, format: str) -> None:
+def test_a_class_that_was_not_annotated_is_not_exported_as_absent(project: Project, tmp_path: Path, format: str) -> None:
     project.labels[3, 10:20, 10:20] = 4
     dataset = open_dataset(export(project, tmp_path / "out", format, images=False))
     annotated = {frame.frame_index: dataset.annotated_class_ids(frame) for frame in dataset.frames}
@@ -127,7 +128,7 @@ def test_the_endovis_layout_is_that_of_the_authors(project: Project, tmp_path: P
     assert mask.mode == "L"
     np.testing.assert_array_equal(np.asarray(mask), np.where(project.labels[5] == 3, 255, 0))
     masks = [path.relative_to(out / "binary_annotations").as_posix() for path in out.rglob("*_class*.png")]
-    assert [name.split("_")[0] for name in masks] == ["clip-1/00005"]  # so does their code find the frame of a mask
+    assert [name.split("_")[0] for name in masks] == ["clip-1/00005"]  # as the authors' code finds the frame of a mask
 
 
 @pytest.mark.filterwarnings("ignore:__array__ implementation:DeprecationWarning")  # pycocotools 2.0.11 with numpy 2
@@ -148,12 +149,12 @@ def test_indexed_pngs_show_the_colours_of_classes(project: Project, tmp_path: Pa
 
 
 @pytest.mark.parametrize("format", EXPORT_FORMATS)
-def test_an_earlier_export_is_replaced_only_when_told(project: Project, tmp_path: Path, format: str) -> None:
+def test_an_earlier_export_is_replaced_only_with_overwrite(project: Project, tmp_path: Path, format: str) -> None:
     out = export(project, tmp_path / "out", format)
     (out / "notes.txt").write_text("mine")
     before = content(out)
     for other_format in EXPORT_FORMATS:
-        with pytest.raises(ExchangeError, match="holds an export already"):
+        with pytest.raises(ExchangeError, match="already contains an export"):
             export(project, out, other_format)
     assert content(out) == before
     export(project, out, format, [5], images=False, overwrite=True)
@@ -161,14 +162,14 @@ def test_an_earlier_export_is_replaced_only_when_told(project: Project, tmp_path
     assert (out / "notes.txt").read_text() == "mine"
 
 
-def test_other_peoples_labels_are_never_overwritten(project: Project, tmp_path: Path) -> None:
-    theirs = tmp_path / "out" / "annotations" / "seq5" / "00012.png"
-    theirs.parent.mkdir(parents=True)
-    theirs.write_bytes(b"theirs")
-    with pytest.raises(ExchangeError, match="not exported from here"):
+def test_labels_of_another_origin_are_never_overwritten(project: Project, tmp_path: Path) -> None:
+    external = tmp_path / "out" / "annotations" / "seq5" / "00012.png"
+    external.parent.mkdir(parents=True)
+    external.write_bytes(b"external")
+    with pytest.raises(ExchangeError, match="labels that this program did not export"):
         export(project, tmp_path / "out", "endovis", overwrite=True)
-    assert list(content(tmp_path / "out").values()) == [b"theirs"]
-    with pytest.raises(ExchangeError, match="in the project itself"):
+    assert list(content(tmp_path / "out").values()) == [b"external"]
+    with pytest.raises(ExchangeError, match="inside the project folder"):
         export(project, project.folder / "out", "coco")
 
 
@@ -184,16 +185,15 @@ def test_a_full_disk_or_a_stop_leaves_the_folder_as_it_was(
     stopped = export_frames(project, [2, 5, 7], out, format, overwrite=True)
     next(stopped)
     stopped.close()
-    written = []
+    write_all, descriptors = files.write_all, []
 
-    def full(path: Path, data: bytes) -> int:
-        written.append(path)
-        if len(written) == 4:
+    def write_until_full(descriptor: int, data: bytes) -> None:
+        descriptors.append(descriptor)
+        if len(descriptors) == 4:
             raise OSError(errno.ENOSPC, os.strerror(errno.ENOSPC))
-        with path.open("wb") as file:
-            return file.write(data)
+        write_all(descriptor, data)
 
-    monkeypatch.setattr(Path, "write_bytes", full)
+    monkeypatch.setattr(files, "write_all", write_until_full)
     with pytest.raises(DiskSpaceError, match="No space is left"):
         export(project, out, format, overwrite=True)
     assert content(out) == before

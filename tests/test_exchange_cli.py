@@ -1,4 +1,4 @@
-"""`surgicalsam export` and `import`, as a person or a script meets them."""
+"""`surgicalsam export` and `import`, as a person or a script uses them."""
 
 from __future__ import annotations
 
@@ -27,7 +27,7 @@ def clip(phantom_clip: Path, tmp_path: Path) -> Path:
 
 @pytest.fixture
 def corrected(clip: Path) -> Path:
-    """A project whose frames 2 and 5 a person edited."""
+    """A project in which a person edited frames 2 and 5."""
     with Project.create(clip.with_suffix(".surgicalsam"), VideoReader(clip), ENDOVIS2018) as project:
         project.labels[2, 10:20, 10:20] = 3
         project.labels[5, 30:50, 10:20] = 7
@@ -49,7 +49,7 @@ def complaints(lines: list[str]) -> list[str]:
 
 
 @pytest.mark.parametrize("format", EXPORT_FORMATS)
-def test_labels_go_out_and_come_into_a_new_project(
+def test_exported_labels_are_imported_into_a_new_project(
     run: Run, corrected: Path, clip: Path, tmp_path: Path, format: str
 ) -> None:
     code, out, err = run("export", clip, "--out", tmp_path / "out", "--format", format, "--json")
@@ -93,7 +93,7 @@ def test_without_corrections_there_is_nothing_to_export(run: Run, clip: Path, tm
 
 
 def test_frames_and_pictures_can_be_left_out(run: Run, corrected: Path, clip: Path, tmp_path: Path) -> None:
-    clip.unlink()  # labels alone need no video
+    clip.unlink()  # labels without images need no video
     code, _, err = run("export", corrected, "--out", tmp_path / "out", "--frames", "4:8:1", "--no-images")
     assert code == 0, err
     assert sorted(path.name for path in (tmp_path / "out/annotations/clip").iterdir()) == [
@@ -116,7 +116,7 @@ def test_frames_and_pictures_can_be_left_out(run: Run, corrected: Path, clip: Pa
         (["export", "nowhere.mp4", "--out", "OUT"], 1, "There is no project"),
         (["import", "OUT"], 2, "PROJECT_OR_VIDEO"),
         (["import", "nowhere", "CLIP"], 1, "does not exist"),
-        (["import", "EMPTY", "CLIP"], 1, "no dataset of a known format"),
+        (["import", "EMPTY", "CLIP"], 1, "not a dataset of a known format"),
     ],
 )
 def test_mistakes_get_one_line_and_an_exit_code(
@@ -129,7 +129,7 @@ def test_mistakes_get_one_line_and_an_exit_code(
     assert expected in complaints(err)[0]
 
 
-def test_problems_are_listed_per_file_and_a_project_made_for_them_goes_again(run: Run, clip: Path, tmp_path: Path) -> None:
+def test_problems_are_listed_per_file_and_the_new_project_is_removed(run: Run, clip: Path, tmp_path: Path) -> None:
     (tmp_path / "labels").mkdir()
     for number in range(30):
         Image.fromarray(np.full((96, 128), 99, np.uint8)).save(tmp_path / "labels" / f"frame_{number:05d}.png")
@@ -140,7 +140,7 @@ def test_problems_are_listed_per_file_and_a_project_made_for_them_goes_again(run
     assert not clip.with_suffix(".surgicalsam").exists()
 
 
-def test_new_classes_are_added_when_told(run: Run, corrected: Path, clip: Path, tmp_path: Path) -> None:
+def test_new_classes_are_added_with_add_classes(run: Run, corrected: Path, clip: Path, tmp_path: Path) -> None:
     run("export", corrected, "--out", tmp_path / "out", "--no-images")
     (tmp_path / "mine.yaml").write_text("classes:\n- {id: 1, name: Clip Applier}\n")
     other = Path(shutil.copy(clip, tmp_path / "other.mp4"))

@@ -1,4 +1,4 @@
-"""Export and import in a real window: what a person chooses and clicks, and what is on disk and in the labels then."""
+"""Export and import in a real window: the user's choices and clicks, and the files and labels that result."""
 
 from __future__ import annotations
 
@@ -61,7 +61,7 @@ def form(panel: ExportPanel) -> ImportForm:
 
 @pytest.fixture
 def corrected_dock(dock: MainWidget, qtbot) -> MainWidget:
-    """Two frames were painted on."""
+    """A dock whose project has two painted frames."""
     paint(dock, 2, DRIVER)
     paint(dock, 7, SCISSORS)
     qtbot.waitUntil(dock.export_panel.export.isEnabled, timeout=TIMEOUT)
@@ -70,7 +70,7 @@ def corrected_dock(dock: MainWidget, qtbot) -> MainWidget:
 
 @pytest.fixture
 def exported(corrected_dock: MainWidget, tmp_path: Path) -> Path:
-    """The two frames as a dataset, after which the project forgets them."""
+    """The two frames as a dataset; the project's own labels of them are then reset."""
     project = corrected_dock.session.project
     for _ in export_frames(project, [2, 7], tmp_path / "exported", "endovis"):
         pass
@@ -120,7 +120,7 @@ def test_a_tab_shows_another_panel(dock, panel):
     assert not dock.segment_panel.isVisibleTo(dock)
 
 
-def test_a_tab_tells_that_its_panel_works(corrected_dock, panel, qtbot):
+def test_a_tab_is_marked_while_its_panel_works(corrected_dock, panel, qtbot):
     bar = corrected_dock.tabs.bar
     click(qtbot, panel.export)
     assert bar.tabText(bar.count() - 1) == "Export / Import ●"
@@ -131,14 +131,14 @@ def test_a_tab_tells_that_its_panel_works(corrected_dock, panel, qtbot):
 # Export --------------------------------------------------------------------------------------------------------------
 
 
-def test_nothing_corrected_cannot_be_exported_and_says_so(panel):
+def test_without_corrected_frames_export_is_disabled_and_the_panel_says_so(panel):
     assert not panel.export.isEnabled()
     assert panel.count.text().startswith("No frame has been corrected yet")
 
 
 def test_corrected_frames_are_counted_as_they_are_painted(dock, panel, qtbot):
     paint(dock, 2, DRIVER)
-    qtbot.waitUntil(lambda: panel.count.text() == "1 frame corrected or verified by a person", timeout=TIMEOUT)
+    qtbot.waitUntil(lambda: panel.count.text() == "1 frame edited or verified by a person", timeout=TIMEOUT)
     paint(dock, 5, DRIVER)
     qtbot.waitUntil(lambda: panel.count.text().startswith("2 frames"), timeout=TIMEOUT)
     assert panel.export.isEnabled()
@@ -176,19 +176,19 @@ def test_a_range_without_images_goes_to_the_folder_chosen(dock, panel, qtbot, tm
     assert all(frame.image_path is None for frame in frames)
 
 
-def test_a_folder_that_holds_other_things_gets_a_folder_in_it(panel, tmp_path, monkeypatch, qtbot):
-    choose_folder(monkeypatch, tmp_path)  # where the clip lies
+def test_an_export_into_a_folder_with_other_files_gets_its_own_folder(panel, tmp_path, monkeypatch, qtbot):
+    choose_folder(monkeypatch, tmp_path)  # the folder of the clip
     click(qtbot, panel.choose_folder)
     assert panel.target() == tmp_path / "clip_endovis"
 
 
-def test_an_earlier_export_is_replaced_only_when_asked(corrected_dock, panel, qtbot, clip):
+def test_an_earlier_export_is_replaced_only_after_a_question(corrected_dock, panel, qtbot, clip):
     click(qtbot, panel.export)
     settle(qtbot, corrected_dock)
     paint(corrected_dock, 9, SUCTION)
     click(qtbot, panel.export)
     assert not panel.run.is_running
-    assert "holds an export already" in panel.question.text.text()
+    assert "already contains an export" in panel.question.text.text()
     click(qtbot, panel.question.stop)
     assert len(open_dataset(clip.parent / "clip_endovis").frames) == 2
     click(qtbot, panel.export)
@@ -198,7 +198,7 @@ def test_an_earlier_export_is_replaced_only_when_asked(corrected_dock, panel, qt
 
 
 def wait_for_cancel(reports, progress, after: int):
-    """The same generator function, which after so many reports goes on only when Cancel was clicked."""
+    """The same generator function, which waits for a click on Cancel after so many reports."""
     clicked = threading.Event()
     progress.cancelled.connect(clicked.set)
 
@@ -222,7 +222,7 @@ def test_a_cancelled_export_leaves_nothing(dock, panel, qtbot, clip, monkeypatch
     assert panel.export.isEnabled()
 
 
-def test_a_failed_export_is_told_in_one_line(corrected_dock, panel, qtbot, notes, clip):
+def test_a_failed_export_shows_one_error_line(corrected_dock, panel, qtbot, notes, clip):
     (clip.parent / "clip_endovis").write_text("a file where the folder should be")
     click(qtbot, panel.export)
     settle(qtbot, corrected_dock)
@@ -231,7 +231,7 @@ def test_a_failed_export_is_told_in_one_line(corrected_dock, panel, qtbot, notes
     assert not panel.result.isVisibleTo(panel)
 
 
-def test_no_other_video_and_no_segmenting_while_labels_are_exported(corrected_dock, panel, qtbot):
+def test_opening_a_video_and_segmenting_are_disabled_during_an_export(corrected_dock, panel, qtbot):
     click(qtbot, panel.export)
     assert not corrected_dock.video_panel.open_file.isEnabled()
     assert not corrected_dock.segment_panel.segment.isEnabled()
@@ -257,7 +257,7 @@ def test_import_asks_first_and_then_counts_as_corrected(corrected_dock, form, ex
         np.testing.assert_array_equal(project.labels[frame.frame_index], dataset.label_map(frame))
     assert project.labels.provenance(2, DRIVER) == Provenance.EDITED
     assert form.result.text().startswith("Imported 2 frames")
-    assert corrected_dock.export_panel.count.text().startswith("2 frames corrected")
+    assert corrected_dock.export_panel.count.text().startswith("2 frames edited or verified")
 
 
 def test_not_now_imports_nothing(corrected_dock, form, exported, qtbot, monkeypatch):
@@ -280,12 +280,12 @@ def test_a_cancelled_import_leaves_the_labels_as_they_were(corrected_dock, form,
 
 def test_pixels_that_the_user_painted_stay_and_are_counted(corrected_dock, form, exported, qtbot, monkeypatch):
     paint(corrected_dock, 2, SUCTION)
-    mine = corrected_dock.session.project.labels[2] == SUCTION
+    painted = corrected_dock.session.project.labels[2] == SUCTION
     choose_import(corrected_dock, exported, qtbot, monkeypatch)
     click(qtbot, form.question.go_on)
     settle(qtbot, corrected_dock)
-    assert (corrected_dock.session.project.labels[2][mine] == SUCTION).all()
-    assert f"{np.count_nonzero(mine):,} pixels" in form.result.text()
+    assert (corrected_dock.session.project.labels[2][painted] == SUCTION).all()
+    assert f"{np.count_nonzero(painted):,} pixels" in form.result.text()
 
 
 def test_labels_that_do_not_fit_are_listed_by_file_and_nothing_is_written(
@@ -310,7 +310,7 @@ def test_classes_that_are_new_are_named_before_they_are_added(corrected_dock, fo
     sidecar = exported / "classes.json"
     sidecar.write_text(sidecar.read_text().replace("Large Needle Driver", "Trocar"))
     choose_import(corrected_dock, exported, qtbot, monkeypatch)
-    assert "added to it: Trocar" in form.question.text.text()
+    assert "added to this project: Trocar" in form.question.text.text()
     assert "Trocar" not in corrected_dock.session.classes.names
     click(qtbot, form.question.go_on)
     settle(qtbot, corrected_dock)
@@ -320,8 +320,8 @@ def test_classes_that_are_new_are_named_before_they_are_added(corrected_dock, fo
     assert "Trocar" in corrected_dock.layers.labels.features["class"].tolist()
 
 
-def test_of_several_sequences_the_one_of_this_video_is_chosen(corrected_dock, form, exported, qtbot, monkeypatch):
-    (exported / "classes.json").unlink()  # as the authors' folders are, that hold many videos
+def test_the_sequence_of_this_video_can_be_chosen_from_several(corrected_dock, form, exported, qtbot, monkeypatch):
+    (exported / "classes.json").unlink()  # as in the authors' folders, which hold many videos
     for folder in ("images", "annotations", "binary_annotations"):
         shutil.copytree(exported / folder / "clip", exported / folder / "seq_2")
     for path in (exported / "annotations/seq_2", exported / "binary_annotations/seq_2", exported / "images/seq_2"):
@@ -340,7 +340,7 @@ def test_of_several_sequences_the_one_of_this_video_is_chosen(corrected_dock, fo
     assert not corrected_dock.session.project.labels[7].any()
 
 
-def test_a_folder_that_is_no_dataset_is_told_in_one_line(dock, form, qtbot, tmp_path, notes, monkeypatch):
+def test_a_folder_that_is_not_a_dataset_shows_one_error_line(dock, form, qtbot, tmp_path, notes, monkeypatch):
     (tmp_path / "nothing").mkdir()
     choose_import(dock, tmp_path / "nothing", qtbot, monkeypatch)
     assert len(notes) == 1
@@ -348,7 +348,7 @@ def test_a_folder_that_is_no_dataset_is_told_in_one_line(dock, form, qtbot, tmp_
     assert form.from_folder.isEnabled()
 
 
-def test_opening_another_video_drops_the_question(corrected_dock, form, exported, phantom_clip, qtbot, monkeypatch):
+def test_opening_another_video_closes_the_question(corrected_dock, form, exported, phantom_clip, qtbot, monkeypatch):
     choose_import(corrected_dock, exported, qtbot, monkeypatch)
     other = Path(shutil.copy(phantom_clip, exported.parent / "other.mp4"))
     corrected_dock.open(other)

@@ -1,4 +1,4 @@
-"""What is imported fits, and is written whole or not at all; distributed datasets are read as they lie."""
+"""An import is checked first and written completely or not at all; public datasets are read as distributed."""
 
 from __future__ import annotations
 
@@ -79,7 +79,7 @@ def import_all(project: Project, dataset: Path, sequence: str | None = None, **o
     return [report.frame_index for report in import_frames(project, plan)]
 
 
-# ---- what stays as a person had it
+# ---- pixels of a person stay
 
 
 def test_pixels_painted_and_classes_verified_before_stay(project: Project, exported: Callable[[str], Path]) -> None:
@@ -96,7 +96,7 @@ def test_pixels_painted_and_classes_verified_before_stay(project: Project, expor
     assert project.labels.provenance(9, 2) == Provenance.EDITED
 
 
-# ---- what does not fit is told per file, and nothing is written
+# ---- labels that do not fit are listed per file, and nothing is written
 
 
 def label_file(folder: Path, format: str, frame_index: int) -> Path:
@@ -120,13 +120,13 @@ def test_every_file_that_does_not_fit_is_named_at_once(
         check_import(project, open_dataset(out))
     damaged, unknown, size = caught.value.problems
     assert "00001 is damaged" in damaged
-    assert "00004 has the value 99, and EndoVis 2018 has 1 Bipolar Forceps" in unknown
+    assert "00004 has the value 99, but EndoVis 2018 has only 1 Bipolar Forceps" in unknown
     assert "60 x 50 pixels" in size
     assert not project.labels.provenance_table().any()
 
 
 @pytest.mark.parametrize("format", EXPORT_FORMATS)
-def test_a_frame_that_was_exported_and_is_gone_is_missed(exported: Callable[[str], Path], format: str) -> None:
+def test_a_missing_frame_of_an_export_is_reported(exported: Callable[[str], Path], format: str) -> None:
     out = exported(format)
     if format == "coco":
         record = json.loads((out / "annotations.json").read_text())
@@ -151,7 +151,9 @@ def test_overlapping_masks_are_refused(project: Project, exported: Callable[[str
     assert "both Bipolar Forceps and Large Needle Driver" in problem
 
 
-def test_a_mask_that_was_mended_in_one_place_only_is_refused(project: Project, exported: Callable[[str], Path]) -> None:
+def test_a_mask_that_was_corrected_in_only_one_of_its_files_is_refused(
+    project: Project, exported: Callable[[str], Path]
+) -> None:
     out = exported("endovis")
     save(label_file(out, "endovis", 4), box(1))
     with pytest.raises(ExchangeError, match="00004 differs in annotations and binary_annotations"):
@@ -166,10 +168,10 @@ def test_a_mask_that_was_mended_in_one_place_only_is_refused(project: Project, e
         (lambda record: record["annotations"][0]["segmentation"].update(size=[10, 10]), "10 x 10 pixels"),
         (lambda record: record["annotations"][0].update(category_id=99), "category 99"),
         (lambda record: record["annotations"][0].update(segmentation=record["annotations"][1]["segmentation"]), "both"),
-        (lambda record: record["annotations"][0].update(image_id=99), "an image 99 that it does not list"),
-        (lambda record: record["categories"][0].pop("name"), "an id and a name"),
+        (lambda record: record["annotations"][0].update(image_id=99), "image 99, which is not in its list"),
+        (lambda record: record["categories"][0].pop("name"), "its own id and name"),
         (lambda record: record["images"][0].pop("height"), "height"),
-        (lambda record: record.pop("images"), "no COCO file"),
+        (lambda record: record.pop("images"), "not a COCO file"),
     ],
 )
 def test_damaged_coco_files_are_refused(
@@ -184,7 +186,7 @@ def test_damaged_coco_files_are_refused(
         check_import(project, open_dataset(path))
 
 
-def test_coco_of_other_tools_is_read(project: Project, tmp_path: Path) -> None:
+def test_coco_files_of_other_tools_are_read(project: Project, tmp_path: Path) -> None:
     square = [10, 20, 30, 20, 30, 40, 10, 40]
     record = {
         "images": [{"id": "x", "file_name": "day1\\img_3.jpg", "height": 96, "width": 128}],
@@ -201,14 +203,14 @@ def test_coco_of_other_tools_is_read(project: Project, tmp_path: Path) -> None:
     assert project.labels[3, :9, 0].tolist() == [7, 7, 7, 7, 7, 0, 0, 7, 0]
 
 
-def test_a_class_that_the_project_lacks_is_told_or_added(clip: Path, exported: Callable[[str], Path]) -> None:
-    ours = ClassSet("Ours", (InstrumentClass(2, "bipolar forceps", "#112233"), InstrumentClass(9, "Stapler", "#445566")))
-    with Project.create(clip.with_suffix(".surgicalsam"), VideoReader(clip), ours) as project:
+def test_a_class_that_is_new_to_the_project_is_reported_or_added(clip: Path, exported: Callable[[str], Path]) -> None:
+    own = ClassSet("Own", (InstrumentClass(2, "bipolar forceps", "#112233"), InstrumentClass(9, "Stapler", "#445566")))
+    with Project.create(clip.with_suffix(".surgicalsam"), VideoReader(clip), own) as project:
         dataset = open_dataset(exported("indexed-png"))
-        with pytest.raises(ExchangeError, match="lacks Prograsp Forceps: extend its class set") as caught:
+        with pytest.raises(ExchangeError, match="does not have Prograsp Forceps: add the classes") as caught:
             check_import(project, dataset)
         assert len(caught.value.problems) == 3
-        assert project.classes == ours
+        assert project.classes == own
         list(import_frames(project, check_import(project, dataset, add_classes=True)))
         assert project.classes.by_name("Prograsp Forceps").id == 10
         assert len(project.classes) == 3
@@ -216,24 +218,24 @@ def test_a_class_that_the_project_lacks_is_told_or_added(clip: Path, exported: C
         assert np.all(project.labels[4, :, 64:] == 10)
 
 
-def test_a_frame_that_the_video_lacks_is_refused(project: Project, tmp_path: Path) -> None:
+def test_a_frame_outside_the_video_is_refused(project: Project, tmp_path: Path) -> None:
     save(tmp_path / "labels" / "frame_00003.png", box(3))
     save(tmp_path / "labels" / "frame_00012.png", box(3))
     with pytest.raises(ExchangeError) as caught:
         import_all(project, tmp_path / "labels", classes=ENDOVIS2018)
     assert len(caught.value.problems) == 1
-    assert "frame_00012 has no frame in the video, which has 12 (0 to 11)" in caught.value.problems[0]
+    assert "frame_00012 has no matching frame in the video, which has frames 0 to 11" in caught.value.problems[0]
 
 
-def test_numbers_without_names_ask_for_a_class_set(tmp_path: Path) -> None:
+def test_a_dataset_without_class_names_needs_a_class_set(tmp_path: Path) -> None:
     save(tmp_path / "labels" / "frame_00003.png", box(3))
     with pytest.raises(ExchangeError, match="Give its class set"):
         open_dataset(tmp_path / "labels")
 
 
-def test_a_folder_of_no_known_format_is_told_what_each_looks_like(tmp_path: Path) -> None:
+def test_the_error_for_an_unknown_format_shows_what_each_format_looks_like(tmp_path: Path) -> None:
     (tmp_path / "notes.txt").write_text("nothing")
-    with pytest.raises(ExchangeError, match="no dataset of a known format") as caught:
+    with pytest.raises(ExchangeError, match="not a dataset of a known format") as caught:
         open_dataset(tmp_path)
     for name in ("instrument_dataset_1", "seq_1", "annotations.json", "00012_class1.png", "frame_00012.png"):
         assert name in str(caught.value)
@@ -244,7 +246,7 @@ def test_a_folder_of_no_known_format_is_told_what_each_looks_like(tmp_path: Path
 # ---- all or nothing
 
 
-def test_an_import_that_fails_or_is_stopped_is_taken_back(
+def test_an_import_that_fails_or_is_stopped_is_rolled_back(
     project: Project, exported: Callable[[str], Path], monkeypatch: pytest.MonkeyPatch
 ) -> None:
     project.labels[4, 0:3, 0:3] = 7
@@ -256,7 +258,7 @@ def test_an_import_that_fails_or_is_stopped_is_taken_back(
     assert project.labels[4].all()
     stopped.close()
     np.testing.assert_array_equal(project.labels[:], before)
-    frames: list[bytes] = []  # of which something was written, in order
+    frames: list[bytes] = []  # frames with a written record, in order
 
     def failing(descriptor: int, data: bytes) -> None:
         if data.startswith(b'{"frame": ') and (frame := data.split(b",")[0]) not in frames:
@@ -275,7 +277,9 @@ def test_an_import_that_fails_or_is_stopped_is_taken_back(
     assert np.count_nonzero(project.labels.painted(4)) == 9
 
 
-def test_what_a_person_paints_during_an_import_is_not_taken_back(project: Project, exported: Callable[[str], Path]) -> None:
+def test_pixels_that_a_person_paints_during_an_import_are_not_rolled_back(
+    project: Project, exported: Callable[[str], Path]
+) -> None:
     reports = import_frames(project, check_import(project, open_dataset(exported("coco"))))
     next(reports)
     next(reports)
@@ -316,11 +320,11 @@ def test_endovis_2017_is_read_as_distributed(tmp_path: Path) -> None:
     folder = write_endovis2017(tmp_path / "instrument_1_4_training", range(3))
     video = VideoReader(folder / "instrument_dataset_7" / "left_frames")
     with Project.create(tmp_path / "seven.surgicalsam", video, ENDOVIS2017) as project:
-        assert import_all(project, tmp_path) == [0, 1, 2]  # the sequence by the name of the video's folder
+        assert import_all(project, tmp_path) == [0, 1, 2]  # the sequence has the name of the video's folder
         labels = project.labels[2, :, 0]
         expected = {"Large Needle Driver": 16, "Bipolar Forceps": 8, "Vessel Sealer": 8, "Other": 8}
-        found = {c.name: np.count_nonzero(labels == c.id) for c in ENDOVIS2017 if c.id in labels}
-        assert found == expected
+        pixel_counts = {c.name: np.count_nonzero(labels == c.id) for c in ENDOVIS2017 if c.id in labels}
+        assert pixel_counts == expected
 
 
 def test_masks_of_endovis_2017_are_cropped_like_their_pictures(tmp_path: Path) -> None:
@@ -332,7 +336,7 @@ def test_masks_of_endovis_2017_are_cropped_like_their_pictures(tmp_path: Path) -
     np.testing.assert_array_equal(cropped, full[28:1052, 320:1600])
 
 
-def test_endovis_2017_with_a_missing_or_strange_mask_is_refused(project: Project, tmp_path: Path) -> None:
+def test_endovis_2017_with_a_missing_or_invalid_mask_is_refused(project: Project, tmp_path: Path) -> None:
     folder = write_endovis2017(tmp_path / "train", range(3))
     truth = folder / "instrument_dataset_4" / "ground_truth"
     (truth / "Vessel_Sealer_labels" / "frame001.png").unlink()
@@ -357,14 +361,14 @@ LAYOUTS_2018 = {
 
 
 @pytest.mark.parametrize("layout", LAYOUTS_2018)
-def test_endovis_2018_types_are_found_where_people_put_them(project: Project, tmp_path: Path, layout: str) -> None:
+def test_endovis_2018_types_are_found_in_every_common_layout(project: Project, tmp_path: Path, layout: str) -> None:
     folder = tmp_path / "data"
     for sequence in (2, 10):
         for number in range(3):
             picture, label = (name.format(s=sequence, f=number) for name in LAYOUTS_2018[layout])
             save(folder / f"{picture}.png", np.zeros((*SIZE, 3)))
             save(folder / f"{label}.png", box(number + 1))
-    if layout == "types beside releases":  # the challenge's own labels do no harm
+    if layout == "types beside releases":  # the challenge's own labels are ignored
         save(folder / "release_1/seq_2/labels/frame000.png", np.arange(96 * 128 * 3).reshape(*SIZE, 3) % 255)
     dataset = open_dataset(folder)
     assert (dataset.format, dataset.sequences, len(dataset.frames)) == ("endovis2018", ("seq_2", "seq_10"), 6)
@@ -375,7 +379,7 @@ def test_endovis_2018_types_are_found_where_people_put_them(project: Project, tm
     assert np.unique(project.labels[2]).tolist() == [0, 3]
 
 
-def test_the_challenges_own_2018_labels_are_told_from_types(tmp_path: Path) -> None:
+def test_the_challenges_own_2018_labels_are_not_read_as_types(tmp_path: Path) -> None:
     save(tmp_path / "seq_1" / "left_frames" / "frame000.png", np.zeros((*SIZE, 3)))
     save(tmp_path / "seq_1" / "labels" / "frame000.png", np.dstack([box(0), box(255), box(124)]))
     with pytest.raises(ExchangeError, match=r"colours of parts and anatomy.*type annotations"):
@@ -424,7 +428,7 @@ def test_a_folder_of_pictures_is_matched_by_file_name(tmp_path: Path) -> None:
         assert not project.labels[0].any()
 
 
-def test_an_export_from_a_folder_of_pictures_comes_back_by_position(tmp_path: Path) -> None:
+def test_an_export_from_a_folder_of_pictures_is_imported_by_position(tmp_path: Path) -> None:
     video = VideoReader(picture_folder(tmp_path / "frames", *(f"frame{number}" for number in range(3, 8))))
     with Project.create(tmp_path / "a.surgicalsam", video, ENDOVIS2018) as project:
         project.labels[1, 5:9, 5:9] = 3

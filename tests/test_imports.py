@@ -1,4 +1,4 @@
-"""What may import what: DESIGN's one direction, and no window toolkit outside `widgets`."""
+"""Allowed imports: one direction between the parts of the program, and no Qt or napari outside `widgets`."""
 
 from __future__ import annotations
 
@@ -41,8 +41,8 @@ MAY_IMPORT["widgets"] = {*MAY_IMPORT["session"], "session"}
 MAY_IMPORT["cli"] = {*MAY_IMPORT["widgets"], "widgets"}
 MAY_IMPORT["__main__"] = {"cli"}
 
-# The rooms inside a package, from the ground up: a room may import from the lines above its own, and nothing else of its
-# package. A folder without sub-folders is one room; a file beside sub-folders is a room of its own.
+# The rooms inside a package, from the foundation up: a room may import only from the lines above its own line in the same
+# package. A folder without sub-folders is one room; a file next to sub-folders is a separate room.
 ROOM_ORDER: dict[str, tuple[tuple[str, ...], ...]] = {
     "surgicalsam_napari.widgets": (
         ("parts",),
@@ -80,7 +80,7 @@ ROOM_ORDER: dict[str, tuple[tuple[str, ...], ...]] = {
 
 
 def module_files() -> dict[str, Path]:
-    """Every module of both packages by its dotted name."""
+    """Every module of both packages with its dotted name as the key."""
     modules = {}
     for package, folder in PACKAGES.items():
         for path in sorted(folder.rglob("*.py")):
@@ -120,13 +120,13 @@ def own_parts_imported(path: Path, module: str) -> set[str]:
 
 
 def package_of(module: str) -> list[str]:
-    """The names of the package that a module's relative imports start from."""
+    """The package name, split at the dots, from which the relative imports of a module start."""
     names = module.split(".")
     return names if MODULES[module].name == "__init__.py" else names[:-1]
 
 
 def modules_imported(path: Path, package: list[str]) -> set[str]:
-    """The modules of ours that a file imports, wherever the import stands: at the top, in a function, for type checking."""
+    """The modules of the project that a file imports: at the top, in a function, or for type checking."""
     modules = set()
     for node in ast.walk(ast.parse(path.read_text(encoding="utf-8"))):
         if isinstance(node, ast.Import):
@@ -139,11 +139,11 @@ def modules_imported(path: Path, package: list[str]) -> set[str]:
         else:
             continue
         modules |= {name for name in names if name in MODULES}
-    return modules - set(PACKAGES)  # the top __init__ holds the version, and everything else lazily
+    return modules - set(PACKAGES)  # the top __init__ defines the version and imports everything else lazily
 
 
 def room_of(module: str) -> str:
-    """The folder of a module, or the module itself where its folder has sub-folders."""
+    """The folder of a module, or the module itself if its folder has sub-folders."""
     folder = MODULES[module].parent
     has_rooms = any(
         (child / "__init__.py").exists() or any(child.glob("*.py")) for child in folder.iterdir() if child.is_dir()
@@ -164,7 +164,7 @@ def rooms_imported() -> dict[str, set[str]]:
 
 
 def circle_in(graph: dict[str, set[str]]) -> list[str]:
-    """A circle, each name importing the next; empty where there is none."""
+    """An import circle, in which each name imports the next; empty if there is none."""
     try:
         TopologicalSorter(graph).prepare()
     except CycleError as error:
@@ -173,7 +173,7 @@ def circle_in(graph: dict[str, set[str]]) -> list[str]:
 
 
 def lines_between(rooms: Iterable[str]) -> str:
-    """Which file imports which, along a circle of rooms."""
+    """The imports between files along a circle of rooms, one per line."""
     return "\n".join(
         f"  {module} imports {name}"
         for step in pairwise(rooms)
@@ -184,11 +184,11 @@ def lines_between(rooms: Iterable[str]) -> str:
 
 
 def step_of(package: str, module: str) -> int:
-    """How far up the order of its package a module's room stands."""
+    """The position of a module's room in the order of its package."""
     room = module.removeprefix(package).removeprefix(".").split(".")[0]
     order = ROOM_ORDER[package]
     steps = [step for step, rooms in enumerate(order) if room in rooms]
-    assert steps, f"{package}.{room} is new: give it a place in ROOM_ORDER"
+    assert steps, f"{package}.{room} is new: add it to ROOM_ORDER"
     return steps[0]
 
 
@@ -196,7 +196,7 @@ def run_python(code: str, *arguments: str) -> subprocess.CompletedProcess[str]:
     return subprocess.run([sys.executable, "-c", code, *arguments], capture_output=True, text=True, timeout=240)
 
 
-def test_every_module_but_the_widgets_imports_without_qt_and_napari() -> None:
+def test_every_module_except_the_widgets_imports_without_qt_and_napari() -> None:
     names = [name for name in MODULES if part_of(name) not in ("widgets", "__main__")]
     code = f"""
 import importlib, sys
@@ -210,7 +210,7 @@ for name in sys.argv[1:]:
 
 
 @pytest.mark.parametrize("module", MODULES)
-def test_window_libraries_are_named_in_widgets_alone(module: str) -> None:
+def test_window_libraries_are_imported_only_in_widgets(module: str) -> None:
     if part_of(module) == "widgets":
         return
     libraries = {name.split(".")[0] for name in imported_names(MODULES[module], module)}
@@ -220,9 +220,9 @@ def test_window_libraries_are_named_in_widgets_alone(module: str) -> None:
 @pytest.mark.parametrize("module", MODULES)
 def test_imports_run_in_one_direction(module: str) -> None:
     part = part_of(module)
-    assert part in MAY_IMPORT, f"{part} is new: give it a place in MAY_IMPORT, as DESIGN has it"
-    against_the_grain = own_parts_imported(MODULES[module], module) - MAY_IMPORT[part]
-    assert not against_the_grain, f"{module} imports {sorted(against_the_grain)}"
+    assert part in MAY_IMPORT, f"{part} is new: add it to MAY_IMPORT"
+    not_allowed = own_parts_imported(MODULES[module], module) - MAY_IMPORT[part]
+    assert not not_allowed, f"{module} imports {sorted(not_allowed)}"
 
 
 def test_no_file_imports_itself_in_a_circle() -> None:
@@ -237,14 +237,14 @@ def test_no_room_imports_itself_in_a_circle() -> None:
 
 @pytest.mark.parametrize("package", ROOM_ORDER)
 def test_the_rooms_of_a_package_import_in_their_order(package: str) -> None:
-    against_the_order = []
+    not_allowed = []
     for module in (name for name in MODULES if name == package or name.startswith(f"{package}.")):
         for imported in sorted(IMPORTS[module]):
             if not imported.startswith(f"{package}.") or ROOMS[imported] == ROOMS[module]:
                 continue
             if step_of(package, imported) >= step_of(package, module):
-                against_the_order.append(f"  {module} imports {imported}")
-    assert not against_the_order, "against ROOM_ORDER:\n" + "\n".join(against_the_order)
+                not_allowed.append(f"  {module} imports {imported}")
+    assert not not_allowed, "imports that ROOM_ORDER does not allow:\n" + "\n".join(not_allowed)
 
 
 def test_every_room_of_an_ordered_package_has_a_place() -> None:
@@ -284,7 +284,7 @@ def test_the_direction_test_sees_imports_of_every_form(tmp_path: Path) -> None:
 
 
 # The rooms of the window: parts, runs, viewer <- source, correct, exchange, timeline, segment_panel <- train <- main_widget
-# <- demo. Train shows the checkpoints that source lists. Napari's contributions stand beside them.
+# <- demo. Train shows the checkpoints that source lists. Napari's contributions are separate.
 BASICS = {"parts", "runs", "viewer"}
 ROOM_MAY_IMPORT: dict[str, set[str]] = {
     "parts": set(),
@@ -307,7 +307,7 @@ WINDOW = "surgicalsam_napari.widgets."
 @pytest.mark.parametrize("module", [name for name in MODULES if name.startswith(WINDOW)])
 def test_rooms_of_the_window_import_in_one_direction(module: str) -> None:
     room = module.removeprefix(WINDOW).split(".")[0]
-    assert room in ROOM_MAY_IMPORT, f"{room} is new: give it a place in ROOM_MAY_IMPORT"
+    assert room in ROOM_MAY_IMPORT, f"{room} is new: add it to ROOM_MAY_IMPORT"
     names = (name for name in imported_names(MODULES[module], module) if name.startswith(WINDOW))
     rooms = {name.removeprefix(WINDOW).split(".")[0] for name in names} - {room}
     assert rooms <= ROOM_MAY_IMPORT[room], f"{module} imports {sorted(rooms - ROOM_MAY_IMPORT[room])}"
@@ -323,4 +323,4 @@ def test_no_files_of_the_window_import_each_other_in_a_circle() -> None:
             name = waiting.pop()
             reached.add(name)
             waiting |= imports[name] - reached
-        assert start not in reached, f"{start} imports itself by way of {sorted(reached)}"
+        assert start not in reached, f"{start} imports itself through {sorted(reached)}"

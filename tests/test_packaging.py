@@ -1,4 +1,4 @@
-"""What is shipped: the manifest, the wheel and the sdist, and the wheel alone in an environment of its own."""
+"""The manifest, the wheel and the sdist, and the wheel alone in a separate environment."""
 
 from __future__ import annotations
 
@@ -28,15 +28,15 @@ PACKAGE_FOLDERS = {
     "surgicalsam_training": TOP / "training/surgicalsam_training",
 }
 DEMO_WEIGHTS = "surgicalsam_napari/model/weights/demo.safetensors"
-# import name -> distribution name, where the two differ
+# import name -> distribution name, if the two differ
 DISTRIBUTIONS = {"PIL": "pillow", "skimage": "scikit-image", "yaml": "pyyaml"}
-# loaded from where it lies, without being imported by name
+# loaded by its path, not imported by name
 LOADED_BY_PATH = {"segment-anything"}
 QT_BINDINGS = re.compile(r"(pyqt|pyside)", re.IGNORECASE)
 
 
 def run(arguments: Sequence[str | Path], folder: Path, **environment: str) -> str:
-    """Run a command; its standard output, or a failed test with all that it said."""
+    """Run a command; returns its standard output, or fails the test with the whole output."""
     result = subprocess.run(
         list(map(str, arguments)), cwd=folder, env=os.environ | environment, capture_output=True, text=True, timeout=280
     )
@@ -59,7 +59,7 @@ def wheel(built: Path) -> Path:
 
 @pytest.fixture(scope="module")
 def installed(wheel: Path, tmp_path_factory: pytest.TempPathFactory) -> Path:
-    """The Python of a new environment: this wheel, and every library of the present one but the project itself."""
+    """The Python of a new environment with this wheel, and all libraries of the present one except the project itself."""
     folder = tmp_path_factory.mktemp("world")
     venv.create(folder / "env", with_pip=False, symlinks=os.name != "nt")
     python = folder / "env" / ("Scripts/python.exe" if os.name == "nt" else "bin/python")
@@ -75,7 +75,7 @@ def installed(wheel: Path, tmp_path_factory: pytest.TempPathFactory) -> Path:
 
 
 def files_of(folder: Path) -> set[str]:
-    """Files that belong into a build, as posix paths below `folder`."""
+    """Files that belong in a build, as posix paths below `folder`."""
     return {
         path.relative_to(folder).as_posix()
         for path in folder.rglob("*")
@@ -84,7 +84,7 @@ def files_of(folder: Path) -> set[str]:
 
 
 def imported_libraries() -> set[str]:
-    """Distribution names of what both packages import, the standard library and the packages themselves aside."""
+    """Distribution names of the libraries that both packages import, without the standard library."""
     names: set[str] = set()
     for path in (path for folder in PACKAGE_FOLDERS.values() for path in folder.rglob("*.py")):
         for node in ast.walk(ast.parse(path.read_text(encoding="utf-8"))):
@@ -98,12 +98,12 @@ def imported_libraries() -> set[str]:
 
 def declared_libraries() -> set[str]:
     project = tomllib.loads((TOP / "pyproject.toml").read_text(encoding="utf-8"))["project"]
-    extras = (project["optional-dependencies"][name] for name in ("baselines", "cluster"))  # imported where they are used
+    extras = (project["optional-dependencies"][name] for name in ("baselines", "cluster"))  # imported only where needed
     declared = chain(project["dependencies"], *extras)
     return {re.split(r"[^\w.-]", requirement, maxsplit=1)[0].lower() for requirement in declared}
 
 
-def test_the_package_holds_a_true_copy_of_the_manifest() -> None:
+def test_the_package_contains_an_exact_copy_of_the_manifest() -> None:
     copy = Path(surgicalsam_napari.__file__).with_name("napari.yaml")
     assert copy.read_bytes() == (TOP / "napari.yaml").read_bytes(), "run make, which copies napari.yaml into the package"
 
@@ -121,7 +121,7 @@ def test_the_manifest_offers_widget_reader_and_sample_data() -> None:
     assert "*.surgicalsam" in reader.filename_patterns
 
 
-def test_the_manifest_names_every_kind_of_video_that_can_be_read() -> None:
+def test_the_manifest_names_every_video_suffix_that_can_be_read() -> None:
     from surgicalsam_napari.video import VIDEO_SUFFIXES
 
     (reader,) = PluginManifest.from_file(TOP / "napari.yaml").contributions.readers or []
@@ -160,7 +160,7 @@ def test_every_declared_library_is_imported() -> None:
     assert declared_libraries() - imported_libraries() - LOADED_BY_PATH == set()
 
 
-def test_the_wheel_holds_both_packages_and_nothing_else(wheel: Path) -> None:
+def test_the_wheel_contains_both_packages_and_nothing_else(wheel: Path) -> None:
     with zipfile.ZipFile(wheel) as archive:
         names = {name for name in archive.namelist() if ".dist-info/" not in name}
     expected = {f"{package}/{name}" for package, folder in PACKAGE_FOLDERS.items() for name in files_of(folder)}
@@ -168,7 +168,7 @@ def test_the_wheel_holds_both_packages_and_nothing_else(wheel: Path) -> None:
     assert "surgicalsam_napari/napari.yaml" in names
 
 
-def test_demo_weights_travel_in_wheel_and_sdist(built: Path, wheel: Path) -> None:
+def test_wheel_and_sdist_contain_the_demo_weights(built: Path, wheel: Path) -> None:
     if not (TOP / DEMO_WEIGHTS).exists():
         pytest.skip("no demo weights in this checkout")
     with zipfile.ZipFile(wheel) as archive:
@@ -177,7 +177,7 @@ def test_demo_weights_travel_in_wheel_and_sdist(built: Path, wheel: Path) -> Non
         assert any(name.endswith(f"/{DEMO_WEIGHTS}") for name in archive.getnames())
 
 
-def test_the_sdist_builds_the_wheel_and_leaves_tests_out(built: Path) -> None:
+def test_the_sdist_builds_the_wheel_and_contains_no_tests(built: Path) -> None:
     with tarfile.open(next(built.glob("*.tar.gz"))) as archive:
         names = {name.partition("/")[2] for name in archive.getnames()}
     assert {"pyproject.toml", "hatch_build.py", "napari.yaml", "LICENSE", "README.md", "CHANGELOG.md"} <= names
@@ -185,7 +185,7 @@ def test_the_sdist_builds_the_wheel_and_leaves_tests_out(built: Path) -> None:
     assert not [name for name in names if name.startswith(("tests", "shared", ".venv"))]
 
 
-def test_base_dependencies_hold_no_qt_binding(wheel: Path) -> None:
+def test_base_dependencies_contain_no_qt_binding(wheel: Path) -> None:
     with zipfile.ZipFile(wheel) as archive:
         name = next(name for name in archive.namelist() if name.endswith(".dist-info/METADATA"))
         metadata = message_from_bytes(archive.read(name))
@@ -198,14 +198,14 @@ def test_base_dependencies_hold_no_qt_binding(wheel: Path) -> None:
     assert metadata["License-Expression"] == "BSD-3-Clause"
 
 
-def test_the_wheel_alone_shows_up_in_naparis_plugin_list(installed: Path, tmp_path: Path) -> None:
+def test_the_installed_wheel_is_in_naparis_plugin_list(installed: Path, tmp_path: Path) -> None:
     listing = run([installed, "-m", "napari", "--plugin-info"], tmp_path, COLUMNS="200", NO_COLOR="1")
     assert re.search(rf"surgicalsam-napari\W+{re.escape(surgicalsam_napari.__version__)}", listing), listing
 
 
 def test_every_command_of_the_installed_plugin_can_be_imported(installed: Path, tmp_path: Path) -> None:
-    where = run([installed, "-c", "import surgicalsam_napari; print(surgicalsam_napari.__file__)"], tmp_path)
-    assert installed.parents[1] in Path(where.strip()).parents
+    location = run([installed, "-c", "import surgicalsam_napari; print(surgicalsam_napari.__file__)"], tmp_path)
+    assert installed.parents[1] in Path(location.strip()).parents
     assert "valid" in run([installed, "-m", "npe2", "validate", "--imports", "surgicalsam-napari"], tmp_path)
 
 

@@ -1,4 +1,4 @@
-"""What napari's drag and drop, File > Open and the sample menu give."""
+"""The layers that napari's drag and drop, File > Open and the sample menu open."""
 
 from __future__ import annotations
 
@@ -44,7 +44,7 @@ def test_a_folder_of_numbered_images_is_a_video(tmp_path):
 
 
 @pytest.mark.parametrize("names", [["portrait.png", "scan.png"], ["only1.png"]])
-def test_folders_that_are_no_sequence_are_left_to_other_readers(tmp_path, names):
+def test_folders_without_numbered_images_are_left_to_other_readers(tmp_path, names):
     assert get_reader(str(save_images(tmp_path / "pictures", names))) is None
 
 
@@ -56,7 +56,7 @@ def test_other_paths_are_left_to_other_readers(tmp_path):
     assert get_reader([str(tmp_path / "a.mp4"), str(tmp_path / "b.mp4")]) is None
 
 
-def test_a_project_brings_video_labels_and_provenance(clip):
+def test_a_project_opens_with_video_labels_and_provenance(clip):
     with Project.create(Project.default_folder(clip), VideoReader(clip), ENDOVIS2018) as project:
         project.labels[4, 10:20, 10:20] = 3
         folder = project.folder
@@ -68,7 +68,7 @@ def test_a_project_brings_video_labels_and_provenance(clip):
     assert video.info.path == clip
 
 
-def test_a_broken_video_tells_so_when_read(tmp_path):
+def test_a_broken_video_is_an_error_when_read(tmp_path):
     broken = tmp_path / "broken.mp4"
     broken.write_bytes(b"not a video at all" * 100)
     reader = get_reader(str(broken))
@@ -76,7 +76,7 @@ def test_a_broken_video_tells_so_when_read(tmp_path):
         reader(str(broken))
 
 
-def test_a_project_without_its_manifest_tells_so_when_read(tmp_path):
+def test_a_project_without_its_manifest_is_an_error_when_read(tmp_path):
     folder = tmp_path / "clip.surgicalsam"
     folder.mkdir()
     with pytest.raises(ProjectError):

@@ -1,4 +1,4 @@
-"""`surgicalsam train` and `evaluate`, as a person or a script meets them."""
+"""`surgicalsam train` and `evaluate`, as a person or a script uses them."""
 
 from __future__ import annotations
 
@@ -43,7 +43,7 @@ class Ran(NamedTuple):
 
     @property
     def complaint(self) -> str:
-        """The one line that says what was wrong; it is the last."""
+        """The error message, which is the last line on stderr."""
         assert [line for line in self.err if line.startswith("surgicalsam: ")] == self.err[-1:]
         assert self.out == []
         return self.err[-1]
@@ -54,7 +54,7 @@ Run = Callable[..., Ran]
 
 @pytest.fixture
 def run(capsys: pytest.CaptureFixture[str], tiny_checkpoint: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Run:
-    """Run a command line in an empty folder; trainings are tiny and go to RUN unless the arguments say otherwise."""
+    """Run a command line in an empty folder; by default trainings are tiny and write to RUN."""
     monkeypatch.chdir(tmp_path)
     torch.set_num_threads(1)
     defaults = {"--checkpoint": tiny_checkpoint, "--epochs": 1, "--loss-resolution": "logits", "--augmented-versions": 0,
@@ -74,7 +74,7 @@ def run(capsys: pytest.CaptureFixture[str], tiny_checkpoint: Path, tmp_path: Pat
 
 
 def corrected_video(clip: Path, folder: Path, name: str = "clip", classes: ClassSet = ENDOVIS2018, frames: int = 4) -> Path:
-    """A video with a project beside it, in which the first frames are verified."""
+    """A video with a project next to it, in which the first frames are verified."""
     folder.mkdir(parents=True, exist_ok=True)
     video = Path(shutil.copy(clip, folder / f"{name}.mp4"))
     with Project.create(Project.default_folder(video), VideoReader(video), classes) as project:
@@ -87,7 +87,7 @@ def corrected_video(clip: Path, folder: Path, name: str = "clip", classes: Class
 
 @pytest.fixture(scope="module")
 def video(phantom_clip: Path, tmp_path_factory: pytest.TempPathFactory) -> Path:
-    """Not to be changed: shared by the tests."""
+    """A video that all tests share, so no test may change it."""
     return corrected_video(phantom_clip, tmp_path_factory.mktemp("videos"))
 
 
@@ -96,10 +96,10 @@ def own_video(phantom_clip: Path, tmp_path: Path) -> Path:
     return corrected_video(phantom_clip, tmp_path / "own", frames=2)
 
 
-# What it does --------------------------------------------------------------------------------------------------------
+# Training and evaluating ---------------------------------------------------------------------------------------------
 
 
-def test_training_tells_its_way_on_stderr_and_the_scores_on_stdout(run: Run, video: Path) -> None:
+def test_training_prints_its_progress_on_stderr_and_the_scores_on_stdout(run: Run, video: Path) -> None:
     ran = run("train", video)
     assert ran.code == 0
     assert any("single video" in line for line in ran.err)
@@ -109,7 +109,7 @@ def test_training_tells_its_way_on_stderr_and_the_scores_on_stdout(run: Run, vid
     assert load_checkpoint("RUN/best.safetensors", device="cpu").classes == ENDOVIS2018
 
 
-def test_several_projects_train_together_as_json_says(run: Run, video: Path, tmp_path: Path) -> None:
+def test_several_projects_train_together_and_json_has_the_scores(run: Run, video: Path, tmp_path: Path) -> None:
     write_phantom_clip(tmp_path, seed=5, size=(96, 128), frame_count=12)
     other = corrected_video(tmp_path / "phantom_5.mp4", tmp_path, "other", frames=1)
     ran = run("train", video, Project.default_folder(other), "--validation", "other", "--json")
@@ -126,13 +126,15 @@ def test_options_change_single_settings_of_a_configuration(run: Run, video: Path
     assert (config.epochs, config.batch_size, config.data) == (1, 3, (video,))
 
 
-def test_a_preset_gives_the_other_settings(run: Run, video: Path) -> None:
+def test_a_preset_sets_the_other_settings(run: Run, video: Path) -> None:
     assert run("train", "--preset", "quick", video, "--rehearsed-frames", 1).code == 0
     assert RunFolder.open("RUN").config.schedule == "cosine"
 
 
 @pytest.mark.parametrize("format_name", ["endovis", "indexed-png", "coco"])
-def test_an_exported_dataset_scores_as_its_project(run: Run, video: Path, tiny_checkpoint: Path, format_name: str) -> None:
+def test_an_exported_dataset_has_the_scores_of_its_project(
+    run: Run, video: Path, tiny_checkpoint: Path, format_name: str
+) -> None:
     run("export", video, "--out", "dataset", "--format", format_name)
     of_dataset = run("evaluate", tiny_checkpoint, "dataset", "--device", "cpu", "--json").record
     of_project = run("evaluate", tiny_checkpoint, video, "--device", "cpu", "--json").record
@@ -161,21 +163,23 @@ def test_a_class_that_the_checkpoint_does_not_know_counts_as_missed(
     ran = run("evaluate", tiny_checkpoint, video, "--device", "cpu", "--json")
     assert ran.record["unknown_classes"] == ["Stapler"]
     assert ran.record["class_iou"]["Stapler"] == 0
-    assert "not known to tiny, counted as missed: Stapler" in ran.err
+    assert "unknown to tiny, counted as missed: Stapler" in ran.err
 
 
-def test_a_new_class_is_learnt(run: Run, phantom_clip: Path, tmp_path: Path) -> None:
+def test_a_new_class_can_be_trained(run: Run, phantom_clip: Path, tmp_path: Path) -> None:
     video = corrected_video(phantom_clip, tmp_path, classes=STAPLER)
     assert run("train", video, "--validation-share", "0").code == 0
     assert "Stapler" in load_checkpoint("RUN/best.safetensors", device="cpu").classes.names
 
 
-def test_ctrl_c_keeps_the_best_and_the_same_command_goes_on(run: Run, video: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+def test_ctrl_c_keeps_the_best_epoch_and_the_same_command_resumes(
+    run: Run, video: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
     with monkeypatch.context() as patched:
         patched.setattr("surgicalsam_training.loop.trainer.draw_curves", interrupt)
         stopped = run("train", video, "--epochs", 2)
     assert stopped.code == 130
-    assert stopped.err[-1] == "stopped; run the same command again to go on"
+    assert stopped.err[-1] == "stopped; run the same command again to resume"
     assert load_checkpoint("RUN/best.safetensors", device="cpu")
     ran = run("train", video, "--epochs", 2)
     assert ran.code == 0
@@ -201,11 +205,11 @@ def test_every_setting_is_an_option_under_its_heading_in_the_help() -> None:
     assert "several times" in helped
 
 
-# What is wrong is told in one line -----------------------------------------------------------------------------------
+# Errors in one line --------------------------------------------------------------------------------------------------
 
 
 @pytest.mark.parametrize(
-    ("arguments", "code", "told"),
+    ("arguments", "code", "message"),
     [
         (["train"], 2, "at least one project or dataset"),
         (["train", "VIDEO", "--epochs", "many"], 2, "--epochs"),
@@ -236,22 +240,22 @@ def test_every_setting_is_an_option_under_its_heading_in_the_help() -> None:
     ],
 )
 def test_a_mistake_gets_one_line_and_an_exit_code(
-    run: Run, video: Path, tiny_checkpoint: Path, tmp_path: Path, arguments: list[str], code: int, told: str
+    run: Run, video: Path, tiny_checkpoint: Path, tmp_path: Path, arguments: list[str], code: int, message: str
 ) -> None:
     (tmp_path / "good.yaml").write_text("epochs: 2")
     (tmp_path / "bad.yaml").write_text("epoch: 2")
     (tmp_path / "GOOD.txt").write_text("text")
     (tmp_path / "BAD.safetensors").write_bytes(b"x" * 99)
-    meant = {
+    paths = {
         "VIDEO": str(video),
         "TINY": str(tiny_checkpoint),
         "GOOD": "good.yaml",
         "BAD": "bad.yaml",
         "GOOD/x": "good.yaml/x",
     }
-    ran = run(*(meant.get(argument, argument) for argument in arguments))
+    ran = run(*(paths.get(argument, argument) for argument in arguments))
     assert ran.code == code
-    assert told in ran.complaint
+    assert message in ran.complaint
 
 
 def test_an_authors_checkpoint_needs_its_classes(run: Run, video: Path, authors_folder: Path) -> None:
@@ -270,13 +274,13 @@ def test_a_checkpoint_must_know_one_of_the_classes_to_be_scored(
     assert "show only Stapler, Trocar. Choose another checkpoint" in ran.complaint
 
 
-def test_a_project_without_a_correction_is_told(run: Run, phantom_clip: Path, tmp_path: Path) -> None:
+def test_a_project_without_a_corrected_frame_is_an_error(run: Run, phantom_clip: Path, tmp_path: Path) -> None:
     ran = run("train", corrected_video(phantom_clip, tmp_path, frames=0))
     assert ran.code == 1
     assert "No frame of clip.surgicalsam was edited or verified" in ran.complaint
 
 
-def test_a_class_with_one_frame_and_a_single_video_are_warned_of(run: Run, own_video: Path) -> None:
+def test_a_class_with_one_frame_and_a_single_video_give_warnings(run: Run, own_video: Path) -> None:
     with Project.open(Project.default_folder(own_video)) as project:
         project.labels[3, 10:40, 10:60] = 7
     ran = run("train", own_video)
@@ -285,14 +289,14 @@ def test_a_class_with_one_frame_and_a_single_video_are_warned_of(run: Run, own_v
     assert any("Only one frame shows Clip Applier" in line for line in ran.err)
 
 
-def test_a_video_that_is_gone_is_told(run: Run, own_video: Path) -> None:
+def test_a_missing_video_is_an_error(run: Run, own_video: Path) -> None:
     own_video.unlink()
     ran = run("train", Project.default_folder(own_video))
     assert ran.code == 1
     assert "own/clip.mp4" in ran.complaint
 
 
-def test_a_damaged_label_file_is_told(run: Run, own_video: Path) -> None:
+def test_a_damaged_label_file_is_an_error(run: Run, own_video: Path) -> None:
     chunk = next((Project.default_folder(own_video) / "labels").glob("c.0*"))
     chunk.write_bytes(b"damaged")
     ran = run("train", own_video)
@@ -300,7 +304,7 @@ def test_a_damaged_label_file_is_told(run: Run, own_video: Path) -> None:
     assert str(chunk) in ran.complaint
 
 
-def test_masks_of_another_size_are_told(run: Run, video: Path) -> None:
+def test_masks_of_another_size_are_an_error(run: Run, video: Path) -> None:
     run("export", video, "--out", "dataset", "--format", "indexed-png")
     mask = next(path for path in Path("dataset").rglob("*.png") if Image.open(path).mode == "P")
     Image.open(mask).resize((64, 48)).save(mask)
@@ -309,10 +313,10 @@ def test_masks_of_another_size_are_told(run: Run, video: Path) -> None:
     assert "labels of 64 x 48 pixels for a picture of 128 x 96 pixels" in ran.complaint
 
 
-# What is there is never lost -----------------------------------------------------------------------------------------
+# Existing runs and corrections are kept ------------------------------------------------------------------------------
 
 
-def test_a_folder_takes_the_mended_command_after_a_mistake(run: Run, video: Path) -> None:
+def test_the_corrected_command_can_use_the_same_folder_after_a_mistake(run: Run, video: Path) -> None:
     assert run("train", "none").code == 1
     assert run("train", video, "--learning-rate", "1e30", "--batch-size", "1").code == 1  # not a number
     assert run("train", video).code == 0
@@ -320,13 +324,13 @@ def test_a_folder_takes_the_mended_command_after_a_mistake(run: Run, video: Path
 
 def test_a_finished_run_is_kept(run: Run, video: Path) -> None:
     run("train", video, "--validation-share", "0")
-    made = Path("RUN/best.safetensors").read_bytes()
+    checkpoint = Path("RUN/best.safetensors").read_bytes()
     ran = run("train", video, "--validation-share", "0", "--seed", 1)
     assert "holds a finished run" in ran.complaint
-    assert Path("RUN/best.safetensors").read_bytes() == made
+    assert Path("RUN/best.safetensors").read_bytes() == checkpoint
 
 
-def test_a_stopped_run_does_not_go_on_with_other_settings(run: Run, video: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+def test_a_stopped_run_does_not_resume_with_other_settings(run: Run, video: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr("surgicalsam_training.loop.trainer.draw_curves", interrupt)
     run("train", video, "--epochs", 2)
     before = {path: path.read_bytes() for path in Path("RUN").iterdir() if path.is_file()}
@@ -344,20 +348,20 @@ def test_two_runs_never_share_a_folder(run: Run, video: Path) -> None:
     assert "A run is active in" in ran.complaint
 
 
-def test_a_configuration_of_the_users_own_is_not_taken_for_a_run(tmp_path: Path) -> None:
+def test_a_folder_with_the_users_own_configuration_is_not_a_run(tmp_path: Path) -> None:
     (tmp_path / "config.yaml").write_text("epochs: 3")
     with pytest.raises(TrainingError, match="new or empty folder"):
         RunFolder.create(tmp_path, TrainingConfig())
     assert (tmp_path / "config.yaml").read_text() == "epochs: 3"
 
 
-def test_a_run_killed_before_it_had_begun_leaves_its_folder_free(tmp_path: Path) -> None:
+def test_a_run_killed_before_its_start_leaves_its_folder_free(tmp_path: Path) -> None:
     (tmp_path / ".partial").mkdir()
     (tmp_path / ".partial" / "0123456789abcdef").write_text("epo")
     assert RunFolder.create(tmp_path, TrainingConfig()).path == tmp_path
 
 
-def test_a_full_disk_is_told_and_the_run_goes_on_later(run: Run, video: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+def test_a_full_disk_is_an_error_and_the_run_resumes_later(run: Run, video: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     def full(*_: object) -> None:
         raise OSError(errno.ENOSPC, "No space left on device")
 
@@ -370,7 +374,7 @@ def test_a_full_disk_is_told_and_the_run_goes_on_later(run: Run, video: Path, mo
     assert run("train", video).code == 0
 
 
-def test_what_a_person_corrected_is_never_changed_by_training(run: Run, own_video: Path) -> None:
+def test_training_never_changes_the_labels_of_a_person(run: Run, own_video: Path) -> None:
     def labels() -> np.ndarray:
         with Project.open(Project.default_folder(own_video)) as project:
             return np.stack([project.labels[frame] for frame in range(12)])

@@ -1,4 +1,4 @@
-"""napari's File > Save for the labels of a project: what `viewer.layers.save` writes, and what it refuses."""
+"""napari's File > Save for the labels of a project: what `viewer.layers.save` writes, and which layers it refuses."""
 
 from __future__ import annotations
 
@@ -40,7 +40,7 @@ def painted_project(project: Project) -> Project:
 
 @pytest.fixture
 def viewer(make_napari_viewer, project: Project):
-    """With a project opened by drag and drop, the dock closed."""
+    """A viewer with a project opened by drag and drop; the dock is closed."""
     viewer = make_napari_viewer()
     viewer.open(project.folder, plugin="surgicalsam-napari")
     return viewer
@@ -64,7 +64,7 @@ def test_the_extension_chooses_the_format_and_labels_reload_unchanged(suffix, pa
 
 
 @pytest.mark.parametrize(("suffix", "command"), WRITERS.items())
-def test_a_format_can_be_named_in_place_of_an_extension(suffix, command, painted_project, viewer, tmp_path):
+def test_a_writer_can_be_named_instead_of_an_extension(suffix, command, painted_project, viewer, tmp_path):
     viewer.layers.selection = {viewer.layers["Instruments"]}
     [written] = viewer.layers.save(str(tmp_path / "saved"), selected=True, plugin=f"surgicalsam-napari.{command}")
     assert written == str(tmp_path / f"saved.{suffix}")
@@ -92,7 +92,7 @@ def test_a_layer_of_another_origin_is_refused_by_name(make_napari_viewer, tmp_pa
     assert not (tmp_path / "saved.coco").exists()
 
 
-def test_labels_that_nobody_made_yet_are_not_saved(viewer, tmp_path):
+def test_a_project_without_labels_is_not_saved(viewer, tmp_path):
     viewer.layers.selection = {viewer.layers["Instruments"]}
     with pytest.raises(ExchangeError, match="no labels yet"):
         viewer.layers.save(str(tmp_path / "saved.endovis"), selected=True)
@@ -104,6 +104,6 @@ def test_an_earlier_export_is_not_overwritten(painted_project, viewer, tmp_path)
     viewer.layers.save(str(target), selected=True)
     before = reread(str(target))
     painted_project.labels[2] = 0
-    with pytest.raises(ExchangeError, match="holds an export already"):
+    with pytest.raises(ExchangeError, match="already contains an export"):
         viewer.layers.save(str(target), selected=True)
     np.testing.assert_array_equal(reread(str(target))[2], before[2])

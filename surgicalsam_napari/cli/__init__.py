@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from surgicalsam_napari.cli import (  # noqa: F401  (they add their commands)
+from surgicalsam_napari.cli import (  # noqa: F401  (imported to register their commands)
     baselines,
     evaluate,
     exchange,

@@ -1,4 +1,4 @@
-"""`python -m surgicalsam_napari.cli`, where the `surgicalsam` script is not on the path."""
+"""`python -m surgicalsam_napari.cli`, for use if the `surgicalsam` script is not on the path."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""`surgicalsam baseline`: what SurgicalSAM is compared with, one method by name (training/README.md, Baselines)."""
+"""`surgicalsam baseline`: runs one of the methods that SurgicalSAM is compared with (training/README.md, Baselines)."""
 
 from __future__ import annotations
 
@@ -40,7 +40,7 @@ class Name(StrEnum):
     TRACK_FIVE = "track-five"
 
 
-TAKES = {  # the options that only some methods have
+METHODS_OF_OPTION = {  # for the options that only some methods have
     "reference": {Name.PERSAM, Name.PERSAM_F, Name.MASK2FORMER},
     "detections": {Name.DETECTOR},
     "images": {Name.DETECTOR},
@@ -56,12 +56,12 @@ SCORES = "scores.json"
 
 @dataclass(frozen=True)
 class Work:
-    """What a method is run on.
+    """The input of one baseline run.
 
     Attributes
     ----------
-    example_indices : those to predict
-    reference, reference_indices : training data and examples of them; empty where there are none
+    example_indices : the frames to predict
+    reference, reference_indices : training data and their frames; no frames if the method has no reference
     """
 
     name: Name
@@ -80,7 +80,7 @@ class Work:
 
 @dataclass(frozen=True)
 class Predicted:
-    """One more frame: `done` of `total`."""
+    """One frame was predicted."""
 
     example_index: int
     label_map: np.ndarray
@@ -94,11 +94,13 @@ def baseline(
     data: Annotated[
         list[Path], typer.Argument(metavar="DATA...", help="Projects, datasets or the authors' processed EndoVis folders.")
     ],
-    out: Annotated[Path, typer.Option("--out", metavar="DIR", help="Masks, as an indexed PNG per frame, and scores.")],
+    out: Annotated[
+        Path, typer.Option("--out", metavar="DIR", help="Folder for masks (an indexed PNG per frame) and scores.")
+    ],
     checkpoint: Checkpoint = None,
     encoder: Annotated[
         str | None,
-        typer.Option("--encoder", metavar="NAME", help="SAM as published, in place of a checkpoint: vit_h, vit_l, vit_b …"),
+        typer.Option("--encoder", metavar="NAME", help="Use published SAM, not a checkpoint: vit_h, vit_l, vit_b …"),
     ] = None,
     encoder_weights: EncoderWeights = None,
     classes: Classes = None,
@@ -110,40 +112,45 @@ def baseline(
         list[Path] | None, typer.Option("--reference", metavar="DATA", help="persam, persam-f, mask2former: training data.")
     ] = None,
     every_class: Annotated[
-        bool, typer.Option("--every-class", help="Ask for every class in every frame, not only for those in it.")
+        bool, typer.Option("--every-class", help="Prompt every class in every frame, not only the present classes.")
     ] = False,
     detections: Annotated[
-        Path | None, typer.Option("--detections", metavar="JSON", help="detector: boxes with scores, as COCO results.")
+        Path | None,
+        typer.Option("--detections", metavar="JSON", help="detector: boxes with scores, in COCO results format."),
     ] = None,
     images: Annotated[
-        Path | None, typer.Option("--images", metavar="JSON", help="detector: the COCO file that lists their pictures.")
+        Path | None, typer.Option("--images", metavar="JSON", help="detector: the COCO file that lists the images.")
     ] = None,
     alpha: Annotated[
         float | None,
-        typer.Option("--alpha", min=0, max=1, metavar="X", help="detector, mask2former: least score of several boxes."),
+        typer.Option("--alpha", min=0, max=1, metavar="X", help="detector, mask2former: minimum score, if several boxes."),
     ] = None,
     steps: Annotated[
-        int | None, typer.Option("--steps", min=1, metavar="N", help="persam-f, mask2former: steps of training.")
+        int | None, typer.Option("--steps", min=1, metavar="N", help="persam-f, mask2former: number of training steps.")
     ] = None,
     size: Annotated[
-        str | None, typer.Option("--size", metavar="NAME", help="mask2former: swin_t or tiny, from random weights.")
+        str | None,
+        typer.Option("--size", metavar="NAME", help="mask2former: model size, swin_t or tiny, with random weights."),
     ] = None,
     weights: Annotated[
-        Path | None, typer.Option("--weights", metavar="DIR", help="mask2former: start from weights in a folder.")
+        Path | None, typer.Option("--weights", metavar="DIR", help="mask2former: folder with the weights to start from.")
     ] = None,
     side: Annotated[
-        int | None, typer.Option("--side", metavar="N", help="mask2former: side of its input in pixels, a multiple of 32.")
+        int | None, typer.Option("--side", metavar="N", help="mask2former: input side in pixels, a multiple of 32.")
     ] = None,
     batch_size: Annotated[
-        int | None, typer.Option("--batch-size", min=1, metavar="N", help="mask2former: frames a step.")
+        int | None, typer.Option("--batch-size", min=1, metavar="N", help="mask2former: frames per training step.")
     ] = None,
     device: Device = "auto",
     as_json: AsJson = False,
 ) -> None:
     """Run one of the methods that SurgicalSAM is compared with, and score it.
 
-    centroid, box, box-jitter, track-one and track-five take their prompts from the truth: they show what SAM could do. Where
-    DATA come split, or --validation names sequences, those are predicted and the others are the reference.
+    centroid, box, box-jitter, track-one and track-five take their prompts from the ground truth.
+    They show what SAM can do.
+
+    If DATA have a split or --validation is given, the validation sequences are predicted.
+    The other sequences are the reference.
     """
     options = {
         "reference": reference or None,
@@ -157,13 +164,14 @@ def baseline(
         "weights": weights,
     }
     for option, value in options.items():
-        if value is not None and name not in TAKES[option]:
+        if value is not None and name not in METHODS_OF_OPTION[option]:
             flag = f"--{option.replace('_', '-')}"
-            raise typer.BadParameter(f"it belongs to {', '.join(sorted(TAKES[option]))}, not to {name}.", param_hint=flag)
+            methods = ", ".join(sorted(METHODS_OF_OPTION[option]))
+            raise typer.BadParameter(f"this option belongs to {methods}, not to {name}.", param_hint=flag)
     if name is Name.DETECTOR and detections is None:
-        raise typer.BadParameter("name the file of boxes and scores.", param_hint="--detections")
+        raise typer.BadParameter("give the file with boxes and scores.", param_hint="--detections")
     if encoder is not None and checkpoint is not None:
-        raise typer.BadParameter("give a checkpoint or SAM's encoder, not both.", param_hint="--checkpoint / --encoder")
+        raise typer.BadParameter("give a checkpoint or an encoder, not both.", param_hint="--checkpoint / --encoder")
     with ExitStack() as stack:
         model, opened = _model_and_data(data, checkpoint, encoder, encoder_weights, classes, device)
         stack.enter_context(closing(opened))
@@ -176,15 +184,18 @@ def baseline(
 @app.command("text-prototypes")
 def text_prototypes(
     text: Annotated[
-        Path, typer.Argument(metavar="TEXT", help="Text embeddings (.npy, .safetensors), or a folder of CLIP weights.")
+        Path, typer.Argument(metavar="TEXT", help="Text embeddings (.npy, .safetensors), or a folder with CLIP weights.")
     ],
-    out: Annotated[Path, typer.Option("--out", metavar="FILE", help="A .safetensors for --prototypes-file of `train`.")],
+    out: Annotated[
+        Path, typer.Option("--out", metavar="FILE", help="Write this .safetensors file, for `train --prototypes-file`.")
+    ],
     classes: Classes = "endovis2018",
     encoder: Annotated[
-        str, typer.Option("--encoder", metavar="NAME", help="The image encoder of the training: vit_h, vit_l, vit_b …")
+        str,
+        typer.Option("--encoder", metavar="NAME", help="Image encoder that the training will use: vit_h, vit_l, vit_b …"),
     ] = "vit_h",
 ) -> None:
-    """Make fixed prototypes of class names from CLIP's text embeddings, for the ablation with `--prototypes fixed`."""
+    """Make fixed class prototypes from CLIP's text embeddings of the class names, for `train --prototypes fixed`."""
     from surgicalsam_napari.instruments import ENDOVIS2018
     from surgicalsam_napari.model.encoders import encoder_spec
     from surgicalsam_training.baselines.text_prototypes import write_text_prototypes
@@ -226,7 +237,7 @@ def _work(
     device: str,
     options: dict[str, Any],
 ) -> Work:
-    """The frames to predict and to refer to; a complaint where a method needs a reference and there is none."""
+    """The frames to predict and the reference frames; a usage error if a method needs a reference and has none."""
     from surgicalsam_training.data.split import split_frames
     from surgicalsam_training.data.training_data import open_training_data
 
@@ -237,9 +248,9 @@ def _work(
         reference_indices = tuple(range(len(reference.frames)))
     elif not split.validation:
         reference_indices = ()
-    if name in TAKES["reference"] and not reference_indices:
+    if name in METHODS_OF_OPTION["reference"] and not reference_indices:
         raise typer.BadParameter(
-            "name training data, or sequences of DATA to predict (--validation), whose others are the reference.",
+            "give training data; or use --validation, then the other sequences of DATA are the reference.",
             param_hint="--reference",
         )
     return Work(name, model, data, example_indices, reference, reference_indices, out, device, options)
@@ -276,7 +287,7 @@ def _persam(work: Work, asked: Asked) -> Predictions:
     wanted = {class_id for example_index in work.example_indices for class_id in asked(example_index)}
     if without := sorted(wanted - first.keys()):
         names = ", ".join(work.data.classes.by_id(class_id).name for class_id in without)
-        print(f"no reference frame shows these classes, which get no mask: {names}", file=sys.stderr)
+        print(f"no reference frame shows these classes, so they get no mask: {names}", file=sys.stderr)
     examples = learn_examples(work.model, work.reference, sorted(wanted & first.keys()), work.reference_indices)
     if work.name is Name.PERSAM:
         return predict_persam(work.model, work.data, work.example_indices, asked, examples=examples)
@@ -299,9 +310,11 @@ def _mask2former(work: Work, asked: Asked) -> Predictions:
     from surgicalsam_training.baselines.detector import ALPHA, predict_from_detections
     from surgicalsam_training.baselines.mask2former import DetectorSettings, detect, load_detector, train_detector
 
-    given = {name: work.options[name] for name in ("size", "steps", "side", "batch_size") if work.options[name] is not None}
+    settings_given = {
+        name: work.options[name] for name in ("size", "steps", "side", "batch_size") if work.options[name] is not None
+    }
     weights = work.options["weights"]
-    settings = DetectorSettings(**given, weights=None if weights is None else str(weights.expanduser().absolute()))
+    settings = DetectorSettings(**settings_given, weights=None if weights is None else str(weights.expanduser().absolute()))
     folder = work.out / "mask2former"
     training = train_detector(folder, work.reference, work.reference_indices, settings, work.device)
     for _report in with_progress(training, "training the detector"):
@@ -326,7 +339,7 @@ METHODS: dict[Name, Callable[[Work, Asked], Predictions]] = {
 }
 
 
-# Running and telling -------------------------------------------------------------------------------------------------
+# Running and reporting -----------------------------------------------------------------------------------------------
 
 
 def _embed(model: SurgicalSAM, data: TrainingData, example_indices: Sequence[int]) -> None:
@@ -350,8 +363,8 @@ def _predict(work: Work, every: bool) -> dict[str, Any]:
         for done, (example_index, label_map) in enumerate(write_predictions(work.out, work.data, predictions), 1):
             yield Predicted(example_index, label_map, done, len(work.example_indices))
 
-    told = with_progress(reports(), str(work.name))
-    metrics = score(work.data, ((report.example_index, report.label_map) for report in told))
+    shown_reports = with_progress(reports(), str(work.name))
+    metrics = score(work.data, ((report.example_index, report.label_map) for report in shown_reports))
     return {
         "baseline": str(work.name),
         "model": work.model.name,
@@ -389,6 +402,6 @@ def _text(record: dict[str, Any]) -> str:
     title = f"{record['baseline']} with {record['model']} on {record['frames']} frames"
     if "curve" in record:
         rows = [f"{row['kind']:<10}{row['amount']:>6.1f}{row['challenge_iou']:>9.1f}" for row in record["curve"]]
-        return "\n".join([f"{title}: {record['picture']}", "", f"{'jitter of the box':<16}{'Challenge IoU':>9}", *rows])
+        return "\n".join([f"{title}: {record['picture']}", "", f"{'box jitter':<16}{'Challenge IoU':>9}", *rows])
     scores = Scores(**{field: record[field] for field in Scores.__dataclass_fields__})
     return "\n".join([f"{title}, {record['protocol']}: {record['out']}", "", *scores_table({"": scores})])

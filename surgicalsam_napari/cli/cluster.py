@@ -1,4 +1,4 @@
-"""`embed` and `segment` with --cluster: the same work and the same results, by the workers of a Dask cluster."""
+"""`embed` and `segment` with --cluster: the same results, computed by the workers of a Dask cluster."""
 
 from __future__ import annotations
 
@@ -12,6 +12,7 @@ from typing import TYPE_CHECKING, Any
 
 from surgicalsam_napari.cli.terminal import one_line, progress, result_text
 from surgicalsam_napari.errors import SurgicalSAMError
+from surgicalsam_napari.formatting import counted
 
 if TYPE_CHECKING:
     from surgicalsam_napari.cli.videos import Selected, VideoTask
@@ -24,7 +25,7 @@ if TYPE_CHECKING:
 
 @dataclass(frozen=True)
 class ModelOptions:
-    """The options that say which model."""
+    """The options that choose the model."""
 
     checkpoint: Path | None
     encoder_weights: Path | None
@@ -33,7 +34,7 @@ class ModelOptions:
     fast: bool = False
 
     def load_here(self) -> SurgicalSAM:
-        """The model on this machine's CPU, where it predicts nothing: if that can be, without the image encoder."""
+        """The model on this machine's CPU, if possible without the image encoder; it predicts nothing here."""
         from surgicalsam_napari.model.checkpoint import load_checkpoint
         from surgicalsam_napari.model.zoo import demo_checkpoint
 
@@ -43,9 +44,9 @@ class ModelOptions:
             encoder_weights=self.encoder_weights,
             device="cpu",
             classes=self.classes,
-            load_image_encoder=path.suffix != ".safetensors",  # a .pth does not tell which encoder it needs
+            load_image_encoder=path.suffix != ".safetensors",  # a .pth does not name its encoder
         )
-        model.is_fast = self.fast  # as it will be on the workers: what they predict is known by it
+        model.is_fast = self.fast  # as on the workers: it is part of the record of what they predict
         return model
 
 
@@ -58,7 +59,7 @@ def run_on_cluster(
     options: ModelOptions,
     as_json: bool,
 ) -> list[dict[str, str]]:
-    """Work on the videos, several at a time, with a bar for each; returns the failures, with video and error.
+    """Work on several videos at a time, with a progress bar for each; returns the failures, with video and error.
 
     Parameters
     ----------
@@ -69,13 +70,15 @@ def run_on_cluster(
 
     model = session.model
     assert model is not None
-    works = _Works(task, session, project_folder)
+    open_videos = _OpenVideos(task, session, project_folder)
     results: list[dict[str, Any]] = []
     failures: list[dict[str, str]] = []
     workers: dict[str, dict[str, Any]] = {}
     with connected(address) as cluster:
-        print(f"{model.name} ({model.encoder_id}) on {_counted(cluster.workers())} of {cluster.address}", file=sys.stderr)
-        reports = work_on_cluster(cluster, dict.fromkeys(videos), works.prepare, _recipe(options, model, cluster.threads))
+        workers_text = counted(len(cluster.workers()), "worker")
+        print(f"{model.name} ({model.encoder_id}) on {workers_text} of {cluster.address}", file=sys.stderr)
+        recipe = _recipe(options, model, cluster.threads)
+        reports = work_on_cluster(cluster, dict.fromkeys(videos), open_videos.prepare, recipe)
         with closing(reports), progress() as advance:
             for report in reports:
                 if not isinstance(report, VideoReport):
@@ -83,22 +86,22 @@ def run_on_cluster(
                     _note_worker(workers, report)
                     continue
                 try:
-                    results.append({"video": str(report.video), **works.record(report)})
+                    results.append({"video": str(report.video), **open_videos.record(report)})
                 except SurgicalSAMError as error:
                     failures.append({"video": str(report.video), "error": one_line(str(error))})
-    results.sort(key=lambda result: videos.index(Path(result["video"])))  # they end in any order
+    results.sort(key=lambda result: videos.index(Path(result["video"])))  # videos finish in any order
     failures.sort(key=lambda failure: videos.index(Path(failure["video"])))
     if as_json:
-        told = {"cluster": address, "workers": list(workers.values()), "checkpoint": model.name}
-        print(json.dumps({**told, "videos": results, "failures": failures}))
+        run_record = {"cluster": address, "workers": list(workers.values()), "checkpoint": model.name}
+        print(json.dumps({**run_record, "videos": results, "failures": failures}))
     else:
         for result in results:
             print(result_text(result))
     return failures
 
 
-class _Works:
-    """What was selected of each video, from when it is opened until it is told of."""
+class _OpenVideos:
+    """The selected frames of each open video, until its result is reported."""
 
     def __init__(self, task: VideoTask, session: Session, project_folder: Path | None) -> None:
         self._task = task
@@ -125,7 +128,7 @@ class _Works:
         return VideoWork(project, selected.to_do, selected.class_ids, checkpoint)
 
     def record(self, report: VideoReport) -> dict[str, Any]:
-        """What is told of a video; raises what it failed for."""
+        """The result of a video; raises its error if it failed."""
         if report.failure is not None or report.work is None:
             raise report.failure or AssertionError("a video that did not fail has its project open")
         return self._task.record(report.video, report.work.project, self._selected.pop(report.video), report.seconds)
@@ -147,7 +150,3 @@ def _note_worker(workers: dict[str, dict[str, Any]], report: RangeReport) -> Non
     known = workers.setdefault(report.worker, {"worker": report.worker, "frames": 0})
     known["frames"] += len(report.frame_indices)
     known["device"], known["model_loads"] = report.device, report.model_loads
-
-
-def _counted(workers: Sequence[str]) -> str:
-    return f"{len(workers)} worker{'s' if len(workers) > 1 else ''}"

@@ -1,4 +1,4 @@
-"""The command line: each command is a loop over a generator of `inference`."""
+"""The entry point `main`, and the commands `embed`, `segment`, `info`, `models` and `demo`."""
 
 from __future__ import annotations
 
@@ -30,7 +30,7 @@ from surgicalsam_napari.cli.options import (
     class_set_named,
     existing_project,
 )
-from surgicalsam_napari.cli.terminal import complain, one_line, progress, project_text, result_text, with_progress
+from surgicalsam_napari.cli.terminal import one_line, print_error, progress, project_text, result_text, with_progress
 from surgicalsam_napari.cli.videos import VideoTask, embedding, segmenting
 from surgicalsam_napari.errors import SurgicalSAMError
 
@@ -38,14 +38,14 @@ if TYPE_CHECKING:
     from surgicalsam_napari.session import Session
     from surgicalsam_napari.store import Project
 
-# torch, zarr and the like are imported by the commands that need them: `--help` and usage errors come at once
+# the commands import torch, zarr etc. only when they need them, so that `--help` and usage errors appear at once
 
 app = typer.Typer(
-    help="Instrument masks over surgical video: name a class, get its masks.",
+    help="Segment surgical instruments in video: name a class, get its masks.",
     add_completion=False,
     pretty_exceptions_enable=False,
 )
-models_app = typer.Typer(invoke_without_command=True, help="List the known encoder weights, or download some.")
+models_app = typer.Typer(invoke_without_command=True, help="List the known encoder weights, or download them.")
 app.add_typer(models_app, name="models")
 
 INTERRUPTED = 130
@@ -53,21 +53,21 @@ UsageError = typer.BadParameter.__mro__[1]  # typer exports no name for it
 
 
 def main(arguments: Sequence[str] | None = None) -> int:
-    """Run one command line; returns the exit code: 0 done, 1 an error the user can mend, 2 usage, 130 interrupted."""
+    """Run one command line; returns the exit code: 0 done, 1 an error the user can fix, 2 usage, 130 interrupted."""
     command = typer.main.get_command(app)
     try:
         code = command.main(args=arguments, prog_name="surgicalsam", standalone_mode=False)
     except SurgicalSAMError as error:
-        return complain(str(error), 1)
+        return print_error(str(error), 1)
     except UsageError as error:  # type: ignore[misc]
         context = getattr(error, "ctx", None)
         path = context.command_path if context else "surgicalsam"
         message = error.format_message().rstrip(".")  # type: ignore[attr-defined]
-        return complain(f"{message}. See {path} --help.", 2)
+        return print_error(f"{message}. See {path} --help.", 2)
     except (KeyboardInterrupt, typer.Abort):
         code = INTERRUPTED
     if code == INTERRUPTED:
-        print("stopped; run the same command again to go on", file=sys.stderr)
+        print("stopped; run the same command again to resume", file=sys.stderr)
     return code if isinstance(code, int) else 0
 
 
@@ -89,7 +89,7 @@ def embed(
     cluster: OnCluster = None,
     as_json: AsJson = False,
 ) -> None:
-    """Compute the image embeddings of videos, so that segmenting is quick later. Frames that have one are skipped."""
+    """Compute the image embeddings of videos, so that segmenting is fast later. Frames with an embedding are skipped."""
     _check_distinct_projects(videos, project_folder)
     options = ModelOptions(checkpoint, encoder_weights, device, class_set_named(classes), fast)
     with _session(options, cluster) as session:
@@ -100,15 +100,17 @@ def embed(
 def segment(
     videos: Videos,
     class_names: Annotated[
-        list[str] | None, typer.Option("--class", metavar="NAME", help="A class to segment; may be given several times.")
+        list[str] | None, typer.Option("--class", metavar="NAME", help="Class to segment. May be given several times.")
     ] = None,
-    all_classes: Annotated[bool, typer.Option("--all", help="Every class that the checkpoint knows.")] = False,
+    all_classes: Annotated[bool, typer.Option("--all", help="Segment every class that the checkpoint knows.")] = False,
     frames: Frames = "all",
     out: Annotated[
         Path | None,
-        typer.Option("--out", metavar="DIR", help="Also write an indexed PNG per frame (a folder per video if several)."),
+        typer.Option("--out", metavar="DIR", help="Also write an indexed PNG per frame (several videos: a folder each)."),
     ] = None,
-    again: Annotated[bool, typer.Option("--again", help="Predict also what this checkpoint has predicted before.")] = False,
+    again: Annotated[
+        bool, typer.Option("--again", help="Also predict frames that this checkpoint has already predicted.")
+    ] = False,
     checkpoint: Checkpoint = None,
     encoder_weights: EncoderWeights = None,
     classes: Classes = None,
@@ -118,9 +120,9 @@ def segment(
     cluster: OnCluster = None,
     as_json: AsJson = False,
 ) -> None:
-    """Segment instrument classes in videos, into the project folder of each. What a person painted is never changed."""
+    """Segment instrument classes in videos and store the masks in their projects. Pixels that a person painted stay."""
     if bool(class_names) == all_classes:
-        raise typer.BadParameter("name the classes with --class NAME, or take --all.", param_hint="--class / --all")
+        raise typer.BadParameter("name the classes with --class NAME, or use --all.", param_hint="--class / --all")
     if out is not None and len(videos) > 1:
         _check_distinct_names(videos)
     _check_distinct_projects(videos, project_folder)
@@ -139,7 +141,7 @@ def info(
     project_path: ExistingProject,
     as_json: AsJson = False,
 ) -> None:
-    """Say what is in a project: video, classes, what was predicted, edited and verified, embeddings, checkpoints."""
+    """Show what a project contains: video, classes, predicted, edited and verified frames, embeddings, checkpoints."""
     from surgicalsam_napari.store import Project
 
     project = Project.open(existing_project(project_path), require_video=False)
@@ -181,12 +183,12 @@ def _project_record(project: Project) -> dict:
 
 
 def _disk_bytes(folder: Path) -> int:
-    """Bytes allocated, where the system tells, else lengths; a file that snapshots share with the project counts once."""
+    """Allocated bytes if the system reports them, else file sizes; a file shared with snapshots counts once."""
     sizes = {}
-    for place, _folders, names in os.walk(folder):
+    for parent, _folders, names in os.walk(folder):
         for name in names:
             with suppress(FileNotFoundError):  # a run may be writing meanwhile
-                status = os.stat(os.path.join(place, name))
+                status = os.stat(os.path.join(parent, name))
                 allocated = status.st_blocks * 512 if hasattr(status, "st_blocks") else status.st_size
                 sizes[status.st_dev, status.st_ino] = allocated
     return sum(sizes.values())
@@ -194,13 +196,13 @@ def _disk_bytes(folder: Path) -> int:
 
 @models_app.callback()
 def models(context: typer.Context, as_json: AsJson = False) -> None:
-    """List the known encoder weights with their size and where they are."""
+    """List the known encoder weights with their size and location."""
     if context.invoked_subcommand is not None:
         return
     from surgicalsam_napari.formatting import in_bytes
     from surgicalsam_napari.model.zoo import KNOWN_WEIGHTS, find_weights, models_folder
 
-    found = {name: find_weights(name) for name in KNOWN_WEIGHTS}
+    paths = {name: find_weights(name) for name in KNOWN_WEIGHTS}
     if as_json:
         weights = [
             {
@@ -209,29 +211,31 @@ def models(context: typer.Context, as_json: AsJson = False) -> None:
                 "encoder_id": known.encoder_id,
                 "size_bytes": known.size_bytes,
                 "url": known.url,
-                "path": None if found[name] is None else str(found[name]),
+                "path": None if paths[name] is None else str(paths[name]),
             }
             for name, known in KNOWN_WEIGHTS.items()
         ]
         print(json.dumps({"folder": str(models_folder()), "weights": weights}))
         return
     for name, known in KNOWN_WEIGHTS.items():
-        print(f"{name:<12}{known.title:<28}{in_bytes(known.size_bytes):>9}   {found[name] or 'not downloaded'}")
-    print(f"\nfolder: {models_folder()} (set SURGICALSAM_MODELS to use another)")
+        print(f"{name:<12}{known.title:<28}{in_bytes(known.size_bytes):>9}   {paths[name] or 'not downloaded'}")
+    print(f"\nfolder: {models_folder()} (set SURGICALSAM_MODELS to use another folder)")
 
 
 @models_app.command()
 def download(
-    name: Annotated[str, typer.Argument(metavar="NAME", help="As listed by `surgicalsam models`.")],
-    folder: Annotated[Path | None, typer.Option("--folder", metavar="DIR", help="Default: the models folder.")] = None,
+    name: Annotated[str, typer.Argument(metavar="NAME", help="A name from the list of `surgicalsam models`.")],
+    folder: Annotated[
+        Path | None, typer.Option("--folder", metavar="DIR", help="Download to this folder. Default: the models folder.")
+    ] = None,
     as_json: AsJson = False,
 ) -> None:
-    """Download known weights; a download that was cut is gone on with."""
+    """Download known weights. An interrupted download is resumed."""
     from surgicalsam_napari.model.zoo import KNOWN_WEIGHTS, download_weights, find_weights
 
     if name not in KNOWN_WEIGHTS:
         known = ", ".join(KNOWN_WEIGHTS)
-        raise typer.BadParameter(f'no known weights are called "{name}"; known are {known}.', param_hint="NAME")
+        raise typer.BadParameter(f'there are no weights named "{name}"; choose one of {known}.', param_hint="NAME")
     path = find_weights(name) if folder is None else None
     with progress(counts_bytes=True) as advance:
         for report in [] if path is not None else download_weights(name, folder=folder):
@@ -243,17 +247,19 @@ def download(
 @app.command()
 def demo(
     output: Annotated[
-        Path | None, typer.Option("--output", metavar="DIR", help="Also write a screenshot, a video and the project here.")
+        Path | None,
+        typer.Option("--output", metavar="DIR", help="Also write a screenshot, a video and the project to this folder."),
     ] = None,
 ) -> None:
-    """Open napari with a sample clip, and segment it."""
+    """Open napari with a sample clip and segment it."""
     from surgicalsam_napari.phantom import write_phantom_clip
 
     try:
         from surgicalsam_napari.widgets.demo import run_demo_window
-    except (ImportError, RuntimeError) as error:  # a binding that is missing, or lacks a library of the system
+    except (ImportError, RuntimeError) as error:  # a binding is missing, or needs a missing system library
         raise SurgicalSAMError(
-            f'The window needs napari and a Qt binding, which do not load ({error}): pip install "surgicalsam-napari[all]".'
+            f"The window needs napari and a Qt binding, but they cannot be loaded ({error}). "
+            'Install them: pip install "surgicalsam-napari[all]".'
         ) from error
     print("preparing the sample clip", file=sys.stderr)
     run_demo_window(write_phantom_clip(output or _demo_folder()), output)
@@ -267,7 +273,7 @@ def _demo_folder() -> Path:
 
 @contextmanager
 def _session(options: ModelOptions, cluster: str | None) -> Iterator[Session]:
-    """A session with its model loaded; project and model are let go at the end."""
+    """A session with its model loaded; project and model are closed at the end."""
     from surgicalsam_napari.model.device import describe_device
     from surgicalsam_napari.session import Session
 
@@ -284,7 +290,9 @@ def _session(options: ModelOptions, cluster: str | None) -> Iterator[Session]:
 
 def _check_distinct_projects(videos: Sequence[Path], project_folder: Path | None) -> None:
     if project_folder is not None and project_folder.suffix == ".surgicalsam" and len(videos) > 1:
-        raise typer.BadParameter("several videos cannot share a project; name a folder.", param_hint="--project-folder")
+        raise typer.BadParameter(
+            "several videos cannot share one project; give a folder for their projects.", param_hint="--project-folder"
+        )
 
 
 def _check_distinct_names(videos: Sequence[Path]) -> None:
@@ -292,7 +300,7 @@ def _check_distinct_names(videos: Sequence[Path]) -> None:
     repeated = sorted({stem for stem in stems if stems.count(stem) > 1})
     if repeated:
         raise typer.BadParameter(
-            f"several videos are called {', '.join(repeated)}, and would share a folder. Run them one by one.",
+            f"several videos are named {', '.join(repeated)} and would share one folder. Run them one by one.",
             param_hint="--out",
         )
 
@@ -306,14 +314,14 @@ def _for_each_video(
     cluster: str | None,
     as_json: bool,
 ) -> None:
-    """Work on the videos, past those that fail; tell of each, and end with exit code 1 if any failed."""
+    """Work on all videos, even if some fail; report each failure, and exit with code 1 if there is one."""
     if cluster is None:
         failures = _run_here(videos, task, session, project_folder, as_json)
     else:
         failures = run_on_cluster(cluster, videos, task, session, project_folder, options, as_json)
     for failure in failures:
         name = Path(failure["video"]).name
-        complain(failure["error"] if name in failure["error"] else f"{name}: {failure['error']}", 1)
+        print_error(failure["error"] if name in failure["error"] else f"{name}: {failure['error']}", 1)
     if failures:
         raise typer.Exit(1)
 

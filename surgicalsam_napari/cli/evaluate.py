@@ -1,4 +1,4 @@
-"""`surgicalsam evaluate`: a checkpoint, or any system's masks, scored as the paper does and as in use."""
+"""`surgicalsam evaluate`: scores a checkpoint, or masks of any system, by two protocols."""
 
 from __future__ import annotations
 
@@ -28,12 +28,12 @@ if TYPE_CHECKING:
     from surgicalsam_training.scoring.metrics import Metrics
     from surgicalsam_training.scoring.protocol import Answers, EvaluationProtocol
 
-FOLD = "{fold}"  # in a checkpoint's path stands for 0 to 3
+FOLD = "{fold}"  # a placeholder in a checkpoint's path, for 0 to 3
 
 
 @dataclass(frozen=True)
 class _Scored:
-    """Some frames, scored by both protocols."""
+    """The scores of a set of frames by both protocols."""
 
     method: str
     split: BenchmarkSplit | None
@@ -51,8 +51,8 @@ def evaluate(
         list[Path],
         typer.Argument(
             metavar="[CHECKPOINT] DATA...",
-            help="A .safetensors, or an authors' .pth (not with --predictions); then projects, exported datasets, EndoVis "
-            "as distributed, processed EndoVis folders.",
+            help="A checkpoint (.safetensors, or the SurgicalSAM authors' .pth; not with --predictions). Then the data: "
+            "projects, exported datasets, EndoVis as distributed, or processed EndoVis folders.",
         ),
     ],
     predictions: Annotated[
@@ -60,16 +60,20 @@ def evaluate(
         typer.Option(
             "--predictions",
             metavar="DIR",
-            help="Score these masks, no checkpoint: SEQUENCE/FRAME.png, or FRAME_class1.png.",
+            help="Score the masks in this folder, not a checkpoint: SEQUENCE/FRAME.png, or FRAME_class1.png.",
         ),
     ] = None,
     protocol: Annotated[
         str | None,
-        typer.Option("--protocol", metavar="NAME", help="Score the validation sequences of endovis2018 or endovis2017."),
+        typer.Option(
+            "--protocol", metavar="NAME", help="Score the validation sequences of a benchmark: endovis2018, endovis2017."
+        ),
     ] = None,
     fold: Annotated[
         int | None,
-        typer.Option("--fold", metavar="K", help="Of endovis2017, 0 to 3; else all four, and {fold} in CHECKPOINT is K."),
+        typer.Option(
+            "--fold", metavar="K", help="Fold of endovis2017, 0 to 3. Default: all four. K replaces {fold} in CHECKPOINT."
+        ),
     ] = None,
     out: Annotated[
         Path | None, typer.Option("--out", metavar="DIR", help="Write the table as scores.md, scores.csv and scores.json.")
@@ -79,18 +83,20 @@ def evaluate(
     device: Device = "auto",
     as_json: AsJson = False,
 ) -> None:
-    """Score a checkpoint, or any system's masks, on annotated frames, by two protocols side by side.
+    """Score a checkpoint, or masks of any system, on annotated frames by two protocols.
 
-    As in the paper, only the classes that are in a frame are asked for; as in use, all are, and presence decides.
-    Classes are matched by name; one that the checkpoint does not know counts as missed. An authors' .pth needs
-    --classes; with --predictions that names the classes of the masks.
+    As in the paper: only the classes that are present in a frame are prompted.
+    As in use: every class is prompted, and the presence score decides.
+
+    Classes are matched by name. A class that the checkpoint does not know counts as missed.
+    The authors' .pth needs --classes. With --predictions, --classes names the classes of the masks.
     """
     from surgicalsam_training.data.benchmark_split import benchmark_splits
 
     if fold is not None and protocol is None:
-        raise typer.BadParameter("a fold is of a protocol: give --protocol endovis2017, too.", param_hint="--fold")
+        raise typer.BadParameter("a fold belongs to a protocol: add --protocol endovis2017.", param_hint="--fold")
     if predictions is None and len(paths) < 2:
-        raise typer.BadParameter("name a checkpoint, and then the data to score it on.", param_hint="DATA")
+        raise typer.BadParameter("give a checkpoint, then the data to score it on.", param_hint="DATA")
     splits = [None] if protocol is None else list(benchmark_splits(protocol, fold))
     class_set = class_set_named(classes)
     if predictions is not None:
@@ -147,7 +153,7 @@ def _checkpoint_of(checkpoint: Path, split: BenchmarkSplit | None) -> Path:
         return checkpoint
     if split is None or split.fold is None:
         raise TrainingError(
-            f"{checkpoint} stands for a checkpoint per fold, which endovis2017 has. Give --protocol endovis2017."
+            f"{checkpoint} stands for a checkpoint per fold, but only endovis2017 has folds. Add --protocol endovis2017."
         )
     return Path(str(checkpoint).replace(FOLD, str(split.fold)))
 
@@ -184,22 +190,22 @@ def _counted_scores(answers: Answers, data: TrainingData, count: int) -> dict[Ev
 
 
 def _unknown_classes(model: SurgicalSAM, data: TrainingData) -> list[str]:
-    """The names of classes that the data show and the model does not know, told on stderr; it must know one of them."""
+    """Names of classes in the data that the model does not know, also printed on stderr; an error if it knows none."""
     shown = sorted(
         {class_id for example_index in range(len(data.frames)) for class_id in data.present_class_ids(example_index)}
     )
     names = [data.classes.by_id(class_id).name for class_id in shown if class_id not in model.classes.ids]
     if names and len(names) == len(shown):
         raise TrainingError(
-            f"Data should show classes that {model.name} knows ({', '.join(model.classes.names)}), and show only "
+            f"The data should show classes that {model.name} knows ({', '.join(model.classes.names)}), but show only "
             f"{', '.join(names)}. Choose another checkpoint, or rename the classes: they are matched by name."
         )
     if names:
-        print(f"not known to {model.name}, counted as missed: {', '.join(names)}", file=sys.stderr)
+        print(f"unknown to {model.name}, counted as missed: {', '.join(names)}", file=sys.stderr)
     return names
 
 
-# What is printed -----------------------------------------------------------------------------------------------------
+# Printing ------------------------------------------------------------------------------------------------------------
 
 
 def _report(parts: Sequence[_Scored], paths: Sequence[Path], benchmark: str | None, out: Path | None, as_json: bool) -> None:
@@ -216,7 +222,7 @@ def _report(parts: Sequence[_Scored], paths: Sequence[Path], benchmark: str | No
         if part.data.classes != data.classes:
             own, others = (", ".join(classes.names) for classes in (data.classes, part.data.classes))
             raise TrainingError(
-                f"All folds must have one class set: {parts[0].method} has {own}, {part.method} has {others}. "
+                f"All folds must have the same class set: {parts[0].method} has {own}, {part.method} has {others}. "
                 "Score them one by one (--fold)."
             )
     published = [row for row in published_figures() if row.dataset == benchmark]
@@ -239,7 +245,8 @@ def _report(parts: Sequence[_Scored], paths: Sequence[Path], benchmark: str | No
     else:
         columns = {"prompted": by_protocol[EvaluationProtocol.PRESENT], "every": by_protocol[EvaluationProtocol.EVERY]}
         print("\n".join([title, "", *scores_table(columns)]))
-        print("\nprompted: only the classes in a frame are asked for, as in the paper; every: all are, and presence decides")
+        print("\nprompted: only the classes present in a frame, as in the paper")
+        print("every: every class is prompted, and the presence score decides")
 
 
 def _part_record(part: _Scored) -> dict:
@@ -247,12 +254,12 @@ def _part_record(part: _Scored) -> dict:
 
     assert part.split is not None
     by_protocol = {protocol: scores(metrics, part.data) for protocol, metrics in part.metrics.items()}
-    where = {"fold": part.split.fold, "sequences": part.split.sequences, "frames": part.frames}
-    return {**part.record, **where, **_scores_record(by_protocol)}
+    frames = {"fold": part.split.fold, "sequences": part.split.sequences, "frames": part.frames}
+    return {**part.record, **frames, **_scores_record(by_protocol)}
 
 
 def _scores_record(by_protocol: Mapping[EvaluationProtocol, Scores]) -> dict:
-    """Those with every class prompted, and below them those with the present classes prompted."""
+    """The scores with every class prompted; under `present_classes_prompted` those with the present classes prompted."""
     from surgicalsam_training.scoring.protocol import EvaluationProtocol
 
     return {

@@ -1,4 +1,4 @@
-"""`surgicalsam export` and `surgicalsam import`: labels of a project as a dataset, and back."""
+"""`surgicalsam export` and `surgicalsam import`: write labels of a project as a dataset, and read them back."""
 
 from __future__ import annotations
 
@@ -18,6 +18,7 @@ from surgicalsam_napari.cli.commands import app
 from surgicalsam_napari.cli.options import AsJson, Classes, ExistingProject, ProjectFolder, class_set_named, existing_project
 from surgicalsam_napari.cli.terminal import one_line, with_progress
 from surgicalsam_napari.errors import ExchangeError
+from surgicalsam_napari.formatting import counted, in_time
 from surgicalsam_napari.instruments import ClassSet
 
 if TYPE_CHECKING:
@@ -29,19 +30,19 @@ PROBLEMS_SHOWN = 20
 
 
 class ExportCommand(TyperCommand):
-    """Lists the formats in its help. Their registry takes half a second to import, so it is read only when needed."""
+    """Lists the formats in its help. It imports their registry only then, because that takes half a second."""
 
     def format_help(self, ctx: Any, formatter: Any) -> None:
         for option in self.params:
             if isinstance(option, TyperOption) and option.name == "format_name":
-                option.help = f"{', '.join(_export_format_names())}."
+                option.help = f"Format of the dataset: {', '.join(_export_format_names())}."
         super().format_help(ctx, formatter)
 
 
 def _checked_format(name: str) -> str:
     names = _export_format_names()
     if name not in names:
-        raise typer.BadParameter(f'formats are {", ".join(names)}; got "{name}".')
+        raise typer.BadParameter(f'choose one of {", ".join(names)}; got "{name}".')
     return name
 
 
@@ -54,19 +55,21 @@ def _export_format_names() -> list[str]:
 @app.command("export", cls=ExportCommand)
 def export_labels(
     project_path: ExistingProject,
-    out: Annotated[Path, typer.Option("--out", metavar="DIR", help="The folder to write.")],
+    out: Annotated[Path, typer.Option("--out", metavar="DIR", help="Folder for the dataset.")],
     format_name: Annotated[str, typer.Option("--format", metavar="NAME", callback=_checked_format)] = "endovis",
     frames: Annotated[
         str,
         typer.Option(
-            "--frames", metavar="FRAMES", help='"corrected" (edited or verified), "all", "12", or start:stop:step.'
+            "--frames",
+            metavar="FRAMES",
+            help='"corrected" (edited or verified), "all", a frame number, or start:stop:step.',
         ),
     ] = "corrected",
-    no_images: Annotated[bool, typer.Option("--no-images", help="Write the labels without the frames.")] = False,
+    no_images: Annotated[bool, typer.Option("--no-images", help="Write only the labels, not the frames.")] = False,
     overwrite: Annotated[bool, typer.Option("--overwrite", help="Replace an earlier export in that folder.")] = False,
     as_json: AsJson = False,
 ) -> None:
-    """Write the labels of a project as a dataset."""
+    """Export the labels of a project as a dataset."""
     from surgicalsam_napari.exchange.exporting import export_frames
     from surgicalsam_napari.store import Project
 
@@ -84,7 +87,8 @@ def export_labels(
             "images": not no_images,
             "seconds": round(time.perf_counter() - start, 3),
         }
-    text = f"{record['project']}: {len(indices)} frames exported to {out} ({format_name}) in {record['seconds']:.1f} s"
+    seconds = time.perf_counter() - start
+    text = f"{project.folder}: {counted(len(indices), 'frame')} exported to {out} ({format_name}) in {in_time(seconds)}"
     print(json.dumps(record) if as_json else text)
 
 
@@ -96,7 +100,8 @@ def _frames_to_export(project: Project, text: str) -> Sequence[int]:
         corrected = corrected_frames(project)
         if not corrected:
             raise ExchangeError(
-                f"{project.folder.name} has no frame that a person edited or verified. Correct some, or export all frames."
+                f"{project.folder.name} has no frame that a person edited or verified. Correct some frames, or export all "
+                "frames (--frames all)."
             )
         return corrected
     from surgicalsam_napari.inference.frame_selection import FRAMES_EXPECTATION, is_frames_text, parse_frames
@@ -109,21 +114,22 @@ def _frames_to_export(project: Project, text: str) -> Sequence[int]:
 @app.command("import")
 def import_labels(
     dataset_path: Annotated[Path, typer.Argument(metavar="DATASET", help="A dataset's folder, or its COCO JSON file.")],
-    path: Annotated[Path, typer.Argument(metavar="PROJECT_OR_VIDEO", help="What the labels are of.")],
+    path: Annotated[Path, typer.Argument(metavar="PROJECT_OR_VIDEO", help="The video of the labels, or its project.")],
     sequence: Annotated[
-        str | None, typer.Option("--sequence", metavar="NAME", help="Which of the dataset's sequences this video is.")
+        str | None, typer.Option("--sequence", metavar="NAME", help="The sequence of the dataset that shows this video.")
     ] = None,
     classes: Classes = None,
     add_classes: Annotated[
-        bool, typer.Option("--add-classes", help="Add classes of the dataset that the project lacks.")
+        bool, typer.Option("--add-classes", help="Add classes of the dataset that are new to the project.")
     ] = False,
     project_folder: ProjectFolder = None,
     as_json: AsJson = False,
 ) -> None:
-    """Take a dataset's labels into a project, as edited by a person; all of them, or none if a file does not fit.
+    """Import the labels of a dataset into a project: all frames, or none if a file does not fit.
 
-    What a person painted or verified before stays. Classes are matched by name; --classes names those of a dataset that has
-    numbers alone.
+    Imported labels count as edited by a person. What a person painted or verified before stays.
+
+    Classes are matched by name. If the dataset has only class numbers, give its class set with --classes.
     """
     from surgicalsam_napari.exchange.registry import open_dataset
 
@@ -145,9 +151,10 @@ def import_labels(
     except ExchangeError as error:
         _list_problems(error)
         raise
-    text = f"{record['dataset']}: {record['frames']} frames imported into {record['project']} in {record['seconds']:.1f} s"
+    frames_text, seconds = counted(len(plan.frames), "frame"), time.perf_counter() - start
+    text = f"{dataset.path}: {frames_text} imported into {project.folder} in {in_time(seconds)}"
     if kept:
-        text += f"; {kept} pixels stayed as a person had set them"
+        text += f"; {counted(kept, 'pixel')} painted or verified by a person stayed"
     print(json.dumps(record) if as_json else text)
 
 
@@ -165,7 +172,7 @@ def _checked_plan(project: Project, dataset: Dataset, sequence: str | None, add_
 
 
 def _import_all(project: Project, plan: ImportPlan) -> int:
-    """Write; how many pixels stayed as a person had set them."""
+    """Write all frames; returns how many pixels stayed because a person painted or verified them."""
     from surgicalsam_napari.exchange.importing import import_frames
 
     reports = with_progress(import_frames(project, plan), f"importing {plan.dataset.path.name}")
@@ -181,7 +188,7 @@ def _list_problems(error: ExchangeError) -> None:
 
 @contextmanager
 def _project_for(path: Path, classes: ClassSet, project_folder: Path | None) -> Iterator[Project]:
-    """The project of a video, made with these classes if there is none, and taken away again if the import fails."""
+    """The project of a video, created with these classes if there is none; a new project is removed if the import fails."""
     from surgicalsam_napari.session import is_project_folder
     from surgicalsam_napari.store import Project
 

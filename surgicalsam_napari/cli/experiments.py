@@ -1,4 +1,4 @@
-"""`surgicalsam experiment`: the paper's tables and figures by one command each."""
+"""`surgicalsam experiment`: reproduces the tables and figures of the paper, one command each."""
 
 from __future__ import annotations
 
@@ -15,6 +15,7 @@ import typer
 from surgicalsam_napari.cli.commands import app
 from surgicalsam_napari.cli.options import AsJson
 from surgicalsam_napari.cli.terminal import progress
+from surgicalsam_napari.formatting import in_time
 
 if TYPE_CHECKING:
     from surgicalsam_training.experiments.catalogue import Experiment, Outcome
@@ -34,50 +35,58 @@ def experiment(
         list[Path] | None,
         typer.Argument(
             metavar="[DATA]...",
-            help="Each one dataset: EndoVis in the authors' layout or as distributed, an exported dataset, a project.",
+            help="One dataset each: EndoVis in the authors' layout or as distributed, an exported dataset, or a project.",
         ),
     ] = None,
     *,
-    out: Annotated[Path, typer.Option("--out", metavar="DIR", help="Trainings, tables and figures; goes on if stopped.")],
-    phantom: Annotated[bool, typer.Option("--phantom", help="The small version, on drawn scenes and demo weights.")] = False,
-    together: Annotated[bool, typer.Option("--together", help="All DATA are one dataset.")] = False,
+    out: Annotated[
+        Path, typer.Option("--out", metavar="DIR", help="Folder for trainings, tables and figures. A stopped run resumes.")
+    ],
+    phantom: Annotated[
+        bool, typer.Option("--phantom", help="Run a small version, on synthetic scenes with the demo weights.")
+    ] = False,
+    together: Annotated[bool, typer.Option("--together", help="Use all DATA as one dataset.")] = False,
     preset: Annotated[
         str | None,
-        typer.Option("--preset", metavar="NAME", help="Of the trainings; by default endovis2017 or 2018, by the classes."),
+        typer.Option(
+            "--preset", metavar="NAME", help="Training preset. Default: endovis2018 or endovis2017, by the classes."
+        ),
     ] = None,
     settings: Annotated[
         list[str] | None,
         typer.Option("--set", metavar="NAME=VALUE", help="A setting of `surgicalsam train`. May be given several times."),
     ] = None,
     docs: Annotated[
-        Path | None, typer.Option("--docs", metavar="DIR", help="Also write the results into experiments.md there.")
+        Path | None, typer.Option("--docs", metavar="DIR", help="Also write the results into experiments.md in this folder.")
     ] = None,
     as_json: AsJson = False,
 ) -> None:
-    """Redo a table or a figure of the SurgicalSAM paper. What was computed before in DIR is not computed again.
+    """Reproduce a table or a figure of the SurgicalSAM paper. Results that are already in DIR are used again.
 
-    Trainings follow the paper (presets endovis2018 and endovis2017). With --phantom everything takes less than an hour, and
-    shows how the results look, not how good the method is on surgery.
+    Trainings follow the paper (presets endovis2018 and endovis2017).
+
+    With --phantom everything takes less than an hour.
+    It shows what the results look like, not how good the method is on surgical video.
     """
     from surgicalsam_training.experiments.catalogue import EXPERIMENTS, experiment_named, written
     from surgicalsam_training.experiments.page import update_page
 
     chosen = list(EXPERIMENTS.values()) if name == ALL else [experiment_named(name)]
     if phantom and (data or preset or together):
-        raise typer.BadParameter("it takes neither DATA, --together nor --preset.", param_hint="--phantom")
+        raise typer.BadParameter("do not combine it with DATA, --together or --preset.", param_hint="--phantom")
     if not phantom and not data:
-        raise typer.BadParameter("name your copy of EndoVis, or other data; or take --phantom.", param_hint="DATA")
+        raise typer.BadParameter("give your copy of EndoVis or other data, or use --phantom.", param_hint="DATA")
     files: list[Path] = []
     for one in chosen:
         count = 1 if together else len(data or [])
         if not phantom and name != ALL and not one.fewest <= count <= one.most:
-            takes = f"{one.fewest}" if one.fewest == one.most else f"{one.fewest} to {one.most}"
+            needed = f"{one.fewest}" if one.fewest == one.most else f"{one.fewest} to {one.most}"
             raise typer.BadParameter(
-                f"{one.name} takes {takes} of them, got {count}; --together takes all DATA as one dataset.",
+                f"datasets for {one.name}: {needed} needed, got {count}; --together uses all DATA as one dataset.",
                 param_hint="DATA",
             )
         if not phantom and count < one.fewest:
-            print(f"{one.name} is left out: it takes {one.fewest} datasets", file=sys.stderr)
+            print(f"{one.name} is skipped: it needs {one.fewest} datasets", file=sys.stderr)
             continue
         setting = _setting(data or [], out, phantom, together, preset, settings or [])
         outcome = _run(one, setting)
@@ -95,7 +104,7 @@ def _setting(data: list[Path], out: Path, phantom: bool, together: bool, preset:
     from surgicalsam_training.experiments.setting import data_setting
 
     if phantom:
-        return _told(phantom_setting(out, settings), "phantom")
+        return _with_stages(phantom_setting(out, settings), "phantom")
     return data_setting(data, out, preset_name=preset, settings=settings, together=together)
 
 
@@ -103,13 +112,13 @@ def _run(one: Experiment, setting: Setting) -> Outcome:
     from surgicalsam_training.experiments.catalogue import run_experiment
 
     started = time.monotonic()
-    outcome = _told(run_experiment(one, setting), one.name)
-    print(f"{one.name}, {one.title}: {time.monotonic() - started:.0f} s", file=sys.stderr, flush=True)
+    outcome = _with_stages(run_experiment(one, setting), one.name)
+    print(f"{one.name}, {one.title}: {in_time(time.monotonic() - started)}", file=sys.stderr, flush=True)
     return outcome
 
 
-def _told(stages: Generator[Stage, None, Any], name: str) -> Any:
-    """What the generator returns; on the way a bar for each stage on stderr, or a line where that is no terminal."""
+def _with_stages(stages: Generator[Stage, None, Any], name: str) -> Any:
+    """The generator's return value; shows a bar for each stage on stderr, or a line if stderr is no terminal."""
     shown = ""
     with closing(stages), ExitStack() as bar:
         while True:
@@ -131,12 +140,12 @@ def _told(stages: Generator[Stage, None, Any], name: str) -> Any:
 def _command(
     one: Experiment, data: list[Path], phantom: bool, together: bool, preset: str | None, settings: list[str]
 ) -> str:
-    """As a reader types it, with names of folders rather than this machine's paths."""
-    where = ["--phantom"] if phantom else [path.name for path in data]
+    """The command as a reader types it, with names of folders instead of full paths."""
+    inputs = ["--phantom"] if phantom else [path.name for path in data]
     options = ["--together"] * together
     options += [*(["--preset", preset] if preset else []), *(part for text in settings for part in ("--set", text))]
     out = "runs/phantom" if phantom else "runs/paper"
-    return " ".join(["surgicalsam", "experiment", one.name, *where, *options, "--out", out])
+    return " ".join(["surgicalsam", "experiment", one.name, *inputs, *options, "--out", out])
 
 
 def _show(outcome: Outcome) -> None:

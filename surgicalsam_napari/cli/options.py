@@ -1,4 +1,4 @@
-"""The options and arguments that several commands share, and what their text stands for."""
+"""Options and arguments that several commands share, and the functions that read them."""
 
 from __future__ import annotations
 
@@ -29,7 +29,7 @@ def _print_version(asked: bool) -> None:
 
 def _checked_cluster(address: str | None) -> str | None:
     if address is not None and address.startswith("local:") and not re.fullmatch(r"local:[1-9]\d*", address):
-        raise typer.BadParameter(f'"local:N" takes the number of processes, such as local:2; got "{address}".')
+        raise typer.BadParameter(f'"local:N" needs a number of processes, such as local:2; got "{address}".')
     return address
 
 
@@ -38,40 +38,46 @@ Version = Annotated[
 ]
 Videos = Annotated[list[Path], typer.Argument(metavar="VIDEO...", help="Videos, folders of images, or project folders.")]
 Frames = Annotated[
-    str, typer.Option("--frames", metavar="FRAMES", callback=_checked_frames_text, help='"all", "12", or start:stop:step.')
+    str,
+    typer.Option(
+        "--frames", metavar="FRAMES", callback=_checked_frames_text, help='"all", a frame number, or start:stop:step.'
+    ),
 ]
 Checkpoint = Annotated[
-    Path | None, typer.Option("--checkpoint", metavar="FILE", help="Default: the demo weights, which are for trying only.")
+    Path | None,
+    typer.Option("--checkpoint", metavar="FILE", help="Model checkpoint. Default: the demo weights, only for trying out."),
 ]
 EncoderWeights = Annotated[
-    Path | None, typer.Option("--encoder-weights", metavar="FILE", help="SAM's or MobileSAM's checkpoint.")
+    Path | None,
+    typer.Option("--encoder-weights", metavar="FILE", help="SAM or MobileSAM checkpoint, if not in the models folder."),
 ]
 Classes = Annotated[
     str | None,
     typer.Option("--classes", metavar="YAML", help=f"Class set: a YAML file, or one of {', '.join(CLASS_SETS)}."),
 ]
 ProjectFolder = Annotated[
-    Path | None, typer.Option("--project-folder", metavar="DIR", help="Keep the projects here, not beside the videos.")
+    Path | None,
+    typer.Option("--project-folder", metavar="DIR", help="Folder for the projects. Default: next to the videos."),
 ]
 ExistingProject = Annotated[Path, typer.Argument(metavar="PROJECT", help="A project folder, or the video it belongs to.")]
-Device = Annotated[str, typer.Option("--device", metavar="NAME", help="auto, cpu, cuda, cuda:1, ... or mps.")]
-Fast = Annotated[
-    bool, typer.Option("--fast", help="In bfloat16, nearly the same masks: for GPUs, and CPUs with AMX; others refuse.")
+Device = Annotated[
+    str, typer.Option("--device", metavar="NAME", help="Compute device: auto, cpu, cuda, cuda:1, ... or mps.")
 ]
+Fast = Annotated[bool, typer.Option("--fast", help="Use bfloat16: nearly the same masks. Only for GPUs, and CPUs with AMX.")]
 OnCluster = Annotated[
     str | None,
     typer.Option(
         "--cluster",
         metavar="ADDRESS",
         callback=_checked_cluster,
-        help="Work on a Dask cluster: the address of its scheduler, or local:N for N processes here.",
+        help="Run on a Dask cluster: the address of its scheduler, or local:N for N processes on this machine.",
     ),
 ]
-AsJson = Annotated[bool, typer.Option("--json", help="The last line of output is one JSON object.")]
+AsJson = Annotated[bool, typer.Option("--json", help="Print the result as a JSON object, in the last line of output.")]
 
 
 def class_set_named(classes: str | None) -> ClassSet | None:
-    """What --classes means: a known set, or a YAML file; a ClassSetError if it is neither."""
+    """The class set that --classes names: a known set, or a YAML file; a ClassSetError if it is neither."""
     if classes is None:
         return None
     return CLASS_SETS[classes.lower()] if classes.lower() in CLASS_SETS else ClassSet.from_yaml(classes)
@@ -79,10 +85,12 @@ def class_set_named(classes: str | None) -> ClassSet | None:
 
 def existing_project(path: Path) -> Path:
     """The project folder that a PROJECT argument means; a ProjectError if there is none."""
-    from surgicalsam_napari.session import is_project_folder  # here, for it brings PyAV and NumPy with it
+    from surgicalsam_napari.session import is_project_folder  # here, because it imports PyAV and NumPy
     from surgicalsam_napari.store import Project
 
     folder = path if is_project_folder(path) else Project.default_folder(path)
     if not folder.is_dir():
-        raise ProjectError(f"There is no project {folder}. Give a .surgicalsam folder, or make one: surgicalsam segment.")
+        raise ProjectError(
+            f"There is no project {folder}. Give a .surgicalsam folder, or create a project with `surgicalsam segment`."
+        )
     return folder

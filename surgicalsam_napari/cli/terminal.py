@@ -1,4 +1,4 @@
-"""What the command line prints: progress bars and complaints on stderr, results on stdout."""
+"""Output of the command line: progress bars and errors on stderr, results on stdout."""
 
 from __future__ import annotations
 
@@ -6,6 +6,8 @@ import sys
 from collections.abc import Callable, Generator, Iterable, Iterator, Sequence
 from contextlib import closing, contextmanager
 from typing import Any, Protocol, TypeVar
+
+from surgicalsam_napari.formatting import counted, in_bytes, in_time
 
 
 class Counted(Protocol):
@@ -23,8 +25,6 @@ Item = TypeVar("Item")
 
 
 def project_text(record: dict) -> str:
-    from surgicalsam_napari.formatting import in_bytes
-
     kinds = ("predicted", "edited", "verified", "absent", "empty")
     height, width = record["size"]
     lines = [
@@ -46,15 +46,16 @@ def project_text(record: dict) -> str:
 
 def result_text(result: dict[str, Any]) -> str:
     done = "embedded" if "embedded" in result else "segmented"
-    text = f"{result['video']}: {result[done]} of {result['frames']} frames {done} in {result['seconds']:.1f} s"
+    frames = counted(result["frames"], "frame")
+    text = f"{result['video']}: {result[done]:,} of {frames} {done} in {in_time(result['seconds'])}"
     if result["skipped"]:
-        text += f", {result['skipped']} were done before"
+        text += f", {result['skipped']:,} skipped because they were done before"
     return f"{text}; project {result['project']}" + (f", masks in {result['out']}" if result.get("out") else "")
 
 
 @contextmanager
 def progress(counts_bytes: bool = False) -> Iterator[Callable[[str, int, int], None]]:
-    """Bars on stderr with the time left, one for each title; yields a function (title, done, total)."""
+    """Progress bars on stderr with the remaining time, one for each title; yields a function (title, done, total)."""
     from rich.console import Console
     from rich.progress import (
         BarColumn,
@@ -69,7 +70,7 @@ def progress(counts_bytes: bool = False) -> Iterator[Callable[[str, int, int], N
 
     amounts = (DownloadColumn(), TransferSpeedColumn()) if counts_bytes else (MofNCompleteColumn(),)
     columns = (TextColumn("{task.description}", markup=False), BarColumn(), *amounts, TimeRemainingColumn())
-    # a frame may take half a minute on a CPU, so that the speed is averaged over long
+    # a frame may take half a minute on a CPU, so the speed is averaged over a long time
     with Progress(*columns, console=Console(stderr=True), speed_estimate_period=300) as bar:
         tasks: dict[str, TaskID] = {}
 
@@ -82,7 +83,7 @@ def progress(counts_bytes: bool = False) -> Iterator[Callable[[str, int, int], N
 
 
 def with_progress(reports: Generator[Report, None, None], title: str) -> Iterator[Report]:
-    """The same reports (with `done` and `total`), shown on the way."""
+    """The same reports (with `done` and `total`), with a progress bar."""
     with closing(reports), progress() as advance:
         for report in reports:
             advance(title, report.done, report.total)
@@ -94,14 +95,15 @@ def with_bar(items: Sequence[int], title: str) -> Iterator[int]:
 
 
 def with_count(items: Iterable[Item], total: int, title: str) -> Iterator[Item]:
-    """The same items, counted on the way."""
+    """The same items, counted by a progress bar."""
     with progress() as advance:
         for position, item in enumerate(items):
             yield item
             advance(title, position + 1, total)
 
 
-def complain(message: str, code: int) -> int:
+def print_error(message: str, code: int) -> int:
+    """Print an error in one line on stderr; returns the exit code."""
     print(f"surgicalsam: {one_line(message)}", file=sys.stderr)
     return code
 

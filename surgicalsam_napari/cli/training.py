@@ -17,6 +17,7 @@ import typer
 from surgicalsam_napari.cli.commands import app
 from surgicalsam_napari.cli.options import AsJson
 from surgicalsam_napari.cli.terminal import progress
+from surgicalsam_napari.formatting import in_time
 
 if TYPE_CHECKING:
     from surgicalsam_training.config import TrainingConfig
@@ -36,7 +37,7 @@ PANELS = {  # of `surgicalsam train --help`
     ),
     "Length": ("epochs", "minutes", "patience", "validate_every"),
     "Optimiser": ("batch_size", "micro_batch_size", "learning_rate", "schedule", "weight_decay"),
-    "What it knew before": ("kept_of_start", "rehearsed_frames"),
+    "Earlier knowledge": ("kept_of_start", "rehearsed_frames"),
     "Losses": (
         "temperature",
         "contrastive_weight",
@@ -49,7 +50,7 @@ PANELS = {  # of `surgicalsam train --help`
     "Augmentation": ("augmented_versions", "augmentation"),
     "Machine": ("device", "seed"),
     "Ablations": ("prototypes", "prototypes_file", "dense_prompts", "sparse_prompts", "marks"),
-    "Switches": ("mixed_precision", "presence_tunes_decoder"),  # apart: their two names take the width of a terminal
+    "Switches": ("mixed_precision", "presence_tunes_decoder"),  # a separate panel: their names take the width of a terminal
 }
 ROWS = {
     "challenge_iou": "Challenge IoU",
@@ -65,20 +66,23 @@ def _train(
         list[Path] | None,
         typer.Argument(
             metavar="[CONFIG] DATA...",
-            help="A YAML configuration; then projects, exported datasets, or the authors' processed EndoVis folders.",
+            help="A YAML configuration (optional). Then the data: projects, exported datasets, or the authors' processed "
+            "EndoVis folders.",
         ),
     ] = None,
     *,
-    out: Annotated[Path, typer.Option("--out", metavar="RUN", help="The run's folder: new, or of a run that was stopped.")],
+    out: Annotated[
+        Path, typer.Option("--out", metavar="RUN", help="Folder of the run: a new one, or that of a stopped run.")
+    ],
     preset: Annotated[
-        str | None, typer.Option("--preset", metavar="NAME", help="endovis2018, endovis2017 or quick.")
+        str | None, typer.Option("--preset", metavar="NAME", help="Use these settings: endovis2018, endovis2017 or quick.")
     ] = None,
     as_json: AsJson = False,
     **settings: Any,
 ) -> None:
-    """Tune a model on corrected frames. A run that was stopped is gone on with by the same command.
+    """Train a model on corrected frames. The same command resumes a run that was stopped.
 
-    Options change single settings of CONFIG or of the preset. Relative paths in CONFIG start at its folder.
+    Options override single settings of CONFIG or of the preset. Relative paths in CONFIG start at its folder.
     """
     from surgicalsam_training.config import parse_config, read_config
     from surgicalsam_training.config import preset as read_preset
@@ -90,16 +94,16 @@ def _train(
     if config_file is not None and preset is not None:
         raise typer.BadParameter("give a configuration or a preset, not both.", param_hint="CONFIG / --preset")
     for path in filter(_is_config, paths):
-        raise typer.BadParameter(f"one configuration, before the data; {path} is in the place of data.", param_hint="CONFIG")
+        raise typer.BadParameter(f"give one configuration, before the data; {path} is among the data.", param_hint="CONFIG")
     config = parse_config({})
     if config_file is not None or preset is not None:
         config = read_config(config_file) if config_file is not None else read_preset(preset or "")
-    given = {name: value for name, value in settings.items() if value not in (None, [], ())}
+    given_settings = {name: value for name, value in settings.items() if value not in (None, [], ())}
     if paths:
-        given["data"] = paths
-    config = config.changed(**given)
+        given_settings["data"] = paths
+    config = config.changed(**given_settings)
     if not config.data:
-        raise typer.BadParameter("name at least one project or dataset to train on.", param_hint="DATA")
+        raise typer.BadParameter("give at least one project or dataset to train on.", param_hint="DATA")
     with joined_processes() as processes:
         run = RunFolder.create(out, config) if processes.is_first else None
         processes.wait()
@@ -114,36 +118,36 @@ def _is_config(path: Path) -> bool:
 
 
 def _follow(run: RunFolder, processes: Processes) -> ResultReport | None:
-    """Train, with what happens told on stderr; the result, in the first of several processes."""
+    """Train and print the progress on stderr; returns the result in the first of several processes, else None."""
     from surgicalsam_training.loop.trainer import train
     from surgicalsam_training.reports import EpochReport, PreparationReport, ResultReport, SplitReport
 
     result = None
-    with closing(train(run, processes)) as reports, _Told() as told:
+    with closing(train(run, processes)) as reports, _ProgressPrinter() as printer:
         for report in reports:
             if not processes.is_first:
                 continue
             if isinstance(report, SplitReport):
                 for line in (report.how, *report.warnings):
-                    told.say(line)
+                    printer.say(line)
             elif isinstance(report, PreparationReport) and report.total == 1:
-                told.say(report.phase)
+                printer.say(report.phase)
             elif isinstance(report, PreparationReport):
-                told.count(report.phase, report.phase, report.done, report.total)
+                printer.count(report.phase, report.phase, report.done, report.total)
             elif isinstance(report, EpochReport):
-                told.epoch(report)
+                printer.epoch(report)
             elif isinstance(report, ResultReport):
                 result = report
     return result
 
 
-class _Told:
-    """What happens, on stderr: sentences as lines of their own, and a bar for each thing that is counted.
+class _ProgressPrinter:
+    """Prints the progress of a training on stderr: a line for each message, and a bar for each phase.
 
-    Where stderr is no terminal, as in a cluster's log, a line for every epoch that was validated stands for the bar.
+    If stderr is no terminal, as in a cluster's log, it prints a line for every validated epoch instead of the epochs' bar.
     """
 
-    def __enter__(self) -> _Told:
+    def __enter__(self) -> _ProgressPrinter:
         self._bar, self._counted = ExitStack(), ""
         self._advance: Callable[[str, int, int], None]
         return self
@@ -172,8 +176,8 @@ class _Told:
 
 
 def _result_text(result: ResultReport) -> str:
-    kept = f"best epoch {result.best_epoch}" if result.best_epoch else "no epoch was better than the start, which is kept"
-    lines = [f"{result.reason} after {result.seconds:.0f} s; {kept}: {result.checkpoint}"]
+    kept = f"best epoch {result.best_epoch}" if result.best_epoch else "no epoch was better than the start, so that is kept"
+    lines = [f"{result.reason} after {in_time(result.seconds)}; {kept}: {result.checkpoint}"]
     if result.after is not None:
         columns = {"before": result.before, "after": result.after} if result.before is not None else {"": result.after}
         lines += ["", *scores_table(columns)]
@@ -181,7 +185,7 @@ def _result_text(result: ResultReport) -> str:
 
 
 def scores_table(columns: dict[str, Scores]) -> Iterator[str]:
-    """Percentages, a line per metric and class, a column per set of scores."""
+    """A table of percentages: a line per metric and class, a column per set of scores."""
     if len(columns) > 1:
         yield " " * 28 + "".join(f"{title:>9}" for title in columns)
     for name, title in ROWS.items():
@@ -198,7 +202,7 @@ def _cell(value: float | None) -> str:
 
 
 def _with_options_of(config: type[TrainingConfig]) -> Any:
-    """`_train` with an option for every field; None, or nothing, where the option is not given."""
+    """`_train` with an option for every field of the configuration; None or [] if the option is not given."""
 
     def command(**arguments: Any) -> None:
         _train(**arguments)
@@ -225,7 +229,7 @@ def _option(name: str, field: Any, panel: str) -> inspect.Parameter:
     if get_origin(kind) is list:
         text += " May be given several times."
     elif field.default is not None:
-        text += f" Without preset: {_in_words(field.default)}."
+        text += f" Default without preset: {_in_words(field.default)}."
     option = typer.Option(
         f"{flag}/--no-{flag[2:]}" if kind is bool else flag,
         help=text,
@@ -237,7 +241,7 @@ def _option(name: str, field: Any, panel: str) -> inspect.Parameter:
 
 
 def _option_type(annotation: Any) -> Any:
-    """The type of an option's value: of a field that may be None its other type, of a tuple the list of its items."""
+    """The type of an option's value: for an optional field its other type, for a tuple a list of its items."""
     if get_origin(annotation) in (Union, types.UnionType):
         annotation = next(part for part in get_args(annotation) if part is not type(None))
     if get_origin(annotation) is tuple:
@@ -258,7 +262,7 @@ def _in_words(value: object) -> str:
 
 
 def _register() -> None:
-    # the configuration imports pydantic and yaml only, so that `--help` still comes at once
+    # the configuration imports only pydantic and yaml, so that `--help` still appears at once
     from surgicalsam_training.config import TrainingConfig
 
     app.command("train")(_with_options_of(TrainingConfig))

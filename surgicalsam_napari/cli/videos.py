@@ -1,4 +1,4 @@
-"""What `embed` and `segment` do with one video: which frames are left to do, and the record of what was done."""
+"""The work of `embed` and `segment` on one video: the frames to process, and the record of the result."""
 
 from __future__ import annotations
 
@@ -10,6 +10,7 @@ from typing import TYPE_CHECKING, Any
 
 from surgicalsam_napari.cli.terminal import with_bar
 from surgicalsam_napari.errors import ClassSetError
+from surgicalsam_napari.formatting import counted, in_bytes
 
 if TYPE_CHECKING:
     from surgicalsam_napari.instruments import ClassSet
@@ -20,13 +21,13 @@ if TYPE_CHECKING:
 
 @dataclass(frozen=True)
 class Selected:
-    """The frames of one video.
+    """The selected frames of one video.
 
     Attributes
     ----------
-    frame_indices : that were asked for
-    to_do : those of them that are not done yet
-    class_ids : of the project, to be segmented; none where frames are only embedded
+    frame_indices : the requested frames
+    to_do : the requested frames that are not done yet
+    class_ids : the project's classes to segment; empty if frames are only embedded
     """
 
     frame_indices: Sequence[int]
@@ -36,14 +37,14 @@ class Selected:
 
 @dataclass(frozen=True)
 class VideoTask:
-    """One command's work on any video.
+    """The work of one command on any video.
 
     Attributes
     ----------
     verb : for the progress bar, such as "embedding"
-    select : from the path given and its open project
+    select : selects the frames, from the given path and its open project
     run : does the work in this process; yields reports with `done` and `total`
-    record : what is told of the video, and kept in --json; from the seconds that the work took
+    record : makes the result of the video, which is printed; its last argument is the duration of the work in seconds
     """
 
     verb: str
@@ -94,10 +95,10 @@ def segmenting(
 
     Parameters
     ----------
-    class_names : none for every class that the model knows
-    again : predict also what this checkpoint has predicted before
+    class_names : empty for every class that the model knows
+    again : predict also the frames that this checkpoint has already predicted
     class_set : extends the classes of each project
-    out : where the indexed PNGs of a video go, if anywhere
+    out : the folder for the indexed PNGs of a video, or None
     """
     from surgicalsam_napari.exchange.formats.indexed_png import write_classes
     from surgicalsam_napari.inference import frames_to_segment, parse_frames
@@ -113,7 +114,7 @@ def segmenting(
         to_do = indices if again else frames_to_segment(project, model, class_ids, indices)
         _announce(project, model, to_do)
         if (folder := out(path)) is not None:
-            write_classes(folder, project.classes, path.name)  # first: a folder that cannot be written shows at once
+            write_classes(folder, project.classes, path.name)  # first, so that an error in writing shows at once
         return Selected(indices, to_do, class_ids)
 
     def run(project: Project, selected: Selected) -> Generator[Any, None, None]:
@@ -138,7 +139,7 @@ def segmenting(
 
 
 def _frames_with_class(project: Project, class_ids: Sequence[int], indices: Sequence[int]) -> dict[str, int]:
-    """How many of these frames hold each class, predicted now or before or drawn by a person."""
+    """How many of these frames contain each class, predicted now or before, or painted by a person."""
     from surgicalsam_napari.store import Provenance
 
     table = project.labels.provenance_table()[list(indices)]
@@ -148,14 +149,14 @@ def _frames_with_class(project: Project, class_ids: Sequence[int], indices: Sequ
 
 
 def _announce(project: Project, model: SurgicalSAM, indices: Sequence[int]) -> None:
-    from surgicalsam_napari.formatting import in_bytes
     from surgicalsam_napari.store import EmbeddingStore, free_bytes
 
     missing = len(project.embeddings(model.encoder_digest, model.embedding_shape).missing(list(indices)))
     if missing:
         needed = in_bytes(missing * EmbeddingStore.bytes_per_frame(model.embedding_shape))
         free = in_bytes(free_bytes(project.folder))
-        print(f"{missing} frames to embed: {needed} in {project.folder}, {free} free", file=sys.stderr)
+        frames = counted(missing, "frame")
+        print(f"{frames} to embed: {needed} needed in {project.folder}, {free} free", file=sys.stderr)
 
 
 def _trained_class_ids(project: Project, model: SurgicalSAM) -> list[int]:
@@ -169,12 +170,12 @@ def _trained_class_ids(project: Project, model: SurgicalSAM) -> list[int]:
             f"{', '.join(model.classes.names)}. Choose another checkpoint, or give its class set with --classes."
         )
     if untrained:
-        print(f"not yet trained, left out: {', '.join(untrained)}", file=sys.stderr)
+        print(f"skipped, because {model.name} is not trained on them: {', '.join(untrained)}", file=sys.stderr)
     return trained
 
 
 def _write_label_maps(project: Project, indices: Sequence[int], class_ids: Sequence[int], out: Path) -> None:
-    """Label maps of these frames as they are in the project, a person's edits included; other classes are left out."""
+    """Write the project's label maps of these frames, including a person's edits; other classes are left out."""
     import numpy as np
 
     from surgicalsam_napari.exchange.formats.indexed_png import write_label_map

@@ -1,4 +1,4 @@
-"""`surgicalsam log`: how much work went into each frame of a project."""
+"""`surgicalsam log`: prints how much work a person did on each frame of a project."""
 
 from __future__ import annotations
 
@@ -13,15 +13,18 @@ import typer
 
 from surgicalsam_napari.cli.commands import app
 from surgicalsam_napari.cli.options import AsJson, ExistingProject, existing_project
+from surgicalsam_napari.formatting import counted
 
 
 @app.command("log")
 def work_log(
     project_path: ExistingProject,
-    out: Annotated[Path | None, typer.Option("--out", metavar="FILE", help="Write it here; by default print it.")] = None,
+    out: Annotated[
+        Path | None, typer.Option("--out", metavar="FILE", help="Write the CSV to this file. Default: print it.")
+    ] = None,
     as_json: AsJson = False,
 ) -> None:
-    """Tell the work on each frame as CSV: seconds that somebody worked on it, strokes, changed pixels."""
+    """Print the work on each frame as CSV: seconds of work, strokes, changed pixels."""
     from surgicalsam_napari.store import Project
 
     with Project.open(existing_project(project_path), require_video=False) as project:
@@ -29,7 +32,7 @@ def work_log(
         if out is not None:
             count = log.write_csv(out)
             record = {"project": str(project.folder), "out": str(out), "frames": count}
-            print(json.dumps(record) if as_json else f"{project.folder}: the work on {count} frames is in {out}")
+            print(json.dumps(record) if as_json else f"{project.folder}: work on {counted(count, 'frame')} written to {out}")
         elif as_json:
             print(json.dumps({"project": str(project.folder), "work": [asdict(work) for work in log.per_frame()]}))
         else:

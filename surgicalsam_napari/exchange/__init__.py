@@ -1,1 +1,1 @@
-"""Dataset formats, one per file."""
+"""Export and import of labels as datasets: formats, checks, and writing all or nothing."""

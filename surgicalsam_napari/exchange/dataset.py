@@ -1,4 +1,4 @@
-"""A dataset of labelled frames, in any format, read frame by frame; `registry.open_dataset` opens one."""
+"""A dataset of labelled frames in any format, read frame by frame; `registry.open_dataset` opens one."""
 
 from __future__ import annotations
 
@@ -23,8 +23,8 @@ class DatasetFrame:
     sequence : such as "seq_1", or the video's name
     frame_index : the number in the file's name, which is the frame of the video
     name : such as "seq_1/frame_00012", for messages
-    size : (H, W); (0, 0) where the file's header is damaged, `Dataset.label_map` says more
-    image_path : the picture, if the dataset holds it
+    size : (H, W); (0, 0) if the header of the file is damaged
+    image_path : the picture, if the dataset contains it
     """
 
     sequence: str
@@ -36,17 +36,17 @@ class DatasetFrame:
 
 @dataclass(frozen=True)
 class Dataset:
-    """Labelled frames on disk. Opening lists the files and reads their headers; label maps are read when asked for.
+    """Labelled frames on disk. Opening lists the files and reads their headers; `label_map` reads the labels.
 
     Attributes
     ----------
     path : the folder, or the JSON file
     format : a key of `registry.FORMATS`
-    frames : in order of sequence and frame
-    read : what reads the file or files of a frame: (H, W) uint8
-    annotated : class ids by frame, where not all classes were annotated
-    is_export : whether frames are numbered as in the video that this was exported from; other datasets are numbered by
-        the names of their pictures, and need not start at 0
+    frames : sorted by sequence and frame
+    read : reads the label map of a frame from its files: (H, W) uint8
+    annotated : annotated class ids by frame; in a frame that is not listed, all classes are annotated
+    is_export : True if frames have the numbers of the exported video; other datasets take the numbers from the names of
+        their pictures, which may start at any number
     """
 
     path: Path
@@ -67,25 +67,25 @@ class Dataset:
         Raises
         ------
         ExchangeError
-            a file is missing, damaged or of another size, holds an unknown value, or masks overlap
+            a file is missing, damaged or has a wrong size, contains an unknown value, or masks overlap
         """
         label_map = self.read(frame)
         if frame.size not in (UNREADABLE, label_map.shape):
             raise ExchangeError(
                 f"{frame.name} has labels of {_pixels(label_map.shape)} for a picture of {_pixels(frame.size)}. "
-                "Both must have one size."
+                "Replace the file that has the wrong size."
             )
         unknown = set(present_ids(label_map)) - set(self.classes.ids)
         if unknown:
             listed = ", ".join(f"{c.id} {c.name}" for c in self.classes)
             raise ExchangeError(
-                f"{frame.name} has the value {min(unknown)}, and {self.classes.name} has {listed}. "
-                "Give the class set that it was labelled with."
+                f"{frame.name} has the value {min(unknown)}, but {self.classes.name} has only {listed}. "
+                "Choose the class set that was used for labelling (--classes on the command line)."
             )
         return label_map
 
     def annotated_class_ids(self, frame: DatasetFrame) -> tuple[int, ...]:
-        """The classes that somebody has looked for in this frame, present or not; usually all."""
+        """The ids of the classes annotated in this frame, present or absent; usually all."""
         return self.annotated.get(frame, self.classes.ids)
 
 
@@ -94,22 +94,22 @@ def _pixels(size: tuple[int, ...]) -> str:
 
 
 def merged_masks(masks: Mapping[int, np.ndarray], name: str, classes: ClassSet) -> np.ndarray:
-    """(H, W) uint8 from a mask (H, W) bool per class id; an ExchangeError where masks of two classes overlap."""
+    """A label map (H, W) uint8 from one mask (H, W) bool per class id; an ExchangeError if two classes overlap."""
     label_map: np.ndarray | None = None
     for class_id, mask in masks.items():
         if label_map is None:
             label_map = np.zeros(mask.shape, np.uint8)
         if mask.shape != label_map.shape:
             raise ExchangeError(
-                f"{name} has masks of {_pixels(mask.shape)} and of {_pixels(label_map.shape)}; a frame has one size. "
-                "Replace the mask of the wrong size."
+                f"{name} has masks of {_pixels(mask.shape)} and of {_pixels(label_map.shape)}, but all masks of a frame "
+                "must have the same size. Replace the mask that has the wrong size."
             )
         covered = label_map[mask]
         if covered.any():
             other = classes.by_id(int(covered[covered > 0][0])).name
             raise ExchangeError(
-                f"{name} has {np.count_nonzero(covered)} pixels that are both {other} and {classes.by_id(class_id).name}: "
-                "masks overlap, and a pixel has one class here. Remove these pixels from one of the two masks."
+                f"{name} has {np.count_nonzero(covered)} pixels that are both {other} and {classes.by_id(class_id).name}. "
+                "The masks overlap, but a pixel can have only one class. Remove these pixels from one of the two masks."
             )
         label_map[mask] = class_id
     assert label_map is not None
@@ -117,10 +117,10 @@ def merged_masks(masks: Mapping[int, np.ndarray], name: str, classes: ClassSet) 
 
 
 def needed_classes(classes: ClassSet | None, path: Path, example: str) -> ClassSet:
-    """The class set given; an ExchangeError that asks for one where a dataset has ids alone."""
+    """The given class set; an ExchangeError if it is None, because the dataset has only class ids."""
     if classes is None:
         raise ExchangeError(
-            f"{path} numbers its classes ({example}) and names none: the same number means different tools in EndoVis 2017 "
-            "and 2018. Give its class set (--classes endovis2017, endovis2018, or a YAML file)."
+            f"{path} has class numbers ({example}) but no class names. The same number means different instruments in "
+            "EndoVis 2017 and 2018. Give its class set (--classes endovis2017, endovis2018, or a YAML file)."
         )
     return classes

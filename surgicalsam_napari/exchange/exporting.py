@@ -1,4 +1,4 @@
-"""Labels of a project written as a dataset: all of it, or nothing."""
+"""Exports labels of a project as a dataset: all frames or nothing."""
 
 from __future__ import annotations
 
@@ -40,37 +40,38 @@ def export_frames(
     images: bool = True,
     overwrite: bool = False,
 ) -> Generator[ExportReport, None, None]:
-    """Write label maps of these frames, and their pictures, as a dataset; all appears at the end, or nothing does.
+    """Write the label maps of these frames, and their pictures, as a dataset. The files appear only after the last frame.
 
     Parameters
     ----------
-    out : the folder; what else lies in it stays
+    out : the folder; other files in it stay
     format : a key of `registry.EXPORT_FORMATS`
     images : also write the frames themselves
-    overwrite : replace an earlier export in that folder, whole; without, it is refused
+    overwrite : replace an earlier export in that folder completely; if False, an earlier export is an error
 
     Raises
     ------
     ExchangeError, DiskSpaceError, ProjectError, VideoError
-        at once for what can be seen beforehand; later, the folder is as it was before
+        at once for problems that can be checked before; after a later error the folder is as it was
     """
     out = Path(out).expanduser().absolute()
     writer_factory = EXPORT_FORMATS[format].writer if format in EXPORT_FORMATS else None
     if writer_factory is None:
-        raise ExchangeError(f'Formats to export are {", ".join(EXPORT_FORMATS)}; got "{format}". Choose one of these.')
+        raise ExchangeError(f'The export formats are {", ".join(EXPORT_FORMATS)}; got "{format}". Choose one of these.')
     if not frame_indices:
-        raise ExchangeError("There is no frame to export. Choose some.")
+        raise ExchangeError("No frame is selected for the export. Select at least one frame.")
     if out == project.folder or project.folder in out.parents:
-        raise ExchangeError(f"{out} is in the project itself. Choose a folder outside it.")
+        raise ExchangeError(f"{out} is inside the project folder. Choose a folder outside the project.")
     earlier = list(_earlier_export(out))
     if earlier and not overwrite:
         raise ExchangeError(
-            f"{out} holds an export already ({earlier[0].name}). Choose another folder, or replace it (--overwrite)."
+            f"{out} already contains an export ({earlier[0].name}). Choose another folder, or replace the export "
+            "(--overwrite on the command line)."
         )
     if earlier and (others := _not_of_export(earlier, out)):
-        raise ExchangeError(f"{out} holds labels that were not exported from here ({others[0]}). Choose another folder.")
+        raise ExchangeError(f"{out} contains labels that this program did not export ({others[0]}). Choose another folder.")
     if images:
-        _ = project.video  # a ProjectError now, if it is gone
+        _ = project.video  # raises the ProjectError now if the video is missing
     return _exported(project, sorted(set(map(int, frame_indices))), out, writer_factory, images)
 
 
@@ -78,8 +79,8 @@ def _exported(
     project: Project, frame_indices: list[int], out: Path, writer_factory: WriterFactory, images: bool
 ) -> Generator[ExportReport, None, None]:
     partial = out / _PARTIAL
-    made = not out.exists()
-    shutil.rmtree(partial, ignore_errors=True)  # of a process that was killed
+    is_new = not out.exists()
+    shutil.rmtree(partial, ignore_errors=True)  # left by a process that was killed
     try:
         video = project.manifest.video_path
         writer = writer_factory(partial, project.classes, video.name, safe_name(video.stem))
@@ -92,12 +93,12 @@ def _exported(
         _publish(partial, out)
     finally:
         shutil.rmtree(partial, ignore_errors=True)
-        if made and out.is_dir() and not any(out.iterdir()):
+        if is_new and out.is_dir() and not any(out.iterdir()):
             out.rmdir()
 
 
 def _annotated(project: Project, frame_index: int, label_map: np.ndarray) -> tuple[int, ...]:
-    """The classes that were predicted, edited or verified in a frame, present or not."""
+    """The classes that were predicted, edited or verified in a frame, present or absent."""
     present = present_ids(label_map)
     provenance = project.labels.row("provenance", frame_index)
     known = zip(project.classes.ids, provenance, strict=True)
@@ -105,7 +106,7 @@ def _annotated(project: Project, frame_index: int, label_map: np.ndarray) -> tup
 
 
 def _publish(partial: Path, out: Path) -> None:
-    """Put a whole export in place of an earlier one."""
+    """Remove an earlier export, then move the new files into the folder."""
     try:
         for path in list(_earlier_export(out)):
             path.unlink()
@@ -120,7 +121,7 @@ def _publish(partial: Path, out: Path) -> None:
 
 
 def _not_of_export(files: list[Path], out: Path) -> list[Path]:
-    """Those of the files that the export in this folder did not write."""
+    """The files that the export in this folder did not write."""
     sidecar = read_sidecar(out)
     if sidecar is None:
         return files
@@ -128,7 +129,7 @@ def _not_of_export(files: list[Path], out: Path) -> list[Path]:
 
 
 def _earlier_export(out: Path) -> Iterator[Path]:
-    """The files in a folder that are called as an export calls its own, whatever its format; each once."""
+    """The files in a folder whose names are those of an export in any format; each file once."""
     if (out / SIDECAR).exists():
         yield out / SIDECAR
     owned_files = dict.fromkeys(files for format in EXPORT_FORMATS.values() for files in format.owned_files)

@@ -1,4 +1,4 @@
-"""Files of datasets: names, label images, and writing that leaves a file whole or not there."""
+"""Files of datasets: names, label images, and atomic writing."""
 
 from __future__ import annotations
 
@@ -15,7 +15,7 @@ from surgicalsam_napari import files
 from surgicalsam_napari.errors import DiskSpaceError, ExchangeError
 from surgicalsam_napari.video.image_folder import IMAGE_SUFFIXES, natural_key
 
-LABEL_SUFFIXES = (".png", ".bmp", ".tif", ".tiff")  # of those that pictures have, the ones that keep ids as they are
+LABEL_SUFFIXES = (".png", ".bmp", ".tif", ".tiff")  # lossless formats, which keep class ids unchanged
 UNREADABLE = (0, 0)  # the size of a picture whose header is damaged
 _DAMAGED = (OSError, SyntaxError, ValueError, EOFError, struct.error, Image.DecompressionBombError)
 _NUMBER = re.compile(r"(\d+)(?!.*\d)")
@@ -23,13 +23,13 @@ _RESERVED_ON_WINDOWS = re.compile(r"(con|prn|aux|nul|com\d|lpt\d)(\..*)?", re.IG
 
 
 def frame_number(stem: str) -> int | None:
-    """The last number in a file's name, as 12 of `frame_00012`; None if there is none."""
+    """The last number in a file's name, such as 12 in `frame_00012`; None if there is no number."""
     number = _NUMBER.search(stem)
     return None if number is None else int(number[1])
 
 
 def safe_name(name: str) -> str:
-    """A name that every system takes as one folder's name, without the underscore that ends a frame's name in EndoVis."""
+    """A folder name that is valid on every system; without underscores, which end a frame's name in EndoVis."""
     name = re.sub(r'[\x00-\x1f<>:"/\\|?*_]+', "-", name).strip(" .-")
     return f"{name}-" if _RESERVED_ON_WINDOWS.fullmatch(name) else name or "video"
 
@@ -40,7 +40,7 @@ def files_by_stem(folder: Path, suffixes: tuple[str, ...] = LABEL_SUFFIXES) -> d
     Raises
     ------
     ExchangeError
-        two files differ in their suffix only
+        two files differ only in their suffix
     """
     if not folder.is_dir():
         return {}
@@ -49,7 +49,7 @@ def files_by_stem(folder: Path, suffixes: tuple[str, ...] = LABEL_SUFFIXES) -> d
         if path.suffix.lower() not in suffixes or path.name.startswith("."):
             continue
         if path.stem in files:
-            raise ExchangeError(f"{path} and {files[path.stem].name} are one frame twice. Remove one of the two.")
+            raise ExchangeError(f"{path} and {files[path.stem].name} are two files for the same frame. Remove one of them.")
         files[path.stem] = path
     return files
 
@@ -70,7 +70,7 @@ def has_files(folder: Path, pattern: str) -> bool:
 
 
 def image_size(path: Path) -> tuple[int, int]:
-    """(H, W) from the header; UNREADABLE if that is damaged (reading the picture then says so)."""
+    """(H, W) from the file's header; UNREADABLE if the header is damaged (`read_labels` then raises the error)."""
     try:
         with Image.open(path) as image:
             return image.height, image.width
@@ -79,7 +79,7 @@ def image_size(path: Path) -> tuple[int, int]:
 
 
 def is_color_picture(path: Path) -> bool:
-    """Whether the file's pixels are colours rather than numbers; False if it cannot be read."""
+    """Whether the file's pixels are colours instead of class ids; False if it cannot be read."""
     try:
         with Image.open(path) as image:
             return image.mode in ("RGB", "RGBA")
@@ -88,11 +88,11 @@ def is_color_picture(path: Path) -> bool:
 
 
 def read_labels(path: Path, name: str) -> np.ndarray:
-    """(H, W) uint8: the numbers in a grey or indexed picture.
+    """The class ids in a grey or indexed picture: (H, W) uint8.
 
     Parameters
     ----------
-    name : for the message
+    name : the name that error messages show
 
     Raises
     ------
@@ -104,17 +104,23 @@ def read_labels(path: Path, name: str) -> np.ndarray:
             image.load()
             pixels = np.asarray(image if image.mode != "1" else image.convert("L"))
     except FileNotFoundError as error:
-        raise ExchangeError(f"{name} is missing. Restore it.") from error
+        raise ExchangeError(f"{name} is missing. Restore the file.") from error
     except _DAMAGED as error:
-        raise ExchangeError(f"{name} is damaged and cannot be read as a picture. Restore it from its source.") from error
+        raise ExchangeError(
+            f"{name} is damaged and cannot be read as a picture. Restore the file from its source."
+        ) from error
     if pixels.ndim == 3:
         colors = pixels[..., :3] if pixels.shape[2] > 2 else pixels[..., :1]
         if np.any(colors != colors[..., :1]):
-            raise ExchangeError(f"{name} is a colour picture, a grey or indexed one of class ids is needed. Convert it.")
+            raise ExchangeError(
+                f"{name} is a colour picture, but labels need a grey or indexed picture of class ids. Convert it."
+            )
         pixels = colors[..., 0]
     if pixels.dtype != np.uint8:
         if pixels.min() < 0 or pixels.max() > 255:
-            raise ExchangeError(f"{name} holds the number {int(pixels.max())}, class ids are 0 to 255. Save it with 8 bits.")
+            raise ExchangeError(
+                f"{name} has the value {int(pixels.max())}, but class ids are 0 to 255. Save it as an 8-bit picture."
+            )
         pixels = pixels.astype(np.uint8)
     return pixels
 
@@ -132,16 +138,16 @@ def grey_png(pixels: np.ndarray) -> bytes:
 
 def picture_png(image: np.ndarray) -> bytes:
     """An RGB png of (H, W, 3) uint8."""
-    return png_bytes(Image.fromarray(image), compress_level=1)  # a fifth of the time, for a tenth more bytes
+    return png_bytes(Image.fromarray(image), compress_level=1)  # a fifth of the time, a tenth more bytes
 
 
 def write_file(path: Path, content: bytes) -> Path:
-    """Write a file whole or not at all, and the folders above it.
+    """Write a complete file or nothing, and create the folders above it.
 
     Raises
     ------
     DiskSpaceError, ExchangeError
-        it cannot be written; what was there before stays
+        it cannot be written; an earlier file stays unchanged
     """
     try:
         path.parent.mkdir(parents=True, exist_ok=True)
@@ -152,7 +158,7 @@ def write_file(path: Path, content: bytes) -> Path:
 
 
 def not_written(error: OSError, path: Path) -> DiskSpaceError | ExchangeError:
-    """The user's version of a failed write."""
+    """The error to show to the user after a failed write."""
     if error.errno in (errno.ENOSPC, errno.EDQUOT):
-        return DiskSpaceError(f"No space is left to write {path}. Free some, or choose another folder.")
-    return ExchangeError(f"{path} cannot be written ({error.strerror}). Choose a folder you may write to.")
+        return DiskSpaceError(f"No space is left to write {path}. Free some space, or choose another folder.")
+    return ExchangeError(f"{path} cannot be written ({error.strerror}). Choose a folder that you can write to.")

@@ -1,4 +1,4 @@
-"""What a dataset format is: one record that readers, writers, the command line and the window follow."""
+"""The record that describes a dataset format to readers, writers, the command line and the window."""
 
 from __future__ import annotations
 
@@ -14,7 +14,7 @@ from surgicalsam_napari.instruments import ClassSet
 
 
 class FrameWriter(Protocol):
-    """What writes a format: a call per frame, then `close`."""
+    """Writes a dataset in one format: `write` for each frame, then `close`."""
 
     def write(
         self, frame_index: int, label_map: np.ndarray, image: np.ndarray | None, annotated: tuple[int, ...]
@@ -27,7 +27,7 @@ class WriterFactory(Protocol):
 
 
 class OwnedFiles(NamedTuple):
-    """Files that an export writes: a glob below its folder, and what their names without suffix match in full."""
+    """Files that an export writes: a glob below its folder, and a regular expression for their whole stems."""
 
     glob: str
     stem: str
@@ -39,15 +39,15 @@ class Format:
 
     Attributes
     ----------
-    name : on the command line, in classes.json and in names of folders, as "indexed-png"
-    title : in the window
+    name : used on the command line, in classes.json and in folder names, such as "indexed-png"
+    title : shown in the window
     looks_like : an example of its files, for the message about a folder that no format recognizes
     recognizes : whether a path looks like this format
-    read_dataset : opens a path that it recognizes; the class set is for datasets that number their classes only
-    precedence : of several formats that recognize a path, the one with the lowest number reads it
+    read_dataset : opens a recognized path; the class set is for datasets that have only class numbers
+    precedence : if several formats recognize a path, the one with the lowest number reads it
     writer : None if labels cannot be exported in this format
-    owned_files : what an export writes beside classes.json, so that an earlier export can be found and replaced
-    napari_name : in napari's Save dialog; None if the dialog does not offer this format
+    owned_files : the files of an export besides classes.json, used to find and replace an earlier export
+    napari_name : shown in napari's Save dialog; None if the dialog does not offer this format
     """
 
     name: str
@@ -62,5 +62,5 @@ class Format:
 
     @property
     def napari_command(self) -> str | None:
-        """The writer's name in `widgets/contributions/writers.py`, as "write_indexed_png"."""
+        """The writer's name in `widgets/contributions/writers.py`, such as "write_indexed_png"."""
         return None if self.napari_name is None else f"write_{self.name.replace('-', '_')}"

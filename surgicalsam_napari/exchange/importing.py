@@ -1,4 +1,4 @@
-"""A dataset's labels taken into a project: first every file is checked, then all are written, or none is."""
+"""Imports labels of a dataset into a project: checks every file first, then writes all frames or none."""
 
 from __future__ import annotations
 
@@ -22,7 +22,7 @@ class ImportReport:
     Attributes
     ----------
     frame_index : of the video
-    kept_pixels : how many stayed as a person had them, against the dataset
+    kept_pixels : number of pixels that differ from the dataset, because a person painted or verified them
     """
 
     frame_index: int
@@ -33,13 +33,13 @@ class ImportReport:
 
 @dataclass(frozen=True)
 class ImportPlan:
-    """What was checked and can be written.
+    """A checked import that can be written.
 
     Attributes
     ----------
-    frames : of the dataset, each with its frame of the video
-    class_ids : the project's, by the dataset's
-    new_classes : those that the project will be extended by
+    frames : each frame of the dataset with its frame index in the video
+    class_ids : the project's class id for each class id of the dataset
+    new_classes : classes that will be added to the project
     """
 
     dataset: Dataset
@@ -51,17 +51,17 @@ class ImportPlan:
 def check_import(
     project: Project, dataset: Dataset, sequence: str | None = None, *, add_classes: bool = False
 ) -> ImportPlan:
-    """Read every file and see whether it fits; nothing is written.
+    """Read every file and check that it fits the project; nothing is written.
 
     Parameters
     ----------
-    sequence : which of the dataset's is of this video; may be left out where that is plain
-    add_classes : let the project be extended by classes that only the dataset has
+    sequence : the sequence of the dataset that shows this video; None if it can be found by name
+    add_classes : allow new classes, which the import will add to the project
 
     Raises
     ------
     ExchangeError
-        with one line for every file that does not fit in `problems`
+        files do not fit; `problems` has one line for each of them
     """
     checks = check_import_frames(project, dataset, sequence, add_classes=add_classes)
     while True:
@@ -79,74 +79,81 @@ def check_import_frames(
     positions = positions_in_video(project, dataset, frames)
     class_ids = _matching_class_ids(project.classes, dataset.classes)
     problems: list[str] = []
-    taken: dict[int, str] = {}
-    lacking: set[int] = set()
+    name_by_index: dict[int, str] = {}
+    new_class_ids: set[int] = set()
     for done, frame in enumerate(frames, 1):
         index = positions.get(frame)
         try:
             label_map = dataset.label_map(frame)
-            _check_fits(project, frame, label_map, index, taken)
+            _check_fits(project, frame, label_map, index, name_by_index)
             unknown = [class_id for class_id in present_ids(label_map) if class_id not in class_ids]
-            lacking.update(unknown)
+            new_class_ids.update(unknown)
             if unknown and not add_classes:
                 names = ", ".join(dataset.classes.by_id(class_id).name for class_id in unknown)
-                raise ExchangeError(f"{frame.name} has {names}, which the project does not")
+                raise ExchangeError(f"{frame.name} has {names}, but the project has no such class.")
         except SurgicalSAMError as error:
             problems.append(" ".join(str(error).split()))
         yield ImportReport(frame.frame_index if index is None else index, done, len(frames))
     if problems:
-        raise _refused(project, dataset, len(frames), problems, [] if add_classes else sorted(lacking))
-    new = _new_classes(project.classes, [dataset.classes.by_id(class_id) for class_id in sorted(lacking)])
-    class_ids |= {old: created.id for old, created in zip(sorted(lacking), new, strict=True)}
+        raise _problems_error(project, dataset, len(frames), problems, [] if add_classes else sorted(new_class_ids))
+    new = _new_classes(project.classes, [dataset.classes.by_id(class_id) for class_id in sorted(new_class_ids)])
+    class_ids |= {old: created.id for old, created in zip(sorted(new_class_ids), new, strict=True)}
     return ImportPlan(dataset, tuple((frame, positions[frame]) for frame in frames), class_ids, new)
 
 
-def _refused(project: Project, dataset: Dataset, total: int, problems: list[str], lacking: list[int]) -> ExchangeError:
+def _problems_error(
+    project: Project, dataset: Dataset, total: int, problems: list[str], new_class_ids: list[int]
+) -> ExchangeError:
     message = (
         f"{len(problems)} of {total} frames of {dataset.path.name} do not fit {project.folder.name}; nothing was imported. "
     )
-    if lacking:
-        names = ", ".join(dataset.classes.by_id(class_id).name for class_id in lacking)
+    if new_class_ids:
+        names = ", ".join(dataset.classes.by_id(class_id).name for class_id in new_class_ids)
         message += (
-            f"The project lacks {names}: extend its class set (--add-classes on the command line), or give a class its "
-            "name in the project. "
+            f"The project does not have {names}: add the classes (--add-classes on the command line), or rename a class of "
+            "the project. "
         )
-    return ExchangeError(f"{message}The first: {problems[0]}", problems)
+    return ExchangeError(f"{message}The first problem: {problems[0]}", problems)
 
 
 def _check_fits(
-    project: Project, frame: DatasetFrame, label_map: np.ndarray, index: int | None, taken: dict[int, str]
+    project: Project, frame: DatasetFrame, label_map: np.ndarray, index: int | None, name_by_index: dict[int, str]
 ) -> None:
     frame_count, *size = project.labels.shape
     if list(label_map.shape) != size:
         raise ExchangeError(
-            f"{frame.name} has {label_map.shape[1]} x {label_map.shape[0]} pixels, the video has {size[1]} x {size[0]}. "
-            "Import labels made on its frames."
+            f"{frame.name} has {label_map.shape[1]} x {label_map.shape[0]} pixels, but the video has {size[1]} x {size[0]}. "
+            "Import labels that were made on this video."
         )
     if index is None or not 0 <= index < frame_count:
-        raise ExchangeError(f"{frame.name} has no frame in the video, which has {frame_count} (0 to {frame_count - 1})")
-    if index in taken:
-        raise ExchangeError(f"{frame.name} is frame {index} of the video, and so is {taken[index]}. Remove one of the two.")
-    taken[index] = frame.name
+        raise ExchangeError(
+            f"{frame.name} has no matching frame in the video, which has frames 0 to {frame_count - 1}. "
+            "Import labels that were made on this video."
+        )
+    if index in name_by_index:
+        raise ExchangeError(
+            f"{frame.name} and {name_by_index[index]} are both frame {index} of the video. Remove one of the two."
+        )
+    name_by_index[index] = frame.name
 
 
 def import_frames(project: Project, plan: ImportPlan) -> Generator[ImportReport, None, None]:
-    """Write what was checked, as EDITED; all frames, or none if one cannot be written or the generator is closed early.
+    """Write the checked labels as EDITED: all frames, or none if a write fails or the generator is closed early.
 
-    One action of the project's history, after a snapshot: it can be undone, also where the process was killed half way.
+    The import is one action in the project's history, after a snapshot. It can be undone, even if the process was killed.
 
     Pixels that a person painted, and VERIFIED classes, stay (see `LabelStore.write_import`). Frames in which the dataset
-    annotated no class are left as they are.
+    annotated no class stay unchanged.
 
     Raises
     ------
     ExchangeError, ProjectError, DiskSpaceError
-        every frame is as it was, but for those that somebody else has changed in the meantime
+        every frame is as it was, except frames that somebody else changed in the meantime
     """
     if plan.new_classes:
         project.extend_classes(ClassSet(project.classes.name, (*project.classes, *plan.new_classes)))
     name = f"Import {plan.dataset.path.name}"
-    project.snapshots.create_before(name)  # of an import however small
+    project.snapshots.create_before(name)  # even before a small import
     with project.history.action(name, all_or_none=True) as action:
         for done, (frame, index) in enumerate(plan.frames, 1):
             label_map, class_ids = _in_project_ids(plan, frame)
@@ -158,10 +165,12 @@ def _in_project_ids(plan: ImportPlan, frame: DatasetFrame) -> tuple[np.ndarray, 
     """The label map of a frame, and the classes annotated in it, in the project's ids."""
     label_map = plan.dataset.label_map(frame)
     table = np.zeros(256, np.uint8)
-    for theirs, ours in plan.class_ids.items():
-        table[theirs] = ours
-    if changed := set(present_ids(label_map)) - plan.class_ids.keys():
-        raise ExchangeError(f"{frame.name} has changed since it was checked ({min(changed)} is new). Import again.")
+    for dataset_id, project_id in plan.class_ids.items():
+        table[dataset_id] = project_id
+    if unchecked := set(present_ids(label_map)) - plan.class_ids.keys():
+        raise ExchangeError(
+            f"{frame.name} has changed since it was checked (the value {min(unchecked)} is new). Start the import again."
+        )
     present = present_ids(label_map)
     annotated = {*plan.dataset.annotated_class_ids(frame), *present} & plan.class_ids.keys()
     return table[label_map], sorted(plan.class_ids[class_id] for class_id in annotated)
@@ -171,15 +180,18 @@ def _in_project_ids(plan: ImportPlan, frame: DatasetFrame) -> tuple[np.ndarray, 
 
 
 def _matching_class_ids(project_classes: ClassSet, dataset_classes: ClassSet) -> dict[int, int]:
-    """The project's class ids by the dataset's, of classes with the same name."""
-    ours = {c.name.strip().casefold(): c.id for c in project_classes}
+    """The project's class id for each class id of the dataset, for classes with the same name."""
+    project_ids = {c.name.strip().casefold(): c.id for c in project_classes}
     names = ((c.id, c.name.strip().casefold()) for c in dataset_classes)
-    return {class_id: ours[name] for class_id, name in names if name in ours}
+    return {class_id: project_ids[name] for class_id, name in names if name in project_ids}
 
 
 def _new_classes(present: ClassSet, added: Sequence[InstrumentClass]) -> tuple[InstrumentClass, ...]:
-    """The classes to add, with ids after the project's largest."""
+    """The classes to add, with ids after the largest id of the project."""
     first = max(present.ids) + 1
     if first + len(added) - 1 > LARGEST_CLASS_ID:
-        raise ClassSetError(f"{present.name} has the class id {first - 1}, and {LARGEST_CLASS_ID} is the largest there is.")
+        raise ClassSetError(
+            f"{present.name} uses class ids up to {first - 1}, so {len(added)} new classes do not fit below "
+            f"{LARGEST_CLASS_ID}. Import into a project with smaller class ids."
+        )
     return tuple(InstrumentClass(first + position, c.name, c.color) for position, c in enumerate(added))

@@ -1,4 +1,4 @@
-"""Which frames of a dataset are of a project's video, and which frame of the video each is."""
+"""Matches the frames of a dataset with the frames of a project's video."""
 
 from __future__ import annotations
 
@@ -13,24 +13,26 @@ from surgicalsam_napari.video.image_folder import image_files
 
 
 def frames_of_video(project: Project, dataset: Dataset, sequence: str | None) -> tuple[DatasetFrame, ...]:
-    """The frames of one sequence: the one named, the only one, or the one that the video shows by its name."""
+    """The frames of one sequence: the given one, the only one, or the one that has the name of the video."""
     sequences = dataset.sequences
     if sequence is not None:
         name = next((name for name in sequences if name.casefold() == sequence.strip().casefold()), None)
         if name is None:
-            raise ExchangeError(f'{dataset.path.name} has no sequence "{sequence}"; it has {_listed(sequences)}. Name one.')
+            raise ExchangeError(
+                f'{dataset.path.name} has no sequence "{sequence}"; it has {_listed(sequences)}. Choose one of these.'
+            )
     elif len(sequences) == 1:
         name = sequences[0]
-    elif pictured := _frames_of_pictures(project, dataset):
-        return pictured
+    elif matched_frames := _frames_of_pictures(project, dataset):
+        return matched_frames
     else:
         video = project.manifest.video_path
         names = {video.stem, video.name, safe_name(video.stem), video.parent.name}
         matching = [name for name in sequences if name in names]
         if len(matching) != 1:
             raise ExchangeError(
-                f"{dataset.path.name} has {len(sequences)} sequences ({_listed(sequences)}), a project has one video. "
-                "Say which is this one (--sequence NAME on the command line)."
+                f"{dataset.path.name} has {len(sequences)} sequences ({_listed(sequences)}), but a project has one video. "
+                "Choose the sequence that shows this video (--sequence NAME on the command line)."
             )
         name = matching[0]
     return tuple(frame for frame in dataset.frames if frame.sequence == name)
@@ -41,7 +43,7 @@ def _listed(names: Sequence[str]) -> str:
 
 
 def _frames_of_pictures(project: Project, dataset: Dataset) -> tuple[DatasetFrame, ...]:
-    """Where the video is a folder of pictures of several sequences: the frames whose pictures are in it, by file name."""
+    """If the video is a folder of pictures: the frames, of any sequence, whose pictures are in it, by file name."""
     stems = [frame.image_path.stem for frame in dataset.frames if frame.image_path is not None]
     in_video = {path.stem for path in _pictures(project)}
     if len(set(stems)) < len(dataset.frames) or not in_video:
@@ -50,9 +52,9 @@ def _frames_of_pictures(project: Project, dataset: Dataset) -> tuple[DatasetFram
 
 
 def positions_in_video(project: Project, dataset: Dataset, frames: Sequence[DatasetFrame]) -> dict[DatasetFrame, int]:
-    """Frame of the video by frame of the dataset; those that the video lacks are left out.
+    """The frame index in the video for each frame of the dataset; frames that are not in the video are left out.
 
-    A folder of pictures is matched by file name, for its numbers may start anywhere and have gaps; a video by number.
+    A folder of pictures is matched by file name, because its numbers may start anywhere and have gaps; a video by number.
     """
     pictures = [] if dataset.is_export else _pictures(project)
     if not pictures:
@@ -72,7 +74,7 @@ def positions_in_video(project: Project, dataset: Dataset, frames: Sequence[Data
 
 
 def _stems(frame: DatasetFrame) -> Iterator[str]:
-    """What the picture of a frame may be called, without suffix."""
+    """Possible names of the picture of a frame, without suffix."""
     if frame.image_path is not None:
         yield frame.image_path.stem
     stem = frame.name.rpartition("/")[2]

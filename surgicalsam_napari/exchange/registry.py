@@ -19,7 +19,7 @@ _READING_ORDER = sorted(FORMATS.values(), key=lambda format: format.precedence)
 
 
 def recognized_format(path: Path) -> Format | None:
-    """The format that this folder or file looks like; None if it is none of them."""
+    """The format that recognizes this folder or file; None if no format does."""
     return next((format for format in _READING_ORDER if format.recognizes(path)), None)
 
 
@@ -29,16 +29,16 @@ def open_dataset(path: Path | str, *, classes: ClassSet | None = None) -> Datase
     Parameters
     ----------
     path : its folder, or the JSON file of a COCO dataset
-    classes : for a dataset that numbers its classes and does not name them; otherwise ignored
+    classes : for a dataset that has class numbers but no class names; otherwise ignored
 
     Raises
     ------
     ExchangeError
-        none of the formats, no frame in it, names of files that do not fit, or `classes` missing
+        the format is unknown, there is no frame, a file name does not fit, or `classes` is needed
     """
     path = Path(path).expanduser().absolute()
     if not path.exists():
-        raise ExchangeError(f"{path} does not exist; the folder of a dataset, or its JSON file, is needed. Check the path.")
+        raise ExchangeError(f"{path} does not exist. Give the path of a dataset's folder, or of its JSON file.")
     try:
         format = recognized_format(path)
         dataset = None if format is None else format.read_dataset(path, classes)
@@ -47,8 +47,8 @@ def open_dataset(path: Path | str, *, classes: ClassSet | None = None) -> Datase
     if dataset is None:
         looks = "; ".join(f"{format.title}: {format.looks_like}" for format in _READING_ORDER)
         raise ExchangeError(
-            f"{path} is no dataset of a known format. Choose a folder that looks like one of these: {looks}."
+            f"{path} is not a dataset of a known format. Choose a folder that looks like one of these: {looks}."
         )
     if not dataset.frames:
-        raise ExchangeError(f"{dataset.path} holds no labelled frame. Choose the folder that holds the whole dataset.")
+        raise ExchangeError(f"{dataset.path} contains no labelled frame. Choose the folder of the whole dataset.")
     return dataset

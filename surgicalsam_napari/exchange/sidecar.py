@@ -1,4 +1,4 @@
-"""classes.json beside exported labels: which video they are of, the names and colours of classes, what was annotated."""
+"""The file classes.json of exported labels: video, class names and colours, annotated classes."""
 
 from __future__ import annotations
 
@@ -17,13 +17,14 @@ SIDECAR = "classes.json"
 
 @dataclass(frozen=True)
 class Sidecar:
-    """
+    """The content of classes.json.
+
     Attributes
     ----------
     video : name of the video's file
-    layout : a key of `registry.FORMATS`; None as `surgicalsam segment --out` writes it
-    sequence : how the video is called in names of files
-    annotated : by frame index, the classes that were looked for (predicted, edited or verified), present or not
+    layout : a key of `registry.FORMATS`; None if `surgicalsam segment --out` wrote the file
+    sequence : name of the video in file names
+    annotated : by frame index, the classes that were predicted, edited or verified, present or absent
     """
 
     classes: ClassSet
@@ -40,13 +41,13 @@ class Sidecar:
         return record
 
     def annotated_frames(self, frames: Sequence[DatasetFrame]) -> dict[DatasetFrame, tuple[int, ...]]:
-        """`annotated` by frame of the dataset."""
-        own = (frame for frame in frames if frame.sequence == self.sequence)
-        return {frame: self.annotated[frame.frame_index] for frame in own if frame.frame_index in self.annotated}
+        """`annotated` with frames of the dataset as keys."""
+        exported = (frame for frame in frames if frame.sequence == self.sequence)
+        return {frame: self.annotated[frame.frame_index] for frame in exported if frame.frame_index in self.annotated}
 
 
 def write_sidecar(folder: Path, sidecar: Sidecar) -> Path:
-    """Write `classes.json`, and the folder if need be; ExchangeError or DiskSpaceError if it cannot be."""
+    """Write `classes.json`, and create the folder if needed; ExchangeError or DiskSpaceError if that fails."""
     text = json.dumps(sidecar.to_json(), indent=1, ensure_ascii=False)
     return write_file(folder / SIDECAR, (text + "\n").encode())
 
@@ -63,12 +64,12 @@ def read_sidecar(folder: Path) -> Sidecar | None:
         return None
     except (OSError, ValueError, AttributeError, TypeError, ClassSetError) as error:
         raise ExchangeError(
-            f"{path} should name the classes of these labels, and cannot be read so ({error}). Restore it, or export again."
+            f"{path} should name the classes of these labels, but cannot be read ({error}). Restore it, or export again."
         ) from error
 
 
 def check_complete(path: Path, sidecar: Sidecar | None, frames: Sequence[DatasetFrame]) -> None:
-    """An ExchangeError with a line for every frame that was exported and is not there any more."""
+    """Raise an ExchangeError with a line for every exported frame whose labels are missing."""
     if sidecar is None:
         return
     labelled = {frame.frame_index for frame in frames if frame.sequence == sidecar.sequence}
@@ -76,7 +77,7 @@ def check_complete(path: Path, sidecar: Sidecar | None, frames: Sequence[Dataset
     if missing:
         problems = [f"{sidecar.sequence}: the labels of frame {index} are missing" for index in missing]
         raise ExchangeError(
-            f"{path} was exported with {len(sidecar.annotated)} frames, and {len(missing)} are missing (the first is frame "
+            f"{path} was exported with {len(sidecar.annotated)} frames, but {len(missing)} are missing (the first is frame "
             f"{missing[0]}). Restore them, or export again.",
             problems,
         )

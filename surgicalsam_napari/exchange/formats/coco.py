@@ -1,7 +1,7 @@
-"""COCO JSON: one file for all frames, masks run-length encoded by pycocotools, categories with names and ids.
+"""COCO JSON: one file for all frames, with run-length encoded masks and named categories.
 
-Written are `annotations.json`, one annotation per class and frame, `images/frame_00012.png` and classes.json. Files of other
-tools are read too: compressed and plain run lengths and polygons, any number of instances of a class.
+An export writes `annotations.json` with one annotation per class and frame, `images/frame_00012.png` and classes.json.
+Files from other tools can be read, too: compressed and plain run lengths, polygons, and several instances of a class.
 """
 
 from __future__ import annotations
@@ -25,12 +25,12 @@ from surgicalsam_napari.store.label_maps import present_ids
 
 NAME = "coco"
 ANNOTATIONS = "annotations.json"
-_FOLDERS_OF_ANY = {"", "images", "image", "frames", "left_frames"}  # that do not name a sequence
+_GENERIC_FOLDERS = {"", "images", "image", "frames", "left_frames"}  # they do not name a sequence
 
 
 @dataclass
 class CocoWriter:
-    """Writes frames of one video into a new folder; `close`, after the last, writes the JSON."""
+    """Writes the frames of one video into a new folder; `close`, after the last frame, writes the JSON."""
 
     folder: Path
     classes: ClassSet
@@ -90,12 +90,13 @@ def read_dataset(path: Path, classes: ClassSet | None) -> Dataset:
     frames: dict[DatasetFrame, Any] = {}
     for image_id, frame in _frames(file, record["images"], None if sidecar is None else sidecar.sequence):
         if frame in frames:
-            raise ExchangeError(f"{file.name} lists {frame.name} twice. Remove one of the two.")
+            raise ExchangeError(f"{file.name} lists {frame.name} twice. Remove one of the two entries.")
         frames[frame] = image_id
     if unknown := annotations.keys() - set(frames.values()):
         first = min(map(str, unknown))
         raise ExchangeError(
-            f'{file.name} has annotations of an image {first} that it does not list. Add it to "images", or remove them.'
+            f'{file.name} has annotations of image {first}, which is not in its list "images". '
+            "Add the image, or remove these annotations."
         )
     check_complete(path, sidecar, list(frames))
 
@@ -108,10 +109,10 @@ def read_dataset(path: Path, classes: ClassSet | None) -> Dataset:
 
 
 def _number(file: Path, entry: Mapping[str, Any], key: str) -> int | str:
-    """An id, which some tools write as text."""
+    """The id under this key; some tools write ids as text."""
     if not isinstance(entry.get(key), int | str):
         raise ExchangeError(
-            f"{file.name} has an entry with the {key} {entry.get(key)}; a number is needed. Give it one in the file."
+            f"{file.name} has an entry whose {key} is {entry.get(key)}, but it must be a number. Correct it in the file."
         )
     return entry[key]
 
@@ -120,17 +121,17 @@ def _record(file: Path) -> dict[str, list[dict]]:
     try:
         record = json.loads(file.read_text(encoding="utf-8"))
     except ValueError as error:
-        raise ExchangeError(f"{file} is damaged, it is not JSON. Restore it, or export again.") from error
+        raise ExchangeError(f"{file} is damaged: it is not valid JSON. Restore it, or export again.") from error
     needed = ("images", "annotations", "categories")
     if not isinstance(record, dict) or not all(
         isinstance(record.get(name), list) and all(isinstance(entry, dict) for entry in record[name]) for name in needed
     ):
-        raise ExchangeError(f"{file} is no COCO file: that has lists of {', '.join(needed)}. Choose another file.")
+        raise ExchangeError(f"{file} is not a COCO file, which has the lists {', '.join(needed)}. Choose another file.")
     return record
 
 
 def _classes(file: Path, categories: list[dict], name: str) -> tuple[ClassSet, dict[Any, int]]:
-    """The categories as classes, and class ids by category id: the same, unless one is no label value (1 to 255)."""
+    """The categories as classes, and class ids by category id. Ids are kept if all are label values (1 to 255)."""
     try:
         numbers = [category["id"] for category in categories]
         fit = all(isinstance(number, int) and 1 <= number <= LARGEST_CLASS_ID for number in numbers)
@@ -142,7 +143,7 @@ def _classes(file: Path, categories: list[dict], name: str) -> tuple[ClassSet, d
         return ClassSet(name, tuple(classes)), class_ids
     except (KeyError, TypeError, ValueError, ClassSetError) as error:
         raise ExchangeError(
-            f'{file.name} should give every category an id and a name of its own ({error}). Correct its "categories".'
+            f'{file.name} must give every category its own id and name ({error}). Correct its "categories".'
         ) from error
 
 
@@ -160,14 +161,18 @@ def _frames(file: Path, images: list[dict], sequence: str | None) -> Iterator[tu
             image_id, size = _number(file, entry, "id"), (int(entry["height"]), int(entry["width"]))
         except (KeyError, TypeError, ValueError) as error:
             raise ExchangeError(
-                f'{file.name} has an image without id, file_name, height or width: {entry}. Add what is missing in "images".'
+                f'{file.name} has an image without id, file_name, height or width: {entry}. Add the value in "images".'
             ) from error
         number = frame_number(name.stem)
         if number is None:
-            raise ExchangeError(f"{file.name} has the image {name}, whose name has no frame number. Rename it, there too.")
-        of = sequence or (file.parent.name if name.parent.name in _FOLDERS_OF_ANY else name.parent.name)
+            raise ExchangeError(
+                f"{file.name} lists the image {name}, which has no frame number in its name. "
+                "Rename the image, also in the JSON file."
+            )
+        folder = file.parent.name if name.parent.name in _GENERIC_FOLDERS else name.parent.name
+        video = sequence or folder
         picture = file.parent / name
-        yield image_id, DatasetFrame(of, number, f"{of}/{name.stem}", size, picture if picture.is_file() else None)
+        yield image_id, DatasetFrame(video, number, f"{video}/{name.stem}", size, picture if picture.is_file() else None)
 
 
 def _label_map(frame: DatasetFrame, annotations: list[dict], class_ids: Mapping[Any, int], classes: ClassSet) -> np.ndarray:
@@ -175,7 +180,10 @@ def _label_map(frame: DatasetFrame, annotations: list[dict], class_ids: Mapping[
     for annotation in annotations:
         category = annotation.get("category_id")
         if not isinstance(category, int | str) or category not in class_ids:
-            raise ExchangeError(f"{frame.name} has the category {category}; there are {', '.join(classes.names)}. Add it.")
+            raise ExchangeError(
+                f"{frame.name} has the category {category}, but the file has only {', '.join(classes.names)}. "
+                'Add the category to "categories".'
+            )
         class_id = class_ids[category]
         mask = _mask(frame, annotation.get("segmentation"))
         masks[class_id] = mask | masks[class_id] if class_id in masks else mask
@@ -183,7 +191,7 @@ def _label_map(frame: DatasetFrame, annotations: list[dict], class_ids: Mapping[
 
 
 def _mask(frame: DatasetFrame, segmentation: Any) -> np.ndarray:
-    """(H, W) bool of an annotation: polygons, plain or compressed run lengths."""
+    """The mask of an annotation, (H, W) bool, from polygons or from plain or compressed run lengths."""
     height, width = frame.size
     try:
         if isinstance(segmentation, list):
@@ -193,11 +201,11 @@ def _mask(frame: DatasetFrame, segmentation: Any) -> np.ndarray:
         if (rows, columns) != (height, width):
             raise ExchangeError(
                 f"{frame.name} has a mask of {columns} x {rows} pixels in a picture of {width} x {height} pixels. "
-                "Both must have one size."
+                "Correct the size of the image or of the mask in the file."
             )
         counts = segmentation["counts"]
         runs = counts if isinstance(counts, list) else _runs(counts)
-        # decoded here: pycocotools takes runs of any length, and leaves what they do not reach as it was in memory
+        # decoded here: pycocotools accepts runs that are too short, and leaves the other pixels uninitialized
         if not all(isinstance(run, int) and run >= 0 for run in runs) or sum(runs) != height * width:
             raise ValueError(f"its runs do not cover its {height * width} pixels")
         return np.repeat(np.arange(len(runs)) % 2 == 1, runs).reshape(width, height).T
@@ -208,14 +216,14 @@ def _mask(frame: DatasetFrame, segmentation: Any) -> np.ndarray:
 def _polygons(segmentation: list, height: int, width: int) -> list[dict]:
     for polygon in segmentation:
         if len(polygon) < 6 or len(polygon) % 2 or not all(isinstance(value, int | float) for value in polygon):
-            raise ValueError("a polygon has x and y of three points or more")
+            raise ValueError("a polygon needs x and y of at least three points")
     if not segmentation:
         raise ValueError("it has no polygon")
     return run_lengths.frPyObjects(segmentation, height, width)
 
 
 def _runs(counts: str) -> list[int]:
-    """The run lengths in COCO's compressed text: groups of five bits; from the fourth on, less the run before the last."""
+    """The run lengths in COCO's compressed text: groups of five bits; from the fourth run on, minus the run two before."""
     runs: list[int] = []
     value = shift = 0
     for byte in counts.encode("ascii"):

@@ -5,11 +5,11 @@
     images/<sequence>/<frame>.png                             RGB
     annotations/<sequence>/<frame>.png                        grey, class ids
     binary_annotations/<sequence>/<frame>_class<c>.png        0 and 255
-    classes.json                                              ours; the authors' folders have none
+    classes.json                                              only in our exports
 
-What is written can be read by the authors' own code, which takes a frame's name to end at the first underscore: hence
-`00012`, and no underscore in the sequence. Read are both, and the authors' `train/0`, `val` and `0` (augmented versions,
-1 to 40, are not).
+The authors' own code can read an export. That code ends a frame's name at the first underscore, so frames are named
+`00012` and sequences have no underscore. Exports and the authors' folders can be read, also `train/0`, `val` and `0`
+(but not the augmented versions 1 to 40).
 """
 
 from __future__ import annotations
@@ -46,7 +46,7 @@ _MASK = re.compile(r"(.+)_class(\d+)(?:_inst\d+)?")
 
 @dataclass
 class EndovisWriter:
-    """Writes frames of one video into a new folder; `close` after the last."""
+    """Writes the frames of one video into a new folder; call `close` after the last frame."""
 
     folder: Path
     classes: ClassSet
@@ -70,7 +70,7 @@ class EndovisWriter:
 
 @dataclass(frozen=True)
 class _FrameFiles:
-    """The files of a frame: ids of all classes, and a mask or several per class id."""
+    """The files of a frame: its label map, and its masks, each with a class id."""
 
     labels: Path | None
     masks: tuple[tuple[int, Path], ...]
@@ -94,7 +94,7 @@ def read_dataset(path: Path, classes: ClassSet | None) -> Dataset:
 
 
 def _parts(path: Path) -> list[Path]:
-    """The folders that hold annotations of frames as they are: this one, or those of the authors' folders in it."""
+    """The folders with annotations of frames without augmentation: this folder, or the authors' folders in it."""
 
     def is_part(folder: Path) -> bool:
         return any(has_files(folder / name, "*/*.png") for name in ("annotations", "binary_annotations"))
@@ -110,7 +110,7 @@ def _frames(part: Path) -> Iterator[tuple[DatasetFrame, _FrameFiles]]:
         labels = files_by_stem(part / "annotations" / sequence)
         masks = _masks_by_frame(part / "binary_annotations" / sequence)
         pictures = pictures_by_stem(part / "images" / sequence)
-        # where there are masks alone, a picture without one is a frame without instruments
+        # if there are only masks, a picture without a mask is a frame without instruments
         stems = [*labels, *masks] if labels else [*masks, *pictures]
         for stem in sorted(set(stems), key=lambda stem: (frame_number(stem) or 0, stem)):
             number = frame_number(stem)
@@ -126,29 +126,29 @@ def _masks_by_frame(folder: Path) -> dict[str, list[tuple[int, Path]]]:
     for stem, path in files_by_stem(folder).items():
         name = _MASK.fullmatch(stem)
         if name is None:
-            raise ExchangeError(f"{path} should be called like 00012_class1.png, for frame and class. Rename or remove it.")
+            raise ExchangeError(f"{path} needs a name like 00012_class1.png, with frame and class. Rename or remove it.")
         masks.setdefault(name[1], []).append((int(name[2]), path))
     return masks
 
 
 def _read(frame: DatasetFrame, files: _FrameFiles, classes: ClassSet, *, check_masks: bool) -> np.ndarray:
-    """The annotation, else the masks. Where both are ours they must agree: somebody may have corrected one of the two."""
+    """The annotation, or else the masks. In an export both must agree, because somebody may have corrected only one."""
     labels = None if files.labels is None else read_labels(files.labels, frame.name)
-    if labels is not None and (not check_masks or _is_strange(labels, frame, classes)):
+    if labels is not None and (not check_masks or _will_be_rejected(labels, frame, classes)):
         return labels
     merged = np.zeros(frame.size, np.uint8) if labels is None else np.zeros_like(labels)
     if files.masks:
         merged = merged_masks(_masks(frame, files.masks, classes), frame.name, classes)
     if labels is not None and not np.array_equal(labels, merged):
         raise ExchangeError(
-            f"{frame.name} differs in annotations and binary_annotations, which should show the same. "
-            "Make one like the other, or export the frame again."
+            f"{frame.name} differs in annotations and binary_annotations, which must be equal. "
+            "Correct one of the two, or export the frame again."
         )
     return merged
 
 
-def _is_strange(labels: np.ndarray, frame: DatasetFrame, classes: ClassSet) -> bool:
-    """Whether `Dataset.label_map` will refuse them anyway, for their size or values, and say so more plainly."""
+def _will_be_rejected(labels: np.ndarray, frame: DatasetFrame, classes: ClassSet) -> bool:
+    """Whether `Dataset.label_map` will reject these labels for their size or values, with a clearer message."""
     return labels.shape != frame.size or not set(present_ids(labels)) <= set(classes.ids)
 
 
@@ -158,12 +158,15 @@ def _masks(frame: DatasetFrame, files: tuple[tuple[int, Path], ...], classes: Cl
     for class_id, path in files:
         if class_id not in classes.ids:
             listed = ", ".join(f"{c.id} {c.name}" for c in classes)
-            raise ExchangeError(f"{path.name} of {frame.sequence} is of class {class_id}; {classes.name} has {listed}.")
+            raise ExchangeError(
+                f"{path.name} of {frame.sequence} is a mask of class {class_id}, but {classes.name} has only {listed}. "
+                "Choose the class set that was used for labelling (--classes on the command line)."
+            )
         pixels = read_labels(path, f"{frame.sequence}/{path.name}")
         other = set(present_ids(pixels)) - {1, 255}
         if other:
             raise ExchangeError(
-                f"{frame.sequence}/{path.name} has the value {min(other)}; a mask has 0 and 255. "
+                f"{frame.sequence}/{path.name} has the value {min(other)}, but a mask has only 0 and 255. "
                 "Set the pixels of the instrument to 255."
             )
         mask = pixels > 0
@@ -174,7 +177,7 @@ def _masks(frame: DatasetFrame, files: tuple[tuple[int, Path], ...], classes: Cl
 FORMAT = Format(
     name=NAME,
     title="SurgicalSAM / EndoVis folders",
-    looks_like="annotations/seq5/00012.png or binary_annotations/seq5/00012_class1.png, below train/0 and val or not",
+    looks_like="annotations/seq5/00012.png or binary_annotations/seq5/00012_class1.png, also inside train/0 and val",
     recognizes=recognizes,
     read_dataset=read_dataset,
     precedence=2,

@@ -5,8 +5,8 @@
     instrument_dataset_1/left_frames/frame000.png
     instrument_dataset_1/ground_truth/Left_Prograsp_Forceps_labels/frame000.png      parts: 0, 10, 20, 30, 40
 
-A side, a maker and `_labels` come and go in the folders' names. Frames are 1920 x 1080 with black borders, or cropped to the
-1280 x 1024 inside.
+A folder's name may contain a side, a manufacturer and `_labels`. Frames are 1920 x 1080 with black borders, or cropped to
+the inner 1280 x 1024.
 """
 
 from __future__ import annotations
@@ -34,8 +34,8 @@ from surgicalsam_napari.store.label_maps import present_ids
 NAME = "endovis2017"
 PARTS = {0, 10, 20, 30, 40}  # background, shaft, wrist, claspers, other
 FULL_SIZE, CROPPED_SIZE = (1080, 1920), (1024, 1280)
-CROP = (slice(28, 28 + 1024), slice(320, 320 + 1280))  # where the picture lies within the black borders
-_NOT_THE_NAME = {"left", "right", "maryland", "labels"}
+CROP = (slice(28, 28 + 1024), slice(320, 320 + 1280))  # the picture inside the black borders
+_IGNORED_WORDS = {"left", "right", "maryland", "labels"}
 
 
 def recognizes(path: Path) -> bool:
@@ -54,7 +54,7 @@ def read_dataset(path: Path, classes: ClassSet | None) -> Dataset:
 
 
 def _sequence_folders(path: Path) -> list[Path]:
-    """The folders with a ground truth: this one, those in it, or those in the archives (instrument_1_4_training) in it."""
+    """The folders with a ground_truth folder: this one, its folders, or those in its archives (instrument_1_4_training)."""
     for candidates in ([path], folders_in(path), [f for archive in folders_in(path) for f in folders_in(archive)]):
         if sequences := [folder for folder in candidates if folders_in(folder / "ground_truth")]:
             return sequences
@@ -62,12 +62,12 @@ def _sequence_folders(path: Path) -> list[Path]:
 
 
 def _mask_folders(folder: Path) -> list[tuple[int, dict[str, Path]]]:
-    """Class id and masks by name of the frame, for every folder of masks."""
+    """For every folder of masks, its class id and its files by frame name."""
     return [(_class_id(masks), files_by_stem(masks)) for masks in folders_in(folder / "ground_truth")]
 
 
 def _class_id(folder: Path) -> int:
-    words = [word for word in re.split(r"[_\s]+", folder.name) if word and word.lower() not in _NOT_THE_NAME]
+    words = [word for word in re.split(r"[_\s]+", folder.name) if word and word.lower() not in _IGNORED_WORDS]
     try:
         return ENDOVIS2017.by_name(" ".join(words)).id
     except ClassSetError as error:
@@ -96,16 +96,21 @@ def _read(frame: DatasetFrame, mask_folders: list[tuple[int, dict[str, Path]]]) 
     for class_id, files in mask_folders:
         if stem not in files:
             folder = next(iter(files.values())).parent.name if files else "an empty folder"
-            raise ExchangeError(f"{frame.name} is missing in ground_truth/{folder}. Restore it: absence has a black mask.")
+            raise ExchangeError(
+                f"{frame.name} is missing in ground_truth/{folder}. Restore it: an absent instrument needs a black mask."
+            )
         name = f"{frame.sequence}/{files[stem].parent.name}/{stem}"
         parts = read_labels(files[stem], name)
         other = set(present_ids(parts)) - PARTS
-        if other and class_id != ENDOVIS2017.by_name("Other").id:  # whose parts have no numbers of their own
-            raise ExchangeError(f"{name} has the value {min(other)}; the parts of an instrument are 10, 20, 30 and 40.")
+        if other and class_id != ENDOVIS2017.by_name("Other").id:  # its parts have other numbers
+            raise ExchangeError(
+                f"{name} has the value {min(other)}, but the parts of an instrument are 10, 20, 30 and 40. "
+                "Restore the file from the dataset."
+            )
         if frame.size == CROPPED_SIZE and parts.shape == FULL_SIZE:
             parts = parts[CROP]
         mask = parts > 0
-        masks[class_id] = mask | masks[class_id] if class_id in masks else mask  # left and right
+        masks[class_id] = mask | masks[class_id] if class_id in masks else mask  # left and right together
     return merged_masks(masks, frame.name, ENDOVIS2017)
 
 

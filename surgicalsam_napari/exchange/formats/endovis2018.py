@@ -1,10 +1,10 @@
 """EndoVis 2018 (Robotic Scene Segmentation) as distributed, with the instrument types that ISINet's authors annotated.
 
-The challenge's own labels are colours of parts and anatomy; they do not tell instruments apart. The types come separately,
-as grey pictures of the ids 1 to 7 (González et al., MICCAI 2020). They are read in any of these places::
+The challenge's own labels are colours of parts and anatomy; they do not show instrument types. The types are distributed
+separately, as grey pictures with the ids 1 to 7 (González et al., MICCAI 2020). They can be in any of these places::
 
-    annotations/seq_1_frame000.png      labels/seq_1_frame000.png       beside images/seq_1_frame000.png
-    annotations/seq_1/frame000.png      seq_1/annotations/frame000.png  beside seq_1/left_frames/frame000.png
+    annotations/seq_1_frame000.png      labels/seq_1_frame000.png       for images/seq_1_frame000.png
+    annotations/seq_1/frame000.png      seq_1/annotations/frame000.png  for seq_1/left_frames/frame000.png
 """
 
 from __future__ import annotations
@@ -36,7 +36,7 @@ _SEQUENCE = re.compile(r"seq_?\d+")
 
 
 def recognizes(path: Path) -> bool:
-    """Whether sequences are called seq_1 and frames frame000; the authors of SurgicalSAM call them seq1 and 00000."""
+    """Whether sequences are named seq_1 and frames frame000; the authors of SurgicalSAM name them seq1 and 00000."""
     return path.is_dir() and not (path / SIDECAR).exists() and next(_labels(path), None) is not None
 
 
@@ -47,7 +47,7 @@ def read_dataset(path: Path, classes: ClassSet | None) -> Dataset:
         picture = pictures.get((_plain(sequence), number))
         size = image_size(picture or file)
         files[DatasetFrame(sequence, number, f"{sequence}/frame{number:03d}", size, picture)] = file
-    # seq_1 is what EndoVis 2018 calls it; seq1 is a tool's name, for sequences of either year
+    # EndoVis 2018 itself writes seq_1; other tools write seq1, for both years
     is_2018 = all(frame.sequence.startswith("seq_") for frame in files)
     class_set = classes or (ENDOVIS2018 if is_2018 else needed_classes(classes, path, "values of pixels"))
 
@@ -66,9 +66,9 @@ def _plain(sequence: str) -> str:
 
 
 def _typed_labels(path: Path) -> dict[tuple[str, int], Path]:
-    """The files of types by sequence and frame; an ExchangeError where there are the challenge's own labels alone."""
+    """The files of instrument types by sequence and frame; an ExchangeError if only the challenge's own labels exist."""
     typed: dict[tuple[str, int], Path] = {}
-    colored: dict[Path, bool] = {}  # one look per folder: all of a folder are of one kind
+    colored: dict[Path, bool] = {}  # checked once per folder, because all files of a folder are alike
     for key, file in _labels(path):
         if file.parent not in colored:
             colored[file.parent] = is_color_picture(file)
@@ -76,15 +76,15 @@ def _typed_labels(path: Path) -> dict[tuple[str, int], Path]:
             typed.setdefault(key, file)
     if not typed and colored:
         raise ExchangeError(
-            f"{path} holds the challenge's own labels ({next(iter(colored)).name}): colours of parts and anatomy, which do "
-            "not tell instrument types. Put the type annotations (grey, ids 1 to 7, published with ISINet) beside them, as "
+            f"{path} contains the challenge's own labels ({next(iter(colored)).name}): colours of parts and anatomy, which "
+            "do not show instrument types. Add the type annotations (grey, ids 1 to 7, published with ISINet) as "
             "annotations/seq_1_frame000.png."
         )
     return typed
 
 
 def _labels(path: Path) -> Iterator[tuple[tuple[str, int], Path]]:
-    """Sequence, frame and file of every label picture, those beside the sequences first."""
+    """Sequence, frame and file of every label picture; those outside the sequence folders come first."""
     for part in _parts(path):
         for name in LABEL_FOLDERS:
             yield from _named(files_by_stem(part / name), None)
@@ -114,7 +114,7 @@ def _sequences(part: Path) -> list[Path]:
 
 
 def _named(files: dict[str, Path], sequence: str | None) -> Iterator[tuple[tuple[str, int], Path]]:
-    """Those of the files that are called seq_1_frame000, or frame000 where the folder tells the sequence."""
+    """The files named seq_1_frame000, or frame000 if the folder is named after the sequence."""
     for stem, file in files.items():
         frame = _FRAME.fullmatch(stem)
         if frame is None:

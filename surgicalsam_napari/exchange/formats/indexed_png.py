@@ -1,4 +1,4 @@
-"""Label maps as indexed PNG, one per frame, coloured by palette; classes.json beside them names the classes."""
+"""Indexed PNG: one label map per frame, coloured by its palette; classes.json names the classes."""
 
 from __future__ import annotations
 
@@ -29,7 +29,7 @@ NAME = "indexed-png"
 
 
 def write_classes(folder: Path, classes: ClassSet, video_name: str) -> Path:
-    """Write `classes.json`: the video's name, and id, name and colour of each class; makes the folder if need be."""
+    """Write `classes.json`: the video's name, and id, name and colour of each class; creates the folder if needed."""
     return write_sidecar(folder, Sidecar(classes, video_name))
 
 
@@ -38,12 +38,12 @@ def write_label_map(folder: Path, frame_index: int, label_map: np.ndarray, class
 
     Parameters
     ----------
-    label_map : (H, W) uint8, class ids; these are the values in the file, too
+    label_map : (H, W) uint8, class ids; the file has the same values
 
     Raises
     ------
     ExchangeError, DiskSpaceError
-        the folder cannot be written; a file that was there before stays as it is
+        the folder cannot be written; an earlier file stays unchanged
     """
     image = Image.fromarray(np.ascontiguousarray(label_map, np.uint8)).convert("P")
     image.putpalette(_palette(classes))
@@ -63,7 +63,7 @@ def _palette(classes: ClassSet) -> list[int]:
 
 @dataclass
 class IndexedPngWriter:
-    """Writes frames of one video into a new folder; `close` after the last."""
+    """Writes the frames of one video into a new folder; call `close` after the last frame."""
 
     folder: Path
     classes: ClassSet
@@ -93,7 +93,7 @@ def read_dataset(path: Path, classes: ClassSet | None) -> Dataset:
     for stem, file in files_by_stem(path).items():
         number = frame_number(stem)
         if number is None:
-            raise ExchangeError(f"{file} should be called like frame_00012.png, for its frame. Rename or remove it.")
+            raise ExchangeError(f"{file} needs a name like frame_00012.png, with its frame number. Rename or remove it.")
         picture = pictures.get(stem)
         size = image_size(file if picture is None else picture)
         frames.append(DatasetFrame(sequence, number, f"{sequence}/{stem}", size, picture))

@@ -1,1 +1,1 @@
-"""What `napari.yaml` names: reader, writers and sample data."""
+"""The functions that `napari.yaml` names: reader, writers and sample data."""

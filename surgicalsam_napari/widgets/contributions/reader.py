@@ -10,9 +10,9 @@ LayerData = tuple[Any, dict[str, Any], str]
 
 
 def get_reader(path: str | list[str]) -> Callable[[str | list[str]], list[LayerData]] | None:
-    """A function that turns this path into layer data, or None where the path is not ours.
+    """A function that reads this path as layer data, or None if the path is for other readers.
 
-    Nothing is decoded yet: a broken video is ours, and its error is told by the reader function.
+    Nothing is decoded yet: a broken video is accepted here, and the returned function raises its error.
     """
     if isinstance(path, list):
         if len(path) != 1:
@@ -31,7 +31,7 @@ def is_project(path: str | Path) -> bool:
 def is_video_or_frames(path: Path) -> bool:
     """Whether this is a video file, or a folder of at least two images that are all numbered.
 
-    Stricter than `is_video`, for any folder of images can be dropped on napari, and most are no video.
+    Stricter than `is_video`, because users drop any folder of images on napari, and most are not a video.
     """
     from surgicalsam_napari.video import is_video
     from surgicalsam_napari.video.image_folder import image_files
@@ -55,7 +55,7 @@ def read_video(path: str | list[str]) -> list[LayerData]:
 
 
 def read_project(path: str | list[str]) -> list[LayerData]:
-    """The video of a project, and its labels with class names and colours; edits go straight into the project."""
+    """The video of a project, and its labels with class names and colours; edits are written to the project."""
     from surgicalsam_napari.store import Project, ViewerLabels
     from surgicalsam_napari.widgets.viewer.layers import image_arguments, labels_arguments
 

@@ -9,14 +9,14 @@ import pooch
 
 
 def phantom_clip() -> Path:
-    """The phantom clip in the user's cache folder; made at the first call (its exact masks lie beside it)."""
+    """The phantom clip in the user's cache folder; created at the first call, with its exact masks next to it."""
     from surgicalsam_napari.phantom import write_phantom_clip
 
     return write_phantom_clip(Path(pooch.os_cache("surgicalsam-napari")) / "demo")
 
 
 def open_phantom() -> list[tuple[Any, dict[str, Any], str]]:
-    """The clip as one Image layer. The exact masks are left out: the Labels layer is for what the model finds."""
+    """The clip as one Image layer, without the exact masks: the Labels layer is for the masks that the model predicts."""
     from surgicalsam_napari.widgets.contributions.reader import read_video
 
     return read_video(str(phantom_clip()))

@@ -1,4 +1,4 @@
-"""napari's writers for our Labels layer: File > Save Selected Layers…, and `viewer.layers.save`."""
+"""napari's writers for the Labels layer of a project: File > Save Selected Layers…, and `viewer.layers.save`."""
 
 from __future__ import annotations
 
@@ -18,7 +18,7 @@ Writer = Callable[[str, Any, dict[str, Any]], list[str]]
 
 
 def __getattr__(name: str) -> Writer:
-    """`write_coco` and the like: one function for each format that napari's Save dialog offers."""
+    """`write_coco` etc.: one function for each format that napari's Save dialog offers."""
     for format in EXPORT_FORMATS.values():
         if format.napari_command == name:
             return partial(write_labels, format=format.name)
@@ -40,7 +40,7 @@ def write_labels(path: str, data: Any, attributes: dict[str, Any], format: str) 
 
 
 def _project_folder(data: Any, attributes: dict[str, Any]) -> Path:
-    """Where the labels of a layer of ours live; an ExchangeError for any other layer."""
+    """The project folder of a SurgicalSAM Labels layer; an ExchangeError for any other layer."""
     source = attributes.get("metadata", {}).get(SOURCE)
     if source is None or not isinstance(data, ViewerLabels):
         raise ExchangeError(
@@ -51,7 +51,7 @@ def _project_folder(data: Any, attributes: dict[str, Any]) -> Path:
 
 
 def labelled_frames(project: Project) -> list[int]:
-    """The frames in which something was predicted, corrected or found absent; an ExchangeError if there are none."""
+    """The frames in which a class is predicted, edited, verified or absent; an ExchangeError if there are none."""
     frames = np.flatnonzero((project.labels.provenance_table() != Provenance.EMPTY).any(axis=1)).tolist()
     if not frames:
         raise ExchangeError(f"{project.folder.name} has no labels yet. Segment or paint some frames, then save them.")

@@ -1,4 +1,4 @@
-"""Panel *Export / Import*: labels out of the project as datasets, and back in."""
+"""Panel *Export / Import*: exports labels of the project as a dataset, and imports labels."""
 
 from __future__ import annotations
 
@@ -33,7 +33,7 @@ COUNT_DELAY_MS = 150  # strokes that follow each other closely are counted once
 
 
 class ExportPanel(Panel):
-    """Which frames, as what, where to; below it the import."""
+    """Frames, format and folder of an export; below them the import form."""
 
     running_changed = Signal(bool)
     _edited = Signal()
@@ -44,8 +44,8 @@ class ExportPanel(Panel):
         self.run = Run(self)
         self.import_form = ImportForm(session, layers)
         self._project: Project | None = None
-        self._chosen_folder: Path | None = None  # by default beside the video
-        self._written = Path()  # folder of the run
+        self._chosen_folder: Path | None = None  # None: next to the video
+        self._written = Path()  # the folder that the run writes
         self._is_locked = False
         self._count_timer = QTimer(self, singleShot=True, interval=COUNT_DELAY_MS)
         self._build()
@@ -62,7 +62,7 @@ class ExportPanel(Panel):
         return self.run.is_running or self.import_form.is_busy
 
     def refresh(self) -> None:
-        """Another project is open, or none."""
+        """Show the project that is open now, if any."""
         if self._project is not None:
             self._project.labels.edited.disconnect(self._relay_edit)
         self._project = project = self.session.project
@@ -76,7 +76,7 @@ class ExportPanel(Panel):
         self.update_state()
 
     def update_state(self) -> None:
-        """Enable what makes sense now, and count the frames again."""
+        """Enable the controls that can be used now, and count the frames."""
         is_ready = self.session.project is not None and not self._is_locked and not self.is_running
         for widget in (self.scope, self.format, self.images, self.choose_folder):
             widget.setEnabled(is_ready)
@@ -94,12 +94,12 @@ class ExportPanel(Panel):
         self.update_state()
 
     def cancel(self) -> None:
-        """Stop what is going on."""
+        """Stop a running export or import."""
         self.run.cancel()
         self.import_form.cancel()
 
     def target(self) -> Path:
-        """The folder that Export writes: the one chosen if it is empty or an earlier export, else a new one in it."""
+        """The folder that Export writes: the chosen folder if it is empty or an earlier export, else a new one in it."""
         assert self.session.project is not None
         video = self.session.project.manifest.video_path
         chosen = self._chosen_folder
@@ -108,10 +108,10 @@ class ExportPanel(Panel):
         return (chosen or video.parent) / f"{video.stem}_{self.format.currentData()}"
 
     def start(self) -> None:
-        """What the Export button does: asks first where it would replace an earlier export."""
+        """Start the export, but ask first if it would replace an earlier one."""
         target = self.target()
         if is_export(target):
-            self.question.put(f"{target.name} holds an export already. Replace it?", "Replace it")
+            self.question.put(f"{target.name} already contains an export. Replace it?", "Replace it")
             self.question.show()
             self.result.hide()
             self.update_state()
@@ -123,9 +123,9 @@ class ExportPanel(Panel):
         self.folder = ElidedLabel(mode=Qt.TextElideMode.ElideLeft)
         for name, format in EXPORT_FORMATS.items():
             self.format.addItem(format.title, name)
-        self.images = QCheckBox("with the video's frames")
+        self.images = QCheckBox("with frame images")
         self.images.setChecked(True)
-        self.images.setToolTip("Also write the frames as images, as training needs them; else labels alone")
+        self.images.setToolTip("Also write the frames as images. Training on the dataset needs them.")
         self.choose_folder = QPushButton("Choose…")
         grid = self.add_grid()
         frames_caption = caption("Frames")
@@ -163,13 +163,13 @@ class ExportPanel(Panel):
         self.import_form.busy_changed.connect(self._on_import_changed)
 
     def _relay_edit(self, _frame_index: int) -> None:
-        with suppress(RuntimeError):  # the dock was closed, and the layer is painted on all the same
-            self._edited.emit()  # from whatever thread edited
+        with suppress(RuntimeError):  # the dock may be closed while the layer is still edited
+            self._edited.emit()  # an edit may come from any thread
 
-    # What there is to export --------------------------------------------------------------------------------------------
+    # Frames to export ---------------------------------------------------------------------------------------------------
 
     def frame_indices(self) -> Sequence[int]:
-        """The frames that Export writes; none without a project."""
+        """The frames that Export writes; empty without a project."""
         project = self.session.project
         if project is None:
             return []
@@ -185,12 +185,12 @@ class ExportPanel(Panel):
         frame_count = len(self.frame_indices())
         text = counted(frame_count, "frame")
         if self.scope.choice.currentText() == CORRECTED:
-            text = f"{text} corrected or verified by a person" if frame_count else NOTHING_CORRECTED
+            text = f"{text} edited or verified by a person" if frame_count else NOTHING_CORRECTED
         self.count.setText(text)
         self.export.setEnabled(frame_count > 0 and not self._is_locked and not self.is_running)
 
     def _choose_folder(self) -> None:
-        path = QFileDialog.getExistingDirectory(self, "Choose where to put the export", str(self.target().parent))
+        path = QFileDialog.getExistingDirectory(self, "Choose a folder for the export", str(self.target().parent))
         if path:
             self._chosen_folder = Path(path)
             self.update_state()
@@ -240,10 +240,10 @@ class ExportPanel(Panel):
 
 
 def is_export(folder: Path) -> bool:
-    """Whether labels were exported to this folder before."""
+    """Whether this folder contains an earlier export."""
     return (folder / SIDECAR).is_file()
 
 
 def is_empty(folder: Path) -> bool:
-    """Whether this is a folder with nothing in it."""
+    """Whether this is an empty folder."""
     return folder.is_dir() and not any(folder.iterdir())

@@ -1,4 +1,4 @@
-"""The lower half of the panel *Export / Import*: labels of a dataset into the open project, once they were checked."""
+"""The import form of the panel *Export / Import*: checks the labels of a dataset, then imports them."""
 
 from __future__ import annotations
 
@@ -22,14 +22,14 @@ from surgicalsam_napari.widgets.runs.background import run_in_background, show_f
 from surgicalsam_napari.widgets.runs.run import Run
 from surgicalsam_napari.widgets.viewer.layers import ViewerLayers
 
-WHAT_IT_DOES = "Imported labels count as corrected by you. What you painted or verified yourself stays."
-READ_ONLY = "Read-only: nothing can be imported in this window."
-AS_IT_SAYS, AS_THE_PROJECT, BY_FILE_NAMES = "As the dataset says", "As in this project", "The one of this video's name"
-NUMBERS_ALONE = "If the dataset only numbers its classes, say under Classes what the numbers mean, and try again."
+WHAT_IT_DOES = "Imported labels count as corrected by you. Pixels that you painted or verified stay."
+READ_ONLY = "Read-only: you cannot import labels in this window."
+AS_IN_DATASET, AS_IN_PROJECT, BY_FILE_NAMES = "As in the dataset", "As in this project", "Find it by the file names"
+NUMBERS_ONLY = "If the dataset has class numbers but no class names, choose its class set under Classes and try again."
 
 
 class ImportForm(Panel):
-    """Two buttons; then the check, the question what to do, progress, and what came of it."""
+    """Two buttons that choose a dataset; then the check, a question, the progress and the result."""
 
     busy_changed = Signal(bool)
 
@@ -39,7 +39,7 @@ class ImportForm(Panel):
         self.check, self.run = Run(self), Run(self)
         self.problems: ProblemsDialog | None = None
         self._is_locked = False
-        self._opening: object | None = None  # stands for the dataset that is awaited; another one is dropped
+        self._opening: object | None = None  # identifies the dataset being opened; any other one is ignored
         self._dataset: Dataset | None = None
         self._plan: ImportPlan | None = None
         self._kept_pixels = 0
@@ -53,22 +53,22 @@ class ImportForm(Panel):
         return self._opening is not None or self.check.is_running or self.run.is_running
 
     def choose(self, path: Path) -> None:
-        """Read a dataset's folder or file, check it, and ask what to do with it; nothing is written yet."""
+        """Read a dataset's folder or file, check it, and ask whether to import it; nothing is written yet."""
         project = self.session.project
         if project is None or not project.writable or self.is_busy or self._is_locked:
             return
         self._forget()
-        classes = project.classes if self.names.currentText() == AS_THE_PROJECT else self.names.currentData()
-        awaited = self._opening = object()
+        classes = project.classes if self.names.currentText() == AS_IN_PROJECT else self.names.currentData()
+        opening = self._opening = object()
         run_in_background(
             lambda: open_dataset(path, classes=classes),
-            lambda dataset: self._on_opened(awaited, dataset),
-            lambda error: self._on_open_failed(awaited, error),
+            lambda dataset: self._on_opened(opening, dataset),
+            lambda error: self._on_open_failed(opening, error),
         )
         self._show_work(f"Reading {path.name}…")
 
     def refresh(self) -> None:
-        """Another project is open: what was chosen for the one before is dropped."""
+        """Another project is open: discard the dataset chosen for the project before."""
         self._forget()
         self.update_state()
 
@@ -78,7 +78,7 @@ class ImportForm(Panel):
         self.update_state()
 
     def update_state(self) -> None:
-        """Enable what makes sense now."""
+        """Enable the controls that can be used now."""
         project = self.session.project
         is_ready = project is not None and project.writable and not self._is_locked and not self.is_busy
         for widget in (self.from_folder, self.from_file, self.names, self.sequence, self.question.go_on):
@@ -86,7 +86,7 @@ class ImportForm(Panel):
         self.progress.setVisible(self.is_busy)
 
     def cancel(self) -> None:
-        """Stop; an import is rolled back, a check is forgotten."""
+        """Stop: an import is rolled back, a check is discarded."""
         if self._opening is not None:
             self._forget()
             self._changed()
@@ -100,11 +100,11 @@ class ImportForm(Panel):
         self.from_folder.setToolTip(f"A dataset's folder: {', '.join(format.title for format in FORMATS.values())}")
         self.from_file.setToolTip("A COCO JSON file")
         self.names, self.sequence = QComboBox(), QComboBox()
-        self.names.addItem(AS_IT_SAYS, None)
-        self.names.addItem(AS_THE_PROJECT, None)
+        self.names.addItem(AS_IN_DATASET, None)
+        self.names.addItem(AS_IN_PROJECT, None)
         for class_set in CLASS_SETS.values():
             self.names.addItem(f"As in {class_set.name}", class_set)
-        self.names.setToolTip("What the numbers mean in a dataset that does not name its classes")
+        self.names.setToolTip("The class names of a dataset that has only class numbers")
         self.question, self.progress, self.result = Question(), ProgressStrip(), note()
         self._sequence_caption = caption("Sequence")
         grid = self.add_grid()
@@ -178,22 +178,23 @@ class ImportForm(Panel):
 
     # Checking -----------------------------------------------------------------------------------------------------------
 
-    def _on_opened(self, awaited: object, dataset: Dataset) -> None:
-        if self._opening is not awaited:
+    def _on_opened(self, opening: object, dataset: Dataset) -> None:
+        if self._opening is not opening:
             return
         self._dataset, self._opening = dataset, None
         if len(dataset.sequences) > 1:
             self._show_sequences(dataset.sequences)
-            self._ask(f"{dataset.path.name} holds {len(dataset.sequences)} sequences. Which one is this video?", "Check it")
+            count = len(dataset.sequences)
+            self._ask(f"{dataset.path.name} contains {count} sequences. Which one shows this video?", "Check it")
         else:
             self._start_check()
 
-    def _on_open_failed(self, awaited: object, error: Exception) -> None:
-        if self._opening is not awaited:
+    def _on_open_failed(self, opening: object, error: Exception) -> None:
+        if self._opening is not opening:
             return
         self._forget()
-        if self.names.currentText() == AS_IT_SAYS:
-            self._say(NUMBERS_ALONE)
+        if self.names.currentText() == AS_IN_DATASET:
+            self._say(NUMBERS_ONLY)
         self._changed()
         show_failure(error)
 
@@ -208,7 +209,7 @@ class ImportForm(Panel):
     def _start_check(self) -> None:
         project, dataset, sequence = self.session.project, self._dataset, self.sequence.currentData()
         if project is not None and dataset is not None:
-            # classes that the project lacks are no mistake here: the question names them before they are added
+            # new classes are no problem here: the question names them before they are added
             self.check.start(lambda: check_import_frames(project, dataset, sequence, add_classes=True))
             self._show_work("Checking…")
 
@@ -257,7 +258,7 @@ class ImportForm(Panel):
         frame_count = 0 if self._plan is None else len(self._plan.frames)
         self._forget()
         if is_complete:
-            kept = f" {counted(self._kept_pixels, 'pixel')} of yours stayed as they were." if self._kept_pixels else ""
+            kept = f" {counted(self._kept_pixels, 'pixel')} of yours did not change." if self._kept_pixels else ""
             self._say(f"Imported {counted(frame_count, 'frame')}.{kept}")
         elif self.run.is_cancelled:
             self._say("Cancelled: nothing was imported.")
@@ -267,13 +268,13 @@ class ImportForm(Panel):
 
 
 def summary(plan: ImportPlan) -> str:
-    """What an import would do, for the question before it."""
+    """What an import will do, for the question before it."""
     dataset = plan.dataset
     class_ids = {class_id for frame, _ in plan.frames for class_id in dataset.annotated_class_ids(frame)}
     names = [dataset.classes.by_id(class_id).name for class_id in class_ids]
     new = [instrument.name for instrument in plan.new_classes]
-    what = names[0] if len(names) == 1 else f"{len(names)} classes"
-    text = f"{counted(len(plan.frames), 'frame')} with {what}"
+    classes_text = names[0] if len(names) == 1 else f"{len(names)} classes"
+    text = f"{counted(len(plan.frames), 'frame')} with {classes_text}"
     if new:
-        text += f"; new to this project and added to it: {', '.join(new)}"
-    return f"{text}. They will count as corrected by you; what you painted or verified yourself stays."
+        text += f"; new classes, added to this project: {', '.join(new)}"
+    return f"{text}. They will count as corrected by you. Pixels that you painted or verified stay."

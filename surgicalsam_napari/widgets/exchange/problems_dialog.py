@@ -1,4 +1,4 @@
-"""Why a dataset cannot be imported, file by file."""
+"""The dialog that lists why a dataset cannot be imported, file by file."""
 
 from __future__ import annotations
 
@@ -11,7 +11,7 @@ LINES_SHOWN = 200
 
 
 class ProblemsDialog(QDialog):
-    """The error's message, and its problems as a list that can be read, selected and copied.
+    """The error's message, and a list of its problems that the user can select and copy.
 
     Parameters
     ----------
@@ -28,7 +28,7 @@ class ProblemsDialog(QDialog):
         self.lines = QTextEdit()
         self.lines.setPlainText(readable(error))
         self.lines.setReadOnly(True)
-        _set_apart(self.lines)
+        _add_gaps(self.lines)
         self.copy, close = QPushButton("Copy all"), QPushButton("Close")
         self.copy.setToolTip("Copy the message and every line to the clipboard")
         self.copy.clicked.connect(self._copy)
@@ -50,8 +50,8 @@ class ProblemsDialog(QDialog):
             clipboard.setText(self._everything)
 
 
-def _set_apart(lines: QTextEdit) -> None:
-    """A gap between one problem and the next, for most take more than one line."""
+def _add_gaps(lines: QTextEdit) -> None:
+    """Add a gap after each problem, because most take more than one line."""
     gap = QTextBlockFormat()
     gap.setBottomMargin(6)
     cursor = QTextCursor(lines.document())
@@ -60,6 +60,6 @@ def _set_apart(lines: QTextEdit) -> None:
 
 
 def readable(error: ExchangeError) -> str:
-    """The first problems, one a line, and how many more there are."""
+    """The first problems, one per line, and the number of the others."""
     shown, more = error.problems[:LINES_SHOWN], len(error.problems) - LINES_SHOWN
-    return "\n".join(shown) + (f"\n… and {more:,} more; Copy all has every one of them." if more > 0 else "")
+    return "\n".join(shown) + (f"\n… and {more:,} more. Copy all copies the whole list." if more > 0 else "")
