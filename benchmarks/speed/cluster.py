@@ -55,17 +55,18 @@ def main() -> None:
     parser.add_argument("--repeats", type=int, default=5)
     parser.add_argument("--size", type=int, nargs=2, default=SIZE, metavar=("HEIGHT", "WIDTH"))
     parser.add_argument("--empty-tasks", type=int, default=300)
+    parser.add_argument("--workers", type=int, default=2, help="of the larger cluster")
     parser.add_argument("--only", choices=("cluster", "pipeline"))
     parser.add_argument("--device", default="auto", help="device of the pipeline; the workers of the cluster use the CPU")
-    arguments = parse(parser, quick={"frames": 2, "repeats": 1, "size": (128, 160), "empty_tasks": 10})
+    arguments = parse(parser, quick={"frames": 1, "repeats": 1, "size": (128, 160), "empty_tasks": 10, "workers": 1})
     torch.set_num_threads(1)
     result: dict = {"frames": arguments.frames, "frame_size": list(arguments.size), "repeats": arguments.repeats}
-    result |= {"cores": os.cpu_count(), "load_before": os.getloadavg()[0]}
+    result |= {"workers": arguments.workers, "cores": os.cpu_count(), "load_before": os.getloadavg()[0]}
     with tempfile.TemporaryDirectory() as folder:
         clip = write_phantom_clip(Path(folder) / "made", size=tuple(arguments.size), frame_count=arguments.frames)
         clips = [Path(shutil.copy(clip, Path(folder) / f"{name}.mp4")) for name in ("morning", "noon")]
         if arguments.only != "pipeline":
-            result |= measured_cluster(clips, arguments.frames, arguments.repeats, arguments.empty_tasks)
+            result |= measured_cluster(clips, arguments.frames, arguments.repeats, arguments.empty_tasks, arguments.workers)
         if arguments.only != "cluster":
             result |= measured_pipeline(clips[0], arguments.frames, arguments.repeats, arguments.device)
     if arguments.json:
@@ -75,20 +76,20 @@ def main() -> None:
 # ---- the cluster
 
 
-def measured_cluster(clips: list[Path], frames: int, repeats: int, empty_tasks: int) -> dict:
+def measured_cluster(clips: list[Path], frames: int, repeats: int, empty_tasks: int, workers: int) -> dict:
     model = load_checkpoint(demo_checkpoint(), device="cpu")
-    with connected("local:1") as one, connected("local:2") as two:
+    with connected("local:1") as one, connected(f"local:{workers}") as larger:
         empty_ms = 1000 * empty_task_seconds(one, empty_tasks)
         print(f"an empty task: {empty_ms:.2f} ms")
-        workers = paired(lambda: by_cluster(one, clips, model), lambda: by_cluster(two, clips, model), repeats)
-        print(described("one worker -> two", workers, frames * len(clips)))
+        times = paired(lambda: by_cluster(one, clips, model), lambda: by_cluster(larger, clips, model), repeats)
+        print(described(f"one worker -> {workers}", times, frames * len(clips)))
         in_process = paired(lambda: by_cluster(one, clips[:1], model), lambda: in_this_process(clips[0], model), repeats)
         print(described("one worker -> this process", in_process, frames))
     return {
         "empty_task_ms": round(empty_ms, 3),
-        "one_worker_fps": per_second(workers.plain, frames * len(clips)),
-        "two_workers_fps": per_second(workers.ours, frames * len(clips)),
-        "two_workers_speed_up": rounded(workers),
+        "one_worker_fps": per_second(times.plain, frames * len(clips)),
+        "two_workers_fps": per_second(times.ours, frames * len(clips)),
+        "two_workers_speed_up": rounded(times),
         "this_process_fps": per_second(in_process.ours, frames),
         "one_worker_same_work_fps": per_second(in_process.plain, frames),
         "one_worker_time_over_this_process": rounded(in_process),

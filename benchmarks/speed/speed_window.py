@@ -51,7 +51,7 @@ from surgicalsam_napari.widgets.parts.frame_scope import THIS_FRAME
 SIZE, FRAMES, KEYFRAME_EVERY, SEED = (1080, 1920), 75, 25, 300_000
 WINDOW, SETTLE_SECONDS, PATIENCE_SECONDS, PAINT_SECONDS = (1600, 960), 0.5, 600, 60
 SAMPLED_EVERY = 8  # pixels of the canvas, in rows and columns
-JUMP_WITHIN, MOVES = 25, 20  # frames; moves of each kind in a round
+JUMP_WITHIN, MOVES = 25, 20  # frames; moves of each kind in a round (default)
 
 
 def write_clip(path: Path, size: tuple[int, int], frame_count: int) -> None:
@@ -265,7 +265,7 @@ def scrub(window: Window, frames: Sequence[int]) -> list[Duration]:
     return [window.timed(partial(window.slider.setValue, index), lambda: bool(window.paintings)) for index in frames[1:]]
 
 
-def measure_scrubbing(window: Window, dock: MainWidget, project: Project, rounds: int) -> dict[str, object]:
+def measure_scrubbing(window: Window, dock: MainWidget, project: Project, rounds: int, moves: int) -> dict[str, object]:
     """Predict all classes in every frame; then make the same moves in this window and in plain napari, in turn."""
     frame_count = len(project.video)
     segment_everything(dock, frame_count // 2, None)
@@ -275,8 +275,8 @@ def measure_scrubbing(window: Window, dock: MainWidget, project: Project, rounds
         sizes = [[*each.canvas.size, *each.window_size] for each in (window, plain)]
         durations: dict[str, list[Duration]] = {"ours_step": [], "ours_jump": [], "plain_step": [], "plain_jump": []}
         for _ in range(rounds):
-            start = int(rng.integers(frame_count - MOVES))
-            for kind, frames in {"step": range(start, start + MOVES + 1), "jump": jumps(rng, MOVES, frame_count)}.items():
+            start = int(rng.integers(frame_count - moves))
+            for kind, frames in {"step": range(start, start + moves + 1), "jump": jumps(rng, moves, frame_count)}.items():
                 durations[f"ours_{kind}"] += scrub(window, frames)
                 durations[f"plain_{kind}"] += scrub(plain, frames)
     ours = durations["ours_step"] + durations["ours_jump"]
@@ -288,7 +288,7 @@ def measure_scrubbing(window: Window, dock: MainWidget, project: Project, rounds
         **quantiles("scrub_without_plugin", without),
         "scrub_own_ms": rounded(np.median([a.clock - b.clock for a, b in zip(ours, without, strict=True)])),
         "scrub_canvas_and_window_sizes": sizes,
-        **wrong_after_scrubbing(window, project, jumps(rng, 10, frame_count)),
+        **wrong_after_scrubbing(window, project, jumps(rng, moves // 2, frame_count)),
     }
 
 
@@ -313,7 +313,7 @@ def quantiles(key: str, durations: Sequence[Duration]) -> dict[str, object]:
     }
 
 
-def measure(repeats: int, clip: Path | None, size: tuple[int, int], frame_count: int) -> dict[str, object]:
+def measure(repeats: int, clip: Path | None, size: tuple[int, int], frame_count: int, moves: int) -> dict[str, object]:
     """All figures of this script, by name.
 
     Parameters
@@ -328,7 +328,7 @@ def measure(repeats: int, clip: Path | None, size: tuple[int, int], frame_count:
             path.symlink_to(clip.absolute())  # so that the project next to it is new each time
         window, dock, project = opened(path)
         result = measure_first_mask(window, dock, project, 2 * repeats)
-        result |= measure_scrubbing(window, dock, project, repeats)
+        result |= measure_scrubbing(window, dock, project, repeats, moves)
         window.viewer.close()
         return result
 
@@ -337,11 +337,12 @@ def main() -> None:
     parser = new_parser(__doc__)
     parser.add_argument("--clip", type=Path, help="the file of the clip; it is kept, and used again if it exists")
     parser.add_argument("--size", type=int, nargs=2, default=SIZE, metavar=("HEIGHT", "WIDTH"))
-    parser.add_argument("--frames", type=int, default=FRAMES, help="more than twenty")
+    parser.add_argument("--frames", type=int, default=FRAMES, help="of the clip; more than --moves")
+    parser.add_argument("--moves", type=int, default=MOVES, help="moves of each kind in a round")
     parser.add_argument("--repeats", type=int, default=5)
-    options = parse(parser, quick={"repeats": 1, "size": (216, 384), "frames": 30})
+    options = parse(parser, quick={"repeats": 1, "size": (216, 384), "frames": 5, "moves": 2})
     require_display()
-    result = measure(options.repeats, options.clip, tuple(options.size), options.frames)
+    result = measure(options.repeats, options.clip, tuple(options.size), options.frames, options.moves)
     for key, value in result.items():
         print(f"{key}: {value}")
     if options.json:
