@@ -1,4 +1,4 @@
-"""A project in which somebody was killed at work is whole when it is opened again."""
+"""A project is intact when it is opened again after a process was killed while working in it."""
 
 from __future__ import annotations
 
@@ -22,36 +22,36 @@ KINDS = ("painting", "predicting", "importing", "taking back", "painting + impor
 
 @pytest.fixture
 def project(clip: Path) -> Project:
-    """Closed again; every frame was predicted, as one action."""
+    """A closed project; every frame was predicted, in one action."""
     label_map = np.zeros((96, 128), np.uint8)
     label_map[:20] = 1
     score = np.array([0.9], np.float32)
-    with Project.create(Project.default_folder(clip), VideoReader(clip), ENDOVIS2018) as made:
-        with made.history.action("Segment") as action:
+    with Project.create(Project.default_folder(clip), VideoReader(clip), ENDOVIS2018) as new_project:
+        with new_project.history.action("Segment") as action:
             for frame in range(4):
                 prediction = FramePrediction((1,), label_map, score, score, np.array([True]), np.zeros(1, np.float32))
-                made.labels.write_prediction(frame, prediction, 1, action=action)
-        return made
+                new_project.labels.write_prediction(frame, prediction, 1, action=action)
+        return new_project
 
 
 @pytest.mark.skipif(sys.platform != "linux", reason="the benchmark forks")
 @pytest.mark.slow
-def test_nothing_is_lost_or_mixed_when_work_is_killed() -> None:
+def test_nothing_is_lost_or_mixed_when_a_process_is_killed() -> None:
     chosen = [argument for kind in KINDS for argument in ("--kind", kind)]
     environment = {**os.environ, "OMP_NUM_THREADS": "1"}
-    ended = subprocess.run(
+    process = subprocess.run(
         [sys.executable, str(KILL_LOOP), "--rounds", "6", "--seed", "0", "--json", *chosen],
         capture_output=True, text=True, timeout=280, env=environment,
     )  # fmt: skip
-    assert ended.returncode == 0, ended.stdout + ended.stderr
-    result = json.loads(ended.stdout.splitlines()[-1])
+    assert process.returncode == 0, process.stdout + process.stderr
+    result = json.loads(process.stdout.splitlines()[-1])
     assert result["seed"] == 0
     assert result["by_kind"] == dict.fromkeys(KINDS, 1)
     assert result["lost_strokes"] == result["mixed_frames"] == result["unreadable"] == 0
     assert result["kills_inside_a_write"] > 0
 
 
-def test_an_undo_killed_in_the_middle_of_a_record_can_be_finished_and_done_again(project: Project) -> None:
+def test_an_undo_killed_in_the_middle_of_a_record_can_be_finished_and_redone(project: Project) -> None:
     with Project.open(project.folder) as killed:
         after = killed.labels[:]
         steps = killed.history.undoing()
@@ -66,7 +66,7 @@ def test_an_undo_killed_in_the_middle_of_a_record_can_be_finished_and_done_again
         np.testing.assert_array_equal(again.labels[:], after)
 
 
-def test_an_action_killed_while_it_was_forgotten_is_not_offered(project: Project) -> None:
+def test_an_action_killed_during_its_removal_cannot_be_undone(project: Project) -> None:
     next((project.folder / "history").glob("*.undo")).unlink()
     with Project.open(project.folder) as again:
         assert again.history.to_undo is None

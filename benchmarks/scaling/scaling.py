@@ -48,7 +48,7 @@ def main() -> None:
     parser.add_argument("--results", type=Path, help="a JSON file to add the results to")
     parser.add_argument("--plot", type=Path, help="write the curves as a PNG")
     parser.add_argument("--folder", type=Path, help="folder for the projects (default: the system's temporary folder)")
-    options = parse(parser, quick={"frames": (100, 200)})
+    options = parse(parser, quick={"frames": (100,)})
     torch.set_num_threads(1)  # threads that wait for each other would add CPU time
     known = json.loads(options.results.read_text()) if options.results and options.results.exists() else {}
     with tempfile.TemporaryDirectory(dir=options.folder) as folder:

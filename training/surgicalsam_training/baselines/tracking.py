@@ -55,8 +55,8 @@ def predict_by_tracking(
     """One or five points on every instrument that appears, then propagation; sequence by sequence, frame by frame.
 
     An instrument appears in a frame that shows its class, if the frame is the first of its sequence, or if the previous
-    frame in `example_indices` does not show the class or is not asked for it. It is then followed in every frame that is asked for
-    its class.
+    frame in `example_indices` does not show the class or is not asked for it. It is then followed in every frame that is
+    asked for its class.
 
     Parameters
     ----------

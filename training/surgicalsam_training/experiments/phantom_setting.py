@@ -12,8 +12,8 @@ from surgicalsam_training.experiments.setting import Setting, changed_by
 from surgicalsam_training.experiments.stage import Stage
 
 # The paper's losses and optimiser, with a hundredth of its data and epochs: smaller batches, for enough steps; five times
-# the learning rate, so that new prototypes, which start as long noise vectors, reach their classes in few steps; a falling rate,
-# so that the model is stable after ten epochs.
+# the learning rate, so that new prototypes, which start as long noise vectors, reach their classes in few steps; a falling
+# rate, so that the model is stable after ten epochs.
 PHANTOM_SETTINGS: dict[str, Any] = {
     "encoder": "demo",
     "epochs": 10,
