@@ -36,6 +36,7 @@ from scaling_window import Window, measure_timeline, why_no_window
 
 PARTS = ("frames", "runs", "classes", "pixels", "projects", "window")
 FRAMES, RUNS, CLASSES = (100, 1000, 10_000, 100_000), (10, 100, 1000, 3000), (1, 2, 4, 8, 16, 32)
+QUICK_PIXELS = ((120, 160), (240, 320))
 PIXELS, PROJECTS = ((480, 854), (720, 1280), (1080, 1920), (1440, 2560), (2160, 3840)), (1, 3, 10, 30, 100)
 
 
@@ -79,11 +80,11 @@ def measured(parts: Sequence[str], folder: Path, frames: Sequence[int], *, is_qu
     if "runs" in parts:
         meters.append(measure_runs((5, 10) if is_quick else RUNS, folder))
     if "classes" in parts:
-        meters.append(measure_classes(CLASSES[:2] if is_quick else CLASSES, folder))
+        meters.append(measure_classes(CLASSES[:1] if is_quick else CLASSES, folder))
     if "pixels" in parts:
-        meters.append(measure_pixels(PIXELS[:2] if is_quick else PIXELS, folder))
+        meters.append(measure_pixels(QUICK_PIXELS if is_quick else PIXELS, folder))
     if "projects" in parts:
-        meters.append(measure_projects(PROJECTS[:2] if is_quick else PROJECTS, folder))
+        meters.append(measure_projects(PROJECTS[:1] if is_quick else PROJECTS, folder))
     return meters
 
 

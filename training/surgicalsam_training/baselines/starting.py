@@ -40,7 +40,7 @@ def sam_of_checkpoint(
         remedy = "Choose a checkpoint that includes this decoder."
         if spec.weights is not None:
             remedy = f"Download it with `surgicalsam models download {spec.weights}`, or name its file (--encoder-weights)."
-        raise CheckpointError(f"Points and boxes need the decoder of SAM; {model.name} has none. {remedy}")
+        raise CheckpointError(f"Points and boxes need the decoder of SAM, and {model.name} has none. {remedy}")
     add_sam_decoder(model, file)
     return model
 
