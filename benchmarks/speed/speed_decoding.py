@@ -41,7 +41,7 @@ def demo_model() -> SurgicalSAM:
     return model
 
 
-class PlainWay:
+class PlainImplementation:
     """The plain implementation, with `.npy` files of embeddings and label maps in one folder."""
 
     def __init__(self, folder: Path, model: SurgicalSAM, embeddings: np.ndarray, size: tuple[int, int]) -> None:
@@ -60,13 +60,15 @@ class PlainWay:
 
 
 @contextmanager
-def both_ways(model: SurgicalSAM, embeddings: np.ndarray, size: tuple[int, int]) -> Iterator[tuple[PlainWay, Project]]:
+def both_implementations(
+    model: SurgicalSAM, embeddings: np.ndarray, size: tuple[int, int]
+) -> Iterator[tuple[PlainImplementation, Project]]:
     with tempfile.TemporaryDirectory() as folder:
         video = Path(folder) / "clip.mp4"
         write_video(video, np.zeros((len(embeddings), *size, 3), np.uint8))
         with Project.create(Path(folder) / "clip.surgicalsam", VideoReader(video), CLASSES) as project:
             project.embeddings(model.encoder_digest, model.embedding_shape).write(range(len(embeddings)), embeddings)
-            yield PlainWay(Path(folder), model, embeddings, size), project
+            yield PlainImplementation(Path(folder), model, embeddings, size), project
 
 
 def phantom_embeddings(model: SurgicalSAM, count: int, size: tuple[int, int]) -> np.ndarray:
@@ -90,7 +92,7 @@ def decoding(
 ) -> dict[str, object]:
     """Figures of `name`. Each implementation segments every frame once, so that it always has new pixels to write."""
     frames_at_a_time = len(embeddings) // (repeats + 1)
-    with both_ways(model, embeddings, size) as (plain_way, project):
+    with both_implementations(model, embeddings, size) as (plain_implementation, project):
         frames = {"plain": iter(range(len(embeddings))), "ours": iter(range(len(embeddings)))}
 
         def next_frames(implementation: str) -> list[int]:
@@ -103,11 +105,11 @@ def decoding(
 
         def run_plain() -> None:
             for frame_index in next_frames("plain"):
-                plain_way.segment(frame_index, class_ids)
+                plain_implementation.segment(frame_index, class_ids)
 
         times = paired(run_plain, run_ours, repeats)
         done = range(frames_at_a_time * (repeats + 1))
-        maps = [(project.labels[frame_index], plain_way.label_map(frame_index)) for frame_index in done]
+        maps = [(project.labels[frame_index], plain_implementation.label_map(frame_index)) for frame_index in done]
     flipped = sum(int((label_map != plain_map).sum()) for label_map, plain_map in maps)
     return {
         **figures(name, times, frames_at_a_time),
