@@ -11,7 +11,7 @@ from pathlib import Path
 import pytest
 
 BENCHMARKS = Path(__file__).parents[1] / "benchmarks"
-# more than about ten CPU seconds: they train, or start processes that import torch or napari
+# about ten CPU seconds or more: they train, or start processes that import torch or napari
 SLOW = {
     "crash_safety/kill_loop.py",
     "quality/new_class.py",
@@ -22,7 +22,6 @@ SLOW = {
     "quality/simulated_annotator.py",
     "scaling/scaling.py",
     "speed/cluster.py",
-    "speed/speed.py",
     "speed/speed_decoding.py",
     "speed/speed_encoder.py",
     "speed/speed_training.py",
@@ -30,7 +29,7 @@ SLOW = {
     "speed/speed_window.py",
     "speed/window_response.py",
 }
-NEEDS_DISPLAY = {"speed/speed.py", "speed/speed_window.py", "speed/timeline.py", "speed/window_response.py"}
+NEEDS_DISPLAY = {"speed/speed_window.py", "speed/timeline.py", "speed/window_response.py"}
 NEEDS_LINUX = {"crash_safety/kill_loop.py"}  # it forks
 
 

@@ -95,7 +95,7 @@ def main() -> None:
     options.add_argument("--seeds", type=int, default=3)
     options.add_argument("--frames", type=int, default=60, help="of each video")
     options.add_argument("--corrected", type=int, default=10)
-    arguments = parse(options, quick={"seeds": 1, "frames": 6, "corrected": 4, "set": QUICK_TRAINING})
+    arguments = parse(options, quick={"seeds": 1, "frames": 4, "corrected": 4, "set": QUICK_TRAINING})
     with tempfile.TemporaryDirectory() as folder:
         measured = [measure(Path(folder) / str(seed), FIRST_SEED + seed, arguments) for seed in range(arguments.seeds)]
     means = {name: rounded(np.nanmean([one[name] for one in measured])) for name in measured[0]}
