@@ -1,4 +1,4 @@
-"""Hand-drawn datasets and a SAM whose answers are known beforehand, for the tests of the baselines."""
+"""Synthetic datasets of boxes, and a stand-in for SAM with known answers, for the tests of the baselines."""
 
 from __future__ import annotations
 
@@ -17,22 +17,24 @@ from surgicalsam_napari.instruments import ENDOVIS2018, ClassSet
 from surgicalsam_napari.model.surgical_sam import PromptedMask
 from surgicalsam_training.data.training_data import TrainingData, open_training_data
 
-SIZE = 256  # of the frames and of the stand-in's square, so that both have the same coordinates
+SIZE = 256  # of the frames and of the stand-in's padded square, so that both have the same coordinates
 SIDE = 128  # of its logits
 TISSUE = (180, 40, 40)
 COLOURS = {1: (40, 180, 40), 2: (40, 40, 180), 3: (180, 180, 40)}  # of the instruments, by class id
 
-Box = tuple[int, int, int, int]  # left, top, right, bottom; even numbers, so that half the resolution holds them exactly
+Box = tuple[
+    int, int, int, int
+]  # left, top, right, bottom; even numbers, so that half the resolution represents them exactly
 
 
 @dataclass
 class StandInSAM:
-    """Embeds colours, and answers a box by the box, points by a square of `reach` around each positive one.
+    """Embeds colours; answers a box with the box, and points with a square of `reach` around each positive point.
 
     Attributes
     ----------
-    asked : every prompt so far: (points, marks, box), in the padded square
-    quality : predicted IoU of the answers, in turn; 0.5 after the last
+    asked : all prompts so far: (points, marks, box), in the padded square
+    quality : predicted IoU of the answers in their order; then 0.5
     """
 
     reach: int = 20
@@ -70,7 +72,7 @@ class StandInSAM:
         return PromptedMask(logits, self.quality.pop(0) if self.quality else 0.5)
 
 
-def drawn(boxes: Mapping[int, Box]) -> np.ndarray:
+def box_label_map(boxes: Mapping[int, Box]) -> np.ndarray:
     """(SIZE, SIZE) uint8 with a box of each class."""
     label_map = np.zeros((SIZE, SIZE), np.uint8)
     for class_id, (left, top, right, bottom) in boxes.items():
@@ -78,12 +80,12 @@ def drawn(boxes: Mapping[int, Box]) -> np.ndarray:
     return label_map
 
 
-def drawn_data(folder: Path, frames: Sequence[Mapping[int, Box]], model: StandInSAM | None = None) -> TrainingData:
-    """A dataset with a frame for each of these drawings, coloured by class; embedded by the model if one is given."""
+def box_dataset(folder: Path, frames: Sequence[Mapping[int, Box]], model: StandInSAM | None = None) -> TrainingData:
+    """A dataset with one frame per entry of `frames`, coloured by class; embedded if there is a model."""
     write_classes(folder, ENDOVIS2018, f"{folder.name}.mp4")
     (folder / "images").mkdir(parents=True)
     for index, boxes in enumerate(frames):
-        label_map = drawn(boxes)
+        label_map = box_label_map(boxes)
         image = np.full((SIZE, SIZE, 3), TISSUE, np.uint8)
         for class_id, colour in COLOURS.items():
             image[label_map == class_id] = colour

@@ -11,7 +11,7 @@ import numpy as np
 import pytest
 import safetensors.torch
 import torch
-from baselines_stand_ins import drawn_data
+from baselines_stand_ins import box_dataset
 from PIL import Image
 
 from surgicalsam_napari import cli
@@ -58,8 +58,8 @@ def run(capsys: pytest.CaptureFixture[str], tmp_path: Path, monkeypatch: pytest.
 @pytest.fixture
 def sequences(tmp_path: Path) -> tuple[Path, Path]:
     """Two synthetic sequences of two frames each."""
-    drawn_data(tmp_path / "seq_1", [{1: LEFT, 2: RIGHT}, {1: LEFT}]).close()
-    drawn_data(tmp_path / "seq_2", [{1: RIGHT}, {2: LEFT, 1: LOW}]).close()
+    box_dataset(tmp_path / "seq_1", [{1: LEFT, 2: RIGHT}, {1: LEFT}]).close()
+    box_dataset(tmp_path / "seq_2", [{1: RIGHT}, {2: LEFT, 1: LOW}]).close()
     return tmp_path / "seq_1", tmp_path / "seq_2"
 
 

@@ -1,4 +1,4 @@
-"""Boxes of a detector as prompts: the paper's rule, and files of detections matched with frames."""
+"""The boxes of a detector as prompts: the paper's rule, and the matching of detection files with frames."""
 
 from __future__ import annotations
 
@@ -9,7 +9,7 @@ from typing import Any
 import numpy as np
 import pytest
 import torch
-from baselines_stand_ins import StandInSAM, drawn, drawn_data
+from baselines_stand_ins import StandInSAM, box_dataset, box_label_map
 
 from surgicalsam_napari.errors import ExchangeError
 from surgicalsam_napari.model.geometry import FrameGeometry
@@ -22,20 +22,20 @@ from surgicalsam_training.scoring.protocol import every_class
 LEFT, MIDDLE, RIGHT = (20, 40, 60, 80), (80, 40, 120, 80), (140, 40, 180, 80)
 
 
-def found(box: tuple[float, ...], score: float, class_id: int = 1) -> Detection:
+def detection(box: tuple[float, ...], score: float, class_id: int = 1) -> Detection:
     return Detection(class_id, box, score)  # type: ignore[arg-type]
 
 
 # The rule ------------------------------------------------------------------------------------------------------------
 
 
-def test_the_only_box_is_taken_whatever_its_score() -> None:
-    assert chosen_boxes([found(LEFT, 0.1)], alpha=0.7) == [found(LEFT, 0.1)]
+def test_a_single_box_is_used_whatever_its_score() -> None:
+    assert chosen_boxes([detection(LEFT, 0.1)], alpha=0.7) == [detection(LEFT, 0.1)]
     assert chosen_boxes([], alpha=0.7) == []
 
 
-def test_of_several_boxes_those_are_taken_that_reach_alpha() -> None:
-    three = [found(LEFT, 0.9), found(MIDDLE, 0.69), found(RIGHT, 0.7)]
+def test_of_several_boxes_only_those_that_reach_alpha_are_used() -> None:
+    three = [detection(LEFT, 0.9), detection(MIDDLE, 0.69), detection(RIGHT, 0.7)]
     assert chosen_boxes(three, alpha=0.7) == [three[0], three[2]]
     assert chosen_boxes(three, alpha=0.5) == three
     assert chosen_boxes(three, alpha=0.95) == []
@@ -43,21 +43,23 @@ def test_of_several_boxes_those_are_taken_that_reach_alpha() -> None:
 
 def test_the_masks_of_a_class_are_united(tmp_path: Path) -> None:
     model = StandInSAM()
-    data = drawn_data(tmp_path / "clip", [{1: LEFT}, {1: LEFT}], model)
-    detections = {0: [found(LEFT, 0.9), found(MIDDLE, 0.2), found(RIGHT, 0.8), found((20, 120, 60, 160), 0.05, 2)]}
+    data = box_dataset(tmp_path / "clip", [{1: LEFT}, {1: LEFT}], model)
+    detections = {
+        0: [detection(LEFT, 0.9), detection(MIDDLE, 0.2), detection(RIGHT, 0.8), detection((20, 120, 60, 160), 0.05, 2)]
+    }
     predictions = predict_from_detections(
         model, data, [0, 1], every_class(model, data), detections=detections, alpha=0.7  # type: ignore[arg-type]
     )  # fmt: skip
     label_maps = dict(predictions)
-    expected = drawn({1: LEFT, 2: (20, 120, 60, 160)}) | drawn({1: RIGHT})
+    expected = box_label_map({1: LEFT, 2: (20, 120, 60, 160)}) | box_label_map({1: RIGHT})
     np.testing.assert_array_equal(label_maps[0], expected)
     assert not label_maps[1].any()  # no box, no mask
 
 
-def test_a_box_that_sticks_out_is_cut_to_the_frame(tmp_path: Path) -> None:
+def test_a_box_is_clipped_to_the_frame(tmp_path: Path) -> None:
     model = StandInSAM()
-    data = drawn_data(tmp_path / "clip", [{1: LEFT}], model)
-    detections = {0: [found((-10.0, 40.0, 300.0, 80.0), 0.9)]}
+    data = box_dataset(tmp_path / "clip", [{1: LEFT}], model)
+    detections = {0: [detection((-10.0, 40.0, 300.0, 80.0), 0.9)]}
     list(predict_from_detections(model, data, [0], data.present_class_ids, detections=detections))  # type: ignore[arg-type]
     ((_, _, box),) = model.asked
     assert box is not None and box.tolist() == [0, 40, 256, 80]
@@ -70,7 +72,7 @@ def test_a_box_that_sticks_out_is_cut_to_the_frame(tmp_path: Path) -> None:
 def data(tmp_path: Path) -> TrainingData:
     """Two sequences of two frames."""
     for name in ("seq_1", "seq_2"):
-        drawn_data(tmp_path / name, [{1: LEFT}, {2: RIGHT}]).close()
+        box_dataset(tmp_path / name, [{1: LEFT}, {2: RIGHT}]).close()
     return open_training_data([tmp_path / "seq_1", tmp_path / "seq_2"], base=StandInSAM().classes)
 
 
@@ -104,13 +106,13 @@ def test_pictures_are_matched_by_sequence_and_frame(tmp_path: Path, data: Traini
     assert read_detections(written(tmp_path, [result(picture)]), data) == {3: [EXPECTED]}
 
 
-def test_a_list_of_results_needs_the_file_that_numbers_its_pictures(tmp_path: Path, data: TrainingData) -> None:
+def test_a_list_of_results_needs_the_file_that_lists_its_pictures(tmp_path: Path, data: TrainingData) -> None:
     results = written(tmp_path, [result(71, category_id=9), result(70, category_id=8), result(72, category_id=9)])
     listing = {
         "images": [
             {"id": 70, "file_name": "seq_1/frame_00000.png"},
             {"id": 71, "file_name": "seq_2/frame_00001.png"},
-            {"id": 72, "file_name": "seq_9/frame_00001.png"},  # of other data, and left out
+            {"id": 72, "file_name": "seq_9/frame_00001.png"},  # a picture of other data; it is ignored
         ],
         "categories": [{"id": 8, "name": "bipolar forceps"}, {"id": 9, "name": "Prograsp Forceps"}],
     }
@@ -122,23 +124,23 @@ def test_a_list_of_results_needs_the_file_that_numbers_its_pictures(tmp_path: Pa
         read_detections(results, data)
 
 
-def test_detections_that_were_written_are_read_again(tmp_path: Path, data: TrainingData) -> None:
-    made = [(0, [found(LEFT, 0.25), found(RIGHT, 0.75, 3)]), (3, []), (2, [found(MIDDLE, 1.0, 7)])]
-    path = write_detections(tmp_path / "out" / "detections.json", data, made)
-    assert read_detections(path, data) == {0: made[0][1], 2: made[2][1]}
+def test_written_detections_can_be_read_again(tmp_path: Path, data: TrainingData) -> None:
+    detections = [(0, [detection(LEFT, 0.25), detection(RIGHT, 0.75, 3)]), (3, []), (2, [detection(MIDDLE, 1.0, 7)])]
+    path = write_detections(tmp_path / "out" / "detections.json", data, detections)
+    assert read_detections(path, data) == {0: detections[0][1], 2: detections[2][1]}
 
 
 @pytest.mark.parametrize(
-    ("record", "told"),
+    ("record", "message"),
     [
         ("[", "is damaged, it is not JSON"),
         ({"images": []}, "a list of COCO results, or a COCO file with annotations"),
         ([3], "entry 1 of found.json should be an object"),
         (
             [result("seq_2/frame_00001", score=None)],
-            r"entry 1 .* should have a bbox .* and a score; found \[10, 20, 30, 40\]",
+            r"entry 1 .* should have a bbox .* and a score; it has \[10, 20, 30, 40\]",
         ),
-        ([result("seq_2/frame_00001", bbox=[1, 2, 0, 4])], r"found \[1, 2, 0, 4\]"),
+        ([result("seq_2/frame_00001", bbox=[1, 2, 0, 4])], r"it has \[1, 2, 0, 4\]"),
         ([result("seq_2/frame_00001", score=3)], "and 3"),
         ([result("seq_2/frame_00001"), result("seq_2/frame_00001", category_id=40)], "entry 2 .* the category 40, and the"),
         ([result("frame_00001.png")], "may be seq_1/frame_00001, seq_2/frame_00001"),
@@ -148,34 +150,34 @@ def test_detections_that_were_written_are_read_again(tmp_path: Path, data: Train
         ),
     ],
 )
-def test_what_is_wrong_with_a_file_is_told(tmp_path: Path, data: TrainingData, record: Any, told: str) -> None:
-    with pytest.raises(ExchangeError, match=told):
+def test_an_error_names_the_fault_of_a_detection_file(tmp_path: Path, data: TrainingData, record: Any, message: str) -> None:
+    with pytest.raises(ExchangeError, match=message):
         read_detections(written(tmp_path, record), data)
 
 
-def test_a_file_that_is_not_there_is_told(tmp_path: Path, data: TrainingData) -> None:
+def test_a_missing_file_is_an_error(tmp_path: Path, data: TrainingData) -> None:
     with pytest.raises(ExchangeError, match="cannot be read"):
         read_detections(tmp_path / "none.json", data)
 
 
-# What Mask2Former's queries say --------------------------------------------------------------------------------------
+# Mask2Former's queries -----------------------------------------------------------------------------------------------
 
 
 def test_queries_become_boxes_with_scores() -> None:
     # a frame of 100 x 200 in a square of 256: resized to 128 x 256, masks of cells of 8 pixels, padding below row 16
     class_logits = torch.full((4, 3), -9.0)
-    class_logits[[0, 1, 2, 3], [1, 2, 0, 1]] = 9.0  # query 1 is of no object, query 2 of a class that is left out
+    class_logits[[0, 1, 2, 3], [1, 2, 0, 1]] = 9.0  # query 1 is "no object", the class of query 2 is left out
     mask_logits = torch.full((4, 32, 32), -20.0)
     mask_logits[:, 4:10, 8:20] = 20.0
     mask_logits[0, 20:25, 3:6] = 20.0  # in the padding
-    mask_logits[3] = -20.0  # nothing
+    mask_logits[3] = -20.0  # an empty mask
     (detection,) = boxes_of(class_logits, mask_logits, FrameGeometry((100, 200), 256), [None, 6])
     assert detection.class_id == 6
     assert detection.box == pytest.approx((8 * 8 * 200 / 256, 4 * 8 * 100 / 128, 20 * 8 * 200 / 256, 10 * 8 * 100 / 128))
     assert detection.score == pytest.approx(1, abs=1e-4)
 
 
-def test_a_hesitant_mask_lowers_the_score() -> None:
+def test_an_uncertain_mask_lowers_the_score() -> None:
     class_logits = torch.tensor([[np.log(4), 0.0]])  # 0.8
     mask_logits = torch.full((1, 32, 32), -20.0)
     mask_logits[0, :4, :4] = float(np.log(3))  # 0.75
@@ -184,15 +186,15 @@ def test_a_hesitant_mask_lowers_the_score() -> None:
 
 
 @pytest.mark.parametrize(
-    ("changed", "told"),
+    ("changed", "message"),
     [
         ({"size": "huge"}, 'swin_t, tiny; got "huge"'),
         ({"side": 100}, "multiple of 32 pixels; got 100"),
         ({"steps": 0}, "1 or"),
     ],
 )
-def test_settings_of_the_detector_are_checked(changed: dict[str, Any], told: str) -> None:
+def test_settings_of_the_detector_are_checked(changed: dict[str, Any], message: str) -> None:
     from surgicalsam_napari.errors import TrainingError
 
-    with pytest.raises(TrainingError, match=told):
+    with pytest.raises(TrainingError, match=message):
         DetectorSettings(**changed)

@@ -1,4 +1,4 @@
-"""SAM prompted from the truth: places worked out by hand, and what becomes of them."""
+"""SAM prompted from the truth: points and boxes computed by hand, and the resulting masks."""
 
 from __future__ import annotations
 
@@ -6,7 +6,7 @@ from pathlib import Path
 
 import numpy as np
 import pytest
-from baselines_stand_ins import StandInSAM, drawn, drawn_data
+from baselines_stand_ins import StandInSAM, box_dataset, box_label_map
 
 from surgicalsam_napari.model.geometry import FrameGeometry
 from surgicalsam_training.baselines.answers import box_in_square, grid_share, in_square
@@ -30,7 +30,7 @@ ONE, OTHER = (20, 40, 60, 80), (100, 120, 180, 160)
 
 
 def mask_of(*box: int) -> np.ndarray:
-    return drawn({1: box}) == 1  # type: ignore[dict-item]
+    return box_label_map({1: box}) == 1  # type: ignore[dict-item]
 
 
 def test_the_centroid_of_a_box_is_its_middle() -> None:
@@ -43,14 +43,14 @@ def test_the_centroid_of_two_instruments_lies_between_them() -> None:
     assert not two[5, 25]
 
 
-def test_the_box_of_a_mask_ends_behind_its_last_pixel() -> None:
+def test_the_box_of_a_mask_ends_after_its_last_pixel() -> None:
     mask = np.zeros((50, 60), bool)
     mask[10, 20] = mask[30, 5] = True
     assert box_of(mask).tolist() == [5, 10, 21, 31]
 
 
 def test_extremes_keep_ten_pixels_from_the_edge() -> None:
-    # inside the margin 30 to 69 by 50 to 89 is left; of its 40 first columns' pixels the middle one is row 69
+    # inside the margin, columns 30 to 69 and rows 50 to 89 remain; the middle pixel of the first column is in row 69
     left, top, right, bottom = extremes(mask_of(20, 40, 80, 100)).tolist()
     assert left == [30.5, 69.5]
     assert top == [49.5, 50.5]
@@ -72,7 +72,7 @@ def test_an_instrument_may_end_at_the_border_of_the_frame() -> None:
     assert points[2].tolist() == [49.5, 129.5]
 
 
-def test_places_of_a_frame_are_scaled_into_the_square() -> None:
+def test_points_of_a_frame_are_scaled_to_the_padded_square() -> None:
     geometry = FrameGeometry((100, 200), 256)  # resized to 128 x 256
     assert in_square(np.array([[50, 30], [200, 100]]), geometry).tolist() == [[64, pytest.approx(38.4)], [256, 128]]
     assert box_in_square((0, 25, 100, 100), geometry).tolist() == [0, 32, 128, 128]
@@ -82,36 +82,36 @@ def test_places_of_a_frame_are_scaled_into_the_square() -> None:
     assert (share > 0.9).nonzero().tolist() == [[2, 0], [2, 1], [3, 0], [3, 1]]
 
 
-def test_boxes_from_the_truth_give_back_drawn_boxes(tmp_path: Path) -> None:
+def test_boxes_from_the_truth_reproduce_the_label_map(tmp_path: Path) -> None:
     model = StandInSAM()
-    data = drawn_data(tmp_path / "clip", [{1: ONE, 2: OTHER}, {}], model)
+    data = box_dataset(tmp_path / "clip", [{1: ONE, 2: OTHER}, {}], model)
     predictions = dict(predict_from_boxes(model, data, [0, 1], present_classes(data)))  # type: ignore[arg-type]
-    np.testing.assert_array_equal(predictions[0], drawn({1: ONE, 2: OTHER}))
+    np.testing.assert_array_equal(predictions[0], box_label_map({1: ONE, 2: OTHER}))
     assert not predictions[1].any()
 
 
-def test_centroids_from_the_truth_become_one_positive_point_each(tmp_path: Path) -> None:
+def test_each_true_centroid_becomes_one_positive_point(tmp_path: Path) -> None:
     model = StandInSAM(reach=20)
-    data = drawn_data(tmp_path / "clip", [{1: ONE, 3: OTHER}], model)
+    data = box_dataset(tmp_path / "clip", [{1: ONE, 3: OTHER}], model)
     ((_, label_map),) = predict_from_centroids(model, data, [0], present_classes(data))  # type: ignore[arg-type]
     (points, marks, box), (other, _, _) = model.asked
     assert points is not None and marks is not None and other is not None
     assert (points.tolist(), marks.tolist(), box) == ([[40, 60]], [1], None)
     assert other.tolist() == [[140, 140]]
-    np.testing.assert_array_equal(label_map, drawn({1: ONE, 3: (120, 120, 160, 160)}))
+    np.testing.assert_array_equal(label_map, box_label_map({1: ONE, 3: (120, 120, 160, 160)}))
 
 
-def test_an_oracle_has_no_prompt_for_a_class_that_is_not_there(tmp_path: Path) -> None:
+def test_an_oracle_does_not_prompt_an_absent_class(tmp_path: Path) -> None:
     model = StandInSAM()
-    data = drawn_data(tmp_path / "clip", [{1: ONE}], model)
+    data = box_dataset(tmp_path / "clip", [{1: ONE}], model)
     ((_, label_map),) = predict_from_boxes(model, data, [0], every_class(model, data))  # type: ignore[arg-type]
     assert len(model.asked) == 1
     assert set(np.unique(label_map)) == {0, 1}
 
 
-def test_where_masks_overlap_the_surer_one_lies_on_top(tmp_path: Path) -> None:
+def test_of_overlapping_masks_the_higher_predicted_iou_wins(tmp_path: Path) -> None:
     model = StandInSAM(reach=30, quality=[0.9, 0.4])
-    data = drawn_data(tmp_path / "clip", [{1: (20, 20, 60, 60), 2: (60, 20, 100, 60)}], model)
+    data = box_dataset(tmp_path / "clip", [{1: (20, 20, 60, 60), 2: (60, 20, 100, 60)}], model)
     ((_, label_map),) = predict_from_centroids(model, data, [0], present_classes(data))  # type: ignore[arg-type]
     assert (label_map[40, 52], label_map[40, 68], label_map[40, 72]) == (1, 1, 2)  # they overlap from 50 to 70
 
@@ -126,18 +126,18 @@ def test_where_masks_overlap_the_surer_one_lies_on_top(tmp_path: Path) -> None:
         ("scale", 0.0, [20, 30, 60, 90]),
     ],
 )
-def test_a_box_is_jittered_about_its_middle(kind: str, amount: float, expected: list[float]) -> None:
+def test_a_box_is_jittered_around_its_middle(kind: str, amount: float, expected: list[float]) -> None:
     assert jittered_box(np.array([20, 30, 60, 90]), kind, amount, (200, 100)).tolist() == expected
 
 
-def test_a_jittered_box_is_cut_to_the_frame() -> None:
+def test_a_jittered_box_is_clipped_to_the_frame() -> None:
     assert jittered_box(np.array([0, 0, 80, 80]), "position", 0.5, (100, 100)).tolist() == [40, 40, 100, 100]
     assert jittered_box(np.array([0, 0, 80, 80]), "scale", 0.5, (100, 100)).tolist() == [0, 0, 100, 100]
 
 
-def test_the_curve_falls_as_boxes_leave_the_instrument(tmp_path: Path) -> None:
+def test_the_score_falls_as_boxes_differ_from_the_instrument(tmp_path: Path) -> None:
     model = StandInSAM()
-    data = drawn_data(tmp_path / "clip", [{1: (80, 80, 120, 160)}], model)
+    data = box_dataset(tmp_path / "clip", [{1: (80, 80, 120, 160)}], model)
     rows = list(box_jitter_curve(model, data, [0], amounts=(-0.5, 0.0, 0.5)))  # type: ignore[arg-type]
     # half of each side: a quarter of the area; one and a half: 1 / 2.25; moved by half: (1 / 4) / (7 / 4)
     expected = {
@@ -154,6 +154,6 @@ def test_the_curve_falls_as_boxes_leave_the_instrument(tmp_path: Path) -> None:
     assert picture.read_bytes().startswith(b"\x89PNG")
 
 
-def test_the_curve_is_that_of_the_paper_by_default() -> None:
+def test_the_default_kinds_and_amounts_are_those_of_the_paper() -> None:
     assert KINDS == ("scale", "position")
     assert (AMOUNTS[0], AMOUNTS[5], AMOUNTS[-1], len(AMOUNTS)) == (-0.5, 0.0, 0.5, 11)

@@ -1,4 +1,4 @@
-"""PerSAM and PerSAM-F: similarity, prompts and weights worked out by hand; the decoder against the model's own."""
+"""PerSAM and PerSAM-F: similarity, prompts and weights computed by hand; the decoder against the model's own."""
 
 from __future__ import annotations
 
@@ -7,7 +7,7 @@ from pathlib import Path
 import numpy as np
 import pytest
 import torch
-from baselines_stand_ins import StandInSAM, drawn_data
+from baselines_stand_ins import StandInSAM, box_dataset
 from torch import Tensor
 from torch.nn import functional as F
 
@@ -46,30 +46,30 @@ def example(*direction: float) -> Example:
 
 
 def test_the_example_is_the_first_frame_that_shows_the_class(tmp_path: Path) -> None:
-    data = drawn_data(tmp_path / "clip", [{1: LEFT}, {1: LEFT, 2: RIGHT}, {2: RIGHT, 3: LEFT}])
+    data = box_dataset(tmp_path / "clip", [{1: LEFT}, {1: LEFT, 2: RIGHT}, {2: RIGHT, 3: LEFT}])
     assert first_frames(data) == {1: 0, 2: 1, 3: 2}
     assert first_frames(data, [2, 1]) == {2: 2, 3: 2, 1: 1}
 
 
-def test_a_class_without_an_example_is_told(tmp_path: Path) -> None:
+def test_a_class_without_an_example_is_an_error(tmp_path: Path) -> None:
     model = StandInSAM()
-    data = drawn_data(tmp_path / "clip", [{1: LEFT}], model)
+    data = box_dataset(tmp_path / "clip", [{1: LEFT}], model)
     with pytest.raises(TrainingError, match="none shows Prograsp Forceps"):
         learn_examples(model, data, [1, 2])  # type: ignore[arg-type]
 
 
-def test_an_example_is_the_mean_of_what_its_mask_covers(tmp_path: Path) -> None:
+def test_an_example_is_the_mean_of_the_covered_embeddings(tmp_path: Path) -> None:
     model = StandInSAM()
-    data = drawn_data(tmp_path / "clip", [{1: LEFT}], model)
+    data = box_dataset(tmp_path / "clip", [{1: LEFT}], model)
     learnt = learn_example(model, data, 0, 1)  # type: ignore[arg-type]
     colour = torch.tensor([40, 180, 40]) / 255
     torch.testing.assert_close(learnt.semantics, colour, atol=2e-3, rtol=0)
     torch.testing.assert_close(learnt.appearance, F.normalize(colour, dim=0), atol=2e-3, rtol=0)
 
 
-def test_cells_count_that_are_covered_by_half_or_the_most() -> None:
+def test_the_covered_cells_are_covered_by_half_or_the_most() -> None:
     mask = np.zeros((256, 256), bool)
-    mask[0:8, 0:12] = True  # one cell of 8 x 8 whole, half of the next
+    mask[0:8, 0:12] = True  # one whole cell of 8 x 8, and half of the next
     assert covered_cells(mask, SQUARE, 32).nonzero().tolist() == [[0, 0], [0, 1]]
     tiny = np.zeros((256, 256), bool)
     tiny[20:22, 44:46] = True
@@ -79,7 +79,7 @@ def test_cells_count_that_are_covered_by_half_or_the_most() -> None:
 # The location prior --------------------------------------------------------------------------------------------------
 
 
-def test_the_points_are_where_the_similarity_peaks_and_bottoms() -> None:
+def test_the_points_are_at_the_highest_and_lowest_similarity() -> None:
     embedding = torch.zeros(2, 8, 8)
     embedding[:, :, :] = torch.tensor([1.0, 1.0])[:, None, None]
     embedding[:, 2, 5] = torch.tensor([3.0, 0.0])
@@ -92,7 +92,7 @@ def test_the_points_are_where_the_similarity_peaks_and_bottoms() -> None:
     assert prior.marks.tolist() == [1, 0]
 
 
-def test_padding_is_no_place_to_look_at() -> None:
+def test_points_are_never_in_the_padding() -> None:
     embedding = torch.ones(2, 8, 8)
     embedding[:, 7, 7] = torch.tensor([1.0, 0.0])
     embedding[:, 7, 0] = torch.tensor([-1.0, 0.0])
@@ -102,13 +102,13 @@ def test_padding_is_no_place_to_look_at() -> None:
     assert prior.points[1, 1] < 128
 
 
-def test_the_attention_is_led_to_what_is_more_alike_than_the_mean() -> None:
+def test_the_attention_is_guided_to_positions_above_the_mean_similarity() -> None:
     embedding = torch.ones(2, 8, 8)
     embedding[:, 2, 5] = torch.tensor([1.0, 0.0])
     shown = example(1.0, 0.0)
     target = target_of(location_prior(embedding, shown, SQUARE), shown, attention_weight=2.0)
     guided = target.attention.view(8, 8)
-    assert guided[2, 5] > 1 > guided[0, 0] > 0  # half of the weight for what is as alike as the mean
+    assert guided[2, 5] > 1 > guided[0, 0] > 0  # a position of mean similarity gets half of the weight
     assert guided.max() <= 2
     assert target.semantics is shown.semantics
 
@@ -158,19 +158,19 @@ def test_all_four_masks_are_those_of_segment_anything(tiny_model: SurgicalSAM, e
     torch.testing.assert_close(scales.predicted_iou, predicted_iou[0], atol=1e-5, rtol=1e-4)
 
 
-def test_a_target_changes_the_masks_and_an_even_one_does_not(tiny_model: SurgicalSAM, embedding: Tensor) -> None:
+def test_a_target_changes_the_masks_and_a_constant_one_does_not(tiny_model: SurgicalSAM, embedding: Tensor) -> None:
     points, marks = torch.tensor([[50.0, 60.0]]), torch.tensor([1])
     plain = decode_scales(tiny_model, embedding, points, marks).low_res_logits
     nothing = torch.zeros(128)
-    even = decode_scales(tiny_model, embedding, points, marks, target=Target(torch.full((1024,), 3.0), nothing))
-    torch.testing.assert_close(even.low_res_logits, plain, atol=1e-4, rtol=1e-4)  # a softmax does not see a constant
-    here = torch.zeros(1024)
-    here[5] = 9.0
-    for target in (Target(here, nothing), Target(torch.zeros(1024), torch.ones(128))):
+    constant = decode_scales(tiny_model, embedding, points, marks, target=Target(torch.full((1024,), 3.0), nothing))
+    torch.testing.assert_close(constant.low_res_logits, plain, atol=1e-4, rtol=1e-4)  # a softmax ignores a constant
+    one_position = torch.zeros(1024)
+    one_position[5] = 9.0
+    for target in (Target(one_position, nothing), Target(torch.zeros(1024), torch.ones(128))):
         assert not torch.allclose(decode_scales(tiny_model, embedding, points, marks, target=target).low_res_logits, plain)
 
 
-def test_a_strong_bias_lets_a_token_see_one_position_alone(tiny_model: SurgicalSAM) -> None:
+def test_a_strong_bias_limits_attention_to_one_position(tiny_model: SurgicalSAM) -> None:
     decoder = tiny_model.sam_mask_decoder
     assert decoder is not None
     module = decoder.transformer.layers[0].cross_attn_token_to_image
@@ -178,9 +178,9 @@ def test_a_strong_bias_lets_a_token_see_one_position_alone(tiny_model: SurgicalS
     bias = torch.full((1024,), -1e4)
     bias[77] = 0
     with torch.inference_mode():
-        seen = attention(module, query, image, image, bias)
+        attended = attention(module, query, image, image, bias)
         expected = module.out_proj(module.v_proj(image[:, 77]))
-    torch.testing.assert_close(seen, expected[:, None].expand(1, 6, -1), atol=1e-5, rtol=1e-4)
+    torch.testing.assert_close(attended, expected[:, None].expand(1, 6, -1), atol=1e-5, rtol=1e-4)
 
 
 def test_the_demo_weights_never_trained_the_three_scales() -> None:
@@ -190,7 +190,7 @@ def test_the_demo_weights_never_trained_the_three_scales() -> None:
     for scale, pair in enumerate(zip(*both, strict=True)):
         states = [mlp.state_dict() for mlp in pair]
         same = all(torch.equal(states[0][key], states[1][key]) for key in states[0])
-        assert same == (scale > 0)  # both as they were drawn at first, though they were trained on different prompts
+        assert same == (scale > 0)  # both still have the initial weights, though they were trained on different prompts
 
 
 def test_only_sams_own_decoder_has_three_scales(tiny_model: SurgicalSAM) -> None:
@@ -229,16 +229,16 @@ def test_the_mask_is_refined_with_itself_and_then_with_its_box(
     assert answer.predicted_iou == pytest.approx(0.6)
 
 
-def test_persam_answers_every_class_that_is_asked_for(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+def test_persam_gives_every_asked_class_a_mask(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     model = StandInSAM()
-    data = drawn_data(tmp_path / "clip", [{1: LEFT, 2: RIGHT}, {2: LEFT}], model)
-    placed = []
+    data = box_dataset(tmp_path / "clip", [{1: LEFT, 2: RIGHT}, {2: LEFT}], model)
+    positive_points = []
 
     def answered(model: StandInSAM, embedding: Tensor, points: Tensor, *rest: object, **target: object) -> ScaleMasks:
         """A square of 16 pixels around the positive point."""
-        placed.append(points[0].tolist())
+        positive_points.append(points[0].tolist())
         logits = torch.full((4, 128, 128), -5.0)
-        x, y = (int(place) // 2 for place in points[0].tolist())
+        x, y = (int(coordinate) // 2 for coordinate in points[0].tolist())
         logits[:, max(y - 4, 0) : y + 4, max(x - 4, 0) : x + 4] = 5.0
         return ScaleMasks(logits, torch.full((4,), 0.5))
 
@@ -248,56 +248,56 @@ def test_persam_answers_every_class_that_is_asked_for(tmp_path: Path, monkeypatc
     predictions = predict_persam(model, data, [1], every_class(model, data), examples=examples)  # type: ignore[arg-type]
     ((frame, label_map),) = predictions
     assert frame == 1
-    assert set(np.unique(label_map)) == {0, 1, 2}  # class 1 is not in the frame, and is given a mask
-    # three decodings a class; class 2 is found where its colour is, in a frame that is not its example
-    assert len(placed) == 6
-    x, y = placed[3]
+    assert set(np.unique(label_map)) == {0, 1, 2}  # class 1 is not in the frame, but gets a mask
+    # three decodings per class; the point of class 2 is on its colour, in a frame that is not its example
+    assert len(positive_points) == 6
+    x, y = positive_points[3]
     assert LEFT[0] <= x < LEFT[2] and LEFT[1] <= y < LEFT[3]
 
 
 # The weights of the scales -------------------------------------------------------------------------------------------
 
 
-def test_the_weights_find_the_one_mask_that_is_right() -> None:
+def test_the_weights_select_the_only_correct_mask() -> None:
     target = torch.zeros(32, 32)
     target[8:24, 8:24] = 1
-    right = (2 * target - 1) * 6
+    correct = (2 * target - 1) * 6
     whole, part = torch.full((32, 32), 6.0), torch.full((32, 32), -6.0)
-    for place in range(3):
+    for position in range(3):
         scales = [whole, part]
-        scales.insert(place, right)
+        scales.insert(position, correct)
         weights = learn_scale_weights(torch.stack(scales), target, steps=400, learning_rate=1e-2)
         assert weights.sum() == pytest.approx(1, abs=1e-6)
-        assert int(weights.argmax()) == place
+        assert int(weights.argmax()) == position
         mask = torch.einsum("shw,s->hw", torch.stack(scales), weights) > 0
         assert torch.equal(mask, target > 0)
 
 
-def test_without_a_step_each_scale_counts_a_third() -> None:
+def test_without_steps_each_scale_has_a_weight_of_a_third() -> None:
     weights = learn_scale_weights(torch.randn(3, 8, 8), torch.zeros(8, 8), steps=0)
     torch.testing.assert_close(weights, torch.full((3,), 1 / 3))
 
 
-def test_pixels_that_are_right_hardly_count_in_the_focal_loss() -> None:
+def test_correct_pixels_hardly_count_in_the_focal_loss() -> None:
     logits, target = torch.tensor([0.0, 0.0]), torch.tensor([1.0, 0.0])
-    # a half of each is wrong: balance x 0.5 squared x log 2
+    # both probabilities are wrong by a half: balance x 0.5 squared x log 2
     assert float(focal_loss(logits, target)) == pytest.approx((0.25 + 0.75) / 2 * 0.25 * np.log(2), rel=1e-5)
     assert float(focal_loss(torch.tensor([8.0, -8.0]), target)) < 1e-9
 
 
 def test_persam_f_weighs_the_three_masks_and_refines_their_sum(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     model = StandInSAM()
-    data = drawn_data(tmp_path / "clip", [{1: LEFT}, {1: LEFT}], model)
+    data = box_dataset(tmp_path / "clip", [{1: LEFT}, {1: LEFT}], model)
     truth = torch.full((128, 128), -6.0)
     truth[32:96, 0:32] = 6.0
-    scales = torch.stack([torch.full((128, 128), 6.0), torch.full((128, 128), -6.0), -truth, truth])  # the last is right
-    started_from = []
+    scales = torch.stack([torch.full((128, 128), 6.0), torch.full((128, 128), -6.0), -truth, truth])  # the last is correct
+    initial_logits = []
 
     def answered(model: StandInSAM, embedding: Tensor, points: Tensor, marks: Tensor) -> ScaleMasks:
         return ScaleMasks(scales, torch.zeros(4))
 
     def unrefined(model: StandInSAM, embedding: Tensor, prior: object, low_res_logits: Tensor) -> PromptedMask:
-        started_from.append(low_res_logits)
+        initial_logits.append(low_res_logits)
         return PromptedMask(low_res_logits, 0.5)
 
     monkeypatch.setattr(persam_f, "decode_scales", answered)
@@ -311,12 +311,12 @@ def test_persam_f_weighs_the_three_masks_and_refines_their_sum(tmp_path: Path, m
     predictions = predict_persam_f(model, data, [1], data.present_class_ids, tuned=tuned)  # type: ignore[arg-type]
     ((frame, label_map),) = predictions
     assert frame == 1
-    torch.testing.assert_close(started_from[0], torch.einsum("shw,s->hw", scales[1:], weights))
+    torch.testing.assert_close(initial_logits[0], torch.einsum("shw,s->hw", scales[1:], weights))
     assert (label_map != data.label_map(1)).sum() <= 4  # the corners lie between two pixels of the logits
 
 
 def test_persam_f_runs_on_a_real_decoder(tmp_path: Path, tiny_model: SurgicalSAM) -> None:
-    data = drawn_data(tmp_path / "clip", [{1: LEFT}, {1: RIGHT}], tiny_model)  # type: ignore[arg-type]
+    data = box_dataset(tmp_path / "clip", [{1: LEFT}, {1: RIGHT}], tiny_model)  # type: ignore[arg-type]
     (report,) = tune_examples(tiny_model, data, learn_examples(tiny_model, data, [1]), steps=3)
     assert report.tuned.scale_weights.sum() == pytest.approx(1, abs=1e-5)
     ((frame, label_map),) = predict_persam_f(tiny_model, data, [1], data.present_class_ids, tuned={1: report.tuned})

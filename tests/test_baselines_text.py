@@ -38,7 +38,7 @@ def test_a_map_to_fewer_channels_keeps_every_product() -> None:
     torch.testing.assert_close(products(projected), torch.tensor([[1.0, 0.5], [0.5, 1.0]]))
 
 
-def test_it_also_leads_to_more_channels_and_is_always_the_same() -> None:
+def test_a_map_to_more_channels_keeps_every_product_and_is_fixed() -> None:
     embeddings = torch.randn(7, 64, generator=torch.Generator().manual_seed(0))
     projected = projected_embeddings(embeddings, 256)
     unit = F.normalize(embeddings, dim=1)
@@ -47,17 +47,19 @@ def test_it_also_leads_to_more_channels_and_is_always_the_same() -> None:
     assert not torch.allclose(projected_embeddings(embeddings, 256, seed=1), projected)
 
 
-def test_embeddings_that_fit_are_only_brought_to_length_one() -> None:
+def test_embeddings_that_fit_are_only_normalised() -> None:
     assert projected_embeddings(torch.tensor([[3.0, 4.0]]), 2).tolist() == [[pytest.approx(0.6), pytest.approx(0.8)]]
 
 
 def test_with_more_classes_than_channels_the_largest_parts_are_kept() -> None:
     projected = projected_embeddings(torch.eye(4)[[0, 0, 0, 1, 2]], 2)
     assert projected.shape == (5, 2)
-    torch.testing.assert_close(products(projected)[:3, :3], torch.ones(3, 3))  # the three alike are the largest part
+    torch.testing.assert_close(
+        products(projected)[:3, :3], torch.ones(3, 3)
+    )  # the three equal embeddings are the largest part
 
 
-def test_rows_are_found_by_name_or_taken_in_order(tmp_path: Path) -> None:
+def test_rows_are_matched_by_name_or_used_in_order(tmp_path: Path) -> None:
     rows = torch.tensor([[1.0, 2.0, 3.0], [4.0, 5.0, 6.0]])
     by_name = {"clip applier": rows[1].clone(), "FORCEPS": rows[0].clone(), "Stapler": torch.zeros(3)}
     safetensors.torch.save_file(by_name, tmp_path / "named.safetensors")
@@ -67,15 +69,15 @@ def test_rows_are_found_by_name_or_taken_in_order(tmp_path: Path) -> None:
         assert torch.equal(text_embeddings(tmp_path / name, TWO), rows)
 
 
-def test_files_that_do_not_fit_are_told(tmp_path: Path) -> None:
+def test_files_that_do_not_fit_are_errors(tmp_path: Path) -> None:
     np.save(tmp_path / "three.npy", np.zeros((3, 8), np.float32))
     np.save(tmp_path / "nan.npy", np.full((2, 8), np.nan, np.float32))
     np.save(tmp_path / "whole.npy", np.zeros((2, 8), np.int64))
     (tmp_path / "damaged.npy").write_bytes(b"nothing")
     (tmp_path / "damaged.safetensors").write_bytes(b"nothing")
     safetensors.torch.save_file({"Forceps": torch.zeros(3), "Stapler": torch.zeros(3)}, tmp_path / "lacks.safetensors")
-    for name, told in {
-        "three.npy": r"2 finite text embeddings, one for each of Forceps, Clip Applier; found \(3, 8\) float32",
+    for name, message in {
+        "three.npy": r"2 finite text embeddings, one for each of Forceps, Clip Applier; it has \(3, 8\) float32",
         "nan.npy": "2 finite",
         "whole.npy": "int64",
         "damaged.npy": "cannot be read",
@@ -83,11 +85,11 @@ def test_files_that_do_not_fit_are_told(tmp_path: Path) -> None:
         "none.npy": "cannot be read",
         "lacks.safetensors": r"none for Clip Applier \(it has Forceps, Stapler\)",
     }.items():
-        with pytest.raises(CheckpointError, match=told):
+        with pytest.raises(CheckpointError, match=message):
             text_embeddings(tmp_path / name, TWO)
 
 
-def test_prototypes_are_set_and_nothing_else(tiny_checkpoint: Path, tmp_path: Path) -> None:
+def test_only_the_prototypes_are_replaced(tiny_checkpoint: Path, tmp_path: Path) -> None:
     model = load_checkpoint(tiny_checkpoint, device="cpu", load_image_encoder=False)
     before = {key: tensor.clone() for key, tensor in model.state_dict().items()}
     embeddings = torch.randn(7, 512)
@@ -118,7 +120,7 @@ def test_a_folder_of_clip_weights_gives_an_embedding_for_each_name(tmp_path: Pat
     assert not torch.allclose(embeddings[0], embeddings[1])
 
 
-def test_a_folder_without_clip_is_told(tmp_path: Path) -> None:
+def test_a_folder_without_clip_is_an_error(tmp_path: Path) -> None:
     pytest.importorskip("transformers")
     with pytest.raises(CheckpointError, match="should hold CLIP's weights and tokenizer"):
         text_embeddings(tmp_path, TWO)

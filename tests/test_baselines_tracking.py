@@ -1,4 +1,4 @@
-"""Points on every instrument that appears, and the mask carried from there."""
+"""Points on every instrument that appears, and the propagation of its mask."""
 
 from __future__ import annotations
 
@@ -6,7 +6,7 @@ from pathlib import Path
 
 import numpy as np
 import pytest
-from baselines_stand_ins import Box, StandInSAM, drawn, drawn_data
+from baselines_stand_ins import Box, StandInSAM, box_dataset, box_label_map
 
 from surgicalsam_training.baselines.tracking import five_points, one_point, predict_by_tracking
 from surgicalsam_training.scoring.protocol import every_class, present_classes
@@ -17,12 +17,12 @@ def square(left: int, top: int = 80) -> Box:
 
 
 def iou(label_map: np.ndarray, truth: np.ndarray, class_id: int = 1) -> float:
-    found, there = label_map == class_id, truth == class_id
-    return float((found & there).sum() / (found | there).sum())
+    predicted, true = label_map == class_id, truth == class_id
+    return float((predicted & true).sum() / (predicted | true).sum())
 
 
 def test_five_points_are_the_centroid_and_the_extremes_inside_the_margin() -> None:
-    mask = drawn({1: (20, 40, 80, 100)}) == 1
+    mask = box_label_map({1: (20, 40, 80, 100)}) == 1
     assert one_point(mask).tolist() == [[50, 70]]
     assert five_points(mask, margin=10).tolist() == [[50, 70], [30.5, 69.5], [49.5, 50.5], [69.5, 69.5], [49.5, 89.5]]
 
@@ -30,27 +30,27 @@ def test_five_points_are_the_centroid_and_the_extremes_inside_the_margin() -> No
 def test_an_instrument_is_prompted_once_and_followed(tmp_path: Path) -> None:
     model = StandInSAM(reach=32)
     frames = [{1: square(left)} for left in (40, 48, 56, 64)]
-    data = drawn_data(tmp_path / "clip", frames, model)
+    data = box_dataset(tmp_path / "clip", frames, model)
     predictions = dict(predict_by_tracking(model, data, range(4), present_classes(data)))  # type: ignore[arg-type]
     ((points, _, _),) = model.asked
     assert points is not None and points.tolist() == [[72, 112]]
-    np.testing.assert_array_equal(predictions[0], drawn(frames[0]))
-    assert [iou(predictions[frame], drawn(frames[frame])) > 0.8 for frame in (1, 2, 3)] == [True] * 3
-    assert iou(predictions[3], drawn(frames[0])) < 0.6  # it has moved
+    np.testing.assert_array_equal(predictions[0], box_label_map(frames[0]))
+    assert [iou(predictions[frame], box_label_map(frames[frame])) > 0.8 for frame in (1, 2, 3)] == [True] * 3
+    assert iou(predictions[3], box_label_map(frames[0])) < 0.6  # it has moved
 
 
-def test_an_instrument_that_comes_back_is_prompted_anew(tmp_path: Path) -> None:
+def test_an_instrument_that_comes_back_is_prompted_again(tmp_path: Path) -> None:
     model = StandInSAM(reach=32)
-    data = drawn_data(tmp_path / "clip", [{1: square(40)}, {1: square(40)}, {}, {1: square(160)}, {1: square(160)}], model)
+    data = box_dataset(tmp_path / "clip", [{1: square(40)}, {1: square(40)}, {}, {1: square(160)}, {1: square(160)}], model)
     predictions = dict(predict_by_tracking(model, data, range(5), present_classes(data)))  # type: ignore[arg-type]
     assert [points.tolist() for points, _, _ in model.asked if points is not None] == [[[72, 112]], [[192, 112]]]
     assert not predictions[2].any()
-    assert iou(predictions[4], drawn({1: square(160)})) > 0.8
+    assert iou(predictions[4], box_label_map({1: square(160)})) > 0.8
 
 
 def test_a_second_instrument_is_prompted_when_it_appears(tmp_path: Path) -> None:
     model = StandInSAM(reach=32)
-    data = drawn_data(tmp_path / "clip", [{1: square(40)}, {1: square(40), 2: square(160)}], model)
+    data = box_dataset(tmp_path / "clip", [{1: square(40)}, {1: square(40), 2: square(160)}], model)
     predictions = dict(predict_by_tracking(model, data, range(2), present_classes(data), points=5))  # type: ignore[arg-type]
     first, second = (points for points, _, _ in model.asked if points is not None)
     assert (len(first), len(second)) == (5, 5)
@@ -58,9 +58,9 @@ def test_a_second_instrument_is_prompted_when_it_appears(tmp_path: Path) -> None
     assert set(np.unique(predictions[1])) == {0, 1, 2}
 
 
-def test_asked_for_every_class_it_follows_until_the_instrument_is_gone(tmp_path: Path) -> None:
+def test_with_every_class_asked_an_instrument_is_followed_until_it_is_gone(tmp_path: Path) -> None:
     model = StandInSAM(reach=32)
-    data = drawn_data(tmp_path / "clip", [{1: square(40)}, {}, {}], model)
+    data = box_dataset(tmp_path / "clip", [{1: square(40)}, {}, {}], model)
     predictions = dict(predict_by_tracking(model, data, range(3), every_class(model, data)))  # type: ignore[arg-type]
     assert len(model.asked) == 1  # classes that never appear are never prompted
     assert set(np.unique(predictions[0])) == {0, 1}
@@ -68,29 +68,29 @@ def test_asked_for_every_class_it_follows_until_the_instrument_is_gone(tmp_path:
         assert set(np.unique(predictions[frame])) <= {0, 1}
 
 
-def test_an_instrument_that_is_still_followed_is_prompted_anew_when_it_comes_back(tmp_path: Path) -> None:
+def test_a_followed_instrument_is_prompted_again_when_it_comes_back(tmp_path: Path) -> None:
     model = StandInSAM(reach=32)
-    data = drawn_data(tmp_path / "clip", [{1: square(40)}, {}, {1: square(160)}], model)
+    data = box_dataset(tmp_path / "clip", [{1: square(40)}, {}, {1: square(160)}], model)
     predictions = dict(predict_by_tracking(model, data, range(3), every_class(model, data)))  # type: ignore[arg-type]
     assert [points.tolist() for points, _, _ in model.asked if points is not None] == [[[72, 112]], [[192, 112]]]
-    np.testing.assert_array_equal(predictions[2] == 1, drawn({1: square(160)}) == 1)
+    np.testing.assert_array_equal(predictions[2] == 1, box_label_map({1: square(160)}) == 1)
 
 
-def test_each_sequence_is_tracked_by_itself(tmp_path: Path) -> None:
+def test_each_sequence_is_tracked_separately(tmp_path: Path) -> None:
     from surgicalsam_training.data.training_data import open_training_data
 
     model = StandInSAM(reach=32)
     for name, left in (("a", 40), ("b", 120)):
-        drawn_data(tmp_path / name, [{1: square(left)}, {1: square(left)}], model).close()
+        box_dataset(tmp_path / name, [{1: square(left)}, {1: square(left)}], model).close()
     data = open_training_data([tmp_path / "a", tmp_path / "b"], base=model.classes)
-    frames = [3, 0, 2, 1]  # in any order: they are gone through in that of the sequences
+    frames = [3, 0, 2, 1]  # in any order: tracking follows the order of the sequences
     predictions = list(predict_by_tracking(model, data, frames, present_classes(data)))  # type: ignore[arg-type]
     assert [frame for frame, _ in predictions] == [2, 3, 0, 1]
     assert [points.tolist() for points, _, _ in model.asked if points is not None] == [[[152, 112]], [[72, 112]]]
 
 
-def test_there_is_one_point_or_five(tmp_path: Path) -> None:
+def test_the_number_of_points_is_one_or_five(tmp_path: Path) -> None:
     model = StandInSAM()
-    data = drawn_data(tmp_path / "clip", [{1: square(40)}], model)
+    data = box_dataset(tmp_path / "clip", [{1: square(40)}], model)
     with pytest.raises(ValueError, match="1 point or 5; got 3"):
         next(predict_by_tracking(model, data, [0], present_classes(data), points=3))  # type: ignore[arg-type]

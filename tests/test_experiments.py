@@ -1,4 +1,4 @@
-"""The paper's tables and figures: what they are made of, that nothing is computed twice, and how a person runs them."""
+"""The paper's tables and figures: their contents, the reuse of results, and the command line."""
 
 from __future__ import annotations
 
@@ -49,7 +49,7 @@ SETS = (
 
 
 def finish(generator: Generator[Any, None, Any]) -> Any:
-    """What a generator returns."""
+    """Run a generator to its end, and return its result."""
     while True:
         try:
             next(generator)
@@ -67,7 +67,7 @@ def datasets(tmp_path_factory: pytest.TempPathFactory) -> list[Path]:
 
 @pytest.fixture(scope="module")
 def setting(datasets: list[Path], tmp_path_factory: pytest.TempPathFactory) -> Setting:
-    """Trainings of one epoch on the two datasets; the tests share them, as tables do."""
+    """Trainings of one epoch on the two datasets; shared by the tests, as tables share them."""
     base = preset("endovis2018").changed(**PHANTOM_SETTINGS, validation=["2"], device="cpu")
     configs = tuple(base.changed(data=[path], epochs=1) for path in datasets)
     return Setting(configs, tmp_path_factory.mktemp("out"), is_phantom=True)
@@ -76,7 +76,7 @@ def setting(datasets: list[Path], tmp_path_factory: pytest.TempPathFactory) -> S
 # Tables --------------------------------------------------------------------------------------------------------------
 
 
-def test_a_table_is_written_to_be_read_by_people_spreadsheets_and_scripts(tmp_path: Path) -> None:
+def test_a_table_is_written_for_people_spreadsheets_and_scripts(tmp_path: Path) -> None:
     write_table(TABLE, tmp_path, "speed")
     assert (tmp_path / "speed.md").read_text() == to_markdown(TABLE)
     with (tmp_path / "speed.csv").open(newline="") as file:
@@ -84,7 +84,7 @@ def test_a_table_is_written_to_be_read_by_people_spreadsheets_and_scripts(tmp_pa
     assert read_table(tmp_path / "speed.json") == TABLE
 
 
-def test_markdown_sets_numbers_to_the_right_and_marks_what_was_not_measured() -> None:
+def test_markdown_aligns_numbers_right_and_marks_missing_values() -> None:
     lines = to_markdown(TABLE).splitlines()
     assert lines[0] == "**Speed \\| memory**"
     assert lines[3:6] == ["| --- | ---: |", "| training | 2.2 |", "| prediction | – |"]
@@ -96,7 +96,7 @@ def test_a_row_must_have_a_cell_for_every_column() -> None:
         Table("short", ("a", "b"), ((1,),))
 
 
-def test_a_damaged_table_is_refused(tmp_path: Path) -> None:
+def test_a_damaged_table_is_an_error(tmp_path: Path) -> None:
     (tmp_path / "bad.json").write_text('{"title": "x"}')
     with pytest.raises(TrainingError, match=r"bad\.json"):
         read_table(tmp_path / "bad.json")
@@ -127,7 +127,7 @@ def test_without_dense_prompts_the_decoder_gets_sams_embedding_for_no_mask(model
     torch.testing.assert_close(prompts.sparse_prompt_embeddings, whole.sparse_prompt_embeddings)
 
 
-def test_without_sparse_prompts_no_token_of_a_class_is_left(model: SurgicalSAM, inputs: Any) -> None:
+def test_without_sparse_prompts_there_is_no_class_token(model: SurgicalSAM, inputs: Any) -> None:
     whole = model.class_prompt_encoder(*inputs)
     prompts = ablate(model, TrainingConfig(sparse_prompts=False)).class_prompt_encoder(*inputs)
     assert prompts.sparse_prompt_embeddings.shape == (2, 3, 0, model.embedding_shape[0])
@@ -135,7 +135,7 @@ def test_without_sparse_prompts_no_token_of_a_class_is_left(model: SurgicalSAM, 
     assert model.decode(inputs[0], [1, 2]).low_res_logits.shape[:2] == (2, 2)
 
 
-def test_without_marks_the_tokens_do_not_say_which_class_is_asked_for(model: SurgicalSAM, inputs: Any) -> None:
+def test_without_marks_the_tokens_do_not_show_the_asked_class(model: SurgicalSAM, inputs: Any) -> None:
     whole = model.class_prompt_encoder(*inputs).sparse_prompt_embeddings
     bare = ablate(model, TrainingConfig(marks=False)).class_prompt_encoder(*inputs).sparse_prompt_embeddings
     assert not torch.allclose(whole[:, 0], whole[:, 1])
@@ -143,14 +143,14 @@ def test_without_marks_the_tokens_do_not_say_which_class_is_asked_for(model: Sur
 
 
 @pytest.mark.parametrize(("left_out", "layers"), [("dense", "dense_fc"), ("sparse", "sparse_fc")])
-def test_what_is_left_out_is_not_tuned(model: SurgicalSAM, left_out: str, layers: str) -> None:
+def test_a_part_that_is_left_out_is_not_tuned(model: SurgicalSAM, left_out: str, layers: str) -> None:
     config = TrainingConfig(**{f"{left_out}_prompts": False})
     unfreeze(ablate(model, config), config)
     tuned = {name for name, weight in model.class_prompt_encoder.named_parameters() if weight.requires_grad}
     assert tuned and not any(name.startswith(layers) for name in tuned)
 
 
-def test_a_checkpoint_without_sparse_prompts_is_not_taken_for_a_whole_one(model: SurgicalSAM, tmp_path: Path) -> None:
+def test_a_checkpoint_without_sparse_prompts_is_not_loaded_as_a_complete_one(model: SurgicalSAM, tmp_path: Path) -> None:
     ablate(model, TrainingConfig(sparse_prompts=False))
     path = save_checkpoint(tmp_path / "ablated.safetensors", model, training_record={})
     with pytest.raises(CheckpointError, match="without sparse prompts"):
@@ -168,7 +168,7 @@ def test_dense_and_sparse_prompts_cannot_both_be_left_out() -> None:
 # Fixed prototypes ----------------------------------------------------------------------------------------------------
 
 
-def test_fixed_prototypes_are_the_mean_class_embeddings_and_stay_so(setting: Setting) -> None:
+def test_fixed_prototypes_are_and_remain_the_mean_class_embeddings(setting: Setting) -> None:
     config = setting.config.changed(prototypes="fixed")
     run = finish(trained_cell(setting.cells, config))
     assert "contrastive" not in run.metrics()[0]
@@ -180,25 +180,25 @@ def test_fixed_prototypes_are_the_mean_class_embeddings_and_stay_so(setting: Set
                 assert not prototype.any()
                 continue
             embeddings = torch.from_numpy(opened.data.embeddings(shown, 0, model)).float()
-            inside = [
+            class_embeddings = [
                 class_embedding(e, opened.data.label_map(f) == class_id, FrameGeometry(opened.data.frames[f].size, 256))
                 for e, f in zip(embeddings, shown, strict=True)
             ]
-            torch.testing.assert_close(prototype, torch.stack(inside).mean(0))
+            torch.testing.assert_close(prototype, torch.stack(class_embeddings).mean(0))
 
 
 def test_fixed_prototypes_can_come_from_a_file_by_name(tmp_path: Path) -> None:
     vectors = {instrument.name.upper(): torch.full((4,), float(instrument.id)) for instrument in ENDOVIS2018}
     save_file(vectors, tmp_path / "text.safetensors")
-    found = read_prototypes(tmp_path / "text.safetensors", ENDOVIS2018, 4)
-    assert {class_id: vector[0].item() for class_id, vector in found.items()} == {i: float(i) for i in ENDOVIS2018.ids}
+    prototypes = read_prototypes(tmp_path / "text.safetensors", ENDOVIS2018, 4)
+    assert {class_id: vector[0].item() for class_id, vector in prototypes.items()} == {i: float(i) for i in ENDOVIS2018.ids}
     with pytest.raises(TrainingError, match="lacks Vessel Sealer"):
         read_prototypes(tmp_path / "text.safetensors", ENDOVIS2017, 4)
     with pytest.raises(TrainingError, match="vectors of 256 numbers"):
         read_prototypes(tmp_path / "text.safetensors", ENDOVIS2018, 256)
 
 
-def test_a_file_of_prototypes_is_for_fixed_ones() -> None:
+def test_a_file_of_prototypes_needs_fixed_prototypes() -> None:
     with pytest.raises(TrainingError, match="set prototypes to fixed"):
         TrainingConfig().changed(prototypes_file=Path("text.safetensors"))
 
@@ -218,7 +218,7 @@ def test_a_finished_cell_is_neither_trained_nor_scored_again(setting: Setting, m
     assert repr(finish(scored_cell(setting.cells, setting.config))) == repr(first)  # NaN is not equal to itself
 
 
-def test_a_cell_that_was_stopped_goes_on(setting: Setting, tmp_path: Path) -> None:
+def test_a_stopped_cell_resumes(setting: Setting, tmp_path: Path) -> None:
     config = setting.config.changed(epochs=2)
     with closing(trained_cell(tmp_path, config)) as stages:
         while not next(stages).title.endswith("training"):
@@ -227,7 +227,7 @@ def test_a_cell_that_was_stopped_goes_on(setting: Setting, tmp_path: Path) -> No
     assert [row["epoch"] for row in run.metrics()] == [1, 2]
 
 
-def test_a_cell_of_other_settings_is_not_taken_for_this_one(setting: Setting) -> None:
+def test_a_cell_with_other_settings_is_not_used(setting: Setting) -> None:
     finish(trained_cell(setting.cells, setting.config))
     with pytest.raises(TrainingError, match="learning_rate"):
         finish(trained_cell(setting.cells, setting.config.changed(learning_rate=1e-4)))
@@ -236,21 +236,21 @@ def test_a_cell_of_other_settings_is_not_taken_for_this_one(setting: Setting) ->
 # Studies -------------------------------------------------------------------------------------------------------------
 
 
-def test_classes_are_shared_by_name_whatever_their_ids() -> None:
-    ours, theirs = shared_names([ENDOVIS2018, ENDOVIS2017])
-    assert ours == theirs == [
+def test_classes_are_shared_by_name_not_by_id() -> None:
+    names2018, names2017 = shared_names([ENDOVIS2018, ENDOVIS2017])
+    assert names2018 == names2017 == [
         "Bipolar Forceps", "Prograsp Forceps", "Large Needle Driver", "Monopolar Curved Scissors"
     ]  # fmt: skip
     scissors = [classes.by_name("Monopolar Curved Scissors").id for classes in (ENDOVIS2018, ENDOVIS2017)]
     assert scissors == [4, 6]
 
 
-def test_the_second_phantom_set_numbers_its_classes_as_endovis_2017() -> None:
+def test_the_second_phantom_set_has_the_class_ids_of_endovis_2017() -> None:
     values = label_values(SECOND)
     assert values[[0, 1, 2, 3, 4, 5, 6, 7, 8]].tolist() == [0, 1, 2, 3, 6, 7, 7, 7, 4]
 
 
-def test_the_small_version_keeps_whole_paths_wherever_it_is_started(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+def test_the_small_version_stores_absolute_paths(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     for name, phantom in zip(("FIRST", "SECOND"), SETS, strict=True):
         monkeypatch.setattr(phantom_setting_module, name, phantom)
     monkeypatch.chdir(tmp_path)
@@ -259,7 +259,7 @@ def test_the_small_version_keeps_whole_paths_wherever_it_is_started(tmp_path: Pa
     assert [config.data for config in small.configs] == [(small.out / "data" / phantom.name,) for phantom in SETS]
 
 
-def test_table4_scores_only_what_both_datasets_have(setting: Setting) -> None:
+def test_table4_scores_only_the_shared_classes(setting: Setting) -> None:
     outcome = finish(run_experiment(EXPERIMENTS["table4"], setting))
     table = read_table(setting.out / "table4.json")
     assert outcome.table is not None and table.rows == tuple(map(tuple, outcome.table.rows))
@@ -282,7 +282,7 @@ def test_table7_gives_the_mean_and_spread_of_three_further_seeds(setting: Settin
 
 
 @pytest.mark.slow
-def test_table5_measures_in_processes_of_their_own(setting: Setting, monkeypatch: pytest.MonkeyPatch) -> None:
+def test_table5_measures_in_separate_processes(setting: Setting, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(speed, "BATCHES", (2,))
     monkeypatch.setattr(torch.cuda, "is_available", lambda: False)
     table = finish(speed.table5(setting, seconds=0.0))
@@ -292,7 +292,7 @@ def test_table5_measures_in_processes_of_their_own(setting: Setting, monkeypatch
     assert all(row[2] > 0 and row[4] > 100 for row in table.rows)
 
 
-def test_a_batch_larger_than_the_data_cannot_be_measured(setting: Setting) -> None:
+def test_a_batch_larger_than_the_data_is_an_error(setting: Setting) -> None:
     finish(trained_cell(setting.cells, setting.config))
     with pytest.raises(TrainingError, match="batch of 500"):
         speed.measure_training(setting.config.changed(batch_size=500, presence_weight=0), 0.0)
@@ -324,7 +324,7 @@ def test_a_grid_keeps_the_colour_of_a_small_instrument(tmp_path: Path) -> None:
 # The page of documentation -------------------------------------------------------------------------------------------
 
 
-def test_results_go_between_their_markers_and_the_prose_stays(tmp_path: Path) -> None:
+def test_results_replace_the_text_between_their_markers_only(tmp_path: Path) -> None:
     page = tmp_path / "experiments.md"
     page.write_text("Before.\n<!-- table5 -->\nold\n<!-- end of table5 -->\nAfter.\n")
     picture = tmp_path / "curve.png"
@@ -337,7 +337,7 @@ def test_results_go_between_their_markers_and_the_prose_stays(tmp_path: Path) ->
     assert (tmp_path / "images/experiments/curve.png").exists() and "images/experiments/curve.png" in text
 
 
-def test_a_page_without_a_place_for_the_result_is_refused(tmp_path: Path) -> None:
+def test_a_page_without_markers_for_the_result_is_an_error(tmp_path: Path) -> None:
     (tmp_path / "experiments.md").write_text("Nothing here.")
     with pytest.raises(TrainingError, match="no place for table5"):
         update_page(tmp_path, Outcome("table5", TABLE), "…")
@@ -354,7 +354,7 @@ def test_the_preset_follows_the_classes_of_the_data(datasets: list[Path], tmp_pa
     assert [len(config.data) for config in together.configs] == [2]
 
 
-def test_settings_are_given_as_name_and_value() -> None:
+def test_a_setting_is_a_name_and_a_value() -> None:
     config = changed_by(TrainingConfig(), ["epochs=3", "validation=[1, seq_2]", "mixed-precision=false"])
     assert (config.epochs, config.validation, config.mixed_precision) == (3, ("1", "seq_2"), False)
     with pytest.raises(TrainingError, match="epochs=20"):
@@ -376,16 +376,16 @@ def run(capsys: pytest.CaptureFixture[str]) -> Run:
     return run_command
 
 
-def test_mistakes_on_the_command_line_are_one_line(run: Run, datasets: list[Path], tmp_path: Path) -> None:
+def test_an_error_on_the_command_line_is_one_line(run: Run, datasets: list[Path], tmp_path: Path) -> None:
     out = ("--out", tmp_path / "out")
-    code, said = run("table9", "--phantom", *out)
-    assert code == 1 and "table3" in said.splitlines()[-1]
+    code, output = run("table9", "--phantom", *out)
+    assert code == 1 and "table3" in output.splitlines()[-1]
     assert run("table3", *out)[0] == 2
     assert run("table3", datasets[0], "--phantom", *out)[0] == 2
-    code, said = run("table4", datasets[0], *out)
-    assert code == 2 and "2 of them, got 1" in said
-    code, said = run("table3", *datasets, *out)
-    assert code == 2 and "--together" in said
+    code, output = run("table4", datasets[0], *out)
+    assert code == 2 and "2 of them, got 1" in output
+    code, output = run("table3", *datasets, *out)
+    assert code == 2 and "--together" in output
     assert run("table3", tmp_path / "nothing", *out)[0] == 1
     assert run("table3", datasets[0], *out, "--set", "epoch=1")[0] == 1
 

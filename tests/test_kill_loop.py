@@ -39,12 +39,12 @@ def project(clip: Path) -> Project:
 def test_a_kill_during_work_loses_and_mixes_no_frames() -> None:
     chosen = [argument for kind in KINDS for argument in ("--kind", kind)]
     environment = {**os.environ, "OMP_NUM_THREADS": "1"}
-    ended = subprocess.run(
+    process = subprocess.run(
         [sys.executable, str(KILL_LOOP), "--rounds", "6", "--seed", "0", "--json", *chosen],
         capture_output=True, text=True, timeout=280, env=environment,
     )  # fmt: skip
-    assert ended.returncode == 0, ended.stdout + ended.stderr
-    result = json.loads(ended.stdout.splitlines()[-1])
+    assert process.returncode == 0, process.stdout + process.stderr
+    result = json.loads(process.stdout.splitlines()[-1])
     assert result["seed"] == 0
     assert result["by_kind"] == dict.fromkeys(KINDS, 1)
     assert result["lost_strokes"] == result["mixed_frames"] == result["unreadable"] == 0

@@ -1,4 +1,4 @@
-"""The plain implementation that speed is measured against is a fair one: it gives the same numbers."""
+"""The plain implementation, the baseline of the speed benchmarks, reproduces the reference numbers."""
 
 from __future__ import annotations
 
@@ -34,7 +34,7 @@ def reference_model(authors_folder: Path) -> plain.PlainSurgicalSAM:
     return plain.PlainSurgicalSAM(model)
 
 
-def test_the_plain_way_reproduces_the_reference(reference_model: plain.PlainSurgicalSAM) -> None:
+def test_the_plain_masks_reproduce_the_reference(reference_model: plain.PlainSurgicalSAM) -> None:
     with np.load(REFERENCE / "inference.npz") as file:
         reference = dict(file)
     embeddings = image_embeddings()
@@ -47,8 +47,8 @@ def test_the_plain_way_reproduces_the_reference(reference_model: plain.PlainSurg
             expected = reference["dense_prompt_embeddings_mean"][position]
             np.testing.assert_allclose(dense.mean((-2, -1))[0], expected, rtol=0, atol=1e-5)
             logits, quality = reference_model.low_res_logits(embeddings[frame : frame + 1], row)
-            kept = one_logit_per_cell(logits[0, 0].numpy())
-            np.testing.assert_allclose(kept, reference["low_res_logits"][position], rtol=0, atol=1e-5)
+            logits_per_cell = one_logit_per_cell(logits[0, 0].numpy())
+            np.testing.assert_allclose(logits_per_cell, reference["low_res_logits"][position], rtol=0, atol=1e-5)
             np.testing.assert_allclose(quality[0, 0], reference["predicted_iou"][position], rtol=0, atol=1e-5)
     label_map = reference_model.label_map(embeddings[:1], range(7), ENDOVIS2018.ids, SIZE)
     assert (label_map != reference["merged_labels"][0]).mean() < 1e-5

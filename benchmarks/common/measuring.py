@@ -1,7 +1,7 @@
-"""Two ways of doing one thing, timed in turn: plain, ours, plain, ours, …; the ratio is taken pair by pair.
+"""Time the plain and our implementation of one task in turn, and report the ratio of each pair.
 
-The machine's speed drifts by tens of percent over minutes; within a pair it hardly does, so that the median of paired ratios
-holds where the quotient of two averages does not.
+The machine's speed drifts by tens of percent over minutes, but hardly within a pair. The median of paired ratios is
+therefore stable, while the quotient of two averages is not.
 """
 
 from __future__ import annotations
@@ -20,7 +20,7 @@ from .options import new_parser, parse, print_figures
 
 @dataclass(frozen=True)
 class Paired:
-    """Seconds of each repeat, one pair after the other.
+    """Seconds of each repeat, pair by pair.
 
     Attributes
     ----------
@@ -32,7 +32,7 @@ class Paired:
 
     @property
     def ratio(self) -> float:
-        """How many times faster ours is: the median over the pairs."""
+        """The speed-up: the median of plain / ours over the pairs."""
         return statistics.median(plain / ours for plain, ours in zip(self.plain, self.ours, strict=True))
 
     @property
@@ -51,14 +51,14 @@ class Paired:
 
 
 def timed(work: Callable[[], object]) -> float:
-    """Seconds that the call takes."""
+    """Seconds of one call."""
     start = time.perf_counter()
     work()
     return time.perf_counter() - start
 
 
 def paired(plain: Callable[[], object], ours: Callable[[], object], repeats: int, *, warm_up: int = 1) -> Paired:
-    """Time both in turn; which of a pair goes first alternates, and the first `warm_up` pairs do not count."""
+    """Time both in turn. The order alternates from pair to pair; the first `warm_up` pairs do not count."""
     pairs = []
     for repeat in range(warm_up + repeats):
         if repeat % 2:
@@ -72,7 +72,7 @@ def paired(plain: Callable[[], object], ours: Callable[[], object], repeats: int
 
 
 def figures(name: str, times: Paired, units: int = 1) -> dict[str, object]:
-    """The ratio, its spread, and milliseconds of either way per unit of work."""
+    """The ratio, its spread, and the milliseconds of both implementations per unit of work."""
     return {
         name: round(times.ratio, 2),
         f"{name}_spread": [round(ratio, 2) for ratio in times.ratios],
@@ -84,11 +84,11 @@ def figures(name: str, times: Paired, units: int = 1) -> dict[str, object]:
 class PeakMemory:
     """The highest resident memory of this process while a `with` block runs, in MB.
 
-    The kernel's own mark where there is one to reset (Linux); elsewhere sampled every 5 ms, which misses short peaks.
+    On Linux the kernel records the peak. Elsewhere the memory is sampled every 5 ms, which misses short peaks.
 
     Attributes
     ----------
-    before, megabytes : at the start, and at the highest
+    before, megabytes : at the start, and at the peak
     """
 
     def __enter__(self) -> PeakMemory:
@@ -114,12 +114,12 @@ class PeakMemory:
 
     @property
     def added(self) -> float:
-        """MB over what was in use before."""
+        """The peak above the memory at the start, in MB."""
         return self.megabytes - self.before
 
 
 def _reset_peak() -> bool:
-    """Let the kernel's mark of the highest resident memory start again; False where there is none."""
+    """Reset the kernel's record of peak memory; False if the system has none."""
     try:
         Path("/proc/self/clear_refs").write_text("5")
     except OSError:
@@ -133,7 +133,7 @@ def _peak_megabytes() -> float:
 
 
 def run(measure: Callable[..., dict[str, object]], about: str | None, repeats: int) -> None:
-    """The command line of a script that compares two ways: prints its figures, with `--json` as one object.
+    """The command line of a script that compares two implementations. It prints the figures, with `--json` as one object.
 
     Parameters
     ----------

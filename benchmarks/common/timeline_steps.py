@@ -1,4 +1,4 @@
-"""A timeline full of labels, the changes to it that are measured, and how long each takes until it is painted."""
+"""A filled timeline, the changes that are measured on it, and the time until each change is painted."""
 
 from __future__ import annotations
 
@@ -17,7 +17,7 @@ WIDTH = 1400
 
 
 def shown_timeline(frames: int, classes: int) -> Timeline:
-    """A timeline of every provenance, marks and notes, painted once."""
+    """A timeline with every provenance, marks and notes, painted once."""
     rng = np.random.default_rng(0)
     instruments = (InstrumentClass(i + 1, f"Instrument {i + 1}", PALETTE[i % len(PALETTE)]) for i in range(classes))
     provenance = rng.choice(len(Provenance), (frames, classes), p=(0.2, 0.2, 0.5, 0.05, 0.05)).astype(np.uint8)
@@ -34,7 +34,7 @@ def shown_timeline(frames: int, classes: int) -> Timeline:
 
 
 def steps(timeline: Timeline, rng: np.random.Generator) -> dict[str, Callable[[], None]]:
-    """The changes to be measured, by name."""
+    """The measured changes, by name."""
     strip = timeline.strip
     assert strip.overview is not None and strip.view is not None
     frames, classes, whole = strip.overview.frame_count, strip.overview.class_count, strip.view
@@ -43,7 +43,7 @@ def steps(timeline: Timeline, rng: np.random.Generator) -> dict[str, Callable[[]
         strip.use_view(whole.zoomed(float(np.exp(rng.uniform(0, 6))), float(rng.uniform(0, whole.width))))
 
     def zoom_out() -> None:
-        # a hair's breadth in, so that each is a view of its own and holds nearly all frames
+        # slightly zoomed in, so that each view is new and still shows nearly all frames
         strip.use_view(FrameView.whole(frames, whole.width).zoomed(float(rng.uniform(1.0001, 1.01)), 0))
 
     def scrub() -> None:
@@ -58,7 +58,7 @@ def steps(timeline: Timeline, rng: np.random.Generator) -> dict[str, Callable[[]
 
 
 def painted(timeline: Timeline, step: Callable[[], None]) -> tuple[float, float]:
-    """Milliseconds until a change is painted: by the clock, and of this process's computing."""
+    """Milliseconds until a change is painted: wall-clock time, and CPU time of this process."""
     start, busy = time.perf_counter(), time.process_time()
     step()
     timeline.strip.viewport().repaint()

@@ -1,4 +1,4 @@
-"""What must hold of a project after whoever worked in it was killed; for `kill_loop.py`."""
+"""Checks of a project after the processes that worked in it were killed; for `kill_loop.py`."""
 
 from __future__ import annotations
 
@@ -9,7 +9,7 @@ from pathlib import Path
 from typing import Any
 
 import numpy as np
-from kill_work import Scene, frame_states, run_config, standing
+from kill_work import Scene, frame_states, run_config, undoable
 
 from surgicalsam_napari.model.checkpoint import load_checkpoint
 from surgicalsam_napari.store import Project, Provenance
@@ -27,7 +27,7 @@ OF_PREDICTIONS = ("predicted_iou", "presence", "contested")
 
 @dataclass
 class Findings:
-    """What went wrong, a line each."""
+    """The detected faults, one line each."""
 
     lost_strokes: list[str] = field(default_factory=list)
     mixed_frames: list[str] = field(default_factory=list)
@@ -39,14 +39,14 @@ class Findings:
 
 @dataclass
 class Knowledge:
-    """What is known of a project between two rounds.
+    """The expected state of a project between two rounds.
 
     Attributes
     ----------
-    labels, painted : (T, H, W), as they were at the end of the last round
-    strokes : (T, H, W) int16, the label that the last stroke set; UNTOUCHED where there was none
-    stroke_ids : (T, H, W) int32, which stroke that was
-    before_of, after_of : by number of an action, the state of every frame before and after; None where somebody painted
+    labels, painted : (T, H, W), at the end of the last round
+    strokes : (T, H, W) int16, the label of the last stroke on a pixel; UNTOUCHED if there was none
+    stroke_ids : (T, H, W) int32, the number of that stroke
+    before_of, after_of : by number of an action, the state of every frame before and after it; None for painted frames
     """
 
     labels: np.ndarray
@@ -63,36 +63,36 @@ class Knowledge:
         return cls(labels, painted, np.full(labels.shape, UNTOUCHED, np.int16), np.zeros(labels.shape, np.int32))
 
     def end_round(self, project: Project) -> None:
-        """Take the present state for the next round to start from."""
+        """Record the current state as the start of the next round."""
         self.labels, self.painted = pixels(project)
-        self.strokes[~(self.painted & (self.labels == self.strokes))] = UNTOUCHED  # taken back on purpose
+        self.strokes[~(self.painted & (self.labels == self.strokes))] = UNTOUCHED  # undone by the work itself
 
 
 def pixels(project: Project) -> tuple[np.ndarray, np.ndarray]:
-    """(T, H, W) uint8 and bool: labels, and which of them a person set."""
+    """(T, H, W) uint8 and bool: labels, and which pixels a person has set."""
     return project.labels[:], np.stack([project.labels.painted(frame) for frame in range(len(project.labels))])
 
 
-# Each frame by itself ------------------------------------------------------------------------------------------------
+# Single frames -------------------------------------------------------------------------------------------------------
 
 
 def check_frames(scene: Scene, project: Project) -> list[str]:
-    """Whether the tables, the painted record and the labels of every frame belong together."""
+    """The frames whose tables, painted record and labels are inconsistent, one line each."""
     labels, painted = pixels(project)
     tables = {name: project.labels.table(name) for name in TABLES}
     variants = [scene.digests.index(checkpoint["digest"]) for checkpoint in project.manifest.checkpoints]
-    found = []
+    problems = []
     for frame in range(len(labels)):
         rows = {name: table[frame] for name, table in tables.items()}
         numbers = set(rows["predicted_by"].tolist())
         if len(numbers) > 1 or max(numbers) > len(variants):
-            found.append(f"frame {frame} is predicted by the checkpoints {numbers}")
+            problems.append(f"frame {frame} is predicted by the checkpoints {numbers}")
             continue
         variant = None if numbers == {0} else variants[numbers.pop() - 1]
         problem = _mixed(scene, project, frame, labels[frame], painted[frame], rows, variant)
         if problem is not None:
-            found.append(f"frame {frame}: {problem}")
-    return found
+            problems.append(f"frame {frame}: {problem}")
+    return problems
 
 
 def _mixed(
@@ -104,7 +104,7 @@ def _mixed(
     rows: dict[str, np.ndarray],
     variant: int | None,
 ) -> str | None:
-    """What does not belong together in a frame whose last prediction was by `variant`, if by any."""
+    """The first inconsistency of a frame, if any; its last prediction is by `variant`, None if it has none."""
     expected = np.zeros_like(labels)
     is_present: Iterable[bool | None] = [None] * len(project.classes)
     numbers = {name: np.full(len(project.classes), np.nan, np.float32) for name in OF_PREDICTIONS}
@@ -114,18 +114,18 @@ def _mixed(
         numbers = {name: getattr(prediction, name) for name in OF_PREDICTIONS}
     for name, of_prediction in numbers.items():
         if not np.array_equal(rows[name], of_prediction, equal_nan=True):
-            return f"{name} is another prediction's: {rows[name]}, not {of_prediction}"
+            return f"{name} should be {of_prediction}, as predicted; it is {rows[name]}"
     if not np.array_equal(labels[~painted], expected[~painted]):
-        return "pixels that nobody painted are not those of its prediction"
-    found = {None: Provenance.EMPTY, False: Provenance.ABSENT, True: Provenance.PREDICTED}
-    by_hand = set(np.unique(labels[painted]).tolist())
+        return "unpainted pixels differ from the prediction"
+    expected_provenance = {None: Provenance.EMPTY, False: Provenance.ABSENT, True: Provenance.PREDICTED}
+    painted_ids = set(np.unique(labels[painted]).tolist())
     for class_id, present, provenance in zip(project.classes.ids, is_present, rows["provenance"].tolist(), strict=True):
         if provenance == Provenance.EDITED:
             continue
-        if class_id in by_hand:
-            return f"class {class_id} was painted, and is {Provenance(provenance).name}"
-        if provenance != found[present]:
-            return f"class {class_id} is {Provenance(provenance).name}, not {found[present].name}"
+        if class_id in painted_ids:
+            return f"class {class_id} was painted, but is {Provenance(provenance).name}"
+        if provenance != expected_provenance[present]:
+            return f"class {class_id} should be {expected_provenance[present].name}; it is {Provenance(provenance).name}"
     return None
 
 
@@ -139,44 +139,46 @@ def touched_frames(painting: Records) -> set[int]:
 def check_strokes(
     knowledge: Knowledge, project: Project, painting: Records, imported: list[dict[int, np.ndarray]], findings: Findings
 ) -> None:
-    """Every stroke that had ended is there; one under way is there or not, and nothing else that a person set has changed.
+    """Check that no painted pixel is lost.
+
+    Completed strokes are stored; the interrupted one is stored completely or not at all; other painted pixels are unchanged.
 
     Parameters
     ----------
-    imported : label maps by frame of the datasets that may have come in meanwhile
+    imported : label maps by frame of the datasets that may have been imported meanwhile
     """
     labels, painted = pixels(project)
-    under_way = None
+    interrupted = None
     for what, stroke in painting:
         if what == "stroke":
-            under_way = stroke
-        elif what == "lifted" and under_way is not None:
+            interrupted = stroke
+        elif what == "lifted" and interrupted is not None:
             knowledge.stroke_count += 1
-            knowledge.strokes[under_way["pixels"]] = under_way["values"]
-            knowledge.stroke_ids[under_way["pixels"]] = knowledge.stroke_count
-            under_way = None
-    drawn = knowledge.strokes.copy()
-    if under_way is not None:
-        drawn[under_way["pixels"]] = under_way["values"]
+            knowledge.strokes[interrupted["pixels"]] = interrupted["values"]
+            knowledge.stroke_ids[interrupted["pixels"]] = knowledge.stroke_count
+            interrupted = None
+    with_interrupted = knowledge.strokes.copy()
+    if interrupted is not None:
+        with_interrupted[interrupted["pixels"]] = interrupted["values"]
     for frame in range(len(labels)):
         strokes = knowledge.strokes[frame]
         maps = [label_maps[frame] for label_maps in imported if frame in label_maps]
-        # what was painted as the import had it left no trace (or none any more): undoing the import takes it along
+        # a stroke with the imported label may leave no trace: undoing the import removes it too
         without_trace = ~painted[frame] & np.any([strokes == label_map for label_map in maps], axis=0)
-        for expected in (strokes, drawn[frame]):
+        for expected in (strokes, with_interrupted[frame]):
             expected[without_trace] = UNTOUCHED
         before = knowledge.labels[frame], knowledge.painted[frame]
         if _fits(strokes, labels[frame], painted[frame], before, maps):
             continue
-        if _fits(drawn[frame], labels[frame], painted[frame], before, maps):
-            knowledge.strokes[frame] = drawn[frame]
+        if _fits(with_interrupted[frame], labels[frame], painted[frame], before, maps):
+            knowledge.strokes[frame] = with_interrupted[frame]
             continue
         missing = (strokes != UNTOUCHED) & ~(painted[frame] & (labels[frame] == strokes))
-        missing &= ~((drawn[frame] != strokes) & (labels[frame] == drawn[frame]))
+        missing &= ~((with_interrupted[frame] != strokes) & (labels[frame] == with_interrupted[frame]))
         ids = np.unique(knowledge.stroke_ids[frame][missing]).tolist()
         findings.lost_strokes += [f"frame {frame}: stroke {number}" for number in ids]
         if not ids:
-            findings.mixed_frames.append(f"frame {frame}: painted pixels are neither those before nor those after a write")
+            findings.mixed_frames.append(f"frame {frame}: painted pixels match neither the state before nor after a write")
 
 
 def _fits(
@@ -186,7 +188,7 @@ def _fits(
     before: tuple[np.ndarray, np.ndarray],
     imported: list[np.ndarray],
 ) -> bool:
-    """Whether a frame has these strokes, what a person had set before beside them, and nothing new but a whole import."""
+    """Whether a frame has these strokes and the earlier painted pixels, and no others except a complete import."""
     stroked, (labels_before, painted_before) = strokes != UNTOUCHED, before
     kept = painted_before & ~stroked
     if not np.all(painted[stroked | kept]):
@@ -205,11 +207,11 @@ def _fits(
 def check_actions(
     scene: Scene, knowledge: Knowledge, project: Project, acting: Records, touched: set[int], rng: np.random.Generator
 ) -> list[str]:
-    """Follow what the ledger says, undo or finish what was cut off, and see whether frames are as they must be.
+    """Follow the ledger, undo or finish the interrupted action, and check the state of the frames.
 
     Parameters
     ----------
-    touched : frames that somebody else painted in; their state is not looked at here
+    touched : frames that another process painted; they are not checked here
     """
     watch = _Watch(scene, knowledge, project, [f for f in range(len(project.labels)) if f not in touched])
     for what, details in acting:
@@ -223,15 +225,15 @@ class _Watch:
         self.problems: list[str] = []
         self._scene, self._knowledge, self._project = scene, knowledge, project
         self._watched = watched
-        self._under_way: tuple[str, dict[str, Any]] | None = None
-        self._states: list[bytes] | None = None  # by the ledger, after what had ended
+        self._unfinished: tuple[str, dict[str, Any]] | None = None
+        self._states: list[bytes] | None = None  # by the ledger, after the last completed action
         self._reported: dict[int, bytes] = {}
         self._edits: dict[int, np.ndarray] = {}
 
     def follow(self, what: str, details: dict[str, Any]) -> None:
-        if what in ("action", "restore", "turn"):
+        if what in ("action", "restore", "undo or redo"):
             self._expect(details["before"], "before an action")
-            self._under_way, self._states = (what, details), None
+            self._unfinished, self._states = (what, details), None
             self._reported, self._edits = {}, {}
         elif what == "frame":
             self._reported[details["frame"]] = details["state"]
@@ -239,81 +241,85 @@ class _Watch:
             self._edits[details["frame"]] = details["label_map"]
         elif what == "snapped":
             self._scene.snapshots[details["folder"]] = details["states"]
-        elif what in ("acted", "turned") and self._under_way is not None:
-            kind, began = self._under_way
-            self._under_way, self._states = None, details["after"]
-            if kind == "turn":
-                self._check_turned(began, details["after"], is_whole=True)
-            elif details["number"] not in began["standing"]:
-                self._remember(details["number"], began["before"], details["after"])
-            if kind == "restore" and began["folder"] in self._scene.snapshots:
-                self._same(details["after"], self._scene.snapshots[began["folder"]], "not as in the snapshot")
+        elif what in ("acted", "undone or redone") and self._unfinished is not None:
+            kind, started = self._unfinished
+            self._unfinished, self._states = None, details["after"]
+            if kind == "undo or redo":
+                self._check_undo_or_redo(started, details["after"], is_whole=True)
+            elif details["number"] not in started["undoable"]:
+                self._remember(details["number"], started["before"], details["after"])
+            if kind == "restore" and started["folder"] in self._scene.snapshots:
+                self._same(details["after"], self._scene.snapshots[started["folder"]], "differ from the snapshot")
 
     def settle(self, rng: np.random.Generator) -> None:
         now = frame_states(self._project)
-        if self._under_way is None:
+        if self._unfinished is None:
             self._expect(now, "after the last action")
-        elif self._under_way[0] == "turn":
-            self._settle_turn(self._under_way[1], now)
+        elif self._unfinished[0] == "undo or redo":
+            self._settle_undo_or_redo(self._unfinished[1], now)
         else:
-            self._settle_action(*self._under_way, now, rng)
+            self._settle_action(*self._unfinished, now, rng)
 
-    def _settle_action(self, what: str, began: dict[str, Any], now: list[bytes], rng: np.random.Generator) -> None:
-        """An action was cut off: as far as it was reported it is there; undone, everything is as before."""
-        changed = [frame for frame in self._watched if now[frame] != began["before"][frame]]
+    def _settle_action(self, what: str, started: dict[str, Any], now: list[bytes], rng: np.random.Generator) -> None:
+        """Check an interrupted action: its reported frames are stored, and undoing it restores the state before."""
+        changed = [frame for frame in self._watched if now[frame] != started["before"][frame]]
         for frame in set(self._reported).intersection(self._watched):
             if now[frame] != self._reported[frame]:
-                self.problems.append(f"frame {frame} is not as it was reported")
+                self.problems.append(f"frame {frame} differs from its report")
         in_flight = [frame for frame in changed if frame not in self._reported]
         if len(in_flight) > 1:
-            self.problems.append(f"frames {in_flight} changed, and none of them was reported")
+            self.problems.append(f"frames {in_flight} changed without a report")
         for frame in in_flight:
-            if what == "restore" and now[frame] != self._scene.snapshots[began["folder"]][frame]:
-                self.problems.append(f"frame {frame} is neither as before nor as in the snapshot")
+            if what == "restore" and now[frame] != self._scene.snapshots[started["folder"]][frame]:
+                self.problems.append(f"frame {frame} matches neither the state before nor the snapshot")
             edit = self._edits.get(frame)
             if edit is not None and not np.array_equal(self._project.labels[frame], edit):
-                self.problems.append(f"frame {frame} is neither as before nor as edited")
-        cut_off = [number for number in standing(self._project) if number not in began["standing"]]
-        if not cut_off:
+                self.problems.append(f"frame {frame} matches neither the state before nor the edit")
+        interrupted = [number for number in undoable(self._project) if number not in started["undoable"]]
+        if not interrupted:
             if changed or self._reported:
-                self.problems.append(f"frames {changed} changed, and the history knows of no action")
+                self.problems.append(f"frames {changed} changed, but the history has no action")
             return
-        self._remember(cut_off[-1], began["before"], now)
+        self._remember(interrupted[-1], started["before"], now)
         choice = rng.random()
         if what == "restore" and choice < 0.4:
             kept = {snapshot.folder.name: snapshot for snapshot in self._project.snapshots.entries()}
-            self._project.snapshots.restore(kept[began["folder"]])
+            self._project.snapshots.restore(kept[started["folder"]])
             after = frame_states(self._project)
-            self._same(after, self._scene.snapshots[began["folder"]], "not as in the snapshot, after it was finished")
-            self._remember(standing(self._project)[-1], now, after)
+            self._same(
+                after, self._scene.snapshots[started["folder"]], "differ from the snapshot after the restore was finished"
+            )
+            self._remember(undoable(self._project)[-1], now, after)
         elif choice < 0.8:
             self._project.history.undo()
-            self._same(frame_states(self._project), began["before"], "not as before the action that was undone")
+            self._same(frame_states(self._project), started["before"], "differ from the state before the undone action")
             if choice < 0.6:
                 self._project.history.redo()
-                self._same(frame_states(self._project), now, "not as before the undo that was taken back")
+                self._same(frame_states(self._project), now, "differ after undo and redo")
 
-    def _settle_turn(self, began: dict[str, Any], now: list[bytes]) -> None:
-        """Undoing was cut off: each frame is as before or put back; gone on with, all are put back."""
-        self._check_turned(began, now, is_whole=False)
-        history, back = self._project.history, began["back"]
-        entry = next((entry for entry in history.entries() if entry.number == began["number"]), None)
-        if entry is not None and entry.is_undone != back:
-            _ = history.undo() if back else history.redo()
-        self._check_turned(began, frame_states(self._project), is_whole=True)
+    def _settle_undo_or_redo(self, started: dict[str, Any], now: list[bytes]) -> None:
+        """Check an interrupted undo or redo: each frame has its old or new state; once finished, all have the new state."""
+        self._check_undo_or_redo(started, now, is_whole=False)
+        history, is_undo = self._project.history, started["is_undo"]
+        entry = next((entry for entry in history.entries() if entry.number == started["number"]), None)
+        if entry is not None and entry.is_undone != is_undo:
+            _ = history.undo() if is_undo else history.redo()
+        self._check_undo_or_redo(started, frame_states(self._project), is_whole=True)
 
-    def _check_turned(self, began: dict[str, Any], now: list[bytes], *, is_whole: bool) -> None:
-        before_of, after_of = (kept.get(began["number"]) for kept in (self._knowledge.before_of, self._knowledge.after_of))
+    def _check_undo_or_redo(self, started: dict[str, Any], now: list[bytes], *, is_whole: bool) -> None:
+        before_of, after_of = (kept.get(started["number"]) for kept in (self._knowledge.before_of, self._knowledge.after_of))
         if before_of is None or after_of is None:
             return
-        source, target = (after_of, before_of) if began["back"] else (before_of, after_of)
+        source, target = (after_of, before_of) if started["is_undo"] else (before_of, after_of)
         for frame in self._watched:
-            start = began["before"][frame]
+            start = started["before"][frame]
             if source[frame] is None or target[frame] is None:
                 continue
             end = target[frame] if start == source[frame] else start
             if now[frame] != end and (is_whole or now[frame] != start):
-                self.problems.append(f"frame {frame} is not as {'before' if began['back'] else 'after'} the action")
+                self.problems.append(
+                    f"frame {frame} differs from the state {'before' if started['is_undo'] else 'after'} the action"
+                )
 
     def _remember(self, number: int, before: list[bytes], after: list[bytes]) -> None:
         def watched(states: list[bytes]) -> list[bytes | None]:
@@ -323,19 +329,19 @@ class _Watch:
 
     def _expect(self, states: list[bytes], when: str) -> None:
         if self._states is not None:
-            self._same(states, self._states, f"not as it was left, {when}")
+            self._same(states, self._states, f"differ from the last recorded state, {when}")
 
     def _same(self, states: list[bytes], expected: list[bytes], what: str) -> None:
         differing = [frame for frame in self._watched if states[frame] != expected[frame]]
         if differing:
-            self.problems.append(f"frames {differing}: {what}")
+            self.problems.append(f"frames {differing} {what}")
 
 
 # Files ---------------------------------------------------------------------------------------------------------------
 
 
 def check_files(scene: Scene, project: Project) -> list[str]:
-    """Nothing half-written is left, and everything there is can be read."""
+    """Check that no partly written file is left, and that all files can be read."""
     root, problems = project.folder, []
     left = [path.name for path in (root / STAGING).glob("*")] + [JOURNAL] * (root / JOURNAL).exists()
     if left:
@@ -353,7 +359,7 @@ def check_files(scene: Scene, project: Project) -> list[str]:
 
 
 def check_run(scene: Scene, path: Path) -> list[str]:
-    """The folder of a training that was killed can be opened, whole as far as it goes, and gone on with."""
+    """Check that the folder of a killed training can be opened, has complete files, and can be resumed."""
     problems: list[str] = []
     if not path.exists():
         return problems
@@ -361,7 +367,7 @@ def check_run(scene: Scene, path: Path) -> list[str]:
         RunFolder.create(path, run_config(scene))
     run = RunFolder.open(path)
     if run.is_running:
-        problems.append("a run counts as going on though its process is dead")
+        problems.append("a run counts as running, but its process is dead")
     run.record, run.result(), run.load_state()
     epochs = [row["epoch"] for row in run.metrics()]
     if epochs != sorted(set(epochs)):
@@ -369,5 +375,5 @@ def check_run(scene: Scene, path: Path) -> list[str]:
     if run.best_checkpoint.exists():
         load_checkpoint(run.best_checkpoint, device="cpu")
     elif run.last_state.exists() or run.result() is not None:
-        problems.append("an epoch was kept, and no checkpoint")
+        problems.append("an epoch was saved, but no checkpoint")
     return problems

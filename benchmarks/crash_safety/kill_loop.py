@@ -1,22 +1,26 @@
-"""Kill whoever works in a project, at random moments, open it again and see what is there.
+"""Kill processes that work in a project at random moments, open the project again, and check that nothing is lost.
 
-A round: one or two processes paint, predict, import, take back or train, as the window has it done; they are killed
-(SIGKILL) after up to 400 ms of work (a training: anywhere in it), mostly just when a write is under way; the project is
-opened again and compared with what they had told through a pipe. What must hold: every stroke that had ended is there, the
-one under way is there or not at all; the tables, the painted record and the labels of every frame belong together
-(predictions by three variants of the demo weights can be told apart by their numbers and pixels); an action that was cut
-off is undone to exactly the state before, but for what was painted since; an undo that was cut off can be finished; a
-training run can be gone on with. Needs Linux (it forks, to spare each round seconds of imports).
+In each round one or two processes paint, predict, import, undo or train, as the window does. They are killed (SIGKILL) after
+up to 400 ms of work (a training: at any point), mostly during a write. The project is then opened again and compared with
+the records that the processes sent through a pipe. These must hold:
 
-`kills_inside_a_write` counts rounds after which something half-written lay in the folders. The last line printed with
-`--json` is one JSON object; the exit code is 1 if anything was lost, mixed or unreadable.
+- Every completed stroke is stored. The interrupted stroke is stored completely or not at all.
+- The tables, the painted record and the labels of every frame are consistent. (Three variants of the demo weights predict;
+  their predictions differ in numbers and pixels.)
+- Undoing an interrupted action restores exactly the state before it, except for later strokes.
+- An interrupted undo can be finished.
+- An interrupted training can be resumed.
+
+Needs Linux: it forks, which saves the seconds of importing in each round.
+
+`kills_inside_a_write` counts the rounds after which a partly written file was left in the folders. The last line printed
+with `--json` is one JSON object; the exit code is 1 if anything was lost, mixed or unreadable.
 """
 
 from __future__ import annotations
 
 import copy
 import importlib
-import json
 import os
 import shutil
 import signal
@@ -50,19 +54,19 @@ from kill_work import (
     Ledger,
     Scene,
     Work,
+    edit_and_undo,
     import_labels,
     paint,
     predict,
+    predict_and_undo,
     records,
     run_config,
-    take_back,
-    take_back_own,
     train_run,
 )
 from PIL import Image
 
 sys.path.append(str(Path(__file__).parents[1]))
-from common.options import new_parser, parse
+from common.options import new_parser, parse, print_json
 
 from surgicalsam_napari.exchange.formats.indexed_png import write_classes, write_label_map
 from surgicalsam_napari.inference.embed import embed_frames
@@ -81,10 +85,10 @@ from surgicalsam_training.loop.trainer import train
 from surgicalsam_training.run.run_folder import RunFolder
 
 SIZE, FRAMES, CLASSES = (96, 128), 10, 3
-ROUNDS_PER_PROJECT = 8  # then a fresh one: imports paint every pixel, and leave nothing to predict
+ROUNDS_PER_PROJECT = 8  # then a new one: imports paint every pixel, and leave no pixel to predict
 LONGEST_WORK = 0.4  # seconds
 MOST_REPORTS = 12  # of a training, before it is killed: a whole run has about ten
-IMPORTED_LATE = ("matplotlib.figure", "matplotlib.backends.backend_agg", "torch._dynamo")  # by training, in every fork anew
+IMPORTED_LATE = ("matplotlib.figure", "matplotlib.backends.backend_agg", "torch._dynamo")  # by training, again in every fork
 PATIENCE = 20.0  # seconds, for these
 
 
@@ -96,39 +100,39 @@ KINDS: dict[str, tuple[tuple[Work, ...], ...]] = {  # processes, each with its t
     "painting": ((paint,),),
     "predicting": ((predict,),),
     "importing": ((import_labels,),),
-    "taking back": ((take_back,),),
+    "taking back": ((edit_and_undo,),),
     "training": ((train_beside,),),
     "painting + predicting": ((paint,), (predict,)),
     "painting + predicting, threads": ((paint, predict),),
     "painting + importing": ((paint,), (import_labels,)),
-    "painting + taking back": ((paint,), (take_back_own,)),
+    "painting + taking back": ((paint,), (predict_and_undo,)),
     "painting + training": ((paint,), (train_beside,)),
 }
 
 
-# What is worked on ---------------------------------------------------------------------------------------------------
+# The project ---------------------------------------------------------------------------------------------------------
 
 
 @dataclass
 class Stage:
-    """Where a scene is set up, and set up again.
+    """The folder of a scene, and the template of its projects.
 
     Attributes
     ----------
-    template : the project that every fresh one is a copy of
+    template : the project that every new one is a copy of
     """
 
     folder: Path
     template: Path
     scene: Scene
-    fresh_count: int = 0
+    project_count: int = 0
 
-    def fresh_project(self) -> None:
-        """A copy of the template in which two frames lack their embeddings, to be computed on the way."""
+    def new_project(self) -> None:
+        """Copy the template, without the embeddings of two frames, so that predicting computes some."""
         if self.scene.folder != self.template:
             shutil.rmtree(self.scene.folder)
-        self.fresh_count += 1
-        self.scene.folder = self.template.with_name(f"round_{self.fresh_count}.surgicalsam")
+        self.project_count += 1
+        self.scene.folder = self.template.with_name(f"round_{self.project_count}.surgicalsam")
         shutil.copytree(self.template, self.scene.folder)
         for frame in (FRAMES - 2, FRAMES - 1):
             next(self.scene.folder.glob(f"embeddings/*/embeddings/c.{frame}.0.0.0")).unlink()
@@ -156,7 +160,7 @@ def set_up(folder: Path, rng: np.random.Generator) -> Stage:
             [each.predict(store.read([frame]), classes.ids, SIZE)[0] for frame in range(FRAMES)] for each in models
         ]
         checkpoints = [checkpoint_record(each) for each in models]
-        for checkpoint in checkpoints[:2]:  # the third is told to the project by whoever predicts with it
+        for checkpoint in checkpoints[:2]:  # the third is recorded by the process that predicts with it
             project.record_checkpoint(checkpoint)
         for frame in (0, 2):
             project.labels[frame, 20:60] = truth[frame][20:60]
@@ -172,21 +176,21 @@ def set_up(folder: Path, rng: np.random.Generator) -> Stage:
         [path for path, _ in datasets], [label_maps for _, label_maps in datasets],
         demo_checkpoint(), tuple(classes.names), folder / "runs" / "run", training,
     )  # fmt: skip
-    _check_can_be_told_apart(scene)
+    _check_predictions_differ(scene)
     return Stage(folder, project.folder, scene)
 
 
 def _frequent_classes(classes: ClassSet, label_maps: list[np.ndarray]) -> ClassSet:
-    """Those that most pixels show: few, since each takes time to predict."""
+    """The classes with the most pixels; few, because predicting each class takes time."""
     pixels = np.bincount(np.concatenate(label_maps, axis=None), minlength=256)
     chosen = sorted(classes, key=lambda each: -pixels[each.id])[:CLASSES]
     return ClassSet("frequent", tuple(each for each in classes if each in chosen))
 
 
 def _write_datasets(folder: Path, project: Project, truth: list[np.ndarray]) -> Iterator[tuple[Path, dict[int, np.ndarray]]]:
-    """One of every frame, and one of every second, upside down."""
-    for name, frames, turned in (("all", range(FRAMES), False), ("second", range(0, FRAMES, 2), True)):
-        label_maps = {frame: truth[frame][::-1] if turned else truth[frame] for frame in frames}
+    """Write a dataset of every frame, and one of every second frame, upside down."""
+    for name, frames, flipped in (("all", range(FRAMES), False), ("second", range(0, FRAMES, 2), True)):
+        label_maps = {frame: truth[frame][::-1] if flipped else truth[frame] for frame in frames}
         path = folder / name
         write_classes(path, project.classes, project.manifest.video_path.name)
         for frame, label_map in label_maps.items():
@@ -194,8 +198,8 @@ def _write_datasets(folder: Path, project: Project, truth: list[np.ndarray]) -> 
         yield path, label_maps
 
 
-def _check_can_be_told_apart(scene: Scene) -> None:
-    """Mixed states can only be seen where predictions differ."""
+def _check_predictions_differ(scene: Scene) -> None:
+    """Mixed states can only be detected if the predictions of the variants differ."""
     for frame in range(FRAMES):
         per_variant = [predictions[frame] for predictions in scene.predictions]
         predicted_iou = np.stack([prediction.predicted_iou for prediction in per_variant])
@@ -203,11 +207,11 @@ def _check_can_be_told_apart(scene: Scene) -> None:
         assert len({prediction.label_map.tobytes() for prediction in per_variant}) == len(per_variant), frame
 
 
-# One process that is killed ------------------------------------------------------------------------------------------
+# A process that is killed --------------------------------------------------------------------------------------------
 
 
 class Worker:
-    """A forked process; what its ledger says is collected here."""
+    """A forked process, and the data of its ledger."""
 
     def __init__(self, scene: Scene, works: Sequence[Work], seed: int, others: Sequence[Worker]) -> None:
         sys.stdout.flush()
@@ -223,7 +227,7 @@ class Worker:
         self.is_alive = True
 
     def drain(self) -> bool:
-        """Read what there is; False at its end."""
+        """Read the available data; False at its end."""
         while True:
             try:
                 data = os.read(self.read_end, 1 << 20)
@@ -238,7 +242,7 @@ class Worker:
         self.wait()
 
     def wait(self) -> None:
-        """Read on to its end."""
+        """Read the remaining data, and wait for the process to end."""
         os.set_blocking(self.read_end, True)
         self.drain()
         os.waitpid(self.pid, 0)
@@ -247,7 +251,7 @@ class Worker:
 
 
 def _work(scene: Scene, works: Sequence[Work], seed: int, ledger: Ledger) -> None:
-    """Until it is killed; an error is told to the ledger."""
+    """Work until the process is killed; an error is written to the ledger."""
 
     def guarded(work: Work, rng: np.random.Generator) -> None:
         try:
@@ -273,7 +277,7 @@ def _work(scene: Scene, works: Sequence[Work], seed: int, ledger: Ledger) -> Non
 
 
 def half_written(scene: Scene) -> Iterator[str]:
-    """Names of what is being written in the project and the run; or was, when the writer died."""
+    """Names of the partly written files in the project and the run."""
     embeddings = [*scene.folder.glob("embeddings/*/"), *scene.run_data.glob("augmented/*/*/")]
     folders = [scene.folder, scene.run, *embeddings]
     if (scene.folder / JOURNAL).exists():
@@ -288,20 +292,20 @@ def half_written(scene: Scene) -> Iterator[str]:
 
 
 def has_torn_line(scene: Scene) -> bool:
-    """Whether a record of the history lacks its end."""
+    """Whether a record of the history is incomplete."""
     files = [path.read_bytes() for name in ("*.undo", "*.redo") for path in (scene.folder / HISTORY).glob(name)]
     return any(content and not content.endswith(b"\n") for content in files)
 
 
 def wait_for_a_moment(scene: Scene, workers: Sequence[Worker], is_training: bool, rng: np.random.Generator) -> None:
-    """Come back after some work, mostly while something is being written."""
+    """Return after some work, mostly during a write."""
 
     def wait(seconds: float, until: Callable[[], bool] = lambda: False) -> None:
         end = time.monotonic() + seconds
         while time.monotonic() < end and all([worker.drain() for worker in workers]) and not until():
             pass
 
-    if rng.random() < 0.9:  # else even while the project is being opened
+    if rng.random() < 0.9:  # otherwise return even while the project is being opened
         wait(PATIENCE, lambda: all(worker.data for worker in workers))
     if is_training:
         reports = int(rng.integers(MOST_REPORTS))
@@ -320,7 +324,7 @@ class Outcome:
 
 
 def play_round(stage: Stage, kind: str, knowledge: Knowledge, rng: np.random.Generator) -> Outcome:
-    """Work, kill, open again, compare."""
+    """Start the work, kill it, open the project again, and compare."""
     scene, processes = stage.scene, KINDS[kind]
     workers: list[Worker] = []
     for works in processes:
@@ -328,32 +332,34 @@ def play_round(stage: Stage, kind: str, knowledge: Knowledge, rng: np.random.Gen
     wait_for_a_moment(scene, workers, "training" in kind, rng)
     for position in rng.permutation(len(workers)):
         workers[position].kill()
-        if any(worker.is_alive for worker in workers) and rng.random() < 0.5:  # the other one goes on a little
+        if any(worker.is_alive for worker in workers) and rng.random() < 0.5:  # the other process continues for a moment
             time.sleep(rng.uniform(0, 0.05))
-    told = [record for worker in workers for record in records(bytes(worker.data))]
-    for what, details in told:
+    ledger = [record for worker in workers for record in records(bytes(worker.data))]
+    for what, details in ledger:
         if what == "run":
             scene.run = details["path"]
     outcome = Outcome(Findings(), next(half_written(scene), None) is not None or has_torn_line(scene))
-    outcome.findings.unreadable += [details["error"] for what, details in told if what == "failed"]
-    outcome.strokes = sum(what == "lifted" for what, _ in told)
+    outcome.findings.unreadable += [details["error"] for what, details in ledger if what == "failed"]
+    outcome.strokes = sum(what == "lifted" for what, _ in ledger)
     try:
-        compare(scene, kind, knowledge, told, outcome.findings, rng)
+        compare(scene, kind, knowledge, ledger, outcome.findings, rng)
     except Exception:
         outcome.findings.unreadable.append(traceback.format_exc())
     return outcome
 
 
-def compare(scene: Scene, kind: str, knowledge: Knowledge, told: list, findings: Findings, rng: np.random.Generator) -> None:
-    """Open the project again and look at all that must hold."""
-    painting = [record for record in told if record[0] in ("stroke", "lifted")]
-    acting = [record for record in told if record[0] not in ("stroke", "lifted", "ready", "run", "report", "failed")]
+def compare(
+    scene: Scene, kind: str, knowledge: Knowledge, ledger: list, findings: Findings, rng: np.random.Generator
+) -> None:
+    """Open the project again and check all that must hold."""
+    painting = [record for record in ledger if record[0] in ("stroke", "lifted")]
+    acting = [record for record in ledger if record[0] not in ("stroke", "lifted", "ready", "run", "report", "failed")]
     touched = touched_frames(painting)
     imported = scene.imported if "importing" in kind else []
     with Project.open(scene.folder) as project:
         findings.unreadable += check_files(scene, project)
         findings.mixed_frames += check_frames(scene, project)
-        if kind != "taking back":  # there, what was painted may be taken back
+        if kind != "taking back":  # this kind may undo strokes
             check_strokes(knowledge, project, painting, imported, findings)
         findings.mixed_frames += check_actions(scene, knowledge, project, acting, touched, rng)
         findings.mixed_frames += check_frames(scene, project)
@@ -365,7 +371,7 @@ def compare(scene: Scene, kind: str, knowledge: Knowledge, told: list, findings:
 
 
 def finish_the_run(scene: Scene) -> bool:
-    """Go on with the run that was killed last, to its end; whether it has a result then."""
+    """Resume the last killed run until its end; returns whether it has a result."""
     if (scene.run / "result.json").exists():
         return True
     *_, result = train(RunFolder.create(scene.run, run_config(scene)))
@@ -403,22 +409,22 @@ class Tally:
 def play(stage: Stage, rounds: int, kinds: Sequence[str], rng: np.random.Generator) -> Tally:
     tally, scene, order = Tally(Counter()), stage.scene, list[str]()
     training_run, training_data = scene.run, scene.run_data
-    started, is_fresh_due = time.monotonic(), True
+    started, needs_new_project = time.monotonic(), True
     for number in range(rounds):
-        if is_fresh_due or number % ROUNDS_PER_PROJECT == 0:
-            stage.fresh_project()
+        if needs_new_project or number % ROUNDS_PER_PROJECT == 0:
+            stage.new_project()
             with Project.open(scene.folder) as project:
                 knowledge = Knowledge.of(project)
         order = order or rng.permutation(list(kinds)).tolist()
         kind = order.pop()
-        if kind == "training":  # gone on with in later rounds, until it is finished
+        if kind == "training":  # resumed in later rounds, until it is finished
             scene.run, scene.run_data = training_run, training_data
             tally.resumed_runs += scene.run.exists() and RunFolder.open(scene.run).last_state.exists()
         else:
             scene.run, scene.run_data = stage.folder / "runs" / f"run_{number}", scene.folder
         outcome = play_round(stage, kind, knowledge, rng)
         tally.count(number, kind, outcome)
-        is_fresh_due = bool(outcome.findings)
+        needs_new_project = bool(outcome.findings)
         if kind == "training":
             is_finished = (scene.run / "result.json").exists()
             training_run = scene.run.with_name(f"run_after_{number}") if is_finished else scene.run
@@ -429,7 +435,7 @@ def play(stage: Stage, rounds: int, kinds: Sequence[str], rng: np.random.Generat
                 flush=True,
             )
     if tally.by_kind["training"] and not finish_the_run(replace(scene, run=training_run, run_data=training_data)):
-        print("the last run of training does not end with a result")
+        print("the last training run has no result")
         tally.unreadable += 1
     return tally
 
@@ -438,7 +444,7 @@ def main() -> int:
     parser = new_parser(__doc__)
     parser.add_argument("--rounds", type=int, default=200)
     parser.add_argument("--seed", type=int, default=0)
-    parser.add_argument("--kind", action="append", choices=list(KINDS), help="only this; may be given several times")
+    parser.add_argument("--kind", action="append", choices=list(KINDS), help="only this kind; may be given several times")
     arguments = parse(parser, quick={"rounds": 2, "kind": ["painting", "predicting"]})
     torch.set_num_threads(1)
     rng = np.random.default_rng(arguments.seed)
@@ -462,7 +468,7 @@ def main() -> int:
     for name, value in result.items():
         print(f"{name:22} {value}")
     if arguments.json:
-        print(json.dumps(result))
+        print_json(result)
     return 1 if tally.violations else 0
 
 

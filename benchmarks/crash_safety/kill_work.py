@@ -1,7 +1,7 @@
-"""What `kill_loop.py` has done in a process that it kills: painting, predicting, importing, taking back, training.
+"""The work of the processes that `kill_loop.py` kills: painting, predicting, importing, undoing, training.
 
-Whoever works tells a ledger, a pipe to the process that kills, what is about to be done and what has ended. A record that
-was written is read there, however this process died.
+Each process writes to a ledger, a pipe to the parent process, before each step and after it. The parent can read every
+written record, even after a kill.
 """
 
 from __future__ import annotations
@@ -34,17 +34,17 @@ LENGTH = struct.Struct("<I")
 
 @dataclass
 class Scene:
-    """What everybody works on.
+    """The project, models and data that the processes work on.
 
     Attributes
     ----------
     folder : of the project
-    models : the demo weights in variants; what one of them predicted is told from the others' by its numbers
-    predictions : by variant and frame, in all classes
-    digests : of the variants, as the project's manifest has them
-    datasets, imported : folders, and the label maps in each by frame
-    run, run_data : the run of training that is being worked at, and the project that it reads
-    snapshots : folder names of those made by hand
+    models : variants of the demo weights; their predictions differ in numbers
+    predictions : by variant and frame, for all classes
+    digests : of the variants, as in the project's manifest
+    datasets, imported : folders, and the label maps in each of them by frame
+    run, run_data : the current training run, and the project that it reads
+    snapshots : frame states by folder name, of the snapshots made by a person
     """
 
     folder: Path
@@ -76,7 +76,7 @@ class Ledger:
 
 
 def records(data: bytes) -> Iterator[tuple[str, dict[str, Any]]]:
-    """What a ledger was told; a last record that the kill cut off is left out."""
+    """The records of a ledger, without an incomplete last record."""
     position = 0
     while position + LENGTH.size <= len(data):
         (length,) = LENGTH.unpack_from(data, position)
@@ -88,7 +88,7 @@ def records(data: bytes) -> Iterator[tuple[str, dict[str, Any]]]:
 
 
 def frame_state(project: Project, frame: int) -> bytes:
-    """Digest of all that is stored of a frame."""
+    """Digest of all stored data of a frame."""
     return _state(project, frame, [project.labels.row(name, frame) for name in TABLES])
 
 
@@ -102,8 +102,8 @@ def _state(project: Project, frame: int, rows: list[np.ndarray]) -> bytes:
     return blake2b(b"".join(array.tobytes() for array in content), digest_size=12).digest()
 
 
-def standing(project: Project) -> list[int]:
-    """The numbers of the actions that could be undone."""
+def undoable(project: Project) -> list[int]:
+    """The numbers of the actions that can be undone."""
     return [entry.number for entry in project.history.entries() if not entry.is_undone]
 
 
@@ -114,42 +114,44 @@ Work = Callable[[Scene, Project, Ledger, np.random.Generator], None]
 
 
 def paint(scene: Scene, project: Project, ledger: Ledger, rng: np.random.Generator) -> None:
-    """Strokes as napari does them: a box read and written back, pixels by index arrays, and these taken back."""
+    """Paint strokes as napari does (write back a box, or set pixels by index arrays), and undo some of them."""
     frame_count, height, width = project.labels.shape
-    undoable: list[tuple[tuple[np.ndarray, ...], np.ndarray]] = []
+    painted: list[tuple[tuple[np.ndarray, ...], np.ndarray]] = []
     values = [0, *project.classes.ids]
     number = 0
     while True:
         number += 1
         value, radius = int(rng.choice(values)), int(rng.integers(2, 20))
         row, column = int(rng.integers(height)), int(rng.integers(width))
-        frame = int(rng.integers(frame_count if rng.random() < 0.5 else 3))  # often where others have just been at work
+        frame = int(
+            rng.integers(frame_count if rng.random() < 0.5 else 3)
+        )  # often a frame that another process has just changed
         rows, columns = np.nonzero(np.hypot(*np.ogrid[-row : height - row, -column : width - column]) <= radius)
         how = rng.random()
-        if undoable and how < 0.2:
-            pixels, before = undoable.pop()
+        if painted and how < 0.2:
+            pixels, before = painted.pop()
             ledger.note("stroke", number=number, pixels=pixels, values=before)
             project.labels[pixels] = before
         elif how < 0.6:
             box = (frame, slice(rows.min(), rows.max() + 1), slice(columns.min(), columns.max() + 1))
             as_read = project.labels[box]
-            drawn = as_read.copy()
-            drawn[rows - rows.min(), columns - columns.min()] = value
-            changed = drawn != as_read
+            edited = as_read.copy()
+            edited[rows - rows.min(), columns - columns.min()] = value
+            changed = edited != as_read
             if not changed.any():
                 continue
-            where = np.nonzero(changed)
-            pixels = (np.full(len(where[0]), frame), where[0] + rows.min(), where[1] + columns.min())
-            ledger.note("stroke", number=number, pixels=pixels, values=drawn[changed])
-            project.labels[box] = drawn
-            undoable.append((pixels, as_read[changed]))
+            changed_rows, changed_columns = np.nonzero(changed)
+            pixels = (np.full(len(changed_rows), frame), changed_rows + rows.min(), changed_columns + columns.min())
+            ledger.note("stroke", number=number, pixels=pixels, values=edited[changed])
+            project.labels[box] = edited
+            painted.append((pixels, as_read[changed]))
         else:
             depth = min(int(rng.integers(1, 3)), frame_count - frame)  # napari paints in several frames, too
             pixels = (np.repeat(np.arange(frame, frame + depth), len(rows)), np.tile(rows, depth), np.tile(columns, depth))
             before = project.labels[pixels]
             ledger.note("stroke", number=number, pixels=pixels, values=np.full(len(before), value, np.uint8))
             project.labels[pixels] = value
-            undoable.append((pixels, before))
+            painted.append((pixels, before))
         ledger.note("lifted", number=number)
         time.sleep(rng.exponential(0.001))
 
@@ -157,21 +159,20 @@ def paint(scene: Scene, project: Project, ledger: Ledger, rng: np.random.Generat
 # Whole actions -------------------------------------------------------------------------------------------------------
 
 
-def _acted(scene: Scene, project: Project, ledger: Ledger, kind: str, steps: Callable[[], Iterator[int]]) -> None:
-    """Do an action whose steps give the frame that was written; the ledger knows every frame before and after."""
-    ledger.note("action", kind=kind, standing=standing(project), before=frame_states(project))
+def _act(scene: Scene, project: Project, ledger: Ledger, kind: str, steps: Callable[[], Iterator[int]]) -> None:
+    """Do an action whose steps yield the written frames; the ledger gets the state of every frame before and after."""
+    ledger.note("action", kind=kind, undoable=undoable(project), before=frame_states(project))
     for frame in steps():
         ledger.note("frame", frame=frame, state=frame_state(project, frame))
-    ledger.note("acted", number=max(standing(project), default=0), after=frame_states(project))
+    ledger.note("acted", number=max(undoable(project), default=0), after=frame_states(project))
 
 
-def _turned(project: Project, ledger: Ledger, *, back: bool) -> None:
-    """Undo, or do again."""
-    entry = project.history.to_undo if back else project.history.to_redo
+def _undo_or_redo(project: Project, ledger: Ledger, *, is_undo: bool) -> None:
+    entry = project.history.to_undo if is_undo else project.history.to_redo
     if entry is not None:
-        ledger.note("turn", number=entry.number, back=back, before=frame_states(project))
-        _ = project.history.undo() if back else project.history.redo()
-        ledger.note("turned", after=frame_states(project))
+        ledger.note("undo or redo", number=entry.number, is_undo=is_undo, before=frame_states(project))
+        _ = project.history.undo() if is_undo else project.history.redo()
+        ledger.note("undone or redone", after=frame_states(project))
 
 
 def _some_frames(project: Project, rng: np.random.Generator) -> list[int]:
@@ -180,7 +181,7 @@ def _some_frames(project: Project, rng: np.random.Generator) -> list[int]:
 
 
 def predict(scene: Scene, project: Project, ledger: Ledger, rng: np.random.Generator) -> None:
-    """Runs of the demo weights over some frames; now and then given up half way."""
+    """Segment some frames with the demo weights; some runs are stopped early."""
     while True:
         model, frames = scene.models[rng.integers(len(scene.models))], _some_frames(project, rng)
         most = int(rng.integers(1, 2 * len(frames)))
@@ -191,28 +192,28 @@ def predict(scene: Scene, project: Project, ledger: Ledger, rng: np.random.Gener
                 if report.done == most:
                     return
 
-        _acted(scene, project, ledger, "predict", steps)
+        _act(scene, project, ledger, "predict", steps)
 
 
 def import_labels(scene: Scene, project: Project, ledger: Ledger, rng: np.random.Generator) -> None:
-    """Datasets taken in, and taken back, that there may be frames to import into next time."""
+    """Import datasets, and undo each import, so that the next one has frames to import into."""
     while True:
         dataset = open_dataset(scene.datasets[rng.integers(len(scene.datasets))])
         plan = check_import(project, dataset)
-        _acted(scene, project, ledger, "import", lambda plan=plan: (r.frame_index for r in import_frames(project, plan)))
-        _turned(project, ledger, back=True)
+        _act(scene, project, ledger, "import", lambda plan=plan: (r.frame_index for r in import_frames(project, plan)))
+        _undo_or_redo(project, ledger, is_undo=True)
 
 
-def take_back_own(scene: Scene, project: Project, ledger: Ledger, rng: np.random.Generator) -> None:
-    """Predictions that are undone and done again, while somebody else may paint."""
+def predict_and_undo(scene: Scene, project: Project, ledger: Ledger, rng: np.random.Generator) -> None:
+    """Predict, undo and redo, while another process may paint."""
     while True:
         _predict_at_once(scene, project, ledger, rng)
-        for back in (True, False)[: int(rng.integers(3))]:
-            _turned(project, ledger, back=back)
+        for is_undo in (True, False)[: int(rng.integers(3))]:
+            _undo_or_redo(project, ledger, is_undo=is_undo)
 
 
-def take_back(scene: Scene, project: Project, ledger: Ledger, rng: np.random.Generator) -> None:
-    """Edits of many frames and predictions, undone and done again; snapshots, made and returned to."""
+def edit_and_undo(scene: Scene, project: Project, ledger: Ledger, rng: np.random.Generator) -> None:
+    """Edit many frames, predict, undo and redo; make and restore snapshots."""
     while True:
         match rng.choice(["edit", "predict", "undo", "redo", "undo", "redo", "snapshot", "restore"]):
             case "edit":
@@ -220,25 +221,25 @@ def take_back(scene: Scene, project: Project, ledger: Ledger, rng: np.random.Gen
             case "predict":
                 _predict_at_once(scene, project, ledger, rng)
             case "undo":
-                _turned(project, ledger, back=True)
+                _undo_or_redo(project, ledger, is_undo=True)
             case "redo":
-                _turned(project, ledger, back=False)
+                _undo_or_redo(project, ledger, is_undo=False)
             case "snapshot":
                 states = frame_states(project)
                 ledger.note("snapped", folder=project.snapshots.create("as it is").folder.name, states=states)
             case "restore":
-                made = [kept for kept in project.snapshots.entries() if not kept.is_automatic]
-                if made:
-                    snapshot = made[rng.integers(len(made))]
+                manual = [kept for kept in project.snapshots.entries() if not kept.is_automatic]
+                if manual:
+                    snapshot = manual[rng.integers(len(manual))]
                     before = frame_states(project)
-                    ledger.note("restore", folder=snapshot.folder.name, standing=standing(project), before=before)
+                    ledger.note("restore", folder=snapshot.folder.name, undoable=undoable(project), before=before)
                     for report in project.snapshots.restoring(snapshot):
                         ledger.note("frame", frame=report.frame_index, state=frame_state(project, report.frame_index))
-                    ledger.note("acted", number=max(standing(project), default=0), after=frame_states(project))
+                    ledger.note("acted", number=max(undoable(project), default=0), after=frame_states(project))
 
 
 def _predict_at_once(scene: Scene, project: Project, ledger: Ledger, rng: np.random.Generator) -> None:
-    """What a variant predicted before, written without asking it again: many writes in little time."""
+    """Write the stored predictions of a variant without computing them: many writes in little time."""
     number = 1 + int(rng.integers(len(project.manifest.checkpoints)))
     variant = scene.digests.index(project.manifest.checkpoints[number - 1]["digest"])
     frames = _some_frames(project, rng)
@@ -249,11 +250,11 @@ def _predict_at_once(scene: Scene, project: Project, ledger: Ledger, rng: np.ran
                 project.labels.write_prediction(frame, scene.predictions[variant][frame], number, action=action)
                 yield frame
 
-    _acted(scene, project, ledger, "predict", steps)
+    _act(scene, project, ledger, "predict", steps)
 
 
 def _edit(scene: Scene, project: Project, ledger: Ledger, rng: np.random.Generator) -> None:
-    """Swap two classes, in some frames."""
+    """Swap two classes in some frames."""
     frames = _some_frames(project, rng)
     swapped = np.arange(256, dtype=np.uint8)
     one, other = rng.choice(project.classes.ids, 2, replace=False)
@@ -267,7 +268,7 @@ def _edit(scene: Scene, project: Project, ledger: Ledger, rng: np.random.Generat
                 project.labels.write_edit(frame, label_map, action=action)
                 yield frame
 
-    _acted(scene, project, ledger, "edit", steps)
+    _act(scene, project, ledger, "edit", steps)
 
 
 # Training ------------------------------------------------------------------------------------------------------------
@@ -281,7 +282,7 @@ def run_config(scene: Scene) -> TrainingConfig:
 
 
 def train_run(scene: Scene, ledger: Ledger) -> None:
-    """Begin the run, or go on with it; a finished one is followed by the next."""
+    """Start or resume the run; after a finished run start the next one."""
     path = scene.run
     while True:
         ledger.note("run", path=path)

@@ -1,4 +1,4 @@
-"""What the benchmarks of training share: phantom videos as a user has them, and a person who corrects frames exactly."""
+"""Shared by the training benchmarks: phantom videos, and a simulated person who corrects frames exactly."""
 
 from __future__ import annotations
 
@@ -25,6 +25,8 @@ from surgicalsam_training.reports import ResultReport
 from surgicalsam_training.run.run_folder import RunFolder
 from surgicalsam_training.scoring.metrics import Metrics, evaluate_label_maps
 
+QUICK_TRAINING = ["epochs=1", "rehearsed_frames=2", "augmented_versions=1"]  # for `--quick`
+
 
 def phantom_video(folder: Path, seed: int, frame_count: int, **scene: object) -> tuple[Path, np.ndarray]:
     """A phantom mp4 and its exact masks (T, H, W) uint8."""
@@ -34,19 +36,19 @@ def phantom_video(folder: Path, seed: int, frame_count: int, **scene: object) ->
 
 
 def spread(count: int, frame_count: int) -> list[int]:
-    """So many frames, evenly over a video, none at its very ends."""
+    """`count` frames, evenly spread over a video, without its first and last frame."""
     return [int((position + 0.5) * frame_count / count) for position in range(count)]
 
 
 def correct(project: Project, truth: np.ndarray, frames: Sequence[int]) -> None:
-    """Paint these frames as they should be, and verify them."""
+    """Paint these frames with their true labels, and verify them."""
     for frame in frames:
         project.labels[frame] = truth[frame]
         project.labels.verify(frame)
 
 
 def segment_untouched(session: Session) -> None:
-    """Predict every class that the model knows in the frames that nobody has touched."""
+    """Predict every class that the model knows, in all frames that nobody has corrected."""
     assert session.project is not None
     for _report in session.segment(session.trained_class_ids(), untouched_frames(session.project)):
         pass
@@ -58,7 +60,7 @@ def score(project: Project, truth: np.ndarray, frames: Sequence[int], classes: C
 
 
 def tune(folder: Path, data: Sequence[Path], settings: dict) -> tuple[ResultReport, float]:
-    """Train as the window does, in a process of its own; the result and the seconds it took, its start included."""
+    """Train in a separate process, as the window does. Returns the result and the seconds, start-up included."""
     config: TrainingConfig = preset("quick").changed(data=list(data), **settings)
     started = time.perf_counter()
     reports = train_in_process(RunFolder.create(folder, config))
@@ -70,10 +72,10 @@ def tune(folder: Path, data: Sequence[Path], settings: dict) -> tuple[ResultRepo
 
 
 def parser(description: str | None) -> argparse.ArgumentParser:
-    """The options that all these benchmarks have."""
+    """The options that these benchmarks share."""
     options = new_parser(description)
-    options.add_argument("--checkpoint", type=Path, help="start from this one instead of the demo weights")
-    options.add_argument("--set", action="append", default=[], metavar="NAME=VALUE", help="a setting of the training")
+    options.add_argument("--checkpoint", type=Path, help="start from this checkpoint instead of the demo weights")
+    options.add_argument("--set", action="append", default=[], metavar="NAME=VALUE", help="a training setting")
     return options
 
 

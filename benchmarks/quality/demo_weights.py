@@ -1,16 +1,16 @@
-"""How good and how fast the bundled demo weights are, on phantom clips they were never trained on.
+"""Accuracy and speed of the bundled demo weights on phantom clips that were not used for training.
 
-Every class is prompted in every frame, and presence decides; the metrics are those of
+Every class is prompted in every frame, and presence decides whether it gets a mask. The metrics are those of
 `surgicalsam_training.scoring.metrics`.
-`--prompts` measures the second decoder: one point, or a box, for each instrument class in every tenth frame, and how many
-clicks in the middle of what is most wrong it takes, from nothing and from the class's mask, to an IoU of 0.85 and 0.90.
-`--real IMAGES LABELS` scores them on a folder of real frames instead, with 8-bit grey masks of EndoVis 2018 class ids.
+`--prompts` measures the second decoder instead: one point or one box for each instrument class in every tenth frame. It
+also counts the clicks until an IoU of 0.85 and 0.90, starting from an empty mask and from the predicted mask. Each click is
+in the middle of the largest error.
+`--real IMAGES LABELS` scores the weights on a folder of real frames, with 8-bit grey masks of EndoVis 2018 class ids.
 The last line printed with `--json` is one JSON object (percent, frames per second, MB).
 """
 
 from __future__ import annotations
 
-import json
 import sys
 import time
 from collections.abc import Iterable, Iterator
@@ -23,7 +23,7 @@ import torch
 from scipy.ndimage import distance_transform_edt
 
 sys.path.append(str(Path(__file__).parents[1]))
-from common.options import new_parser, parse
+from common.options import new_parser, parse, print_json
 
 from surgicalsam_napari.inference.refine import Box, Click, Refinement
 from surgicalsam_napari.instruments import ENDOVIS2018
@@ -36,11 +36,11 @@ from surgicalsam_training.scoring.metrics import Metrics, evaluate_label_maps
 
 GOOD_IOU = (0.85, 0.9)
 MOST_CLICKS = 20
-FIRST_SEED = 300_000  # training takes scenes from 100,000, calibration from 200,000
+FIRST_SEED = 300_000  # training uses scenes from 100,000 on, calibration from 200,000 on
 
 
 class Stopwatch:
-    """Seconds from frames to label maps, without the drawing of the phantom."""
+    """Seconds from frames to label maps, without rendering the phantom."""
 
     def __init__(self) -> None:
         self.seconds, self.frames = 0.0, 0
@@ -59,7 +59,7 @@ def segment_clip(
 
 
 def real_frames(images: Path, labels: Path) -> Iterator[PhantomFrame]:
-    """The frames of a folder with the masks of another, both in the order of the numbers in their names."""
+    """Frames from one folder with masks from another, both in the order of the numbers in their names."""
     with VideoReader(images) as pictures, VideoReader(labels) as masks:
         for index in range(len(pictures)):
             yield PhantomFrame(pictures.frame(index), masks.frame(index)[..., 0])
@@ -67,12 +67,12 @@ def real_frames(images: Path, labels: Path) -> Iterator[PhantomFrame]:
 
 @dataclass(frozen=True)
 class Correcting:
-    """One instrument class in one frame, corrected by the clicks of a careful person.
+    """One instrument class in one frame, corrected by careful clicks.
 
     Attributes
     ----------
-    point_iou, box_iou : from nothing, with one click in its middle or with its exact box
-    from_nothing, from_answer : IoU before the first and after each click, from an empty mask and from the class's own
+    point_iou, box_iou : from an empty mask, with one click in the middle of the instrument or with its exact box
+    from_nothing, from_answer : IoU before the first click and after each, from an empty mask and from the predicted mask
     """
 
     point_iou: float
@@ -98,9 +98,9 @@ def correct_clip(model: SurgicalSAM, scene: PhantomScene) -> Iterator[Correcting
 
 
 def click_through(refinement: Refinement, truth: np.ndarray) -> list[float]:
-    """IoU before the first click and after each, of which every one is in the middle of what is most wrong.
+    """IoU before the first click and after each click; every click is in the middle of the largest error.
 
-    It ends at the best IoU that is asked for, or after MOST_CLICKS.
+    It ends at the highest IoU of GOOD_IOU, or after MOST_CLICKS.
     """
     mask = refinement.mask
     ious = [iou(mask, truth)]
@@ -119,12 +119,12 @@ def iou(mask: np.ndarray, truth: np.ndarray) -> float:
 
 
 def clicks_needed(curves: list[list[float]], good: float) -> float:
-    """Mean number of clicks until an IoU; those that never get there count as MOST_CLICKS."""
+    """Mean number of clicks until an IoU of `good`; a curve that does not reach it counts as MOST_CLICKS."""
     return float(np.mean([next((n for n, value in enumerate(curve) if value >= good), MOST_CLICKS) for curve in curves]))
 
 
 def correcting_summary(results: list[Correcting]) -> dict[str, float]:
-    """Percent for IoU and shares, and numbers of clicks; a curve that ended early stays at its last IoU."""
+    """IoU and shares in percent, and numbers of clicks; a curve that ended early keeps its last IoU."""
     summary = {
         "point_iou": round(100 * float(np.mean([result.point_iou for result in results])), 2),
         "box_iou": round(100 * float(np.mean([result.box_iou for result in results])), 2),
@@ -147,7 +147,7 @@ def report(title: str, metrics: Metrics) -> None:
 
 
 def instrument_iou(pairs: list[tuple[np.ndarray, np.ndarray]]) -> float:
-    """Mean over frames with an instrument of the IoU of all instruments against background, in percent."""
+    """IoU of all instruments against background in percent, mean over the frames that show an instrument."""
     shown = [(labels > 0, truth > 0) for labels, truth in pairs if truth.any()]
     return 100 * float(np.mean([(labels & truth).sum() / (labels | truth).sum() for labels, truth in shown]))
 
@@ -159,7 +159,7 @@ def main() -> None:
     parser.add_argument("--frames", type=int, default=60)
     parser.add_argument("--look", default="first", help='"second" is another domain')
     parser.add_argument("--real", type=Path, nargs=2, metavar=("IMAGES", "LABELS"), help="score real frames instead")
-    parser.add_argument("--prompts", action="store_true", help="measure points and boxes instead of classes")
+    parser.add_argument("--prompts", action="store_true", help="measure point and box prompts instead of class prompts")
     parser.add_argument("--device", default="cpu")
     parser.add_argument("--threads", type=int, default=2)
     arguments = parse(parser, quick={"clips": 1, "frames": 2, "threads": 1})
@@ -171,7 +171,7 @@ def main() -> None:
     if arguments.prompts:
         seeds = range(FIRST_SEED, FIRST_SEED + arguments.clips)
         scenes = (PhantomScene(seed, frame_count=arguments.frames, look=arguments.look) for seed in seeds)
-        print(json.dumps(correcting_summary([result for scene in scenes for result in correct_clip(model, scene)])))
+        print_json(correcting_summary([result for scene in scenes for result in correct_clip(model, scene)]))
         return
 
     watch = Stopwatch()
@@ -202,7 +202,7 @@ def main() -> None:
     print(f"memory in use: {psutil.Process().memory_info().rss / 1e9:.2f} GB, phantom frames and masks included")
     print(f"{result['frames_per_second']} frames/s on {model.device}, {result['weights_megabytes']} MB")
     if arguments.json:
-        print(json.dumps(result))
+        print_json(result)
 
 
 if __name__ == "__main__":

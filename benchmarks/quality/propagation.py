@@ -1,41 +1,39 @@
-"""How should a corrected mask be carried into the frames around it, and where should it stop?
+"""Compare methods that propagate a corrected mask into the neighbouring frames, and test where the propagation stops.
 
     python benchmarks/quality/propagation.py [--scenes 6] [--methods chosen,copy] [--clip DIR] [--json]
 
-Phantom clips of 40 frames of the first look, of the second look (where the class prompt is often wrong), and of the second
-look with an instrument that the demo weights do not know, all never trained on. In each, every instrument's exact mask is
-carried from frame 4 forward and from frame 35 back, through 30 frames; figures are the mean IoU in percent over the frames
-that show the instrument, without any stopping. The methods:
+The phantom clips have 40 frames and were not used for training. There are three kinds: the first look, the second look
+(where the class prompt is often wrong), and the second look with an instrument that the demo weights do not know. The exact
+mask of every instrument is propagated from frame 4 forward and from frame 35 backward, through 30 frames, without stopping.
+Figures are the mean IoU in percent over the frames that show the instrument. The methods:
 
-- prompt: no carrying, the class prompt's own prediction
-- copy: the corrected mask as it is
-- mask, box, point: the previous mask, its box, or a point in its middle as a prompt for SAM's decoder; the class prompt's
-  mask if it has gone
-- appearance: the class prompt with a prototype that is the mean of the learned one and the corrected region's embedding
-- previous, reference: matching of embeddings with the frame before, or with the corrected frame
-- matching: with both
-- ridge: matching, averaged with a linear classifier of positions, fitted in the corrected frame
-- matching+mask, matching+box: matching, summed with what SAM's decoder makes of it as a mask prompt or of its box
-- matching+any: matching, summed with that class prompt's logits, of all classes, that agree best with it
-- chosen: `MaskCarrier`; matching, summed with its own class prompt's logits where these agree
+- prompt: no propagation; the prediction of the class prompt
+- copy: the unchanged corrected mask
+- mask, box, point: the previous mask, its box, or a point in its middle prompts SAM's decoder; if the mask is empty, the
+  mask of the class prompt is used
+- appearance: the class prompt with the mean of the learned prototype and the embedding of the corrected region
+- previous, reference: match embeddings with the previous frame, or with the corrected frame
+- matching: match embeddings with both frames
+- ridge: matching, averaged with a linear classifier of positions that is fitted in the corrected frame
+- matching+mask, matching+box: matching, plus the logits of SAM's decoder for the matched mask or its box as prompt
+- matching+any: matching, plus the logits of the class prompt that agrees best with it, of all classes
+- chosen: `MaskCarrier`: matching, plus the logits of the class's own prompt if these agree
 
-`stopping` is about chosen, on the same frames: the mean IoU of frames before the stop (`kept_iou`) and of those after it,
-had it gone on (`after_iou`), the share of kept frames with an IoU below 0.5 (`kept_bad`), the share of all frames with an
-IoU of 0.7 or more that come after the stop (`good_given_up`), and the rank correlation of the agreement with the IoU;
-frames that do not show the instrument count with an IoU of 0. `frames_per_second`: `propagate_class` on a 1080p video with
-cached embeddings, writing included.
+`stopping` concerns chosen, on the same frames: mean IoU before the stop (`kept_iou`) and after it, if propagation had
+continued (`after_iou`); share of kept frames with an IoU below 0.5 (`kept_bad`); share of all frames with an IoU of 0.7 or
+more that come after the stop (`good_given_up`); rank correlation of agreement and IoU. Frames without the instrument count
+with an IoU of 0. `frames_per_second`: `propagate_class` on a 1080p video with cached embeddings, writing included.
 
-`--clip DIR`: a real clip, of which one frame has masks (`clip.mp4`, `frame006.png`, `frame006_left_parts.png` and
-`frame006_right_parts.png`). Each mask is carried from there to the end and back; the IoU with where it set out
-(`round_trip`). A method that never moves the mask has 100 there, so this can only show failures.
+`--clip DIR`: a real clip with masks of one frame (`clip.mp4`, `frame006.png`, `frame006_left_parts.png` and
+`frame006_right_parts.png`). Each mask is propagated to the end and back again; `round_trip` is its IoU with the mask at the
+start. A method that never moves the mask gets 100, so `round_trip` can only show failures.
 
-The thresholds were chosen with `--seed 310000`; the seed that this uses otherwise is another. The last line printed with
-`--json` is one JSON object.
+The thresholds were chosen with `--seed 310000`; the default seed is different. The last line printed with `--json` is one
+JSON object.
 """
 
 from __future__ import annotations
 
-import json
 import sys
 import tempfile
 import time
@@ -51,7 +49,7 @@ from torch import Tensor
 from torch.nn import functional as F
 
 sys.path.append(str(Path(__file__).parents[1]))
-from common.options import new_parser, parse
+from common.options import new_parser, parse, print_json
 
 from surgicalsam_napari.inference import propagate
 from surgicalsam_napari.inference.embed import embed_frames
@@ -71,14 +69,14 @@ from surgicalsam_napari.video import VideoReader
 
 SIZE, FRAME_COUNT, DISTANCE = (512, 640), 40, 30
 STARTS = ((4, 1), (FRAME_COUNT - 5, -1))  # frame and direction
-SMALLEST_MASK, SMALLEST_TRUTH = 2000, 200  # pixels: to set out with, and to count a frame with
+SMALLEST_MASK, SMALLEST_TRUTH = 2000, 200  # pixels: smallest mask to propagate, and to count a frame
 BAD, GOOD = 0.5, 0.7
 KINDS = {"first": ("first", False), "second": ("second", False), "unknown": ("second", True)}
 NOTHING = -10.0  # logit
 
 
 class Carried:
-    """What every method has: a model, the corrected frame, and the class, None if the model does not know it."""
+    """The base of all methods: a model, the corrected frame, and the class; None if the model does not know the class."""
 
     def __init__(self, model: SurgicalSAM, embedding: np.ndarray, mask: np.ndarray, class_id: int | None) -> None:
         self.model, self.class_id = model, class_id
@@ -88,10 +86,10 @@ class Carried:
         self.start(torch.from_numpy(embedding).float())
 
     def start(self, embedding: Tensor) -> None:
-        """Look at the corrected frame, (D, h, w)."""
+        """Use the embedding (D, h, w) of the corrected frame."""
 
     def prompted(self, embedding: Tensor) -> Tensor:
-        """The class prompt's logits; nothing if the class is unknown or found absent."""
+        """The class prompt's logits; an empty mask if the class is unknown or predicted as absent."""
         if self.class_id is None:
             return torch.full((self.side, self.side), NOTHING)
         decoded = self.model.decode(embedding[None], [self.class_id])
@@ -141,8 +139,8 @@ class PreviousMask(Carried):
     prompt = "mask"
 
     def step(self, embedding: Tensor) -> Tensor:
-        gone = not (self.share > 0.5).any()
-        logits = self.prompted(embedding) if gone else self.from_sam(embedding, self.share, self.prompt)
+        is_empty = not (self.share > 0.5).any()
+        logits = self.prompted(embedding) if is_empty else self.from_sam(embedding, self.share, self.prompt)
         self.share = logits.sigmoid()
         return logits
 
@@ -164,7 +162,7 @@ class Appearance(Carried):
         length = learned.norm(dim=1).mean() if row is None else learned[row].norm()
         region = region / region.norm() * length
         blended = region if row is None else (learned[row] + region) / 2
-        self.row = 0 if row is None else row  # an unknown class takes another one's place
+        self.row = 0 if row is None else row  # an unknown class replaces a known one
         self.prototypes = learned.clone()
         self.prototypes[self.row] = blended
 
@@ -210,16 +208,16 @@ class Ridge(Matching):
 
     def start(self, embedding: Tensor) -> None:
         super().start(embedding)
-        features, wanted = self.features(embedding), F.pixel_unshuffle(self.share[None], 4).flatten(1).T
+        features, target = self.features(embedding), F.pixel_unshuffle(self.share[None], 4).flatten(1).T
         normal = features.T @ features + self.penalty * torch.eye(features.shape[1])
-        self.kernel = torch.linalg.solve(normal, features.T @ wanted)
+        self.kernel = torch.linalg.solve(normal, features.T @ target)
 
     def features(self, embedding: Tensor) -> Tensor:
         return F.pad(unit_keys(embedding), (0, 1), value=1.0)
 
     def read(self, embedding: Tensor) -> Tensor:
-        found = (self.features(embedding) @ self.kernel).T.unflatten(1, tuple(embedding.shape[-2:]))
-        return torch.lerp(super().read(embedding), F.pixel_shuffle(found, 4)[0].clamp(0, 1), self.weight)
+        classified = (self.features(embedding) @ self.kernel).T.unflatten(1, tuple(embedding.shape[-2:]))
+        return torch.lerp(super().read(embedding), F.pixel_shuffle(classified, 4)[0].clamp(0, 1), self.weight)
 
 
 class MatchingAndMask(Matching):
@@ -242,7 +240,7 @@ class MatchingAndAny(Matching):
 
 
 class Chosen(MaskCarrier):
-    """The library's own, which also says how well the mask fits."""
+    """The library's method, which also reports how well the mask fits."""
 
     def carry(self, embedding: np.ndarray) -> Tensor:  # type: ignore[override]
         carried = super().carry(embedding)
@@ -273,7 +271,7 @@ def logit(share: Tensor) -> Tensor:
 
 
 def trusted(logits: Tensor, share: Tensor) -> Tensor | float:
-    """The part that a decoder's logits take in the sum, as in the library."""
+    """The weighted logits of a decoder for the sum, as in the library."""
     if soft_iou(logits.sigmoid(), share) < propagate.TRUSTED_PROMPT:
         return 0.0
     return propagate.PROMPT_WEIGHT * logits.clamp(-propagate.LARGEST_PROMPT_LOGIT, propagate.LARGEST_PROMPT_LOGIT)
@@ -298,8 +296,8 @@ def phantom_clips(model: SurgicalSAM, seed: int, scenes: int, kinds: Sequence[st
             yield Clip(kind, np.stack([frame.labels for frame in frames]), embeddings)
 
 
-def ways(model: SurgicalSAM, clip: Clip) -> Iterator[tuple[str, int, int, range]]:
-    """Kind, class id, first frame and the frames to go through, of every instrument that sets out large enough."""
+def paths(model: SurgicalSAM, clip: Clip) -> Iterator[tuple[str, int, int, range]]:
+    """Kind, class id, start frame and frames to propagate through, of every instrument that is large enough at the start."""
     for start, direction in STARTS:
         frames = range(start + direction, start + direction * (DISTANCE + 1), direction)
         for class_id in np.unique(clip.labels[start])[1:].tolist():
@@ -310,7 +308,7 @@ def ways(model: SurgicalSAM, clip: Clip) -> Iterator[tuple[str, int, int, range]
 
 @dataclass(frozen=True)
 class Step:
-    """One carried frame."""
+    """One frame with a propagated mask."""
 
     kind: str
     distance: int
@@ -321,9 +319,9 @@ class Step:
 
 
 def steps_of(model: SurgicalSAM, clip: Clip, make: Callable) -> Iterator[Step]:
-    """Carry every instrument of a clip."""
+    """Propagate every instrument of a clip."""
     geometry = FrameGeometry(SIZE, model.input_size)
-    for kind, class_id, start, frames in ways(model, clip):
+    for kind, class_id, start, frames in paths(model, clip):
         known = class_id if class_id in model.classes.ids else None
         carrier, stopped = make(model, clip.embeddings[start], clip.labels[start] == class_id, known), False
         for distance, frame in enumerate(frames, start=1):
@@ -335,7 +333,7 @@ def steps_of(model: SurgicalSAM, clip: Clip, make: Callable) -> Iterator[Step]:
 
 
 def iou(mask: np.ndarray, truth: np.ndarray) -> float:
-    """0 where both are empty: such frames are not counted, or count as an instrument seen that is not there."""
+    """0 if both are empty: such frames are not counted, or count as a false detection."""
     return float((mask & truth).sum() / max((mask | truth).sum(), 1))
 
 
@@ -354,7 +352,7 @@ def summary(steps: Sequence[Step]) -> dict[str, float]:
 
 
 def stopping(steps: Sequence[Step]) -> dict[str, float]:
-    """How well the way ends where the mask no longer fits."""
+    """How well the propagation stops when the mask no longer fits."""
     kept, after = ([step.iou for step in steps if step.is_after_stop is stop] for stop in (False, True))
     good = [step.is_after_stop for step in steps if step.iou >= GOOD]
     return {
@@ -369,7 +367,7 @@ def stopping(steps: Sequence[Step]) -> dict[str, float]:
 
 
 def frames_per_second(model: SurgicalSAM, size: tuple[int, int]) -> float:
-    """`propagate_class` on cached embeddings, with the agreement ignored so that it goes through."""
+    """Speed of `propagate_class` on cached embeddings."""
     with tempfile.TemporaryDirectory() as folder:
         video = write_phantom_clip(Path(folder), seed=330_000, size=size, frame_count=20)
         truth = np.asarray(Image.open(video.with_name(f"{video.stem}_labels") / "frame00000.png"))
@@ -379,23 +377,23 @@ def frames_per_second(model: SurgicalSAM, size: tuple[int, int]) -> float:
             project.labels[0] = truth
             class_id = int(np.bincount(truth.ravel())[1:].argmax()) + 1
             reports = propagate_class(project, model, class_id, 0, range(1, 20))
-            next(reports)  # the first includes warming up
+            next(reports)  # the first report includes the warm-up
             started = time.perf_counter()
             done = [report for report in reports if report.stopped is None]
             return round(len(done) / (time.perf_counter() - started), 1)
 
 
 def round_trip(model: SurgicalSAM, folder: Path, make: Callable) -> float:
-    """Mean IoU of a real clip's masks with themselves, carried to the end and back; the classes are not known."""
+    """Mean IoU of a real clip's masks with themselves, after propagation to the end and back; their classes are unknown."""
     with VideoReader(folder / "clip.mp4") as video:
         frames = [video.frame(index) for index in range(video.info.frame_count)]
     embeddings = [model.embed([frame])[0] for frame in frames]
-    way = [*range(7, len(frames)), *range(len(frames) - 2, 5, -1)]
+    path = [*range(7, len(frames)), *range(len(frames) - 2, 5, -1)]
     ious = []
     for side in ("left", "right"):
         truth = np.asarray(Image.open(folder / f"frame006_{side}_parts.png")) > 0
         carrier = make(model, embeddings[6], truth, None)
-        for index in way:
+        for index in path:
             logits = carrier.carry(embeddings[index])
         ious.append(iou((FrameGeometry(truth.shape, model.input_size).to_frame(logits) > 0).numpy(), truth))
     return percent(ious)
@@ -407,7 +405,7 @@ def main() -> None:
     parser.add_argument("--seed", type=int, default=320_000, help="of the first scene")
     parser.add_argument("--scenes", type=int, default=6, help="of each kind")
     parser.add_argument("--kinds", nargs="+", choices=KINDS, default=list(KINDS), help="of clips")
-    parser.add_argument("--methods", default=",".join(METHODS), help="of them, separated by commas")
+    parser.add_argument("--methods", default=",".join(METHODS), help="names of methods, separated by commas")
     parser.add_argument("--clip", type=Path, metavar="DIR", help="a real clip")
     arguments = parse(parser, quick={"scenes": 1, "methods": "chosen,copy", "kinds": ["second"]})
     model = load_checkpoint(arguments.checkpoint or demo_checkpoint(), device="cpu")
@@ -428,12 +426,12 @@ def main() -> None:
         result["frames_per_second"] = frames_per_second(model, size=(270, 480) if arguments.quick else (1080, 1920))
         print(result["stopping"], result["frames_per_second"], "frames/s")
     if arguments.clip is None or not (arguments.clip / "clip.mp4").is_file():
-        print("real clip: not measured, for no folder with a clip.mp4 was given (--clip)")
+        print("real clip: not measured. To measure it, name a folder that contains clip.mp4 (--clip).")
     else:
         result["round_trip"] = {name: round_trip(model, arguments.clip, make) for name, make in methods.items()}
-        print(f"real clip, there and back: {result['round_trip']}")
+        print(f"real clip, to the end and back: {result['round_trip']}")
     if arguments.json:
-        print(json.dumps(result))
+        print_json(result)
 
 
 if __name__ == "__main__":

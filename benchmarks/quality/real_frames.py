@@ -1,15 +1,14 @@
-"""Real frames: leave one sequence out, tune the demo weights on the others, score the one left out.
+"""Leave-one-sequence-out training on real frames: tune the demo weights on all sequences but one, and score that one.
 
-DIR holds `images/seq_S_frameNNN.png` and `labels/` of the same names, 8-bit class ids of EndoVis 2018. Each sequence
-becomes a project of its own, into which its labels are imported, as a user would; the quick preset tunes the model on all
-projects but one, and both the demo weights and the result are scored on that one. A sequence never takes part in its own
-model, not even to choose the best epoch. All figures in percent, over all sequences together. The last line printed with
+DIR holds `images/seq_S_frameNNN.png`, and `labels/` with files of the same names: 8-bit class ids of EndoVis 2018. Each
+sequence becomes a separate project with its labels imported. The quick preset tunes the model on all projects but one; the
+demo weights and the tuned model are scored on the remaining one. A sequence has no influence on the model that it tests, not
+even on the choice of the best epoch. All figures are in percent, over all sequences together. The last line printed with
 `--json` is one JSON object.
 """
 
 from __future__ import annotations
 
-import json
 import shutil
 import sys
 import tempfile
@@ -19,8 +18,8 @@ from pathlib import Path
 import numpy as np
 
 sys.path.append(str(Path(__file__).parents[1]))
-from common.options import parse
-from correcting import parser, rounded, settings_of, tune
+from common.options import parse, print_json
+from correcting import QUICK_TRAINING, parser, rounded, settings_of, tune
 from PIL import Image
 
 from surgicalsam_napari.exchange.importing import check_import, import_frames
@@ -41,7 +40,7 @@ Pairs = list[tuple[np.ndarray, np.ndarray]]
 
 
 def phantom_frames(folder: Path) -> Path:
-    """A folder as DIR: two sequences of four phantom frames."""
+    """A folder with the layout of DIR: two sequences of four phantom frames."""
     for name in ("images", "labels"):
         (folder / name).mkdir(parents=True)
     for sequence in (1, 2):
@@ -99,14 +98,16 @@ def record(metrics: Metrics, pairs: Pairs) -> dict:
 
 def main() -> None:
     options = parser(__doc__)
-    options.add_argument("source", type=Path, nargs="?", metavar="DIR", help="with --quick phantom frames take its place")
-    arguments = parse(options, quick={"set": ["epochs=1"]})
+    options.add_argument(
+        "source", type=Path, nargs="?", metavar="DIR", help="optional with --quick, which uses phantom frames"
+    )
+    arguments = parse(options, quick={"set": QUICK_TRAINING})
     if arguments.source is None and not arguments.quick:
-        options.error("Expected DIR, a folder with images/ and labels/; got none. Give one, or run with --quick.")
+        options.error("Expected DIR, a folder with images/ and labels/; got none. Name one, or run with --quick.")
     start = load_checkpoint(arguments.checkpoint or demo_checkpoint(), device="cpu")
     before: Pairs = []
     after: Pairs = []
-    began = time.perf_counter()
+    started = time.perf_counter()
     with tempfile.TemporaryDirectory() as name:
         folder = Path(name)
         projects = projects_by_sequence(arguments.source or phantom_frames(folder / "phantom"), folder)
@@ -124,7 +125,7 @@ def main() -> None:
         "before": record(evaluate_label_maps(before, ENDOVIS2018.ids), before),
         "after": record(evaluate_label_maps(after, ENDOVIS2018.ids), after),
         "frames": len(after),
-        "seconds": rounded(time.perf_counter() - began),
+        "seconds": rounded(time.perf_counter() - started),
     }
     for metric, value in result_record["after"].items():
         if metric != "per_class_iou":
@@ -132,7 +133,7 @@ def main() -> None:
     for name, value in result_record["after"]["per_class_iou"].items():
         print(f"  {name:26}{result_record['before']['per_class_iou'][name]:7.1f}{value:7.1f}")
     if arguments.json:
-        print(json.dumps(result_record))
+        print_json(result_record)
 
 
 if __name__ == "__main__":

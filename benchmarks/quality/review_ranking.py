@@ -1,22 +1,22 @@
-"""How well the review queue ranks frames: what the project stores, against the true error.
+"""How well the review queue ranks frames: its score, computed from the stored predictions, against the true error.
 
-Phantom clips that the demo weights were never trained on are segmented, half of them of the first look, half of another
-domain. A class's error in a frame is 1 - IoU where it is or was found, a frame's error the mean over these classes. Frames
-are ranked by each single sign (the largest of any class) and by combinations: `sum` and `largest` of the signs,
-`expected_error` as `review.ranking` has it, and `expected_error_by_tables`, before masks were compared. Its weights were
-fitted on other clips (`--fit` does so, and prints them).
+The phantom clips were not used to train the demo weights; half have the first look, half are from another domain. A class
+has an error in a frame if it is present or was predicted: 1 - IoU. The error of a frame is the mean over these classes.
+Frames are ranked by each single sign (its largest value over the classes) and by combinations: `sum` and `largest` of the
+signs, `expected_error` as in `review.ranking`, and `expected_error_by_tables`, which does not compare masks. The weights of
+`review.ranking` were fitted on other clips; `--fit` repeats the fit and prints them.
 
-correlation: Spearman's, of rank and error, over the frames of all clips together; within_clip: the mean over clips.
-worst_found: share of the worst 20 % of frames that are in the first 20 % of the queue; bad_found: the same of bad frames,
-those with any class below an IoU of 0.75. At random both are 0.2; `best_possible` is what a perfect order would have.
-looks: after looking at 5, 10 and 20 % of the frames in the queue's order, with and without putting back those near one
-looked at, the share of looks that met a bad frame, and the share of the bad frames that are at most ten frames from one of
-those, so that the same correction, carried on, may reach them. The last line printed with `--json` is one JSON object.
+correlation: Spearman correlation of rank and error, over the frames of all clips; within_clip: its mean over the clips.
+worst_found: share of the worst 20 % of frames that are in the first 20 % of the queue; bad_found: the same for bad frames,
+which have a class with an IoU below 0.75. A random order gives 0.2 for both; `best_possible` is a perfect order.
+looks: a person reviews 5, 10 and 20 % of the frames in the order of the queue, with and without moving the neighbours of a
+reviewed frame back in the queue. looks_at_bad: share of reviewed frames that are bad; bad_reached: share of the bad frames
+that are at most ten frames from a reviewed bad frame, so that its propagated correction may reach them.
+The last line printed with `--json` is one JSON object.
 """
 
 from __future__ import annotations
 
-import json
 import sys
 import tempfile
 from collections.abc import Sequence
@@ -28,7 +28,7 @@ from correcting import phantom_video, rounded
 from scipy.stats import rankdata
 
 sys.path.append(str(Path(__file__).parents[1]))
-from common.options import new_parser, parse
+from common.options import new_parser, parse, print_json
 
 from surgicalsam_napari.instruments import ENDOVIS2018
 from surgicalsam_napari.review import Evidence, MaskJumps, ReviewQueue, cell_suspicion, frame_suspicion
@@ -39,16 +39,16 @@ from surgicalsam_napari.session import Session
 FIRST_SEED = 850_000
 FITTED_SEEDS = (*range(800_000, 800_006), *range(900_000, 900_006))
 BAD = 0.25  # error of a class
-REACH = 10  # frames that a correction is carried
+REACH = 10  # frames that a correction is propagated
 
 
 @dataclass(frozen=True)
 class Clip:
-    """What a project knows of a clip, and the truth.
+    """The stored evidence of a clip, and its true error.
 
     Attributes
     ----------
-    class_error : (T, C), NaN where a class neither is nor was found
+    class_error : (T, C), NaN for a class that is neither present nor predicted
     """
 
     evidence: Evidence
@@ -56,7 +56,7 @@ class Clip:
 
     @property
     def frame_error(self) -> np.ndarray:
-        """(T,), 0 where there is nothing and nothing was found."""
+        """(T,), 0 for a frame without a present or predicted class."""
         counted = ~np.isnan(self.class_error)
         return np.nansum(self.class_error, axis=1) / np.maximum(counted.sum(axis=1), 1)
 
@@ -66,7 +66,7 @@ class Clip:
 
 
 def class_errors(labels: np.ndarray, truth: np.ndarray) -> np.ndarray:
-    """(C,): 1 - IoU of each class in one frame, NaN where it is in neither."""
+    """(C,): 1 - IoU of each class in one frame, NaN for a class that is in neither label map."""
     errors = []
     for class_id in ENDOVIS2018.ids:
         predicted, true = labels == class_id, truth == class_id
@@ -105,7 +105,7 @@ def without_jumps(evidence: Evidence) -> Evidence:
 
 
 def area_jump(evidence: Evidence) -> np.ndarray:
-    """(T, C): 1 - smaller / larger area, of neighbouring frames, the larger of the two."""
+    """(T, C): 1 - smaller / larger area of a frame and its neighbour; the larger value of the two neighbours."""
     before, after = evidence.areas[:-1], evidence.areas[1:]
     larger = np.maximum(before, after)
     jump = np.where(larger > 0, 1 - np.minimum(before, after) / np.where(larger > 0, larger, 1), 0)
@@ -114,7 +114,7 @@ def area_jump(evidence: Evidence) -> np.ndarray:
 
 
 def rankings(evidence: Evidence) -> dict[str, np.ndarray]:
-    """(T,) of every way to rank frames; higher is more suspicious."""
+    """(T,) for every ranking; higher is more suspicious."""
     measures = measure(evidence)
     signs = {name: np.nan_to_num(getattr(measures, name)) for name in NAMES}
     tables = without_jumps(evidence)
@@ -129,20 +129,20 @@ def rankings(evidence: Evidence) -> dict[str, np.ndarray]:
 
 
 def spearman(first: np.ndarray, second: np.ndarray) -> float:
-    """0 where one of them is the same in all frames."""
+    """Spearman correlation; 0 if one of them is constant."""
     ranks = rankdata(first), rankdata(second)
     return 0.0 if min(np.std(rank) for rank in ranks) == 0 else float(np.corrcoef(*ranks)[0, 1])
 
 
 def worst(values: np.ndarray, share: float = 0.2) -> np.ndarray:
-    """(N,) bool: the highest so many; earlier ones where they tie."""
+    """(N,) bool: the highest values; of equal values the earlier ones."""
     chosen = np.zeros(len(values), bool)
     chosen[np.argsort(-values, kind="stable")[: round(share * len(values))]] = True
     return chosen
 
 
 def ranked(clips: Sequence[Clip]) -> dict[str, dict[str, float]]:
-    """The figures of every way to rank."""
+    """The figures of every ranking."""
     scores = [rankings(clip.evidence) for clip in clips]
     errors = [clip.frame_error for clip in clips]
     error, is_bad = np.concatenate(errors), np.concatenate([clip.is_bad for clip in clips])
@@ -163,12 +163,12 @@ def ranked(clips: Sequence[Clip]) -> dict[str, dict[str, float]]:
 
 
 def joined(clips: Sequence[Clip]) -> Evidence:
-    """All clips as one video. Masks are not compared across a cut, for their first rows are unknown."""
+    """All clips as one video. Masks are not compared across a cut, because the first rows of a clip are unknown."""
     return Evidence(*(np.concatenate([getattr(clip.evidence, f.name) for clip in clips]) for f in fields(Evidence)))
 
 
 def looks(clips: Sequence[Clip]) -> dict[str, dict[str, float]]:
-    """What a person meets who goes through all clips by the queue, by share of frames looked at."""
+    """Bad frames that a person finds in the order of the queue, by the share of reviewed frames."""
     is_bad = np.concatenate([clip.is_bad for clip in clips])
     clip_of = np.repeat(np.arange(len(clips)), [len(clip.is_bad) for clip in clips])
     result: dict[str, dict[str, float]] = {}
@@ -179,27 +179,27 @@ def looks(clips: Sequence[Clip]) -> dict[str, dict[str, float]]:
             order.append(frame)
         for share in (0.05, 0.1, 0.2):
             shown = np.array(order[: round(share * len(is_bad))])
-            met = shown[is_bad[shown]]
-            within = (np.abs(np.arange(len(is_bad))[:, None] - met) <= REACH) & (clip_of[:, None] == clip_of[met])
+            bad = shown[is_bad[shown]]
+            within = (np.abs(np.arange(len(is_bad))[:, None] - bad) <= REACH) & (clip_of[:, None] == clip_of[bad])
             figures = {"looks_at_bad": is_bad[shown].mean(), "bad_reached": within.any(axis=1)[is_bad].mean()}
             result.setdefault(f"{share:.2f}", {}).update({f"{k}_{title}": rounded(v) for k, v in figures.items()})
     return result
 
 
-def worthiness(clips: Sequence[Clip]) -> dict[str, float]:
-    """What the frames have in common that the queue holds worth a look."""
+def needing_review(clips: Sequence[Clip]) -> dict[str, float]:
+    """How many frames need review according to the queue, and how many of them are bad."""
     is_bad = np.concatenate([clip.is_bad for clip in clips])
-    is_worth = np.concatenate([rankings(clip.evidence)["expected_error"] for clip in clips]) >= REVIEW_THRESHOLD
+    needs_review = np.concatenate([rankings(clip.evidence)["expected_error"] for clip in clips]) >= REVIEW_THRESHOLD
     return {
-        "share_of_frames": rounded(is_worth.mean()),
-        "bad_among_them": rounded(is_bad[is_worth].mean()),
-        "bad_held": rounded(is_worth[is_bad].mean()),
+        "share_of_frames": rounded(needs_review.mean()),
+        "bad_among_them": rounded(is_bad[needs_review].mean()),
+        "bad_held": rounded(needs_review[is_bad].mean()),
         "bad_among_all": rounded(is_bad.mean()),
     }
 
 
 def logistic(signs: np.ndarray, error: np.ndarray, ridge: float = 1e-3) -> np.ndarray:
-    """Bias and weights of a logistic regression of an error from 0 to 1, by Newton's method; signs (N, K)."""
+    """Bias and weights (1 + K,) of a logistic regression of an error from 0 to 1 on signs (N, K), by Newton's method."""
     inputs = np.column_stack([np.ones(len(signs)), signs])
     penalty = ridge * len(inputs) * np.diag([0.0, *np.ones(signs.shape[1])])
     weights = np.zeros(inputs.shape[1])
@@ -211,7 +211,7 @@ def logistic(signs: np.ndarray, error: np.ndarray, ridge: float = 1e-3) -> np.nd
 
 
 def fitted(clips: Sequence[Clip]) -> dict[str, dict[str, float]]:
-    """The weights of `review.ranking`; a sign that would count against suspicion is left out."""
+    """The weights of `review.ranking`; signs with a negative weight are left out."""
     result = {}
     for kind in ("PREDICTED", "PREDICTED_BY_TABLES", "ABSENT", "ABSENT_BY_TABLES"):
         names = list(NAMES) if kind.startswith("PREDICTED") else ["undecided", "jump", "unlike_around"]
@@ -219,10 +219,12 @@ def fitted(clips: Sequence[Clip]) -> dict[str, dict[str, float]]:
             names.remove("jump")
         measures = [measure(clip.evidence) for clip in clips]
         chosen = [c.evidence.is_predicted if kind.startswith("PREDICTED") else c.evidence.is_absent for c in clips]
-        error = np.concatenate([np.nan_to_num(c.class_error)[here] for c, here in zip(clips, chosen, strict=True)])
+        error = np.concatenate([np.nan_to_num(c.class_error)[is_kind] for c, is_kind in zip(clips, chosen, strict=True)])
         while True:
             columns = [
-                np.concatenate([np.nan_to_num(getattr(m, name))[here] for m, here in zip(measures, chosen, strict=True)])
+                np.concatenate(
+                    [np.nan_to_num(getattr(m, name))[is_kind] for m, is_kind in zip(measures, chosen, strict=True)]
+                )
                 for name in names
             ]
             bias, *weights = logistic(np.column_stack(columns), error)
@@ -247,14 +249,16 @@ def main() -> None:
     else:
         seeds = range(FIRST_SEED, FIRST_SEED + arguments.seeds)
         clips = segmented_clips(seeds, arguments.looks, arguments.frames)
-        result = {"ranking": ranked(clips), "looks": looks(clips), "worth_a_look": worthiness(clips)}
+        result = {"ranking": ranked(clips), "looks": looks(clips), "worth_a_look": needing_review(clips)}
         for name, figures in result["ranking"].items():
             print(f"{name:26}", ", ".join(f"{figure} {value:.2f}" for figure, value in figures.items()))
         for share, figures in result["looks"].items():
-            print(f"{share} of frames looked at:", ", ".join(f"{figure} {value:.2f}" for figure, value in figures.items()))
-        print("worth a look:", ", ".join(f"{figure} {value:.2f}" for figure, value in result["worth_a_look"].items()))
+            print(
+                f"{share} of the frames reviewed:", ", ".join(f"{figure} {value:.2f}" for figure, value in figures.items())
+            )
+        print("needs review:", ", ".join(f"{figure} {value:.2f}" for figure, value in result["worth_a_look"].items()))
     if arguments.json:
-        print(json.dumps(result))
+        print_json(result)
 
 
 if __name__ == "__main__":

@@ -1,18 +1,17 @@
-"""Does the loop work? A video from a second domain, ten corrected frames, a quick update.
+"""Adapt the model to a second domain: correct ten frames of a video, train with the quick preset, predict again.
 
-For each seed: a phantom video of the second look is segmented with the demo weights; ten frames, evenly spread, are
-corrected and verified; the quick preset tunes the model on them, as the window does, in a process of its own; the frames
-that nobody touched are predicted again. All figures are Challenge IoU in percent on those other frames.
+For each seed, the demo weights segment a phantom video of the second look. Ten evenly spread frames are corrected and
+verified. The quick preset tunes the model on them in a separate process, as the window does. The other frames are then
+predicted again. All figures are Challenge IoU in percent on these other frames.
 
 clean_iou: the same scenes with the first look, which the demo weights were trained on. before_iou, after_iou: the second
-look. recovered_share: (after - before) / (clean - before), of the means. seconds: of the training, the slowest seed.
-other_videos_before, other_videos_after: the same two models on further videos of the second domain, in which nothing
-was corrected. The last line printed with `--json` is one JSON object.
+look. recovered_share: (after - before) / (clean - before), of the means. seconds: of the slowest training.
+other_videos_before, other_videos_after: the same two models on further videos of the second domain, without corrections.
+The last line printed with `--json` is one JSON object.
 """
 
 from __future__ import annotations
 
-import json
 import sys
 import tempfile
 from pathlib import Path
@@ -20,16 +19,26 @@ from pathlib import Path
 import numpy as np
 
 sys.path.append(str(Path(__file__).parents[1]))
-from common.options import parse
-from correcting import correct, parser, phantom_video, rounded, score, segment_untouched, settings_of, spread, tune
+from common.options import parse, print_json
+from correcting import (
+    QUICK_TRAINING,
+    correct,
+    parser,
+    phantom_video,
+    rounded,
+    score,
+    segment_untouched,
+    settings_of,
+    spread,
+    tune,
+)
 
 from surgicalsam_napari.instruments import ENDOVIS2018
 from surgicalsam_napari.session import Session
 from surgicalsam_napari.store.corrections import untouched_frames
 
-FIRST_SEED = (
-    500_000  # training took scenes from 100,000, calibration from 200,000, benchmarks/quality/demo_weights.py from 300,000
-)
+# training used scenes from 100,000 on, calibration from 200,000 on, benchmarks/quality/demo_weights.py from 300,000 on
+FIRST_SEED = 500_000
 
 
 def segmented_iou(session: Session, folder: Path, seed: int, frame_count: int, look: str) -> float:
@@ -42,12 +51,12 @@ def segmented_iou(session: Session, folder: Path, seed: int, frame_count: int, l
 
 
 def measure(folder: Path, seed: int, arguments) -> dict[str, float]:  # type: ignore[no-untyped-def]
-    """One seed, from opening the video to its untouched frames predicted again."""
+    """One seed: from opening the video to predicting the uncorrected frames again."""
     count, others = arguments.frames, [seed * 10 + position for position in range(arguments.other_videos)]
     with Session(ENDOVIS2018) as session:
         session.load_checkpoint(arguments.checkpoint)
         clean = segmented_iou(session, folder, seed, count, "first")
-        elsewhere = [segmented_iou(session, folder, other, 30, "second") for other in others]
+        others_before = [segmented_iou(session, folder, other, 30, "second") for other in others]
         video, truth = phantom_video(folder / "second", seed, count, look="second")
         project = session.open(video)
         segment_untouched(session)
@@ -58,14 +67,14 @@ def measure(folder: Path, seed: int, arguments) -> dict[str, float]:  # type: ig
         session.load_checkpoint(result.checkpoint)
         segment_untouched(session)
         after = score(project, truth, rest, ENDOVIS2018)
-        then = [segmented_iou(session, folder, other, 30, "second") for other in others]
+        others_after = [segmented_iou(session, folder, other, 30, "second") for other in others]
     measured = {
         "clean_iou": clean,
         "before_iou": before.challenge_iou,
         "after_iou": after.challenge_iou,
         "absent_false_positive_rate": after.absent_false_positive_rate,
-        "other_videos_before": float(np.mean(elsewhere)) if others else float("nan"),
-        "other_videos_after": float(np.mean(then)) if others else float("nan"),
+        "other_videos_before": float(np.mean(others_before)) if others else float("nan"),
+        "other_videos_after": float(np.mean(others_after)) if others else float("nan"),
         "seconds": seconds,
     }
     shown = ", ".join(f"{name} {value:.1f}" for name, value in measured.items())
@@ -79,7 +88,7 @@ def main() -> None:
     options.add_argument("--frames", type=int, default=120, help="of each video")
     options.add_argument("--corrected", type=int, default=10)
     options.add_argument("--other-videos", type=int, default=2)
-    arguments = parse(options, quick={"seeds": 1, "frames": 8, "corrected": 4, "other_videos": 0, "set": ["epochs=1"]})
+    arguments = parse(options, quick={"seeds": 1, "frames": 8, "corrected": 4, "other_videos": 0, "set": QUICK_TRAINING})
     with tempfile.TemporaryDirectory() as folder:
         measured = [measure(Path(folder), FIRST_SEED + seed, arguments) for seed in range(arguments.seeds)]
     means = {name: float(np.mean([one[name] for one in measured])) for name in measured[0]}
@@ -92,9 +101,9 @@ def main() -> None:
         "seeds": arguments.seeds,
         "corrected": arguments.corrected,
     }
-    print(f"of {lost:.1f} points lost, {100 * result['recovered_share']:.0f} % won back")
+    print(f"recovered {100 * result['recovered_share']:.0f} % of the {lost:.1f} points lost in the second domain")
     if arguments.json:
-        print(json.dumps(result))
+        print_json(result)
 
 
 if __name__ == "__main__":

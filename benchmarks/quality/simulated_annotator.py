@@ -1,21 +1,27 @@
-"""How many actions a frame takes until its masks are good enough, with less and with more of the tool.
+"""How many actions a frame needs until its masks are good enough, with three strategies.
 
-A simulated person knows the exact masks of a phantom clip and acts as in interactive segmentation: a click lands in the
-middle (the pixel farthest from the border) of the largest error region of a class, at most 20 clicks for a class in a frame.
-A frame is done when every class has at least the target IoU, and no absent class has a mask. One action is a click, a region
-given another class (also where it is followed through the frames around), a class cleared from a frame, a propagation (from
-a frame in which the class is right, through the wrong ones next to it), taking one back that made it worse, or a training
-round. Looking, choosing a class, and going on to the next frame are free. Strategies:
+A simulated person knows the exact masks of a phantom clip and corrects the predicted masks. A click is in the middle (the
+pixel farthest from the border) of the largest error region of a class; a class gets at most 20 clicks in a frame. A frame is
+done when every class reaches the target IoU and no absent class has a mask. Each of these is one action:
+
+- a click
+- giving a region another class (in one frame, or also in the neighbouring frames)
+- clearing a class from a frame
+- a propagation (from a frame in which the class is correct, through the neighbouring wrong frames)
+- undoing a propagation that made the masks worse
+- a training
+
+Looking at a frame, choosing a class and moving to the next frame cost nothing. The strategies:
 
 clicks        clicks only, on every frame, from empty masks
-class_prompt  all classes predicted first; then every frame that is not good enough is mended by itself
-full          all classes predicted; frames are taken in the order of the review queue, errors followed through the frames
-              around, corrected masks propagated; after ten corrected frames one training round (the quick preset), the rest
-              predicted again, and so on to the end
+class_prompt  all classes are predicted first; then every frame below the target is corrected separately
+full          all classes are predicted; frames follow the order of the review queue, errors are corrected in neighbouring
+              frames too, corrected masks are propagated; after ten corrected frames there is one training (the quick
+              preset), the other frames are predicted again, and the corrections continue
 
-`actions_per_frame` are given by look ("first": what the demo weights were trained on; "second": another domain), target
-and strategy; `ratio` is full over clicks, `reached` the share of frames that reached the target. Clips were never trained
-on. The last line printed with `--json` is one JSON object.
+`actions_per_frame` has one entry per look ("first": the training look of the demo weights; "second": another domain), target
+and strategy. `ratio` is full over clicks, `reached` the share of frames that reached the target. The clips were not used for
+training. The last line printed with `--json` is one JSON object.
 """
 
 from __future__ import annotations
@@ -35,7 +41,7 @@ from correcting import phantom_video, rounded, segment_untouched, tune
 from scipy.ndimage import distance_transform_edt, label
 
 sys.path.append(str(Path(__file__).parents[1]))
-from common.options import new_parser, parse
+from common.options import new_parser, parse, print_json
 
 from surgicalsam_napari.editing import clear_class, reassign_region
 from surgicalsam_napari.inference.propagate import propagate_class
@@ -48,12 +54,12 @@ from surgicalsam_napari.store import Project
 FIRST_SEED = 700_000
 MOST_CLICKS = 20  # for a class in a frame, as is usual
 CORRECTED_BEFORE_TRAINING = 10
-FOLLOWED = 30  # frames each way
+FOLLOWED = 30  # frames in each direction
 SMALLEST_REGION = 0.0002  # of the frame; smaller false regions are left to clicks
 
 
 def iou(mask: np.ndarray, truth: np.ndarray) -> float:
-    """1 where both are empty."""
+    """1 if both are empty."""
     union = np.count_nonzero(mask | truth)
     return np.count_nonzero(mask & truth) / union if union else 1.0
 
@@ -66,7 +72,7 @@ def middle(region: np.ndarray) -> tuple[int, int]:
 
 
 def next_click(mask: np.ndarray, truth: np.ndarray) -> Click:
-    """In the middle of the largest connected error region; positive where something is missing."""
+    """A click in the middle of the largest connected error region; positive if the region is missing from the mask."""
     regions, count = label(mask != truth, np.ones((3, 3)))
     largest = 1 + np.bincount(regions.ravel())[1:].argmax() if count else 0
     row, column = middle(regions == largest)
@@ -75,12 +81,12 @@ def next_click(mask: np.ndarray, truth: np.ndarray) -> Click:
 
 @dataclass
 class Annotator:
-    """Somebody who knows the truth (T, H, W) and mends a project until every frame reaches the target."""
+    """A simulated person who knows the truth (T, H, W) and corrects frames until they reach the target IoU."""
 
     session: Session
     truth: np.ndarray
     target: float
-    follows: bool  # errors through the frames around, and propagates
+    follows: bool  # corrects errors in neighbouring frames too, and propagates
     actions: Counter[str] = field(default_factory=Counter)
 
     @property
@@ -89,27 +95,27 @@ class Annotator:
         return self.session.project
 
     def wrong_classes(self, frame_index: int) -> list[int]:
-        """Classes that are below the target, or there though they are absent."""
+        """Classes below the target IoU; an absent class with a mask is one of them."""
         labels, truth = self.project.labels[frame_index], self.truth[frame_index]
         return [class_id for class_id in ENDOVIS2018.ids if iou(labels == class_id, truth == class_id) < self.target]
 
-    def mend(self, frame_index: int) -> None:
-        """Everything that a frame needs; verified at the end."""
+    def correct(self, frame_index: int) -> None:
+        """Correct all classes of a frame, and verify it."""
         self._give_regions_their_class(frame_index)
         for class_id in self.wrong_classes(frame_index):
             if not np.any(self.truth[frame_index] == class_id):
                 self.actions["clear"] += 1
                 _drain(clear_class(self.project, class_id, [frame_index]))
         for class_id in self.wrong_classes(frame_index):
-            if self.follows and self._is_carried_in(frame_index, class_id):
+            if self.follows and self._is_propagated_in(frame_index, class_id):
                 continue
             self._refine(frame_index, class_id)
             if self.follows and class_id not in self.wrong_classes(frame_index):
-                self._carry_on(frame_index, class_id)
+                self._propagate_out(frame_index, class_id)
         self.project.labels.verify(frame_index)
 
     def _give_regions_their_class(self, frame_index: int) -> None:
-        """Regions that are mostly of another class are given that class, with one action each."""
+        """Give each region that is mostly of another class that class, with one action."""
         for _ in range(10):
             labels, truth = self.project.labels[frame_index], self.truth[frame_index]
             wrong = self._wrong_region(labels, truth)
@@ -149,8 +155,8 @@ class Annotator:
         new = np.where(best, np.uint8(class_id), np.where(labels == class_id, np.uint8(0), labels))
         self.project.labels.write_edit(frame_index, new, decided=best)
 
-    def _is_carried_in(self, frame_index: int, class_id: int) -> bool:
-        """Whether the class is right here after it was propagated from a neighbour in which it is."""
+    def _is_propagated_in(self, frame_index: int, class_id: int) -> bool:
+        """Propagate the class from a neighbour in which it is correct; whether it is correct in this frame afterwards."""
         for step in (1, -1):
             neighbour = frame_index - step
             if self._is_right(neighbour, class_id):
@@ -159,16 +165,16 @@ class Annotator:
                     return True
         return False
 
-    def _carry_on(self, frame_index: int, class_id: int) -> None:
-        """Forward and back, where the neighbours need it, too."""
+    def _propagate_out(self, frame_index: int, class_id: int) -> None:
+        """Propagate forward and backward into neighbours that need it."""
         for step in (1, -1):
             self._propagate(frame_index, class_id, step)
 
     def _propagate(self, start: int, class_id: int, step: int) -> None:
-        """Through all the frames from there on that are wrong; taken back where that makes the first of them worse."""
+        """Propagate through all wrong frames next to `start`; undo it if it makes the first of them worse."""
         frames: list[int] = []
         frame_index = start + step
-        while 0 <= frame_index < len(self.truth) and len(frames) < FOLLOWED and self._needs_carrying(frame_index, class_id):
+        while len(frames) < FOLLOWED and self._needs_propagation(frame_index, class_id):
             frames.append(frame_index)
             frame_index += step
         if not frames:
@@ -182,11 +188,12 @@ class Annotator:
             self.project.history.undo()
 
     def _is_right(self, frame_index: int, class_id: int) -> bool:
-        is_there = 0 <= frame_index < len(self.truth) and bool(np.any(self.truth[frame_index] == class_id))
-        return is_there and self._iou(frame_index, class_id) >= self.target
+        is_present = 0 <= frame_index < len(self.truth) and bool(np.any(self.truth[frame_index] == class_id))
+        return is_present and self._iou(frame_index, class_id) >= self.target
 
-    def _needs_carrying(self, frame_index: int, class_id: int) -> bool:
-        return bool(np.any(self.truth[frame_index] == class_id)) and self._iou(frame_index, class_id) < self.target
+    def _needs_propagation(self, frame_index: int, class_id: int) -> bool:
+        is_present = 0 <= frame_index < len(self.truth) and bool(np.any(self.truth[frame_index] == class_id))
+        return is_present and self._iou(frame_index, class_id) < self.target
 
     def _iou(self, frame_index: int, class_id: int) -> float:
         return iou(self.project.labels[frame_index] == class_id, self.truth[frame_index] == class_id)
@@ -200,7 +207,7 @@ class Annotator:
         return [int(value) for value in np.unique(labels) if value]
 
     def reached(self) -> float:
-        """The share of frames in which nothing is wrong."""
+        """The share of frames in which every class reaches the target."""
         return float(np.mean([not self.wrong_classes(index) for index in range(len(self.truth))]))
 
 
@@ -213,21 +220,21 @@ def annotate_every_frame(annotator: Annotator) -> None:
     """From the first frame to the last."""
     for frame_index in range(len(annotator.truth)):
         if annotator.wrong_classes(frame_index):
-            annotator.mend(frame_index)
+            annotator.correct(frame_index)
 
 
 def annotate_with_everything(annotator: Annotator, runs: Path) -> None:
-    """By the review queue, with one training round after the first corrected frames."""
-    mended = 0
+    """In the order of the review queue, with one training after the first corrected frames."""
+    corrected = 0
     trained = False
     left = _by_queue(annotator)
     while left:
         frame_index = left.pop(0)
         if not annotator.wrong_classes(frame_index):
             continue
-        annotator.mend(frame_index)
-        mended += 1
-        if mended == CORRECTED_BEFORE_TRAINING and not trained:
+        annotator.correct(frame_index)
+        corrected += 1
+        if corrected == CORRECTED_BEFORE_TRAINING and not trained:
             annotator.actions["training"] += 1
             result, _seconds = tune(runs, [annotator.project.folder], {})
             annotator.session.load_checkpoint(result.checkpoint)
@@ -237,7 +244,7 @@ def annotate_with_everything(annotator: Annotator, runs: Path) -> None:
 
 
 def _by_queue(annotator: Annotator) -> list[int]:
-    """All frames, those that the queue puts forward first."""
+    """All frames: first those of the review queue in its order, then the others."""
     project = annotator.project
     jumps = MaskJumps(project.labels, len(annotator.truth), project.classes.ids)
     _drain(jumps.fill())
@@ -287,7 +294,7 @@ def measure(folder: Path, seed: int, look: str, frame_count: int, targets: Seque
 
 def main() -> None:
     parser = new_parser(__doc__)
-    parser.add_argument("--clips", type=int, default=1, help="of each look")
+    parser.add_argument("--clips", type=int, default=1, help="number of clips of each look")
     parser.add_argument("--frames", type=int, default=100, help="of each clip")
     parser.add_argument("--targets", type=float, nargs="+", default=[0.85, 0.90])
     parser.add_argument("--looks", nargs="+", default=["first", "second"])
@@ -307,13 +314,13 @@ def main() -> None:
                 for target in clips[0]
             }
         means = result["actions_per_frame"][look]
-        result["ratio"][look] = {target: rounded(by["full"] / by["clicks"]) for target, by in means.items()}
+        result["ratio"][look] = {target: rounded(actions["full"] / actions["clicks"]) for target, actions in means.items()}
     for look, by_target in result["actions_per_frame"].items():
         for target, by_strategy in by_target.items():
             shown = ", ".join(f"{strategy} {actions:.2f}" for strategy, actions in by_strategy.items())
             print(f"{look} look, IoU {target}: actions a frame: {shown}; full / clicks {result['ratio'][look][target]:.2f}")
     if arguments.json:
-        print(json.dumps(result))
+        print_json(result)
 
 
 if __name__ == "__main__":

@@ -1,8 +1,8 @@
-"""Projects of 100 to 100,000 frames, and what a person does with them; and runs over ever more frames of one.
+"""Operations on projects of 100 to 100,000 frames, and runs over a growing number of frames.
 
-The frames are tiny, and encoder and model stand-ins that answer at once: what is left is what the program itself costs. Each
-video is a real h264 file, whose packets are those of 100 encoded frames over and over. Of each project 100 frames are
-segmented; the files of the others are hard links to theirs, and their rows of the tables copies.
+The frames are tiny, and stand-ins replace the encoder and the model, so that only the cost of the program itself remains.
+Each video is a real H.264 file that repeats the packets of 100 encoded frames. 100 frames of each project are segmented; the
+files of the other frames are hard links to theirs, and the rows in the tables are copies.
 """
 
 from __future__ import annotations
@@ -36,7 +36,7 @@ from surgicalsam_napari.video import VideoReader, write_video
 SIZE = (48, 64)
 PERIOD = 100
 CPU = torch.device("cpu")
-SHORT_RUN = 40  # frames, a bulk for `Project.action`
+SHORT_RUN = 40  # frames; enough for a bulk action of `Project.action`
 
 
 def numbered_classes(count: int) -> ClassSet:
@@ -47,7 +47,7 @@ def numbered_classes(count: int) -> ClassSet:
 
 @dataclass(eq=False)
 class QuickModel:
-    """Stands in for SurgicalSAM: answers at once, with a few rectangles."""
+    """Replaces SurgicalSAM: returns a few rectangles immediately."""
 
     classes: ClassSet
     name: str = "stand-in"
@@ -77,7 +77,7 @@ class QuickModel:
         return [self.answer(class_ids, original_size) for _ in embeddings]
 
     def answer(self, class_ids: Sequence[int], size: tuple[int, int]) -> FramePrediction:
-        """Another one at every call: three classes are there, in rectangles that move."""
+        """Three classes are present, in rectangles; each call returns other ones."""
         self.answered += 1
         rng = np.random.default_rng(self.answered % 64)
         labels = np.zeros(size, np.uint8)
@@ -90,7 +90,7 @@ class QuickModel:
 
 
 def write_long_video(path: Path, frame_count: int) -> None:
-    """A small h264 of any length: PERIOD frames encoded once, their packets repeated."""
+    """A small H.264 video of any length: PERIOD frames are encoded once, and their packets are repeated."""
     rng = np.random.default_rng(0)
     with tempfile.TemporaryDirectory() as folder:
         period = write_video(Path(folder) / "period.mp4", rng.integers(0, 255, (PERIOD, *SIZE, 3), np.uint8))
@@ -110,7 +110,7 @@ def write_long_video(path: Path, frame_count: int) -> None:
 
 
 def filled_project(place: Path, frame_count: int) -> Project:
-    """All frames predicted and embedded, every tenth edited."""
+    """A project with all frames predicted and embedded, and every tenth edited."""
     place.mkdir()
     write_long_video(place / "clip.mp4", frame_count)
     classes = numbered_classes(7)
@@ -125,7 +125,7 @@ def filled_project(place: Path, frame_count: int) -> Project:
 
 
 def multiply(folder: Path, frame_count: int, encoder_digest: str) -> None:
-    """Let every frame be like one of the first PERIOD."""
+    """Repeat the stored data of the first PERIOD frames for all other frames."""
     embeddings = folder / "embeddings" / encoder_digest
     for array in (folder / "labels", folder / "painted", embeddings / "embeddings"):
         for name in [name for name in os.listdir(array) if name.startswith("c.")]:
@@ -137,33 +137,36 @@ def multiply(folder: Path, frame_count: int, encoder_digest: str) -> None:
         cells[:] = np.resize(np.asarray(cells[:PERIOD]), cells.shape)
 
 
-def measure_frames(sizes: Sequence[int], folder: Path, *, is_whole: bool = True) -> Iterator[tuple[Meter, int, Path]]:
-    """Yields the meter after each size, with the project that was made for it; unless `is_whole`, only that is made."""
+def measure_frames(sizes: Sequence[int], folder: Path, *, is_measured: bool = True) -> Iterator[tuple[Meter, int, Path]]:
+    """Make and measure a project of each size; without `is_measured` only make it.
+
+    Yields the meter, the size and the project's folder, which is deleted afterwards.
+    """
     meter = Meter("frames")
     for size in sizes:
         place = folder / f"frames{size}"
         with filled_project(place, size) as project:
             model = QuickModel(project.classes)
-        opened = project.folder
-        if is_whole:
-            measure_size(meter, size, opened, model)
-        yield meter, size, opened
+        project_folder = project.folder
+        if is_measured:
+            measure_size(meter, size, project_folder, model)
+        yield meter, size, project_folder
         shutil.rmtree(place)
 
 
-def measure_size(meter: Meter, size: int, opened: Path, model: QuickModel) -> None:
-    meter.take("open a project with its video", size, lambda f=opened: Project.open(f).close(), scope="all")
-    call = lambda f=opened: Project.open(f, require_video=False).close()  # noqa: E731
-    meter.take("open a project without", size, call, scope="one", repeats=9)
-    with Project.open(opened) as project:
+def measure_size(meter: Meter, size: int, folder: Path, model: QuickModel) -> None:
+    meter.take("open a project with its video", size, lambda f=folder: Project.open(f).close(), scope="all")
+    call = lambda f=folder: Project.open(f, require_video=False).close()  # noqa: E731
+    meter.take("open a project without video", size, call, scope="one", repeats=9)
+    with Project.open(folder) as project:
         measure_one_frame(meter, size, project, model)
         measure_tables(meter, size, project, model)
         measure_review(meter, size, project)
-        measure_history(meter, size, project, model, opened.parent)
+        measure_history(meter, size, project, model, folder.parent)
 
 
 def measure_runs(counts: Sequence[int], folder: Path) -> Meter:
-    """One action over ever more frames: a segmentation that begins with nothing, its undoing, an edit."""
+    """One action over a growing number of frames: segment a new project, clear a class, undo and redo that."""
     meter = Meter("frames of a run")
     classes = numbered_classes(7)
     (folder / "runs").mkdir()
@@ -176,8 +179,8 @@ def measure_runs(counts: Sequence[int], folder: Path) -> Meter:
             meter.take("segment, by a stand-in", count, lambda r=run: list(map(_frame_of, r)), scope="all", repeats=1)
             edit = clear_class(project, 1, range(count))
             meter.take("clear a class", count, lambda e=edit: list(map(_frame_of, e)), scope="all", repeats=1)
-            meter.take("undo that", count, project.history.undo, scope="all", repeats=1)
-            meter.take("redo that", count, project.history.redo, scope="all", repeats=1)
+            meter.take("undo clearing", count, project.history.undo, scope="all", repeats=1)
+            meter.take("redo clearing", count, project.history.redo, scope="all", repeats=1)
         shutil.rmtree(place)
     return meter
 
@@ -197,7 +200,7 @@ def measure_one_frame(meter: Meter, size: int, project: Project, model: QuickMod
     calls = [lambda t=t, answer=answer: labels.write_prediction(t, answer, 1) for t, answer in pairs]
     meter.take_each("write a prediction", size, calls, scope="one")
     meter.take_each("a stroke", size, [lambda t=t: stroke(project, t) for t in frames], scope="one")
-    meter.take_each("is an embedding there", size, [lambda t=t: store.is_valid(t) for t in frames], scope="one")
+    meter.take_each("check for an embedding", size, [lambda t=t: store.is_valid(t) for t in frames], scope="one")
     meter.take_each("read an embedding", size, [lambda t=t: store.read([t]) for t in frames], scope="one")
     meter.take_each("write an embedding", size, [lambda t=t: store.write([t], embedding) for t in frames], scope="one")
     calls = [lambda t=t: list(verify_frames(project, [t])) for t in frames[:20]]
@@ -244,7 +247,7 @@ def measure_review(meter: Meter, size: int, project: Project) -> None:
     queue = ReviewQueue.of(project, jumps)
     frames = np.random.default_rng(1).integers(0, size, 30).tolist()
     meter.take_each("rank a changed frame", size, [lambda t=t: queue.refresh([t]) for t in frames], scope="one")
-    meter.take("next frame worth a look", size, queue.next, scope="all", repeats=9)
+    meter.take("next frame that needs review", size, queue.next, scope="all", repeats=9)
     tables = labels.table("provenance"), labels.table("predicted_iou")
     meter.take("overview for the timeline", size, lambda: Overview(*tables), scope="all")
     overview = Overview(*tables)
@@ -253,7 +256,7 @@ def measure_review(meter: Meter, size: int, project: Project) -> None:
 
 
 def measure_history(meter: Meter, size: int, project: Project, model: QuickModel, place: Path) -> None:
-    meter.take("list what can be undone", size, project.history.entries, scope="one", repeats=9)
+    meter.take("list undoable actions", size, project.history.entries, scope="one", repeats=9)
     meter.take("take a snapshot", size, lambda: project.snapshots.create("state"), scope="all", repeats=1)
     first = range(size // 2, size // 2 + SHORT_RUN)
     run = segment_frames(project, model, project.classes.ids, first)  # type: ignore[arg-type]

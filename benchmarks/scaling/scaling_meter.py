@@ -1,7 +1,7 @@
-"""What something costs at several sizes, and how the cost grows: the exponent of a power law through the points.
+"""Measure an operation at several sizes, and fit the exponent of its growth.
 
-Time is that in which this process computes, its calls of the system included: on a machine that is shared it depends less on
-the others than the clock does. The time by the clock is kept beside it.
+Time is CPU time of this process, system calls included. On a shared machine it depends less on other processes than
+wall-clock time, which is recorded too.
 """
 
 from __future__ import annotations
@@ -16,7 +16,7 @@ from typing import Literal
 
 import numpy as np
 
-FLAT, LINEAR = 0.15, 1.15  # exponents up to which growth is called so
+FLAT, LINEAR = 0.15, 1.15  # largest exponents of flat and of linear growth
 
 Scope = Literal["one", "all"]
 
@@ -26,9 +26,9 @@ class Point:
     """
     Attributes
     ----------
-    seconds : of computing in one call, the median
-    clock_seconds : of one call, the median
-    kilobytes : at the highest during one call, above what there was before; None where not measured
+    seconds : median CPU seconds of one call
+    clock_seconds : median wall-clock seconds of one call
+    kilobytes : peak memory during one call, above the memory before; None if not measured
     """
 
     size: int
@@ -43,8 +43,8 @@ class Series:
 
     Attributes
     ----------
-    grows : what becomes more: frames, classes, pixels or projects
-    scope : "one": a call is about one of them, whose cost should be flat; "all": about all, whose cost should be linear
+    grows : the growing quantity: frames, classes, pixels or projects
+    scope : "one": a call works on one of them, its cost should be flat; "all": on all, its cost may be linear
     """
 
     name: str
@@ -54,12 +54,12 @@ class Series:
 
     @property
     def exponent(self) -> float:
-        """Of time against size, fitted to all points."""
+        """The exponent of time against size, fitted to all points."""
         return _slope(self.points)
 
     @property
     def last_exponent(self) -> float:
-        """The same between the two largest sizes, where constant costs weigh least and noise weighs most."""
+        """The exponent between the two largest sizes: least influence of constant costs, most of noise."""
         return _slope(self.points[-2:])
 
     @property
@@ -73,11 +73,11 @@ class Series:
         return "flat" if exponent < FLAT else "linear" if exponent <= LINEAR else "worse"
 
     @property
-    def is_as_it_should_be(self) -> bool:
+    def is_as_expected(self) -> bool:
         return self.exponent < FLAT or (self.scope == "all" and self.exponent <= LINEAR)
 
     def per_unit_ms(self, point: Point) -> float:
-        """Milliseconds of a call about one; of a call about all, by their number."""
+        """Milliseconds of a call on one; of a call on all, divided by their number."""
         return 1000 * point.seconds / (point.size if self.scope == "all" else 1)
 
     def per_unit_kilobytes(self, point: Point) -> float | None:
@@ -85,12 +85,12 @@ class Series:
 
 
 class Meter:
-    """Collects the series of everything that grows in one way."""
+    """Collects the series of one growing quantity."""
 
-    def __init__(self, grows: str, *, tells: bool = True) -> None:
+    def __init__(self, grows: str, *, is_printing: bool = True) -> None:
         self.grows = grows
         self.series: dict[str, Series] = {}
-        self._tells = tells
+        self._is_printing = is_printing
 
     def take(
         self,
@@ -102,13 +102,13 @@ class Meter:
         repeats: int = 3,
         memory: bool = True,
     ) -> None:
-        """Time a call that may be repeated, and trace the memory of one more."""
+        """Time a repeatable call, and trace the memory of one further call."""
         self.take_each(name, size, [call] * repeats, scope=scope, memory=memory)
 
     def take_each(
         self, name: str, size: int, calls: Sequence[Callable[[], object]], *, scope: Scope, memory: bool = True
     ) -> None:
-        """Time several calls, such as the same about different frames; of the last one the memory is traced, and no time."""
+        """Time several calls, for example on different frames; the last one is not timed, its memory is traced."""
         timed, traced = (calls[:-1], calls[-1]) if memory and len(calls) > 1 else (calls, None)
         gc.collect()
         durations = [_timed(call) for call in timed]
@@ -116,21 +116,21 @@ class Meter:
         kilobytes = None if traced is None else traced_kilobytes(traced)
         series = self.series.setdefault(name, Series(name, self.grows, scope))
         series.points.append(Point(size, busy, clock, kilobytes))
-        if self._tells:
-            room = "" if kilobytes is None else f", {kilobytes:,.0f} kB"
-            times = f"{1000 * busy:11,.3f} ms computing, {1000 * clock:11,.3f} by the clock"
-            print(f"{size:>9,} {self.grows:8} {name:34} {times}{room}", flush=True)
+        if self._is_printing:
+            memory_text = "" if kilobytes is None else f", {kilobytes:,.0f} kB"
+            times = f"{1000 * busy:11,.3f} ms CPU, {1000 * clock:11,.3f} ms wall clock"
+            print(f"{size:>9,} {self.grows:8} {name:34} {times}{memory_text}", flush=True)
 
 
 def _timed(call: Callable[[], object]) -> tuple[float, float]:
-    """Seconds of computing, and by the clock; at least a microsecond, for the logarithm's sake."""
+    """CPU seconds and wall-clock seconds; at least a microsecond, so that the logarithm is finite."""
     start, busy = time.perf_counter(), time.process_time()
     call()
     return max(time.process_time() - busy, 1e-6), max(time.perf_counter() - start, 1e-6)
 
 
 def traced_kilobytes(call: Callable[[], object]) -> float:
-    """The most that Python and numpy hold during a call, its result included, above what they held before."""
+    """Peak memory of Python and numpy during a call, its result included, above the memory before."""
     gc.collect()
     tracemalloc.start()
     try:

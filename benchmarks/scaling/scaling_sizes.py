@@ -1,4 +1,4 @@
-"""Projects of 1 to 32 classes, of frames from 480p to 4K, and 1 to 100 of them together."""
+"""Operations on projects of 1 to 32 classes, on frames from 480p to 4K, and on 1 to 100 projects."""
 
 from __future__ import annotations
 
@@ -30,7 +30,7 @@ PROJECT_FRAMES, PROJECT_SIZE, CORRECTED = 24, (240, 320), 12
 
 
 def random_model(class_count: int) -> SurgicalSAM:
-    """The demo architecture with random weights, which finds every class in every frame."""
+    """The demo architecture with random weights; it predicts every class in every frame."""
     torch.manual_seed(0)
     encoder = build_image_encoder("demo")
     return SurgicalSAM(
@@ -46,14 +46,14 @@ def random_model(class_count: int) -> SurgicalSAM:
 
 
 def moving_noise(count: int, size: tuple[int, int], seed: int = 0) -> list[np.ndarray]:
-    """Coarse noise that drifts, so that a codec has something to do."""
+    """Drifting coarse noise (H, W, 3) uint8, which a codec cannot compress to almost nothing."""
     rng = np.random.default_rng(seed)
     coarse = rng.integers(0, 255, (size[0] // 8 + count, size[1] // 8 + 1, 3), np.uint8)
     return [coarse[i : i + -(-size[0] // 8)].repeat(8, 0).repeat(8, 1)[: size[0], : size[1]] for i in range(count)]
 
 
 def made_project(place: Path, frame_count: int, size: tuple[int, int], class_count: int, seed: int = 0) -> Project:
-    """A new project in a new folder, each of its frames predicted by a stand-in."""
+    """A new project in a new folder, with all frames predicted by a stand-in."""
     place.mkdir(parents=True)
     write_video(place / "clip.mp4", moving_noise(frame_count, size, seed))
     classes = numbered_classes(class_count)
@@ -65,7 +65,7 @@ def made_project(place: Path, frame_count: int, size: tuple[int, int], class_cou
 
 
 def take_frames(meter: Meter, size: int, project: Project, frame_count: int) -> None:
-    """What is done to single frames, whatever grows."""
+    """Measure operations on single frames, for every growing quantity."""
     labels, ids, frame_size = project.labels, project.classes.ids, project.labels.shape[1:]
     model, frames = QuickModel(project.classes), list(range(frame_count))
     answers = [(t, model.answer(ids, frame_size)) for t in frames]
@@ -114,7 +114,7 @@ def measure_classes(counts: Sequence[int], folder: Path) -> Meter:
 
 
 def take_model(meter: Meter, size: int, model: SurgicalSAM, frame_size: tuple[int, int], repeats: int) -> None:
-    """Label maps of all the model's classes, at the frame's size."""
+    """Measure the label map of all the model's classes, at the frame's size."""
     embeddings = np.random.default_rng(0).normal(size=(1, *model.embedding_shape)).astype(np.float16)
 
     def predict() -> object:
@@ -143,7 +143,7 @@ def measure_pixels(sizes: Sequence[tuple[int, int]], folder: Path) -> Meter:
 
 
 def measure_projects(counts: Sequence[int], folder: Path) -> Meter:
-    """Projects of other names, and projects that all have the name of their video in common."""
+    """Measure projects whose videos have different names, and projects whose videos have the same name."""
     meter = Meter("projects")
     projects: dict[str, list[Path]] = {"": [], ", videos of one name": []}
     for number in range(max(counts)):
@@ -155,18 +155,18 @@ def measure_projects(counts: Sequence[int], folder: Path) -> Meter:
             paths.append(project.folder if kind else renamed(project.folder, f"operation{number}"))
     for count in counts:
         for kind, paths in projects.items():
-            some = paths[:count]
-            meter.take(f"open as training data{kind}", count, lambda p=some: opened_and_closed(p), scope="all", repeats=2)
-        some = projects[""][:count]
-        meter.take("open each project", count, lambda p=some: [Project.open(path).close() for path in p], scope="all")
-        meter.take("list with surgicalsam info", count, lambda p=some: listed(p), scope="all")
-        data = open_training_data(some, base=None)
+            chosen = paths[:count]
+            meter.take(f"open as training data{kind}", count, lambda p=chosen: opened_and_closed(p), scope="all", repeats=2)
+        chosen = projects[""][:count]
+        meter.take("open each project", count, lambda p=chosen: [Project.open(path).close() for path in p], scope="all")
+        meter.take("list with surgicalsam info", count, lambda p=chosen: listed(p), scope="all")
+        data = open_training_data(chosen, base=None)
         batch = np.random.default_rng(0).integers(0, len(data.frames), 32).tolist()
         model = QuickModel(data.classes)
-        meter.take("embed a training's frames", count, lambda d=data, m=model: embedded(d, m), scope="all", repeats=1)
+        meter.take("embed the training frames", count, lambda d=data, m=model: embedded(d, m), scope="all", repeats=1)
         meter.take("embeddings of a batch", count, lambda d=data, m=model, b=batch: d.embeddings(b, 0, m), scope="one")
         data.close()
-        for path in some:
+        for path in chosen:
             shutil.rmtree(path / "embeddings" / model.encoder_digest)
     return meter
 

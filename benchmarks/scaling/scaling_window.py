@@ -1,4 +1,4 @@
-"""The window, with projects of 100 to 100,000 frames: what a stroke or a predicted frame sets going, until all is quiet."""
+"""The window with projects of 100 to 100,000 frames: the cost of a stroke or a predicted frame, until the window is idle."""
 
 from __future__ import annotations
 
@@ -12,19 +12,19 @@ from common.options import has_display
 from scaling_frames import QuickModel
 from scaling_meter import Meter
 
-QUIET_SECONDS = 1.5  # after which all that a change sets going has at least begun
+QUIET_SECONDS = 1.5  # after a change; all its follow-up work has started by then
 CHANGES = 4
 
 
 def why_no_window() -> str | None:
-    """What is missing; None where a window can be opened."""
+    """The reason why no window can be opened; None if one can."""
     if not has_display():
         return 'there is no display (xvfb-run -a -s "-screen 0 1600x1000x24" gives one)'
     return None
 
 
 class Window:
-    """napari with the plugin docked, opened once for all projects."""
+    """napari with the docked plugin, opened once for all projects."""
 
     def __init__(self) -> None:
         import napari
@@ -41,7 +41,7 @@ class Window:
         self.viewer.close()
 
     def measure(self, meter: Meter, size: int, folder: Path) -> None:
-        """All series of one project; it is closed with the next one, or with the window."""
+        """Measure all series of one project; the project stays open until the next one or until the window closes."""
         dock = self.dock
         meter.take("window: open a project", size, lambda: self._open(folder), scope="all", repeats=1)
         assert dock.session.project is not None and dock.layers.labels is not None
@@ -51,7 +51,7 @@ class Window:
         meter.take_each(
             "window: go to a frame", size, [lambda t=t: self._show(t) for t in frames], scope="one", memory=False
         )
-        meter.take("window: draw labels again", size, lambda: (layer.refresh(), live(0.01)), scope="one", memory=False)
+        meter.take("window: redraw labels", size, lambda: (layer.refresh(), live(0.01)), scope="one", memory=False)
         model = QuickModel(project.classes)
         size_of_frame = project.labels.shape[1:]
 
@@ -75,7 +75,7 @@ class Window:
         live(0.01)
 
     def _settled(self, change: Callable[[int], None], frame_index: int) -> None:
-        """Until nothing is due and nothing goes on in the background; on a busy machine that takes longer by the clock."""
+        """Make a change, and wait until no follow-up work is left."""
         feed, counts = self.dock.correct_panel.review.feed, self.dock.train_panel.data
         change(frame_index)
         live(QUIET_SECONDS)
@@ -84,7 +84,7 @@ class Window:
 
 
 def live(seconds: float) -> None:
-    """Let the window do what is due."""
+    """Handle the window's events for so many seconds."""
     from qtpy.QtWidgets import QApplication
 
     until = time.monotonic() + seconds
@@ -96,7 +96,7 @@ def live(seconds: float) -> None:
 
 
 def measure_timeline(meter: Meter, size: int, class_count: int) -> None:
-    """The timeline by itself, drawn to the last pixel."""
+    """Measure the timeline alone, painted completely."""
     import numpy as np
     from common.timeline_steps import painted, shown_timeline, steps
     from qtpy.QtWidgets import QApplication

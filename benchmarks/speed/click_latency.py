@@ -1,13 +1,12 @@
-"""How long a click takes until the new mask is there: one frame whose embedding is at hand, the bundled demo weights.
+"""Time from a click to the new mask, for one frame with a cached embedding and the bundled demo weights.
 
-The frame is the phantom's, 1080x1920 by default; the mask to correct is an instrument's, shifted. Every sixth click begins a
-new refinement, as in another frame. The first click of the process is listed on its own.
+The frame is a phantom frame, 1080x1920 by default. The mask to correct is the shifted mask of an instrument. Every sixth
+click starts a new refinement, as in another frame. The first click of the process is reported separately.
 The last line printed with `--json` is one JSON object (milliseconds).
 """
 
 from __future__ import annotations
 
-import json
 import sys
 import time
 from pathlib import Path
@@ -16,7 +15,7 @@ import numpy as np
 import torch
 
 sys.path.append(str(Path(__file__).parents[1]))
-from common.options import new_parser, parse
+from common.options import new_parser, parse, print_json
 
 from surgicalsam_napari.inference.refine import Click, Refinement
 from surgicalsam_napari.model.checkpoint import load_checkpoint
@@ -74,7 +73,7 @@ def main() -> None:
     print(f"{len(rest)} clicks at {arguments.size[0]}x{arguments.size[1]} on {model.device}: " +
           ", ".join(f"{name.removesuffix('_ms')} {value} ms" for name, value in result.items()))  # fmt: skip
     if arguments.json:
-        print(json.dumps(result))
+        print_json(result)
 
 
 if __name__ == "__main__":

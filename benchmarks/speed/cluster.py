@@ -1,20 +1,18 @@
-"""What a cluster gains and costs on this machine, and how much of a run's time the model is computing.
+"""Gain and cost of a cluster on this machine, and the share of a run's time in which the model computes.
 
 Phantom clips, demo weights, one torch thread in every process:
 
-- one worker against two, over two videos: frames a second of each, and the ratio of their times, in pairs;
-- the cost of scheduling: milliseconds for an empty task, given out as ranges are; and the same work in this process against
-  a cluster of one worker;
-- the pipeline: decoding, computing and (on a GPU) writing at the same time against one after the other, the ratio of their
-  times, and the share of each in which the model computes. On a CUDA device the shares are taken from events on the GPU's
-  streams.
+- One worker against two workers, on two videos: frames per second, and the paired ratio of their times.
+- The cost of scheduling: milliseconds per empty task, scheduled like ranges of frames; and the same work in this process
+  against a cluster of one worker.
+- The pipeline: decoding, computing and (on a GPU) writing in parallel against one after the other: the ratio of their times,
+  and the share of the time in which the model computes. On a CUDA device the share comes from events on the GPU's streams.
 
     python benchmarks/speed/cluster.py --json
 """
 
 from __future__ import annotations
 
-import json
 import os
 import shutil
 import statistics
@@ -26,13 +24,13 @@ from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from pathlib import Path
 
-os.environ.setdefault("OMP_NUM_THREADS", "1")  # before torch: workers take their threads from it
+os.environ.setdefault("OMP_NUM_THREADS", "1")  # before torch is imported: the workers inherit their number of threads
 
 import torch
 
 sys.path.append(str(Path(__file__).parents[1]))
 from common.measuring import Paired, paired, timed
-from common.options import new_parser, parse
+from common.options import new_parser, parse, print_json
 
 from surgicalsam_napari.cluster.connection import Cluster, connected
 from surgicalsam_napari.cluster.scheduling import RANGES_PER_WORKER, VideoReport, VideoWork, work_on_cluster
@@ -53,52 +51,53 @@ SIZE = (1024, 1280)  # of EndoVis frames
 
 def main() -> None:
     parser = new_parser(__doc__)
-    parser.add_argument("--frames", type=int, default=48, help="of each of the two clips")
+    parser.add_argument("--frames", type=int, default=48, help="length of each of the two clips")
     parser.add_argument("--repeats", type=int, default=5)
     parser.add_argument("--size", type=int, nargs=2, default=SIZE, metavar=("HEIGHT", "WIDTH"))
     parser.add_argument("--empty-tasks", type=int, default=300)
+    parser.add_argument("--workers", type=int, default=2, help="of the larger cluster")
     parser.add_argument("--only", choices=("cluster", "pipeline"))
-    parser.add_argument("--device", default="auto", help="of the pipeline; the cluster's workers take the CPU")
-    arguments = parse(parser, quick={"frames": 2, "repeats": 1, "size": (128, 160), "empty_tasks": 10})
+    parser.add_argument("--device", default="auto", help="device of the pipeline; the workers of the cluster use the CPU")
+    arguments = parse(parser, quick={"frames": 1, "repeats": 1, "size": (128, 160), "empty_tasks": 10, "workers": 1})
     torch.set_num_threads(1)
     result: dict = {"frames": arguments.frames, "frame_size": list(arguments.size), "repeats": arguments.repeats}
-    result |= {"cores": os.cpu_count(), "load_before": os.getloadavg()[0]}
+    result |= {"workers": arguments.workers, "cores": os.cpu_count(), "load_before": os.getloadavg()[0]}
     with tempfile.TemporaryDirectory() as folder:
         clip = write_phantom_clip(Path(folder) / "made", size=tuple(arguments.size), frame_count=arguments.frames)
         clips = [Path(shutil.copy(clip, Path(folder) / f"{name}.mp4")) for name in ("morning", "noon")]
         if arguments.only != "pipeline":
-            result |= measured_cluster(clips, arguments.frames, arguments.repeats, arguments.empty_tasks)
+            result |= measured_cluster(clips, arguments.frames, arguments.repeats, arguments.empty_tasks, arguments.workers)
         if arguments.only != "cluster":
             result |= measured_pipeline(clips[0], arguments.frames, arguments.repeats, arguments.device)
     if arguments.json:
-        print(json.dumps(result))
+        print_json(result)
 
 
 # ---- the cluster
 
 
-def measured_cluster(clips: list[Path], frames: int, repeats: int, empty_tasks: int) -> dict:
+def measured_cluster(clips: list[Path], frames: int, repeats: int, empty_tasks: int, workers: int) -> dict:
     model = load_checkpoint(demo_checkpoint(), device="cpu")
-    with connected("local:1") as one, connected("local:2") as two:
+    with connected("local:1") as one, connected(f"local:{workers}") as larger:
         empty_ms = 1000 * empty_task_seconds(one, empty_tasks)
         print(f"an empty task: {empty_ms:.2f} ms")
-        workers = paired(lambda: by_cluster(one, clips, model), lambda: by_cluster(two, clips, model), repeats)
-        print(told("one worker -> two", workers, frames * len(clips)))
-        here = paired(lambda: by_cluster(one, clips[:1], model), lambda: in_this_process(clips[0], model), repeats)
-        print(told("one worker -> this process", here, frames))
+        times = paired(lambda: by_cluster(one, clips, model), lambda: by_cluster(larger, clips, model), repeats)
+        print(described(f"one worker -> {workers}", times, frames * len(clips)))
+        in_process = paired(lambda: by_cluster(one, clips[:1], model), lambda: in_this_process(clips[0], model), repeats)
+        print(described("one worker -> this process", in_process, frames))
     return {
         "empty_task_ms": round(empty_ms, 3),
-        "one_worker_fps": per_second(workers.plain, frames * len(clips)),
-        "two_workers_fps": per_second(workers.ours, frames * len(clips)),
-        "two_workers_speed_up": rounded(workers),
-        "this_process_fps": per_second(here.ours, frames),
-        "one_worker_same_work_fps": per_second(here.plain, frames),
-        "one_worker_time_over_this_process": rounded(here),
+        "one_worker_fps": per_second(times.plain, frames * len(clips)),
+        "two_workers_fps": per_second(times.ours, frames * len(clips)),
+        "two_workers_speed_up": rounded(times),
+        "this_process_fps": per_second(in_process.ours, frames),
+        "one_worker_same_work_fps": per_second(in_process.plain, frames),
+        "one_worker_time_over_this_process": rounded(in_process),
     }
 
 
 def by_cluster(cluster: Cluster, clips: list[Path], model: SurgicalSAM) -> None:
-    """Segment every class in every frame, from nothing; the project folders are new."""
+    """Segment every class in every frame of new projects."""
     for clip in clips:
         shutil.rmtree(Project.default_folder(clip), ignore_errors=True)
     recipe = ModelRecipe(None, None, "cpu", None, checkpoint_record(model)["digest"], 1)
@@ -120,7 +119,7 @@ def in_this_process(clip: Path, model: SurgicalSAM) -> None:
 
 
 def empty_task_seconds(cluster: Cluster, count: int) -> float:
-    """Seconds that a task adds which does nothing, with as many given out at a time as there are ranges."""
+    """Seconds per empty task, with as many tasks in flight as there are ranges per worker."""
     from distributed import wait
 
     def run(count: int) -> None:
@@ -159,7 +158,7 @@ def measured_pipeline(clip: Path, frames: int, repeats: int, device: str) -> dic
 
         timing = paired(lambda: run(in_turn, shares["in_turn"]), lambda: run(overlapped, shares["overlapped"]), repeats)  # noqa: B023
         share = {way: round(statistics.median(noted[1:]), 3) for way, noted in shares.items()}
-        print(told(f"{name}, in turn -> overlapped", timing, frames))
+        print(described(f"{name}, in turn -> overlapped", timing, frames))
         print(f"  the model computes {share['in_turn']:.1%} -> {share['overlapped']:.1%} of the time")
         result[name] = {
             "in_turn_fps": per_second(timing.plain, frames),
@@ -176,7 +175,7 @@ def embed_overlapped(project: Project, model: SurgicalSAM, frames: range) -> Non
 
 
 def embed_in_turn(project: Project, model: SurgicalSAM, frames: range) -> None:
-    """Decode, compute, write, one batch after the other."""
+    """Decode, compute and write, batch by batch."""
     store = project.embeddings(model.encoder_digest, model.embedding_shape)
     size = BATCH_SIZES.get(model.device.type, 1)
     for batch in (frames[start : start + size] for start in range(0, len(frames), size)):
@@ -189,7 +188,7 @@ def segment_overlapped(project: Project, model: SurgicalSAM, frames: range) -> N
 
 
 def segment_in_turn(project: Project, model: SurgicalSAM, frames: range) -> None:
-    """As `embed_in_turn`; then decode masks and write labels, one batch after the other."""
+    """As `embed_in_turn`, and decode masks and write labels for each batch."""
     store = project.embeddings(model.encoder_digest, model.embedding_shape)
     size, checkpoint = BATCH_SIZES.get(model.device.type, 1), project.record_checkpoint(checkpoint_record(model))
     with project.action("Segment in turn", len(frames)) as action:
@@ -203,29 +202,29 @@ def segment_in_turn(project: Project, model: SurgicalSAM, frames: range) -> None
 
 @contextmanager
 def computing_share(model: SurgicalSAM, shares: list[float]) -> Iterator[None]:
-    """Append the share of the block's time in which image encoder or mask decoder compute, on any stream."""
+    """Append to `shares` the share of the block's time in which the image encoder or the mask decoder computes."""
     clock = _GpuClock(model.device) if model.device.type == "cuda" else _CpuClock()
     assert model.image_encoder is not None
     decode = model.decode
 
     def timed_decode(*inputs, **options):
-        begin = clock.now()
+        start = clock.now()
         try:
             return decode(*inputs, **options)
         finally:
-            clock.note(begin)
+            clock.note(start)
 
-    begun: dict[int, object] = {}
+    started: dict[int, object] = {}
     hooks = [
-        model.image_encoder.register_forward_pre_hook(lambda *_: begun.__setitem__(_thread(), clock.now())),
-        model.image_encoder.register_forward_hook(lambda *_: clock.note(begun.pop(_thread()))),
+        model.image_encoder.register_forward_pre_hook(lambda *_: started.__setitem__(_thread(), clock.now())),
+        model.image_encoder.register_forward_hook(lambda *_: clock.note(started.pop(_thread()))),
     ]
     model.decode = timed_decode  # type: ignore[method-assign]
-    start = time.perf_counter()
+    block_start = time.perf_counter()
     try:
         yield
     finally:
-        seconds = time.perf_counter() - start
+        seconds = time.perf_counter() - block_start
         del model.decode
         for hook in hooks:
             hook.remove()
@@ -233,7 +232,7 @@ def computing_share(model: SurgicalSAM, shares: list[float]) -> Iterator[None]:
 
 
 class _CpuClock:
-    """Spans of time in seconds, by this machine's clock."""
+    """Spans of wall-clock time in seconds."""
 
     def __init__(self) -> None:
         self._spans: list[tuple[float, float]] = []
@@ -241,15 +240,15 @@ class _CpuClock:
     def now(self) -> float:
         return time.perf_counter()
 
-    def note(self, begin: float) -> None:
-        self._spans.append((begin, self.now()))
+    def note(self, start: float) -> None:
+        self._spans.append((start, self.now()))
 
     def spans(self) -> list[tuple[float, float]]:
         return self._spans
 
 
 class _GpuClock:
-    """The same by events on the stream that is current: when the GPU came to the work and when it was through."""
+    """Spans of GPU time in seconds, by events on the current stream at the start and the end of the work."""
 
     def __init__(self, device: torch.device) -> None:
         self._device = device
@@ -261,8 +260,8 @@ class _GpuClock:
         event.record(torch.cuda.current_stream(self._device))
         return event
 
-    def note(self, begin: torch.cuda.Event) -> None:
-        self._spans.append((begin, self.now()))
+    def note(self, start: torch.cuda.Event) -> None:
+        self._spans.append((start, self.now()))
 
     def spans(self) -> list[tuple[float, float]]:
         torch.cuda.synchronize(self._device)
@@ -270,10 +269,10 @@ class _GpuClock:
 
 
 def union_seconds(spans: list[tuple[float, float]]) -> float:
-    """The time that is in any of the spans."""
+    """Seconds covered by at least one span."""
     total, reached = 0.0, float("-inf")
-    for begin, end in sorted(spans):
-        total += max(0.0, end - max(begin, reached))
+    for start, end in sorted(spans):
+        total += max(0.0, end - max(start, reached))
         reached = max(reached, end)
     return total
 
@@ -300,10 +299,10 @@ def rounded(timing: Paired) -> dict[str, float]:
     return {"median": round(timing.ratio, 3), "lowest": round(low, 3), "highest": round(high, 3)}
 
 
-def told(what: str, timing: Paired, frames: int) -> str:
+def described(title: str, timing: Paired, frames: int) -> str:
     low, high = timing.ratios
     speeds = f"{per_second(timing.plain, frames):.2f} -> {per_second(timing.ours, frames):.2f} frames a second"
-    return f"{what}: {speeds}, x{timing.ratio:.2f} ({low:.2f} to {high:.2f})"
+    return f"{title}: {speeds}, x{timing.ratio:.2f} ({low:.2f} to {high:.2f})"
 
 
 if __name__ == "__main__":

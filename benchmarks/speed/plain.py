@@ -1,11 +1,16 @@
-"""The plain way to do what SurgicalSAM does, step by step as the authors' code does it: speed is measured against this.
+"""A plain implementation of SurgicalSAM, step by step as in the authors' code: the baseline of the speed benchmarks.
 
-One prompt at a time, one frame at a time. The class prompt encoder stacks the image embedding once per class, activates
-every copy, keeps another copy for the sparse tokens, and runs whole for each prompt, as does the dense positional encoding;
-logits are interpolated to the padded square and to the frame; every mask is kept as whole numbers of the frame's size and
-merged by ascending predicted IoU into a map of floats; the loss is taken image by image at the frame's size; embeddings are
-float32 `.npy` files of (h, w, D); a frame of a video is found by opening the file and seeking. It has the weights of the
-model that it is made from, and is held to the same reference numbers (tests/test_plain.py).
+It computes one prompt and one frame at a time:
+
+- The class prompt encoder stacks the image embedding once per class, activates every copy and keeps another copy for the
+  sparse tokens. It runs completely for each prompt, as does the dense positional encoding.
+- Logits are interpolated to the padded square, and then to the frame.
+- Masks are integer arrays of the frame's size. They are merged by ascending predicted IoU into an array of floats.
+- The loss is computed image by image at the frame's size.
+- Embeddings are float32 `.npy` files of (h, w, D).
+- To read a video frame, the file is opened and the decoder seeks to the frame.
+
+It has the weights of the given model, and reproduces the same reference numbers (tests/test_plain.py).
 """
 
 from __future__ import annotations
@@ -68,14 +73,14 @@ class PlainSurgicalSAM:
     def label_map(
         self, embedding: Tensor, rows: Sequence[int], class_ids: Sequence[int], size: tuple[int, int]
     ) -> np.ndarray:
-        """(H, W) uint8 of these classes, a prompt each."""
+        """(H, W) uint8 label map of these classes, one prompt per class."""
         decoded = [self.low_res_logits(embedding, row) for row in rows]
         masks = [(to_frame(logits, size, self.model.input_size) > 0).int()[0, 0].numpy() for logits, _ in decoded]
         return merged(masks, [float(quality) for _, quality in decoded], class_ids)
 
 
 def to_frame(low_res_logits: Tensor, size: tuple[int, int], input_size: int = INPUT_SIZE) -> Tensor:
-    """(..., H, W): to the padded square, without the padding, to the frame."""
+    """(..., H, W): interpolated to the padded square, cropped to the frame's part, interpolated to the frame."""
     scale = input_size / max(size)
     height, width = (int(side * scale + 0.5) for side in size)
     square = F.interpolate(low_res_logits, (input_size, input_size), mode="bilinear", align_corners=False)
@@ -83,7 +88,7 @@ def to_frame(low_res_logits: Tensor, size: tuple[int, int], input_size: int = IN
 
 
 def merged(masks: Sequence[np.ndarray], predicted_iou: Sequence[float], class_ids: Sequence[int]) -> np.ndarray:
-    """(H, W) uint8: masks drawn by ascending predicted IoU."""
+    """(H, W) uint8: masks written by ascending predicted IoU."""
     label_map = np.zeros(masks[0].shape)
     for position in np.argsort(np.asarray(predicted_iou), kind="stable"):
         label_map[masks[position] == 1] = class_ids[position]
@@ -91,7 +96,7 @@ def merged(masks: Sequence[np.ndarray], predicted_iou: Sequence[float], class_id
 
 
 def in_memory_order_of_files(embeddings: Tensor) -> Tensor:
-    """(B, D, h, w) in memory as they come from files of (h, w, D)."""
+    """(B, D, h, w) with the memory order of files of (h, w, D)."""
     return embeddings.permute(0, 2, 3, 1).contiguous().permute(0, 3, 1, 2)
 
 
@@ -127,7 +132,7 @@ def contrastive_loss(prototypes: Tensor, class_embeddings: Tensor, rows: Tensor,
 def training_losses(
     plain: PlainSurgicalSAM, embeddings: Tensor, rows: Tensor, masks: Tensor, class_embeddings: Tensor
 ) -> tuple[Tensor, Tensor]:
-    """Dice and contrastive loss of a batch: a prompt after the other, all of them kept for the backward pass.
+    """Dice and contrastive loss of a batch. Prompts are computed one by one; all are kept for the backward pass.
 
     Parameters
     ----------
@@ -144,13 +149,13 @@ def training_losses(
 
 
 def frame_by_seeking(path: Path, frame_index: int) -> np.ndarray:
-    """(H, W, 3) uint8: open the file, seek to the keyframe before, decode up to the frame."""
+    """(H, W, 3) uint8: open the file, seek to the previous keyframe, decode up to the frame."""
     with av.open(str(path)) as container:
         stream = container.streams.video[0]
         assert stream.average_rate is not None and stream.time_base is not None
-        wanted = round(frame_index / stream.average_rate / stream.time_base) + (stream.start_time or 0)
-        container.seek(wanted, stream=stream)
+        target_pts = round(frame_index / stream.average_rate / stream.time_base) + (stream.start_time or 0)
+        container.seek(target_pts, stream=stream)
         for frame in container.decode(stream):
-            if frame.pts is not None and frame.pts >= wanted:
+            if frame.pts is not None and frame.pts >= target_pts:
                 return frame.to_ndarray(format="rgb24")
     raise IndexError(frame_index)

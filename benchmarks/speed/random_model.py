@@ -1,4 +1,4 @@
-"""The paper's model with random weights, and embeddings for it: what the scripts of this folder decode and train."""
+"""The paper's model with random weights, and random embeddings for it; the scripts of this folder decode and train them."""
 
 from __future__ import annotations
 
@@ -15,9 +15,9 @@ QUICK_SIZE = (256, 320)
 
 
 def untrained_model(encoder_id: str = "vit_h") -> SurgicalSAM:
-    """The paper's model without its image encoder: 64 x 64 x 256, seven classes, n = 2; random weights, always the same.
+    """The paper's model without its image encoder: embeddings of 64 x 64 x 256, seven classes, n = 2, fixed random weights.
 
-    With `encoder_id` "demo" it is small, for `--quick`.
+    With `encoder_id` "demo" the model is small, for `--quick`.
     """
     torch.manual_seed(0)
     parts = build_parts(ENCODERS[encoder_id], len(CLASSES), tokens_per_class=2)

@@ -1,11 +1,12 @@
-"""Every step against the plain way of doing it (benchmarks/speed/plain.py), in one run, each speed beside what it changes.
+"""Speed-up of every step over the plain implementation (benchmarks/speed/plain.py), with its effect on the result.
 
     python benchmarks/speed/speed.py [--quick] [--only decoding storage …] [--json]
 
-Two threads, interleaved repeats, medians of paired ratios. Each part is a script of its own (`speed_*.py`) and runs in a
-process of its own, so that none leaves memory or threads behind for the next. The window is driven on the display there is,
-or by `xvfb-run`; without either it is left out. With CUDA, `speed_cuda.py` adds the figures of the GPU. The last line of
-`--json` is one object; parts that failed are named in it under `missing`, and the exit code is then 1.
+Two threads, interleaved repeats, medians of paired ratios. Each part is a separate script (`speed_*.py`) in a separate
+process, so that no part leaves memory or threads for the next. The window part uses the display, or `xvfb-run` if there is
+no display; without both it is skipped. With CUDA, `speed_cuda.py` adds the figures of the GPU. The last line printed with
+`--json` is one JSON object. Its `missing` lists the parts that failed or were skipped (except the GPU's); if there is one,
+the exit code is 1. `--quick` runs the storage part only: each part has a quick run of its own script.
 """
 
 from __future__ import annotations
@@ -22,11 +23,11 @@ import psutil
 import torch
 
 sys.path.append(str(Path(__file__).parents[1]))
-from common.options import has_display, new_parser, parse
+from common.options import has_display, new_parser, parse, print_json
 
 PARTS = {"decoding": 5, "training": 3, "encoder": 3, "storage": 9, "video": 5, "window": 3, "cuda": 3}  # counted pairs
 ON_A_DISPLAY = {"window"}
-AIMS = {  # ratios to the plain way unless the key says otherwise; "<" where less is better
+AIMS = {  # ratios to the plain implementation, unless the key names a unit; "<=" if less is better
     "decode_one_class": ">= 3",
     "decode_all_classes": ">= 4",
     "label_map": ">= 20",
@@ -47,7 +48,7 @@ AIMS = {  # ratios to the plain way unless the key says otherwise; "<" where les
 
 
 def command_of(part: str, repeats: int, *, is_quick: bool) -> list[str] | None:
-    """How to run a part; None where it cannot be run on this machine."""
+    """The command of a part; None if this machine cannot run it."""
     command = [sys.executable, str(Path(__file__).with_name(f"speed_{part}.py")), "--json"]
     command += ["--quick"] if is_quick else ["--repeats", str(repeats)]
     if part in ON_A_DISPLAY and not has_display():
@@ -57,10 +58,10 @@ def command_of(part: str, repeats: int, *, is_quick: bool) -> list[str] | None:
 
 
 def figures_of(part: str, repeats: int, *, is_quick: bool) -> dict[str, object] | None:
-    """What a part measures; None where it cannot be run or fails, with the reason on stderr."""
+    """The figures of a part; None, with the reason on stderr, if it fails or cannot run."""
     command = command_of(part, repeats, is_quick=is_quick)
     if command is None:
-        print(f"{part}: left out, for there is no {'display' if part in ON_A_DISPLAY else 'CUDA device'}", file=sys.stderr)
+        print(f"{part}: skipped, there is no {'display' if part in ON_A_DISPLAY else 'CUDA device'}", file=sys.stderr)
         return None
     start = time.perf_counter()
     run = subprocess.run(command, capture_output=True, text=True)
@@ -92,7 +93,7 @@ def table(figures: dict[str, object]) -> str:
 def main() -> int:
     parser = new_parser(__doc__)
     parser.add_argument("--only", nargs="+", choices=PARTS, default=list(PARTS))
-    options = parse(parser, quick={})
+    options = parse(parser, quick={"only": ["storage"]})
     figures: dict[str, object] = {}
     missing = []
     for part in options.only:
@@ -102,7 +103,7 @@ def main() -> int:
     figures |= {"missing": missing, "machine": machine()}
     print(table(figures))
     if options.json:
-        print(json.dumps(figures))
+        print_json(figures)
     return 1 if missing else 0
 
 

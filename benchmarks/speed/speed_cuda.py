@@ -1,11 +1,11 @@
-"""On a CUDA device: embedding with ViT-H, decoding, and the training step, in frames or samples per second.
+"""Speed on a CUDA device: embedding with ViT-H, decoding and the training step, in frames or samples per second.
 
     python benchmarks/speed/speed_cuda.py [--repeats 3] [--device cuda] [--encoder vit_h] [--quick] [--json]
 
-Random weights. Embedding in bf16 (as `SurgicalSAM.embed` runs it there) at several batch sizes, with and without
-`torch.compile`, and in float32, the cosine to float32 beside each; decoding of one and of all seven classes, exact and fast;
-training at batch 2, 16 and 32. The share of the roofline is the arithmetic of the multiplications that are done, over what
-the device can do at most (`PEAK_TFLOPS`, the makers' dense figures for bf16). The paper, on a V100, decodes 91.7 frames a
+The weights are random. Embedding runs in bf16 (as `SurgicalSAM.embed` does on CUDA) at several batch sizes, with and
+without `torch.compile`, and in float32; each has its cosine similarity to float32. Decoding runs for one and for all seven
+classes, exact and fast. Training runs at batch 2, 16 and 32. The roofline share is the arithmetic rate, divided by the
+highest rate of the device (`PEAK_TFLOPS`, the makers' dense figures for bf16). On a V100 the paper decodes 91.7 frames per
 second with cached embeddings (its Table 5).
 
 `--quick` runs the same code on the CPU, with the demo encoder and small batches, without `torch.compile`.
@@ -36,7 +36,7 @@ PEAK_TFLOPS = {"H100": 989.0, "H200": 989.0, "A100": 312.0, "L40": 181.0, "A10":
 
 
 def seconds(work: Callable[[], object], device: torch.device, repeats: int) -> float:
-    """The median of some runs after one that does not count, waiting for the device."""
+    """The median seconds of `repeats` runs after a warm-up run; each waits for the device."""
 
     def run() -> float:
         start = time.perf_counter()
@@ -50,7 +50,7 @@ def seconds(work: Callable[[], object], device: torch.device, repeats: int) -> f
 
 
 def roofline_share(flops_per_second: float, device: torch.device) -> float | None:
-    """Of what the device can do at most; None for one that is not in `PEAK_TFLOPS`."""
+    """The share of the device's highest rate; None if the device is not in `PEAK_TFLOPS`."""
     name = torch.cuda.get_device_name(device) if device.type == "cuda" else ""
     peak = next((peak for key, peak in PEAK_TFLOPS.items() if key in name), None)
     return None if peak is None else round(flops_per_second / (1e12 * peak), 3)
@@ -96,7 +96,7 @@ def decoding(model: SurgicalSAM, device: torch.device, counts: Sequence[int], re
     figures: dict[str, object] = {}
     for class_ids, count in product(([CLASSES.ids[0]], list(CLASSES.ids)), counts):
         embeddings = smooth_embeddings(model, count).to(device)
-        model.is_fast = False  # set by hand, for `use_fast` refuses a CPU without AMX; the arithmetic is the same either way
+        model.is_fast = False  # set directly, because `use_fast` refuses a CPU without AMX; the arithmetic is the same
         work = flops(lambda ids=class_ids, e=embeddings: model.decode(e, ids))
         for model.is_fast in (False, True):
             taken = seconds(lambda ids=class_ids, e=embeddings: model.decode(e, ids), device, repeats)
@@ -111,7 +111,7 @@ def training(
     device: torch.device, counts: Sequence[int], repeats: int, size: tuple[int, int], model_id: str
 ) -> dict[str, object]:
     """Samples per second and peak memory of a step at the paper's batch sizes, losses at frame size."""
-    # imported here: training needs more packages than the rest, which has to run with few
+    # imported here, so that the other parts run without the packages of training
     from training_steps import OurStep, step_config
 
     figures: dict[str, object] = {}
@@ -133,17 +133,25 @@ def main() -> None:
     parser.add_argument("--repeats", type=int, default=3)
     parser.add_argument("--device", default="cuda")
     parser.add_argument("--encoder", choices=ENCODERS, default="vit_h")
-    parser.add_argument("--embed", type=int, nargs="+", default=[1, 4, 8, 16], metavar="N", help="frames embedded at a time")
-    parser.add_argument("--decode", type=int, nargs="+", default=[1, 8, 32], metavar="N", help="frames decoded at a time")
+    parser.add_argument("--embed", type=int, nargs="+", default=[1, 4, 8, 16], metavar="N", help="batch sizes of embedding")
+    parser.add_argument("--decode", type=int, nargs="+", default=[1, 8, 32], metavar="N", help="batch sizes of decoding")
     parser.add_argument(
-        "--train", type=int, nargs="*", default=[2, 16, 32], metavar="N", help="batch sizes of training; none: left out"
+        "--train",
+        type=int,
+        nargs="*",
+        default=[2, 16, 32],
+        metavar="N",
+        help="batch sizes of training; without a number it is skipped",
     )
-    parser.add_argument("--no-compile", action="store_true", help="leave torch.compile out (always so on a CPU)")
+    parser.add_argument("--no-compile", action="store_true", help="do not use torch.compile (never used on a CPU)")
     small = {"repeats": 1, "device": "cpu", "encoder": "demo", "embed": [1], "decode": [1], "train": [2]}
     options = parse(parser, quick=small)
     device = torch.device(options.device)
     if device.type == "cuda" and not torch.cuda.is_available():
-        print("There is no CUDA device. Run the same code on the CPU: --quick.", file=sys.stderr)
+        print(
+            "This benchmark needs a CUDA device, and there is none. Run the same code on the CPU with --quick.",
+            file=sys.stderr,
+        )
         raise SystemExit(2)
     is_compiled = device.type == "cuda" and not options.no_compile
     model_id = "demo" if options.quick else "vit_h"

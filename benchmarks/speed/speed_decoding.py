@@ -1,10 +1,11 @@
-"""From cached embeddings to stored label maps, one class and all seven: the paper's model size and the demo weights.
+"""Time from cached embeddings to stored label maps, for one class and all seven, with the paper's model size and the demo's.
 
     python benchmarks/speed/speed_decoding.py [--repeats 5] [--json]
 
-The plain way reads each frame's embedding from a float32 `.npy`, decodes a prompt at a time, and saves the label map with
-`np.save`; ours is `segment_frames` on a project, history and provenance included. SAM's size has random weights, whose masks
-are noise all over the frame: the worst case for resizing. Presence is switched off on our side, for the plain way has none.
+The plain implementation reads each frame's embedding from a float32 `.npy` file, decodes one prompt at a time, and saves the
+label map with `np.save`. Ours is `segment_frames` on a project, history and provenance included. The model of SAM's size has
+random weights; its masks are noise over the whole frame, the worst case for resizing. Presence is disabled on our side,
+because the plain implementation has none.
 """
 
 from __future__ import annotations
@@ -40,8 +41,8 @@ def demo_model() -> SurgicalSAM:
     return model
 
 
-class PlainWay:
-    """A folder of `.npy` embeddings, and one of label maps."""
+class PlainImplementation:
+    """The plain implementation, with `.npy` files of embeddings and label maps in one folder."""
 
     def __init__(self, folder: Path, model: SurgicalSAM, embeddings: np.ndarray, size: tuple[int, int]) -> None:
         self.folder, self.size = folder, size
@@ -59,13 +60,15 @@ class PlainWay:
 
 
 @contextmanager
-def both_ways(model: SurgicalSAM, embeddings: np.ndarray, size: tuple[int, int]) -> Iterator[tuple[PlainWay, Project]]:
+def both_implementations(
+    model: SurgicalSAM, embeddings: np.ndarray, size: tuple[int, int]
+) -> Iterator[tuple[PlainImplementation, Project]]:
     with tempfile.TemporaryDirectory() as folder:
         video = Path(folder) / "clip.mp4"
         write_video(video, np.zeros((len(embeddings), *size, 3), np.uint8))
         with Project.create(Path(folder) / "clip.surgicalsam", VideoReader(video), CLASSES) as project:
             project.embeddings(model.encoder_digest, model.embedding_shape).write(range(len(embeddings)), embeddings)
-            yield PlainWay(Path(folder), model, embeddings, size), project
+            yield PlainImplementation(Path(folder), model, embeddings, size), project
 
 
 def phantom_embeddings(model: SurgicalSAM, count: int, size: tuple[int, int]) -> np.ndarray:
@@ -75,7 +78,7 @@ def phantom_embeddings(model: SurgicalSAM, count: int, size: tuple[int, int]) ->
 
 
 def iou(label_map: np.ndarray, other: np.ndarray, class_ids: list[int]) -> float:
-    """The lowest IoU of a class that either label map has."""
+    """The lowest IoU of the classes that are in one of the label maps."""
     scores = []
     for class_id in class_ids:
         a, b = label_map == class_id, other == class_id
@@ -87,26 +90,26 @@ def iou(label_map: np.ndarray, other: np.ndarray, class_ids: list[int]) -> float
 def decoding(
     name: str, model: SurgicalSAM, embeddings: np.ndarray, class_ids: list[int], repeats: int, size: tuple[int, int]
 ) -> dict[str, object]:
-    """Figures of `name`; every frame is segmented once by either way, so that each has new pixels to write."""
+    """Figures of `name`. Each implementation segments every frame once, so that it always has new pixels to write."""
     frames_at_a_time = len(embeddings) // (repeats + 1)
-    with both_ways(model, embeddings, size) as (plain_way, project):
-        turns = {"plain": iter(range(len(embeddings))), "ours": iter(range(len(embeddings)))}
+    with both_implementations(model, embeddings, size) as (plain_implementation, project):
+        frames = {"plain": iter(range(len(embeddings))), "ours": iter(range(len(embeddings)))}
 
-        def next_frames(way: str) -> list[int]:
-            return [next(turns[way]) for _ in range(frames_at_a_time)]
+        def next_frames(implementation: str) -> list[int]:
+            return [next(frames[implementation]) for _ in range(frames_at_a_time)]
 
-        def ours() -> None:
+        def run_ours() -> None:
             with closing(segment_frames(project, model, class_ids, next_frames("ours"))) as reports:
                 for _ in reports:
                     pass
 
-        def plainly() -> None:
+        def run_plain() -> None:
             for frame_index in next_frames("plain"):
-                plain_way.segment(frame_index, class_ids)
+                plain_implementation.segment(frame_index, class_ids)
 
-        times = paired(plainly, ours, repeats)
+        times = paired(run_plain, run_ours, repeats)
         done = range(frames_at_a_time * (repeats + 1))
-        maps = [(project.labels[frame_index], plain_way.label_map(frame_index)) for frame_index in done]
+        maps = [(project.labels[frame_index], plain_implementation.label_map(frame_index)) for frame_index in done]
     flipped = sum(int((label_map != plain_map).sum()) for label_map, plain_map in maps)
     return {
         **figures(name, times, frames_at_a_time),
@@ -116,31 +119,31 @@ def decoding(
 
 
 def label_maps(repeats: int, size: tuple[int, int]) -> dict[str, object]:
-    """Logits of seven classes, as the demo weights find instruments, at SAM's 256 x 256, to a label map."""
+    """Figures of `label_map`: from the demo weights' logits of seven classes, at SAM's 256 x 256, to a label map."""
     model = demo_model()
     decoded = model.decode(torch.from_numpy(phantom_embeddings(model, 4, size)), CLASSES.ids)
     logits = torch.nn.functional.interpolate(decoded.low_res_logits, scale_factor=2, mode="bilinear")
     geometry = FrameGeometry(size)
     quality = decoded.predicted_iou.numpy()
 
-    def plainly() -> list[np.ndarray]:
+    def run_plain() -> list[np.ndarray]:
         masks = [[(plain.to_frame(one[None, None], size) > 0).int()[0, 0].numpy() for one in frame] for frame in logits]
         return [plain.merged(frame, scores.tolist(), CLASSES.ids) for frame, scores in zip(masks, quality, strict=True)]
 
-    def ours() -> list[np.ndarray]:
+    def run_ours() -> list[np.ndarray]:
         return [label_map_of(frame, scores, CLASSES.ids, geometry) for frame, scores in zip(logits, quality, strict=True)]
 
-    flipped = sum(int((a != b).sum()) for a, b in zip(plainly(), ours(), strict=True))
-    times = paired(plainly, ours, repeats)
+    flipped = sum(int((a != b).sum()) for a, b in zip(run_plain(), run_ours(), strict=True))
+    times = paired(run_plain, run_ours, repeats)
     return {**figures("label_map", times, len(logits)), "label_map_flipped_pixels": flipped}
 
 
 def fast_mode(size: tuple[int, int], count: int) -> dict[str, object]:
-    """What the fast mode (bfloat16) costs: IoU with the exact masks of the demo weights, from frame to label map."""
+    """Accuracy of the fast mode (bfloat16): IoU with the exact masks of the demo weights, from frame to label map."""
     model = load_checkpoint(demo_checkpoint(), device="cpu")
     frames = [frame.image for frame in PhantomScene(307, size, count)]
     maps = {}
-    for model.is_fast in (False, True):  # set by hand: `use_fast` refuses where it is no faster, and this is not timed
+    for model.is_fast in (False, True):  # set directly: `use_fast` refuses if it is no faster, and this is not timed
         maps[model.is_fast] = [each.label_map for each in model.predict(model.embed(frames), CLASSES.ids, size)]
     pairs = list(zip(maps[True], maps[False], strict=True))
     shared = [iou(fast, exact, [class_id]) for fast, exact in pairs for class_id in np.unique(exact).tolist() if class_id]

@@ -1,9 +1,9 @@
-"""SAM's image encoder (ViT-B at 1024) as segment-anything has it, and as it is run here: time, memory and how far apart.
+"""SAM's image encoder (ViT-B at 1024) in segment-anything and in this package: time, memory and difference.
 
     python benchmarks/speed/speed_encoder.py [--repeats 3] [--json]
 
-Both have the same random weights and the same image. Memory is that of one frame in a process of its own, over what the
-process with its weights had before.
+Both have the same random weights and the same image. Memory is measured for one frame in a separate process, above the
+memory of the process with its weights.
 """
 
 from __future__ import annotations
@@ -26,9 +26,9 @@ SIZE = VIT_SIZES["vit_b"]
 QUICK_SIZE = ViTSize(embed_dim=64, depth=1, num_heads=1, global_attn_indexes=())
 
 
-def encoder_of(way: str, size: ViTSize) -> nn.Module:
+def encoder_of(implementation: str, size: ViTSize) -> nn.Module:
     torch.manual_seed(0)
-    if way == "ours":
+    if implementation == "ours":
         return build_vit_encoder(size).eval()
     encoder = ImageEncoderViT(
         img_size=1024,
@@ -45,7 +45,7 @@ def encoder_of(way: str, size: ViTSize) -> nn.Module:
 
 
 def with_random_positions(encoder: nn.Module) -> nn.Module:
-    """Relative positions begin as zeros, which would hide a mistake in them."""
+    """Set random relative positions; the initial zeros would hide an error in them."""
     torch.manual_seed(1)
     for name, parameter in encoder.named_parameters():
         if "rel_pos" in name:
@@ -57,14 +57,14 @@ def image() -> torch.Tensor:
     return torch.randn(1, 3, 1024, 1024, generator=torch.Generator().manual_seed(2))
 
 
-def peak_megabytes(way: str, *, is_quick: bool) -> float:
-    command = [sys.executable, __file__, "--memory-of", way, *(["--quick"] if is_quick else [])]
+def peak_megabytes(implementation: str, *, is_quick: bool) -> float:
+    command = [sys.executable, __file__, "--memory-of", implementation, *(["--quick"] if is_quick else [])]
     return float(subprocess.run(command, check=True, capture_output=True, text=True).stdout.split()[-1])
 
 
 @torch.inference_mode()
-def print_peak(way: str, size: ViTSize) -> None:
-    encoder, picture = with_random_positions(encoder_of(way, size)), image()
+def print_peak(implementation: str, size: ViTSize) -> None:
+    encoder, picture = with_random_positions(encoder_of(implementation, size)), image()
     with PeakMemory() as memory:
         encoder(picture)
     print(memory.added)
@@ -74,11 +74,11 @@ def print_peak(way: str, size: ViTSize) -> None:
 def measure(repeats: int, *, is_quick: bool) -> dict[str, object]:
     """`encoder` and `encoder_memory`."""
     size = QUICK_SIZE if is_quick else SIZE
-    plainly, ours = (with_random_positions(encoder_of(way, size)) for way in ("plain", "ours"))
+    plain_encoder, our_encoder = (with_random_positions(encoder_of(name, size)) for name in ("plain", "ours"))
     picture = image()
-    a, b = plainly(picture), ours(picture)
-    times = paired(lambda: plainly(picture), lambda: ours(picture), repeats, warm_up=0)
-    memory = {way: peak_megabytes(way, is_quick=is_quick) for way in ("plain", "ours")}
+    a, b = plain_encoder(picture), our_encoder(picture)
+    times = paired(lambda: plain_encoder(picture), lambda: our_encoder(picture), repeats, warm_up=0)
+    memory = {name: peak_megabytes(name, is_quick=is_quick) for name in ("plain", "ours")}
     return {
         **figures("encoder", times),
         "encoder_largest_difference": (a - b).abs().max().item(),

@@ -1,9 +1,9 @@
-"""Reading cached embeddings in random order, and what a frame of them takes on disk.
+"""Time to read cached embeddings in random order, and their size on disk per frame.
 
     python benchmarks/speed/speed_storage.py [--repeats 9] [--json]
 
-The plain way is a float32 `.npy` a frame; ours the project's `EmbeddingStore`, fp16 with a checksum. Both end with a float32
-tensor, ready to be decoded.
+The plain implementation stores one float32 `.npy` file per frame. Ours is the project's `EmbeddingStore`: fp16 with a
+checksum. Both return a float32 tensor, ready for the decoder.
 """
 
 from __future__ import annotations
@@ -26,7 +26,7 @@ FRAMES, READS = 100, 40
 
 
 def measure(repeats: int, *, is_quick: bool) -> dict[str, object]:
-    """`cache_read` (reads a second, ratio) and `cache_bytes` (ours as a share of plain)."""
+    """`cache_read` (ratio of reads per second) and `cache_bytes` (ours / plain)."""
     frames, reads = (8, 4) if is_quick else (FRAMES, READS)
     model = untrained_model()
     shape = model.embedding_shape
@@ -39,23 +39,23 @@ def measure(repeats: int, *, is_quick: bool) -> dict[str, object]:
         for file, embedding in zip(files, embeddings, strict=True):
             np.save(file, embedding.transpose(1, 2, 0).astype(np.float32))
 
-        def ours(index: int) -> torch.Tensor:
+        def our_read(index: int) -> torch.Tensor:
             return torch.from_numpy(store.read([index])).float()
 
-        def plainly(index: int) -> torch.Tensor:
+        def plain_read(index: int) -> torch.Tensor:
             return plain.read_embedding(files[index])
 
-        lost = max((ours(index) - plainly(index)).abs().max().item() for index in range(frames))
+        largest_difference = max((our_read(index) - plain_read(index)).abs().max().item() for index in range(frames))
         times = paired(
-            lambda: [plainly(index) for index in order.integers(0, frames, reads).tolist()],
-            lambda: [ours(index) for index in order.integers(0, frames, reads).tolist()],
+            lambda: [plain_read(index) for index in order.integers(0, frames, reads).tolist()],
+            lambda: [our_read(index) for index in order.integers(0, frames, reads).tolist()],
             repeats,
         )
         bytes_of = {"plain": files[0].stat().st_size, "ours": store.bytes_per_frame(shape)}
         store.close()
     return {
         **figures("cache_read", times, reads),
-        "cache_read_largest_difference": lost,
+        "cache_read_largest_difference": largest_difference,
         "cache_bytes": round(bytes_of["ours"] / bytes_of["plain"], 4),
         "cache_bytes_plain": bytes_of["plain"],
         "cache_bytes_ours": bytes_of["ours"],

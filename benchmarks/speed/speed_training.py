@@ -1,10 +1,10 @@
-"""One step of training at the paper's size: batch 32, dice at the size of the frame, contrastive loss, Adam.
+"""Time and memory of one training step at the paper's size: batch 32, dice loss at frame size, contrastive loss, Adam.
 
     python benchmarks/speed/speed_training.py [--repeats 3] [--json]
 
-The plain way is `plain.training_losses` over all prompts at once, as the authors train; ours is `take_step`, which computes
-a few prompts at a time and adds up their gradients. Both begin with the same random weights and embeddings; the losses of
-several steps and the weights after them are compared. Memory is measured in processes of their own.
+The plain implementation is `plain.training_losses` over all prompts at once, as in the authors' training. Ours is
+`take_step`, which computes a few prompts at a time and adds their gradients. Both start from the same random weights and
+embeddings. The losses of several steps and the weights after them are compared. Memory is measured in separate processes.
 """
 
 from __future__ import annotations
@@ -32,7 +32,7 @@ BATCH_SIZE, QUICK_BATCH_SIZE = 32, 2
 
 
 class PlainStep:
-    """The same step, all prompts of it together."""
+    """The same step with all prompts at once."""
 
     def __init__(self, model: SurgicalSAM, config: TrainingConfig, size: tuple[int, int]) -> None:
         self.optimizer = torch.optim.Adam(unfreeze(model, config), config.learning_rate, weight_decay=config.weight_decay)
@@ -51,39 +51,39 @@ class PlainStep:
         return [loss.item() for loss in losses]
 
 
-def step_of(way: str, batch_size: int, size: tuple[int, int], model: SurgicalSAM) -> OurStep | PlainStep:
-    return (OurStep if way == "ours" else PlainStep)(model, step_config(batch_size), size)
+def step_of(implementation: str, batch_size: int, size: tuple[int, int], model: SurgicalSAM) -> OurStep | PlainStep:
+    return (OurStep if implementation == "ours" else PlainStep)(model, step_config(batch_size), size)
 
 
-def peak_megabytes(way: str, *, is_quick: bool) -> float:
-    """Of two steps in a process of their own, over what the process had before the first one."""
-    command = [sys.executable, __file__, "--memory-of", way, *(["--quick"] if is_quick else [])]
+def peak_megabytes(implementation: str, *, is_quick: bool) -> float:
+    """Peak memory of two steps in a separate process, above the memory before the first step."""
+    command = [sys.executable, __file__, "--memory-of", implementation, *(["--quick"] if is_quick else [])]
     return float(subprocess.run(command, check=True, capture_output=True, text=True).stdout.split()[-1])
 
 
 def measure(repeats: int, *, is_quick: bool) -> dict[str, object]:
-    """`train_step` and `train_peak_memory`, with how far losses and weights are apart after some steps."""
+    """`train_step`, `train_peak_memory`, and the differences of losses and weights after some steps."""
     model = untrained_model("demo" if is_quick else "vit_h")
     batch_size, size = (QUICK_BATCH_SIZE, QUICK_SIZE) if is_quick else (BATCH_SIZE, SIZE)
-    ours, plainly = (step_of(way, batch_size, size, deepcopy(model)) for way in ("ours", "plain"))
-    losses = np.array([(ours(), plainly()) for _ in range(STEPS_COMPARED)])
-    pairs = zip(ours.sampler.model.parameters(), plainly.plain.model.parameters(), strict=True)  # type: ignore[union-attr]
-    moved = [(a - b).abs().max().item() for a, b in pairs if a.requires_grad]
-    times = paired(plainly, ours, repeats, warm_up=0)
-    memory = {way: peak_megabytes(way, is_quick=is_quick) for way in ("plain", "ours")}
+    our_step, plain_step = (step_of(name, batch_size, size, deepcopy(model)) for name in ("ours", "plain"))
+    losses = np.array([(our_step(), plain_step()) for _ in range(1 if is_quick else STEPS_COMPARED)])
+    pairs = zip(our_step.sampler.model.parameters(), plain_step.plain.model.parameters(), strict=True)  # type: ignore[union-attr]
+    weight_differences = [(a - b).abs().max().item() for a, b in pairs if a.requires_grad]
+    times = paired(plain_step, our_step, repeats, warm_up=0)
+    memory = {name: peak_megabytes(name, is_quick=is_quick) for name in ("plain", "ours")}
     return {
         **figures("train_step", times),
         "train_step_loss_difference": float(np.abs(losses[:, 0] - losses[:, 1]).max()),
-        "train_step_weight_difference": max(moved),
+        "train_step_weight_difference": max(weight_differences),
         "train_peak_memory": round(memory["plain"] / memory["ours"], 2),
         "train_peak_memory_plain_mb": round(memory["plain"]),
         "train_peak_memory_ours_mb": round(memory["ours"]),
     }
 
 
-def print_peak(way: str, *, is_quick: bool) -> None:
+def print_peak(implementation: str, *, is_quick: bool) -> None:
     batch_size, size = (QUICK_BATCH_SIZE, QUICK_SIZE) if is_quick else (BATCH_SIZE, SIZE)
-    step = step_of(way, batch_size, size, untrained_model("demo" if is_quick else "vit_h"))
+    step = step_of(implementation, batch_size, size, untrained_model("demo" if is_quick else "vit_h"))
     with PeakMemory() as memory:
         step()
         step()

@@ -1,13 +1,15 @@
-"""How fast frames of a video come, against opening the file and seeking each time; how an hour of 1080p opens and scrubs.
+"""Time to read frames of a video, against opening the file and seeking for each frame; and `video_hour` for one hour.
 
     python benchmarks/speed/speed_video.py [--clip clip.mp4] [--hour hour.mp4] [--repeats 5] [--json]
 
-The clip is the phantom at 1280x1024 in H.264 as x264 encodes it by default (B-frames, some of them references), a keyframe
-every 250 frames; a second one has no B-frames, so that no frame can be left out on the way to another. With `--clip` and
-`--hour` the files are kept and used again. Every frame is compared with the plain way's, pixel for pixel.
+The clip is the phantom at 1280x1024, encoded by x264 with its default settings (H.264, B-frames, some of them references)
+and a keyframe every 250 frames. A second clip has no B-frames, so that the decoder cannot skip frames on the way to another.
+With `--clip` and `--hour` the files are kept and used again. Every frame is compared with that of the plain implementation,
+pixel by pixel.
 
-`video_step`: eight neighbours in a row from a random frame on. `video_step_back`: fifty frames back from a random
-frame, with what a jump there leaves in the cache; the plain way does every tenth of them. `video_jump`: four random frames.
+`video_step`: eight frames in a row after a random frame. `video_step_back`: fifty frames backward from a random frame, with
+the cache as a jump to that frame leaves it; the plain implementation reads every tenth of them. `video_jump`: four random
+frames.
 """
 
 from __future__ import annotations
@@ -27,7 +29,7 @@ from plain import frame_by_seeking
 
 sys.path.append(str(Path(__file__).parents[1]))
 from common.measuring import Paired, timed
-from common.options import new_parser, parse
+from common.options import new_parser, parse, print_json
 
 from surgicalsam_napari.phantom import PhantomScene
 from surgicalsam_napari.video import VideoReader
@@ -38,7 +40,7 @@ B_FRAMES: dict[str, dict[str, str]] = {"video": {}, "video_without_b_frames": {"
 
 
 def write_clips(paths: Sequence[Path], frame_count: int = FRAMES, size: tuple[int, int] = SIZE) -> None:
-    """The phantom, once per path: the first as x264 would, the second without B-frames."""
+    """Write the phantom to each path: the first with the default settings of x264, the second without B-frames."""
     scene = PhantomScene(SEED, size, frame_count=frame_count)
     outputs = [av.open(str(path), "w") for path in paths]
     streams = []
@@ -48,9 +50,9 @@ def write_clips(paths: Sequence[Path], frame_count: int = FRAMES, size: tuple[in
         stream.codec_context.gop_size = KEYFRAME_EVERY
         stream.options = {"crf": "18", "x264-params": "scenecut=0", **options}
         streams.append(stream)
-    for number, drawn in enumerate(scene):
+    for number, rendered in enumerate(scene):
         for output, stream in zip(outputs, streams, strict=True):
-            frame = av.VideoFrame.from_ndarray(drawn.image, format="rgb24")
+            frame = av.VideoFrame.from_ndarray(rendered.image, format="rgb24")
             frame.pts = number
             output.mux(stream.encode(frame))
     for output, stream in zip(outputs, streams, strict=True):
@@ -59,7 +61,7 @@ def write_clips(paths: Sequence[Path], frame_count: int = FRAMES, size: tuple[in
 
 
 class Frames:
-    """Both ways to the frames of one clip; what they return is compared after the clock has stopped."""
+    """Reads frames of one clip with both implementations, and compares them after the time is taken."""
 
     def __init__(self, path: Path, rng: np.random.Generator) -> None:
         self.path, self.rng = path, rng
@@ -67,32 +69,32 @@ class Frames:
             self.count = len(reader)
         self.wrong = 0
 
-    def pair(self, wanted: Sequence[int], stand_at: int, plain_every: int = 1) -> tuple[float, float]:
-        """Seconds per frame, plain and ours, for these frames one after the other.
+    def pair(self, indices: Sequence[int], first_read: int, plain_every: int = 1) -> tuple[float, float]:
+        """Seconds per frame, plain and ours, for these frames in their order.
 
-        A fresh reader first stands at the frame `stand_at`.
+        A new reader has read the frame `first_read` before.
         """
         plain_images: list[np.ndarray] = []
         our_images: list[np.ndarray] = []
-        plain_wanted = wanted[::plain_every]
+        plain_indices = indices[::plain_every]
         with VideoReader(self.path) as reader:
-            reader.frame(stand_at)
-            ours = timed(lambda: our_images.extend(reader.frame(index) for index in wanted))
-        plain = timed(lambda: plain_images.extend(frame_by_seeking(self.path, index) for index in plain_wanted))
+            reader.frame(first_read)
+            ours = timed(lambda: our_images.extend(reader.frame(index) for index in indices))
+        plain = timed(lambda: plain_images.extend(frame_by_seeking(self.path, index) for index in plain_indices))
         pairs = zip(plain_images, our_images[::plain_every], strict=True)
         self.wrong += sum(not np.array_equal(plain_image, image) for plain_image, image in pairs)
-        return plain / len(plain_wanted), ours / len(wanted)
+        return plain / len(plain_indices), ours / len(indices)
 
     def steps(self) -> tuple[float, float]:
         start = int(self.rng.integers(self.count - STEPS))
-        return self.pair(range(start + 1, start + 1 + STEPS), stand_at=start)
+        return self.pair(range(start + 1, start + 1 + STEPS), first_read=start)
 
     def steps_back(self) -> tuple[float, float]:
         start = int(self.rng.integers(STEPS_BACK, self.count))
         return self.pair(range(start - 1, start - 1 - STEPS_BACK, -1), start, PLAIN_EVERY)
 
     def jumps(self) -> tuple[float, float]:
-        return self.pair(self.rng.integers(self.count, size=JUMPS).tolist(), stand_at=int(self.rng.integers(self.count)))
+        return self.pair(self.rng.integers(self.count, size=JUMPS).tolist(), first_read=int(self.rng.integers(self.count)))
 
 
 def result_of(key: str, pair: Callable[[], tuple[float, float]], repeats: int) -> dict[str, object]:
@@ -108,7 +110,7 @@ def result_of(key: str, pair: Callable[[], tuple[float, float]], repeats: int) -
 
 
 def measure_clip(key: str, path: Path, repeats: int) -> dict[str, object]:
-    """Steps forward and back, and jumps, in one clip."""
+    """Steps forward and backward, and jumps, in one clip."""
     frames = Frames(path, np.random.default_rng(0))
     result = result_of(f"{key}_step", frames.steps, 4 * repeats)  # its ratio depends on the place in the group of pictures
     result |= result_of(f"{key}_step_back", frames.steps_back, repeats)
@@ -117,9 +119,9 @@ def measure_clip(key: str, path: Path, repeats: int) -> dict[str, object]:
 
 
 def measure_hour(path: Path, jumps: int) -> dict[str, object]:
-    """Opening an hour of 1080p and looking at random frames of it, in a process of its own, whose memory it is.
+    """Open an hour of 1080p and read random frames, in a separate process whose memory is measured.
 
-    `video_hour` stops at the first frame that is not the right one.
+    `video_hour` stops at the first wrong frame.
     """
     script = [sys.executable, str(Path(video_hour.__file__)), "--path", str(path), "--jumps", str(jumps), "--json"]
     output = subprocess.run(script, check=True, stdout=subprocess.PIPE, text=True).stdout
@@ -136,7 +138,7 @@ def measure_hour(path: Path, jumps: int) -> dict[str, object]:
 
 
 def measure(options: argparse.Namespace) -> dict[str, object]:
-    """All figures of this module, by name; without `--clip` and `--hour` the videos are made and deleted again."""
+    """All figures of this script, by name; without `--clip` and `--hour` the videos are temporary."""
     with tempfile.TemporaryDirectory() as folder:
         clip, hour = options.clip or Path(folder) / "clip.mp4", options.hour or Path(folder) / "hour.mp4"
         clips = (clip, clip.with_stem(f"{clip.stem}_without_b_frames"))
@@ -152,10 +154,10 @@ def measure(options: argparse.Namespace) -> dict[str, object]:
 
 def main() -> None:
     parser = new_parser(__doc__)
-    parser.add_argument("--clip", type=Path, help="where to keep the clips; used again if they are there")
-    parser.add_argument("--hour", type=Path, help="where to keep the hour; used again if it is there")
+    parser.add_argument("--clip", type=Path, help="file of the first clip; both are kept, and used again")
+    parser.add_argument("--hour", type=Path, help="file of the hour; it is kept, and used again")
     parser.add_argument("--repeats", type=int, default=5)
-    parser.add_argument("--frames", type=int, default=FRAMES, help="of a clip; more than fifty")
+    parser.add_argument("--frames", type=int, default=FRAMES, help="length of a clip; more than fifty")
     parser.add_argument("--size", type=int, nargs=2, default=SIZE, metavar=("HEIGHT", "WIDTH"), help="of a clip")
     parser.add_argument("--minutes", type=float, default=60, help="of the hour")
     parser.add_argument("--hour-size", type=int, nargs=2, default=video_hour.SIZE, metavar=("HEIGHT", "WIDTH"))
@@ -167,7 +169,7 @@ def main() -> None:
     for key, value in result.items():
         print(f"{key}: {value}")
     if options.json:
-        print(json.dumps(result))
+        print_json(result)
 
 
 if __name__ == "__main__":

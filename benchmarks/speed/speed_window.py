@@ -1,22 +1,24 @@
-"""How soon the window shows the first mask, and a frame that one scrubs to: in a real napari window, at 1080p.
+"""Time until a real napari window shows the first mask, and until it shows another frame while scrubbing, at 1080p.
 
 Needs a display:
 `xvfb-run -a -s "-screen 0 1600x1000x24" python benchmarks/speed/speed_window.py [--clip clip.mp4] [--json]`.
 
-The clip is the phantom, a keyframe every 25 frames. `first_mask_ms` counts from a click on Segment ("this frame", the
-embedding on disk) until the canvas is painted with the mask, OpenGL has finished and Qt has handled all that was waiting;
-`first_mask_cold_ms` is the first click of the window, `first_mask_repaint_ms` what Qt takes to show that the button is down
-(and again that it is up), which is a part of it. `scrub_p95_ms` counts from a move of napari's slider until the canvas
-is painted with the new frame and its labels: steps to a neighbour, and jumps within 25 frames. The same moves in a napari
-window with empty docks in place of the plugin's, with the same frames and labels as arrays in memory, window and canvas of
-the same sizes, are napari's own share, large where OpenGL is software; `scrub_own_ms` is the median of the differences.
-`…_computing_ms` is the time that this process was computing, on all cores: it depends less on what else the machine does.
-What is on the screen is compared with what is on the disk, after the clock has stopped.
+The clip is the phantom with a keyframe every 25 frames.
+
+- `first_mask_ms`: from a click on Segment ("this frame", the embedding on disk) until the canvas shows the mask, OpenGL has
+  finished and Qt has handled all waiting events. `first_mask_cold_ms` is the first click in the window.
+  `first_mask_repaint_ms` is the part in which Qt paints the pressed button (and again the released one).
+- `scrub_p95_ms`: from a move of napari's slider until the canvas shows the new frame and its labels: steps to the next
+  frame, and jumps within 25 frames. `scrub_without_plugin…`: the same moves in a napari window with empty docks and the same
+  frames and labels as arrays in memory, with equal sizes of window and canvas. This is napari's own share, which is large
+  with software OpenGL. `scrub_own_ms` is the median of the differences.
+- `…_computing_ms`: CPU time of this process on all cores, which depends less on other processes.
+
+The pixels on the screen are compared with the labels on disk after the time is taken.
 """
 
 from __future__ import annotations
 
-import json
 import sys
 import tempfile
 import time
@@ -30,13 +32,13 @@ from typing import Any, NamedTuple
 import av
 import napari
 import numpy as np
-from qtpy.QtCore import QEventLoop, Qt
+from qtpy.QtCore import QEventLoop, Qt, QTimer
 from qtpy.QtTest import QTest
 from qtpy.QtWidgets import QApplication, QWidget
 from vispy.gloo import gl
 
 sys.path.append(str(Path(__file__).parents[1]))
-from common.options import new_parser, parse, require_display
+from common.options import new_parser, parse, print_json, require_display
 
 from surgicalsam_napari.inference import embed_frames
 from surgicalsam_napari.phantom import PhantomScene
@@ -47,9 +49,9 @@ from surgicalsam_napari.widgets.main_widget import MainWidget
 from surgicalsam_napari.widgets.parts.frame_scope import THIS_FRAME
 
 SIZE, FRAMES, KEYFRAME_EVERY, SEED = (1080, 1920), 75, 25, 300_000
-WINDOW, SETTLE_SECONDS, PATIENCE_SECONDS = (1600, 960), 0.5, 600
+WINDOW, SETTLE_SECONDS, PATIENCE_SECONDS, PAINT_SECONDS = (1600, 960), 0.5, 600, 60
 SAMPLED_EVERY = 8  # pixels of the canvas, in rows and columns
-JUMP_WITHIN, MOVES = 25, 20  # frames; moves of each kind in a round
+JUMP_WITHIN, MOVES = 25, 20  # frames; moves of each kind in a round (default)
 
 
 def write_clip(path: Path, size: tuple[int, int], frame_count: int) -> None:
@@ -58,13 +60,13 @@ def write_clip(path: Path, size: tuple[int, int], frame_count: int) -> None:
         stream.height, stream.width, stream.pix_fmt = *size, "yuv420p"
         stream.codec_context.gop_size = KEYFRAME_EVERY
         stream.options = {"crf": "18", "preset": "veryfast"}
-        for drawn in PhantomScene(SEED, size, frame_count=frame_count):
-            output.mux(stream.encode(av.VideoFrame.from_ndarray(drawn.image, format="rgb24")))
+        for rendered in PhantomScene(SEED, size, frame_count=frame_count):
+            output.mux(stream.encode(av.VideoFrame.from_ndarray(rendered.image, format="rgb24")))
         output.mux(stream.encode())
 
 
-class Taken(NamedTuple):
-    """Milliseconds by the clock, and of this process's computing."""
+class Duration(NamedTuple):
+    """Milliseconds of wall-clock time, and of CPU time of this process."""
 
     clock: float
     computing: float
@@ -72,12 +74,12 @@ class Taken(NamedTuple):
 
 @dataclass
 class Window:
-    """A viewer, and when its canvas was painted with what.
+    """A viewer, and the labels that its canvas showed.
 
     Attributes
     ----------
-    image, labels : the layers to look at
-    paintings : at each painting, the labels that it showed
+    image, labels : the layers of the frame and of its labels
+    paintings : the shown labels (H, W), one entry for each time that the canvas was painted
     """
 
     viewer: napari.Viewer
@@ -109,20 +111,25 @@ class Window:
             QApplication.processEvents()
             time.sleep(0.002)
 
-    def timed(self, act: Callable[[], object], is_done: Callable[[], bool]) -> Taken:
-        """From the act until a painting after which it is done, and all that waited beside it."""
+    def timed(self, action: Callable[[], object], is_done: Callable[[], bool]) -> Duration:
+        """Time from the action until `is_done`, with all waiting events handled."""
         self.paintings.clear()
+        alarm = QTimer(singleShot=True)  # ends the wait below even if no event arrives
+        alarm.start(1000 * PAINT_SECONDS)
         start, busy = time.perf_counter(), time.process_time()
-        act()
+        action()
         while not is_done():
-            # sleeps until there is something to do, as the program does: in a busy loop this thread would hold the others up
+            # sleep until there is an event, as the program does: a busy loop would slow the other threads down
             QApplication.processEvents(QEventLoop.ProcessEventsFlag.WaitForMoreEvents)
-            if time.perf_counter() - start > PATIENCE_SECONDS:
-                raise SystemExit("The window did not show what it should. Try again on a machine with less to do.")
-        return Taken(1000 * (time.perf_counter() - start), 1000 * (time.process_time() - busy))
+            if not alarm.isActive():
+                raise SystemExit(
+                    f"The window did not show the expected image within {PAINT_SECONDS} s. "
+                    "Run this again on a less busy machine."
+                )
+        return Duration(1000 * (time.perf_counter() - start), 1000 * (time.process_time() - busy))
 
     def wrong_label_pixels(self, expected: np.ndarray) -> int:
-        """Of sampled canvas pixels, those that do not have the colour of the class that is there on the disk.
+        """Count the sampled canvas pixels whose colour is not that of their class on disk.
 
         Parameters
         ----------
@@ -138,20 +145,20 @@ class Window:
                 colors[class_id] = np.round(255 * np.asarray(color)[:3])
         height, width = picture.shape[:2]
         rows, columns = np.mgrid[0:height:SAMPLED_EVERY, 0:width:SAMPLED_EVERY]
-        camera = getattr(self.viewer, "scene", self.viewer).camera  # napari 0.9 moved it
+        camera = getattr(self.viewer, "scene", self.viewer).camera  # moved in napari 0.9
         zoom, (_, row, column) = camera.zoom, camera.center
         y = np.round((rows + 0.5 - height / 2) / zoom + row).astype(int)
         x = np.round((columns + 0.5 - width / 2) / zoom + column).astype(int)
         is_in_frame = (y >= 1) & (y < expected.shape[0] - 1) & (x >= 1) & (x < expected.shape[1] - 1)
         y, x, shown = y[is_in_frame], x[is_in_frame], picture[rows[is_in_frame], columns[is_in_frame]]
-        # a pixel of the canvas lies between pixels of the frame: at the edge of a mask either is right
+        # a canvas pixel lies between pixels of the frame: at a mask's edge the colour of each neighbour is correct
         neighbours = [expected[y + dy, x + dx] for dy in (-1, 0, 1) for dx in (-1, 0, 1)]
-        is_right = np.any([np.abs(shown - colors[near]).max(axis=1) <= 3 for near in neighbours], axis=0)
-        return int(np.count_nonzero(~is_right))
+        is_correct = np.any([np.abs(shown - colors[near]).max(axis=1) <= 3 for near in neighbours], axis=0)
+        return int(np.count_nonzero(~is_correct))
 
 
 def opened(clip: Path) -> tuple[Window, MainWidget, Project]:
-    """The plugin's window with the clip open and every frame embedded."""
+    """The plugin's window, with the clip open and every frame embedded."""
     window = Window(napari.Viewer())
     window.viewer.window.resize(*WINDOW)
     dock = dock_plugin(window.viewer)
@@ -163,26 +170,26 @@ def opened(clip: Path) -> tuple[Window, MainWidget, Project]:
     window.image, window.labels = dock.layers.image, dock.layers.labels
     for _ in embed_frames(project, model, range(len(project.video))):
         pass
-    window.live(2)  # the trial frame that measures the speed
+    window.live(2)  # waits for the trial frame that measures the speed
     return window, dock, project
 
 
 def measure_first_mask(window: Window, dock: MainWidget, project: Project, repeats: int) -> dict[str, object]:
-    """One class, this frame, a click: the first of the window, and `repeats` others in frames without labels."""
+    """Segment one class in the current frame by a click: the first click, and `repeats` others in frames without labels."""
     panel = dock.segment_panel
     panel.scope.choice.setCurrentText(THIS_FRAME)
     panel.picker.setCurrentIndex(panel.picker.findData(visible_class(project)))
-    taken, wrong = [], 0
+    durations, wrong = [], 0
     for frame_index in np.linspace(1, len(project.video) - 1, 1 + repeats).astype(int).tolist():
         dock.layers.show_frame(frame_index)
         window.live()
         click = partial(QTest.mouseClick, panel.segment, Qt.MouseButton.LeftButton)
-        taken.append(window.timed(click, lambda: any(labels.any() for labels in window.paintings)))
+        durations.append(window.timed(click, lambda: any(labels.any() for labels in window.paintings)))
         on_disk = np.asarray(project.labels[frame_index])
         wrong += int(np.count_nonzero(window.paintings[-1] != on_disk))
         wait_until(lambda: not dock.is_busy, PATIENCE_SECONDS, "end the run")
         wrong += window.wrong_label_pixels(on_disk)
-    first, *rest = taken
+    first, *rest = durations
     clock, computing = zip(*rest, strict=True)
     return {
         "first_mask_ms": rounded(np.median(clock)),
@@ -196,7 +203,7 @@ def measure_first_mask(window: Window, dock: MainWidget, project: Project, repea
 
 
 def repainted(window: Window, button: Any) -> float:
-    """Milliseconds until Qt has drawn a button and composed the window anew, as it does at each press and each release."""
+    """Milliseconds until Qt has painted a button and composed the window, as it does at each press and release."""
     window.live(0.05)
     start = time.perf_counter()
     button.repaint()
@@ -217,7 +224,7 @@ def visible_class(project: Project) -> int:
 
 @contextmanager
 def plain_window(window: Window, dock: MainWidget, project: Project) -> Iterator[Window]:
-    """napari with empty docks, with the same frames and labels as arrays in memory; window and canvas of the same sizes."""
+    """napari with empty docks, the same frames and labels as arrays in memory, and equal sizes of window and canvas."""
     viewer = napari.Viewer()
     plain = Window(viewer)
     right, below = QWidget(), QWidget()
@@ -228,11 +235,11 @@ def plain_window(window: Window, dock: MainWidget, project: Project) -> Iterator
     viewer.window.resize(*WINDOW)
     plain.image = viewer.add_image(project.video[:], rgb=True, contrast_limits=(0, 255))
     plain.labels = viewer.add_labels(project.labels[:], opacity=window.labels.opacity, colormap=window.labels.colormap)
-    for _ in range(3):  # a dock that is too high or too wide gives way only bit by bit
+    for _ in range(3):  # a dock that is too large shrinks in several steps
         plain.live()
-        more = np.subtract(window.canvas.size, plain.canvas.size)
+        difference = np.subtract(window.canvas.size, plain.canvas.size)
         height, width = plain.window_size
-        viewer.window.resize(width + int(more[1]), height + int(more[0]))
+        viewer.window.resize(width + int(difference[1]), height + int(difference[0]))
     plain.live()
     try:
         yield plain
@@ -241,7 +248,7 @@ def plain_window(window: Window, dock: MainWidget, project: Project) -> Iterator
 
 
 def jumps(rng: np.random.Generator, count: int, frame_count: int) -> list[int]:
-    """Frames one after the other, each within 25 of the one before."""
+    """`count` + 1 frames, each at most 25 frames from the previous one."""
     frames = [int(rng.integers(frame_count))]
     while len(frames) <= count:
         low, high = max(frames[-1] - JUMP_WITHIN, 0), min(frames[-1] + JUMP_WITHIN, frame_count - 1)
@@ -250,42 +257,43 @@ def jumps(rng: np.random.Generator, count: int, frame_count: int) -> list[int]:
     return frames
 
 
-def scrub(window: Window, frames: Sequence[int]) -> list[Taken]:
-    """Each move but the first."""
+def scrub(window: Window, frames: Sequence[int]) -> list[Duration]:
+    """The duration of each move after the first frame."""
     window.viewer.window.activate()
     window.slider.setValue(frames[0])
     window.live()
     return [window.timed(partial(window.slider.setValue, index), lambda: bool(window.paintings)) for index in frames[1:]]
 
 
-def measure_scrubbing(window: Window, dock: MainWidget, project: Project, rounds: int) -> dict[str, object]:
-    """All classes predicted in every frame; then the same moves here and in napari alone, in turn."""
+def measure_scrubbing(window: Window, dock: MainWidget, project: Project, rounds: int, moves: int) -> dict[str, object]:
+    """Predict all classes in every frame; then make the same moves in this window and in plain napari, in turn."""
     frame_count = len(project.video)
     segment_everything(dock, frame_count // 2, None)
     wait_until(lambda: not dock.is_busy, PATIENCE_SECONDS, "segment the clip")
     rng = np.random.default_rng(0)
     with plain_window(window, dock, project) as plain:
         sizes = [[*each.canvas.size, *each.window_size] for each in (window, plain)]
-        taken: dict[str, list[Taken]] = {"ours_step": [], "ours_jump": [], "plain_step": [], "plain_jump": []}
+        durations: dict[str, list[Duration]] = {"ours_step": [], "ours_jump": [], "plain_step": [], "plain_jump": []}
         for _ in range(rounds):
-            start = int(rng.integers(frame_count - MOVES))
-            for kind, frames in {"step": range(start, start + MOVES + 1), "jump": jumps(rng, MOVES, frame_count)}.items():
-                taken[f"ours_{kind}"] += scrub(window, frames)
-                taken[f"plain_{kind}"] += scrub(plain, frames)
-    ours, without = taken["ours_step"] + taken["ours_jump"], taken["plain_step"] + taken["plain_jump"]
+            start = int(rng.integers(frame_count - moves))
+            for kind, frames in {"step": range(start, start + moves + 1), "jump": jumps(rng, moves, frame_count)}.items():
+                durations[f"ours_{kind}"] += scrub(window, frames)
+                durations[f"plain_{kind}"] += scrub(plain, frames)
+    ours = durations["ours_step"] + durations["ours_jump"]
+    without = durations["plain_step"] + durations["plain_jump"]
     return {
         **quantiles("scrub", ours),
-        **quantiles("scrub_step", taken["ours_step"]),
-        **quantiles("scrub_jump", taken["ours_jump"]),
+        **quantiles("scrub_step", durations["ours_step"]),
+        **quantiles("scrub_jump", durations["ours_jump"]),
         **quantiles("scrub_without_plugin", without),
-        "scrub_own_ms": rounded(np.median([mine.clock - other.clock for mine, other in zip(ours, without, strict=True)])),
+        "scrub_own_ms": rounded(np.median([a.clock - b.clock for a, b in zip(ours, without, strict=True)])),
         "scrub_canvas_and_window_sizes": sizes,
-        **wrong_after_scrubbing(window, project, jumps(rng, 10, frame_count)),
+        **wrong_after_scrubbing(window, project, jumps(rng, moves // 2, frame_count)),
     }
 
 
 def wrong_after_scrubbing(window: Window, project: Project, frames: Sequence[int]) -> dict[str, object]:
-    """Compare frame and labels in the canvas with a fresh reader's frame and with the disk."""
+    """Compare the shown frame with that of a new reader, and the shown labels with the disk."""
     wrong = 0
     with VideoReader(project.video.info.path) as reader:
         for index in frames:
@@ -295,8 +303,8 @@ def wrong_after_scrubbing(window: Window, project: Project, frames: Sequence[int
     return {"scrub_wrong_frames": wrong, "scrub_wrong_pixels": window.wrong_label_pixels(project.labels[frames[-1]])}
 
 
-def quantiles(key: str, taken: Sequence[Taken]) -> dict[str, object]:
-    clock, computing = zip(*taken, strict=True)
+def quantiles(key: str, durations: Sequence[Duration]) -> dict[str, object]:
+    clock, computing = zip(*durations, strict=True)
     return {
         f"{key}_p95_ms": rounded(np.quantile(clock, 0.95)),
         f"{key}_median_ms": rounded(np.median(clock)),
@@ -305,39 +313,40 @@ def quantiles(key: str, taken: Sequence[Taken]) -> dict[str, object]:
     }
 
 
-def measure(repeats: int, clip: Path | None, size: tuple[int, int], frame_count: int) -> dict[str, object]:
-    """All figures of this module, by name.
+def measure(repeats: int, clip: Path | None, size: tuple[int, int], frame_count: int, moves: int) -> dict[str, object]:
+    """All figures of this script, by name.
 
     Parameters
     ----------
-    clip : where the clip is, or is to be kept; by default it is made and deleted again
+    clip : the file of the clip, which is made if it does not exist; None for a temporary file
     """
     with tempfile.TemporaryDirectory() as folder:
         path = Path(folder) / "clip.mp4"
         if clip is None or not clip.exists():
             write_clip(clip or path, size, frame_count)
         if clip is not None:
-            path.symlink_to(clip.absolute())  # the project beside it is made each time
+            path.symlink_to(clip.absolute())  # so that the project next to it is new each time
         window, dock, project = opened(path)
         result = measure_first_mask(window, dock, project, 2 * repeats)
-        result |= measure_scrubbing(window, dock, project, repeats)
+        result |= measure_scrubbing(window, dock, project, repeats, moves)
         window.viewer.close()
         return result
 
 
 def main() -> None:
     parser = new_parser(__doc__)
-    parser.add_argument("--clip", type=Path, help="where to keep the clip; used again if it is there")
+    parser.add_argument("--clip", type=Path, help="the file of the clip; it is kept, and used again if it exists")
     parser.add_argument("--size", type=int, nargs=2, default=SIZE, metavar=("HEIGHT", "WIDTH"))
-    parser.add_argument("--frames", type=int, default=FRAMES, help="more than twenty")
+    parser.add_argument("--frames", type=int, default=FRAMES, help="of the clip; more than --moves")
+    parser.add_argument("--moves", type=int, default=MOVES, help="moves of each kind in a round")
     parser.add_argument("--repeats", type=int, default=5)
-    options = parse(parser, quick={"repeats": 1, "size": (216, 384), "frames": 30})
+    options = parse(parser, quick={"repeats": 1, "size": (216, 384), "frames": 5, "moves": 2})
     require_display()
-    result = measure(options.repeats, options.clip, tuple(options.size), options.frames)
+    result = measure(options.repeats, options.clip, tuple(options.size), options.frames, options.moves)
     for key, value in result.items():
         print(f"{key}: {value}")
     if options.json:
-        print(json.dumps(result))
+        print_json(result)
 
 
 if __name__ == "__main__":

@@ -1,4 +1,4 @@
-"""One training step on prompts that are always the same, as `take_step` computes it."""
+"""A training step on fixed prompts, computed by `take_step`."""
 
 from __future__ import annotations
 
@@ -23,18 +23,18 @@ def step_config(batch_size: int) -> TrainingConfig:
 
 @dataclass(frozen=True)
 class FixedPrompts:
-    """Stands in for a `PromptSampler`: the same prompts in every step."""
+    """Replaces a `PromptSampler`: gives the same prompts in every step."""
 
     config: TrainingConfig
     model: SurgicalSAM
     prompts: tuple[ReadyPrompt, ...]
 
     def ready(self, prompt: Prompt, _version: int) -> ReadyPrompt:
-        return self.prompts[prompt.frame]
+        return self.prompts[prompt.example_index]
 
 
 def discs(count: int, size: tuple[int, int], rng: np.random.Generator) -> list[np.ndarray]:
-    """Masks of the frame's size, each a disc somewhere."""
+    """`count` masks (H, W) bool, each a disc at a random place."""
     rows, columns = np.ogrid[: size[0], : size[1]]
     return [
         (rows - rng.uniform(0, size[0])) ** 2 + (columns - rng.uniform(0, size[1])) ** 2 < rng.uniform(80, 300) ** 2
@@ -55,7 +55,7 @@ def fixed_prompts(model: SurgicalSAM, config: TrainingConfig, size: tuple[int, i
 
 
 class OurStep:
-    """`take_step` on the fixed prompts."""
+    """A call takes one `take_step` on the fixed prompts, and returns its dice and contrastive loss."""
 
     def __init__(self, model: SurgicalSAM, config: TrainingConfig, size: tuple[int, int]) -> None:
         self.optimizer = torch.optim.Adam(unfreeze(model, config), config.learning_rate, weight_decay=config.weight_decay)

@@ -1,15 +1,14 @@
-"""How fast a one-hour 1080p video opens and scrubs, and how much memory that takes.
+"""Time to open a one-hour 1080p video and to read its frames, and the memory it needs.
 
     python benchmarks/speed/video_hour.py [--path hour.mp4] [--minutes 60] [--jumps 500] [--json]
 
-The file is made by encoding ten seconds once (a keyframe every 250 frames, B-frames) and copying their packets over and
-over; with `--path` it is kept and used again. Every frame read is checked to be the right one: it carries its place
-within the ten seconds.
+To make the file, ten seconds are encoded once (a keyframe every 250 frames, B-frames) and their packets are repeated. With
+`--path` the file is kept and used again. Each frame shows its number within the ten seconds, and every frame that is read is
+checked by it.
 """
 
 from __future__ import annotations
 
-import json
 import platform
 import sys
 import tempfile
@@ -22,7 +21,7 @@ import psutil
 
 sys.path.append(str(Path(__file__).parents[1]))
 from common.measuring import PeakMemory
-from common.options import new_parser, parse
+from common.options import new_parser, parse, print_json
 
 from surgicalsam_napari.video import VideoReader
 
@@ -31,7 +30,7 @@ BITS, BLOCK = 8, 32
 
 
 def numbered_frame(number: int, size: tuple[int, int], texture: np.ndarray, noise: np.random.Generator) -> np.ndarray:
-    """A drifting texture with sensor noise, and its number in blocks at the top left: (H, W, 3) uint8."""
+    """(H, W, 3) uint8: a drifting texture with sensor noise, and the frame's number in blocks at the top left."""
     height, width = size
     shift = 40 + int(40 * np.sin(2 * np.pi * number / PERIOD))
     image = texture[shift : shift + height, shift : shift + width] + noise.integers(0, 12, (height, width, 1), np.uint8)
@@ -83,7 +82,9 @@ def milliseconds_per_frame(reader: VideoReader, indices: list[int]) -> list[floa
         image = reader.frame(index)
         times.append(1000 * (time.perf_counter() - start))
         if number_in(image) != index % PERIOD:
-            raise SystemExit(f"Frame {index} is wrong: it shows number {number_in(image)}, {index % PERIOD} is right.")
+            raise SystemExit(
+                f"Frame {index} should show the number {index % PERIOD}; it shows {number_in(image)}. Fix the reader."
+            )
     return times
 
 
@@ -114,7 +115,7 @@ def measure(path: Path, jumps: int) -> dict[str, object]:
 
 def main() -> None:
     parser = new_parser(__doc__)
-    parser.add_argument("--path", type=Path, help="where to keep the file; used again if it is there")
+    parser.add_argument("--path", type=Path, help="the file to keep; used again if it exists")
     parser.add_argument("--minutes", type=float, default=60)
     parser.add_argument("--size", type=int, nargs=2, default=SIZE, metavar=("HEIGHT", "WIDTH"))
     parser.add_argument("--jumps", type=int, default=500)
@@ -128,7 +129,7 @@ def main() -> None:
     for name, value in results.items():
         print(f"{name.replace('_', ' ')}: {value}")
     if options.json:
-        print(json.dumps(results))
+        print_json(results)
 
 
 if __name__ == "__main__":

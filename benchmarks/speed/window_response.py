@@ -1,13 +1,12 @@
-"""How long the window keeps a person waiting while a clip is segmented: a heartbeat in the GUI thread, in the real window.
+"""How long the window does not respond while a clip is segmented, measured by a timer in the GUI thread.
 
 Needs a display (`xvfb-run -a -s "-screen 0 1600x1000x24" python benchmarks/speed/window_response.py`).
-A beat is due every 10 ms; a gap is the time between two beats, and within it the window does not answer.
-The clip is the phantom, fresh each time.
+A timer fires every 10 ms. A gap is the time between two beats of it; during a gap the window does not respond.
+Each run makes a new phantom clip.
 """
 
 from __future__ import annotations
 
-import json
 import sys
 import tempfile
 import time
@@ -19,7 +18,7 @@ from qtpy.QtCore import QTimer
 from qtpy.QtWidgets import QApplication
 
 sys.path.append(str(Path(__file__).parents[1]))
-from common.options import new_parser, parse, require_display
+from common.options import new_parser, parse, print_json, require_display
 
 from surgicalsam_napari.phantom import write_phantom_clip
 from surgicalsam_napari.widgets.demo import dock_plugin, segment_everything, wait_until
@@ -59,7 +58,7 @@ def main() -> None:
     parser = new_parser(__doc__)
     parser.add_argument("--frames", type=int, default=60)
     parser.add_argument(
-        "--seconds", type=float, default=2, help="to listen while idle and at the start; while segmenting twice that"
+        "--seconds", type=float, default=2, help="measuring time while idle and at the start; twice as long while segmenting"
     )
     arguments = parse(parser, quick={"frames": 4, "seconds": 0.2})
     require_display()
@@ -94,7 +93,7 @@ def main() -> None:
                          "worst_ms": round(float(gaps.max()), 1)}  # fmt: skip
         print(f"{phase:16} {len(gaps):5} beats, median {np.median(gaps):.0f} ms, worst {gaps.max():.0f} ms")
     if arguments.json:
-        print(json.dumps(result))
+        print_json(result)
 
 
 if __name__ == "__main__":

@@ -1,4 +1,4 @@
-"""What the baselines share: coordinates in SAM's square, and one label map from the masks of several classes."""
+"""Shared by the baselines: coordinates in SAM's padded square, and one label map from the masks of several classes."""
 
 from __future__ import annotations
 
@@ -20,12 +20,12 @@ def frame_geometry(model: SurgicalSAM, data: TrainingData, example_index: int) -
 
 
 def frame_embedding(model: SurgicalSAM, data: TrainingData, example_index: int) -> Tensor:
-    """(D, h, w) float16, which must have been computed (`TrainingData.embed`)."""
+    """(D, h, w) float16; it must have been computed (`TrainingData.embed`)."""
     return torch.from_numpy(data.embeddings([example_index], 0, model)[0])
 
 
 def in_square(points: np.ndarray, geometry: FrameGeometry) -> Tensor:
-    """Places of the frame in the padded square, both counted from the upper left edge.
+    """Convert points of the frame to the padded square; both have their origin at the upper left edge.
 
     Parameters
     ----------
@@ -47,12 +47,12 @@ def box_in_square(box: Sequence[float] | np.ndarray, geometry: FrameGeometry) ->
 
 
 def grid_share(mask: np.ndarray, geometry: FrameGeometry, side: int) -> Tensor:
-    """How much of each cell of a square grid over the padded square a mask (H, W) covers: (side, side), 0 to 1."""
+    """(side, side), 0 to 1: the share of each cell of a grid over the padded square that a mask (H, W) covers."""
     return mask_prompt(mask, geometry, side) / (2 * MASK_PROMPT_LOGIT) + 0.5
 
 
 def merged(answers: Mapping[int, PromptedMask], geometry: FrameGeometry) -> np.ndarray:
-    """One label map (H, W) uint8 from a mask per class id; of masks that overlap the higher predicted IoU lies on top."""
+    """One label map (H, W) uint8 from a mask per class id; where masks overlap, the higher predicted IoU wins."""
     if not answers:
         return np.zeros(geometry.original_size, np.uint8)
     logits = torch.stack([answer.low_res_logits for answer in answers.values()])
@@ -63,6 +63,6 @@ def merged(answers: Mapping[int, PromptedMask], geometry: FrameGeometry) -> np.n
 def mask_in_frame(low_res_logits: Tensor, geometry: FrameGeometry) -> np.ndarray:
     """(H, W) bool of logits (h, w) of the padded square."""
     mask = np.zeros(geometry.original_size, bool)
-    ((window, inside),) = masks_of(low_res_logits[None].cpu(), geometry)
-    mask[window] = inside
+    ((window, window_mask),) = masks_of(low_res_logits[None].cpu(), geometry)
+    mask[window] = window_mask
     return mask

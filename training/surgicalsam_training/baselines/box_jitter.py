@@ -1,8 +1,8 @@
-"""How SAM's masks suffer from boxes that are too large, too small, or beside the instrument (paper, Fig. 2).
+"""Accuracy of SAM with boxes that are too large, too small, or shifted (paper, Fig. 2).
 
-The paper plots mAP against the jitter factor; here it is the Challenge IoU.
+The paper plots mAP against the jitter factor; this module uses the Challenge IoU.
 
-The boxes come from the truth (`oracle.box_of`) and are jittered by a known amount, so this is an oracle at amount 0.
+The boxes come from the truth (`oracle.box_of`) and are jittered by a known amount; at amount 0 the method is an oracle.
 """
 
 from __future__ import annotations
@@ -26,7 +26,7 @@ AMOUNTS = tuple(round(-0.5 + 0.1 * step, 1) for step in range(11))
 
 @dataclass(frozen=True)
 class JitterRow:
-    """A point of the curve: `done` of `total`.
+    """One point of the curve: `done` of `total`.
 
     Attributes
     ----------
@@ -43,14 +43,14 @@ class JitterRow:
 
 
 def jittered_box(box: np.ndarray, kind: str, amount: float, size: tuple[int, int]) -> np.ndarray:
-    """A box with another size or place.
+    """A box with a changed size or position.
 
     Parameters
     ----------
     box : (4,) left, top, right, bottom in pixels of the frame
-    kind : "scale": both sides 1 + amount times as long, the middle stays; "position": moved right and down by this share of
-        its width and its height
-    size : (H, W) of the frame, to which the result is cut; a box beside the frame keeps a pixel of it
+    kind : "scale": both sides are multiplied by 1 + amount, the middle stays; "position": the box moves right and down by
+        this share of its width and its height
+    size : (H, W) of the frame, to which the result is clipped; a box outside the frame keeps one pixel of it
 
     Returns
     -------
@@ -63,7 +63,7 @@ def jittered_box(box: np.ndarray, kind: str, amount: float, size: tuple[int, int
     elif kind == "position":
         middle = middle + amount * sides
     else:
-        raise ValueError(f"A box is jittered in {' or '.join(KINDS)}; got {kind!r}.")
+        raise ValueError(f"The kind of jitter should be {' or '.join(KINDS)}; got {kind!r}. Choose one of them.")
     limits = np.array([size[1], size[0]], float)
     upper_left = np.clip(middle - sides / 2, 0, limits - 1)
     return np.concatenate([upper_left, np.clip(middle + sides / 2, upper_left + 1, limits)])
@@ -90,7 +90,7 @@ def box_jitter_curve(
     kinds: Sequence[str] = KINDS,
     amounts: Sequence[float] = AMOUNTS,
 ) -> Generator[JitterRow, None, None]:
-    """The Challenge IoU for each kind and amount of jitter, the classes in the frame being asked for."""
+    """The Challenge IoU for each kind and amount of jitter; each frame is asked for the classes that are in it."""
     points = [(kind, amount) for kind in kinds for amount in amounts]
     asked = present_classes(data)
     for done, (kind, amount) in enumerate(points, 1):
@@ -99,8 +99,8 @@ def box_jitter_curve(
 
 
 def draw_box_jitter(rows: Sequence[JitterRow], path: Path) -> Path:
-    """The curves as a picture, one beside the other as in the paper's figure."""
-    from matplotlib.figure import Figure  # here, for it takes half a second to import
+    """Write the curves as a picture, side by side as in the paper's figure."""
+    from matplotlib.figure import Figure  # imported here, because it takes half a second
 
     kinds = list(dict.fromkeys(row.kind for row in rows))
     figure = Figure(figsize=(4.2 * len(kinds), 3.2), layout="constrained")

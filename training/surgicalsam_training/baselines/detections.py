@@ -1,8 +1,8 @@
-"""Boxes with scores in COCO's format, as any detector writes them, matched with the frames of the data.
+"""Read and write detections (boxes with scores) in COCO's format, and match them with the frames of the data.
 
-Read are a list of results (`[{"image_id", "category_id", "bbox": [x, y, width, height], "score"}]`) beside a COCO file that
-lists its images and categories, or one file with `images`, `categories` and `annotations` that have a score. A result may
-name its picture itself (`file_name`, or as `image_id`), and without categories a `category_id` is a class id of the data.
+There are two input formats: a list of results (`[{"image_id", "category_id", "bbox": [x, y, width, height], "score"}]`) with
+a separate COCO file that lists images and categories; or one file with `images`, `categories` and scored `annotations`. A
+result may also name its picture (in `file_name` or `image_id`). Without categories, `category_id` is a class id of the data.
 """
 
 from __future__ import annotations
@@ -23,7 +23,7 @@ from surgicalsam_training.data.training_data import TrainingData
 
 @dataclass(frozen=True)
 class Detection:
-    """One box that a detector found.
+    """One box of a detector.
 
     Attributes
     ----------
@@ -43,25 +43,26 @@ Detections = Mapping[int, Sequence[Detection]]  # by example index
 
 
 def read_detections(path: Path, data: TrainingData, images: Path | None = None) -> dict[int, list[Detection]]:
-    """The detections of every frame of the data; those of other pictures are left out.
+    """The detections by frame of the data; those of other pictures are ignored.
 
     Parameters
     ----------
-    images : the COCO file that lists the pictures and categories that `path` numbers; None where it does so itself, or
-        names pictures
+    images : the COCO file that lists the numbered pictures and categories of `path`; None if `path` lists them itself, or
+        names its pictures
 
     Raises
     ------
     ExchangeError
-        a file that is not of this format, an entry without what it needs, a picture that fits several frames, a category
-        that is no class of the data, or no picture that is a frame of the data
+        the file has another format, an entry is incomplete, a picture fits several frames, a category is no class of the
+        data, or no picture is a frame of the data
     """
     record = _json(path)
     listing = record if images is None else _json(images)
     entries = record.get("annotations") if isinstance(record, dict) else record
     if not isinstance(entries, list):
         raise ExchangeError(
-            f"{path.name} should be a list of COCO results, or a COCO file with annotations; found neither. Choose another."
+            f"{path.name} should be a list of COCO results, or a COCO file with annotations; it is neither. Choose another "
+            "file."
         )
     tables = listing if isinstance(listing, dict) else {}
     name_of = _picture_names(path, tables.get("images"))
@@ -71,7 +72,9 @@ def read_detections(path: Path, data: TrainingData, images: Path | None = None) 
     for number, entry in enumerate(entries):
         where = f"entry {number + 1} of {path.name}"
         if not isinstance(entry, dict):
-            raise ExchangeError(f"{where} should be an object with image_id, category_id, bbox and score. Correct it.")
+            raise ExchangeError(
+                f"{where} should be an object with image_id, category_id, bbox and score. Correct this entry."
+            )
         example_index = names.find(name_of(entry, where), where)
         if example_index is not None:
             detections[example_index].append(_detection(entry, class_of(entry, where), where))
@@ -79,7 +82,7 @@ def read_detections(path: Path, data: TrainingData, images: Path | None = None) 
         first, name = data.frames[0].name, name_of(entries[0], f"entry 1 of {path.name}")
         raise ExchangeError(
             f"{path.name} names no picture of the data: its first is {name}, the data's is {first}. Pictures are matched by "
-            "sequence and frame number; choose the detections of these data."
+            "sequence and frame number. Choose the detections of these data."
         )
     return dict(detections)
 
@@ -96,7 +99,7 @@ class FrameNames:
             self._by_frame_index[frame.frame_index].append(example_index)
 
     def find(self, name: str, where: str) -> int | None:
-        """The example index of a picture; None if it is none of the data; an ExchangeError if it may be several."""
+        """The example index of a picture; None if it is not in the data; an ExchangeError if it fits several."""
         path = PurePosixPath(name.replace("\\", "/"))
         frame_index = frame_number(path.stem)
         candidates = [] if frame_index is None else self._by_frame_index.get(frame_index, [])
@@ -113,11 +116,11 @@ class FrameNames:
         return fitting[0] if fitting else None
 
     def _only_sequence(self, candidates: list[int], path: PurePosixPath) -> list[int]:
-        """A bare file name may be of any sequence; one in a folder that is none of the sequences is of other data."""
-        return candidates if path.parent.name.casefold() in _FOLDERS_OF_ANY else []
+        """A file name without folder fits any sequence; a file in an unknown folder belongs to other data."""
+        return candidates if path.parent.name.casefold() in _GENERIC_FOLDERS else []
 
 
-_FOLDERS_OF_ANY = {"", "images", "image", "frames", "left_frames"}  # that do not name a sequence
+_GENERIC_FOLDERS = {"", "images", "image", "frames", "left_frames"}  # do not name a sequence
 
 
 def _plain(name: str) -> str:
@@ -125,7 +128,7 @@ def _plain(name: str) -> str:
 
 
 def _endings(stem: str) -> list[str]:
-    """What follows the sequence in a picture's name that has both, as `_frame012` in seq_1_frame012."""
+    """Possible endings after the sequence in a picture's name, such as `_frame012` in seq_1_frame012."""
     digits = stem[len(stem.rstrip("0123456789")) :]
     return [f"{joint}{word}{digits}" for joint in ("_", "-") for word in ("", "frame", "frame_")] if digits else []
 
@@ -136,7 +139,7 @@ def _json(path: Path) -> Any:
     except OSError as error:
         raise ExchangeError(f"The detections {path} cannot be read ({error.strerror}). Choose a COCO JSON file.") from error
     except ValueError as error:
-        raise ExchangeError(f"{path} is damaged, it is not JSON. Write it again.") from error
+        raise ExchangeError(f"{path} is damaged, it is not JSON. Write it again with the detector.") from error
 
 
 def _picture_names(path: Path, images: object) -> Callable[[dict, str], str]:
@@ -151,8 +154,8 @@ def _picture_names(path: Path, images: object) -> Callable[[dict, str], str]:
         name = entry.get("file_name", listed or (image_id if isinstance(image_id, str) else None))
         if name is None:
             raise ExchangeError(
-                f"{where} is of the image {image_id}, and no list of images says which picture that is. Give the COCO file "
-                "that the detector was run on (--images), or file names."
+                f"{where} is of the image {image_id}, and no list of images names its picture. Give the COCO file that the "
+                "detector was run on (--images), or use file names."
             )
         return str(name)
 
@@ -160,7 +163,7 @@ def _picture_names(path: Path, images: object) -> Callable[[dict, str], str]:
 
 
 def _class_ids(path: Path, categories: object, data: TrainingData) -> Callable[[dict, str], int]:
-    """Categories by name; without a list of them their ids are the data's class ids."""
+    """Class ids by the names of categories; without a list of categories their ids are the data's class ids."""
     listed = [c for c in categories if isinstance(c, dict)] if isinstance(categories, list) else []
     names = {c["id"]: str(c.get("name")) for c in listed if isinstance(c.get("id"), int | str)}
 
@@ -173,7 +176,7 @@ def _class_ids(path: Path, categories: object, data: TrainingData) -> Callable[[
             what = str(number) if name is None else f"{number} ({name})"
             classes = ", ".join(f"{c.id} {c.name}" for c in data.classes)
             raise ExchangeError(
-                f"{where} has the category {what}, and the data have {classes}. Rename the category, or list categories."
+                f"{where} has the category {what}, and the data have {classes}. Rename the category, or list the categories."
             ) from error
 
     return class_of
@@ -184,10 +187,10 @@ def _detection(entry: dict, class_id: int, where: str) -> Detection:
         left, top, width, height = (float(value) for value in entry["bbox"])
         score = float(entry["score"])
         if not (np.isfinite([left, top, width, height, score]).all() and width > 0 and height > 0 and 0 <= score <= 1):
-            raise ValueError("a box has a width and a height above 0, and its score is from 0 to 1")
+            raise ValueError("width and height should be above 0, and the score from 0 to 1")
     except (KeyError, TypeError, ValueError) as error:
         raise ExchangeError(
-            f"{where} should have a bbox of x, y, width, height and a score; found {entry.get('bbox')} and "
+            f"{where} should have a bbox of x, y, width, height and a score; it has {entry.get('bbox')} and "
             f"{entry.get('score')}. Correct this entry, or run the detector again."
         ) from error
     return Detection(class_id, (left, top, left + width, top + height), score)
@@ -201,7 +204,7 @@ def write_detections(path: Path, data: TrainingData, detections: Iterable[tuple[
 
     Parameters
     ----------
-    detections : example index, and what was detected there
+    detections : example index, and the detections in its frame
     """
     images: list[dict[str, Any]] = []
     annotations: list[dict[str, Any]] = []

@@ -1,8 +1,8 @@
-"""A detector's boxes as prompts of SAM (paper, Tables 1 and 2: MaskTrack R-CNN + SAM, Mask2Former + SAM).
+"""Prompt SAM with the boxes of a detector (paper, Tables 1 and 2: MaskTrack R-CNN + SAM, Mask2Former + SAM).
 
-The paper's rule (section 8.3): the only box of a class is taken as it is, whatever its score; of several, those whose score
-is greater than alpha are taken (here: alpha or more), and their masks are united. If none is, the class has no mask. So the
-detector decides which classes are there.
+The paper's rule (section 8.3): a single box of a class is always used, whatever its score. Of several boxes, those with a
+score greater than alpha (here: alpha or more) are used, and their masks are united. If no box remains, the class has no
+mask. So the detector decides which classes are present.
 """
 
 from __future__ import annotations
@@ -45,25 +45,25 @@ def predict_from_detections(
     detections: Detections,
     alpha: float = ALPHA,
 ) -> Iterator[tuple[int, np.ndarray]]:
-    """Detector + SAM. No oracle; a class that is asked for and has no box gets no mask.
+    """Detector + SAM. No oracle; a class without a box gets no mask.
 
     Parameters
     ----------
     detections : by example index, as `read_detections` gives them
-    alpha : the score that one of several boxes must reach
+    alpha : lowest score of a box, if its class has several
     """
     for example_index in example_indices:
         embedding, geometry = frame_embedding(model, data, example_index), frame_geometry(model, data, example_index)
         answers = {}
         for class_id in asked(example_index):
             boxes = chosen_boxes([d for d in detections.get(example_index, ()) if d.class_id == class_id], alpha)
-            answered = [answer_box(model, embedding, within(box, geometry), geometry) for box in boxes]
-            if answered:
-                answers[class_id] = united(answered)
+            masks = [answer_box(model, embedding, clipped(box, geometry), geometry) for box in boxes]
+            if masks:
+                answers[class_id] = united(masks)
         yield example_index, merged(answers, geometry)
 
 
-def within(detection: Detection, geometry: FrameGeometry) -> np.ndarray:
-    """(4,) the box without what lies outside the frame."""
+def clipped(detection: Detection, geometry: FrameGeometry) -> np.ndarray:
+    """(4,): the box, clipped to the frame."""
     height, width = geometry.original_size
     return np.clip(np.array(detection.box), 0, [width, height, width, height])

@@ -1,11 +1,11 @@
-"""A Mask2Former that is trained on the data and finds the boxes for SAM (paper: Mask2Former + SAM; Cheng et al., CVPR 2022).
+"""Train a Mask2Former on the data, and detect boxes for SAM (paper: Mask2Former + SAM; Cheng et al., CVPR 2022).
 
 The network is that of the library `transformers` (the extra `[baselines]`), with a Swin backbone, from random weights or
-from a folder of weights on this disk; nothing is downloaded. One class in one frame is one object, for that is all that
-label maps tell. What it finds is written as COCO detections, and read by `detections` like those of any other detector.
+from a folder of weights on this disk; nothing is downloaded. One class in one frame is one object, because label maps
+contain no instances. The boxes are written as COCO detections, and read by `detections` like those of any other detector.
 
-A run's folder holds `detector.json` (settings, classes, data) and `detector.safetensors` (weights, state of the optimiser,
-steps done); the same call goes on where it was stopped.
+The folder of a run holds `detector.json` (settings, classes, data) and `detector.safetensors` (weights, optimiser state,
+steps done). The same call resumes a stopped run.
 """
 
 from __future__ import annotations
@@ -42,7 +42,7 @@ CACHED_FRAMES = 256
 GRADIENT_NORM = 0.01  # as in the paper of Mask2Former
 PRETRAINED_BACKBONE_RATE = 0.1  # of the learning rate
 STAGES = ["stage1", "stage2", "stage3", "stage4"]
-SIZES: dict[str, tuple[dict[str, Any], dict[str, Any]]] = {  # backbone, and what stands on it
+SIZES: dict[str, tuple[dict[str, Any], dict[str, Any]]] = {  # backbone, and the other parts
     "swin_t": (dict(embed_dim=96, depths=[2, 2, 6, 2], num_heads=[3, 6, 12, 24], window_size=7), {}),
     "tiny": (
         dict(embed_dim=24, depths=[1, 1, 2, 1], num_heads=[1, 2, 4, 8], window_size=4),
@@ -64,13 +64,13 @@ SIZES: dict[str, tuple[dict[str, Any], dict[str, Any]]] = {  # backbone, and wha
 
 @dataclass(frozen=True)
 class DetectorSettings:
-    """What is trained.
+    """The settings of a training.
 
     Attributes
     ----------
-    size : a key of `SIZES`; not looked at where `weights` are given
-    weights : a folder as `transformers` saves a Mask2Former; its classes are replaced
-    side : of the padded square that frames are brought to, in pixels; a multiple of 32
+    size : a key of `SIZES`; ignored if `weights` is given
+    weights : a folder with a Mask2Former as saved by `transformers`; its classes are replaced
+    side : of the padded square to which frames are resized, in pixels; a multiple of 32
     """
 
     size: str = "swin_t"
@@ -85,16 +85,23 @@ class DetectorSettings:
 
     def __post_init__(self) -> None:
         if self.size not in SIZES:
-            raise TrainingError(f'The size of a Mask2Former should be one of {", ".join(SIZES)}; got "{self.size}".')
+            raise TrainingError(
+                f'The size of a Mask2Former should be one of {", ".join(SIZES)}; got "{self.size}". Choose one of them.'
+            )
         if self.side < 32 or self.side % 32:
-            raise TrainingError(f"The side of a Mask2Former's input should be a multiple of 32 pixels; got {self.side}.")
+            raise TrainingError(
+                f"The side of a Mask2Former's input should be a multiple of 32 pixels; got {self.side}. Choose such a side."
+            )
         if min(self.steps, self.batch_size, self.checkpoint_every) < 1:
-            raise TrainingError("Steps, batch size and the steps between checkpoints should be 1 or more.")
+            raise TrainingError(
+                f"Steps, batch size and the steps between checkpoints should be 1 or more; got {self.steps}, "
+                f"{self.batch_size} and {self.checkpoint_every}. Choose larger numbers."
+            )
 
 
 @dataclass(frozen=True)
 class DetectorReport:
-    """One more step: `done` of `total`; `loss` is nan where a finished run is opened again."""
+    """Progress: `done` of `total` steps; `loss` is nan if the run was already finished."""
 
     done: int
     total: int
@@ -114,7 +121,7 @@ class Detector:
 
 
 def build_network(settings: DetectorSettings, class_count: int) -> Mask2FormerForUniversalSegmentation:
-    """A Mask2Former for so many classes.
+    """A new Mask2Former for `class_count` classes.
 
     Raises
     ------
@@ -137,7 +144,7 @@ def build_network(settings: DetectorSettings, class_count: int) -> Mask2FormerFo
         except (OSError, ValueError, KeyError, TypeError, RuntimeError) as error:
             reason = (str(error).splitlines() or [""])[0][:120]
             raise CheckpointError(
-                f"{settings.weights} should be a folder with a Mask2Former as transformers saves it; it cannot be read "
+                f"{settings.weights} should be a folder with a Mask2Former, saved by transformers; it cannot be read "
                 f"({reason}). Choose another folder, or train from random weights."
             ) from error
     backbone, rest = SIZES[settings.size]
@@ -148,7 +155,7 @@ def build_network(settings: DetectorSettings, class_count: int) -> Mask2FormerFo
 
 
 def load_detector(folder: Path, device: str = "auto") -> Detector:
-    """The detector of a run's folder, as far as it was trained; a CheckpointError if there is none."""
+    """The detector of a run's folder, from its last checkpoint; a CheckpointError if there is none."""
     try:
         record = json.loads((folder / RECORD).read_text(encoding="utf-8"))
         settings, names = DetectorSettings(**record["settings"]), tuple(record["classes"])
@@ -160,7 +167,7 @@ def load_detector(folder: Path, device: str = "auto") -> Detector:
 
 
 def _load_state(folder: Path, network: torch.nn.Module, optimizer: torch.optim.Optimizer | None) -> int:
-    """Take back what `_save_state` wrote; the steps done."""
+    """Load the state that `_save_state` wrote; returns the steps done."""
     path = folder / CHECKPOINT
     try:
         with safe_open(path, framework="pt") as file:
@@ -194,48 +201,50 @@ def _save_state(folder: Path, network: torch.nn.Module, optimizer: torch.optim.O
 def train_detector(
     folder: Path, data: TrainingData, example_indices: Sequence[int], settings: DetectorSettings, device: str = "auto"
 ) -> Generator[DetectorReport, None, None]:
-    """Train in this folder, or go on there; closing the generator keeps the last checkpoint.
+    """Train in this folder, or resume its run; if the generator is closed, the last checkpoint remains.
 
     Parameters
     ----------
-    example_indices : to train on; a class of which nobody said whether it is in a frame counts as absent
+    example_indices : to train on; a class without a label in a frame counts as absent
 
     Raises
     ------
     TrainingError
-        data without pictures, or the folder's run has other settings, classes or data
+        the data have no pictures, or the folder's run has other settings, classes or data
     CheckpointError, DeviceError, DiskSpaceError
         see `build_network`; a damaged checkpoint
     """
     if not example_indices:
-        raise TrainingError("A detector needs frames to train on, and there are none. Give reference data.")
+        raise TrainingError("A detector needs frames to train on; got none. Give reference data.")
     record = _record(data, example_indices, settings)
-    is_begun = (folder / CHECKPOINT).exists() and (folder / RECORD).exists()
-    if is_begun and (folder / RECORD).read_text(encoding="utf-8") != record:
+    is_resumed = (folder / CHECKPOINT).exists() and (folder / RECORD).exists()
+    if is_resumed and (folder / RECORD).read_text(encoding="utf-8") != record:
         raise TrainingError(
-            f"{folder} holds a detector of other settings, classes or data. Choose another folder, or empty it."
+            f"{folder} holds a detector with other settings, classes or data. Choose another folder, or empty this one."
         )
     network = build_network(settings, len(data.classes)).to(choose_device(device)).train()
     optimizer = _optimizer(network, settings)
     write_file(folder / RECORD, record.encode())
-    done = _load_state(folder, network, optimizer) if is_begun else 0
+    done = _load_state(folder, network, optimizer) if is_resumed else 0
     examples = Examples(data, settings.side)
     if done >= settings.steps:
         yield DetectorReport(done, settings.steps, float("nan"))
     for step in range(done, settings.steps):
         for group in optimizer.param_groups:
             group["lr"] = group["initial_lr"] * _rate(step, settings.steps)
-        loss = _step(network, optimizer, examples, _drawn(example_indices, settings, step), settings.seed + step)
+        loss = _step(network, optimizer, examples, _sampled_frames(example_indices, settings, step), settings.seed + step)
         if not math.isfinite(loss):
-            raise TrainingError(f"The detector's loss is no number after {step} steps. Choose a lower learning rate.")
+            raise TrainingError(
+                f"The detector's loss should be finite; it is {loss} after {step} steps. Choose a lower learning rate."
+            )
         if (step + 1) % settings.checkpoint_every == 0 or step + 1 == settings.steps:
             _save_state(folder, network, optimizer, step + 1)
         yield DetectorReport(step + 1, settings.steps, loss)
 
 
 def _record(data: TrainingData, example_indices: Sequence[int], settings: DetectorSettings) -> str:
-    what = {"settings": asdict(settings), "classes": list(data.classes.names), "data": data.fingerprints()}
-    return json.dumps({**what, "frames": len(example_indices)}, indent=1)
+    record = {"settings": asdict(settings), "classes": list(data.classes.names), "data": data.fingerprints()}
+    return json.dumps({**record, "frames": len(example_indices)}, indent=1)
 
 
 def _optimizer(network: torch.nn.Module, settings: DetectorSettings) -> torch.optim.AdamW:
@@ -251,15 +260,15 @@ def _optimizer(network: torch.nn.Module, settings: DetectorSettings) -> torch.op
 
 
 def _rate(step: int, steps: int) -> float:
-    """Warm-up over the first twentieth, then falling by a cosine."""
+    """Factor of the learning rate: warm-up over the first twentieth, and a cosine decay."""
     return min(1.0, (step + 1) / max(steps / 20, 1)) * (0.5 + 0.5 * math.cos(math.pi * step / steps))
 
 
-def _drawn(example_indices: Sequence[int], settings: DetectorSettings, step: int) -> list[tuple[int, bool]]:
-    """The frames of a step, and whether each is mirrored; by seed and step alone, so that a run can be gone on with."""
+def _sampled_frames(example_indices: Sequence[int], settings: DetectorSettings, step: int) -> list[tuple[int, bool]]:
+    """The frames of a step, and whether each is mirrored. They depend on seed and step only, so a run can be resumed."""
     rng = np.random.default_rng((settings.seed, step))
     chosen = rng.choice(len(example_indices), settings.batch_size, replace=len(example_indices) < settings.batch_size)
-    return [(example_indices[drawn], bool(rng.integers(2))) for drawn in chosen.tolist()]
+    return [(example_indices[position], bool(rng.integers(2))) for position in chosen.tolist()]
 
 
 def _step(
@@ -267,7 +276,7 @@ def _step(
 ) -> float:
     device = next(network.parameters()).device
     read = [examples.read(example_index, is_mirrored) for example_index, is_mirrored in chosen]
-    torch.manual_seed(seed)  # of the points at which masks are compared
+    torch.manual_seed(seed)  # for the random points at which masks are compared
     outcome = network(
         pixel_values=torch.stack([pixels for pixels, _, _ in read]).to(device),
         mask_labels=[masks.to(device) for _, masks, _ in read],
@@ -281,19 +290,18 @@ def _step(
 
 
 class Examples:
-    """Pictures and masks of frames in the network's square."""
+    """Pictures and masks of frames in the padded square of the network."""
 
     def __init__(self, data: TrainingData, side: int) -> None:
         self.data, self.side = data, side
         self._squares = lru_cache(maxsize=CACHED_FRAMES)(self._square)
 
     def pixels(self, example_index: int) -> Tensor:
-        """(3, side, side), normalised; padded with zeros right and below."""
+        """(3, side, side), normalised; padded with zeros on the right and below."""
         image = self.data.image(example_index)
         if image is None:
             raise TrainingError(
-                f"A detector needs pictures, and {self.data.frames[example_index].name} has none here. "
-                "Give data with pictures."
+                f"A detector needs pictures; {self.data.frames[example_index].name} has none. Give data with pictures."
             )
         return self.geometry(example_index).to_input([image])[0]
 
@@ -301,7 +309,7 @@ class Examples:
         return FrameGeometry(self.data.frames[example_index].size, self.side)
 
     def read(self, example_index: int, is_mirrored: bool) -> tuple[Tensor, Tensor, Tensor]:
-        """Pixels (3, side, side), masks (n, side, side) float32, and labels (n,) of the n classes that are there."""
+        """Pixels (3, side, side), masks (n, side, side) float32, and labels (n,) of the n present classes."""
         pixels, label_map = self._squares(example_index)
         if is_mirrored:
             pixels, label_map = (self._mirrored(square, example_index) for square in (pixels, label_map))
@@ -328,7 +336,7 @@ class Examples:
 
 
 def detect(detector: Detector, data: TrainingData, example_indices: Sequence[int]) -> Iterator[tuple[int, list[Detection]]]:
-    """What the detector finds in each frame, for `write_detections`; classes that the data do not have are left out."""
+    """The detections in each frame, for `write_detections`; classes that are not in the data are left out."""
     examples = Examples(data, detector.side)
     by_name = {name.casefold(): instrument for name, instrument in zip(data.classes.names, data.classes, strict=True)}
     known = [by_name.get(name.casefold()) for name in detector.class_names]
@@ -347,15 +355,15 @@ def detect(detector: Detector, data: TrainingData, example_indices: Sequence[int
 def boxes_of(
     class_logits: Tensor, mask_logits: Tensor, geometry: FrameGeometry, class_ids: Sequence[int | None]
 ) -> Iterator[Detection]:
-    """The boxes around the masks of those queries that are some class rather than none.
+    """The boxes around the masks of the queries whose most likely class is not "no object".
 
-    The score is the probability of the class times the mean probability of the mask inside it, as Mask2Former's is.
+    The score is the probability of the class, times the mean probability of the mask inside it (as in Mask2Former).
 
     Parameters
     ----------
-    class_logits : (Q, C + 1), the last one of "no object"
+    class_logits : (Q, C + 1), the last column is "no object"
     mask_logits : (Q, h, w), of the padded square
-    class_ids : C class ids; None for a class that is left out
+    class_ids : C class ids; None for a class to leave out
     """
     probabilities, labels = class_logits.softmax(-1).max(-1)
     cell = geometry.input_size / mask_logits.shape[-1]

@@ -1,7 +1,7 @@
-"""SAM prompted from the truth: with the centroid, or with the box, of each instrument's mask (paper, Tables 1 and 2).
+"""Prompt SAM with the true centroid or the true box of each instrument's mask (paper, Tables 1 and 2).
 
-Oracles: they know where every instrument is, and so which are there. A class that is asked for and is not in the frame has
-no centroid and no box, and gets no mask.
+These methods are oracles: they know where every instrument is, and so which classes are present. A class that is not in the
+frame has no centroid and no box, and gets no mask.
 """
 
 from __future__ import annotations
@@ -23,9 +23,9 @@ EXTREME_MARGIN = 10.0  # pixels of the frame between an extreme point and the ma
 
 
 def centroid(mask: np.ndarray) -> np.ndarray:
-    """The mean place of a mask's pixels: (2,) x, y in pixels of the frame, 0.5 in the middle of its first pixel.
+    """The mean position of a mask's pixels: (2,) x, y in pixels of the frame; the middle of the first pixel is 0.5.
 
-    Of two instruments of one class, or of a bent one, it may lie outside the mask.
+    It may lie outside the mask, if the class has two instruments or a bent one.
 
     Parameters
     ----------
@@ -36,14 +36,15 @@ def centroid(mask: np.ndarray) -> np.ndarray:
 
 
 def extremes(mask: np.ndarray, margin: float = EXTREME_MARGIN) -> np.ndarray:
-    """The leftmost, topmost, rightmost and lowest pixel that is `margin` away from the mask's edge.
+    """The leftmost, topmost, rightmost and lowest pixels of a mask that keep `margin` to its edge.
 
-    A mask that is nowhere so thick gives those where it is thickest. Of several pixels in a column or row the middle one.
+    If no pixel keeps the margin, the pixels with the largest distance to the edge count. Of several pixels in a column or
+    row the middle one is used.
 
     Parameters
     ----------
-    mask : (H, W) bool, not empty; the frame's border is no edge of it
-    margin : in pixels: the first so many pixels from the edge are left out
+    mask : (H, W) bool, not empty; the frame's border is not an edge
+    margin : in pixels; pixels this close to the edge are left out
 
     Returns
     -------
@@ -59,7 +60,7 @@ def extremes(mask: np.ndarray, margin: float = EXTREME_MARGIN) -> np.ndarray:
 
 
 def box_of(mask: np.ndarray) -> np.ndarray:
-    """(4,) left, top, right, bottom in pixels of the frame; right and bottom are exclusive. Of a mask that is not empty."""
+    """(4,) left, top, right, bottom in pixels of the frame; right and bottom are exclusive. The mask must not be empty."""
     rows, columns = np.nonzero(mask)
     return np.array([columns.min(), rows.min(), columns.max() + 1, rows.max() + 1], float)
 
@@ -77,7 +78,7 @@ def answer_box(model: SurgicalSAM, embedding: Tensor, box: np.ndarray, geometry:
 def predict_from_centroids(
     model: SurgicalSAM, data: TrainingData, example_indices: Sequence[int], asked: Asked
 ) -> Iterator[tuple[int, np.ndarray]]:
-    """GT centroid + SAM: one positive point per class. An oracle, see above."""
+    """GT centroid + SAM: one positive point per class. An oracle."""
     for example_index in example_indices:
         embedding, geometry = frame_embedding(model, data, example_index), frame_geometry(model, data, example_index)
         masks = true_masks(data, example_index, asked)
@@ -88,7 +89,7 @@ def predict_from_centroids(
 def predict_from_boxes(
     model: SurgicalSAM, data: TrainingData, example_indices: Sequence[int], asked: Asked
 ) -> Iterator[tuple[int, np.ndarray]]:
-    """GT box + SAM: one box per class, around all its instruments. An oracle, see above."""
+    """GT box + SAM: one box per class, around all its instruments. An oracle."""
     for example_index in example_indices:
         embedding, geometry = frame_embedding(model, data, example_index), frame_geometry(model, data, example_index)
         boxes = {class_id: box_of(mask) for class_id, mask in true_masks(data, example_index, asked).items()}
@@ -96,6 +97,6 @@ def predict_from_boxes(
 
 
 def true_masks(data: TrainingData, example_index: int, asked: Asked) -> dict[int, np.ndarray]:
-    """(H, W) bool by class id, of the classes that are asked for and are in the frame."""
+    """True masks (H, W) bool by class id, of the asked classes that are in the frame."""
     label_map, present = data.label_map(example_index), data.present_class_ids(example_index)
     return {class_id: label_map == class_id for class_id in asked(example_index) if class_id in present}

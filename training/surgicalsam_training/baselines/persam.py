@@ -1,11 +1,11 @@
-"""PerSAM: SAM led to a class by a single example, without any training (Zhang et al., arXiv 2305.03048).
+"""PerSAM: segment a class with SAM from a single example, without training (Zhang et al., arXiv 2305.03048).
 
-The example is the first frame of the reference data that shows the class. How alike each position of a new frame is to the
-class in the example says where it may be: the most alike position is a positive point, the least alike a negative one.
-The likeness also biases the decoder's attention, and the mean embedding of the class is added to its tokens. The mask is
-then refined twice: it goes back to the decoder as a mask prompt, and so does its box.
+The example is the first frame of the reference data that shows the class. The similarity of each position of a new frame to
+the class in the example shows where the class may be: the most similar position is a positive point, the least similar a
+negative one. The similarity also biases the decoder's attention, and the mean embedding of the class is added to its tokens.
+The mask is then refined twice: first the mask, then the mask and its box are prompts of the decoder.
 
-Every class that is asked for is given a mask: PerSAM has no way to say that a class is not there.
+Every asked class gets a mask: PerSAM cannot predict that a class is absent.
 """
 
 from __future__ import annotations
@@ -31,12 +31,12 @@ ATTENTION_WEIGHT = 1.0  # alpha of the paper's equation 6
 
 @dataclass(frozen=True)
 class Example:
-    """A class as one frame shows it.
+    """The appearance of a class in one frame.
 
     Attributes
     ----------
     example_index : in the reference data
-    appearance : (D,), mean of the unit embeddings inside the mask; its products with unit embeddings are the mean cosines
+    appearance : (D,), mean of the unit embeddings inside the mask; its product with a unit embedding is the mean cosine
     semantics : (D,), mean embedding inside the mask
     """
 
@@ -51,7 +51,7 @@ class LocationPrior:
     Attributes
     ----------
     similarity : (h, w), mean cosine with the class's embeddings in the example
-    points : (2, 2), x and y in the padded square of the most and the least alike position
+    points : (2, 2), x and y in the padded square of the most and the least similar position
     marks : (2,), 1 and 0
     """
 
@@ -61,7 +61,7 @@ class LocationPrior:
 
 
 def first_frames(data: TrainingData, example_indices: Sequence[int] | None = None) -> dict[int, int]:
-    """By class id, the first frame (in the order of sequences, and of frames in them) that shows it."""
+    """By class id, the first frame that shows the class (in the order of sequences and their frames)."""
     first: dict[int, int] = {}
     for example_index in range(len(data.frames)) if example_indices is None else example_indices:
         for class_id in data.present_class_ids(example_index):
@@ -76,8 +76,8 @@ def learn_examples(
 
     Parameters
     ----------
-    reference : training data, whose embeddings are there (`TrainingData.embed` for `first_frames`)
-    example_indices : of the reference, among which the first with the class is taken; None for all
+    reference : training data with the embeddings of `first_frames` (`TrainingData.embed`)
+    example_indices : frames of the reference; the first one with the class is used; None for all frames
 
     Raises
     ------
@@ -88,13 +88,13 @@ def learn_examples(
     missing = [reference.classes.by_id(class_id).name for class_id in class_ids if class_id not in first]
     if missing:
         raise TrainingError(
-            f"PerSAM needs a reference frame of every class, and none shows {', '.join(missing)}. Give other reference data."
+            f"PerSAM needs a reference frame of every class; none shows {', '.join(missing)}. Give other reference data."
         )
     return {class_id: learn_example(model, reference, first[class_id], class_id) for class_id in class_ids}
 
 
 def learn_example(model: SurgicalSAM, reference: TrainingData, example_index: int, class_id: int) -> Example:
-    """A class as this frame shows it."""
+    """The example of a class in this frame."""
     embedding = frame_embedding(model, reference, example_index).to(model.device, torch.float32)
     mask = reference.label_map(example_index) == class_id
     covered = embedding[
@@ -104,7 +104,7 @@ def learn_example(model: SurgicalSAM, reference: TrainingData, example_index: in
 
 
 def covered_cells(mask: np.ndarray, geometry: FrameGeometry, side: int) -> Tensor:
-    """(side, side) bool: the cells of the embedding's grid of which the mask covers half, or the most covered ones."""
+    """(side, side) bool: the cells of the embedding's grid that the mask covers by half; if none, the most covered ones."""
     share = grid_share(mask, geometry, side)
     return share >= min(0.5, float(share.max()))
 
@@ -118,7 +118,7 @@ def location_prior(embedding: Tensor, example: Example, geometry: FrameGeometry)
     """
     similarity = torch.einsum("dhw,d->hw", F.normalize(embedding, dim=0), example.appearance)
     cell = geometry.input_size / similarity.shape[-1]
-    rows, columns = (max(int(length / cell), 1) for length in geometry.resized_size)  # padding is no place to look at
+    rows, columns = (max(int(length / cell), 1) for length in geometry.resized_size)  # without the padding
     shown = similarity[:rows, :columns].flatten()
     chosen = torch.stack([shown.argmax(), shown.argmin()])
     points = (torch.stack([chosen % columns, chosen // columns], dim=1) + 0.5) * cell
@@ -128,8 +128,8 @@ def location_prior(embedding: Tensor, example: Example, geometry: FrameGeometry)
 def target_of(prior: LocationPrior, example: Example, attention_weight: float = ATTENTION_WEIGHT) -> Target:
     """Target-guided attention and target-semantic prompting (equations 6 and 7).
 
-    The paper writes a softmax of the similarity, which over thousands of positions adds next to nothing; as in the authors'
-    code it is standardised and brought to 0 to 1 by a sigmoid.
+    The paper uses a softmax of the similarity, which has almost no effect over thousands of positions. As in the authors'
+    code, the similarity is standardised and mapped to 0 to 1 by a sigmoid.
     """
     similarity = prior.similarity.flatten()
     standardised = (similarity - similarity.mean()) / similarity.std().clamp(min=1e-6)
@@ -153,7 +153,7 @@ def answer(
 
 
 def refined(model: SurgicalSAM, embedding: Tensor, prior: LocationPrior, low_res_logits: Tensor) -> PromptedMask:
-    """Cascaded refinement: with the mask as prompt, then with the mask and its box; without target, and points in both."""
+    """Cascaded refinement: first prompt with the mask, then with the mask and its box; both with points, without target."""
     for boxed in (False, True):
         box = _box(low_res_logits, model) if boxed else None
         scales = decode_scales(model, embedding, prior.points, prior.marks, box, low_res_logits)
@@ -163,12 +163,12 @@ def refined(model: SurgicalSAM, embedding: Tensor, prior: LocationPrior, low_res
 
 
 def best_scale(scales: ScaleMasks, three_scales: bool) -> int:
-    """Of the three masks the one of highest predicted IoU; the single mask where the three were never trained."""
+    """The index of the scale mask with the highest predicted IoU; the single mask if the three were never trained."""
     return int(scales.predicted_iou[1:].argmax()) + 1 if three_scales else 0
 
 
 def _box(low_res_logits: Tensor, model: SurgicalSAM) -> Tensor | None:
-    """(4,) around the mask in the padded square; None where it is empty."""
+    """(4,) around the mask in the padded square; None if the mask is empty."""
     rows, columns = (low_res_logits > 0).nonzero(as_tuple=True)
     if not len(rows):
         return None
@@ -185,7 +185,7 @@ def predict_persam(
     examples: Mapping[int, Example],
     attention_weight: float = ATTENTION_WEIGHT,
 ) -> Iterator[tuple[int, np.ndarray]]:
-    """PerSAM, training-free. No oracle: the truth of these frames is not looked at.
+    """PerSAM without training. No oracle: the truth of these frames is not used.
 
     Parameters
     ----------

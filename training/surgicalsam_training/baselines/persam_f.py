@@ -1,8 +1,8 @@
 """PerSAM-F: PerSAM with two learnt weights for the decoder's three masks (Zhang et al., arXiv 2305.03048, section 3.3).
 
-SAM answers a point at three scales, as a whole, a part and a part of that. Which one is meant by the class is learnt on the
-one example: the mask is w1 M1 + w2 M2 + (1 - w1 - w2) M3, in logits, and all of SAM is frozen. Attention and tokens are
-SAM's own here. With the demo weights the three masks were never trained, and the result says nothing about the method.
+SAM answers a point with masks at three scales: whole, part and subpart. The scale of the class is learnt on one example: the
+mask is w1 M1 + w2 M2 + (1 - w1 - w2) M3, in logits, and all of SAM is frozen. Attention and tokens are SAM's own here. The
+demo weights were never trained for three masks; with them, the result says nothing about the method.
 """
 
 from __future__ import annotations
@@ -30,11 +30,11 @@ FOCAL_GAMMA, FOCAL_ALPHA = 2.0, 0.25
 
 @dataclass(frozen=True)
 class TunedExample:
-    """An example and what was learnt on it.
+    """An example and the weights learnt on it.
 
     Attributes
     ----------
-    scale_weights : (3,), of whole, part and subpart; they add up to 1
+    scale_weights : (3,), for whole, part and subpart; their sum is 1
     """
 
     example: Example
@@ -43,7 +43,7 @@ class TunedExample:
 
 @dataclass(frozen=True)
 class TuningReport:
-    """One more class is tuned: `done` of `total`."""
+    """One class was tuned: `done` of `total`."""
 
     class_id: int
     tuned: TunedExample
@@ -54,7 +54,7 @@ class TuningReport:
 def learn_scale_weights(
     scale_logits: Tensor, target: Tensor, steps: int = STEPS, learning_rate: float = LEARNING_RATE
 ) -> Tensor:
-    """The weights that bring the three masks nearest to the target, by dice and focal loss, from a third each.
+    """Fit the weights of the three masks to the target, by dice and focal loss; each weight starts at a third.
 
     Parameters
     ----------
@@ -63,7 +63,7 @@ def learn_scale_weights(
 
     Returns
     -------
-    (3,), the third is 1 minus the others
+    (3,); the third is 1 minus the two others
     """
     scale_logits, target = scale_logits.detach().clone(), target.to(scale_logits.device)  # no inference tensors
     with torch.inference_mode(False), torch.enable_grad():
@@ -85,12 +85,12 @@ def _all_three(free: Tensor) -> Tensor:
 
 
 def weighted(scale_logits: Tensor, scale_weights: Tensor) -> Tensor:
-    """(h, w): the sum of the masks (3, h, w) by their weights (3,)."""
+    """(h, w): the sum of the masks (3, h, w), weighted by (3,)."""
     return torch.einsum("shw,s->hw", scale_logits, scale_weights)
 
 
 def focal_loss(logits: Tensor, target: Tensor) -> Tensor:
-    """Mean cross-entropy of the pixels, in which those that are right count little (Lin et al., ICCV 2017)."""
+    """Mean cross-entropy of the pixels, with low weights for correct pixels (Lin et al., ICCV 2017)."""
     cross_entropy = F.binary_cross_entropy_with_logits(logits, target, reduction="none")
     probability = logits.sigmoid()
     wrong = probability + target - 2 * probability * target
@@ -115,7 +115,7 @@ def tune_examples(
             reference.label_map(example.example_index) == class_id, geometry, scales.low_res_logits.shape[-1]
         )
         height, width = (-(-length * len(target) // geometry.input_size) for length in geometry.resized_size)
-        with torch.inference_mode(False):  # padding is left out
+        with torch.inference_mode(False):  # without the padding
             logits = scales.low_res_logits[1:, :height, :width].clone()
         weights = learn_scale_weights(logits, target[:height, :width], steps, learning_rate)
         yield TuningReport(class_id, TunedExample(example, weights), done, len(examples))
@@ -129,7 +129,7 @@ def predict_persam_f(
     *,
     tuned: Mapping[int, TunedExample],
 ) -> Iterator[tuple[int, np.ndarray]]:
-    """PerSAM-F. No oracle: the truth of these frames is not looked at.
+    """PerSAM-F. No oracle: the truth of these frames is not used.
 
     Parameters
     ----------

@@ -1,4 +1,4 @@
-"""Predictions as files: an indexed PNG per frame in a folder per sequence, for `surgicalsam evaluate --predictions`."""
+"""Write predictions for `surgicalsam evaluate --predictions`: a folder per sequence with an indexed PNG per frame."""
 
 from __future__ import annotations
 
@@ -14,7 +14,7 @@ from surgicalsam_training.data.training_data import TrainingData
 def write_predictions(
     folder: Path, data: TrainingData, predictions: Iterable[tuple[int, np.ndarray]]
 ) -> Iterator[tuple[int, np.ndarray]]:
-    """Pass predictions on, each written first: `<folder>/<sequence>/frame_00012.png`, and `classes.json` beside the folders.
+    """Write each prediction, then yield it: `<folder>/<sequence>/frame_00012.png`, and `classes.json` in the folder.
 
     Raises
     ------
@@ -30,6 +30,6 @@ def write_predictions(
 
 
 def sequence_folder(sequence: str) -> PurePosixPath:
-    """A relative folder; sequences of one name in several sources have the folder of their source before it."""
+    """A relative folder; sequences with equal names in several sources are in folders of their sources."""
     parts = [part for part in PurePosixPath(sequence.replace("\\", "/")).parts if part not in ("/", "..")]
     return PurePosixPath(*[part.replace(":", "-") for part in parts])

@@ -1,7 +1,7 @@
-"""All four masks of SAM's decoder for one prompt, and its attention and tokens led to a target (PerSAM).
+"""All four masks of SAM's decoder for one prompt, with optional guidance of its attention and tokens (PerSAM).
 
-`SurgicalSAM.decode_prompts` gives the single mask that SAM is asked for with `multimask_output=False`. PerSAM needs the
-other three, and changes what the decoder attends to; so the decoder's own parts are called here one by one.
+`SurgicalSAM.decode_prompts` returns the single mask of SAM (`multimask_output=False`). PerSAM needs the three others, and
+changes the decoder's attention, so this module calls the decoder's parts one by one.
 """
 
 from __future__ import annotations
@@ -24,7 +24,7 @@ if TYPE_CHECKING:
 
 @dataclass(frozen=True)
 class Target:
-    """What PerSAM leads the decoder to.
+    """PerSAM's guidance of the decoder.
 
     Attributes
     ----------
@@ -41,7 +41,7 @@ class ScaleMasks:
     """
     Attributes
     ----------
-    low_res_logits : (4, 4h, 4w), of the whole padded square: the single mask, then whole, part and subpart as SAM chooses
+    low_res_logits : (4, 4h, 4w), of the padded square: the single mask, then SAM's masks of whole, part and subpart
     predicted_iou : (4,)
     """
 
@@ -50,7 +50,7 @@ class ScaleMasks:
 
 
 def has_three_scales(model: SurgicalSAM) -> bool:
-    """Whether the decoder's three further masks mean anything: SAM's do, the demo weights' were never trained."""
+    """Whether the decoder's three further masks are trained: SAM's are, those of the demo weights are not."""
     return ENCODERS[model.encoder_id].weights is not None
 
 
@@ -64,7 +64,7 @@ def decode_scales(
     mask: Tensor | None = None,
     target: Target | None = None,
 ) -> ScaleMasks:
-    """The four masks for a prompt, which is given as to `SurgicalSAM.decode_prompts`.
+    """The four masks for a prompt; arguments as in `SurgicalSAM.decode_prompts`.
 
     Raises
     ------
@@ -73,17 +73,17 @@ def decode_scales(
     """
     decoder = model.sam_mask_decoder
     if decoder is None:
-        raise CheckpointError(f"PerSAM needs the decoder of SAM, and {model.name} has none. Choose a checkpoint with it.")
+        raise CheckpointError(f"PerSAM needs the decoder of SAM; {model.name} has none. Choose a checkpoint that has it.")
 
-    def placed(tensor: Tensor) -> Tensor:
+    def on_device(tensor: Tensor) -> Tensor:
         return tensor.to(model.device, torch.float32)
 
     # SAM's prompt encoder counts from the middle of the first pixel
-    clicks = None if points is None or marks is None else (placed(points)[None] - 0.5, placed(marks)[None])
-    corners = None if box is None else placed(box)[None] - 0.5
-    sparse, dense = model.prompt_encoder(clicks, corners, None if mask is None else placed(mask)[None, None])
+    clicks = None if points is None or marks is None else (on_device(points)[None] - 0.5, on_device(marks)[None])
+    corners = None if box is None else on_device(box)[None] - 0.5
+    sparse, dense = model.prompt_encoder(clicks, corners, None if mask is None else on_device(mask)[None, None])
     tokens = torch.cat([decoder.iou_token.weight, decoder.mask_tokens.weight, sparse[0]])[None]
-    image = placed(embedding)[None] + dense
+    image = on_device(embedding)[None] + dense
     token_out, image_out = attend(decoder.transformer, image, model.prompt_encoder.get_dense_pe(), tokens, target)
     return _masks(decoder, token_out, image_out.transpose(1, 2).unflatten(2, image.shape[-2:]))
 
@@ -99,7 +99,7 @@ def _masks(decoder: MaskDecoder, token_out: Tensor, image_out: Tensor) -> ScaleM
 def attend(
     transformer: TwoWayTransformer, image: Tensor, position: Tensor, tokens: Tensor, target: Target | None
 ) -> tuple[Tensor, Tensor]:
-    """SAM's two-way transformer; with a target its token-to-image attention is biased (Zhang et al. 2023, section 3.2).
+    """SAM's two-way transformer; a target biases its token-to-image attention (Zhang et al. 2023, section 3.2).
 
     Parameters
     ----------
@@ -112,7 +112,7 @@ def attend(
     """
     keys, key_position = image.flatten(2).transpose(1, 2), position.flatten(2).transpose(1, 2)
     bias = None if target is None else target.attention.to(tokens)
-    # the semantics join the tokens, not what marks the place of a token in every layer
+    # the semantics are added to the tokens, not to the position of a token in every layer
     queries = tokens if target is None else tokens + target.semantics.to(tokens)
     for layer in transformer.layers:
         queries, keys = _layer(layer, queries, keys, tokens, key_position, bias)
@@ -127,8 +127,8 @@ def _layer(
     if layer.skip_first_layer_pe:
         queries = attention(layer.self_attn, queries, queries, queries)
     else:
-        placed = queries + position
-        queries = queries + attention(layer.self_attn, placed, placed, queries)
+        positioned = queries + position
+        queries = queries + attention(layer.self_attn, positioned, positioned, queries)
     queries = layer.norm1(queries)
     attended = attention(layer.cross_attn_token_to_image, queries + position, keys + key_position, keys, bias)
     queries = layer.norm2(queries + attended)
@@ -147,8 +147,8 @@ def attention(module: Attention, query: Tensor, key: Tensor, value: Tensor, bias
     bias : (K,), added to the scaled products of every query and head
     """
     query, key, value = (
-        projection(given).unflatten(-1, (module.num_heads, -1)).transpose(1, 2)
-        for projection, given in ((module.q_proj, query), (module.k_proj, key), (module.v_proj, value))
+        projection(tensor).unflatten(-1, (module.num_heads, -1)).transpose(1, 2)
+        for projection, tensor in ((module.q_proj, query), (module.k_proj, key), (module.v_proj, value))
     )
     mask = None if bias is None else bias.expand(query.shape[-2], -1)
     return module.out_proj(F.scaled_dot_product_attention(query, key, value, attn_mask=mask).transpose(1, 2).flatten(2))

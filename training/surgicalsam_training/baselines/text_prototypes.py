@@ -1,12 +1,12 @@
-"""CLIP's text embeddings of the class names as fixed prototypes, in place of prototypes learnt by contrast (paper, 8.5).
+"""CLIP's text embeddings of the class names as fixed prototypes, instead of prototypes learnt by contrast (paper, 8.5).
 
-For a training with `prototypes: fixed` and `contrastive_weight: 0`, which reads them from `prototypes_file`. They come from
-a file of CLIP's embeddings, or are computed where its weights lie on this disk; nothing is downloaded.
+They are for a training with `prototypes: fixed` and `contrastive_weight: 0`, which reads them from `prototypes_file`. They
+come from a file of CLIP's embeddings, or are computed with CLIP's weights on this disk; nothing is downloaded.
 
-CLIP's embeddings have 512 or 768 numbers, SAM's 256, and the paper does not say how it brings the one to the other. Here a
-fixed map does it that keeps every product between two classes as CLIP has it: the C vectors span at most C dimensions, which
-are turned into C directions of a random basis. Where they point says nothing about image embeddings, with this map or any
-other that is not learnt: what they are worth is left to the class prompt encoder, which is trained on them.
+CLIP's embeddings have 512 or 768 numbers, SAM's 256. The paper does not say how it maps them. This module uses a fixed map
+that keeps the inner product of every two classes: the C vectors span at most C dimensions, which are mapped to C directions
+of a random basis. Without training, such a map has no relation to image embeddings; the class prompt encoder, which is
+trained on these prototypes, has to learn it.
 """
 
 from __future__ import annotations
@@ -32,7 +32,7 @@ SEED = 666
 
 
 def set_text_prototypes(model: SurgicalSAM, path: Path, *, seed: int = SEED) -> None:
-    """Replace the model's prototypes by the text embeddings in a file, or of CLIP's weights in a folder.
+    """Replace the model's prototypes by text embeddings, from a file or from CLIP's weights in a folder.
 
     Raises
     ------
@@ -44,11 +44,11 @@ def set_text_prototypes(model: SurgicalSAM, path: Path, *, seed: int = SEED) -> 
 
 
 def write_text_prototypes(out: Path, path: Path, classes: ClassSet, embedding_dim: int, *, seed: int = SEED) -> Path:
-    """Write the prototypes as a `prototypes_file`: a .safetensors with a vector (D,) under each class's name.
+    """Write the prototypes as a `prototypes_file`: a .safetensors with a vector (D,) per class name.
 
     Parameters
     ----------
-    path : see `text_embeddings`, whose errors it raises
+    path : see `text_embeddings`, whose errors are raised
     embedding_dim : D, channels of the image embedding
     """
     projected = projected_embeddings(text_embeddings(path, classes), embedding_dim, seed)
@@ -58,17 +58,17 @@ def write_text_prototypes(out: Path, path: Path, classes: ClassSet, embedding_di
 
 
 def text_embeddings(path: Path, classes: ClassSet) -> Tensor:
-    """(C, D) float32, a row for each class of the set in its order.
+    """(C, D) float32: one row per class, in the order of the class set.
 
     Parameters
     ----------
-    path : a .npy of (C, D) in the order of the classes; a .safetensors with one tensor (C, D), or with a tensor (D,) under
-        each class's name; or a folder of CLIP weights as `transformers` saves them
+    path : a .npy of (C, D) in the order of the classes; a .safetensors with one tensor (C, D), or with a tensor (D,) per
+        class name; or a folder of CLIP weights, saved by `transformers`
 
     Raises
     ------
     CheckpointError
-        it cannot be read, or does not fit the classes
+        the path cannot be read, or does not fit the classes
     """
     path = Path(path)
     if path.is_dir():
@@ -78,13 +78,13 @@ def text_embeddings(path: Path, classes: ClassSet) -> Tensor:
     except (OSError, ValueError, EOFError, SafetensorError) as error:
         raise CheckpointError(
             f"{path} should hold text embeddings (.npy or .safetensors) or be a folder of CLIP weights; it cannot be read "
-            f"({error}). Choose another."
+            f"({error}). Choose another file or folder."
         ) from error
     rows = _by_name(path, loaded, classes) if isinstance(loaded, Mapping) else torch.from_numpy(np.asarray(loaded))
     if rows.ndim != 2 or len(rows) != len(classes) or not rows.is_floating_point() or not rows.isfinite().all():
         raise CheckpointError(
             f"{path.name} should hold {len(classes)} finite text embeddings, one for each of {', '.join(classes.names)}; "
-            f"found {tuple(rows.shape)} {str(rows.dtype).removeprefix('torch.')}. Make it for these classes."
+            f"it has {tuple(rows.shape)} {str(rows.dtype).removeprefix('torch.')}. Create it for these classes."
         )
     return rows.float()
 
@@ -97,25 +97,27 @@ def _by_name(path: Path, loaded: Mapping[str, Tensor], classes: ClassSet) -> Ten
     if missing:
         raise CheckpointError(
             f"{path.name} should hold a text embedding for each class; it has none for {', '.join(missing)} (it has "
-            f"{', '.join(list(loaded)[:8])}). Make it for these classes."
+            f"{', '.join(list(loaded)[:8])}). Create it for these classes."
         )
     rows = [plain[name.casefold()] for name in classes.names]
     if len({tuple(row.shape) for row in rows}) > 1:
-        raise CheckpointError(f"The text embeddings of {path.name} should have one length; they differ. Make them anew.")
+        raise CheckpointError(
+            f"The text embeddings of {path.name} should have equal lengths; they differ. Create the file again."
+        )
     return torch.stack(rows)
 
 
 def projected_embeddings(embeddings: Tensor, embedding_dim: int, seed: int = SEED) -> Tensor:
-    """Text embeddings (C, T) brought to length 1 and to (C, D), D the channels of the image embedding.
+    """Normalise text embeddings (C, T) to length 1 and map them to (C, D), with D channels of the image embedding.
 
-    As they are where T is D. Else with the same product between any two of them, exactly while C is at most D; with more
-    classes as near to that as D dimensions allow (the largest singular values are kept).
+    If T is D, they are only normalised. Otherwise the inner product of every two embeddings is kept: exactly if C is at most
+    D; with more classes as closely as D dimensions allow (the largest singular values are kept).
     """
     unit = F.normalize(embeddings.double(), dim=1)
     if unit.shape[1] == embedding_dim:
         return unit.float()
     left, scales, _ = torch.linalg.svd(unit, full_matrices=False)
-    coordinates = (left * scales)[:, :embedding_dim]  # (C, r), with the same products
+    coordinates = (left * scales)[:, :embedding_dim]  # (C, r), with the same inner products
     basis = torch.randn(
         embedding_dim, coordinates.shape[1], dtype=torch.float64, generator=torch.Generator().manual_seed(seed)
     )
@@ -128,13 +130,13 @@ def clip_text_embeddings(names: Sequence[str], folder: Path, template: str = TEM
 
     Parameters
     ----------
-    folder : weights and tokenizer, as `CLIPModel.save_pretrained` and `CLIPTokenizer.save_pretrained` write them
-    template : what is said of a class, with {} for its name
+    folder : weights and tokenizer, as written by `CLIPModel.save_pretrained` and `CLIPTokenizer.save_pretrained`
+    template : the text for a class, with {} for its name
 
     Raises
     ------
     CheckpointError
-        `transformers` is not installed, or the folder holds no CLIP
+        `transformers` is not installed, or the folder contains no CLIP model
     """
     try:
         from transformers import CLIPTextModelWithProjection, CLIPTokenizer
@@ -149,7 +151,7 @@ def clip_text_embeddings(names: Sequence[str], folder: Path, template: str = TEM
     except (OSError, ValueError, KeyError, TypeError, RuntimeError, json.JSONDecodeError) as error:
         reason = (str(error).splitlines() or [""])[0][:120]
         raise CheckpointError(
-            f"{folder} should hold CLIP's weights and tokenizer, as transformers saves them; it cannot be read ({reason}). "
+            f"{folder} should hold CLIP's weights and tokenizer, saved by transformers; it cannot be read ({reason}). "
             "Choose another folder, or a file of text embeddings."
         ) from error
     tokens = tokenizer([template.format(name.lower()) for name in names], padding=True, return_tensors="pt")

@@ -1,10 +1,11 @@
-"""Points on each new instrument, and our propagation from there on: in the role that Track Anything has in the paper.
+"""Prompt each new instrument with points, and propagate its mask; replaces Track Anything of the paper.
 
-Whenever an instrument appears in a sequence SAM is prompted with points from the truth, and its mask is carried into the
-following frames (`surgicalsam_napari.inference.propagate`) by what its region looks like; the class prompt takes no part.
-In the paper all instruments are prompted again where a new one appears (section 8.3); here only the new class gets points.
-Half an oracle: the truth says when an instrument appears and where, and nothing after that. It cannot say that an instrument
-has left before next to nothing of its mask is.
+When an instrument appears in a sequence, SAM is prompted with points from the truth. Its mask is then propagated into the
+following frames (`surgicalsam_napari.inference.propagate`) by the appearance of its region, without the class prompt. In the
+paper all instruments are prompted again when a new one appears (section 8.3); here only the new class gets points.
+
+The method is half an oracle: the truth gives the time and place of each appearance, and nothing after that. The method only
+notices that an instrument has left when almost nothing of its mask remains.
 """
 
 from __future__ import annotations
@@ -37,7 +38,7 @@ def five_points(mask: np.ndarray, margin: float = EXTREME_MARGIN) -> np.ndarray:
 
 @dataclass(frozen=True)
 class Track:
-    """An instrument on its way through a sequence; `carrier` is None where its first mask was empty."""
+    """An instrument that is followed through a sequence; `carrier` is None if its mask is empty or lost."""
 
     carrier: MaskCarrier | None
 
@@ -51,10 +52,11 @@ def predict_by_tracking(
     points: int = 1,
     margin: float = EXTREME_MARGIN,
 ) -> Iterator[tuple[int, np.ndarray]]:
-    """One or five points on every instrument that appears, then propagation; sequence by sequence, in their order.
+    """One or five points on every instrument that appears, then propagation; sequence by sequence, frame by frame.
 
-    An instrument appears in a frame that shows its class and is the first of its sequence, or whose predecessor in `frames`
-    does not show it, or was not asked for it. From then on it is followed in every frame that is asked for it.
+    An instrument appears in a frame that shows its class, if the frame is the first of its sequence, or if the previous
+    frame in `example_indices` does not show the class or is not asked for it. It is then followed in every frame that is
+    asked for its class.
 
     Parameters
     ----------
@@ -62,7 +64,7 @@ def predict_by_tracking(
     margin : between the extreme points and the edge of the mask, in pixels of the frame
     """
     if points not in (1, 5):
-        raise ValueError(f"An instrument is given 1 point or 5; got {points}.")
+        raise ValueError(f"An instrument should have 1 point or 5; got {points}. Choose 1 or 5.")
     points_of = one_point if points == 1 else partial(five_points, margin=margin)
     for sequence in dict.fromkeys(data.frames[example_index].sequence for example_index in example_indices):
         own = [example_index for example_index in example_indices if data.frames[example_index].sequence == sequence]
@@ -75,12 +77,12 @@ def _tracked(
     model: SurgicalSAM, data: TrainingData, example_indices: Sequence[int], asked: Asked, points_of: PointsOf
 ) -> Iterator[tuple[int, np.ndarray]]:
     tracks: dict[int, Track] = {}
-    shown: set[int] = set()  # in the frame before
+    shown: set[int] = set()  # in the previous frame
     for example_index in example_indices:
-        present, wanted = set(data.present_class_ids(example_index)), asked(example_index)
+        present, asked_ids = set(data.present_class_ids(example_index)), asked(example_index)
         answers: dict[int, PromptedMask] = {}
         followed: dict[int, Track] = {}
-        for class_id in wanted:
+        for class_id in asked_ids:
             if class_id in present and (class_id not in shown or class_id not in tracks):
                 answers[class_id], followed[class_id] = _start(model, data, example_index, class_id, points_of)
             elif class_id in tracks:
@@ -104,7 +106,7 @@ def _start(
 
 
 def _carry(model: SurgicalSAM, data: TrainingData, example_index: int, track: Track) -> PromptedMask | None:
-    """The mask in this frame; None once it is lost, until the instrument appears anew."""
+    """The mask in this frame; None once it is lost, until the instrument appears again."""
     if track.carrier is None:
         return None
     carried = track.carrier.carry(frame_embedding(model, data, example_index).numpy())

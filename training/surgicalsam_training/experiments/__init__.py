@@ -1,1 +1,1 @@
-"""The experiments of the paper (Yue et al., AAAI 2024) on any data, and small versions of them on the phantom."""
+"""The experiments of the paper (Yue et al., AAAI 2024) on any data, and small versions on the phantom."""

@@ -1,4 +1,4 @@
-"""The experiments by name, and what each leaves in its folder."""
+"""The experiments by name, and the files that each writes."""
 
 from __future__ import annotations
 
@@ -16,7 +16,7 @@ from surgicalsam_training.scoring.tables import Table, write_table
 
 @dataclass(frozen=True)
 class Outcome:
-    """What an experiment found; a table of the experiment's name, and pictures."""
+    """The result of an experiment: a table with the experiment's name, and pictures."""
 
     name: str
     table: Table | None
@@ -31,8 +31,8 @@ class Experiment:
     """
     Attributes
     ----------
-    title : a line for the user
-    fewest, most : datasets that it takes
+    title : one line for the user
+    fewest, most : number of datasets that it accepts
     """
 
     name: str
@@ -62,11 +62,11 @@ EXPERIMENTS = {
     experiment.name: experiment
     for experiment in (
         Experiment("table1", "SurgicalSAM, the baselines and published figures", _tabled("table1", comparison.table1)),
-        Experiment("fig2", "what inexact boxes cost SAM", _figure2),
+        Experiment("fig2", "SAM's accuracy with inexact boxes", _figure2),
         Experiment("table3", "tokens per class, learned and fixed prototypes", _tabled("table3", studies.table3)),
         Experiment("table4", "trained on one dataset, tested on another", _tabled("table4", studies.table4), 2, 2),
         Experiment("table5", "speed and memory", _tabled("table5", speed.table5)),
-        Experiment("table6", "what each part of the prompts is worth", _tabled("table6", studies.table6)),
+        Experiment("table6", "effect of each part of the prompts", _tabled("table6", studies.table6)),
         Experiment("table7", "three further seeds", _tabled("table7", studies.table7)),
         Experiment("figures", "masks beside the truth, similarity maps", _figures, 1, 2),
     )
@@ -74,22 +74,22 @@ EXPERIMENTS = {
 
 
 def experiment_named(name: str) -> Experiment:
-    """One of `EXPERIMENTS`; a TrainingError lists them."""
+    """One of `EXPERIMENTS`; a TrainingError if there is no such name."""
     if name not in EXPERIMENTS:
-        raise TrainingError(f'There is no experiment "{name}"; there are {", ".join(EXPERIMENTS)}.')
+        raise TrainingError(f'There is no experiment "{name}". Choose one of {", ".join(EXPERIMENTS)}.')
     return EXPERIMENTS[name]
 
 
 def run_experiment(experiment: Experiment, setting: Setting) -> Generator[Stage, None, Outcome]:
-    """Run it, and write `<name>.md`, `.csv` and `.json` beside its pictures into the setting's folder.
+    """Run an experiment, and write `<name>.md`, `.csv`, `.json` and its pictures into the setting's folder.
 
-    What is there of an earlier run with the same settings is taken as it is; closing the generator stops, and running again
-    goes on from there.
+    Results of an earlier run with the same settings are used again. Closing the generator stops the run; running it again
+    resumes it.
 
     Raises
     ------
     SurgicalSAMError
-        data or settings do not allow it, or something cannot be written
+        the data or settings do not fit, or a file cannot be written
     """
     outcome = yield from experiment.run(setting)
     if outcome.table is not None:

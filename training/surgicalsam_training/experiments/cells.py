@@ -1,4 +1,4 @@
-"""A cell of a table is a training and its scores; both are kept on disk, so that nothing is computed twice."""
+"""Cells of the tables: a training and its scores, both stored on disk so that nothing is computed twice."""
 
 from __future__ import annotations
 
@@ -17,11 +17,11 @@ from surgicalsam_training.reports import EpochReport, PreparationReport
 from surgicalsam_training.run.run_folder import RunFolder
 from surgicalsam_training.scoring.protocol import Answers, EvaluationProtocol, answers_of_model, predict_classes
 
-NO_PART_OF_A_RESULT = {"device", "micro_batch_size"}  # settings that change speed and memory only
+RESULT_INDEPENDENT = {"device", "micro_batch_size"}  # settings that only change speed and memory
 
 
 def cell_name(config: TrainingConfig) -> str:
-    """What tells the cells of one output folder apart, as the name of a folder."""
+    """The folder name of a cell, unique within one output folder."""
     parts = ["+".join(path.stem for path in config.data), f"n{config.tokens_per_class}", config.prototypes]
     parts += [f"without-{part}" for part in ("dense", "sparse") if not getattr(config, f"{part}_prompts")]
     parts += ["without-marks"] * (not config.marks)
@@ -29,7 +29,7 @@ def cell_name(config: TrainingConfig) -> str:
 
 
 def trained_cell(cells: Path, config: TrainingConfig) -> Generator[Stage, None, RunFolder]:
-    """Train, go on with a training that was stopped, or take one that is finished.
+    """Train, resume a stopped training, or use a finished one.
 
     Parameters
     ----------
@@ -38,7 +38,7 @@ def trained_cell(cells: Path, config: TrainingConfig) -> Generator[Stage, None, 
     Raises
     ------
     TrainingError
-        a cell of this name was trained with other settings, or the training is not possible
+        a cell of this name was trained with other settings, or the training cannot run
     CheckpointError, DeviceError, DiskSpaceError, ProjectError, ExchangeError
     """
     name = cell_name(config)
@@ -58,17 +58,18 @@ def trained_cell(cells: Path, config: TrainingConfig) -> Generator[Stage, None, 
 
 
 def _check_settings(run: RunFolder, config: TrainingConfig) -> None:
-    there, here = run.config.model_dump(mode="json"), config.model_dump(mode="json")
-    other = [name for name in there if name not in NO_PART_OF_A_RESULT and there[name] != here[name]]
-    if other:
+    trained, current = run.config.model_dump(mode="json"), config.model_dump(mode="json")
+    changed = [name for name in trained if name not in RESULT_INDEPENDENT and trained[name] != current[name]]
+    if changed:
+        name = changed[0]
         raise TrainingError(
-            f"{run.path} was trained with other settings ({other[0]}: {there[other[0]]!r} there, {here[other[0]]!r} here). "
-            "Choose another folder (--out), or the settings it was made with."
+            f"{run.path} was trained with other settings ({name}: {trained[name]!r} there, {current[name]!r} now). "
+            "Choose another folder (--out), or use the settings of that training."
         )
 
 
 def scored_cell(cells: Path, config: TrainingConfig) -> Generator[Stage, None, ProtocolMetrics]:
-    """A cell, trained if need be, and its scores on the validation frames of its own data."""
+    """Train a cell if necessary, and score it on the validation frames of its own data."""
     run = yield from trained_cell(cells, config)
     model = cell_model(run)
     with opened_data(config, model.classes) as opened:
@@ -79,31 +80,31 @@ def scored_cell(cells: Path, config: TrainingConfig) -> Generator[Stage, None, P
 def cell_metrics(
     run: RunFolder, model: SurgicalSAM, opened: OpenedData, name: str, class_ids: Sequence[int] | None = None
 ) -> Generator[Stage, None, ProtocolMetrics]:
-    """The scores of a cell's model on validation frames, kept in the cell's folder under this name.
+    """The scores of a cell's model on validation frames, stored in the cell's folder under this name.
 
     Parameters
     ----------
-    class_ids : what "every class" stands for; None for all that the model knows
+    class_ids : the classes of the protocol "every class"; None for all classes of the model
     """
     data, example_indices = opened.data, opened.validation
     if data.missing_embeddings(example_indices, 0, model):
         model = cell_model(run, load_image_encoder=True)
 
     def answers() -> Answers:
-        given = dict(answers_of_model(model, data, example_indices))
+        predictions = dict(answers_of_model(model, data, example_indices))
         if class_ids is not None:
-            given[EvaluationProtocol.EVERY] = predict_classes(
+            predictions[EvaluationProtocol.EVERY] = predict_classes(
                 model, data, example_indices, lambda example_index: class_ids, gate=True
             )
-        return given
+        return predictions
 
-    began = run.record["environment"]["began"]  # tells the result from that of an earlier training in the same place
+    began = run.record["environment"]["began"]  # an earlier training in the same folder has another start
     file = run.path / "scores" / f"{name}.json"
     return (yield from kept_metrics(file, run.path.name, model, data, example_indices, answers, training=began))
 
 
 def cell_model(run: RunFolder, *, load_image_encoder: bool = False) -> SurgicalSAM:
-    """The best model of a cell; SAM's image encoder is large, and the frames of a training are embedded."""
+    """The best model of a cell; by default without the large image encoder, because the frames are already embedded."""
     config = run.config
     return load_trained(
         run.best_checkpoint,

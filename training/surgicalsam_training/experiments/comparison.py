@@ -1,4 +1,4 @@
-"""SurgicalSAM beside other ways of prompting SAM and beside published figures (Yue et al., AAAI 2024, tables 1 and 2)."""
+"""Compare SurgicalSAM with other ways of prompting SAM and with published figures (Yue et al., AAAI 2024, tables 1, 2)."""
 
 from __future__ import annotations
 
@@ -31,17 +31,18 @@ from surgicalsam_training.scoring.tables import Table
 Predictor = Callable[[Asked], Iterator[tuple[int, np.ndarray]]]
 
 NOTES = (
-    "GT centroid, GT box and tracking are told by the truth where an instrument is, and thereby which are there: with every "
-    "class prompted they answer the same. PerSAM knows of no absence. SAM's own weights, not tuned, answer all of these.",
+    "GT centroid, GT box and tracking get the position of each instrument from the truth, and so know which classes are "
+    "present: with every class prompted, their results are the same. PerSAM cannot predict absence. These methods use "
+    "SAM's own weights without tuning.",
     "SurgicalSAM's best epoch is chosen on the validation frames, as the authors' code does.",
-    "Mask2Former + SAM takes a training of its own: `surgicalsam baseline mask2former`.",
+    "Mask2Former + SAM needs a separate training: `surgicalsam baseline mask2former`.",
 )
 
 
 def table1(setting: Setting) -> Generator[Stage, None, Table]:
-    """SurgicalSAM and the baselines on the same frames by both protocols, and what papers give for the benchmark.
+    """SurgicalSAM and the baselines on the same frames with both protocols, and the published figures of the benchmark.
 
-    EndoVis 2017 with its preset runs over the paper's four folds (table 2), and gives their mean.
+    EndoVis 2017 with its preset runs over the paper's four folds (table 2), and reports their mean.
     """
     parts: dict[str, list[ProtocolMetrics]] = {}
     folds = _folds(setting)
@@ -84,14 +85,14 @@ def _parameters(method: str, tuned: float) -> float | None:
 
 
 def benchmark_of(classes: ClassSet) -> str | None:
-    """Which benchmark has these classes, by their names."""
+    """The benchmark whose classes have these names; None if there is none."""
     names = {name.casefold() for name in classes.names}
     matching = (key for key, known in CLASS_SETS.items() if {name.casefold() for name in known.names} == names)
     return next(matching, None)
 
 
 def untuned_sam(config: TrainingConfig, classes: ClassSet) -> SurgicalSAM:
-    """SAM as the setting's trainings start from it."""
+    """The untuned SAM from which the setting's trainings start."""
     if config.encoder is None:
         return sam_of_checkpoint(
             config.checkpoint, encoder_weights=config.encoder_weights, classes=classes, device=config.device
@@ -119,8 +120,11 @@ def _baselines(
 
         def answers(predictor: Callable[[], Predictor] = predictor) -> Answers:
             predict = predictor()
-            asked = {EvaluationProtocol.PRESENT: present_classes(data), EvaluationProtocol.EVERY: every_class(model, data)}
-            return {protocol: predict(wanted) for protocol, wanted in asked.items()}
+            asked_by_protocol = {
+                EvaluationProtocol.PRESENT: present_classes(data),
+                EvaluationProtocol.EVERY: every_class(model, data),
+            }
+            return {protocol: predict(asked) for protocol, asked in asked_by_protocol.items()}
 
         encoder = model.encoder_digest
         metrics_by_method[method] = yield from kept_metrics(
@@ -130,7 +134,7 @@ def _baselines(
 
 
 def _examples(model: SurgicalSAM, opened: OpenedData) -> Generator[Stage, None, dict[int, Example]]:
-    """PerSAM's one training frame of each class that any training frame shows."""
+    """PerSAM's example of each class that a training frame shows."""
     first = first_frames(opened.data, opened.training)
     for report in embed_missing(model, opened.data, sorted(set(first.values()))):
         yield Stage("PerSAM: embedding frames", report.done, report.total)

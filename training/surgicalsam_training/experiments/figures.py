@@ -1,4 +1,4 @@
-"""Predicted masks beside the truth (Yue et al., AAAI 2024, figures 5, 7 and 8), and similarity maps (figure 9)."""
+"""Predicted masks next to the truth (Yue et al., AAAI 2024, figures 5, 7 and 8), and similarity maps (figure 9)."""
 
 from __future__ import annotations
 
@@ -30,14 +30,14 @@ COLORS = 256
 
 @dataclass(frozen=True)
 class Figure:
-    """A picture that was written, and what is to be seen on it."""
+    """A written picture and its caption."""
 
     path: Path
     caption: str
 
 
 def figures(setting: Setting) -> Generator[Stage, None, list[Figure]]:
-    """Figures 5 and 7 are of the first dataset, 8 is of the second if there is one, 9 is of the first."""
+    """Figures 5, 7 and 9 show the first dataset; figure 8 shows the second, if there is one."""
     written = yield from _mask_figures(setting, setting.config, ("figure5", "figure7"))
     if len(setting.configs) > 1:
         written += yield from _mask_figures(setting, setting.configs[1], ("figure8",))
@@ -45,7 +45,7 @@ def figures(setting: Setting) -> Generator[Stage, None, list[Figure]]:
 
 
 def _mask_figures(setting: Setting, config: TrainingConfig, names: Sequence[str]) -> Generator[Stage, None, list[Figure]]:
-    """Grids of validation frames, each with its truth and its masks by both protocols."""
+    """Grids of validation frames, each with its truth and its masks from both protocols."""
     run = yield from trained_cell(setting.cells, config)
     model = cell_model(run)
     rows = []
@@ -72,7 +72,7 @@ def _mask_row(model: SurgicalSAM, data: TrainingData, example_index: int) -> lis
 
 
 def _similarity_figure(setting: Setting) -> Generator[Stage, None, Figure]:
-    """A grid of validation frames, each with its truth and its similarity to the prototypes of classes that are in it."""
+    """A grid of validation frames, each with its truth and its similarity to the prototypes of present classes."""
     run = yield from trained_cell(setting.cells, setting.config)
     model = cell_model(run)
     rows = []
@@ -82,7 +82,9 @@ def _similarity_figure(setting: Setting) -> Generator[Stage, None, Figure]:
             yield Stage("drawing similarity maps", done, len(chosen))
             rows.append(_similarity_row(model, opened.data, example_index))
     path = write_grid(rows, setting.out / "figure9.png")
-    return Figure(path, "Frame, truth, and S = F x B of up to three of its classes; each from its median, dark, to its top.")
+    return Figure(
+        path, "Frame, truth, and S = F x B of up to three present classes; from the median (dark) to the top value."
+    )
 
 
 def _similarity_row(model: SurgicalSAM, data: TrainingData, example_index: int) -> list[np.ndarray]:
@@ -97,15 +99,15 @@ def _similarity_row(model: SurgicalSAM, data: TrainingData, example_index: int) 
 
 
 def heat_map(similarity: np.ndarray) -> np.ndarray:
-    """(H, W, 3) uint8 of (H, W), from its median to nearly its top."""
-    from matplotlib import colormaps  # here, for it takes half a second to import
+    """(H, W, 3) uint8 colours of a similarity map (H, W), from its median to nearly its maximum."""
+    from matplotlib import colormaps  # imported here, because it takes half a second
 
     low, high = contrast_limits(similarity)
     return (255 * colormaps["inferno"](np.clip((similarity - low) / (high - low), 0, 1))[..., :3]).astype(np.uint8)
 
 
 def shown_frames(opened: OpenedData, count: int = ROWS) -> list[int]:
-    """As many validation frames, each of another sequence where there are enough: those that show the most classes."""
+    """`count` validation frames with the most classes, from different sequences if there are enough."""
     by_sequence: dict[str, list[int]] = {}
     for example_index in opened.validation:
         by_sequence.setdefault(opened.data.frames[example_index].sequence, []).append(example_index)
@@ -119,15 +121,15 @@ def shown_frames(opened: OpenedData, count: int = ROWS) -> list[int]:
 
 
 def picture_of(data: TrainingData, example_index: int) -> np.ndarray:
-    """(H, W, 3) uint8; black where the data hold embeddings alone."""
+    """(H, W, 3) uint8; black if the data have only embeddings."""
     image = data.image(example_index)
     return np.zeros((*data.frames[example_index].size, 3), np.uint8) if image is None else np.asarray(image)
 
 
 def write_grid(rows: Sequence[Sequence[np.ndarray]], path: Path, most_bytes: int = MOST_BYTES) -> Path:
-    """Write panels (h, w, 3) of one size as a png, of few colours, and so small that it is under `most_bytes`.
+    """Write panels (h, w, 3) of equal size as one PNG with few colours, reduced in size until it is below `most_bytes`.
 
-    Shorter rows are filled up with white.
+    Shorter rows are filled with white.
     """
     columns = max(len(row) for row in rows)
     blank = np.full_like(rows[0][0], 255)
@@ -140,7 +142,7 @@ def _small_png(picture: Image.Image, most_bytes: int) -> bytes:
     def content_at(width: int) -> bytes:
         height = round(width * picture.height / picture.width)
         small = picture.resize((width, height), Image.Resampling.LANCZOS)
-        # an octree keeps the colours of small instruments, which a median cut gives away for shades of tissue
+        # an octree keeps the colours of small instruments; a median cut replaces them by shades of tissue
         few = small.quantize(COLORS, method=Image.Quantize.FASTOCTREE, dither=Image.Dither.NONE)
         return png_bytes(few, compress_level=9)
 

@@ -1,4 +1,4 @@
-"""What inexact boxes cost SAM (Yue et al., AAAI 2024, figure 2)."""
+"""SAM's accuracy with inexact boxes (Yue et al., AAAI 2024, figure 2)."""
 
 from __future__ import annotations
 
@@ -18,17 +18,17 @@ from surgicalsam_training.scoring.tables import Table
 
 
 def figure2(setting: Setting) -> Generator[Stage, None, tuple[Table, Figure]]:
-    """The Challenge IoU of GT box + SAM for boxes of wrong size and place; each point is kept when it is there."""
+    """The Challenge IoU of GT box + SAM for boxes of wrong size and position; computed points are stored and used again."""
     points = [(kind, amount) for kind in KINDS for amount in AMOUNTS]
     file = setting.out / "baselines" / "box-jitter.json"
     with opened_data(setting.config, None) as opened:
         model, data, example_indices = untuned_sam(setting.config, opened.data.classes), opened.data, opened.validation
-        told = {
+        inputs = {
             "data": data.fingerprints(),
             "frames": [data.frames[example_index].name for example_index in example_indices],
         }
-        told |= {"encoder": {"digest": model.encoder_digest}}
-        kept = _kept(file, told)
+        inputs |= {"encoder": {"digest": model.encoder_digest}}
+        kept = _kept(file, inputs)
         for report in embed_missing(model, data, example_indices):
             yield Stage("embedding frames", report.done, report.total)
         for done, (kind, amount) in enumerate(points, 1):
@@ -36,7 +36,7 @@ def figure2(setting: Setting) -> Generator[Stage, None, tuple[Table, Figure]]:
             if name not in kept:
                 (row,) = box_jitter_curve(model, data, example_indices, kinds=(kind,), amounts=(amount,))
                 kept[name] = round(row.challenge_iou, 3)
-                write_file(file, (json.dumps({"told": told, "challenge_iou": kept}, indent=1) + "\n").encode())
+                write_file(file, (json.dumps({"told": inputs, "challenge_iou": kept}, indent=1) + "\n").encode())
             yield Stage("jittering boxes", done, len(points))
     rows = [
         JitterRow(kind, amount, kept[f"{kind} {amount:+.1f}"], done, len(points))
@@ -49,15 +49,15 @@ def figure2(setting: Setting) -> Generator[Stage, None, tuple[Table, Figure]]:
     by_amount = [(amount, *(kept[f"{kind} {amount:+.1f}"] for kind in KINDS)) for amount in AMOUNTS]
     columns = ("Jitter", *(f"Challenge IoU, {kind}" for kind in KINDS))
     note = (
-        "The boxes are the truth's: with every class prompted, those that are absent have none, and the scores are the same."
+        "The boxes come from the truth: with every class prompted, absent classes have no box, and the scores are the same."
     )
     return Table("Figure 2: SAM with jittered boxes", columns, tuple(by_amount), (*setting.notes, note)), figure
 
 
-def _kept(file: Path, told: dict) -> dict[str, float]:
-    """The points that were computed before on the same frames."""
+def _kept(file: Path, inputs: dict) -> dict[str, float]:
+    """The points that are already stored for the same inputs."""
     try:
         record = json.loads(file.read_text(encoding="utf-8"))
     except (FileNotFoundError, ValueError):
         return {}
-    return record["challenge_iou"] if record.get("told") == told else {}
+    return record["challenge_iou"] if record.get("told") == inputs else {}

@@ -1,4 +1,4 @@
-"""Results in a page of documentation: what is between two markers is written anew, the prose around them is a person's.
+"""Write results into a page of documentation: the text between two markers is replaced, the prose around them stays.
 
 ::
 
@@ -26,12 +26,12 @@ def update_page(docs: Path, outcome: Outcome, command: str) -> Path:
 
     Parameters
     ----------
-    command : how it was made
+    command : the command that made it
 
     Raises
     ------
     TrainingError
-        there is no such page, or it has no place for this outcome
+        the page cannot be read, or has no markers for this outcome
     ExchangeError, DiskSpaceError
         it cannot be written
     """
@@ -39,12 +39,14 @@ def update_page(docs: Path, outcome: Outcome, command: str) -> Path:
     try:
         text = page.read_text(encoding="utf-8")
     except OSError as error:
-        raise TrainingError(f"{page} should be the page to write into, and cannot be read ({error.strerror}).") from error
+        raise TrainingError(
+            f"{page} should be the page to write into; it cannot be read ({error.strerror}). Name the folder of this page."
+        ) from error
     name = re.escape(outcome.name)
     place = re.compile(rf"(<!-- {name} -->\n).*?(<!-- end of {name} -->)", re.DOTALL)
     if not place.search(text):
         raise TrainingError(
-            f"{page} has no place for {outcome.name}. Add two lines where it belongs: <!-- {outcome.name} --> and "
+            f"{page} has no place for {outcome.name}. Add two lines at its position: <!-- {outcome.name} --> and "
             f"<!-- end of {outcome.name} -->."
         )
     for figure in outcome.figures:
@@ -54,7 +56,7 @@ def update_page(docs: Path, outcome: Outcome, command: str) -> Path:
 
 
 def block(outcome: Outcome, command: str) -> str:
-    """The command, the table, the pictures: Markdown."""
+    """The command, the table and the pictures as Markdown."""
     parts = [f"```\n{command}\n```\n"]
     if outcome.table is not None:
         parts.append(to_markdown(outcome.table))

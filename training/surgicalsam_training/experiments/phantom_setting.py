@@ -11,9 +11,9 @@ from surgicalsam_training.experiments.sets import FIRST, SECOND, write_set
 from surgicalsam_training.experiments.setting import Setting, changed_by
 from surgicalsam_training.experiments.stage import Stage
 
-# The paper's losses and optimiser on a hundredth of its data and its epochs: smaller batches, so that there are enough
-# steps; five times its learning rate, so that new prototypes, which are long vectors of noise, can turn to their classes in
-# so few; and a rate that falls, so that ten epochs end in rest.
+# The paper's losses and optimiser, with a hundredth of its data and epochs: smaller batches, for enough steps; five times
+# the learning rate, so that new prototypes, which start as long noise vectors, reach their classes in few steps; a falling
+# rate, so that the model is stable after ten epochs.
 PHANTOM_SETTINGS: dict[str, Any] = {
     "encoder": "demo",
     "epochs": 10,
@@ -29,13 +29,13 @@ TRAINING_FRAMES, VALIDATION_FRAMES = 5, 5  # of each clip
 
 
 def phantom_setting(out: Path, settings: Sequence[str] = ()) -> Generator[Stage, None, Setting]:
-    """The small version: two phantom datasets, rendered where they are missing, and trainings of about two minutes each.
+    """The small version: two phantom datasets, rendered if they are missing, and trainings of about two minutes each.
 
     Parameters
     ----------
     settings : as for `changed_by`
     """
-    out = out.expanduser().absolute()  # the trainings keep the paths of their data, which must hold from anywhere
+    out = out.expanduser().absolute()  # absolute, because the trainings store the paths of their data
     configs = []
     for phantom in (FIRST, SECOND):
         path = yield from write_set(out / "data", phantom, TRAINING_FRAMES, VALIDATION_FRAMES)

@@ -1,4 +1,4 @@
-"""Scores by both protocols, kept on disk, so that nothing is predicted twice."""
+"""Scores with both protocols, stored on disk so that nothing is predicted twice."""
 
 from __future__ import annotations
 
@@ -29,7 +29,7 @@ ProtocolMetrics = dict[EvaluationProtocol, Metrics]
 
 @dataclass(frozen=True)
 class OpenedData:
-    """A dataset with its frames: those that are trained on, and those that are scored; indices into `data.frames`."""
+    """A dataset with its training and validation frames, as indices into `data.frames`."""
 
     data: TrainingData
     training: tuple[int, ...]
@@ -40,18 +40,18 @@ class OpenedData:
 def opened_data(
     config: TrainingConfig, base: ClassSet | None, names: Sequence[str] | None = None, ignored: Sequence[str] = ()
 ) -> Iterator[OpenedData]:
-    """The data of a configuration, split as for its training.
+    """The data of a configuration, with the split of its training.
 
     Parameters
     ----------
-    base : the classes of the model that is scored
-    names : of the classes that count; None for those of the configuration
-    ignored : names of classes that count as background, beside those of the configuration
+    base : the classes of the scored model
+    names : of the classes to score; None for those of the configuration
+    ignored : names of further classes that count as background
 
     Raises
     ------
     TrainingError, ExchangeError, ProjectError
-        data cannot be read, or no frame validates
+        the data cannot be read, or have no validation frame
     """
     data = open_training_data(
         config.data,
@@ -65,7 +65,7 @@ def opened_data(
         split = split_frames(data, validation=config.validation, validation_share=config.validation_share, seed=config.seed)
         if not split.validation:
             raise TrainingError(
-                f"The scores of an experiment are those of validation frames, and {config.data[0].name} has none. "
+                f"An experiment is scored on validation frames; {config.data[0].name} has none. "
                 "Name sequences (--set validation=[2,5]), or a share (--set validation_share=0.2)."
             )
         yield OpenedData(data, split.training, split.validation)
@@ -80,23 +80,23 @@ def kept_metrics(
     answers: Callable[[], Answers],
     **depends_on: Any,
 ) -> Generator[Stage, None, ProtocolMetrics]:
-    """Score answers by both protocols; what the file holds for the same labels and frames is taken as it is.
+    """Score predictions with both protocols; scores that the file has for the same labels and frames are used again.
 
     Parameters
     ----------
     title : of the stages
-    model : whose embeddings of the frames are computed where they are missing
-    answers : called only if there is something to score
-    depends_on : what else the scores depend on, as plain JSON
+    model : computes missing embeddings of the frames
+    answers : called only if the scores are not stored
+    depends_on : further inputs of the scores, as plain JSON
     """
-    told = {
+    inputs = {
         "data": data.fingerprints(),
         "classes": list(data.classes.names),
         "frames": [data.frames[example_index].name for example_index in example_indices],
         **depends_on,
     }
     kept = _read(file)
-    if all(kept.get(key) == value for key, value in told.items()):
+    if all(kept.get(key) == value for key, value in inputs.items()):
         return {protocol: _metrics(kept["scores"][protocol.value]) for protocol in EvaluationProtocol}
     for report in embed_missing(model, data, example_indices):
         yield Stage(f"{title}: embedding frames", report.done, report.total)
@@ -107,13 +107,13 @@ def kept_metrics(
             label_maps.append(prediction)
             yield Stage(f"{title}: {protocol}", done, len(example_indices))
         metrics_by_protocol[protocol] = score(data, label_maps)
-    record = {**told, "scores": {protocol.value: _plain(metrics) for protocol, metrics in metrics_by_protocol.items()}}
+    record = {**inputs, "scores": {protocol.value: _plain(metrics) for protocol, metrics in metrics_by_protocol.items()}}
     write_file(file, (json.dumps(record, indent=1) + "\n").encode())
     return metrics_by_protocol
 
 
 def _plain(metrics: Metrics) -> dict[str, Any]:
-    """As JSON has it: null for NaN, text for class ids."""
+    """The record for JSON: null for NaN, text for class ids."""
     record = asdict(metrics)
     by_class = {str(class_id): _or_none(iou) for class_id, iou in record.pop("class_iou").items()}
     return {**{name: _or_none(value) for name, value in record.items()}, "class_iou": by_class}
@@ -122,8 +122,8 @@ def _plain(metrics: Metrics) -> dict[str, Any]:
 def _metrics(record: dict[str, Any]) -> Metrics:
     """The inverse of `_plain`."""
     by_class = {int(class_id): _or_nan(iou) for class_id, iou in record["class_iou"].items()}
-    whole: dict[str, Any] = {name: _or_nan(value) for name, value in record.items() if name != "class_iou"}
-    return Metrics(**whole, class_iou=by_class)
+    other: dict[str, Any] = {name: _or_nan(value) for name, value in record.items() if name != "class_iou"}
+    return Metrics(**other, class_iou=by_class)
 
 
 def _or_none(value: float) -> float | None:

@@ -1,6 +1,6 @@
-"""Two small phantom datasets that stand in for EndoVis 2018 and 2017: two hospitals, whose classes share names and not ids.
+"""Two small phantom datasets from two domains, instead of EndoVis 2018 and 2017; their classes share names, not ids.
 
-They lie on disk in the authors' layout, so that the phantom takes the same way through the code as real data.
+They are stored in the layout of the paper's authors, so that phantom and real data use the same code.
 """
 
 from __future__ import annotations
@@ -19,9 +19,9 @@ from surgicalsam_napari.phantom import PHANTOM_CLASSES, PhantomScene
 from surgicalsam_napari.store.files import writing
 from surgicalsam_training.experiments.stage import Stage
 
-SIZE = (256, 320)  # (H, W); the demo encoder looks at 256 pixels
-SCENE_LENGTH = 100  # frames, four seconds, of which each clip shows some
-FIRST_SEED = 700_000  # new to the demo weights and to every benchmark
+SIZE = (256, 320)  # (H, W); the input of the demo encoder has 256 pixels
+SCENE_LENGTH = 100  # frames (four seconds); each clip shows some of them
+FIRST_SEED = 700_000  # not used for the demo weights or their benchmarks
 
 
 @dataclass(frozen=True)
@@ -34,11 +34,11 @@ class Clip:
 
 @dataclass(frozen=True)
 class PhantomSet:
-    """A dataset: sequences seq1, seq2, …, the training clips first.
+    """A dataset with the sequences seq1, seq2, …; the training clips come first.
 
     Attributes
     ----------
-    other : what the phantom's classes are called that the class set does not have; None leaves them out of the labels
+    other : class name for the phantom's classes that are not in the class set; None: they are background
     """
 
     name: str
@@ -61,18 +61,18 @@ def _clips(*numbers: int, new_tool: bool = False) -> tuple[Clip, ...]:
     return tuple(Clip(FIRST_SEED + number, new_tool) for number in numbers)
 
 
-# Scenes with two instruments or more. No seed is in training of one set and validation of any.
+# Scenes with two or more instruments. No training seed of one set is a validation seed of either.
 FIRST = PhantomSet(
-    "phantom-first-hospital",
+    "phantom-first-domain",
     "first",
-    ClassSet("Phantom, first hospital", ENDOVIS2018.classes),
+    ClassSet("Phantom, first domain", ENDOVIS2018.classes),
     _clips(0, 1, 2, 4, 5, 8, 9, 11, 13, 19, 20, 21, 100, 102, 103, 105, 106, 108, 109, 110, 112, 114, 115, 118),
     _clips(17, 18, 23, 111, 117, 119, 120, 121),
 )
 SECOND = PhantomSet(
-    "phantom-second-hospital",
+    "phantom-second-domain",
     "second",
-    ClassSet("Phantom, second hospital", ENDOVIS2017.classes),
+    ClassSet("Phantom, second domain", ENDOVIS2017.classes),
     _clips(104, 122, 123, 124, 125, 126, 127, 130, 136) + _clips(2, 4, 5, 8, 9, 11, 12, 13, 15, 19, 20, 21, new_tool=True),
     _clips(129, 131, 133, 135, 139) + _clips(101, 128, 132, new_tool=True),
     other="Other",
@@ -82,7 +82,7 @@ SECOND = PhantomSet(
 def write_set(
     folder: Path, phantom: PhantomSet, training_frames: int, validation_frames: int
 ) -> Generator[Stage, None, Path]:
-    """Draw a dataset into a folder of its name, whole or not at all; one that is there is taken as it is.
+    """Write a synthetic dataset into a folder of its name, completely or not at all; an existing one is used again.
 
     Parameters
     ----------
@@ -108,7 +108,7 @@ def write_set(
             frame = scene.frame(index)
             writer.write(index, label_values(phantom)[frame.labels], frame.image, phantom.classes.ids)
             done += 1
-            yield Stage(f"drawing {phantom.name}", done, total)
+            yield Stage(f"rendering {phantom.name}", done, total)
     write_sidecar(partial, Sidecar(phantom.classes, "phantom"))
     with writing("The phantom frames", folder):
         partial.rename(finished)
@@ -116,7 +116,7 @@ def write_set(
 
 
 def label_values(phantom: PhantomSet) -> np.ndarray:
-    """(256,) uint8: the dataset's class id for each of the phantom's, found by name."""
+    """(256,) uint8: the dataset's class id for each class id of the phantom, matched by name."""
     names = {instrument.name: instrument.id for instrument in phantom.classes}
     otherwise = 0 if phantom.other is None else names[phantom.other]
     values = np.zeros(256, np.uint8)

@@ -1,4 +1,4 @@
-"""What an experiment is run on: data and the settings of its trainings, as in the paper or small on the phantom."""
+"""The setting of an experiment: its data and the settings of its trainings, as in the paper or small on the phantom."""
 
 from __future__ import annotations
 
@@ -19,8 +19,8 @@ class Setting:
     """
     Attributes
     ----------
-    configs : of the training on each dataset; experiments on one dataset take the first
-    out : the folder of all that is made: trainings, tables, figures
+    configs : one training configuration per dataset; experiments on one dataset use the first
+    out : the folder of all results: trainings, tables, figures
     """
 
     configs: tuple[TrainingConfig, ...]
@@ -33,12 +33,12 @@ class Setting:
 
     @property
     def cells(self) -> Path:
-        """Where the trainings lie; experiments share those of the same settings."""
+        """The folder of the trainings; experiments share those with the same settings."""
         return self.out / "cells"
 
     @property
     def notes(self) -> tuple[str, ...]:
-        """What every table of this setting says about itself."""
+        """The notes below every table of this setting."""
         config = self.config
         names = " and ".join(path.name for one in self.configs for path in one.data)
         size = "the logits' own" if config.loss_resolution == "logits" else "the frame's"
@@ -48,20 +48,20 @@ class Setting:
             "size."
         )
         if self.is_phantom:
-            return ("Drawn phantom frames on the demo encoder, not surgery; see the paper for real figures.", trained)
+            return ("Synthetic phantom frames with the demo encoder, not surgery; see the paper for real figures.", trained)
         return (f"On {names}, image encoder {config.encoder or 'of the checkpoint'}.", trained)
 
 
 def data_setting(
     data: Sequence[Path], out: Path, *, preset_name: str | None, settings: Sequence[str] = (), together: bool = False
 ) -> Setting:
-    """The paper's trainings on data of a reader's own.
+    """The paper's trainings on the user's own data.
 
     Parameters
     ----------
-    preset_name : of `presets/`; None takes endovis2017 for data with its classes, and endovis2018 for any other
+    preset_name : of `presets/`; None: endovis2017 for data with its classes, endovis2018 for others
     settings : as for `changed_by`
-    together : all paths are one dataset, rather than each of them one
+    together : all paths are one dataset; otherwise each path is one
 
     Raises
     ------
@@ -80,17 +80,17 @@ def changed_by(config: TrainingConfig, settings: Sequence[str]) -> TrainingConfi
     Raises
     ------
     TrainingError
-        one is not written so, is not known, or has a value that does not fit
+        a setting has another form, is unknown, or has an invalid value
     """
     given = {}
     for text in settings:
         name, equals, value = text.partition("=")
         if not equals:
-            raise TrainingError(f'A setting looks like epochs=20; got "{text}".')
+            raise TrainingError(f'A setting should look like epochs=20; got "{text}". Write NAME=VALUE.')
         try:
             given[name.strip().replace("-", "_")] = yaml.safe_load(value)
         except yaml.YAMLError as error:
-            raise TrainingError(f'A setting looks like epochs=20; got "{text}".') from error
+            raise TrainingError(f'A setting should look like epochs=20; got "{text}". Write NAME=VALUE.') from error
     return config.changed(**given)
 
 

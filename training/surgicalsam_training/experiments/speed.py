@@ -1,7 +1,7 @@
-"""How fast training and prediction are and what memory they take (Yue et al., AAAI 2024, table 5).
+"""Speed and memory of training and prediction (Yue et al., AAAI 2024, table 5).
 
-Each measurement runs in a process of its own, so that its peak of memory is its own: `python -m` this module reads what to
-measure from stdin, as JSON, and prints the result.
+Each measurement runs in a separate process, so that peak memory is measured separately: `python -m` this module reads the
+measurement to make from stdin, as JSON, and prints the result.
 """
 
 from __future__ import annotations
@@ -33,17 +33,17 @@ from surgicalsam_training.scoring.evaluate import embed_missing
 from surgicalsam_training.scoring.tables import Table
 
 BATCHES = (2, 16, 32)
-SECONDS = 20.0  # that a measurement goes on for at least
+SECONDS = 20.0  # minimum duration of a measurement
 FEWEST = 3  # steps, or frames
-FRAMES = 64  # that predictions take turns over
+FRAMES = 64  # predicted in turn
 
 
 def table5(setting: Setting, seconds: float = SECONDS) -> Generator[Stage, None, Table]:
-    """Training at several batch sizes, prediction with and without the image encoder; on the CPU, and on CUDA if there.
+    """Training at several batch sizes, prediction with and without the image encoder; on the CPU, and on CUDA if available.
 
     Parameters
     ----------
-    seconds : that each measurement takes, at least
+    seconds : minimum duration of each measurement
     """
     devices = ["cpu", *(["cuda"] if torch.cuda.is_available() else [])]
     yield from _embed(setting.config)
@@ -69,17 +69,17 @@ def table5(setting: Setting, seconds: float = SECONDS) -> Generator[Stage, None,
         tuple(rows),
         (
             *setting.notes,
-            "training: whole steps of the optimiser with the paper's two losses, from embeddings on disk. A prompt is a "
-            "class in a frame; those of a batch are computed at once.",
-            "prediction: label maps of all classes, a frame at a time. online: from the picture, its reading not counted; "
-            "offline: from its embedding on disk. The two take turns frame by frame, and share a process.",
+            "training: complete optimiser steps with the paper's two losses, from embeddings on disk. A prompt is a class "
+            "in a frame; all prompts of a batch are computed at once.",
+            "prediction: label maps of all classes, frame by frame. online: from the picture, without reading it; offline: "
+            "from its embedding on disk. Both alternate frame by frame in one process.",
             f"PyTorch {torch.__version__}.",
         ),
     )
 
 
 def _embed(config: TrainingConfig) -> Generator[Stage, None, None]:
-    """What the measurements read from disk."""
+    """Compute the embeddings that the measurements read from disk."""
     with opened_data(config, None) as opened:
         model = starting_model(config, opened.data.classes)
         for report in embed_missing(model, opened.data, sorted({*opened.training, *opened.validation})):
@@ -87,24 +87,25 @@ def _embed(config: TrainingConfig) -> Generator[Stage, None, None]:
 
 
 def _measured(folder: Path, what: str, config: TrainingConfig, seconds: float) -> dict[str, Any]:
-    """A measurement that was made in this folder before on this machine, or a new one."""
-    told = {"what": what, "config": config.model_dump(mode="json"), "seconds": seconds, "machine": _machine()}
+    """A stored measurement of this machine from this folder, or a new one."""
+    request = {"what": what, "config": config.model_dump(mode="json"), "seconds": seconds, "machine": _machine()}
     file = folder / f"{what}-{config.device}-batch{config.batch_size}.json"
     try:
         kept = json.loads(file.read_text(encoding="utf-8"))
     except (FileNotFoundError, ValueError):
         kept = {}
-    if kept.get("told") == told:
+    if kept.get("told") == request:
         return kept["found"]
     process = subprocess.run(
         [sys.executable, "-m", "surgicalsam_training.experiments.speed"],
-        input=json.dumps(told), capture_output=True, text=True,
+        input=json.dumps(request), capture_output=True, text=True,
     )  # fmt: skip
     if process.returncode:
         lines = process.stderr.strip().splitlines()
-        raise TrainingError(f"Measuring {what} on {config.device} failed: {lines[-1] if lines else 'it said nothing'}.")
+        reason = lines[-1] if lines else f"exit code {process.returncode}"
+        raise TrainingError(f"Measuring {what} on {config.device} failed ({reason}). Fix this, or choose another device.")
     measured = json.loads(process.stdout.splitlines()[-1])
-    write_file(file, (json.dumps({"told": told, "found": measured}, indent=1) + "\n").encode())
+    write_file(file, (json.dumps({"told": request, "found": measured}, indent=1) + "\n").encode())
     return measured
 
 
@@ -113,11 +114,11 @@ def _machine() -> str:
     return f"{platform.node()} {platform.machine()} {os.cpu_count()} {torch.get_num_threads()} {gpu} {torch.__version__}"
 
 
-# In the process that measures ----------------------------------------------------------------------------------------
+# In the measuring process --------------------------------------------------------------------------------------------
 
 
 def measure_training(config: TrainingConfig, seconds: float) -> dict[str, Any]:
-    """Prompts a second through whole steps of the optimiser, and the peak of memory."""
+    """Prompts per second in complete optimiser steps, and the peak memory."""
     with opened_data(config, None) as opened:
         model = starting_model(config, opened.data.classes)
         model.image_encoder = None  # training reads embeddings
@@ -126,8 +127,10 @@ def measure_training(config: TrainingConfig, seconds: float) -> dict[str, Any]:
         losses = PromptLosses(model, config).to(model.device).train()
         whole = [step for step in sampler.steps(0) if len(step) == config.batch_size]
         if not whole:
-            raise TrainingError(f"A batch of {config.batch_size} needs as many prompts; there are {len(sampler.present)}.")
-        take_step(losses, optimizer, sampler, whole[0], 0)  # the first is slower
+            raise TrainingError(
+                f"A batch of {config.batch_size} needs as many prompts; there are {len(sampler.present)}. Use more data."
+            )
+        take_step(losses, optimizer, sampler, whole[0], 0)  # warm-up: the first step is slower
         steps, started = 0, _now()
         while steps < FEWEST or _now() - started < seconds:
             take_step(losses, optimizer, sampler, whole[steps % len(whole)], 0)
@@ -137,13 +140,13 @@ def measure_training(config: TrainingConfig, seconds: float) -> dict[str, Any]:
 
 
 def measure_prediction(config: TrainingConfig, seconds: float) -> dict[str, Any]:
-    """Frames a second from pictures and from embeddings on disk; None from pictures where the data hold none."""
+    """Frames per second from pictures and from embeddings on disk; None from pictures if the data have none."""
     with opened_data(config, None) as opened:
         data, example_indices = opened.data, opened.validation[:FRAMES]
         model = starting_model(config, opened.data.classes)
         images = [data.image(example_index) for example_index in example_indices]
         spent, counts = {"online": 0.0, "offline": 0.0}, {"online": 0, "offline": 0}
-        turn = -1  # the first, slower one does not count
+        turn = -1  # the first, slower turn does not count
         while turn < FEWEST or sum(spent.values()) < seconds:
             turn_index = turn % len(example_indices)
             image, size = images[turn_index], data.frames[example_indices[turn_index]].size
@@ -164,17 +167,17 @@ def measure_prediction(config: TrainingConfig, seconds: float) -> dict[str, Any]
 
 
 def _now() -> float:
-    """Seconds, when all that was asked of a GPU is done."""
+    """Seconds, after all GPU work is finished."""
     if torch.cuda.is_available() and torch.cuda.is_initialized():
         torch.cuda.synchronize()
     return time.perf_counter()
 
 
 def _peak_bytes() -> int | None:
-    """Of the GPU's allocator where it was in use, else of this process; None where neither tells."""
+    """Peak memory of the GPU's allocator if it was used, otherwise of this process; None if unknown."""
     if torch.cuda.is_available() and torch.cuda.is_initialized() and torch.cuda.max_memory_allocated():
         return torch.cuda.max_memory_allocated()
-    try:  # on Linux ru_maxrss counts the parent before exec, too
+    try:  # on Linux ru_maxrss includes the parent before exec
         lines = Path("/proc/self/status").read_text(encoding="ascii").splitlines()
         return 1024 * int(next(line.split()[1] for line in lines if line.startswith("VmHWM")))
     except (OSError, StopIteration):
@@ -191,10 +194,10 @@ def _device_title(config: TrainingConfig) -> str:
 
 
 def main() -> int:
-    told = json.load(sys.stdin)
-    measure = {"training": measure_training, "prediction": measure_prediction}[told["what"]]
+    request = json.load(sys.stdin)
+    measure = {"training": measure_training, "prediction": measure_prediction}[request["what"]]
     try:
-        print(json.dumps(measure(parse_config(told["config"]), told["seconds"])))
+        print(json.dumps(measure(parse_config(request["config"]), request["seconds"])))
     except SurgicalSAMError as error:
         print(error, file=sys.stderr)
         return 1

@@ -1,4 +1,4 @@
-"""How far an experiment is."""
+"""Progress of an experiment."""
 
 from __future__ import annotations
 
@@ -7,7 +7,7 @@ from dataclasses import dataclass
 
 @dataclass(frozen=True)
 class Stage:
-    """`done` of `total` of what the title names."""
+    """`done` of `total` steps of the titled work."""
 
     title: str
     done: int

@@ -1,4 +1,4 @@
-"""The ablations and studies of the paper that are nothing but trainings and their scores: tables 3, 4, 6 and 7."""
+"""The paper's ablations and studies that only need trainings and their scores: tables 3, 4, 6 and 7."""
 
 from __future__ import annotations
 
@@ -24,7 +24,7 @@ METRICS = {"challenge_iou": "Challenge IoU", "iou": "IoU", "mean_class_iou": "mc
 WHOLE_SCORES = tuple(f"{title}, {SHORT[protocol]}" for protocol in EvaluationProtocol for title in METRICS.values())
 HOW_TO_READ = (
     "In percent, on the validation frames. present: only the classes that are in a frame are prompted, as in the paper, and "
-    "none is gated by presence; every: every class is prompted in every frame, and presence decides.",
+    "presence is not used; every: every class is prompted in every frame, and presence decides.",
     "The best epoch is chosen on the validation frames, as the authors' code does.",
 )
 
@@ -46,7 +46,7 @@ def table3(setting: Setting) -> Generator[Stage, None, Table]:
 
 
 def table6(setting: Setting) -> Generator[Stage, None, Table]:
-    """What dense prompts, sparse prompts and the positive and negative embeddings are worth."""
+    """The effect of dense prompts, sparse prompts and the positive and negative embeddings."""
     variants: dict[str, dict[str, Any]] = {
         "all": {},
         "without dense": {"dense_prompts": False},
@@ -58,15 +58,15 @@ def table6(setting: Setting) -> Generator[Stage, None, Table]:
         metrics_by_protocol = yield from scored_cell(setting.cells, setting.config.changed(**left_out))
         rows.append((title, *whole_scores(metrics_by_protocol)))
     return Table(
-        "Table 6: what each part of the prompts is worth",
+        "Table 6: effect of each part of the prompts",
         ("Prompt embeddings", *WHOLE_SCORES),
         tuple(rows),
         (
             *setting.notes,
             *HOW_TO_READ,
-            "without dense: SAM's own embedding for 'no mask' in place of the dense prompts. without sparse: no class token "
+            "without dense: SAM's own embedding for 'no mask' instead of the dense prompts. without sparse: no class token "
             "reaches the decoder, and so no positive or negative embedding either. without positive and negative: these "
-            "embeddings are zero, so that the tokens do not say which class is asked for.",
+            "embeddings are zero, so that the tokens do not show which class is asked for.",
         ),
     )
 
@@ -79,8 +79,8 @@ def table7(setting: Setting) -> Generator[Stage, None, Table]:
         metrics_by_protocol = yield from scored_cell(setting.cells, setting.config.changed(seed=seed))
         rows.append((f"seed {seed}", *whole_scores(metrics_by_protocol)))
     further = list(zip(*(row[1:] for row in rows[1:]), strict=True))
-    rows.append(("mean of the three further", *(_over(statistics.mean, values) for values in further)))
-    rows.append(("standard deviation of them", *(_over(statistics.stdev, values) for values in further)))
+    rows.append(("mean of the three further seeds", *(_over(statistics.mean, values) for values in further)))
+    rows.append(("standard deviation of these", *(_over(statistics.stdev, values) for values in further)))
     return Table(
         "Table 7: three further seeds",
         ("Seed", *WHOLE_SCORES),
@@ -90,9 +90,11 @@ def table7(setting: Setting) -> Generator[Stage, None, Table]:
 
 
 def table4(setting: Setting) -> Generator[Stage, None, Table]:
-    """Trained on one dataset, tested on the other, over the classes that both have by name."""
+    """Trained on one dataset, tested on the other, over the classes with a common name."""
     if len(setting.configs) != 2:
-        raise TrainingError(f"Table 4 trains on one dataset and tests on another: name two; got {len(setting.configs)}.")
+        raise TrainingError(
+            f"Table 4 trains on one dataset and tests on another; it needs two, got {len(setting.configs)}. Name two."
+        )
     runs = []
     for config in setting.configs:
         runs.append((yield from trained_cell(setting.cells, config)))
@@ -100,14 +102,16 @@ def table4(setting: Setting) -> Generator[Stage, None, Table]:
     shared = shared_names([model.classes for model in models])
     if not shared:
         own, others = (", ".join(model.classes.names) for model in models)
-        raise TrainingError(f"Two datasets should have classes of one name; the first has {own}, the second {others}.")
+        raise TrainingError(
+            f"The two datasets should share class names; the first has {own}, the second {others}. Name datasets that do."
+        )
     titles = [config.data[0].name for config in setting.configs]
     rows = []
     for trained, (run, model) in enumerate(zip(runs, models, strict=True)):
         for tested in (trained, 1 - trained):
-            apart = [name for name in models[tested].classes.names if name not in shared[tested]]
+            ignored = [name for name in models[tested].classes.names if name not in shared[tested]]
             ids = [model.classes.by_name(name).id for name in shared[0]]
-            with opened_data(setting.configs[tested], model.classes, shared[tested], apart) as opened:
+            with opened_data(setting.configs[tested], model.classes, shared[tested], ignored) as opened:
                 metrics_by_protocol = yield from cell_metrics(run, model, opened, f"shared-classes-of-{titles[tested]}", ids)
             rows.append((titles[trained], titles[tested], *(_shared_scores(metrics_by_protocol, ids))))
     columns = [
@@ -120,14 +124,14 @@ def table4(setting: Setting) -> Generator[Stage, None, Table]:
         (
             *setting.notes,
             *HOW_TO_READ,
-            f"Scored over the classes that both have by name ({', '.join(shared[0])}); all others count as background. "
+            f"Scored over the classes with a common name ({', '.join(shared[0])}); all others count as background. "
             "Each model was trained on all classes of its dataset.",
         ),
     )
 
 
 def shared_names(class_sets: Sequence[ClassSet]) -> list[list[str]]:
-    """The names that every class set has, case aside, in the order of the first: by class set, as it writes them."""
+    """The class names that all sets share (ignoring case), in the order of the first; one list per set, in its spelling."""
     by_set = [{name.casefold(): name for name in classes.names} for classes in class_sets]
     common = [name for name in by_set[0] if all(name in names for names in by_set)]
     return [[names[name] for name in common] for names in by_set] if common else []
@@ -147,7 +151,7 @@ def _shared_scores(metrics_by_protocol: ProtocolMetrics, class_ids: Sequence[int
 
 
 def number(value: float) -> float | None:
-    """As tables have it."""
+    """A rounded value for tables; None for NaN."""
     return None if math.isnan(value) else round(value, 3)
 
 
