@@ -113,7 +113,7 @@ def test_demo_encoder_gives_the_shape_of_its_spec() -> None:
 
 
 def test_unknown_encoder_is_refused_with_the_known_ones() -> None:
-    with pytest.raises(CheckpointError, match=r'vit_h, vit_l, vit_b, mobile_sam, demo; got "vit_g"'):
+    with pytest.raises(CheckpointError, match=r'vit_h, vit_l, vit_b, mobile_sam, demo, light; got "vit_g"'):
         build_image_encoder("vit_g")
 
 

@@ -63,7 +63,7 @@ def test_a_project_opens_with_video_labels_and_provenance(clip):
     (video, _, image), (labels, arguments, kind) = get_reader(str(folder))(str(folder))
     assert (image, kind) == ("image", "labels")
     assert (labels[4, 10:20, 10:20] == 3).all()
-    assert labels.provenance(4, 3) == Provenance.EDITED
+    assert labels.store.provenance(4, 3) == Provenance.EDITED
     assert "Large Needle Driver" in list(arguments["features"]["class"])
     assert video.info.path == clip
 

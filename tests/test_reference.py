@@ -140,7 +140,7 @@ def test_a_frame_is_resized_as_by_pillow() -> None:
     torch.testing.assert_close(FRAME.to_input([frame]), expected, atol=1e-4, rtol=0)
 
 
-# The full set, where it is at hand -----------------------------------------------------------------------------------
+# The full set, if it is beside the clone -----------------------------------------------------------------------------------
 
 
 @pytest.fixture(scope="module")

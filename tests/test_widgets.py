@@ -39,6 +39,7 @@ from surgicalsam_napari.widgets.timeline.dock import TimelineDock
 from surgicalsam_napari.widgets.train.train_panel import TrainPanel
 from surgicalsam_napari.widgets.viewer.layers import ViewerLayers
 
+BUNDLED = 2  # rows of the checkpoints that come with the package
 DRIVER, SCISSORS, FRAMES, TIMEOUT = 3, 4, 12, 60_000
 
 
@@ -438,7 +439,7 @@ def test_a_bad_checkpoint_is_reported_and_the_model_in_use_stays(dock, qtbot, tm
     settle(qtbot, dock)
     assert dock.session.model is before
     assert dock.model_panel.checkpoint.currentText().startswith("Demo")
-    assert dock.model_panel.checkpoint.count() == 1
+    assert dock.model_panel.checkpoint.count() == BUNDLED
     assert len(notes) == 1
     assert "broken.safetensors" in notes[0]
 
@@ -470,18 +471,26 @@ def choose_checkpoint(dock: MainWidget, row: int, qtbot) -> None:
     settle(qtbot, dock)
 
 
+def test_the_bundled_checkpoints_are_listed_first_and_load(dock, qtbot):
+    assert [title.split()[0] for title in listed(dock)] == ["Demo", "Light"]
+    choose_checkpoint(dock, 1, qtbot)
+    assert dock.session.model.encoder_id == "light"
+    choose_checkpoint(dock, 0, qtbot)
+    assert dock.session.model.encoder_id == "demo"
+
+
 def test_checkpoints_trained_for_the_project_are_listed_newest_first(dock, qtbot, clip, tiny_checkpoint):
     earlier = trained_for(dock.session.project, "quick-1", tiny_checkpoint, hours_ago=3)
     later = trained_for(dock.session.project, "quick-2", tiny_checkpoint)
     dock.model_panel.show_trained(dock.session.project)
-    assert [dock.model_panel.checkpoint.itemData(row) for row in range(3)] == [None, later, earlier]
-    assert listed(dock)[1].startswith("Trained ")
-    choose_checkpoint(dock, 2, qtbot)
+    assert [dock.model_panel.checkpoint.itemData(row) for row in range(BUNDLED, BUNDLED + 2)] == [later, earlier]
+    assert listed(dock)[BUNDLED].startswith("Trained ")
+    choose_checkpoint(dock, BUNDLED + 1, qtbot)
     assert dock.model_panel.in_use.checkpoint == earlier
-    assert dock.model_panel.checkpoint.currentIndex() == 2
+    assert dock.model_panel.checkpoint.currentIndex() == BUNDLED + 1
     choose_checkpoint(dock, 0, qtbot)
     assert dock.model_panel.in_use.checkpoint is None
-    assert len(listed(dock)) == 3
+    assert len(listed(dock)) == BUNDLED + 2
 
 
 def test_a_checkpoint_stays_listed_when_another_video_is_opened(dock, qtbot, phantom_clip, tiny_checkpoint, tmp_path):
@@ -491,10 +500,7 @@ def test_a_checkpoint_stays_listed_when_another_video_is_opened(dock, qtbot, pha
     dock.model_panel.load(trained)
     settle(qtbot, dock)
     open_in(dock, Path(shutil.copy(phantom_clip, tmp_path / "other.mp4")), qtbot)
-    assert [dock.model_panel.checkpoint.itemData(row) for row in range(dock.model_panel.checkpoint.count())] == [
-        None,
-        trained,
-    ]
+    assert [dock.model_panel.checkpoint.itemData(row) for row in range(BUNDLED, len(listed(dock)))] == [trained]
     assert dock.model_panel.checkpoint.currentData() == trained
 
 
@@ -502,7 +508,7 @@ def test_a_checkpoint_can_be_listed_under_a_title(dock, qtbot, tiny_checkpoint):
     dock.model_panel.add_checkpoint(tiny_checkpoint, "Second domain")
     assert listed(dock)[-1] == "Second domain"
     assert dock.model_panel.checkpoint.currentText().startswith("Demo")
-    choose_checkpoint(dock, 1, qtbot)
+    choose_checkpoint(dock, BUNDLED, qtbot)
     assert dock.model_panel.checkpoint.currentText() == "Second domain"
 
 
@@ -510,10 +516,10 @@ def test_a_damaged_listed_checkpoint_resets_the_dropdown(dock, qtbot, tiny_check
     trained_for(dock.session.project, "quick", tiny_checkpoint).write_bytes(b"\x00" * 64)
     dock.model_panel.show_trained(dock.session.project)
     before = dock.session.model
-    choose_checkpoint(dock, 1, qtbot)
+    choose_checkpoint(dock, BUNDLED, qtbot)
     assert dock.session.model is before
     assert dock.model_panel.checkpoint.currentText().startswith("Demo")
-    assert len(listed(dock)) == 2
+    assert len(listed(dock)) == BUNDLED + 1
     assert len(notes) == 1
 
 

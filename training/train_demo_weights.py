@@ -134,8 +134,8 @@ def encoder_input(pixels: Tensor, sizes: np.ndarray) -> Tensor:
     """(B, 3, SIDE, SIDE) of 8-bit values, normalised; zero outside each frame, as from `FrameGeometry.to_input`."""
     place = torch.arange(SIDE)
     height, width = (torch.from_numpy(sizes[:, axis])[:, None] for axis in (0, 1))
-    inside = (place < height)[:, None, :, None] & (place < width)[:, None, None, :]
-    return normalise_and_pad(pixels, SIDE) * inside
+    in_frame = (place < height)[:, None, :, None] & (place < width)[:, None, None, :]
+    return normalise_and_pad(pixels, SIDE) * in_frame
 
 
 def recoloured(pixels: Tensor, rng: np.random.Generator, strength: float = 1.0) -> Tensor:
@@ -328,17 +328,17 @@ def choose_rows(labels: Tensor, settings: Settings, rng: np.random.Generator) ->
 def class_embeddings(embeddings: Tensor, masks: Tensor) -> Tensor:
     """(P, D): the mean embedding inside each mask (P, SIDE, SIDE), brought to the grid bilinearly."""
     weight = F.interpolate(masks[:, None].float(), embeddings.shape[-2:], mode="bilinear", align_corners=False)
-    inside = (weight > 0).float()
-    return (embeddings * inside).sum((2, 3)) / inside.sum((2, 3)).clamp(min=1)
+    in_mask = (weight > 0).float()
+    return (embeddings * in_mask).sum((2, 3)) / in_mask.sum((2, 3)).clamp(min=1)
 
 
 def mask_losses(decoded: DecodedMasks, masks: Tensor, shown: Tensor) -> dict[str, Tensor]:
     """Dice and cross-entropy at half the input size, and the error of the predicted IoU, for the prompts `shown`."""
     logits, truth = decoded.low_res_logits, F.avg_pool2d(masks[:, None].float(), 2)[:, 0]
-    found = (logits > 0) & shown[:, None, None]
+    answer = (logits > 0) & shown[:, None, None]
     solid = truth >= 0.5
-    union = (found | solid).sum((1, 2)).clamp(min=1)
-    iou = (found & solid).sum((1, 2)) / union
+    union = (answer | solid).sum((1, 2)).clamp(min=1)
+    iou = (answer & solid).sum((1, 2)) / union
     return {
         "dice": dice_losses(logits[shown], truth[shown]).mean(),
         "pixels": 2 * F.binary_cross_entropy_with_logits(logits[shown], truth[shown]),
@@ -365,10 +365,10 @@ def train_decoder(
         masks = (labels[:, None] == rows[..., None, None] + 1).flatten(0, 1)
         present = masks.flatten(1).any(1)
         decoded, presence = model(given, rows)
-        inside = class_embeddings(given.repeat_interleave(rows.shape[1], 0)[present], masks[present])
+        means = class_embeddings(given.repeat_interleave(rows.shape[1], 0)[present], masks[present])
         return {
             **mask_losses(decoded, masks, present),
-            "contrastive": 0.2 * prototype_contrastive_loss(model.prototypes(), inside, rows.flatten()[present]),
+            "contrastive": 0.2 * prototype_contrastive_loss(model.prototypes(), means, rows.flatten()[present]),
             "presence": 0.5 * F.binary_cross_entropy_with_logits(presence, present.float()),
         }
 
@@ -472,8 +472,8 @@ def damaged(truth: np.ndarray, others: np.ndarray, rng: np.random.Generator) -> 
         elif fault == 4:
             row, column = rng.integers(0, LOW_RES, 2)
             rows, columns = np.indices(mask.shape)
-            inside = ((rows - row) / rng.uniform(2, 14)) ** 2 + ((columns - column) / rng.uniform(2, 14)) ** 2 <= 1
-            mask = mask | inside if rng.random() < 0.5 else mask & ~inside
+            spot = ((rows - row) / rng.uniform(2, 14)) ** 2 + ((columns - column) / rng.uniform(2, 14)) ** 2 <= 1
+            mask = mask | spot if rng.random() < 0.5 else mask & ~spot
     return mask
 
 
@@ -506,8 +506,8 @@ def certain(mask: Tensor) -> Tensor:
 def click_losses(decoded: DecodedMasks, truth: Tensor, started_wrong: Tensor) -> dict[str, Tensor]:
     """Dice, cross-entropy in which pixels that the start had wrong count five times, and the predicted IoU's error."""
     logits, solid = decoded.low_res_logits, truth >= 0.5
-    found = logits > 0
-    iou = (found & solid).sum((1, 2)) / (found | solid).sum((1, 2)).clamp(min=1)
+    answer = logits > 0
+    iou = (answer & solid).sum((1, 2)) / (answer | solid).sum((1, 2)).clamp(min=1)
     return {
         "dice": dice_losses(logits, truth).mean(),
         "pixels": 2 * F.binary_cross_entropy_with_logits(logits, truth, 1 + 4 * started_wrong.float()),
@@ -594,16 +594,16 @@ def validate_clicks(model: ClickPrompted, frames: Frames, embeddings: np.ndarray
         small = frames.labels[index, :: SIDE // LOW_RES, :: SIDE // LOW_RES]
         for class_id in np.setdiff1d(small, 0):
             truth = small == class_id
-            found = (model(given, [Prompt(box=jittered_box(truth, rng))]).low_res_logits[0] > 0).numpy()
-            ious["box"].append((found & truth).sum() / (found | truth).sum())
+            mask = (model(given, [Prompt(box=jittered_box(truth, rng))]).low_res_logits[0] > 0).numpy()
+            ious["box"].append((mask & truth).sum() / (mask | truth).sum())
             prompt = Prompt()
             for count in range(1, 6):
                 prompt.click(None if prompt.mask is None else prompt.mask > 0, truth, rng)
                 prompt.mask = certain(model(given, [prompt]).low_res_logits[0] > 0)
-                found = (prompt.mask > 0).numpy()
+                mask = (prompt.mask > 0).numpy()
                 name = "1 click" if count == 1 else f"{count} clicks"
                 if name in ious:
-                    ious[name].append((found & truth).sum() / (found | truth).sum())
+                    ious[name].append((mask & truth).sum() / (mask | truth).sum())
     return {name: round(100 * float(np.mean(values)), 2) for name, values in ious.items()}
 
 
@@ -633,8 +633,8 @@ def validate(model: ClassPrompted, frames: Frames, embeddings: np.ndarray) -> di
 def calibrate_presence(presence: np.ndarray, present: np.ndarray) -> float:
     """The threshold of 0.05, 0.10, … 0.95 with the best F1 over (frame, class) pairs."""
     thresholds = np.arange(0.05, 0.96, 0.05).round(2)
-    found = presence[None] >= thresholds[:, None, None]
-    f1 = 2 * (found & present).sum((1, 2)) / (found.sum((1, 2)) + present.sum())
+    predicted = presence[None] >= thresholds[:, None, None]
+    f1 = 2 * (predicted & present).sum((1, 2)) / (predicted.sum((1, 2)) + present.sum())
     return float(thresholds[f1.argmax()])
 
 
@@ -666,7 +666,7 @@ def round_to_half(*modules: nn.Module) -> None:
 
 
 def with_clicks(out: Path, model: SurgicalSAM, held_out: Frames, settings: Settings) -> tuple[SurgicalSAM, dict]:
-    """The model with its clicks trained anew, and their validation; all other weights stay as they are."""
+    """The model with its clicks trained again, and their validation; all other weights stay unchanged."""
     assert model.image_encoder is not None
     scenes = min(settings.click_scenes, settings.scenes)
     frames = rendered_frames(out, "training", TRAINING_SEED, scenes, settings.frames_per_scene)

@@ -29,7 +29,7 @@ from surgicalsam_napari.inference.refine import Box, Click, Refinement
 from surgicalsam_napari.instruments import ENDOVIS2018
 from surgicalsam_napari.model.checkpoint import load_checkpoint
 from surgicalsam_napari.model.surgical_sam import SurgicalSAM
-from surgicalsam_napari.model.zoo import demo_checkpoint
+from surgicalsam_napari.model.zoo import checkpoint_path
 from surgicalsam_napari.phantom import PhantomFrame, PhantomScene
 from surgicalsam_napari.video import VideoReader
 from surgicalsam_training.scoring.metrics import Metrics, evaluate_label_maps
@@ -154,7 +154,7 @@ def instrument_iou(pairs: list[tuple[np.ndarray, np.ndarray]]) -> float:
 
 def main() -> None:
     parser = new_parser(__doc__)
-    parser.add_argument("--checkpoint", type=Path, default=None, help="default: the bundled demo weights")
+    parser.add_argument("--checkpoint", type=Path, default=None, help="a file, or demo (the default) or light")
     parser.add_argument("--clips", type=int, default=10)
     parser.add_argument("--frames", type=int, default=60)
     parser.add_argument("--look", default="first", help='"second" is another domain')
@@ -164,7 +164,7 @@ def main() -> None:
     parser.add_argument("--threads", type=int, default=2)
     arguments = parse(parser, quick={"clips": 1, "frames": 2, "threads": 1})
     torch.set_num_threads(arguments.threads)
-    path = arguments.checkpoint or demo_checkpoint()
+    path = checkpoint_path(arguments.checkpoint or "demo")
     model = load_checkpoint(path, device=arguments.device)
     model.predict(model.embed([np.zeros((512, 640, 3), np.uint8)]), ENDOVIS2018.ids, (512, 640))  # warm-up
 

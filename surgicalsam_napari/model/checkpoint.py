@@ -126,7 +126,7 @@ def save_checkpoint(
 
 def read_checkpoint_info(path: Path | str) -> CheckpointInfo:
     """Read a safetensors checkpoint's metadata; a CheckpointError if it is damaged, not ours, or of a newer format."""
-    path = Path(path)
+    path = zoo.checkpoint_path(path)
     with _opened(path) as file:
         metadata = file.metadata() or {}
         includes_encoder = any(key.startswith("image_encoder.") for key in file.keys())  # noqa: SIM118 (not a dict)
@@ -181,7 +181,7 @@ def load_checkpoint(
 
     Parameters
     ----------
-    path : our .safetensors, or a .pth as the authors publish it
+    path : our .safetensors, a .pth as the authors publish it, or the name of a bundled checkpoint ("light")
     encoder_weights : SAM's or MobileSAM's checkpoint with the image encoder; by default the known weights on this disk.
         A .pth needs it for SAM's prompt encoder even if no image encoder is loaded
     device : auto, cpu, cuda, cuda:1, … or mps
@@ -197,7 +197,7 @@ def load_checkpoint(
     DeviceError
         the device does not exist, or has no fast mode
     """
-    path = Path(path)
+    path = zoo.checkpoint_path(path)
     chosen_device = choose_device(device)
     encoder_file = None if encoder_weights is None else Path(encoder_weights)
     if path.suffix == ".safetensors":

@@ -30,7 +30,7 @@ class EncoderSpec:
     weights : name of its weights in `zoo.KNOWN_WEIGHTS`; None if the checkpoint includes the weights
     memory_megabytes : approximate GPU memory for the weights and one frame in half precision
     is_light : whether a CPU embeds a frame quickly
-    is_bundled : whether its weights, and the matching decoder, are those of the demo checkpoint
+    bundled_title : for users, title of the checkpoint that comes with the package under the encoder's id; None if none does
     """
 
     id: str
@@ -42,7 +42,12 @@ class EncoderSpec:
     weights: str | None
     memory_megabytes: int
     is_light: bool = False
-    is_bundled: bool = False
+    bundled_title: str | None = None
+
+    @property
+    def is_bundled(self) -> bool:
+        """Whether a checkpoint on this encoder comes with the package."""
+        return self.bundled_title is not None
 
 
 def _build_vit(encoder_id: str) -> nn.Module:
@@ -63,6 +68,12 @@ def _build_demo() -> nn.Module:
     return DemoEncoder()
 
 
+def _build_light() -> nn.Module:
+    from surgicalsam_napari.model.light_encoder import LightEncoder
+
+    return LightEncoder()
+
+
 def _sam_spec(encoder_id: str, title: str, build: Callable[[], nn.Module], memory_megabytes: int) -> EncoderSpec:
     """An encoder with SAM's input and output; its weights file also holds SAM's prompt encoder and mask decoder."""
     return EncoderSpec(encoder_id, title, build, 1024, (256, 64, 64), 2048, encoder_id, memory_megabytes)
@@ -75,9 +86,17 @@ ENCODERS: dict[str, EncoderSpec] = {
         _sam_spec("vit_l", "SAM ViT-L", lambda: _build_vit("vit_l"), 1200),
         _sam_spec("vit_b", "SAM ViT-B", lambda: _build_vit("vit_b"), 700),
         _sam_spec("mobile_sam", "MobileSAM TinyViT", _build_mobile_sam, 250),
-        EncoderSpec("demo", "Demo encoder", _build_demo, 256, (128, 32, 32), 512, None, 50, is_light=True, is_bundled=True),
+        EncoderSpec(
+            "demo", "Demo encoder", _build_demo, 256, (128, 32, 32), 512, None, 50, True, "Demo (trained on the phantom)"
+        ),
+        EncoderSpec(
+            "light", "Light encoder", _build_light, 512, (128, 64, 64), 512, None, 150, True, "Light (for real video)"
+        ),
     )
 }
+
+
+BUNDLED_CHECKPOINTS = tuple(spec.id for spec in ENCODERS.values() if spec.is_bundled)  # names that stand for files
 
 
 def encoder_spec(encoder_id: str) -> EncoderSpec:

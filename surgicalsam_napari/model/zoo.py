@@ -17,6 +17,7 @@ import requests
 from surgicalsam_napari.errors import CheckpointError, DiskSpaceError, DownloadError
 from surgicalsam_napari.files import replacing
 from surgicalsam_napari.formatting import in_bytes
+from surgicalsam_napari.model.encoders import BUNDLED_CHECKPOINTS
 
 MODELS_VARIABLE = "SURGICALSAM_MODELS"
 WEIGHTS_SUFFIXES = (".pth", ".pt", ".safetensors")
@@ -141,12 +142,31 @@ def find_weights(name: str) -> Path | None:
 
 def demo_checkpoint() -> Path:
     """The demo weights that come with the package; a CheckpointError if they are missing."""
-    path = Path(__file__).parent / "weights" / "demo.safetensors"
+    return bundled_checkpoint("demo")
+
+
+def bundled_checkpoint(name: str) -> Path:
+    """A checkpoint that comes with the package, by its name in `BUNDLED_CHECKPOINTS`.
+
+    Raises
+    ------
+    CheckpointError
+        the file is missing
+    """
+    path = Path(__file__).parent / "weights" / f"{name}.safetensors"
     if not path.is_file():
         raise CheckpointError(
-            f"The demo weights should be at {path}; there is no such file. "
+            f"The {name} weights should be at {path}; there is no such file. "
             "Install surgicalsam-napari again, or choose a checkpoint."
         )
+    return path
+
+
+def checkpoint_path(checkpoint: Path | str) -> Path:
+    """The file of a checkpoint; a name of `BUNDLED_CHECKPOINTS` is the bundled one, unless a file has that name."""
+    path = Path(checkpoint).expanduser()
+    if str(path) in BUNDLED_CHECKPOINTS and not path.exists():
+        return bundled_checkpoint(str(path))
     return path
 
 

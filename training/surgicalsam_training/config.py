@@ -15,7 +15,7 @@ import yaml
 from pydantic import BaseModel, ConfigDict, Field, ValidationError, field_validator, model_validator
 
 from surgicalsam_napari.errors import TrainingError
-from surgicalsam_napari.model.encoders import ENCODERS
+from surgicalsam_napari.model.encoders import BUNDLED_CHECKPOINTS, ENCODERS
 
 if TYPE_CHECKING:
     EncoderId = str
@@ -262,7 +262,7 @@ def read_config(path: Path | str) -> TrainingConfig:
     config = parse_config({} if record is None else record, path.name)
 
     def resolved(item: Path) -> Path:
-        return path.parent / item.expanduser()
+        return item if str(item) in BUNDLED_CHECKPOINTS else path.parent / item.expanduser()
 
     return config.model_copy(
         update={

@@ -10,9 +10,11 @@ from qtpy.QtWidgets import QComboBox
 
 from surgicalsam_napari.errors import SurgicalSAMError
 from surgicalsam_napari.model.checkpoint import BEST_OF_A_RUN
+from surgicalsam_napari.model.encoders import ENCODERS
+from surgicalsam_napari.model.zoo import bundled_checkpoint
 from surgicalsam_training.run.run_folder import RunFolder
 
-DEMO = "Demo (trained on the phantom)"
+DEMO = str(ENCODERS["demo"].bundled_title)
 TRAINING_FOLDER = "training"  # in a project folder, for the runs that were started in the window
 LIST_WIDTH = 300
 
@@ -70,7 +72,7 @@ class CheckpointPicker(QComboBox):
         return path.absolute() in self._titles()
 
     def _titles(self) -> dict[Path, str]:
-        return {**self._trained, **self._added}  # in the order in which they are listed
+        return {**bundled_checkpoints(), **self._trained, **self._added}  # in the order in which they are listed
 
     def _fill(self) -> None:
         self.clear()
@@ -86,6 +88,12 @@ class CheckpointPicker(QComboBox):
         chosen = self.itemData(index)
         if chosen != self._shown:
             self.picked.emit(chosen)
+
+
+def bundled_checkpoints() -> dict[Path, str]:
+    """Path and title of the checkpoints that come with the package, except the demo."""
+    others = (spec for spec in ENCODERS.values() if spec.bundled_title is not None and spec.id != "demo")
+    return {bundled_checkpoint(spec.id).absolute(): str(spec.bundled_title) for spec in others}
 
 
 def trained_checkpoints(project_folder: Path) -> dict[Path, str]:

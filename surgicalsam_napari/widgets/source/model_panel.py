@@ -11,7 +11,7 @@ from qtpy.QtCore import Signal
 from qtpy.QtWidgets import QComboBox, QFileDialog, QHBoxLayout, QPushButton
 
 from surgicalsam_napari.errors import CheckpointError
-from surgicalsam_napari.model.checkpoint import read_checkpoint_info
+from surgicalsam_napari.model.checkpoint import AUTHORS_ENCODER, read_checkpoint_info
 from surgicalsam_napari.model.device import choose_device, describe_device
 from surgicalsam_napari.model.encoders import ENCODERS
 from surgicalsam_napari.model.surgical_sam import SurgicalSAM
@@ -23,8 +23,6 @@ from surgicalsam_napari.widgets.runs.background import run_in_background, show_f
 from surgicalsam_napari.widgets.source.checkpoint_picker import CheckpointPicker
 from surgicalsam_napari.widgets.source.weights_dialog import WeightsDialog
 from surgicalsam_napari.widgets.viewer.session_signals import SessionSignals
-
-AUTHORS_ENCODER = "vit_h"  # the authors' .pth files do not name their encoder
 
 
 class LoadedFrom(NamedTuple):

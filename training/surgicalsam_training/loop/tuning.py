@@ -77,11 +77,11 @@ def _model_on_sam(config: TrainingConfig, classes: ClassSet) -> SurgicalSAM:
         dense_hidden_dim=config.dense_hidden_dim,
         sparse_hidden_dim=config.sparse_hidden_dim,
     )
-    if spec.is_bundled:  # no SAM exists for it: the demo checkpoint contains the decoder for points
-        demo = load_checkpoint(zoo.demo_checkpoint(), device="cpu")
-        assert demo.sam_mask_decoder is not None
-        encoder, digest = demo.image_encoder, demo.encoder_digest
-        prompt_state, decoder_state = demo.prompt_encoder.state_dict(), demo.sam_mask_decoder.state_dict()
+    if spec.is_bundled:  # no SAM exists for it: the bundled checkpoint contains the decoder for points
+        bundled = load_checkpoint(zoo.bundled_checkpoint(encoder_id), device="cpu")
+        assert bundled.sam_mask_decoder is not None
+        encoder, digest = bundled.image_encoder, bundled.encoder_digest
+        prompt_state, decoder_state = bundled.prompt_encoder.state_dict(), bundled.sam_mask_decoder.state_dict()
     else:
         file = _encoder_file(config, encoder_id)
         encoder = build_image_encoder(encoder_id)
