@@ -15,7 +15,7 @@ from surgicalsam_napari.widgets.timeline.view import FrameView
 
 SWATCH_SIDE = 9
 TEXT_LEFT = 22
-SMALLEST_NAMES, LARGEST_NAMES = 104, 190
+SMALLEST_NAMES, LARGEST_NAMES = 104, 210
 TICK_DISTANCE = 84  # pixels per label of the axis
 LARGEST_TEXT = 12
 FLAG_PADDING = 5
