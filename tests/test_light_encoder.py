@@ -16,8 +16,11 @@ from surgicalsam_napari.model.checkpoint import load_checkpoint, read_checkpoint
 from surgicalsam_napari.model.image_encoder import build_image_encoder
 from surgicalsam_napari.model.light_encoder import Backbone, LightEncoder
 from surgicalsam_napari.model.surgical_sam import SurgicalSAM
+from surgicalsam_napari.model.zoo import bundled_checkpoint
 from surgicalsam_napari.phantom import PhantomScene
 from surgicalsam_napari.store import Project
+from surgicalsam_training.config import parse_config, read_config
+from surgicalsam_training.loop.tuning import known_classes
 
 SIZE = (288, 512)
 
@@ -68,6 +71,13 @@ def test_the_command_line_takes_the_name_of_a_bundled_checkpoint(clip: Path):
     assert cli.main(["segment", str(clip), "--all", "--frames", "0", "--checkpoint", "light", "--device", "cpu"]) == 0
     with Project.open(Project.default_folder(clip)) as project:
         assert [record["encoder_id"] for record in project.manifest.checkpoints] == ["light"]
+
+
+def test_a_training_starts_from_the_bundled_checkpoint_by_name(tmp_path: Path):
+    (tmp_path / "mine.yaml").write_text("checkpoint: light\n")
+    for config in (parse_config({"checkpoint": "light"}), read_config(tmp_path / "mine.yaml")):
+        assert config.checkpoint == bundled_checkpoint("light")
+        assert known_classes(config) == ENDOVIS2018
 
 
 def test_a_file_of_that_name_comes_first(tmp_path: Path, monkeypatch: pytest.MonkeyPatch):

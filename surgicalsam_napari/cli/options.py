@@ -11,6 +11,7 @@ import typer
 import surgicalsam_napari
 from surgicalsam_napari.errors import ProjectError
 from surgicalsam_napari.instruments import CLASS_SETS, ClassSet
+from surgicalsam_napari.model.encoders import BUNDLED_CHECKPOINTS
 
 
 def _checked_frames_text(text: str) -> str:
@@ -33,6 +34,15 @@ def _checked_cluster(address: str | None) -> str | None:
     return address
 
 
+def _bundled_or_file(checkpoint: Path | None) -> Path | None:
+    """A bundled checkpoint's file instead of its name; other paths are left for the command to check."""
+    if checkpoint is None or str(checkpoint) not in BUNDLED_CHECKPOINTS:
+        return checkpoint
+    from surgicalsam_napari.model.zoo import checkpoint_path
+
+    return checkpoint_path(checkpoint)
+
+
 Version = Annotated[
     bool, typer.Option("--version", is_eager=True, callback=_print_version, help="Show the version and exit.")
 ]
@@ -45,7 +55,12 @@ Frames = Annotated[
 ]
 Checkpoint = Annotated[
     Path | None,
-    typer.Option("--checkpoint", metavar="FILE", help="Model checkpoint. Default: the demo weights, only for trying out."),
+    typer.Option(
+        "--checkpoint",
+        metavar="FILE",
+        callback=_bundled_or_file,
+        help="A file, or light: bundled weights for real video. Default: demo, bundled weights for trying out.",
+    ),
 ]
 EncoderWeights = Annotated[
     Path | None,

@@ -176,6 +176,15 @@ class TrainingConfig(BaseModel):
     def _one_path_or_several(cls, value: object) -> object:
         return [value] if isinstance(value, (str, Path)) else value
 
+    @field_validator("checkpoint")
+    @classmethod
+    def _file_of_a_bundled_name(cls, value: Path | None) -> Path | None:
+        if value is None or str(value) not in BUNDLED_CHECKPOINTS:
+            return value
+        from surgicalsam_napari.model.zoo import checkpoint_path
+
+        return checkpoint_path(value)
+
     @field_validator("classes", "ignored_classes", "validation", mode="before")
     @classmethod
     def _one_name_or_several(cls, value: object) -> object:
@@ -262,7 +271,7 @@ def read_config(path: Path | str) -> TrainingConfig:
     config = parse_config({} if record is None else record, path.name)
 
     def resolved(item: Path) -> Path:
-        return item if str(item) in BUNDLED_CHECKPOINTS else path.parent / item.expanduser()
+        return path.parent / item.expanduser()
 
     return config.model_copy(
         update={
