@@ -97,6 +97,7 @@ ENCODERS: dict[str, EncoderSpec] = {
 
 
 BUNDLED_CHECKPOINTS = tuple(spec.id for spec in ENCODERS.values() if spec.is_bundled)  # names that stand for files
+DEFAULT_CHECKPOINT = BUNDLED_CHECKPOINTS[0]  # loaded if none is named
 
 
 def encoder_spec(encoder_id: str) -> EncoderSpec:

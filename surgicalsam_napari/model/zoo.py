@@ -17,7 +17,7 @@ import requests
 from surgicalsam_napari.errors import CheckpointError, DiskSpaceError, DownloadError
 from surgicalsam_napari.files import replacing
 from surgicalsam_napari.formatting import in_bytes
-from surgicalsam_napari.model.encoders import BUNDLED_CHECKPOINTS
+from surgicalsam_napari.model.encoders import BUNDLED_CHECKPOINTS, DEFAULT_CHECKPOINT
 
 MODELS_VARIABLE = "SURGICALSAM_MODELS"
 WEIGHTS_SUFFIXES = (".pth", ".pt", ".safetensors")
@@ -142,7 +142,7 @@ def find_weights(name: str) -> Path | None:
 
 def demo_checkpoint() -> Path:
     """The demo weights that come with the package; a CheckpointError if they are missing."""
-    return bundled_checkpoint("demo")
+    return bundled_checkpoint(DEFAULT_CHECKPOINT)
 
 
 def bundled_checkpoint(name: str) -> Path:

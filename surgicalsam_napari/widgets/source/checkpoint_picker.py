@@ -10,11 +10,11 @@ from qtpy.QtWidgets import QComboBox
 
 from surgicalsam_napari.errors import SurgicalSAMError
 from surgicalsam_napari.model.checkpoint import BEST_OF_A_RUN
-from surgicalsam_napari.model.encoders import ENCODERS
+from surgicalsam_napari.model.encoders import DEFAULT_CHECKPOINT, ENCODERS
 from surgicalsam_napari.model.zoo import bundled_checkpoint
 from surgicalsam_training.run.run_folder import RunFolder
 
-DEMO = str(ENCODERS["demo"].bundled_title)
+DEMO = str(ENCODERS[DEFAULT_CHECKPOINT].bundled_title)
 TRAINING_FOLDER = "training"  # in a project folder, for the runs that were started in the window
 LIST_WIDTH = 300
 
@@ -92,7 +92,7 @@ class CheckpointPicker(QComboBox):
 
 def bundled_checkpoints() -> dict[Path, str]:
     """Path and title of the checkpoints that come with the package, except the demo."""
-    others = (spec for spec in ENCODERS.values() if spec.bundled_title is not None and spec.id != "demo")
+    others = (spec for spec in ENCODERS.values() if spec.bundled_title is not None and spec.id != DEFAULT_CHECKPOINT)
     return {bundled_checkpoint(spec.id).absolute(): str(spec.bundled_title) for spec in others}
 
 
