@@ -320,7 +320,19 @@ def test_segmenting_leaves_painted_pixels_alone(dock, qtbot):
     assert (dock.session.project.labels[0][painted] == SCISSORS).all()
 
 
-def test_cancel_stops_after_the_current_frame_and_keeps_the_finished_ones(dock, qtbot):
+def slow_down(model, monkeypatch) -> None:
+    """A frame takes 0.3 s, so that a run is not complete before the window reacts."""
+    predict = model.predict
+
+    def predict_slowly(*arguments, **options):
+        time.sleep(0.3)
+        return predict(*arguments, **options)
+
+    monkeypatch.setattr(model, "predict", predict_slowly)
+
+
+def test_cancel_stops_after_the_current_frame_and_keeps_the_finished_ones(dock, qtbot, monkeypatch):
+    slow_down(dock.session.model, monkeypatch)
     panel = dock.segment_panel
     panel.run.reported.connect(lambda report: report.done == 2 and panel.progress.cancel.click())
     done = segment(qtbot, dock)
@@ -399,6 +411,7 @@ def test_closing_the_window_during_a_run_stops_it(make_napari_viewer, qtbot, cli
     settle(qtbot, dock)
     open_in(dock, clip, qtbot)
     labels = dock.session.project.labels
+    slow_down(dock.session.model, monkeypatch)
     click(qtbot, dock.segment_panel.segment)
     qtbot.waitUntil(lambda: dock.segment_panel.run.seconds_left is not None, timeout=TIMEOUT)
     viewer.close()
