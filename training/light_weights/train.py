@@ -4,7 +4,7 @@ Phantom frames are rendered once; the neck of the light encoder learns every pix
 (`randomise.py`), and to keep what the frozen ImageNet features say; then, with the encoder frozen as SAM's is, prototypes,
 class prompt encoder, mask decoder and presence head learn with the losses of the paper; at last a second decoder learns
 points, boxes and masks. The presence threshold is calibrated on scenes of their own. Made for a GPU: with the settings below
-and one NVIDIA H100 it takes about eight minutes.
+and one NVIDIA H200 it takes about eight minutes.
 """
 
 from __future__ import annotations
