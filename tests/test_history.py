@@ -9,6 +9,7 @@ import subprocess
 import sys
 import tracemalloc
 from collections.abc import Iterator
+from datetime import datetime, tzinfo
 from pathlib import Path
 
 import numpy as np
@@ -267,6 +268,21 @@ def test_only_the_last_automatic_snapshots_are_kept(project: Project) -> None:
     assert "mine" not in [snapshot.name for snapshot in project.snapshots.entries()]
     with pytest.raises(ProjectError, match="needs a name"):
         project.snapshots.create("  ")
+
+
+def test_snapshots_stay_in_order_if_the_clock_is_set_back(project: Project, monkeypatch: pytest.MonkeyPatch) -> None:
+    class StandingClock(datetime):
+        @classmethod
+        def now(cls, tz: tzinfo | None = None) -> datetime:
+            return datetime(2026, 1, 1, tzinfo=tz)
+
+    project.labels[2, 0:9, 0:9] = PROGRASP
+    project.snapshots.create("today")
+    monkeypatch.setattr("surgicalsam_napari.store.snapshots.datetime", StandingClock)
+    for number in range(13):
+        project.snapshots.create_before(f"run {number}")
+    names = [snapshot.name for snapshot in project.snapshots.entries()]
+    assert names == ["today", *(f"Before: run {number}" for number in range(3, 13))]
 
 
 # ---- one window at a time

@@ -9,7 +9,7 @@ import uuid
 from collections.abc import Generator
 from contextlib import suppress
 from dataclasses import dataclass
-from datetime import UTC, datetime
+from datetime import UTC, datetime, timedelta
 from pathlib import Path
 
 import numpy as np
@@ -86,11 +86,11 @@ class Snapshots:
         """
         if not (name := name.strip()):
             raise ProjectError('A snapshot needs a name, such as "before the second round"; got an empty one.')
-        created = datetime.now(UTC).isoformat(timespec="milliseconds")
         folder = self._root / FOLDER
         partial = folder / f".{uuid.uuid4().hex}"
-        final = folder / f"{created.replace(':', '').split('+')[0]}-{partial.name[1:5]}"
         with self._files.exclusively("The snapshot"):
+            created = self._next_time()
+            final = folder / f"{created.replace(':', '').split('+')[0]}-{partial.name[1:5]}"
             for leftover in folder.glob(".*"):
                 shutil.rmtree(leftover, ignore_errors=True)
             try:
@@ -146,6 +146,14 @@ class Snapshots:
                     if self._files.saved(frame_index).digest != saved.digest:
                         self._files.restore(saved, action)
                 yield RestoreReport(frame_index, done, len(frame_indices))
+
+    def _next_time(self) -> str:
+        """The time now, ISO 8601; after that of every snapshot, also if the clock is coarse or was set back."""
+        now = datetime.now(UTC)
+        if entries := self.entries():
+            with suppress(ValueError):
+                now = max(now, datetime.fromisoformat(entries[-1].created) + timedelta(microseconds=1))
+        return now.isoformat(timespec="microseconds")
 
     def _fill(self, folder: Path) -> None:
         for name in TABLES:
