@@ -103,7 +103,7 @@ def assert_masks_match(decoded: MaskPrediction, reference: Arrays) -> None:
 def assert_label_maps_match(decoded: MaskPrediction, reference: Arrays) -> None:
     expected = reference["merged_labels"].reshape(-1, 1024, 1280)
     for logits, quality, labels in zip(decoded.low_res_logits, decoded.predicted_iou, expected, strict=True):
-        assert (label_map_of(logits, quality.numpy(), ENDOVIS2018.ids, FRAME) != labels).mean() < 1e-5
+        assert (label_map_of(logits, ENDOVIS2018.ids, FRAME, quality.numpy()) != labels).mean() < 1e-5
 
 
 @pytest.mark.parametrize("name", SETS)

@@ -56,14 +56,31 @@ def test_positive_logits_only_in_the_padding_give_an_empty_mask() -> None:
 
 
 @pytest.mark.parametrize(("predicted_iou", "class_in_overlap"), [([0.9, 0.5], 4), ([0.5, 0.9], 5), ([0.7, 0.7], 5)])
-def test_the_most_certain_class_lies_on_top_and_at_a_tie_the_later_one(
+def test_as_in_the_reference_the_most_certain_class_lies_on_top_and_at_a_tie_the_later_one(
     predicted_iou: list[float], class_in_overlap: int
 ) -> None:
     logits = torch.full((2, 256, 256), -5.0)
     logits[0, 20:80, 20:80] = 5
     logits[1, 60:120, 60:120] = 5
-    label_map = label_map_of(logits, np.array(predicted_iou), [4, 5], FrameGeometry((512, 512), 512))
+    label_map = label_map_of(logits, [4, 5], FrameGeometry((512, 512), 512), np.array(predicted_iou))
     assert label_map[100, 100] == 4
     assert label_map[200, 200] == 5
     assert label_map[140, 140] == class_in_overlap
     assert label_map[10, 10] == 0
+
+
+def test_at_every_pixel_the_highest_logit_wins() -> None:
+    geometry = FrameGeometry((360, 640), 512)
+    logits = blobs(seed=3) + 4
+    resized = geometry.to_frame(logits)
+    expected = np.where((resized > 0).any(0), np.array([4, 5, 2])[resized.argmax(0)], 0)
+    assert ((resized > 0).sum(0) > 1).any(), "the masks should overlap"
+    assert (label_map_of(logits, [4, 5, 2], geometry) != expected).mean() < 1e-4
+
+
+def test_masks_apart_from_each_other_are_all_painted() -> None:
+    logits = torch.full((2, 128, 128), -5.0)
+    logits[0, 5:20, 5:20] = 1
+    logits[1, 60:90, 60:90] = 9
+    label_map = label_map_of(logits, [3, 6], FrameGeometry((512, 512), 512))
+    assert set(np.unique(label_map)) == {0, 3, 6}

@@ -131,7 +131,7 @@ def label_maps(repeats: int, size: tuple[int, int]) -> dict[str, object]:
         return [plain.merged(frame, scores.tolist(), CLASSES.ids) for frame, scores in zip(masks, quality, strict=True)]
 
     def run_ours() -> list[np.ndarray]:
-        return [label_map_of(frame, scores, CLASSES.ids, geometry) for frame, scores in zip(logits, quality, strict=True)]
+        return [label_map_of(frame, CLASSES.ids, geometry, scores) for frame, scores in zip(logits, quality, strict=True)]
 
     flipped = sum(int((a != b).sum()) for a, b in zip(run_plain(), run_ours(), strict=True))
     times = paired(run_plain, run_ours, repeats)

@@ -32,6 +32,7 @@ from surgicalsam_napari.model.image_encoder import (
     read_weights,
 )
 from surgicalsam_napari.model.mask_decoder import build_mask_decoder
+from surgicalsam_napari.model.pixel_head import PixelHead
 from surgicalsam_napari.model.segment_anything import PromptEncoder
 from surgicalsam_napari.model.surgical_sam import FALLBACK_PRESENCE_THRESHOLD, SurgicalSAM, build_presence_head
 
@@ -326,6 +327,8 @@ def _assemble(
             parts["sam_mask_decoder"] = build_mask_decoder(spec.embedding_shape[0], spec.mlp_dim)
         if any(key.startswith("presence_head.") for key in state):
             parts["presence_head"] = build_presence_head(spec.embedding_shape[0])
+        if any(key.startswith("pixel_head.") for key in state):
+            parts["pixel_head"] = PixelHead(spec.embedding_shape[0], len(classes))
     for name, part in parts.items():
         _load_exactly(part, _take(state, name), path, name)
     if state:

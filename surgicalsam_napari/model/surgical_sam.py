@@ -17,28 +17,14 @@ from surgicalsam_napari.model.device import check_fast, describe_device
 from surgicalsam_napari.model.encoders import ENCODERS
 from surgicalsam_napari.model.geometry import FrameGeometry
 from surgicalsam_napari.model.mask_decoder import decode_masks, in_token_order
+from surgicalsam_napari.model.mask_prediction import MaskPrediction
+from surgicalsam_napari.model.pixel_head import PixelHead
 from surgicalsam_napari.model.segment_anything import MaskDecoder, PromptEncoder
 from surgicalsam_napari.model.upsampling import label_map_of
 
 FALLBACK_PRESENCE_THRESHOLD = 0.5  # on predicted IoU, if a checkpoint has no presence head
 SMALLEST_AREA = 16  # low-resolution pixels above 0; with fewer, the fallback calls a class absent
 CHUNK_BYTES = {"cpu": 4 << 20, "cuda": 1 << 30, "mps": 256 << 20}  # of prompts decoded at a time; fits a CPU's caches
-
-
-@dataclass(frozen=True)
-class MaskPrediction:
-    """B frames times K prompted classes, on the model's device.
-
-    Attributes
-    ----------
-    low_res_logits : (B, K, 4h, 4w), of the whole padded square
-    predicted_iou : (B, K)
-    presence : (B, K), probability that the class is in the frame; None if the checkpoint has no presence head
-    """
-
-    low_res_logits: Tensor
-    predicted_iou: Tensor
-    presence: Tensor | None
 
 
 @dataclass(frozen=True)
@@ -94,6 +80,7 @@ class SurgicalSAM(nn.Module):
     prompt_encoder : SAM's own; gives the dense positional encoding, and encodes clicks, boxes and masks
     sam_mask_decoder : the decoder for clicks, before any tuning to classes; None if the checkpoint has none
     presence_head : if None, predicted IoU and area decide
+    pixel_head : learned from corrected frames of real video; if there is one, it computes the masks in place of the decoder
     name : the checkpoint's name in the window
 
     Attributes
@@ -114,6 +101,7 @@ class SurgicalSAM(nn.Module):
         prompt_encoder: PromptEncoder,
         sam_mask_decoder: MaskDecoder | None = None,
         presence_head: nn.Module | None = None,
+        pixel_head: PixelHead | None = None,
         presence_threshold: float = FALLBACK_PRESENCE_THRESHOLD,
         name: str = "untitled",
     ) -> None:
@@ -130,6 +118,7 @@ class SurgicalSAM(nn.Module):
         self.prompt_encoder = prompt_encoder
         self.sam_mask_decoder = sam_mask_decoder
         self.presence_head = presence_head
+        self.pixel_head = pixel_head
         self.is_fast = False
         self._position: tuple[Tensor, Tensor] | None = None
 
@@ -261,6 +250,8 @@ class SurgicalSAM(nn.Module):
 
     def _decode_frames(self, embeddings: Tensor, rows: list[int], visible: tuple[int, int] | None) -> MaskPrediction:
         """Compute once what the prompts share, then make and decode the prompts, one chunk of classes at a time."""
+        if self.pixel_head is not None:
+            return self.pixel_head.decode(embeddings.to(self.device).float(), rows, visible)
         encoder = self.class_prompt_encoder
         embeddings = in_token_order(embeddings.to(self.device).float())
         reading = encoder.read(embeddings, self.prototypes())
@@ -313,7 +304,7 @@ class SurgicalSAM(nn.Module):
         positions = present.nonzero()[:, 0].tolist()
         present_ids = [class_ids[position] for position in positions]
         quality = predicted_iou.float().cpu().numpy()
-        label_map = label_map_of(logits[positions], quality[positions], present_ids, geometry)
+        label_map = label_map_of(logits[positions], present_ids, geometry)
         contested = np.zeros(len(class_ids), np.float32)
         contested[positions] = contested_shares(logits[positions] > 0).cpu().numpy()
         scores = presence.float().cpu().numpy()

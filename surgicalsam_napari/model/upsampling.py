@@ -55,34 +55,67 @@ class Axis:
 
 
 def label_map_of(
-    low_res_logits: Tensor, predicted_iou: np.ndarray, class_ids: Sequence[int], geometry: FrameGeometry
+    low_res_logits: Tensor, class_ids: Sequence[int], geometry: FrameGeometry, predicted_iou: np.ndarray | None = None
 ) -> np.ndarray:
-    """One label map from overlapping masks, painted by ascending predicted IoU: the most certain class lies on top.
+    """One label map from masks that may overlap.
 
-    A tie goes to the class that comes later in `class_ids` (the reference's stable sort).
+    At every pixel the class with the highest logit wins, if that is above 0; of equal ones the earlier in `class_ids`. With
+    `predicted_iou` whole masks are painted by ascending predicted IoU, as in the authors' code: there the most certain
+    class lies on top, and a tie goes to the class that comes later (their stable sort).
 
     Parameters
     ----------
     low_res_logits : (K, h, w), of the whole padded square
-    predicted_iou : (K,)
     class_ids : K label values
+    predicted_iou : (K,); only to reproduce the authors' numbers
 
     Returns
     -------
     (H, W) uint8
     """
+    low_res_logits = low_res_logits.cpu()
     label_map = np.zeros(geometry.original_size, np.uint8)
-    order = np.argsort(predicted_iou, kind="stable").tolist()
-    for position, (window, mask) in zip(order, masks_of(low_res_logits[order].cpu(), geometry), strict=True):
-        part = label_map[window]
-        change = part ^ np.uint8(class_ids[position])  # no branch per pixel, which irregular masks make expensive
-        change *= mask.view(np.uint8)
-        part ^= change
+    if predicted_iou is not None:
+        order = np.argsort(predicted_iou, kind="stable").tolist()
+        for position, (window, mask) in zip(order, masks_of(low_res_logits[order], geometry), strict=True):
+            _paint(label_map[window], mask, class_ids[position])
+        return label_map
+    highest = np.zeros(geometry.original_size, np.float32) if _may_overlap(low_res_logits) else None
+    for class_id, (window, logits) in zip(class_ids, resized_logits(low_res_logits, geometry), strict=True):
+        if highest is None:
+            _paint(label_map[window], logits > 0, class_id)
+            continue
+        _paint(label_map[window], logits > highest[window], class_id)
+        np.maximum(highest[window], logits, out=highest[window])
     return label_map
 
 
+def _paint(part: np.ndarray, mask: np.ndarray, class_id: int) -> None:
+    """Set the pixels of a mask, in place, without a branch per pixel, which irregular masks make expensive."""
+    change = part ^ np.uint8(class_id)
+    change *= mask.view(np.uint8)
+    part ^= change
+
+
+def _may_overlap(low_res_logits: Tensor) -> bool:
+    """Whether two masks may share a pixel of the frame: each logit above 0 reaches its neighbours."""
+    reach = torch.nn.functional.max_pool2d((low_res_logits > 0).float()[None], 3, 1, 1)[0]
+    return bool((reach.sum(dim=0) > 1).any())
+
+
 def masks_of(low_res_logits: Tensor, geometry: FrameGeometry) -> Iterator[tuple[tuple[slice, slice], np.ndarray]]:
-    """The window that can contain each mask, and the mask in that window.
+    """The window that can contain each mask, and the mask in that window; see `resized_logits`.
+
+    Yields
+    ------
+    window of the frame (rows, columns), and the mask in it, bool; outside it the mask is empty
+    """
+    for window, logits in resized_logits(low_res_logits, geometry):
+        yield window, np.greater(logits, 0)  # faster than torch's
+
+
+def resized_logits(low_res_logits: Tensor, geometry: FrameGeometry) -> Iterator[tuple[tuple[slice, slice], np.ndarray]]:
+    """The window that can contain each mask, and the logits at the frame's size in that window.
 
     Parameters
     ----------
@@ -90,7 +123,7 @@ def masks_of(low_res_logits: Tensor, geometry: FrameGeometry) -> Iterator[tuple[
 
     Yields
     ------
-    window of the frame (rows, columns), and the mask in it, bool; outside it the mask is empty
+    window of the frame (rows, columns), and the logits in it, float32; outside it they are not above 0
     """
     height, width = low_res_logits.shape[-2:]
     rows, columns = frame_axis(geometry, 0, height), frame_axis(geometry, 1, width)
@@ -104,7 +137,7 @@ def masks_of(low_res_logits: Tensor, geometry: FrameGeometry) -> Iterator[tuple[
         resized = torch.empty(len(resized_rows), column_span.stop - column_span.start)
         for output, source, weights in columns.blocks_in(column_span):
             torch.mm(resized_rows[:, source], weights.T, out=resized[:, output])
-        yield (row_span, column_span), np.greater(resized.numpy(), 0)  # faster than torch's
+        yield (row_span, column_span), resized.numpy()
 
 
 @lru_cache(maxsize=16)

@@ -57,7 +57,7 @@ def merged(answers: Mapping[int, PromptedMask], geometry: FrameGeometry) -> np.n
         return np.zeros(geometry.original_size, np.uint8)
     logits = torch.stack([answer.low_res_logits for answer in answers.values()])
     quality = np.array([answer.predicted_iou for answer in answers.values()])
-    return label_map_of(logits, quality, list(answers), geometry)
+    return label_map_of(logits, list(answers), geometry, quality)
 
 
 def mask_in_frame(low_res_logits: Tensor, geometry: FrameGeometry) -> np.ndarray:

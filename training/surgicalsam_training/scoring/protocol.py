@@ -69,7 +69,8 @@ def predict_classes(
     Parameters
     ----------
     asked : the classes to prompt; a class that the model does not know gets no mask
-    gate : True gives masks only of classes that the model finds present; False of every prompted class
+    gate : True as in use: masks only of classes that the model finds present, and the highest logit wins where they
+        overlap. False as in the authors' code: masks of every prompted class, painted by ascending predicted IoU
 
     Yields
     ------
@@ -92,7 +93,9 @@ def predict_classes(
             given_ids = [class_ids[column] for column in columns]
             yield (
                 example_index,
-                label_map_of(decoded.low_res_logits[row, columns], quality[row, columns], given_ids, geometry),
+                label_map_of(
+                    decoded.low_res_logits[row, columns], given_ids, geometry, None if gate else quality[row, columns]
+                ),
             )
 
 
