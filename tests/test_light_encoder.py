@@ -76,7 +76,7 @@ def test_the_command_line_takes_the_name_of_a_bundled_checkpoint(clip: Path):
 def test_a_training_starts_from_the_bundled_checkpoint_by_name(tmp_path: Path):
     (tmp_path / "mine.yaml").write_text("checkpoint: light\n")
     for config in (parse_config({"checkpoint": "light"}), read_config(tmp_path / "mine.yaml")):
-        assert config.checkpoint == bundled_checkpoint("light")
+        assert config.checkpoint == bundled_checkpoint()
         assert known_classes(config) == ENDOVIS2018
 
 

@@ -236,7 +236,7 @@ def test_the_losses_at_frame_size_as_in_the_paper_run(start: Start) -> None:
 
 
 def test_a_training_can_start_from_an_encoder_only(start: Start) -> None:
-    run = start(checkpoint=None, encoder="demo", epochs=1, tokens_per_class=3)
+    run = start(checkpoint=None, encoder="light", epochs=1, tokens_per_class=3)
     finish(run)
     model = load_checkpoint(run.best_checkpoint, device="cpu")
     assert model.class_prompt_encoder.tokens_per_class == 3
