@@ -115,7 +115,7 @@ def test_encoders_give_the_shape_of_their_spec(encoder_id: str) -> None:
 
 
 def test_unknown_encoder_is_refused_with_the_known_ones() -> None:
-    with pytest.raises(CheckpointError, match=r'vit_h, vit_l, vit_b, mobile_sam, light; got "vit_g"'):
+    with pytest.raises(CheckpointError, match=r'vit_h, vit_l, vit_b, mobile_sam, light, tiny; got "vit_g"'):
         build_image_encoder("vit_g")
 
 

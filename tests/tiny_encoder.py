@@ -1,4 +1,7 @@
-"""An image encoder for tests that only need some model: two convolutions, in `ENCODERS` as "tiny" while tests run."""
+"""An image encoder for tests that only need some model: two convolutions, in `ENCODERS` as "tiny" while tests run.
+
+Every process that loads a checkpoint on it must import this module.
+"""
 
 from __future__ import annotations
 
