@@ -158,7 +158,7 @@ class Session:
 
         Parameters
         ----------
-        path : our .safetensors or the authors' .pth; None for the demo weights that come with the package
+        path : our .safetensors or the authors' .pth; None for the light weights that come with the package
         encoder_weights : SAM's or MobileSAM's checkpoint; by default the known weights on this disk
         device : auto, cpu, cuda, cuda:1, … or mps
         classes : for a .pth, which has no class names; by default the class set chosen here
@@ -184,10 +184,10 @@ class Session:
     ) -> SurgicalSAM:
         """First step of `load_checkpoint`, in any thread: return the loaded model; this session does not change."""
         from surgicalsam_napari.model.checkpoint import load_checkpoint  # here: torch takes seconds to import
-        from surgicalsam_napari.model.zoo import demo_checkpoint
+        from surgicalsam_napari.model.zoo import bundled_checkpoint
 
         return load_checkpoint(
-            demo_checkpoint() if path is None else Path(path).expanduser(),
+            bundled_checkpoint() if path is None else Path(path).expanduser(),
             encoder_weights=encoder_weights,
             device=device,
             classes=classes or self._chosen_class_set,

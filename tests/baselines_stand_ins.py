@@ -42,7 +42,7 @@ class StandInSAM:
     quality: list[float] = field(default_factory=list)
     asked: list[tuple[Tensor | None, Tensor | None, Tensor | None]] = field(default_factory=list)
     name: str = "stand-in"
-    encoder_id: str = "demo"
+    encoder_id: str = "light"
     encoder_digest: str = "0" * 16
     input_size: int = SIZE
     embedding_shape: tuple[int, int, int] = (3, 32, 32)

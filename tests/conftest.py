@@ -9,6 +9,7 @@ from pathlib import Path
 import pytest
 import torch
 from reference.inputs import write_checkpoint
+from tiny_encoder import TINY
 
 from surgicalsam_napari.instruments import ENDOVIS2018
 from surgicalsam_napari.model.checkpoint import build_parts, load_checkpoint, save_checkpoint
@@ -37,13 +38,13 @@ def authors_folder(tmp_path_factory: pytest.TempPathFactory) -> Path:
 
 @pytest.fixture(scope="session")
 def tiny_checkpoint(tmp_path_factory: pytest.TempPathFactory) -> Path:
-    """A checkpoint for the seven EndoVis 2018 classes: the demo architecture with random weights."""
+    """A checkpoint for the seven EndoVis 2018 classes: a tiny encoder, and random weights."""
     torch.manual_seed(0)
-    encoder = build_image_encoder("demo")
-    parts = build_parts(ENCODERS["demo"], len(ENDOVIS2018))
+    encoder = build_image_encoder(TINY)
+    parts = build_parts(ENCODERS[TINY], len(ENDOVIS2018))
     model = SurgicalSAM(
         ENDOVIS2018,
-        "demo",
+        TINY,
         encoder_digest(encoder.state_dict()),
         image_encoder=encoder,
         sam_mask_decoder=build_mask_decoder(128, 512),

@@ -163,7 +163,7 @@ def test_a_mistake_gets_one_line_and_an_exit_code(
 
 def test_text_prototypes_are_written_for_the_training(run: Run, tmp_path: Path) -> None:
     np.save(tmp_path / "clip.npy", np.eye(7, 512, dtype=np.float32))
-    ran = run("text-prototypes", "clip.npy", "--out", "text.safetensors", "--encoder", "demo")
+    ran = run("text-prototypes", "clip.npy", "--out", "text.safetensors", "--encoder", "light")
     assert (ran.code, ran.out) == (0, ["text.safetensors"])
     written = safetensors.torch.load_file("text.safetensors")
     assert {name: tuple(row.shape) for name, row in written.items()} == dict.fromkeys(ENDOVIS2018.names, (128,))
@@ -182,18 +182,18 @@ def two(folder: Path) -> Path:
 
 
 def test_published_sam_predicts_with_the_untuned_decoder() -> None:
-    model = published_sam("demo", ENDOVIS2018, device="cpu")
-    demo_model = load_checkpoint_of_the_demo()
+    model = published_sam("light", ENDOVIS2018, device="cpu")
+    bundled_model = load_bundled_checkpoint()
     embedding = torch.randn(model.embedding_shape, generator=torch.Generator().manual_seed(0))
     box = torch.tensor([20.0, 30.0, 120.0, 200.0])
-    prediction, expected = (sam.decode_prompts(embedding, box=box) for sam in (model, demo_model))
+    prediction, expected = (sam.decode_prompts(embedding, box=box) for sam in (model, bundled_model))
     torch.testing.assert_close(prediction.low_res_logits, expected.low_res_logits)
 
 
-def load_checkpoint_of_the_demo() -> SurgicalSAM:
-    from surgicalsam_napari.model.zoo import demo_checkpoint
+def load_bundled_checkpoint() -> SurgicalSAM:
+    from surgicalsam_napari.model.zoo import bundled_checkpoint
 
-    return load_checkpoint(demo_checkpoint(), device="cpu")
+    return load_checkpoint(bundled_checkpoint(), device="cpu")
 
 
 def test_a_checkpoint_without_a_decoder_for_boxes_says_where_to_get_it(tiny_checkpoint: Path, tmp_path: Path) -> None:

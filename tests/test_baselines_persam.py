@@ -15,7 +15,7 @@ from surgicalsam_napari.errors import TrainingError
 from surgicalsam_napari.model.checkpoint import load_checkpoint
 from surgicalsam_napari.model.geometry import FrameGeometry
 from surgicalsam_napari.model.surgical_sam import PromptedMask, SurgicalSAM
-from surgicalsam_napari.model.zoo import demo_checkpoint
+from surgicalsam_napari.model.zoo import bundled_checkpoint
 from surgicalsam_training.baselines import persam, persam_f, sam_decoding
 from surgicalsam_training.baselines.persam import (
     Example,
@@ -183,10 +183,10 @@ def test_a_strong_bias_limits_attention_to_one_position(tiny_model: SurgicalSAM)
     torch.testing.assert_close(attended, expected[:, None].expand(1, 6, -1), atol=1e-5, rtol=1e-4)
 
 
-def test_the_demo_weights_never_trained_the_three_scales() -> None:
-    demo = load_checkpoint(demo_checkpoint(), device="cpu", load_image_encoder=False)
-    assert demo.sam_mask_decoder is not None
-    both = (demo.mask_decoder.output_hypernetworks_mlps, demo.sam_mask_decoder.output_hypernetworks_mlps)
+def test_the_bundled_weights_never_trained_the_three_scales() -> None:
+    light = load_checkpoint(bundled_checkpoint(), device="cpu", load_image_encoder=False)
+    assert light.sam_mask_decoder is not None
+    both = (light.mask_decoder.output_hypernetworks_mlps, light.sam_mask_decoder.output_hypernetworks_mlps)
     for scale, pair in enumerate(zip(*both, strict=True)):
         states = [mlp.state_dict() for mlp in pair]
         same = all(torch.equal(states[0][key], states[1][key]) for key in states[0])
@@ -194,7 +194,7 @@ def test_the_demo_weights_never_trained_the_three_scales() -> None:
 
 
 def test_only_sams_own_decoder_has_three_scales(tiny_model: SurgicalSAM) -> None:
-    assert not has_three_scales(tiny_model)  # the demo weights': outputs two to four were never trained
+    assert not has_three_scales(tiny_model)  # the bundled weights': outputs two to four were never trained
     scales = ScaleMasks(torch.zeros(4, 2, 2), torch.tensor([0.9, 0.1, 0.6, 0.3]))
     assert best_scale(scales, three_scales=False) == 0
     assert best_scale(scales, three_scales=True) == 2

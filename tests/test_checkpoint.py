@@ -13,6 +13,7 @@ import pytest
 import torch
 from safetensors import safe_open
 from safetensors.torch import load_file, save_file
+from tiny_encoder import TINY
 
 from surgicalsam_napari.errors import CheckpointError, DiskSpaceError
 from surgicalsam_napari.instruments import ENDOVIS2017, ENDOVIS2018, ClassSet, InstrumentClass
@@ -41,7 +42,7 @@ def test_a_saved_checkpoint_predicts_the_same_after_loading(tiny_model, tmp_path
 
 def test_the_header_describes_the_checkpoint_without_the_weights(tiny_model, tmp_path):
     info = read_checkpoint_info(save_checkpoint(tmp_path / "mine.safetensors", tiny_model, training_record={"epochs": 3}))
-    assert info.name == "mine" and info.classes == ENDOVIS2018 and info.encoder_id == "demo" and info.includes_encoder
+    assert info.name == "mine" and info.classes == ENDOVIS2018 and info.encoder_id == TINY and info.includes_encoder
     assert info.training_record == {"epochs": 3} and info.presence_threshold == tiny_model.presence_threshold
 
 
@@ -67,6 +68,7 @@ def test_half_precision_takes_half_the_disk(tiny_model, tmp_path):
         ({"format": "something"}, "not a SurgicalSAM checkpoint"),
         ({"format_version": "99"}, "format 99"),
         ({"encoder_id": "vit_x"}, 'needs the encoder "vit_x"'),
+        ({"encoder_id": "demo"}, "demo encoder .* no longer has. Train again from the bundled light weights; your corrected"),
         ({"classes": "{"}, "header .* is damaged"),
         ({"encoder_digest": "0000"}, "was tuned on"),
     ],
@@ -82,6 +84,13 @@ def test_a_half_downloaded_checkpoint_is_refused(tiny_checkpoint, tmp_path):
     path.write_bytes(tiny_checkpoint.read_bytes()[:100_000])
     with pytest.raises(CheckpointError, match="partly downloaded"):
         load_checkpoint(path, device="cpu")
+
+
+def test_the_demo_checkpoint_of_earlier_versions_is_refused_by_name(tmp_path, monkeypatch):
+    monkeypatch.chdir(tmp_path)
+    for read in (load_checkpoint, read_checkpoint_info):
+        with pytest.raises(CheckpointError, match="^demo was trained on the demo encoder of an earlier version"):
+            read("demo")
 
 
 def test_a_missing_checkpoint_is_named(tmp_path):

@@ -10,6 +10,7 @@ import sys
 import numpy as np
 import pytest
 from PIL import Image
+from tiny_encoder import TINY
 from typer.testing import CliRunner
 
 from surgicalsam_napari import cli, session
@@ -164,7 +165,7 @@ def test_info_shows_what_a_project_contains(run, clip):
     assert counts["empty"] == 9
     assert record["embeddings"][0]["frames"] == 3
     assert record["embeddings"][0]["bytes"] > 0
-    assert [checkpoint["encoder_id"] for checkpoint in record["checkpoints"]] == ["demo"]
+    assert [checkpoint["encoder_id"] for checkpoint in record["checkpoints"]] == [TINY]
     clip.unlink()
     code, out, _ = run("info", clip)
     assert code == 0

@@ -62,9 +62,17 @@ class CountEmbeddedFrames(WorkerPlugin):
         SurgicalSAM.embed = self.embed
 
 
+class KnowTinyEncoder(WorkerPlugin):
+    """Adds the tests' small encoder to a worker, also to a restarted one."""
+
+    def setup(self, worker: object) -> None:
+        import tiny_encoder  # noqa: F401
+
+
 @pytest.fixture(scope="module")
 def cluster() -> Iterator[Cluster]:
     with connected("local:2") as cluster:
+        cluster.client.register_plugin(KnowTinyEncoder())
         yield cluster
 
 

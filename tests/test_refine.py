@@ -10,7 +10,7 @@ from surgicalsam_napari.errors import CheckpointError
 from surgicalsam_napari.inference.refine import Box, Click, Refinement
 from surgicalsam_napari.model.checkpoint import load_checkpoint
 from surgicalsam_napari.model.surgical_sam import SurgicalSAM
-from surgicalsam_napari.model.zoo import demo_checkpoint
+from surgicalsam_napari.model.zoo import bundled_checkpoint
 from surgicalsam_napari.phantom import PhantomScene
 
 SIZE = (360, 480)
@@ -18,7 +18,7 @@ SIZE = (360, 480)
 
 @pytest.fixture(scope="module")
 def demo_model() -> SurgicalSAM:
-    return load_checkpoint(demo_checkpoint(), device="cpu")
+    return load_checkpoint(bundled_checkpoint(), device="cpu")
 
 
 @pytest.fixture(scope="module")
@@ -194,7 +194,7 @@ def test_a_tall_frame_is_refined_in_its_own_pixels(demo_model: SurgicalSAM) -> N
 
 
 def test_a_checkpoint_without_a_click_decoder_is_refused(embedding: np.ndarray) -> None:
-    model = load_checkpoint(demo_checkpoint(), device="cpu")
+    model = load_checkpoint(bundled_checkpoint(), device="cpu")
     model.sam_mask_decoder = None
     with pytest.raises(CheckpointError, match="Choose a checkpoint that includes it"):
         Refinement(model, embedding, np.zeros(SIZE, bool))

@@ -105,7 +105,7 @@ def keys_of_napari(viewer) -> set[str]:
 def correct_panel(make_napari_viewer, qtbot, tiny_checkpoint, monkeypatch):
     from surgicalsam_napari.widgets.main_widget import MainWidget
 
-    monkeypatch.setattr("surgicalsam_napari.model.zoo.demo_checkpoint", lambda: tiny_checkpoint)
+    monkeypatch.setattr("surgicalsam_napari.model.zoo.bundled_checkpoint", lambda: tiny_checkpoint)
     viewer = make_napari_viewer()
     dock = MainWidget(viewer)
     viewer.window.add_dock_widget(dock)

@@ -7,6 +7,7 @@ import dataclasses
 import numpy as np
 import pytest
 import torch
+from tiny_encoder import TINY
 
 from surgicalsam_napari.errors import CheckpointError, ClassSetError, DeviceError
 from surgicalsam_napari.instruments import ENDOVIS2018, ClassSet, InstrumentClass
@@ -25,8 +26,8 @@ def random_frames(count: int, size: tuple[int, int]) -> np.ndarray:
 
 def untrained_model(classes: ClassSet) -> SurgicalSAM:
     torch.manual_seed(1)
-    parts = build_parts(ENCODERS["demo"], len(classes), tokens_per_class=4)
-    model = SurgicalSAM(classes, "demo", "none", image_encoder=build_image_encoder("demo"), presence_threshold=0.0, **parts)
+    parts = build_parts(ENCODERS[TINY], len(classes), tokens_per_class=4)
+    model = SurgicalSAM(classes, TINY, "none", image_encoder=build_image_encoder(TINY), presence_threshold=0.0, **parts)
     return model.eval().requires_grad_(False)
 
 
@@ -113,7 +114,7 @@ def test_out_of_memory_on_one_frame_names_a_smaller_encoder(tiny_model):
 
 def test_embedding_without_an_encoder_says_what_to_load(tiny_checkpoint):
     model = load_checkpoint(tiny_checkpoint, device="cpu", load_image_encoder=False)
-    with pytest.raises(CheckpointError, match=r"need the image encoder \(Demo encoder\)"):
+    with pytest.raises(CheckpointError, match=r"need the image encoder \(Tiny encoder\)"):
         model.embed(random_frames(1, (64, 80)))
 
 

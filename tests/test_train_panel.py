@@ -77,7 +77,7 @@ def stand_in(tiny_checkpoint, monkeypatch) -> StandIn:
 
 @pytest.fixture
 def dock(make_napari_viewer, qtbot, clip, tiny_checkpoint, stand_in, monkeypatch) -> Iterator[MainWidget]:
-    monkeypatch.setattr("surgicalsam_napari.model.zoo.demo_checkpoint", lambda: tiny_checkpoint)
+    monkeypatch.setattr("surgicalsam_napari.model.zoo.bundled_checkpoint", lambda: tiny_checkpoint)
     viewer = make_napari_viewer()
     dock = MainWidget(viewer)
     viewer.window.add_dock_widget(dock, name="SurgicalSAM")
@@ -337,7 +337,7 @@ def test_a_users_error_is_one_line_without_a_log(corrected_panel, stand_in, qtbo
 
 
 def test_closing_the_window_asks_the_run_to_stop(make_napari_viewer, qtbot, clip, tiny_checkpoint, stand_in, monkeypatch):
-    monkeypatch.setattr("surgicalsam_napari.model.zoo.demo_checkpoint", lambda: tiny_checkpoint)
+    monkeypatch.setattr("surgicalsam_napari.model.zoo.bundled_checkpoint", lambda: tiny_checkpoint)
     viewer = make_napari_viewer(show=True)
     dock = MainWidget(viewer)
     viewer.window.add_dock_widget(dock, name="SurgicalSAM")

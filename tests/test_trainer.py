@@ -35,6 +35,7 @@ from surgicalsam_training.run.run_folder import RunFolder
 from surgicalsam_training.scoring.evaluate import best_threshold
 
 NEEDLE = ClassSet("with a needle", (*ENDOVIS2018, InstrumentClass(9, "Needle", "#ffffff")))
+RUN_TRAINING = str(Path(__file__).with_name("run_training.py"))
 SUMMED_IN_ANOTHER_ORDER = 1e-3  # float32; Adam's first steps amplify differences in gradients near 0
 
 
@@ -120,7 +121,7 @@ def test_the_micro_batch_size_does_not_change_the_result(start: Start) -> None:
 def test_a_killed_run_resumes_with_the_same_losses(start: Start) -> None:
     complete, killed = start("complete", epochs=4), start("killed", epochs=4)
     finish(complete)
-    process = subprocess.Popen([sys.executable, "-m", "surgicalsam_training", str(killed.path)], stdout=subprocess.PIPE)
+    process = subprocess.Popen([sys.executable, RUN_TRAINING, str(killed.path)], stdout=subprocess.PIPE)
     assert process.stdout is not None
     while b"EpochReport" not in process.stdout.readline():
         assert process.poll() is None
@@ -138,7 +139,7 @@ def test_two_processes_have_the_same_losses_as_one(start: Start) -> None:
     finish(alone)
     torchrun = [sys.executable, "-m", "torch.distributed.run", "--standalone", "--nproc-per-node", "2"]
     finished = subprocess.run(
-        [*torchrun, "-m", "surgicalsam_training", str(together.path)], capture_output=True, text=True, timeout=280
+        [*torchrun, RUN_TRAINING, str(together.path)], capture_output=True, text=True, timeout=280
     )
     assert finished.returncode == 0, finished.stderr
     assert totals(together) == pytest.approx(totals(alone), rel=SUMMED_IN_ANOTHER_ORDER)
@@ -236,7 +237,7 @@ def test_the_losses_at_frame_size_as_in_the_paper_run(start: Start) -> None:
 
 
 def test_a_training_can_start_from_an_encoder_only(start: Start) -> None:
-    run = start(checkpoint=None, encoder="demo", epochs=1, tokens_per_class=3)
+    run = start(checkpoint=None, encoder="light", epochs=1, tokens_per_class=3, augmented_versions=0)
     finish(run)
     model = load_checkpoint(run.best_checkpoint, device="cpu")
     assert model.class_prompt_encoder.tokens_per_class == 3
@@ -244,7 +245,7 @@ def test_a_training_can_start_from_an_encoder_only(start: Start) -> None:
 
 
 def test_phantom_frames_can_be_rehearsed(start: Start) -> None:
-    phases = [r.phase for r in train(start(rehearsed_frames=2, epochs=1)) if isinstance(r, PreparationReport)]
+    phases = [r.phase for r in train(start(checkpoint="light", rehearsed_frames=2, epochs=1, augmented_versions=0)) if isinstance(r, PreparationReport)]
     assert phases.count("making synthetic frames") == 2
 
 
@@ -312,7 +313,7 @@ def test_presence_is_calibrated_if_there_are_enough_pairs() -> None:
 
 @pytest.mark.slow
 def test_a_separate_process_gives_the_same_reports(start: Start) -> None:
-    run = start(epochs=2)
+    run = start(checkpoint="light", epochs=2)
     *reports, result = train_in_process(run)
     assert [r.done for r in reports if isinstance(r, EpochReport)] == [1, 2]
     assert result == run.result()
@@ -321,7 +322,7 @@ def test_a_separate_process_gives_the_same_reports(start: Start) -> None:
 
 @pytest.mark.slow
 def test_closing_the_reports_stops_the_process_and_keeps_the_best(start: Start) -> None:
-    run = start(epochs=5000)
+    run = start(checkpoint="light", epochs=5000)
     reports = train_in_process(run)
     while not isinstance(next(reports), EpochReport):
         pass
@@ -332,7 +333,7 @@ def test_closing_the_reports_stops_the_process_and_keeps_the_best(start: Start) 
 
 
 def test_a_mistake_in_the_data_reaches_the_user_in_one_line(start: Start, tmp_path: Path) -> None:
-    run = start(data=[tmp_path / "nothing"])
+    run = start(checkpoint="light", data=[tmp_path / "nothing"])
     with pytest.raises(TrainingError, match="nothing") as error:
         list(train_in_process(run))
     assert "\n" not in str(error.value)
@@ -348,6 +349,6 @@ def test_a_crashed_process_is_reported_with_its_last_lines(start: Start, monkeyp
 
 @pytest.mark.slow
 def test_output_that_is_not_json_does_not_damage_the_run_folder(start: Start) -> None:
-    run = start(epochs=1)
+    run = start(checkpoint="light", epochs=1)
     list(train_in_process(run))
     assert json.loads((run.path / "result.json").read_text())["kind"] == "ResultReport"

@@ -220,7 +220,7 @@ def test_every_setting_is_an_option_under_its_heading_in_the_help() -> None:
         (["train", "BAD", "VIDEO"], 1, "Did you mean epochs?"),
         (["train", "none.yaml", "VIDEO"], 1, "none.yaml cannot be read"),
         (["train", "VIDEO", "--epochs", "0"], 1, "epochs should be greater than or equal to 1; got 0"),
-        (["train", "VIDEO", "--encoder", "demo"], 1, "not both"),
+        (["train", "VIDEO", "--encoder", "light"], 1, "not both"),
         (["train", "VIDEO", "--device", "abacus"], 1, 'no device "abacus"'),
         (["train", "VIDEO", "--checkpoint", "none.safetensors"], 1, "no checkpoint"),
         (["train", "VIDEO", "--checkpoint", "BAD.safetensors"], 1, "BAD.safetensors is damaged"),

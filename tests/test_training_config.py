@@ -79,7 +79,7 @@ def test_an_empty_file_changes_nothing(write: Write) -> None:
         ("validation: {a: b}", "validation.0 should be a name"),
         ("data: {a: b}", "data should be a list"),
         ("data: [3]", "data.0 should be a path"),
-        ("checkpoint: a.safetensors\nencoder: demo", "start from a checkpoint or from an encoder, not both."),
+        ("checkpoint: a.safetensors\nencoder: light", "start from a checkpoint or from an encoder, not both."),
         ("- epochs", "should map names to values, as in `epochs: 20`; found list."),
         ("epochs: [1", "mine.yaml is not valid YAML"),
         ("seed: 2020-13-45", "mine.yaml is not valid YAML"),

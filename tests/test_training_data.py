@@ -213,7 +213,7 @@ def test_corrected_labels_still_match_copies_that_were_embedded_before(
 def test_missing_embeddings_are_an_error(project_folder: Path, opened: Open, tiny_checkpoint: Path) -> None:
     model = load_checkpoint(tiny_checkpoint, device="cpu", load_image_encoder=False)
     data = opened(project_folder)
-    with pytest.raises(TrainingError, match=r"frame_00003 should have an embedding by demo, but 2 of 2 frames have none"):
+    with pytest.raises(TrainingError, match=r"frame_00003 should have an embedding by tiny, but 2 of 2 frames have none"):
         data.embeddings([1, 2], 0, model)
     with pytest.raises(CheckpointError, match="no image encoder"):
         list(data.embed([1], 0, model))
@@ -369,7 +369,7 @@ def test_an_unclear_class_set_is_asked_for_and_can_be_given_by_the_folder_name(t
 
 def test_the_authors_embeddings_fit_only_their_encoder(processed_2018: Path, opened: Open, tiny_model: SurgicalSAM) -> None:
     data = opened(processed_2018, base=None)
-    with pytest.raises(TrainingError, match=r"holds sam_features_h, .* needs those of demo"):
+    with pytest.raises(TrainingError, match=r"holds sam_features_h, .* needs those of tiny"):
         data.missing_embeddings([0], 0, tiny_model)
     np.save(processed_2018 / "train/0/sam_features_h/seq1/00000.npy", FEATURES[:32])
     with pytest.raises(TrainingError, match=r"00000\.npy should have the shape \(64, 64, 256\).*\(32, 64, 256\)"):

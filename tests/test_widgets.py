@@ -39,13 +39,13 @@ from surgicalsam_napari.widgets.timeline.dock import TimelineDock
 from surgicalsam_napari.widgets.train.train_panel import TrainPanel
 from surgicalsam_napari.widgets.viewer.layers import ViewerLayers
 
-BUNDLED = 2  # rows of the checkpoints that come with the package
+BUNDLED = 1  # row of the checkpoint that comes with the package
 DRIVER, SCISSORS, FRAMES, TIMEOUT = 3, 4, 12, 60_000
 
 
 @pytest.fixture
 def empty_dock(make_napari_viewer, qtbot, tiny_checkpoint, monkeypatch) -> Iterator[MainWidget]:
-    monkeypatch.setattr("surgicalsam_napari.model.zoo.demo_checkpoint", lambda: tiny_checkpoint)
+    monkeypatch.setattr("surgicalsam_napari.model.zoo.bundled_checkpoint", lambda: tiny_checkpoint)
     viewer = make_napari_viewer()
     dock = MainWidget(viewer)
     viewer.window.add_dock_widget(dock, name="SurgicalSAM")
@@ -125,9 +125,9 @@ def choose_file(monkeypatch, path: Path | None) -> None:
 # Opening -------------------------------------------------------------------------------------------------------------
 
 
-def test_the_demo_checkpoint_is_loaded_at_the_start(empty_dock):
+def test_the_bundled_checkpoint_is_loaded_at_the_start(empty_dock):
     assert empty_dock.session.model is not None
-    assert empty_dock.model_panel.checkpoint.currentText().startswith("Demo")
+    assert empty_dock.model_panel.checkpoint.currentText().startswith("Light")
     assert "CPU" in empty_dock.model_panel.device.currentText()
 
 
@@ -201,7 +201,7 @@ def test_another_class_set_refreshes_once_what_shows_classes(refreshed, dock):
 
 
 def test_layers_that_existed_before_the_dock_are_used(make_napari_viewer, qtbot, clip, tiny_checkpoint, monkeypatch):
-    monkeypatch.setattr("surgicalsam_napari.model.zoo.demo_checkpoint", lambda: tiny_checkpoint)
+    monkeypatch.setattr("surgicalsam_napari.model.zoo.bundled_checkpoint", lambda: tiny_checkpoint)
     viewer = make_napari_viewer()
     for data, arguments, _ in get_reader(str(clip))(str(clip)):
         viewer.add_layer(Image(data, **arguments))
@@ -223,7 +223,7 @@ def test_a_video_dropped_on_the_viewer_becomes_the_open_one(empty_dock, qtbot, c
 
 
 def test_the_plugin_menu_opens_the_dock(make_napari_viewer, qtbot, clip, tiny_checkpoint, monkeypatch):
-    monkeypatch.setattr("surgicalsam_napari.model.zoo.demo_checkpoint", lambda: tiny_checkpoint)
+    monkeypatch.setattr("surgicalsam_napari.model.zoo.bundled_checkpoint", lambda: tiny_checkpoint)
     viewer = make_napari_viewer()
     _, dock = viewer.window.add_plugin_dock_widget("surgicalsam-napari", "SurgicalSAM")
     settle(qtbot, dock)
@@ -404,7 +404,7 @@ def test_the_next_run_restores_a_deleted_labels_layer(dock, qtbot):
 
 
 def test_closing_the_window_during_a_run_stops_it(make_napari_viewer, qtbot, clip, tiny_checkpoint, monkeypatch):
-    monkeypatch.setattr("surgicalsam_napari.model.zoo.demo_checkpoint", lambda: tiny_checkpoint)
+    monkeypatch.setattr("surgicalsam_napari.model.zoo.bundled_checkpoint", lambda: tiny_checkpoint)
     viewer = make_napari_viewer(show=True)
     dock = MainWidget(viewer)
     viewer.window.add_dock_widget(dock, name="SurgicalSAM")
@@ -451,7 +451,7 @@ def test_a_bad_checkpoint_is_reported_and_the_model_in_use_stays(dock, qtbot, tm
     click(qtbot, dock.model_panel.choose_checkpoint)
     settle(qtbot, dock)
     assert dock.session.model is before
-    assert dock.model_panel.checkpoint.currentText().startswith("Demo")
+    assert dock.model_panel.checkpoint.currentText().startswith("Light")
     assert dock.model_panel.checkpoint.count() == BUNDLED
     assert len(notes) == 1
     assert "broken.safetensors" in notes[0]
@@ -484,12 +484,13 @@ def choose_checkpoint(dock: MainWidget, row: int, qtbot) -> None:
     settle(qtbot, dock)
 
 
-def test_the_bundled_checkpoints_are_listed_first_and_load(dock, qtbot):
-    assert [title.split()[0] for title in listed(dock)] == ["Demo", "Light"]
-    choose_checkpoint(dock, 1, qtbot)
-    assert dock.session.model.encoder_id == "light"
+def test_the_bundled_checkpoint_is_listed_first_and_loads(dock, qtbot, tiny_checkpoint):
+    assert listed(dock) == ["Light (bundled)"]
+    dock.model_panel.load(tiny_checkpoint)
+    settle(qtbot, dock)
+    assert dock.model_panel.in_use.checkpoint == tiny_checkpoint
     choose_checkpoint(dock, 0, qtbot)
-    assert dock.session.model.encoder_id == "demo"
+    assert dock.model_panel.in_use.checkpoint is None
 
 
 def test_checkpoints_trained_for_the_project_are_listed_newest_first(dock, qtbot, clip, tiny_checkpoint):
@@ -520,7 +521,7 @@ def test_a_checkpoint_stays_listed_when_another_video_is_opened(dock, qtbot, pha
 def test_a_checkpoint_can_be_listed_under_a_title(dock, qtbot, tiny_checkpoint):
     dock.model_panel.add_checkpoint(tiny_checkpoint, "Second domain")
     assert listed(dock)[-1] == "Second domain"
-    assert dock.model_panel.checkpoint.currentText().startswith("Demo")
+    assert dock.model_panel.checkpoint.currentText().startswith("Light")
     choose_checkpoint(dock, BUNDLED, qtbot)
     assert dock.model_panel.checkpoint.currentText() == "Second domain"
 
@@ -531,7 +532,7 @@ def test_a_damaged_listed_checkpoint_resets_the_dropdown(dock, qtbot, tiny_check
     before = dock.session.model
     choose_checkpoint(dock, BUNDLED, qtbot)
     assert dock.session.model is before
-    assert dock.model_panel.checkpoint.currentText().startswith("Demo")
+    assert dock.model_panel.checkpoint.currentText().startswith("Light")
     assert len(listed(dock)) == BUNDLED + 1
     assert len(notes) == 1
 

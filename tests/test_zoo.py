@@ -17,7 +17,7 @@ import pytest
 
 from surgicalsam_napari.errors import CheckpointError, DiskSpaceError, DownloadError
 from surgicalsam_napari.model import zoo
-from surgicalsam_napari.model.zoo import KnownWeights, demo_checkpoint, download_weights, find_weights, models_folder
+from surgicalsam_napari.model.zoo import KnownWeights, bundled_checkpoint, download_weights, find_weights, models_folder
 
 CONTENT = bytes(range(251)) * 12000  # three pieces of a megabyte
 WEIGHTS = KnownWeights(
@@ -27,7 +27,7 @@ WEIGHTS = KnownWeights(
     file_name="small.pth",
     size_bytes=len(CONTENT),
     sha256=hashlib.sha256(CONTENT).hexdigest(),
-    encoder_id="demo",
+    encoder_id="light",
 )
 
 
@@ -322,10 +322,10 @@ def test_each_known_weights_has_an_address_that_ends_in_its_file_name() -> None:
         assert len(weights.sha256) == 64
 
 
-def test_missing_demo_weights_are_reported(monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> None:
+def test_missing_bundled_weights_are_reported(monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> None:
     monkeypatch.setattr(zoo, "__file__", str(tmp_path / "zoo.py"))
     with pytest.raises(CheckpointError, match="Install surgicalsam-napari again"):
-        demo_checkpoint()
+        bundled_checkpoint()
     (tmp_path / "weights").mkdir()
-    (tmp_path / "weights" / "demo.safetensors").touch()
-    assert demo_checkpoint() == tmp_path / "weights" / "demo.safetensors"
+    (tmp_path / "weights" / "light.safetensors").touch()
+    assert bundled_checkpoint() == tmp_path / "weights" / "light.safetensors"

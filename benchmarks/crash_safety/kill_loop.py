@@ -5,7 +5,7 @@ up to 400 ms of work (a training: at any point), mostly during a write. The proj
 the records that the processes sent through a pipe. These must hold:
 
 - Every completed stroke is stored. The interrupted stroke is stored completely or not at all.
-- The tables, the painted record and the labels of every frame are consistent. (Three variants of the demo weights predict;
+- The tables, the painted record and the labels of every frame are consistent. (Three variants of the bundled weights predict;
   their predictions differ in numbers and pixels.)
 - Undoing an interrupted action restores exactly the state before it, except for later strokes.
 - An interrupted undo can be finished.
@@ -73,7 +73,7 @@ from surgicalsam_napari.inference.embed import embed_frames
 from surgicalsam_napari.instruments import ClassSet
 from surgicalsam_napari.model.checkpoint import load_checkpoint
 from surgicalsam_napari.model.digest import checkpoint_record
-from surgicalsam_napari.model.zoo import demo_checkpoint
+from surgicalsam_napari.model.zoo import bundled_checkpoint
 from surgicalsam_napari.phantom import write_phantom_clip
 from surgicalsam_napari.store import Project
 from surgicalsam_napari.store.files import STAGING
@@ -144,7 +144,7 @@ def set_up(folder: Path, rng: np.random.Generator) -> Stage:
         importlib.import_module(name)
     video = write_phantom_clip(folder, size=SIZE, frame_count=FRAMES)
     truth = [np.asarray(Image.open(path)) for path in sorted(video.with_name(f"{video.stem}_labels").glob("*.png"))]
-    model = load_checkpoint(demo_checkpoint(), device="cpu")
+    model = load_checkpoint(bundled_checkpoint(), device="cpu")
     classes = _frequent_classes(model.classes, truth)
     truth = [np.where(np.isin(label_map, classes.ids), label_map, 0).astype(np.uint8) for label_map in truth]
     models = [model]
@@ -174,7 +174,7 @@ def set_up(folder: Path, rng: np.random.Generator) -> Stage:
     scene = Scene(
         project.folder, models, predictions, [str(checkpoint["digest"]) for checkpoint in checkpoints],
         [path for path, _ in datasets], [label_maps for _, label_maps in datasets],
-        demo_checkpoint(), tuple(classes.names), folder / "runs" / "run", training,
+        bundled_checkpoint(), tuple(classes.names), folder / "runs" / "run", training,
     )  # fmt: skip
     _check_predictions_differ(scene)
     return Stage(folder, project.folder, scene)

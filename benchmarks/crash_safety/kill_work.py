@@ -39,7 +39,7 @@ class Scene:
     Attributes
     ----------
     folder : of the project
-    models : variants of the demo weights; their predictions differ in numbers
+    models : variants of the bundled weights; their predictions differ in numbers
     predictions : by variant and frame, for all classes
     digests : of the variants, as in the project's manifest
     datasets, imported : folders, and the label maps in each of them by frame
@@ -181,7 +181,7 @@ def _some_frames(project: Project, rng: np.random.Generator) -> list[int]:
 
 
 def predict(scene: Scene, project: Project, ledger: Ledger, rng: np.random.Generator) -> None:
-    """Segment some frames with the demo weights; some runs are stopped early."""
+    """Segment some frames with the bundled weights; some runs are stopped early."""
     while True:
         model, frames = scene.models[rng.integers(len(scene.models))], _some_frames(project, rng)
         most = int(rng.integers(1, 2 * len(frames)))

@@ -74,7 +74,7 @@ def tune(folder: Path, data: Sequence[Path], settings: dict) -> tuple[ResultRepo
 def parser(description: str | None) -> argparse.ArgumentParser:
     """The options that these benchmarks share."""
     options = new_parser(description)
-    options.add_argument("--checkpoint", type=Path, help="start from this checkpoint instead of the demo weights")
+    options.add_argument("--checkpoint", type=Path, help="start from this checkpoint instead of the bundled weights")
     options.add_argument("--set", action="append", default=[], metavar="NAME=VALUE", help="a training setting")
     return options
 

@@ -3,7 +3,7 @@
     python benchmarks/quality/propagation.py [--scenes 6] [--methods chosen,copy] [--clip DIR] [--json]
 
 The phantom clips have 40 frames and were not used for training. There are three kinds: the first look, the second look
-(where the class prompt is often wrong), and the second look with an instrument that the demo weights do not know. The exact
+(where the class prompt is often wrong), and the second look with an instrument that the bundled weights do not know. The exact
 mask of every instrument is propagated from frame 4 forward and from frame 35 backward, through 30 frames, without stopping.
 Figures are the mean IoU in percent over the frames that show the instrument. The methods:
 
@@ -61,7 +61,7 @@ from surgicalsam_napari.model.geometry import FrameGeometry
 from surgicalsam_napari.model.mask_decoder import decode_masks
 from surgicalsam_napari.model.prompts import MASK_PROMPT_LOGIT, mask_prompt
 from surgicalsam_napari.model.surgical_sam import SurgicalSAM
-from surgicalsam_napari.model.zoo import demo_checkpoint
+from surgicalsam_napari.model.zoo import bundled_checkpoint
 from surgicalsam_napari.phantom import write_phantom_clip
 from surgicalsam_napari.phantom.scene import PhantomScene
 from surgicalsam_napari.store import Project
@@ -401,14 +401,14 @@ def round_trip(model: SurgicalSAM, folder: Path, make: Callable) -> float:
 
 def main() -> None:
     parser = new_parser(__doc__)
-    parser.add_argument("--checkpoint", type=Path, help="instead of the demo weights")
+    parser.add_argument("--checkpoint", type=Path, help="instead of the bundled weights")
     parser.add_argument("--seed", type=int, default=320_000, help="of the first scene")
     parser.add_argument("--scenes", type=int, default=6, help="of each kind")
     parser.add_argument("--kinds", nargs="+", choices=KINDS, default=list(KINDS), help="of clips")
     parser.add_argument("--methods", default=",".join(METHODS), help="names of methods, separated by commas")
     parser.add_argument("--clip", type=Path, metavar="DIR", help="a real clip")
     arguments = parse(parser, quick={"scenes": 1, "methods": "chosen,copy", "kinds": ["second"]})
-    model = load_checkpoint(arguments.checkpoint or demo_checkpoint(), device="cpu")
+    model = load_checkpoint(arguments.checkpoint or bundled_checkpoint(), device="cpu")
     methods = {name: METHODS[name] for name in arguments.methods.split(",")}
     steps: dict[str, list[Step]] = {name: [] for name in methods}
     seconds = dict.fromkeys(methods, 0.0)

@@ -1,8 +1,8 @@
-"""Leave-one-sequence-out training on real frames: tune the demo weights on all sequences but one, and score that one.
+"""Leave-one-sequence-out training on real frames: tune the bundled weights on all sequences but one, and score that one.
 
 DIR holds `images/seq_S_frameNNN.png`, and `labels/` with files of the same names: 8-bit class ids of EndoVis 2018. Each
 sequence becomes a separate project with its labels imported. The quick preset tunes the model on all projects but one; the
-demo weights and the tuned model are scored on the remaining one. A sequence has no influence on the model that it tests, not
+bundled weights and the tuned model are scored on the remaining one. A sequence has no influence on the model that it tests, not
 even on the choice of the best epoch. All figures are in percent, over all sequences together. The last line printed with
 `--json` is one JSON object.
 """
@@ -27,7 +27,7 @@ from surgicalsam_napari.exchange.registry import open_dataset
 from surgicalsam_napari.instruments import ENDOVIS2018
 from surgicalsam_napari.model.checkpoint import load_checkpoint
 from surgicalsam_napari.model.surgical_sam import SurgicalSAM
-from surgicalsam_napari.model.zoo import demo_checkpoint
+from surgicalsam_napari.model.zoo import bundled_checkpoint
 from surgicalsam_napari.phantom import PhantomScene
 from surgicalsam_napari.store import Project
 from surgicalsam_napari.video import VideoReader
@@ -104,7 +104,7 @@ def main() -> None:
     arguments = parse(options, quick={"set": QUICK_TRAINING})
     if arguments.source is None and not arguments.quick:
         options.error("Expected DIR, a folder with images/ and labels/; got none. Name one, or run with --quick.")
-    start = load_checkpoint(arguments.checkpoint or demo_checkpoint(), device="cpu")
+    start = load_checkpoint(arguments.checkpoint or bundled_checkpoint(), device="cpu")
     before: Pairs = []
     after: Pairs = []
     started = time.perf_counter()

@@ -1,6 +1,6 @@
 """How well the review queue ranks frames: its score, computed from the stored predictions, against the true error.
 
-The phantom clips were not used to train the demo weights; half have the first look, half are from another domain. A class
+The phantom clips were not used to train the bundled weights; half have the first look, half are from another domain. A class
 has an error in a frame if it is present or was predicted: 1 - IoU. The error of a frame is the mean over these classes.
 Frames are ranked by each single sign (its largest value over the classes) and by combinations: `sum` and `largest` of the
 signs, `expected_error` as in `review.ranking`, and `expected_error_by_tables`, which does not compare masks. The weights of

@@ -1,10 +1,10 @@
 """Adapt the model to a second domain: correct ten frames of a video, train with the quick preset, predict again.
 
-For each seed, the demo weights segment a phantom video of the second look. Ten evenly spread frames are corrected and
+For each seed, the bundled weights segment a phantom video of the second look. Ten evenly spread frames are corrected and
 verified. The quick preset tunes the model on them in a separate process, as the window does. The other frames are then
 predicted again. All figures are Challenge IoU in percent on these other frames.
 
-clean_iou: the same scenes with the first look, which the demo weights were trained on. before_iou, after_iou: the second
+clean_iou: the same scenes with the first look, which the bundled weights were trained on. before_iou, after_iou: the second
 look. recovered_share: (after - before) / (clean - before), of the means. seconds: of the slowest training.
 other_videos_before, other_videos_after: the same two models on further videos of the second domain, without corrections.
 The last line printed with `--json` is one JSON object.
@@ -37,7 +37,7 @@ from surgicalsam_napari.instruments import ENDOVIS2018
 from surgicalsam_napari.session import Session
 from surgicalsam_napari.store.corrections import untouched_frames
 
-# training used scenes from 100,000 on, calibration from 200,000 on, benchmarks/quality/demo_weights.py from 300,000 on
+# training used scenes from 100,000 on, calibration from 200,000 on, benchmarks/quality/bundled_weights.py from 300,000 on
 FIRST_SEED = 500_000
 
 

@@ -51,7 +51,7 @@ class QuickModel:
 
     classes: ClassSet
     name: str = "stand-in"
-    encoder_id: str = "demo"
+    encoder_id: str = "light"
     encoder_digest: str = "standin"
     embedding_shape: tuple[int, int, int] = (4, 4, 4)
     has_image_encoder: bool = True

@@ -30,18 +30,18 @@ PROJECT_FRAMES, PROJECT_SIZE, CORRECTED = 24, (240, 320), 12
 
 
 def random_model(class_count: int) -> SurgicalSAM:
-    """The demo architecture with random weights; it predicts every class in every frame."""
+    """The bundled architecture with random weights; it predicts every class in every frame."""
     torch.manual_seed(0)
-    encoder = build_image_encoder("demo")
+    encoder = build_image_encoder("light")
     return SurgicalSAM(
         numbered_classes(class_count),
-        "demo",
+        "light",
         encoder_digest(encoder.state_dict()),
         image_encoder=encoder,
         sam_mask_decoder=build_mask_decoder(128, 512),
         presence_head=build_presence_head(128),
         presence_threshold=0.0,
-        **build_parts(ENCODERS["demo"], class_count),
+        **build_parts(ENCODERS["light"], class_count),
     ).eval()
 
 
@@ -133,7 +133,7 @@ def measure_pixels(sizes: Sequence[tuple[int, int]], folder: Path) -> Meter:
             take_frames(meter, count, project, PIXEL_FRAMES)
             take_model(meter, count, model, (height, width), repeats=2)
             images = [project.video.frame(0)]
-            meter.take("embed a frame (demo encoder)", count, lambda i=images: model.embed(i), scope="all", memory=False)
+            meter.take("embed a frame (light encoder)", count, lambda i=images: model.embed(i), scope="all", memory=False)
             frames = range(PIXEL_FRAMES)
             meter.take("count corrections", count, lambda p=project: count_corrections(p), scope="all")
         with Project.open(project.folder) as project:

@@ -1,4 +1,4 @@
-"""Time from a click to the new mask, for one frame with a cached embedding and the bundled demo weights.
+"""Time from a click to the new mask, for one frame with a cached embedding and the bundled weights.
 
 The frame is a phantom frame, 1080x1920 by default. The mask to correct is the shifted mask of an instrument. Every sixth
 click starts a new refinement, as in another frame. The first click of the process is reported separately.
@@ -19,7 +19,7 @@ from common.options import new_parser, parse, print_json
 
 from surgicalsam_napari.inference.refine import Click, Refinement
 from surgicalsam_napari.model.checkpoint import load_checkpoint
-from surgicalsam_napari.model.zoo import demo_checkpoint
+from surgicalsam_napari.model.zoo import bundled_checkpoint
 from surgicalsam_napari.phantom import PhantomScene
 
 CLICKS_PER_REFINEMENT = 6
@@ -45,14 +45,14 @@ def random_clicks(truth: np.ndarray, rng: np.random.Generator, count: int) -> li
 
 def main() -> None:
     parser = new_parser(__doc__)
-    parser.add_argument("--checkpoint", type=Path, default=None, help="default: the bundled demo weights")
+    parser.add_argument("--checkpoint", type=Path, default=None, help="default: the bundled weights")
     parser.add_argument("--size", type=int, nargs=2, default=(1080, 1920), metavar=("HEIGHT", "WIDTH"))
     parser.add_argument("--clicks", type=int, default=120)
     parser.add_argument("--device", default="cpu")
     parser.add_argument("--threads", type=int, default=2)
     arguments = parse(parser, quick={"size": (270, 480), "clicks": 2, "threads": 1})
     torch.set_num_threads(arguments.threads)
-    model = load_checkpoint(arguments.checkpoint or demo_checkpoint(), device=arguments.device)
+    model = load_checkpoint(arguments.checkpoint or bundled_checkpoint(), device=arguments.device)
     frame = PhantomScene(300_000, tuple(arguments.size), frame_count=1).frame(0)
     embedding = model.embed([frame.image])[0]
     truth = frame.labels == np.bincount(frame.labels[frame.labels > 0]).argmax()

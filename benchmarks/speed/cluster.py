@@ -1,6 +1,6 @@
 """Gain and cost of a cluster on this machine, and the share of a run's time in which the model computes.
 
-Phantom clips, demo weights, one torch thread in every process:
+Phantom clips, bundled weights, one torch thread in every process:
 
 - One worker against two workers, on two videos: frames per second, and the paired ratio of their times.
 - The cost of scheduling: milliseconds per empty task, scheduled like ranges of frames; and the same work in this process
@@ -41,7 +41,7 @@ from surgicalsam_napari.model.checkpoint import load_checkpoint
 from surgicalsam_napari.model.device import describe_device
 from surgicalsam_napari.model.digest import checkpoint_record
 from surgicalsam_napari.model.surgical_sam import SurgicalSAM
-from surgicalsam_napari.model.zoo import demo_checkpoint
+from surgicalsam_napari.model.zoo import bundled_checkpoint
 from surgicalsam_napari.phantom import write_phantom_clip
 from surgicalsam_napari.store import Project
 from surgicalsam_napari.video import VideoReader
@@ -77,7 +77,7 @@ def main() -> None:
 
 
 def measured_cluster(clips: list[Path], frames: int, repeats: int, empty_tasks: int, workers: int) -> dict:
-    model = load_checkpoint(demo_checkpoint(), device="cpu")
+    model = load_checkpoint(bundled_checkpoint(), device="cpu")
     with connected("local:1") as one, connected(f"local:{workers}") as larger:
         empty_ms = 1000 * empty_task_seconds(one, empty_tasks)
         print(f"an empty task: {empty_ms:.2f} ms")
@@ -143,7 +143,7 @@ def _nothing(number: int) -> int:
 
 
 def measured_pipeline(clip: Path, frames: int, repeats: int, device: str) -> dict:
-    model = load_checkpoint(demo_checkpoint(), device=device)
+    model = load_checkpoint(bundled_checkpoint(), device=device)
     result: dict = {"pipeline_device": describe_device(model.device)}
     ways: dict[str, tuple[Callable[..., object], Callable[..., object]]] = {
         "embedding": (embed_in_turn, embed_overlapped),

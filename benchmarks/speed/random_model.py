@@ -17,7 +17,7 @@ QUICK_SIZE = (256, 320)
 def untrained_model(encoder_id: str = "vit_h") -> SurgicalSAM:
     """The paper's model without its image encoder: embeddings of 64 x 64 x 256, seven classes, n = 2, fixed random weights.
 
-    With `encoder_id` "demo" the model is small, for `--quick`.
+    With `encoder_id` "light" the model is smaller, for `--quick`.
     """
     torch.manual_seed(0)
     parts = build_parts(ENCODERS[encoder_id], len(CLASSES), tokens_per_class=2)

@@ -8,7 +8,7 @@ classes, exact and fast. Training runs at batch 2, 16 and 32. The roofline share
 highest rate of the device (`PEAK_TFLOPS`, the makers' dense figures for bf16). On a V100 the paper decodes 91.7 frames per
 second with cached embeddings (its Table 5).
 
-`--quick` runs the same code on the CPU, with the demo encoder and small batches, without `torch.compile`.
+`--quick` runs the same code on the CPU, with the light encoder and small batches, without `torch.compile`.
 """
 
 from __future__ import annotations
@@ -144,7 +144,7 @@ def main() -> None:
         help="batch sizes of training; without a number it is skipped",
     )
     parser.add_argument("--no-compile", action="store_true", help="do not use torch.compile (never used on a CPU)")
-    small = {"repeats": 1, "device": "cpu", "encoder": "demo", "embed": [1], "decode": [1], "train": [2]}
+    small = {"repeats": 1, "device": "cpu", "encoder": "light", "embed": [1], "decode": [1], "train": [2]}
     options = parse(parser, quick=small)
     device = torch.device(options.device)
     if device.type == "cuda" and not torch.cuda.is_available():
@@ -154,7 +154,7 @@ def main() -> None:
         )
         raise SystemExit(2)
     is_compiled = device.type == "cuda" and not options.no_compile
-    model_id = "demo" if options.quick else "vit_h"
+    model_id = "light" if options.quick else "vit_h"
     figures = {
         **embedding(options.encoder, device, options.embed, options.repeats, is_compiled=is_compiled),
         **decoding(untrained_model(model_id).to(device), device, options.decode, options.repeats),

@@ -1,4 +1,4 @@
-"""Time from cached embeddings to stored label maps, for one class and all seven, with the paper's model size and the demo's.
+"""Time from cached embeddings to stored label maps, for one class and all seven, with the paper's model size and the light one's.
 
     python benchmarks/speed/speed_decoding.py [--repeats 5] [--json]
 
@@ -29,14 +29,14 @@ from surgicalsam_napari.model.checkpoint import load_checkpoint
 from surgicalsam_napari.model.geometry import FrameGeometry
 from surgicalsam_napari.model.surgical_sam import SurgicalSAM
 from surgicalsam_napari.model.upsampling import label_map_of
-from surgicalsam_napari.model.zoo import demo_checkpoint
+from surgicalsam_napari.model.zoo import bundled_checkpoint
 from surgicalsam_napari.phantom import PhantomScene
 from surgicalsam_napari.store import Project
 from surgicalsam_napari.video import VideoReader, write_video
 
 
-def demo_model() -> SurgicalSAM:
-    model = load_checkpoint(demo_checkpoint(), device="cpu")
+def light_model() -> SurgicalSAM:
+    model = load_checkpoint(bundled_checkpoint(), device="cpu")
     model.presence_threshold = -torch.inf
     return model
 
@@ -119,10 +119,10 @@ def decoding(
 
 
 def label_maps(repeats: int, size: tuple[int, int]) -> dict[str, object]:
-    """Figures of `label_map`: from the demo weights' logits of seven classes, at SAM's 256 x 256, to a label map."""
-    model = demo_model()
+    """Figures of `label_map`: from the bundled weights' logits of seven classes, at SAM's 256 x 256, to a label map."""
+    model = light_model()
     decoded = model.decode(torch.from_numpy(phantom_embeddings(model, 4, size)), CLASSES.ids)
-    logits = torch.nn.functional.interpolate(decoded.low_res_logits, scale_factor=2, mode="bilinear")
+    logits = decoded.low_res_logits
     geometry = FrameGeometry(size)
     quality = decoded.predicted_iou.numpy()
 
@@ -139,8 +139,8 @@ def label_maps(repeats: int, size: tuple[int, int]) -> dict[str, object]:
 
 
 def fast_mode(size: tuple[int, int], count: int) -> dict[str, object]:
-    """Accuracy of the fast mode (bfloat16): IoU with the exact masks of the demo weights, from frame to label map."""
-    model = load_checkpoint(demo_checkpoint(), device="cpu")
+    """Accuracy of the fast mode (bfloat16): IoU with the exact masks of the bundled weights, from frame to label map."""
+    model = load_checkpoint(bundled_checkpoint(), device="cpu")
     frames = [frame.image for frame in PhantomScene(307, size, count)]
     maps = {}
     for model.is_fast in (False, True):  # set directly: `use_fast` refuses if it is no faster, and this is not timed
@@ -155,17 +155,17 @@ def fast_mode(size: tuple[int, int], count: int) -> dict[str, object]:
 
 
 def measure(repeats: int, *, is_quick: bool) -> dict[str, object]:
-    """`decode_one_class`, `decode_all_classes` (also `…_demo`), and `label_map`."""
+    """`decode_one_class`, `decode_all_classes` (also `…_light`), and `label_map`."""
     result: dict[str, object] = {}
     size = QUICK_SIZE if is_quick else SIZE
-    sam, demo = untrained_model("demo" if is_quick else "vit_h"), demo_model()
+    sam, light = untrained_model("light" if is_quick else "vit_h"), light_model()
     few, many = 2 * (repeats + 1), (2 if is_quick else 6) * (repeats + 1)
     with torch.inference_mode():
-        large, small = smooth_embeddings(sam, many).numpy(), phantom_embeddings(demo, many, size)
+        large, small = smooth_embeddings(sam, many).numpy(), phantom_embeddings(light, many, size)
         result |= decoding("decode_one_class", sam, large, [3], repeats, size)
         result |= decoding("decode_all_classes", sam, large[:few], list(CLASSES.ids), repeats, size)
-        result |= decoding("decode_one_class_demo", demo, small, [3], repeats, size)
-        result |= decoding("decode_all_classes_demo", demo, small, list(CLASSES.ids), repeats, size)
+        result |= decoding("decode_one_class_light", light, small, [3], repeats, size)
+        result |= decoding("decode_all_classes_light", light, small, list(CLASSES.ids), repeats, size)
         result |= label_maps(4 * repeats, size)
         result |= fast_mode(size, 2 if is_quick else 8)
     return result

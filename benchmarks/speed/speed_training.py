@@ -63,7 +63,7 @@ def peak_megabytes(implementation: str, *, is_quick: bool) -> float:
 
 def measure(repeats: int, *, is_quick: bool) -> dict[str, object]:
     """`train_step`, `train_peak_memory`, and the differences of losses and weights after some steps."""
-    model = untrained_model("demo" if is_quick else "vit_h")
+    model = untrained_model("light" if is_quick else "vit_h")
     batch_size, size = (QUICK_BATCH_SIZE, QUICK_SIZE) if is_quick else (BATCH_SIZE, SIZE)
     our_step, plain_step = (step_of(name, batch_size, size, deepcopy(model)) for name in ("ours", "plain"))
     losses = np.array([(our_step(), plain_step()) for _ in range(1 if is_quick else STEPS_COMPARED)])
@@ -83,7 +83,7 @@ def measure(repeats: int, *, is_quick: bool) -> dict[str, object]:
 
 def print_peak(implementation: str, *, is_quick: bool) -> None:
     batch_size, size = (QUICK_BATCH_SIZE, QUICK_SIZE) if is_quick else (BATCH_SIZE, SIZE)
-    step = step_of(implementation, batch_size, size, untrained_model("demo" if is_quick else "vit_h"))
+    step = step_of(implementation, batch_size, size, untrained_model("light" if is_quick else "vit_h"))
     with PeakMemory() as memory:
         step()
         step()

@@ -36,9 +36,9 @@ class ModelOptions:
     def load_here(self) -> SurgicalSAM:
         """The model on this machine's CPU, if possible without the image encoder; it predicts nothing here."""
         from surgicalsam_napari.model.checkpoint import load_checkpoint
-        from surgicalsam_napari.model.zoo import demo_checkpoint
+        from surgicalsam_napari.model.zoo import bundled_checkpoint
 
-        path = demo_checkpoint() if self.checkpoint is None else self.checkpoint.expanduser()
+        path = bundled_checkpoint() if self.checkpoint is None else self.checkpoint.expanduser()
         model = load_checkpoint(
             path,
             encoder_weights=self.encoder_weights,

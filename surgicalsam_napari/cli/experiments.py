@@ -43,7 +43,7 @@ def experiment(
         Path, typer.Option("--out", metavar="DIR", help="Folder for trainings, tables and figures. A stopped run resumes.")
     ],
     phantom: Annotated[
-        bool, typer.Option("--phantom", help="Run a small version, on synthetic scenes with the demo weights.")
+        bool, typer.Option("--phantom", help="Run a small version, on synthetic scenes with the light weights.")
     ] = False,
     together: Annotated[bool, typer.Option("--together", help="Use all DATA as one dataset.")] = False,
     preset: Annotated[

@@ -11,7 +11,7 @@ import typer
 import surgicalsam_napari
 from surgicalsam_napari.errors import ProjectError
 from surgicalsam_napari.instruments import CLASS_SETS, ClassSet
-from surgicalsam_napari.model.encoders import BUNDLED_CHECKPOINTS
+from surgicalsam_napari.model.encoders import is_checkpoint_name
 
 
 def _checked_frames_text(text: str) -> str:
@@ -36,7 +36,7 @@ def _checked_cluster(address: str | None) -> str | None:
 
 def _bundled_or_file(checkpoint: Path | None) -> Path | None:
     """A bundled checkpoint's file instead of its name; other paths are left for the command to check."""
-    if checkpoint is None or str(checkpoint) not in BUNDLED_CHECKPOINTS:
+    if checkpoint is None or not is_checkpoint_name(checkpoint):
         return checkpoint
     from surgicalsam_napari.model.zoo import checkpoint_path
 
@@ -59,7 +59,7 @@ Checkpoint = Annotated[
         "--checkpoint",
         metavar="FILE",
         callback=_bundled_or_file,
-        help="A file, or light: bundled weights for real video. Default: demo, bundled weights for trying out.",
+        help="A file, or light (the default): the bundled weights.",
     ),
 ]
 EncoderWeights = Annotated[

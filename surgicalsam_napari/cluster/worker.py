@@ -30,7 +30,7 @@ class ModelRecipe:
 
     Attributes
     ----------
-    checkpoint : absolute; None for the demo weights
+    checkpoint : absolute; None for the bundled weights
     encoder_weights : absolute; None for the known weights on the worker's disk
     device : auto, cpu, cuda, cuda:1, … or mps
     classes : the class set for a .pth, which has no class names
@@ -223,9 +223,9 @@ def _loaded(recipe: ModelRecipe) -> SurgicalSAM:
 
 def _load(recipe: ModelRecipe) -> SurgicalSAM:
     from surgicalsam_napari.model.checkpoint import load_checkpoint
-    from surgicalsam_napari.model.zoo import demo_checkpoint
+    from surgicalsam_napari.model.zoo import bundled_checkpoint
 
-    path = demo_checkpoint() if recipe.checkpoint is None else recipe.checkpoint
+    path = bundled_checkpoint() if recipe.checkpoint is None else recipe.checkpoint
     try:
         model = load_checkpoint(
             path,

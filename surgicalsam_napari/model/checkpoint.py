@@ -1,7 +1,7 @@
 """Checkpoints: our .safetensors files, and the authors' .pth files together with a SAM checkpoint.
 
 A safetensors checkpoint holds the tuned weights. Its metadata hold what is needed to use them: classes, encoder id and
-digest, presence threshold, training record. It includes the image encoder only if no other file has it (the demo).
+digest, presence threshold, training record. It includes the image encoder only if no other file has it (light's neck).
 """
 
 from __future__ import annotations
@@ -23,7 +23,7 @@ from surgicalsam_napari.instruments import ClassSet
 from surgicalsam_napari.model import zoo
 from surgicalsam_napari.model.class_prompt_encoder import ClassPromptEncoder, Prototypes
 from surgicalsam_napari.model.device import choose_device
-from surgicalsam_napari.model.encoders import ENCODERS, EncoderSpec
+from surgicalsam_napari.model.encoders import ENCODERS, REMOVED_ENCODER, EncoderSpec, refuse_removed_encoder
 from surgicalsam_napari.model.image_encoder import (
     build_image_encoder,
     encoder_digest,
@@ -143,6 +143,8 @@ def read_checkpoint_info(path: Path | str) -> CheckpointInfo:
                 "Update surgicalsam-napari to use it."
             )
         encoder_id = metadata["encoder_id"]
+        if encoder_id == REMOVED_ENCODER:
+            refuse_removed_encoder(path.name)
         if encoder_id not in ENCODERS:
             raise CheckpointError(
                 f'{path.name} needs the encoder "{encoder_id}"; known encoders are {", ".join(ENCODERS)}. '

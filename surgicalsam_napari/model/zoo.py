@@ -17,7 +17,7 @@ import requests
 from surgicalsam_napari.errors import CheckpointError, DiskSpaceError, DownloadError
 from surgicalsam_napari.files import replacing
 from surgicalsam_napari.formatting import in_bytes
-from surgicalsam_napari.model.encoders import BUNDLED_CHECKPOINTS, DEFAULT_CHECKPOINT
+from surgicalsam_napari.model.encoders import DEFAULT_CHECKPOINT, is_checkpoint_name, refuse_removed_encoder
 
 MODELS_VARIABLE = "SURGICALSAM_MODELS"
 WEIGHTS_SUFFIXES = (".pth", ".pt", ".safetensors")
@@ -140,34 +140,29 @@ def find_weights(name: str) -> Path | None:
     return next((path for path in candidates if _file_size(path) == weights.size_bytes), None)
 
 
-def demo_checkpoint() -> Path:
-    """The demo weights that come with the package; a CheckpointError if they are missing."""
-    return bundled_checkpoint(DEFAULT_CHECKPOINT)
-
-
-def bundled_checkpoint(name: str) -> Path:
-    """A checkpoint that comes with the package, by its name in `BUNDLED_CHECKPOINTS`.
-
-    Raises
-    ------
-    CheckpointError
-        the file is missing
-    """
-    path = Path(__file__).parent / "weights" / f"{name}.safetensors"
+def bundled_checkpoint() -> Path:
+    """The light weights that come with the package; a CheckpointError if they are missing."""
+    path = Path(__file__).parent / "weights" / f"{DEFAULT_CHECKPOINT}.safetensors"
     if not path.is_file():
         raise CheckpointError(
-            f"The {name} weights should be at {path}; there is no such file. "
+            f"The {DEFAULT_CHECKPOINT} weights should be at {path}; there is no such file. "
             "Install surgicalsam-napari again, or choose a checkpoint."
         )
     return path
 
 
 def checkpoint_path(checkpoint: Path | str) -> Path:
-    """The file of a checkpoint; a name of `BUNDLED_CHECKPOINTS` is the bundled one, unless a file has that name."""
+    """The file of a checkpoint; the name `DEFAULT_CHECKPOINT` is the bundled one, unless a file has that name.
+
+    Raises
+    ------
+    CheckpointError
+        the bundled file is missing, or the name is that of the demo checkpoint of earlier versions
+    """
     path = Path(checkpoint).expanduser()
-    if str(path) in BUNDLED_CHECKPOINTS and not path.exists():
-        return bundled_checkpoint(str(path))
-    return path
+    if not is_checkpoint_name(path) or path.exists():
+        return path
+    return bundled_checkpoint() if str(path) == DEFAULT_CHECKPOINT else refuse_removed_encoder(str(path))
 
 
 def _cache_folder() -> Path:

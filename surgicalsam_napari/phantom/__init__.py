@@ -1,4 +1,4 @@
-"""Synthetic surgical scenes with exact masks: sample data, test data, and training data of the demo weights."""
+"""Synthetic surgical scenes with exact masks: sample data, test data, and training data of the bundled weights."""
 
 from __future__ import annotations
 

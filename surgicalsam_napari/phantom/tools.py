@@ -16,7 +16,7 @@ from surgicalsam_napari.phantom.raster import Finish, Tube
 
 NEW_TOOL = InstrumentClass(
     8, "Vessel Sealer", PALETTE[7]
-)  # only in scenes with `new_tool`: the demo weights are not trained on it
+)  # only in scenes with `new_tool`: the bundled weights are not trained on it
 PHANTOM_CLASSES = ClassSet("Phantom", (*ENDOVIS2018, NEW_TOOL))
 SHAFT_SKIN = 16.0  # length of the shaft's colour map; beyond it the last row repeats
 CLIP_COLORS: tuple[RGB, ...] = ((0.92, 0.92, 0.95), (0.62, 0.42, 0.85), (0.35, 0.80, 0.55))

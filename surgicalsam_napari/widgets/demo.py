@@ -42,7 +42,7 @@ def run_demo_window(clip: Path, output: Path | None) -> None:
     viewer = napari.Viewer(title="SurgicalSAM demo", show=True)
     viewer.window.resize(*WINDOW_SIZE)
     dock = dock_plugin(viewer)
-    wait_until(lambda: not dock.is_busy, OPENING_SECONDS, "load the demo checkpoint")
+    wait_until(lambda: not dock.is_busy, OPENING_SECONDS, "load the checkpoint")
     dock.open(Path(clip))
     wait_until(lambda: not dock.is_busy, OPENING_SECONDS, f"open {clip.name}")
     if dock.session.project is None or dock.session.model is None:

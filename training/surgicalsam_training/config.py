@@ -15,7 +15,7 @@ import yaml
 from pydantic import BaseModel, ConfigDict, Field, ValidationError, field_validator, model_validator
 
 from surgicalsam_napari.errors import TrainingError
-from surgicalsam_napari.model.encoders import BUNDLED_CHECKPOINTS, ENCODERS
+from surgicalsam_napari.model.encoders import ENCODERS, is_checkpoint_name
 
 if TYPE_CHECKING:
     EncoderId = str
@@ -34,7 +34,7 @@ class TrainingConfig(BaseModel):
     checkpoint: Path | None = Field(
         None,
         title="Start from",
-        description="Checkpoint to tune. Default: the demo weights, or SAM if an encoder is set",
+        description="Checkpoint to tune. Default: the bundled light weights, or SAM if an encoder is set",
     )
     encoder: EncoderId | None = Field(
         None,
@@ -165,7 +165,7 @@ class TrainingConfig(BaseModel):
         description="offline: embed the copies once and keep them; online: new copies in every second epoch",
     )
     rehearsed_frames: int = Field(
-        0, ge=0, title="Rehearsed frames", description="Synthetic frames mixed in, so that a demo model keeps what it knows"
+        0, ge=0, title="Rehearsed frames", description="Synthetic frames mixed in, so that the bundled model keeps what it knows"
     )
     mixed_precision: bool = Field(True, title="Mixed precision", description="Use bfloat16 on CUDA")
     device: str = Field("auto", title="Device", description="auto, cpu, cuda, cuda:1, … or mps")
@@ -179,7 +179,7 @@ class TrainingConfig(BaseModel):
     @field_validator("checkpoint")
     @classmethod
     def _file_of_a_bundled_name(cls, value: Path | None) -> Path | None:
-        if value is None or str(value) not in BUNDLED_CHECKPOINTS:
+        if value is None or not is_checkpoint_name(value):
             return value
         from surgicalsam_napari.model.zoo import checkpoint_path
 

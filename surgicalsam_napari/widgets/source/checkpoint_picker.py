@@ -1,4 +1,4 @@
-"""The dropdown of checkpoints: the demo, those trained for the open project, and those chosen in this window."""
+"""The dropdown of checkpoints: the bundled one, those trained for the open project, and those chosen in this window."""
 
 from __future__ import annotations
 
@@ -10,17 +10,15 @@ from qtpy.QtWidgets import QComboBox
 
 from surgicalsam_napari.errors import SurgicalSAMError
 from surgicalsam_napari.model.checkpoint import BEST_OF_A_RUN
-from surgicalsam_napari.model.encoders import DEFAULT_CHECKPOINT, ENCODERS
-from surgicalsam_napari.model.zoo import bundled_checkpoint
 from surgicalsam_training.run.run_folder import RunFolder
 
-DEMO = str(ENCODERS[DEFAULT_CHECKPOINT].bundled_title)
+BUNDLED = "Light (bundled)"
 TRAINING_FOLDER = "training"  # in a project folder, for the runs that were started in the window
 LIST_WIDTH = 300
 
 
 class CheckpointPicker(QComboBox):
-    """Emits `picked` with the path that the user chose, None for the demo; `show_checkpoint` emits nothing."""
+    """Emits `picked` with the path that the user chose, None for the bundled one; `show_checkpoint` emits nothing."""
 
     picked = Signal(object)  # Path or None
 
@@ -65,18 +63,18 @@ class CheckpointPicker(QComboBox):
     def title(self, path: Path | None) -> str:
         """The title of this checkpoint in the list."""
         if path is None:
-            return DEMO
+            return BUNDLED
         return self._titles().get(path.absolute(), path.stem)
 
     def is_listed(self, path: Path) -> bool:
         return path.absolute() in self._titles()
 
     def _titles(self) -> dict[Path, str]:
-        return {**bundled_checkpoints(), **self._trained, **self._added}  # in the order in which they are listed
+        return {**self._trained, **self._added}  # in the order in which they are listed
 
     def _fill(self) -> None:
         self.clear()
-        self.addItem(DEMO, None)
+        self.addItem(BUNDLED, None)
         self.setItemData(0, "Bundled with the plugin", Qt.ItemDataRole.ToolTipRole)
         for row, (path, title) in enumerate(self._titles().items(), start=1):
             self.addItem(title, path)
@@ -88,12 +86,6 @@ class CheckpointPicker(QComboBox):
         chosen = self.itemData(index)
         if chosen != self._shown:
             self.picked.emit(chosen)
-
-
-def bundled_checkpoints() -> dict[Path, str]:
-    """Path and title of the checkpoints that come with the package, except the demo."""
-    others = (spec for spec in ENCODERS.values() if spec.bundled_title is not None and spec.id != DEFAULT_CHECKPOINT)
-    return {bundled_checkpoint(spec.id).absolute(): str(spec.bundled_title) for spec in others}
 
 
 def trained_checkpoints(project_folder: Path) -> dict[Path, str]:

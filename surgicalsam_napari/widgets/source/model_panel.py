@@ -26,7 +26,7 @@ from surgicalsam_napari.widgets.viewer.session_signals import SessionSignals
 
 
 class LoadedFrom(NamedTuple):
-    """What a model is loaded from: None for the demo checkpoint; None for the encoder's known weights on this disk."""
+    """What a model is loaded from: None for the bundled checkpoint; None for the encoder's known weights on this disk."""
 
     checkpoint: Path | None = None
     encoder_weights: Path | None = None
@@ -61,7 +61,7 @@ class ModelPanel(Panel):
         signals.model_changed.connect(self.show_model)
 
     def load(self, checkpoint: Path | None = None, encoder_weights: Path | None = None, device: str | None = None) -> None:
-        """Load a checkpoint in the background; None is the demo checkpoint that comes with the plugin.
+        """Load a checkpoint in the background; None is the checkpoint that comes with the plugin.
 
         Parameters
         ----------
@@ -217,7 +217,7 @@ class ModelPanel(Panel):
 
 
 def _needed_weights(checkpoint: Path | None) -> str | None:
-    """Name of the encoder weights that this checkpoint needs as a separate file; the demo includes its own."""
+    """Name of the encoder weights that this checkpoint needs as a separate file; the bundled one includes its own."""
     if checkpoint is None:
         return None
     if checkpoint.suffix != ".safetensors":

@@ -44,7 +44,7 @@ class WeightsDialog(QDialog):
         column = QVBoxLayout(self)
         column.setSpacing(12)
         column.addWidget(
-            note("SurgicalSAM checkpoints need the image encoder they were trained with. The demo includes its own.")
+            note("SurgicalSAM checkpoints need the image encoder they were trained with. The bundled one includes its own.")
         )
         column.addLayout(grid)
         column.addWidget(folder)

@@ -2,7 +2,7 @@
 
 SAM answers a point with masks at three scales: whole, part and subpart. The scale of the class is learnt on one example: the
 mask is w1 M1 + w2 M2 + (1 - w1 - w2) M3, in logits, and all of SAM is frozen. Attention and tokens are SAM's own here. The
-demo weights were never trained for three masks; with them, the result says nothing about the method.
+bundled weights were never trained for three masks; with them, the result says nothing about the method.
 """
 
 from __future__ import annotations

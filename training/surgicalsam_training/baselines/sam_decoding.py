@@ -50,7 +50,7 @@ class ScaleMasks:
 
 
 def has_three_scales(model: SurgicalSAM) -> bool:
-    """Whether the decoder's three further masks are trained: SAM's are, those of the demo weights are not."""
+    """Whether the decoder's three further masks are trained: SAM's are, those of the bundled weights are not."""
     return ENCODERS[model.encoder_id].weights is not None
 
 

@@ -21,7 +21,7 @@ from surgicalsam_training.loop.tuning import starting_model
 def sam_of_checkpoint(
     checkpoint: Path | None, *, encoder_weights: Path | None = None, classes: ClassSet | None = None, device: str = "auto"
 ) -> SurgicalSAM:
-    """A checkpoint (the demo weights by default) with SAM's own decoder in addition to the tuned one.
+    """A checkpoint (the bundled one by default) with SAM's own decoder in addition to the tuned one.
 
     If the checkpoint lacks it, it is read from SAM's weights: `encoder_weights`, or the known file on this disk.
 
@@ -30,7 +30,7 @@ def sam_of_checkpoint(
     CheckpointError, DeviceError
         see `load_checkpoint`; or SAM's decoder is not available
     """
-    path = checkpoint or zoo.demo_checkpoint()
+    path = checkpoint or zoo.bundled_checkpoint()
     model = load_checkpoint(path, encoder_weights=encoder_weights, device=device, classes=classes)
     if model.has_click_decoder:
         return model
@@ -59,7 +59,7 @@ def add_sam_decoder(model: SurgicalSAM, file: Path) -> None:
 def published_sam(
     encoder_id: str, classes: ClassSet, *, encoder_weights: Path | None = None, device: str = "auto"
 ) -> SurgicalSAM:
-    """SAM's published weights without tuning; with a bundled encoder those of the demo checkpoint.
+    """SAM's published weights without tuning; with the light encoder those of the bundled checkpoint.
 
     Raises
     ------

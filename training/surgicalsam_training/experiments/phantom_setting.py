@@ -1,4 +1,4 @@
-"""The small version of the experiments: two phantom datasets, and short trainings on the demo encoder."""
+"""The small version of the experiments: two phantom datasets, and short trainings on the light encoder."""
 
 from __future__ import annotations
 
@@ -15,7 +15,7 @@ from surgicalsam_training.experiments.stage import Stage
 # the learning rate, so that new prototypes, which start as long noise vectors, reach their classes in few steps; a falling
 # rate, so that the model is stable after ten epochs.
 PHANTOM_SETTINGS: dict[str, Any] = {
-    "encoder": "demo",
+    "encoder": "light",
     "epochs": 10,
     "validate_every": 5,
     "learning_rate": 5e-3,

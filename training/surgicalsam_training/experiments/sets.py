@@ -19,9 +19,9 @@ from surgicalsam_napari.phantom import PHANTOM_CLASSES, PhantomScene
 from surgicalsam_napari.store.files import writing
 from surgicalsam_training.experiments.stage import Stage
 
-SIZE = (256, 320)  # (H, W); the input of the demo encoder has 256 pixels
+SIZE = (256, 320)  # (H, W)
 SCENE_LENGTH = 100  # frames (four seconds); each clip shows some of them
-FIRST_SEED = 700_000  # not used for the demo weights or their benchmarks
+FIRST_SEED = 700_000  # not used for the bundled weights or their benchmarks
 
 
 @dataclass(frozen=True)

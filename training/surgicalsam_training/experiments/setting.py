@@ -48,7 +48,7 @@ class Setting:
             "size."
         )
         if self.is_phantom:
-            return ("Synthetic phantom frames with the demo encoder, not surgery; see the paper for real figures.", trained)
+            return ("Synthetic phantom frames with the light encoder, not surgery; see the paper for real figures.", trained)
         return (f"On {names}, image encoder {config.encoder or 'of the checkpoint'}.", trained)
 
 

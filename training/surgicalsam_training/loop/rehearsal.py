@@ -1,7 +1,7 @@
-"""Synthetic phantom frames, mixed into training so that a model on the demo encoder keeps what it learned from them.
+"""Synthetic phantom frames, mixed into training so that a model on the bundled encoder keeps what it learned from them.
 
 A few corrected frames show few classes; a model that is tuned only on them forgets the others. To keep the classes of a real
-checkpoint, train on its earlier projects and the new one together. The training frames of the demo weights can be generated
+checkpoint, train on its earlier projects and the new one together. The training scenes of the bundled weights can be generated
 again.
 """
 
@@ -16,7 +16,7 @@ from surgicalsam_napari.model.surgical_sam import SurgicalSAM
 from surgicalsam_napari.phantom import PhantomScene
 from surgicalsam_training.data.source import AnnotatedFrame
 
-FIRST_SEED = 100_000  # the first of the scenes that the demo weights were trained on
+FIRST_SEED = 100_000  # the first of the scenes that the bundled weights were trained on
 FRAMES_PER_SCENE = 2
 SIZE = (410, 512)
 

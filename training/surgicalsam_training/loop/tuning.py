@@ -35,7 +35,7 @@ TUNED = ("prototypes", "class_prompt_encoder", "mask_decoder", "presence_head")
 
 
 def starting_model(config: TrainingConfig, classes: ClassSet | None = None) -> SurgicalSAM:
-    """The checkpoint to tune (default: the demo's), or SAM's decoder with new prototypes and a new prompt encoder.
+    """The checkpoint to tune (default: the bundled one), or SAM's decoder with new prototypes and a new prompt encoder.
 
     Parameters
     ----------
@@ -51,7 +51,7 @@ def starting_model(config: TrainingConfig, classes: ClassSet | None = None) -> S
             raise TrainingError("A training that starts from SAM needs classes, but none are given. Name them (classes).")
         return ablate(_model_on_sam(config, classes), config)
     model = load_checkpoint(
-        config.checkpoint or zoo.demo_checkpoint(),
+        config.checkpoint or zoo.bundled_checkpoint(),
         encoder_weights=config.encoder_weights,
         device=config.device,
         classes=classes,
@@ -78,7 +78,7 @@ def _model_on_sam(config: TrainingConfig, classes: ClassSet) -> SurgicalSAM:
         sparse_hidden_dim=config.sparse_hidden_dim,
     )
     if spec.is_bundled:  # no SAM exists for it: the bundled checkpoint contains the decoder for points
-        bundled = load_checkpoint(zoo.bundled_checkpoint(encoder_id), device="cpu")
+        bundled = load_checkpoint(zoo.bundled_checkpoint(), device="cpu")
         assert bundled.sam_mask_decoder is not None
         encoder, digest = bundled.image_encoder, bundled.encoder_digest
         prompt_state, decoder_state = bundled.prompt_encoder.state_dict(), bundled.sam_mask_decoder.state_dict()
@@ -117,7 +117,7 @@ def known_classes(config: TrainingConfig) -> ClassSet | None:
     """The classes of the checkpoint to tune; None for a training that starts from SAM, or from an authors' .pth."""
     from surgicalsam_napari.model.checkpoint import read_checkpoint_info
 
-    path = config.checkpoint or zoo.demo_checkpoint()
+    path = config.checkpoint or zoo.bundled_checkpoint()
     if config.encoder is not None or path.suffix != ".safetensors":
         return None
     return read_checkpoint_info(path).classes

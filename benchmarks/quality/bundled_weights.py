@@ -1,4 +1,4 @@
-"""Accuracy and speed of the bundled demo weights on phantom clips that were not used for training.
+"""Accuracy and speed of the bundled weights on phantom clips that were not used for training.
 
 Every class is prompted in every frame, and presence decides whether it gets a mask. The metrics are those of
 `surgicalsam_training.scoring.metrics`.
@@ -28,6 +28,7 @@ from common.options import new_parser, parse, print_json
 from surgicalsam_napari.inference.refine import Box, Click, Refinement
 from surgicalsam_napari.instruments import ENDOVIS2018
 from surgicalsam_napari.model.checkpoint import load_checkpoint
+from surgicalsam_napari.model.encoders import DEFAULT_CHECKPOINT
 from surgicalsam_napari.model.surgical_sam import SurgicalSAM
 from surgicalsam_napari.model.zoo import checkpoint_path
 from surgicalsam_napari.phantom import PhantomFrame, PhantomScene
@@ -154,7 +155,7 @@ def instrument_iou(pairs: list[tuple[np.ndarray, np.ndarray]]) -> float:
 
 def main() -> None:
     parser = new_parser(__doc__)
-    parser.add_argument("--checkpoint", type=Path, default=None, help="a file, or demo (the default) or light")
+    parser.add_argument("--checkpoint", type=Path, default=None, help="a file; default: the bundled weights")
     parser.add_argument("--clips", type=int, default=10)
     parser.add_argument("--frames", type=int, default=60)
     parser.add_argument("--look", default="first", help='"second" is another domain')
@@ -164,7 +165,7 @@ def main() -> None:
     parser.add_argument("--threads", type=int, default=2)
     arguments = parse(parser, quick={"clips": 1, "frames": 2, "threads": 1})
     torch.set_num_threads(arguments.threads)
-    path = checkpoint_path(arguments.checkpoint or "demo")
+    path = checkpoint_path(arguments.checkpoint or DEFAULT_CHECKPOINT)
     model = load_checkpoint(path, device=arguments.device)
     model.predict(model.embed([np.zeros((512, 640, 3), np.uint8)]), ENDOVIS2018.ids, (512, 640))  # warm-up
 
