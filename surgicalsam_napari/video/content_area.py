@@ -1,8 +1,8 @@
 """The content area of a video: the part of the picture that the endoscope fills; outside it lies a black border.
 
-Every usual content area is convex: a circle, a circle cut by the frame, a rectangle, a rectangle with round or cut corners. So
-it is found as a convex shape, the intersection of half-planes, one per direction. Each is the tangent to the brightest that
-was seen at each place, and counts only if the picture ends there with a step in brightness. Whatever is uncertain stays inside.
+Every usual content area is convex: a circle, a circle cut by the frame, a rectangle, a rectangle with round or cut corners.
+So it is found as an intersection of half-planes, each bounded by a tangent to the pixels that are bright in any of a few
+frames. A tangent counts only if the picture ends there with a step in brightness. What is uncertain stays inside.
 """
 
 from __future__ import annotations
@@ -59,9 +59,8 @@ class ContentArea:
     @cached_property
     def mask(self) -> np.ndarray:
         """(H, W) bool, read-only: True inside."""
-        height, width = self.size
         first, last = self._row_spans
-        columns = np.arange(width) + 0.5
+        columns = np.arange(self.size[1]) + 0.5
         mask = (columns >= first[:, None]) & (columns <= last[:, None])
         mask.flags.writeable = False
         return mask
@@ -168,11 +167,11 @@ def _step(brightest: np.ndarray, contact: np.ndarray, normal: np.ndarray) -> flo
 
 
 def _is_border(area: ContentArea) -> bool:
-    """Whether what the sides cut off is a border: not thin everywhere, nor at a single corner of the frame (a dark shaft)."""
+    """Whether the sides cut off a border: not thin everywhere, nor at a single corner of the frame (a dark shaft)."""
     height, width = area.size
     corners = np.array([(0, 0), (width, 0), (0, height), (width, height)])
     beyond = [corners @ (np.cos(side.angle), np.sin(side.angle)) - side.distance for side in area.sides]  # pixels
     thickest = max((float(distances.max()) for distances in beyond), default=0.0)
     corners_outside = np.count_nonzero(np.max(beyond, axis=0) > 0) if beyond else 0
     is_large = area.mask.mean() >= SMALLEST_AREA
-    return is_large and corners_outside >= 2 and thickest > THINNEST_BORDER * max(area.size)
+    return bool(is_large and corners_outside >= 2 and thickest > THINNEST_BORDER * max(area.size))

@@ -24,8 +24,8 @@ VIDEO_SUFFIXES: tuple[str, ...] = (
 )  # fmt: skip
 
 _PROJECT_SUFFIX = ".surgicalsam"
-_AREA_FRAMES = 12  # keyframes in which the content area is looked for,
-_AREA_FRAMES_DECODED = 144  # and, in a video with fewer keyframes, about so many frames decoded in all
+_AREA_FRAMES = 8  # keyframes in which the content area is looked for,
+_AREA_FRAMES_DECODED = 96  # and, in a video with fewer keyframes, about so many frames decoded in all
 _KEPT_BEFORE_A_JUMP = 8  # frames before the target of a far jump that are cached, for steps back
 
 
@@ -152,7 +152,7 @@ class VideoReader:
             indices = np.unique((keys[:, None] + ahead).clip(max=len(self) - 1))
         for index in indices.tolist():
             with suppress(VideoError):
-                *_, (_index, frame) = self._source.frames_until(index, 0)
+                *_, (_index, frame) = self._source.frames_until(index)  # skipping frames would start at the keyframe again
                 yield self._source.rgb(frame)
 
     def frame(self, index: int) -> np.ndarray:
