@@ -3,6 +3,7 @@
 Every usual content area is convex: a circle, a circle cut by the frame, a rectangle, a rectangle with round or cut corners.
 So it is found as an intersection of half-planes, each bounded by a tangent to the pixels that are bright in any of a few
 frames. A tangent counts only if the picture ends there with a step in brightness. What is uncertain stays inside.
+(The library torchcontentarea, Budd et al. 2022, looks for circles alone, and in one image at a time.)
 """
 
 from __future__ import annotations
