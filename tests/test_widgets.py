@@ -160,6 +160,9 @@ def test_a_black_border_is_named_and_nothing_is_segmented_on_it(dock, qtbot, tmp
     segment(qtbot, dock)
     labelled = (dock.session.project.labels[:] > 0).any(axis=(0, 1))
     assert labelled[32:96].any() and not labelled[:29].any() and not labelled[99:].any()
+    dock.session.project.labels[0, :, :50] = DRIVER
+    open_in(dock, dock.session.project.folder, qtbot)
+    assert border.text() == "Dark border kept: you labelled instruments on it"
 
 
 def test_open_folder_button_restores_a_project(dock, qtbot, clip, phantom_clip, tmp_path, monkeypatch):

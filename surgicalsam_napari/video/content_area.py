@@ -20,6 +20,8 @@ DIRECTIONS = 64  # tangents to a circle leave 0.12 % of its radius outside the c
 LONGEST_SIDE = 480  # cells; frames are reduced to this or a little more, which averages noise and compression artefacts
 DARKEST_EDGE = 40  # of 255; a brighter edge of the frame is no black border
 LEAST_CONTENT = 12  # levels above the border's
+LEAST_DIM = 4  # levels above the border's; more than noise, and less than LEAST_CONTENT: tissue in the dark
+DIM_PART = 0.05  # of what lies beyond a side; with more, the picture goes on there
 LEAST_STEP = 15  # levels from 2 cells outside to 2 cells inside; dark tissue fades out more slowly
 LEAST_CONTACT = 10  # cells of the content's outline at a tangent; a highlight in dark tissue touches it with fewer
 PART_OF_CONTENT = 0.1  # of the largest bright region; logos and letters are smaller, a second picture is not
@@ -108,14 +110,17 @@ def find_content_area(frames: Iterable[np.ndarray], size: tuple[int, int]) -> Co
     brightest = _brightest(frames, factor)
     if brightest is None or min(brightest.shape) < 16:
         return whole
-    edge = np.concatenate([brightest[[0, -1]].ravel(), brightest[:, [0, -1]].ravel()])
-    border_level = float(np.percentile(edge, 5))
+    edge = np.concatenate([brightest[[0, -1]].ravel(), brightest[:, [0, -1]].ravel()]).astype(np.float32)
+    border_level = np.percentile(edge, 5)
     if border_level > DARKEST_EDGE:
         return whole
-    content = _large_regions(brightest > border_level + LEAST_CONTENT)
+    is_bright = brightest > border_level + LEAST_CONTENT
+    content = _large_regions(is_bright)
     if content.mean() < SMALLEST_AREA:
         return whole
-    area = ContentArea(size, tuple(_sides(brightest.astype(np.float32), content, factor)))
+    noise = np.median(edge[edge <= border_level + LEAST_CONTENT]) - border_level
+    is_dim = ~is_bright & (brightest > border_level + max(LEAST_DIM, 4 * noise))
+    area = ContentArea(size, tuple(_sides(brightest.astype(np.float32), content, is_dim, factor)))
     return area if _is_border(area) else whole
 
 
@@ -136,22 +141,27 @@ def _large_regions(bright: np.ndarray) -> np.ndarray:
     return (cells >= max(1.0, PART_OF_CONTENT * cells.max()))[regions]
 
 
-def _sides(brightest: np.ndarray, content: np.ndarray, factor: int) -> Iterator[Side]:
-    """The tangents to the content at which the picture ends with a step.
+def _sides(brightest: np.ndarray, content: np.ndarray, is_dim: np.ndarray, factor: int) -> Iterator[Side]:
+    """The tangents to the content at which the picture ends with a step, and beyond which lies even darkness.
 
     Parameters
     ----------
     brightest : (h, w) float32
     content : (h, w) bool
+    is_dim : (h, w) bool, neither bright nor black
     factor : pixels per cell
     """
+    cells = np.indices(content.shape).reshape(2, -1).T.astype(np.float32) + 0.5
     outline = np.argwhere(content & ~binary_erosion(content))  # with the cells at the frame's edge
     for angle in np.arange(DIRECTIONS) * (2 * np.pi / DIRECTIONS):
         normal = np.array([np.sin(angle), np.cos(angle)])
         reach = (outline + 0.5) @ normal
         farthest = reach.max()
         contact = outline[reach >= farthest - 2]
-        if len(contact) >= LEAST_CONTACT and _step(brightest, contact, normal) >= LEAST_STEP:
+        if len(contact) < LEAST_CONTACT or _step(brightest, contact, normal) < LEAST_STEP:
+            continue
+        beyond = is_dim.ravel()[cells @ normal.astype(np.float32) > farthest + 3]
+        if beyond.size and beyond.mean() < DIM_PART:
             # a cell has a size, and the edge may be soft
             yield Side(float(angle), float(factor * (farthest + np.abs(normal).sum() / 2 + 1)))
 
