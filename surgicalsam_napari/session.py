@@ -106,8 +106,11 @@ class Session:
     def prepare(self, path: Path | str, *, project_folder: Path | str | None = None) -> Project:
         """First step of `open`, in any thread: return the opened project; this session does not change."""
         path = Path(path).expanduser()
-        if is_project_folder(path):
-            return Project.open(path)
+        project = Project.open(path) if is_project_folder(path) else self._project_of(path, project_folder)
+        _ = project.content_area  # found now, because a window runs this step in another thread
+        return project
+
+    def _project_of(self, path: Path, project_folder: Path | str | None) -> Project:
         video = VideoReader(path)
         try:
             folder = _project_folder(path, project_folder)

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import functools
 import os
+import re
 import shutil
 import time
 from collections import Counter
@@ -24,6 +25,7 @@ from surgicalsam_napari.inference import Estimate
 from surgicalsam_napari.instruments import ENDOVIS2018, ClassSet, InstrumentClass
 from surgicalsam_napari.model.zoo import KNOWN_WEIGHTS, DownloadReport
 from surgicalsam_napari.store import Provenance
+from surgicalsam_napari.video import write_video
 from surgicalsam_napari.widgets.contributions.reader import get_reader
 from surgicalsam_napari.widgets.correct.correct_panel import CorrectPanel
 from surgicalsam_napari.widgets.exchange.export_panel import ExportPanel
@@ -144,6 +146,23 @@ def test_open_file_button_shows_the_video(empty_dock, qtbot, clip, monkeypatch):
     assert empty_dock.video_panel.facts.text().startswith("128 × 96 · 12 frames · 25 fps")
     assert [layer.name for layer in empty_dock.layers.viewer.layers] == ["clip", "Instruments"]
     assert empty_dock.segment_panel.segment.isEnabled()
+
+
+def test_a_black_border_is_named_and_nothing_is_segmented_on_it(dock, qtbot, tmp_path):
+    border = dock.video_panel.border
+    assert border.isHidden()  # the phantom has none
+    inside = np.zeros((96, 128), bool)
+    inside[:, 32:96] = True
+    frames = [np.where(inside[..., None], frame, np.uint8(0)) for frame in dock.session.project.video[:]]
+    open_in(dock, write_video(tmp_path / "bordered.mp4", frames), qtbot)
+    assert not border.isHidden() and re.fullmatch(r"Black border left out: 4[5-9] % of the picture", border.text())
+    click(qtbot, dock.segment_panel.all_classes)
+    segment(qtbot, dock)
+    labelled = (dock.session.project.labels[:] > 0).any(axis=(0, 1))
+    assert labelled[32:96].any() and not labelled[:29].any() and not labelled[99:].any()
+    dock.session.project.labels[0, :, :50] = DRIVER
+    open_in(dock, dock.session.project.folder, qtbot)
+    assert border.text() == "Dark border kept: you labelled instruments on it"
 
 
 def test_open_folder_button_restores_a_project(dock, qtbot, clip, phantom_clip, tmp_path, monkeypatch):

@@ -19,6 +19,7 @@ from scipy.ndimage import label
 from torch import Tensor
 
 from surgicalsam_napari.errors import ProjectError
+from surgicalsam_napari.inference.content import within_content
 from surgicalsam_napari.inference.embed import embedded_batches, failures_reported
 from surgicalsam_napari.inference.frame_selection import checked_frames
 from surgicalsam_napari.inference.mask_memory import MaskMemory
@@ -195,7 +196,7 @@ def propagate_class(
             if reason is not None:
                 yield PropagationReport(frame_index, done, len(frame_indices), agreement, reason)
                 return
-            prediction = _prediction(project, model, class_id, frame_index, carried)
+            prediction = within_content(_prediction(project, model, class_id, frame_index, carried), project.content_area)
             project.labels.write_prediction(frame_index, prediction, checkpoint, action=action)
             done += 1
             yield PropagationReport(frame_index, done, len(frame_indices), agreement)

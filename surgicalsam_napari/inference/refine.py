@@ -59,6 +59,7 @@ class Refinement:
     model : with a decoder for clicks
     embedding : (D, h, w) of the frame
     mask : (H, W) bool, the current mask; may be empty
+    within : (H, W) bool, where answers may add pixels: not on a black border; the clicked places count anywhere
 
     Raises
     ------
@@ -66,7 +67,9 @@ class Refinement:
         the checkpoint has no decoder for clicks
     """
 
-    def __init__(self, model: SurgicalSAM, embedding: np.ndarray, mask: np.ndarray) -> None:
+    def __init__(
+        self, model: SurgicalSAM, embedding: np.ndarray, mask: np.ndarray, within: np.ndarray | None = None
+    ) -> None:
         if not model.has_click_decoder:
             raise CheckpointError(
                 f"Clicks and boxes need SAM's decoder; {model.name} has none. Choose a checkpoint that includes it."
@@ -74,6 +77,7 @@ class Refinement:
         self._model = model
         self._embedding = torch.from_numpy(np.array(embedding))
         self._before = np.array(mask, bool)
+        self._allowed = None if within is None else within | self._before
         self._answers: list[_Answer] = []
         self._geometry = FrameGeometry(self._before.shape, model.input_size)  # type: ignore[arg-type]
         self._side = 4 * model.embedding_shape[1]
@@ -140,6 +144,8 @@ class Refinement:
             mask = self._click_answer(before, given, logits, prompt)
         else:
             mask = self._box_answer(before, given, logits)
+        if self._allowed is not None:
+            mask &= self._allowed
         for click in clicks:
             self._force(mask, click)
         self._answers.append(_Answer(prompt, mask, decoded.predicted_iou))

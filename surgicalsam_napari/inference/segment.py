@@ -9,6 +9,7 @@ from typing import TYPE_CHECKING
 
 import numpy as np
 
+from surgicalsam_napari.inference.content import within_content
 from surgicalsam_napari.inference.embed import embedded_batches, failures_reported
 from surgicalsam_napari.inference.frame_selection import checked_frames
 from surgicalsam_napari.inference.pipeline import written
@@ -21,6 +22,7 @@ if TYPE_CHECKING:
     from surgicalsam_napari.model.surgical_sam import FramePrediction, SurgicalSAM
     from surgicalsam_napari.store import Project
     from surgicalsam_napari.store.action import Action
+    from surgicalsam_napari.video import ContentArea
 
 
 @dataclass(frozen=True)
@@ -52,6 +54,7 @@ def segment_frames(
 ) -> Generator[SegmentReport, None, None]:
     """Predict these classes in these frames, in the order given; missing embeddings are computed, too.
 
+    Nothing is predicted on the black border around the picture (`Project.content_area`).
     On a GPU, labels are written while the next frame is computed. Closing the generator stops after the last reported
     frame; this frame is on disk, and nothing after it. The run is one action in the project's history; a run over many
     frames starts with a snapshot.
@@ -91,7 +94,7 @@ def segment_frames(
                 checkpoint = project.record_checkpoint(checkpoint_record(model))
             return project.labels.write_prediction(*frame_prediction, checkpoint, action=recorded)
 
-        predictions = _predictions(model, batches, class_ids, model_ids, project.video.info.size)
+        predictions = _predictions(model, batches, class_ids, model_ids, project.content_area)
         with closing(written(predictions, write, model.device.type)) as frames:
             for (frame_index, prediction), changed in frames:
                 done += 1
@@ -103,18 +106,18 @@ def _predictions(
     batches: Iterable[tuple[list[int], np.ndarray]],
     class_ids: Sequence[int],
     model_ids: Sequence[int],
-    original_size: tuple[int, int],
+    area: ContentArea,
 ) -> Generator[tuple[int, FramePrediction], None, None]:
-    """Frame indices and their predictions, in the project's class ids."""
+    """Frame indices and their predictions inside the area, in the project's class ids."""
     label_values = _label_values(model_ids, class_ids)
     for batch, embeddings in batches:
         with failures_reported():
-            predictions = model.predict(embeddings, model_ids, original_size)
+            predictions = model.predict(embeddings, model_ids, area.size)
         for frame_index, prediction in zip(batch, predictions, strict=True):
             if list(model_ids) != list(class_ids):
                 label_map = looked_up(label_values, prediction.label_map)
                 prediction = replace(prediction, class_ids=tuple(class_ids), label_map=label_map)
-            yield frame_index, prediction
+            yield frame_index, within_content(prediction, area)
 
 
 def action_name(classes: ClassSet, class_ids: Sequence[int], frame_indices: Sequence[int]) -> str:

@@ -14,6 +14,7 @@ from typing import Any
 from surgicalsam_napari.errors import ClassSetError, ProjectError, VideoError
 from surgicalsam_napari.instruments import ClassSet
 from surgicalsam_napari.store.action import Action
+from surgicalsam_napari.store.content_area import CheckedContentArea
 from surgicalsam_napari.store.embeddings import EmbeddingStore
 from surgicalsam_napari.store.files import writing
 from surgicalsam_napari.store.history import History
@@ -23,7 +24,7 @@ from surgicalsam_napari.store.ownership import Owner, Ownership
 from surgicalsam_napari.store.provenance import class_attributes
 from surgicalsam_napari.store.snapshots import Snapshots
 from surgicalsam_napari.store.work_log import WORK_LOG, WorkLog
-from surgicalsam_napari.video import VideoReader, is_video
+from surgicalsam_napari.video import ContentArea, VideoReader, is_video
 
 SUFFIX = ".surgicalsam"
 BULK_FRAMES = 20  # an action on so many frames makes a snapshot first,
@@ -64,6 +65,7 @@ class Project:
         self._embeddings: dict[Path, EmbeddingStore] = {}
         shape = (manifest.video.frame_count, *manifest.video.size)
         self.labels = LabelStore(folder, shape, manifest.classes, writable=self.writable)
+        self._checked_area = CheckedContentArea(self.labels)
         self._lock = self.labels.lock
         self._ownership = Ownership(folder)
         self.work_log = WorkLog(folder / WORK_LOG, self.labels if self.writable else None)
@@ -221,6 +223,14 @@ class Project:
             self._video = _find_video(self.folder, self.manifest.video)
             self._remember_place(self._video)
         return self._video
+
+    @property
+    def content_area(self) -> ContentArea:
+        """The part of the picture that can show instruments: without the black border, but all of it if a person labelled
+        instruments on what looks like the border.
+        """
+        area = self.video.content_area
+        return ContentArea(area.size) if self._checked_area.contradicted(area) else area
 
     def close_video(self) -> None:
         """Close the video and free its cached frames; `video` opens it again on the next use."""

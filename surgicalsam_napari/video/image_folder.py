@@ -74,6 +74,10 @@ class ImageFolder:
     def close(self) -> None:
         """Do nothing: no file stays open between frames."""
 
+    def keyframes(self) -> list[int]:
+        """All frames: each one decodes without others."""
+        return list(range(self.frame_count))
+
     def frames_until(self, index: int, _frames_before: int | None = None) -> Iterator[tuple[int, np.ndarray]]:
         """Decode frame `index`; yield only (index, (H, W, 3) uint8)."""
         path = self.files[index]

@@ -4,6 +4,8 @@ from __future__ import annotations
 
 import threading
 from collections import OrderedDict
+from collections.abc import Iterator
+from contextlib import suppress
 from dataclasses import dataclass
 from pathlib import Path
 from types import EllipsisType, TracebackType
@@ -12,6 +14,7 @@ from typing import Any, Protocol, SupportsIndex
 import numpy as np
 
 from surgicalsam_napari.errors import VideoError
+from surgicalsam_napari.video.content_area import ContentArea, find_content_area
 from surgicalsam_napari.video.fingerprint import file_fingerprint, folder_fingerprint
 from surgicalsam_napari.video.image_folder import IMAGE_SUFFIXES, ImageFolder
 from surgicalsam_napari.video.stream_decoder import StreamDecoder
@@ -21,6 +24,8 @@ VIDEO_SUFFIXES: tuple[str, ...] = (
 )  # fmt: skip
 
 _PROJECT_SUFFIX = ".surgicalsam"
+_AREA_FRAMES = 8  # keyframes in which the content area is looked for,
+_AREA_FRAMES_DECODED = 96  # and, in a video with fewer keyframes, about so many frames decoded in all
 _KEPT_BEFORE_A_JUMP = 8  # frames before the target of a far jump that are cached, for steps back
 
 
@@ -53,6 +58,7 @@ class _FrameSource(Protocol):
     codec: str
     frames_decoded: int
 
+    def keyframes(self) -> list[int]: ...
     def frames_until(self, index: int, frames_before: int | None = None) -> Any: ...
     def rgb(self, frame: Any) -> np.ndarray: ...
     def byte_count(self, frame: Any) -> int: ...
@@ -90,6 +96,7 @@ class VideoReader:
         self._cache_limit = cache_megabytes * 1_000_000
         self._cache_bytes = 0
         self._last_requested = 0
+        self._content_area: ContentArea | None = None
         self.info = VideoInfo(
             path=path,
             frame_count=self._source.frame_count,
@@ -123,6 +130,30 @@ class VideoReader:
     def frames_decoded(self) -> int:
         """Number of frames decoded so far; frames from the cache do not count."""
         return self._source.frames_decoded
+
+    @property
+    def content_area(self) -> ContentArea:
+        """The part of the picture inside the endoscope's black border: the same in all frames, found on first use.
+
+        Looks at a few frames all over the video, mostly keyframes. The whole frame if they show no border or cannot be read.
+        """
+        with self._lock:
+            if self._content_area is None and not self._closed:
+                self._content_area = find_content_area(self._frames_to_look_at(), self.info.size)
+            return self._content_area or ContentArea(self.info.size)
+
+    def _frames_to_look_at(self) -> Iterator[np.ndarray]:
+        """A few readable frames that decode quickly, spread over the video; not cached."""
+        keys = np.array(self._source.keyframes())
+        if len(keys) >= _AREA_FRAMES:
+            indices = keys[np.linspace(0, len(keys) - 1, _AREA_FRAMES).astype(int)]
+        else:
+            ahead = np.arange(0, _AREA_FRAMES_DECODED // max(len(keys), 1) + 1, _AREA_FRAMES_DECODED // _AREA_FRAMES)
+            indices = np.unique((keys[:, None] + ahead).clip(max=len(self) - 1))
+        for index in indices.tolist():
+            with suppress(VideoError):
+                *_, (_index, frame) = self._source.frames_until(index)  # skipping frames would start at the keyframe again
+                yield self._source.rgb(frame)
 
     def frame(self, index: int) -> np.ndarray:
         """Decode one frame.

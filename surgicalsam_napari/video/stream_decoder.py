@@ -216,6 +216,11 @@ class StreamDecoder:
 
     # -- frames
 
+    def keyframes(self) -> list[int]:
+        """The frames that decode without others, ascending."""
+        ranks = self._rank[self._keys]
+        return sorted(ranks[ranks >= 0].tolist())
+
     def frames_until(self, index: int, frames_before: int | None = None) -> Iterator[tuple[int, VideoFrame]]:
         """Decode up to frame `index`; yield (frame index, frame) for the frames decoded on the way, and last for `index`.
 

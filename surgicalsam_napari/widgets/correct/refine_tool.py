@@ -195,7 +195,8 @@ class RefineTool(QObject):
         def begin() -> None:
             assert self._model is not None and self._project is not None
             before = self._project.labels[target[0]] == target[1]
-            held = HeldPreview(Refinement(self._model, embedding, before), before)
+            within = self._project.content_area.mask
+            held = HeldPreview(Refinement(self._model, embedding, before, within), before)
             for prompt in prompts:
                 prompt(held.refinement)
             self._held[target] = held

@@ -31,7 +31,8 @@ class VideoPanel(Panel):
         super().__init__("Video")
         self._project_folder: Path | None = None
         self.file_name = ElidedLabel()
-        self.facts = note(NOTHING_OPEN)
+        self.facts, self.border = note(NOTHING_OPEN), note()
+        self.border.setToolTip("No instrument is predicted on the black border around the picture")
         self.open_file = QPushButton("Open file…")
         self.open_folder = QPushButton("Open folder…")
         self.open_file.setToolTip("A video: " + ", ".join(suffix.lstrip(".") for suffix in VIDEO_SUFFIXES))
@@ -44,6 +45,7 @@ class VideoPanel(Panel):
         buttons.addWidget(self.open_folder, 1)
         self.column.addWidget(self.file_name)
         self.column.addWidget(self.facts)
+        self.column.addWidget(self.border)
         self.column.addWidget(self._build_banner())
         self.column.addLayout(buttons)
         self.show_project(None)
@@ -73,6 +75,8 @@ class VideoPanel(Panel):
         self.file_name.setVisible(project is not None)
         self.banner.setVisible(project is not None and not project.writable)
         self.read_only.setText(why_read_only(other_owner))
+        self.border.setText("" if project is None else describe_border(project))
+        self.border.setVisible(bool(self.border.text()))
         if project is None:
             self.facts.setText(NOTHING_OPEN)
             return
@@ -118,6 +122,15 @@ def why_read_only(other_owner: Owner | None) -> str:
         since = at.strftime("%H:%M" if is_today else "%d %b, %H:%M")
     who = f"{other_owner.user} on {other_owner.host}"
     return f"Read-only: {who} has had it open since {since}. Close it there, then open it again here."
+
+
+def describe_border(project: Project) -> str:
+    """ "Black border left out: 37 % of the picture"; empty if there is none."""
+    if not project.content_area.is_whole:
+        return f"Black border left out: {project.content_area.border_share:.0%} of the picture".replace("%", " %")
+    if not project.video.content_area.is_whole:
+        return "Dark border kept: you labelled instruments on it"
+    return ""
 
 
 def describe_video(info: VideoInfo) -> str:
