@@ -68,7 +68,10 @@ def test_half_precision_takes_half_the_disk(tiny_model, tmp_path):
         ({"format": "something"}, "not a SurgicalSAM checkpoint"),
         ({"format_version": "99"}, "format 99"),
         ({"encoder_id": "vit_x"}, 'needs the encoder "vit_x"'),
-        ({"encoder_id": "demo"}, "demo encoder .* no longer has. Train again from the bundled light weights; your corrected"),
+        (
+            {"encoder_id": "demo"},
+            "demo encoder .* no longer has. Train again from the bundled light weights; your corrected",
+        ),
         ({"classes": "{"}, "header .* is damaged"),
         ({"encoder_digest": "0000"}, "was tuned on"),
     ],

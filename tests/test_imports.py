@@ -71,6 +71,7 @@ ROOM_ORDER: dict[str, tuple[tuple[str, ...], ...]] = {
         ("data",),
         ("scoring", "run"),
         ("loop",),
+        ("learn",),
         ("baselines", "__main__"),
         ("launch",),
         ("experiments",),

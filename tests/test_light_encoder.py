@@ -44,7 +44,7 @@ def test_the_bundled_checkpoint_holds_the_neck_and_not_the_imagenet_network(ligh
 
 def test_an_embedding_has_the_shape_of_the_record(light):
     embedding = light.embed([np.zeros((*SIZE, 3), np.uint8)])
-    assert embedding.shape == (1, *light.embedding_shape) == (1, 128, 64, 64)
+    assert embedding.shape == (1, *light.embedding_shape) == (1, 228, 64, 64)
 
 
 def test_folded_batch_norms_give_the_features_of_the_package():
@@ -149,9 +149,13 @@ def test_a_project_with_embeddings_of_another_encoder_opens_and_can_be_segmented
 def test_a_checkpoint_trained_on_the_demo_encoder_is_refused_and_the_labels_stay(earlier_project, capsys):
     trained = earlier_project / "training" / "quick-1" / "best.safetensors"
     assert cli.main(["segment", str(earlier_project), "--all", "--checkpoint", str(trained), "--device", "cpu"]) == 1
-    assert capsys.readouterr().err.splitlines()[-1].endswith(
-        "best.safetensors was trained on the demo encoder of an earlier version, which this version no longer has. "
-        "Train again from the bundled light weights; your corrected labels are kept."
+    assert (
+        capsys.readouterr()
+        .err.splitlines()[-1]
+        .endswith(
+            "best.safetensors was trained on the demo encoder of an earlier version, which this version no longer has. "
+            "Train again from the bundled light weights; your corrected labels are kept."
+        )
     )
     assert cli.main(["segment", str(earlier_project), "--all", "--checkpoint", "demo", "--device", "cpu"]) == 1
     assert "demo was trained on the demo encoder" in capsys.readouterr().err

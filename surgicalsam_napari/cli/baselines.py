@@ -201,7 +201,7 @@ def text_prototypes(
     from surgicalsam_training.baselines.text_prototypes import write_text_prototypes
 
     class_set = class_set_named(classes) or ENDOVIS2018
-    print(write_text_prototypes(out, text, class_set, encoder_spec(encoder).embedding_shape[0]))
+    print(write_text_prototypes(out, text, class_set, encoder_spec(encoder).decoder_dim))
 
 
 def _model_and_data(

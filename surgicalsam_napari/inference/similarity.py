@@ -59,7 +59,7 @@ def frame_similarity(
     model_class_id : an id of the model's classes
     original_size : (H, W) of the frame
     """
-    embeddings = torch.from_numpy(embedding)[None].to(model.device, torch.float32)
+    embeddings = torch.from_numpy(embedding[: model.decoder_dim])[None].to(model.device, torch.float32)
     prototypes = model.prototypes()[model.prototype_rows([model_class_id])]
     similarity = model.class_prompt_encoder.similarity(embeddings, prototypes)[0, 0]
     return FrameGeometry(original_size, model.input_size).to_frame(similarity).cpu().numpy()

@@ -294,7 +294,7 @@ def build_parts(spec: EncoderSpec, class_count: int, tokens_per_class: int = 2, 
     ----------
     hidden : dense_hidden_dim and sparse_hidden_dim, if they differ from the paper's 128
     """
-    dim, height, width = spec.embedding_shape
+    dim, (height, width) = spec.decoder_dim, spec.embedding_shape[1:]
     return {
         "prototypes": Prototypes(class_count, dim),
         "class_prompt_encoder": ClassPromptEncoder(dim, (height, width), tokens_per_class, **hidden),
@@ -326,11 +326,11 @@ def _assemble(
             spec, len(classes), tokens_per_class, dense_hidden_dim=dense_hidden_dim, sparse_hidden_dim=sparse_hidden_dim
         )
         if any(key.startswith("sam_mask_decoder.") for key in state):
-            parts["sam_mask_decoder"] = build_mask_decoder(spec.embedding_shape[0], spec.mlp_dim)
+            parts["sam_mask_decoder"] = build_mask_decoder(spec.decoder_dim, spec.mlp_dim)
         if any(key.startswith("presence_head.") for key in state):
-            parts["presence_head"] = build_presence_head(spec.embedding_shape[0])
+            parts["presence_head"] = build_presence_head(spec.decoder_dim)
         if any(key.startswith("pixel_head.") for key in state):
-            parts["pixel_head"] = PixelHead(spec.embedding_shape[0], len(classes))
+            parts["pixel_head"] = PixelHead(spec.decoder_dim, spec.pyramid, len(classes))
     for name, part in parts.items():
         _load_exactly(part, _take(state, name), path, name)
     if state:

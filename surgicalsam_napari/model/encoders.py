@@ -26,6 +26,8 @@ class EncoderSpec:
     build : returns the encoder with random weights
     input_size : side in pixels of its input, the padded square
     embedding_shape : (D, h, w) of its image embedding
+    pyramid : (channels, side of a cell in cells of the grid h x w) of each map of features that is packed behind the decoder's
+        channels of the embedding, for the pixel head
     mlp_dim : hidden width of the transformer in the matching mask decoder
     weights : name of its weights in `zoo.KNOWN_WEIGHTS`; None if the checkpoint includes the weights
     memory_megabytes : approximate GPU memory for the weights and one frame in half precision
@@ -43,6 +45,12 @@ class EncoderSpec:
     memory_megabytes: int
     is_light: bool = False
     is_bundled: bool = False
+    pyramid: tuple[tuple[int, int], ...] = ()
+
+    @property
+    def decoder_dim(self) -> int:
+        """The first channels of the embedding: those that prompt encoders and mask decoders read."""
+        return self.embedding_shape[0] - sum(channels // cell**2 for channels, cell in self.pyramid)
 
 
 def _build_vit(encoder_id: str) -> nn.Module:
@@ -68,6 +76,8 @@ def _sam_spec(encoder_id: str, title: str, build: Callable[[], nn.Module], memor
     return EncoderSpec(encoder_id, title, build, 1024, (256, 64, 64), 2048, encoder_id, memory_megabytes)
 
 
+LIGHT_PYRAMID = ((48, 1), (120, 2), (352, 4))  # of EfficientNet-Lite2: strides 8, 16 and 32
+
 ENCODERS: dict[str, EncoderSpec] = {
     spec.id: spec
     for spec in (
@@ -75,7 +85,7 @@ ENCODERS: dict[str, EncoderSpec] = {
         _sam_spec("vit_l", "SAM ViT-L", lambda: _build_vit("vit_l"), 1200),
         _sam_spec("vit_b", "SAM ViT-B", lambda: _build_vit("vit_b"), 700),
         _sam_spec("mobile_sam", "MobileSAM TinyViT", _build_mobile_sam, 250),
-        EncoderSpec("light", "Light encoder", _build_light, 512, (128, 64, 64), 512, None, 150, True, True),
+        EncoderSpec("light", "Light encoder", _build_light, 512, (228, 64, 64), 512, None, 150, True, True, LIGHT_PYRAMID),
     )
 }
 

@@ -95,14 +95,16 @@ class LightEncoder(nn.Module):
         return backbone.to(memory_format=torch.channels_last)  # type: ignore[call-overload]
 
     def forward(self, images: Tensor) -> Tensor:
-        """(B, 3, S, S), normalised and padded as SAM's, to (B, D, S / 8, S / 8).
+        """(B, 3, S, S), normalised and padded as SAM's, to (B, D, S / 8, S / 8): the neck's output, then the features packed.
 
         Raises
         ------
         CheckpointError
             the packages that hold the network and its weights are missing or damaged
         """
-        return self.from_features(self.features(images))
+        features = self.features(images)
+        packed = [F.pixel_shuffle(features[stride], stride // 8) for stride in (8, 16, 32)]
+        return torch.cat([self.from_features(features), *packed], dim=1)
 
     @torch.no_grad()
     def features(self, images: Tensor) -> dict[int, Tensor]:

@@ -133,6 +133,11 @@ class SurgicalSAM(nn.Module):
         return ENCODERS[self.encoder_id].embedding_shape
 
     @property
+    def decoder_dim(self) -> int:
+        """The first channels of an embedding: those that prompts and decoders read. A pixel head reads all."""
+        return ENCODERS[self.encoder_id].decoder_dim
+
+    @property
     def device(self) -> torch.device:
         return self.prototypes.class_embeddings.weight.device
 
@@ -246,14 +251,14 @@ class SurgicalSAM(nn.Module):
     @property
     def _prompts_at_a_time(self) -> int:
         """256 on CUDA with SAM's encoders; on a CPU 1, and 2 with the light encoder."""
-        return max(CHUNK_BYTES[self.device.type] // (4 * math.prod(self.embedding_shape)), 1)
+        return max(CHUNK_BYTES[self.device.type] // (4 * self.decoder_dim * math.prod(self.embedding_shape[1:])), 1)
 
     def _decode_frames(self, embeddings: Tensor, rows: list[int], visible: tuple[int, int] | None) -> MaskPrediction:
         """Compute once what the prompts share, then make and decode the prompts, one chunk of classes at a time."""
         if self.pixel_head is not None:
             return self.pixel_head.decode(embeddings.to(self.device).float(), rows, visible)
         encoder = self.class_prompt_encoder
-        embeddings = in_token_order(embeddings.to(self.device).float())
+        embeddings = in_token_order(embeddings[:, : self.decoder_dim].to(self.device).float())
         reading = encoder.read(embeddings, self.prototypes())
         prompted = torch.tensor(rows, device=self.device).expand(len(embeddings), -1)
         chunks = prompted.split(max(self._prompts_at_a_time // len(embeddings), 1), dim=1)
@@ -349,7 +354,11 @@ class SurgicalSAM(nn.Module):
         corners = None if box is None else self._placed(box)[None] - 0.5
         sparse, dense = self.prompt_encoder(clicks, corners, None if mask is None else self._placed(mask)[None, None])
         decoded = decode_masks(
-            self.sam_mask_decoder, self._placed(embedding)[None], self.positional_encoding(), sparse, dense
+            self.sam_mask_decoder,
+            self._placed(embedding[: self.decoder_dim])[None],
+            self.positional_encoding(),
+            sparse,
+            dense,
         )
         return PromptedMask(decoded.low_res_logits[0], float(decoded.predicted_iou[0]))
 

@@ -18,7 +18,7 @@ from surgicalsam_napari.model.surgical_sam import build_presence_head
 from surgicalsam_training.loop.losses import dice_losses, prototype_contrastive_loss
 
 SPEC = ENCODERS["light"]
-DIM, GRID, _ = SPEC.embedding_shape
+DIM, GRID = SPEC.decoder_dim, SPEC.embedding_shape[1]
 SIDE = SPEC.input_size
 LOW_RES = 4 * GRID  # side of the decoder's logits
 CLASS_COUNT = len(ENDOVIS2018)

@@ -191,7 +191,7 @@ def validate(encoder: nn.Module, model: ClassPrompted, images: Tensor, labels: T
         height, width = sizes[(index // per_scene) % len(SHAPES)]
         in_frame = torch.zeros(1, 1, SIDE, SIDE, device=images.device)
         in_frame[..., :height, :width] = 1
-        embeddings = encoder(normalised(images[index : index + 1].permute(0, 3, 1, 2).float(), in_frame)).float()
+        embeddings = encoder(normalised(images[index : index + 1].permute(0, 3, 1, 2).float(), in_frame))[:, :DIM].float()
         rows = torch.arange(CLASS_COUNT, device=images.device)[None]
         decoded, presence = model(embeddings, rows)
         masks = labels[index, ::2, ::2][None] == rows[0][:, None, None] + 1
@@ -256,7 +256,7 @@ def main() -> None:
 
     def embeddings_of(inputs: Tensor) -> Tensor:
         with torch.no_grad(), half():
-            return encoder(inputs).float().contiguous(memory_format=torch.channels_last)
+            return encoder(inputs)[:, :DIM].float().contiguous(memory_format=torch.channels_last)
 
     def decoder_losses() -> dict[str, Tensor]:
         inputs, truth = batches.next()

@@ -21,7 +21,7 @@ def frame_geometry(model: SurgicalSAM, data: TrainingData, example_index: int) -
 
 def frame_embedding(model: SurgicalSAM, data: TrainingData, example_index: int) -> Tensor:
     """(D, h, w) float16; it must have been computed (`TrainingData.embed`)."""
-    return torch.from_numpy(data.embeddings([example_index], 0, model)[0])
+    return torch.from_numpy(data.embeddings([example_index], 0, model)[0, : model.decoder_dim])
 
 
 def in_square(points: np.ndarray, geometry: FrameGeometry) -> Tensor:

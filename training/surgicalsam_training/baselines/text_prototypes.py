@@ -39,7 +39,7 @@ def set_text_prototypes(model: SurgicalSAM, path: Path, *, seed: int = SEED) -> 
     CheckpointError
         see `text_embeddings`
     """
-    projected = projected_embeddings(text_embeddings(path, model.classes), model.embedding_shape[0], seed)
+    projected = projected_embeddings(text_embeddings(path, model.classes), model.decoder_dim, seed)
     model.prototypes.class_embeddings.weight.data.copy_(projected)
 
 

@@ -131,6 +131,7 @@ class PromptSampler:
         else:
             embedding = self.data.embeddings([example_index], version, self.model)[0]
             label_map = self.data.label_map(example_index, version)
+        embedding = embedding[: self.model.decoder_dim]
         geometry = FrameGeometry(label_map.shape, self.model.input_size)
         side = 4 * self.model.embedding_shape[1]
         full = torch.from_numpy(embedding).float()

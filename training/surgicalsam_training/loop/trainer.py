@@ -273,7 +273,7 @@ def _fixed_prototypes(model: SurgicalSAM, sampler: PromptSampler) -> dict[int, T
     """By class id, the prototypes of the file, or the mean class embeddings of all training frames (paper, section 4.4)."""
     file = sampler.config.prototypes_file
     if file is not None:
-        return read_prototypes(file, model.classes, model.embedding_shape[0])
+        return read_prototypes(file, model.classes, model.decoder_dim)
     return mean_class_embeddings(sampler, model.classes.ids, most_frames=None)
 
 

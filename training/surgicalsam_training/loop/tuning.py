@@ -56,6 +56,7 @@ def starting_model(config: TrainingConfig, classes: ClassSet | None = None) -> S
         device=config.device,
         classes=classes,
     )
+    model.pixel_head = None  # it would hide what the training changes
     return ablate(model, config)
 
 
@@ -193,7 +194,7 @@ def unfreeze(model: SurgicalSAM, config: TrainingConfig) -> list[nn.Parameter]:
     """
     if config.presence_weight and model.presence_head is None:
         torch.manual_seed(config.seed)
-        model.presence_head = build_presence_head(model.embedding_shape[0]).to(model.device)
+        model.presence_head = build_presence_head(model.decoder_dim).to(model.device)
     model.requires_grad_(False)
     for part in _tuned_parts(model):
         part.requires_grad_(True)
