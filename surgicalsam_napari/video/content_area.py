@@ -118,7 +118,8 @@ def find_content_area(frames: Iterable[np.ndarray], size: tuple[int, int]) -> Co
     content = _large_regions(is_bright)
     if content.mean() < SMALLEST_AREA:
         return whole
-    noise = float(np.median(edge[edge <= border_level + LEAST_CONTENT])) - border_level
+    dark_edge = edge[edge <= border_level + LEAST_CONTENT]
+    noise = float(np.median(np.abs(np.diff(dark_edge))))  # from cell to cell: dim tissue is smoother
     is_dim = ~is_bright & (brightest > border_level + max(LEAST_DIM, 4 * noise))
     area = ContentArea(size, tuple(_sides(brightest.astype(np.float32), content, is_dim, factor)))
     return area if _is_border(area) else whole
