@@ -119,13 +119,14 @@ def test_a_picture_without_a_border_is_whole(scene, change) -> None:
 
 
 def test_whatever_is_no_clear_border_stays_inside(scene) -> None:
-    """A black clip, no frames, light that fades out, a dark shaft in a corner, thin strips, two pictures side by side."""
+    """A black clip, no frames, light that fades out, a spotlight, a dark shaft in a corner, thin strips, two pictures."""
     light = np.exp(-((np.hypot(ROWS - 180, COLUMNS - 320) / 200) ** 2))[..., None]
     fading = [(frame * light).astype(np.uint8) for frame in scene]
+    spotlight = [np.where(SHAPES["circle"][..., None], frame, frame // 12).astype(np.uint8) for frame in scene]
     shaft = bordered(scene, ROWS < HEIGHT - 0.7 * (COLUMNS - 330))
     strips = bordered(scene, rectangle(5, 12, 355, 635))
     two = bordered(scene, rectangle(10, 10, 350, 310) | rectangle(10, 330, 350, 630))
-    for frames in ([np.zeros_like(scene[0])] * 3, [], fading, shaft, strips, two):
+    for frames in ([np.zeros_like(scene[0])] * 3, [], fading, spotlight, shaft, strips, two):
         assert find_content_area(frames, SIZE).is_whole
     assert find_content_area([np.zeros((3, 4, 3), np.uint8)], (3, 4)).is_whole
 

@@ -111,14 +111,15 @@ def find_content_area(frames: Iterable[np.ndarray], size: tuple[int, int]) -> Co
     if brightest is None or min(brightest.shape) < 16:
         return whole
     edge = np.concatenate([brightest[[0, -1]].ravel(), brightest[:, [0, -1]].ravel()]).astype(np.float32)
-    border_level = np.percentile(edge, 5)
+    border_level = float(np.percentile(edge, 5))
     if border_level > DARKEST_EDGE:
         return whole
     is_bright = brightest > border_level + LEAST_CONTENT
     content = _large_regions(is_bright)
     if content.mean() < SMALLEST_AREA:
         return whole
-    noise = np.median(edge[edge <= border_level + LEAST_CONTENT]) - border_level
+    dark_edge = edge[edge <= border_level + LEAST_CONTENT]
+    noise = float(np.median(np.abs(np.diff(dark_edge))))  # from cell to cell: dim tissue is smoother
     is_dim = ~is_bright & (brightest > border_level + max(LEAST_DIM, 4 * noise))
     area = ContentArea(size, tuple(_sides(brightest.astype(np.float32), content, is_dim, factor)))
     return area if _is_border(area) else whole

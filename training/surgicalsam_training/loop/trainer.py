@@ -107,6 +107,7 @@ def train(run: RunFolder, processes: Processes = ALONE) -> Generator[Report, Non
         yield _describe(split, data)
         run.check_data(data.fingerprints())
         model = starting_model(config, data.classes)
+        run.check_encoder(model.encoder_id, model.encoder_digest)
         yield from _embed(run, data, split, model, processes)
         rehearsal = yield from _rehearse(model, data, config)
         result = yield from _tune(run, model, data, split, rehearsal, processes)

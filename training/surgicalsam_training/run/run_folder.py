@@ -244,6 +244,16 @@ class RunFolder:
                 "Start a new run in another folder (--out)."
             )
 
+    def check_encoder(self, encoder_id: str, encoder_digest: str) -> None:
+        """A TrainingError if the run began on another image encoder, which an earlier version may have had."""
+        before = self.record.get("start", {})
+        if before and before["encoder_digest"] != encoder_digest:
+            raise TrainingError(
+                f"{self.path.name} cannot be resumed: it began on the image encoder {before['encoder_id']} "
+                f"({before['encoder_digest']}), and would go on with {encoder_id} ({encoder_digest}). "
+                "Start a new run in another folder (--out)."
+            )
+
     @property
     def _exists(self) -> bool:
         """Whether this folder contains a run; a config.yaml alone may be a file of the user."""
