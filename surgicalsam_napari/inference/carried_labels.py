@@ -15,7 +15,7 @@ from typing import TYPE_CHECKING
 import cv2
 import numpy as np
 
-from surgicalsam_napari.inference.flow import FlowTracker, reduced, working_size
+from surgicalsam_napari.inference.flow import FlowTracker, reduced
 from surgicalsam_napari.inference.frame_selection import checked_frames, prefetched_frames
 from surgicalsam_napari.store.label_maps import present_ids
 
