@@ -64,9 +64,11 @@ class CarriedLabels:
 
     def agreement(self, class_id: int) -> float:
         """The IoU to expect of a class's mask, 0 to 1; how sure its absence is if it has none."""
+        if class_id not in self.labels:
+            return float(self.fields.fit.mean())
         index = self.labels.index(class_id)
         mask = self._probabilities.argmax(axis=0) == index
-        return expected_iou(self._probabilities[index], mask)
+        return expected_iou(self._probabilities[index], mask) if mask.any() else float(self._probabilities[0].mean())
 
     @cached_property
     def _probabilities(self) -> np.ndarray:
@@ -100,17 +102,18 @@ def carried_labels(
     """
     frame_count = video.info.frame_count
     wanted = set(checked_frames(list(frame_indices), frame_count)) - set(corrected)
+    carrying = GapCarrying(video, corrected, most_frames, appearance, witness)
     anchors = sorted(corrected)
     for before, after in zip([None, *anchors], [*anchors, None], strict=True):
         first, last = (0 if before is None else before + 1), (frame_count if after is None else after) - 1
         if gap := [index for index in range(first, last + 1) if index in wanted]:
-            carrying = _Carrying(video, corrected, most_frames, appearance, witness)
-            yield from carrying.into_gap(before, after, gap)
+            with closing(carrying.into_gap(before, after, gap)) as steps:
+                yield from (step for step in steps if step is not None)
 
 
 @dataclass(frozen=True)
-class _Carrying:
-    """The arguments of `carried_labels`."""
+class GapCarrying:
+    """Carries labels into one gap after the other; the attributes are the arguments of `carried_labels`."""
 
     video: VideoReader
     corrected: Mapping[int, np.ndarray]
@@ -118,21 +121,26 @@ class _Carrying:
     appearance: Appearance | None
     witness: Witness | None
 
-    def into_gap(self, before: int | None, after: int | None, gap: Sequence[int]) -> Generator[CarriedLabels, None, None]:
+    def into_gap(
+        self, before: int | None, after: int | None, gap: Sequence[int]
+    ) -> Generator[CarriedLabels | None, None, None]:
+        """The labels in these ascending frames between two corrected frames; None for each other step of the work."""
         ends = [self.corrected[end] for end in (before, after) if end is not None]
         labels = (0, *sorted({class_id for end in ends for class_id in present_ids(end)}))
-        earlier: dict[int, _Packed] = {}
+        wanted, earlier = set(gap), dict[int, _Packed]()
         if before is not None:
             path = range(before + 1, min(gap[-1], before + self.most_frames) + 1)
             with closing(self._from_end(before, labels, path)) as carried:
-                earlier = {index: _Packed(fields) for index, fields in carried if index in set(gap)}
+                for index, fields in carried:
+                    if index in wanted:
+                        earlier[index] = _Packed(fields)
+                    yield None
         if after is not None:
             path = range(after - 1, max(gap[0], after - self.most_frames) - 1, -1)
             with closing(self._from_end(after, labels, path)) as carried:
                 for index, fields in carried:
-                    if index in set(gap):
-                        packed = earlier.pop(index, None)
-                        yield self._blended(index, labels, [fields] if packed is None else [packed.fields, fields])
+                    sides = [earlier.pop(index).fields, fields] if index in earlier else [fields]
+                    yield self._blended(index, labels, sides) if index in wanted else None
         for index in sorted(earlier, reverse=True):  # too far from the later corrected frame
             yield self._blended(index, labels, [earlier.pop(index).fields])
 
