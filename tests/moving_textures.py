@@ -9,13 +9,14 @@ from PIL import Image
 from scipy.ndimage import gaussian_filter
 
 MARGIN = 60
+TISSUE, METAL = (170, 80, 70), (150, 155, 160)  # mean colours
 
 
-def texture(seed: int, size: tuple[int, int]) -> np.ndarray:
+def texture(seed: int, size: tuple[int, int], colour: tuple[int, int, int] = TISSUE) -> np.ndarray:
     """A random picture with structures of a few pixels, (h, w, 3) uint8, `MARGIN` larger than `size` on each side."""
-    noise = np.random.default_rng(seed).normal(size=(size[0] + 2 * MARGIN, size[1] + 2 * MARGIN, 3))
-    smooth = gaussian_filter(noise, (2, 2, 0))
-    return np.clip(128 + 50 * smooth / smooth.std(), 0, 255).astype(np.uint8)
+    noise = np.random.default_rng(seed).normal(size=(size[0] + 2 * MARGIN, size[1] + 2 * MARGIN))
+    smooth = gaussian_filter(noise, 2)
+    return np.clip(np.array(colour) + 40 * (smooth / smooth.std())[..., None], 0, 255).astype(np.uint8)
 
 
 def window(picture: np.ndarray, row: int, column: int, size: tuple[int, int]) -> np.ndarray:

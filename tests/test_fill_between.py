@@ -6,7 +6,7 @@ from pathlib import Path
 
 import numpy as np
 import pytest
-from moving_textures import iou, scene, texture, window, write_clip
+from moving_textures import METAL, iou, scene, texture, window, write_clip
 from PIL import Image
 
 from surgicalsam_napari.errors import ClassSetError, ProjectError
@@ -26,7 +26,7 @@ REAL = Path(__file__).resolve().parents[2] / "shared/data/endovis2015_robotic"
 
 def clip(folder, shifts, cut_at=None):
     """A project of a clip in which a tool moves, and its masks (T, H, W)."""
-    background, tool = texture(0, SIZE), texture(1, SIZE)
+    background, tool = texture(0, SIZE), texture(1, SIZE, METAL)
     frames, masks = zip(*(scene(background, tool, shift, SIZE) for shift in shifts), strict=True)
     frames = list(frames)
     if cut_at is not None:
@@ -193,7 +193,7 @@ def test_at_a_cut_each_side_is_carried_up_to_it(tmp_path):
 
 
 def test_black_frames_are_left_alone(tmp_path):
-    background, tool = texture(0, SIZE), texture(1, SIZE)
+    background, tool = texture(0, SIZE), texture(1, SIZE, METAL)
     frames = [scene(background, tool, 2 * index, SIZE) for index in range(8)]
     pictures = [np.zeros_like(frame) if index in (3, 4) else frame for index, (frame, _mask) in enumerate(frames)]
     with Project.create(

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import numpy as np
 import pytest
-from moving_textures import iou, scene, texture, window
+from moving_textures import METAL, iou, scene, texture, window
 
 from surgicalsam_napari.inference.flow import FlowTracker, reduced, sampled, scene_changes, working_size
 from surgicalsam_napari.inference.label_carrier import LabelCarrier, expected_iou, label_map_of, probabilities
@@ -30,7 +30,7 @@ def test_a_picture_that_cannot_be_found_has_a_large_residual():
 
 
 def test_many_steps_do_not_blur_or_shrink_a_mask():
-    background, tool = texture(0, SIZE), texture(1, SIZE)
+    background, tool = texture(0, SIZE), texture(1, SIZE, METAL)
     first, mask = scene(background, tool, 0, SIZE)
     carrier = LabelCarrier(first, mask.astype(np.uint8), (0, 1))
     for step in range(1, 41):
@@ -85,7 +85,7 @@ def test_tiny_frames_do_not_fail():
 
 
 def test_the_expected_iou_falls_where_the_picture_no_longer_agrees():
-    background, tool = texture(0, SIZE), texture(1, SIZE)
+    background, tool = texture(0, SIZE), texture(1, SIZE, METAL)
     first, mask = scene(background, tool, 0, SIZE)
     carriers = [LabelCarrier(first, mask.astype(np.uint8), (0, 1)) for _ in range(2)]
     expected = []

@@ -6,7 +6,7 @@ import math
 
 import numpy as np
 import pytest
-from moving_textures import scene, texture, write_clip
+from moving_textures import METAL, scene, texture, write_clip
 from PIL import Image
 
 from surgicalsam_napari.errors import ClassSetError, ProjectError, VideoError
@@ -245,7 +245,7 @@ def test_the_mask_follows_its_appearance_and_is_gone_without_it(demo_model):
 def moving_project(folder, shifts):
     """A project in which a textured tool moves over tissue, painted in frame 0; and its masks."""
     size = (160, 200)
-    background, tool = texture(0, size), texture(1, size)
+    background, tool = texture(0, size), texture(1, size, METAL)
     frames, masks = zip(*(scene(background, tool, shift, size) for shift in shifts), strict=True)
     project = Project.create(folder / "p.surgicalsam", VideoReader(write_clip(folder / "clip", frames)), ENDOVIS2018)
     paint(project, 0, masks[0], 3)
@@ -253,12 +253,12 @@ def moving_project(folder, shifts):
 
 
 def test_an_instrument_that_left_is_reported(tmp_path, demo_model):
-    project, masks = moving_project(tmp_path, [-12 * index for index in range(14)])
+    project, masks = moving_project(tmp_path, [-6 * index for index in range(26)])
     with project:
-        *carried, last = propagate_class(project, demo_model, 3, 0, range(1, 14))
-        assert min(iou(project.labels[report.frame_index] == 3, masks[report.frame_index]) for report in carried[:6]) > 0.7
+        *_carried, last = propagate_class(project, demo_model, 3, 0, range(1, 26))
+        assert min(iou(project.labels[index] == 3, masks[index]) for index in range(1, 12)) > 0.7
     assert last.stopped == "the instrument has left the frame"
-    assert 8 <= last.frame_index <= 11  # its last pixel is in frame 9
+    assert 15 <= last.frame_index <= 21  # its last pixels are in frame 18
 
 
 def test_a_covered_instrument_is_found_again(tmp_path, demo_model):
@@ -274,7 +274,7 @@ def test_a_covered_instrument_is_found_again(tmp_path, demo_model):
             paint(covered, 0, masks[0], 3)
             *_, last = propagate_class(covered, demo_model, 3, 0, range(1, 10))
             assert last.stopped is None
-            assert iou(covered.labels[9] == 3, masks[9]) > 0.85
+            assert iou(covered.labels[9] == 3, masks[9]) > 0.8
 
 
 def test_a_black_frame_stops_it(tmp_path, demo_model):

@@ -22,6 +22,7 @@ from surgicalsam_napari.inference.label_carrier import (
     enlarged,
     expected_iou,
     label_map_of,
+    most_probable,
     probabilities,
 )
 from surgicalsam_napari.store.label_maps import present_ids
@@ -67,7 +68,7 @@ class CarriedLabels:
         if class_id not in self.labels:
             return float(self.fields.fit.mean())
         index = self.labels.index(class_id)
-        mask = self._probabilities.argmax(axis=0) == index
+        mask = most_probable(self._probabilities) == index
         return expected_iou(self._probabilities[index], mask) if mask.any() else float(self._probabilities[0].mean())
 
     @cached_property

@@ -77,8 +77,9 @@ class FlowTracker:
         return Correspondence(self._positions, np.where(is_straight, residuals[1], residuals[0]))
 
     def _residual(self, picture: _Picture, positions: np.ndarray) -> np.ndarray:
-        difference = cv2.absdiff(picture.colours, sampled(self._anchor.colours, positions))
-        return cv2.GaussianBlur(difference.mean(axis=2, dtype=np.float32), (0, 0), RESIDUAL_SIGMA)
+        return cv2.GaussianBlur(
+            difference(picture.colours, sampled(self._anchor.colours, positions)), (0, 0), RESIDUAL_SIGMA
+        )
 
 
 class _Picture:
@@ -120,6 +121,11 @@ def pixel_grid(size: tuple[int, int]) -> np.ndarray:
     """(h, w, 2) float32: column and row of each pixel."""
     rows, columns = np.indices(size, np.float32)
     return np.stack([columns, rows], axis=2)
+
+
+def difference(first: np.ndarray, second: np.ndarray) -> np.ndarray:
+    """(h, w) float32: the mean difference of the three colours of two pictures, (h, w, 3) uint8."""
+    return cv2.transform(cv2.absdiff(first, second).astype(np.float32), np.full((1, 3), 1 / 3, np.float32))
 
 
 def sampled(image: np.ndarray, positions: np.ndarray) -> np.ndarray:

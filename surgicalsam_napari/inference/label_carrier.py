@@ -16,6 +16,7 @@ import numpy as np
 from surgicalsam_napari.inference.appearance_memory import AppearanceMemory
 from surgicalsam_napari.inference.flow import FlowTracker, reduced
 from surgicalsam_napari.model.geometry import FrameGeometry
+from surgicalsam_napari.store.label_maps import looked_up
 
 FARTHEST = 16.0  # pixels of the working size; larger distances count as this
 NOISE = 2.0  # grey levels: a residual that equal pictures have, too
@@ -128,7 +129,20 @@ def expected_iou(probability: np.ndarray, mask: np.ndarray) -> float:
 def label_map_of(fields: CarriedFields, labels: Sequence[int], size: tuple[int, int]) -> np.ndarray:
     """The label map, (H, W) uint8, at the size of the frame."""
     fullsize = np.stack([enlarged(distance, size) for distance in fields.distances])
-    return np.asarray(labels, np.uint8)[fullsize.argmax(axis=0)]
+    return looked_up(_padded(labels), most_probable(fullsize))
+
+
+def _padded(labels: Sequence[int]) -> np.ndarray:
+    return np.array([*labels, *[0] * (256 - len(labels))], np.uint8)
+
+
+def most_probable(fields: np.ndarray) -> np.ndarray:
+    """(h, w) uint8: `fields.argmax(axis=0)` of (C, h, w), ten times as fast."""
+    best, highest = np.zeros(fields.shape[1:], np.uint8), fields[0].copy()
+    for index, field in enumerate(fields[1:], start=1):
+        best[field > highest] = index
+        np.maximum(highest, field, out=highest)
+    return best
 
 
 def signed_distances(label_map: np.ndarray, labels: Sequence[int], size: tuple[int, int]) -> np.ndarray:
@@ -145,7 +159,7 @@ def signed_distances(label_map: np.ndarray, labels: Sequence[int], size: tuple[i
 
 def distances_of(shares: np.ndarray) -> np.ndarray:
     """(C, h, w) float32: the signed distances of the most probable labels."""
-    best = shares.argmax(axis=0)
+    best = most_probable(shares)
     return np.stack([_signed_distance(best == index) for index in range(len(shares))])
 
 

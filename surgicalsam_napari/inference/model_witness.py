@@ -11,6 +11,7 @@ from surgicalsam_napari.inference.label_carrier import (
     combined,
     distances_of,
     expected_iou,
+    most_probable,
     probabilities,
 )
 from surgicalsam_napari.instruments import knows_class
@@ -49,7 +50,7 @@ class ModelWitness:
         size = carried.weight.shape
         share = self._share(embedding, size)
         probability = probabilities(carried)
-        mask, own = probability.argmax(axis=0) == 1, share > 0.5
+        mask, own = most_probable(probability) == 1, share > 0.5
         if np.count_nonzero(mask & own) < TRUSTED_PROMPT * np.count_nonzero(mask | own):
             return carried  # another region
         expected = expected_iou(probability[1], mask)

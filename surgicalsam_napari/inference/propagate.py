@@ -24,6 +24,7 @@ from surgicalsam_napari.inference.label_carrier import (
     LabelCarrier,
     expected_iou,
     label_map_of,
+    most_probable,
     probabilities,
 )
 from surgicalsam_napari.inference.model_witness import ModelWitness
@@ -153,7 +154,7 @@ class _ClassCarrier:
         self._embedding = embedding
         fields = self._witness.added_to(self._carrier.carry(self._frame, frame_index), embedding)
         probability = probabilities(fields)
-        self.agreement = expected_iou(probability[1], probability.argmax(axis=0) == 1)
+        self.agreement = expected_iou(probability[1], most_probable(probability) == 1)
         self.label_map = label_map_of(fields, (0, self._class_id), self.label_map.shape)
         if np.count_nonzero(self.label_map) < LEAST_AREA * self._area:
             return "the instrument has left the frame"
