@@ -21,6 +21,7 @@ from surgicalsam_napari.store.project import SUFFIX
 from surgicalsam_napari.video import VideoReader
 
 if TYPE_CHECKING:
+    from surgicalsam_napari.inference.fill_between import FillOutcome, FillReport
     from surgicalsam_napari.model.surgical_sam import SurgicalSAM
 
 
@@ -227,6 +228,21 @@ class Session:
             for report in reports:
                 self.frame_segmented.emit(report)
                 yield report
+
+    def fill_between(
+        self, class_ids: Sequence[int] | None = None, *, most_frames: int | None = None
+    ) -> Generator[FillReport, None, FillOutcome]:
+        """Carry these classes (by default all) into the frames between corrected frames, as `fill_between` does.
+
+        The model's embeddings help where there is a model; none is needed.
+        """
+        from surgicalsam_napari.inference import fill_between  # here: torch takes seconds to import
+
+        if self.project is None:
+            raise ProjectError("No video is open. Open one first (Session.open).")
+        most = fill_between.MOST_FRAMES if most_frames is None else most_frames
+        class_ids = self.classes.ids if class_ids is None else class_ids
+        return (yield from fill_between.fill_between(self.project, class_ids, self.model, most_frames=most))
 
     def estimate(self, class_ids: Sequence[int], frame_indices: Sequence[int], *, trial: bool = False) -> Estimate:
         """Time and disk space that `segment` needs; `trial` runs the model on one frame if no speed was measured yet."""

@@ -265,3 +265,24 @@ def test_a_work_log_that_cannot_be_written_is_one_error_line(run, clip, tmp_path
     assert code == 1
     assert len(complaints(err)) == 1
     assert "Choose another file" in complaints(err)[0]
+
+
+def test_fill_carries_corrected_masks_into_the_gap(run, clip):
+    with Project.create(clip.with_suffix(".surgicalsam"), session.VideoReader(clip), ENDOVIS2018) as project:
+        project.labels[2, 20:60, 20:60] = project.labels[6, 20:60, 20:60] = 3
+    code, out, _ = run("fill", clip, "--class", LND, "--json")
+    record = json.loads(out[-1])
+    assert code == 0
+    assert (record["filled"], record["gaps"], record["left"], record["classes"]) == (3, 1, 0, [LND])
+    with Project.open(clip.with_suffix(".surgicalsam")) as project:
+        assert (project.labels[4] == 3).any()
+
+
+def test_fill_without_two_corrected_frames_says_what_to_do(run, clip):
+    Project.create(clip.with_suffix(".surgicalsam"), session.VideoReader(clip), ENDOVIS2018).close()
+    code, _, err = run("fill", clip, "--class", LND)
+    assert code == 1
+    assert complaints(err) == [
+        "surgicalsam: Filling needs two corrected frames of Large Needle Driver with frames between them. Correct it in "
+        "another frame, a few seconds away."
+    ]

@@ -612,6 +612,43 @@ def test_the_model_propagates_a_class_into_the_next_frame(window, propagate):
     assert not window.labels.painted(FRAME + 1).any()
 
 
+def test_filling_needs_two_corrected_frames(window, propagate):
+    assert not propagate.fill_button.isEnabled()
+    assert propagate.fill_hint.text() == "To fill between, correct Large Needle Driver in at least two frames."
+    window.labels[FRAME + 4, 20:50, 20:60] = DRIVER
+    window.refresh()
+    assert propagate.fill_hint.text() == "Fills 3 frames in 1 gap. What you painted stays."
+    window.session.select_class(PROBE)
+    assert not propagate.fill_button.isEnabled()
+    propagate.all_classes.click()
+    assert propagate.fill_button.isEnabled()
+    assert propagate.fill_hint.text() == "Fills 3 frames in 1 gap. What you painted stays."
+
+
+def test_fill_between_carries_the_class_into_the_gap_as_one_action(window, propagate):
+    window.labels[FRAME + 4, 20:50, 20:60] = DRIVER
+    window.refresh()
+    window.press(propagate.fill_button)
+    assert not propagate.fill_button.isEnabled()
+    window.wait()
+    assert propagate.outcome.text() == "Filled 3 frames in 1 gap."
+    assert all((window.labels[FRAME + index] == DRIVER).any() for index in (1, 2, 3))
+    assert not window.labels.painted(FRAME + 1).any()
+    assert window.session.project.history.to_undo.name == "Fill Large Needle Driver between corrected frames"
+    undo(window)
+    assert not window.labels[FRAME + 2].any()
+
+
+def test_filling_works_without_a_checkpoint(window, propagate):
+    window.labels[FRAME + 2, 20:50, 20:60] = DRIVER
+    window.session.model = None
+    window.refresh()
+    assert not propagate.forward_button.isEnabled()
+    window.press(propagate.fill_button)
+    window.wait()
+    assert propagate.outcome.text() == "Filled 1 frame in 1 gap."
+
+
 def test_frames_cannot_be_edited_during_a_run(window, propagate, frames, monkeypatch):
     fake_propagation(monkeypatch)
     window.press(propagate.forward_button)

@@ -7,6 +7,7 @@ from surgicalsam_napari.cli import (  # noqa: F401  (imported to register their 
     evaluate,
     exchange,
     experiments,
+    fill,
     training,
     work_log,
 )

@@ -2,15 +2,17 @@
 
 from __future__ import annotations
 
+from collections import defaultdict
+from collections.abc import Sequence
 from dataclasses import dataclass
-from itertools import compress
+from itertools import compress, pairwise
 from pathlib import Path
 
 import numpy as np
 
 from surgicalsam_napari.instruments import InstrumentClass
 from surgicalsam_napari.store.project import Project
-from surgicalsam_napari.store.provenance import is_corrected, is_trusted
+from surgicalsam_napari.store.provenance import Provenance, is_by_person, is_corrected, is_trusted
 
 
 @dataclass(frozen=True)
@@ -71,3 +73,34 @@ def corrected_frames(project: Project) -> list[int]:
 def untouched_frames(project: Project) -> list[int]:
     """The frames in which nobody has edited or verified any class, ascending."""
     return np.flatnonzero(~is_corrected(project.labels.provenance_table())).tolist()
+
+
+@dataclass(frozen=True)
+class Gap:
+    """Frames between two corrected frames of the same classes."""
+
+    before: int
+    after: int
+    class_ids: tuple[int, ...]
+
+    @property
+    def frame_indices(self) -> range:
+        return range(self.before + 1, self.after)
+
+
+def gaps_between(project: Project, class_ids: Sequence[int]) -> list[Gap]:
+    """The gaps between the corrected frames of these classes, ascending; classes with the same gap are together.
+
+    A frame counts for a class if a person edited or verified the class there, or corrected another class there and left this
+    one ABSENT. A frame where nobody looked for the class does not count.
+    """
+    table = project.labels.provenance_table()
+    corrected = is_corrected(table)
+    class_ids_of = defaultdict(list)
+    for class_id in dict.fromkeys(class_ids):
+        kinds = table[:, project.classes.ids.index(project.classes.by_id(class_id).id)]
+        ends = np.flatnonzero(is_by_person(kinds) | (corrected & (kinds == Provenance.ABSENT))).tolist()
+        for before, after in pairwise(ends):
+            if after - before > 1:
+                class_ids_of[before, after].append(class_id)
+    return [Gap(before, after, tuple(ids)) for (before, after), ids in sorted(class_ids_of.items())]

@@ -1,4 +1,4 @@
-"""Section *Propagate*: carry the selected class from the frame in view into later or earlier frames."""
+"""Section *Propagate*: carry the selected class from the frame in view to other frames, or fill between corrected ones."""
 
 from __future__ import annotations
 
@@ -11,6 +11,7 @@ from qtpy.QtWidgets import QCheckBox, QHBoxLayout, QPushButton, QSpinBox
 from surgicalsam_napari.formatting import counted
 from surgicalsam_napari.session import Session
 from surgicalsam_napari.store import Project
+from surgicalsam_napari.store.corrections import gaps_between
 from surgicalsam_napari.widgets.correct.section_parts import (
     LABELS_ARE_BUSY,
     ActionStrip,
@@ -27,7 +28,7 @@ DEFAULT_FRAMES = 50
 
 
 class PropagateSection(Panel):
-    """The number of frames, Backward and Forward, progress, and where and why the propagation stopped."""
+    """The number of frames, Backward and Forward, *Fill between*, progress, and where and why the propagation stopped."""
 
     stopped = Signal(int, str)  # frame index, reason
 
@@ -37,6 +38,7 @@ class PropagateSection(Panel):
         self._project: Project | None = None
         self._last: Any = None  # PropagationReport
         self._stopped_at: int | None = None
+        self._is_filling = False
         self._build()
         self._connect()
         self.refresh()
@@ -50,6 +52,7 @@ class PropagateSection(Panel):
         self.forward_button.setEnabled(missing is None and not self.run.is_running and frame < last_frame)
         self.limit.setEnabled(not self.to_the_end.isChecked())
         show_text(self.hint, missing or f"Propagates {selected_class_name(self.session)} from frame {frame}.")
+        self._refresh_fill()
 
     def forward(self) -> None:
         """Carry the class into later frames."""
@@ -60,6 +63,11 @@ class PropagateSection(Panel):
         """Carry the class into earlier frames."""
         if self.backward_button.isEnabled():
             self._start(-1)
+
+    def fill_between(self) -> None:
+        """Carry the corrected masks into all frames between corrected frames."""
+        if self.fill_button.isEnabled():
+            self._start_filling()
 
     def go_to_stop(self) -> None:
         """Show the frame where the last propagation stopped."""
@@ -95,6 +103,14 @@ class PropagateSection(Panel):
         grid.addLayout(how_far, 0, 1)
         self.column.addLayout(directions)
         self.column.addWidget(self.hint)
+        self.fill_button, self.all_classes = QPushButton("Fill between corrected frames"), QCheckBox("all classes")
+        self.fill_hint = note()
+        filling = QHBoxLayout()
+        filling.setSpacing(SPACING)
+        filling.addWidget(self.fill_button, 1)
+        filling.addWidget(self.all_classes)
+        self.column.addLayout(filling)
+        self.column.addWidget(self.fill_hint)
         self.column.addWidget(self.strip)
         outcome_row = QHBoxLayout()
         outcome_row.setSpacing(SPACING)
@@ -106,6 +122,8 @@ class PropagateSection(Panel):
     def _connect(self) -> None:
         self.backward_button.clicked.connect(self.backward)
         self.forward_button.clicked.connect(self.forward)
+        self.fill_button.clicked.connect(self.fill_between)
+        self.all_classes.toggled.connect(self.refresh)
         self.go_there.clicked.connect(self.go_to_stop)
         self.to_the_end.toggled.connect(self.refresh)
         self.strip.reported.connect(self._on_report)
@@ -160,21 +178,56 @@ class PropagateSection(Panel):
 
         self.strip.start(title, reports)
 
+    # ---- fill between
+
+    def _refresh_fill(self) -> None:
+        project = self.session.project
+        is_busy = self.run.is_running and not self.strip.is_mine
+        if project is None or is_busy or why_not_editable(self.session) is not None:
+            self.fill_button.setEnabled(False)
+            show_text(self.fill_hint, "")  # the hint above gives the reason
+            return
+        gaps = gaps_between(project, self._class_ids_to_fill())
+        self.fill_button.setEnabled(bool(gaps) and not self.run.is_running)
+        if gaps:
+            frames = {index for gap in gaps for index in gap.frame_indices}
+            text = f"Fills {counted(len(frames), 'frame')} in {counted(len(gaps), 'gap')}. What you painted stays."
+        else:
+            name = "a class" if self.all_classes.isChecked() else selected_class_name(self.session)
+            text = f"To fill between, correct {name} in at least two frames."
+        show_text(self.fill_hint, text)
+
+    def _class_ids_to_fill(self) -> list[int]:
+        if self.all_classes.isChecked():
+            return list(self.session.classes.ids)
+        return [] if self.session.selected_class_id is None else [self.session.selected_class_id]
+
+    def _start_filling(self) -> None:
+        class_ids = self._class_ids_to_fill()
+        self.layers.ensure_labels()
+        self._clear_outcome()
+        self._is_filling = True
+        name = "all classes" if self.all_classes.isChecked() else selected_class_name(self.session)
+        self.strip.start(f"Fill {name} between corrected frames", lambda: self.session.fill_between(class_ids))
+
     def _follow_project(self) -> None:
         if self.session.project is not self._project:
             self._project = self.session.project
             self._clear_outcome()  # it is about the previous project
 
     def _clear_outcome(self) -> None:
-        self._last, self._stopped_at = None, None
+        self._last, self._stopped_at, self._is_filling = None, None, False
         self._show_outcome("")
 
     def _on_report(self, report: Any) -> None:
         self._last = report
 
-    def _on_finished(self, _result: object) -> None:
+    def _on_finished(self, result: object) -> None:
         report = self._last
-        if report is None:
+        if self._is_filling:
+            stopped = f"Stopped after {counted(self.strip.done, 'frame')}." if self.strip.done else "Nothing was changed."
+            self._show_outcome(stopped if result is None else str(result))
+        elif report is None:
             self._show_outcome("Nothing was changed.")
         elif report.stopped is not None:
             self._stopped_at = report.frame_index
