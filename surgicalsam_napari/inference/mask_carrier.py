@@ -94,7 +94,7 @@ class MaskCarrier:
         return PROMPT_WEIGHT * logits.clamp(-LARGEST_PROMPT_LOGIT, LARGEST_PROMPT_LOGIT)
 
     def _on_device(self, embedding: np.ndarray) -> Tensor:
-        return torch.from_numpy(embedding).to(self.model.device, torch.float32)
+        return torch.from_numpy(embedding[: self.model.decoder_dim]).to(self.model.device, torch.float32)
 
 
 def stretched(probability: Tensor) -> Tensor:
