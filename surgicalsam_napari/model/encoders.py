@@ -31,6 +31,7 @@ class EncoderSpec:
     memory_megabytes : approximate GPU memory for the weights and one frame in half precision
     is_light : whether a CPU embeds a frame quickly
     bundled_title : for users, title of the checkpoint that comes with the package under the encoder's id; None if none does
+    has_sam_decoder : whether clicks go to SAM's own decoder, trained on a billion masks of photographs
     """
 
     id: str
@@ -43,6 +44,7 @@ class EncoderSpec:
     memory_megabytes: int
     is_light: bool = False
     bundled_title: str | None = None
+    has_sam_decoder: bool = False
 
     @property
     def is_bundled(self) -> bool:
@@ -76,7 +78,9 @@ def _build_light() -> nn.Module:
 
 def _sam_spec(encoder_id: str, title: str, build: Callable[[], nn.Module], memory_megabytes: int) -> EncoderSpec:
     """An encoder with SAM's input and output; its weights file also holds SAM's prompt encoder and mask decoder."""
-    return EncoderSpec(encoder_id, title, build, 1024, (256, 64, 64), 2048, encoder_id, memory_megabytes)
+    return EncoderSpec(
+        encoder_id, title, build, 1024, (256, 64, 64), 2048, encoder_id, memory_megabytes, has_sam_decoder=True
+    )
 
 
 ENCODERS: dict[str, EncoderSpec] = {
