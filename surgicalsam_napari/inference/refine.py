@@ -10,14 +10,25 @@ from scipy.ndimage import binary_dilation, binary_opening, distance_transform_ed
 from torch import Tensor
 
 from surgicalsam_napari.errors import CheckpointError
+from surgicalsam_napari.inference.click_geometry import (
+    connected_part,
+    disc,
+    inscribed_radius,
+    reach_of,
+    smoothed,
+    with_moved_border,
+)
+from surgicalsam_napari.model.encoders import ENCODERS
 from surgicalsam_napari.model.geometry import FrameGeometry
 from surgicalsam_napari.model.prompts import CLICK_RADIUS, mask_prompt, stamp_clicks
-from surgicalsam_napari.model.surgical_sam import SurgicalSAM
+from surgicalsam_napari.model.surgical_sam import PromptedMask, SurgicalSAM
 from surgicalsam_napari.model.upsampling import masks_of
 
 SURE_LOGIT = 0.5  # a positive click raises the logits around it to this, and with them all that are as high
 LEVEL_STEP = 0.5
-FORCED_RADIUS = 1.0  # low-resolution pixels; within this radius the click decides, whatever the decoder answers
+FORCED_RADIUS = 1.0  # low-resolution pixels; within this radius the click decides, whatever else answers
+NEAR = 5.0  # low-resolution pixels; below this the decoder's outline is too coarse to say where the border belongs
+FAR = 3.0  # a click farther from the mask than this many inscribed radii of its region begins another part
 
 
 @dataclass(frozen=True)
@@ -41,18 +52,22 @@ class Box:
 
 @dataclass(frozen=True)
 class _Answer:
-    """The preview (H, W) after a prompt."""
+    """The preview (H, W) after a prompt; all pixels within `radius` of a click are known to be as it says."""
 
     prompt: Click | Box
     mask: np.ndarray
-    predicted_iou: float
+    predicted_iou: float = float("nan")
+    radius: float = 0.0
 
 
 class Refinement:
     """The mask of one class in one frame, which each click or box changes.
 
-    The current mask, all clicks so far and the box go to SAM's decoder. A click takes over only the connected region of
-    the answer that it lies in; every other pixel stays unchanged. The clicked place is always as the click says.
+    A click is in the middle of what is wrong. Near the mask's border, the border moves to as far beyond the click as it was
+    before (`click_geometry`). Far from the mask, the decoder proposes the region around the click. SAM's own decoder, which
+    has seen a billion masks, is also asked about all clicks that are not near the border; it gets the mask, all clicks and
+    the box. A click changes only the part around it, and nothing that an earlier click of the other kind put right. The
+    clicked place is always as the click says.
 
     Parameters
     ----------
@@ -81,6 +96,8 @@ class Refinement:
         self._answers: list[_Answer] = []
         self._geometry = FrameGeometry(self._before.shape, model.input_size)  # type: ignore[arg-type]
         self._side = 4 * model.embedding_shape[1]
+        self._scale = max(self._before.shape) / self._side  # pixels of the frame per low-resolution pixel
+        self._decoder_is_sams = ENCODERS[model.encoder_id].has_sam_decoder
 
     @property
     def mask(self) -> np.ndarray:
@@ -89,7 +106,7 @@ class Refinement:
 
     @property
     def predicted_iou(self) -> float:
-        """The decoder's estimate for its last answer; nan before the first."""
+        """The decoder's estimate for the last answer; nan if the decoder was not asked for it."""
         return self._answers[-1].predicted_iou if self._answers else float("nan")
 
     @property
@@ -103,7 +120,20 @@ class Refinement:
 
     def add_click(self, click: Click) -> None:
         """Answer one more click."""
-        self._ask(click)
+        row, column = self._pixel(click)
+        before = self._mask
+        reach = reach_of(before, row, column, click.is_positive)
+        if reach > NEAR * self._scale and self._decoder_is_sams:
+            answer = self._decoder_answer(click)
+        elif reach > NEAR * self._scale and click.is_positive:
+            answer = self._far_answer(click, reach)
+        else:
+            answer = self._near_answer(click, reach)
+        self._restore(answer.mask, before, click)
+        self._clip(answer.mask)
+        for each in (*self.clicks, click):
+            self._force(answer.mask, each)
+        self._answers.append(answer)
 
     def set_box(self, box: Box | None) -> None:
         """Answer a box that replaces an earlier one; None removes the box. The clicks stay."""
@@ -111,9 +141,15 @@ class Refinement:
             clicks = self.clicks
             self._answers.clear()
             for click in clicks:
-                self._ask(click)
+                self.add_click(click)
         if box is not None:
-            self._ask(box)
+            before = self._mask
+            given, decoded = self._decode(list(self.clicks), box)
+            mask = self._box_answer(before, given, decoded.low_res_logits.float().cpu())
+            self._clip(mask)
+            for click in self.clicks:
+                self._force(mask, click)
+            self._answers.append(_Answer(box, mask, decoded.predicted_iou))
 
     def remove_last(self) -> None:
         """Remove the last click or the box, whichever came last; no effect if there is none."""
@@ -124,11 +160,71 @@ class Refinement:
     def _mask(self) -> np.ndarray:
         return self._answers[-1].mask if self._answers else self._before
 
-    def _ask(self, prompt: Click | Box) -> None:
+    def _pixel(self, click: Click) -> tuple[int, int]:
+        height, width = self._before.shape
+        return min(max(round(click.row), 0), height - 1), min(max(round(click.column), 0), width - 1)
+
+    # The three kinds of answers -----------------------------------------------------------------------------------------
+
+    def _near_answer(self, click: Click, reach: float) -> _Answer:
+        """The border moves; nothing changes if the place is already as the click says, or nothing else in the frame is."""
         before = self._mask
-        clicks = [*self.clicks, prompt] if isinstance(prompt, Click) else list(self.clicks)
-        box = prompt if isinstance(prompt, Box) else self.box
-        points = torch.tensor([self._in_square(click.row + 0.5, click.column + 0.5) for click in clicks])
+        if reach == 0 or np.isinf(reach):
+            return _Answer(click, before.copy())
+        return _Answer(click, with_moved_border(before, *self._pixel(click), click.is_positive, reach), radius=reach)
+
+    def _far_answer(self, click: Click, reach: float) -> _Answer:
+        """The region that the decoder sees around a click joins the mask, or the border moves if the region is large."""
+        decoded = self._model.decode_prompts(self._embedding, self._points([click]), torch.ones(1, dtype=torch.long))
+        region, radius = self._region_around(click, decoded.low_res_logits.float().cpu().numpy())
+        if reach <= FAR * radius:
+            return self._near_answer(click, reach)
+        return _Answer(click, self._mask | region, decoded.predicted_iou, radius)
+
+    def _region_around(self, click: Click, logits: np.ndarray) -> tuple[np.ndarray, float]:
+        """The region (H, W) of logits (side, side) around a click, and its inscribed radius there in pixels of the frame.
+
+        If the decoder is not sure that the clicked place belongs, all connected pixels with logits as high do as well.
+        """
+        at = self._low_res_pixel(click)
+        shown = tuple(round(length / self._scale) for length in self._before.shape)
+        logits = logits[: shown[0], : shown[1]]
+        level = max(0.0, SURE_LOGIT - float(logits[at]))
+        region = connected_part(logits > -level, *at)
+        radius = max(inscribed_radius(region, *at), FORCED_RADIUS)
+        square = np.zeros((self._side, self._side), np.float32)
+        square[: shown[0], : shown[1]] = smoothed(region, *at, radius)
+        return self._in_frame(torch.from_numpy(square) - 0.5), radius * self._scale
+
+    def _decoder_answer(self, click: Click) -> _Answer:
+        """What SAM's own decoder answers to all prompts so far and this click."""
+        given, decoded = self._decode([*self.clicks, click], self.box)
+        mask = self._click_answer(self._mask, given, decoded.low_res_logits.float().cpu(), click)
+        return _Answer(click, mask, decoded.predicted_iou)
+
+    def _restore(self, mask: np.ndarray, before: np.ndarray, click: Click) -> None:
+        """Keep what is known from earlier clicks of the other kind."""
+        for answer in self._answers:
+            if isinstance(answer.prompt, Click) and answer.prompt.is_positive != click.is_positive and answer.radius > 0:
+                window, inside = disc(mask.shape, answer.prompt.row, answer.prompt.column, answer.radius)
+                mask[window][inside] = before[window][inside]
+
+    def _clip(self, mask: np.ndarray) -> None:
+        """Take the pixels outside the content area away, but not those of the mask before."""
+        if self._allowed is not None:
+            mask &= self._allowed
+
+    def _force(self, mask: np.ndarray, click: Click) -> None:
+        """Set the pixels around a click to what the click says."""
+        window, inside = disc(mask.shape, click.row, click.column, max(FORCED_RADIUS * self._scale, 0.71))
+        mask[window][inside] = click.is_positive
+
+    # The decoder --------------------------------------------------------------------------------------------------------
+
+    def _decode(self, clicks: list[Click], box: Box | None) -> tuple[Tensor | None, PromptedMask]:
+        """The mask so far as low-resolution logits, None if it is empty, and the decoder's answer to it and the prompts."""
+        before = self._mask
+        points = self._points(clicks)
         marks = torch.tensor([int(click.is_positive) for click in clicks])
         corners = None if box is None else (*self._in_square(box.top, box.left), *self._in_square(box.bottom, box.right))
         given = mask_prompt(before, self._geometry, self._side) if before.any() else None
@@ -139,22 +235,24 @@ class Refinement:
             None if corners is None else torch.tensor(corners),
             None if given is None else stamp_clicks(given, points * self._side / self._model.input_size, marks),
         )
-        logits = decoded.low_res_logits.float().cpu()
-        if isinstance(prompt, Click):
-            mask = self._click_answer(before, given, logits, prompt)
-        else:
-            mask = self._box_answer(before, given, logits)
-        if self._allowed is not None:
-            mask &= self._allowed
-        for click in clicks:
-            self._force(mask, click)
-        self._answers.append(_Answer(prompt, mask, decoded.predicted_iou))
+        return given, decoded
+
+    def _points(self, clicks: list[Click]) -> Tensor:
+        return torch.tensor([self._in_square(click.row + 0.5, click.column + 0.5) for click in clicks])
 
     def _in_square(self, row: float, column: float) -> tuple[float, float]:
         """(x, y) in the padded square for a place in the frame, both counted from the edge."""
         height, width = self._geometry.original_size
         resized_height, resized_width = self._geometry.resized_size
         return column * resized_width / width, row * resized_height / height
+
+    def _low_res_pixel(self, click: Click) -> tuple[int, int]:
+        """Row and column of the low-resolution pixel that contains a click."""
+        x, y = (
+            place * self._side / self._model.input_size for place in self._in_square(click.row + 0.5, click.column + 0.5)
+        )
+        height, width = (round(length / self._scale) for length in self._before.shape)
+        return min(max(int(y), 0), height - 1), min(max(int(x), 0), width - 1)
 
     def _box_answer(self, before: np.ndarray, given: Tensor | None, logits: Tensor) -> np.ndarray:
         """The decoder's answer at pixels that differ from its mask prompt, and the mask before at all others."""
@@ -217,18 +315,6 @@ class Refinement:
         ((window, window_mask),) = masks_of(logits[None], self._geometry)
         mask[window] = window_mask
         return mask
-
-    def _force(self, mask: np.ndarray, click: Click) -> None:
-        """Set the pixels around a click to what the click says."""
-        pixels = max(mask.shape) / self._side  # frame pixels per low-resolution pixel
-        radius = FORCED_RADIUS * pixels
-        rows = slice(max(int(click.row - radius), 0), int(click.row + radius) + 2)
-        columns = slice(max(int(click.column - radius), 0), int(click.column + radius) + 2)
-        part = mask[rows, columns]
-        at_rows = np.arange(rows.start, rows.start + part.shape[0])[:, None]
-        at_columns = np.arange(columns.start, columns.start + part.shape[1])
-        near = (at_rows - click.row) ** 2 + (at_columns - click.column) ** 2 <= radius**2
-        part[near] = click.is_positive
 
 
 def _region_of(near: Tensor, changeable: Tensor) -> Tensor:

@@ -33,6 +33,7 @@ class EncoderSpec:
     memory_megabytes : approximate GPU memory for the weights and one frame in half precision
     is_light : whether a CPU embeds a frame quickly
     is_bundled : whether a checkpoint on this encoder comes with the package
+    has_sam_decoder : whether clicks go to SAM's own decoder, trained on a billion masks of photographs
     """
 
     id: str
@@ -46,6 +47,7 @@ class EncoderSpec:
     is_light: bool = False
     is_bundled: bool = False
     pyramid: tuple[tuple[int, int], ...] = ()
+    has_sam_decoder: bool = False
 
     @property
     def decoder_dim(self) -> int:
@@ -73,7 +75,9 @@ def _build_light() -> nn.Module:
 
 def _sam_spec(encoder_id: str, title: str, build: Callable[[], nn.Module], memory_megabytes: int) -> EncoderSpec:
     """An encoder with SAM's input and output; its weights file also holds SAM's prompt encoder and mask decoder."""
-    return EncoderSpec(encoder_id, title, build, 1024, (256, 64, 64), 2048, encoder_id, memory_megabytes)
+    return EncoderSpec(
+        encoder_id, title, build, 1024, (256, 64, 64), 2048, encoder_id, memory_megabytes, has_sam_decoder=True
+    )
 
 
 LIGHT_PYRAMID = ((48, 1), (120, 2), (352, 4))  # of EfficientNet-Lite2: strides 8, 16 and 32
