@@ -68,14 +68,16 @@ def open_annotated(video: Path, labels: Path, classes: ClassSet) -> AnnotatedVid
             f"LABELS should be a folder with frame_00000.png and so on; there is no folder {labels}. Choose another path."
         )
     dataset = open_dataset(labels, classes=classes)
-    if dict(zip(dataset.classes.ids, dataset.classes.names, strict=True)) != dict(zip(classes.ids, classes.names, strict=True)):
+    if (dataset.classes.ids, dataset.classes.names) != (classes.ids, classes.names):
         raise ExchangeError(
             f"{labels.name} is labelled with {', '.join(dataset.classes.names)}, as its classes.json says; "
             f"the class set has {', '.join(classes.names)}. Choose the class set of the labels (--classes)."
         )
-    with tempfile.TemporaryDirectory() as scratch, Project.create(Path(scratch) / "check.surgicalsam", VideoReader(video), classes) as project:
-        plan = check_import(project, dataset)
-        frame_count = project.video.info.frame_count
+    with tempfile.TemporaryDirectory() as scratch:
+        project_folder = Path(scratch) / "check.surgicalsam"
+        with Project.create(project_folder, VideoReader(video), classes) as project:
+            plan = check_import(project, dataset)
+            frame_count = project.video.info.frame_count
     by_index = {index: frame for frame, index in sorted(plan.frames, key=lambda pair: pair[1])}
     shown = {class_id for frame in by_index.values() for class_id in present_ids(dataset.label_map(frame))}
     if missing := [instrument.name for instrument in classes if instrument.id not in shown]:
@@ -180,13 +182,3 @@ def percent(value: float) -> float | None:
 def good_share(ious: Collection[np.ndarray], least: float = GOOD_IOU) -> float:
     """The share of frames, each (C,), in which every class reaches an IoU; a class in neither label map counts as right."""
     return float(np.mean([bool(np.all(np.isnan(frame) | (frame >= least))) for frame in ious]))
-
-
-def absent_false_positives(video: AnnotatedVideo, labels_of: Mapping[int, np.ndarray]) -> tuple[int, int]:
-    """Absent classes that got a mask, and all absent classes, over frames (label maps by frame index)."""
-    false = absent = 0
-    for frame, labels in labels_of.items():
-        shown, predicted = set(present_ids(video.truth(frame))), set(present_ids(labels))
-        missing = set(video.classes.ids) - shown
-        false, absent = false + len(missing & predicted), absent + len(missing)
-    return false, absent

@@ -9,8 +9,7 @@ from annotated_video import AnnotatedVideo, spread
 from simple_clicks import clicked_through, grabcut_answer, summary, tool_answer, walker_answer
 from tool_use import ToolUse, opened
 
-from surgicalsam_napari.instruments import knows_class
-from surgicalsam_napari.model.surgical_sam import SurgicalSAM
+from surgicalsam_napari.instruments import matching_class_ids
 from surgicalsam_napari.session import Session
 from surgicalsam_napari.video import VideoReader
 
@@ -59,12 +58,11 @@ def _curves(
 
 
 def own_mask(session: Session, class_id: int, embedding: np.ndarray, size: tuple[int, ...]) -> np.ndarray:
-    """(H, W) bool: the mask that the session's model predicts, all classes asked; empty for a class that it does not know."""
-    model: SurgicalSAM | None = session.model
+    """(H, W) bool: the mask that the session's model predicts, all its classes asked; empty for a class that it lacks."""
+    model, classes = session.model, opened(session).classes
     assert model is not None
-    name = opened(session).classes.by_id(class_id).name
-    if not knows_class(model.classes, name):
+    if not session.is_trained(class_id):
         return np.zeros(size, bool)
-    asked = [model.classes.by_name(opened(session).classes.by_id(known).name).id for known in session.trained_class_ids()]
-    (prediction,) = model.predict(embedding[None], asked, size)
-    return prediction.label_map == model.classes.by_name(name).id
+    model_ids = matching_class_ids(classes, model.classes, session.trained_class_ids())
+    (prediction,) = model.predict(embedding[None], model_ids, size)
+    return prediction.label_map == model.classes.by_name(classes.by_id(class_id).name).id

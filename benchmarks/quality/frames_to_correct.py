@@ -65,7 +65,7 @@ def evenly(labelled: Sequence[int], count: int) -> list[int]:
 
 
 def head_of_queue(project: Project, labelled: Sequence[int], count: int) -> list[int]:
-    """The next frames that the review queue shows, without corrected ones; if it shows too few, the most suspicious others."""
+    """The next frames of the review queue that are not corrected; if it shows too few, the most suspicious others."""
     jumps = MaskJumps(project.labels, project.video.info.frame_count, project.classes.ids)
     drain(jumps.fill())
     queue = ReviewQueue.of(project, jumps)

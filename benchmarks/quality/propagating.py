@@ -13,7 +13,7 @@ from surgicalsam_napari.inference.propagate import propagate_class
 
 
 def measure_propagation(tool: ToolUse, starts: Sequence[int], distance: int) -> dict:
-    """Percent by first frame, way and class; `mean` is the mean over the first frames; starts that do not fit are left out."""
+    """Percent by first frame, way and class, and `mean` over the first frames; starts that do not fit are left out."""
     video = tool.video
     result = {str(start): propagated(tool, start, distance) for start in fitting_starts(video, starts, distance)}
     ways = ("tool", "tool_until_stop", "copy", "flow")
@@ -51,7 +51,9 @@ def propagated(tool: ToolUse, start: int, distance: int) -> dict:
         ious["copy"].append(class_ious(corrected, truth, ids))
         ious["flow"].append(class_ious(by_flow[frame], truth, ids))
     is_shown = [bool(np.any(corrected == class_id)) for class_id in ids]
-    figures: dict = {way: by_class(video.classes, [np.where(is_shown, i, np.nan) for i in rows]) for way, rows in ious.items()}
+    figures: dict = {
+        way: by_class(video.classes, [np.where(is_shown, i, np.nan) for i in rows]) for way, rows in ious.items()
+    }
     return {**figures, "stopped": {video.classes.by_id(class_id).name: stop for class_id, stop in stops.items()}}
 
 

@@ -5,21 +5,21 @@
 LABELS is a folder of indexed PNG files, frame_00000.png and so on, for every frame or for some. The tool is used as a person
 uses it: a project with the class set of the video, k corrected frames, *Learn*, segment all, *Fill between*. Of n labelled
 frames and h = n // 2, the corrected ones are number int((p + 0.5) h / k), p < k. Figures are the mean IoU over frames in
-percent by class; a frame where neither the truth nor the answer has the class does not count. The parts (`--only`):
+percent by class; a frame where neither truth nor prediction has the class does not count. The parts (`--only`):
 
 - gap, later: the other frames of the first half; the second half, where nothing is corrected. `tool_before_fill` is the tool
-  without *Fill between*. Alternatives: `nearest_copy`, the mask of the nearest corrected frame; `flow_nearest`, the same,
+  without *Fill between*. Alternatives: `nearest_copy`: the mask of the nearest corrected frame; `flow_nearest`: the same,
   carried frame by frame by dense flow (OpenCV's DIS); `flow_both`, from the corrected frames on both sides, weighted by
   distance; `small_head` and `linear_head` on the same image embedding, trained on the same frames. With them
-  `learn_seconds` (the image embeddings are there already) and `absent_false_positive_rate`.
-- propagation: 30 frames from one corrected frame, with the bundled weights, beside copy and flow. `tool`: frames after a stop
-  count as 0; `tool_until_stop`: they do not count; `stopped`: the frame of the stop.
+  `learn_seconds` (the embeddings are computed before) and `absent_false_positive_rate`.
+- propagation: 30 frames from one corrected frame, with the bundled weights, beside copy and flow. `tool`: frames after a
+  stop count as 0; `tool_until_stop`: they do not count; `stopped`: where it stopped; null if it did not.
 - clicks: to IoU 0.85, at most 20, each in the middle of the largest wrong region, on ten masks of each class in the second
   half. From an empty mask with the bundled weights and with the learned model, and from the learned model's own mask; beside
   GrabCut and the random walker with the same rule.
-- correcting: the share of frames to correct until 95 % of all frames have an IoU of 0.85 in every class: frames from the review
-  queue, beside evenly spread frames. Both begin with the same evenly spread frames, the smallest of `--shares`; then a batch
-  up to the next share is corrected, learned from, segmented and filled.
+- correcting: the share of frames to correct until 95 % of all frames have an IoU of 0.85 in every class: frames from the
+  review queue, beside evenly spread frames. Both begin with evenly spread frames, the smallest of `--shares`; then frames up
+  to the next share are corrected, and the tool learns, segments and fills again.
 
 Without VIDEO, a generated clip is used. The last line printed with `--json` is one JSON object.
 """
@@ -33,11 +33,18 @@ from collections.abc import Iterator
 from contextlib import contextmanager
 from pathlib import Path
 
-import numpy as np
 import torch
 
 sys.path.append(str(Path(__file__).parents[1]))
-from annotated_video import AnnotatedVideo, Protocol, Scores, absent_false_positives, open_annotated, percent, protocol, shown_classes
+from annotated_video import (
+    AnnotatedVideo,
+    Protocol,
+    Scores,
+    open_annotated,
+    percent,
+    protocol,
+    shown_classes,
+)
 from clicking import measure_clicks
 from common.options import new_parser, parse, print_json
 from frames_to_correct import measure_correcting
@@ -46,10 +53,12 @@ from simple_heads import HEADS, STEPS, SimpleHead
 from simple_ways import carried_by_flow, nearest
 from tool_use import CHECKPOINT, ToolUse, fill_between, learn, opened, segment_untouched
 
+from surgicalsam_napari.cli.terminal import print_error
 from surgicalsam_napari.errors import SurgicalSAMError
 from surgicalsam_napari.instruments import ENDOVIS2018, ClassSet
 from surgicalsam_napari.phantom import write_phantom_clip
 from surgicalsam_napari.session import Session
+from surgicalsam_training.scoring.metrics import evaluate_label_maps
 
 PARTS = ("gap", "later", "propagation", "clicks", "correcting")
 PHANTOM_SEED = 890_000
@@ -93,14 +102,16 @@ def use_tool(tool: ToolUse, session: Session, chosen: Protocol, scores: Scores, 
     fill_between(session)
     for frame in scored:
         scores.add("tool", frame, labels[frame])
-    false, absent = absent_false_positives(tool.video, {frame: labels[frame] for frame in scored})
+    metrics = evaluate_label_maps(((labels[frame], tool.video.truth(frame)) for frame in scored), tool.video.classes.ids)
     return {
         "learn_seconds": round(seconds, 1),
-        "absent_false_positive_rate": percent(100 * false / absent) if absent else None,
+        "absent_false_positive_rate": percent(metrics.absent_false_positive_rate),
     }
 
 
-def measure_frames(tool: ToolUse, count: int, only: list[str], *, is_quick: bool, masks: int) -> Iterator[tuple[str, object]]:
+def measure_frames(
+    tool: ToolUse, count: int, only: list[str], masks: int, *, is_quick: bool
+) -> Iterator[tuple[str, object]]:
     """The figures for `count` corrected frames, by the key of the result."""
     chosen = protocol(tool.video.labelled, count)
     scores = Scores(tool.video)
@@ -133,7 +144,7 @@ def measure(tool: ToolUse, arguments) -> dict:  # type: ignore[no-untyped-def]
     for count in counts_of(arguments):
         progress(f"{count} corrected frames")
         parts = [part for part in only if part != "clicks" or count == arguments.clicks_after]
-        for key, value in measure_frames(tool, count, parts, is_quick=arguments.quick, masks=arguments.masks):
+        for key, value in measure_frames(tool, count, parts, arguments.masks, is_quick=arguments.quick):
             if key == "clicks":
                 result[key] = value
             else:
@@ -185,8 +196,7 @@ def main() -> None:
             progress(f"embedded, {tool.embed_seconds:.2f} s a frame")
             result = measure(tool, arguments)
     except SurgicalSAMError as error:
-        print(f"Error: {error}", file=sys.stderr)
-        raise SystemExit(1) from None
+        raise SystemExit(print_error(str(error), 1)) from None
     print_json(result)
 
 

@@ -7,11 +7,11 @@ from collections.abc import Callable, Sequence
 import cv2
 import numpy as np
 from annotated_video import GOOD_IOU
+from simulated_annotator import iou, next_click
 from skimage.segmentation import random_walker
 
 from surgicalsam_napari.inference.refine import Click, Refinement
 from surgicalsam_napari.model.surgical_sam import SurgicalSAM
-from simulated_annotator import iou, next_click
 
 MOST_CLICKS = 20
 DISC = 0.01  # of the frame's longer side: radius of the disc of sure pixels around a click
@@ -35,7 +35,7 @@ def clicked_through(mask: np.ndarray, truth: np.ndarray, answer: Answer, most: i
 
 
 def summary(curves: Sequence[Sequence[float]], most: int = MOST_CLICKS) -> dict[str, float]:
-    """Mean number of clicks to an IoU of 0.85, percent that never reach it, and mean IoU in percent after 0, 1, 3, 10 clicks.
+    """Mean number of clicks to an IoU of 0.85, percent that never reach it, mean IoU in percent after 0, 1, 3, 10 clicks.
 
     A mask that never reaches it counts as `most`; a curve that ended early keeps its last IoU.
     """
@@ -62,7 +62,7 @@ def tool_answer(model: SurgicalSAM, embedding: np.ndarray, mask: np.ndarray) -> 
 
 
 def grabcut_answer(picture: np.ndarray, mask: np.ndarray) -> Answer:
-    """GrabCut (Rother et al. 2004): discs around the clicks are sure, the given mask is probable; without one, all is background."""
+    """GrabCut (Rother et al. 2004): discs around clicks are sure; the rest is probable, as the given mask has it."""
     small, mask_there = _reduced(picture, mask, GRABCUT_SIDE)
     start = np.where(mask_there, cv2.GC_PR_FGD, cv2.GC_PR_BGD).astype(np.uint8)
     clicks: list[Click] = []

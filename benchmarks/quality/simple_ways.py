@@ -56,9 +56,7 @@ def label_map_of(shares: np.ndarray, class_ids: Sequence[int]) -> np.ndarray:
     return np.array([0, *class_ids], np.uint8)[with_background.argmax(axis=0)]
 
 
-def carried_by_flow(
-    video: AnnotatedVideo, corrected: Sequence[int]
-) -> Iterator[tuple[int, np.ndarray, np.ndarray]]:
+def carried_by_flow(video: AnnotatedVideo, corrected: Sequence[int]) -> Iterator[tuple[int, np.ndarray, np.ndarray]]:
     """Each frame that is not corrected, and its label map by flow from the nearest corrected frame and from both sides.
 
     From both sides: the shares, weighted by the distance to the other side. Before the first and after the last corrected

@@ -13,6 +13,7 @@ import numpy as np
 from annotated_video import AnnotatedVideo
 from correcting import QUICK_TRAINING, tune
 
+from surgicalsam_napari.cli.terminal import with_progress
 from surgicalsam_napari.exchange.importing import check_import, import_frames
 from surgicalsam_napari.inference.embed import embed_frames
 from surgicalsam_napari.model.zoo import checkpoint_path
@@ -42,7 +43,8 @@ def fill_between(session: Session) -> None:
 
 def segment_untouched(session: Session) -> None:
     """Predict every class that the model knows, in all frames that nobody has corrected."""
-    drain(session.segment(session.trained_class_ids(), untouched_frames(opened(session))))
+    reports = session.segment(session.trained_class_ids(), untouched_frames(opened(session)))
+    drain(with_progress(reports, "Segment"))
 
 
 class ToolUse:
@@ -61,7 +63,8 @@ class ToolUse:
         with Session(video.classes) as session:
             self.model = session.load_checkpoint(self.checkpoint, device="cpu")
             self._embedded = session.open(video.path, project_folder=folder / "embedded.surgicalsam").folder
-            drain(embed_frames(opened(session), self.model, range(video.frame_count)))
+            reports = embed_frames(opened(session), self.model, range(video.frame_count))
+            drain(with_progress(reports, "Embed"))
         self.embed_seconds = (time.perf_counter() - started) / video.frame_count
 
     @contextmanager
