@@ -55,8 +55,12 @@ class AnnotatedVideo:
         return [frame for frame in frames if np.any(self.truth(frame) == class_id)]
 
 
-def open_annotated(video: Path, labels: Path, classes: ClassSet) -> AnnotatedVideo:
+def open_annotated(video: Path, labels: Path, classes: ClassSet, *, needs_every_class: bool = True) -> AnnotatedVideo:
     """Open a video and its labels, and check every label map as an import does.
+
+    Parameters
+    ----------
+    needs_every_class : refuse a class that is in no label map
 
     Raises
     ------
@@ -80,7 +84,7 @@ def open_annotated(video: Path, labels: Path, classes: ClassSet) -> AnnotatedVid
             frame_count = project.video.info.frame_count
     by_index = {index: frame for frame, index in sorted(plan.frames, key=lambda pair: pair[1])}
     shown = {class_id for frame in by_index.values() for class_id in present_ids(dataset.label_map(frame))}
-    if missing := [instrument.name for instrument in classes if instrument.id not in shown]:
+    if needs_every_class and (missing := [instrument.name for instrument in classes if instrument.id not in shown]):
         raise ExchangeError(
             f"Every class should be in a label map of {labels.name}; {', '.join(missing)} is in none. "
             "Remove the class from the class set (--classes), or choose other labels."

@@ -26,6 +26,7 @@ Without VIDEO, a generated clip is used. The last line printed with `--json` is 
 
 from __future__ import annotations
 
+import json
 import sys
 import tempfile
 import time
@@ -140,11 +141,12 @@ def measure(tool: ToolUse, arguments) -> dict:  # type: ignore[no-untyped-def]
     result["embed_seconds_per_frame"] = round(tool.embed_seconds, 3)
     if "propagation" in only:
         result["propagation"] = measure_propagation(tool, arguments.starts, arguments.distance)
-        progress("propagation scored")
+        progress(f"propagation: {json.dumps(result['propagation'])}")
     for count in counts_of(arguments):
         progress(f"{count} corrected frames")
         parts = [part for part in only if part != "clicks" or count == arguments.clicks_after]
         for key, value in measure_frames(tool, count, parts, arguments.masks, is_quick=arguments.quick):
+            progress(f"  {key}: {json.dumps(value)}")  # a long run that is stopped has shown something
             if key == "clicks":
                 result[key] = value
             else:

@@ -80,7 +80,7 @@ def grabcut_answer(picture: np.ndarray, mask: np.ndarray) -> Answer:
 def walker_answer(picture: np.ndarray, mask: np.ndarray) -> Answer:
     """The random walker (Grady 2006): seeds are discs around the clicks, and what is well inside or outside a given mask.
 
-    Before the first negative click without a given mask, the frame's border is the background's seed.
+    Without a given mask, the border of the frame is a seed of the background, too.
     """
     small, mask_there = _reduced(picture, mask, WALKER_SIDE)
     seeds = _sure(mask_there) if mask.any() else np.zeros(mask_there.shape, np.uint8)
@@ -89,12 +89,12 @@ def walker_answer(picture: np.ndarray, mask: np.ndarray) -> Answer:
     def answer(click: Click) -> np.ndarray:
         clicks.append(click)
         marked = seeds.copy()
-        if not mask.any() and all(click.is_positive for click in clicks):
+        if not mask.any():
             marked[0], marked[-1], marked[:, 0], marked[:, -1] = 2, 2, 2, 2
         marked = _with_discs(marked, clicks, picture.shape, 1, 2)
         if len(np.unique(marked[marked > 0])) < 2:
             return np.full(mask.shape, bool((marked == 1).any()))
-        walked = random_walker(small / 255, marked, beta=130, mode="cg_j", channel_axis=-1)
+        walked = random_walker(small / 255, marked, beta=130, mode="bf", channel_axis=-1)
         return _full_size(walked == 1, picture.shape)
 
     return answer
