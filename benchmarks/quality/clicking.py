@@ -7,9 +7,8 @@ from collections.abc import Iterator, Sequence
 import numpy as np
 from annotated_video import AnnotatedVideo, spread
 from simple_clicks import clicked_through, grabcut_answer, summary, tool_answer, walker_answer
-from tool_use import ToolUse, opened
+from tool_use import ToolUse, own_label_map
 
-from surgicalsam_napari.instruments import matching_class_ids
 from surgicalsam_napari.session import Session
 from surgicalsam_napari.video import VideoReader
 
@@ -43,7 +42,7 @@ def _curves(
     truth = tool.video.truth(frame) == class_id
     (embedding,) = tool.embeddings(session, [frame])
     assert session.model is not None
-    own, empty = own_mask(session, class_id, embedding, truth.shape), np.zeros_like(truth)
+    own, empty = own_label_map(session, embedding, truth.shape) == class_id, np.zeros_like(truth)
     starts = {
         "from_nothing": (empty, tool_answer(tool.model, embedding, empty)),
         "from_nothing_learned": (empty, tool_answer(session.model, embedding, empty)),
@@ -55,14 +54,3 @@ def _curves(
     }
     for way, (mask, answer) in starts.items():
         yield way, clicked_through(mask, truth, answer, most)
-
-
-def own_mask(session: Session, class_id: int, embedding: np.ndarray, size: tuple[int, ...]) -> np.ndarray:
-    """(H, W) bool: the mask that the session's model predicts, all its classes asked; empty for a class that it lacks."""
-    model, classes = session.model, opened(session).classes
-    assert model is not None
-    if not session.is_trained(class_id):
-        return np.zeros(size, bool)
-    model_ids = matching_class_ids(classes, model.classes, session.trained_class_ids())
-    (prediction,) = model.predict(embedding[None], model_ids, size)
-    return prediction.label_map == model.classes.by_name(classes.by_id(class_id).name).id

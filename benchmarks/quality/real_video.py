@@ -11,7 +11,8 @@ percent by class; a frame where neither truth nor prediction has the class does 
   without *Fill between*. Alternatives: `nearest_copy`: the mask of the nearest corrected frame; `flow_nearest`: the same,
   carried frame by frame by dense flow (OpenCV's DIS); `flow_both`, from the corrected frames on both sides, weighted by
   distance; `small_head` and `linear_head` on the same image embedding, trained on the same frames. With them
-  `learn_seconds` (the embeddings are computed before) and `absent_false_positive_rate`.
+  `learn_seconds` (the embeddings are computed before), `absent_false_positive_rate`, and `own_corrected`: what the learned
+  model itself predicts in the corrected frames.
 - propagation: 30 frames from one corrected frame, with the bundled weights, beside copy and flow. `tool`: frames after a
   stop count as 0; `tool_until_stop`: they do not count; `stopped`: where it stopped; null if it did not.
 - clicks: to IoU 0.85, at most 20, each in the middle of the largest wrong region, on ten masks of each class in the second
@@ -41,6 +42,7 @@ from annotated_video import (
     AnnotatedVideo,
     Protocol,
     Scores,
+    by_class,
     open_annotated,
     percent,
     protocol,
@@ -52,7 +54,7 @@ from frames_to_correct import measure_correcting
 from propagating import measure_propagation
 from simple_heads import HEADS, STEPS, SimpleHead
 from simple_ways import carried_by_flow, nearest
-from tool_use import CHECKPOINT, ToolUse, fill_between, learn, opened, segment_untouched
+from tool_use import CHECKPOINT, ToolUse, fill_between, learn, opened, own_label_map, segment_untouched
 
 from surgicalsam_napari.cli.terminal import print_error
 from surgicalsam_napari.errors import SurgicalSAMError
@@ -103,10 +105,13 @@ def use_tool(tool: ToolUse, session: Session, chosen: Protocol, scores: Scores, 
     fill_between(session)
     for frame in scored:
         scores.add("tool", frame, labels[frame])
+    for frame, embedding in zip(chosen.corrected, tool.embeddings(session, chosen.corrected), strict=True):
+        scores.add("own_corrected", frame, own_label_map(session, embedding, labels.shape[1:]))
     metrics = evaluate_label_maps(((labels[frame], tool.video.truth(frame)) for frame in scored), tool.video.classes.ids)
     return {
         "learn_seconds": round(seconds, 1),
         "absent_false_positive_rate": percent(metrics.absent_false_positive_rate),
+        "own_corrected": by_class(tool.video.classes, list(scores.ious.pop("own_corrected").values())),
     }
 
 

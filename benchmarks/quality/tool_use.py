@@ -16,6 +16,7 @@ from correcting import QUICK_TRAINING, tune
 from surgicalsam_napari.cli.terminal import with_progress
 from surgicalsam_napari.exchange.importing import check_import, import_frames
 from surgicalsam_napari.inference.embed import embed_frames
+from surgicalsam_napari.instruments import matching_class_ids
 from surgicalsam_napari.model.zoo import checkpoint_path
 from surgicalsam_napari.session import Session
 from surgicalsam_napari.store import Project
@@ -45,6 +46,19 @@ def segment_untouched(session: Session) -> None:
     """Predict every class that the model knows, in all frames that nobody has corrected."""
     reports = session.segment(session.trained_class_ids(), untouched_frames(opened(session)))
     drain(with_progress(reports, "Segment"))
+
+
+def own_label_map(session: Session, embedding: np.ndarray, size: tuple[int, ...]) -> np.ndarray:
+    """(H, W) uint8: what the session's model predicts of the project's classes, from the embedding (D, h, w) of a frame."""
+    assert session.model is not None
+    class_ids = session.trained_class_ids()
+    if not class_ids:
+        return np.zeros(size, np.uint8)
+    model_ids = matching_class_ids(opened(session).classes, session.model.classes, class_ids)
+    (prediction,) = session.model.predict(embedding[None], model_ids, size)
+    values = np.zeros(256, np.uint8)
+    values[model_ids] = class_ids
+    return values[prediction.label_map]
 
 
 class ToolUse:
