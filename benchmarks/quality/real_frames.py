@@ -1,10 +1,10 @@
 """Leave one sequence out of a folder of real pictures: learn from the others, and score the pictures of that sequence.
 
 DIR holds `images/seq_S_frameNNN.png`, and `labels/` with files of the same names: 8-bit class ids of EndoVis 2018. The
-folder of pictures is opened as a video. For each sequence in turn, all frames of the others are corrected; the tool learns from
-them and segments the frames of that sequence. Beside it: `before`, the model before learning; `linear_head` and `small_head`
-on the same image embedding, trained on the same frames. All figures are in percent, over the frames of all sequences
-together. The last line printed with `--json` is one JSON object.
+folder of pictures is opened as a video. For each sequence in turn, all frames of the others are corrected; the tool learns
+from them and segments the frames of that sequence. Beside it: `before`, the model before learning; `linear_head` and
+`small_head` on the same image embedding, trained on the same frames. All figures are in percent, over the frames of all
+sequences together. The last line printed with `--json` is one JSON object.
 """
 
 from __future__ import annotations
