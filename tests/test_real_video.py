@@ -16,9 +16,13 @@ from surgicalsam_napari.errors import ExchangeError
 from surgicalsam_napari.exchange.formats.indexed_png import write_classes
 from surgicalsam_napari.inference.refine import Click
 from surgicalsam_napari.instruments import ClassSet, InstrumentClass
+from surgicalsam_napari.model.surgical_sam import FramePrediction
+from surgicalsam_napari.store import Project
+from surgicalsam_napari.video import VideoReader
 
 sys.path.insert(0, str(Path(__file__).parents[1] / "benchmarks" / "quality"))
 from annotated_video import by_class, class_ious, good_share, open_annotated, protocol
+from frames_to_correct import head_of_queue
 from propagating import fitting_starts
 from simple_clicks import clicked_through, grabcut_answer, summary, walker_answer
 from simple_heads import SimpleHead
@@ -154,6 +158,23 @@ def test_the_simple_ways_find_a_bright_tool_from_clicks(simple) -> None:  # type
     noise = np.random.default_rng(0).integers(0, 20, picture.shape, np.uint8)
     curve = clicked_through(np.zeros_like(truth), truth, simple(picture + noise, np.zeros_like(truth)))
     assert curve[-1] >= 0.85
+
+
+def test_the_next_batch_has_the_most_suspicious_frames_that_are_not_corrected(
+    clip: tuple[Path, Path], tmp_path: Path
+) -> None:
+    video = open_annotated(*clip, PARTS)
+    with Project.create(tmp_path / "clip.surgicalsam", VideoReader(clip[0]), PARTS) as project:
+        for frame in range(9):
+            expected = np.float32([0.2, 0.2]) if frame in (2, 4, 6, 7) else np.float32([0.95, 0.95])
+            sure = np.ones(2, np.float32)
+            project.labels.write_prediction(
+                frame, FramePrediction((1, 2), moving(frame), expected, sure, sure > 0, np.zeros(2, np.float32))
+            )
+        project.labels.verify(6)
+        assert set(head_of_queue(project, video.labelled, 2)) == {2, 7}  # 4 has no labels, 6 is corrected
+        every = head_of_queue(project, video.labelled, 20)
+    assert sorted(every) == [0, 1, 2, 3, 5, 7, 8]
 
 
 def run(*arguments: object) -> subprocess.CompletedProcess[str]:
