@@ -17,6 +17,7 @@ SLOW = {
     "quality/new_class.py",
     "quality/propagation.py",
     "quality/real_frames.py",
+    "quality/real_video.py",
     "quality/review_ranking.py",
     "quality/second_domain.py",
     "quality/simulated_annotator.py",

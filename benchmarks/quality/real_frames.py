@@ -1,39 +1,36 @@
-"""Leave-one-sequence-out training on real frames: tune the bundled weights on all sequences but one, and score that one.
+"""Leave one sequence out of a folder of real pictures: learn from the others, and score the pictures of that sequence.
 
-DIR holds `images/seq_S_frameNNN.png`, and `labels/` with files of the same names: 8-bit class ids of EndoVis 2018. Each
-sequence becomes a separate project with its labels imported. The quick preset tunes the model on all projects but one; the
-bundled weights and the tuned model are scored on the remaining one. A sequence has no influence on the model that it tests, not
-even on the choice of the best epoch. All figures are in percent, over all sequences together. The last line printed with
-`--json` is one JSON object.
+DIR holds `images/seq_S_frameNNN.png`, and `labels/` with files of the same names: 8-bit class ids of EndoVis 2018. The
+folder of pictures is opened as a video. For each sequence in turn, all frames of the others are corrected; the tool learns
+from them and segments the frames of that sequence. Beside it: `before`, the model before learning; `linear_head` and
+`small_head` on the same image embedding, trained on the same frames. All figures are in percent, over the frames of all
+sequences together. The last line printed with `--json` is one JSON object.
 """
 
 from __future__ import annotations
 
-import shutil
 import sys
 import tempfile
 import time
+from collections.abc import Iterator, Sequence
 from pathlib import Path
 
 import numpy as np
-
-sys.path.append(str(Path(__file__).parents[1]))
-from common.options import parse, print_json
-from correcting import QUICK_TRAINING, parser, rounded, settings_of, tune
+import torch
 from PIL import Image
 
-from surgicalsam_napari.exchange.importing import check_import, import_frames
-from surgicalsam_napari.exchange.registry import open_dataset
+sys.path.append(str(Path(__file__).parents[1]))
+from annotated_video import open_annotated, percent
+from common.options import new_parser, parse, print_json
+from simple_heads import HEADS, STEPS, SimpleHead
+from tool_use import CHECKPOINT, ToolUse, drain, learn, opened, segment_untouched
+
+from surgicalsam_napari.cli.terminal import print_error
+from surgicalsam_napari.errors import SurgicalSAMError
 from surgicalsam_napari.instruments import ENDOVIS2018
-from surgicalsam_napari.model.checkpoint import load_checkpoint
-from surgicalsam_napari.model.surgical_sam import SurgicalSAM
-from surgicalsam_napari.model.zoo import bundled_checkpoint
 from surgicalsam_napari.phantom import PhantomScene
-from surgicalsam_napari.store import Project
-from surgicalsam_napari.video import VideoReader
-from surgicalsam_training.data.training_data import open_training_data
-from surgicalsam_training.scoring.evaluate import embed_missing, predicted_label_map
-from surgicalsam_training.scoring.metrics import Metrics, evaluate_label_maps
+from surgicalsam_napari.session import Session
+from surgicalsam_training.scoring.metrics import evaluate_label_maps
 
 FIRST_SEED = 870_000
 Pairs = list[tuple[np.ndarray, np.ndarray]]
@@ -51,32 +48,28 @@ def phantom_frames(folder: Path) -> Path:
     return folder
 
 
-def projects_by_sequence(source: Path, folder: Path) -> dict[str, Path]:
-    """A project for each sequence, with its labels imported."""
-    dataset = open_dataset(source, classes=ENDOVIS2018)
-    projects = {}
-    for sequence in dataset.sequences:
-        images = folder / sequence
-        images.mkdir()
-        for frame in dataset.frames:
-            if frame.sequence == sequence and frame.image_path is not None:
-                shutil.copy(frame.image_path, images / frame.image_path.name)
-        with Project.create(folder / f"{sequence}.surgicalsam", VideoReader(images), ENDOVIS2018) as project:
-            for _report in import_frames(project, check_import(project, dataset, sequence)):
-                pass
-            projects[sequence] = project.folder
-    return projects
-
-
-def predictions(model: SurgicalSAM, project: Path) -> Pairs:
-    """(prediction, truth) of every labelled frame of a project."""
-    data = open_training_data([project], base=model.classes)
-    frames = range(len(data.frames))
-    for _report in embed_missing(model, data, frames):
-        pass
-    pairs = [(predicted_label_map(model, data, frame), data.label_map(frame)) for frame in frames]
-    data.close()
-    return pairs
+def predictions(
+    tool: ToolUse, session: Session, held_out: Sequence[int], *, is_quick: bool
+) -> Iterator[tuple[str, int, np.ndarray]]:
+    """Name of the way, frame and label map of each held-out frame; all other frames are corrected."""
+    video, labels = tool.video, opened(session).labels
+    drain(session.segment(session.trained_class_ids(), held_out))
+    for frame in held_out:
+        yield "before", frame, labels[frame]
+        labels.reset_frame(frame)
+    others = [frame for frame in video.labelled if frame not in held_out]
+    tool.correct(session, others)
+    learn(session, tool.checkpoint, is_quick=is_quick)
+    segment_untouched(session)
+    for frame in held_out:
+        yield "tool", frame, labels[frame]
+    embeddings, truths = tool.embeddings(session, others), [video.truth(frame) for frame in others]
+    for name in HEADS:
+        steps = 10 if is_quick else STEPS
+        head = SimpleHead(name, embeddings, truths, video.classes.ids, tool.model.input_size, steps)
+        for frame in held_out:
+            (embedding,) = tool.embeddings(session, [frame])
+            yield name, frame, head.label_map(embedding, truths[0].shape)
 
 
 def instrument_iou(pairs: Pairs) -> float:
@@ -85,55 +78,59 @@ def instrument_iou(pairs: Pairs) -> float:
     return 100 * float(np.mean([(labels & truth).sum() / (labels | truth).sum() for labels, truth in shown]))
 
 
-def record(metrics: Metrics, pairs: Pairs) -> dict:
+def record(pairs: Pairs) -> dict:
+    metrics = evaluate_label_maps(pairs, ENDOVIS2018.ids)
     return {
-        "challenge_iou": rounded(metrics.challenge_iou),
-        "mean_class_iou": rounded(metrics.mean_class_iou),
-        "instrument_iou": rounded(instrument_iou(pairs)),
-        "absent_false_positive_rate": rounded(metrics.absent_false_positive_rate),
-        "missed_rate": rounded(metrics.missed_rate),
-        "per_class_iou": {c.name: rounded(metrics.class_iou[c.id]) for c in ENDOVIS2018},
+        "instrument_iou": percent(instrument_iou(pairs)),
+        "challenge_iou": percent(metrics.challenge_iou),
+        "mean_class_iou": percent(metrics.mean_class_iou),
+        "absent_false_positive_rate": percent(metrics.absent_false_positive_rate),
+        "missed_rate": percent(metrics.missed_rate),
+        "per_class_iou": {c.name: percent(metrics.class_iou[c.id]) for c in ENDOVIS2018},
     }
+
+
+def measure(source: Path, folder: Path, checkpoint: str, *, is_quick: bool) -> dict:
+    """The record of each way."""
+    video = open_annotated(source / "images", source, ENDOVIS2018, needs_every_class=False)
+    tool = ToolUse(video, folder, checkpoint)
+    sequences: dict[str, list[int]] = {}
+    for index, frame in video.by_index.items():
+        sequences.setdefault(frame.sequence, []).append(index)
+    pairs: dict[str, Pairs] = {}
+    for name, held_out in sequences.items():
+        started = time.perf_counter()
+        with tool.fresh() as session:
+            for way, frame, labels in predictions(tool, session, held_out, is_quick=is_quick):
+                pairs.setdefault(way, []).append((labels, video.truth(frame)))
+        seconds = time.perf_counter() - started
+        print(f"{name}: {len(held_out)} frames, {seconds:.0f} s", file=sys.stderr, flush=True)
+    return {way: record(found) for way, found in pairs.items()}
 
 
 def main() -> None:
-    options = parser(__doc__)
+    options = new_parser(__doc__)
     options.add_argument(
         "source", type=Path, nargs="?", metavar="DIR", help="optional with --quick, which uses phantom frames"
     )
-    arguments = parse(options, quick={"set": QUICK_TRAINING})
+    options.add_argument("--checkpoint", default=CHECKPOINT, help="the model before learning: a file or a bundled name")
+    options.add_argument("--threads", type=int, default=2)
+    arguments = parse(options, quick={"threads": 1})
     if arguments.source is None and not arguments.quick:
         options.error("Expected DIR, a folder with images/ and labels/; got none. Name one, or run with --quick.")
-    start = load_checkpoint(arguments.checkpoint or bundled_checkpoint(), device="cpu")
-    before: Pairs = []
-    after: Pairs = []
+    torch.set_num_threads(arguments.threads)
     started = time.perf_counter()
-    with tempfile.TemporaryDirectory() as name:
-        folder = Path(name)
-        projects = projects_by_sequence(arguments.source or phantom_frames(folder / "phantom"), folder)
-        for held_out, project in projects.items():
-            others = [path for sequence, path in projects.items() if sequence != held_out]
-            result, seconds = tune(folder / f"run_{held_out}", others, settings_of(arguments))
-            before += (old := predictions(start, project))
-            after += (new := predictions(load_checkpoint(result.checkpoint, device="cpu"), project))
-            scores = [evaluate_label_maps(pairs, ENDOVIS2018.ids).challenge_iou for pairs in (old, new)]
-            print(
-                f"{held_out}: {len(new)} frames, Challenge IoU {scores[0]:.1f} -> {scores[1]:.1f}, {seconds:.0f} s",
-                flush=True,
-            )
-    result_record = {
-        "before": record(evaluate_label_maps(before, ENDOVIS2018.ids), before),
-        "after": record(evaluate_label_maps(after, ENDOVIS2018.ids), after),
-        "frames": len(after),
-        "seconds": rounded(time.perf_counter() - started),
-    }
-    for metric, value in result_record["after"].items():
-        if metric != "per_class_iou":
-            print(f"{metric:28}{result_record['before'][metric]:7.1f}{value:7.1f}")
-    for name, value in result_record["after"]["per_class_iou"].items():
-        print(f"  {name:26}{result_record['before']['per_class_iou'][name]:7.1f}{value:7.1f}")
+    try:
+        with tempfile.TemporaryDirectory() as name:
+            source = arguments.source or phantom_frames(Path(name) / "phantom")
+            result = measure(source, Path(name), arguments.checkpoint, is_quick=arguments.quick)
+    except SurgicalSAMError as error:
+        raise SystemExit(print_error(str(error), 1)) from None
+    for way, figures in result.items():
+        shown = ", ".join(f"{name} {value}" for name, value in figures.items() if name != "per_class_iou")
+        print(f"{way:14}{shown}")
     if arguments.json:
-        print_json(result_record)
+        print_json({**result, "seconds": round(time.perf_counter() - started, 1)})
 
 
 if __name__ == "__main__":

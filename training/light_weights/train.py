@@ -32,7 +32,7 @@ from torch.nn import functional as F
 sys.path.insert(0, str(Path(__file__).parent))
 
 from clicks import practice
-from networks import CLASS_COUNT, SIDE, ClassPrompted, ClickPrompted, PixelClassifier
+from networks import CLASS_COUNT, DIM, SIDE, ClassPrompted, ClickPrompted, PixelClassifier
 from randomise import randomised
 
 from surgicalsam_napari.instruments import ENDOVIS2018
