@@ -63,12 +63,12 @@ def predictions(
     segment_untouched(session)
     for frame in held_out:
         yield "tool", frame, labels[frame]
-    embeddings, truths = tool.embeddings(session, others), [video.truth(frame) for frame in others]
+    embeddings, truths = tool.decoder_embeddings(session, others), [video.truth(frame) for frame in others]
     for name in HEADS:
         steps = 10 if is_quick else STEPS
         head = SimpleHead(name, embeddings, truths, video.classes.ids, tool.model.input_size, steps)
         for frame in held_out:
-            (embedding,) = tool.embeddings(session, [frame])
+            (embedding,) = tool.decoder_embeddings(session, [frame])
             yield name, frame, head.label_map(embedding, truths[0].shape)
 
 

@@ -84,11 +84,11 @@ def scored_alternatives(tool: ToolUse, session: Session, chosen: Protocol, score
             scores.add("flow_both", frame, both)
     progress("  copies and flow scored")
     truths = [video.truth(frame) for frame in chosen.corrected]
-    corrected = tool.embeddings(session, chosen.corrected)
+    corrected = tool.decoder_embeddings(session, chosen.corrected)
     for name in HEADS:
         head = SimpleHead(name, corrected, truths, video.classes.ids, tool.model.input_size, steps)
         for frame in scored:
-            (embedding,) = tool.embeddings(session, [frame])
+            (embedding,) = tool.decoder_embeddings(session, [frame])
             scores.add(name, frame, head.label_map(embedding, truths[0].shape))
     progress("  simple heads scored")
 
@@ -124,6 +124,8 @@ def measure_frames(
     with tool.fresh() as session:
         figures = use_tool(tool, session, chosen, scores, is_quick=is_quick)
         yield from figures.items()
+        for part, frames in (("gap", chosen.gap), ("later", chosen.later)):
+            progress(f"  {part}: {json.dumps(scores.means(frames))}")
         if "gap" in only or "later" in only:
             scored_alternatives(tool, session, chosen, scores, 10 if is_quick else STEPS)
         for part, frames in (("gap", chosen.gap), ("later", chosen.later)):

@@ -11,35 +11,39 @@ from pathlib import Path
 
 import numpy as np
 from annotated_video import AnnotatedVideo
-from correcting import QUICK_TRAINING, tune
 
 from surgicalsam_napari.cli.terminal import with_progress
 from surgicalsam_napari.exchange.importing import check_import, import_frames
 from surgicalsam_napari.inference.embed import embed_frames
+from surgicalsam_napari.inference.fill_between import fill_between as filling
 from surgicalsam_napari.instruments import matching_class_ids
 from surgicalsam_napari.model.zoo import checkpoint_path
 from surgicalsam_napari.session import Session
 from surgicalsam_napari.store import Project
-from surgicalsam_napari.store.corrections import corrected_frames, untouched_frames
+from surgicalsam_napari.store.corrections import untouched_frames
+from surgicalsam_training.learn import Learned, fitting
+from surgicalsam_training.learn import learn as learning
 
 CHECKPOINT = "light"
+QUICK_STEPS = 30
 
 
 def learn(session: Session, checkpoint: Path, *, is_quick: bool) -> float:
     """Press *Learn*, and use the result. Returns the seconds from the press to the model in use."""
     project = opened(session)
     started = time.perf_counter()
-    # SWITCH HERE to:  for report in surgicalsam_training.learn.learn(project): pass;  learned = report.checkpoint
-    runs = project.folder / "training"
-    settings = {**(dict(item.split("=") for item in QUICK_TRAINING) if is_quick else {}), "checkpoint": checkpoint}
-    learned = tune(runs / f"learned_{len(corrected_frames(project))}", [project.folder], settings)[0].checkpoint
-    session.load_checkpoint(learned)
+    if is_quick:
+        fitting.FEWEST_STEPS = fitting.MOST_STEPS = QUICK_STEPS
+    *_reports, learned = learning(project, checkpoint=checkpoint, device="cpu")
+    assert isinstance(learned, Learned)
+    session.load_checkpoint(learned.checkpoint, device="cpu")
     return time.perf_counter() - started
 
 
 def fill_between(session: Session) -> None:
     """Press *Fill between* for all classes."""
-    # SWITCH HERE to:  drain(fill_between.fill_between(opened(session), session.trained_class_ids(), session.model))
+    reports = filling(opened(session), session.trained_class_ids(), session.model)
+    drain(with_progress(reports, "Fill between"))
 
 
 def segment_untouched(session: Session) -> None:
@@ -105,6 +109,10 @@ class ToolUse:
         """(N, D, h, w) float16."""
         store = opened(session).embeddings(self.model.encoder_digest, self.model.embedding_shape)
         return store.read(list(frames))
+
+    def decoder_embeddings(self, session: Session, frames: Sequence[int]) -> np.ndarray:
+        """(N, D, h, w) float16: the channels that the decoder reads, for the simple heads."""
+        return self.embeddings(session, frames)[:, : self.model.decoder_dim]
 
 
 def opened(session: Session) -> Project:
