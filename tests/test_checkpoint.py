@@ -68,7 +68,10 @@ def test_half_precision_takes_half_the_disk(tiny_model, tmp_path):
         ({"format": "something"}, "not a SurgicalSAM checkpoint"),
         ({"format_version": "99"}, "format 99"),
         ({"encoder_id": "vit_x"}, 'needs the encoder "vit_x"'),
-        ({"encoder_id": "demo"}, "demo encoder .* no longer has. Train again from the bundled light weights; your corrected"),
+        (
+            {"encoder_id": "demo"},
+            "demo encoder .* no longer has. Train again from the bundled light weights; your corrected",
+        ),
         ({"classes": "{"}, "header .* is damaged"),
         ({"encoder_digest": "0000"}, "was tuned on"),
     ],
@@ -89,7 +92,7 @@ def test_a_half_downloaded_checkpoint_is_refused(tiny_checkpoint, tmp_path):
 def test_the_demo_checkpoint_of_earlier_versions_is_refused_by_name(tmp_path, monkeypatch):
     monkeypatch.chdir(tmp_path)
     for read in (load_checkpoint, read_checkpoint_info):
-        with pytest.raises(CheckpointError, match="^demo was trained on the demo encoder of an earlier version"):
+        with pytest.raises(CheckpointError, match=r"^demo was trained on the demo encoder of an earlier version"):
             read("demo")
 
 

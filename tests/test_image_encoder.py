@@ -153,10 +153,14 @@ def test_weights_load_and_return_their_digest(light_weights: Path, light_state: 
     encoder = build_image_encoder("light")
     digest = load_encoder_weights(encoder, light_weights, "light")
     assert digest == encoder_digest(encoder.state_dict())
-    torch.testing.assert_close(encoder.state_dict()["merge.2.first.0.weight"], light_state["image_encoder.merge.2.first.0.weight"])
+    torch.testing.assert_close(
+        encoder.state_dict()["merge.2.first.0.weight"], light_state["image_encoder.merge.2.first.0.weight"]
+    )
 
 
-def test_safetensors_and_old_pth_files_load_alike(light_weights: Path, light_state: dict[str, Tensor], tmp_path: Path) -> None:
+def test_safetensors_and_old_pth_files_load_alike(
+    light_weights: Path, light_state: dict[str, Tensor], tmp_path: Path
+) -> None:
     save_file(light_state, tmp_path / "light.safetensors")
     torch.save(light_state, tmp_path / "old.pt", _use_new_zipfile_serialization=False)
     files = (light_weights, tmp_path / "light.safetensors", tmp_path / "old.pt")

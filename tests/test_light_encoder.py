@@ -149,9 +149,13 @@ def test_a_project_with_embeddings_of_another_encoder_opens_and_can_be_segmented
 def test_a_checkpoint_trained_on_the_demo_encoder_is_refused_and_the_labels_stay(earlier_project, capsys):
     trained = earlier_project / "training" / "quick-1" / "best.safetensors"
     assert cli.main(["segment", str(earlier_project), "--all", "--checkpoint", str(trained), "--device", "cpu"]) == 1
-    assert capsys.readouterr().err.splitlines()[-1].endswith(
-        "best.safetensors was trained on the demo encoder of an earlier version, which this version no longer has. "
-        "Train again from the bundled light weights; your corrected labels are kept."
+    assert (
+        capsys.readouterr()
+        .err.splitlines()[-1]
+        .endswith(
+            "best.safetensors was trained on the demo encoder of an earlier version, which this version no longer has. "
+            "Train again from the bundled light weights; your corrected labels are kept."
+        )
     )
     assert cli.main(["segment", str(earlier_project), "--all", "--checkpoint", "demo", "--device", "cpu"]) == 1
     assert "demo was trained on the demo encoder" in capsys.readouterr().err

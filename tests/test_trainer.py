@@ -138,9 +138,7 @@ def test_two_processes_have_the_same_losses_as_one(start: Start) -> None:
     alone, together = start("alone", **settings), start("together", **settings)
     finish(alone)
     torchrun = [sys.executable, "-m", "torch.distributed.run", "--standalone", "--nproc-per-node", "2"]
-    finished = subprocess.run(
-        [*torchrun, RUN_TRAINING, str(together.path)], capture_output=True, text=True, timeout=280
-    )
+    finished = subprocess.run([*torchrun, RUN_TRAINING, str(together.path)], capture_output=True, text=True, timeout=280)
     assert finished.returncode == 0, finished.stderr
     assert totals(together) == pytest.approx(totals(alone), rel=SUMMED_IN_ANOTHER_ORDER)
     assert together.result() is not None
@@ -245,7 +243,11 @@ def test_a_training_can_start_from_an_encoder_only(start: Start) -> None:
 
 
 def test_phantom_frames_can_be_rehearsed(start: Start) -> None:
-    phases = [r.phase for r in train(start(checkpoint="light", rehearsed_frames=2, epochs=1, augmented_versions=0)) if isinstance(r, PreparationReport)]
+    phases = [
+        r.phase
+        for r in train(start(checkpoint="light", rehearsed_frames=2, epochs=1, augmented_versions=0))
+        if isinstance(r, PreparationReport)
+    ]
     assert phases.count("making synthetic frames") == 2
 
 

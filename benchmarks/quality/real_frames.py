@@ -2,8 +2,8 @@
 
 DIR holds `images/seq_S_frameNNN.png`, and `labels/` with files of the same names: 8-bit class ids of EndoVis 2018. Each
 sequence becomes a separate project with its labels imported. The quick preset tunes the model on all projects but one; the
-bundled weights and the tuned model are scored on the remaining one. A sequence has no influence on the model that it tests, not
-even on the choice of the best epoch. All figures are in percent, over all sequences together. The last line printed with
+bundled weights and the tuned model are scored on the remaining one. A sequence has no influence on the model that it tests,
+not even on the choice of the best epoch. All figures are in percent, over all sequences together. The last line printed with
 `--json` is one JSON object.
 """
 

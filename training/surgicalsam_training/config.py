@@ -165,7 +165,10 @@ class TrainingConfig(BaseModel):
         description="offline: embed the copies once and keep them; online: new copies in every second epoch",
     )
     rehearsed_frames: int = Field(
-        0, ge=0, title="Rehearsed frames", description="Synthetic frames mixed in, so that the bundled model keeps what it knows"
+        0,
+        ge=0,
+        title="Rehearsed frames",
+        description="Synthetic frames mixed in, so that the bundled model keeps what it knows",
     )
     mixed_precision: bool = Field(True, title="Mixed precision", description="Use bfloat16 on CUDA")
     device: str = Field("auto", title="Device", description="auto, cpu, cuda, cuda:1, … or mps")
