@@ -92,7 +92,7 @@ def test_a_half_downloaded_checkpoint_is_refused(tiny_checkpoint, tmp_path):
 def test_the_demo_checkpoint_of_earlier_versions_is_refused_by_name(tmp_path, monkeypatch):
     monkeypatch.chdir(tmp_path)
     for read in (load_checkpoint, read_checkpoint_info):
-        with pytest.raises(CheckpointError, match="^demo was trained on the demo encoder of an earlier version"):
+        with pytest.raises(CheckpointError, match=r"^demo was trained on the demo encoder of an earlier version"):
             read("demo")
 
 

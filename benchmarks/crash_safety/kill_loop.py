@@ -5,8 +5,8 @@ up to 400 ms of work (a training: at any point), mostly during a write. The proj
 the records that the processes sent through a pipe. These must hold:
 
 - Every completed stroke is stored. The interrupted stroke is stored completely or not at all.
-- The tables, the painted record and the labels of every frame are consistent. (Three variants of the bundled weights predict;
-  their predictions differ in numbers and pixels.)
+- The tables, the painted record and the labels of every frame are consistent. (Three variants of the bundled weights
+  predict; their predictions differ in numbers and pixels.)
 - Undoing an interrupted action restores exactly the state before it, except for later strokes.
 - An interrupted undo can be finished.
 - An interrupted training can be resumed.

@@ -1,7 +1,7 @@
 """Learn a new class, a vessel sealer, from ten corrected frames.
 
-No training scene of the bundled weights shows a vessel sealer. For each seed there are two phantom videos with one. Five frames
-of each are corrected, and a training with the quick preset adds the class.
+No training scene of the bundled weights shows a vessel sealer. For each seed there are two phantom videos with one. Five
+frames of each are corrected, and a training with the quick preset adds the class.
 
 new_class_iou, new_class_iou_other_video: IoU of the new class on the other frames of these videos, and on a third video.
 other_classes_before, other_classes_after: mean IoU of the seven known classes on the same frames.

@@ -3,8 +3,8 @@
     python benchmarks/quality/propagation.py [--scenes 6] [--methods chosen,copy] [--clip DIR] [--json]
 
 The phantom clips have 40 frames and were not used for training. There are three kinds: the first look, the second look
-(where the class prompt is often wrong), and the second look with an instrument that the bundled weights do not know. The exact
-mask of every instrument is propagated from frame 4 forward and from frame 35 backward, through 30 frames, without stopping.
+(where the class prompt is often wrong), and the second look with an instrument that the bundled weights do not know. The
+exact mask of each instrument is carried from frame 4 forward and from frame 35 backward, through 30 frames, without a stop.
 Figures are the mean IoU in percent over the frames that show the instrument. The methods:
 
 - prompt: no propagation; the prediction of the class prompt

@@ -19,9 +19,9 @@ full          all classes are predicted; frames follow the order of the review q
               frames too, corrected masks are propagated; after ten corrected frames there is one training (the quick
               preset), the other frames are predicted again, and the corrections continue
 
-`actions_per_frame` has one entry per look ("first": the training look of the bundled weights; "second": another domain), target
-and strategy. `ratio` is full over clicks, `reached` the share of frames that reached the target. The clips were not used for
-training. The last line printed with `--json` is one JSON object.
+`actions_per_frame` has one entry per look ("first": the training look of the bundled weights; "second": another domain),
+target and strategy. `ratio` is full over clicks, `reached` the share of frames that reached the target. The clips were not
+used for training. The last line printed with `--json` is one JSON object.
 """
 
 from __future__ import annotations

@@ -1,4 +1,4 @@
-"""Time from cached embeddings to stored label maps, for one class and all seven, with the paper's model size and the light one's.
+"""Time from cached embeddings to stored label maps, for one class and all seven, with the paper's model size and light's.
 
     python benchmarks/speed/speed_decoding.py [--repeats 5] [--json]
 

@@ -1,8 +1,8 @@
 """Synthetic phantom frames, mixed into training so that a model on the bundled encoder keeps what it learned from them.
 
 A few corrected frames show few classes; a model that is tuned only on them forgets the others. To keep the classes of a real
-checkpoint, train on its earlier projects and the new one together. The training scenes of the bundled weights can be generated
-again.
+checkpoint, train on its earlier projects and the new one together. The training scenes of the bundled weights can be
+generated again.
 """
 
 from __future__ import annotations
