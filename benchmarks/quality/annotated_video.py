@@ -9,6 +9,7 @@ from dataclasses import dataclass
 from pathlib import Path
 
 import numpy as np
+from correcting import spread
 from PIL import Image
 
 from surgicalsam_napari.errors import ExchangeError
@@ -124,11 +125,6 @@ def protocol(labelled: Sequence[int], count: int) -> Protocol:
     corrected = [labelled[position] for position in spread(count, half)]
     gap = [frame for frame in labelled[:half] if frame not in corrected]
     return Protocol(tuple(corrected), tuple(gap), tuple(labelled[half:]))
-
-
-def spread(count: int, total: int) -> list[int]:
-    """`count` positions, evenly spread over `total`."""
-    return [int((position + 0.5) * total / count) for position in range(count)]
 
 
 # Scores --------------------------------------------------------------------------------------------------------------

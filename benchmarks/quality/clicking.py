@@ -5,7 +5,8 @@ from __future__ import annotations
 from collections.abc import Iterator, Sequence
 
 import numpy as np
-from annotated_video import AnnotatedVideo, spread
+from annotated_video import AnnotatedVideo
+from correcting import spread
 from simple_clicks import clicked_through, grabcut_answer, summary, tool_answer, walker_answer
 from tool_use import ToolUse, own_label_map
 

@@ -5,7 +5,8 @@ from __future__ import annotations
 import math
 from collections.abc import Callable, Iterator, Sequence
 
-from annotated_video import class_ious, good_share, spread
+from annotated_video import class_ious, good_share
+from correcting import spread
 from tool_use import ToolUse, drain, fill_between, learn, opened, segment_untouched
 
 from surgicalsam_napari.review import MaskJumps, ReviewQueue
