@@ -28,7 +28,7 @@ SCENE, OTHER_SCENE = 310_003, 310_001
 
 
 @pytest.fixture(scope="session")
-def demo_model():
+def light_model():
     return load_checkpoint(bundled_checkpoint(), device="cpu")
 
 
@@ -82,8 +82,8 @@ def predict(project, frame_index, mask, class_id, quality=0.99):
     project.labels.write_prediction(frame_index, prediction, 7)
 
 
-def test_the_mask_follows_the_instrument(corrected, demo_model, cut_clip, tool):
-    reports = list(propagate_class(corrected, demo_model, tool, 2, range(3, 11)))
+def test_the_mask_follows_the_instrument(corrected, light_model, cut_clip, tool):
+    reports = list(propagate_class(corrected, light_model, tool, 2, range(3, 11)))
     assert [(r.frame_index, r.done, r.total) for r in reports] == [(index, index - 2, 8) for index in range(3, 11)]
     assert all(report.stopped is None for report in reports)
     truth = cut_clip[1] == tool
@@ -92,37 +92,37 @@ def test_the_mask_follows_the_instrument(corrected, demo_model, cut_clip, tool):
     assert np.mean(carried) > np.mean([iou(truth[2], truth[index]) for index in range(3, 11)])
 
 
-def test_frames_are_written_as_predictions_with_their_agreement(corrected, demo_model, tool):
-    report = next(propagate_class(corrected, demo_model, tool, 2, [3, 4]))
+def test_frames_are_written_as_predictions_with_their_agreement(corrected, light_model, tool):
+    report = next(propagate_class(corrected, light_model, tool, 2, [3, 4]))
     assert corrected.labels.provenance(3, tool) == Provenance.PREDICTED
     assert corrected.labels.predicted_iou(3, tool) == pytest.approx(report.agreement)
     assert 0.5 < report.agreement <= 1
     number = corrected.labels.prediction_checkpoint(3, tool)
-    assert corrected.manifest.checkpoints[number - 1]["name"] == demo_model.name
+    assert corrected.manifest.checkpoints[number - 1]["name"] == light_model.name
     assert corrected.labels.provenance(4, tool) == Provenance.EMPTY  # the next report was not requested
 
 
-def test_it_also_propagates_to_earlier_frames(corrected, demo_model, tool, cut_clip):
-    reports = list(propagate_class(corrected, demo_model, tool, 2, [1, 0]))
+def test_it_also_propagates_to_earlier_frames(corrected, light_model, tool, cut_clip):
+    reports = list(propagate_class(corrected, light_model, tool, 2, [1, 0]))
     assert [report.frame_index for report in reports] == [1, 0]
     assert iou(corrected.labels[0] == tool, cut_clip[1][0] == tool) > 0.6
 
 
-def test_a_class_that_the_model_does_not_know_is_carried_by_its_appearance(project, demo_model, cut_clip, tool):
+def test_a_class_that_the_model_does_not_know_is_carried_by_its_appearance(project, light_model, cut_clip, tool):
     paint(project, 2, cut_clip[1][2] == tool, STAPLER.id)
-    reports = list(propagate_class(project, demo_model, STAPLER.id, 2, range(3, 8)))
+    reports = list(propagate_class(project, light_model, STAPLER.id, 2, range(3, 8)))
     assert len(reports) == 5
     assert reports[-1].stopped is None
     assert iou(project.labels[7] == STAPLER.id, cut_clip[1][7] == tool) > 0.6
 
 
-def test_no_click_decoder_is_needed(corrected, demo_model, tool, monkeypatch):
-    monkeypatch.setattr(demo_model, "sam_mask_decoder", None)
-    assert len(list(propagate_class(corrected, demo_model, tool, 2, [3, 4]))) == 2
+def test_no_click_decoder_is_needed(corrected, light_model, tool, monkeypatch):
+    monkeypatch.setattr(light_model, "sam_mask_decoder", None)
+    assert len(list(propagate_class(corrected, light_model, tool, 2, [3, 4]))) == 2
 
 
-def test_it_stops_when_the_scene_changes(corrected, demo_model, tool):
-    *carried, last = propagate_class(corrected, demo_model, tool, 2, range(3, FRAME_COUNT))
+def test_it_stops_when_the_scene_changes(corrected, light_model, tool):
+    *carried, last = propagate_class(corrected, light_model, tool, 2, range(3, FRAME_COUNT))
     assert last.frame_index == CUT
     assert last.done == len(carried) == CUT - 3
     assert last.stopped == "the scene changes here"
@@ -131,80 +131,80 @@ def test_it_stops_when_the_scene_changes(corrected, demo_model, tool):
     assert corrected.labels.provenance(CUT, tool) == Provenance.EMPTY
 
 
-def test_a_mask_that_no_longer_fits_is_not_written(corrected, demo_model, tool, monkeypatch):
+def test_a_mask_that_no_longer_fits_is_not_written(corrected, light_model, tool, monkeypatch):
     monkeypatch.setattr(propagate, "LEAST_AGREEMENT", 1.01)
-    (report,) = propagate_class(corrected, demo_model, tool, 2, [3, 4])
+    (report,) = propagate_class(corrected, light_model, tool, 2, [3, 4])
     assert report.stopped == f"the mask no longer fits (agreement {report.agreement:.2f})"
     assert (report.frame_index, report.done) == (3, 0)
     assert not corrected.labels[3].any()
 
 
-def test_it_stops_at_a_frame_corrected_by_hand(corrected, demo_model, tool):
+def test_it_stops_at_a_frame_corrected_by_hand(corrected, light_model, tool):
     corrected.labels[5, 10:14, 10:14] = tool
     before = corrected.labels[5]
-    *_, last = propagate_class(corrected, demo_model, tool, 2, range(3, 10))
+    *_, last = propagate_class(corrected, light_model, tool, 2, range(3, 10))
     assert (last.frame_index, last.done, last.stopped) == (5, 2, "it was corrected by hand")
     assert math.isnan(last.agreement)
     np.testing.assert_array_equal(corrected.labels[5], before)
 
 
-def test_it_stops_at_a_verified_frame_even_an_empty_one(corrected, demo_model, tool):
+def test_it_stops_at_a_verified_frame_even_an_empty_one(corrected, light_model, tool):
     corrected.labels.verify(4)
-    *_, last = propagate_class(corrected, demo_model, tool, 2, range(3, 10))
+    *_, last = propagate_class(corrected, light_model, tool, 2, range(3, 10))
     assert (last.frame_index, last.stopped) == (4, "it is verified")
     assert not corrected.labels[4].any()
 
 
-def test_it_stops_at_a_frame_corrected_during_the_run(corrected, demo_model, tool):
-    reports = propagate_class(corrected, demo_model, tool, 2, range(3, 10))
+def test_it_stops_at_a_frame_corrected_during_the_run(corrected, light_model, tool):
+    reports = propagate_class(corrected, light_model, tool, 2, range(3, 10))
     next(reports)
     corrected.labels[4, 10:14, 10:14] = tool
     assert next(reports).stopped == "it was corrected by hand"
     assert np.count_nonzero(corrected.labels[4]) == 16
 
 
-def test_nothing_is_embedded_beyond_a_verified_frame(corrected, demo_model, tool):
+def test_nothing_is_embedded_beyond_a_verified_frame(corrected, light_model, tool):
     corrected.labels.verify(4)
-    list(propagate_class(corrected, demo_model, tool, 2, range(3, 10)))
-    store = corrected.embeddings(demo_model.encoder_digest, demo_model.embedding_shape)
+    list(propagate_class(corrected, light_model, tool, 2, range(3, 10)))
+    store = corrected.embeddings(light_model.encoder_digest, light_model.embedding_shape)
     assert store.missing(range(FRAME_COUNT)) == [0, 1, *range(4, FRAME_COUNT)]
 
 
-def test_pixels_that_a_person_painted_for_other_classes_stay(corrected, demo_model, tool, cut_clip):
+def test_pixels_that_a_person_painted_for_other_classes_stay(corrected, light_model, tool, cut_clip):
     other = tool % 7 + 1
     rows, columns = np.nonzero(cut_clip[1][3] == tool)
     middle = rows[len(rows) // 2], columns[len(rows) // 2]
     corrected.labels[3, middle[0] - 1 : middle[0] + 2, middle[1]] = other
-    next(propagate_class(corrected, demo_model, tool, 2, [3]))
+    next(propagate_class(corrected, light_model, tool, 2, [3]))
     assert (corrected.labels[3, middle[0] - 1 : middle[0] + 2, middle[1]] == other).all()
     assert corrected.labels.provenance(3, other) == Provenance.EDITED
     assert corrected.labels.table("contested")[3, corrected.classes.ids.index(tool)] > 0
 
 
-def test_verified_classes_stay(corrected, demo_model, tool, cut_clip):
+def test_verified_classes_stay(corrected, light_model, tool, cut_clip):
     other = tool % 7 + 1
     predict(corrected, 3, cut_clip[1][3] == tool, other)
     corrected.labels.verify(3, [other])
     before = corrected.labels[3]
-    next(propagate_class(corrected, demo_model, tool, 2, [3]))
+    next(propagate_class(corrected, light_model, tool, 2, [3]))
     np.testing.assert_array_equal(corrected.labels[3] == other, before == other)
 
 
-def test_a_wrong_class_predicted_in_its_place_is_replaced(corrected, demo_model, tool, cut_clip):
+def test_a_wrong_class_predicted_in_its_place_is_replaced(corrected, light_model, tool, cut_clip):
     wrong = tool % 7 + 1
     predict(corrected, 3, cut_clip[1][3] == tool, wrong, quality=0.99)
-    next(propagate_class(corrected, demo_model, tool, 2, [3]))
+    next(propagate_class(corrected, light_model, tool, 2, [3]))
     assert set(np.unique(corrected.labels[3])) == {0, tool}  # no rim of it is left
     assert corrected.labels.provenance(3, wrong) == Provenance.ABSENT
 
 
-def test_another_instrument_keeps_its_mask_elsewhere(corrected, demo_model, tool, cut_clip):
+def test_another_instrument_keeps_its_mask_elsewhere(corrected, light_model, tool, cut_clip):
     other = tool % 7 + 1
     elsewhere = np.zeros(SIZE, bool)
     elsewhere[:20, :20] = elsewhere[-20:, -20:] = True
     elsewhere &= cut_clip[1][3] != tool
     predict(corrected, 3, elsewhere, other)
-    next(propagate_class(corrected, demo_model, tool, 2, [3]))
+    next(propagate_class(corrected, light_model, tool, 2, [3]))
     kept = (corrected.labels[3] == other) & elsewhere
     assert kept.sum() > 0.9 * elsewhere.sum()
     assert corrected.labels.provenance(3, other) == Provenance.PREDICTED
@@ -228,12 +228,12 @@ def two_part_embedding(is_instrument, shape):
     return embedding
 
 
-def test_the_mask_follows_its_appearance_and_is_gone_without_it(demo_model):
-    shape, cell = demo_model.embedding_shape, demo_model.input_size // demo_model.embedding_shape[1]
+def test_the_mask_follows_its_appearance_and_is_gone_without_it(light_model):
+    shape, cell = light_model.embedding_shape, light_model.input_size // light_model.embedding_shape[1]
     start, shifted, empty = np.zeros((3, *shape[1:]), bool)
     start[10:16, 10:14] = shifted[11:17, 11:15] = True
     mask = start.repeat(cell, axis=0).repeat(cell, axis=1)
-    carrier = MaskCarrier(demo_model, two_part_embedding(start, shape), mask, None)
+    carrier = MaskCarrier(light_model, two_part_embedding(start, shape), mask, None)
     moved = carrier.carry(two_part_embedding(shifted, shape))
     moved_mask = (moved.low_res_logits > 0).numpy()
     assert iou(moved_mask, shifted.repeat(4, axis=0).repeat(4, axis=1)) > 0.9
@@ -252,16 +252,16 @@ def moving_project(folder, shifts):
     return project, masks
 
 
-def test_an_instrument_that_left_is_reported(tmp_path, demo_model):
+def test_an_instrument_that_left_is_reported(tmp_path, light_model):
     project, masks = moving_project(tmp_path, [-6 * index for index in range(26)])
     with project:
-        *_carried, last = propagate_class(project, demo_model, 3, 0, range(1, 26))
+        *_carried, last = propagate_class(project, light_model, 3, 0, range(1, 26))
         assert min(iou(project.labels[index] == 3, masks[index]) for index in range(1, 12)) > 0.7
     assert last.stopped == "the instrument has left the frame"
     assert 15 <= last.frame_index <= 21  # its last pixels are in frame 18
 
 
-def test_a_covered_instrument_is_found_again(tmp_path, demo_model):
+def test_a_covered_instrument_is_found_again(tmp_path, light_model):
     project, masks = moving_project(tmp_path, [2 * index for index in range(10)])
     frames = [project.video.frame(index) for index in range(10)]
     for index in (4, 5):
@@ -272,12 +272,12 @@ def test_a_covered_instrument_is_found_again(tmp_path, demo_model):
         )
         with covered:
             paint(covered, 0, masks[0], 3)
-            *_, last = propagate_class(covered, demo_model, 3, 0, range(1, 10))
+            *_, last = propagate_class(covered, light_model, 3, 0, range(1, 10))
             assert last.stopped is None
             assert iou(covered.labels[9] == 3, masks[9]) > 0.8
 
 
-def test_a_black_frame_stops_it(tmp_path, demo_model):
+def test_a_black_frame_stops_it(tmp_path, light_model):
     project, masks = moving_project(tmp_path, [index for index in range(4)])
     frames = [project.video.frame(0), project.video.frame(1), np.zeros((160, 200, 3), np.uint8)]
     with (
@@ -287,20 +287,20 @@ def test_a_black_frame_stops_it(tmp_path, demo_model):
         ) as black,
     ):
         paint(black, 0, masks[0], 3)
-        *_, last = propagate_class(black, demo_model, 3, 0, [1, 2])
+        *_, last = propagate_class(black, light_model, 3, 0, [1, 2])
         assert (last.frame_index, last.stopped) == (2, "the scene changes here")
 
 
-def test_a_mask_of_a_few_pixels_does_not_fail(tmp_path, demo_model):
+def test_a_mask_of_a_few_pixels_does_not_fail(tmp_path, light_model):
     project, _masks = moving_project(tmp_path, [0, 1])
     with project:
         project.labels[0, 60:62, 60:62] = 5
-        assert len(list(propagate_class(project, demo_model, 5, 0, [1]))) == 1
+        assert len(list(propagate_class(project, light_model, 5, 0, [1]))) == 1
 
 
-def test_a_propagation_can_be_undone(corrected, demo_model, tool):
+def test_a_propagation_can_be_undone(corrected, light_model, tool):
     with corrected.history.action("Propagate") as action:
-        list(propagate_class(corrected, demo_model, tool, 2, [3, 4], action=action))
+        list(propagate_class(corrected, light_model, tool, 2, [3, 4], action=action))
     assert corrected.labels[4].any()
     corrected.history.undo()
     assert not corrected.labels[3].any()
@@ -308,22 +308,22 @@ def test_a_propagation_can_be_undone(corrected, demo_model, tool):
     assert corrected.labels[2].any()
 
 
-def test_disk_space_is_needed_only_for_the_next_frames(corrected, demo_model, tool, monkeypatch):
+def test_disk_space_is_needed_only_for_the_next_frames(corrected, light_model, tool, monkeypatch):
     monkeypatch.setattr(propagate, "FRAMES_AHEAD", 2)
-    room = 3 * corrected.embeddings(demo_model.encoder_digest, demo_model.embedding_shape).bytes_per_frame(
-        demo_model.embedding_shape
+    room = 3 * corrected.embeddings(light_model.encoder_digest, light_model.embedding_shape).bytes_per_frame(
+        light_model.embedding_shape
     )
     monkeypatch.setattr(embed, "free_bytes", lambda folder: room)
-    assert len(list(propagate_class(corrected, demo_model, tool, 2, range(3, 9)))) == 6
+    assert len(list(propagate_class(corrected, light_model, tool, 2, range(3, 9)))) == 6
 
 
-def test_a_class_without_a_mask_cannot_be_propagated(project, demo_model, tool):
+def test_a_class_without_a_mask_cannot_be_propagated(project, light_model, tool):
     with pytest.raises(ProjectError, match=r"Frame 2 has no .* to propagate"):
-        next(propagate_class(project, demo_model, tool, 2, [3]))
+        next(propagate_class(project, light_model, tool, 2, [3]))
 
 
-def test_unknown_classes_and_frames_are_refused(corrected, demo_model, tool):
+def test_unknown_classes_and_frames_are_refused(corrected, light_model, tool):
     with pytest.raises(ClassSetError):
-        next(propagate_class(corrected, demo_model, 77, 2, [3]))
+        next(propagate_class(corrected, light_model, 77, 2, [3]))
     with pytest.raises(VideoError, match=f"0 to {FRAME_COUNT - 1}; got {FRAME_COUNT}"):
-        next(propagate_class(corrected, demo_model, tool, 2, [FRAME_COUNT]))
+        next(propagate_class(corrected, light_model, tool, 2, [FRAME_COUNT]))

@@ -17,7 +17,7 @@ SIZE = (360, 480)
 
 
 @pytest.fixture(scope="module")
-def demo_model() -> SurgicalSAM:
+def light_model() -> SurgicalSAM:
     return load_checkpoint(bundled_checkpoint(), device="cpu")
 
 
@@ -30,8 +30,8 @@ def instrument() -> tuple[np.ndarray, np.ndarray]:
 
 
 @pytest.fixture(scope="module")
-def embedding(demo_model: SurgicalSAM, instrument: tuple[np.ndarray, np.ndarray]) -> np.ndarray:
-    return demo_model.embed([instrument[0]])[0]
+def embedding(light_model: SurgicalSAM, instrument: tuple[np.ndarray, np.ndarray]) -> np.ndarray:
+    return light_model.embed([instrument[0]])[0]
 
 
 @pytest.fixture
@@ -40,8 +40,8 @@ def truth(instrument: tuple[np.ndarray, np.ndarray]) -> np.ndarray:
 
 
 @pytest.fixture
-def empty_refinement(demo_model: SurgicalSAM, embedding: np.ndarray) -> Refinement:
-    return Refinement(demo_model, embedding, np.zeros(SIZE, bool))
+def empty_refinement(light_model: SurgicalSAM, embedding: np.ndarray) -> Refinement:
+    return Refinement(light_model, embedding, np.zeros(SIZE, bool))
 
 
 def middle(mask: np.ndarray) -> tuple[float, float]:
@@ -72,32 +72,32 @@ def test_a_box_finds_the_instrument_in_it(empty_refinement: Refinement, truth: n
     assert empty_refinement.box == box_of(truth) and empty_refinement.clicks == ()
 
 
-def test_a_negative_click_removes_a_wrong_region(demo_model: SurgicalSAM, embedding: np.ndarray, truth: np.ndarray) -> None:
+def test_a_negative_click_removes_a_wrong_region(light_model: SurgicalSAM, embedding: np.ndarray, truth: np.ndarray) -> None:
     blob = np.zeros(SIZE, bool)
     free = middle(~truth)
     blob[int(free[0]) - 30 : int(free[0]) + 30, int(free[1]) - 30 : int(free[1]) + 30] = True
     blob &= ~truth
-    refinement = Refinement(demo_model, embedding, truth | blob)
+    refinement = Refinement(light_model, embedding, truth | blob)
     refinement.add_click(Click(*middle(blob), False))
     assert (refinement.mask & blob).sum() < 0.5 * blob.sum()
     assert iou(refinement.mask, truth) > 0.85
 
 
-def test_a_positive_click_adds_a_missing_region(demo_model: SurgicalSAM, embedding: np.ndarray, truth: np.ndarray) -> None:
+def test_a_positive_click_adds_a_missing_region(light_model: SurgicalSAM, embedding: np.ndarray, truth: np.ndarray) -> None:
     missing = truth.copy()
     missing[:, : int(middle(truth)[1]) - 20] = False
-    refinement = Refinement(demo_model, embedding, truth & ~missing)
+    refinement = Refinement(light_model, embedding, truth & ~missing)
     refinement.add_click(Click(*middle(missing), True))
     assert (refinement.mask & missing).sum() > 0.5 * missing.sum()
 
 
 def test_pixels_that_the_decoder_confirms_stay_unchanged(
-    demo_model: SurgicalSAM, embedding: np.ndarray, truth: np.ndarray
+    light_model: SurgicalSAM, embedding: np.ndarray, truth: np.ndarray
 ) -> None:
     fringed = truth.copy()
     fringed[::2] &= distance_transform_edt(truth)[::2] > 2  # finer than the decoder's resolution
     row, column = middle(truth)
-    refinement = Refinement(demo_model, embedding, fringed)
+    refinement = Refinement(light_model, embedding, fringed)
     refinement.add_click(Click(row, column, True))
     rows, columns = np.indices(SIZE)
     far = np.hypot(rows - row, columns - column) > 0.25 * SIZE[1]
@@ -107,10 +107,10 @@ def test_pixels_that_the_decoder_confirms_stay_unchanged(
 
 @pytest.mark.parametrize("is_positive", [True, False])
 def test_every_clicked_pixel_is_as_the_click_says(
-    demo_model: SurgicalSAM, embedding: np.ndarray, truth: np.ndarray, is_positive: bool
+    light_model: SurgicalSAM, embedding: np.ndarray, truth: np.ndarray, is_positive: bool
 ) -> None:
     rng = np.random.default_rng(0)
-    refinement = Refinement(demo_model, embedding, truth)
+    refinement = Refinement(light_model, embedding, truth)
     places = [
         (0.0, 0.0),
         (SIZE[0] - 1.0, SIZE[1] - 1.0),
@@ -166,28 +166,28 @@ def test_removing_a_box_keeps_the_clicks(empty_refinement: Refinement, truth: np
 
 
 def test_without_prompts_the_mask_is_the_given_one(
-    demo_model: SurgicalSAM, embedding: np.ndarray, truth: np.ndarray
+    light_model: SurgicalSAM, embedding: np.ndarray, truth: np.ndarray
 ) -> None:
     for given in (truth, np.zeros(SIZE, bool)):
-        refinement = Refinement(demo_model, embedding, given)
+        refinement = Refinement(light_model, embedding, given)
         np.testing.assert_array_equal(refinement.mask, given)
         assert refinement.clicks == () and refinement.box is None
 
 
 def test_changes_to_the_given_mask_or_the_preview_have_no_effect(
-    demo_model: SurgicalSAM, embedding: np.ndarray, truth: np.ndarray
+    light_model: SurgicalSAM, embedding: np.ndarray, truth: np.ndarray
 ) -> None:
     given = truth.copy()
-    refinement = Refinement(demo_model, embedding, given)
+    refinement = Refinement(light_model, embedding, given)
     given[:] = False
     refinement.mask[:] = False
     np.testing.assert_array_equal(refinement.mask, truth)
 
 
-def test_a_tall_frame_is_refined_in_its_own_pixels(demo_model: SurgicalSAM) -> None:
+def test_a_tall_frame_is_refined_in_its_own_pixels(light_model: SurgicalSAM) -> None:
     frame = PhantomScene(300_004, (400, 200)).frame(0)
     truth = frame.labels == np.bincount(frame.labels[frame.labels > 0]).argmax()
-    refinement = Refinement(demo_model, demo_model.embed([frame.image])[0], np.zeros(truth.shape, bool))
+    refinement = Refinement(light_model, light_model.embed([frame.image])[0], np.zeros(truth.shape, bool))
     refinement.add_click(Click(*middle(truth), True))
     assert refinement.mask.shape == (400, 200)
     assert iou(refinement.mask, truth) > 0.4
