@@ -111,7 +111,7 @@ class TestLittleData:
 
     def test_with_background_alone(self, project: Project, tiny_checkpoint: Path) -> None:
         correct(project, 2, 5, class_ids=())
-        with pytest.raises(TrainingError, match="shows an instrument.*only background"):
+        with pytest.raises(TrainingError, match=r"shows an instrument.*only background"):
             learned_from(project, tiny_checkpoint)
         assert not list(project.folder.glob("training/*/best.safetensors"))
 

@@ -26,8 +26,8 @@ class EncoderSpec:
     build : returns the encoder with random weights
     input_size : side in pixels of its input, the padded square
     embedding_shape : (D, h, w) of its image embedding
-    pyramid : (channels, side of a cell in cells of the grid h x w) of each map of features that is packed behind the decoder's
-        channels of the embedding, for the pixel head
+    pyramid : (channels, side of a cell in cells of the grid h x w) of each map of features that is packed behind the
+        decoder's channels of the embedding, for the pixel head
     mlp_dim : hidden width of the transformer in the matching mask decoder
     weights : name of its weights in `zoo.KNOWN_WEIGHTS`; None if the checkpoint includes the weights
     memory_megabytes : approximate GPU memory for the weights and one frame in half precision

@@ -95,7 +95,7 @@ class LightEncoder(nn.Module):
         return backbone.to(memory_format=torch.channels_last)  # type: ignore[call-overload]
 
     def forward(self, images: Tensor) -> Tensor:
-        """(B, 3, S, S), normalised and padded as SAM's, to (B, D, S / 8, S / 8): the neck's output, then the features packed.
+        """(B, 3, S, S), normalised and padded as SAM's, to (B, D, S / 8, S / 8): neck, then features packed.
 
         Raises
         ------

@@ -119,7 +119,7 @@ class PixelHead(nn.Module):
             branch.standardise(part)  # type: ignore[operator]
 
     def cropped(self, embeddings: Tensor, visible: tuple[int, int] | None) -> Tensor:
-        """The rows and columns of embeddings (B, D, h, w) that a frame covers; up to three more, where features are packed."""
+        """The rows and columns of embeddings (B, D, h, w) that a frame covers; up to three more if features are packed."""
         rows, columns = (-(-cells // self._cell) * self._cell for cells in visible or embeddings.shape[-2:])
         return embeddings[..., :rows, :columns]
 
