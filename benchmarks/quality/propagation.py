@@ -53,8 +53,8 @@ from common.options import new_parser, parse, print_json
 
 from surgicalsam_napari.inference import mask_carrier
 from surgicalsam_napari.inference.embed import embed_frames
-from surgicalsam_napari.inference.mask_memory import MaskMemory, unit_keys
 from surgicalsam_napari.inference.mask_carrier import MaskCarrier, soft_iou
+from surgicalsam_napari.inference.mask_memory import MaskMemory, unit_keys
 from surgicalsam_napari.inference.propagate import propagate_class
 from surgicalsam_napari.instruments import ENDOVIS2018
 from surgicalsam_napari.model.checkpoint import load_checkpoint

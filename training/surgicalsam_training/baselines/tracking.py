@@ -1,8 +1,8 @@
 """Prompt each new instrument with points, and propagate its mask; replaces Track Anything of the paper.
 
 When an instrument appears in a sequence, SAM is prompted with points from the truth. Its mask is then propagated into the
-following frames (`surgicalsam_napari.inference.mask_carrier`) by the appearance of its region, without the class prompt. In the
-paper all instruments are prompted again when a new one appears (section 8.3); here only the new class gets points.
+following frames by the appearance of its region (`surgicalsam_napari.inference.mask_carrier`), without the class prompt. In
+the paper all instruments are prompted again when a new one appears (section 8.3); here only the new class gets points.
 
 The method is half an oracle: the truth gives the time and place of each appearance, and nothing after that. The method only
 notices that an instrument has left when almost nothing of its mask remains.
