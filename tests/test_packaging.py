@@ -29,7 +29,7 @@ PACKAGE_FOLDERS = {
 }
 BUNDLED_WEIGHTS = "surgicalsam_napari/model/weights/light.safetensors"
 # import name -> distribution name, if the two differ
-DISTRIBUTIONS = {"PIL": "pillow", "skimage": "scikit-image", "yaml": "pyyaml"}
+DISTRIBUTIONS = {"cv2": "opencv-python-headless", "PIL": "pillow", "skimage": "scikit-image", "yaml": "pyyaml"}
 # loaded by its path, not imported by name
 LOADED_BY_PATH = {"segment-anything"}
 QT_BINDINGS = re.compile(r"(pyqt|pyside)", re.IGNORECASE)

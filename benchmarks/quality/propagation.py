@@ -1,4 +1,4 @@
-"""Compare methods that propagate a corrected mask into the neighbouring frames, and test where the propagation stops.
+"""Compare ways to carry a mask by embeddings alone, without flow, and test where the carrying stops.
 
     python benchmarks/quality/propagation.py [--scenes 6] [--methods chosen,copy] [--clip DIR] [--json]
 
@@ -51,10 +51,11 @@ from torch.nn import functional as F
 sys.path.append(str(Path(__file__).parents[1]))
 from common.options import new_parser, parse, print_json
 
-from surgicalsam_napari.inference import propagate
+from surgicalsam_napari.inference import mask_carrier
 from surgicalsam_napari.inference.embed import embed_frames
+from surgicalsam_napari.inference.mask_carrier import MaskCarrier, soft_iou
 from surgicalsam_napari.inference.mask_memory import MaskMemory, unit_keys
-from surgicalsam_napari.inference.propagate import MaskCarrier, propagate_class, soft_iou
+from surgicalsam_napari.inference.propagate import propagate_class
 from surgicalsam_napari.instruments import ENDOVIS2018
 from surgicalsam_napari.model.checkpoint import load_checkpoint
 from surgicalsam_napari.model.geometry import FrameGeometry
@@ -187,7 +188,7 @@ class Matching(Carried):
     def step(self, embedding: Tensor) -> Tensor:
         share = self.read(embedding)
         logits = logit(share) + self.added(embedding, share)
-        self.memory.remember(embedding, propagate.stretched(logits.sigmoid()))
+        self.memory.remember(embedding, mask_carrier.stretched(logits.sigmoid()))
         return logits
 
 
@@ -267,14 +268,14 @@ METHODS: dict[str, Callable] = {
 
 
 def logit(share: Tensor) -> Tensor:
-    return torch.logit(share.clamp(1 - propagate.SUREST, propagate.SUREST))
+    return torch.logit(share.clamp(1 - mask_carrier.SUREST, mask_carrier.SUREST))
 
 
 def trusted(logits: Tensor, share: Tensor) -> Tensor | float:
     """The weighted logits of a decoder for the sum, as in the library."""
-    if soft_iou(logits.sigmoid(), share) < propagate.TRUSTED_PROMPT:
+    if soft_iou(logits.sigmoid(), share) < mask_carrier.TRUSTED_PROMPT:
         return 0.0
-    return propagate.PROMPT_WEIGHT * logits.clamp(-propagate.LARGEST_PROMPT_LOGIT, propagate.LARGEST_PROMPT_LOGIT)
+    return mask_carrier.PROMPT_WEIGHT * logits.clamp(-mask_carrier.LARGEST_PROMPT_LOGIT, mask_carrier.LARGEST_PROMPT_LOGIT)
 
 
 @dataclass(frozen=True)
@@ -328,7 +329,7 @@ def steps_of(model: SurgicalSAM, clip: Clip, make: Callable) -> Iterator[Step]:
             mask = (geometry.to_frame(carrier.carry(clip.embeddings[frame])) > 0).numpy()
             truth = clip.labels[frame] == class_id
             agreement = getattr(carrier, "agreement", float("nan"))
-            stopped |= agreement < propagate.LEAST_AGREEMENT or getattr(carrier, "is_gone", False)
+            stopped |= agreement < mask_carrier.LEAST_AGREEMENT or getattr(carrier, "is_gone", False)
             yield Step(kind, distance, bool(truth.sum() >= SMALLEST_TRUTH), iou(mask, truth), agreement, stopped)
 
 

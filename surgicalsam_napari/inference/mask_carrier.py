@@ -25,6 +25,7 @@ TRUSTED_PROMPT = 0.6  # soft IoU of class prompt and carried mask; with less, th
 PROMPT_WEIGHT = 0.5  # of its logits
 LARGEST_PROMPT_LOGIT = 6.0
 SUREST = 0.98  # the highest probability of a carried mask, before the class prompt is added
+LEAST_AGREEMENT = 0.6  # with less, a mask no longer fits
 LEAST_AREA = 0.02  # share of the corrected mask's area; with less, the instrument has left the frame
 
 
