@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+from dataclasses import replace
+
 import numpy as np
 import pytest
 from scipy.ndimage import distance_transform_edt
@@ -9,6 +11,7 @@ from scipy.ndimage import distance_transform_edt
 from surgicalsam_napari.errors import CheckpointError
 from surgicalsam_napari.inference.refine import Box, Click, Refinement
 from surgicalsam_napari.model.checkpoint import load_checkpoint
+from surgicalsam_napari.model.encoders import ENCODERS
 from surgicalsam_napari.model.surgical_sam import SurgicalSAM
 from surgicalsam_napari.model.zoo import bundled_checkpoint
 from surgicalsam_napari.phantom import PhantomScene
@@ -91,18 +94,109 @@ def test_a_positive_click_adds_a_missing_region(light_model: SurgicalSAM, embedd
     assert (refinement.mask & missing).sum() > 0.5 * missing.sum()
 
 
-def test_pixels_that_the_decoder_confirms_stay_unchanged(
-    light_model: SurgicalSAM, embedding: np.ndarray, truth: np.ndarray
-) -> None:
+def test_pixels_far_from_a_click_stay_unchanged(light_model: SurgicalSAM, embedding: np.ndarray, truth: np.ndarray) -> None:
     fringed = truth.copy()
     fringed[::2] &= distance_transform_edt(truth)[::2] > 2  # finer than the decoder's resolution
     row, column = middle(truth)
+    below = row + np.flatnonzero(~truth[int(row) :, int(column)])[0] + 5
     refinement = Refinement(light_model, embedding, fringed)
-    refinement.add_click(Click(row, column, True))
+    for click in (Click(row, column, True), Click(below, column, True), Click(below + 2, column, False)):
+        refinement.add_click(click)
     rows, columns = np.indices(SIZE)
     far = np.hypot(rows - row, columns - column) > 0.25 * SIZE[1]
     assert (fringed & far).any()
     np.testing.assert_array_equal(refinement.mask[far], fringed[far])
+
+
+def band(top: int, bottom: int) -> np.ndarray:
+    """A mask of all columns of some rows: its border is far from the frame's sides."""
+    mask = np.zeros(SIZE, bool)
+    mask[top:bottom] = True
+    return mask
+
+
+def test_the_border_moves_to_as_far_beyond_a_click_as_it_was_before(light_model: SurgicalSAM, embedding: np.ndarray) -> None:
+    for is_positive, border in ((True, 172), (False, 148)):
+        refinement = Refinement(light_model, embedding, band(100, 160))
+        refinement.add_click(Click(160 + 6 * (1 if is_positive else -1), 240, is_positive))
+        edge = np.flatnonzero(refinement.mask[:, 240]).max() + 1
+        assert abs(edge - border) <= 2
+        np.testing.assert_array_equal(refinement.mask[:, :100], band(100, 160)[:, :100])
+
+
+def test_clicks_in_the_middle_of_errors_bring_the_mask_to_the_truth(
+    light_model: SurgicalSAM, embedding: np.ndarray, truth: np.ndarray
+) -> None:
+    rows, columns = np.indices(SIZE)
+    row, column = middle(truth)
+    gap = np.hypot(rows - row, columns - column) < 60
+    blob = np.hypot(rows - middle(~truth)[0], columns - middle(~truth)[1]) < 30
+    refinement = Refinement(light_model, embedding, (truth & ~gap) | blob)
+    before = iou(refinement.mask, truth)
+    for _ in range(10):
+        mask = refinement.mask
+        error = max((truth & ~mask, mask & ~truth), key=lambda wrong: distance_transform_edt(np.pad(wrong, 1)).max())
+        row, column = middle(error)
+        refinement.add_click(Click(row, column, bool(truth[int(row), int(column)])))
+    assert before < 0.6 and iou(refinement.mask, truth) > 0.85
+
+
+def test_a_click_keeps_what_an_earlier_click_of_the_other_kind_put_right(
+    light_model: SurgicalSAM, embedding: np.ndarray
+) -> None:
+    refinement = Refinement(light_model, embedding, band(100, 160))
+    refinement.add_click(Click(170, 240, True))
+    near_first = np.hypot(*(index - place for index, place in zip(np.indices(SIZE), (170, 240), strict=True))) < 9
+    assert refinement.mask[near_first].all()
+    refinement.add_click(Click(165, 262, False))
+    refinement.add_click(Click(165, 218, False))
+    assert refinement.mask[near_first].sum() > 0.9 * near_first.sum()
+
+
+def test_a_click_that_agrees_with_the_mask_changes_nothing(light_model: SurgicalSAM, embedding: np.ndarray) -> None:
+    refinement = Refinement(light_model, embedding, band(100, 160))
+    for click in (Click(130, 240, True), Click(40, 240, False)):
+        refinement.add_click(click)
+        np.testing.assert_array_equal(refinement.mask, band(100, 160))
+        assert np.isnan(refinement.predicted_iou)
+
+
+def test_a_click_far_from_the_mask_adds_another_instrument_and_keeps_the_first(
+    light_model: SurgicalSAM, embedding: np.ndarray, truth: np.ndarray
+) -> None:
+    first = np.zeros(SIZE, bool)
+    first[:12, -12:] = True
+    refinement = Refinement(light_model, embedding, first & ~truth)
+    refinement.add_click(Click(*middle(truth), True))
+    assert iou(refinement.mask, truth | first) > 0.6
+    assert refinement.mask[first & ~truth].all()
+
+
+def test_the_mask_of_a_whole_frame_can_be_clicked(light_model: SurgicalSAM, embedding: np.ndarray) -> None:
+    refinement = Refinement(light_model, embedding, np.ones(SIZE, bool))
+    refinement.add_click(Click(100, 100, False))
+    assert not refinement.mask[100, 100] and refinement.mask[200:].all()
+
+
+@pytest.mark.parametrize("is_positive", [True, False])
+def test_sams_own_decoder_is_asked_about_every_click_away_from_the_border(
+    light_model: SurgicalSAM,
+    embedding: np.ndarray,
+    truth: np.ndarray,
+    monkeypatch: pytest.MonkeyPatch,
+    is_positive: bool,
+) -> None:
+    spec = ENCODERS[light_model.encoder_id]
+    monkeypatch.setitem(ENCODERS, spec.id, replace(spec, has_sam_decoder=True))
+    refinement = Refinement(light_model, embedding, truth)
+    row, column = middle(~truth if is_positive else truth)
+    refinement.add_click(Click(row, column, is_positive))
+    assert np.isfinite(refinement.predicted_iou)
+    assert refinement.mask[int(row), int(column)] == is_positive
+
+
+def test_every_encoder_of_sam_has_sams_decoder() -> None:
+    assert {spec.id for spec in ENCODERS.values() if spec.has_sam_decoder} == {"vit_h", "vit_l", "vit_b", "mobile_sam"}
 
 
 @pytest.mark.parametrize("is_positive", [True, False])

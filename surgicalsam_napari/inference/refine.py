@@ -174,17 +174,26 @@ class Refinement:
         return _Answer(click, with_moved_border(before, *self._pixel(click), click.is_positive, reach), radius=reach)
 
     def _far_answer(self, click: Click, reach: float) -> _Answer:
-        """The region that the decoder sees around a click joins the mask, or the border moves if the region is large."""
+        """The region that the decoder sees around a click joins the mask.
+
+        If the region may hang together with the mask, it is cut to where the border would move to; if the decoder does not
+        see it, the border moves.
+        """
         decoded = self._model.decode_prompts(self._embedding, self._points([click]), torch.ones(1, dtype=torch.long))
-        region, radius = self._region_around(click, decoded.low_res_logits.float().cpu().numpy())
+        logits = decoded.low_res_logits.float().cpu().numpy()
+        region, radius = self._region_around(click, logits)
         if reach <= FAR * radius:
-            return self._near_answer(click, reach)
-        return _Answer(click, self._mask | region, decoded.predicted_iou, radius)
+            moved = self._near_answer(click, reach)
+            if logits[self._low_res_pixel(click)] <= 0:
+                return moved
+            region &= moved.mask
+        return _Answer(click, self._mask | region, decoded.predicted_iou, min(radius, reach))
 
     def _region_around(self, click: Click, logits: np.ndarray) -> tuple[np.ndarray, float]:
         """The region (H, W) of logits (side, side) around a click, and its inscribed radius there in pixels of the frame.
 
-        If the decoder is not sure that the clicked place belongs, all connected pixels with logits as high do as well.
+        If the decoder is not sure that the clicked place belongs, all connected pixels with logits as high do as well; if
+        there is a mask already, only those within `FAR` radii.
         """
         at = self._low_res_pixel(click)
         shown = tuple(round(length / self._scale) for length in self._before.shape)
@@ -194,7 +203,13 @@ class Refinement:
         radius = max(inscribed_radius(region, *at), FORCED_RADIUS)
         square = np.zeros((self._side, self._side), np.float32)
         square[: shown[0], : shown[1]] = smoothed(region, *at, radius)
-        return self._in_frame(torch.from_numpy(square) - 0.5), radius * self._scale
+        region = self._in_frame(torch.from_numpy(square) - 0.5)
+        if logits[at] <= 0 and self._mask.any():
+            window, inside = disc(region.shape, click.row, click.column, FAR * radius * self._scale)
+            nearby = np.zeros_like(region)
+            nearby[window] = region[window] & inside
+            region = nearby
+        return region, radius * self._scale
 
     def _decoder_answer(self, click: Click) -> _Answer:
         """What SAM's own decoder answers to all prompts so far and this click."""

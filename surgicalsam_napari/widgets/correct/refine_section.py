@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+from math import isnan
+
 from qtpy.QtWidgets import QGridLayout, QPushButton
 
 from surgicalsam_napari.formatting import counted
@@ -123,8 +125,8 @@ class RefineSection(Panel):
     def _instructions(self) -> str:
         name = selected_class_name(self.session)
         return (
-            f"Click on parts of {name}. Shift-click or right-click on parts that do not belong to it. "
-            "Ctrl-drag a box around it."
+            f"Click in the middle of what is missing of {name}. Shift-click or right-click in the middle of what does not "
+            "belong to it. Ctrl-drag a box around it."
         )
 
     def _status(self) -> str:
@@ -135,7 +137,8 @@ class RefineSection(Panel):
         if refinement is not None and self.tool.is_on:
             prompts = [counted(len(refinement.clicks), "click")] if refinement.clicks else []
             prompts += ["a box"] if refinement.box is not None else []
-            lines.append(f"{' and '.join(prompts)} · predicted IoU {refinement.predicted_iou:.2f}")
+            estimate = refinement.predicted_iou
+            lines.append(" and ".join(prompts) + ("" if isnan(estimate) else f" · predicted IoU {estimate:.2f}"))
         frames = sorted({frame_index for frame_index, _ in self.tool.held_elsewhere})
         if frames and self.tool.is_on:
             listed = ", ".join(map(str, frames[:5])) + (" and others" if len(frames) > 5 else "")
