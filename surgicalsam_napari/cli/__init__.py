@@ -1,4 +1,4 @@
-"""The command line: `surgicalsam embed`, `segment`, `info`, `export`, `import`, `log`, `train`, `evaluate`, `baseline` …"""
+"""The command line: `surgicalsam embed`, `segment`, `info`, `export`, `import`, `log`, `learn`, `train`, `evaluate`, `baseline` …"""
 
 from __future__ import annotations
 
@@ -7,6 +7,7 @@ from surgicalsam_napari.cli import (  # noqa: F401  (imported to register their 
     evaluate,
     exchange,
     experiments,
+    learn,
     training,
     work_log,
 )

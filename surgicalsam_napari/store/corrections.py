@@ -10,7 +10,7 @@ import numpy as np
 
 from surgicalsam_napari.instruments import InstrumentClass
 from surgicalsam_napari.store.project import Project
-from surgicalsam_napari.store.provenance import is_corrected, is_trusted
+from surgicalsam_napari.store.provenance import Provenance, is_corrected, is_trusted
 
 
 @dataclass(frozen=True)
@@ -71,3 +71,10 @@ def corrected_frames(project: Project) -> list[int]:
 def untouched_frames(project: Project) -> list[int]:
     """The frames in which nobody has edited or verified any class, ascending."""
     return np.flatnonzero(~is_corrected(project.labels.provenance_table())).tolist()
+
+
+def predicted_frames(project: Project) -> list[int]:
+    """The untouched frames in which a model was asked for a class, ascending."""
+    provenance = project.labels.provenance_table()
+    asked = (provenance == Provenance.PREDICTED) | (provenance == Provenance.ABSENT)
+    return np.flatnonzero(asked.any(axis=1) & ~is_corrected(provenance)).tolist()
