@@ -202,7 +202,7 @@ class Session:
 
     def use_model(self, model: SurgicalSAM) -> None:
         """Second step of `load_checkpoint`: use this model."""
-        self.model = model
+        self.model, self._loaded_from = model, (None, None)
         self.model_changed.emit()
 
     def select_class(self, class_id: int) -> None:
@@ -266,9 +266,7 @@ class Session:
         if checkpoint is None:
             checkpoint, encoder_weights = self._loaded_from[0], encoder_weights or self._loaded_from[1]
         learned = None
-        with closing(
-            learn(project, checkpoint=checkpoint, encoder_weights=encoder_weights, device=device)
-        ) as reports:
+        with closing(learn(project, checkpoint=checkpoint, encoder_weights=encoder_weights, device=device)) as reports:
             for report in reports:
                 if isinstance(report, Learned):
                     learned = report

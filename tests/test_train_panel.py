@@ -85,6 +85,7 @@ def dock(make_napari_viewer, qtbot, clip, tiny_checkpoint, stand_in, monkeypatch
     dock.open(clip)
     settle(qtbot, dock)
     dock.tabs.show_panel(dock.train_panel)
+    dock.train_panel.more.open()
     yield dock
     stand_in.may_finish.set()
     qtbot.waitUntil(lambda: not dock.train_panel.is_running, timeout=TIMEOUT)

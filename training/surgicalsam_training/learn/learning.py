@@ -30,7 +30,7 @@ from surgicalsam_napari.model.pixel_head import PixelHead
 from surgicalsam_napari.model.surgical_sam import FALLBACK_PRESENCE_THRESHOLD, SurgicalSAM
 from surgicalsam_napari.model.upsampling import label_map_of
 from surgicalsam_napari.store import Project
-from surgicalsam_training.config import TrainingConfig
+from surgicalsam_training.config import TrainingConfig, parse_config
 from surgicalsam_training.data.training_data import TrainingData, open_training_data
 from surgicalsam_training.learn.fitting import fit, step_count
 from surgicalsam_training.learn.targets import HeadTarget, head_target
@@ -97,9 +97,8 @@ def learn(
     ----------
     checkpoint : to start from; only its encoder matters. By default the bundled weights
     """
-    settings = {"checkpoint": checkpoint, "encoder_weights": encoder_weights}
-    config = TrainingConfig(
-        data=(project.folder,), device=device, **{name: Path(value) for name, value in settings.items() if value is not None}
+    config = parse_config(
+        {"data": (project.folder,), "checkpoint": checkpoint, "encoder_weights": encoder_weights, "device": device}
     )
     return learn_from(new_run(project.folder, config))
 
