@@ -238,6 +238,8 @@ class MainWidget(QScrollArea):
     def _on_tab_shown(self, panel: object) -> None:
         if panel is self.correct_panel:
             self.correct_panel.refresh()
+        elif panel is self.train_panel:
+            self.train_panel.refresh()  # frames that were verified or undone meanwhile count, too
 
     def _segment_untouched(self, frame_indices: list[int]) -> None:
         self.tabs.show_panel(self.segment_panel)

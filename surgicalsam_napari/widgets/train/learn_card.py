@@ -40,6 +40,7 @@ class LearnCard(Panel):
         self.session, self.layers, self.model_panel, self.data = session, layers, model_panel, data
         self.run = LearningRun(session, self)
         self._waits_for: str | None = None
+        self._learned_from: Corrections | None = None  # as long as they have not changed
         self._source = LoadedFrom()  # what the run starts from
         self._build()
         self._connect()
@@ -65,7 +66,7 @@ class LearnCard(Panel):
 
     def forget(self) -> None:
         """Forget the last run: another project is open."""
-        self.run.learned = None
+        self.run.learned = self._learned_from = None
         self._hide_outcome()
 
     def _hide_outcome(self) -> None:
@@ -80,6 +81,7 @@ class LearnCard(Panel):
         self.layers.ensure_labels()
         self._source = self.model_panel.in_use
         arguments = {**self._source._asdict()}
+        self._learned_from = None
         self.run.learn(corrections.frame_count, arguments, self.layers.current_frame)
 
     def predict_rest(self) -> None:
@@ -117,6 +119,7 @@ class LearnCard(Panel):
 
     def _connect(self) -> None:
         self.data.counted.connect(self.update_state)
+        self.data.edited.connect(self._on_edited)
         self.learn_button.clicked.connect(self.start)
         self.predict_button.clicked.connect(self.predict_rest)
         self.progress.cancelled.connect(self.cancel)
@@ -153,8 +156,13 @@ class LearnCard(Panel):
     def _cost(self) -> str:
         assert self._corrections is not None
         assert self.session.project is not None
+        if self._corrections == self._learned_from:
+            return learn_texts.ALL_LEARNED
         seconds = self.run.seconds_to_learn(self._corrections.frame_count)
         return learn_texts.cost(self._corrections, seconds, len(predicted_frames(self.session.project)))
+
+    def _on_edited(self, _frame_index: int) -> None:
+        self._learned_from = None
 
     # A run --------------------------------------------------------------------------------------------------------------
 
@@ -176,6 +184,7 @@ class LearnCard(Panel):
             self.progress.text.setText(learn_texts.progress_text(report, done, total, self.run.seconds_left))
 
     def _show_learned(self, learned: Learned) -> None:
+        self._learned_from = self._corrections
         self.model_panel.adopt(self._source._replace(checkpoint=learned.checkpoint))
         self.expected.show_iou(learned.expected_iou, self.session.classes)
         self.warnings.setText("\n\n".join(learned.warnings))

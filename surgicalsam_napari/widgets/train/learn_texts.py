@@ -10,6 +10,7 @@ from surgicalsam_training.learn import Learned, LearnReport
 NOTHING_OPEN = "Open a video first."
 NOTHING_CORRECTED = "Correct a frame first: paint its instruments, click them right, or verify it (Correct tab)."
 ONLY_BACKGROUND = "Your {frames} only background. Paint an instrument in one of them, or correct another frame."
+ALL_LEARNED = "Next: correct the worst of the other frames (Correct tab, Next), then learn again. All corrections take part."
 WHAT_IT_DOES = (
     "Fits a model to all frames that you corrected or verified, and uses it at once. The frames that you did not touch and "
     "that were predicted before are predicted again. Undo brings their old masks back."
@@ -72,11 +73,6 @@ def outcome(learned: Learned | None, predicted: int, to_predict: int) -> str:
     elif predicted:
         texts.append(f"{counted(predicted, 'frame')} predicted again.")
     return " ".join(texts) or "Stopped. Nothing was changed."
-
-
-def expectation(learned: Learned) -> str:
-    """The title of the table of expected IoU; "" without a table."""
-    return "Expected IoU, from corrected frames left out in turn, %" if learned.expected_iou else ""
 
 
 def _are(count: int) -> str:

@@ -7,13 +7,13 @@ from pathlib import Path
 from typing import Any
 
 from qtpy.QtCore import Signal
-from qtpy.QtWidgets import QVBoxLayout, QWidget
+from qtpy.QtWidgets import QPushButton, QVBoxLayout, QWidget
 
 from surgicalsam_napari.errors import SurgicalSAMError
 from surgicalsam_napari.session import Session
 from surgicalsam_napari.store.corrections import untouched_frames
 from surgicalsam_napari.widgets.parts.collapsible import Collapsible
-from surgicalsam_napari.widgets.parts.parts import SPACING, Panel, note, primary_button
+from surgicalsam_napari.widgets.parts.parts import SPACING, Panel, note
 from surgicalsam_napari.widgets.runs.background import show_failure
 from surgicalsam_napari.widgets.runs.training_run import Train, TrainingRun, train_in_process
 from surgicalsam_napari.widgets.source.checkpoint_picker import TRAINING_FOLDER, run_title
@@ -112,7 +112,7 @@ class TrainPanel(Panel):
 
     def _build(self) -> None:
         self.data_table, self.form = TrainingDataTable(self.data), TrainingForm()
-        self.start_button = primary_button("Start")
+        self.start_button = QPushButton("Start")
         self.heading.hide()  # each view has its own
         self.learn = LearnCard(self.session, self.layers, self.model_panel, self.data)
         whole = Panel(MORE)

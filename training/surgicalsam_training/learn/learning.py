@@ -140,7 +140,7 @@ def learn_from(run: RunFolder) -> Generator[LearnReport | Learned, None, Learned
             yield LearnReport("embedding frames", done, len(missing))
         frames = _Frames(data, classes, model)
         expected = yield from _expected_iou(frames, model, config.seed)
-        head, steps = frames.new_head(model), step_count(len(examples))
+        head, steps = frames.new_head(model, config.seed), step_count(len(examples))
         yield from _reported("learning", fit_on(frames, head, examples, steps, config.seed), steps)
         learned = with_head(model, classes, frames, head)
         seconds = round(time.monotonic() - began, 1)
@@ -206,8 +206,9 @@ class _Frames:
             chosen = self.data.embeddings(example_indices, 0, self._model)
         return torch.from_numpy(chosen).to(self.device, torch.float32)
 
-    def new_head(self, model: SurgicalSAM) -> PixelHead:
-        """A head with random weights; the same for the same seed of torch."""
+    def new_head(self, model: SurgicalSAM, seed: int) -> PixelHead:
+        """A head with random weights."""
+        torch.manual_seed(seed)
         spec = ENCODERS[model.encoder_id]
         return PixelHead(spec.decoder_dim, spec.pyramid, len(self.classes)).to(self.device)
 
@@ -262,7 +263,7 @@ def _expected_iou(frames: _Frames, model: SurgicalSAM, seed: int) -> Generator[L
     total = 2 * CHECK_STEPS
     pairs, done = [], 0
     for learned, left_out in (halves, halves[::-1]):
-        head = frames.new_head(model)
+        head = frames.new_head(model, seed)
         yield from _reported("checking", (done + step for step in fit_on(frames, head, learned, CHECK_STEPS, seed)), total)
         done += CHECK_STEPS
         pairs += [_label_maps(frames, model, head, example_index) for example_index in left_out]
