@@ -11,7 +11,7 @@ from typing import TYPE_CHECKING, ClassVar
 from psygnal import Signal
 
 from surgicalsam_napari.errors import CheckpointError, ClassSetError, ProjectError
-from surgicalsam_napari.inference import Estimate, SegmentReport, segment_frames
+from surgicalsam_napari.inference import Estimate, SegmentReport, predict_again, segment_frames
 from surgicalsam_napari.inference import estimate as estimate_run
 from surgicalsam_napari.instruments import ENDOVIS2018, ClassSet, knows_class
 from surgicalsam_napari.store import Project
@@ -23,6 +23,7 @@ from surgicalsam_napari.video import VideoReader
 if TYPE_CHECKING:
     from surgicalsam_napari.inference.fill_between import FillOutcome, FillReport
     from surgicalsam_napari.model.surgical_sam import SurgicalSAM
+    from surgicalsam_training.learn import Learned, LearnReport
 
 
 class Session:
@@ -65,6 +66,7 @@ class Session:
         self.other_owner: Owner | None = None
         self._chosen_class_set = class_set
         self._claims = claims
+        self._loaded_from: tuple[Path | str | None, Path | str | None] = None, None  # checkpoint and encoder weights
 
     def __enter__(self) -> Session:
         return self
@@ -175,6 +177,7 @@ class Session:
         """
         model = self.prepare_model(path, encoder_weights=encoder_weights, device=device, classes=classes, fast=fast)
         self.use_model(model)
+        self._loaded_from = path, encoder_weights
         return model
 
     def prepare_model(
@@ -200,7 +203,7 @@ class Session:
 
     def use_model(self, model: SurgicalSAM) -> None:
         """Second step of `load_checkpoint`: use this model."""
-        self.model = model
+        self.model, self._loaded_from = model, (None, None)
         self.model_changed.emit()
 
     def select_class(self, class_id: int) -> None:
@@ -244,6 +247,60 @@ class Session:
         class_ids = self.classes.ids if class_ids is None else class_ids
         return (yield from fill_between.fill_between(self.project, class_ids, self.model, most_frames=most))
 
+    def learn(
+        self,
+        *,
+        checkpoint: Path | str | None = None,
+        encoder_weights: Path | str | None = None,
+        device: str = "auto",
+        fast: bool = False,
+    ) -> Generator[LearnReport | Learned, None, Learned]:
+        """Learn from the project's corrected frames (`surgicalsam_training.learn`), and load the new checkpoint.
+
+        Parameters
+        ----------
+        checkpoint, encoder_weights : to start from; only the image encoder matters. By default those of the last
+            `load_checkpoint`
+
+        Yields
+        ------
+        LearnReport; at the end Learned, when the new model is in use. If it is closed before, the model stays in use
+
+        Raises
+        ------
+        ProjectError
+            no video is open, or it is read-only here
+        TrainingError
+            no corrected frame, or none that shows an instrument
+        CheckpointError, DeviceError, DiskSpaceError, WorkFailed
+            the current model stays in use
+        """
+        from surgicalsam_training.learn import Learned, learn  # here: torch takes seconds to import
+
+        project = self._opened_project()
+        project.labels.check_writable("The learned checkpoint")
+        if checkpoint is None:
+            checkpoint, encoder_weights = self._loaded_from[0], encoder_weights or self._loaded_from[1]
+        learned = None
+        with closing(learn(project, checkpoint=checkpoint, encoder_weights=encoder_weights, device=device)) as reports:
+            for report in reports:
+                if isinstance(report, Learned):
+                    learned = report
+                else:
+                    yield report
+        assert learned is not None
+        self.load_checkpoint(learned.checkpoint, encoder_weights=encoder_weights, device=device, fast=fast)
+        yield learned
+        return learned
+
+    def predict_again(self, frame_indices: Sequence[int]) -> Generator[SegmentReport, None, None]:
+        """Predict all classes of the model in these frames, as `inference.predict_again` does; emits `frame_segmented`."""
+        project, model = self._opened()
+        with closing(predict_again(project, model, frame_indices)) as reports:
+            for report in reports:
+                self.frame_segmented.emit(report)
+                yield report
+
     def estimate(self, class_ids: Sequence[int], frame_indices: Sequence[int], *, trial: bool = False) -> Estimate:
         """Time and disk space that `segment` needs; `trial` runs the model on one frame if no speed was measured yet."""
         project, model = self._opened()
@@ -260,12 +317,16 @@ class Session:
         if had_model:
             self.model_changed.emit()
 
-    def _opened(self) -> tuple[Project, SurgicalSAM]:
+    def _opened_project(self) -> Project:
         if self.project is None:
             raise ProjectError("No video is open. Open one first (Session.open).")
+        return self.project
+
+    def _opened(self) -> tuple[Project, SurgicalSAM]:
+        project = self._opened_project()
         if self.model is None:
             raise CheckpointError("No checkpoint is loaded. Load one first (Session.load_checkpoint).")
-        return self.project, self.model
+        return project, self.model
 
     def _selected_name(self) -> str | None:
         if self.selected_class_id is None:

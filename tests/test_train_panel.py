@@ -85,6 +85,7 @@ def dock(make_napari_viewer, qtbot, clip, tiny_checkpoint, stand_in, monkeypatch
     dock.open(clip)
     settle(qtbot, dock)
     dock.tabs.show_panel(dock.train_panel)
+    dock.train_panel.more.open()
     yield dock
     stand_in.may_finish.set()
     qtbot.waitUntil(lambda: not dock.train_panel.is_running, timeout=TIMEOUT)
@@ -183,7 +184,7 @@ def test_the_table_follows_the_brush(corrected_panel, dock, qtbot):
 def test_a_class_in_one_frame_and_a_single_video_show_a_warning(corrected_panel):
     warning = corrected_panel.data_table.warning.text()
     assert "Large Needle Driver is in one frame only" in warning
-    assert "contiguous block" in warning
+    assert "Fewer than 20 frames of one video" in warning
 
 
 def test_another_project_can_be_added_and_removed(corrected_panel, phantom_clip, tmp_path, qtbot):
@@ -191,7 +192,7 @@ def test_another_project_can_be_added_and_removed(corrected_panel, phantom_clip,
     corrected_panel.data_table.add_project(folder)
     qtbot.waitUntil(lambda: ("other.mp4", "1") in rows(corrected_panel), timeout=TIMEOUT)
     assert corrected_panel.data.folders[1] == folder
-    assert "contiguous block" not in corrected_panel.data_table.warning.text()
+    assert "one video" not in corrected_panel.data_table.warning.text()
     remove = corrected_panel.data_table.tree.itemWidget(corrected_panel.data_table.tree.topLevelItem(1), 2)
     click(qtbot, remove)
     qtbot.waitUntil(lambda: len(corrected_panel.data.folders) == 1, timeout=TIMEOUT)

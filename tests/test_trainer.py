@@ -67,7 +67,7 @@ def start(corrected: Path, tiny_checkpoint: Path, tmp_path: Path) -> Start:
     def start_run(name: str = "run", **settings: object) -> RunFolder:
         config = TrainingConfig(
             data=(corrected,), checkpoint=tiny_checkpoint, epochs=3, batch_size=4, loss_resolution="logits",
-            augmented_versions=1, device="cpu",
+            augmented_versions=1, device="cpu", validation_share=0.2,
         )  # fmt: skip
         return RunFolder.create(tmp_path / name, config.changed(**settings))
 

@@ -84,3 +84,8 @@ def test_masks_apart_from_each_other_are_all_painted() -> None:
     logits[1, 60:90, 60:90] = 9
     label_map = label_map_of(logits, [3, 6], FrameGeometry((512, 512), 512))
     assert set(np.unique(label_map)) == {0, 3, 6}
+
+
+def test_without_masks_the_label_map_is_background() -> None:
+    label_map = label_map_of(torch.zeros(0, 32, 32), [], FrameGeometry((50, 60), 128))
+    assert label_map.shape == (50, 60) and not label_map.any()

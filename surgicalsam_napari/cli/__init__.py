@@ -1,4 +1,4 @@
-"""The command line: `surgicalsam embed`, `segment`, `info`, `export`, `import`, `log`, `train`, `evaluate`, `baseline` …"""
+"""The command line: `surgicalsam embed`, `segment`, `info`, `export`, `import`, `log`, `learn`, `train`, `evaluate`, `baseline` …"""
 
 from __future__ import annotations
 
@@ -8,6 +8,7 @@ from surgicalsam_napari.cli import (  # noqa: F401  (imported to register their 
     exchange,
     experiments,
     fill,
+    learn,
     training,
     work_log,
 )

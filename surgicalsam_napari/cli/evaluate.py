@@ -89,7 +89,8 @@ def evaluate(
     As in use: every class is prompted, and the presence score decides.
 
     Classes are matched by name. A class that the checkpoint does not know counts as missed.
-    The authors' .pth needs --classes. With --predictions, --classes names the classes of the masks.
+    With --classes, only these classes are prompted and scored; others in the data count as background. For the authors' .pth,
+    which does not name its classes, --classes names them; with --predictions, those of the masks.
     """
     from surgicalsam_training.data.benchmark_split import benchmark_splits
 
@@ -133,7 +134,10 @@ def _score_checkpoints(
         notes: tuple[str, ...] = ()
         if len(its_splits) > 1:
             notes = (f"One checkpoint for {len(its_splits)} folds: it must not have been trained on any of these data.",)
-        with closing(open_training_data(paths, base=model.classes)) as data:
+        with closing(open_training_data(paths, base=model.classes)) as all_data:
+            data = all_data
+            if classes is not None and file.suffix == ".safetensors":
+                data = all_data.only(classes.names, model.classes)
             unknown = _unknown_classes(model, data)
             for split in its_splits:
                 example_indices = _frames(data, split)

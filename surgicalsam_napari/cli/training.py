@@ -52,6 +52,7 @@ PANELS = {  # of `surgicalsam train --help`
     "Ablations": ("prototypes", "prototypes_file", "dense_prompts", "sparse_prompts", "marks"),
     "Switches": ("mixed_precision", "presence_tunes_decoder"),  # a separate panel: their names take the width of a terminal
 }
+TRY_LEARN = "Try `surgicalsam learn`: with few corrected frames it is more exact, and takes seconds."
 ROWS = {
     "challenge_iou": "Challenge IoU",
     "iou": "IoU",
@@ -87,6 +88,7 @@ def _train(
     from surgicalsam_training.config import parse_config, read_config
     from surgicalsam_training.config import preset as read_preset
     from surgicalsam_training.loop.processes import joined_processes
+    from surgicalsam_training.reports import weakness
     from surgicalsam_training.run.run_folder import RunFolder
 
     paths = list(sources or [])
@@ -111,6 +113,9 @@ def _train(
     if result is None:
         return
     print(json.dumps(asdict(result)) if as_json else _result_text(result))
+    weak = weakness(result)
+    if weak is not None:
+        print(f"{weak} {TRY_LEARN}", file=sys.stderr)
 
 
 def _is_config(path: Path) -> bool:

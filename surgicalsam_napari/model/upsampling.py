@@ -99,6 +99,8 @@ def _paint(part: np.ndarray, mask: np.ndarray, class_id: int) -> None:
 
 def _may_overlap(low_res_logits: Tensor) -> bool:
     """Whether two masks may share a pixel of the frame: each logit above 0 reaches its neighbours."""
+    if len(low_res_logits) < 2:  # max_pool2d does not accept a stack without masks
+        return False
     reach = torch.nn.functional.max_pool2d((low_res_logits > 0).float()[None], 3, 1, 1)[0]
     return bool((reach.sum(dim=0) > 1).any())
 

@@ -55,6 +55,11 @@ def write_phantom_clip(
     return video
 
 
+def is_phantom_clip(path: Path) -> bool:
+    """Whether a video has the name that `write_phantom_clip` gives."""
+    return path.name.startswith("phantom_") and path.stem.removeprefix("phantom_").isdecimal()
+
+
 def _are_complete(labels: Path, size: tuple[int, int], frame_count: int) -> bool:
     files = sorted(labels.glob("frame*.png"))
     if len(files) != frame_count:

@@ -104,3 +104,10 @@ def gaps_between(project: Project, class_ids: Sequence[int]) -> list[Gap]:
             if after - before > 1:
                 class_ids_of[before, after].append(class_id)
     return [Gap(before, after, tuple(ids)) for (before, after), ids in sorted(class_ids_of.items())]
+
+
+def predicted_frames(project: Project) -> list[int]:
+    """The untouched frames in which a model was asked for a class, ascending."""
+    provenance = project.labels.provenance_table()
+    asked = (provenance == Provenance.PREDICTED) | (provenance == Provenance.ABSENT)
+    return np.flatnonzero(asked.any(axis=1) & ~is_corrected(provenance)).tolist()

@@ -186,6 +186,32 @@ class LabelStore(LabelArray, LabelTables):
             self._files.commit(frame_index, rows, labels=labels if changed else None, action=action)
             return changed
 
+    def forget_predictions(self, frame_index: int, class_ids: Sequence[int], *, action: Action | None = None) -> bool:
+        """Remove the predictions of these classes from a frame: they are EMPTY then, and their pixels background.
+
+        Classes that a person edited or verified stay, and so does every painted pixel.
+
+        Returns
+        -------
+        whether a class of the frame was predicted
+        """
+        self._check_frame(frame_index)
+        columns = [self._column(class_id) for class_id in class_ids]
+        with self._files.exclusively("The removal of predictions"):
+            rows = self._files.rows(frame_index)
+            due = [column for column in columns if rows["provenance"][column] in (Provenance.ABSENT, Provenance.PREDICTED)]
+            if not due:
+                return False
+            current = self._frame_to_replace(frame_index, rows)
+            goes = np.isin(current, [self._classes.ids[column] for column in due])
+            if (painted := self._files.painted(frame_index)) is not None:
+                goes &= ~painted
+            for name, table in self._tables.items():
+                rows[name][due] = table.fill
+            labels = np.where(goes, np.uint8(0), current) if goes.any() else None
+            self._files.commit(frame_index, rows, labels=labels, action=action)
+            return True
+
     def write_import(
         self, frame_index: int, label_map: np.ndarray, class_ids: Sequence[int], *, action: Action | None = None
     ) -> int:

@@ -21,7 +21,7 @@ from surgicalsam_napari.widgets.segment_panel import SegmentPanel
 from surgicalsam_napari.widgets.source.model_panel import ModelPanel
 from surgicalsam_napari.widgets.source.video_panel import VideoPanel
 from surgicalsam_napari.widgets.timeline.dock import TimelineDock
-from surgicalsam_napari.widgets.train.train_panel import TrainPanel
+from surgicalsam_napari.widgets.train.train_panel import WAIT_FOR_LEARNING, TrainPanel
 from surgicalsam_napari.widgets.viewer.label_changes import LabelChanges
 from surgicalsam_napari.widgets.viewer.layers import ViewerLayers
 from surgicalsam_napari.widgets.viewer.session_signals import SessionSignals
@@ -86,7 +86,7 @@ class MainWidget(QScrollArea):
     @property
     def _works_on_project(self) -> bool:
         """Whether a run needs the open project to stay open."""
-        runs = (self.segment_panel.run, self.correct_panel.run, self.export_panel)
+        runs = (self.segment_panel.run, self.correct_panel.run, self.train_panel.learn.run, self.export_panel)
         return any(run.is_running for run in runs)
 
     def sizeHint(self) -> QSize:
@@ -140,6 +140,7 @@ class MainWidget(QScrollArea):
         self.correct_panel.review.scores_changed.connect(self.timeline.show_scores)
         self.tabs.shown.connect(self._on_tab_shown)
         self.train_panel.running_changed.connect(lambda is_running: self.tabs.mark_busy(self.train_panel, is_running))
+        self.train_panel.learn.running_changed.connect(self._on_learning_changed)
         self.train_panel.segment_untouched_requested.connect(self._segment_untouched)
         self.export_panel.running_changed.connect(self._on_exchange_changed)
         self.layers.opened_elsewhere.connect(self._on_opened_elsewhere)
@@ -176,6 +177,7 @@ class MainWidget(QScrollArea):
     def _on_layer_removed(self, layer: object) -> None:
         self.segment_panel.run.cancel()
         self.correct_panel.run.cancel()
+        self.train_panel.learn.cancel()
         if isinstance(layer, Image):
             self.export_panel.cancel()
             self._close_without_video()
@@ -205,6 +207,10 @@ class MainWidget(QScrollArea):
         self.tabs.mark_busy(self.correct_panel, is_running)
         self._after_run(is_running)
 
+    def _on_learning_changed(self, is_running: bool) -> None:
+        self.tabs.mark_busy(self.train_panel, is_running)
+        self._after_run(is_running)
+
     def _on_exchange_changed(self, is_running: bool) -> None:
         self.tabs.mark_busy(self.export_panel, is_running)
         self._after_run(is_running)
@@ -217,16 +223,23 @@ class MainWidget(QScrollArea):
 
     def _update_locks(self) -> None:
         is_segmenting, is_correcting = self.segment_panel.run.is_running, self.correct_panel.run.is_running
+        is_learning = self.train_panel.learn.run.is_running
+        segmentation = WAIT_FOR_SEGMENTATION if is_segmenting else None
+        correction = WAIT_FOR_CORRECTION if is_correcting else None
+        learning = WAIT_FOR_LEARNING if is_learning else None
         exchange = WAIT_FOR_EXCHANGE if self.export_panel.is_running else None
         self.video_panel.set_enabled(not self._works_on_project and not self._is_opening)
-        self.model_panel.set_enabled(not is_segmenting and not is_correcting)
-        self.segment_panel.set_waiting(WAIT_FOR_CORRECTION if is_correcting else exchange)
-        self.correct_panel.set_waiting(WAIT_FOR_SEGMENTATION if is_segmenting else exchange)
-        self.export_panel.set_locked(is_segmenting or is_correcting)
+        self.model_panel.set_enabled(not is_segmenting and not is_correcting and not is_learning)
+        self.segment_panel.set_waiting(correction or learning or exchange)
+        self.correct_panel.set_waiting(segmentation or learning or exchange)
+        self.train_panel.set_waiting(segmentation or correction or exchange)
+        self.export_panel.set_locked(is_segmenting or is_correcting or is_learning)
 
     def _on_tab_shown(self, panel: object) -> None:
         if panel is self.correct_panel:
             self.correct_panel.refresh()
+        elif panel is self.train_panel:
+            self.train_panel.refresh()  # frames that were verified or undone meanwhile count, too
 
     def _segment_untouched(self, frame_indices: list[int]) -> None:
         self.tabs.show_panel(self.segment_panel)
@@ -270,4 +283,5 @@ class MainWidget(QScrollArea):
         self.segment_panel.run.cancel()
         self.correct_panel.run.cancel()
         self.train_panel.cancel()
+        self.train_panel.learn.cancel()
         self.export_panel.cancel()

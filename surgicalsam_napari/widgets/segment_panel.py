@@ -7,15 +7,19 @@ from pathlib import Path
 from typing import Any
 
 from qtpy.QtCore import Qt, QTimer, Signal
+from qtpy.QtGui import QShowEvent
 from qtpy.QtWidgets import QButtonGroup, QComboBox, QFileDialog, QHBoxLayout, QRadioButton
 
 from surgicalsam_napari.errors import SurgicalSAMError
 from surgicalsam_napari.formatting import counted, in_bytes, in_time
 from surgicalsam_napari.instruments import CLASS_SETS, ClassSet
-from surgicalsam_napari.model.encoders import ENCODERS
+from surgicalsam_napari.model.encoders import DEFAULT_CHECKPOINT, ENCODERS
+from surgicalsam_napari.phantom.clip import is_phantom_clip
 from surgicalsam_napari.session import Session
+from surgicalsam_napari.store.corrections import corrected_frames, predicted_frames
 from surgicalsam_napari.widgets.parts.class_picker import ClassPicker
 from surgicalsam_napari.widgets.parts.frame_scope import THIS_FRAME, FrameScope
+from surgicalsam_napari.widgets.parts.hint import Hint
 from surgicalsam_napari.widgets.parts.parts import SPACING, Panel, caption, note, primary_button
 from surgicalsam_napari.widgets.parts.progress_strip import ProgressStrip, Question
 from surgicalsam_napari.widgets.runs.background import run_in_background, show_failure
@@ -24,6 +28,10 @@ from surgicalsam_napari.widgets.viewer.layers import ViewerLayers
 from surgicalsam_napari.widgets.viewer.session_signals import SessionSignals
 
 FROM_YAML = "From a YAML file…"
+FIRST_STEPS = (
+    "The bundled weights know synthetic scenes only. On your own video: correct one frame, propagate, then Learn "
+    "(Train tab)."
+)
 ESTIMATE_DELAY_MS = 150  # several quick changes cause one estimate
 
 
@@ -58,7 +66,12 @@ class SegmentPanel(Panel):
         if self.session.selected_class_id is None and self.picker.class_id is not None:
             self.session.select_class(self.picker.class_id)
         self.picker.show_class(self.session.selected_class_id)
+        self._show_hint()
         self.update_state()
+
+    def showEvent(self, event: QShowEvent) -> None:
+        super().showEvent(event)
+        self._show_hint()  # frames may have been corrected meanwhile
 
     def update_state(self) -> None:
         """Enable the controls that can be used now, and show what is missing."""
@@ -132,8 +145,8 @@ class SegmentPanel(Panel):
         grid.addWidget(self.scope, 3, 1)
         self.cost = note()
         self.segment = primary_button("Segment")
-        self.progress, self.question = ProgressStrip(), Question()
-        for widget in (self.cost, self.segment, self.question, self.progress):
+        self.progress, self.question, self.hint = ProgressStrip(), Question(), Hint(FIRST_STEPS)
+        for widget in (self.cost, self.segment, self.question, self.progress, self.hint):
             self.column.addWidget(widget)
         self.question.hide()
         self.progress.hide()
@@ -192,6 +205,15 @@ class SegmentPanel(Panel):
         if self.all_classes.isChecked():
             return f"{checkpoint} knows none of these classes. Choose another checkpoint."
         return f"{checkpoint} is not yet trained on this class. Paint it with the brush, or choose another class."
+
+    def _show_hint(self) -> None:
+        """Say what to do on a real video, while nobody has corrected a frame and the bundled weights are in use."""
+        project, model = self.session.project, self.session.model
+        is_due = project is not None and model is not None and model.name == DEFAULT_CHECKPOINT
+        if project is not None and is_due:
+            is_real = not is_phantom_clip(project.manifest.video_path)
+            is_due = (is_real or bool(predicted_frames(project))) and not corrected_frames(project)
+        self.hint.set_due(is_due)
 
     # What a run costs ---------------------------------------------------------------------------------------------------
 
@@ -266,6 +288,7 @@ class SegmentPanel(Panel):
     def _on_finished(self) -> None:
         self._close_question()
         self.running_changed.emit(False)
+        self._show_hint()
         self.update_state()
 
     # Class sets ---------------------------------------------------------------------------------------------------------

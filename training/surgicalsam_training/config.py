@@ -60,12 +60,13 @@ class TrainingConfig(BaseModel):
     validation: tuple[str, ...] = Field(
         (), title="Validation videos", description="Videos or sequences kept for validation, by name or number"
     )
-    validation_share: float = Field(
-        0.2,
+    validation_share: float | None = Field(
+        None,
         ge=0,
         lt=1,
         title="Validation share",
-        description="Share of the frames kept for validation if no videos are named",
+        description="Share of the frames kept for validation if no videos are named. Default: 0.2, and 0 for fewer than 20 "
+        "frames of a single video",
     )
     epochs: int = Field(500, ge=1, title="Epochs", description="Passes over the training data")
     minutes: float | None = Field(

@@ -6,6 +6,7 @@ import json
 from dataclasses import asdict, dataclass
 from typing import Any
 
+POOR_IOU = 50.0  # percent
 EXIT_CODE_OF_ERROR = 3  # the last line on stderr is the error message; a traceback exits with 1
 
 
@@ -89,6 +90,20 @@ class ResultReport:
     before: Scores | None
     after: Scores | None
     examples: tuple[str, ...]
+
+
+def weakness(result: ResultReport) -> str | None:
+    """What is poor about a result, in a sentence for the user; None if nothing is, or nothing was measured."""
+    if result.after is None:
+        return None
+    poor = {name: iou for name, iou in result.after.class_iou.items() if iou is not None and iou < POOR_IOU}
+    if poor:
+        listed = ", ".join(f"{name} {iou:.0f}" for name, iou in poor.items())
+        return f"Poor on the validation frames, with an IoU below {POOR_IOU:.0f}: {listed}."
+    before, after = (None if scores is None else scores.challenge_iou for scores in (result.before, result.after))
+    if before is not None and after is not None and after < before:
+        return f"Worse than the start on the validation frames: IoU {before:.0f} before, {after:.0f} now."
+    return None
 
 
 Report = PreparationReport | SplitReport | EpochReport | ResultReport

@@ -15,6 +15,7 @@ from surgicalsam_training.run.run_folder import RunFolder
 BUNDLED = "Light (bundled)"
 TRAINING_FOLDER = "training"  # in a project folder, for the runs that were started in the window
 LIST_WIDTH = 300
+LEARNED = "learned"  # why a run of *Learn* ended
 
 
 class CheckpointPicker(QComboBox):
@@ -96,15 +97,16 @@ def trained_checkpoints(project_folder: Path) -> dict[Path, str]:
 
 
 def run_title(folder: Path, modified: float) -> str | None:
-    """ "Trained 23 Nov, 14:05 · IoU 87.3"; None for a run that is still running or was discarded."""
+    """ "Trained 23 Nov, 14:05 · IoU 87.3", or "Learned …"; None for a run that is still running or was discarded."""
     moment = datetime.fromtimestamp(modified)
-    title = f"Trained {moment.day} {moment:%b, %H:%M}"
+    title = f"{moment.day} {moment:%b, %H:%M}"
     try:
         run = RunFolder.open(folder)
         if run.discarded or run.is_running:
             return None
         result = run.result()
     except SurgicalSAMError:  # a damaged run folder may still hold a good checkpoint
-        return title
+        return f"Trained {title}"
+    title = f"{'Learned' if result is not None and result.reason == LEARNED else 'Trained'} {title}"
     iou = result.after.challenge_iou if result is not None and result.after is not None else None
     return title if iou is None else f"{title} · IoU {iou:.1f}"

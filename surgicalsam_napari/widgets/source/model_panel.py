@@ -90,6 +90,12 @@ class ModelPanel(Panel):
         """List a checkpoint under this title, without loading it."""
         self.checkpoint.add(path, title)
 
+    def adopt(self, source: LoadedFrom) -> None:
+        """Show that the session uses a model of this source, which a run has loaded."""
+        self.in_use = self._wanted = source
+        self.show_trained(self.session.project)
+        self.show_model()
+
     def show_trained(self, project: Project | None) -> None:
         """List the checkpoints that were trained for this project."""
         self.checkpoint.show_trained(None if project is None else project.folder)

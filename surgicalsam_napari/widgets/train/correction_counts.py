@@ -25,7 +25,7 @@ class CorrectionCounts(QObject):
     """
 
     counted = Signal()
-    _edited = Signal(int)
+    edited = Signal(int)  # frame index: a person changed it
 
     def __init__(self, parent: QObject | None = None) -> None:
         super().__init__(parent)
@@ -40,7 +40,7 @@ class CorrectionCounts(QObject):
         self._is_counting = self._is_stale = False
         self._timer = QTimer(self, singleShot=True, interval=COUNT_DELAY_MS)
         self._timer.timeout.connect(self._count)
-        self._edited.connect(self._on_edited)
+        self.edited.connect(self._on_edited)
 
     @property
     def folders(self) -> list[Path]:
@@ -87,7 +87,7 @@ class CorrectionCounts(QObject):
     # Counting -----------------------------------------------------------------------------------------------------------
 
     def _relay_edit(self, frame_index: int) -> None:
-        self._edited.emit(frame_index)  # called in the thread that edits
+        self.edited.emit(frame_index)  # called in the thread that edits
 
     def _on_edited(self, frame_index: int) -> None:
         self._to_forget.add(frame_index)

@@ -28,12 +28,15 @@ from surgicalsam_napari.widgets.parts.parts import SPACING, note, swatch
 from surgicalsam_napari.widgets.runs.background import show_failure
 from surgicalsam_napari.widgets.train.correction_counts import CorrectionCounts
 from surgicalsam_napari.widgets.train.parts import WARNING_COLOR, colored_note
+from surgicalsam_training.data.split import FEWEST_FRAMES_TO_SPLIT
 
 NOTHING_OPEN = "Open a video first."
 NO_CORRECTIONS = (
     "No frame is corrected yet. Segment some frames, then correct them with the brush (napari's paint and erase tools on "
     "the layer “Instruments”). They appear here."
 )
+ONE_VIDEO = "Only one video: validation uses a contiguous block of it."
+FEW_FRAMES = "Fewer than {} frames of one video: all are used for training, and none is left to measure the result."
 NAME, FRAMES, REMOVE = range(3)
 ROW_HEIGHT, MOST_ROWS = 22, 11
 FRAMES_WIDTH, REMOVE_WIDTH = 64, 24
@@ -190,6 +193,8 @@ def warnings_about(counts: Sequence[Corrections]) -> list[str]:
     if single:
         be = "is" if len(single) == 1 else "are"
         warnings.append(f"{' and '.join(single)} {be} in one frame only: too few to train and to validate. Correct more.")
-    if sum(bool(corrections.frame_count) for corrections in counts) == 1:
-        warnings.append("Only one video: validation uses a contiguous block of it.")
+    used = [corrections.frame_count for corrections in counts if corrections.frame_count]
+    if len(used) == 1:
+        is_split = used[0] >= FEWEST_FRAMES_TO_SPLIT
+        warnings.append(ONE_VIDEO if is_split else FEW_FRAMES.format(FEWEST_FRAMES_TO_SPLIT))
     return warnings

@@ -12,9 +12,9 @@ from surgicalsam_napari.instruments import ClassSet
 from surgicalsam_napari.widgets.parts.parts import PRIMARY_STYLE, SPACING, Panel, note, primary_button
 from surgicalsam_napari.widgets.train.examples import TrainingExamples
 from surgicalsam_napari.widgets.train.failure import heading_style
-from surgicalsam_napari.widgets.train.parts import BAD_COLOR, GOOD_COLOR
+from surgicalsam_napari.widgets.train.parts import BAD_COLOR, GOOD_COLOR, WARNING_COLOR, colored_note
 from surgicalsam_napari.widgets.train.scores import SMALLEST_CHANGE, TrainingScores
-from surgicalsam_training.reports import ResultReport
+from surgicalsam_training.reports import ResultReport, weakness
 
 REASONS = {
     "all epochs": "All epochs are done",
@@ -22,6 +22,8 @@ REASONS = {
     "no longer better": "Stopped without further improvement",
     "cancelled": "Cancelled",
 }
+TRY_LEARN = "Correct more frames, or go back and press Learn: with few frames it is more exact."
+NEW_CLASSES = "Trained"
 BETTER, WORSE, NO_BETTER, UNKNOWN = "Better", "Worse than before", "No better than before", "Trained, not checked"
 
 
@@ -35,6 +37,7 @@ class TrainingResult(Panel):
 
     def __init__(self) -> None:
         super().__init__(UNKNOWN)
+        self.weak = colored_note(WARNING_COLOR)
         self.why, self.scores, self.examples, self.state = note(), TrainingScores(), TrainingExamples(), note()
         self.use, self.discard = QPushButton("Use it"), QPushButton("Discard")
         self.use.setToolTip("Load this checkpoint; the previous one stays listed under Model")
@@ -44,7 +47,7 @@ class TrainingResult(Panel):
         buttons.setSpacing(SPACING)
         for button in (self.use, self.discard):
             buttons.addWidget(button, 1)
-        for widget in (self.why, self.scores, self.examples, self.state):
+        for widget in (self.why, self.weak, self.scores, self.examples, self.state):
             self.column.addWidget(widget)
         self.column.addLayout(buttons)
         for widget in (self.segment, self.close_it):
@@ -60,6 +63,9 @@ class TrainingResult(Panel):
         self.heading.setText(headline(result))
         self.heading.setStyleSheet(heading_style({BETTER: GOOD_COLOR, WORSE: BAD_COLOR}.get(outcome)))
         self.why.setText(explanation(result))
+        weak = weakness(result)
+        self.weak.setText("" if weak is None else f"{weak} {TRY_LEARN}")
+        self.weak.setVisible(weak is not None)
         self.scores.show_result(result, classes)
         self.examples.show_examples([Path(path) for path in result.examples])
         wants_use = outcome in (BETTER, UNKNOWN)
@@ -115,6 +121,8 @@ def verdict(result: ResultReport) -> str:
 def headline(result: ResultReport) -> str:
     """The verdict with its scores."""
     outcome = verdict(result)
+    if result.before is None and result.after is not None and result.after.challenge_iou is not None:
+        return f"{NEW_CLASSES}: IoU {result.after.challenge_iou:.1f}"
     if outcome == UNKNOWN or result.before is None or result.after is None:
         return outcome
     return f"{outcome}: IoU {result.before.challenge_iou:.1f} → {result.after.challenge_iou:.1f}"
@@ -129,6 +137,8 @@ def explanation(result: ResultReport) -> str:
     if outcome == NO_BETTER:
         return f"{ended} No epoch was better on the validation frames than the checkpoint in use."
     best = f" The best was epoch {result.best_epoch:,}." if result.best_epoch else ""
+    if outcome == UNKNOWN and result.after is not None:
+        return f"{ended}{best} The checkpoint in use does not know these classes."
     if outcome == UNKNOWN:
         return f"{ended} Without validation frames there is no comparison with the checkpoint in use: check its masks."
     return ended + best

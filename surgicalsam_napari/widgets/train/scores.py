@@ -76,12 +76,12 @@ class TrainingScores(QWidget):
         if before is None and after is None:
             return
         for column, title in ((NAME, "IoU of the validation frames, %"), (BEFORE, "before"), (AFTER, "after")):
-            self.grid.addWidget(_figure(title, dim=True, is_name=column == NAME), 0, column)
+            self.grid.addWidget(figure_label(title, dim=True, is_name=column == NAME), 0, column)
         scores = [scores for scores in (before, after) if scores is not None]
         for name in dict.fromkeys(name for score in scores for name in score.class_iou):
             figures = [score.class_iou.get(name) if score is not None else None for score in (before, after)]
             if any(figure is not None for figure in figures):
-                self._add_row(name, *figures, color=_color(name, classes))
+                self._add_row(name, *figures, color=class_color(name, classes))
         for title, explanation, more_is_better, figure in SUMMARY:
             figures = [None if score is None else figure(score) for score in (before, after)]
             if any(value is not None for value in figures):
@@ -107,12 +107,14 @@ class TrainingScores(QWidget):
         name = ElidedLabel(title, Qt.TextElideMode.ElideRight)
         name.setToolTip(tooltip or title)
         name.setStyleSheet(FIGURE_STYLE + (" font-weight: bold;" if is_first else ""))
-        cell: QWidget = name if color is None else _with_swatch(name, color)
+        cell: QWidget = name if color is None else with_swatch(name, color)
         texts = _in_figures(before), _in_figures(after)
         self.rows[title] = texts
         self.grid.addWidget(cell, row, NAME)
-        self.grid.addWidget(_figure(texts[0]), row, BEFORE)
-        self.grid.addWidget(_figure(texts[1], color=_change_color(before, after, more_is_better), bold=is_first), row, AFTER)
+        self.grid.addWidget(figure_label(texts[0]), row, BEFORE)
+        self.grid.addWidget(
+            figure_label(texts[1], color=_change_color(before, after, more_is_better), bold=is_first), row, AFTER
+        )
         self.grid.addWidget(Bar(before, after, more_is_better=more_is_better), row, BAR, Qt.AlignmentFlag.AlignVCenter)
 
     def _clear(self) -> None:
@@ -140,11 +142,13 @@ def _change_color(before: float | None, after: float | None, more_is_better: boo
     return GOOD_COLOR if (after > before) == more_is_better else BAD_COLOR
 
 
-def _color(name: str, classes: ClassSet) -> str:
+def class_color(name: str, classes: ClassSet) -> str:
     return next((instrument.color for instrument in classes if instrument.name.casefold() == name.casefold()), "#7f8591")
 
 
-def _figure(text: str, *, color: str | None = None, bold: bool = False, dim: bool = False, is_name: bool = False) -> QLabel:
+def figure_label(
+    text: str, *, color: str | None = None, bold: bool = False, dim: bool = False, is_name: bool = False
+) -> QLabel:
     label = QLabel(text)
     style = (
         FIGURE_STYLE + (f" color: {color or '#7f8591'};" if color or dim else "") + (" font-weight: bold;" if bold else "")
@@ -155,7 +159,7 @@ def _figure(text: str, *, color: str | None = None, bold: bool = False, dim: boo
     return label
 
 
-def _with_swatch(name: ElidedLabel, color: str) -> QWidget:
+def with_swatch(name: ElidedLabel, color: str) -> QWidget:
     cell, square = QWidget(), QLabel()
     square.setPixmap(swatch(color, side=12).pixmap(12, 12))
     square.setStyleSheet("padding: 0px; margin: 0px;")

@@ -1,4 +1,4 @@
-"""Panel *Train*: train a better checkpoint on the corrected frames."""
+"""Panel *Train*: learn from the corrected frames in seconds, or train the whole decoder on them."""
 
 from __future__ import annotations
 
@@ -7,12 +7,13 @@ from pathlib import Path
 from typing import Any
 
 from qtpy.QtCore import Signal
-from qtpy.QtWidgets import QVBoxLayout, QWidget
+from qtpy.QtWidgets import QPushButton, QVBoxLayout, QWidget
 
 from surgicalsam_napari.errors import SurgicalSAMError
 from surgicalsam_napari.session import Session
 from surgicalsam_napari.store.corrections import untouched_frames
-from surgicalsam_napari.widgets.parts.parts import SPACING, Panel, primary_button
+from surgicalsam_napari.widgets.parts.collapsible import Collapsible
+from surgicalsam_napari.widgets.parts.parts import SPACING, Panel, note
 from surgicalsam_napari.widgets.runs.background import show_failure
 from surgicalsam_napari.widgets.runs.training_run import Train, TrainingRun, train_in_process
 from surgicalsam_napari.widgets.source.checkpoint_picker import TRAINING_FOLDER, run_title
@@ -21,6 +22,7 @@ from surgicalsam_napari.widgets.train.correction_counts import CorrectionCounts
 from surgicalsam_napari.widgets.train.data_table import TrainingDataTable
 from surgicalsam_napari.widgets.train.failure import TrainingFailure
 from surgicalsam_napari.widgets.train.form import TrainingForm
+from surgicalsam_napari.widgets.train.learn_card import LearnCard
 from surgicalsam_napari.widgets.train.parts import theme_colors
 from surgicalsam_napari.widgets.train.progress import TrainingProgress
 from surgicalsam_napari.widgets.train.result import TrainingResult
@@ -28,11 +30,14 @@ from surgicalsam_napari.widgets.viewer.layers import ViewerLayers
 from surgicalsam_napari.widgets.viewer.session_signals import SessionSignals
 from surgicalsam_training.run.run_folder import RunFolder
 
+WAIT_FOR_LEARNING = "The model is learning. Wait until this is done."
 RUN_NAME = "%Y-%m-%d_%H-%M-%S"
+MORE = "More: train the whole decoder"
+WHEN_TO_TRAIN = "For many corrected frames, of several videos: takes minutes on a GPU, and compares before and after."
 
 
 class TrainPanel(Panel):
-    """Shows one of four views: the training data, a running training, its result, or its failure.
+    """Shows one of four views: *Learn* with the training form under *More*, a running training, its result, its failure.
 
     Parameters
     ----------
@@ -58,13 +63,18 @@ class TrainPanel(Panel):
 
     def subscribe(self, signals: SessionSignals) -> None:
         """Refresh with the session from now on."""
+        signals.project_changed.connect(self.learn.forget)
         for changed in (signals.project_changed, signals.model_changed, signals.contents_replaced):
             changed.connect(self.refresh)
 
     @property
     def is_running(self) -> bool:
-        """Whether a training is running."""
+        """Whether a training is running; *Learn* has its own run."""
         return self.run.is_running
+
+    def set_waiting(self, reason: str | None) -> None:
+        """Show why *Learn* is not possible now; None if it is possible. A training reads only saved labels."""
+        self.learn.set_waiting(reason)
 
     def refresh(self) -> None:
         """Update after a change of the project or the model, or of labels without painting."""
@@ -76,9 +86,12 @@ class TrainPanel(Panel):
         """Enable the controls that can be used now."""
         has_data = bool(self.data.folders) and self.session.project is not None
         has_model = self.session.model is not None and not self.model_panel.is_loading
-        self.start_button.setEnabled(has_data and has_model and self.form.problem is None and not self.is_running)
+        is_free = not self.is_running and not self.learn.run.is_running
+        self.start_button.setEnabled(has_data and has_model and self.form.problem is None and is_free)
+        self.start_button.setToolTip(WAIT_FOR_LEARNING if self.learn.run.is_running else "")
         self.form.setVisible(self.session.project is not None)
         self.result.set_enabled(not self.model_panel.is_loading)
+        self.learn.update_state()
 
     def start(self) -> None:
         """What the Start button does."""
@@ -99,13 +112,19 @@ class TrainPanel(Panel):
 
     def _build(self) -> None:
         self.data_table, self.form = TrainingDataTable(self.data), TrainingForm()
-        self.start_button = primary_button("Start")
+        self.start_button = QPushButton("Start")
         self.heading.hide()  # each view has its own
+        self.learn = LearnCard(self.session, self.layers, self.model_panel, self.data)
+        whole = Panel(MORE)
+        whole.column.setSpacing(2 * SPACING)
+        for widget in (note(WHEN_TO_TRAIN), self.data_table, self.form, self.start_button):
+            whole.column.addWidget(widget)
+        self.more = Collapsible(whole)
         self.setup = QWidget()
         column = QVBoxLayout(self.setup)
         column.setContentsMargins(0, 0, 0, 0)
-        column.setSpacing(2 * SPACING)
-        for widget in (self.data_table, self.form, self.start_button):
+        column.setSpacing(3 * SPACING)
+        for widget in (self.learn, self.more):
             column.addWidget(widget)
         self.progress, self.result, self.failure = TrainingProgress(), TrainingResult(), TrainingFailure()
         for view in self._views:
@@ -121,6 +140,7 @@ class TrainPanel(Panel):
 
     def _connect(self) -> None:
         self.data.counted.connect(self.update_state)
+        self.learn.running_changed.connect(lambda _is_running: self.update_state())
         self.form.changed.connect(self._on_form_changed)
         self.start_button.clicked.connect(self.start)
         self.progress.cancelled.connect(self.cancel)

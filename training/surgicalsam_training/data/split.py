@@ -10,11 +10,14 @@ from pathlib import PurePath
 import numpy as np
 
 from surgicalsam_napari.errors import TrainingError
+from surgicalsam_napari.formatting import counted
 from surgicalsam_training.data.training_data import TrainingData
 
 TRIES = 200  # random orders in which sequences are tried
 TOLERANCE = 0.05  # of the share: among splits this near to it, the one with the most validated classes is best
 GAP = 25  # frames, about a second: nearer training frames look like the validation block
+SHARE = 0.2  # of the frames that validate, unless another share is asked for
+FEWEST_FRAMES_TO_SPLIT = 20  # of a single video: with fewer, validation says little, and training needs every frame
 LARGEST_LOSS = 0.1  # share of the training frames that the gap may cost
 
 
@@ -34,7 +37,7 @@ class Split:
     warnings: tuple[str, ...]
 
 
-def split_frames(data: TrainingData, *, validation: Sequence[str], validation_share: float, seed: int) -> Split:
+def split_frames(data: TrainingData, *, validation: Sequence[str], validation_share: float | None, seed: int) -> Split:
     """Decide which frames validate.
 
     Named sequences validate, and so do frames that the data mark as validation frames. If no sequences are named, whole
@@ -44,7 +47,8 @@ def split_frames(data: TrainingData, *, validation: Sequence[str], validation_sh
     Parameters
     ----------
     validation : names or numbers of videos or sequences: "2" is seq_2, seq2 and instrument_dataset_2
-    validation_share : 0 for no validation, unless sequences are named or the data define a split
+    validation_share : 0 for no validation, unless sequences are named or the data define a split. None is `SHARE`, and 0
+        for fewer than `FEWEST_FRAMES_TO_SPLIT` frames of a single sequence
 
     Raises
     ------
@@ -57,15 +61,27 @@ def split_frames(data: TrainingData, *, validation: Sequence[str], validation_sh
         names = _named(data, validation)
         chosen = given | {example_index for example_index, frame in enumerate(data.frames) if frame.sequence in names}
         return _checked(data, chosen, set(), f"Validation on {_list(_sequences(data, chosen))}, as named.")
+    is_single = len(_sequences(data, range(len(data.frames)))) == 1
+    if validation_share is None:
+        if is_single and not given and len(data.frames) < FEWEST_FRAMES_TO_SPLIT:
+            return _checked(data, set(), set(), _too_few(len(data.frames)))
+        validation_share = SHARE
     if given and (not free or not validation_share):
         return _checked(data, given, set(), f"Validation on {_list(_sequences(data, given))}, as split in the data.")
     if not validation_share or len(data.frames) < 2:
         return _checked(data, set(), set(), "No validation: all frames are used for training.")
-    if len(_sequences(data, range(len(data.frames)))) == 1:
+    if is_single:
         return _by_blocks(data, validation_share, seed)
     added = _whole_sequences(data, free, given, validation_share, seed)
     shown = _list(_sequences(data, given | added))
     return _checked(data, given | added, set(), f"Validation on {shown}: whole videos or sequences, chosen by their share.")
+
+
+def _too_few(count: int) -> str:
+    return (
+        f"No validation: {counted(count, 'frame')} of a single video are too few to keep some for it (fewer than "
+        f"{FEWEST_FRAMES_TO_SPLIT}); all are used for training. Set a validation share to validate all the same."
+    )
 
 
 def _named(data: TrainingData, wanted: Sequence[str]) -> set[str]:

@@ -61,6 +61,36 @@ class TrainingData:
         available = [source.versions_available for source in sources if source.versions_available is not None]
         self.versions_available: int | None = min(available, default=None)
 
+    @property
+    def annotated_class_ids(self) -> frozenset[int]:
+        """The classes whose presence or absence is certain in some frame."""
+        return frozenset().union(*self._known)
+
+    @property
+    def shown_class_ids(self) -> frozenset[int]:
+        """The classes that some frame shows."""
+        return frozenset(class_id for present in self._present for class_id in present)
+
+    def only(self, names: Sequence[str], base: ClassSet | None = None) -> TrainingData:
+        """The same data with these classes alone, by name; other classes are background. Both share their sources.
+
+        Parameters
+        ----------
+        base : the class set whose ids are kept; None for that of the first source
+
+        Raises
+        ------
+        TrainingError
+            no frame has labels of these classes
+        """
+        wanted = {name.strip().casefold() for name in names}
+        present = dict.fromkeys(instrument.name for source in self._sources for instrument in source.classes)
+        others = [name for name in present if name.strip().casefold() not in wanted]
+        data = TrainingData(self._sources, base, None, others)
+        if not data.frames:
+            raise TrainingError(f"No corrected frame has labels of {', '.join(names)}. Choose classes that the data have.")
+        return data
+
     def label_map(self, example_index: int, version: int = 0) -> np.ndarray:
         """(H, W) uint8, ids of `classes`; ignored classes are background."""
         source, index_in_source = self._at(example_index)

@@ -22,7 +22,7 @@ from torch import Tensor
 from surgicalsam_napari.errors import TrainingError
 from surgicalsam_napari.formatting import counted
 from surgicalsam_napari.instruments import ClassSet
-from surgicalsam_napari.model.checkpoint import save_checkpoint
+from surgicalsam_napari.model.checkpoint import AUTHORS_ENCODER, save_checkpoint
 from surgicalsam_napari.model.class_prompt_encoder import Prototypes
 from surgicalsam_napari.model.encoders import ENCODERS
 from surgicalsam_napari.model.geometry import FrameGeometry
@@ -30,7 +30,7 @@ from surgicalsam_napari.model.pixel_head import PixelHead
 from surgicalsam_napari.model.surgical_sam import FALLBACK_PRESENCE_THRESHOLD, SurgicalSAM
 from surgicalsam_napari.model.upsampling import label_map_of
 from surgicalsam_napari.store import Project
-from surgicalsam_training.config import TrainingConfig
+from surgicalsam_training.config import TrainingConfig, parse_config
 from surgicalsam_training.data.training_data import TrainingData, open_training_data
 from surgicalsam_training.learn.fitting import fit, step_count
 from surgicalsam_training.learn.targets import HeadTarget, head_target
@@ -97,12 +97,16 @@ def learn(
     ----------
     checkpoint : to start from; only its encoder matters. By default the bundled weights
     """
-    settings = {"checkpoint": checkpoint, "encoder_weights": encoder_weights}
-    config = TrainingConfig(
-        data=(project.folder,), device=device, **{name: Path(value) for name, value in settings.items() if value is not None}
+    config = parse_config(
+        {"data": (project.folder,), "checkpoint": checkpoint, "encoder_weights": encoder_weights, "device": device}
     )
-    folder = project.folder / TRAINING_FOLDER / datetime.now().strftime(RUN_NAME)
-    return learn_from(RunFolder.create(_unused(folder), config))
+    return learn_from(new_run(project.folder, config))
+
+
+def new_run(project_folder: Path, config: TrainingConfig) -> RunFolder:
+    """A new run in a project's folder `training`, named by the time."""
+    folder = project_folder / TRAINING_FOLDER / datetime.now().strftime(RUN_NAME)
+    return RunFolder.create(_unused(folder), config)
 
 
 def learn_from(run: RunFolder) -> Generator[LearnReport | Learned, None, Learned]:
@@ -129,7 +133,7 @@ def learn_from(run: RunFolder) -> Generator[LearnReport | Learned, None, Learned
     config = run.config
     with run.held(), _opened(config) as data:
         classes = shown_classes(data)
-        model = starting_model(config, classes)
+        model = starting_model(_with_known_encoder(config), classes)
         examples = range(len(data.frames))
         missing = data.missing_embeddings(examples, 0, model)
         for done in data.embed(missing, 0, model) if missing else ():
@@ -156,6 +160,12 @@ def learn_from(run: RunFolder) -> Generator[LearnReport | Learned, None, Learned
         )
     yield result
     return result
+
+
+def learning_steps(frame_count: int) -> tuple[int, int]:
+    """The steps of checking and of learning from so many frames; a step takes about the same time in both."""
+    checking = 2 * CHECK_STEPS if frame_count >= FEWEST_FRAMES_TO_CHECK else 0
+    return checking, step_count(frame_count)
 
 
 def shown_classes(data: TrainingData) -> ClassSet:
@@ -327,6 +337,13 @@ def _opened(config: TrainingConfig) -> Iterator[TrainingData]:
         yield data
     finally:
         data.close()
+
+
+def _with_known_encoder(config: TrainingConfig) -> TrainingConfig:
+    """Start from SAM instead of an authors' .pth: its class count need not fit, and its image encoder is SAM's."""
+    if config.checkpoint is None or config.checkpoint.suffix == ".safetensors":
+        return config
+    return config.changed(checkpoint=None, encoder=AUTHORS_ENCODER)
 
 
 def _unused(folder: Path) -> Path:

@@ -48,10 +48,11 @@ class Examples:
     def _picture(self, model: SurgicalSAM, picture_index: int, example_index: int) -> Path:
         image = self._image(example_index)
         truth = self.data.label_map(example_index)
-        before = np.asarray(Image.open(self._before(picture_index)))
         after = predicted_label_map(model, self.data, example_index)
         background = np.zeros((*truth.shape, 3), np.uint8) if image is None else image
-        panels = [("corrected", truth), ("before", before), ("after", after)]
+        panels = [("corrected", truth), ("after", after)]
+        if self._before(picture_index).exists():  # not if the start does not know these classes
+            panels.insert(1, ("before", np.asarray(Image.open(self._before(picture_index)))))
         pictures = [labelled_panel(background, labels, self.data.classes, title) for title, labels in panels]
         path = self.run.examples / f"{picture_index + 1}_{self.data.frames[example_index].name.replace('/', '_')}.png"
         with writing("The examples", self.run.path):

@@ -13,6 +13,7 @@ import torch
 from torch import Tensor
 
 from surgicalsam_napari.errors import TrainingError
+from surgicalsam_napari.instruments import ClassSet
 from surgicalsam_napari.model.checkpoint import save_checkpoint
 from surgicalsam_napari.model.encoders import ENCODERS
 from surgicalsam_napari.model.surgical_sam import SurgicalSAM
@@ -29,9 +30,11 @@ from surgicalsam_training.loop.tuning import (
     add_classes,
     blended,
     fix_prototypes,
+    has_own_classes,
     known_classes,
     load_tuned_state,
     read_prototypes,
+    replace_classes,
     starting_model,
     tuned_state,
     unfreeze,
@@ -94,36 +97,43 @@ def train(run: RunFolder, processes: Processes = ALONE) -> Generator[Report, Non
         if processes.is_first:
             stack.enter_context(run.held())
         yield PreparationReport("reading labels", 0, 1)
+        known = known_classes(config)
         data = open_training_data(
             config.data,
-            base=known_classes(config),
+            base=known,
             trust=config.trust,
             classes=config.classes,
             ignored_classes=config.ignored_classes,
             seed=config.seed,
         )
         stack.callback(data.close)
+        is_own = has_own_classes(data, known, config.classes)
+        if is_own:
+            data = data.only([data.classes.by_id(class_id).name for class_id in sorted(data.shown_class_ids)])
+            config = config.changed(kept_of_start=0.0, rehearsed_frames=0)  # both keep what the start knows of its classes
         split = split_frames(data, validation=config.validation, validation_share=config.validation_share, seed=config.seed)
-        yield _describe(split, data)
+        yield _describe(split, data, known if is_own else None)
         run.check_data(data.fingerprints())
         model = starting_model(config, data.classes)
         run.check_encoder(model.encoder_id, model.encoder_digest)
         yield from _embed(run, data, split, model, processes)
         rehearsal = yield from _rehearse(model, data, config)
-        result = yield from _tune(run, model, data, split, rehearsal, processes)
+        result = yield from _tune(run, config, model, data, split, rehearsal, processes, is_own=is_own)
     return result
 
 
 def _tune(
     run: RunFolder,
+    config: TrainingConfig,
     model: SurgicalSAM,
     data: TrainingData,
     split: Split,
     rehearsal: PhantomRehearsal | None,
     processes: Processes,
+    *,
+    is_own: bool,
 ) -> Generator[Report, None, ResultReport]:
-    """The training loop."""
-    config = run.config
+    """The training loop; `is_own`: the model gets the data's classes instead of its own (`has_own_classes`)."""
     state = run.load_state()
     validation = split.validation if processes.is_first else ()
     examples = Examples(run, data, validation)
@@ -132,13 +142,14 @@ def _tune(
         if processes.is_first:
             yield PreparationReport("scoring the start", 0, 1)
             run.write_record(**_record(run, model, data, split))
-            progress.before = _evaluate(model, data, validation)
-            examples.keep_before(model)
+            if not is_own:
+                progress.before = _evaluate(model, data, validation)
+                examples.keep_before(model)
     sampler = PromptSampler(data, split.training, model, config, rehearsal)
     if not sampler.present:
         raise TrainingError("No training frame shows a class to train. Correct frames that show instruments.")
-    new = [class_id for class_id in data.classes.ids if class_id not in model.classes.ids]
-    add_classes(model, data.classes, mean_class_embeddings(sampler, new))
+    new = [class_id for class_id in data.classes.ids if is_own or class_id not in model.classes.ids]
+    (replace_classes if is_own else add_classes)(model, data.classes, mean_class_embeddings(sampler, new))
     if config.prototypes == "fixed":
         fix_prototypes(model, _fixed_prototypes(model, sampler))
     parameters = unfreeze(model, config)
@@ -223,13 +234,20 @@ def _tune(
 # Before the first step -----------------------------------------------------------------------------------------------
 
 
-def _describe(split: Split, data: TrainingData) -> SplitReport:
+def _describe(split: Split, data: TrainingData, dropped: ClassSet | None) -> SplitReport:
+    """The split for the user; `dropped` are the start's classes if they are left out."""
+    warnings = split.warnings
+    if dropped is not None:
+        warnings = (
+            *warnings,
+            f"The start knows none of these classes. Its own ({', '.join(dropped.names)}) are left out of the trained model.",
+        )
     frames: dict[str, int] = {}
     for example_index in split.training:
         for class_id in data.present_class_ids(example_index):
             name = data.classes.by_id(class_id).name
             frames[name] = frames.get(name, 0) + 1
-    return SplitReport(split.how, len(split.training), len(split.validation), frames, split.warnings)
+    return SplitReport(split.how, len(split.training), len(split.validation), frames, warnings)
 
 
 def _embed(run: RunFolder, data: TrainingData, split: Split, model: SurgicalSAM, processes: Processes) -> Iterator[Report]:

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator, Mapping
+from collections.abc import Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from pathlib import Path
 from typing import cast
@@ -13,7 +13,7 @@ from safetensors.torch import load_file
 from torch import Tensor, nn
 
 from surgicalsam_napari.errors import CheckpointError, TrainingError
-from surgicalsam_napari.instruments import ClassSet
+from surgicalsam_napari.instruments import ClassSet, knows_class
 from surgicalsam_napari.model import zoo
 from surgicalsam_napari.model.checkpoint import build_parts, load_checkpoint
 from surgicalsam_napari.model.class_prompt_encoder import ClassPromptEncoder, Prototypes
@@ -29,6 +29,7 @@ from surgicalsam_napari.model.image_encoder import (
 from surgicalsam_napari.model.segment_anything import PromptEncoder
 from surgicalsam_napari.model.surgical_sam import SurgicalSAM, build_presence_head
 from surgicalsam_training.config import TrainingConfig
+from surgicalsam_training.data.training_data import TrainingData
 from surgicalsam_training.loop.ablation import ablate, left_out_parts
 
 TUNED = ("prototypes", "class_prompt_encoder", "mask_decoder", "presence_head")
@@ -54,7 +55,7 @@ def starting_model(config: TrainingConfig, classes: ClassSet | None = None) -> S
         config.checkpoint or zoo.bundled_checkpoint(),
         encoder_weights=config.encoder_weights,
         device=config.device,
-        classes=classes,
+        classes=classes if classes is None or config.checkpoint is None else _named_by(classes, config.checkpoint),
     )
     model.pixel_head = None  # it would hide what the training changes
     return ablate(model, config)
@@ -63,6 +64,8 @@ def starting_model(config: TrainingConfig, classes: ClassSet | None = None) -> S
 def _named_by(classes: ClassSet, path: Path) -> ClassSet:
     """The names of the classes in an authors' .pth: the first of the data's, for those that a person added come behind."""
     prototypes = read_weights(path).get("prototypes_state_dict", {}).get("class_embeddings.weight")
+    if path.suffix == ".safetensors":  # it names its own
+        return classes
     count = len(classes) if prototypes is None else len(prototypes)
     return ClassSet(classes.name, classes.classes[:count])
 
@@ -122,6 +125,37 @@ def known_classes(config: TrainingConfig) -> ClassSet | None:
     if config.encoder is not None or path.suffix != ".safetensors":
         return None
     return read_checkpoint_info(path).classes
+
+
+def has_own_classes(data: TrainingData, known: ClassSet | None, wanted: Sequence[str] | None) -> bool:
+    """Whether the data show no class of the start checkpoint: then its classes are left out of the trained model.
+
+    Parameters
+    ----------
+    known : the classes of the checkpoint; None if it names none
+    wanted : the classes to train, by name, if the user named them
+    """
+    if known is None or any(knows_class(known, name) for name in wanted or ()):
+        return False
+    return not any(knows_class(known, data.classes.by_id(class_id).name) for class_id in data.shown_class_ids)
+
+
+def replace_classes(model: SurgicalSAM, classes: ClassSet, class_embeddings: Mapping[int, Tensor]) -> None:
+    """Give the model these classes instead of its own; their prototypes are the mean embeddings inside their masks.
+
+    Parameters
+    ----------
+    class_embeddings : by class id, (D,)
+
+    Raises
+    ------
+    TrainingError
+        a class has no class embedding: no training frame shows it
+    """
+    dim = model.prototypes.class_embeddings.weight.shape[1]
+    model.prototypes = Prototypes(0, dim).to(model.device)
+    model.classes = ClassSet(classes.name, ())
+    add_classes(model, classes, class_embeddings)
 
 
 def add_classes(model: SurgicalSAM, classes: ClassSet, class_embeddings: Mapping[int, Tensor]) -> None:

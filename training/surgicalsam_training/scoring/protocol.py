@@ -41,14 +41,18 @@ def present_classes(data: TrainingData) -> Asked:
 
 
 def every_class(model: SurgicalSAM, data: TrainingData) -> Asked:
-    """The protocol of use: all classes of the data that the model knows are prompted in every frame; presence decides."""
+    """The protocol of use: the `known_classes` are prompted in every frame; presence decides."""
     class_ids = known_classes(model, data)
     return lambda example_index: class_ids
 
 
 def known_classes(model: SurgicalSAM, data: TrainingData) -> tuple[int, ...]:
-    """The classes of the data that the model knows; their ids are the same in both (see `open_training_data`)."""
-    return tuple(class_id for class_id in data.classes.ids if class_id in model.classes.ids)
+    """The classes that are annotated in the data and that the model knows; ids are the same in both.
+
+    Other classes of the model are not asked for: they would take pixels, and nothing could tell whether they are right.
+    """
+    annotated = data.annotated_class_ids
+    return tuple(class_id for class_id in data.classes.ids if class_id in annotated and class_id in model.classes.ids)
 
 
 def score(data: TrainingData, predictions: Iterable[tuple[int, np.ndarray]]) -> Metrics:

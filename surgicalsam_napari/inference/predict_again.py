@@ -1,0 +1,60 @@
+"""Predict frames again with a new model, as one action: what an earlier model predicted there is replaced."""
+
+from __future__ import annotations
+
+from collections.abc import Generator, Sequence
+from contextlib import closing
+from dataclasses import replace
+from typing import TYPE_CHECKING
+
+from surgicalsam_napari.inference.embed import BATCH_SIZES, check_disk_space
+from surgicalsam_napari.inference.frame_selection import checked_frames
+from surgicalsam_napari.inference.segment import SegmentReport, segment_frames
+from surgicalsam_napari.instruments import knows_class
+from surgicalsam_napari.model.digest import checkpoint_record
+
+if TYPE_CHECKING:
+    from surgicalsam_napari.model.surgical_sam import SurgicalSAM
+    from surgicalsam_napari.store import Project
+
+
+def predict_again(
+    project: Project, model: SurgicalSAM, frame_indices: Sequence[int], *, forgets_others: bool = True
+) -> Generator[SegmentReport, None, None]:
+    """Predict all classes that the model knows in these frames, in the order given, as one action in the history.
+
+    If the generator is closed early, the frames reported up to then keep their new predictions, and are undone together.
+
+    Parameters
+    ----------
+    forgets_others : remove from these frames what was predicted for classes that the model does not know; else such masks
+        of an earlier model would compete with the new ones for pixels. What a person painted or verified stays
+
+    Raises
+    ------
+    as `segment_frames`
+    """
+    frame_indices = checked_frames(frame_indices, project.video.info.frame_count)
+    known = [instrument.id for instrument in project.classes if knows_class(model.classes, instrument.name)]
+    others = [class_id for class_id in project.classes.ids if class_id not in known] if forgets_others else []
+    missing = project.embeddings(model.encoder_digest, model.embedding_shape).missing(frame_indices)
+    check_disk_space(project, model, len(missing))
+    checkpoint = project.record_checkpoint(checkpoint_record(model))
+    size = BATCH_SIZES.get(model.device.type, 1)
+    done, total = 0, len(frame_indices)
+    with project.action(action_name(frame_indices), total) as action:
+        for start in range(0, total, size):
+            batch = frame_indices[start : start + size]
+            for frame_index in batch:
+                project.labels.forget_predictions(frame_index, others, action=action)
+            with closing(segment_frames(project, model, known, batch, action=action, checkpoint=checkpoint)) as reports:
+                for report in reports:
+                    done += 1
+                    yield replace(report, done=done, total=total)
+
+
+def action_name(frame_indices: Sequence[int]) -> str:
+    """The name of a run in the project's history."""
+    if len(frame_indices) == 1:
+        return f"Predict frame {frame_indices[0]} again"
+    return f"Predict {len(frame_indices):,} frames again"

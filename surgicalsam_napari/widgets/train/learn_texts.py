@@ -1,0 +1,79 @@
+"""What the Learn card says: before, during and after."""
+
+from __future__ import annotations
+
+from surgicalsam_napari.formatting import counted, in_time
+from surgicalsam_napari.inference import SegmentReport
+from surgicalsam_napari.store.corrections import Corrections
+from surgicalsam_training.learn import Learned, LearnReport
+
+NOTHING_OPEN = "Open a video first."
+NOTHING_CORRECTED = "Correct a frame first: paint its instruments, click them right, or verify it (Correct tab)."
+ONLY_BACKGROUND = "Your {frames} only background. Paint an instrument in one of them, or correct another frame."
+ALL_LEARNED = "Next: correct the worst of the other frames (Correct tab, Next), then learn again. All corrections take part."
+WHAT_IT_DOES = (
+    "Fits a model to all frames that you corrected or verified, and uses it at once. The frames that you did not touch and "
+    "that were predicted before are predicted again. Undo brings their old masks back."
+)
+PHASES = {"embedding frames": "Reading frames", "checking": "Learning", "learning": "Learning"}
+
+
+def button_text(corrections: Corrections | None) -> str:
+    """The title of the button."""
+    count = 0 if corrections is None else corrections.frame_count
+    return f"Learn from my {counted(count, 'corrected frame')}" if count else "Learn from my corrected frames"
+
+
+def why_not(corrections: Corrections | None) -> str | None:
+    """Why there is nothing to learn from; None if there is. `corrections` is None while no video is open."""
+    if corrections is None:
+        return NOTHING_OPEN
+    if not corrections.frame_count:
+        return NOTHING_CORRECTED
+    if not corrections.class_frames:
+        frames = counted(corrections.frame_count, "corrected frame")
+        return ONLY_BACKGROUND.format(frames=f"{frames} {'shows' if corrections.frame_count == 1 else 'show'}")
+    return None
+
+
+def cost(corrections: Corrections, seconds: float, predicted: int) -> str:
+    """What a press will take, from what, and what follows.
+
+    Parameters
+    ----------
+    seconds : an estimate of the learning alone
+    predicted : number of untouched frames that were predicted before
+    """
+    classes = ", ".join(f"{instrument.name} in {count:,}" for instrument, count in corrections.class_frames.items())
+    text = f"About {in_time(rounded(seconds))}; {counted(corrections.frame_count, 'corrected frame')}: {classes}."
+    return f"{text} Then {counted(predicted, 'frame')} {_are(predicted)} predicted again." if predicted else text
+
+
+def rounded(seconds: float) -> float:
+    """An estimate without false precision: to 5 s, and from a minute on to 10 s."""
+    step = 5 if seconds < 60 else 10
+    return max(round(seconds / step), 1) * step
+
+
+def progress_text(report: LearnReport | SegmentReport, done: int, total: int, seconds_left: float | None) -> str:
+    """The line beside Cancel."""
+    left = f" · {in_time(seconds_left)} left" if seconds_left and done < total else ""
+    if isinstance(report, SegmentReport):
+        return f"Predicting frame {done:,} of {total:,}{left}"
+    if report.phase == "embedding frames":
+        return f"{PHASES[report.phase]}: {done:,} of {total:,}{left}"
+    return f"Learning{left or '…'}"
+
+
+def outcome(learned: Learned | None, predicted: int, to_predict: int) -> str:
+    """What a run did. `learned` is None if it was cancelled before that, or only predicted frames."""
+    texts = [] if learned is None else [f"Learned in {in_time(learned.seconds)}."]
+    if predicted < to_predict:
+        texts.append(f"Stopped: {predicted:,} of {counted(to_predict, 'frame')} predicted again.")
+    elif predicted:
+        texts.append(f"{counted(predicted, 'frame')} predicted again.")
+    return " ".join(texts) or "Stopped. Nothing was changed."
+
+
+def _are(count: int) -> str:
+    return "is" if count == 1 else "are"
