@@ -241,11 +241,10 @@ class Session:
         """
         from surgicalsam_napari.inference import fill_between  # here: torch takes seconds to import
 
-        if self.project is None:
-            raise ProjectError("No video is open. Open one first (Session.open).")
+        project = self._opened_project()
         most = fill_between.MOST_FRAMES if most_frames is None else most_frames
         class_ids = self.classes.ids if class_ids is None else class_ids
-        return (yield from fill_between.fill_between(self.project, class_ids, self.model, most_frames=most))
+        return (yield from fill_between.fill_between(project, class_ids, self.model, most_frames=most))
 
     def learn(
         self,

@@ -89,7 +89,7 @@ def evaluate(
     As in use: every class is prompted, and the presence score decides.
 
     Classes are matched by name. A class that the checkpoint does not know counts as missed.
-    With --classes, only these classes are prompted and scored; others in the data count as background. For the authors' .pth,
+    With --classes, only these classes are prompted and scored; others count as background. For the authors' .pth,
     which does not name its classes, --classes names them; with --predictions, those of the masks.
     """
     from surgicalsam_training.data.benchmark_split import benchmark_splits

@@ -240,7 +240,7 @@ def _describe(split: Split, data: TrainingData, dropped: ClassSet | None) -> Spl
     if dropped is not None:
         warnings = (
             *warnings,
-            f"The start knows none of these classes. Its own ({', '.join(dropped.names)}) are left out of the trained model.",
+            f"The start knows none of these classes. Its own ({', '.join(dropped.names)}) are left out of the result.",
         )
     frames: dict[str, int] = {}
     for example_index in split.training:
