@@ -12,7 +12,9 @@ from PIL import Image
 from surgicalsam_napari.errors import ClassSetError, ProjectError, VideoError
 from surgicalsam_napari.inference import embed, propagate
 from surgicalsam_napari.inference.carried_prediction import remaining_mask
+from surgicalsam_napari.inference.label_carrier import LabelCarrier, label_map_of
 from surgicalsam_napari.inference.mask_carrier import MaskCarrier
+from surgicalsam_napari.inference.model_witness import ModelWitness
 from surgicalsam_napari.inference.propagate import propagate_class
 from surgicalsam_napari.instruments import ENDOVIS2018, ClassSet, InstrumentClass
 from surgicalsam_napari.model.checkpoint import load_checkpoint
@@ -289,6 +291,20 @@ def test_a_black_frame_stops_it(tmp_path, light_model):
         paint(black, 0, masks[0], 3)
         *_, last = propagate_class(black, light_model, 3, 0, [1, 2])
         assert (last.frame_index, last.stopped) == (2, "the scene changes here")
+
+
+def test_a_model_that_marks_another_region_has_no_say(light_model, cut_clip, tool):
+    mask = cut_clip[1][2] == tool
+    frame = PhantomScene(SCENE, SIZE, 40).frame(2).image
+    embedding = light_model.embed([frame])[0]
+    carried = LabelCarrier(frame, mask.astype(np.uint8), (0, 1)).carry(frame)
+    elsewhere = ModelWitness(light_model, ENDOVIS2018.by_id(tool).name, embedding, ~mask)
+    assert elsewhere.added_to(carried, embedding) is carried
+    unknown = ModelWitness(light_model, STAPLER.name, embedding, mask)
+    assert unknown.added_to(carried, embedding) is carried
+    right = ModelWitness(light_model, ENDOVIS2018.by_id(tool).name, embedding, mask)
+    added = right.added_to(carried, embedding)
+    assert iou(label_map_of(added, (0, 1), SIZE) == 1, mask) > 0.9
 
 
 def test_a_mask_of_a_few_pixels_does_not_fail(tmp_path, light_model):
