@@ -214,6 +214,23 @@ def test_frames_too_far_from_a_corrected_frame_are_left_to_the_model(corrected):
     assert project.labels.provenance(3, TOOL) == Provenance.EMPTY
 
 
+@pytest.mark.parametrize(("quality", "is_replaced"), [(0.5, True), (0.999, False)])
+def test_beyond_the_ends_a_mask_replaces_less_reliable_predictions(moving, quality, is_replaced):
+    project, masks = moving
+    for frame_index in (3, 6):
+        paint(project, frame_index, masks[frame_index], TOOL)
+    for frame_index in (0, 1, 2, 7, 8, 9):
+        predict(project, frame_index, np.roll(masks[frame_index], 25, axis=0), TOOL, quality)
+    _reports, outcome = run(fill_between(project, [TOOL]))
+    assert outcome.beyond == (6 if is_replaced else 0)
+    for frame_index in (0, 1, 2, 7, 8, 9):
+        assert (iou(project.labels[frame_index] == TOOL, masks[frame_index]) > 0.9) is is_replaced
+    assert not project.labels[11].any()  # nobody asked for the class there
+    assert str(outcome).startswith("Filled 2 frames in 1 gap" + (", and 6 before and behind them." if is_replaced else "."))
+    project.history.undo()
+    assert iou(project.labels[7] == TOOL, np.roll(masks[7], 25, axis=0)) == 1
+
+
 def test_a_class_of_a_few_pixels_does_not_fail(moving):
     project, _masks = moving
     for frame_index in (0, 4):

@@ -1,4 +1,4 @@
-"""The command line `surgicalsam`: `embed`, `segment`, `info`, `export`, `import`, `learn`, `train`, `evaluate`, `baseline` …"""
+"""The command line `surgicalsam`: `embed`, `segment`, `info`, `export`, `import`, `learn`, `train`, `evaluate` …"""
 
 from __future__ import annotations
 

@@ -1,10 +1,14 @@
-"""Fill between: carry the corrected masks of classes into all frames between their corrected frames, from both ends."""
+"""Fill between: carry the corrected masks of classes into all frames between their corrected frames, from both ends.
+
+Beyond the first and the last corrected frame, a carried mask replaces a prediction as long as it is more reliable.
+"""
 
 from __future__ import annotations
 
 from collections.abc import Generator, Sequence
 from contextlib import closing, nullcontext
 from dataclasses import dataclass
+from functools import cached_property
 from typing import TYPE_CHECKING
 
 import numpy as np
@@ -14,6 +18,7 @@ from surgicalsam_napari.formatting import counted
 from surgicalsam_napari.inference.carried_labels import MOST_FRAMES, CarriedLabels, GapCarrying, Witness
 from surgicalsam_napari.inference.carried_prediction import carried_prediction
 from surgicalsam_napari.inference.embed import embedded_batches
+from surgicalsam_napari.inference.fill_beyond import Beyond, stretches_beyond
 from surgicalsam_napari.inference.label_carrier import Appearance
 from surgicalsam_napari.inference.propagate import LEAST_AGREEMENT
 from surgicalsam_napari.model.digest import checkpoint_record
@@ -55,6 +60,7 @@ class FillOutcome:
     ----------
     filled : frames in which a class was written
     gaps : the number of gaps that have such a frame
+    beyond : those of them before the first or behind the last corrected frame
     left : frames in gaps that are left to the model: too far from the corrected frames, in another scene, or with a
         prediction that is more reliable
     """
@@ -62,9 +68,11 @@ class FillOutcome:
     filled: tuple[int, ...]
     gaps: int
     left: tuple[int, ...]
+    beyond: int = 0
 
     def __str__(self) -> str:
-        filled = f"Filled {counted(len(self.filled), 'frame')} in {counted(self.gaps, 'gap')}."
+        filled = f"Filled {counted(len(self.filled) - self.beyond, 'frame')} in {counted(self.gaps, 'gap')}"
+        filled += f", and {self.beyond:,} before and behind them." if self.beyond else "."
         if not self.left:
             return filled
         return f"{filled} {counted(len(self.left), 'frame')} left: too far from a corrected frame, or another scene."
@@ -82,7 +90,8 @@ def fill_between(
     """Carry the corrected masks of classes into the frames between corrected frames, from both ends, as one action.
 
     Where the ends disagree, each pixel goes to the more reliable one. A corrected frame without a class is an end,
-    too. Closing the generator keeps the finished frames. What a person painted or verified stays; predictions are replaced.
+    too. Before the first and behind the last corrected frame, a mask replaces predictions as far as it is more reliable.
+    Closing the generator keeps the finished frames. What a person painted or verified stays; predictions are replaced.
     The agreement is stored as predicted IoU and presence.
 
     Parameters
@@ -115,8 +124,16 @@ def fill_between(
                     seen |= {frame_index} if agreement is not None else set()
                     yield FillReport(frame_index, len(seen), total, agreement or {}, changed)
             filled_gaps += len(filling.filled) > filled_before
+        in_gaps = len(filling.filled)
+        for beyond in stretches_beyond(project, gaps, filling.appearance, most_frames):
+            total += len(beyond.frame_indices)
+            with closing(filling.steps(beyond, recorded)) as steps:
+                for frame_index, agreement, changed in steps:
+                    seen |= {frame_index} if agreement is not None else set()
+                    yield FillReport(frame_index, len(seen), total, agreement or {}, changed)
     left = {index for gap in gaps for index in gap.frame_indices} - filling.filled
-    return FillOutcome(tuple(sorted(filling.filled)), filled_gaps, tuple(sorted(left)))
+    filled = tuple(sorted(filling.filled))
+    return FillOutcome(filled, filled_gaps, tuple(sorted(left)), len(filled) - in_gaps)
 
 
 def gaps_to_fill(project: Project, class_ids: Sequence[int]) -> list[Gap]:
@@ -153,23 +170,24 @@ class _Filling:
         self._checkpoint = 0 if model is None else project.record_checkpoint(checkpoint_record(model))
         self.filled: set[int] = set()
 
-    def steps(self, gap: Gap, action: Action) -> Generator[tuple[int, dict[int, float] | None, bool], None, None]:
+    def steps(self, gap: Gap | Beyond, action: Action) -> Generator[tuple[int, dict[int, float] | None, bool], None, None]:
         """The finished frame, the classes written there with their agreements, whether it changed; or a step without."""
         video, labels = self._project.video, self._project.labels
-        ends = {end: _restricted(labels[end], gap.class_ids) for end in (gap.before, gap.after)}
-        carrying = GapCarrying(video, ends, self._most_frames, self._appearance(), self._witness)
+        ends = {end: _restricted(labels[end], gap.class_ids) for end in (gap.before, gap.after) if end is not None}
+        carrying = GapCarrying(video, ends, self._most_frames, self.appearance, self._witness)
         with closing(carrying.into_gap(gap.before, gap.after, gap.frame_indices)) as steps:
             for carried in steps:
                 if carried is None:
-                    yield gap.before, None, False
+                    yield min(ends), None, False
                 else:
                     yield carried.frame_index, *self._written(gap, carried, action)
 
-    def _written(self, gap: Gap, carried: CarriedLabels, action: Action) -> tuple[dict[int, float], bool]:
+    def _written(self, gap: Gap | Beyond, carried: CarriedLabels, action: Action) -> tuple[dict[int, float], bool]:
         agreement = {
             class_id: carried.agreement(class_id)
             for class_id in gap.class_ids
-            if self._is_better(carried.frame_index, class_id, carried.agreement(class_id))
+            if self._is_in_reach(gap, carried.frame_index, class_id)
+            and self._is_better(carried.frame_index, class_id, carried.agreement(class_id))
         }
         if not agreement:
             return {}, False
@@ -178,6 +196,13 @@ class _Filling:
         changed = self._project.labels.write_prediction(carried.frame_index, prediction, self._checkpoint, action=action)
         self.filled.add(carried.frame_index)
         return agreement, changed
+
+    def _is_in_reach(self, gap: Gap | Beyond, frame_index: int, class_id: int) -> bool:
+        """Whether it is in a gap, or near enough and a model was asked for the class."""
+        if isinstance(gap, Gap):
+            return True
+        is_asked = self._project.labels.provenance(frame_index, class_id) in (Provenance.PREDICTED, Provenance.ABSENT)
+        return is_asked and abs(frame_index - gap.end) <= gap.reach[class_id]
 
     def _is_better(self, frame_index: int, class_id: int, agreement: float) -> bool:
         """Whether the carried mask may replace what is there: no work of a person, no prediction that is more reliable."""
@@ -188,7 +213,9 @@ class _Filling:
         is_predicted = provenance in (Provenance.PREDICTED, Provenance.ABSENT)
         return agreement >= LEAST_AGREEMENT or not is_predicted or agreement >= labels.predicted_iou(frame_index, class_id)
 
-    def _appearance(self) -> Appearance | None:
+    @cached_property
+    def appearance(self) -> Appearance | None:
+        """The model's embeddings; None without a model."""
         if self._model is None:
             return None
         project, model = self._project, self._model
