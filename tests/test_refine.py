@@ -6,13 +6,14 @@ from dataclasses import replace
 
 import numpy as np
 import pytest
+import torch
 from scipy.ndimage import distance_transform_edt
 
 from surgicalsam_napari.errors import CheckpointError
 from surgicalsam_napari.inference.refine import Box, Click, Refinement
 from surgicalsam_napari.model.checkpoint import load_checkpoint
 from surgicalsam_napari.model.encoders import ENCODERS
-from surgicalsam_napari.model.surgical_sam import SurgicalSAM
+from surgicalsam_napari.model.surgical_sam import PromptedMask, SurgicalSAM
 from surgicalsam_napari.model.zoo import demo_checkpoint
 from surgicalsam_napari.phantom import PhantomScene
 
@@ -177,6 +178,17 @@ def test_the_mask_of_a_whole_frame_can_be_clicked(demo_model: SurgicalSAM, embed
     refinement = Refinement(demo_model, embedding, np.ones(SIZE, bool))
     refinement.add_click(Click(100, 100, False))
     assert not refinement.mask[100, 100] and refinement.mask[200:].all()
+
+
+def test_a_decoder_that_sees_the_class_everywhere_changes_only_the_part_around_a_click(
+    demo_model: SurgicalSAM, embedding: np.ndarray, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    side = 4 * demo_model.embedding_shape[1]
+    everywhere = PromptedMask(torch.full((side, side), 5.0), 0.5)
+    monkeypatch.setattr(demo_model, "decode_prompts", lambda *arguments: everywhere)
+    refinement = Refinement(demo_model, embedding, band(0, 20))
+    refinement.add_click(Click(60, 240, True))
+    assert refinement.mask[60, 240] and not refinement.mask[-20:].any()
 
 
 @pytest.mark.parametrize("is_positive", [True, False])

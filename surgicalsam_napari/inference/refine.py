@@ -195,7 +195,8 @@ class Refinement:
         logits = logits[: shown[0], : shown[1]]
         level = max(0.0, SURE_LOGIT - float(logits[at]))
         region = connected_part(logits > -level, *at)
-        radius = max(inscribed_radius(region, *at), FORCED_RADIUS)
+        # the region may be the whole frame, without an end
+        radius = min(max(inscribed_radius(region, *at), FORCED_RADIUS), self._side / 8)
         square = np.zeros((self._side, self._side), np.float32)
         square[: shown[0], : shown[1]] = smoothed(region, *at, radius)
         region = self._in_frame(torch.from_numpy(square) - 0.5)
