@@ -29,6 +29,7 @@ LEVEL_STEP = 0.5
 FORCED_RADIUS = 1.0  # low-resolution pixels; within this radius the click decides, whatever else answers
 NEAR = 5.0  # low-resolution pixels; below this the decoder's outline is too coarse to say where the border belongs
 FAR = 3.0  # a click farther from the mask than this many inscribed radii of its region begins another part
+PART_SIZE = 4.0  # inscribed radii that another part reaches from its click: what is already right is at stake
 
 
 @dataclass(frozen=True)
@@ -192,20 +193,21 @@ class Refinement:
     def _region_around(self, click: Click, logits: np.ndarray) -> tuple[np.ndarray, float]:
         """The region (H, W) of logits (side, side) around a click, and its inscribed radius there in pixels of the frame.
 
-        If the decoder is not sure that the clicked place belongs, all connected pixels with logits as high do as well; if
-        there is a mask already, only those within `FAR` radii.
+        If the decoder is not sure that the clicked place belongs, all connected pixels with logits as high do as well. If
+        there is a mask already, the region ends at `PART_SIZE` radii from the click.
         """
         at = self._low_res_pixel(click)
         shown = tuple(round(length / self._scale) for length in self._before.shape)
         logits = logits[: shown[0], : shown[1]]
         level = max(0.0, SURE_LOGIT - float(logits[at]))
         region = connected_part(logits > -level, *at)
-        radius = max(inscribed_radius(region, *at), FORCED_RADIUS)
+        # the region may be the whole frame, without an end
+        radius = min(max(inscribed_radius(region, *at), FORCED_RADIUS), self._side / 8)
         square = np.zeros((self._side, self._side), np.float32)
         square[: shown[0], : shown[1]] = smoothed(region, *at, radius)
         region = self._in_frame(torch.from_numpy(square) - 0.5)
-        if logits[at] <= 0 and self._mask.any():
-            window, inside = disc(region.shape, click.row, click.column, FAR * radius * self._scale)
+        if self._mask.any():
+            window, inside = disc(region.shape, click.row, click.column, PART_SIZE * radius * self._scale)
             nearby = np.zeros_like(region)
             nearby[window] = region[window] & inside
             region = nearby
