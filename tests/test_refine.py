@@ -3,16 +3,19 @@
 from __future__ import annotations
 
 from dataclasses import replace
+from pathlib import Path
 
 import numpy as np
 import pytest
 import torch
 from scipy.ndimage import distance_transform_edt
+from torch import Tensor, nn
 
 from surgicalsam_napari.errors import CheckpointError
 from surgicalsam_napari.inference.refine import Box, Click, Refinement
 from surgicalsam_napari.model.checkpoint import load_checkpoint
 from surgicalsam_napari.model.encoders import ENCODERS
+from surgicalsam_napari.model.mask_prediction import MaskPrediction
 from surgicalsam_napari.model.surgical_sam import PromptedMask, SurgicalSAM
 from surgicalsam_napari.model.zoo import bundled_checkpoint
 from surgicalsam_napari.phantom import PhantomScene
@@ -306,3 +309,25 @@ def test_a_checkpoint_without_a_click_decoder_is_refused(embedding: np.ndarray) 
     model.sam_mask_decoder = None
     with pytest.raises(CheckpointError, match="Choose a checkpoint that includes it"):
         Refinement(model, embedding, np.zeros(SIZE, bool))
+
+
+class LearnedSquare(nn.Module):
+    """In place of a pixel head: the class is in the rows and columns 10 to 30 of the low-resolution square."""
+
+    def decode(self, embeddings: Tensor, rows: list[int], _visible: tuple[int, int] | None) -> MaskPrediction:
+        side = 4 * embeddings.shape[-1]
+        logits = torch.full((1, len(rows), side, side), -5.0)
+        logits[..., 10:30, 10:30] = 5
+        return MaskPrediction(logits, torch.full((1, len(rows)), 0.75), torch.ones(1, len(rows)))
+
+
+def test_a_click_on_a_new_part_shows_what_the_model_learned_of_the_class(tiny_checkpoint: Path) -> None:
+    model = load_checkpoint(tiny_checkpoint, device="cpu")
+    model.pixel_head = LearnedSquare()
+    scale = max(SIZE) / (4 * model.embedding_shape[1])
+    learned = np.zeros(SIZE, bool)
+    learned[round(10 * scale) : round(30 * scale), round(10 * scale) : round(30 * scale)] = True
+    refinement = Refinement(model, np.zeros(model.embedding_shape, np.float16), np.zeros(SIZE, bool), class_id=3)
+    refinement.add_click(Click(20 * scale, 20 * scale, True))
+    assert iou(refinement.mask, learned) > 0.9
+    assert refinement.predicted_iou == 0.75

@@ -40,16 +40,16 @@ def chosen_masks(video: AnnotatedVideo, later: Sequence[int], masks: int) -> Ite
 def _curves(
     tool: ToolUse, session: Session, class_id: int, frame: int, picture: np.ndarray, most: int
 ) -> Iterator[tuple[str, list[float]]]:
-    truth = tool.video.truth(frame) == class_id
+    truth, name = tool.video.truth(frame) == class_id, tool.video.classes.by_id(class_id).name
     (embedding,) = tool.embeddings(session, [frame])
     assert session.model is not None
     own, empty = own_label_map(session, embedding, truth.shape) == class_id, np.zeros_like(truth)
     starts = {
-        "from_nothing": (empty, tool_answer(tool.model, embedding, empty)),
-        "from_nothing_learned": (empty, tool_answer(session.model, embedding, empty)),
+        "from_nothing": (empty, tool_answer(tool.model, embedding, empty, name)),
+        "from_nothing_learned": (empty, tool_answer(session.model, embedding, empty, name)),
         "from_nothing_grabcut": (empty, grabcut_answer(picture, empty)),
         "from_nothing_random_walker": (empty, walker_answer(picture, empty)),
-        "from_model": (own, tool_answer(session.model, embedding, own)),
+        "from_model": (own, tool_answer(session.model, embedding, own, name)),
         "from_model_grabcut": (own, grabcut_answer(picture, own)),
         "from_model_random_walker": (own, walker_answer(picture, own)),
     }

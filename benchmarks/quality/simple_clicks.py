@@ -11,6 +11,7 @@ from simulated_annotator import iou, next_click
 from skimage.segmentation import random_walker
 
 from surgicalsam_napari.inference.refine import Click, Refinement
+from surgicalsam_napari.instruments import knows_class
 from surgicalsam_napari.model.surgical_sam import SurgicalSAM
 
 MOST_CLICKS = 20
@@ -50,9 +51,10 @@ def summary(curves: Sequence[Sequence[float]], most: int = MOST_CLICKS) -> dict[
     return figures
 
 
-def tool_answer(model: SurgicalSAM, embedding: np.ndarray, mask: np.ndarray) -> Answer:
-    """*Click to refine*, with this model."""
-    refinement = Refinement(model, embedding, mask)
+def tool_answer(model: SurgicalSAM, embedding: np.ndarray, mask: np.ndarray, name: str) -> Answer:
+    """*Click to refine* of the class with this name, with this model."""
+    class_id = model.classes.by_name(name).id if knows_class(model.classes, name) else None
+    refinement = Refinement(model, embedding, mask, class_id=class_id)
 
     def answer(click: Click) -> np.ndarray:
         refinement.add_click(click)

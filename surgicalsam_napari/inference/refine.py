@@ -75,6 +75,7 @@ class Refinement:
     model : with a decoder for clicks
     embedding : (D, h, w) of the frame
     mask : (H, W) bool, the current mask; may be empty
+    class_id : the mask's class in the model; if the model has learned it, its own masks answer clicks on new parts
     within : (H, W) bool, where answers may add pixels: not on a black border; the clicked places count anywhere
 
     Raises
@@ -84,13 +85,18 @@ class Refinement:
     """
 
     def __init__(
-        self, model: SurgicalSAM, embedding: np.ndarray, mask: np.ndarray, within: np.ndarray | None = None
+        self,
+        model: SurgicalSAM,
+        embedding: np.ndarray,
+        mask: np.ndarray,
+        within: np.ndarray | None = None,
+        class_id: int | None = None,
     ) -> None:
         if not model.has_click_decoder:
             raise CheckpointError(
                 f"Clicks and boxes need SAM's decoder; {model.name} has none. Choose a checkpoint that includes it."
             )
-        self._model = model
+        self._model, self._class_id = model, None if model.pixel_head is None else class_id
         self._embedding = torch.from_numpy(np.array(embedding))
         self._before = np.array(mask, bool)
         self._allowed = None if within is None else within | self._before
@@ -175,20 +181,28 @@ class Refinement:
         return _Answer(click, with_moved_border(before, *self._pixel(click), click.is_positive, reach), radius=reach)
 
     def _far_answer(self, click: Click, reach: float) -> _Answer:
-        """The region that the decoder sees around a click joins the mask.
+        """The region that the decoder, or the learned head, sees around a click joins the mask.
 
         If the region may hang together with the mask, it is cut to where the border would move to; if the decoder does not
         see it, the border moves.
         """
-        decoded = self._model.decode_prompts(self._embedding, self._points([click]), torch.ones(1, dtype=torch.long))
-        logits = decoded.low_res_logits.float().cpu().numpy()
+        low_res_logits, predicted_iou = self._seen_at(click)
+        logits = low_res_logits.float().cpu().numpy()
         region, radius = self._region_around(click, logits)
         if reach <= FAR * radius:
             moved = self._near_answer(click, reach)
             if logits[self._low_res_pixel(click)] <= 0:
                 return moved
             region &= moved.mask
-        return _Answer(click, self._mask | region, decoded.predicted_iou, min(radius, reach))
+        return _Answer(click, self._mask | region, predicted_iou, min(radius, reach))
+
+    def _seen_at(self, click: Click) -> tuple[Tensor, float]:
+        """Low-resolution logits of what a click shows, and their predicted IoU."""
+        if self._class_id is None:
+            decoded = self._model.decode_prompts(self._embedding, self._points([click]), torch.ones(1, dtype=torch.long))
+            return decoded.low_res_logits, decoded.predicted_iou
+        learned = self._model.decode(self._embedding[None], [self._class_id], self._geometry.original_size)
+        return learned.low_res_logits[0, 0], float(learned.predicted_iou[0, 0])
 
     def _region_around(self, click: Click, logits: np.ndarray) -> tuple[np.ndarray, float]:
         """The region (H, W) of logits (side, side) around a click, and its inscribed radius there in pixels of the frame.
