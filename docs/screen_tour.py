@@ -82,7 +82,7 @@ class Tour:
         labels.write_edit(frame_index, self.truth[frame_index])
         labels.verify(frame_index)
 
-    def open_only(, *sections: object) -> None:
+    def open_only(self, *sections: object) -> None:
         """Collapse all sections of the Correct tab except these."""
         for fold in self.panel.findChildren(Collapsible):
             fold.header.setChecked(fold.panel in sections)
