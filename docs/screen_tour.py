@@ -1,10 +1,12 @@
-"""Take the screenshots of docs/annotating.md again, in a real window, on the phantom.
+"""Take the screenshots of docs/annotating.md and docs/first_real_video.md again, in a real window, on the phantom.
 
-`xvfb-run -a -s "-screen 0 1600x1000x24" python docs/screen_tour.py` without a display.
+`xvfb-run -a -s "-screen 0 1600x1000x24" python docs/screen_tour.py` without a display; with `annotating` or
+`first_real_video` behind it, only those of one page.
 """
 
 from __future__ import annotations
 
+import sys
 import tempfile
 import time
 from pathlib import Path
@@ -23,6 +25,8 @@ from surgicalsam_napari.widgets.parts.collapsible import Collapsible
 IMAGES = Path(__file__).parent / "images"
 SEED, FRAMES = 700_002, 80
 WIDTH = 1400  # of a picture
+SMALL_WIDTH, COLORS = 1000, 256  # of a picture as PNG
+FIRST_CORRECTED, CORRECTED = 40, (4, 12, 20, 28, 36, 44, 52, 60, 68, 76)
 
 
 class Tour:
@@ -63,6 +67,21 @@ class Tour:
         image.save(IMAGES / f"{name}.jpg", quality=88)
         print(IMAGES / f"{name}.jpg", flush=True)
 
+    def small_picture(self, name: str) -> None:
+        """Save the whole window to docs/images as a small PNG."""
+        self.settle()
+        image = Image.fromarray(self.viewer.screenshot(canvas_only=False, flash=False)).convert("RGB")
+        image = image.resize((SMALL_WIDTH, round(SMALL_WIDTH * image.height / image.width)), Image.Resampling.LANCZOS)
+        image.quantize(COLORS, dither=Image.Dither.NONE).save(IMAGES / f"{name}.png", optimize=True)
+        print(IMAGES / f"{name}.png", flush=True)
+
+    def correct(self, frame_index: int) -> None:
+        """Paint the exact masks into a frame, and confirm it."""
+        assert self.dock.session.project is not None
+        labels = self.dock.session.project.labels
+        labels.write_edit(frame_index, self.truth[frame_index])
+        labels.verify(frame_index)
+
     def open_only(self, *sections: object) -> None:
         """Collapse all sections of the Correct tab except these."""
         for fold in self.panel.findChildren(Collapsible):
@@ -100,7 +119,39 @@ class Tour:
         return int(counts.argmax())
 
 
-def main() -> None:
+def first_real_video() -> None:
+    """From the first segmentation to the learned model."""
+    with tempfile.TemporaryDirectory() as folder:
+        tour = Tour(Path(folder))
+        dock, learn = tour.dock, tour.dock.train_panel.learn
+        dock.layers.show_frame(FIRST_CORRECTED)
+        dock.tabs.show_panel(dock.segment_panel)
+        tour.small_picture("first_segmented")
+
+        tour.correct(FIRST_CORRECTED)
+        dock.tabs.show_panel(tour.panel)
+        tour.open_only(tour.panel.propagate)
+        tour.choose_class(tour.largest_class())
+        tour.panel.propagate.forward_button.click()
+        tour.wait()
+        dock.layers.show_frame(FIRST_CORRECTED)
+        tour.small_picture("first_propagated")
+
+        for frame_index in CORRECTED:
+            tour.correct(frame_index)
+        dock.tabs.show_panel(dock.train_panel)
+        wait_until(learn.learn_button.isEnabled, 60, "count the corrected frames")
+        dock.layers.show_frame(FIRST_CORRECTED + 8)
+        tour.settle()
+        tour.small_picture("first_learn")
+        learn.learn_button.click()
+        tour.wait()
+        tour.small_picture("first_learned")
+        tour.viewer.close()
+
+
+def annotating() -> None:
+    """Each tool of the Correct tab."""
     with tempfile.TemporaryDirectory() as folder:
         tour = Tour(Path(folder))
         panel = tour.panel
@@ -150,4 +201,6 @@ def main() -> None:
 
 
 if __name__ == "__main__":
-    main()
+    for page in (annotating, first_real_video):
+        if page.__name__ in (sys.argv[1:] or [page.__name__]):
+            page()

@@ -69,6 +69,14 @@ def test_both_protocols_are_listed_with_the_published_figures(run: Run, tiny_che
     assert any("arXiv 2308.08746" in line and "none of it was made with this code" in line for line in out)
 
 
+def test_classes_restrict_what_is_prompted_and_scored(run: Run, tiny_checkpoint: Path, phantom2018: Path) -> None:
+    folder = Path("classes.yaml")
+    folder.write_text("name: two\nclasses:\n- {id: 1, name: Bipolar Forceps}\n- {id: 2, name: Large Needle Driver}\n")
+    arguments = ("evaluate", tiny_checkpoint, phantom2018, "--device", "cpu", "--json")
+    all_classes, two = (json.loads(run(*arguments, *more)[1][-1]) for more in ((), ("--classes", folder)))
+    assert set(two["class_iou"]) <= {"Bipolar Forceps", "Large Needle Driver"} < set(all_classes["class_iou"])
+
+
 def test_the_table_is_written_as_markdown_csv_and_json(run: Run, tiny_checkpoint: Path, phantom2018: Path) -> None:
     code, _, _ = run("evaluate", tiny_checkpoint, phantom2018, "--device", "cpu", "--out", "table")
     assert code == 0

@@ -39,7 +39,7 @@ def together(*parts: TrainingData) -> TrainingData:
     return cast(TrainingData, Listed(sum((p.frames for p in listed_parts), ()), sum((p.shown for p in listed_parts), ())))
 
 
-def split(data: TrainingData, validation: tuple[str, ...] = (), share: float = 0.2, seed: int = 666) -> Split:
+def split(data: TrainingData, validation: tuple[str, ...] = (), share: float | None = 0.2, seed: int = 666) -> Split:
     result = split_frames(data, validation=validation, validation_share=share, seed=seed)
     assert not set(result.training) & set(result.validation)
     assert result == split_frames(data, validation=validation, validation_share=share, seed=seed)
@@ -145,6 +145,21 @@ def test_a_single_video_is_split_into_blocks_and_the_split_says_so() -> None:
     first, last = (data.frames[result.validation[end]].frame_index for end in (0, -1))
     assert "single video" in result.how and f"block, frames {first} to {last}, is for validation" in result.how
     assert any("single video" in warning for warning in result.warnings)
+
+
+@pytest.mark.parametrize(("count", "validated"), [(19, 0), (20, 4)])
+def test_few_frames_of_a_single_video_are_all_trained_on_unless_asked(count: int, validated: int) -> None:
+    data = listed(("video", [(1,)] * count))
+    result = split(data, share=None)
+    assert (len(result.training), len(result.validation)) == (count - validated, validated)
+    if not validated:
+        assert f"{count} frames of a single video are too few" in result.how
+        assert any("its quality is not measured" in warning for warning in result.warnings)
+    assert len(split(data, share=0.2).validation) == 4
+
+
+def test_few_frames_of_two_videos_validate_on_one() -> None:
+    assert len(split(listed(("a", [(1,)] * 4), ("b", [(1,)] * 4)), share=None).validation) == 4
 
 
 def test_frames_beside_the_block_are_left_out_if_there_are_many() -> None:

@@ -23,16 +23,17 @@ from surgicalsam_napari.model.surgical_sam import SurgicalSAM
 from surgicalsam_napari.store import Project
 from surgicalsam_napari.video import VideoReader
 from surgicalsam_training import launch
-from surgicalsam_training.config import TrainingConfig
-from surgicalsam_training.data.training_data import open_training_data
+from surgicalsam_training.config import TrainingConfig, preset
+from surgicalsam_training.data.training_data import TrainingData, open_training_data
 from surgicalsam_training.launch import train_in_process
 from surgicalsam_training.loop.rehearsal import PhantomRehearsal
 from surgicalsam_training.loop.sampling import PromptSampler
 from surgicalsam_training.loop.trainer import train
 from surgicalsam_training.loop.tuning import add_classes, blended, tuned_state
-from surgicalsam_training.reports import EpochReport, PreparationReport, ResultReport, SplitReport
+from surgicalsam_training.reports import EpochReport, PreparationReport, ResultReport, Scores, SplitReport, weakness
 from surgicalsam_training.run.run_folder import RunFolder
-from surgicalsam_training.scoring.evaluate import best_threshold
+from surgicalsam_training.scoring.evaluate import best_threshold, embed_missing, evaluate, predicted_label_map
+from surgicalsam_training.scoring.protocol import known_classes
 
 NEEDLE = ClassSet("with a needle", (*ENDOVIS2018, InstrumentClass(9, "Needle", "#ffffff")))
 RUN_TRAINING = str(Path(__file__).with_name("run_training.py"))
@@ -301,6 +302,82 @@ def test_a_corrected_new_class_can_be_predicted_after_training(video: Path, tmp_
     model = load_checkpoint(tmp_path / "run/best.safetensors", device="cpu")
     assert model.classes.by_name("Needle").id in model.classes.ids
     assert model.predict(model.embed([np.zeros((96, 128, 3), np.uint8)]), model.classes.ids, (96, 128))
+
+
+OWN = ClassSet(
+    "own",
+    (InstrumentClass(1, "Shaft", "#ffffff"), InstrumentClass(2, "Tip", "#ffff00"), InstrumentClass(3, "Clip", "#00ffff")),
+)
+
+
+@pytest.fixture
+def own_folder(video: Path, tmp_path: Path) -> Path:
+    """A project whose class set the start checkpoint does not know; two of its three classes are in eight frames."""
+    with Project.create(tmp_path / "own.surgicalsam", VideoReader(video), OWN) as project:
+        for frame_index in range(8):
+            project.labels[frame_index, 20:60, 30 + frame_index : 90] = 1
+            project.labels[frame_index, 60:70, 30:50] = 2
+            project.labels.verify(frame_index)
+        return project.folder
+
+
+@pytest.mark.slow
+def test_classes_of_ones_own_replace_those_of_the_start(start: Start, own_folder: Path) -> None:
+    reports = list(train(start(data=[own_folder], kept_of_start=0.9, rehearsed_frames=4)))
+    split, result = next(r for r in reports if isinstance(r, SplitReport)), reports[-1]
+    assert isinstance(result, ResultReport)
+    assert any("The start knows none of these classes" in warning for warning in split.warnings)
+    assert not any(isinstance(r, PreparationReport) and "synthetic" in r.phase for r in reports)
+    model = load_checkpoint(result.checkpoint, device="cpu")
+    assert model.classes.names == ("Shaft", "Tip")
+    assert result.before is None and result.after is not None
+    assert set(result.after.class_iou) <= {"Shaft", "Tip"}
+    assert result.examples
+
+
+def test_the_paper_s_presets_keep_their_values() -> None:
+    for name, sequences in (("endovis2018", ("2", "5", "9", "15")), ("endovis2017", ("1", "3"))):
+        assert (preset(name).kept_of_start, preset(name).rehearsed_frames, preset(name).validation) == (0, 0, sequences)
+
+
+def test_validation_asks_only_for_the_trained_classes(corrected: Path, tiny_model: SurgicalSAM) -> None:
+    with closing(open_training_data([corrected], base=ENDOVIS2018)) as data:
+        assert known_classes(tiny_model, data) == ENDOVIS2018.ids
+        shown = sorted(data.shown_class_ids)
+        one, others = shown[0], [ENDOVIS2018.by_id(class_id).name for class_id in shown[1:]]
+    name = ENDOVIS2018.by_id(one).name
+    with closing(open_training_data([corrected], base=ENDOVIS2018, classes=[name], ignored_classes=others)) as data:
+        assert known_classes(tiny_model, data) == (one,)
+        assert set(evaluate(tiny_model, data, _embedded(tiny_model, data)).class_iou) >= {one}
+        labels = {value for i in range(8) for value in np.unique(predicted_label_map(tiny_model, data, i)).tolist()}
+        assert labels <= {0, one}
+
+
+def _embedded(model: SurgicalSAM, data: TrainingData) -> range:
+    for _report in embed_missing(model, data, range(len(data.frames))):
+        pass
+    return range(len(data.frames))
+
+
+@pytest.mark.parametrize(
+    ("before", "after", "words"),
+    [
+        (70.0, {"Shaft": 80.0, "Tip": 1.5}, "IoU below 50: Tip 2"),
+        (85.0, {"Shaft": 80.0, "Tip": 78.0}, "Worse than the start"),
+        (70.0, {"Shaft": 80.0, "Tip": 78.0}, None),
+        (None, {"Shaft": 12.0}, "Shaft 12"),
+    ],
+)
+def test_a_poor_result_says_so(before: float | None, after: dict[str, float | None], words: str | None) -> None:
+    mean = sum(value or 0 for value in after.values()) / len(after)
+    start = None if before is None else Scores(before, before, before, {}, None, None)
+    result = ResultReport("best", "all epochs", 1, 1.0, start, Scores(mean, mean, mean, after, None, None), ())
+    text = weakness(result)
+    assert text is None if words is None else text is not None and words in text
+
+
+def test_a_result_without_validation_makes_no_claim() -> None:
+    assert weakness(ResultReport("best", "all epochs", 1, 1.0, None, None, ())) is None
 
 
 def test_presence_is_calibrated_if_there_are_enough_pairs() -> None:

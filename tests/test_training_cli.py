@@ -100,13 +100,21 @@ def own_video(phantom_clip: Path, tmp_path: Path) -> Path:
 
 
 def test_training_prints_its_progress_on_stderr_and_the_scores_on_stdout(run: Run, video: Path) -> None:
-    ran = run("train", video)
+    ran = run("train", video, "--validation-share", 0.25)
     assert ran.code == 0
     assert any("single video" in line for line in ran.err)
     assert any(re.match(r"epoch 1 of 1: loss \d", line) for line in ran.err)
     assert re.match(r"all epochs after \d+ s; .*RUN/best\.safetensors", ran.out[0])
     assert [line.split()[-2:] for line in ran.out if "before" in line] == [["before", "after"]]
     assert load_checkpoint("RUN/best.safetensors", device="cpu").classes == ENDOVIS2018
+
+
+def test_few_frames_are_all_trained_on_and_a_poor_result_says_what_to_do(run: Run, video: Path) -> None:
+    ran = run("train", video)
+    assert any("4 frames of a single video are too few" in line for line in ran.err)
+    poor = run("train", video, "--validation-share", 0.25, "--out", "POOR")
+    assert poor.code == 0
+    assert "Try `surgicalsam learn`" in poor.err[-1] and "IoU below 50" in poor.err[-1]
 
 
 def test_several_projects_train_together_and_json_has_the_scores(run: Run, video: Path, tmp_path: Path) -> None:
@@ -177,11 +185,11 @@ def test_ctrl_c_keeps_the_best_epoch_and_the_same_command_resumes(
 ) -> None:
     with monkeypatch.context() as patched:
         patched.setattr("surgicalsam_training.loop.trainer.draw_curves", interrupt)
-        stopped = run("train", video, "--epochs", 2)
+        stopped = run("train", video, "--epochs", 2, "--validation-share", 0.25)
     assert stopped.code == 130
     assert stopped.err[-1] == "stopped; run the same command again to resume"
     assert load_checkpoint("RUN/best.safetensors", device="cpu")
-    ran = run("train", video, "--epochs", 2)
+    ran = run("train", video, "--epochs", 2, "--validation-share", 0.25)
     assert ran.code == 0
     assert [line.partition(":")[0] for line in ran.err if line.startswith("epoch ")] == ["epoch 2 of 2"]
     assert [row["epoch"] for row in RunFolder.open("RUN").metrics()] == [1, 2]

@@ -46,6 +46,7 @@ class SegmentPanel(Panel):
         self.run = SegmentationRun(session, self)
         self.is_model_loading = False
         self._waits_for: str | None = None
+        self._is_speed_due = False  # the model changed during another run
         self._estimate_timer = QTimer(self, singleShot=True, interval=ESTIMATE_DELAY_MS)
         self._build()
         self._connect()
@@ -90,6 +91,8 @@ class SegmentPanel(Panel):
         if reason != self._waits_for:
             self._waits_for = reason
             self.update_state()
+            if reason is None and self._is_speed_due:
+                self._measure_speed()
 
     def show_class(self, class_id: int) -> None:
         """Select this class in the dropdown."""
@@ -235,6 +238,9 @@ class SegmentPanel(Panel):
 
     def _measure_speed(self) -> None:
         """Run the model on one frame in the background, to know the time of a run before it starts."""
+        self._is_speed_due = self._waits_for is not None
+        if self._is_speed_due:
+            return
         project, model, class_ids = self.session.project, self.session.model, self.session.trained_class_ids()
         if project is None or model is None or not class_ids or self.run.is_running:
             return

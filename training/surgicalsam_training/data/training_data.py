@@ -71,6 +71,11 @@ class TrainingData:
         """The classes that some frame shows."""
         return frozenset(class_id for present in self._present for class_id in present)
 
+    @property
+    def named_classes(self) -> tuple[str, ...]:
+        """The names of all classes in the class sets of the sources, whether or not a frame shows them."""
+        return tuple(dict.fromkeys(instrument.name for source in self._sources for instrument in source.classes))
+
     def only(self, names: Sequence[str], base: ClassSet | None = None) -> TrainingData:
         """The same data with these classes alone, by name; other classes are background. Both share their sources.
 
@@ -84,8 +89,7 @@ class TrainingData:
             no frame has labels of these classes
         """
         wanted = {name.strip().casefold() for name in names}
-        present = dict.fromkeys(instrument.name for source in self._sources for instrument in source.classes)
-        others = [name for name in present if name.strip().casefold() not in wanted]
+        others = [name for name in self.named_classes if name.strip().casefold() not in wanted]
         data = TrainingData(self._sources, base, None, others)
         if not data.frames:
             raise TrainingError(f"No corrected frame has labels of {', '.join(names)}. Choose classes that the data have.")

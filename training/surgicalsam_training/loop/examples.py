@@ -56,6 +56,7 @@ class Examples:
         pictures = [labelled_panel(background, labels, self.data.classes, title) for title, labels in panels]
         path = self.run.examples / f"{picture_index + 1}_{self.data.frames[example_index].name.replace('/', '_')}.png"
         with writing("The examples", self.run.path):
+            self.run.examples.mkdir(exist_ok=True)
             Image.fromarray(np.concatenate(pictures, axis=1)).save(path)
         return path
 

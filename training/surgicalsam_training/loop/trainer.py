@@ -107,7 +107,7 @@ def train(run: RunFolder, processes: Processes = ALONE) -> Generator[Report, Non
             seed=config.seed,
         )
         stack.callback(data.close)
-        is_own = has_own_classes(data, known, config.classes)
+        is_own = has_own_classes(data, known)
         if is_own:
             data = data.only([data.classes.by_id(class_id).name for class_id in sorted(data.shown_class_ids)])
             config = config.changed(kept_of_start=0.0, rehearsed_frames=0)  # both keep what the start knows of its classes

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Iterator, Mapping
 from contextlib import contextmanager
 from pathlib import Path
 from typing import cast
@@ -127,17 +127,14 @@ def known_classes(config: TrainingConfig) -> ClassSet | None:
     return read_checkpoint_info(path).classes
 
 
-def has_own_classes(data: TrainingData, known: ClassSet | None, wanted: Sequence[str] | None) -> bool:
-    """Whether the data show no class of the start checkpoint: then its classes are left out of the trained model.
+def has_own_classes(data: TrainingData, known: ClassSet | None) -> bool:
+    """Whether the class sets of the data have no class of the start checkpoint: then its classes would only compete.
 
     Parameters
     ----------
     known : the classes of the checkpoint; None if it names none
-    wanted : the classes to train, by name, if the user named them
     """
-    if known is None or any(knows_class(known, name) for name in wanted or ()):
-        return False
-    return not any(knows_class(known, data.classes.by_id(class_id).name) for class_id in data.shown_class_ids)
+    return known is not None and not any(knows_class(known, name) for name in data.named_classes)
 
 
 def replace_classes(model: SurgicalSAM, classes: ClassSet, class_embeddings: Mapping[int, Tensor]) -> None:
@@ -154,7 +151,6 @@ def replace_classes(model: SurgicalSAM, classes: ClassSet, class_embeddings: Map
     """
     dim = model.prototypes.class_embeddings.weight.shape[1]
     model.prototypes = Prototypes(0, dim).to(model.device)
-    model.classes = ClassSet(classes.name, ())
     add_classes(model, classes, class_embeddings)
 
 

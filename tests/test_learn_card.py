@@ -1,0 +1,332 @@
+"""*Learn* in a real window: one press learns, uses the model and predicts again; learning is cut short to a few steps."""
+
+from __future__ import annotations
+
+import shutil
+from collections.abc import Iterator
+from pathlib import Path
+
+import numpy as np
+import pytest
+
+pytest.importorskip("qtpy.QtWidgets")
+
+from PIL import Image
+from qtpy.QtCore import Qt
+
+from surgicalsam_napari.instruments import ENDOVIS2018
+from surgicalsam_napari.store import Project, Provenance
+from surgicalsam_napari.widgets.main_widget import MainWidget
+from surgicalsam_napari.widgets.train import learn_texts
+from surgicalsam_napari.widgets.train.learn_card import LearnCard
+from surgicalsam_training.learn import LearnReport
+
+BIPOLAR, FRAMES, TIMEOUT = 1, 12, 60_000
+CORRECTED = (1, 5, 9)
+UNTOUCHED = [frame for frame in range(FRAMES) if frame not in CORRECTED]
+SHOWN = ("Bipolar Forceps",)
+
+
+@pytest.fixture(autouse=True)
+def few_steps(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr("surgicalsam_training.learn.fitting.FEWEST_STEPS", 6)
+    monkeypatch.setattr("surgicalsam_training.learn.fitting.STEPS_PER_FRAME", 0)
+    monkeypatch.setattr("surgicalsam_training.learn.learning.CHECK_STEPS", 3)
+
+
+@pytest.fixture
+def dock(make_napari_viewer, qtbot, clip, tiny_checkpoint, monkeypatch) -> Iterator[MainWidget]:
+    monkeypatch.setattr("surgicalsam_napari.model.zoo.bundled_checkpoint", lambda: tiny_checkpoint)
+    viewer = make_napari_viewer()
+    dock = MainWidget(viewer)
+    viewer.window.add_dock_widget(dock, name="SurgicalSAM")
+    settle(qtbot, dock)
+    dock.open(clip)
+    settle(qtbot, dock)
+    dock.tabs.show_panel(dock.train_panel)
+    yield dock
+    dock.train_panel.learn.cancel()
+    settle(qtbot, dock)
+    qtbot.waitUntil(lambda: dock.train_panel.data.is_counted, timeout=TIMEOUT)
+    dock.session.close()
+
+
+@pytest.fixture
+def card(dock) -> LearnCard:
+    return dock.train_panel.learn
+
+
+@pytest.fixture
+def project(dock) -> Project:
+    return dock.session.project
+
+
+@pytest.fixture
+def masks(phantom_clip) -> list[np.ndarray]:
+    """Of all frames; every instrument is the first class."""
+    files = sorted(phantom_clip.with_name(f"{phantom_clip.stem}_labels").glob("*.png"))
+    return [np.where(np.asarray(Image.open(file)) > 0, BIPOLAR, 0).astype(np.uint8) for file in files]
+
+
+@pytest.fixture
+def segmented(dock, qtbot) -> MainWidget:
+    """All classes of the bundled weights are predicted in all frames."""
+    dock.segment_panel.all_classes.setChecked(True)
+    dock.segment_panel.start()
+    settle(qtbot, dock)
+    return dock
+
+
+@pytest.fixture
+def corrected(segmented, card, project, masks, qtbot) -> LearnCard:
+    """Three of the predicted frames are corrected."""
+    return correct(qtbot, card, project, masks, CORRECTED)
+
+
+def correct(qtbot, card: LearnCard, project: Project, masks: list[np.ndarray], frames) -> LearnCard:
+    for frame in frames:
+        project.labels.write_edit(frame, masks[frame])
+    title = f"Learn from my {len(frames)} corrected frame{'s' * (len(frames) != 1)}"
+    qtbot.waitUntil(lambda: card.learn_button.text() == title and card.learn_button.isEnabled(), timeout=TIMEOUT)
+    return card
+
+
+def settle(qtbot, dock: MainWidget) -> None:
+    qtbot.waitUntil(lambda: not dock.is_busy, timeout=TIMEOUT)
+    qtbot.wait(20)  # queued signals
+
+
+def click(qtbot, button) -> None:
+    qtbot.mouseClick(button, Qt.MouseButton.LeftButton)
+
+
+def learn(qtbot, dock: MainWidget) -> None:
+    click(qtbot, dock.train_panel.learn.learn_button)
+    assert dock.train_panel.learn.run.is_running
+    settle(qtbot, dock)
+
+
+def state(project: Project) -> tuple[np.ndarray, np.ndarray]:
+    return np.stack([project.labels[frame] for frame in range(FRAMES)]), project.labels.provenance_table()
+
+
+# Before --------------------------------------------------------------------------------------------------------------
+
+
+def test_the_tab_opens_with_learn_and_the_form_is_behind_more(dock, card):
+    panel = dock.train_panel
+    assert card.learn_button.isVisibleTo(panel)
+    assert not panel.start_button.isVisibleTo(panel)
+    panel.more.open()
+    assert panel.start_button.isVisibleTo(panel) and panel.form.isVisibleTo(panel)
+
+
+def test_without_a_correction_it_says_what_to_do(card, qtbot):
+    qtbot.waitUntil(lambda: card.cost.text().startswith("Correct a frame first"), timeout=TIMEOUT)
+    assert not card.learn_button.isEnabled()
+
+
+def test_without_a_video_it_says_so(make_napari_viewer, qtbot, tiny_checkpoint, monkeypatch):
+    monkeypatch.setattr("surgicalsam_napari.model.zoo.bundled_checkpoint", lambda: tiny_checkpoint)
+    dock = MainWidget(make_napari_viewer())
+    qtbot.addWidget(dock)
+    settle(qtbot, dock)
+    assert dock.train_panel.learn.cost.text() == "Open a video first."
+    assert not dock.train_panel.learn.learn_button.isEnabled()
+
+
+def test_frames_that_show_only_background_are_not_enough(card, dock, project, qtbot):
+    project.labels.verify(3)
+    dock.train_panel.refresh()
+    qtbot.waitUntil(lambda: "1 corrected frame shows only background" in card.cost.text(), timeout=TIMEOUT)
+    assert not card.learn_button.isEnabled()
+
+
+def test_it_says_what_it_will_take(corrected, project):
+    text = corrected.cost.text()
+    shown = ", ".join(f"{instrument.name} in" for instrument in corrected.data.corrections[0].class_frames)
+    assert "3 corrected frames: " in text and shown.split(",")[0] in text
+    assert text.startswith("About ") and text.endswith(f"Then {len(UNTOUCHED)} frames are predicted again.")
+
+
+@pytest.mark.parametrize(("seconds", "text"), [(2, "About 5 s"), (38, "About 40 s"), (83, "About 1 min 20 s")])
+def test_the_time_is_rounded(corrected, seconds, text):
+    assert learn_texts.cost(corrected.data.corrections[0], seconds, 0).startswith(f"{text};")
+
+
+# One press -----------------------------------------------------------------------------------------------------------
+
+
+def test_one_press_learns_uses_the_model_and_predicts_again(corrected, dock, project, qtbot):
+    before = state(project)
+    learn(qtbot, dock)
+    model = dock.session.model
+    assert model.pixel_head is not None and set(SHOWN) <= set(model.classes.names)
+    assert dock.model_panel.checkpoint.currentText().startswith("Learned ")
+    assert dock.model_panel.in_use.checkpoint == corrected.run.learned.checkpoint
+    labels, provenance = state(project)
+    known = [ENDOVIS2018.by_name(name).id for name in model.classes.names]
+    columns = [class_id - 1 for class_id in known]
+    unknown = [column for column in range(len(ENDOVIS2018)) if column not in columns]
+    assert (provenance[np.ix_(UNTOUCHED, columns)] != Provenance.EMPTY).all()
+    assert (provenance[np.ix_(UNTOUCHED, unknown)] == Provenance.EMPTY).all()
+    assert set(np.unique(labels[UNTOUCHED]).tolist()) <= {0, *known}
+    np.testing.assert_array_equal(labels[list(CORRECTED)], before[0][list(CORRECTED)])
+    assert corrected.outcome.text().startswith("Learned in ")
+    assert corrected.outcome.text().endswith(f"{len(UNTOUCHED)} frames predicted again.")
+    assert "Only 3 corrected frames" in corrected.warnings.text()
+    assert not corrected.predict_button.isVisibleTo(dock.train_panel)
+    assert corrected.learn_button.isEnabled() and corrected.cost.text() == learn_texts.ALL_LEARNED
+
+
+def test_undo_restores_the_earlier_predictions(corrected, dock, project, qtbot):
+    before = state(project)
+    learn(qtbot, dock)
+    assert project.history.to_undo.name == f"Predict {len(UNTOUCHED)} frames again"
+    click(qtbot, dock.correct_panel.history.undo_button)
+    settle(qtbot, dock)
+    for restored, expected in zip(state(project), before, strict=True):
+        np.testing.assert_array_equal(restored, expected)
+
+
+def test_without_predictions_all_untouched_frames_are_offered(card, dock, project, masks, qtbot):
+    correct(qtbot, card, project, masks, CORRECTED)
+    assert "predicted again" not in card.cost.text()
+    learn(qtbot, dock)
+    assert card.predict_button.isVisibleTo(dock.train_panel)
+    assert card.predict_button.text() == f"Predict the other {len(UNTOUCHED)} frames"
+    assert (project.labels.provenance_table()[UNTOUCHED] == Provenance.EMPTY).all()
+    click(qtbot, card.predict_button)
+    settle(qtbot, dock)
+    assert (project.labels.provenance_table()[UNTOUCHED, 0] != Provenance.EMPTY).all()
+    assert not card.predict_button.isVisibleTo(dock.train_panel)
+
+
+def test_expected_iou_is_shown_per_class(card, dock, project, masks, qtbot):
+    correct(qtbot, card, project, masks, range(8))
+    learn(qtbot, dock)
+    assert card.expected.isVisibleTo(dock.train_panel)
+    assert set(card.expected.rows) == set(dock.session.model.classes.names)
+
+
+def test_more_corrections_can_be_learned_from_the_learned_model(corrected, dock, project, masks, qtbot):
+    learn(qtbot, dock)
+    first = corrected.run.learned.checkpoint
+    project.labels.write_edit(0, masks[0])
+    qtbot.waitUntil(lambda: corrected.learn_button.text() == "Learn from my 4 corrected frames", timeout=TIMEOUT)
+    assert corrected.cost.text().startswith("About ")
+    learn(qtbot, dock)
+    assert corrected.run.learned.checkpoint != first
+    assert first.exists()
+
+
+# Cancel, errors, other runs ------------------------------------------------------------------------------------------
+
+
+def test_cancel_while_learning_changes_nothing(corrected, dock, project, qtbot, monkeypatch):
+    monkeypatch.setattr("surgicalsam_training.learn.fitting.FEWEST_STEPS", 100_000)
+    monkeypatch.setattr("surgicalsam_training.learn.fitting.MOST_STEPS", 100_000)
+    before, model = state(project), dock.session.model
+    click(qtbot, corrected.learn_button)
+    qtbot.waitUntil(
+        lambda: isinstance(corrected.run.last_report, LearnReport) and corrected.run.last_report.done > 2, timeout=TIMEOUT
+    )
+    assert corrected.progress.text.text().startswith("Learning")
+    assert corrected.progress.isVisibleTo(dock.train_panel)
+    click(qtbot, corrected.progress.cancel)
+    settle(qtbot, dock)
+    assert dock.session.model is model
+    assert corrected.outcome.text() == "Stopped. Nothing was changed."
+    for after, expected in zip(state(project), before, strict=True):
+        np.testing.assert_array_equal(after, expected)
+    assert not list((project.folder / "training").glob("*/best.safetensors"))
+
+
+def test_cancel_while_predicting_keeps_what_is_finished_and_offers_the_rest(corrected, dock, project, qtbot):
+    done: list[int] = []
+
+    def stop_after_two(report: object) -> None:
+        if hasattr(report, "prediction"):
+            done.append(report.frame_index)
+            if len(done) == 2:
+                corrected.cancel()
+
+    corrected.run.reported.connect(stop_after_two)
+    learn(qtbot, dock)
+    assert dock.session.model.pixel_head is not None
+    assert f" of {len(UNTOUCHED)} frames predicted again." in corrected.outcome.text()
+    left = len(UNTOUCHED) - corrected.run.predicted
+    assert 0 < left <= len(UNTOUCHED) - 2
+    assert corrected.predict_button.text() == f"Predict the other {left} frames"
+
+
+def test_a_damaged_checkpoint_is_shown_in_the_card_and_nothing_is_lost(corrected, dock, project, tmp_path, qtbot, notes):
+    before, model = state(project), dock.session.model
+    damaged = tmp_path / "damaged.safetensors"
+    damaged.write_bytes(b"nothing")
+    dock.model_panel.in_use = dock.model_panel.in_use._replace(checkpoint=damaged)
+    learn(qtbot, dock)
+    assert corrected.problem.isVisibleTo(dock.train_panel)
+    assert "damaged.safetensors" in corrected.problem.text() and "Nothing was lost" in corrected.problem.text()
+    assert dock.session.model is model
+    np.testing.assert_array_equal(state(project)[0], before[0])
+    assert corrected.learn_button.isEnabled()
+
+
+def test_other_runs_wait_for_learn_and_learn_waits_for_them(corrected, dock, qtbot, monkeypatch):
+    monkeypatch.setattr("surgicalsam_training.learn.fitting.FEWEST_STEPS", 100_000)
+    monkeypatch.setattr("surgicalsam_training.learn.fitting.MOST_STEPS", 100_000)
+    click(qtbot, corrected.learn_button)
+    assert dock.segment_panel.cost.text() == "The model is learning. Wait until this is done."
+    assert not dock.segment_panel.segment.isEnabled()
+    assert not dock.model_panel.checkpoint.isEnabled()
+    assert not dock.train_panel.start_button.isEnabled()
+    corrected.cancel()
+    settle(qtbot, dock)
+    assert dock.segment_panel.segment.isEnabled() and dock.model_panel.checkpoint.isEnabled()
+    dock.segment_panel.start()
+    assert corrected.cost.text() == "The video is being segmented. Wait until this is done."
+    assert not corrected.learn_button.isEnabled()
+    settle(qtbot, dock)
+    assert corrected.learn_button.isEnabled()
+
+
+# The hint for a first real video -------------------------------------------------------------------------------------
+
+
+@pytest.fixture
+def bundled(dock) -> MainWidget:
+    """The loaded model counts as the bundled weights."""
+    dock.session.model.name = "light"
+    dock.segment_panel.refresh()
+    return dock
+
+
+def test_a_real_video_shows_the_hint_until_a_frame_is_corrected(bundled, project, masks):
+    hint = bundled.segment_panel.hint
+    assert hint.isVisibleTo(bundled.segment_panel)
+    assert "correct one frame, propagate, then Learn" in hint.text.text()
+    project.labels.write_edit(0, masks[0])
+    bundled.segment_panel.refresh()
+    assert not hint.isVisibleTo(bundled.segment_panel)
+
+
+def test_the_hint_can_be_dismissed(bundled, qtbot):
+    hint = bundled.segment_panel.hint
+    click(qtbot, hint.close_button)
+    bundled.segment_panel.refresh()
+    assert not hint.isVisibleTo(bundled.segment_panel)
+
+
+def test_a_phantom_clip_shows_the_hint_after_the_first_segmentation(bundled, phantom_clip, tmp_path, qtbot):
+    bundled.open(Path(shutil.copy(phantom_clip, tmp_path / phantom_clip.name)))
+    settle(qtbot, bundled)
+    hint = bundled.segment_panel.hint
+    assert not hint.isVisibleTo(bundled.segment_panel)
+    bundled.segment_panel.start()
+    settle(qtbot, bundled)
+    assert hint.isVisibleTo(bundled.segment_panel)
+
+
+def test_another_checkpoint_shows_no_hint(dock):
+    assert not dock.segment_panel.hint.isVisibleTo(dock.segment_panel)
