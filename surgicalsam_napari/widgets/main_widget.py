@@ -80,7 +80,7 @@ class MainWidget(QScrollArea):
 
     @property
     def is_busy(self) -> bool:
-        """Whether a video or model is being opened, or labels are being learned, changed or exported; a training does not."""
+        """Whether a video or model is being opened, or labels are being learned, changed or exported; no training."""
         return self._is_opening or self.model_panel.is_loading or self._works_on_project
 
     @property

@@ -11,8 +11,8 @@ NOTHING_OPEN = "Open a video first."
 NOTHING_CORRECTED = "Correct a frame first: paint its instruments, click them right, or verify it (Correct tab)."
 ONLY_BACKGROUND = "Your {frames} only background. Paint an instrument in one of them, or correct another frame."
 ALL_LEARNED = (
-    "Next, in the Correct tab: fill between the corrected frames (Propagate); correct the worst of the other frames (Review, "
-    "Next), then learn again. All corrections take part, every time."
+    "Next, in the Correct tab: fill between the corrected frames (Propagate); correct the worst of the other frames (Review,"
+    " Next), then learn again. All corrections take part, every time."
 )
 WHAT_IT_DOES = (
     "Fits a model to all frames that you corrected or verified, and uses it at once. The frames that you did not touch and "
