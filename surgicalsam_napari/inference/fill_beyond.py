@@ -1,7 +1,8 @@
 """Beyond the first and the last corrected frame: how far a carried mask is more reliable than the model's own.
 
 Carrying is measured where the truth is known: from one corrected frame to the next. Its loss of IoU is taken to grow evenly
-with the distance. So a mask is carried beyond the last corrected frame until the loss to expect is that of the model.
+with the distance. On real video it grows faster in places, so a mask is carried beyond the last corrected frame only until
+half of the model's loss is to be expected.
 """
 
 from __future__ import annotations
@@ -23,6 +24,7 @@ if TYPE_CHECKING:
     from surgicalsam_napari.store import Project
 
 LEAST_LOSS = 0.02  # of an IoU: nothing counts as more certain
+SHARE_OF_LOSS = 0.5  # of the model's loss
 LEAST_PREDICTED = 3  # frames; with fewer, nothing is known about the model
 
 
@@ -95,7 +97,7 @@ def _reach(
         loss = max(1 - np.count_nonzero(mask & true) / np.count_nonzero(mask | true), LEAST_LOSS)
         model_loss = predicted[class_id]
         assert model_loss is not None
-        if farthest := min(int(distance * model_loss / loss), limit):
+        if farthest := min(int(distance * SHARE_OF_LOSS * model_loss / loss), limit):
             reach[class_id] = farthest
     return reach
 
