@@ -179,7 +179,7 @@ def test_fixed_prototypes_are_and_remain_the_mean_class_embeddings(setting: Sett
             if not shown:
                 assert not prototype.any()
                 continue
-            embeddings = torch.from_numpy(opened.data.embeddings(shown, 0, model)).float()
+            embeddings = torch.from_numpy(opened.data.embeddings(shown, 0, model)).float()[:, : model.decoder_dim]
             class_embeddings = [
                 class_embedding(e, opened.data.label_map(f) == class_id, FrameGeometry(opened.data.frames[f].size, 256))
                 for e, f in zip(embeddings, shown, strict=True)

@@ -12,7 +12,7 @@ import pytest
 pytest.importorskip("qtpy.QtWidgets")
 
 from PIL import Image
-from qtpy.QtCore import Qt
+from qtpy.QtCore import Qt, QThreadPool
 
 from surgicalsam_napari.instruments import ENDOVIS2018
 from surgicalsam_napari.store import Project, Provenance
@@ -289,6 +289,25 @@ def test_other_runs_wait_for_learn_and_learn_waits_for_them(corrected, dock, qtb
     assert not corrected.learn_button.isEnabled()
     settle(qtbot, dock)
     assert corrected.learn_button.isEnabled()
+
+
+def test_closing_the_window_stops_learning(make_napari_viewer, qtbot, clip, tiny_checkpoint, masks, monkeypatch):
+    monkeypatch.setattr("surgicalsam_napari.model.zoo.bundled_checkpoint", lambda: tiny_checkpoint)
+    monkeypatch.setattr("surgicalsam_training.learn.fitting.FEWEST_STEPS", 100_000)
+    monkeypatch.setattr("surgicalsam_training.learn.fitting.MOST_STEPS", 100_000)
+    viewer = make_napari_viewer(show=True)
+    dock = MainWidget(viewer)
+    viewer.window.add_dock_widget(dock, name="SurgicalSAM")
+    settle(qtbot, dock)
+    dock.open(clip)
+    settle(qtbot, dock)
+    folder = dock.session.project.folder
+    card = correct(qtbot, dock.train_panel.learn, dock.session.project, masks, CORRECTED)
+    click(qtbot, card.learn_button)
+    qtbot.waitUntil(lambda: card.run.last_report is not None, timeout=TIMEOUT)
+    viewer.close()
+    assert QThreadPool.globalInstance().waitForDone(TIMEOUT)
+    assert not list((folder / "training").glob("*/best.safetensors"))
 
 
 # The hint for a first real video -------------------------------------------------------------------------------------

@@ -176,6 +176,17 @@ def test_bad_weights_are_an_error_and_nothing_is_lost(corrected: Correct, tmp_pa
         np.testing.assert_array_equal(project.labels[0], before)
 
 
+def test_an_authors_checkpoint_needs_only_its_encoder(
+    corrected: Correct, authors_folder: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """Its seven unnamed classes need not fit the project; without SAM's weights the error names them."""
+    monkeypatch.setenv("SURGICALSAM_MODELS", str(tmp_path / "nothing"))
+    with Session() as session:
+        session.open(corrected())
+        with pytest.raises(CheckpointError, match=r"needs its weights \(sam_vit_h"):
+            learned_by(session, checkpoint=authors_folder / "model_ckp.pth")
+
+
 # Command line --------------------------------------------------------------------------------------------------------
 
 
