@@ -46,6 +46,7 @@ class StandInSAM:
     encoder_digest: str = "0" * 16
     input_size: int = SIZE
     embedding_shape: tuple[int, int, int] = (3, 32, 32)
+    decoder_dim: int = 3
     device: torch.device = field(default_factory=lambda: torch.device("cpu"))
     has_image_encoder: bool = True
 

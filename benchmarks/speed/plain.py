@@ -60,6 +60,7 @@ class PlainSurgicalSAM:
 
     def low_res_logits(self, embedding: Tensor, row: int) -> tuple[Tensor, Tensor]:
         """(1, 1, 4h, 4w) logits and (1, 1) predicted IoU of one prompt."""
+        embedding = embedding[:, : self.model.decoder_dim]
         sparse, dense = self.prompt_embeddings(embedding, row)
         masks, quality = self.model.mask_decoder.predict_masks(
             image_embeddings=embedding,

@@ -45,7 +45,7 @@ def discs(count: int, size: tuple[int, int], rng: np.random.Generator) -> list[n
 def fixed_prompts(model: SurgicalSAM, config: TrainingConfig, size: tuple[int, int]) -> FixedPrompts:
     rng = np.random.default_rng(0)
     geometry = FrameGeometry(size, model.input_size)
-    embeddings = smooth_embeddings(model, config.batch_size)
+    embeddings = smooth_embeddings(model, config.batch_size)[:, : model.decoder_dim]
     prompts = []
     for position, (embedding, mask) in enumerate(zip(embeddings, discs(config.batch_size, size, rng), strict=True)):
         embedding_of_class = class_embedding(embedding.float(), mask, geometry)
