@@ -31,7 +31,7 @@ SHOWN = ("Bipolar Forceps",)
 def few_steps(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr("surgicalsam_training.learn.fitting.FEWEST_STEPS", 6)
     monkeypatch.setattr("surgicalsam_training.learn.fitting.STEPS_PER_FRAME", 0)
-    monkeypatch.setattr("surgicalsam_training.learn.learning.CHECK_STEPS", 3)
+    monkeypatch.setattr("surgicalsam_training.learn.checking.CHECK_STEPS", 3)
 
 
 @pytest.fixture

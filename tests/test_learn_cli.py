@@ -28,7 +28,7 @@ SHAFT, TIP = 1, 2
 def few_steps(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr("surgicalsam_training.learn.fitting.FEWEST_STEPS", 4)
     monkeypatch.setattr("surgicalsam_training.learn.fitting.STEPS_PER_FRAME", 0)
-    monkeypatch.setattr("surgicalsam_training.learn.learning.CHECK_STEPS", 2)
+    monkeypatch.setattr("surgicalsam_training.learn.checking.CHECK_STEPS", 2)
 
 
 @pytest.fixture(autouse=True)
