@@ -70,8 +70,8 @@ class GlobalBlock(nn.Module):
 class LightEncoder(nn.Module):
     """Features of four strides merged on a grid of stride 8, with attention over all positions of stride 32.
 
-    (B, 3, 512, 512) to (B, 228, 64, 64), instead of SAM's ViT: 128 channels for the decoder, then the features of strides 8, 16
-    and 32, packed for a pixel head. Its state dict is that of the neck.
+    (B, 3, 512, 512) to (B, 228, 64, 64), instead of SAM's ViT: 128 channels for the decoder, then the features of strides
+    8, 16 and 32, packed for a pixel head. Its state dict is that of the neck.
     """
 
     def __init__(self, embedding_dim: int = 128, input_size: int = 512) -> None:
