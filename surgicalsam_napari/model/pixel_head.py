@@ -82,7 +82,7 @@ class Branch(nn.Module):
 
 
 class PixelHead(nn.Module):
-    """Logits of the background and of each class, (B, D, h, w) -> (B, 1 + C, 2h, 2w), above 0 only for the likeliest.
+    """Log-probabilities of the background and of each class, (B, D, h, w) -> (B, 1 + C, 2h, 2w).
 
     One branch reads the channels that the decoder reads. If the encoder's own features are packed behind them, a second
     branch reads those, and the mean of the two decides: each is right where the other has not seen the like.
