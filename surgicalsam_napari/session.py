@@ -21,8 +21,8 @@ from surgicalsam_napari.store.project import SUFFIX
 from surgicalsam_napari.video import VideoReader
 
 if TYPE_CHECKING:
-    from surgicalsam_napari.inference.fill_between import FillOutcome, FillReport
     from surgicalsam_napari.model.surgical_sam import SurgicalSAM
+    from surgicalsam_napari.propagation.fill_between import FillOutcome, FillReport
     from surgicalsam_training.learn import Learned, LearnReport
 
 
@@ -239,7 +239,7 @@ class Session:
 
         The model's embeddings help where there is a model; none is needed.
         """
-        from surgicalsam_napari.inference import fill_between  # here: torch takes seconds to import
+        from surgicalsam_napari.propagation import fill_between  # here: torch takes seconds to import
 
         project = self._opened_project()
         most = fill_between.MOST_FRAMES if most_frames is None else most_frames

@@ -12,12 +12,12 @@ from PIL import Image, ImageDraw
 
 from surgicalsam_napari.inference import embed_frames, segment_frames
 from surgicalsam_napari.inference.content import within_content
-from surgicalsam_napari.inference.propagate import propagate_class
 from surgicalsam_napari.inference.refine import Box, Click, Refinement
 from surgicalsam_napari.instruments import ENDOVIS2018
 from surgicalsam_napari.model.checkpoint import load_checkpoint
 from surgicalsam_napari.model.surgical_sam import FramePrediction, SurgicalSAM
 from surgicalsam_napari.phantom import PhantomScene
+from surgicalsam_napari.propagation.propagate import propagate_class
 from surgicalsam_napari.session import Session
 from surgicalsam_napari.store import Project, Provenance
 from surgicalsam_napari.video import ContentArea, VideoReader, write_video

@@ -15,9 +15,9 @@ from qtpy.QtCore import QEvent, QPoint, QPointF, Qt, QThreadPool
 from qtpy.QtGui import QMouseEvent
 from qtpy.QtWidgets import QApplication, QVBoxLayout, QWidget
 
-from surgicalsam_napari.inference.propagate import PropagationReport
 from surgicalsam_napari.instruments import ENDOVIS2018
 from surgicalsam_napari.model.surgical_sam import FramePrediction
+from surgicalsam_napari.propagation.propagate import PropagationReport
 from surgicalsam_napari.session import Session
 from surgicalsam_napari.store import Provenance
 from surgicalsam_napari.store.ownership import Owner
@@ -546,7 +546,7 @@ def fake_propagation(monkeypatch, stop_at: int | None = None) -> list[list[int]]
             project.labels.write_edit(frame_index, project.labels[start_frame], action=action)
             yield PropagationReport(frame_index, done, len(frame_indices), 0.9, None)
 
-    monkeypatch.setattr("surgicalsam_napari.inference.propagate.propagate_class", propagate_class)
+    monkeypatch.setattr("surgicalsam_napari.propagation.propagate.propagate_class", propagate_class)
     return asked
 
 

@@ -10,10 +10,10 @@ from moving_textures import METAL, iou, scene, texture, window, write_clip
 from PIL import Image
 
 from surgicalsam_napari.errors import ClassSetError, ProjectError
-from surgicalsam_napari.inference.carried_labels import carried_labels
-from surgicalsam_napari.inference.fill_between import FillOutcome, fill_between
 from surgicalsam_napari.instruments import ENDOVIS2018
 from surgicalsam_napari.model.surgical_sam import FramePrediction
+from surgicalsam_napari.propagation.carried_labels import carried_labels
+from surgicalsam_napari.propagation.fill_between import FillOutcome, fill_between
 from surgicalsam_napari.session import Session
 from surgicalsam_napari.store import Project, Provenance
 from surgicalsam_napari.store.corrections import gaps_between

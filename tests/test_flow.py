@@ -6,8 +6,8 @@ import numpy as np
 import pytest
 from moving_textures import METAL, iou, scene, texture, window
 
-from surgicalsam_napari.inference.flow import FlowTracker, reduced, sampled, scene_changes, working_size
-from surgicalsam_napari.inference.label_carrier import LabelCarrier, expected_iou, label_map_of, probabilities
+from surgicalsam_napari.propagation.flow import FlowTracker, reduced, sampled, scene_changes, working_size
+from surgicalsam_napari.propagation.label_carrier import LabelCarrier, expected_iou, label_map_of, probabilities
 
 SIZE = (160, 200)
 

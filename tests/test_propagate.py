@@ -10,17 +10,18 @@ from moving_textures import METAL, scene, texture, write_clip
 from PIL import Image
 
 from surgicalsam_napari.errors import ClassSetError, ProjectError, VideoError
-from surgicalsam_napari.inference import embed, propagate
-from surgicalsam_napari.inference.carried_prediction import remaining_mask
-from surgicalsam_napari.inference.label_carrier import LabelCarrier, label_map_of
-from surgicalsam_napari.inference.mask_carrier import MaskCarrier
-from surgicalsam_napari.inference.model_witness import ModelWitness
-from surgicalsam_napari.inference.propagate import propagate_class
+from surgicalsam_napari.inference import embed
 from surgicalsam_napari.instruments import ENDOVIS2018, ClassSet, InstrumentClass
 from surgicalsam_napari.model.checkpoint import load_checkpoint
 from surgicalsam_napari.model.surgical_sam import FramePrediction
 from surgicalsam_napari.model.zoo import bundled_checkpoint
 from surgicalsam_napari.phantom.scene import PhantomScene
+from surgicalsam_napari.propagation import propagate
+from surgicalsam_napari.propagation.carried_prediction import remaining_mask
+from surgicalsam_napari.propagation.label_carrier import LabelCarrier, label_map_of
+from surgicalsam_napari.propagation.mask_carrier import MaskCarrier
+from surgicalsam_napari.propagation.model_witness import ModelWitness
+from surgicalsam_napari.propagation.propagate import propagate_class
 from surgicalsam_napari.store import Project, Provenance
 from surgicalsam_napari.video import VideoReader
 

@@ -9,7 +9,7 @@ from annotated_video import AnnotatedVideo, by_class, class_ious
 from simple_ways import flow_from
 from tool_use import ToolUse, opened
 
-from surgicalsam_napari.inference.propagate import propagate_class
+from surgicalsam_napari.propagation.propagate import propagate_class
 
 
 def measure_propagation(tool: ToolUse, starts: Sequence[int], distance: int) -> dict:

@@ -51,11 +51,7 @@ from torch.nn import functional as F
 sys.path.append(str(Path(__file__).parents[1]))
 from common.options import new_parser, parse, print_json
 
-from surgicalsam_napari.inference import mask_carrier
 from surgicalsam_napari.inference.embed import embed_frames
-from surgicalsam_napari.inference.mask_carrier import MaskCarrier, soft_iou
-from surgicalsam_napari.inference.mask_memory import MaskMemory, unit_keys
-from surgicalsam_napari.inference.propagate import propagate_class
 from surgicalsam_napari.instruments import ENDOVIS2018
 from surgicalsam_napari.model.checkpoint import load_checkpoint
 from surgicalsam_napari.model.geometry import FrameGeometry
@@ -65,6 +61,10 @@ from surgicalsam_napari.model.surgical_sam import SurgicalSAM
 from surgicalsam_napari.model.zoo import bundled_checkpoint
 from surgicalsam_napari.phantom import write_phantom_clip
 from surgicalsam_napari.phantom.scene import PhantomScene
+from surgicalsam_napari.propagation import mask_carrier
+from surgicalsam_napari.propagation.mask_carrier import MaskCarrier, soft_iou
+from surgicalsam_napari.propagation.mask_memory import MaskMemory, unit_keys
+from surgicalsam_napari.propagation.propagate import propagate_class
 from surgicalsam_napari.store import Project
 from surgicalsam_napari.video import VideoReader
 

@@ -44,9 +44,9 @@ sys.path.append(str(Path(__file__).parents[1]))
 from common.options import new_parser, parse, print_json
 
 from surgicalsam_napari.editing import clear_class, reassign_region
-from surgicalsam_napari.inference.propagate import propagate_class
 from surgicalsam_napari.inference.refine import Click, Refinement
 from surgicalsam_napari.instruments import ENDOVIS2018
+from surgicalsam_napari.propagation.propagate import propagate_class
 from surgicalsam_napari.review import MaskJumps, ReviewQueue
 from surgicalsam_napari.session import Session
 from surgicalsam_napari.store import Project

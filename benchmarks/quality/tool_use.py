@@ -15,9 +15,9 @@ from annotated_video import AnnotatedVideo
 from surgicalsam_napari.cli.terminal import with_progress
 from surgicalsam_napari.exchange.importing import check_import, import_frames
 from surgicalsam_napari.inference.embed import embed_frames
-from surgicalsam_napari.inference.fill_between import fill_between as filling
 from surgicalsam_napari.instruments import matching_class_ids
 from surgicalsam_napari.model.zoo import checkpoint_path
+from surgicalsam_napari.propagation.fill_between import fill_between as filling
 from surgicalsam_napari.session import Session
 from surgicalsam_napari.store import Project
 from surgicalsam_napari.store.corrections import untouched_frames

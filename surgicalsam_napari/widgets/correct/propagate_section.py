@@ -155,7 +155,7 @@ class PropagateSection(Panel):
 
     def _start(self, direction: int) -> None:
         # imported here because torch takes seconds to import
-        from surgicalsam_napari.inference.propagate import propagate_class
+        from surgicalsam_napari.propagation.propagate import propagate_class
 
         project, model, class_id = self.session.project, self.session.model, self.session.selected_class_id
         start, frame_indices, name = (

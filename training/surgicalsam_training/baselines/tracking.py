@@ -1,7 +1,7 @@
 """Prompt each new instrument with points, and propagate its mask; replaces Track Anything of the paper.
 
 When an instrument appears in a sequence, SAM is prompted with points from the truth. Its mask is then propagated into the
-following frames (`inference.mask_carrier`) by the appearance of its region, without the class prompt. In the paper
+following frames (`propagation.mask_carrier`) by the appearance of its region, without the class prompt. In the paper
 all instruments are prompted again when a new one appears (section 8.3); here only the new class gets points.
 
 The method is half an oracle: the truth gives the time and place of each appearance, and nothing after that. The method only
@@ -16,8 +16,8 @@ from functools import partial
 
 import numpy as np
 
-from surgicalsam_napari.inference.mask_carrier import MaskCarrier
 from surgicalsam_napari.model.surgical_sam import PromptedMask, SurgicalSAM
+from surgicalsam_napari.propagation.mask_carrier import MaskCarrier
 from surgicalsam_training.baselines.answers import frame_embedding, frame_geometry, mask_in_frame, merged
 from surgicalsam_training.baselines.oracle import EXTREME_MARGIN, answer_points, centroid, extremes
 from surgicalsam_training.data.training_data import TrainingData

@@ -13,9 +13,9 @@ import cv2
 import numpy as np
 import torch
 
-from surgicalsam_napari.inference.flow import RESIDUAL_SIGMA, difference
-from surgicalsam_napari.inference.mask_memory import MATCHES, NO_MATCH, REACH_FROM_REFERENCE, TEMPERATURE, unit_keys
 from surgicalsam_napari.model.geometry import FrameGeometry
+from surgicalsam_napari.propagation.flow import RESIDUAL_SIGMA, difference
+from surgicalsam_napari.propagation.mask_memory import MATCHES, NO_MATCH, REACH_FROM_REFERENCE, TEMPERATURE, unit_keys
 
 CELL = 4  # low-resolution pixels along a position of the embedding's grid
 UNREAD = 1e4  # grey levels: the residual where nothing was read

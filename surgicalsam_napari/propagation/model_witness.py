@@ -6,7 +6,10 @@ import cv2
 import numpy as np
 import torch
 
-from surgicalsam_napari.inference.label_carrier import (
+from surgicalsam_napari.instruments import knows_class
+from surgicalsam_napari.model.geometry import FrameGeometry
+from surgicalsam_napari.model.surgical_sam import SurgicalSAM
+from surgicalsam_napari.propagation.label_carrier import (
     CarriedFields,
     combined,
     distances_of,
@@ -14,9 +17,6 @@ from surgicalsam_napari.inference.label_carrier import (
     most_probable,
     probabilities,
 )
-from surgicalsam_napari.instruments import knows_class
-from surgicalsam_napari.model.geometry import FrameGeometry
-from surgicalsam_napari.model.surgical_sam import SurgicalSAM
 
 TRUSTED_PROMPT = 0.6  # IoU with the corrected mask; with less, the model is not asked
 LEAST_ERROR = 0.02  # of an IoU: nothing counts as more certain

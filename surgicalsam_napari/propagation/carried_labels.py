@@ -12,9 +12,9 @@ from typing import TYPE_CHECKING
 import cv2
 import numpy as np
 
-from surgicalsam_napari.inference.flow import scene_changes
 from surgicalsam_napari.inference.frame_selection import checked_frames, prefetched_frames
-from surgicalsam_napari.inference.label_carrier import (
+from surgicalsam_napari.propagation.flow import scene_changes
+from surgicalsam_napari.propagation.label_carrier import (
     Appearance,
     CarriedFields,
     LabelCarrier,

@@ -14,9 +14,9 @@ import numpy as np
 import torch
 from torch import Tensor
 
-from surgicalsam_napari.inference.mask_memory import MaskMemory
 from surgicalsam_napari.model.geometry import FrameGeometry
 from surgicalsam_napari.model.prompts import MASK_PROMPT_LOGIT, mask_prompt
+from surgicalsam_napari.propagation.mask_memory import MaskMemory
 
 if TYPE_CHECKING:
     from surgicalsam_napari.model.surgical_sam import SurgicalSAM

@@ -15,13 +15,13 @@ import numpy as np
 
 from surgicalsam_napari.errors import ProjectError
 from surgicalsam_napari.formatting import counted
-from surgicalsam_napari.inference.carried_labels import MOST_FRAMES, CarriedLabels, GapCarrying, Witness
-from surgicalsam_napari.inference.carried_prediction import carried_prediction
 from surgicalsam_napari.inference.embed import embedded_batches
-from surgicalsam_napari.inference.fill_beyond import Beyond, stretches_beyond
-from surgicalsam_napari.inference.label_carrier import Appearance
-from surgicalsam_napari.inference.propagate import LEAST_AGREEMENT
 from surgicalsam_napari.model.digest import checkpoint_record
+from surgicalsam_napari.propagation.carried_labels import MOST_FRAMES, CarriedLabels, GapCarrying, Witness
+from surgicalsam_napari.propagation.carried_prediction import carried_prediction
+from surgicalsam_napari.propagation.fill_beyond import Beyond, stretches_beyond
+from surgicalsam_napari.propagation.label_carrier import Appearance
+from surgicalsam_napari.propagation.propagate import LEAST_AGREEMENT
 from surgicalsam_napari.store import Provenance
 from surgicalsam_napari.store.corrections import Gap, gaps_between
 from surgicalsam_napari.store.label_maps import present_ids

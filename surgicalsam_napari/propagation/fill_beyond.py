@@ -15,7 +15,7 @@ from typing import TYPE_CHECKING
 import numpy as np
 
 from surgicalsam_napari.inference.frame_selection import prefetched_frames
-from surgicalsam_napari.inference.label_carrier import Appearance, LabelCarrier, label_map_of
+from surgicalsam_napari.propagation.label_carrier import Appearance, LabelCarrier, label_map_of
 from surgicalsam_napari.store import Provenance
 from surgicalsam_napari.store.corrections import Gap
 from surgicalsam_napari.store.label_maps import present_ids

@@ -15,11 +15,12 @@ from typing import TYPE_CHECKING
 import numpy as np
 
 from surgicalsam_napari.errors import ProjectError
-from surgicalsam_napari.inference.carried_prediction import carried_prediction
 from surgicalsam_napari.inference.embed import embedded_batches, failures_reported
-from surgicalsam_napari.inference.flow import scene_changes
 from surgicalsam_napari.inference.frame_selection import checked_frames
-from surgicalsam_napari.inference.label_carrier import (
+from surgicalsam_napari.model.digest import checkpoint_record
+from surgicalsam_napari.propagation.carried_prediction import carried_prediction
+from surgicalsam_napari.propagation.flow import scene_changes
+from surgicalsam_napari.propagation.label_carrier import (
     Appearance,
     LabelCarrier,
     expected_iou,
@@ -27,8 +28,7 @@ from surgicalsam_napari.inference.label_carrier import (
     most_probable,
     probabilities,
 )
-from surgicalsam_napari.inference.model_witness import ModelWitness
-from surgicalsam_napari.model.digest import checkpoint_record
+from surgicalsam_napari.propagation.model_witness import ModelWitness
 from surgicalsam_napari.store import Provenance
 
 if TYPE_CHECKING:

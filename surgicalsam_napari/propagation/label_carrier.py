@@ -13,9 +13,9 @@ from dataclasses import dataclass
 import cv2
 import numpy as np
 
-from surgicalsam_napari.inference.appearance_memory import AppearanceMemory
-from surgicalsam_napari.inference.flow import FlowTracker, reduced
 from surgicalsam_napari.model.geometry import FrameGeometry
+from surgicalsam_napari.propagation.appearance_memory import AppearanceMemory
+from surgicalsam_napari.propagation.flow import FlowTracker, reduced
 from surgicalsam_napari.store.label_maps import looked_up
 
 FARTHEST = 16.0  # pixels of the working size; larger distances count as this
