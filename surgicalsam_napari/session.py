@@ -11,7 +11,7 @@ from typing import TYPE_CHECKING, ClassVar
 from psygnal import Signal
 
 from surgicalsam_napari.errors import CheckpointError, ClassSetError, ProjectError
-from surgicalsam_napari.inference import Estimate, SegmentReport, predict_again, segment_frames
+from surgicalsam_napari.inference import Estimate, SegmentReport, segment_frames
 from surgicalsam_napari.inference import estimate as estimate_run
 from surgicalsam_napari.instruments import ENDOVIS2018, ClassSet, knows_class
 from surgicalsam_napari.store import Project
@@ -292,12 +292,18 @@ class Session:
         yield learned
         return learned
 
-    def predict_again(self, frame_indices: Sequence[int]) -> Generator[SegmentReport, None, None]:
-        """Predict all classes of the model in these frames, as `inference.predict_again` does; emits `frame_segmented`."""
+    def predict_again(self, frame_indices: Sequence[int]) -> Generator[SegmentReport | FillReport, None, None]:
+        """Predict all classes of the model in these frames, then fill between corrected frames (`predict_and_fill`).
+
+        Emits `frame_segmented` for each predicted frame.
+        """
+        from surgicalsam_napari.propagation.predict_and_fill import predict_and_fill  # here: torch takes seconds to import
+
         project, model = self._opened()
-        with closing(predict_again(project, model, frame_indices)) as reports:
+        with closing(predict_and_fill(project, model, frame_indices)) as reports:
             for report in reports:
-                self.frame_segmented.emit(report)
+                if isinstance(report, SegmentReport):
+                    self.frame_segmented.emit(report)
                 yield report
 
     def estimate(self, class_ids: Sequence[int], frame_indices: Sequence[int], *, trial: bool = False) -> Estimate:

@@ -10,10 +10,12 @@ from moving_textures import METAL, iou, scene, texture, window, write_clip
 from PIL import Image
 
 from surgicalsam_napari.errors import ClassSetError, ProjectError
+from surgicalsam_napari.inference.segment import SegmentReport
 from surgicalsam_napari.instruments import ENDOVIS2018
 from surgicalsam_napari.model.surgical_sam import FramePrediction
 from surgicalsam_napari.propagation.carried_labels import carried_labels
 from surgicalsam_napari.propagation.fill_between import FillOutcome, fill_between
+from surgicalsam_napari.propagation.predict_and_fill import predict_and_fill
 from surgicalsam_napari.session import Session
 from surgicalsam_napari.store import Project, Provenance
 from surgicalsam_napari.store.corrections import gaps_between
@@ -288,6 +290,26 @@ def test_the_embeddings_of_a_model_take_part(corrected, tiny_model):
     store = project.embeddings(tiny_model.encoder_digest, tiny_model.embedding_shape)
     assert store.missing(range(COUNT)) == []
     assert iou(project.labels[3] == TOOL, masks[3]) > 0.7
+
+
+def test_only_the_chosen_frames_change(corrected):
+    project, _masks = corrected
+    _reports, outcome = run(fill_between(project, [TOOL], frame_indices=[2, 8]))
+    assert outcome.filled == (2, 8)
+    assert [frame for frame in range(COUNT) if project.labels[frame].any()] == [0, 2, 6, 8, COUNT - 1]
+
+
+def test_a_new_model_does_not_replace_carried_masks(corrected, tiny_model):
+    project, masks = corrected
+    run(fill_between(project, [TOOL]))
+    before = np.stack([project.labels[frame] for frame in range(COUNT)])
+    frames = [frame for frame in range(COUNT) if frame not in (0, 6, COUNT - 1)]
+    reports = list(predict_and_fill(project, tiny_model, frames))
+    assert {type(report) for report in reports[: len(frames)]} == {SegmentReport}
+    assert {report.frame_index for report in reports[len(frames) :] if report.agreement} == set(frames)
+    assert all(iou(project.labels[frame] == TOOL, masks[frame]) > 0.7 for frame in frames)
+    project.history.undo()
+    np.testing.assert_array_equal(np.stack([project.labels[frame] for frame in range(COUNT)]), before)
 
 
 def test_labels_are_carried_without_a_project(moving):

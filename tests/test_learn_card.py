@@ -173,7 +173,7 @@ def test_one_press_learns_uses_the_model_and_predicts_again(corrected, dock, pro
     assert set(np.unique(labels[UNTOUCHED]).tolist()) <= {0, *known}
     np.testing.assert_array_equal(labels[list(CORRECTED)], before[0][list(CORRECTED)])
     assert corrected.outcome.text().startswith("Learned in ")
-    assert corrected.outcome.text().endswith(f"{len(UNTOUCHED)} frames predicted again.")
+    assert f"{len(UNTOUCHED)} frames predicted again. Your masks were carried into 6 of them." in corrected.outcome.text()
     assert "Only 3 corrected frames" in corrected.warnings.text()
     assert not corrected.predict_button.isVisibleTo(dock.train_panel)
     assert corrected.learn_button.isEnabled() and corrected.cost.text() == learn_texts.ALL_LEARNED

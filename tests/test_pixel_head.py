@@ -13,7 +13,7 @@ from surgicalsam_napari.instruments import ENDOVIS2018
 from surgicalsam_napari.model.checkpoint import load_checkpoint, save_checkpoint
 from surgicalsam_napari.model.encoders import ENCODERS
 from surgicalsam_napari.model.geometry import FrameGeometry
-from surgicalsam_napari.model.pixel_head import PixelHead, expected_iou, margins_of
+from surgicalsam_napari.model.pixel_head import PixelHead, expected_iou, winning_margins
 from surgicalsam_napari.model.surgical_sam import SurgicalSAM
 
 PYRAMID = ((4, 1), (8, 2), (16, 4))
@@ -31,25 +31,38 @@ def model_with_head(tiny_checkpoint: Path) -> SurgicalSAM:
     return model
 
 
-def test_masks_of_a_head_never_overlap_and_are_where_the_class_is_the_likeliest() -> None:
+def test_masks_of_a_head_never_overlap_and_an_instrument_of_doubtful_class_is_found() -> None:
     head = PixelHead(6, (), 3).eval()
     given = embeddings(6)
-    decoded = head.decode(given, [0, 1, 2], None)
+    decoded = head.decode(given, [0, 1, 2], None, 0.0)
     assert decoded.low_res_logits.shape == (2, 3, 64, 64)
-    likeliest = head(given).argmax(dim=1)
-    margins = margins_of(head(given))
-    for row in range(3):
-        torch.testing.assert_close(margins[:, row + 1] > 0, likeliest == row + 1)
-    assert ((decoded.low_res_logits > 0).sum(dim=1) <= 1).all()
     assert ((decoded.predicted_iou >= 0) & (decoded.predicted_iou <= 1)).all()
     assert ((decoded.presence >= 0) & (decoded.presence <= 1)).all()
+    logits = head(given)
+    probabilities = logits.softmax(dim=1)
+    margins = winning_margins(logits, torch.ones(2, 3, dtype=torch.bool))
+    is_instrument = probabilities[:, 1:].sum(dim=1) > probabilities[:, 0]
+    torch.testing.assert_close((margins > 0).any(dim=1), is_instrument)
+    likeliest = probabilities[:, 1:].argmax(dim=1)
+    for row in range(3):
+        torch.testing.assert_close(margins[:, row] > 0, is_instrument & (likeliest == row))
+
+
+def test_a_class_that_is_not_in_the_frame_leaves_its_pixels_to_the_others() -> None:
+    # of the three classes, the second is the likeliest at a place, but it is not in the frame
+    logits = torch.tensor([0.3, 0.25, 0.35, 0.1]).log()[None, :, None, None]
+    present = torch.tensor([[True, False, True]])
+    assert (winning_margins(logits, present) > 0).flatten().tolist() == [True, True, False]
+    assert (winning_margins(logits, torch.tensor([[True, True, True]])) > 0).flatten().tolist() == [False, True, False]
+    alone = winning_margins(torch.tensor([[0.0, 1.0]])[..., None, None], torch.tensor([[True]]))
+    assert alone.item() == pytest.approx(1)
 
 
 def test_padding_of_the_square_is_never_an_instrument() -> None:
     head = PixelHead(6, (), 1).eval()
     with torch.no_grad():
         head.branches[0].layers[-1].bias.copy_(torch.tensor([-5.0, 5.0]))  # an instrument everywhere
-    decoded = head.decode(embeddings(6, count=1), [0], (9, 16))
+    decoded = head.decode(embeddings(6, count=1), [0], (9, 16), 0.5)
     assert (decoded.low_res_logits[0, 0, :36] > 0).all()
     assert (decoded.low_res_logits[0, 0, 36:] < 0).all()
 

@@ -13,7 +13,7 @@ import typer
 
 from surgicalsam_napari.cli.commands import app
 from surgicalsam_napari.cli.options import AsJson, Checkpoint, Device, EncoderWeights, existing_project
-from surgicalsam_napari.cli.terminal import progress, with_progress
+from surgicalsam_napari.cli.terminal import progress
 from surgicalsam_napari.formatting import counted, in_time
 
 if TYPE_CHECKING:
@@ -37,7 +37,10 @@ def learn(
     ] = None,
     segment: Annotated[
         bool,
-        typer.Option("--segment", help="Then predict all frames that nobody corrected with the new checkpoint."),
+        typer.Option(
+            "--segment",
+            help="Then predict all frames that nobody corrected with the new checkpoint, and fill between corrected frames.",
+        ),
     ] = False,
     classes: Annotated[
         list[str] | None,
@@ -127,7 +130,8 @@ def _learn(config: TrainingConfig, out: Path | None) -> Learned:
 
 def _segment(folder: Path, learned: Learned, encoder_weights: Path | None, device: str, forgets_others: bool) -> int:
     """Predict the frames of a project that nobody corrected; returns their number."""
-    from surgicalsam_napari.inference import predict_again
+    from surgicalsam_napari.propagation.fill_between import FillReport
+    from surgicalsam_napari.propagation.predict_and_fill import predict_and_fill
     from surgicalsam_napari.session import Session
     from surgicalsam_napari.store.corrections import untouched_frames
 
@@ -136,7 +140,10 @@ def _segment(folder: Path, learned: Learned, encoder_weights: Path | None, devic
         model = session.load_checkpoint(learned.checkpoint, encoder_weights=encoder_weights, device=device)
         frames = untouched_frames(project)
         if frames:
-            reports = predict_again(project, model, frames, forgets_others=forgets_others)
-            for _report in with_progress(reports, f"predicting {project.video.info.path.name}"):
-                pass
+            reports = predict_and_fill(project, model, frames, forgets_others=forgets_others)
+            name = project.video.info.path.name
+            with closing(reports), progress() as advance:
+                for report in reports:
+                    doing = "filling" if isinstance(report, FillReport) else "predicting"
+                    advance(f"{doing} {name}", report.done, report.total)
     return len(frames)

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Generator, Sequence
-from contextlib import closing
+from contextlib import closing, nullcontext
 from dataclasses import replace
 from typing import TYPE_CHECKING
 
@@ -16,10 +16,16 @@ from surgicalsam_napari.model.digest import checkpoint_record
 if TYPE_CHECKING:
     from surgicalsam_napari.model.surgical_sam import SurgicalSAM
     from surgicalsam_napari.store import Project
+    from surgicalsam_napari.store.action import Action
 
 
 def predict_again(
-    project: Project, model: SurgicalSAM, frame_indices: Sequence[int], *, forgets_others: bool = True
+    project: Project,
+    model: SurgicalSAM,
+    frame_indices: Sequence[int],
+    *,
+    forgets_others: bool = True,
+    action: Action | None = None,
 ) -> Generator[SegmentReport, None, None]:
     """Predict all classes that the model knows in these frames, in the order given, as one action in the history.
 
@@ -29,6 +35,7 @@ def predict_again(
     ----------
     forgets_others : remove from these frames what was predicted for classes that the model does not know; else such masks
         of an earlier model would compete with the new ones for pixels. What a person painted or verified stays
+    action : an open action that this run becomes a part of
 
     Raises
     ------
@@ -42,12 +49,13 @@ def predict_again(
     checkpoint = project.record_checkpoint(checkpoint_record(model))
     size = BATCH_SIZES.get(model.device.type, 1)
     done, total = 0, len(frame_indices)
-    with project.action(action_name(frame_indices), total) as action:
+    name = action_name(frame_indices)
+    with project.action(name, total) if action is None else nullcontext(action) as recorded:
         for start in range(0, total, size):
             batch = frame_indices[start : start + size]
             for frame_index in batch:
-                project.labels.forget_predictions(frame_index, others, action=action)
-            with closing(segment_frames(project, model, known, batch, action=action, checkpoint=checkpoint)) as reports:
+                project.labels.forget_predictions(frame_index, others, action=recorded)
+            with closing(segment_frames(project, model, known, batch, action=recorded, checkpoint=checkpoint)) as reports:
                 for report in reports:
                     done += 1
                     yield replace(report, done=done, total=total)

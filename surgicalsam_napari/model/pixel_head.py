@@ -17,6 +17,7 @@ HIDDEN = 48
 HIDDEN_FINE = 32
 DROPPED_CHANNELS = 0.4  # of the features while learning: a head must not rely on few of them
 LARGEST_LOGIT = 20.0
+PRESENCE_THRESHOLD = 0.5  # of a checkpoint that was learned
 SURE_PATCH = 3  # presence: the most certain patch of this side, in cells of the head's output
 
 
@@ -123,35 +124,55 @@ class PixelHead(nn.Module):
         rows, columns = (-(-cells // self._cell) * self._cell for cells in visible or embeddings.shape[-2:])
         return embeddings[..., :rows, :columns]
 
-    def decode(self, embeddings: Tensor, rows: list[int], visible: tuple[int, int] | None) -> MaskPrediction:
+    def decode(
+        self,
+        embeddings: Tensor,
+        rows: list[int],
+        visible: tuple[int, int] | None,
+        presence_threshold: float = PRESENCE_THRESHOLD,
+    ) -> MaskPrediction:
         """Masks of some classes.
 
-        A low-resolution logit is the distance of the class to the best of the others and of the background: above 0 the
-        class wins. The predicted IoU is the one expected from the probabilities. Presence is the probability of the class
-        in its most certain small patch.
+        A low-resolution logit is above 0 where the class wins (`winning_margins`). The predicted IoU is the one expected
+        from the probabilities. Presence is the probability of the class in its most certain small patch.
 
         Parameters
         ----------
         embeddings : (B, D, h, w)
         rows : K classes, counted from 0
         visible : (rows, columns) of the grid that the frame covers; None if all
+        presence_threshold : a class with this presence or more competes with the others
         """
         grid = embeddings.shape[-2:]
         logits = self(self.cropped(embeddings, visible)).float()
-        chosen = [row + 1 for row in rows]
-        mine = logits.softmax(dim=1)[:, chosen]
-        margins = margins_of(logits)[:, chosen]
+        probabilities = logits.softmax(dim=1)[:, 1:]
+        patch = F.avg_pool2d(probabilities, SURE_PATCH, stride=1, padding=SURE_PATCH // 2, count_include_pad=False)
+        presence = patch.amax((-2, -1))
+        margins = winning_margins(logits, presence >= presence_threshold)[:, rows]
         resized = F.interpolate(margins, scale_factor=2, mode="bilinear", align_corners=False)
         low_res_logits = resized.new_full((*resized.shape[:2], 4 * grid[0], 4 * grid[1]), -LARGEST_LOGIT)
         low_res_logits[..., : resized.shape[-2], : resized.shape[-1]] = resized
-        patch = F.avg_pool2d(mine, SURE_PATCH, stride=1, padding=SURE_PATCH // 2, count_include_pad=False)
-        return MaskPrediction(low_res_logits, expected_iou(mine, margins > 0), patch.amax((-2, -1)))
+        return MaskPrediction(low_res_logits, expected_iou(probabilities[:, rows], margins > 0), presence[:, rows])
 
 
-def margins_of(logits: Tensor) -> Tensor:
-    """(B, N, h, w): by how much each logit is above the highest of the others."""
-    first, second = logits.topk(2, dim=1).values.split(1, dim=1)
-    return (logits - torch.where(logits == first, second, first)).clamp(-LARGEST_LOGIT, LARGEST_LOGIT)
+def winning_margins(logits: Tensor, is_present: Tensor) -> Tensor:
+    """(B, C, h, w): by how much each class wins at each place; negative where it loses.
+
+    First the classes together compete with the background: an instrument is seldom unseen because its class is in doubt.
+    Then each class competes with the other classes that are in the frame.
+
+    Parameters
+    ----------
+    logits : (B, 1 + C, h, w), the background first
+    is_present : (B, C) bool
+    """
+    classes = logits[:, 1:]
+    instrument = classes.logsumexp(dim=1, keepdim=True) - logits[:, :1]
+    rivals = classes.masked_fill(~is_present[..., None, None], -torch.inf)
+    padded = F.pad(rivals, (0, 0, 0, 0, 0, max(2 - rivals.shape[1], 0)), value=-torch.inf)
+    first, second = padded.topk(2, dim=1).values.split(1, dim=1)
+    best_other = torch.where(rivals == first, second, first)
+    return torch.minimum(instrument, classes - best_other).clamp(-LARGEST_LOGIT, LARGEST_LOGIT)
 
 
 def expected_iou(probability: Tensor, mask: Tensor) -> Tensor:

@@ -256,7 +256,7 @@ class SurgicalSAM(nn.Module):
     def _decode_frames(self, embeddings: Tensor, rows: list[int], visible: tuple[int, int] | None) -> MaskPrediction:
         """Compute once what the prompts share, then make and decode the prompts, one chunk of classes at a time."""
         if self.pixel_head is not None:
-            return self.pixel_head.decode(embeddings.to(self.device).float(), rows, visible)
+            return self.pixel_head.decode(embeddings.to(self.device).float(), rows, visible, self.presence_threshold)
         encoder = self.class_prompt_encoder
         embeddings = in_token_order(embeddings[:, : self.decoder_dim].to(self.device).float())
         reading = encoder.read(embeddings, self.prototypes())

@@ -5,7 +5,7 @@ Beyond the first and the last corrected frame, a carried mask replaces a predict
 
 from __future__ import annotations
 
-from collections.abc import Generator, Sequence
+from collections.abc import Collection, Generator, Sequence
 from contextlib import closing, nullcontext
 from dataclasses import dataclass
 from functools import cached_property
@@ -83,6 +83,7 @@ def fill_between(
     class_ids: Sequence[int],
     model: SurgicalSAM | None = None,
     *,
+    frame_indices: Collection[int] | None = None,
     most_frames: int = MOST_FRAMES,
     witness: Witness | None = None,
     action: Action | None = None,
@@ -98,6 +99,7 @@ def fill_between(
     ----------
     class_ids : of the project's class set
     model : its embeddings help where motion is fast; missing ones are computed. None for flow alone
+    frame_indices : change these frames alone; by default all
     most_frames : the farthest that a corrected frame is carried; frames beyond are left to the model
     witness : see `carried_labels`
     action : an open action that the frames become a part of
@@ -109,11 +111,11 @@ def fill_between(
     ClassSetError, VideoError, CheckpointError, DiskSpaceError, DeviceError, WorkFailed
         frames reported up to then stay as they are
     """
-    gaps = gaps_to_fill(project, class_ids)
+    gaps = gaps_to_fill(project, class_ids, frame_indices)
     if not gaps:
         raise ProjectError(_why_nothing_to_fill(project, class_ids))
     total = len({index for gap in gaps for index in gap.frame_indices})
-    filling = _Filling(project, model, most_frames, witness)
+    filling = _Filling(project, model, most_frames, witness, frame_indices)
     filled_gaps, seen = 0, set[int]()
     name = f"Fill {_listed(project, class_ids)} between corrected frames"
     with project.action(name, total) if action is None else nullcontext(action) as recorded:
@@ -136,10 +138,17 @@ def fill_between(
     return FillOutcome(filled, filled_gaps, tuple(sorted(left)), len(filled) - in_gaps)
 
 
-def gaps_to_fill(project: Project, class_ids: Sequence[int]) -> list[Gap]:
-    """The gaps between corrected frames, each with the classes that an end shows; other classes are left to the model."""
-    gaps = []
+def gaps_to_fill(project: Project, class_ids: Sequence[int], frame_indices: Collection[int] | None = None) -> list[Gap]:
+    """The gaps between corrected frames, each with the classes that an end shows; other classes are left to the model.
+
+    Parameters
+    ----------
+    frame_indices : only gaps with one of these frames; by default all
+    """
+    gaps, wanted = [], None if frame_indices is None else set(frame_indices)
     for gap in gaps_between(project, class_ids):
+        if wanted is not None and wanted.isdisjoint(gap.frame_indices):
+            continue
         shown = {class_id for end in (gap.before, gap.after) for class_id in present_ids(project.labels[end])}
         if class_ids_shown := tuple(class_id for class_id in gap.class_ids if class_id in shown):
             gaps.append(Gap(gap.before, gap.after, class_ids_shown))
@@ -164,8 +173,16 @@ class _Filling:
     filled : the frames in which a class was written
     """
 
-    def __init__(self, project: Project, model: SurgicalSAM | None, most_frames: int, witness: Witness | None) -> None:
+    def __init__(
+        self,
+        project: Project,
+        model: SurgicalSAM | None,
+        most_frames: int,
+        witness: Witness | None,
+        frame_indices: Collection[int] | None,
+    ) -> None:
         self._project, self._model = project, model
+        self._frames = None if frame_indices is None else set(frame_indices)
         self._most_frames, self._witness = most_frames, witness
         self._checkpoint = 0 if model is None else project.record_checkpoint(checkpoint_record(model))
         self.filled: set[int] = set()
@@ -183,6 +200,8 @@ class _Filling:
                     yield carried.frame_index, *self._written(gap, carried, action)
 
     def _written(self, gap: Gap | Beyond, carried: CarriedLabels, action: Action) -> tuple[dict[int, float], bool]:
+        if self._frames is not None and carried.frame_index not in self._frames:
+            return {}, False
         agreement = {
             class_id: carried.agreement(class_id)
             for class_id in gap.class_ids

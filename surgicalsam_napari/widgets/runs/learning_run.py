@@ -1,4 +1,4 @@
-"""One press of *Learn*: learn from the corrected frames, load the result, and predict the other frames again."""
+"""One press of *Learn*: learn from the corrected frames, load the result, predict the other frames again, fill between."""
 
 from __future__ import annotations
 
@@ -10,6 +10,7 @@ from typing import Any
 from qtpy.QtCore import QObject
 
 from surgicalsam_napari.inference import SegmentReport, outward_order
+from surgicalsam_napari.propagation.fill_between import FillReport
 from surgicalsam_napari.session import Session
 from surgicalsam_napari.store.corrections import predicted_frames, untouched_frames
 from surgicalsam_napari.widgets.runs.run import Run
@@ -27,6 +28,7 @@ class LearningRun(Run):
     learned : of the current or last run; None until the new model is in use
     predicted : number of frames that the current or last run has predicted
     to_predict : number of frames that it predicts
+    filled : number of them that it has then filled from corrected frames
     seconds_per_step : of the last learning; None before the first one
     """
 
@@ -34,7 +36,7 @@ class LearningRun(Run):
         super().__init__(parent)
         self.session = session
         self.learned: Learned | None = None
-        self.predicted = self.to_predict = 0
+        self.predicted = self.to_predict = self.filled = 0
         self.seconds_per_step: float | None = None
         self._by_new_model: set[int] = set()  # frames that the learned model has predicted
         self._phase, self._phase_began, self._steps = "", 0.0, (0, 0)
@@ -72,7 +74,7 @@ class LearningRun(Run):
         per_step = self.seconds_per_step or STEP_SECONDS.get(device, STEP_SECONDS_ON_A_GPU)
         return sum(learning_steps(frame_count)) * per_step
 
-    def progress(self, report: LearnReport | SegmentReport) -> tuple[int, int]:
+    def progress(self, report: LearnReport | SegmentReport | FillReport) -> tuple[int, int]:
         """(done, total) of what the bar shows: of a learning all its steps, with the check before it."""
         if isinstance(report, LearnReport) and report.phase in ("checking", "learning"):
             checking, learning = self._steps
@@ -80,7 +82,7 @@ class LearningRun(Run):
         return report.done, report.total
 
     def _begin(self) -> None:
-        self.predicted = self.to_predict = 0
+        self.predicted = self.to_predict = self.filled = 0
         self._phase = ""
 
     def _learn(self, start: dict[str, Any], center: int) -> Generator[Any, None, None]:
@@ -91,7 +93,7 @@ class LearningRun(Run):
         if frames := predicted_frames(project):
             yield from self._predict(outward_order(frames, center))
 
-    def _predict(self, frame_indices: list[int]) -> Generator[SegmentReport, None, None]:
+    def _predict(self, frame_indices: list[int]) -> Generator[SegmentReport | FillReport, None, None]:
         self.to_predict = len(frame_indices)
         with closing(self.session.predict_again(frame_indices)) as reports:
             yield from reports
@@ -116,4 +118,6 @@ class LearningRun(Run):
         elif isinstance(report, SegmentReport):
             self.predicted = report.done
             self._by_new_model.add(report.frame_index)
+        elif isinstance(report, FillReport):
+            self.filled += bool(report.agreement)
         super()._on_report(report)

@@ -10,6 +10,7 @@ from qtpy.QtWidgets import QPushButton
 from surgicalsam_napari.errors import SurgicalSAMError
 from surgicalsam_napari.formatting import counted
 from surgicalsam_napari.inference import SegmentReport
+from surgicalsam_napari.propagation.fill_between import FillReport
 from surgicalsam_napari.session import Session
 from surgicalsam_napari.store.corrections import Corrections, predicted_frames
 from surgicalsam_napari.widgets.parts.parts import Panel, caption, note, primary_button
@@ -176,7 +177,7 @@ class LearnCard(Panel):
         if isinstance(report, Learned):
             self._show_learned(report)
             return
-        if isinstance(report, SegmentReport):
+        if isinstance(report, SegmentReport | FillReport):
             self.layers.refresh_frame(report.frame_index)
         done, total = self.run.progress(report)
         self.progress.show_progress(done, total, None)
@@ -199,7 +200,7 @@ class LearnCard(Panel):
     def _on_finished(self, _is_complete: bool) -> None:
         run = self.run
         if run.error is None or run.learned is not None or run.predicted:
-            self.outcome.setText(learn_texts.outcome(run.learned, run.predicted, run.to_predict))
+            self.outcome.setText(learn_texts.outcome(run.learned, run.predicted, run.to_predict, run.filled))
             self.outcome.show()
         self._offer_the_rest()
         self.update_state()

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from surgicalsam_napari.formatting import counted, in_time
 from surgicalsam_napari.inference import SegmentReport
+from surgicalsam_napari.propagation.fill_between import FillReport
 from surgicalsam_napari.store.corrections import Corrections
 from surgicalsam_training.learn import Learned, LearnReport
 
@@ -11,12 +12,13 @@ NOTHING_OPEN = "Open a video first."
 NOTHING_CORRECTED = "Correct a frame first: paint its instruments, click them right, or verify it (Correct tab)."
 ONLY_BACKGROUND = "Your {frames} only background. Paint an instrument in one of them, or correct another frame."
 ALL_LEARNED = (
-    "Next, in the Correct tab: fill between the corrected frames (Propagate); correct the worst of the other frames (Review,"
-    " Next), then learn again. All corrections take part, every time."
+    "Next, in the Correct tab: correct the worst of the other frames (Review, Next), then learn again. All corrections take "
+    "part, every time."
 )
 WHAT_IT_DOES = (
     "Fits a model to all frames that you corrected or verified, and uses it at once. The frames that you did not touch and "
-    "that were predicted before are predicted again. Undo brings their old masks back."
+    "that were predicted before are predicted again; between corrected frames, your masks are carried into them. Undo "
+    "brings their old masks back."
 )
 PHASES = {"embedding frames": "Reading frames", "checking": "Learning", "learning": "Learning"}
 
@@ -58,23 +60,28 @@ def rounded(seconds: float) -> float:
     return max(round(seconds / step), 1) * step
 
 
-def progress_text(report: LearnReport | SegmentReport, done: int, total: int, seconds_left: float | None) -> str:
+def progress_text(
+    report: LearnReport | SegmentReport | FillReport, done: int, total: int, seconds_left: float | None
+) -> str:
     """The line beside Cancel."""
     left = f" · {in_time(seconds_left)} left" if seconds_left and done < total else ""
     if isinstance(report, SegmentReport):
         return f"Predicting frame {done:,} of {total:,}{left}"
+    if isinstance(report, FillReport):
+        return f"Filling between corrected frames: {done:,} of {total:,}{left}"
     if report.phase == "embedding frames":
         return f"{PHASES[report.phase]}: {done:,} of {total:,}{left}"
     return f"Learning{left or '…'}"
 
 
-def outcome(learned: Learned | None, predicted: int, to_predict: int) -> str:
+def outcome(learned: Learned | None, predicted: int, to_predict: int, filled: int) -> str:
     """What a run did. `learned` is None if it was cancelled before that, or only predicted frames."""
     texts = [] if learned is None else [f"Learned in {in_time(learned.seconds)}."]
     if predicted < to_predict:
         texts.append(f"Stopped: {predicted:,} of {counted(to_predict, 'frame')} predicted again.")
     elif predicted:
-        texts.append(f"{counted(predicted, 'frame')} predicted again.")
+        into = f" Your masks were carried into {filled:,} of them." if filled else ""
+        texts.append(f"{counted(predicted, 'frame')} predicted again.{into}")
     return " ".join(texts) or "Stopped. Nothing was changed."
 
 

@@ -8,7 +8,7 @@ import numpy as np
 import torch
 
 from surgicalsam_napari.model.geometry import FrameGeometry
-from surgicalsam_napari.model.pixel_head import PixelHead
+from surgicalsam_napari.model.pixel_head import PRESENCE_THRESHOLD, PixelHead
 from surgicalsam_napari.model.upsampling import label_map_of
 from surgicalsam_training.learn.frames import CorrectedFrames
 from surgicalsam_training.scoring.metrics import Pair, evaluate_label_maps
@@ -50,7 +50,10 @@ def _label_maps(frames: CorrectedFrames, head: PixelHead, example_index: int) ->
     geometry = FrameGeometry(truth.shape, frames.model.input_size)
     rows = list(range(len(frames.classes)))
     visible = geometry.visible_grid(frames.model.embedding_shape[1:])
-    logits = head.decode(frames.embeddings([example_index]), rows, visible).low_res_logits[0]
+    decoded = head.decode(frames.embeddings([example_index]), rows, visible)
+    assert decoded.presence is not None
+    present = (decoded.presence[0] >= PRESENCE_THRESHOLD).nonzero()[:, 0].tolist()
     kept = np.zeros(256, np.uint8)
     kept[list(known)] = list(known)
-    return kept[label_map_of(logits, frames.classes.ids, geometry)], kept[truth], known
+    ids = [frames.classes.ids[row] for row in present]
+    return kept[label_map_of(decoded.low_res_logits[0, present], ids, geometry)], kept[truth], known

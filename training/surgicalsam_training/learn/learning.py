@@ -22,8 +22,8 @@ from surgicalsam_napari.formatting import counted
 from surgicalsam_napari.instruments import ClassSet
 from surgicalsam_napari.model.checkpoint import AUTHORS_ENCODER, save_checkpoint
 from surgicalsam_napari.model.class_prompt_encoder import Prototypes
-from surgicalsam_napari.model.pixel_head import PixelHead
-from surgicalsam_napari.model.surgical_sam import FALLBACK_PRESENCE_THRESHOLD, SurgicalSAM
+from surgicalsam_napari.model.pixel_head import PRESENCE_THRESHOLD, PixelHead
+from surgicalsam_napari.model.surgical_sam import SurgicalSAM
 from surgicalsam_napari.store import Project
 from surgicalsam_training.config import TrainingConfig, parse_config
 from surgicalsam_training.data.training_data import TrainingData, open_training_data
@@ -185,7 +185,7 @@ def with_head(frames: CorrectedFrames, head: PixelHead) -> SurgicalSAM:
     prototypes.class_embeddings.weight.data = frames.prototypes().clone()
     model.prototypes, model.classes = prototypes.to(model.device), classes
     model.pixel_head = head.eval().requires_grad_(False)
-    model.presence_threshold = FALLBACK_PRESENCE_THRESHOLD
+    model.presence_threshold = PRESENCE_THRESHOLD
     return model
 
 
