@@ -50,7 +50,7 @@ class StandInSAM:
     device: torch.device = field(default_factory=lambda: torch.device("cpu"))
     has_image_encoder: bool = True
 
-    def embed(self, frames: Sequence[np.ndarray]) -> np.ndarray:
+    def embed(self, frames: Sequence[np.ndarray], dtype: np.dtype | str = "float16") -> np.ndarray:
         images = torch.stack([torch.from_numpy(np.array(frame)) for frame in frames]).permute(0, 3, 1, 2).float()
         return F.adaptive_avg_pool2d(images / 255, 32).half().numpy()
 

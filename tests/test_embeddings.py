@@ -94,7 +94,7 @@ def test_only_stored_frames_use_disk_space(tmp_path: Path) -> None:
     assert store.missing(range(100_000)) == list(range(100_000))
     store.write([99_999], np.zeros((1, 256, 64, 64), np.float16))
     used = sum(file.stat().st_blocks * 512 for file in tmp_path.rglob("*") if file.is_file())
-    assert EmbeddingStore.bytes_per_frame((256, 64, 64)) == store.disk_bytes == 2_097_156
+    assert store.frame_bytes == store.disk_bytes == 2_097_156
     assert used < 2_400_000
 
 
@@ -234,3 +234,11 @@ def test_project_lists_only_embeddings_of_the_frames_themselves(phantom_clip: Pa
     with Project.open(project.folder) as again:
         assert again.augmented_embeddings("abc", "v002-ff", SHAPE).missing([0, 1, 2]) == [0]
         assert again.augmented_embeddings("abc", "v003-ff", SHAPE).missing([1]) == [1]
+
+
+def test_float32_is_kept_where_it_is_asked_for(tmp_path: Path) -> None:
+    folder = EmbeddingStore.create(tmp_path, "0123abcd", 3, SHAPE, "float32")
+    store, values = EmbeddingStore(folder, 3), random_embeddings(1).astype(np.float32) + np.float32(1e-5)
+    store.write([1], values)
+    assert store.dtype == np.float32 and store.frame_bytes == values.nbytes + 4
+    np.testing.assert_array_equal(store.read([1]), values)

@@ -77,6 +77,35 @@ def test_classes_restrict_what_is_prompted_and_scored(run: Run, tiny_checkpoint:
     assert set(two["class_iou"]) <= {"Bipolar Forceps", "Large Needle Driver"} < set(all_classes["class_iou"])
 
 
+def test_stored_features_are_scored_without_an_image_encoder(run: Run, authors_folder: Path, tmp_path: Path) -> None:
+    folder = tmp_path / "processed_2018"
+    for split, sequence in (("train", "seq1"), ("val", "seq2")):
+        part = folder / split / "0" if split == "train" else folder / split
+        for kind in ("binary_annotations", "sam_features_h"):
+            (part / kind / sequence).mkdir(parents=True)
+        mask = np.zeros((96, 128), np.uint8)
+        mask[20:60, 20:60] = 255
+        Image.fromarray(mask).save(part / "binary_annotations" / sequence / "00000_class1.png")
+        features = np.random.default_rng(0).normal(size=(64, 64, 256)).astype(np.float32)
+        np.save(part / "sam_features_h" / sequence / "00000.npy", features)
+    weights = authors_folder / "sam_prompt_encoder.pth"
+    line = (
+        "evaluate",
+        authors_folder / "model_ckp.pth",
+        folder,
+        "--encoder-weights",
+        weights,
+        "--classes",
+        "endovis2018",
+        "--device",
+        "cpu",
+        "--json",
+    )
+    code, out, err = run(*line)
+    assert code == 0, err
+    assert json.loads(out[-1])["frames"] == 2
+
+
 def test_the_table_is_written_as_markdown_csv_and_json(run: Run, tiny_checkpoint: Path, phantom2018: Path) -> None:
     code, _, _ = run("evaluate", tiny_checkpoint, phantom2018, "--device", "cpu", "--out", "table")
     assert code == 0

@@ -24,7 +24,7 @@ from surgicalsam_napari.inference.embed import embedded_batches
 from surgicalsam_napari.inference.frame_selection import checked_frames, prefetched_frames
 from surgicalsam_napari.instruments import ENDOVIS2018, ClassSet, InstrumentClass
 from surgicalsam_napari.model.checkpoint import load_checkpoint
-from surgicalsam_napari.store import EmbeddingStore, Project, Provenance
+from surgicalsam_napari.store import Project, Provenance
 from surgicalsam_napari.video import VideoReader
 
 
@@ -151,8 +151,8 @@ def test_stopped_embedding_resumes(project, tiny_model):
 
 def test_embedding_checks_the_disk_before_it_starts(project, tiny_model, monkeypatch):
     monkeypatch.setattr(embed_module, "free_bytes", lambda folder: 1000)
-    monkeypatch.setattr(tiny_model, "embed", lambda frames: pytest.fail("nothing should be computed"))
-    needed = 12 * EmbeddingStore.bytes_per_frame(tiny_model.embedding_shape)
+    monkeypatch.setattr(tiny_model, "embed", lambda frames, dtype: pytest.fail("nothing should be computed"))
+    needed = 12 * project.embeddings(tiny_model.encoder_digest, tiny_model.embedding_shape).frame_bytes
     with pytest.raises(DiskSpaceError, match=rf"{needed} bytes.*1000 bytes"):
         next(embed_frames(project, tiny_model, range(12)))
 
@@ -249,7 +249,7 @@ def test_estimate_counts_missing_embeddings_and_measures_once(project, tiny_mode
     remembered = estimate(project, tiny_model, [1, 2], range(12), trial=False)
     assert before.seconds is None
     assert (measured.frame_count, measured.frames_to_embed) == (12, 10)
-    assert measured.disk_bytes == 10 * EmbeddingStore.bytes_per_frame(tiny_model.embedding_shape)
+    assert measured.disk_bytes == 10 * project.embeddings(tiny_model.encoder_digest, tiny_model.embedding_shape).frame_bytes
     assert measured.fits
     assert 0 < measured.seconds == remembered.seconds
     assert project.embeddings(tiny_model.encoder_digest, tiny_model.embedding_shape).valid_count == 2

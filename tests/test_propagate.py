@@ -327,9 +327,7 @@ def test_a_propagation_can_be_undone(corrected, light_model, tool):
 
 def test_disk_space_is_needed_only_for_the_next_frames(corrected, light_model, tool, monkeypatch):
     monkeypatch.setattr(propagate, "FRAMES_AHEAD", 2)
-    room = 3 * corrected.embeddings(light_model.encoder_digest, light_model.embedding_shape).bytes_per_frame(
-        light_model.embedding_shape
-    )
+    room = 3 * corrected.embeddings(light_model.encoder_digest, light_model.embedding_shape).frame_bytes
     monkeypatch.setattr(embed, "free_bytes", lambda folder: room)
     assert len(list(propagate_class(corrected, light_model, tool, 2, range(3, 9)))) == 6
 

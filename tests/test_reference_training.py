@@ -1,7 +1,4 @@
-"""The losses, class embeddings and metrics of the authors' own code (tests/reference/README.md), reproduced.
-
-Where our code differs today, the test is a strict expected failure: it fails when the difference is gone.
-"""
+"""The losses, class embeddings and metrics of the authors' own code (tests/reference/README.md), reproduced."""
 
 from __future__ import annotations
 
@@ -12,7 +9,7 @@ import numpy as np
 import pytest
 import torch
 from reference import inputs
-from reference.cases import EDGE, FRAME, HERE, differs, edge_cases, load, load_model, painted
+from reference.cases import EDGE, FRAME, HERE, edge_cases, load, load_model, painted
 from torch import Tensor
 
 from surgicalsam_napari.instruments import ENDOVIS2018
@@ -42,35 +39,21 @@ def batch() -> PromptBatch:
 
 def our_class_embeddings(batch: PromptBatch) -> Tensor:
     prompts = zip(batch.embeddings, batch.targets, strict=True)
-    return torch.stack([class_embedding(embedding, target.bool().numpy(), FRAME) for embedding, target in prompts])
+    found = [class_embedding(embedding, target.bool().numpy(), FRAME) for embedding, target in prompts]
+    return torch.stack([embedding for embedding in found if embedding is not None])
 
 
-ANY_OVERLAP = "We count a cell if any sampled pixel is in the mask, the authors if half of it is"
-
-
-@differs(f"{ANY_OVERLAP}: values differ by 0.024.")
 def test_class_embeddings_match_the_reference(batch: PromptBatch) -> None:
     expected = load("training")["class_embeddings"]
-    np.testing.assert_allclose(our_class_embeddings(batch), expected, rtol=0, atol=1e-5)
+    np.testing.assert_allclose(our_class_embeddings(batch), expected, rtol=0, atol=1e-6)
 
 
-@differs(f"{ANY_OVERLAP}: the loss is 2.0 % larger.")
 def test_the_contrastive_loss_with_our_class_embeddings_matches(authors_folder: Path, batch: PromptBatch) -> None:
     loss = prototype_contrastive_loss(load_model(authors_folder).prototypes(), our_class_embeddings(batch), batch.rows)
     assert loss.item() == pytest.approx(load("training")["losses"][0, 1], rel=1e-4)
 
 
-CELLS_DIFFER = {
-    "the same 7 columns further on, between the sampled pixels: no cell, left out by the authors": "We take 40 for 0.",
-    "slanted shaft, 40 columns": f"{ANY_OVERLAP}: 51 for 44.",
-    "disc": f"{ANY_OVERLAP}: 117 for 113.",
-    "speck between the sampled pixels: no cell, left out by the authors": "We take the nearest cell: 1 for 0.",
-    "480 x 854, disc": f"{ANY_OVERLAP}: 122 for 120.",
-    "1080 x 1920, slanted shaft, 60 columns": f"{ANY_OVERLAP}: 35 for 32.",
-}
-
-
-@pytest.mark.parametrize("case", edge_cases("class_embedding_cells", CELLS_DIFFER))
+@pytest.mark.parametrize("case", edge_cases("class_embedding_cells"))
 def test_a_class_embedding_is_of_the_cells_of_the_reference(case: dict) -> None:
     mask = painted(case["mask"], bool)
     expected = np.zeros((64, 64), bool)
@@ -83,19 +66,6 @@ def test_a_class_embedding_is_of_the_cells_of_the_reference(case: dict) -> None:
 
 # Losses --------------------------------------------------------------------------------------------------------------
 
-EPSILON = "We add 1e-3 once in the numerator and once in the denominator, the authors twice in the denominator"
-DICE_DIFFERS = {
-    "empty mask, logits -20 everywhere": f"{EPSILON}: 0 for 1.",
-    "empty mask, logits -5 everywhere": f"{EPSILON}: 0.999983 for 1, and a gradient of 3e-8 for 0.",
-    "empty mask, logits -20 but for 20 pixels of +20": f"{EPSILON}: 0.99995 for 1.",
-    "20-pixel mask, its exact logits": f"{EPSILON}: 0 for 0.00005.",
-    "20-pixel mask, logits -20 everywhere": f"{EPSILON}: 0.99995 for 1.",
-    "20-pixel mask, half of it found": f"{EPSILON}: 0.333322 for 0.333378.",
-    "20-pixel mask, logits -9 everywhere": f"{EPSILON}: 0.999704 for 0.999753.",
-    "low resolution, empty mask, logits -20 everywhere": f"{EPSILON}: 0 for 1.",
-    "low resolution, 20-pixel mask, 2 x 2 logits of +20 there": f"{EPSILON}: 0.638150 for 0.638163.",
-}
-
 
 def dice(case: dict) -> tuple[Tensor, Tensor]:
     """The loss of a case, and the norm of its gradient; logits of 256 x 256 belong to the padded square."""
@@ -107,7 +77,7 @@ def dice(case: dict) -> tuple[Tensor, Tensor]:
     return loss, gradient.double().norm()
 
 
-@pytest.mark.parametrize("case", edge_cases("dice", DICE_DIFFERS))
+@pytest.mark.parametrize("case", edge_cases("dice"))
 def test_dice_matches_the_reference(case: dict) -> None:
     loss, gradient_norm = dice(case)
     assert loss.item() == pytest.approx(case["dice_loss"], abs=1e-6)
@@ -115,7 +85,6 @@ def test_dice_matches_the_reference(case: dict) -> None:
     assert gradient_norm.item() == pytest.approx(case["gradient_norm_float64"], rel=1e-3, abs=1e-9)
 
 
-@differs(f"{EPSILON}: 0.386661 for 0.386683.")
 def test_dice_of_a_batch_matches_the_reference() -> None:
     cases = {case["case"]: case for case in EDGE["dice"]}
     chosen = [cases[name] for name in EDGE["dice_batch"]["cases"]]
@@ -176,18 +145,7 @@ def test_metrics_match_the_reference() -> None:
     assert rounded(authors_scores(metrics)) == json.loads((HERE / "expected.json").read_text())["metrics"]
 
 
-NOTHING_SUMMED = "If every prediction is empty, our overall IoU is NaN and the authors' mIoU is 0."
-METRICS_DIFFER = dict.fromkeys(
-    (
-        "every prediction empty",
-        "every prediction empty, one frame without instruments",
-        "everything empty",
-    ),
-    NOTHING_SUMMED,
-)
-
-
-@pytest.mark.parametrize("case", edge_cases("metrics", METRICS_DIFFER))
+@pytest.mark.parametrize("case", edge_cases("metrics"))
 def test_metrics_of_rare_frames_match_the_reference(case: dict) -> None:
     pairs = [(painted(frame["prediction"], np.uint8), painted(frame["ground_truth"], np.uint8)) for frame in case["frames"]]
     assert rounded(authors_scores(evaluate_label_maps(pairs, ENDOVIS2018.ids))) == case["metrics"]

@@ -48,7 +48,7 @@ def test_the_padding_below_a_wide_frame_is_not_shown(tiny_model):
 
 def test_a_missing_embedding_is_computed_and_stored(project, tiny_model, monkeypatch):
     first = similarity_map(project, tiny_model, 2, 7)
-    monkeypatch.setattr(tiny_model, "embed", lambda frames: pytest.fail("the embedding is stored"))
+    monkeypatch.setattr(tiny_model, "embed", lambda frames, dtype: pytest.fail("the embedding is stored"))
     np.testing.assert_allclose(similarity_map(project, tiny_model, 2, 7), first, rtol=1e-4, atol=1e-6)
     assert project.embeddings(tiny_model.encoder_digest, tiny_model.embedding_shape).is_valid(7)
 

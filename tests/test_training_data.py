@@ -296,7 +296,9 @@ def test_a_dataset_that_names_no_classes_asks_for_them(project_folder: Path, tmp
 
 
 FEATURES = np.random.default_rng(0).normal(size=(64, 64, 256)).astype(np.float16)
-VIT_H = cast(SurgicalSAM, SimpleNamespace(encoder_id="vit_h", embedding_shape=(256, 64, 64), name="authors'"))
+VIT_H = cast(
+    SurgicalSAM, SimpleNamespace(encoder_id="vit_h", embedding_shape=(256, 64, 64), decoder_dim=256, name="authors'")
+)
 
 
 def write_processed(
@@ -338,6 +340,27 @@ def test_the_authors_2018_folders_are_read_without_conversion(processed_2018: Pa
     embeddings = data.embeddings([4, 0], 0, VIT_H)
     assert embeddings.dtype == np.float16
     np.testing.assert_array_equal(embeddings[1], FEATURES.transpose(2, 0, 1))
+
+
+def test_features_stored_as_float32_stay_float32(processed_2018: Path, opened: Open) -> None:
+    exact = np.random.default_rng(1).normal(size=(64, 64, 256)).astype(np.float32)
+    np.save(processed_2018 / "train/0/sam_features_h/seq1/00000.npy", exact)
+    data = opened(processed_2018, base=None)
+    embeddings = data.embeddings([0], 0, VIT_H)
+    assert embeddings.dtype == np.float32
+    np.testing.assert_array_equal(embeddings[0], exact.transpose(2, 0, 1))
+
+
+def test_the_authors_class_embeddings_are_used_where_they_are_given(processed_2018: Path, opened: Open) -> None:
+    given = np.arange(256, dtype=np.float32)
+    (processed_2018 / "train/0/class_embeddings_h/seq1").mkdir(parents=True)
+    np.save(processed_2018 / "train/0/class_embeddings_h/seq1/00000_class3.npy", given)
+    data = opened(processed_2018, base=None)
+    np.testing.assert_array_equal(data.stored_class_embedding(0, 0, 3, VIT_H), given)
+    assert data.stored_class_embedding(0, 0, 1, VIT_H) is None
+    np.save(processed_2018 / "train/0/class_embeddings_h/seq1/00000_class3.npy", given[:4])
+    with pytest.raises(TrainingError, match=r"00000_class3.npy should have the shape \(256,\)"):
+        data.stored_class_embedding(0, 0, 3, VIT_H)
 
 
 def test_the_authors_versions_are_their_augmented_copies(processed_2018: Path, opened: Open) -> None:

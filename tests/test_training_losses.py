@@ -14,7 +14,14 @@ from surgicalsam_napari.model.geometry import FrameGeometry
 from surgicalsam_napari.model.surgical_sam import SurgicalSAM
 from surgicalsam_training.config import TrainingConfig
 from surgicalsam_training.loop.losses import dice_losses, frame_dice_losses, prototype_contrastive_loss
-from surgicalsam_training.loop.prompts import PromptBatch, PromptLosses, StepCounts, class_embedding, mask_target
+from surgicalsam_training.loop.prompts import (
+    PromptBatch,
+    PromptLosses,
+    StepCounts,
+    class_embedding,
+    mask_target,
+    nearest_embedding,
+)
 from surgicalsam_training.loop.tuning import unfreeze
 
 
@@ -32,11 +39,12 @@ def test_only_the_parameters_of_the_paper_are_tunable(authors_folder: Path) -> N
     assert not any(weight.requires_grad for weight in model.prompt_encoder.parameters())
 
 
-def test_a_class_too_thin_for_the_grid_has_the_embedding_of_its_cell() -> None:
-    embedding = torch.arange(4.0).view(1, 2, 2)
+def test_a_class_too_thin_for_the_grid_has_no_class_embedding_but_the_one_of_its_cell() -> None:
+    embedding, geometry = torch.arange(4.0).view(1, 2, 2), FrameGeometry((64, 64), 64)
     mask = np.zeros((64, 64), bool)
     mask[60, 60] = True
-    assert class_embedding(embedding, mask, FrameGeometry((64, 64), 64)).item() == 3.0
+    assert class_embedding(embedding, mask, geometry) is None
+    assert nearest_embedding(embedding, mask, geometry).item() == 3.0
 
 
 def test_the_target_at_the_logits_size_is_the_covered_share() -> None:

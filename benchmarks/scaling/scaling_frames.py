@@ -68,7 +68,7 @@ class QuickModel:
 
     buffers = parameters
 
-    def embed(self, frames: Sequence[np.ndarray]) -> np.ndarray:
+    def embed(self, frames: Sequence[np.ndarray], dtype: np.dtype | str = "float16") -> np.ndarray:
         return np.zeros((len(frames), *self.embedding_shape), np.float16)
 
     def predict(

@@ -51,7 +51,7 @@ def measure(repeats: int, *, is_quick: bool) -> dict[str, object]:
             lambda: [our_read(index) for index in order.integers(0, frames, reads).tolist()],
             repeats,
         )
-        bytes_of = {"plain": files[0].stat().st_size, "ours": store.bytes_per_frame(shape)}
+        bytes_of = {"plain": files[0].stat().st_size, "ours": store.frame_bytes}
         store.close()
     return {
         **figures("cache_read", times, reads),

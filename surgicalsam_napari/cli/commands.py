@@ -86,6 +86,10 @@ def embed(
     project_folder: ProjectFolder = None,
     device: Device = "auto",
     fast: Fast = False,
+    float32: Annotated[
+        bool,
+        typer.Option("--float32", help="Keep embeddings as float32: exact, twice the disk space. Else float16."),
+    ] = False,
     cluster: OnCluster = None,
     as_json: AsJson = False,
 ) -> None:
@@ -93,7 +97,15 @@ def embed(
     _check_distinct_projects(videos, project_folder)
     options = ModelOptions(checkpoint, encoder_weights, device, class_set_named(classes), fast)
     with _session(options, cluster) as session:
-        _for_each_video(videos, embedding(session, frames), session, project_folder, options, cluster, as_json)
+        _for_each_video(
+            videos,
+            embedding(session, frames, "float32" if float32 else None),
+            session,
+            project_folder,
+            options,
+            cluster,
+            as_json,
+        )
 
 
 @app.command()

@@ -4,9 +4,10 @@ from __future__ import annotations
 
 import json
 import sys
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Iterable, Iterator, Mapping, Sequence
 from contextlib import closing
 from dataclasses import asdict, dataclass
+from functools import partial
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated
 
@@ -129,7 +130,8 @@ def _score_checkpoints(
     for split in splits:
         by_file.setdefault(_checkpoint_of(checkpoint, split), []).append(split)
     for file, its_splits in by_file.items():
-        model = load_checkpoint(file, encoder_weights=encoder_weights, device=device, classes=classes)
+        load = partial(load_checkpoint, file, encoder_weights=encoder_weights, device=device, classes=classes)
+        model = load(load_image_encoder=False)
         tuned = round(sum(tensor.numel() for tensor in tuned_state(model).values()) / 1e6, 2)
         notes: tuple[str, ...] = ()
         if len(its_splits) > 1:
@@ -139,6 +141,8 @@ def _score_checkpoints(
             if classes is not None and file.suffix == ".safetensors":
                 data = all_data.only(classes.names, model.classes)
             unknown = _unknown_classes(model, data)
+            if _needs_encoder(model, data, {i for split in its_splits for i in _frames(data, split)}):
+                model = load()
             for split in its_splits:
                 example_indices = _frames(data, split)
                 for _report in with_progress(embed_missing(model, data, example_indices), "embedding"):
@@ -150,6 +154,13 @@ def _score_checkpoints(
                     "unknown_classes": unknown,
                 }
                 yield _Scored(model.name, split, len(example_indices), data, metrics, record, notes, tuned)
+
+
+def _needs_encoder(model: SurgicalSAM, data: TrainingData, example_indices: Iterable[int]) -> bool:
+    """Whether frames are to be embedded, or the encoder is known only from its weights (.pth)."""
+    if not model.encoder_digest:
+        return data.has_pictures
+    return bool(data.missing_embeddings(sorted(example_indices), 0, model))
 
 
 def _checkpoint_of(checkpoint: Path, split: BenchmarkSplit | None) -> Path:

@@ -53,16 +53,16 @@ class VideoTask:
     record: Callable[[Path, Project, Selected, float], dict[str, Any]]
 
 
-def embedding(session: Session, frames: str) -> VideoTask:
-    """The work of `embed` with the session's model."""
+def embedding(session: Session, frames: str, data_type: str | None = None) -> VideoTask:
+    """The work of `embed` with the session's model; `data_type` as in `Project.embeddings`."""
     from surgicalsam_napari.inference import embed_frames, parse_frames
-    from surgicalsam_napari.store import EmbeddingStore
 
     model = session.model
     assert model is not None
 
     def select(path: Path, project: Project) -> Selected:
         indices = parse_frames(frames, project.video.info.frame_count)
+        project.embeddings(model.encoder_digest, model.embedding_shape, data_type)
         _announce(project, model, indices)
         return Selected(indices, project.embeddings(model.encoder_digest, model.embedding_shape).missing(indices))
 
@@ -70,13 +70,13 @@ def embedding(session: Session, frames: str) -> VideoTask:
         return embed_frames(project, model, selected.to_do)
 
     def record(path: Path, project: Project, selected: Selected, seconds: float) -> dict[str, Any]:
-        stored = project.embeddings(model.encoder_digest, model.embedding_shape).valid_count
+        stored = project.embeddings(model.encoder_digest, model.embedding_shape)
         return {
             "project": str(project.folder),
             "frames": len(selected.frame_indices),
             "embedded": len(selected.to_do),
             "skipped": len(selected.frame_indices) - len(selected.to_do),
-            "embedding_bytes": stored * EmbeddingStore.bytes_per_frame(model.embedding_shape),
+            "embedding_bytes": stored.disk_bytes,
             "seconds": round(seconds, 3),
         }
 
@@ -149,11 +149,12 @@ def _frames_with_class(project: Project, class_ids: Sequence[int], indices: Sequ
 
 
 def _announce(project: Project, model: SurgicalSAM, indices: Sequence[int]) -> None:
-    from surgicalsam_napari.store import EmbeddingStore, free_bytes
+    from surgicalsam_napari.store import free_bytes
 
-    missing = len(project.embeddings(model.encoder_digest, model.embedding_shape).missing(list(indices)))
+    embeddings = project.embeddings(model.encoder_digest, model.embedding_shape)
+    missing = len(embeddings.missing(list(indices)))
     if missing:
-        needed = in_bytes(missing * EmbeddingStore.bytes_per_frame(model.embedding_shape))
+        needed = in_bytes(missing * embeddings.frame_bytes)
         free = in_bytes(free_bytes(project.folder))
         frames = counted(missing, "frame")
         print(f"{frames} to embed: {needed} needed in {project.folder}, {free} free", file=sys.stderr)

@@ -13,7 +13,7 @@ from surgicalsam_napari.errors import CheckpointError, DiskSpaceError, WorkFaile
 from surgicalsam_napari.formatting import in_bytes
 from surgicalsam_napari.inference.frame_selection import checked_frames, prefetched_frames
 from surgicalsam_napari.inference.pipeline import COMPUTED_AT_ONCE, computed_ahead, own_stream, written
-from surgicalsam_napari.store import EmbeddingStore, free_bytes
+from surgicalsam_napari.store import free_bytes
 
 if TYPE_CHECKING:
     from surgicalsam_napari.model.surgical_sam import SurgicalSAM
@@ -70,7 +70,7 @@ def embedded_batches(
 
     Yields
     ------
-    B frame indices, (B, D, h, w) float16
+    B frame indices, (B, D, h, w) as they are stored
     """
     embeddings = project.embeddings(model.encoder_digest, model.embedding_shape)
     missing = embeddings.missing(frame_indices)
@@ -82,7 +82,7 @@ def embedded_batches(
         if not batch.missing:
             return None
         with failures_reported(), own_stream(model.device):
-            return model.embed(batch.images)
+            return model.embed(batch.images, embeddings.dtype)
 
     def write(embedded: tuple[_Batch, np.ndarray | None]) -> None:
         batch, computed = embedded
@@ -126,7 +126,7 @@ def _decoded_batches(
 
 def check_disk_space(project: Project, model: SurgicalSAM, frame_count: int) -> None:
     """A DiskSpaceError if the embeddings of this many frames would not fit on the project's disk."""
-    needed = frame_count * EmbeddingStore.bytes_per_frame(model.embedding_shape)
+    needed = frame_count * project.embeddings(model.encoder_digest, model.embedding_shape).frame_bytes
     free = free_bytes(project.folder)
     if needed > free:
         raise DiskSpaceError(

@@ -11,7 +11,7 @@ from weakref import WeakKeyDictionary
 from surgicalsam_napari.inference.embed import failures_reported
 from surgicalsam_napari.inference.frame_selection import checked_frames
 from surgicalsam_napari.instruments import matching_class_ids
-from surgicalsam_napari.store import EmbeddingStore, free_bytes
+from surgicalsam_napari.store import free_bytes
 
 if TYPE_CHECKING:
     from surgicalsam_napari.model.surgical_sam import SurgicalSAM
@@ -83,7 +83,8 @@ def estimate(
     frame_indices = checked_frames(frame_indices, project.video.info.frame_count)
     class_ids = list(dict.fromkeys(class_ids))
     model_ids = matching_class_ids(project.classes, model.classes, class_ids, model.name)
-    missing = project.embeddings(model.encoder_digest, model.embedding_shape).missing(frame_indices)
+    embeddings = project.embeddings(model.encoder_digest, model.embedding_shape)
+    missing = embeddings.missing(frame_indices)
     known = seconds_per_frame is not None and (seconds_per_embedding is not None or not missing)
     if not known and frame_indices:
         speed = _speed(project, model, model_ids, frame_indices, missing, trial)
@@ -94,7 +95,7 @@ def estimate(
         frame_count=len(frame_indices),
         frames_to_embed=len(missing),
         seconds=_total_seconds(len(frame_indices), len(missing), seconds_per_embedding, seconds_per_frame),
-        disk_bytes=len(missing) * EmbeddingStore.bytes_per_frame(model.embedding_shape),
+        disk_bytes=len(missing) * embeddings.frame_bytes,
         free_bytes=free_bytes(project.folder),
     )
 

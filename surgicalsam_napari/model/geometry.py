@@ -7,6 +7,7 @@ from dataclasses import dataclass
 
 import numpy as np
 import torch
+from PIL import Image
 from torch import Tensor
 from torch.nn import functional as F
 
@@ -49,7 +50,7 @@ class FrameGeometry:
         return rows, columns
 
     def to_input(self, frames: Sequence[np.ndarray] | np.ndarray, device: torch.device | str = "cpu") -> Tensor:
-        """Resize (antialiased bilinear, 8 bit), normalise and pad.
+        """Resize, normalise and pad.
 
         Parameters
         ----------
@@ -59,11 +60,20 @@ class FrameGeometry:
         -------
         (B, 3, input_size, input_size) float32
         """
-        batch = torch.stack([torch.from_numpy(np.array(frame)) for frame in frames]).permute(0, 3, 1, 2)
-        if tuple(batch.shape[-2:]) != self.original_size:
-            raise ValueError(f"This geometry is for frames of {self.original_size}; got {tuple(batch.shape[-2:])}.")
-        resized = F.interpolate(batch, self.resized_size, mode="bilinear", antialias=True, align_corners=False)
+        resized = torch.stack([torch.from_numpy(self.resized(frame)) for frame in frames]).permute(0, 3, 1, 2)
         return normalise_and_pad(_moved(resized, torch.device(device)), self.input_size)
+
+    def resized(self, picture: np.ndarray) -> np.ndarray:
+        """A picture at `resized_size`, by Pillow's bilinear filter as in the authors' code; smaller is antialiased.
+
+        Parameters
+        ----------
+        picture : (H, W) or (H, W, 3) uint8, of `original_size`
+        """
+        if picture.shape[:2] != self.original_size:
+            raise ValueError(f"This geometry is for frames of {self.original_size}; got {picture.shape[:2]}.")
+        height, width = self.resized_size
+        return np.array(Image.fromarray(np.asarray(picture)).resize((width, height), Image.Resampling.BILINEAR))
 
     def to_frame(self, low_res_logits: Tensor) -> Tensor:
         """Resize low-resolution logits to the original frame with the reference's two bilinear steps.

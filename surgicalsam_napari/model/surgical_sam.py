@@ -172,16 +172,19 @@ class SurgicalSAM(nn.Module):
         return [known.index(class_id) for class_id in class_ids]
 
     @torch.inference_mode()
-    def embed(self, frames: Sequence[np.ndarray]) -> np.ndarray:
-        """Image embeddings, computed in bf16 or fp16 on CUDA, else in float32; a batch too large for the GPU is halved.
+    def embed(self, frames: Sequence[np.ndarray], dtype: np.dtype | str = "float16") -> np.ndarray:
+        """Image embeddings; a batch too large for the GPU is halved.
+
+        As float16 they are computed in bf16 or fp16 on CUDA, else in float32; as float32 always in float32.
 
         Parameters
         ----------
         frames : B frames (H, W, 3) uint8 RGB of one size
+        dtype : float16, or float32 to lose nothing
 
         Returns
         -------
-        (B, D, h, w) float16
+        (B, D, h, w) of `dtype`
 
         Raises
         ------
@@ -196,23 +199,24 @@ class SurgicalSAM(nn.Module):
                 "it. Load it again with the encoder's weights."
             )
         try:
-            return self._embed_batch(frames)
+            return self._embed_batch(frames, np.dtype(dtype))
         except torch.cuda.OutOfMemoryError as error:
             if len(frames) == 1:
                 raise DeviceError(self._out_of_memory_message()) from error
         torch.cuda.empty_cache()
         half = len(frames) // 2
-        return np.concatenate([self.embed(frames[:half]), self.embed(frames[half:])])
+        return np.concatenate([self.embed(frames[:half], dtype), self.embed(frames[half:], dtype)])
 
-    def _embed_batch(self, frames: Sequence[np.ndarray]) -> np.ndarray:
+    def _embed_batch(self, frames: Sequence[np.ndarray], dtype: np.dtype) -> np.ndarray:
         assert self.image_encoder is not None
         geometry = FrameGeometry(frames[0].shape[:2], self.input_size)
         images = geometry.to_input(frames, self.device)
         on_cuda = self.device.type == "cuda"
         half_type = torch.float16 if on_cuda and not torch.cuda.is_bf16_supported() else torch.bfloat16
-        with torch.autocast(self.device.type, dtype=half_type, enabled=on_cuda or self.is_fast):
+        is_half = dtype == np.float16
+        with torch.autocast(self.device.type, dtype=half_type, enabled=is_half and (on_cuda or self.is_fast)):
             embeddings = self.image_encoder(images)
-        return embeddings.to(torch.float16).cpu().numpy()
+        return embeddings.to(torch.float16 if is_half else torch.float32).cpu().numpy()
 
     def _out_of_memory_message(self) -> str:
         needed = ENCODERS[self.encoder_id].memory_megabytes

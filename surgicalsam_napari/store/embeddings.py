@@ -19,14 +19,19 @@ from surgicalsam_napari.store.files import STAGING, clear_staging, writing
 from surgicalsam_napari.store.write_lock import WriteLock
 
 CHECKSUM_BYTES = 4
+HALF = "float16"
+DATA_TYPES = (HALF, "float32")
 FLAGS_READ_ALONE = 64  # up to so many frames, each flag is read separately; for more, all flags at once
 
 
 class EmbeddingStore:
-    """An array (T, D, h, w) of float16 and a flag for each stored frame; shared by all checkpoints of one encoder.
+    """An array (T, D, h, w) and a flag for each stored frame; shared by all checkpoints of one encoder.
+
+    The values are float16. That flips about 60 mask pixels in a million against float32, and halves the disk space. A store
+    that is created as float32 keeps every value as the encoder computed it.
 
     There are two zarr arrays. `embeddings` has one chunk per frame, with a checksum and without compression (7-10 % smaller
-    files would be three times slower). `valid` has one byte per frame. A chunk is a plain file of fp16 numbers and four
+    files would be three times slower). `valid` has one byte per frame. A chunk is a plain file of numbers and four
     bytes of checksum. It is written to a temporary file and renamed, then the frame is flagged as valid: a kill at any
     moment loses at most the frame being written. Frames without an embedding need no disk space.
 
@@ -39,9 +44,11 @@ class EmbeddingStore:
     folder : `embeddings/<encoder digest>` in the project, or a folder that `create_in` made
     frame_count : T
     shape : (D, h, w); by default the stored shape
-    """
 
-    dtype = np.dtype("<f2")
+    Attributes
+    ----------
+    dtype : float16 or float32, little-endian
+    """
 
     def __init__(self, folder: Path, frame_count: int, shape: tuple[int, int, int] | None = None) -> None:
         self.folder = folder
@@ -59,19 +66,30 @@ class EmbeddingStore:
                 f"has {tuple(stored[1:])}. Choose the checkpoint that made the embeddings, or remove {folder}."
             )
         self.shape: tuple[int, int, int, int] = (frame_count, *stored[1:])  # type: ignore[assignment]
-        check_metadata(folder / "embeddings", {"zarr_format": 3, "data_type": "float16"})
+        data_type = metadata.get("data_type")
+        if data_type not in DATA_TYPES:
+            raise ProjectError(
+                f"{folder} should hold float16 or float32, it holds {data_type}. Remove that folder: the program computes "
+                "the embeddings again when it needs them."
+            )
+        check_metadata(folder / "embeddings", {"zarr_format": 3})
+        self.dtype = np.dtype(data_type).newbyteorder("<")
         check_codecs(folder / "embeddings", ["bytes", "crc32c"])
         self._flags = folder / "valid" / "c.0"
         self._chunks = str(folder / "embeddings" / "c")
         self._lock = WriteLock(folder)
 
     @staticmethod
-    def create(root: Path, encoder_digest: str, frame_count: int, shape: tuple[int, int, int]) -> Path:
+    def create(
+        root: Path, encoder_digest: str, frame_count: int, shape: tuple[int, int, int], data_type: str = HALF
+    ) -> Path:
         """Make the empty arrays for one encoder in a project folder, completely or not at all; may raise OSError."""
-        return EmbeddingStore.create_in(root / "embeddings" / encoder_digest, encoder_digest, frame_count, shape)
+        return EmbeddingStore.create_in(root / "embeddings" / encoder_digest, encoder_digest, frame_count, shape, data_type)
 
     @staticmethod
-    def create_in(folder: Path, encoder_digest: str, frame_count: int, shape: tuple[int, int, int]) -> Path:
+    def create_in(
+        folder: Path, encoder_digest: str, frame_count: int, shape: tuple[int, int, int], data_type: str = HALF
+    ) -> Path:
         """As `create`, in any folder: for embeddings of augmented frames, or beside a dataset."""
         import uuid
 
@@ -88,7 +106,7 @@ class EmbeddingStore:
                 temporary / "embeddings",
                 (frame_count, *shape),
                 (1, *shape),
-                "float16",
+                data_type,
                 fill_value=0,
                 compressors=Crc32cCodec(),
                 dimension_names=("frame", "channel", "y", "x"),
@@ -111,15 +129,15 @@ class EmbeddingStore:
                 raise
         return folder
 
-    @staticmethod
-    def bytes_per_frame(shape: Sequence[int]) -> int:
-        """Disk space of one embedding of shape (D, h, w)."""
-        return math.prod(shape) * EmbeddingStore.dtype.itemsize + CHECKSUM_BYTES
+    @property
+    def frame_bytes(self) -> int:
+        """Disk space of one embedding."""
+        return math.prod(self.shape[1:]) * self.dtype.itemsize + CHECKSUM_BYTES
 
     @property
     def disk_bytes(self) -> int:
         """Disk space of the valid embeddings."""
-        return self.valid_count * self.bytes_per_frame(self.shape[1:])
+        return self.valid_count * self.frame_bytes
 
     @property
     def valid_count(self) -> int:
@@ -134,16 +152,15 @@ class EmbeddingStore:
         """The frames without a valid embedding, in the given order; an incomplete file counts as missing."""
         frame_indices = list(frame_indices)
         self._check(frame_indices)
-        expected = self.bytes_per_frame(self.shape[1:])
         valid = zip(frame_indices, self._valid(frame_indices).tolist(), strict=True)
-        return [index for index, is_valid in valid if not (is_valid and _size(self._path(index)) == expected)]
+        return [index for index, is_valid in valid if not (is_valid and _size(self._path(index)) == self.frame_bytes)]
 
     def write(self, frame_indices: Sequence[int], embeddings: np.ndarray) -> None:
         """Store the embeddings of some frames.
 
         Parameters
         ----------
-        embeddings : (B, D, h, w), stored as float16
+        embeddings : (B, D, h, w), stored as `dtype`
 
         Raises
         ------
@@ -167,7 +184,7 @@ class EmbeddingStore:
 
         Returns
         -------
-        (B, D, h, w) float16
+        (B, D, h, w) of `dtype`
 
         Raises
         ------

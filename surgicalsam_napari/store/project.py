@@ -15,7 +15,7 @@ from surgicalsam_napari.errors import ClassSetError, ProjectError, VideoError
 from surgicalsam_napari.instruments import ClassSet
 from surgicalsam_napari.store.action import Action
 from surgicalsam_napari.store.content_area import CheckedContentArea
-from surgicalsam_napari.store.embeddings import EmbeddingStore
+from surgicalsam_napari.store.embeddings import HALF, EmbeddingStore
 from surgicalsam_napari.store.files import writing
 from surgicalsam_napari.store.history import History
 from surgicalsam_napari.store.labels import LabelStore
@@ -43,7 +43,7 @@ class Project:
           provenance/ predicted_iou/ presence/ contested/ predicted_by/     (T, C): per frame and class
           history/ snapshots/     actions that can be undone; named states of all of the above
           work.csv                edits and time spent, per frame
-          embeddings/<encoder digest>/embeddings/, valid/         (T, D, h, w) float16; (T,)
+          embeddings/<encoder digest>/embeddings/, valid/         (T, D, h, w) float16 or float32; (T,)
           augmented/<encoder digest>/<version>/                   the same for augmented frames, for training
 
     Make one with `create`, `open` or `open_or_create`. The project owns the VideoReader that is passed to it, and closes it.
@@ -315,9 +315,26 @@ class Project:
 
     # ---- embeddings
 
-    def embeddings(self, encoder_digest: str, shape: tuple[int, int, int]) -> EmbeddingStore:
-        """The embeddings of one image encoder, shape (D, h, w) per frame; made on first use."""
-        return self._embedding_store(self.folder / "embeddings" / encoder_digest, encoder_digest, shape)
+    def embeddings(self, encoder_digest: str, shape: tuple[int, int, int], data_type: str | None = None) -> EmbeddingStore:
+        """The embeddings of one image encoder, shape (D, h, w) per frame; made on first use.
+
+        Parameters
+        ----------
+        data_type : "float16" or "float32"; by default as they are stored, and float16 on first use
+
+        Raises
+        ------
+        ProjectError
+            they are stored otherwise
+        """
+        folder = self.folder / "embeddings" / encoder_digest
+        store = self._embedding_store(folder, encoder_digest, shape, data_type or HALF)
+        if data_type not in (None, store.dtype.name):
+            raise ProjectError(
+                f"{folder} holds embeddings of {store.valid_count:,} frames as {store.dtype.name}, and {data_type} is asked "
+                "for. Remove that folder to compute them again, or keep them as they are."
+            )
+        return store
 
     def augmented_embeddings(self, encoder_digest: str, version: str, shape: tuple[int, int, int]) -> EmbeddingStore:
         """The embeddings of augmented frames, stored apart from those of the frames themselves; made on first use.
@@ -328,13 +345,15 @@ class Project:
         """
         return self._embedding_store(self.folder / "augmented" / encoder_digest / version, encoder_digest, shape)
 
-    def _embedding_store(self, folder: Path, encoder_digest: str, shape: tuple[int, int, int]) -> EmbeddingStore:
+    def _embedding_store(
+        self, folder: Path, encoder_digest: str, shape: tuple[int, int, int], data_type: str = HALF
+    ) -> EmbeddingStore:
         store = self._embeddings.get(folder)
         if store is None or store.shape[1:] != tuple(shape):
             frame_count = self.manifest.video.frame_count
             if not folder.exists():
                 with writing("The embeddings", self.folder), self._lock:
-                    EmbeddingStore.create_in(folder, encoder_digest, frame_count, shape)
+                    EmbeddingStore.create_in(folder, encoder_digest, frame_count, shape, data_type)
             store = EmbeddingStore(folder, frame_count, shape)
             if self.writable:
                 with writing("The embeddings", self.folder):

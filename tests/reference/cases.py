@@ -25,24 +25,9 @@ def load(name: str) -> Arrays:
         return dict(file)
 
 
-def differs(reason: str) -> pytest.MarkDecorator:
-    """For a test of what we compute otherwise than the authors today; it reports when the difference is gone."""
-    return pytest.mark.xfail(strict=True, raises=AssertionError, reason=reason)
-
-
-def edge_cases(kind: str, differing: dict[str, str]) -> list:
-    """The cases of edge.json, those that we differ in as strict expected failures; `differing` has reasons by name."""
-    cases = EDGE[kind]
-    for name in differing:
-        assert any(case["case"] == name for case in cases), f"{name} should be a case of {kind} in edge.json."
-    return [
-        pytest.param(
-            case,
-            id=case["case"],
-            marks=[differs(differing[case["case"]])] if case["case"] in differing else [],
-        )
-        for case in cases
-    ]
+def edge_cases(kind: str) -> list:
+    """The cases of edge.json."""
+    return [pytest.param(case, id=case["case"]) for case in EDGE[kind]]
 
 
 def painted(array: dict, dtype: type) -> np.ndarray:

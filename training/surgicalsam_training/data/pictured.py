@@ -86,9 +86,8 @@ class PicturedSource(ABC):
         return [example_index for example_index in example_indices if example_index in missing]
 
     def embeddings(self, example_indices: Sequence[int], version: int, model: SurgicalSAM) -> np.ndarray:
-        gathered = np.empty((len(example_indices), *model.embedding_shape), np.float16)
-        rows = {example_index: row for row, example_index in enumerate(example_indices)}
-        for store, group in self._by_store(list(rows), version, model):
+        read: dict[int, np.ndarray] = {}
+        for store, group in self._by_store(list(dict.fromkeys(example_indices)), version, model):
             missing = store.missing([self._slots[example_index] for example_index in group])
             if missing:
                 first = next(example_index for example_index in group if self._slots[example_index] == missing[0])
@@ -97,10 +96,11 @@ class PicturedSource(ABC):
                     f"{self.frames[first].name}{copy} should have an embedding by {model.encoder_id}, but {len(missing)} of "
                     f"{len(group)} frames have none. Embed them with a model that has its image encoder loaded."
                 )
-            gathered[[rows[example_index] for example_index in group]] = store.read(
-                [self._slots[example_index] for example_index in group]
-            )
-        return gathered[[rows[example_index] for example_index in example_indices]]
+            read.update(zip(group, store.read([self._slots[example_index] for example_index in group]), strict=True))
+        return np.stack([read[example_index] for example_index in example_indices])
+
+    def stored_class_embedding(self, example_index: int, version: int, class_id: int, model: SurgicalSAM) -> None:
+        return None
 
     def embed(self, example_indices: Sequence[int], version: int, model: SurgicalSAM) -> Generator[None, None, None]:
         missing = self.missing_embeddings(example_indices, version, model)
@@ -109,11 +109,12 @@ class PicturedSource(ABC):
                 f"{len(missing)} frames of {self.path.name} have no embedding yet, but {model.name} has no image encoder "
                 f"({model.encoder_id}) to compute it. Load the encoder's weights (--encoder-weights)."
             )
-        self._check_disk_space(len(missing), model)
+        needed = sum(len(group) * store.frame_bytes for store, group in self._by_store(missing, version, model))
+        self._check_disk_space(len(missing), needed)
         for store, group in self._by_store(missing, version, model):
             for batch, images in self._read_ahead(group, version, BATCH_SIZES.get(model.device.type, 1)):
                 with failures_reported():
-                    computed = model.embed(images)
+                    computed = model.embed(images, store.dtype)
                 store.write([self._slots[example_index] for example_index in batch], computed)
                 yield from (None for _ in batch)
             store.close()  # frees its lock file: hundreds of stores would exceed the open-file limit
@@ -156,8 +157,8 @@ class PicturedSource(ABC):
         for sequence, group in by_sequence.items():
             yield self.store(sequence, name, model), sorted(group, key=lambda example_index: self._slots[example_index])
 
-    def _check_disk_space(self, count: int, model: SurgicalSAM) -> None:
-        needed, free = count * EmbeddingStore.bytes_per_frame(model.embedding_shape), free_bytes(self.path)
+    def _check_disk_space(self, count: int, needed: int) -> None:
+        free = free_bytes(self.path)
         if needed > free:
             raise DiskSpaceError(
                 f"The embeddings of {count} frames need {in_bytes(needed)}, but the disk of {self.path} has "

@@ -4,6 +4,7 @@
 
     <root>/train/<version>/binary_annotations/<sequence>/<frame>_class<c>.png     EndoVis 2018; 0 and 255
     <root>/train/<version>/sam_features_h/<sequence>/<frame>.npy                  (64, 64, 256)
+    <root>/train/<version>/class_embeddings_h/<sequence>/<frame>_class<c>.npy     (256,); computed if not there
     <root>/val/…                                                                  without versions
     <root>/<version>/…                                                            EndoVis 2017, sequences seq1 to seq8
 
@@ -180,22 +181,34 @@ class ProcessedEndovisSource:
 
     def embeddings(self, example_indices: Sequence[int], version: int, model: SurgicalSAM) -> np.ndarray:
         dim, height, width = model.embedding_shape
-        embeddings = np.empty((len(example_indices), dim, height, width), np.float16)
-        for row, example_index in enumerate(example_indices):
+        embeddings = []
+        for example_index in example_indices:
             path = self._features(example_index, version, model)
-            try:
-                features = np.load(path, allow_pickle=False)
-            except FileNotFoundError as error:
-                raise TrainingError(f"{path} is missing. Copy the authors' whole folder.") from error
-            except (OSError, ValueError, EOFError) as error:
-                raise TrainingError(f"{path} is damaged and cannot be read. Restore it from its source.") from error
+            features = _array(path)
             if features.shape != (height, width, dim):
                 raise TrainingError(
                     f"{path} should have the shape {(height, width, dim)} of {model.encoder_id}; it has "
                     f"{features.shape}. Choose the encoder that made it."
                 )
-            embeddings[row] = features.transpose(2, 0, 1)
-        return embeddings
+            embeddings.append(features.transpose(2, 0, 1))
+        return np.stack(embeddings) if embeddings else np.empty((0, dim, height, width), np.float32)
+
+    def stored_class_embedding(
+        self, example_index: int, version: int, class_id: int, model: SurgicalSAM
+    ) -> np.ndarray | None:
+        features = self._features(example_index, version, model)
+        letter = LETTERS[model.encoder_id]
+        folder = features.parents[1].with_name(f"class_embeddings_{letter}")
+        path = folder / features.parent.name / f"{features.stem}_class{class_id}.npy"
+        if not path.is_file():
+            return None
+        stored = _array(path)
+        if stored.shape != (model.decoder_dim,):
+            raise TrainingError(
+                f"{path} should have the shape {(model.decoder_dim,)}; it has {stored.shape}. Restore it from its source, "
+                "or remove the folder: class embeddings are computed then."
+            )
+        return stored
 
     def _features(self, example_index: int, version: int, model: SurgicalSAM) -> Path:
         self._check_version(example_index, version)
@@ -223,6 +236,15 @@ class ProcessedEndovisSource:
 
     def close(self) -> None:
         pass
+
+
+def _array(path: Path) -> np.ndarray:
+    try:
+        return np.load(path, allow_pickle=False)
+    except FileNotFoundError as error:
+        raise TrainingError(f"{path} is missing. Copy the authors' whole folder.") from error
+    except (OSError, ValueError, EOFError) as error:
+        raise TrainingError(f"{path} is damaged and cannot be read. Restore it from its source.") from error
 
 
 def _feature_folders(folder: Path) -> list[Path]:

@@ -75,7 +75,12 @@ class Source(Protocol):
         """Compute and store the missing embeddings; yields after each frame."""
 
     def embeddings(self, example_indices: Sequence[int], version: int, model: SurgicalSAM) -> np.ndarray:
-        """(B, D, h, w) float16"""
+        """(B, D, h, w), float16 or float32 as they are stored"""
+
+    def stored_class_embedding(
+        self, example_index: int, version: int, class_id: int, model: SurgicalSAM
+    ) -> np.ndarray | None:
+        """(D,), the mean embedding inside the class's mask, if the source brings it; else it is computed."""
 
     def release(self) -> None:
         """Close files that are opened again on demand, such as a video: a training may have hundreds."""

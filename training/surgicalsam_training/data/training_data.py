@@ -14,6 +14,7 @@ from surgicalsam_napari.model.surgical_sam import SurgicalSAM
 from surgicalsam_training.data.augment import Augmentation
 from surgicalsam_training.data.naming import common_classes, ids_to_common, unique_sequences
 from surgicalsam_training.data.opening import open_sources
+from surgicalsam_training.data.processed_endovis import ProcessedEndovisSource
 from surgicalsam_training.data.project_source import ProjectSource
 from surgicalsam_training.data.source import AnnotatedFrame, Source
 
@@ -113,6 +114,11 @@ class TrainingData:
         source, index_in_source = self._at(example_index)
         return source.image(index_in_source)
 
+    @property
+    def has_pictures(self) -> bool:
+        """Whether any frame has a picture; processed EndoVis folders have embeddings alone."""
+        return not all(isinstance(source, ProcessedEndovisSource) for source in self._sources)
+
     def missing_embeddings(self, example_indices: Sequence[int], version: int, model: SurgicalSAM) -> list[int]:
         """The frames that have no embedding by the model's encoder yet."""
         missing: set[int] = set()
@@ -147,22 +153,30 @@ class TrainingData:
 
         Returns
         -------
-        (B, D, h, w) float16
+        (B, D, h, w), float16 or float32 as they are stored
 
         Raises
         ------
         TrainingError, ProjectError
             an embedding is missing or damaged
         """
-        gathered = np.empty((len(example_indices), *model.embedding_shape), np.float16)
-        rows: dict[int, list[int]] = {}
-        for row, example_index in enumerate(example_indices):
-            rows.setdefault(example_index, []).append(row)
-        for source, group in self._by_source(list(rows)):
+        if not example_indices:
+            return np.empty((0, *model.embedding_shape), np.float16)
+        read: dict[int, np.ndarray] = {}
+        for source, group in self._by_source(list(dict.fromkeys(example_indices))):
             embeddings = source.embeddings([self._origins[example_index][1] for example_index in group], version, model)
-            for example_index, embedding in zip(group, embeddings, strict=True):
-                gathered[rows[example_index]] = embedding
-        return gathered
+            read.update(zip(group, embeddings, strict=True))
+        return np.stack([read[example_index] for example_index in example_indices])
+
+    def stored_class_embedding(
+        self, example_index: int, version: int, class_id: int, model: SurgicalSAM
+    ) -> np.ndarray | None:
+        """(D,), the class embedding that the data bring, as the authors' processed folders do; None: compute it."""
+        source, index_in_source = self._at(example_index)
+        own_ids = np.flatnonzero(self._lookups[self._origins[example_index][0]] == class_id).tolist()
+        if len(own_ids) != 1:
+            return None
+        return source.stored_class_embedding(index_in_source, version, own_ids[0], model)
 
     def augmented_online(self, example_index: int, version: int, model: SurgicalSAM) -> tuple[np.ndarray, np.ndarray]:
         """An augmented copy, embedded now and not stored.

@@ -16,7 +16,7 @@ from surgicalsam_napari.model.surgical_sam import SurgicalSAM
 from surgicalsam_training.data.training_data import TrainingData
 from surgicalsam_training.learn.fitting import fit
 from surgicalsam_training.learn.targets import HeadTarget, head_target
-from surgicalsam_training.loop.prompts import class_embedding
+from surgicalsam_training.loop.prompts import class_embedding, nearest_embedding
 
 CACHE_BYTES = 1 << 30  # of embeddings in memory; with more frames they are read from the disk
 FRAMES_FOR_SCALE = 32  # at most; the mean and the scale of the features are of these
@@ -74,7 +74,9 @@ class CorrectedFrames:
         label_map = self.data.label_map(example_index)
         geometry = FrameGeometry(label_map.shape, self.model.input_size)
         embedding = self.embeddings([example_index])[0, : self.model.decoder_dim].cpu()
-        return class_embedding(embedding, label_map == class_id, geometry)
+        mask = label_map == class_id
+        mean = class_embedding(embedding, mask, geometry)
+        return nearest_embedding(embedding, mask, geometry) if mean is None else mean
 
     def fit(self, head: PixelHead, example_indices: Sequence[int], steps: int, seed: int) -> Iterator[int]:
         """Fit the head to some of the frames; yields the number of steps done."""

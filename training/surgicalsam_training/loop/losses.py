@@ -20,8 +20,8 @@ def dice_losses(logits: Tensor, masks: Tensor) -> Tensor:
     """1 - 2 sum(p g) / (sum(p^2) + sum(g^2)) of every prompt (equation 13); the loss is their mean.
 
     Equation 13 prints the overlap itself, without "1 -", and calls p the logit. The authors' code takes 1 - overlap of the
-    sigmoid, and adds 1e-3 twice in the denominator and nothing in the numerator. This function follows the code, except that
-    it adds `DICE_EPSILON` (1e-3) once in the numerator and once in the denominator.
+    sigmoid, and adds `DICE_EPSILON` (1e-3) to both sums in the denominator, as here. So an empty mask costs 1 whatever is
+    predicted.
 
     Parameters
     ----------
@@ -35,7 +35,7 @@ def dice_losses(logits: Tensor, masks: Tensor) -> Tensor:
     probability, masks = logits.sigmoid().flatten(1), masks.flatten(1).to(logits.dtype)
     overlap = (probability * masks).sum(1)
     total = probability.square().sum(1) + masks.square().sum(1)
-    return 1 - (2 * overlap + DICE_EPSILON) / (total + DICE_EPSILON)
+    return 1 - 2 * overlap / (total + 2 * DICE_EPSILON)
 
 
 def frame_dice_losses(low_res_logits: Tensor, masks: Sequence[Tensor], geometry: FrameGeometry) -> Tensor:
@@ -71,7 +71,7 @@ class _FrameDice(torch.autograd.Function):
 def _dice_and_gradient(logits: Tensor, mask: Tensor, geometry: FrameGeometry) -> tuple[Tensor, Tensor]:
     """The loss of one mask, and its gradient (4h, 4w).
 
-    With p the sigmoid, g the mask, N = 2 sum p g + e and T = sum p^2 + sum g^2 + e, the gradient with respect to a pixel's
+    With p the sigmoid, g the mask, N = 2 sum p g and T = sum p^2 + sum g^2 + 2e, the gradient with respect to a pixel's
     logit is p (1 - p) (2 p N / T^2 - 2 g / T). N and T are known only at the end. Therefore p p (1 - p) and g p (1 - p) are
     reduced to low resolution separately, block by block, and weighted at the end.
     """
@@ -89,9 +89,9 @@ def _dice_and_gradient(logits: Tensor, mask: Tensor, geometry: FrameGeometry) ->
         slope = torch.addcmul(p, p, p, value=-1)
         of_p[source].addmm_(weights.T, p * slope)
         of_g[source].addmm_(weights.T, g * slope)
-        overlap += torch.dot(p.view(-1), g.view(-1))
-        squares += torch.dot(p.view(-1), p.view(-1))
-    n, t = 2 * overlap + DICE_EPSILON, squares + mask.sum() + DICE_EPSILON
+        overlap += (p * g).sum()  # sums in blocks; torch.dot loses four more bits on several threads
+        squares += p.sum() - slope.sum()
+    n, t = 2 * overlap, squares + mask.sum() + 2 * DICE_EPSILON
     weighted = of_p.mul_(2 * n / t**2).sub_(of_g.mul_(2 / t))
     gradient = torch.zeros_like(logits)
     for output, source, weights in columns.blocks:

@@ -10,7 +10,7 @@ import torch
 from torch import Tensor, nn
 from torch.nn import functional as F
 
-from surgicalsam_napari.model.geometry import FrameGeometry
+from surgicalsam_napari.model.geometry import PIXEL_MEAN, PIXEL_STD, FrameGeometry
 from surgicalsam_napari.model.mask_decoder import decode_masks, in_token_order
 from surgicalsam_napari.model.surgical_sam import SurgicalSAM
 from surgicalsam_training.config import TrainingConfig
@@ -58,30 +58,34 @@ class StepCounts:
     prompts: float
 
 
-def class_embedding(embedding: Tensor, mask: np.ndarray, geometry: FrameGeometry) -> Tensor:
-    """The mean image embedding of the grid cells that the mask touches.
+def class_embedding(embedding: Tensor, mask: np.ndarray, geometry: FrameGeometry) -> Tensor | None:
+    """The mean image embedding of the grid cells that are inside the mask, as in the authors' code.
 
-    The mask is resized like the frame, padded, and resized to the grid, both bilinearly; cells above 0 count.
+    The mask, 0 and 255, goes the way of a picture's red channel: resized, normalised, padded with zeros. Then it is sampled
+    bilinearly on the grid, and cells above 0 count: those with about half of their pixels inside.
 
     Parameters
     ----------
     embedding : (D, h, w)
-    mask : (H, W) bool, not empty
+    mask : (H, W) bool
 
     Returns
     -------
-    (D,); if the mask lies between the sampled pixels, the embedding of the cell nearest to its centre
+    (D,); None if no cell counts. The authors leave such a mask out of the data
     """
-    solid = torch.from_numpy(np.ascontiguousarray(mask, np.float32))[None, None]
-    resized = F.interpolate(solid, geometry.resized_size, mode="bilinear", align_corners=False)
+    red = torch.from_numpy(geometry.resized(mask.astype(np.uint8) * 255))[None, None].float()
     height, width = geometry.resized_size
-    padded = F.pad(resized, (0, geometry.input_size - width, 0, geometry.input_size - height))
-    covered = F.interpolate(padded, embedding.shape[-2:], mode="bilinear", align_corners=False)[0, 0] > 0
-    if not covered.any():
-        scale = width / geometry.original_size[1] * embedding.shape[-1] / geometry.input_size
-        row, column = (int(np.mean(indices) * scale) for indices in np.nonzero(mask))
-        covered[row, column] = True
-    return embedding[:, covered].mean(1)
+    normalised = (red - PIXEL_MEAN[0]) / PIXEL_STD[0]
+    padded = F.pad(normalised, (0, geometry.input_size - width, 0, geometry.input_size - height))
+    inside = F.interpolate(padded, embedding.shape[-2:], mode="bilinear", align_corners=False)[0, 0] > 0
+    return embedding[:, inside].mean(1) if inside.any() else None
+
+
+def nearest_embedding(embedding: Tensor, mask: np.ndarray, geometry: FrameGeometry) -> Tensor:
+    """(D,): the embedding of the grid cell at the centre of a mask (H, W) that is too small for `class_embedding`."""
+    scale = geometry.resized_size[1] / geometry.original_size[1] * embedding.shape[-1] / geometry.input_size
+    row, column = (int(np.mean(indices) * scale) for indices in np.nonzero(mask))
+    return embedding[:, row, column]
 
 
 def mask_target(mask: np.ndarray, geometry: FrameGeometry, config: TrainingConfig, logits_side: int) -> Tensor:

@@ -66,6 +66,9 @@ class PhantomRehearsal:
         """The classes in the frame."""
         return tuple(value for value in np.unique(self._labels[example_index]).tolist() if value)
 
+    def stored_class_embedding(self, example_index: int, version: int, class_id: int, model: SurgicalSAM) -> None:
+        """None: they are computed."""
+
     def embeddings(self, example_indices: Sequence[int], version: int, model: SurgicalSAM) -> np.ndarray:
         """(B, D, h, w) float16"""
         return np.stack([self._embeddings[example_index] for example_index in example_indices])

@@ -15,7 +15,7 @@ from surgicalsam_napari.model.mask_decoder import in_token_order
 from surgicalsam_napari.model.surgical_sam import SurgicalSAM
 from surgicalsam_training.config import TrainingConfig
 from surgicalsam_training.data.training_data import TrainingData
-from surgicalsam_training.loop.prompts import ClassPairs, PromptBatch, class_embedding, mask_target
+from surgicalsam_training.loop.prompts import ClassPairs, PromptBatch, class_embedding, mask_target, nearest_embedding
 from surgicalsam_training.loop.rehearsal import PhantomRehearsal
 
 CACHE_BYTES = 512 * 2**20  # cache of prepared frames: a few corrected frames are read only once
@@ -42,12 +42,20 @@ class Prompt:
 
 @dataclass(frozen=True)
 class ReadyPrompt:
-    """A prompt with the data for the losses; the embedding is float16; `class_embedding` is None if the class is absent."""
+    """A prompt with the data for the losses.
+
+    Attributes
+    ----------
+    embedding : (D, h, w), as it is stored
+    is_present : whether the class is in the frame
+    class_embedding : None if the class is absent, or its mask too small for a cell of the grid
+    """
 
     embedding: Tensor
     row: int
     target: Tensor
     geometry: FrameGeometry
+    is_present: bool
     class_embedding: Tensor | None
     weight: float
 
@@ -118,15 +126,25 @@ class PromptSampler:
             return self.rehearsed.ready(replace(prompt, is_rehearsed=False), 0)
         embedding, targets, class_embeddings, geometry = self._ready(prompt.example_index, version)
         row = self.data.classes.ids.index(prompt.class_id)
-        target = targets.get(prompt.class_id, targets[0])
+        is_present = prompt.class_id in targets
+        target = targets[prompt.class_id if is_present else 0]
         mean_embedding = class_embeddings.get(prompt.class_id)
-        return ReadyPrompt(torch.from_numpy(embedding), row, target, geometry, mean_embedding, prompt.weight)
+        return ReadyPrompt(torch.from_numpy(embedding), row, target, geometry, is_present, mean_embedding, prompt.weight)
+
+    def starting_embedding(self, prompt: Prompt) -> Tensor:
+        """(D,): the class embedding of a prompt whose class is present; of a tiny mask that of the nearest cell."""
+        ready = self.ready(prompt, 0)
+        if ready.class_embedding is not None:
+            return ready.class_embedding
+        mask = self.data.label_map(prompt.example_index, 0) == prompt.class_id
+        return nearest_embedding(ready.embedding.float(), mask, ready.geometry)
 
     def _read(
         self, example_index: int, version: int
     ) -> tuple[np.ndarray, dict[int, Tensor], dict[int, Tensor], FrameGeometry]:
         """Embedding, targets by class id (0: target of an absent class), class embeddings, geometry."""
-        if version and self.config.augmentation == "online" and isinstance(self.data, TrainingData):
+        is_online = bool(version) and self.config.augmentation == "online"
+        if is_online and isinstance(self.data, TrainingData):
             embedding, label_map = self.data.augmented_online(example_index, version, self.model)
         else:
             embedding = self.data.embeddings([example_index], version, self.model)[0]
@@ -136,17 +154,22 @@ class PromptSampler:
         side = 4 * self.model.embedding_shape[1]
         full = torch.from_numpy(embedding).float()
         targets = {0: mask_target(np.zeros(label_map.shape, bool), geometry, self.config, side)}
-        class_embeddings = {}
+        class_embeddings: dict[int, Tensor] = {}
         known = self.data.known_class_ids(example_index)
         for class_id in np.unique(label_map).tolist():
             if class_id in known:
                 mask = label_map == class_id
                 targets[class_id] = mask_target(mask, geometry, self.config, side)
-                class_embeddings[class_id] = class_embedding(full, mask, geometry)
+                mean_embedding = class_embedding(full, mask, geometry)
+                if not is_online:
+                    stored = self.data.stored_class_embedding(example_index, version, class_id, self.model)
+                    mean_embedding = mean_embedding if stored is None else torch.from_numpy(stored).float()
+                if mean_embedding is not None:
+                    class_embeddings[class_id] = mean_embedding
         return embedding, targets, class_embeddings, geometry
 
     def _bytes_per_frame(self, example_indices: Sequence[int]) -> int:
-        embedding = 2 * int(np.prod(self.model.embedding_shape))
+        embedding = 4 * int(np.prod(self.model.embedding_shape))
         largest = max((int(np.prod(self.data.frames[example_index].size)) for example_index in example_indices), default=0)
         logits = 4 * (4 * self.model.embedding_shape[1]) ** 2
         return embedding + 4 * (largest if self.config.loss_resolution == "frame" else logits)
@@ -166,13 +189,13 @@ def collate(ready: Sequence[ReadyPrompt], device: torch.device) -> PromptBatch:
         torch.tensor([prompt.row for prompt in ready], device=device),
         tuple(prompt.target for prompt in ready),
         tuple(prompt.geometry for prompt in ready),
-        torch.tensor([prompt.class_embedding is not None for prompt in ready], device=device),
+        torch.tensor([prompt.is_present for prompt in ready], device=device),
         torch.tensor([prompt.weight for prompt in ready], device=device),
     )
 
 
 def class_pairs(ready: Sequence[ReadyPrompt], device: torch.device) -> ClassPairs:
-    """The class embeddings of the prompts whose class is present."""
+    """The class embeddings of the prompts that have one."""
     with_class = [prompt for prompt in ready if prompt.class_embedding is not None and prompt.weight]
     dim = ready[0].embedding.shape[0]
     embeddings = [prompt.class_embedding for prompt in with_class if prompt.class_embedding is not None]
@@ -197,8 +220,7 @@ def mean_class_embeddings(
     for class_id in class_ids:
         shown = [prompt for prompt in sampler.present if prompt.class_id == class_id]
         step = 1 if most_frames is None else -(-len(shown) // most_frames) or 1
-        read = [sampler.ready(prompt, 0).class_embedding for prompt in shown[::step]]
-        class_embeddings = [embedding for embedding in read if embedding is not None]
+        class_embeddings = [sampler.starting_embedding(prompt) for prompt in shown[::step]]
         if class_embeddings:
             means[class_id] = torch.stack(class_embeddings).mean(0)
     return means

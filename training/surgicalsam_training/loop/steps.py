@@ -33,7 +33,7 @@ def take_step(
         *(Prompt(step[0].example_index, step[0].class_id, weight=0.0) for _ in range(-len(step) % processes.count)),
     ]
     ready = [sampler.ready(prompt, version) for prompt in processes.share(filled)]
-    present_weight = sum(prompt.weight for prompt in ready if prompt.class_embedding is not None)
+    present_weight = sum(prompt.weight for prompt in ready if prompt.is_present)
     present, prompts = processes.sum(
         torch.tensor([present_weight, sum(prompt.weight for prompt in ready)], device=device)
     ).tolist()

@@ -74,7 +74,7 @@ def evaluate_label_maps(pairs: Iterable[Pair], class_ids: Sequence[int]) -> Metr
         100 * _mean(frame_challenge),
         100 * _mean(frame_iou),
         _mean_of_numbers(class_iou.values()),
-        100 * intersection / union if union else float("nan"),
+        100 * intersection / union if union else 0.0,  # 0 as in the authors' code, also if every frame is empty
         class_iou,
         100 * false / absent if absent else float("nan"),
         100 * missed / present if present else float("nan"),
