@@ -1,4 +1,4 @@
-"""The plugin's dock: video and model at the top, below them a tab for each task."""
+"""The plugin's dock: video and model, a line each, and below them a tab for each task."""
 
 from __future__ import annotations
 
@@ -15,6 +15,8 @@ from surgicalsam_napari.store import Project
 from surgicalsam_napari.widgets.correct.correct_panel import CorrectPanel
 from surgicalsam_napari.widgets.correct.refusals import Refusals
 from surgicalsam_napari.widgets.exchange.export_panel import ExportPanel
+from surgicalsam_napari.widgets.parts.collapsible import Collapsible
+from surgicalsam_napari.widgets.parts.parts import SPACING
 from surgicalsam_napari.widgets.parts.task_tabs import TaskTabs
 from surgicalsam_napari.widgets.runs.background import keep_a_core_for_the_window, run_in_background, show_failure
 from surgicalsam_napari.widgets.segment_panel import SegmentPanel
@@ -30,11 +32,13 @@ from surgicalsam_napari.widgets.work_clock import WorkClock
 WAIT_FOR_EXCHANGE = "Labels are being exported or imported. Wait until this is done."
 WAIT_FOR_CORRECTION = "Labels are being corrected. Wait until this is done."
 WAIT_FOR_SEGMENTATION = "The video is being segmented. Wait until this is done."
-DOCK_WIDTH = 384  # room for "Monopolar Curved Scissors" in the dropdown
+DOCK_WIDTH, SMALLEST_WIDTH = 384, 300  # at first: room for "Monopolar Curved Scissors" in the dropdown
 
 
 class MainWidget(QScrollArea):
     """The dock of one session: Video, Model, and a tab for each task; long work runs in the background.
+
+    Each tab scrolls by itself. The dock as a whole scrolls if it is lower than its fixed parts.
 
     Parameters
     ----------
@@ -53,6 +57,8 @@ class MainWidget(QScrollArea):
         self.correct_panel = CorrectPanel(self.session, self.layers, self.changes)
         self.train_panel = TrainPanel(self.session, self.layers, self.model_panel)
         self.export_panel = ExportPanel(self.session, self.layers)
+        self.video_fold = Collapsible(self.video_panel, is_open=True, has_line=False)
+        self.model_fold = Collapsible(self.model_panel, has_line=False)
         self.tabs = TaskTabs()
         self.timeline = TimelineDock(self.session, self.layers, self.changes, self)
         self.work_clock = WorkClock(self.layers, self)
@@ -96,19 +102,18 @@ class MainWidget(QScrollArea):
         self.setWidgetResizable(True)
         self.setFrameShape(QFrame.Shape.NoFrame)
         self.setHorizontalScrollBarPolicy(Qt.ScrollBarPolicy.ScrollBarAlwaysOff)
-        self.setMinimumWidth(DOCK_WIDTH)
+        self.setMinimumWidth(SMALLEST_WIDTH)
         content = QWidget()
         column = QVBoxLayout(content)
-        column.setContentsMargins(12, 10, 12, 12)
-        column.setSpacing(20)
-        column.addWidget(self.video_panel)
-        column.addWidget(self.model_panel)
-        column.addWidget(self.tabs)
+        column.setContentsMargins(12, 4, 6, 8)
+        column.setSpacing(SPACING)
+        column.addWidget(self.video_fold)
+        column.addWidget(self.model_fold)
+        column.addWidget(self.tabs, 1)
         self.tabs.add(self.segment_panel, "Segment")
         self.tabs.add(self.correct_panel, "Correct")
         self.tabs.add(self.train_panel, "Train")
         self.tabs.add(self.export_panel, "Export / Import")
-        column.addStretch(1)
         self.setWidget(content)
 
     def _subscribe(self) -> None:
@@ -131,6 +136,9 @@ class MainWidget(QScrollArea):
         self.correct_panel.subscribe(self._signals)
 
     def _connect(self) -> None:
+        for panel, fold in ((self.video_panel, self.video_fold), (self.model_panel, self.model_fold)):
+            panel.summarized.connect(fold.summarize)
+            panel.attention_wanted.connect(fold.open)
         self.video_panel.open_requested.connect(self.open)
         self.model_panel.loading_changed.connect(self._on_loading_changed)
         self.segment_panel.running_changed.connect(self._on_running_changed)
@@ -150,6 +158,7 @@ class MainWidget(QScrollArea):
 
     def _on_opened(self, project: Project) -> None:
         self._is_opening = False
+        self.video_fold.fold()
         self.session.use_project(project)
         self._update_locks()
         self._adopt_soon()

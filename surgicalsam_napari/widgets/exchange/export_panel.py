@@ -20,7 +20,15 @@ from surgicalsam_napari.store import Project
 from surgicalsam_napari.store.corrections import corrected_frames
 from surgicalsam_napari.widgets.exchange.import_form import ImportForm
 from surgicalsam_napari.widgets.parts.frame_scope import EVERY_NTH, RANGE, WHOLE_VIDEO, FrameScope
-from surgicalsam_napari.widgets.parts.parts import LINK_COLOR, SPACING, ElidedLabel, Panel, caption, note, primary_button
+from surgicalsam_napari.widgets.parts.parts import (
+    LINK_COLOR,
+    SPACING,
+    ElidedLabel,
+    TaskPanel,
+    caption,
+    note,
+    primary_button,
+)
 from surgicalsam_napari.widgets.parts.progress_strip import ProgressStrip, Question
 from surgicalsam_napari.widgets.runs.background import show_failure
 from surgicalsam_napari.widgets.runs.run import Run
@@ -32,7 +40,7 @@ NOTHING_CORRECTED = "No frame has been corrected yet. Paint on the labels, or ch
 COUNT_DELAY_MS = 150  # strokes that follow each other closely are counted once
 
 
-class ExportPanel(Panel):
+class ExportPanel(TaskPanel):
     """Frames, format and folder of an export; below them the import form."""
 
     running_changed = Signal(bool)

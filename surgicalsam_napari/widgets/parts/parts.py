@@ -1,13 +1,24 @@
-"""Small Qt widgets that the panels share: headings, dim notes, elided text, the primary button, colour swatches."""
+"""Small Qt widgets that the panels share: panels, dim notes, elided text, the primary button, colour swatches."""
 
 from __future__ import annotations
 
 from qtpy.QtCore import QSize, Qt
 from qtpy.QtGui import QColor, QIcon, QPainter, QPaintEvent, QPixmap
-from qtpy.QtWidgets import QGridLayout, QLabel, QProgressBar, QPushButton, QSizePolicy, QVBoxLayout, QWidget
+from qtpy.QtWidgets import (
+    QFrame,
+    QGridLayout,
+    QLabel,
+    QProgressBar,
+    QPushButton,
+    QScrollArea,
+    QSizePolicy,
+    QVBoxLayout,
+    QWidget,
+)
 
 SPACING = 6
 CAPTION_WIDTH = 82
+SMALLEST_BODY = 120  # height in pixels of what scrolls in a tab; below it, the whole dock scrolls
 ACCENT, LINK_COLOR = "#2f6fde", "#6ea0f5"
 BAR_STYLE = f"QProgressBar::chunk {{ background-color: {ACCENT}; border-radius: 2px; }}"
 PRIMARY_STYLE = """
@@ -40,6 +51,46 @@ class Panel(QWidget):
         grid.setColumnStretch(1, 1)
         self.column.addLayout(grid)
         return grid
+
+
+class TaskPanel(Panel):
+    """The panel of a tab: its column scrolls, and what is added to `head` and `foot` is always in view."""
+
+    def __init__(self, title: str) -> None:
+        super().__init__(title)
+        self.head, self.foot = _column(), _column()
+        body = QWidget()
+        self.scroll = scroll_area(body)
+        self.scroll.setMinimumHeight(SMALLEST_BODY)
+        self.column.addLayout(self.head)
+        self.column.addWidget(self.scroll, 1)
+        self.column.addLayout(self.foot)
+        around = QVBoxLayout(body)
+        around.setContentsMargins(0, 0, 0, 0)
+        self.column = _column()
+        around.addLayout(self.column)
+        around.addStretch(1)
+
+    def reveal(self, widget: QWidget) -> None:
+        """Scroll until a part of the column is in view."""
+        self.scroll.ensureWidgetVisible(widget)
+
+
+def scroll_area(content: QWidget) -> QScrollArea:
+    """Scrolls `content` up and down only; it has the width of the area."""
+    area = QScrollArea()
+    area.setWidget(content)
+    area.setWidgetResizable(True)
+    area.setFrameShape(QFrame.Shape.NoFrame)
+    area.setHorizontalScrollBarPolicy(Qt.ScrollBarPolicy.ScrollBarAlwaysOff)
+    return area
+
+
+def _column() -> QVBoxLayout:
+    column = QVBoxLayout()
+    column.setContentsMargins(0, 0, 0, 0)
+    column.setSpacing(SPACING)
+    return column
 
 
 class ElidedLabel(QLabel):

@@ -5,7 +5,7 @@ from __future__ import annotations
 from qtpy.QtCore import Signal
 from qtpy.QtWidgets import QTabBar, QVBoxLayout, QWidget
 
-from surgicalsam_napari.widgets.parts.parts import ACCENT, SPACING, Panel
+from surgicalsam_napari.widgets.parts.parts import ACCENT, SPACING, TaskPanel
 
 BUSY_MARK = " ●"
 STYLE = f"""
@@ -22,7 +22,7 @@ QTabBar::tab:selected {{ background: transparent; border-bottom: 2px solid {ACCE
 class TaskTabs(QWidget):
     """A bar of tabs above the chosen panel; hidden panels take no space, and keep their content and runs."""
 
-    shown = Signal(object)  # Panel
+    shown = Signal(object)  # TaskPanel
 
     def __init__(self) -> None:
         super().__init__()
@@ -32,27 +32,27 @@ class TaskTabs(QWidget):
         self.bar.setUsesScrollButtons(False)
         self.bar.setStyleSheet(STYLE)
         self._titles: list[str] = []
-        self._panels: list[Panel] = []
+        self._panels: list[TaskPanel] = []
         self._column = QVBoxLayout(self)
         self._column.setContentsMargins(0, 0, 0, 0)
-        self._column.setSpacing(2 * SPACING)
+        self._column.setSpacing(SPACING)
         self._column.addWidget(self.bar)
         self.bar.currentChanged.connect(self._on_current_changed)
 
-    def add(self, panel: Panel, title: str) -> None:
+    def add(self, panel: TaskPanel, title: str) -> None:
         """Add a panel under a tab with this title, which replaces its heading; the first panel is shown."""
         panel.heading.hide()
         panel.setVisible(not self._panels)
         self._panels.append(panel)
         self._titles.append(title)
-        self._column.addWidget(panel)
+        self._column.addWidget(panel, 1)
         self.bar.addTab(title)
 
-    def show_panel(self, panel: Panel) -> None:
+    def show_panel(self, panel: TaskPanel) -> None:
         """Show this panel."""
         self.bar.setCurrentIndex(self._panels.index(panel))
 
-    def mark_busy(self, panel: Panel, is_busy: bool) -> None:
+    def mark_busy(self, panel: TaskPanel, is_busy: bool) -> None:
         """Mark the tab of a working panel, also while another panel is shown."""
         index = self._panels.index(panel)
         self.bar.setTabText(index, self._titles[index] + BUSY_MARK * is_busy)

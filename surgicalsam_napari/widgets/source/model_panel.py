@@ -39,9 +39,13 @@ class ModelPanel(Panel):
     Attributes
     ----------
     in_use : checkpoint, encoder weights and device of the model in use
+
+    Signals: `summarized` (what the folded panel says) and `attention_wanted` (a model was not loaded).
     """
 
     loading_changed = Signal(bool)
+    summarized = Signal(str)
+    attention_wanted = Signal()
 
     def __init__(self, session: Session) -> None:
         super().__init__("Model")
@@ -105,12 +109,14 @@ class ModelPanel(Panel):
         model = self.session.model
         if model is None:
             self.encoder.setText("–")
+            self.summarized.emit("none is loaded")
             return
         path = self.in_use.checkpoint
         self.checkpoint.show_checkpoint(path)
         self.checkpoint.setToolTip(f"{path or 'Bundled with the plugin'}\nKnows {', '.join(model.classes.names)}")
         self.encoder.setText(ENCODERS[model.encoder_id].title)
         self._show_encoder_weights(*self.in_use[:2])
+        self.summarized.emit(f"{self.checkpoint.title(path)} · {describe_device(model.device)}")
 
     def set_enabled(self, enabled: bool) -> None:
         """Unlock the panel, or lock it while a run uses the model."""
@@ -181,12 +187,14 @@ class ModelPanel(Panel):
         self.show_model()
         # the row stays: choosing the encoder's file is the remedy
         self._show_encoder_weights(*self._wanted[:2])
+        self.attention_wanted.emit()
         show_failure(error)
 
     def _set_loading(self, is_loading: bool) -> None:
         self.is_loading = is_loading
         if is_loading:
             self.encoder.setText("Loading…")
+            self.summarized.emit("Loading…")
         self.set_enabled(not is_loading)
         self.loading_changed.emit(is_loading)
 
