@@ -6,9 +6,10 @@ from pathlib import Path
 
 import napari
 from napari.layers import Image
+from napari.utils.notifications import show_info
 from qtpy.QtCore import QEvent, QObject, QSize, Qt, QTimer
 from qtpy.QtGui import QHideEvent, QShowEvent
-from qtpy.QtWidgets import QFrame, QScrollArea, QVBoxLayout, QWidget
+from qtpy.QtWidgets import QDockWidget, QFrame, QScrollArea, QVBoxLayout, QWidget
 
 from surgicalsam_napari.session import Session
 from surgicalsam_napari.store import Project
@@ -24,15 +25,18 @@ from surgicalsam_napari.widgets.source.model_panel import ModelPanel
 from surgicalsam_napari.widgets.source.video_panel import VideoPanel
 from surgicalsam_napari.widgets.timeline.dock import TimelineDock
 from surgicalsam_napari.widgets.train.train_panel import WAIT_FOR_LEARNING, TrainPanel
+from surgicalsam_napari.widgets.viewer.dock_menu import DockMenu, dock_around
 from surgicalsam_napari.widgets.viewer.label_changes import LabelChanges
+from surgicalsam_napari.widgets.viewer.layer_docks import PREFERRED_PANEL, SMALLEST_PANEL, LayerDocks
 from surgicalsam_napari.widgets.viewer.layers import ViewerLayers
+from surgicalsam_napari.widgets.viewer.paint_bar import PaintBar
 from surgicalsam_napari.widgets.viewer.session_signals import SessionSignals
 from surgicalsam_napari.widgets.work_clock import WorkClock
 
 WAIT_FOR_EXCHANGE = "Labels are being exported or imported. Wait until this is done."
 WAIT_FOR_CORRECTION = "Labels are being corrected. Wait until this is done."
 WAIT_FOR_SEGMENTATION = "The video is being segmented. Wait until this is done."
-DOCK_WIDTH, SMALLEST_WIDTH = 384, 300  # at first: room for "Monopolar Curved Scissors" in the dropdown
+CLOSED = "SurgicalSAM is hidden, and everything is saved{where}.{runs} Plugins > SurgicalSAM brings it back."
 
 
 class MainWidget(QScrollArea):
@@ -60,10 +64,14 @@ class MainWidget(QScrollArea):
         self.video_fold = Collapsible(self.video_panel, is_open=True, has_line=False)
         self.model_fold = Collapsible(self.model_panel, has_line=False)
         self.tabs = TaskTabs()
-        self.timeline = TimelineDock(self.session, self.layers, self.changes, self)
+        self.dock_menu = DockMenu(viewer, self)
+        self.layer_docks = LayerDocks(self)
+        self.paint_bar = PaintBar(self.layers, self.layer_docks.action)
+        self.timeline = TimelineDock(self.session, self.layers, self.changes, self.dock_menu, self)
         self.work_clock = WorkClock(self.layers, self)
         self._refusals = Refusals(self.session, self.layers, self.changes, self)
         self._was_docked = self._was_removed = False
+        self._dock: QDockWidget | None = None
         self._signals = SessionSignals(self.session, self)
         self._is_opening = False
         self._to_adopt: Path | None = self.layers.find_unadopted()
@@ -96,13 +104,13 @@ class MainWidget(QScrollArea):
         return any(run.is_running for run in runs)
 
     def sizeHint(self) -> QSize:
-        return QSize(DOCK_WIDTH, 560)
+        return QSize(PREFERRED_PANEL, 560)
 
     def _lay_out(self) -> None:
         self.setWidgetResizable(True)
         self.setFrameShape(QFrame.Shape.NoFrame)
         self.setHorizontalScrollBarPolicy(Qt.ScrollBarPolicy.ScrollBarAlwaysOff)
-        self.setMinimumWidth(SMALLEST_WIDTH)
+        self.setMinimumWidth(SMALLEST_PANEL)
         content = QWidget()
         column = QVBoxLayout(content)
         column.setContentsMargins(12, 4, 6, 8)
@@ -110,6 +118,8 @@ class MainWidget(QScrollArea):
         column.addWidget(self.video_fold)
         column.addWidget(self.model_fold)
         column.addWidget(self.tabs, 1)
+        self.dock_menu.add_action(self.layer_docks.action)
+        self.correct_panel.head.insertWidget(1, self.paint_bar)
         self.tabs.add(self.segment_panel, "Segment")
         self.tabs.add(self.correct_panel, "Correct")
         self.tabs.add(self.train_panel, "Train")
@@ -260,6 +270,9 @@ class MainWidget(QScrollArea):
         super().showEvent(event)
         self.window().installEventFilter(self)
         self.timeline.set_shown(True)
+        dock = dock_around(self)
+        if dock is not None:
+            self.layer_docks.follow(dock)
 
     def hideEvent(self, event: QHideEvent) -> None:
         super().hideEvent(event)
@@ -272,6 +285,10 @@ class MainWidget(QScrollArea):
             if self._was_docked and not is_docked:
                 self._leave()
             self._was_docked = is_docked
+            dock = dock_around(self)
+            if dock is not None and dock is not self._dock:
+                self._dock = dock
+                self.dock_menu.add(dock, "SurgicalSAM", self._on_closed)
         return super().event(event)
 
     def eventFilter(self, watched: QObject, event: QEvent) -> bool:
@@ -280,12 +297,20 @@ class MainWidget(QScrollArea):
             self.work_clock.stop()
         return super().eventFilter(watched, event)
 
+    def _on_closed(self) -> None:
+        """The x of the dock has hidden it: say that nothing is lost."""
+        project = self.session.project
+        where = "" if project is None else f" in {project.folder.name}"
+        show_info(CLOSED.format(where=where, runs=" The run goes on." if self._works_on_project else ""))
+
     def _leave(self) -> None:
-        """The dock was closed: remove its keys, timeline and layers, and release the project for other windows."""
+        """The dock was removed from the window: remove its keys, timeline and layers; release the project for others."""
         self._was_removed = True
         self._cancel_runs()
         self.correct_panel.release()
         self.timeline.remove()
+        self.dock_menu.release()
+        self.layer_docks.release()
         self._close_without_video()
 
     def _cancel_runs(self) -> None:
