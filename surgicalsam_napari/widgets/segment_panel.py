@@ -20,7 +20,7 @@ from surgicalsam_napari.store.corrections import corrected_frames, predicted_fra
 from surgicalsam_napari.widgets.parts.class_picker import ClassPicker, class_row
 from surgicalsam_napari.widgets.parts.frame_scope import THIS_FRAME, FrameScope
 from surgicalsam_napari.widgets.parts.hint import Hint
-from surgicalsam_napari.widgets.parts.parts import SPACING, TaskPanel, caption, note, primary_button
+from surgicalsam_napari.widgets.parts.parts import SPACING, TaskPanel, caption, let_shrink, note, primary_button
 from surgicalsam_napari.widgets.parts.progress_strip import ProgressStrip, Question
 from surgicalsam_napari.widgets.runs.background import run_in_background, show_failure
 from surgicalsam_napari.widgets.runs.segmentation_run import SegmentationRun
@@ -130,11 +130,12 @@ class SegmentPanel(TaskPanel):
         self.this_class.setChecked(True)
         self._which = QButtonGroup(self)
         which = QHBoxLayout()
-        which.setSpacing(2 * SPACING)
+        which.setSpacing(SPACING)
         for button in (self.this_class, self.all_classes):
             self._which.addButton(button)
             which.addWidget(button)
         which.addStretch(1)
+        let_shrink(self.class_set)
         self.class_set.setToolTip("The instruments to choose from; a custom set is a YAML file of id, name, color")
         self.head.addLayout(class_row(self.picker))
         grid = self.add_grid()

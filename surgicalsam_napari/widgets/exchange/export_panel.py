@@ -26,6 +26,7 @@ from surgicalsam_napari.widgets.parts.parts import (
     ElidedLabel,
     TaskPanel,
     caption,
+    let_shrink,
     note,
     primary_button,
 )
@@ -131,6 +132,7 @@ class ExportPanel(TaskPanel):
         self.folder = ElidedLabel(mode=Qt.TextElideMode.ElideLeft)
         for name, format in EXPORT_FORMATS.items():
             self.format.addItem(format.title, name)
+        let_shrink(self.format)
         self.images = QCheckBox("with frame images")
         self.images.setChecked(True)
         self.images.setToolTip("Also write the frames as images. Training on the dataset needs them.")

@@ -5,6 +5,7 @@ from __future__ import annotations
 from qtpy.QtCore import QSize, Qt
 from qtpy.QtGui import QColor, QIcon, QPainter, QPaintEvent, QPixmap
 from qtpy.QtWidgets import (
+    QComboBox,
     QFrame,
     QGridLayout,
     QLabel,
@@ -17,7 +18,8 @@ from qtpy.QtWidgets import (
 )
 
 SPACING = 6
-CAPTION_WIDTH = 82
+CAPTION_WIDTH = 76
+SHORTEST_ENTRY = 10  # letters
 SMALLEST_BODY = 120  # height in pixels of what scrolls in a tab; below it, the whole dock scrolls
 ACCENT, LINK_COLOR = "#2f6fde", "#6ea0f5"
 BAR_STYLE = f"QProgressBar::chunk {{ background-color: {ACCENT}; border-radius: 2px; }}"
@@ -60,8 +62,7 @@ class TaskPanel(Panel):
         super().__init__(title)
         self.head, self.foot = _column(), _column()
         body = QWidget()
-        self.scroll = scroll_area(body)
-        self.scroll.setMinimumHeight(SMALLEST_BODY)
+        self.scroll = _Body(body)
         self.column.addLayout(self.head)
         self.column.addWidget(self.scroll, 1)
         self.column.addLayout(self.foot)
@@ -76,21 +77,26 @@ class TaskPanel(Panel):
         self.scroll.ensureWidgetVisible(widget)
 
 
-def scroll_area(content: QWidget) -> QScrollArea:
-    """Scrolls `content` up and down only; it has the width of the area."""
-    area = QScrollArea()
-    area.setWidget(content)
-    area.setWidgetResizable(True)
-    area.setFrameShape(QFrame.Shape.NoFrame)
-    area.setHorizontalScrollBarPolicy(Qt.ScrollBarPolicy.ScrollBarAlwaysOff)
-    return area
-
-
 def _column() -> QVBoxLayout:
     column = QVBoxLayout()
     column.setContentsMargins(0, 0, 0, 0)
     column.setSpacing(SPACING)
     return column
+
+
+class _Body(QScrollArea):
+    """Scrolls a widget, which has the width of the area if it can."""
+
+    def __init__(self, content: QWidget) -> None:
+        super().__init__()
+        self.setWidget(content)
+        self.setWidgetResizable(True)
+        self.setFrameShape(QFrame.Shape.NoFrame)
+        self.setFocusPolicy(Qt.FocusPolicy.NoFocus)
+        self.setMinimumHeight(SMALLEST_BODY)
+
+    def sizeHint(self) -> QSize:
+        return QSize(super().sizeHint().width(), SMALLEST_BODY)  # it takes what the dock has left
 
 
 class ElidedLabel(QLabel):
@@ -125,6 +131,12 @@ def caption(text: str) -> QLabel:
     label = QLabel(text)
     label.setStyleSheet("padding: 0px; margin: 0px;")
     return label
+
+
+def let_shrink(dropdown: QComboBox) -> None:
+    """Let a dropdown be narrower than its longest entry."""
+    dropdown.setSizeAdjustPolicy(QComboBox.SizeAdjustPolicy.AdjustToMinimumContentsLengthWithIcon)
+    dropdown.setMinimumContentsLength(SHORTEST_ENTRY)
 
 
 def thin_bar() -> QProgressBar:

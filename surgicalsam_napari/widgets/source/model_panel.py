@@ -18,7 +18,7 @@ from surgicalsam_napari.model.surgical_sam import SurgicalSAM
 from surgicalsam_napari.model.zoo import KNOWN_WEIGHTS, find_weights
 from surgicalsam_napari.session import Session
 from surgicalsam_napari.store import Project
-from surgicalsam_napari.widgets.parts.parts import SPACING, ElidedLabel, Panel, caption
+from surgicalsam_napari.widgets.parts.parts import SPACING, ElidedLabel, Panel, caption, let_shrink
 from surgicalsam_napari.widgets.runs.background import run_in_background, show_failure
 from surgicalsam_napari.widgets.source.checkpoint_picker import CheckpointPicker
 from surgicalsam_napari.widgets.source.weights_dialog import WeightsDialog
@@ -127,6 +127,7 @@ class ModelPanel(Panel):
         self.checkpoint, self.encoder, self.encoder_weights = CheckpointPicker(), ElidedLabel(), ElidedLabel()
         self.checkpoint.picked.connect(self.load)
         self.device = QComboBox()
+        let_shrink(self.device)
         self.device.activated.connect(self._on_device_chosen)
         self.choose_checkpoint = _button("Checkpoint…", self._choose_checkpoint)
         self.choose_checkpoint.setToolTip(

@@ -22,7 +22,7 @@ MODES = (  # mode of the layer, icon, tooltip
 )
 ICON_SIDE, LARGEST_BRUSH = 18, 200
 STYLE = f"""
-QToolButton {{ border: none; background: transparent; padding: 4px; border-radius: 3px; }}
+QToolButton {{ border: none; background: transparent; padding: 3px; border-radius: 3px; }}
 QToolButton:hover {{ background: rgba(127, 127, 127, 70); }}
 QToolButton:checked {{ background: {ACCENT}; }}
 """
@@ -45,6 +45,8 @@ class PaintBar(QWidget):
         self.size.setRange(1, LARGEST_BRUSH)
         self.size.setPrefix("⌀ ")
         self.size.setSuffix(" px")
+        self.size.setButtonSymbols(QSpinBox.ButtonSymbols.NoButtons)  # napari's would make the dock too wide
+        self.size.setStyleSheet("QSpinBox { min-width: 52px; max-width: 52px; }")
         self.size.setToolTip("Brush size in pixels of the frame; the keys [ and ] change it, too")
         self.size.valueChanged.connect(self._on_size)
         self._build(layer_docks)
