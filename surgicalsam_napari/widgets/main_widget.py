@@ -3,12 +3,14 @@
 from __future__ import annotations
 
 from pathlib import Path
+from typing import Any
 
 import napari
 from napari.layers import Image
 from napari.utils.notifications import show_info
+from napari.utils.theme import get_theme
 from qtpy.QtCore import QEvent, QObject, QSize, Qt, QTimer
-from qtpy.QtGui import QHideEvent, QShowEvent
+from qtpy.QtGui import QColor, QHideEvent, QShowEvent
 from qtpy.QtWidgets import QDockWidget, QFrame, QScrollArea, QVBoxLayout, QWidget
 
 from surgicalsam_napari.session import Session
@@ -19,6 +21,7 @@ from surgicalsam_napari.widgets.exchange.export_panel import ExportPanel
 from surgicalsam_napari.widgets.parts.collapsible import Collapsible
 from surgicalsam_napari.widgets.parts.parts import SPACING
 from surgicalsam_napari.widgets.parts.task_tabs import TaskTabs
+from surgicalsam_napari.widgets.parts.theme import style_sheet
 from surgicalsam_napari.widgets.runs.background import keep_a_core_for_the_window, run_in_background, show_failure
 from surgicalsam_napari.widgets.segment_panel import SegmentPanel
 from surgicalsam_napari.widgets.source.model_panel import ModelPanel
@@ -80,6 +83,7 @@ class MainWidget(QScrollArea):
         self._connect()
         self.segment_panel.is_model_loading = True
         self.model_panel.load()
+        self._use_theme()
         self._adopt_soon()
 
     def open(self, path: Path) -> None:
@@ -126,6 +130,10 @@ class MainWidget(QScrollArea):
         self.tabs.add(self.export_panel, "Export / Import")
         self.setWidget(content)
 
+    def _use_theme(self, _event: Any = None) -> None:
+        theme = get_theme(self.layers.viewer.theme)
+        self.setStyleSheet(style_sheet(QColor(theme.background.as_hex("long"))))
+
     def _subscribe(self) -> None:
         """Let each part refresh itself when the session changes; slots run in this order.
 
@@ -161,6 +169,7 @@ class MainWidget(QScrollArea):
         self.train_panel.learn.running_changed.connect(self._on_learning_changed)
         self.train_panel.segment_untouched_requested.connect(self._segment_untouched)
         self.export_panel.running_changed.connect(self._on_exchange_changed)
+        self.layers.viewer.events.theme.connect(self._use_theme)
         self.layers.opened_elsewhere.connect(self._on_opened_elsewhere)
         self.layers.layer_removed.connect(self._on_layer_removed)
 
@@ -310,6 +319,7 @@ class MainWidget(QScrollArea):
         self.correct_panel.release()
         self.timeline.remove()
         self.dock_menu.release()
+        self.layers.viewer.events.theme.disconnect(self._use_theme)
         self.layer_docks.release()
         self._close_without_video()
 

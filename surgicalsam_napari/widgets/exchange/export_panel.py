@@ -21,7 +21,6 @@ from surgicalsam_napari.store.corrections import corrected_frames
 from surgicalsam_napari.widgets.exchange.import_form import ImportForm
 from surgicalsam_napari.widgets.parts.frame_scope import EVERY_NTH, RANGE, WHOLE_VIDEO, FrameScope
 from surgicalsam_napari.widgets.parts.parts import (
-    LINK_COLOR,
     SPACING,
     ElidedLabel,
     TaskPanel,
@@ -31,6 +30,7 @@ from surgicalsam_napari.widgets.parts.parts import (
     primary_button,
 )
 from surgicalsam_napari.widgets.parts.progress_strip import ProgressStrip, Question
+from surgicalsam_napari.widgets.parts.theme import link
 from surgicalsam_napari.widgets.runs.background import show_failure
 from surgicalsam_napari.widgets.runs.run import Run
 from surgicalsam_napari.widgets.viewer.layers import ViewerLayers
@@ -229,8 +229,8 @@ class ExportPanel(TaskPanel):
     def _on_finished(self, is_complete: bool) -> None:
         report = self.run.last_report
         if is_complete:
-            link = f'<a style="color: {LINK_COLOR}" href="{self._written.as_uri()}">{escape(self._written.name)}</a>'
-            self.result.setText(f"Exported {counted(report.total, 'frame')} to {link}.")
+            folder = link(escape(self._written.name), self._written.as_uri(), self)
+            self.result.setText(f"Exported {counted(report.total, 'frame')} to {folder}.")
         elif self.run.is_cancelled:
             self.result.setText("Cancelled: nothing was written.")
         self.result.setToolTip(str(self._written))

@@ -7,11 +7,7 @@ from qtpy.QtGui import QMouseEvent
 from qtpy.QtWidgets import QFrame, QHBoxLayout, QToolButton, QVBoxLayout, QWidget
 
 from surgicalsam_napari.widgets.parts.parts import CAPTION_WIDTH, SPACING, ElidedLabel, Panel
-
-HEADER_STYLE = """
-QToolButton { background: transparent; border: none; font-weight: bold; padding: 3px 0px; margin: 0px; text-align: left; }
-QToolButton:hover { color: #6ea0f5; }
-"""
+from surgicalsam_napari.widgets.parts.theme import FOLD, set_look
 
 
 class Collapsible(QWidget):
@@ -35,7 +31,7 @@ class Collapsible(QWidget):
         self.header.setText(" " + panel.heading.text())
         self.header.setCheckable(True)
         self.header.setToolButtonStyle(Qt.ToolButtonStyle.ToolButtonTextBesideIcon)
-        self.header.setStyleSheet(HEADER_STYLE)
+        set_look(self.header, role=FOLD)
         self.header.setChecked(is_open)
         self.header.toggled.connect(self._on_toggled)
         self.header.setMinimumWidth(CAPTION_WIDTH)

@@ -17,18 +17,13 @@ from qtpy.QtWidgets import (
     QWidget,
 )
 
+from surgicalsam_napari.widgets.parts.theme import ACCENT, CAPTION, DIM, HEADING, NOTE, PRIMARY, set_look
+
 SPACING = 6
 CAPTION_WIDTH = 76
 SHORTEST_ENTRY = 10  # letters
 SMALLEST_BODY = 120  # height in pixels of what scrolls in a tab; below it, the whole dock scrolls
-ACCENT, LINK_COLOR = "#2f6fde", "#6ea0f5"
 BAR_STYLE = f"QProgressBar::chunk {{ background-color: {ACCENT}; border-radius: 2px; }}"
-PRIMARY_STYLE = """
-QPushButton { background-color: #2f6fde; color: white; font-weight: bold; padding: 7px; border-radius: 3px; }
-QPushButton:hover { background-color: #4580e8; }
-QPushButton:pressed { background-color: #2559b4; }
-QPushButton:disabled { background-color: rgba(127, 127, 127, 60); color: rgba(160, 160, 160, 160); }
-"""
 
 
 class Panel(QWidget):
@@ -40,7 +35,7 @@ class Panel(QWidget):
         self.column.setContentsMargins(0, 0, 0, 0)
         self.column.setSpacing(SPACING)
         self.heading = QLabel(title)
-        self.heading.setStyleSheet("font-weight: bold; font-size: 11pt; padding: 0px; margin: 0px;")
+        set_look(self.heading, role=HEADING)
         self.column.addWidget(self.heading)
 
     def add_grid(self) -> QGridLayout:
@@ -105,7 +100,7 @@ class ElidedLabel(QLabel):
     def __init__(self, text: str = "", mode: Qt.TextElideMode = Qt.TextElideMode.ElideMiddle) -> None:
         super().__init__(text)
         self._mode = mode
-        self.setStyleSheet("padding: 0px; margin: 0px;")
+        set_look(self, role=CAPTION)
         self.setSizePolicy(QSizePolicy.Policy.Ignored, QSizePolicy.Policy.Preferred)
 
     def minimumSizeHint(self) -> QSize:
@@ -119,17 +114,17 @@ class ElidedLabel(QLabel):
 
 
 def note(text: str = "") -> QLabel:
-    """A wrapped line of small grey text."""
+    """A wrapped line of small, dim text."""
     label = QLabel(text)
     label.setWordWrap(True)
-    label.setStyleSheet("color: #7f8591; font-size: 9pt; padding: 0px; margin: 0px;")
+    set_look(label, role=NOTE, tone=DIM)
     return label
 
 
 def caption(text: str) -> QLabel:
     """The label to the left of a field."""
     label = QLabel(text)
-    label.setStyleSheet("padding: 0px; margin: 0px;")
+    set_look(label, role=CAPTION)
     return label
 
 
@@ -151,7 +146,7 @@ def thin_bar() -> QProgressBar:
 def primary_button(text: str) -> QPushButton:
     """The main button of a panel."""
     button = QPushButton(text)
-    button.setStyleSheet(PRIMARY_STYLE)
+    set_look(button, role=PRIMARY)
     return button
 
 

@@ -6,7 +6,8 @@ from qtpy.QtCore import Qt, Signal
 from qtpy.QtGui import QResizeEvent
 from qtpy.QtWidgets import QTabBar, QVBoxLayout, QWidget
 
-from surgicalsam_napari.widgets.parts.parts import ACCENT, SPACING, TaskPanel
+from surgicalsam_napari.widgets.parts.parts import SPACING, TaskPanel
+from surgicalsam_napari.widgets.parts.theme import ACCENT
 
 BUSY_MARK = " ●"
 FONTS, ROOMY = (11, 9), 350  # points in a dock of this width in pixels, and in a narrower one

@@ -10,7 +10,7 @@ from qtpy.QtCore import QByteArray, QEvent, QSignalBlocker, QSize, Qt
 from qtpy.QtGui import QAction, QIcon, QPixmap
 from qtpy.QtWidgets import QButtonGroup, QHBoxLayout, QSpinBox, QToolButton, QWidget
 
-from surgicalsam_napari.widgets.parts.parts import ACCENT
+from surgicalsam_napari.widgets.parts.theme import ACCENT
 from surgicalsam_napari.widgets.viewer.layers import ViewerLayers
 
 MODES = (  # mode of the layer, icon, tooltip
