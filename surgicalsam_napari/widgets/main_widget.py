@@ -39,6 +39,7 @@ from surgicalsam_napari.widgets.work_clock import WorkClock
 WAIT_FOR_EXCHANGE = "Labels are being exported or imported. Wait until this is done."
 WAIT_FOR_CORRECTION = "Labels are being corrected. Wait until this is done."
 WAIT_FOR_SEGMENTATION = "The video is being segmented. Wait until this is done."
+FIRST_MODEL_DELAY_MS = 150
 CLOSED = "SurgicalSAM is hidden, and everything is saved{where}.{runs} Plugins > SurgicalSAM brings it back."
 
 
@@ -82,8 +83,10 @@ class MainWidget(QScrollArea):
         self._subscribe()
         self._connect()
         self.segment_panel.is_model_loading = True
-        self.model_panel.load()
         self._use_theme()
+        self._waits_for_first_model = True
+        # a thread that runs Python would slow down the first drawing of the widgets, where Qt calls Python for each event
+        QTimer.singleShot(FIRST_MODEL_DELAY_MS, self._load_first_model)
         self._adopt_soon()
 
     def open(self, path: Path) -> None:
@@ -99,7 +102,8 @@ class MainWidget(QScrollArea):
     @property
     def is_busy(self) -> bool:
         """Whether a video or model is being opened, or labels are being learned, changed or exported; no training."""
-        return self._is_opening or self.model_panel.is_loading or self._works_on_project
+        is_loading = self._waits_for_first_model or self.model_panel.is_loading
+        return self._is_opening or is_loading or self._works_on_project
 
     @property
     def _works_on_project(self) -> bool:
@@ -129,6 +133,11 @@ class MainWidget(QScrollArea):
         self.tabs.add(self.train_panel, "Train")
         self.tabs.add(self.export_panel, "Export / Import")
         self.setWidget(content)
+
+    def _load_first_model(self) -> None:
+        self._waits_for_first_model = False
+        if not self._was_removed:
+            self.model_panel.load()
 
     def _use_theme(self, _event: Any = None) -> None:
         theme = get_theme(self.layers.viewer.theme)
@@ -292,7 +301,7 @@ class MainWidget(QScrollArea):
         if event.type() == QEvent.Type.ParentChange:
             is_docked = self.parentWidget() is not None
             if self._was_docked and not is_docked:
-                self._leave()
+                self.leave()
             self._was_docked = is_docked
             dock = dock_around(self)
             if dock is not None and dock is not self._dock:
@@ -312,7 +321,7 @@ class MainWidget(QScrollArea):
         where = "" if project is None else f" in {project.folder.name}"
         show_info(CLOSED.format(where=where, runs=" The run goes on." if self._works_on_project else ""))
 
-    def _leave(self) -> None:
+    def leave(self) -> None:
         """The dock was removed from the window: remove its keys, timeline and layers; release the project for others."""
         self._was_removed = True
         self._cancel_runs()

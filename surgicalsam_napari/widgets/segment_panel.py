@@ -304,7 +304,8 @@ class SegmentPanel(TaskPanel):
         shown = self.session.classes
         self.class_set.blockSignals(True)
         self.class_set.clear()
-        sets = list(CLASS_SETS.values())
+        # a project keeps the colours that it was made with, also of an EndoVis set
+        sets = [shown if known.has_classes_of(shown) else known for known in CLASS_SETS.values()]
         if shown not in sets:
             sets.insert(0, shown)
         for class_set in sets:

@@ -103,7 +103,7 @@ class TimelineDock(QObject):
     def _undock(self) -> None:
         dock, self._dock = self._dock, None
         if dock is not None and self.timeline.parentWidget() is not None:
-            with suppress(LookupError, RuntimeError):  # closed with the window
+            with suppress(AttributeError, LookupError, RuntimeError):  # closed with the window
                 self.layers.viewer.window.remove_dock_widget(dock)
 
     def _show_frame(self, _event: Any = None) -> None:

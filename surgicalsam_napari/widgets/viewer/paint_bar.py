@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from functools import lru_cache
 from typing import Any
 
 from napari.layers import Labels
@@ -120,6 +121,7 @@ class PaintBar(QWidget):
             self._labels.brush_size = size
 
 
+@lru_cache
 def icon_of(name: str, color: str) -> QIcon:
     """An icon of napari in this colour."""
     pixmap = QPixmap()
