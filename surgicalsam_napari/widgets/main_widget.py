@@ -114,6 +114,11 @@ class MainWidget(QScrollArea):
     def sizeHint(self) -> QSize:
         return QSize(PREFERRED_PANEL, 560)
 
+    def reveal(self, widget: QWidget) -> None:
+        """Scroll until this widget of the panel in view can be seen."""
+        self.tabs.current_panel.reveal(widget)
+        self.ensureWidgetVisible(widget)
+
     def _lay_out(self) -> None:
         self.setWidgetResizable(True)
         self.setFrameShape(QFrame.Shape.NoFrame)

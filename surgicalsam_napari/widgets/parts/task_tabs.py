@@ -53,6 +53,10 @@ class TaskTabs(QWidget):
         self._column.addWidget(panel, 1)
         self.bar.addTab(title)
 
+    @property
+    def current_panel(self) -> TaskPanel:
+        return self._panels[self.bar.currentIndex()]
+
     def show_panel(self, panel: TaskPanel) -> None:
         """Show this panel."""
         self.bar.setCurrentIndex(self._panels.index(panel))

@@ -32,7 +32,6 @@ class LayerDocks(QObject):
         self.action.setCheckable(True)
         self.action.setChecked(True)
         self.action.triggered.connect(self._on_chosen)
-        self._window: QMainWindow | None = None
         self._panel: QDockWidget | None = None
         self._docks: list[QDockWidget] = []
         self._is_chosen = self._is_fitting = False
@@ -44,9 +43,9 @@ class LayerDocks(QObject):
     def follow(self, panel: QDockWidget) -> None:
         """Keep room for the canvas beside this dock of the plugin from now on."""
         window = panel.parentWidget()
-        if not isinstance(window, QMainWindow) or window is self._window:
+        if panel is self._panel or not isinstance(window, QMainWindow):
             return
-        self._window, self._panel = window, panel
+        self._panel = panel
         self._docks = [dock for name in NAMES for dock in window.findChildren(QDockWidget, name)]
         for dock in self._docks:
             dock.visibilityChanged.connect(self._on_visibility)
@@ -56,26 +55,28 @@ class LayerDocks(QObject):
 
     def fit(self) -> None:
         """Hide or show the docks as the width of the window allows."""
-        window, panel = self._window, self._panel
-        if window is None or panel is None or self._is_chosen:
+        window = self._window
+        if window is None or self._is_chosen:
             return
         beside = [dock for dock in self._docks if _is_beside(window, dock)]
-        if not beside or not _is_beside(window, panel):
-            return
-        room = window.width() - WIDTH - panel_width(window.width())
-        self._show(beside, room >= SMALLEST_CANVAS * window.width())
+        if beside and self._panel is not None and _is_beside(window, self._panel):
+            room = window.width() - WIDTH - panel_width(window.width())
+            self._show(beside, room >= SMALLEST_CANVAS * window.width())
 
     def release(self) -> None:
         """Show the docks again if they were hidden for the plugin's dock."""
-        if self._window is not None:
-            self._window.removeEventFilter(self)
-            if not self._is_chosen:
-                self._show(self._docks, True)
-        self._window = self._panel = None
-        self._docks = []
+        if not self._is_chosen:
+            self._show(self._docks, True)
+        self._panel, self._docks = None, []
+
+    @property
+    def _window(self) -> QMainWindow | None:
+        # looked up: a window that is kept here would outlive its viewer
+        window = None if self._panel is None else self._panel.parentWidget()
+        return window if isinstance(window, QMainWindow) else None
 
     def eventFilter(self, watched: QObject, event: QEvent) -> bool:
-        if event.type() == QEvent.Type.Resize and watched is self._window:
+        if event.type() == QEvent.Type.Resize and isinstance(watched, QMainWindow):
             self.fit()
         return super().eventFilter(watched, event)
 
@@ -96,7 +97,8 @@ class LayerDocks(QObject):
         self._show(self._docks, is_shown)
 
     def _on_visibility(self, _is_visible: bool) -> None:
-        if not self._is_fitting and self._window is not None and self._window.isVisible():
+        window = None if self._is_fitting else self._window
+        if window is not None and window.isVisible():
             self._is_chosen = self._is_chosen or self.action.isChecked() != self.are_shown
             self._report()
 
