@@ -212,13 +212,13 @@ def test_the_brush_can_be_chosen_and_sized_in_the_dock(dock):
         assert str(labels.mode) == mode
     labels.mode = "paint"
     assert bar.buttons["paint"].isChecked()
-    bar.size.setFocus()
-    bar.size.selectAll()
-    QTest.keyClicks(bar.size, "17")
-    QTest.keyClick(bar.size, Qt.Key.Key_Return)
+    bar.brush_size.setFocus()
+    bar.brush_size.selectAll()
+    QTest.keyClicks(bar.brush_size, "17")
+    QTest.keyClick(bar.brush_size, Qt.Key.Key_Return)
     assert labels.brush_size == 17
     labels.brush_size = 5
-    assert bar.size.value() == 5
+    assert bar.brush_size.value() == 5
 
 
 def test_the_brush_fits_the_frame(dock):
@@ -289,9 +289,11 @@ def test_the_plugins_menu_brings_panel_and_timeline_back(opened, qtbot, clip):
     click(close_button(dock_around(main)))
     assert not main.isVisible()
     plugin_action(menu).trigger()
-    assert main.isVisible()
+    qtbot.waitUntil(main.isVisible, timeout=TIMEOUT)
     assert main.timeline.timeline.isVisible()
-    assert len(opened.viewer.window._qt_window.findChildren(MainWidget)) == 1
+    window = opened.viewer.window._qt_window
+    qtbot.waitUntil(lambda: window.findChildren(PluginDock) == [opened], timeout=TIMEOUT)
+    assert window.findChildren(MainWidget) == [main]
 
 
 def plugin_action(menu):

@@ -33,7 +33,7 @@ VISIONS = {
 }
 TO_XYZ = np.array([[0.4124, 0.3576, 0.1805], [0.2126, 0.7152, 0.0722], [0.0193, 0.1192, 0.9505]])
 CLASSES, STEPS = 7, 4000  # of an EndoVis set; of a search from one random palette
-FROM_BARE, FROM_STATES, FROM_PANELS = 20.0, 12.0, 40.0  # demands: a mask is seen, a swatch is no state, and is seen
+FROM_BARE, FROM_STATES, FROM_PANELS = 16.0, 12.0, 35.0  # demands: a mask is seen, a swatch is no state, and is seen
 
 
 def rgb(color: str) -> np.ndarray:

@@ -15,6 +15,7 @@ from qtpy.QtCore import QEvent, QSize, Qt, QTimer, Signal
 from qtpy.QtWidgets import QLabel, QVBoxLayout, QWidget
 
 from surgicalsam_napari.widgets.runs.background import run_in_background, show_failure
+from surgicalsam_napari.widgets.viewer.dock_menu import dock_around
 from surgicalsam_napari.widgets.viewer.layer_docks import PREFERRED_PANEL
 
 if TYPE_CHECKING:
@@ -49,7 +50,12 @@ class PluginDock(QWidget):
         return QSize(PREFERRED_PANEL, 560)
 
     def _import(self) -> None:
-        run_in_background(import_window, self._build, self._on_failed)
+        others = [dock for dock in self.window().findChildren(PluginDock) if dock is not self]
+        if others:  # napari docks another one if the first was not opened from its menu
+            show_dock(others[0])
+            self.viewer.window.remove_dock_widget(self)
+        else:
+            run_in_background(import_window, self._build, self._on_failed)
 
     def _build(self, main_widget: type[MainWidget]) -> None:
         if not self._is_removed:
@@ -73,6 +79,14 @@ class PluginDock(QWidget):
                 self.main.leave()
             self._is_removed = is_removed
         return super().event(event)
+
+
+def show_dock(widget: QWidget) -> None:
+    """Show the dock that this widget is in."""
+    dock = dock_around(widget)
+    if dock is not None:
+        dock.show()
+        dock.raise_()
 
 
 def import_window() -> type[MainWidget]:

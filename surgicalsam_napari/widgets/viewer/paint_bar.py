@@ -42,14 +42,14 @@ class PaintBar(QWidget):
         self.layers = layers
         self._labels: Labels | None = None
         self.buttons: dict[str, QToolButton] = {}
-        self.size = QSpinBox()
-        self.size.setRange(1, LARGEST_BRUSH)
-        self.size.setPrefix("⌀ ")
-        self.size.setSuffix(" px")
-        self.size.setButtonSymbols(QSpinBox.ButtonSymbols.NoButtons)  # napari's would make the dock too wide
-        self.size.setStyleSheet("QSpinBox { min-width: 52px; max-width: 52px; }")
-        self.size.setToolTip("Brush size in pixels of the frame; the keys [ and ] change it, too")
-        self.size.valueChanged.connect(self._on_size)
+        self.brush_size = QSpinBox()
+        self.brush_size.setRange(1, LARGEST_BRUSH)
+        self.brush_size.setPrefix("⌀ ")
+        self.brush_size.setSuffix(" px")
+        self.brush_size.setButtonSymbols(QSpinBox.ButtonSymbols.NoButtons)  # napari's would make the dock too wide
+        self.brush_size.setStyleSheet("QSpinBox { min-width: 52px; max-width: 52px; }")
+        self.brush_size.setToolTip("Brush size in pixels of the frame; the keys [ and ] change it, too")
+        self.brush_size.valueChanged.connect(self._on_size)
         self._build(layer_docks)
         layers.labels_swapped.connect(self._follow)
         self._follow()
@@ -69,7 +69,7 @@ class PaintBar(QWidget):
             button.clicked.connect(lambda _checked, mode=mode: self._choose(mode))
             group.addButton(button)
             row.addWidget(button)
-        row.addWidget(self.size)
+        row.addWidget(self.brush_size)
         row.addStretch(1)
         if layer_docks is not None:
             self.layers_button = QToolButton()
@@ -108,8 +108,8 @@ class PaintBar(QWidget):
             return
         if str(labels.mode) in self.buttons:
             self.buttons[str(labels.mode)].setChecked(True)
-        with QSignalBlocker(self.size):
-            self.size.setValue(round(float(labels.brush_size)))
+        with QSignalBlocker(self.brush_size):
+            self.brush_size.setValue(round(float(labels.brush_size)))
 
     def _choose(self, mode: str) -> None:
         if self._labels is not None:
