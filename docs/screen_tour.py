@@ -88,7 +88,7 @@ class Tour:
             fold.header.setChecked(fold.panel in sections)
         self.settle(0.3)
         if sections:
-            self.dock.ensureWidgetVisible(sections[-1])  # type: ignore[arg-type]
+            self.panel.reveal(sections[-1])  # type: ignore[arg-type]
 
     def choose_class(self, class_id: int) -> None:
         self.panel.picker.setCurrentIndex(self.panel.picker.findData(class_id))

@@ -74,6 +74,10 @@ class ClassSet:
     def names(self) -> tuple[str, ...]:
         return tuple(instrument.name for instrument in self.classes)
 
+    def has_classes_of(self, other: ClassSet) -> bool:
+        """Whether both have the same ids and names, in the same order; colours may differ."""
+        return self.ids == other.ids and self.names == other.names
+
     def by_id(self, class_id: int) -> InstrumentClass:
         """The class with this id, or a ClassSetError that lists the ids."""
         for instrument in self.classes:
@@ -155,6 +159,14 @@ ENDOVIS2017 = _numbered(
     ),
 )
 CLASS_SETS = {"endovis2018": ENDOVIS2018, "endovis2017": ENDOVIS2017}
+
+
+def with_known_colors(classes: ClassSet) -> ClassSet:
+    """The EndoVis set that has these ids and names; without one, the classes as they are.
+
+    A checkpoint may hold the colours of an earlier version.
+    """
+    return next((known for known in CLASS_SETS.values() if known.has_classes_of(classes)), classes)
 
 
 def matching_class_ids(

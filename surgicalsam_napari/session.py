@@ -13,7 +13,7 @@ from psygnal import Signal
 from surgicalsam_napari.errors import CheckpointError, ClassSetError, ProjectError
 from surgicalsam_napari.inference import Estimate, SegmentReport, segment_frames
 from surgicalsam_napari.inference import estimate as estimate_run
-from surgicalsam_napari.instruments import ENDOVIS2018, ClassSet, knows_class
+from surgicalsam_napari.instruments import ENDOVIS2018, ClassSet, knows_class, with_known_colors
 from surgicalsam_napari.store import Project
 from surgicalsam_napari.store.manifest import MANIFEST
 from surgicalsam_napari.store.ownership import Owner
@@ -81,7 +81,7 @@ class Session:
         """The classes of a new project: the chosen set, else that of the loaded model, else EndoVis 2018."""
         if self._chosen_class_set is not None:
             return self._chosen_class_set
-        return ENDOVIS2018 if self.model is None else self.model.classes
+        return ENDOVIS2018 if self.model is None else with_known_colors(self.model.classes)
 
     @property
     def classes(self) -> ClassSet:

@@ -53,6 +53,7 @@ ROOM_ORDER: dict[str, tuple[tuple[str, ...], ...]] = {
         ("correct", "train", "exchange", "timeline"),
         ("segment_panel",),
         ("main_widget",),
+        ("opening",),
         ("demo", "contributions"),
         ("",),
     ),
@@ -302,7 +303,8 @@ ROOM_MAY_IMPORT: dict[str, set[str]] = {
     "train": BASICS | {"source"},
 }
 ROOM_MAY_IMPORT["main_widget"] = ROOM_MAY_IMPORT.keys() - {"contributions"}
-ROOM_MAY_IMPORT["demo"] = {*ROOM_MAY_IMPORT["main_widget"], "main_widget"}
+ROOM_MAY_IMPORT["opening"] = {*ROOM_MAY_IMPORT["main_widget"], "main_widget"}
+ROOM_MAY_IMPORT["demo"] = {*ROOM_MAY_IMPORT["opening"], "opening"}
 WINDOW = "surgicalsam_napari.widgets."
 
 

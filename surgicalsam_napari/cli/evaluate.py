@@ -234,7 +234,7 @@ def _report(parts: Sequence[_Scored], paths: Sequence[Path], benchmark: str | No
     whole = {protocol: mean_metrics([part.metrics[protocol] for part in parts]) for protocol in EvaluationProtocol}
     data = parts[0].data
     for part in parts:
-        if part.data.classes != data.classes:
+        if not part.data.classes.has_classes_of(data.classes):
             own, others = (", ".join(classes.names) for classes in (data.classes, part.data.classes))
             raise TrainingError(
                 f"All folds must have the same class set: {parts[0].method} has {own}, {part.method} has {others}. "

@@ -17,6 +17,7 @@ from surgicalsam_napari.instruments import ClassSet
 from surgicalsam_napari.store import Project
 from surgicalsam_napari.video import write_video
 from surgicalsam_napari.widgets.main_widget import MainWidget
+from surgicalsam_napari.widgets.opening import PluginDock
 from surgicalsam_napari.widgets.parts.frame_scope import WHOLE_VIDEO
 
 WINDOW_SIZE = (1600, 1000)
@@ -65,8 +66,11 @@ def run_demo_window(clip: Path, output: Path | None) -> None:
 def dock_plugin(viewer: napari.Viewer) -> MainWidget:
     """Open the plugin as its menu entry does."""
     _, widget = viewer.window.add_plugin_dock_widget("surgicalsam-napari", "SurgicalSAM")
-    assert isinstance(widget, MainWidget)
-    return widget
+    assert isinstance(widget, PluginDock)
+    opened: list[MainWidget] = []
+    widget.opened.connect(opened.append)
+    wait_until(lambda: bool(opened), OPENING_SECONDS, "open the plugin")
+    return opened[0]
 
 
 def segment_everything(dock: MainWidget, frame_index: int, class_id: int | None) -> None:

@@ -1,40 +1,52 @@
-"""The plugin's dock: video and model at the top, below them a tab for each task."""
+"""The plugin's dock: video and model, a line each, and below them a tab for each task."""
 
 from __future__ import annotations
 
 from pathlib import Path
+from typing import Any
 
 import napari
 from napari.layers import Image
+from napari.utils.notifications import show_info
+from napari.utils.theme import get_theme
 from qtpy.QtCore import QEvent, QObject, QSize, Qt, QTimer
-from qtpy.QtGui import QHideEvent, QShowEvent
-from qtpy.QtWidgets import QFrame, QScrollArea, QVBoxLayout, QWidget
+from qtpy.QtGui import QColor, QHideEvent, QShowEvent
+from qtpy.QtWidgets import QDockWidget, QFrame, QScrollArea, QVBoxLayout, QWidget
 
 from surgicalsam_napari.session import Session
 from surgicalsam_napari.store import Project
 from surgicalsam_napari.widgets.correct.correct_panel import CorrectPanel
 from surgicalsam_napari.widgets.correct.refusals import Refusals
 from surgicalsam_napari.widgets.exchange.export_panel import ExportPanel
+from surgicalsam_napari.widgets.parts.collapsible import Collapsible
+from surgicalsam_napari.widgets.parts.parts import SPACING
 from surgicalsam_napari.widgets.parts.task_tabs import TaskTabs
+from surgicalsam_napari.widgets.parts.theme import style_sheet
 from surgicalsam_napari.widgets.runs.background import keep_a_core_for_the_window, run_in_background, show_failure
 from surgicalsam_napari.widgets.segment_panel import SegmentPanel
 from surgicalsam_napari.widgets.source.model_panel import ModelPanel
 from surgicalsam_napari.widgets.source.video_panel import VideoPanel
 from surgicalsam_napari.widgets.timeline.dock import TimelineDock
 from surgicalsam_napari.widgets.train.train_panel import WAIT_FOR_LEARNING, TrainPanel
+from surgicalsam_napari.widgets.viewer.dock_menu import DockMenu, dock_around
 from surgicalsam_napari.widgets.viewer.label_changes import LabelChanges
+from surgicalsam_napari.widgets.viewer.layer_docks import PREFERRED_PANEL, SMALLEST_PANEL, LayerDocks
 from surgicalsam_napari.widgets.viewer.layers import ViewerLayers
+from surgicalsam_napari.widgets.viewer.paint_bar import PaintBar
 from surgicalsam_napari.widgets.viewer.session_signals import SessionSignals
 from surgicalsam_napari.widgets.work_clock import WorkClock
 
 WAIT_FOR_EXCHANGE = "Labels are being exported or imported. Wait until this is done."
 WAIT_FOR_CORRECTION = "Labels are being corrected. Wait until this is done."
 WAIT_FOR_SEGMENTATION = "The video is being segmented. Wait until this is done."
-DOCK_WIDTH = 384  # room for "Monopolar Curved Scissors" in the dropdown
+FIRST_MODEL_DELAY_MS = 150
+CLOSED = "SurgicalSAM is hidden, and everything is saved{where}.{runs} Plugins > SurgicalSAM brings it back."
 
 
 class MainWidget(QScrollArea):
     """The dock of one session: Video, Model, and a tab for each task; long work runs in the background.
+
+    Each tab scrolls by itself. The dock as a whole scrolls if it is lower than its fixed parts.
 
     Parameters
     ----------
@@ -53,11 +65,17 @@ class MainWidget(QScrollArea):
         self.correct_panel = CorrectPanel(self.session, self.layers, self.changes)
         self.train_panel = TrainPanel(self.session, self.layers, self.model_panel)
         self.export_panel = ExportPanel(self.session, self.layers)
+        self.video_fold = Collapsible(self.video_panel, is_open=True, has_line=False)
+        self.model_fold = Collapsible(self.model_panel, has_line=False)
         self.tabs = TaskTabs()
-        self.timeline = TimelineDock(self.session, self.layers, self.changes, self)
+        self.dock_menu = DockMenu(viewer, self)
+        self.layer_docks = LayerDocks(self)
+        self.paint_bar = PaintBar(self.layers, self.layer_docks.action)
+        self.timeline = TimelineDock(self.session, self.layers, self.changes, self.dock_menu, self)
         self.work_clock = WorkClock(self.layers, self)
         self._refusals = Refusals(self.session, self.layers, self.changes, self)
         self._was_docked = self._was_removed = False
+        self._dock: QDockWidget | None = None
         self._signals = SessionSignals(self.session, self)
         self._is_opening = False
         self._to_adopt: Path | None = self.layers.find_unadopted()
@@ -65,7 +83,10 @@ class MainWidget(QScrollArea):
         self._subscribe()
         self._connect()
         self.segment_panel.is_model_loading = True
-        self.model_panel.load()
+        self._use_theme()
+        self._waits_for_first_model = True
+        # a thread that runs Python would slow down the first drawing of the widgets, where Qt calls Python for each event
+        QTimer.singleShot(FIRST_MODEL_DELAY_MS, self._load_first_model)
         self._adopt_soon()
 
     def open(self, path: Path) -> None:
@@ -81,7 +102,8 @@ class MainWidget(QScrollArea):
     @property
     def is_busy(self) -> bool:
         """Whether a video or model is being opened, or labels are being learned, changed or exported; no training."""
-        return self._is_opening or self.model_panel.is_loading or self._works_on_project
+        is_loading = self._waits_for_first_model or self.model_panel.is_loading
+        return self._is_opening or is_loading or self._works_on_project
 
     @property
     def _works_on_project(self) -> bool:
@@ -90,26 +112,41 @@ class MainWidget(QScrollArea):
         return any(run.is_running for run in runs)
 
     def sizeHint(self) -> QSize:
-        return QSize(DOCK_WIDTH, 560)
+        return QSize(PREFERRED_PANEL, 560)
+
+    def reveal(self, widget: QWidget) -> None:
+        """Scroll until this widget of the panel in view can be seen."""
+        self.tabs.current_panel.reveal(widget)
+        self.ensureWidgetVisible(widget)
 
     def _lay_out(self) -> None:
         self.setWidgetResizable(True)
         self.setFrameShape(QFrame.Shape.NoFrame)
         self.setHorizontalScrollBarPolicy(Qt.ScrollBarPolicy.ScrollBarAlwaysOff)
-        self.setMinimumWidth(DOCK_WIDTH)
+        self.setMinimumWidth(SMALLEST_PANEL)
         content = QWidget()
         column = QVBoxLayout(content)
-        column.setContentsMargins(12, 10, 12, 12)
-        column.setSpacing(20)
-        column.addWidget(self.video_panel)
-        column.addWidget(self.model_panel)
-        column.addWidget(self.tabs)
+        column.setContentsMargins(12, 4, 6, 8)
+        column.setSpacing(SPACING)
+        column.addWidget(self.video_fold)
+        column.addWidget(self.model_fold)
+        column.addWidget(self.tabs, 1)
+        self.dock_menu.add_action(self.layer_docks.action)
+        self.correct_panel.head.insertWidget(1, self.paint_bar)
         self.tabs.add(self.segment_panel, "Segment")
         self.tabs.add(self.correct_panel, "Correct")
         self.tabs.add(self.train_panel, "Train")
         self.tabs.add(self.export_panel, "Export / Import")
-        column.addStretch(1)
         self.setWidget(content)
+
+    def _load_first_model(self) -> None:
+        self._waits_for_first_model = False
+        if not self._was_removed:
+            self.model_panel.load()
+
+    def _use_theme(self, _event: Any = None) -> None:
+        theme = get_theme(self.layers.viewer.theme)
+        self.setStyleSheet(style_sheet(QColor(theme.background.as_hex("long"))))
 
     def _subscribe(self) -> None:
         """Let each part refresh itself when the session changes; slots run in this order.
@@ -131,6 +168,9 @@ class MainWidget(QScrollArea):
         self.correct_panel.subscribe(self._signals)
 
     def _connect(self) -> None:
+        for panel, fold in ((self.video_panel, self.video_fold), (self.model_panel, self.model_fold)):
+            panel.summarized.connect(fold.summarize)
+            panel.attention_wanted.connect(fold.open)
         self.video_panel.open_requested.connect(self.open)
         self.model_panel.loading_changed.connect(self._on_loading_changed)
         self.segment_panel.running_changed.connect(self._on_running_changed)
@@ -143,6 +183,7 @@ class MainWidget(QScrollArea):
         self.train_panel.learn.running_changed.connect(self._on_learning_changed)
         self.train_panel.segment_untouched_requested.connect(self._segment_untouched)
         self.export_panel.running_changed.connect(self._on_exchange_changed)
+        self.layers.viewer.events.theme.connect(self._use_theme)
         self.layers.opened_elsewhere.connect(self._on_opened_elsewhere)
         self.layers.layer_removed.connect(self._on_layer_removed)
 
@@ -150,6 +191,7 @@ class MainWidget(QScrollArea):
 
     def _on_opened(self, project: Project) -> None:
         self._is_opening = False
+        self.video_fold.fold()
         self.session.use_project(project)
         self._update_locks()
         self._adopt_soon()
@@ -251,6 +293,9 @@ class MainWidget(QScrollArea):
         super().showEvent(event)
         self.window().installEventFilter(self)
         self.timeline.set_shown(True)
+        dock = dock_around(self)
+        if dock is not None:
+            self.layer_docks.follow(dock)
 
     def hideEvent(self, event: QHideEvent) -> None:
         super().hideEvent(event)
@@ -261,8 +306,12 @@ class MainWidget(QScrollArea):
         if event.type() == QEvent.Type.ParentChange:
             is_docked = self.parentWidget() is not None
             if self._was_docked and not is_docked:
-                self._leave()
+                self.leave()
             self._was_docked = is_docked
+            dock = dock_around(self)
+            if dock is not None and dock is not self._dock:
+                self._dock = dock
+                self.dock_menu.add(dock, "SurgicalSAM", self._on_closed)
         return super().event(event)
 
     def eventFilter(self, watched: QObject, event: QEvent) -> bool:
@@ -271,12 +320,21 @@ class MainWidget(QScrollArea):
             self.work_clock.stop()
         return super().eventFilter(watched, event)
 
-    def _leave(self) -> None:
-        """The dock was closed: remove its keys, timeline and layers, and release the project for other windows."""
+    def _on_closed(self) -> None:
+        """The x of the dock has hidden it: say that nothing is lost."""
+        project = self.session.project
+        where = "" if project is None else f" in {project.folder.name}"
+        show_info(CLOSED.format(where=where, runs=" The run goes on." if self._works_on_project else ""))
+
+    def leave(self) -> None:
+        """The dock was removed from the window: remove its keys, timeline and layers; release the project for others."""
         self._was_removed = True
         self._cancel_runs()
         self.correct_panel.release()
         self.timeline.remove()
+        self.dock_menu.release()
+        self.layers.viewer.events.theme.disconnect(self._use_theme)
+        self.layer_docks.release()
         self._close_without_video()
 
     def _cancel_runs(self) -> None:

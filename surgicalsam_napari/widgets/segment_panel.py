@@ -17,10 +17,10 @@ from surgicalsam_napari.model.encoders import DEFAULT_CHECKPOINT, ENCODERS
 from surgicalsam_napari.phantom.clip import is_phantom_clip
 from surgicalsam_napari.session import Session
 from surgicalsam_napari.store.corrections import corrected_frames, predicted_frames
-from surgicalsam_napari.widgets.parts.class_picker import ClassPicker
+from surgicalsam_napari.widgets.parts.class_picker import ClassPicker, class_row
 from surgicalsam_napari.widgets.parts.frame_scope import THIS_FRAME, FrameScope
 from surgicalsam_napari.widgets.parts.hint import Hint
-from surgicalsam_napari.widgets.parts.parts import SPACING, Panel, caption, note, primary_button
+from surgicalsam_napari.widgets.parts.parts import SPACING, TaskPanel, caption, let_shrink, note, primary_button
 from surgicalsam_napari.widgets.parts.progress_strip import ProgressStrip, Question
 from surgicalsam_napari.widgets.runs.background import run_in_background, show_failure
 from surgicalsam_napari.widgets.runs.segmentation_run import SegmentationRun
@@ -35,7 +35,7 @@ FIRST_STEPS = (
 ESTIMATE_DELAY_MS = 150  # several quick changes cause one estimate
 
 
-class SegmentPanel(Panel):
+class SegmentPanel(TaskPanel):
     """The class dropdown, the scope, the primary button, progress."""
 
     running_changed = Signal(bool)
@@ -130,22 +130,23 @@ class SegmentPanel(Panel):
         self.this_class.setChecked(True)
         self._which = QButtonGroup(self)
         which = QHBoxLayout()
-        which.setSpacing(2 * SPACING)
+        which.setSpacing(SPACING)
         for button in (self.this_class, self.all_classes):
             self._which.addButton(button)
             which.addWidget(button)
         which.addStretch(1)
+        let_shrink(self.class_set)
         self.class_set.setToolTip("The instruments to choose from; a custom set is a YAML file of id, name, color")
+        self.head.addLayout(class_row(self.picker))
         grid = self.add_grid()
-        for row, text in enumerate(("Class set", "Class", "Look for")):
+        for row, text in enumerate(("Class set", "Look for")):
             grid.addWidget(caption(text), row, 0)
         frames_caption = caption("Frames")
         frames_caption.setContentsMargins(0, 5, 0, 0)  # level with the dropdown, not with the fields below it
-        grid.addWidget(frames_caption, 3, 0, Qt.AlignmentFlag.AlignTop)
+        grid.addWidget(frames_caption, 2, 0, Qt.AlignmentFlag.AlignTop)
         grid.addWidget(self.class_set, 0, 1)
-        grid.addWidget(self.picker, 1, 1)
-        grid.addLayout(which, 2, 1)
-        grid.addWidget(self.scope, 3, 1)
+        grid.addLayout(which, 1, 1)
+        grid.addWidget(self.scope, 2, 1)
         self.cost = note()
         self.segment = primary_button("Segment")
         self.progress, self.question, self.hint = ProgressStrip(), Question(), Hint(FIRST_STEPS)
@@ -303,7 +304,8 @@ class SegmentPanel(Panel):
         shown = self.session.classes
         self.class_set.blockSignals(True)
         self.class_set.clear()
-        sets = list(CLASS_SETS.values())
+        # a project keeps the colours that it was made with, also of an EndoVis set
+        sets = [shown if known.has_classes_of(shown) else known for known in CLASS_SETS.values()]
         if shown not in sets:
             sets.insert(0, shown)
         for class_set in sets:

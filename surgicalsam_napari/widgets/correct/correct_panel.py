@@ -20,16 +20,16 @@ from surgicalsam_napari.widgets.correct.section_parts import show_text
 from surgicalsam_napari.widgets.correct.shortcuts import VIEW, BoundKeys, Shortcut
 from surgicalsam_napari.widgets.correct.similarity_layer import SimilarityLayer
 from surgicalsam_napari.widgets.correct.wrong_class_section import WrongClassSection
-from surgicalsam_napari.widgets.parts.class_picker import ClassPicker
+from surgicalsam_napari.widgets.parts.class_picker import ClassPicker, class_row
 from surgicalsam_napari.widgets.parts.collapsible import Collapsible
-from surgicalsam_napari.widgets.parts.parts import SPACING, Panel, caption, note
+from surgicalsam_napari.widgets.parts.parts import SPACING, TaskPanel, note
 from surgicalsam_napari.widgets.runs.run import Run
 from surgicalsam_napari.widgets.viewer.label_changes import LabelChanges
 from surgicalsam_napari.widgets.viewer.layers import ViewerLayers
 from surgicalsam_napari.widgets.viewer.session_signals import SessionSignals
 
 
-class CorrectPanel(Panel):
+class CorrectPanel(TaskPanel):
     """The selected class and the state of the frame in view; below them the sections, which can be collapsed.
 
     Parameters
@@ -120,17 +120,15 @@ class CorrectPanel(Panel):
         self.similarity_button.setCheckable(True)
         self.similarity_button.setToolTip("How similar each part of this frame is to the class, as the model sees it")
         self.keys_button.setToolTip("What each key does")
-        grid = self.add_grid()
-        grid.addWidget(caption("Class"), 0, 0)
-        grid.addWidget(self.picker, 0, 1)
+        self.head.addLayout(class_row(self.picker))
+        self.head.addWidget(self.state)
+        self.head.addWidget(self.waiting)
+        self.waiting.hide()
         buttons = QHBoxLayout()
         buttons.setSpacing(SPACING)
         buttons.addWidget(self.similarity_button, 1)
         buttons.addWidget(self.keys_button, 1)
-        grid.addLayout(buttons, 1, 1)
-        self.column.addWidget(self.state)
-        self.column.addWidget(self.waiting)
-        self.waiting.hide()
+        self.column.addLayout(buttons)
         arguments = (self.session, self.layers, self.run)
         self.review = ReviewSection(*arguments, self.changes)
         self.refine, self.wrong_class = RefineSection(*arguments), WrongClassSection(*arguments)
@@ -142,7 +140,7 @@ class CorrectPanel(Panel):
             fold.toggled.connect(lambda _is_open, section=section: section.refresh())
             if section in (self.review, self.refine):
                 fold.open()
-        self.column.addStretch(1)
+        self.foot.addWidget(self.refine.actions)
 
     @property
     def _sections(self) -> tuple:
@@ -194,6 +192,7 @@ class CorrectPanel(Panel):
             if section.isAncestorOf(shortcut.button):
                 fold.open()
                 section.refresh()
+                self.reveal(fold)
 
     def _on_frames_changed(self, frames: set[int]) -> None:
         frame = self.layers.current_frame

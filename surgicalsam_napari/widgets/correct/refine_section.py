@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from math import isnan
 
-from qtpy.QtWidgets import QGridLayout, QPushButton
+from qtpy.QtWidgets import QHBoxLayout, QPushButton, QWidget
 
 from surgicalsam_napari.formatting import counted
 from surgicalsam_napari.session import Session
@@ -19,7 +19,10 @@ SWITCH_ON, SWITCH_OFF = "Start refining", "Stop refining"
 
 
 class RefineSection(Panel):
-    """A switch, mouse instructions, and the buttons Accept, Discard, Undo last click."""
+    """A switch and mouse instructions; and `actions`, the buttons Accept, Discard, Undo last click.
+
+    The panel shows `actions` where they are always in view.
+    """
 
     def __init__(self, session: Session, layers: ViewerLayers, run: Run) -> None:
         super().__init__("Click to refine")
@@ -41,8 +44,7 @@ class RefineSection(Panel):
         self.accept_button.setEnabled(has_preview)
         self.discard_button.setEnabled(has_preview)
         self.undo_button.setEnabled(has_preview)
-        for button in (self.accept_button, self.discard_button, self.undo_button):
-            button.setVisible(is_on)
+        self.actions.setVisible(is_on)
         show_text(self.how, self._instructions() if is_on else "")
         show_text(self.status, missing or self._status())
 
@@ -81,16 +83,16 @@ class RefineSection(Panel):
         self.switch.setCheckable(True)
         self.how, self.status = note(), note()
         self.accept_button = primary_button("Accept")
-        self.discard_button, self.undo_button = QPushButton("Discard"), QPushButton("Undo last click")
-        buttons = QGridLayout()
+        self.discard_button, self.undo_button = QPushButton("Discard"), QPushButton("Undo click")
+        self.undo_button.setToolTip("Take back the last click or the box")
+        self.actions = QWidget()
+        buttons = QHBoxLayout(self.actions)
+        buttons.setContentsMargins(0, 0, 0, 0)
         buttons.setSpacing(SPACING)
-        buttons.addWidget(self.accept_button, 0, 0, 1, 2)
-        buttons.addWidget(self.discard_button, 1, 0)
-        buttons.addWidget(self.undo_button, 1, 1)
-        self.column.addWidget(self.switch)
-        self.column.addWidget(self.how)
-        self.column.addLayout(buttons)
-        self.column.addWidget(self.status)
+        for button in (self.accept_button, self.discard_button, self.undo_button):
+            buttons.addWidget(button, 1)
+        for widget in (self.switch, self.how, self.status, self.actions):
+            self.column.addWidget(widget)
 
     def _connect(self) -> None:
         self.switch.clicked.connect(self.toggle)

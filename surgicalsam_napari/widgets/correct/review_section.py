@@ -17,7 +17,7 @@ from surgicalsam_napari.widgets.correct.review_feed import ReviewFeed
 from surgicalsam_napari.widgets.correct.section_parts import ActionStrip, show_text
 from surgicalsam_napari.widgets.correct.shortcuts import REVIEW, UNLOCK_KEY, VERIFY_KEY, Shortcut
 from surgicalsam_napari.widgets.parts.frame_scope import RANGE, WHOLE_VIDEO, FrameScope
-from surgicalsam_napari.widgets.parts.parts import SPACING, Panel, caption, note, primary_button, swatch
+from surgicalsam_napari.widgets.parts.parts import SPACING, Panel, caption, let_shrink, note, primary_button, swatch
 from surgicalsam_napari.widgets.runs.background import show_failure
 from surgicalsam_napari.widgets.runs.run import Run
 from surgicalsam_napari.widgets.viewer.label_changes import LabelChanges
@@ -145,10 +145,12 @@ class ReviewSection(Panel):
         self.reason.setWordWrap(True)
         self.which_class, self.which_status = QComboBox(), QComboBox()
         self.which_class.setSizeAdjustPolicy(QComboBox.SizeAdjustPolicy.AdjustToMinimumContentsLengthWithIcon)
+        let_shrink(self.which_status)
         for status, words in STATUS_WORDS.items():
             self.which_status.addItem(words, status)
-        self.several = QPushButton("Several frames…")
+        self.several = QPushButton("Several…")
         self.several.setCheckable(True)
+        self.several.setToolTip("Verify or unlock several frames at once")
         self.strip = ActionStrip(self.run, self.layers)
         self.column.addWidget(self.count)
         self.column.addLayout(_row((self.previous_button, 1), (self.next_button, 1)))

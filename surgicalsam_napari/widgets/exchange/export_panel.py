@@ -20,8 +20,17 @@ from surgicalsam_napari.store import Project
 from surgicalsam_napari.store.corrections import corrected_frames
 from surgicalsam_napari.widgets.exchange.import_form import ImportForm
 from surgicalsam_napari.widgets.parts.frame_scope import EVERY_NTH, RANGE, WHOLE_VIDEO, FrameScope
-from surgicalsam_napari.widgets.parts.parts import LINK_COLOR, SPACING, ElidedLabel, Panel, caption, note, primary_button
+from surgicalsam_napari.widgets.parts.parts import (
+    SPACING,
+    ElidedLabel,
+    TaskPanel,
+    caption,
+    let_shrink,
+    note,
+    primary_button,
+)
 from surgicalsam_napari.widgets.parts.progress_strip import ProgressStrip, Question
+from surgicalsam_napari.widgets.parts.theme import link
 from surgicalsam_napari.widgets.runs.background import show_failure
 from surgicalsam_napari.widgets.runs.run import Run
 from surgicalsam_napari.widgets.viewer.layers import ViewerLayers
@@ -32,7 +41,7 @@ NOTHING_CORRECTED = "No frame has been corrected yet. Paint on the labels, or ch
 COUNT_DELAY_MS = 150  # strokes that follow each other closely are counted once
 
 
-class ExportPanel(Panel):
+class ExportPanel(TaskPanel):
     """Frames, format and folder of an export; below them the import form."""
 
     running_changed = Signal(bool)
@@ -123,6 +132,7 @@ class ExportPanel(Panel):
         self.folder = ElidedLabel(mode=Qt.TextElideMode.ElideLeft)
         for name, format in EXPORT_FORMATS.items():
             self.format.addItem(format.title, name)
+        let_shrink(self.format)
         self.images = QCheckBox("with frame images")
         self.images.setChecked(True)
         self.images.setToolTip("Also write the frames as images. Training on the dataset needs them.")
@@ -219,8 +229,8 @@ class ExportPanel(Panel):
     def _on_finished(self, is_complete: bool) -> None:
         report = self.run.last_report
         if is_complete:
-            link = f'<a style="color: {LINK_COLOR}" href="{self._written.as_uri()}">{escape(self._written.name)}</a>'
-            self.result.setText(f"Exported {counted(report.total, 'frame')} to {link}.")
+            folder = link(escape(self._written.name), self._written.as_uri(), self)
+            self.result.setText(f"Exported {counted(report.total, 'frame')} to {folder}.")
         elif self.run.is_cancelled:
             self.result.setText("Cancelled: nothing was written.")
         self.result.setToolTip(str(self._written))

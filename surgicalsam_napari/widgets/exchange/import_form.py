@@ -16,8 +16,9 @@ from surgicalsam_napari.formatting import counted
 from surgicalsam_napari.instruments import CLASS_SETS
 from surgicalsam_napari.session import Session
 from surgicalsam_napari.widgets.exchange.problems_dialog import ProblemsDialog
-from surgicalsam_napari.widgets.parts.parts import LINK_COLOR, SPACING, Panel, caption, note
+from surgicalsam_napari.widgets.parts.parts import SPACING, Panel, caption, note
 from surgicalsam_napari.widgets.parts.progress_strip import ProgressStrip, Question
+from surgicalsam_napari.widgets.parts.theme import link
 from surgicalsam_napari.widgets.runs.background import run_in_background, show_failure
 from surgicalsam_napari.widgets.runs.run import Run
 from surgicalsam_napari.widgets.viewer.layers import ViewerLayers
@@ -228,7 +229,7 @@ class ImportForm(Panel):
             show_failure(error)
             return
         count = counted(len(error.problems), "problem")
-        self._say(f'Nothing was imported: <a style="color: {LINK_COLOR}" href="#">{count}</a>.')
+        self._say(f"Nothing was imported: {link(count, '#', self)}.")
         self.problems = ProblemsDialog(error, self)
         self.problems.show()
 

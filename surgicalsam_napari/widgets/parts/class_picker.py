@@ -6,14 +6,14 @@ from collections.abc import Callable
 
 from qtpy.QtCore import QModelIndex, QSize, Qt, Signal
 from qtpy.QtGui import QPainter
-from qtpy.QtWidgets import QComboBox, QStyledItemDelegate, QStyleOptionViewItem
+from qtpy.QtWidgets import QComboBox, QHBoxLayout, QStyledItemDelegate, QStyleOptionViewItem
 
 from surgicalsam_napari.instruments import ClassSet
-from surgicalsam_napari.widgets.parts.parts import swatch
+from surgicalsam_napari.widgets.parts.parts import CAPTION_WIDTH, SPACING, caption, swatch
 
 NOT_TRAINED = "not yet trained"
 TRAINED_ROLE = Qt.ItemDataRole.UserRole + 1
-GREYED_OPACITY = 0.5
+GREYED_OPACITY = 0.75  # still at a contrast of 4.5:1 in napari's themes
 
 
 class ClassDelegate(QStyledItemDelegate):
@@ -70,3 +70,14 @@ class ClassPicker(QComboBox):
     def _on_index_changed(self, index: int) -> None:
         if index >= 0:
             self.picked.emit(self.itemData(index))
+
+
+def class_row(picker: ClassPicker) -> QHBoxLayout:
+    """The picker with its caption, level with the fields of a panel's grid."""
+    title = caption("Class")
+    title.setMinimumWidth(CAPTION_WIDTH)
+    row = QHBoxLayout()
+    row.setSpacing(SPACING)
+    row.addWidget(title)
+    row.addWidget(picker, 1)
+    return row

@@ -7,7 +7,7 @@ from collections.abc import Sequence
 from qtpy.QtCore import Signal
 from qtpy.QtWidgets import QComboBox, QHBoxLayout, QSizePolicy, QSpinBox, QVBoxLayout, QWidget
 
-from surgicalsam_napari.widgets.parts.parts import SPACING, caption
+from surgicalsam_napari.widgets.parts.parts import SPACING, caption, let_shrink
 
 THIS_FRAME, RANGE, EVERY_NTH, WHOLE_VIDEO = "This frame", "A range of frames", "Every n-th frame", "Whole video"
 
@@ -26,6 +26,7 @@ class FrameScope(QWidget):
         super().__init__()
         self.choice = QComboBox()
         self.choice.addItems(choices)
+        let_shrink(self.choice)
         self.first, self.last, self.step = _number_field(), _number_field(), _number_field()
         self.step.setRange(2, 1_000_000)
         self.step.setValue(5)

@@ -8,7 +8,7 @@ from qtpy.QtWidgets import QHBoxLayout, QToolButton, QWidget
 from surgicalsam_napari.widgets.parts.parts import SPACING, note
 
 CLOSE_STYLE = """
-QToolButton { border: none; background: transparent; color: #7f8591; padding: 0px; }
+QToolButton { border: none; background: transparent; padding: 0px; }
 QToolButton:hover { background: rgba(127, 127, 127, 80); border-radius: 2px; }
 """
 

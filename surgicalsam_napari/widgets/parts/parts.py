@@ -1,21 +1,29 @@
-"""Small Qt widgets that the panels share: headings, dim notes, elided text, the primary button, colour swatches."""
+"""Small Qt widgets that the panels share: panels, dim notes, elided text, the primary button, colour swatches."""
 
 from __future__ import annotations
 
 from qtpy.QtCore import QSize, Qt
 from qtpy.QtGui import QColor, QIcon, QPainter, QPaintEvent, QPixmap
-from qtpy.QtWidgets import QGridLayout, QLabel, QProgressBar, QPushButton, QSizePolicy, QVBoxLayout, QWidget
+from qtpy.QtWidgets import (
+    QComboBox,
+    QFrame,
+    QGridLayout,
+    QLabel,
+    QProgressBar,
+    QPushButton,
+    QScrollArea,
+    QSizePolicy,
+    QVBoxLayout,
+    QWidget,
+)
+
+from surgicalsam_napari.widgets.parts.theme import ACCENT, CAPTION, DIM, HEADING, NOTE, PRIMARY, set_look
 
 SPACING = 6
-CAPTION_WIDTH = 82
-ACCENT, LINK_COLOR = "#2f6fde", "#6ea0f5"
+CAPTION_WIDTH = 76
+SHORTEST_ENTRY = 10  # letters
+SMALLEST_BODY = 120  # height in pixels of what scrolls in a tab; below it, the whole dock scrolls
 BAR_STYLE = f"QProgressBar::chunk {{ background-color: {ACCENT}; border-radius: 2px; }}"
-PRIMARY_STYLE = """
-QPushButton { background-color: #2f6fde; color: white; font-weight: bold; padding: 7px; border-radius: 3px; }
-QPushButton:hover { background-color: #4580e8; }
-QPushButton:pressed { background-color: #2559b4; }
-QPushButton:disabled { background-color: rgba(127, 127, 127, 60); color: rgba(160, 160, 160, 160); }
-"""
 
 
 class Panel(QWidget):
@@ -27,7 +35,7 @@ class Panel(QWidget):
         self.column.setContentsMargins(0, 0, 0, 0)
         self.column.setSpacing(SPACING)
         self.heading = QLabel(title)
-        self.heading.setStyleSheet("font-weight: bold; font-size: 11pt; padding: 0px; margin: 0px;")
+        set_look(self.heading, role=HEADING)
         self.column.addWidget(self.heading)
 
     def add_grid(self) -> QGridLayout:
@@ -42,13 +50,57 @@ class Panel(QWidget):
         return grid
 
 
+class TaskPanel(Panel):
+    """The panel of a tab: its column scrolls, and what is added to `head` and `foot` is always in view."""
+
+    def __init__(self, title: str) -> None:
+        super().__init__(title)
+        self.head, self.foot = _column(), _column()
+        body = QWidget()
+        self.scroll = _Body(body)
+        self.column.addLayout(self.head)
+        self.column.addWidget(self.scroll, 1)
+        self.column.addLayout(self.foot)
+        around = QVBoxLayout(body)
+        around.setContentsMargins(0, 0, 0, 0)
+        self.column = _column()
+        around.addLayout(self.column)
+        around.addStretch(1)
+
+    def reveal(self, widget: QWidget) -> None:
+        """Scroll until a part of the column is in view."""
+        self.scroll.ensureWidgetVisible(widget)
+
+
+def _column() -> QVBoxLayout:
+    column = QVBoxLayout()
+    column.setContentsMargins(0, 0, 0, 0)
+    column.setSpacing(SPACING)
+    return column
+
+
+class _Body(QScrollArea):
+    """Scrolls a widget, which has the width of the area if it can."""
+
+    def __init__(self, content: QWidget) -> None:
+        super().__init__()
+        self.setWidget(content)
+        self.setWidgetResizable(True)
+        self.setFrameShape(QFrame.Shape.NoFrame)
+        self.setFocusPolicy(Qt.FocusPolicy.NoFocus)
+        self.setMinimumHeight(SMALLEST_BODY)
+
+    def sizeHint(self) -> QSize:
+        return QSize(super().sizeHint().width(), SMALLEST_BODY)  # it takes what the dock has left
+
+
 class ElidedLabel(QLabel):
     """One line of text, shortened with an ellipsis if it does not fit; the tooltip shows the full text."""
 
     def __init__(self, text: str = "", mode: Qt.TextElideMode = Qt.TextElideMode.ElideMiddle) -> None:
         super().__init__(text)
         self._mode = mode
-        self.setStyleSheet("padding: 0px; margin: 0px;")
+        set_look(self, role=CAPTION)
         self.setSizePolicy(QSizePolicy.Policy.Ignored, QSizePolicy.Policy.Preferred)
 
     def minimumSizeHint(self) -> QSize:
@@ -62,18 +114,24 @@ class ElidedLabel(QLabel):
 
 
 def note(text: str = "") -> QLabel:
-    """A wrapped line of small grey text."""
+    """A wrapped line of small, dim text."""
     label = QLabel(text)
     label.setWordWrap(True)
-    label.setStyleSheet("color: #7f8591; font-size: 9pt; padding: 0px; margin: 0px;")
+    set_look(label, role=NOTE, tone=DIM)
     return label
 
 
 def caption(text: str) -> QLabel:
     """The label to the left of a field."""
     label = QLabel(text)
-    label.setStyleSheet("padding: 0px; margin: 0px;")
+    set_look(label, role=CAPTION)
     return label
+
+
+def let_shrink(dropdown: QComboBox) -> None:
+    """Let a dropdown be narrower than its longest entry."""
+    dropdown.setSizeAdjustPolicy(QComboBox.SizeAdjustPolicy.AdjustToMinimumContentsLengthWithIcon)
+    dropdown.setMinimumContentsLength(SHORTEST_ENTRY)
 
 
 def thin_bar() -> QProgressBar:
@@ -88,7 +146,7 @@ def thin_bar() -> QProgressBar:
 def primary_button(text: str) -> QPushButton:
     """The main button of a panel."""
     button = QPushButton(text)
-    button.setStyleSheet(PRIMARY_STYLE)
+    set_look(button, role=PRIMARY)
     return button
 
 

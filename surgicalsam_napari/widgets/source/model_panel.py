@@ -18,7 +18,7 @@ from surgicalsam_napari.model.surgical_sam import SurgicalSAM
 from surgicalsam_napari.model.zoo import KNOWN_WEIGHTS, find_weights
 from surgicalsam_napari.session import Session
 from surgicalsam_napari.store import Project
-from surgicalsam_napari.widgets.parts.parts import SPACING, ElidedLabel, Panel, caption
+from surgicalsam_napari.widgets.parts.parts import SPACING, ElidedLabel, Panel, caption, let_shrink
 from surgicalsam_napari.widgets.runs.background import run_in_background, show_failure
 from surgicalsam_napari.widgets.source.checkpoint_picker import CheckpointPicker
 from surgicalsam_napari.widgets.source.weights_dialog import WeightsDialog
@@ -39,9 +39,13 @@ class ModelPanel(Panel):
     Attributes
     ----------
     in_use : checkpoint, encoder weights and device of the model in use
+
+    Signals: `summarized` (what the folded panel says) and `attention_wanted` (a model was not loaded).
     """
 
     loading_changed = Signal(bool)
+    summarized = Signal(str)
+    attention_wanted = Signal()
 
     def __init__(self, session: Session) -> None:
         super().__init__("Model")
@@ -105,12 +109,14 @@ class ModelPanel(Panel):
         model = self.session.model
         if model is None:
             self.encoder.setText("–")
+            self.summarized.emit("none is loaded")
             return
         path = self.in_use.checkpoint
         self.checkpoint.show_checkpoint(path)
         self.checkpoint.setToolTip(f"{path or 'Bundled with the plugin'}\nKnows {', '.join(model.classes.names)}")
         self.encoder.setText(ENCODERS[model.encoder_id].title)
         self._show_encoder_weights(*self.in_use[:2])
+        self.summarized.emit(f"{self.checkpoint.title(path)} · {describe_device(model.device)}")
 
     def set_enabled(self, enabled: bool) -> None:
         """Unlock the panel, or lock it while a run uses the model."""
@@ -121,6 +127,7 @@ class ModelPanel(Panel):
         self.checkpoint, self.encoder, self.encoder_weights = CheckpointPicker(), ElidedLabel(), ElidedLabel()
         self.checkpoint.picked.connect(self.load)
         self.device = QComboBox()
+        let_shrink(self.device)
         self.device.activated.connect(self._on_device_chosen)
         self.choose_checkpoint = _button("Checkpoint…", self._choose_checkpoint)
         self.choose_checkpoint.setToolTip(
@@ -181,12 +188,14 @@ class ModelPanel(Panel):
         self.show_model()
         # the row stays: choosing the encoder's file is the remedy
         self._show_encoder_weights(*self._wanted[:2])
+        self.attention_wanted.emit()
         show_failure(error)
 
     def _set_loading(self, is_loading: bool) -> None:
         self.is_loading = is_loading
         if is_loading:
             self.encoder.setText("Loading…")
+            self.summarized.emit("Loading…")
         self.set_enabled(not is_loading)
         self.loading_changed.emit(is_loading)
 

@@ -23,9 +23,14 @@ BANNER_STYLE = """
 
 
 class VideoPanel(Panel):
-    """File, size, frames and frame rate; two buttons."""
+    """File, size, frames and frame rate; two buttons.
+
+    Signals: `summarized` (what the folded panel says) and `attention_wanted` (it says something that must be read).
+    """
 
     open_requested = Signal(object)  # Path
+    summarized = Signal(str)
+    attention_wanted = Signal()
 
     def __init__(self) -> None:
         super().__init__("Video")
@@ -79,11 +84,16 @@ class VideoPanel(Panel):
         self.border.setVisible(bool(self.border.text()))
         if project is None:
             self.facts.setText(NOTHING_OPEN)
+            self.summarized.emit("none is open")
+            self.attention_wanted.emit()
             return
         info = project.video.info
         self.file_name.setText(info.path.name)
         self.file_name.setToolTip(f"{info.path}\nLabels and embeddings are kept in {project.folder}")
         self.facts.setText(describe_video(info))
+        self.summarized.emit(f"{info.path.name} · {describe_video(info)}")
+        if not project.writable:
+            self.attention_wanted.emit()
 
     def set_enabled(self, enabled: bool) -> None:
         """Unlock the buttons, or lock them while a run uses the video."""
@@ -94,6 +104,7 @@ class VideoPanel(Panel):
     def show_opening(self, path: Path) -> None:
         """Say that a video is being opened."""
         self.facts.setText(f"Opening {path.name}…")
+        self.summarized.emit(self.facts.text())
 
     def _open_again(self) -> None:
         if self._project_folder is not None:

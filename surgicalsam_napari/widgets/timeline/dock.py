@@ -12,6 +12,7 @@ from qtpy.QtWidgets import QDockWidget, QMainWindow
 from surgicalsam_napari.session import Session
 from surgicalsam_napari.store import Project
 from surgicalsam_napari.widgets.timeline.widget import Timeline
+from surgicalsam_napari.widgets.viewer.dock_menu import DockMenu
 from surgicalsam_napari.widgets.viewer.label_changes import LabelChanges
 from surgicalsam_napari.widgets.viewer.layers import ViewerLayers
 from surgicalsam_napari.widgets.viewer.session_signals import SessionSignals
@@ -23,9 +24,16 @@ ROWS_AT_ONCE = 1000  # changed frames to read one by one; for more, read the who
 class TimelineDock(QObject):
     """Shows the labels of the open project; a click goes to its frame, a click on a name selects its class."""
 
-    def __init__(self, session: Session, layers: ViewerLayers, changes: LabelChanges, parent: QObject | None = None) -> None:
+    def __init__(
+        self,
+        session: Session,
+        layers: ViewerLayers,
+        changes: LabelChanges,
+        dock_menu: DockMenu,
+        parent: QObject | None = None,
+    ) -> None:
         super().__init__(parent)
-        self.session, self.layers, self.changes = session, layers, changes
+        self.session, self.layers, self.changes, self.dock_menu = session, layers, changes, dock_menu
         self.timeline = Timeline()
         self._dock: QDockWidget | None = None
         self._project: Project | None = None
@@ -84,9 +92,10 @@ class TimelineDock(QObject):
         self._undock()
 
     def _dock_below(self) -> None:
-        if self.timeline.parentWidget() is None:  # not yet docked, or closed by the user
+        if self.timeline.parentWidget() is None:
             self._dock = self.layers.viewer.window.add_dock_widget(self.timeline, name=NAME, area="bottom")
             self._dock.setVisible(self._is_shown)
+            self.dock_menu.add(self._dock, "SurgicalSAM timeline")
             window = self._dock.parent()
             if isinstance(window, QMainWindow):  # the timeline is under the canvas only; the plugin's dock keeps its height
                 window.setCorner(Qt.Corner.BottomRightCorner, Qt.DockWidgetArea.RightDockWidgetArea)
@@ -94,7 +103,7 @@ class TimelineDock(QObject):
     def _undock(self) -> None:
         dock, self._dock = self._dock, None
         if dock is not None and self.timeline.parentWidget() is not None:
-            with suppress(LookupError, RuntimeError):  # closed by the user, or with the window
+            with suppress(AttributeError, LookupError, RuntimeError):  # closed with the window
                 self.layers.viewer.window.remove_dock_widget(dock)
 
     def _show_frame(self, _event: Any = None) -> None:

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import numpy as np
 from qtpy.QtCore import QSize, Qt
-from qtpy.QtGui import QColor, QImage, QPainter, QPixmap
+from qtpy.QtGui import QColor, QImage, QPainter, QPixmap, QResizeEvent
 from qtpy.QtWidgets import QHBoxLayout, QLabel, QSizePolicy, QWidget
 
 from surgicalsam_napari.review.overview import QUALITY_LEVELS
@@ -24,11 +24,12 @@ HELP = (
 
 
 class TimelineLegend(QWidget):
-    """One line of colour chips and words, cut to the width; the question mark explains the rest."""
+    """One line of colour chips and words, shorter words where there is less room; the question mark explains the rest."""
 
     def __init__(self, parent: QWidget | None = None) -> None:
         super().__init__(parent)
         self.setSizePolicy(QSizePolicy.Policy.Ignored, QSizePolicy.Policy.Fixed)
+        self._words: list[tuple[QLabel, str, str]] = []  # label, text, short text
         line = QHBoxLayout(self)
         line.setContentsMargins(6, 0, 6, 2)
         line.setSpacing(5)
@@ -43,15 +44,26 @@ class TimelineLegend(QWidget):
         line.addWidget(help_mark)
         line.addSpacing(8)
         for provenance in Provenance:
-            width = RAMP_WIDTH if provenance is Provenance.PREDICTED else CHIP_WIDTH
+            is_predicted = provenance is Provenance.PREDICTED
+            line.addWidget(_chip(provenance, RAMP_WIDTH if is_predicted else CHIP_WIDTH))
             words = WORDS[provenance]
-            if provenance is Provenance.PREDICTED:
-                words += ", expected IoU 0.5 to 1"
-            line.addWidget(_chip(provenance, width))
-            line.addWidget(_label(words))
+            line.addWidget(self._word(f"{words}, expected IoU 0.5 to 1" if is_predicted else words, words))
             line.addSpacing(10)
-        line.addWidget(_label("▼  propagation stopped"))
+        line.addWidget(self._word("▼  propagation stopped", "▼  stopped"))
         line.addStretch(1)
+        self._roomy = super().minimumSizeHint().width()
+
+    def _word(self, text: str, short: str) -> QLabel:
+        label = _label(text)
+        label.setToolTip(text)
+        self._words.append((label, text, short))
+        return label
+
+    def resizeEvent(self, event: QResizeEvent) -> None:
+        super().resizeEvent(event)
+        is_roomy = self.width() >= self._roomy
+        for label, text, short in self._words:
+            label.setText(text if is_roomy else short)
 
     def minimumSizeHint(self) -> QSize:
         return QSize(20, super().minimumSizeHint().height())

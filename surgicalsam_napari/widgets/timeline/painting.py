@@ -8,7 +8,7 @@ from qtpy.QtCore import QPointF, QRect, QRectF, Qt
 from qtpy.QtGui import QColor, QFont, QFontMetrics, QPainter, QPalette, QPen, QPolygonF
 
 from surgicalsam_napari.instruments import ClassSet
-from surgicalsam_napari.widgets.parts.parts import ACCENT
+from surgicalsam_napari.widgets.parts.theme import ACCENT
 from surgicalsam_napari.widgets.timeline.colors import NOTE, TRACK
 from surgicalsam_napari.widgets.timeline.layout import AXIS_HEIGHT, MARKS_HEIGHT, ROWS_TOP, StripLayout
 from surgicalsam_napari.widgets.timeline.view import FrameView
@@ -19,6 +19,7 @@ SMALLEST_NAMES, LARGEST_NAMES = 104, 210
 TICK_DISTANCE = 84  # pixels per label of the axis
 LARGEST_TEXT = 12
 FLAG_PADDING = 5
+DIMMED = 190  # of 255: lighter text would be below a contrast of 4.5:1 in napari's light theme
 
 
 def text_font(base: QFont, height: int, *, is_bold: bool = False) -> QFont:
@@ -39,7 +40,7 @@ def names_width(classes: ClassSet, base: QFont, row_height: int, width: int) -> 
 def dimmed(palette: QPalette) -> QColor:
     """The text colour of the theme, partly transparent."""
     color = QColor(palette.windowText().color())
-    color.setAlpha(165)
+    color.setAlpha(DIMMED)
     return color
 
 

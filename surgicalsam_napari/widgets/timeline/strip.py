@@ -11,10 +11,18 @@ from surgicalsam_napari.instruments import ClassSet
 from surgicalsam_napari.review.overview import Overview
 from surgicalsam_napari.widgets.timeline import painting
 from surgicalsam_napari.widgets.timeline.cells import CellPicture, MarkPicture
-from surgicalsam_napari.widgets.timeline.layout import AXIS_HEIGHT, MARKS_HEIGHT, PREFERRED_ROW, ROWS_TOP, StripLayout
+from surgicalsam_napari.widgets.timeline.layout import (
+    AXIS_HEIGHT,
+    MARKS_HEIGHT,
+    PREFERRED_ROW,
+    ROWS_TOP,
+    SMALLEST_ROW,
+    StripLayout,
+)
 from surgicalsam_napari.widgets.timeline.tooltips import in_cell, in_frames, in_marks_row
 from surgicalsam_napari.widgets.timeline.view import FrameView
 
+FEWEST_ROWS = 7  # always in view, if there are so many: the classes of EndoVis
 ZOOM_PER_NOTCH = 1.4
 NOTCH = 120  # Qt's units of a wheel
 PAN_PER_NOTCH = 120  # pixels
@@ -141,7 +149,8 @@ class TimelineStrip(QAbstractScrollArea):
         return QSize(720, ROWS_TOP + rows * PREFERRED_ROW + self.horizontalScrollBar().sizeHint().height() + 1)
 
     def minimumSizeHint(self) -> QSize:
-        return QSize(240, ROWS_TOP + 3 * PREFERRED_ROW + 10)
+        rows = min(len(self._classes) if self._classes else FEWEST_ROWS, FEWEST_ROWS)
+        return QSize(240, ROWS_TOP + rows * SMALLEST_ROW + self.horizontalScrollBar().sizeHint().height() + 1)
 
     # Drawing ------------------------------------------------------------------------------------------------------------
 

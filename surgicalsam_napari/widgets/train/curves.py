@@ -9,7 +9,7 @@ from matplotlib.ticker import MaxNLocator
 from qtpy.QtCore import QTimer
 from qtpy.QtGui import QWheelEvent
 
-from surgicalsam_napari.widgets.parts.parts import LINK_COLOR
+from surgicalsam_napari.widgets.parts.theme import ACCENT
 from surgicalsam_napari.widgets.train.parts import ThemeColors
 from surgicalsam_training.reports import EpochReport
 
@@ -31,8 +31,8 @@ class TrainingCurves(FigureCanvasQTAgg):
         self._loss_axes, self._iou_axes = self.figure.subplots(2, 1, sharex=True)
         # fixed values: a layout engine would take as long as the drawing
         self.figure.subplots_adjust(left=0.13, right=0.985, top=0.92, bottom=0.15, hspace=0.34)
-        (self._loss_line,) = self._loss_axes.plot([], [], color=LINK_COLOR, linewidth=1.5)
-        (self._iou_line,) = self._iou_axes.plot([], [], color=LINK_COLOR, linewidth=1.5, marker="o", markersize=3)
+        (self._loss_line,) = self._loss_axes.plot([], [], color=ACCENT, linewidth=1.5)
+        (self._iou_line,) = self._iou_axes.plot([], [], color=ACCENT, linewidth=1.5, marker="o", markersize=3)
         self._loss_axes.set_title("Loss", loc="left")
         self._iou_axes.set_title("Challenge IoU of the validation frames (%)", loc="left")
         self._iou_axes.set_xlabel("epoch")

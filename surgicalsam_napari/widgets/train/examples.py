@@ -10,6 +10,7 @@ from qtpy.QtGui import QMouseEvent, QPainter, QPaintEvent, QPixmap
 from qtpy.QtWidgets import QDialog, QHBoxLayout, QLabel, QSizePolicy, QToolButton, QVBoxLayout, QWidget
 
 from surgicalsam_napari.widgets.parts.parts import SPACING, ElidedLabel, note
+from surgicalsam_napari.widgets.parts.theme import DIM, set_look
 
 TITLES = ("corrected", "before", "after")  # the three parts of each picture, from left to right
 LARGE = QSize(1440, 620)
@@ -126,7 +127,7 @@ class LargePicture(QDialog):
         self._examples = examples
         self.picture = Picture()
         self.name, hint = ElidedLabel(), QLabel("← and → show the others")
-        hint.setStyleSheet("color: #7f8591;")
+        set_look(hint, tone=DIM)
         row = QHBoxLayout()
         row.addWidget(self.name, 1)
         row.addWidget(hint)

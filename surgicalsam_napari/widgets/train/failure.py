@@ -8,7 +8,7 @@ from qtpy.QtCore import Qt, Signal
 from qtpy.QtWidgets import QHBoxLayout, QPlainTextEdit, QPushButton
 
 from surgicalsam_napari.widgets.parts.parts import SPACING, Panel, note, primary_button
-from surgicalsam_napari.widgets.train.parts import BAD_COLOR
+from surgicalsam_napari.widgets.parts.theme import BAD, set_look
 
 FAILED, STOPPED = "The training failed", "The training was stopped"
 LOG_HEIGHT = 170
@@ -57,7 +57,7 @@ class TrainingFailure(Panel):
         """
         reason, *log = str(error).strip().splitlines() or [type(error).__name__]
         self.heading.setText(STOPPED if is_cancelled else FAILED)
-        self.heading.setStyleSheet(heading_style(None if is_cancelled else BAD_COLOR))
+        set_look(self.heading, tone=None if is_cancelled else BAD)
         self.reason.setText(reason)
         self.log.setPlainText("\n".join(log))
         self.log.setVisible(bool(log))
@@ -67,8 +67,3 @@ class TrainingFailure(Panel):
         self.kept.setToolTip(str(folder))
         self.resume.setVisible(can_resume)
         self.use.setVisible(best is not None)
-
-
-def heading_style(color: str | None) -> str:
-    """The style of a panel's heading in this colour; None for the text colour."""
-    return "font-weight: bold; font-size: 11pt; padding: 0px; margin: 0px;" + (f" color: {color};" if color else "")

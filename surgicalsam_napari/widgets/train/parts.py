@@ -9,8 +9,10 @@ from qtpy.QtCore import QEvent, QObject, Qt
 from qtpy.QtWidgets import QLabel, QWidget
 
 from surgicalsam_napari.widgets.parts.parts import note
+from surgicalsam_napari.widgets.parts.theme import BAD, GOOD, WARNING, set_look
 
-WARNING_COLOR, GOOD_COLOR, BAD_COLOR = "#c98a1b", "#3fa35b", "#d9534f"  # legible on a dark and on a light theme
+WARNING_COLOR, GOOD_COLOR, BAD_COLOR = "#c98a1b", "#3fa35b", "#d9534f"  # of bars and borders
+TONES = {WARNING_COLOR: WARNING, GOOD_COLOR: GOOD, BAD_COLOR: BAD}  # of text with the same meaning
 
 
 class ThemeColors(NamedTuple):
@@ -28,9 +30,9 @@ def theme_colors(viewer: Any) -> ThemeColors:
 
 
 def colored_note(color: str) -> QLabel:
-    """A wrapped line of small text in this colour."""
+    """A wrapped line of small text with the meaning of this colour."""
     label = note()
-    label.setStyleSheet(f"color: {color}; font-size: 9pt; padding: 0px; margin: 0px;")
+    set_look(label, tone=TONES[color])
     return label
 
 

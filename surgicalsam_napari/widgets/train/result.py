@@ -9,10 +9,10 @@ from qtpy.QtWidgets import QHBoxLayout, QPushButton
 
 from surgicalsam_napari.formatting import counted, in_time
 from surgicalsam_napari.instruments import ClassSet
-from surgicalsam_napari.widgets.parts.parts import PRIMARY_STYLE, SPACING, Panel, note, primary_button
+from surgicalsam_napari.widgets.parts.parts import SPACING, Panel, note, primary_button
+from surgicalsam_napari.widgets.parts.theme import BAD, GOOD, PLAIN, PRIMARY, set_look
 from surgicalsam_napari.widgets.train.examples import TrainingExamples
-from surgicalsam_napari.widgets.train.failure import heading_style
-from surgicalsam_napari.widgets.train.parts import BAD_COLOR, GOOD_COLOR, WARNING_COLOR, colored_note
+from surgicalsam_napari.widgets.train.parts import WARNING_COLOR, colored_note
 from surgicalsam_napari.widgets.train.scores import SMALLEST_CHANGE, TrainingScores
 from surgicalsam_training.reports import ResultReport, weakness
 
@@ -61,7 +61,7 @@ class TrainingResult(Panel):
         """Show a result and ask; the scores decide which button is the primary one."""
         outcome = verdict(result)
         self.heading.setText(headline(result))
-        self.heading.setStyleSheet(heading_style({BETTER: GOOD_COLOR, WORSE: BAD_COLOR}.get(outcome)))
+        set_look(self.heading, tone={BETTER: GOOD, WORSE: BAD}.get(outcome))
         self.why.setText(explanation(result))
         weak = weakness(result)
         self.weak.setText("" if weak is None else f"{weak} {TRY_LEARN}")
@@ -70,7 +70,7 @@ class TrainingResult(Panel):
         self.examples.show_examples([Path(path) for path in result.examples])
         wants_use = outcome in (BETTER, UNKNOWN)
         for button, is_primary in ((self.use, wants_use), (self.discard, not wants_use)):
-            button.setStyleSheet(PRIMARY_STYLE if is_primary else "padding: 7px;")
+            set_look(button, role=PRIMARY if is_primary else PLAIN)
         self._show_buttons(is_asking=True)
 
     def show_loading(self) -> None:

@@ -10,7 +10,8 @@ from qtpy.QtWidgets import QGridLayout, QHBoxLayout, QLabel, QSizePolicy, QVBoxL
 
 from surgicalsam_napari.instruments import ClassSet
 from surgicalsam_napari.widgets.parts.parts import ElidedLabel, swatch
-from surgicalsam_napari.widgets.train.parts import BAD_COLOR, GOOD_COLOR
+from surgicalsam_napari.widgets.parts.theme import DIM, set_look
+from surgicalsam_napari.widgets.train.parts import BAD_COLOR, GOOD_COLOR, TONES
 from surgicalsam_training.reports import ResultReport, Scores
 
 NAME, BEFORE, AFTER, BAR = range(4)
@@ -76,7 +77,7 @@ class TrainingScores(QWidget):
         if before is None and after is None:
             return
         for column, title in ((NAME, "IoU of the validation frames, %"), (BEFORE, "before"), (AFTER, "after")):
-            self.grid.addWidget(figure_label(title, dim=True, is_name=column == NAME), 0, column)
+            self.grid.addWidget(figure_label(title, tone=DIM, is_name=column == NAME), 0, column)
         scores = [scores for scores in (before, after) if scores is not None]
         for name in dict.fromkeys(name for score in scores for name in score.class_iou):
             figures = [score.class_iou.get(name) if score is not None else None for score in (before, after)]
@@ -113,7 +114,7 @@ class TrainingScores(QWidget):
         self.grid.addWidget(cell, row, NAME)
         self.grid.addWidget(figure_label(texts[0]), row, BEFORE)
         self.grid.addWidget(
-            figure_label(texts[1], color=_change_color(before, after, more_is_better), bold=is_first), row, AFTER
+            figure_label(texts[1], tone=_change_tone(before, after, more_is_better), bold=is_first), row, AFTER
         )
         self.grid.addWidget(Bar(before, after, more_is_better=more_is_better), row, BAR, Qt.AlignmentFlag.AlignVCenter)
 
@@ -136,24 +137,20 @@ def _in_figures(value: float | None) -> str:
     return "–" if value is None else f"{value:.1f}"
 
 
-def _change_color(before: float | None, after: float | None, more_is_better: bool) -> str | None:
+def _change_tone(before: float | None, after: float | None, more_is_better: bool) -> str | None:
     if before is None or after is None or abs(after - before) < SMALLEST_CHANGE:
         return None
-    return GOOD_COLOR if (after > before) == more_is_better else BAD_COLOR
+    return TONES[GOOD_COLOR if (after > before) == more_is_better else BAD_COLOR]
 
 
 def class_color(name: str, classes: ClassSet) -> str:
     return next((instrument.color for instrument in classes if instrument.name.casefold() == name.casefold()), "#7f8591")
 
 
-def figure_label(
-    text: str, *, color: str | None = None, bold: bool = False, dim: bool = False, is_name: bool = False
-) -> QLabel:
+def figure_label(text: str, *, tone: str | None = None, bold: bool = False, is_name: bool = False) -> QLabel:
     label = QLabel(text)
-    style = (
-        FIGURE_STYLE + (f" color: {color or '#7f8591'};" if color or dim else "") + (" font-weight: bold;" if bold else "")
-    )
-    label.setStyleSheet(style)
+    label.setStyleSheet(FIGURE_STYLE + (" font-weight: bold;" if bold else ""))
+    set_look(label, tone=tone)
     side = Qt.AlignmentFlag.AlignLeft if is_name else Qt.AlignmentFlag.AlignRight
     label.setAlignment(side | Qt.AlignmentFlag.AlignVCenter)
     return label

@@ -13,7 +13,7 @@ from surgicalsam_napari.errors import SurgicalSAMError
 from surgicalsam_napari.session import Session
 from surgicalsam_napari.store.corrections import untouched_frames
 from surgicalsam_napari.widgets.parts.collapsible import Collapsible
-from surgicalsam_napari.widgets.parts.parts import SPACING, Panel, note
+from surgicalsam_napari.widgets.parts.parts import SPACING, Panel, TaskPanel, note
 from surgicalsam_napari.widgets.runs.background import show_failure
 from surgicalsam_napari.widgets.runs.training_run import Train, TrainingRun, train_in_process
 from surgicalsam_napari.widgets.source.checkpoint_picker import TRAINING_FOLDER, run_title
@@ -36,7 +36,7 @@ MORE = "More: train the whole decoder"
 WHEN_TO_TRAIN = "For many corrected frames, of several videos: takes minutes on a GPU, and compares before and after."
 
 
-class TrainPanel(Panel):
+class TrainPanel(TaskPanel):
     """Shows one of four views: *Learn* with the training form under *More*, a running training, its result, its failure.
 
     Parameters

@@ -26,6 +26,7 @@ from surgicalsam_napari.widgets.viewer.session_signals import SessionSignals
 
 AXIS_LABELS = ("t", "y", "x")
 LABELS_NAME = "Instruments"
+BRUSHES_PER_HEIGHT = 36  # a brush of 30 pixels in a frame of 1080 rows
 SOURCE = "surgicalsam_source"  # layer metadata: the video or project folder that the plugin opened the layer from
 
 
@@ -69,6 +70,7 @@ class ViewerLayers(QObject):
 
     opened_elsewhere = Signal(object)  # Path: a layer of the plugin came by drag and drop; open its project
     layer_removed = Signal(object)  # napari layer: the user removed the video or its labels
+    labels_swapped = Signal()  # `labels` is another layer, or None
 
     def __init__(self, viewer: napari.viewer.Viewer, session: Session, parent: QObject | None = None) -> None:
         super().__init__(parent)
@@ -109,12 +111,14 @@ class ViewerLayers(QObject):
         finally:
             self._replacing = False
         self.labels.events.selected_label.connect(self._on_selected_label)
+        self.labels.brush_size = fitting_brush_size(project.video.info.size)
         if self.labels.editable != project.writable:  # napari clears its undo history at every change of `editable`
             self.labels.editable = project.writable
         self.show_classes(project.classes)
         self.show_selected_class()
         self.viewer.layers.selection.active = self.labels
         set_playback_rate(project.video.info.frame_rate)
+        self.labels_swapped.emit()
 
     def ensure_labels(self) -> None:
         """Add the Labels layer again if the user deleted it (its data is in the project)."""
@@ -157,6 +161,7 @@ class ViewerLayers(QObject):
         finally:
             self._replacing = False
         self.image = self.labels = None
+        self.labels_swapped.emit()
 
     def _on_project_changed(self) -> None:
         if self.session.project is not None:  # `forget` removes the layers before a project is closed
@@ -200,6 +205,7 @@ class ViewerLayers(QObject):
             self.image = None
         else:
             self.labels = None
+            self.labels_swapped.emit()
         self.layer_removed.emit(layer)
 
     def _on_selected_label(self) -> None:
@@ -208,6 +214,11 @@ class ViewerLayers(QObject):
         label = int(self.labels.selected_label)
         if label in self.session.classes.ids and label != self.session.selected_class_id:
             self.session.select_class(label)
+
+
+def fitting_brush_size(frame_size: tuple[int, int]) -> int:
+    """The brush's diameter in pixels, in proportion to the frame's (height, width): 30 for 1080 rows."""
+    return max(round(frame_size[0] / BRUSHES_PER_HEIGHT), 3)
 
 
 def _shows(layer: Layer, project: Project) -> bool:
