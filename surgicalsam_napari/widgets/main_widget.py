@@ -16,6 +16,7 @@ from surgicalsam_napari.widgets.correct.correct_panel import CorrectPanel
 from surgicalsam_napari.widgets.correct.refusals import Refusals
 from surgicalsam_napari.widgets.exchange.export_panel import ExportPanel
 from surgicalsam_napari.widgets.parts.task_tabs import TaskTabs
+from surgicalsam_napari.widgets.parts.wheel_guard import WheelGuard
 from surgicalsam_napari.widgets.runs.background import keep_a_core_for_the_window, run_in_background, show_failure
 from surgicalsam_napari.widgets.segment_panel import SegmentPanel
 from surgicalsam_napari.widgets.source.model_panel import ModelPanel
@@ -62,6 +63,7 @@ class MainWidget(QScrollArea):
         self._is_opening = False
         self._to_adopt: Path | None = self.layers.find_unadopted()
         self._lay_out()
+        self._wheel_guard = WheelGuard(self, self.timeline.timeline)
         self._subscribe()
         self._connect()
         self.segment_panel.is_model_loading = True

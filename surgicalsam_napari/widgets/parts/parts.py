@@ -10,6 +10,7 @@ SPACING = 6
 CAPTION_WIDTH = 82
 ACCENT, LINK_COLOR = "#2f6fde", "#6ea0f5"
 BAR_STYLE = f"QProgressBar::chunk {{ background-color: {ACCENT}; border-radius: 2px; }}"
+NOTE_STYLE = "color: #7f8591; font-size: 9pt; padding: 0px; margin: 0px;"
 PRIMARY_STYLE = """
 QPushButton { background-color: #2f6fde; color: white; font-weight: bold; padding: 7px; border-radius: 3px; }
 QPushButton:hover { background-color: #4580e8; }
@@ -42,6 +43,27 @@ class Panel(QWidget):
         return grid
 
 
+class RoomyLabel(QLabel):
+    """Wrapped text that always takes the room of the longest text it may show, so that nothing below it moves."""
+
+    def __init__(self) -> None:
+        super().__init__()
+        self.setWordWrap(True)
+        self.setAlignment(Qt.AlignmentFlag.AlignLeft | Qt.AlignmentFlag.AlignTop)
+        self.setStyleSheet("padding: 0px; margin: 0px;")
+        self._longest = ""
+
+    def make_room(self, longest: str) -> None:
+        """Take the room of this text at any width."""
+        if longest != self._longest:
+            self._longest = longest
+            self.updateGeometry()
+
+    def heightForWidth(self, width: int) -> int:
+        room = self.fontMetrics().boundingRect(0, 0, width, 10_000, int(Qt.TextFlag.TextWordWrap), self._longest or " ")
+        return max(room.height(), super().heightForWidth(width))
+
+
 class ElidedLabel(QLabel):
     """One line of text, shortened with an ellipsis if it does not fit; the tooltip shows the full text."""
 
@@ -65,7 +87,7 @@ def note(text: str = "") -> QLabel:
     """A wrapped line of small grey text."""
     label = QLabel(text)
     label.setWordWrap(True)
-    label.setStyleSheet("color: #7f8591; font-size: 9pt; padding: 0px; margin: 0px;")
+    label.setStyleSheet(NOTE_STYLE)
     return label
 
 

@@ -22,6 +22,7 @@ from surgicalsam_napari.instruments import ClassSet
 from surgicalsam_napari.session import Session
 from surgicalsam_napari.store import Project, ViewerLabels
 from surgicalsam_napari.video import VideoReader
+from surgicalsam_napari.widgets.viewer.one_frame_brush import OneFrameBrush
 from surgicalsam_napari.widgets.viewer.session_signals import SessionSignals
 
 AXIS_LABELS = ("t", "y", "x")
@@ -76,6 +77,8 @@ class ViewerLayers(QObject):
         self.image: Image | None = None
         self.labels: Labels | None = None
         self._replacing = False
+        self._shown_folder: Path | None = None
+        self._brush = OneFrameBrush(viewer, self)
         viewer.layers.events.inserted.connect(self._on_inserted)
         viewer.layers.events.removed.connect(self._on_removed)
 
@@ -100,7 +103,10 @@ class ViewerLayers(QObject):
         self.viewer.dims.set_current_step(axis, frame_index)
 
     def show_project(self, project: Project) -> None:
-        """Show this project instead of the previous one; layers that the reader made for it are reused."""
+        """Show this project instead of the previous one; layers that the reader made for it are reused.
+
+        Another project begins with the whole picture in view, at the frame that was visited last.
+        """
         self._replacing = True
         try:
             self._remove_layers_of_other_projects(project)
@@ -109,12 +115,17 @@ class ViewerLayers(QObject):
         finally:
             self._replacing = False
         self.labels.events.selected_label.connect(self._on_selected_label)
+        self._brush.follow(self.labels)
         if self.labels.editable != project.writable:  # napari clears its undo history at every change of `editable`
             self.labels.editable = project.writable
         self.show_classes(project.classes)
         self.show_selected_class()
         self.viewer.layers.selection.active = self.labels
         set_playback_rate(project.video.info.frame_rate)
+        if project.folder != self._shown_folder:
+            self._shown_folder = project.folder
+            self.show_frame(project.last_frame)
+            self.viewer.reset_view()
 
     def ensure_labels(self) -> None:
         """Add the Labels layer again if the user deleted it (its data is in the project)."""
@@ -156,7 +167,7 @@ class ViewerLayers(QObject):
                     self.viewer.layers.remove(layer)
         finally:
             self._replacing = False
-        self.image = self.labels = None
+        self.image = self.labels = self._shown_folder = None
 
     def _on_project_changed(self) -> None:
         if self.session.project is not None:  # `forget` removes the layers before a project is closed
