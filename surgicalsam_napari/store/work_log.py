@@ -58,7 +58,7 @@ class WorkLog:
 
     @property
     def last_frame(self) -> int | None:
-        """The frame that was viewed or edited last, also if the project is read-only; None without any. Reads only the end."""
+        """The frame that was viewed or edited last; None without any. Reads only the end of the file."""
         with suppress(OSError), self._file.open("rb") as stream:
             stream.seek(max(stream.seek(0, os.SEEK_END) - END_BYTES, 0))
             for line in reversed(stream.read().split(b"\n")[:-1]):

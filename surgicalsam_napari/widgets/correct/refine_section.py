@@ -82,6 +82,8 @@ class RefineSection(Panel):
         self.how, self.status = note(), note()
         self.accept_button = primary_button("Accept")
         self.discard_button, self.undo_button = QPushButton("Discard"), QPushButton("Undo last click")
+        self.undo_button.setToolTip("The last click or the box (key Ctrl+Z)")
+        self.switch.setToolTip("Esc leaves the tool, too")
         buttons = QGridLayout()
         buttons.setSpacing(SPACING)
         buttons.addWidget(self.accept_button, 0, 0, 1, 2)

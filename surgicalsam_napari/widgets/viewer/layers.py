@@ -69,6 +69,7 @@ class ViewerLayers(QObject):
     """Synchronises a viewer's layers with a session; only for the GUI thread."""
 
     opened_elsewhere = Signal(object)  # Path: a layer of the plugin came by drag and drop; open its project
+    labels_shown = Signal()  # the project's Labels layer is in the viewer, perhaps a new one
     layer_removed = Signal(object)  # napari layer: the user removed the video or its labels
 
     def __init__(self, viewer: napari.viewer.Viewer, session: Session, parent: QObject | None = None) -> None:
@@ -126,6 +127,7 @@ class ViewerLayers(QObject):
             self._shown_folder = project.folder
             self.show_frame(project.last_frame)
             self.viewer.reset_view()
+        self.labels_shown.emit()
 
     def ensure_labels(self) -> None:
         """Add the Labels layer again if the user deleted it (its data is in the project)."""

@@ -16,7 +16,7 @@ TURNED = "The picture is turned, so that the brush would paint in many frames. T
 
 
 class OneFrameBrush(QObject):
-    """Keeps *n edit dim* of the labels at 2, and all painting tools off while the viewer shows other axes than the picture's.
+    """Keeps *n edit dim* of the labels at 2, and painting tools off while the viewer shows other axes than the picture's.
 
     With three dimensions, or with the axis of time in the picture, one stroke of napari changes many frames.
     """
