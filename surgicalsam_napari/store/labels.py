@@ -229,7 +229,8 @@ class LabelStore(LabelArray, LabelVerification):
         """Replace a frame with a dataset's labels, as EDITED; pixels that a person painted and VERIFIED classes stay.
 
         The whole frame is then marked as painted, including background: a dataset's frame is complete. There is one
-        exception: classes that it does not annotate. Where it has background, their predicted pixels stay predictions.
+        exception: classes that it does not annotate. Where it has background, their predicted pixels stay predictions. A
+        frame whose annotated classes are all VERIFIED is left alone.
 
         Parameters
         ----------
@@ -263,8 +264,17 @@ class LabelStore(LabelArray, LabelVerification):
                 self._files.painted(frame_index),
                 self._by_class_id(rows["provenance"]),
             )
-            merged = merged_import(before, label_map, class_ids)
             free = [column for column in columns if rows["provenance"][column] != Provenance.VERIFIED]
+            if not free:
+                return int(np.count_nonzero(label_map != before.labels))
+            merged = merged_import(before, label_map, class_ids)
+            is_same = before.painted is not None and np.array_equal(merged.painted, before.painted)
+            if (
+                is_same
+                and np.array_equal(merged.labels, before.labels)
+                and (rows["provenance"][free] == Provenance.EDITED).all()
+            ):
+                return merged.kept_pixels
             rows["provenance"][free] = Provenance.EDITED
             self._files.commit(frame_index, rows, labels=merged.labels, painted=merged.painted, action=action)
             return merged.kept_pixels

@@ -15,8 +15,8 @@ QLabel { border: 1px solid rgba(127, 127, 127, 150); border-radius: 3px; padding
 """
 NAPARI_KEYS = (
     "Ctrl+Z undoes the last click, stroke or correction of one frame, Ctrl+Shift+Z redoes it, Esc leaves a tool. The keys "
-    "work in the canvas: click on it first. napari's own keys still work, for example P brush, E eraser, F fill, Z move, [ and ] "
-    "brush size, Left and Right previous and next frame."
+    "work in the canvas: click on it first. napari's own keys still work, for example P brush, E eraser, F fill, Z move, [ "
+    "and ] brush size, Left and Right previous and next frame."
 )
 
 
