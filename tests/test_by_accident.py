@@ -281,8 +281,8 @@ def test_a_range_is_verified_only_after_a_question_with_the_number(dock, qtbot):
     assert not project.labels.locked_class_ids(4)
     assert verify.question.isVisible()
     assert verify.question.text.text() == (
-        "Verify frames 4 to 7: 3 frames not verified yet, 2 of them never corrected by anybody. Nothing can change them "
-        "until you unlock them."
+        "Verify frames 4 to 7: 3 frames not verified yet; nobody corrected 2 of them. Nothing can change them until you "
+        "unlock them."
     )
     click(verify.question.stop)
     assert verify.question.isHidden()

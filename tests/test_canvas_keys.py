@@ -156,7 +156,7 @@ def test_ctrl_z_never_undoes_an_action_on_many_frames(dock, mouse, project, note
     before = state(project)
     undo(mouse)
     assert state(project) == before
-    assert notes == ["“Clear Large Needle Driver in frames 2 to 5” changed 4 frames. Press U to undo it."]
+    assert notes == ["Press U to undo “Clear Large Needle Driver in frames 2 to 5”, in 4 frames."]
 
 
 def test_ctrl_z_leaves_the_actions_of_an_earlier_window_alone(dock, mouse, project, clip, qtbot):

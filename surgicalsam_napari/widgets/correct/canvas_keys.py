@@ -177,7 +177,7 @@ class CanvasKeys(QObject):
 
     def _turn_action(self, entry: HistoryEntry, key: str, verb: str, turn: Callable[[], Undone | None]) -> None:
         if entry.frame_count > 1:
-            show_info(f"“{entry.name}” changed {counted(entry.frame_count, 'frame')}. Press {key} to {verb} it.")
+            show_info(f"Press {key} to {verb} “{entry.name}”, in {counted(entry.frame_count, 'frame')}.")
             return
         try:
             undone = turn()

@@ -114,7 +114,7 @@ class ReviewSection(Panel):
 
     def follow_suggestion(self) -> None:
         """Select the class that most needs review in this frame."""
-        if self.suggestion.isVisibleTo(self) and self.feed.queue is not None:
+        if self.suggestion.isEnabled() and self.feed.queue is not None:
             suspect = self.feed.queue.suspect(self.layers.current_frame)
             if suspect is not None:
                 self.session.select_class(suspect)
@@ -237,6 +237,7 @@ class ReviewSection(Panel):
             instrument = self.session.classes.by_id(suspect)
             self.suggestion.setText(f"Select {instrument.name}")
             self.suggestion.setIcon(swatch(instrument.color))
+        self.suggestion.setEnabled(is_other)
         self.suggestion.setVisible(is_other)
 
     # Writing ------------------------------------------------------------------------------------------------------------

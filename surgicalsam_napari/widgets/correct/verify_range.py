@@ -6,6 +6,7 @@ from collections.abc import Callable, Generator, Sequence
 from typing import Any
 
 import numpy as np
+from qtpy.QtCore import QTimer
 from qtpy.QtWidgets import QHBoxLayout, QPushButton, QVBoxLayout, QWidget
 
 from surgicalsam_napari.editing import EditOutcome, unlock_frames, verify_frames
@@ -16,7 +17,7 @@ from surgicalsam_napari.store import Project, Provenance
 from surgicalsam_napari.store.provenance import is_corrected
 from surgicalsam_napari.widgets.correct.section_parts import ActionStrip, show_text
 from surgicalsam_napari.widgets.parts.frame_scope import RANGE, WHOLE_VIDEO, FrameScope
-from surgicalsam_napari.widgets.parts.parts import SPACING, note
+from surgicalsam_napari.widgets.parts.parts import SPACING, bring_into_view, note
 from surgicalsam_napari.widgets.parts.progress_strip import Question
 from surgicalsam_napari.widgets.runs.run import Run
 from surgicalsam_napari.widgets.viewer.layers import ViewerLayers
@@ -107,6 +108,10 @@ class VerifyRange(QWidget):
         self._start, self._past_tense = (f"{verb}ing", start), past_tense
         self.question.put(text, f"{verb} {counted(due, 'frame')}")
         self.question.show()
+        QTimer.singleShot(0, self._bring_into_view)  # after the panel has made room for it
+
+    def _bring_into_view(self) -> None:
+        bring_into_view(self.question)
 
     def _forget(self) -> None:
         self._start = None
@@ -136,7 +141,7 @@ def verify_question(project: Project, frame_indices: Sequence[int]) -> tuple[int
     unchanged = int(np.count_nonzero(is_due & ~is_corrected(rows)))
     text = f"Verify {frames}: {counted(due, 'frame')} not verified yet"
     if unchanged:
-        text += f", {unchanged:,} of them never corrected by anybody"
+        text += f"; nobody corrected {unchanged:,} of them"
     return due, f"{text}. Nothing can change them until you unlock them."
 
 
