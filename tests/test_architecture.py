@@ -56,6 +56,7 @@ def project_files(clip: Path) -> set[str]:
                 project.labels.write_prediction(int(name != "Segment"), prediction, 1, action=action)
         project.history.undo()
         project.labels[2, 5:9, 5:9] = 2
+        project.labels.verify(2)
         project.work_log.note_view(2, 1.5)
         project.snapshots.create("before the second round")
         embedding = np.zeros((1, 4, 2, 2), np.float16)

@@ -170,7 +170,8 @@ def test_next_goes_to_the_worst_frame_and_previous_back(dock, qtbot):
     dock.session.select_class(1)
     press(dock, "N")
     assert dock.layers.current_frame == 9
-    assert dock.correct_panel.picker.currentText().startswith("Large Needle Driver")
+    assert dock.correct_panel.picker.currentText().startswith("Bipolar Forceps")
+    assert review.suggestion.text() == "Select Large Needle Driver"
     assert review.reason.text() == "Large Needle Driver: predicted IoU 0.10"
     assert review.count.text() == "1 frame needs review"
     click(qtbot, review.next_button)
@@ -210,21 +211,22 @@ def test_the_queue_can_be_filtered_by_class(dock, qtbot):
 
 def test_a_range_is_verified_as_one_action(dock, qtbot):
     review, labels = dock.correct_panel.review, dock.session.project.labels
-    assert review.range_box.isHidden()
+    assert review.range.isHidden()
     click(qtbot, review.several)
-    review.scope.first.setValue(4)
-    review.scope.last.setValue(7)
-    click(qtbot, review.verify_range_button)
+    review.range.scope.first.setValue(4)
+    review.range.scope.last.setValue(7)
+    click(qtbot, review.range.verify_button)
+    click(qtbot, review.range.question.go_on)
     settle(qtbot, dock)
     assert [frame for frame in range(FRAMES) if labels.locked_class_ids(frame)] == [4, 5, 6, 7]
     assert dock.correct_panel.history.undo_button.text() == "Undo: Verify all in frames 4 to 7"
     press(dock, "U")
     settle(qtbot, dock)
     assert not any(labels.locked_class_ids(frame) for frame in range(FRAMES))
-    review.verify_range()
-    settle(qtbot, dock)
-    review.unlock_range()
-    settle(qtbot, dock)
+    for button in (review.range.verify_button, review.range.unlock_button):
+        click(qtbot, button)
+        click(qtbot, review.range.question.go_on)
+        settle(qtbot, dock)
     assert not any(labels.locked_class_ids(frame) for frame in range(FRAMES))
 
 
@@ -515,7 +517,7 @@ def test_closing_the_dock_removes_the_timeline_the_keys_and_the_claim(dock, qtbo
     viewer, project = dock.layers.viewer, dock.session.project
     window = viewer.window
     assert "Timeline" in window.dock_widgets
-    assert len(viewer.keymap) == len(dock.correct_panel.shortcuts)
+    assert len(viewer.keymap) == len(dock.correct_panel.shortcuts) + 3  # Ctrl+Z, Ctrl+Shift+Z and Esc
     window.remove_dock_widget(dock)
     qtbot.waitUntil(lambda: dock.session.project is None, timeout=TIMEOUT)
     assert "Timeline" not in window.dock_widgets

@@ -59,12 +59,12 @@ def test_exported_labels_are_imported_into_a_new_project(
     code, out, err = run("import", tmp_path / "out", other, "--json")
     assert code == 0, err
     record = json.loads(out[-1])
-    assert (record["format"], record["frames"], record["kept_pixels"]) == (format, 2, 0)
+    assert (record["format"], record["frames"], record["changed"], record["kept_pixels"]) == (format, 2, 2, 0)
     with Project.open(corrected) as first, Project.open(record["project"]) as second:
         np.testing.assert_array_equal(first.labels[:], second.labels[:])
     code, out, _ = run("import", tmp_path / "out", record["project"])
     assert (code, len(out)) == (0, 1)
-    assert "2 frames imported" in out[0]
+    assert out[0].endswith(": Nothing was imported. 2 frames have these labels already.")
 
 
 def test_the_help_lists_the_formats(run: Run) -> None:

@@ -288,6 +288,27 @@ def test_pixels_that_the_user_painted_stay_and_are_counted(corrected_dock, form,
     assert f"{np.count_nonzero(painted):,} pixels" in form.result.text()
 
 
+def test_an_import_that_changes_nothing_says_what_was_left_alone(corrected_dock, form, exported, qtbot, monkeypatch):
+    labels, history = corrected_dock.session.project.labels, corrected_dock.session.project.history
+    frame = open_dataset(exported).frames[0].frame_index
+    labels[frame, 0:5, 0:5] = SUCTION
+    labels.verify(frame)
+    before = labels[:], labels.provenance_table(), labels.painted(frame)
+    for expected in (
+        "Imported 1 frame. 1 frame was left alone: a person verified or painted it before.",
+        "Nothing was imported. 1 frame was left alone: a person verified or painted it before. 1 frame has these labels "
+        "already.",
+    ):
+        choose_import(corrected_dock, exported, qtbot, monkeypatch)
+        click(qtbot, form.question.go_on)
+        settle(qtbot, corrected_dock)
+        assert form.result.text() == expected
+    np.testing.assert_array_equal(labels[frame], before[0][frame])
+    np.testing.assert_array_equal(labels.provenance_table()[frame], before[1][frame])
+    np.testing.assert_array_equal(labels.painted(frame), before[2])
+    assert [entry.frame_count for entry in history.entries()] == [1]
+
+
 def test_labels_that_do_not_fit_are_listed_by_file_and_nothing_is_written(
     corrected_dock, form, exported, qtbot, monkeypatch
 ):

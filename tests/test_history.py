@@ -19,6 +19,7 @@ from surgicalsam_napari.errors import ProjectError
 from surgicalsam_napari.instruments import ENDOVIS2018, ClassSet, InstrumentClass
 from surgicalsam_napari.model.surgical_sam import FramePrediction
 from surgicalsam_napari.store import Project, Provenance
+from surgicalsam_napari.store.provenance import TABLES
 from surgicalsam_napari.video import VideoReader, write_video
 
 BIPOLAR, PROGRASP = 1, 2
@@ -40,7 +41,7 @@ def predicted(project: Project, class_id: int, rows: slice) -> FramePrediction:
 def state(project: Project) -> tuple:
     """Everything that an undo must restore."""
     labels = project.labels
-    tables = [labels.table(name) for name in ("provenance", "predicted_iou", "presence", "contested", "predicted_by")]
+    tables = [labels.table(name) for name in TABLES]
     painted = [labels.painted(index).tobytes() for index in range(len(labels))]
     return labels[:].tobytes(), tuple(painted), tuple(table.tobytes() for table in tables)
 

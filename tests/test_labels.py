@@ -5,6 +5,7 @@ from __future__ import annotations
 import errno
 import os
 import random
+import shutil
 import subprocess
 import sys
 import threading
@@ -169,6 +170,32 @@ def test_unlocked_predictions_are_predictions_again(labels: LabelStore) -> None:
     assert labels.provenance(2, 1) == Provenance.PREDICTED
     assert labels.provenance(2, 2) == Provenance.ABSENT
     assert labels.provenance(2, 3) == Provenance.EMPTY
+
+
+def test_unlocking_marks_only_the_classes_as_edited_that_a_person_edited(labels: LabelStore) -> None:
+    labels.write_prediction(2, predicted(box(ALL, LEFT, 1) | box(ALL, RIGHT, 4), 1, 2, 4))
+    labels[2, 0:4, 0:4] = 3  # 3 gains pixels, and 1 loses them
+    before = labels.provenance_table()[2].tolist()
+    for _ in range(2):
+        labels.verify(2, [3, 4])
+        labels.verify(2)
+        labels.unlock(2)
+        assert labels.provenance_table()[2].tolist() == before
+
+
+def test_classes_verified_by_an_earlier_version_are_unlocked_as_their_pixels_show(
+    tmp_path: Path, labels: LabelStore
+) -> None:
+    labels.write_prediction(2, predicted(box(ALL, LEFT, 1), 1, 2))
+    labels[2, 0:4, 0:4] = 3
+    labels.verify(2)
+    labels.close()
+    shutil.rmtree(tmp_path / "before_verified")
+    again = open_labels(tmp_path)
+    again.unlock(2)
+    kinds = Provenance.PREDICTED, Provenance.ABSENT, Provenance.EDITED, Provenance.EMPTY
+    assert tuple(again.provenance_table()[2, :4]) == kinds
+    again.close()
 
 
 def test_pixels_that_a_person_confirmed_count_as_painted_although_they_do_not_change(labels: LabelStore) -> None:
@@ -346,10 +373,12 @@ def test_napari_paints_fills_erases_and_undoes_through_the_store(labels: LabelSt
 
     layer.undo()
     np.testing.assert_array_equal(labels[0], before)
-    assert labels.is_edited(0, 3)
-    np.testing.assert_array_equal(labels.painted(0), painted)
+    assert not labels.is_edited(0, 3)
+    assert not labels.painted(0).any()
     layer.redo()
     assert labels[0, 20, 20] == 3
+    assert labels.is_edited(0, 3)
+    np.testing.assert_array_equal(labels.painted(0), painted)
 
     layer.fill((0, 0, 0), 4)
     assert np.all(labels[0, TOP] == 4)
@@ -363,6 +392,74 @@ def test_napari_paints_fills_erases_and_undoes_through_the_store(labels: LabelSt
     mask = labels.painted(0)
     np.testing.assert_array_equal(labels[0][mask], final[mask])
     assert np.all(labels[0][~mask] == 7)
+
+
+def contents(folder: Path) -> dict[str, bytes]:
+    """All that is stored about the labels, by file; files that hold only fill values are left out."""
+    files = {path.relative_to(folder).as_posix(): path.read_bytes() for path in folder.rglob("c.*")}
+    return {name: content for name, content in files.items() if name.startswith(("labels/", "painted/")) or any(content)}
+
+
+@pytest.mark.parametrize("is_predicted", [False, True])
+def test_a_stroke_and_its_undo_leave_the_frame_as_it_was_also_on_disk(
+    tmp_path: Path, labels: LabelStore, is_predicted: bool
+) -> None:
+    if is_predicted:
+        labels.write_prediction(0, predicted(box(TOP, ALL, 1), 1, 2))
+    before = contents(tmp_path)
+    layer = pytest.importorskip("napari.layers").Labels(ViewerLabels(labels))
+    layer.brush_size = 5
+    with layer.block_history():  # a drag over the border of the prediction
+        for row in range(10, 24, 2):
+            layer.paint((0, row, 20), 3)
+    layer.fill((0, 0, 0), 5)
+    layer.paint((0, 16, 20), 0)
+    painted = contents(tmp_path)
+    for _ in range(3):
+        layer.undo()
+    assert contents(tmp_path) == before
+    for _ in range(3):
+        layer.redo()
+    assert contents(tmp_path) == painted
+    for _ in range(3):
+        layer.undo()
+    labels.close()
+    again = open_labels(tmp_path)
+    assert not np.isin(again.provenance_table(), [Provenance.EDITED, Provenance.VERIFIED]).any()
+    assert not again.painted(0).any()
+    again.close()
+
+
+def test_undo_of_a_stroke_keeps_what_a_person_did_before_it(labels: LabelStore) -> None:
+    layer = pytest.importorskip("napari.layers").Labels(ViewerLabels(labels))
+    layer.brush_size = 5
+    layer.paint((0, 10, 10), 3)
+    first = labels[0]
+    layer.paint((0, 10, 13), 3)
+    layer.undo()
+    np.testing.assert_array_equal(labels[0], first)
+    assert labels.is_edited(0, 3)
+    np.testing.assert_array_equal(labels.painted(0), first == 3)
+
+
+def test_undo_of_a_stroke_leaves_a_later_edit_of_the_frame_edited(labels: LabelStore) -> None:
+    layer = pytest.importorskip("napari.layers").Labels(ViewerLabels(labels))
+    layer.paint((0, 10, 10), 3)
+    labels[0, 25:30, 25:30] = 3
+    layer.undo()
+    assert labels[0, 10, 10] == 0
+    assert labels.is_edited(0, 3)
+    assert labels.painted(0)[25:30, 25:30].all()
+
+
+def test_a_class_predicted_after_a_stroke_is_a_prediction_when_the_stroke_is_undone(labels: LabelStore) -> None:
+    layer = pytest.importorskip("napari.layers").Labels(ViewerLabels(labels))
+    layer.paint((0, 10, 10), 3)
+    labels.write_prediction(0, predicted(box(slice(20, 30), ALL, 3), 3, 4))
+    layer.undo()
+    assert labels.provenance(0, 3) == Provenance.PREDICTED
+    assert labels.provenance(0, 4) == Provenance.ABSENT
+    assert not labels.painted(0).any()
 
 
 # ---- predictions

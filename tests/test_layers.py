@@ -107,14 +107,6 @@ def test_a_stroke_marks_only_the_pixels_that_it_changed(layers):
     assert np.array_equal(stored.painted(FRAME), stored[FRAME] == DRIVER)
 
 
-def test_three_dimensional_brush_edits_the_neighbouring_frames_too(layers):
-    layers.labels.brush_size, layers.labels.n_edit_dimensions = 3, 3
-    layers.labels.paint((FRAME, 20, 20), DRIVER)
-    stored = layers.session.project.labels
-    assert [int(stored[t][20, 20]) for t in range(FRAME - 2, FRAME + 3)] == [0, DRIVER, DRIVER, DRIVER, 0]
-    assert stored.provenance(FRAME + 1, DRIVER) == Provenance.EDITED
-
-
 def test_a_prediction_after_a_stroke_keeps_the_stroke(layers):
     layers.labels.brush_size = 9
     layers.labels.paint((FRAME, 20, 20), SCISSORS)

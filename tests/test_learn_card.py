@@ -106,6 +106,11 @@ def learn(qtbot, dock: MainWidget) -> None:
     settle(qtbot, dock)
 
 
+def wait_for_counts(qtbot, dock: MainWidget) -> None:
+    dock.train_panel.refresh()  # as when its tab is chosen
+    qtbot.waitUntil(lambda: dock.train_panel.data.is_counted, timeout=TIMEOUT)
+
+
 def state(project: Project) -> tuple[np.ndarray, np.ndarray]:
     return np.stack([project.labels[frame] for frame in range(FRAMES)]), project.labels.provenance_table()
 
@@ -349,3 +354,36 @@ def test_a_phantom_clip_shows_the_hint_after_the_first_segmentation(bundled, pha
 
 def test_another_checkpoint_shows_no_hint(dock):
     assert not dock.segment_panel.hint.isVisibleTo(dock.segment_panel)
+
+
+def test_verified_predictions_alone_are_nothing_to_learn_from(segmented, dock, card, project, qtbot):
+    project.labels.verify(2)
+    project.labels.verify(3)
+    wait_for_counts(qtbot, dock)
+    assert not card.learn_button.isEnabled()
+    assert "You verified 2 frames and changed nothing: these are the model's own masks" in card.cost.text()
+    assert not dock.train_panel.start_button.isEnabled()
+    assert "nothing to learn from" in dock.train_panel.data_table.warning.text()
+
+
+def test_verified_predictions_are_counted_apart_beside_corrected_frames(segmented, dock, card, project, masks, qtbot):
+    project.labels.verify(2)
+    project.labels.write_edit(5, masks[5])
+    project.labels.verify(5)
+    wait_for_counts(qtbot, dock)
+    assert card.learn_button.isEnabled()
+    assert "In 1 of them you changed nothing" in card.cost.text()
+    assert "1 frame verified and unchanged" in dock.train_panel.data_table.warning.text()
+    assert dock.train_panel.start_button.isEnabled()
+
+
+def test_a_stroke_that_was_undone_is_no_correction(segmented, dock, card, project, qtbot):
+    before = state(project)
+    dock.layers.show_frame(4)
+    dock.layers.labels.paint((4, 20, 20), BIPOLAR)
+    qtbot.waitUntil(lambda: card.learn_button.text() == "Learn from my 1 corrected frame", timeout=TIMEOUT)
+    dock.layers.labels.undo()
+    qtbot.waitUntil(lambda: card.learn_button.text() == "Learn from my corrected frames", timeout=TIMEOUT)
+    assert not card.learn_button.isEnabled()
+    for now, then in zip(state(project), before, strict=True):
+        np.testing.assert_array_equal(now, then)

@@ -17,6 +17,7 @@ from surgicalsam_napari import files
 from surgicalsam_napari.errors import ClassSetError, DiskSpaceError, ProjectError, SurgicalSAMError
 from surgicalsam_napari.instruments import ENDOVIS2017, ENDOVIS2018, ClassSet, InstrumentClass
 from surgicalsam_napari.store import Project, Provenance
+from surgicalsam_napari.store.provenance import TABLES
 from surgicalsam_napari.video import VideoReader
 
 
@@ -299,9 +300,7 @@ def test_full_disk_keeps_the_old_manifest(painted_project: Project, monkeypatch:
         with pytest.raises(DiskSpaceError, match="The manifest"):
             painted_project.extend_classes(custom_set((8, "Swab")))
     after = contents(painted_project.folder)
-    assert {name for name in before if before[name] != after[name]} <= {
-        f"{table}/zarr.json" for table in ("provenance", "predicted_iou", "presence", "contested", "predicted_by")
-    }
+    assert {name for name in before if before[name] != after[name]} <= {f"{table}/zarr.json" for table in TABLES}
     check_is_painted_project(painted_project)
     with Project.open(painted_project.folder) as again:
         check_is_painted_project(again)

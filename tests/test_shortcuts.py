@@ -117,6 +117,7 @@ def test_the_table_lists_the_keys_in_the_order_of_the_sections(correct_panel):
     assert [(shortcut.group, shortcut.key, shortcut.button.text()) for shortcut in correct_panel.shortcuts] == [
         ("Review", "N", "Next  ▶"),
         ("Review", "Shift+N", "◀  Previous"),
+        ("Review", "Q", ""),  # names a class when there is one to suggest
         ("Review", "D", "Verify frame"),
         ("Review", "Shift+D", "Unlock frame"),
         ("Fix", "R", "Start refining"),

@@ -23,7 +23,7 @@ from surgicalsam_napari.instruments import ClassSet
 
 if TYPE_CHECKING:
     from surgicalsam_napari.exchange.dataset import Dataset
-    from surgicalsam_napari.exchange.importing import ImportPlan, ImportReport
+    from surgicalsam_napari.exchange.importing import ImportCounts, ImportPlan, ImportReport
     from surgicalsam_napari.store import Project
 
 PROBLEMS_SHOWN = 20
@@ -138,23 +138,23 @@ def import_labels(
         dataset = open_dataset(dataset_path, classes=class_set_named(classes))
         with _project_for(path, dataset.classes, project_folder) as project:
             plan = _checked_plan(project, dataset, sequence, add_classes)
-            kept = _import_all(project, plan)
+            counts = _import_all(project, plan)
             record = {
                 "dataset": str(dataset.path),
                 "format": dataset.format,
                 "project": str(project.folder),
                 "frames": len(plan.frames),
-                "kept_pixels": kept,
+                "changed": counts.changed,
+                "left_alone": counts.left_alone,
+                "same": counts.same,
+                "kept_pixels": counts.kept_pixels,
                 "new_classes": [instrument.name for instrument in plan.new_classes],
                 "seconds": round(time.perf_counter() - start, 3),
             }
     except ExchangeError as error:
         _list_problems(error)
         raise
-    frames_text, seconds = counted(len(plan.frames), "frame"), time.perf_counter() - start
-    text = f"{dataset.path}: {frames_text} imported into {project.folder} in {in_time(seconds)}"
-    if kept:
-        text += f"; {counted(kept, 'pixel')} painted or verified by a person stayed"
+    text = f"{dataset.path} into {project.folder} in {in_time(time.perf_counter() - start)}: {counts}"
     print(json.dumps(record) if as_json else text)
 
 
@@ -171,12 +171,14 @@ def _checked_plan(project: Project, dataset: Dataset, sequence: str | None, add_
     return plans[0]
 
 
-def _import_all(project: Project, plan: ImportPlan) -> int:
-    """Write all frames; returns how many pixels stayed because a person painted or verified them."""
-    from surgicalsam_napari.exchange.importing import import_frames
+def _import_all(project: Project, plan: ImportPlan) -> ImportCounts:
+    """Write all frames."""
+    from surgicalsam_napari.exchange.importing import ImportCounts, import_frames
 
-    reports = with_progress(import_frames(project, plan), f"importing {plan.dataset.path.name}")
-    return sum(report.kept_pixels for report in reports)
+    counts = ImportCounts()
+    for report in with_progress(import_frames(project, plan), f"importing {plan.dataset.path.name}"):
+        counts = counts.including(report)
+    return counts
 
 
 def _list_problems(error: ExchangeError) -> None:

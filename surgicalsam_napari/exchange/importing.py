@@ -3,13 +3,14 @@
 from __future__ import annotations
 
 from collections.abc import Generator, Mapping, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 
 import numpy as np
 
 from surgicalsam_napari.errors import ClassSetError, ExchangeError, SurgicalSAMError
 from surgicalsam_napari.exchange.dataset import Dataset, DatasetFrame
 from surgicalsam_napari.exchange.matching import frames_of_video, positions_in_video
+from surgicalsam_napari.formatting import counted
 from surgicalsam_napari.instruments import LARGEST_CLASS_ID, ClassSet, InstrumentClass
 from surgicalsam_napari.store import Project
 from surgicalsam_napari.store.label_maps import present_ids
@@ -23,12 +24,54 @@ class ImportReport:
     ----------
     frame_index : of the video
     kept_pixels : number of pixels that differ from the dataset, because a person painted or verified them
+    is_changed : whether the import changed the frame: its labels, or that they count as a person's
     """
 
     frame_index: int
     done: int
     total: int
     kept_pixels: int = 0
+    is_changed: bool = False
+
+
+@dataclass(frozen=True)
+class ImportCounts:
+    """What an import did to its frames.
+
+    Attributes
+    ----------
+    changed : frames that it changed
+    left_alone : unchanged, because a person painted or verified what the dataset has otherwise
+    same : unchanged, because they have these labels already
+    kept_pixels : pixels of a person that stayed in the changed frames
+    """
+
+    changed: int = 0
+    left_alone: int = 0
+    same: int = 0
+    kept_pixels: int = 0
+
+    def including(self, report: ImportReport) -> ImportCounts:
+        """The counts with one more written frame."""
+        if report.is_changed:
+            return replace(self, changed=self.changed + 1, kept_pixels=self.kept_pixels + report.kept_pixels)
+        if report.kept_pixels:
+            return replace(self, left_alone=self.left_alone + 1)
+        return replace(self, same=self.same + 1)
+
+    def __str__(self) -> str:
+        """ "Imported 2 frames. 18 frames were left alone: you verified or painted them." """
+        texts = [f"Imported {counted(self.changed, 'frame')}." if self.changed else "Nothing was imported."]
+        if self.kept_pixels:
+            texts.append(f"{counted(self.kept_pixels, 'pixel')} painted or verified before did not change.")
+        if self.left_alone:
+            was, them = ("was", "it") if self.left_alone == 1 else ("were", "them")
+            texts.append(
+                f"{counted(self.left_alone, 'frame')} {was} left alone: a person verified or painted {them} before."
+            )
+        if self.same:
+            texts.append(f"{counted(self.same, 'frame')} {'has' if self.same == 1 else 'have'} these labels already.")
+        return " ".join(texts)
 
 
 @dataclass(frozen=True)
@@ -157,8 +200,15 @@ def import_frames(project: Project, plan: ImportPlan) -> Generator[ImportReport,
     with project.history.action(name, all_or_none=True) as action:
         for done, (frame, index) in enumerate(plan.frames, 1):
             label_map, class_ids = _in_project_ids(plan, frame)
+            before = _state(project, index)
             kept = project.labels.write_import(index, label_map, class_ids, action=action)
-            yield ImportReport(index, done, len(plan.frames), kept)
+            is_changed = any(not np.array_equal(a, b) for a, b in zip(before, _state(project, index), strict=True))
+            yield ImportReport(index, done, len(plan.frames), kept, is_changed)
+
+
+def _state(project: Project, frame_index: int) -> tuple[np.ndarray, np.ndarray, np.ndarray]:
+    labels = project.labels
+    return labels.frame(frame_index), labels.painted(frame_index), labels.row("provenance", frame_index)
 
 
 def _in_project_ids(plan: ImportPlan, frame: DatasetFrame) -> tuple[np.ndarray, list[int]]:

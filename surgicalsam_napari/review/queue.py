@@ -47,6 +47,8 @@ class Status(StrEnum):
     JUMPED = "jumped"  #: between neighbouring frames
 
 
+LONGEST_REASON = "another class also claims 100 % of the mask"  # of the texts below, so that a window can leave room
+
 _MEASURE_OF = {Status.NEARLY_PRESENT: "undecided", Status.CONTESTED: "contested", Status.JUMPED: "jump"}
 
 

@@ -26,12 +26,20 @@ class Corrections:
     frame_count : frames in which a person edited or verified a class
     class_frames : for each class, the number of these frames that show it and are trusted for it; classes without a frame
         are left out
+    unchanged_count : those of these frames that a person verified without changing a pixel of what was predicted there. They
+        confirm a model, and teach it nothing new
     """
 
     folder: Path
     video: str
     frame_count: int
     class_frames: dict[InstrumentClass, int]
+    unchanged_count: int = 0
+
+    @property
+    def is_only_predictions(self) -> bool:
+        """Whether all these frames are as they were predicted: there is nothing to learn from."""
+        return 0 < self.frame_count == self.unchanged_count
 
 
 def count_corrections(
@@ -62,12 +70,19 @@ def count_corrections(
         trusted_frames = compress(corrected, trusted[:, column].tolist())
         if count := sum(instrument.id in known_pixels[frame_index] for frame_index in trusted_frames):
             class_frames[instrument] = count
-    return Corrections(project.folder, Path(project.manifest.video.path).name, len(corrected), class_frames)
+    video = Path(project.manifest.video.path).name
+    return Corrections(project.folder, video, len(corrected), class_frames, len(unchanged_frames(project)))
 
 
 def corrected_frames(project: Project) -> list[int]:
     """The frames in which a person edited or verified any class, ascending."""
     return np.flatnonzero(is_corrected(project.labels.provenance_table())).tolist()
+
+
+def unchanged_frames(project: Project) -> list[int]:
+    """The corrected frames in which nobody set a pixel: predictions that a person verified as they are, ascending."""
+    predicted = ~np.isnan(project.labels.table("presence")).all(axis=1)
+    return [index for index in corrected_frames(project) if predicted[index] and not project.labels.is_painted(index)]
 
 
 def untouched_frames(project: Project) -> list[int]:

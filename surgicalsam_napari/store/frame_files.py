@@ -105,15 +105,19 @@ class FrameFiles:
     ) -> None:
         """Change one frame on disk, then in the cache; call it within `exclusively`.
 
-        The order on disk: the action's record, table rows with the provenance, the painted record, the labels.
+        The order on disk: the action's record, table rows with the provenance, the painted record, the labels. A file with
+        nothing in it is removed, unless the provenance expects it.
         """
-        chunks: dict[Path, bytes | None] = {}
-        if painted is not None:
-            chunks[self._painted.path(frame_index)] = self._painted.encode(painted)
-        if labels is None and self._pixels.signature(frame_index) is None and expects_labels(rows["provenance"]):
+        provenance = rows["provenance"]
+        if labels is None and self._pixels.signature(frame_index) is None and expects_labels(provenance):
             labels = self.blank  # write background: without a file, the labels would count as lost
-        if labels is not None:
-            chunks[self._pixels.path(frame_index)] = self._pixels.encode(labels)
+        chunks: dict[Path, bytes | None] = {}
+        for array, frame, is_expected in (
+            (self._painted, painted, expects_painted(provenance)),
+            (self._pixels, labels, expects_labels(provenance)),
+        ):
+            if frame is not None:
+                chunks[array.path(frame_index)] = array.encode(frame) if is_expected or frame.any() else None
         try:
             if action is not None:
                 self._record(action, frame_index, rows, {path.parent.name: content for path, content in chunks.items()})
@@ -250,8 +254,12 @@ class FrameFiles:
         row[: len(cells)] = cells
         return row
 
+    def is_painted(self, frame_index: int) -> bool:
+        """Whether a person set any pixel: otherwise there is no file."""
+        return self._painted.signature(frame_index) is not None
+
     def has_work_of_a_person(self, frame_index: int, provenance: np.ndarray) -> bool:
-        return bool(is_corrected(provenance)) or self._painted.signature(frame_index) is not None
+        return bool(is_corrected(provenance)) or self.is_painted(frame_index)
 
     def reset(self, frame_index: int) -> None:
         """Return a frame to its first state: no labels, no provenance."""

@@ -34,6 +34,7 @@ class HistoryEntry:
     number : later actions have higher numbers
     started : ISO 8601, UTC
     frame_count : number of frames that it wrote
+    is_open : whether it is still in progress, or its process died before it ended
     """
 
     number: int
@@ -41,6 +42,7 @@ class HistoryEntry:
     started: str
     frame_count: int
     is_undone: bool
+    is_open: bool = False
 
 
 @dataclass(frozen=True)
@@ -103,7 +105,7 @@ class History:
             self._forget([entry for entry in self.entries() if entry.is_undone])
             self._prune()
             started = datetime.now(UTC).isoformat(timespec="seconds")
-            entry = HistoryEntry(self._next_number(), name, started, 0, False)
+            entry = HistoryEntry(self.last_number + 1, name, started, 0, False)
             self._write(entry, is_open=True)
         action = Action(self._frames_file(entry))
         is_rolled_back = False
@@ -148,6 +150,11 @@ class History:
         """The actions, the earliest first; damaged entries are left out."""
         entries = (self._read(path) for path in sorted(self._folder.glob("*.json")))
         return [entry for entry in entries if entry is not None and entry.frame_count]
+
+    @property
+    def last_number(self) -> int:
+        """The number of the last action, also if it is undone; 0 without any."""
+        return max((int(path.stem) for path in self._folder.glob("[0-9]*.json")), default=0)
 
     @property
     def to_undo(self) -> HistoryEntry | None:
@@ -241,9 +248,6 @@ class History:
     def _frames_file(self, entry: HistoryEntry) -> Path:
         return self._folder / f"{entry.number:06}.{'redo' if entry.is_undone else 'undo'}"
 
-    def _next_number(self) -> int:
-        return 1 + max((int(path.stem) for path in self._folder.glob("[0-9]*.json")), default=0)
-
     def _write(self, entry: HistoryEntry, *, is_open: bool = False) -> None:
         record = {
             "name": entry.name,
@@ -259,7 +263,8 @@ class History:
         try:
             record = json.loads(path.read_text(encoding="utf-8"))
             count = record["frames"]
-            entry = HistoryEntry(int(path.stem), record["name"], record["started"], count or 0, bool(record["is_undone"]))
+            about = record["name"], record["started"], count or 0, bool(record["is_undone"])
+            entry = HistoryEntry(int(path.stem), *about, is_open=count is None)
             if count is None or not self._frames_file(entry).exists():  # in progress, interrupted, or partly removed
                 entry = replace(entry, frame_count=self._frames_in(self._frames_file(entry)))
         except (OSError, ValueError, KeyError, TypeError):

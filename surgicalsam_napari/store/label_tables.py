@@ -67,6 +67,11 @@ class LabelTables:
         painted = self._files.painted(frame_index)
         return np.zeros(self._files.blank.shape, bool) if painted is None else painted.copy()
 
+    def is_painted(self, frame_index: int) -> bool:
+        """Whether a person set any pixel of this frame; reads no pixels."""
+        self._check_frame(frame_index)
+        return self._files.is_painted(frame_index)
+
     def locked_class_ids(self, frame_index: int) -> list[int]:
         """The classes that are VERIFIED in this frame."""
         self._check_frame(frame_index)

@@ -17,16 +17,17 @@ from surgicalsam_napari.store.history import History
 from surgicalsam_napari.store.indexing import FrameEdit, as_tuple, frame_edits
 from surgicalsam_napari.store.label_array import LabelArray
 from surgicalsam_napari.store.label_maps import known_labels
-from surgicalsam_napari.store.label_tables import LabelTables
+from surgicalsam_napari.store.label_verification import LabelVerification
 from surgicalsam_napari.store.merging import FrameBefore, MergedEdit, merged_edit, merged_import, merged_prediction
 from surgicalsam_napari.store.provenance import TABLE_NOTES, Provenance, class_attributes
+from surgicalsam_napari.store.recent_edits import FrameState, RecentEdits
 from surgicalsam_napari.store.snapshots import Snapshots
 
 if TYPE_CHECKING:
     from surgicalsam_napari.model.surgical_sam import FramePrediction
 
 
-class LabelStore(LabelArray, LabelTables):
+class LabelStore(LabelArray, LabelVerification):
     """Labels of shape (T, H, W), uint8 class ids, 0 for background: read as a numpy array, written frame by frame.
 
     **An assignment is an edit by a person**: `labels[t, 10:20, 10:20] = 3`. napari's paint, fill, erase, undo and redo
@@ -49,7 +50,7 @@ class LabelStore(LabelArray, LabelTables):
 
     def __init__(self, root: Path, shape: tuple[int, int, int], classes: ClassSet, *, writable: bool = True) -> None:
         LabelArray.__init__(self, shape)
-        LabelTables.__init__(self, FrameFiles(root, shape, classes, writable=writable), classes)
+        LabelVerification.__init__(self, FrameFiles(root, shape, classes, writable=writable), classes)
         self._root = root
         self.lock = self._files.lock
         self.history = History(root, self._files)
@@ -78,13 +79,22 @@ class LabelStore(LabelArray, LabelTables):
         """An edit by a person; see `edit`."""
         self.edit(key, values)
 
-    def edit(self, key: Any, values: Any, *, as_read: Mapping[int, np.ndarray] | None = None) -> None:
+    def edit(
+        self,
+        key: Any,
+        values: Any,
+        *,
+        as_read: Mapping[int, np.ndarray] | None = None,
+        recent: RecentEdits | None = None,
+    ) -> None:
         """`labels[key] = values`, as an edit by a person (see the class).
 
         Parameters
         ----------
         as_read : by frame index, (H, W) uint8: the frame that the person saw; it may have changed since. An array assigned
             to a box then sets only the pixels in which it differs from that frame
+        recent : the edits of the same viewer before; an assignment that takes back the last of them restores the frame
+            as it was, with its provenance and painted record
 
         Raises
         ------
@@ -98,7 +108,8 @@ class LabelStore(LabelArray, LabelTables):
         try:
             for edit in frame_edits(as_tuple(key), values, self.shape):
                 with self._files.exclusively("The edit"):
-                    done.append((edit.frame_index, self._edit_frame(edit, (as_read or {}).get(edit.frame_index))))
+                    seen = (as_read or {}).get(edit.frame_index)
+                    done.append((edit.frame_index, self._edit_frame(edit, seen, recent)))
         finally:
             for frame_index, edited in done:
                 self._report(frame_index, edited)
@@ -218,7 +229,8 @@ class LabelStore(LabelArray, LabelTables):
         """Replace a frame with a dataset's labels, as EDITED; pixels that a person painted and VERIFIED classes stay.
 
         The whole frame is then marked as painted, including background: a dataset's frame is complete. There is one
-        exception: classes that it does not annotate. Where it has background, their predicted pixels stay predictions.
+        exception: classes that it does not annotate. Where it has background, their predicted pixels stay predictions. A
+        frame whose annotated classes are all VERIFIED is left alone.
 
         Parameters
         ----------
@@ -252,8 +264,17 @@ class LabelStore(LabelArray, LabelTables):
                 self._files.painted(frame_index),
                 self._by_class_id(rows["provenance"]),
             )
-            merged = merged_import(before, label_map, class_ids)
             free = [column for column in columns if rows["provenance"][column] != Provenance.VERIFIED]
+            if not free:
+                return int(np.count_nonzero(label_map != before.labels))
+            merged = merged_import(before, label_map, class_ids)
+            is_same = before.painted is not None and np.array_equal(merged.painted, before.painted)
+            if (
+                is_same
+                and np.array_equal(merged.labels, before.labels)
+                and (rows["provenance"][free] == Provenance.EDITED).all()
+            ):
+                return merged.kept_pixels
             rows["provenance"][free] = Provenance.EDITED
             self._files.commit(frame_index, rows, labels=merged.labels, painted=merged.painted, action=action)
             return merged.kept_pixels
@@ -269,37 +290,7 @@ class LabelStore(LabelArray, LabelTables):
             rows[name][:] = table.fill
         return self._files.blank
 
-    # ---- provenance
-
-    def verify(self, frame_index: int, class_ids: Sequence[int] | None = None, *, action: Action | None = None) -> None:
-        """Confirm classes in a frame, or their absence; by default all. They stay so until `unlock` or `reset_frame`."""
-        self._check_frame(frame_index)
-        columns = [self._column(class_id) for class_id in (self._classes.ids if class_ids is None else class_ids)]
-        with self._files.exclusively("The verification"):
-            provenance = self._tables["provenance"].row(frame_index)
-            provenance[columns] = Provenance.VERIFIED
-            self._files.commit(frame_index, {"provenance": provenance}, action=action)
-
-    def unlock(self, frame_index: int, class_ids: Sequence[int] | None = None, *, action: Action | None = None) -> None:
-        """Unlock verified classes: EDITED if a person painted in this frame, else the result of the last prediction."""
-        self._check_frame(frame_index)
-        columns = [self._column(class_id) for class_id in (self._classes.ids if class_ids is None else class_ids)]
-        with self._files.exclusively("The unlocking"):
-            rows = self._files.rows(frame_index)
-            provenance = rows["provenance"]
-            locked = [column for column in columns if provenance[column] == Provenance.VERIFIED]
-            if not locked:
-                return
-            painted = self._files.painted(frame_index)
-            if painted is not None and painted.any():
-                provenance[locked] = Provenance.EDITED
-            else:
-                present = np.bincount(self._files.labels(frame_index).ravel(), minlength=256) > 0
-                for column in locked:
-                    was_asked = not np.isnan(rows["presence"][column])
-                    predicted = Provenance.PREDICTED if present[self._classes.ids[column]] else Provenance.ABSENT
-                    provenance[column] = predicted if was_asked else Provenance.EMPTY
-            self._files.commit(frame_index, {"provenance": provenance}, action=action)
+    # ---- the whole store
 
     def reset_frame(self, frame_index: int) -> None:
         """Remove everything that is stored for a frame, including the work of a person; for frames with damaged files."""
@@ -332,15 +323,29 @@ class LabelStore(LabelArray, LabelTables):
 
     # ---- one frame
 
-    def _edit_frame(self, edit: FrameEdit, as_read: np.ndarray | None) -> MergedEdit:
-        current = self._files.labels(edit.frame_index)
-        region, values = edit.region, edit.values
+    def _edit_frame(self, edit: FrameEdit, as_read: np.ndarray | None, recent: RecentEdits | None) -> MergedEdit:
+        frame_index, region, values = edit.frame_index, edit.region, edit.values
+        now = self._state(frame_index)
         if edit.whole_region:
-            painted = self._files.painted(edit.frame_index)
-            chosen = np.ones(values.shape, bool) if painted is None else ~painted[region] | (current[region] != values)
+            chosen = np.ones(values.shape, bool) if now.painted is None else ~now.painted[region]
+            chosen |= now.labels[region] != values
         else:
-            chosen = values != (current if as_read is None else as_read)[region]
-        return self._set_pixels(edit.frame_index, region, values, chosen)
+            chosen = values != (now.labels if as_read is None else as_read)[region]
+        if recent is None:
+            return self._set_pixels(frame_index, region, values, chosen)
+        if (last := recent.take_back(frame_index, region, values, chosen, now)) is not None:
+            undone = last.undone(now, self._classes.ids)
+            assert undone.painted is not None
+            self._files.commit(frame_index, {"provenance": undone.provenance}, labels=undone.labels, painted=undone.painted)
+            return MergedEdit(undone.labels, undone.painted, chosen, [], len(last.pixels), is_refused=False)
+        edited = self._set_pixels(frame_index, region, values, chosen)
+        if edited.free.any():
+            recent.add(frame_index, region, edited.free, now, self._state(frame_index))
+        return edited
+
+    def _state(self, frame_index: int) -> FrameState:
+        provenance, presence = (self._tables[name].row(frame_index) for name in ("provenance", "presence"))
+        return FrameState(self._files.labels(frame_index), self._files.painted(frame_index), provenance, presence)
 
     def _set_pixels(
         self, frame_index: int, region: tuple, values: np.ndarray, chosen: np.ndarray, action: Action | None = None

@@ -188,6 +188,11 @@ class Project:
         )
         return owner
 
+    @property
+    def last_frame(self) -> int:
+        """The frame that a person visited last, according to the work log; 0 if nobody did."""
+        return min(self.work_log.last_frame or 0, self.manifest.video.frame_count - 1)
+
     # ---- actions and snapshots
 
     @contextmanager

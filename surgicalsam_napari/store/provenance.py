@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Sequence
 from enum import IntEnum
 from typing import Any
 
@@ -26,8 +27,9 @@ TABLES = {  # name: dtype, fill value
     "presence": ("float32", np.nan),
     "contested": ("float32", np.nan),
     "predicted_by": ("uint16", 0),
+    "before_verified": ("uint8", 0),
 }
-LATER_TABLES = ("contested",)  # projects of an earlier version lack these
+LATER_TABLES = ("contested", "before_verified")  # projects of an earlier version lack these
 
 TABLE_NOTES: dict[str, dict[str, Any]] = {
     "provenance": {
@@ -39,6 +41,7 @@ TABLE_NOTES: dict[str, dict[str, Any]] = {
     "presence": {"description": "score from 0 to 1 that the class is in the frame; NaN without a prediction"},
     "contested": {"description": "share of its mask that another class claimed, too; NaN without a prediction"},
     "predicted_by": {"description": "number of the checkpoint, from 1, in project.json; 0 without a prediction"},
+    "before_verified": {"description": "provenance of a verified class before a person verified it, for unlocking"},
 }
 
 
@@ -66,6 +69,20 @@ def is_trusted(provenance: np.ndarray, trust: str) -> np.ndarray:
     trust : "frame" trusts all classes of a corrected frame, "class" only those that a person edited or verified
     """
     return is_by_person(provenance) if trust == "class" else provenance != Provenance.EMPTY
+
+
+def predicted_provenance(labels: np.ndarray, presence: np.ndarray, class_ids: Sequence[int]) -> np.ndarray:
+    """(C,) uint8: what the classes of a frame are if no person worked on it: PREDICTED, ABSENT, or EMPTY.
+
+    Parameters
+    ----------
+    labels : (H, W) uint8
+    presence : (C,) float32, NaN without a prediction
+    class_ids : C class ids
+    """
+    is_there = (np.bincount(labels.ravel(), minlength=256) > 0)[list(class_ids)]
+    predicted = np.where(is_there, Provenance.PREDICTED, Provenance.ABSENT)
+    return np.where(np.isnan(presence), Provenance.EMPTY, predicted).astype(np.uint8)
 
 
 def expects_labels(provenance: np.ndarray) -> bool:

@@ -11,6 +11,7 @@ import numpy as np
 from surgicalsam_napari.store.indexing import as_tuple
 from surgicalsam_napari.store.label_array import LabelArray
 from surgicalsam_napari.store.labels import LabelStore
+from surgicalsam_napari.store.recent_edits import RecentEdits
 
 FRAMES_REMEMBERED = 100  # per region; a brush covers fewer frames, and a viewer only displays longer regions
 
@@ -28,6 +29,9 @@ class ViewerLabels(LabelArray):
     the viewer drops the region, or after its next assignment. Then an old region is set as in a numpy array, like all other
     arrays, for example the copies and index arrays of undo and redo.
 
+    An assignment that takes back the last edit, as the viewer's undo does, restores the frame as it was before it: also its
+    painted record and provenance. So a stroke that was undone leaves no trace.
+
     Parameters
     ----------
     store : holds the labels; make one ViewerLabels per layer
@@ -36,6 +40,7 @@ class ViewerLabels(LabelArray):
     def __init__(self, store: LabelStore) -> None:
         super().__init__(store.shape)
         self.store = store
+        self._recent = RecentEdits()
         self._regions_read: dict[int, tuple[weakref.ref[np.ndarray], Mapping[int, np.ndarray]]] = {}
 
     def __repr__(self) -> str:
@@ -63,7 +68,7 @@ class ViewerLabels(LabelArray):
         """An edit by a person; see `LabelStore.edit`."""
         as_read = self._frames_of(values)
         self._regions_read.clear()
-        self.store.edit(key, values, as_read=as_read)
+        self.store.edit(key, values, as_read=as_read, recent=self._recent)
 
     def _remember(self, region: np.ndarray, frames: Mapping[int, np.ndarray]) -> None:
         # the entry is removed when the region is freed, so its id never stands for another array

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import csv
+import os
 import time
 from collections.abc import Iterator
 from contextlib import suppress
@@ -16,6 +17,7 @@ if TYPE_CHECKING:
     from surgicalsam_napari.store.labels import LabelStore
 
 WORK_LOG = "work.csv"
+END_BYTES = 1024  # more than a line
 STROKE_GAP = 0.4  # seconds; a brush writes at every mouse move, and a longer pause separates two strokes
 
 
@@ -53,6 +55,17 @@ class WorkLog:
     def note_view(self, frame_index: int, seconds: float) -> None:
         """Log that a person looked at a frame for this time."""
         self._append("view", frame_index, round(seconds, 2))
+
+    @property
+    def last_frame(self) -> int | None:
+        """The frame that was viewed or edited last; None without any. Reads only the end of the file."""
+        with suppress(OSError), self._file.open("rb") as stream:
+            stream.seek(max(stream.seek(0, os.SEEK_END) - END_BYTES, 0))
+            for line in reversed(stream.read().split(b"\n")[:-1]):
+                with suppress(ValueError):
+                    _at, _what, frame_index, _amount = line.split(b",")
+                    return int(frame_index)
+        return None
 
     def per_frame(self) -> list[FrameWork]:
         """The work on every viewed or edited frame, ordered by frame index; incomplete lines are left out."""

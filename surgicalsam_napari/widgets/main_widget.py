@@ -22,6 +22,7 @@ from surgicalsam_napari.widgets.parts.collapsible import Collapsible
 from surgicalsam_napari.widgets.parts.parts import SPACING
 from surgicalsam_napari.widgets.parts.task_tabs import TaskTabs
 from surgicalsam_napari.widgets.parts.theme import style_sheet
+from surgicalsam_napari.widgets.parts.wheel_guard import WheelGuard
 from surgicalsam_napari.widgets.runs.background import keep_a_core_for_the_window, run_in_background, show_failure
 from surgicalsam_napari.widgets.segment_panel import SegmentPanel
 from surgicalsam_napari.widgets.source.model_panel import ModelPanel
@@ -80,6 +81,7 @@ class MainWidget(QScrollArea):
         self._is_opening = False
         self._to_adopt: Path | None = self.layers.find_unadopted()
         self._lay_out()
+        self._wheel_guard = WheelGuard(self, self.timeline.timeline)
         self._subscribe()
         self._connect()
         self.segment_panel.is_model_loading = True

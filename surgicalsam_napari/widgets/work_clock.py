@@ -58,6 +58,8 @@ class WorkClock(QObject):
 
     def note_activity(self) -> None:
         """Record that the person did something in the frame in view."""
+        if self.layers.session.project is not self._project:
+            return  # the layers already show the next project
         now = self._now()
         if now - self._last_activity <= IDLE_SECONDS:
             self._seconds += now - self._last_activity
@@ -67,9 +69,11 @@ class WorkClock(QObject):
             self._frame = self.layers.current_frame
 
     def stop(self) -> None:
-        """Log the counted time, and stop counting."""
+        """Log the counted time, also if it is none: the project opens at this frame again. Stop counting."""
         self._timer.stop()
-        self._write()
+        seconds, self._seconds = self._seconds, 0.0
+        if self._project is not None:
+            self._project.work_log.note_view(self._frame, seconds)
         self._project = None
 
     def _on_frame(self, _event: Any = None) -> None:

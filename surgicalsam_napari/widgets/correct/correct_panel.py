@@ -10,6 +10,7 @@ from qtpy.QtWidgets import QHBoxLayout, QPushButton
 
 from surgicalsam_napari.session import Session
 from surgicalsam_napari.store import Provenance
+from surgicalsam_napari.widgets.correct.canvas_keys import CanvasKeys
 from surgicalsam_napari.widgets.correct.frames_section import FramesSection
 from surgicalsam_napari.widgets.correct.history_section import HistorySection
 from surgicalsam_napari.widgets.correct.keys_dialog import KeysDialog
@@ -50,6 +51,8 @@ class CorrectPanel(TaskPanel):
         self._build()
         self.shortcuts = self._gather_shortcuts()
         self.keys = BoundKeys(layers.viewer, self.shortcuts, self._before_key)
+        tools = self.refine.tool.mouse, self.wrong_class.mouse
+        self.canvas_keys = CanvasKeys(session, layers, self.refine.tool, tools, self)
         self._dialog: KeysDialog | None = None
         self._connect()
         self.refresh()
@@ -105,6 +108,7 @@ class CorrectPanel(TaskPanel):
     def release(self) -> None:
         """Remove the keys, tools and layers of this panel when the dock closes."""
         self.keys.unbind()
+        self.canvas_keys.unbind()
         self.run.cancel()
         self.review.feed.close()
         self.similarity.switch(False)
@@ -160,6 +164,7 @@ class CorrectPanel(TaskPanel):
         self.similarity.changed.connect(self._show_similarity)
         self.run.started.connect(lambda: self.running_changed.emit(True))
         self.run.finished.connect(self._on_finished)
+        self.canvas_keys.left.connect(self.refresh)
         self.changes.frames_changed.connect(self._on_frames_changed)
         self.changes.history_changed.connect(self.history.reread)
 

@@ -104,7 +104,7 @@ class FramesSection(Panel):
         )
 
     def _build(self) -> None:
-        self.scope = FrameScope((THIS_FRAME, RANGE, EVERY_NTH, WHOLE_VIDEO))
+        self.scope = FrameScope((THIS_FRAME, RANGE, EVERY_NTH, WHOLE_VIDEO), lambda: self.layers.current_frame)
         self.radius = QSpinBox()
         self.radius.setRange(1, 50)
         self.radius.setValue(DEFAULT_RADIUS)

@@ -24,7 +24,7 @@ LONGEST_NAME = 34  # characters of an action's name on a button
 
 
 class HistorySection(Panel):
-    """Undo and redo with the action's name, snapshots, the work log. napari undoes brush strokes (Ctrl+Z)."""
+    """Undo and redo with the action's name, snapshots, the work log. `CanvasKeys` undoes brush strokes."""
 
     changed = Signal()
 

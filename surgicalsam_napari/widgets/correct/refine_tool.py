@@ -128,7 +128,7 @@ class RefineTool(QObject):
         self._show()
         self.layers.refresh_frame(target[0])
         name = project.classes.by_id(target[1]).name
-        self.noted.emit(f"{name} refined in frame {target[0]}: {changed:,} pixels changed.")
+        self.noted.emit(f"{name} refined in frame {target[0]}: {changed:,} pixels changed. Ctrl+Z undoes it.")
         self.accepted.emit(target[0])
 
     def discard(self) -> None:

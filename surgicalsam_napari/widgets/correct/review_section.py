@@ -5,19 +5,18 @@ from __future__ import annotations
 from collections.abc import Callable
 
 from qtpy.QtCore import Signal
-from qtpy.QtWidgets import QCheckBox, QComboBox, QHBoxLayout, QPushButton, QVBoxLayout, QWidget
+from qtpy.QtWidgets import QCheckBox, QComboBox, QHBoxLayout, QPushButton, QWidget
 
-from surgicalsam_napari.editing import unlock_frames, verify_frames
 from surgicalsam_napari.errors import SurgicalSAMError
 from surgicalsam_napari.formatting import counted
-from surgicalsam_napari.review.queue import ReviewQueue, Status
+from surgicalsam_napari.review.queue import LONGEST_REASON, ReviewQueue, Status
 from surgicalsam_napari.session import Session
 from surgicalsam_napari.store import Project
 from surgicalsam_napari.widgets.correct.review_feed import ReviewFeed
-from surgicalsam_napari.widgets.correct.section_parts import ActionStrip, show_text
 from surgicalsam_napari.widgets.correct.shortcuts import REVIEW, UNLOCK_KEY, VERIFY_KEY, Shortcut
-from surgicalsam_napari.widgets.parts.frame_scope import RANGE, WHOLE_VIDEO, FrameScope
-from surgicalsam_napari.widgets.parts.parts import SPACING, Panel, caption, let_shrink, note, primary_button, swatch
+from surgicalsam_napari.widgets.correct.verify_range import VerifyRange
+from surgicalsam_napari.widgets.parts.parts import SPACING, Panel, RoomyLabel, caption, let_shrink, primary_button, swatch
+from surgicalsam_napari.widgets.parts.theme import DIM, NOTE, set_look
 from surgicalsam_napari.widgets.runs.background import show_failure
 from surgicalsam_napari.widgets.runs.run import Run
 from surgicalsam_napari.widgets.viewer.label_changes import LabelChanges
@@ -35,7 +34,7 @@ STATUS_WORDS = {
 
 
 class ReviewSection(Panel):
-    """Next and Previous, the reason for this frame, Verify and Unlock, the filters of the queue, whole ranges.
+    """Next and Previous, the reason for this frame and its class, Verify and Unlock, the filters of the queue, whole ranges.
 
     Parameters
     ----------
@@ -61,8 +60,6 @@ class ReviewSection(Panel):
             self._project = project
             self.which_class.setCurrentIndex(0)  # a new queue has no filter
             self.which_status.setCurrentIndex(0)
-            if project is not None:
-                self.scope.set_frame_count(project.video.info.frame_count)
         self._show_classes()
         self.feed.show_project(project)
         can_write = project is not None and project.writable
@@ -73,9 +70,7 @@ class ReviewSection(Panel):
         self.previous_button.setEnabled(project is not None)
         self.verify_button.setEnabled(can_write and not is_verified)
         self.unlock_button.setEnabled(can_write and bool(locked))
-        is_free = can_write and not self._is_waiting and not self.run.is_running
-        self.verify_range_button.setEnabled(is_free)
-        self.unlock_range_button.setEnabled(is_free)
+        self.range.refresh(is_free=can_write and not self._is_waiting and not self.run.is_running)
         self._show_queue()
 
     def set_waiting(self, is_waiting: bool) -> None:
@@ -86,7 +81,7 @@ class ReviewSection(Panel):
     # Without arguments, for buttons and keys ----------------------------------------------------------------------------
 
     def next(self) -> None:
-        """Show the next frame that needs review, and select its most suspicious class."""
+        """Show the next frame that needs review; its most suspicious class is suggested, the brush keeps its class."""
         queue = self._queue_up_to_date()
         if queue is not None and self.next_button.isEnabled():
             self._go_to(queue.next(self.layers.current_frame))
@@ -110,23 +105,19 @@ class ReviewSection(Panel):
             project = self._project
             self._write(lambda: project.labels.unlock(self.layers.current_frame))
 
-    def verify_range(self) -> None:
-        """Verify every class in the selected frames."""
-        if self._project is not None and self.verify_range_button.isEnabled():
-            project, frames = self._project, self._frame_indices()
-            self.strip.start("Verifying", lambda: verify_frames(project, frames))
-
-    def unlock_range(self) -> None:
-        """Unlock the selected frames."""
-        if self._project is not None and self.unlock_range_button.isEnabled():
-            project, frames = self._project, self._frame_indices()
-            self.strip.start("Unlocking", lambda: unlock_frames(project, frames))
+    def follow_suggestion(self) -> None:
+        """Select the class that most needs review in this frame."""
+        if self.suggestion.isEnabled() and self.feed.queue is not None:
+            suspect = self.feed.queue.suspect(self.layers.current_frame)
+            if suspect is not None:
+                self.session.select_class(suspect)
 
     def shortcuts(self) -> tuple[Shortcut, ...]:
         """The keys of this section."""
         return (
             Shortcut("N", "Next frame that needs review", REVIEW, self.next, self.next_button),
             Shortcut("Shift+N", "Previous frame that needs review", REVIEW, self.previous, self.previous_button),
+            Shortcut("Q", "Select the class that needs review", REVIEW, self.follow_suggestion, self.suggestion),
             Shortcut(VERIFY_KEY, "Done: verify this frame", REVIEW, self.verify, self.verify_button),
             Shortcut(UNLOCK_KEY, "Unlock this frame", REVIEW, self.unlock, self.unlock_button),
         )
@@ -141,8 +132,10 @@ class ReviewSection(Panel):
         self.verify_button.setToolTip("Confirm that this whole frame is right; it cannot change until you unlock it")
         self.then_next = QCheckBox("then go to the next")
         self.then_next.setChecked(True)
-        self.count, self.reason = note(), caption("")
-        self.reason.setWordWrap(True)
+        self.count, self.reason, self.suggestion = RoomyLabel(), RoomyLabel(), QPushButton()
+        set_look(self.count, role=NOTE, tone=DIM)
+        self.suggestion.setToolTip("Paint and refine this class, which needs review most in this frame")
+        _keep_room(self.suggestion)
         self.which_class, self.which_status = QComboBox(), QComboBox()
         self.which_class.setSizeAdjustPolicy(QComboBox.SizeAdjustPolicy.AdjustToMinimumContentsLengthWithIcon)
         let_shrink(self.which_status)
@@ -151,29 +144,19 @@ class ReviewSection(Panel):
         self.several = QPushButton("Several…")
         self.several.setCheckable(True)
         self.several.setToolTip("Verify or unlock several frames at once")
-        self.strip = ActionStrip(self.run, self.layers)
+        self.range = VerifyRange(self.session, self.layers, self.run)
+        self.range.hide()
         self.column.addWidget(self.count)
         self.column.addLayout(_row((self.previous_button, 1), (self.next_button, 1)))
         self.column.addWidget(self.reason)
+        self.column.addWidget(self.suggestion)
         self.column.addLayout(_row((self.verify_button, 1), (self.unlock_button, 1)))
         self.column.addLayout(_row((self.then_next, 1), (self.several, 0)))
-        self.column.addWidget(self._build_range())
-        self.column.addWidget(self.strip)
+        self.column.addWidget(self.range)
         grid = self.add_grid()
         grid.addWidget(caption("Look for"), 0, 0)
         grid.addWidget(self.which_class, 0, 1)
         grid.addWidget(self.which_status, 1, 1)
-
-    def _build_range(self) -> QWidget:
-        self.range_box, self.scope = QWidget(), FrameScope((RANGE, WHOLE_VIDEO))
-        self.verify_range_button, self.unlock_range_button = QPushButton("Verify them"), QPushButton("Unlock them")
-        column = QVBoxLayout(self.range_box)
-        column.setContentsMargins(0, 0, 0, 0)
-        column.setSpacing(SPACING)
-        column.addWidget(self.scope)
-        column.addLayout(_row((self.verify_range_button, 1), (self.unlock_range_button, 1)))
-        self.range_box.hide()
-        return self.range_box
 
     def _connect(self) -> None:
         for button, act in (
@@ -181,11 +164,10 @@ class ReviewSection(Panel):
             (self.previous_button, self.previous),
             (self.verify_button, self.verify),
             (self.unlock_button, self.unlock),
-            (self.verify_range_button, self.verify_range),
-            (self.unlock_range_button, self.unlock_range),
+            (self.suggestion, self.follow_suggestion),
         ):
             button.clicked.connect(lambda _checked=False, act=act: act())
-        self.several.toggled.connect(self.range_box.setVisible)
+        self.several.toggled.connect(self._on_several)
         self.which_class.activated.connect(lambda _index: self._filter())
         self.which_status.activated.connect(lambda _index: self._filter())
         self.feed.changed.connect(self._on_feed_changed)
@@ -198,6 +180,7 @@ class ReviewSection(Panel):
         ids = [self.which_class.itemData(row) for row in range(1, self.which_class.count())]
         if ids == list(classes.ids):
             return
+        self.reason.make_room(f"{max(classes.names, key=len)}: {LONGEST_REASON}")
         self.which_class.clear()
         self.which_class.addItem(ALL_CLASSES, None)
         for instrument in classes:
@@ -213,9 +196,6 @@ class ReviewSection(Panel):
     def _go_to(self, frame_index: int | None) -> None:
         if frame_index is not None:
             self.layers.show_frame(frame_index)
-            suspect = None if self.feed.queue is None else self.feed.queue.suspect(frame_index)
-            if suspect is not None:
-                self.session.select_class(suspect)
         self._on_feed_changed()
 
     def _filter(self) -> None:
@@ -229,24 +209,38 @@ class ReviewSection(Panel):
         self.scores_changed.emit(self.feed.marks())
 
     def _show_queue(self) -> None:
-        queue = self.feed.queue
+        queue, frame = self.feed.queue, self.layers.current_frame
+        self._show_suggestion()
         if queue is None:
-            show_text(self.count, "Open a video first." if self._project is None else "")
-            show_text(self.reason, "")
+            self.count.setText("Open a video first." if self._project is None else "")
+            self.reason.setText("")
             return
         left = queue.remaining
         verb = "needs" if left == 1 else "need"
         text = f"{counted(left, 'frame')} {verb} review" if left else "No frame left that needs review"
         if self.feed.left_to_compare >= SHOWN_FROM:
             text += f" · masks of {self.feed.left_to_compare:,} frames not compared yet"
-        show_text(self.count, text)
-        show_text(self.reason, queue.reason(self.layers.current_frame))
+        self.count.setText(text)
+        self.reason.setText(queue.reason(frame))
+
+    def _show_suggestion(self) -> None:
+        """Offer the most suspicious class of the frame in view, unless it is selected."""
+        queue = self.feed.queue
+        suspect = None if queue is None else queue.suspect(self.layers.current_frame)
+        is_other = suspect is not None and suspect != self.session.selected_class_id
+        if is_other and suspect is not None:
+            instrument = self.session.classes.by_id(suspect)
+            self.suggestion.setText(f"Select {instrument.name}")
+            self.suggestion.setIcon(swatch(instrument.color))
+        self.suggestion.setEnabled(is_other)
+        self.suggestion.setVisible(is_other)
 
     # Writing ------------------------------------------------------------------------------------------------------------
 
-    def _frame_indices(self) -> range:
-        count = 0 if self._project is None else self._project.video.info.frame_count
-        return self.scope.frame_indices(self.layers.current_frame, count)
+    def _on_several(self, is_shown: bool) -> None:
+        self.range.setVisible(is_shown)
+        if is_shown:
+            self.range.open_at(self.layers.current_frame)
 
     def _write(self, write: Callable[[], None]) -> bool:
         try:
@@ -256,6 +250,13 @@ class ReviewSection(Panel):
             return False
         self.changes.emit_now()
         return True
+
+
+def _keep_room(widget: QWidget) -> None:
+    """Let a hidden widget take its room, so that nothing below it moves."""
+    policy = widget.sizePolicy()
+    policy.setRetainSizeWhenHidden(True)
+    widget.setSizePolicy(policy)
 
 
 def _row(*widgets: tuple[QWidget, int]) -> QHBoxLayout:

@@ -93,7 +93,7 @@ class WrongClassSection(Panel):
 
     def _build(self) -> None:
         self.right_class, self.first, self.second = ClassPicker(), ClassPicker(), ClassPicker()
-        self.scope = FrameScope((THIS_FRAME, AROUND, RANGE, WHOLE_VIDEO))
+        self.scope = FrameScope((THIS_FRAME, AROUND, RANGE, WHOLE_VIDEO), lambda: self.layers.current_frame)
         self.around = QSpinBox()
         self.around.setRange(1, 1_000_000)
         self.around.setValue(DEFAULT_AROUND)

@@ -10,7 +10,7 @@ from qtpy.QtWidgets import QComboBox, QFileDialog, QHBoxLayout, QPushButton
 
 from surgicalsam_napari.errors import ExchangeError
 from surgicalsam_napari.exchange.dataset import Dataset
-from surgicalsam_napari.exchange.importing import ImportPlan, check_import_frames, import_frames
+from surgicalsam_napari.exchange.importing import ImportCounts, ImportPlan, check_import_frames, import_frames
 from surgicalsam_napari.exchange.registry import FORMATS, open_dataset
 from surgicalsam_napari.formatting import counted
 from surgicalsam_napari.instruments import CLASS_SETS
@@ -43,7 +43,7 @@ class ImportForm(Panel):
         self._opening: object | None = None  # identifies the dataset being opened; any other one is ignored
         self._dataset: Dataset | None = None
         self._plan: ImportPlan | None = None
-        self._kept_pixels = 0
+        self._counts = ImportCounts()
         self._build()
         self._connect()
         self.update_state()
@@ -246,21 +246,19 @@ class ImportForm(Panel):
             self._start_check()
         elif project is not None:
             self.layers.ensure_labels()
-            self._kept_pixels = 0
+            self._counts = ImportCounts()
             self.run.start(lambda: import_frames(project, plan))
             self._show_work("Starting…")
 
     def _on_report(self, report: Any) -> None:
-        self._kept_pixels += report.kept_pixels
+        self._counts = self._counts.including(report)
         self._show_progress(self.run, report)
         self.layers.refresh_frame(report.frame_index)
 
     def _on_finished(self, is_complete: bool) -> None:
-        frame_count = 0 if self._plan is None else len(self._plan.frames)
         self._forget()
         if is_complete:
-            kept = f" {counted(self._kept_pixels, 'pixel')} of yours did not change." if self._kept_pixels else ""
-            self._say(f"Imported {counted(frame_count, 'frame')}.{kept}")
+            self._say(str(self._counts))
         elif self.run.is_cancelled:
             self._say("Cancelled: nothing was imported.")
         self.layers.refresh_frame(self.layers.current_frame)

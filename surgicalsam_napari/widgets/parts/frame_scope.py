@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 
 from qtpy.QtCore import Signal
 from qtpy.QtWidgets import QComboBox, QHBoxLayout, QSizePolicy, QSpinBox, QVBoxLayout, QWidget
@@ -18,12 +18,19 @@ class FrameScope(QWidget):
     Parameters
     ----------
     choices : entries of the dropdown; a panel may add its own
+    current_frame : the frame in view; a range that the user chooses begins and ends there, for work that nobody wants to do
+        on the whole video by accident. Without it, a range begins as the whole video
     """
 
     changed = Signal()
 
-    def __init__(self, choices: Sequence[str] = (WHOLE_VIDEO, THIS_FRAME, RANGE, EVERY_NTH)) -> None:
+    def __init__(
+        self,
+        choices: Sequence[str] = (WHOLE_VIDEO, THIS_FRAME, RANGE, EVERY_NTH),
+        current_frame: Callable[[], int] | None = None,
+    ) -> None:
         super().__init__()
+        self._current_frame = current_frame
         self.choice = QComboBox()
         self.choice.addItems(choices)
         let_shrink(self.choice)
@@ -38,6 +45,7 @@ class FrameScope(QWidget):
         for widget in (self.choice, self._range_row, self._step_row):
             column.addWidget(widget)
         self.choice.currentTextChanged.connect(self._on_choice)
+        self.choice.activated.connect(self._on_activated)
         for box in (self.first, self.last, self.step):
             box.valueChanged.connect(lambda _value: self.changed.emit())
         self._on_choice(self.choice.currentText())
@@ -49,6 +57,11 @@ class FrameScope(QWidget):
         self.first.setValue(0)
         self.last.setValue(frame_count - 1)
 
+    def start_range(self, frame_index: int) -> None:
+        """Let the range begin and end at this frame."""
+        self.first.setValue(frame_index)
+        self.last.setValue(frame_index)
+
     def frame_indices(self, current_frame: int, frame_count: int) -> range:
         """The frames in scope; a reversed range is put in order."""
         scope = self.choice.currentText()
@@ -58,6 +71,11 @@ class FrameScope(QWidget):
             first, last = sorted((self.first.value(), self.last.value()))
             return range(first, last + 1)
         return range(0, frame_count, self.step.value() if scope == EVERY_NTH else 1)
+
+    def _on_activated(self, _index: int) -> None:
+        is_whole = self.first.value() == self.first.minimum() and self.last.value() == self.last.maximum()
+        if self._current_frame is not None and self.choice.currentText() == RANGE and is_whole:
+            self.start_range(self._current_frame())
 
     def _on_choice(self, scope: str) -> None:
         self._range_row.setVisible(scope == RANGE)

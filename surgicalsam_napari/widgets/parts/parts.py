@@ -94,6 +94,27 @@ class _Body(QScrollArea):
         return QSize(super().sizeHint().width(), SMALLEST_BODY)  # it takes what the dock has left
 
 
+class RoomyLabel(QLabel):
+    """Wrapped text that always takes the room of the longest text it may show, so that nothing below it moves."""
+
+    def __init__(self) -> None:
+        super().__init__()
+        self.setWordWrap(True)
+        self.setAlignment(Qt.AlignmentFlag.AlignLeft | Qt.AlignmentFlag.AlignTop)
+        self.setStyleSheet("padding: 0px; margin: 0px;")
+        self._longest = ""
+
+    def make_room(self, longest: str) -> None:
+        """Take the room of this text at any width."""
+        if longest != self._longest:
+            self._longest = longest
+            self.updateGeometry()
+
+    def heightForWidth(self, width: int) -> int:
+        room = self.fontMetrics().boundingRect(0, 0, width, 10_000, int(Qt.TextFlag.TextWordWrap), self._longest or " ")
+        return max(room.height(), super().heightForWidth(width))
+
+
 class ElidedLabel(QLabel):
     """One line of text, shortened with an ellipsis if it does not fit; the tooltip shows the full text."""
 
@@ -111,6 +132,15 @@ class ElidedLabel(QLabel):
         painter = QPainter(self)
         painter.setPen(self.palette().windowText().color())
         painter.drawText(self.rect(), int(self.alignment() | Qt.AlignmentFlag.AlignVCenter), shown)
+
+
+def bring_into_view(widget: QWidget) -> None:
+    """Scroll the panel around a widget so that the widget is in view."""
+    area = widget.parentWidget()
+    while area is not None and not isinstance(area, QScrollArea):
+        area = area.parentWidget()
+    if area is not None:
+        area.ensureWidgetVisible(widget)
 
 
 def note(text: str = "") -> QLabel:

@@ -245,9 +245,10 @@ class TimelineStrip(QAbstractScrollArea):
             self.viewport().setCursor(Qt.CursorShape.ClosedHandCursor)
         elif event.button() == Qt.MouseButton.LeftButton:
             row = layout.row_at(position.y())
-            if row is not None:
-                self.class_picked.emit(self._classes.ids[row])
-            if position.x() >= layout.left:
+            if position.x() < layout.left:
+                if row is not None:  # only a name chooses its class: a click on a frame must not change the brush
+                    self.class_picked.emit(self._classes.ids[row])
+            else:
                 self._is_scrubbing = True
                 QToolTip.hideText()
                 self._pick(self._frame_to_look_at(position.x(), row))

@@ -20,7 +20,7 @@ class Timeline(QWidget):
     """One row per class, one column per frame or bin of frames. It knows no project and no viewer.
 
     Signals: `frame_picked` (frame index) when the user clicks or drags over frames; `class_picked` (class id) when the user
-    clicks on a row or its name.
+    clicks on the name of a row.
     """
 
     frame_picked = Signal(int)

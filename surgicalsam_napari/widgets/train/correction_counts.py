@@ -47,6 +47,11 @@ class CorrectionCounts(QObject):
         """The folders of the projects with corrected frames."""
         return [corrections.folder for corrections in self.corrections if corrections.frame_count]
 
+    @property
+    def has_news(self) -> bool:
+        """Whether a person changed something in at least one frame: verified predictions alone teach nothing."""
+        return any(corrections.frame_count > corrections.unchanged_count for corrections in self.corrections)
+
     def show_project(self, project: Project | None) -> None:
         """Count everything again, with this project as the open one."""
         if project is not self._project:

@@ -37,6 +37,10 @@ NO_CORRECTIONS = (
 )
 ONE_VIDEO = "Only one video: validation uses a contiguous block of it."
 FEW_FRAMES = "Fewer than {} frames of one video: all are used for training, and none is left to measure the result."
+ONLY_PREDICTIONS = (
+    "All are verified and unchanged: these are the model's own masks, nothing to learn from. Correct a wrong mask."
+)
+UNCHANGED = "{} verified and unchanged: these are the model's own masks; they confirm what it knows."
 NAME, FRAMES, REMOVE = range(3)
 ROW_HEIGHT, MOST_ROWS = 22, 11
 FRAMES_WIDTH, REMOVE_WIDTH = 64, 24
@@ -193,6 +197,10 @@ def warnings_about(counts: Sequence[Corrections]) -> list[str]:
     if single:
         be = "is" if len(single) == 1 else "are"
         warnings.append(f"{' and '.join(single)} {be} in one frame only: too few to train and to validate. Correct more.")
+    unchanged = sum(corrections.unchanged_count for corrections in counts)
+    if unchanged:
+        all_frames = sum(corrections.frame_count for corrections in counts)
+        warnings.append(ONLY_PREDICTIONS if unchanged == all_frames else UNCHANGED.format(counted(unchanged, "frame")))
     used = [corrections.frame_count for corrections in counts if corrections.frame_count]
     if len(used) == 1:
         is_split = used[0] >= FEWEST_FRAMES_TO_SPLIT

@@ -11,6 +11,10 @@ from surgicalsam_training.learn import Learned, LearnReport
 NOTHING_OPEN = "Open a video first."
 NOTHING_CORRECTED = "Correct a frame first: paint its instruments, click them right, or verify it (Correct tab)."
 ONLY_BACKGROUND = "Your {frames} only background. Paint an instrument in one of them, or correct another frame."
+ONLY_PREDICTIONS = (
+    "You verified {frames} and changed nothing: these are the model's own masks, nothing to learn from. Correct a frame in "
+    "which a mask is wrong."
+)
 ALL_LEARNED = (
     "Next, in the Correct tab: correct the worst of the other frames (Review, Next), then learn again. All corrections take "
     "part, every time."
@@ -35,6 +39,8 @@ def why_not(corrections: Corrections | None) -> str | None:
         return NOTHING_OPEN
     if not corrections.frame_count:
         return NOTHING_CORRECTED
+    if corrections.is_only_predictions:
+        return ONLY_PREDICTIONS.format(frames=counted(corrections.frame_count, "frame"))
     if not corrections.class_frames:
         frames = counted(corrections.frame_count, "corrected frame")
         return ONLY_BACKGROUND.format(frames=f"{frames} {'shows' if corrections.frame_count == 1 else 'show'}")
@@ -51,7 +57,17 @@ def cost(corrections: Corrections, seconds: float, predicted: int) -> str:
     """
     classes = ", ".join(f"{instrument.name} in {count:,}" for instrument, count in corrections.class_frames.items())
     text = f"About {in_time(rounded(seconds))}; {counted(corrections.frame_count, 'corrected frame')}: {classes}."
+    if corrections.unchanged_count:
+        text += f" {unchanged(corrections)}"
     return f"{text} Then {counted(predicted, 'frame')} {_are(predicted)} predicted again." if predicted else text
+
+
+def unchanged(corrections: Corrections) -> str:
+    """What the verified frames are good for in which nobody changed a mask."""
+    return (
+        f"In {corrections.unchanged_count:,} of them you changed nothing: these are the model's own masks. They confirm "
+        "what it knows, also that a class is absent, and teach it nothing new."
+    )
 
 
 def rounded(seconds: float) -> float:

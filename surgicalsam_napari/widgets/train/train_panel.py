@@ -84,7 +84,7 @@ class TrainPanel(TaskPanel):
 
     def update_state(self) -> None:
         """Enable the controls that can be used now."""
-        has_data = bool(self.data.folders) and self.session.project is not None
+        has_data = self.data.has_news and self.session.project is not None
         has_model = self.session.model is not None and not self.model_panel.is_loading
         is_free = not self.is_running and not self.learn.run.is_running
         self.start_button.setEnabled(has_data and has_model and self.form.problem is None and is_free)

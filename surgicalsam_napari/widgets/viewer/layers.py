@@ -22,6 +22,7 @@ from surgicalsam_napari.instruments import ClassSet
 from surgicalsam_napari.session import Session
 from surgicalsam_napari.store import Project, ViewerLabels
 from surgicalsam_napari.video import VideoReader
+from surgicalsam_napari.widgets.viewer.one_frame_brush import OneFrameBrush
 from surgicalsam_napari.widgets.viewer.session_signals import SessionSignals
 
 AXIS_LABELS = ("t", "y", "x")
@@ -69,6 +70,7 @@ class ViewerLayers(QObject):
     """Synchronises a viewer's layers with a session; only for the GUI thread."""
 
     opened_elsewhere = Signal(object)  # Path: a layer of the plugin came by drag and drop; open its project
+    labels_shown = Signal()  # the project's Labels layer is in the viewer, perhaps a new one
     layer_removed = Signal(object)  # napari layer: the user removed the video or its labels
     labels_swapped = Signal()  # `labels` is another layer, or None
 
@@ -78,6 +80,8 @@ class ViewerLayers(QObject):
         self.image: Image | None = None
         self.labels: Labels | None = None
         self._replacing = False
+        self._shown_folder: Path | None = None
+        self._brush = OneFrameBrush(viewer, self)
         viewer.layers.events.inserted.connect(self._on_inserted)
         viewer.layers.events.removed.connect(self._on_removed)
 
@@ -102,7 +106,10 @@ class ViewerLayers(QObject):
         self.viewer.dims.set_current_step(axis, frame_index)
 
     def show_project(self, project: Project) -> None:
-        """Show this project instead of the previous one; layers that the reader made for it are reused."""
+        """Show this project instead of the previous one; layers that the reader made for it are reused.
+
+        Another project begins with the whole picture in view, at the frame that was visited last.
+        """
         self._replacing = True
         try:
             self._remove_layers_of_other_projects(project)
@@ -112,6 +119,7 @@ class ViewerLayers(QObject):
             self._replacing = False
         self.labels.events.selected_label.connect(self._on_selected_label)
         self.labels.brush_size = fitting_brush_size(project.video.info.size)
+        self._brush.follow(self.labels)
         if self.labels.editable != project.writable:  # napari clears its undo history at every change of `editable`
             self.labels.editable = project.writable
         self.show_classes(project.classes)
@@ -119,6 +127,11 @@ class ViewerLayers(QObject):
         self.viewer.layers.selection.active = self.labels
         set_playback_rate(project.video.info.frame_rate)
         self.labels_swapped.emit()
+        if project.folder != self._shown_folder:
+            self._shown_folder = project.folder
+            self.show_frame(project.last_frame)
+            self.viewer.reset_view()
+        self.labels_shown.emit()
 
     def ensure_labels(self) -> None:
         """Add the Labels layer again if the user deleted it (its data is in the project)."""
@@ -160,7 +173,7 @@ class ViewerLayers(QObject):
                     self.viewer.layers.remove(layer)
         finally:
             self._replacing = False
-        self.image = self.labels = None
+        self.image = self.labels = self._shown_folder = None
         self.labels_swapped.emit()
 
     def _on_project_changed(self) -> None:
