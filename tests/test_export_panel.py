@@ -227,7 +227,7 @@ def test_a_failed_export_shows_one_error_line(corrected_dock, panel, qtbot, note
     click(qtbot, panel.export)
     settle(qtbot, corrected_dock)
     assert len(notes) == 1
-    assert "clip_endovis" in notes[0]
+    assert "clip_endovis" in panel.message.text()
     assert not panel.result.isVisibleTo(panel)
 
 
@@ -344,7 +344,7 @@ def test_a_folder_that_is_not_a_dataset_shows_one_error_line(dock, form, qtbot, 
     (tmp_path / "nothing").mkdir()
     choose_import(dock, tmp_path / "nothing", qtbot, monkeypatch)
     assert len(notes) == 1
-    assert "nothing" in notes[0]
+    assert "nothing" in form.message.text()
     assert form.from_folder.isEnabled()
 
 

@@ -203,10 +203,18 @@ def test_without_predictions_all_untouched_frames_are_offered(card, dock, projec
 
 
 def test_expected_iou_is_shown_per_class(card, dock, project, masks, qtbot):
-    correct(qtbot, card, project, masks, range(8))
+    correct(qtbot, card, project, masks, range(10))
     learn(qtbot, dock)
     assert card.expected.isVisibleTo(dock.train_panel)
     assert set(card.expected.rows) == set(dock.session.model.classes.names)
+    assert "tested on your 10 corrected frames" in card.expected.title.text()
+
+
+def test_below_ten_frames_no_overlap_is_promised(card, dock, project, masks, qtbot):
+    correct(qtbot, card, project, masks, range(9))
+    learn(qtbot, dock)
+    assert not card.expected.isVisibleTo(dock.train_panel)
+    assert "IoU" not in dock.model_panel.checkpoint.currentText()
 
 
 def test_more_corrections_can_be_learned_from_the_learned_model(corrected, dock, project, masks, qtbot):
@@ -266,8 +274,9 @@ def test_a_damaged_checkpoint_is_shown_in_the_card_and_nothing_is_lost(corrected
     damaged.write_bytes(b"nothing")
     dock.model_panel.in_use = dock.model_panel.in_use._replace(checkpoint=damaged)
     learn(qtbot, dock)
-    assert corrected.problem.isVisibleTo(dock.train_panel)
-    assert "damaged.safetensors" in corrected.problem.text() and "Nothing was lost" in corrected.problem.text()
+    assert corrected.message.isVisibleTo(dock.train_panel)
+    assert "damaged.safetensors" in corrected.message.text() and "Nothing was lost" in corrected.message.text()
+    assert notes == ["Learn: see the message in the panel"]
     assert dock.session.model is model
     np.testing.assert_array_equal(state(project)[0], before[0])
     assert corrected.learn_button.isEnabled()

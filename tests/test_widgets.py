@@ -184,9 +184,9 @@ def test_a_bad_video_is_reported_in_one_line_and_the_open_one_stays(dock, qtbot,
     open_in(dock, broken, qtbot)
     assert dock.session.project is before
     assert dock.video_panel.file_name.text() == "clip.mp4"
-    assert len(notes) == 1
-    assert "broken.mp4" in notes[0]
-    assert "\n" not in notes[0]
+    assert notes == ["Video: see the message in the panel"]
+    assert "broken.mp4" in dock.video_panel.message.text()
+    assert "\n" not in dock.video_panel.message.text()
 
 
 def test_another_project_refreshes_each_part_once(refreshed, dock, qtbot, phantom_clip, tmp_path):
@@ -293,7 +293,7 @@ def test_a_class_set_that_contradicts_the_project_is_refused(dock, tmp_path, not
     classes = tmp_path / "other.yaml"
     classes.write_text("classes:\n- {id: 3, name: Trocar}\n")
     dock.segment_panel.use_class_set(classes)
-    assert len(notes) == 1
+    assert len(notes) == 1 and "Trocar" in dock.segment_panel.message.text()
     assert dock.session.classes == ENDOVIS2018
     assert dock.segment_panel.class_set.currentText() == "EndoVis 2018"
 
@@ -368,7 +368,8 @@ def test_out_of_memory_reaches_the_user(dock, qtbot, notes, monkeypatch):
 
     monkeypatch.setattr(dock.session, "segment", fail)
     segment(qtbot, dock)
-    assert any("CUDA out of memory" in note for note in notes)
+    assert "CUDA out of memory. Tried to allocate 2 GiB" in dock.segment_panel.message.text()
+    assert notes == ["Segment: see the message in the panel"]
     assert dock.segment_panel.segment.isEnabled()
 
 
@@ -403,7 +404,7 @@ def test_a_run_too_large_for_the_disk_does_not_start(dock, qtbot, notes, monkeyp
     monkeypatch.setattr(dock.session, "estimate", lambda *_, **__: Estimate(FRAMES, FRAMES, 1.0, 2 * 10**9, 10**9))
     click(qtbot, dock.segment_panel.segment)
     assert not dock.segment_panel.run.is_running
-    assert "needs 2.0 GB" in notes[0]
+    assert "needs 2.0 GB" in dock.segment_panel.message.text() and len(notes) == 1
 
 
 def test_removing_the_video_during_a_run_closes_its_project(dock, qtbot):
@@ -473,7 +474,7 @@ def test_a_bad_checkpoint_is_reported_and_the_model_in_use_stays(dock, qtbot, tm
     assert dock.model_panel.checkpoint.currentText().startswith("Light")
     assert dock.model_panel.checkpoint.count() == BUNDLED
     assert len(notes) == 1
-    assert "broken.safetensors" in notes[0]
+    assert "broken.safetensors" in dock.model_panel.message.text()
 
 
 def test_another_checkpoint_is_loaded_and_its_name_shown(dock, qtbot, tiny_checkpoint, monkeypatch):
@@ -601,8 +602,9 @@ def test_a_failed_download_is_reported(empty_dock, qtbot, notes, monkeypatch):
     click(qtbot, empty_dock.model_panel.download)
     row = empty_dock.model_panel._dialog.rows["vit_b"]
     click(qtbot, row.button)
-    qtbot.waitUntil(lambda: bool(notes) and row.button.text() == "Download", timeout=TIMEOUT)
-    assert "404" in notes[0]
+    message = empty_dock.model_panel._dialog.message
+    qtbot.waitUntil(lambda: message.isVisible() and row.button.text() == "Download", timeout=TIMEOUT)
+    assert "404" in message.text() and len(notes) == 1
     empty_dock.model_panel._dialog.close()
 
 

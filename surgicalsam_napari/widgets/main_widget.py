@@ -15,8 +15,9 @@ from surgicalsam_napari.store import Project
 from surgicalsam_napari.widgets.correct.correct_panel import CorrectPanel
 from surgicalsam_napari.widgets.correct.refusals import Refusals
 from surgicalsam_napari.widgets.exchange.export_panel import ExportPanel
+from surgicalsam_napari.widgets.parts.message import show_failure
 from surgicalsam_napari.widgets.parts.task_tabs import TaskTabs
-from surgicalsam_napari.widgets.runs.background import keep_a_core_for_the_window, run_in_background, show_failure
+from surgicalsam_napari.widgets.runs.background import keep_a_core_for_the_window, run_in_background
 from surgicalsam_napari.widgets.segment_panel import SegmentPanel
 from surgicalsam_napari.widgets.source.model_panel import ModelPanel
 from surgicalsam_napari.widgets.source.video_panel import VideoPanel
@@ -56,7 +57,7 @@ class MainWidget(QScrollArea):
         self.tabs = TaskTabs()
         self.timeline = TimelineDock(self.session, self.layers, self.changes, self)
         self.work_clock = WorkClock(self.layers, self)
-        self._refusals = Refusals(self.session, self.layers, self.changes, self)
+        self._refusals = Refusals(self.session, self.layers, self.changes, self.correct_panel)
         self._was_docked = self._was_removed = False
         self._signals = SessionSignals(self.session, self)
         self._is_opening = False
@@ -74,6 +75,7 @@ class MainWidget(QScrollArea):
             return
         self._is_opening = True
         self._update_locks()
+        self.video_panel.message.clear()
         self.video_panel.show_opening(path)
         session = self.session
         run_in_background(lambda: session.prepare(path), self._on_opened, self._on_open_failed)
@@ -158,7 +160,7 @@ class MainWidget(QScrollArea):
         self._is_opening = False
         self._update_locks()
         self.video_panel.show_project(self.session.project, self.session.other_owner)
-        show_failure(error)
+        show_failure(error, self.video_panel)
 
     def _on_opened_elsewhere(self, source: Path) -> None:
         self._to_adopt = source

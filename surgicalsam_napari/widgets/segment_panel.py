@@ -20,9 +20,10 @@ from surgicalsam_napari.store.corrections import corrected_frames, predicted_fra
 from surgicalsam_napari.widgets.parts.class_picker import ClassPicker
 from surgicalsam_napari.widgets.parts.frame_scope import THIS_FRAME, FrameScope
 from surgicalsam_napari.widgets.parts.hint import Hint
+from surgicalsam_napari.widgets.parts.message import show_failure
 from surgicalsam_napari.widgets.parts.parts import SPACING, Panel, caption, note, primary_button
 from surgicalsam_napari.widgets.parts.progress_strip import ProgressStrip, Question
-from surgicalsam_napari.widgets.runs.background import run_in_background, show_failure
+from surgicalsam_napari.widgets.runs.background import run_in_background
 from surgicalsam_napari.widgets.runs.segmentation_run import SegmentationRun
 from surgicalsam_napari.widgets.viewer.layers import ViewerLayers
 from surgicalsam_napari.widgets.viewer.session_signals import SessionSignals
@@ -114,6 +115,7 @@ class SegmentPanel(Panel):
     def start(self) -> None:
         """What the Segment button does."""
         if self.segment.isEnabled():
+            self.message.clear()
             self.layers.ensure_labels()
             self.run.request(self.class_ids(), self.frame_indices(), self.layers.current_frame)
 
@@ -149,7 +151,7 @@ class SegmentPanel(Panel):
         self.cost = note()
         self.segment = primary_button("Segment")
         self.progress, self.question, self.hint = ProgressStrip(), Question(), Hint(FIRST_STEPS)
-        for widget in (self.cost, self.segment, self.question, self.progress, self.hint):
+        for widget in (self.cost, self.segment, self.question, self.progress, self.message, self.hint):
             self.column.addWidget(widget)
         self.question.hide()
         self.progress.hide()
@@ -166,7 +168,7 @@ class SegmentPanel(Panel):
         self.run.started.connect(self._on_started)
         self.run.reported.connect(self._on_report)
         self.run.confirmation_wanted.connect(self._on_confirmation_wanted)
-        self.run.failed.connect(show_failure)
+        self.run.failed.connect(lambda error: show_failure(error, self))
         self.run.finished.connect(self._on_finished)
         self._estimate_timer.timeout.connect(self._estimate)
 
@@ -322,10 +324,11 @@ class SegmentPanel(Panel):
 
     def use_class_set(self, source: ClassSet | Path) -> None:
         """Use these classes, or those of a YAML file; on an error, show it and keep the old ones."""
+        self.message.clear()
         try:
             classes = ClassSet.from_yaml(source) if isinstance(source, Path) else source
             if classes != self.session.classes:
                 self.session.use_class_set(classes)
         except SurgicalSAMError as error:
-            show_failure(error)
+            show_failure(error, self)
         self._show_class_set()  # also if the chosen one was refused

@@ -17,8 +17,8 @@ from surgicalsam_napari.widgets.correct.review_feed import ReviewFeed
 from surgicalsam_napari.widgets.correct.section_parts import ActionStrip, show_text
 from surgicalsam_napari.widgets.correct.shortcuts import REVIEW, UNLOCK_KEY, VERIFY_KEY, Shortcut
 from surgicalsam_napari.widgets.parts.frame_scope import RANGE, WHOLE_VIDEO, FrameScope
+from surgicalsam_napari.widgets.parts.message import show_failure
 from surgicalsam_napari.widgets.parts.parts import SPACING, Panel, caption, note, primary_button, swatch
-from surgicalsam_napari.widgets.runs.background import show_failure
 from surgicalsam_napari.widgets.runs.run import Run
 from surgicalsam_napari.widgets.viewer.label_changes import LabelChanges
 from surgicalsam_napari.widgets.viewer.layers import ViewerLayers
@@ -250,7 +250,7 @@ class ReviewSection(Panel):
         try:
             write()
         except SurgicalSAMError as error:
-            show_failure(error)
+            show_failure(error, self)
             return False
         self.changes.emit_now()
         return True

@@ -10,7 +10,8 @@ from qtpy.QtCore import QObject, QTimer, Signal
 
 from surgicalsam_napari.inference.similarity import contrast_limits, similarity_map
 from surgicalsam_napari.session import Session
-from surgicalsam_napari.widgets.runs.background import run_in_background, show_failure
+from surgicalsam_napari.widgets.parts.message import show_failure
+from surgicalsam_napari.widgets.runs.background import run_in_background
 from surgicalsam_napari.widgets.viewer.layers import ViewerLayers
 
 NAME = "Similarity"
@@ -103,7 +104,7 @@ class SimilarityLayer(QObject):
         self.is_computing = False
         self.switch(False)
         self.changed.emit()
-        show_failure(error)
+        show_failure(error, self)
 
     def _show(self, similarity: np.ndarray) -> None:
         """Show the map as a layer of one frame, at its place in the video; the selected layer stays selected."""

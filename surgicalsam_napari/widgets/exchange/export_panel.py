@@ -20,9 +20,9 @@ from surgicalsam_napari.store import Project
 from surgicalsam_napari.store.corrections import corrected_frames
 from surgicalsam_napari.widgets.exchange.import_form import ImportForm
 from surgicalsam_napari.widgets.parts.frame_scope import EVERY_NTH, RANGE, WHOLE_VIDEO, FrameScope
+from surgicalsam_napari.widgets.parts.message import show_failure
 from surgicalsam_napari.widgets.parts.parts import LINK_COLOR, SPACING, ElidedLabel, Panel, caption, note, primary_button
 from surgicalsam_napari.widgets.parts.progress_strip import ProgressStrip, Question
-from surgicalsam_napari.widgets.runs.background import show_failure
 from surgicalsam_napari.widgets.runs.run import Run
 from surgicalsam_napari.widgets.viewer.layers import ViewerLayers
 from surgicalsam_napari.widgets.viewer.session_signals import SessionSignals
@@ -158,7 +158,7 @@ class ExportPanel(Panel):
         self.question.declined.connect(self._close_question)
         self.progress.cancelled.connect(self._on_cancel)
         self.run.reported.connect(self._on_report)
-        self.run.failed.connect(show_failure)
+        self.run.failed.connect(lambda error: show_failure(error, self))
         self.run.finished.connect(self._on_finished)
         self.import_form.busy_changed.connect(self._on_import_changed)
 
@@ -205,6 +205,7 @@ class ExportPanel(Panel):
         images = self.images.isChecked()
         self._written = target
         self.result.hide()
+        self.message.clear()
         self.run.start(lambda: export_frames(project, frames, target, kind, images=images, overwrite=overwrite))
         self.progress.show_start()
         self._changed()

@@ -51,6 +51,10 @@ class Collapsible(QWidget):
         """Expand the section."""
         self.header.setChecked(True)
 
+    def show_child(self, _child: QWidget) -> None:
+        """Expand, so that a widget in the panel can be seen."""
+        self.open()
+
     def _on_toggled(self, is_open: bool) -> None:
         self._show(is_open)
         self.toggled.emit(is_open)

@@ -6,6 +6,8 @@ from qtpy.QtCore import QSize, Qt
 from qtpy.QtGui import QColor, QIcon, QPainter, QPaintEvent, QPixmap
 from qtpy.QtWidgets import QGridLayout, QLabel, QProgressBar, QPushButton, QSizePolicy, QVBoxLayout, QWidget
 
+from surgicalsam_napari.widgets.parts.message import Message
+
 SPACING = 6
 CAPTION_WIDTH = 82
 ACCENT, LINK_COLOR = "#2f6fde", "#6ea0f5"
@@ -19,7 +21,13 @@ QPushButton:disabled { background-color: rgba(127, 127, 127, 60); color: rgba(16
 
 
 class Panel(QWidget):
-    """A titled block of the dock: a heading, then a column to which subclasses add."""
+    """A titled block of the dock: a heading, then a column to which subclasses add.
+
+    Attributes
+    ----------
+    title : its name for users
+    message : what went wrong here, below the heading; a subclass may add it elsewhere in the column
+    """
 
     def __init__(self, title: str) -> None:
         super().__init__()
@@ -28,7 +36,9 @@ class Panel(QWidget):
         self.column.setSpacing(SPACING)
         self.heading = QLabel(title)
         self.heading.setStyleSheet("font-weight: bold; font-size: 11pt; padding: 0px; margin: 0px;")
+        self.title, self.message = title, Message()
         self.column.addWidget(self.heading)
+        self.column.addWidget(self.message)
 
     def add_grid(self) -> QGridLayout:
         """A grid whose first column holds captions of one width in every panel."""

@@ -13,7 +13,7 @@ from surgicalsam_napari.errors import DiskSpaceError, SurgicalSAMError
 from surgicalsam_napari.formatting import in_bytes
 from surgicalsam_napari.inference import Estimate, SegmentReport, outward_order
 from surgicalsam_napari.session import Session
-from surgicalsam_napari.widgets.runs.background import show_failure
+from surgicalsam_napari.widgets.parts.message import show_failure
 from surgicalsam_napari.widgets.runs.run import Run
 
 LONG_RUN_SECONDS = 60
@@ -45,7 +45,7 @@ class SegmentationRun(Run):
             estimate = self.session.estimate(class_ids, frames, trial=False)
             check_space(estimate)
         except SurgicalSAMError as error:
-            show_failure(error)
+            show_failure(error, self)
             return
         self._waiting = (list(class_ids), frames)
         is_long = estimate.seconds is not None and estimate.seconds > LONG_RUN_SECONDS

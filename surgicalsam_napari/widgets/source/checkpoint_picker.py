@@ -9,6 +9,7 @@ from qtpy.QtCore import Qt, Signal
 from qtpy.QtWidgets import QComboBox
 
 from surgicalsam_napari.errors import SurgicalSAMError
+from surgicalsam_napari.formatting import counted
 from surgicalsam_napari.model.checkpoint import BEST_OF_A_RUN
 from surgicalsam_training.run.run_folder import RunFolder
 
@@ -97,7 +98,10 @@ def trained_checkpoints(project_folder: Path) -> dict[Path, str]:
 
 
 def run_title(folder: Path, modified: float) -> str | None:
-    """ "Trained 23 Nov, 14:05 · IoU 87.3", or "Learned …"; None for a run that is still running or was discarded."""
+    """ "Trained 23 Nov, 14:05 · IoU 87.3 on 24 frames", or "Learned …"; without a score if it rests on too few frames.
+
+    None for a run that is still running or was discarded.
+    """
     moment = datetime.fromtimestamp(modified)
     title = f"{moment.day} {moment:%b, %H:%M}"
     try:
@@ -108,5 +112,7 @@ def run_title(folder: Path, modified: float) -> str | None:
     except SurgicalSAMError:  # a damaged run folder may still hold a good checkpoint
         return f"Trained {title}"
     title = f"{'Learned' if result is not None and result.reason == LEARNED else 'Trained'} {title}"
-    iou = result.after.challenge_iou if result is not None and result.after is not None else None
-    return title if iou is None else f"{title} · IoU {iou:.1f}"
+    if result is None or result.after is None or result.after.challenge_iou is None or not result.is_judged:
+        return title
+    frames = "" if result.validation_frames is None else f" on {counted(result.validation_frames, 'frame')}"
+    return f"{title} · IoU {result.after.challenge_iou:.1f}{frames}"

@@ -18,8 +18,9 @@ from surgicalsam_napari.model.surgical_sam import SurgicalSAM
 from surgicalsam_napari.model.zoo import KNOWN_WEIGHTS, find_weights
 from surgicalsam_napari.session import Session
 from surgicalsam_napari.store import Project
+from surgicalsam_napari.widgets.parts.message import show_failure
 from surgicalsam_napari.widgets.parts.parts import SPACING, ElidedLabel, Panel, caption
-from surgicalsam_napari.widgets.runs.background import run_in_background, show_failure
+from surgicalsam_napari.widgets.runs.background import run_in_background
 from surgicalsam_napari.widgets.source.checkpoint_picker import CheckpointPicker
 from surgicalsam_napari.widgets.source.weights_dialog import WeightsDialog
 from surgicalsam_napari.widgets.viewer.session_signals import SessionSignals
@@ -70,6 +71,7 @@ class ModelPanel(Panel):
         """
         if self.is_loading:
             return
+        self.message.clear()
         needed = _needed_weights(checkpoint)
         if encoder_weights is None and needed is not None:
             encoder_weights = self._own_encoder_weights.get(needed)
@@ -181,7 +183,7 @@ class ModelPanel(Panel):
         self.show_model()
         # the row stays: choosing the encoder's file is the remedy
         self._show_encoder_weights(*self._wanted[:2])
-        show_failure(error)
+        show_failure(error, self)
 
     def _set_loading(self, is_loading: bool) -> None:
         self.is_loading = is_loading

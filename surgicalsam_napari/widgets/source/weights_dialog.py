@@ -16,8 +16,8 @@ from surgicalsam_napari.model.zoo import (
     find_weights,
     models_folder,
 )
+from surgicalsam_napari.widgets.parts.message import Message, clear_message, show_failure
 from surgicalsam_napari.widgets.parts.parts import note, thin_bar
-from surgicalsam_napari.widgets.runs.background import show_failure
 from surgicalsam_napari.widgets.runs.run import Run
 
 
@@ -31,6 +31,7 @@ class WeightsDialog(QDialog):
         self.setWindowTitle("Encoder weights")
         self.setMinimumWidth(460)
         self.rows: dict[str, DownloadRow] = {}
+        self.message = Message()
         grid = QGridLayout()
         grid.setHorizontalSpacing(14)
         grid.setColumnStretch(2, 1)
@@ -47,6 +48,7 @@ class WeightsDialog(QDialog):
             note("SurgicalSAM checkpoints need the image encoder they were trained with. The bundled one includes its own.")
         )
         column.addLayout(grid)
+        column.addWidget(self.message)
         column.addWidget(folder)
 
     def refresh(self) -> None:
@@ -75,7 +77,7 @@ class DownloadRow(QWidget):
         self.button.clicked.connect(self._on_clicked)
         self.run = Run(self)
         self.run.reported.connect(self._on_report)
-        self.run.failed.connect(show_failure)
+        self.run.failed.connect(lambda error: show_failure(error, self))
         self.run.finished.connect(self._on_finished)
         size = QLabel(in_bytes(weights.size_bytes))
         size.setAlignment(Qt.AlignmentFlag.AlignRight | Qt.AlignmentFlag.AlignVCenter)
@@ -103,6 +105,7 @@ class DownloadRow(QWidget):
             self.stop()
             return
         self.bar.setValue(0)
+        clear_message(self)
         name = self.weights.name
         self.run.start(lambda: download_weights(name))
         self.refresh()

@@ -24,8 +24,8 @@ from qtpy.QtWidgets import (
 from surgicalsam_napari.formatting import counted
 from surgicalsam_napari.session import is_project_folder
 from surgicalsam_napari.store.corrections import Corrections
+from surgicalsam_napari.widgets.parts.message import show_failure
 from surgicalsam_napari.widgets.parts.parts import SPACING, note, swatch
-from surgicalsam_napari.widgets.runs.background import show_failure
 from surgicalsam_napari.widgets.train.correction_counts import CorrectionCounts
 from surgicalsam_napari.widgets.train.parts import WARNING_COLOR, colored_note
 from surgicalsam_training.data.split import FEWEST_FRAMES_TO_SPLIT
@@ -171,7 +171,7 @@ class TrainingDataTable(QWidget):
     def add_project(self, folder: Path) -> None:
         """Add a project; show an error for any other folder."""
         if not is_project_folder(folder):
-            show_failure(not_a_project(folder))
+            show_failure(not_a_project(folder), self)
         else:
             self.data.add(folder.absolute())
 

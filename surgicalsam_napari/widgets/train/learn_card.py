@@ -7,26 +7,26 @@ from typing import Any
 from qtpy.QtCore import Signal
 from qtpy.QtWidgets import QPushButton
 
-from surgicalsam_napari.errors import SurgicalSAMError
 from surgicalsam_napari.formatting import counted
 from surgicalsam_napari.inference import SegmentReport
 from surgicalsam_napari.session import Session
 from surgicalsam_napari.store.corrections import Corrections, predicted_frames
+from surgicalsam_napari.widgets.parts.message import show_failure
 from surgicalsam_napari.widgets.parts.parts import Panel, caption, note, primary_button
 from surgicalsam_napari.widgets.parts.progress_strip import ProgressStrip
-from surgicalsam_napari.widgets.runs.background import show_failure
 from surgicalsam_napari.widgets.runs.learning_run import LearningRun
 from surgicalsam_napari.widgets.source.model_panel import LoadedFrom, ModelPanel
 from surgicalsam_napari.widgets.train import learn_texts
 from surgicalsam_napari.widgets.train.correction_counts import CorrectionCounts
 from surgicalsam_napari.widgets.train.expected_iou import ExpectedIou
-from surgicalsam_napari.widgets.train.parts import BAD_COLOR, WARNING_COLOR, colored_note
+from surgicalsam_napari.widgets.train.parts import WARNING_COLOR, colored_note
 from surgicalsam_napari.widgets.viewer.layers import ViewerLayers
 from surgicalsam_training.learn import Learned
 
 STOPPING = "Stopping…"
 MODEL_IS_LOADING = "The model is being loaded…"
 NO_MODEL = "Choose a checkpoint first (Model, above)."
+NOTHING_LOST = "Nothing was lost: your corrections did not change."
 READ_ONLY = "Read-only: nothing can be learned in this window."
 
 
@@ -70,7 +70,8 @@ class LearnCard(Panel):
         self._hide_outcome()
 
     def _hide_outcome(self) -> None:
-        for widget in (self.outcome, self.expected, self.warnings, self.problem, self.predict_button):
+        self.message.clear()
+        for widget in (self.outcome, self.expected, self.warnings, self.predict_button):
             widget.hide()
 
     def start(self) -> None:
@@ -103,12 +104,12 @@ class LearnCard(Panel):
         self.learn_button.setToolTip(learn_texts.WHAT_IT_DOES)
         self.outcome, self.expected, self.warnings = caption(""), ExpectedIou(), colored_note(WARNING_COLOR)
         self.outcome.setWordWrap(True)
-        self.problem, self.predict_button = colored_note(BAD_COLOR), QPushButton("")
+        self.predict_button = QPushButton("")
         for widget in (
             self.cost,
             self.learn_button,
             self.progress,
-            self.problem,
+            self.message,
             self.outcome,
             self.predict_button,
             self.expected,
@@ -186,15 +187,13 @@ class LearnCard(Panel):
     def _show_learned(self, learned: Learned) -> None:
         self._learned_from = self._corrections
         self.model_panel.adopt(self._source._replace(checkpoint=learned.checkpoint))
-        self.expected.show_iou(learned.expected_iou, self.session.classes)
+        self.expected.show_iou(learned.expected_iou, learned.frame_count, self.session.classes)
         self.warnings.setText("\n\n".join(learned.warnings))
         self.warnings.setVisible(bool(learned.warnings))
 
     def _on_failed(self, error: Exception) -> None:
-        self.problem.setText(f"{error} Nothing was lost: your corrections did not change.")
-        self.problem.show()
-        if not isinstance(error, SurgicalSAMError) or not self.isVisible():
-            show_failure(error)
+        show_failure(error, self)
+        self.message.add(NOTHING_LOST)
 
     def _on_finished(self, _is_complete: bool) -> None:
         run = self.run

@@ -13,8 +13,8 @@ from surgicalsam_napari.errors import SurgicalSAMError
 from surgicalsam_napari.session import Session
 from surgicalsam_napari.store.corrections import untouched_frames
 from surgicalsam_napari.widgets.parts.collapsible import Collapsible
+from surgicalsam_napari.widgets.parts.message import show_failure
 from surgicalsam_napari.widgets.parts.parts import SPACING, Panel, note
-from surgicalsam_napari.widgets.runs.background import show_failure
 from surgicalsam_napari.widgets.runs.training_run import Train, TrainingRun, train_in_process
 from surgicalsam_napari.widgets.source.checkpoint_picker import TRAINING_FOLDER, run_title
 from surgicalsam_napari.widgets.source.model_panel import ModelPanel
@@ -102,7 +102,7 @@ class TrainPanel(Panel):
         try:
             self.run.train(RunFolder.create(folder, self.form.config(self.data.folders)))
         except SurgicalSAMError as error:
-            show_failure(error)
+            show_failure(error, self)
 
     def cancel(self) -> None:
         """Ask the run to stop; it keeps the best so far."""
@@ -183,7 +183,7 @@ class TrainPanel(Panel):
             self.result.show_result(result, self.session.classes)
             self._show(self.result)
         elif error is not None and not isinstance(error, SurgicalSAMError):
-            show_failure(error)  # a bug: with its traceback
+            show_failure(error, self)  # a bug: with its traceback
             self._show_failure(error)
         elif error is not None:
             self._show_failure(error)
@@ -210,7 +210,7 @@ class TrainPanel(Panel):
         try:
             self.run.train(RunFolder.create(folder.path, folder.config))
         except SurgicalSAMError as error:
-            show_failure(error)
+            show_failure(error, self)
 
     # After a run --------------------------------------------------------------------------------------------------------
 
@@ -250,7 +250,7 @@ class TrainPanel(Panel):
         try:
             self.run.folder.discarded = True
         except SurgicalSAMError as error:
-            show_failure(error)
+            show_failure(error, self)
         self._back()
 
     def _back(self) -> None:
