@@ -171,7 +171,7 @@ def test_next_goes_to_the_worst_frame_and_previous_back(dock, qtbot):
     press(dock, "N")
     assert dock.layers.current_frame == 9
     assert dock.correct_panel.picker.currentText().startswith("Large Needle Driver")
-    assert review.reason.text() == "Large Needle Driver: predicted IoU 0.10"
+    assert review.reason.text() == "Large Needle Driver: low confidence, 0.10"
     assert review.count.text() == "1 frame needs review"
     click(qtbot, review.next_button)
     assert dock.layers.current_frame == 3

@@ -330,17 +330,36 @@ def bundled(dock) -> MainWidget:
     return dock
 
 
-def test_a_real_video_shows_the_hint_until_a_frame_is_corrected(bundled, project, masks):
-    hint = bundled.segment_panel.hint
-    assert hint.isVisibleTo(bundled.segment_panel)
-    assert "correct one frame, propagate, then Learn" in hint.text.text()
-    project.labels.write_edit(0, masks[0])
-    bundled.segment_panel.refresh()
-    assert not hint.isVisibleTo(bundled.segment_panel)
+def test_a_real_video_says_what_the_bundled_model_knows_until_it_has_learned(bundled, card, project, masks, qtbot):
+    panel = bundled.segment_panel
+    bundled.tabs.show_panel(panel)
+    assert panel.limits.isVisibleTo(panel)
+    assert (
+        "synthetic scenes only" in panel.limits.text.text() and "Correct one frame, then Learn" in panel.limits.text.text()
+    )
+    click(qtbot, panel.limits.next_button)
+    assert bundled.correct_panel.isVisibleTo(bundled)
+    correct(qtbot, card, project, masks, [0])
+    bundled.tabs.show_panel(panel)
+    assert panel.limits.isVisibleTo(panel) and "You have corrected 1 frame: learn from it." in panel.limits.text.text()
+    click(qtbot, panel.limits.next_button)
+    assert bundled.train_panel.isVisibleTo(bundled)
+    learn(qtbot, bundled)
+    bundled.tabs.show_panel(panel)
+    assert not panel.limits.isVisibleTo(panel)
+
+
+def test_no_overlap_is_promised_for_the_bundled_model_on_a_real_video(bundled, project, qtbot):
+    bundled.segment_panel.start()
+    settle(qtbot, bundled)
+    frame = int(np.flatnonzero((project.labels.provenance_table() == Provenance.PREDICTED).any(axis=1))[0])
+    row = int(np.flatnonzero(project.labels.provenance_table()[frame] == Provenance.PREDICTED)[0])
+    caveat = bundled.timeline.timeline.strip.caveat_of(frame, project.classes.ids[row])
+    assert caveat == "which nobody has checked on real video"
 
 
 def test_the_hint_can_be_dismissed(bundled, qtbot):
-    hint = bundled.segment_panel.hint
+    hint = bundled.segment_panel.limits
     click(qtbot, hint.close_button)
     bundled.segment_panel.refresh()
     assert not hint.isVisibleTo(bundled.segment_panel)
@@ -349,7 +368,7 @@ def test_the_hint_can_be_dismissed(bundled, qtbot):
 def test_a_phantom_clip_shows_the_hint_after_the_first_segmentation(bundled, phantom_clip, tmp_path, qtbot):
     bundled.open(Path(shutil.copy(phantom_clip, tmp_path / phantom_clip.name)))
     settle(qtbot, bundled)
-    hint = bundled.segment_panel.hint
+    hint = bundled.segment_panel.limits
     assert not hint.isVisibleTo(bundled.segment_panel)
     bundled.segment_panel.start()
     settle(qtbot, bundled)
@@ -357,4 +376,4 @@ def test_a_phantom_clip_shows_the_hint_after_the_first_segmentation(bundled, pha
 
 
 def test_another_checkpoint_shows_no_hint(dock):
-    assert not dock.segment_panel.hint.isVisibleTo(dock.segment_panel)
+    assert not dock.segment_panel.limits.isVisibleTo(dock.segment_panel)

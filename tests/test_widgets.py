@@ -373,14 +373,22 @@ def test_out_of_memory_reaches_the_user(dock, qtbot, notes, monkeypatch):
     assert dock.segment_panel.segment.isEnabled()
 
 
-def test_a_long_run_asks_first(dock, qtbot, monkeypatch):
+def asked_before(dock: MainWidget, qtbot, monkeypatch, seconds: float | None, disk_bytes: int) -> bool:
+    """Whether Segment asks before a run of this cost, with 10 GB free; else it runs to its end."""
+    estimate = Estimate(FRAMES, FRAMES, seconds, disk_bytes, 10**10)
+    monkeypatch.setattr(dock.session, "estimate", lambda *_, **__: estimate)
+    click(qtbot, dock.segment_panel.segment)
+    is_asked = dock.segment_panel.question.isVisibleTo(dock.segment_panel)
+    assert dock.segment_panel.run.is_running != is_asked
+    return is_asked
+
+
+def test_a_run_above_ten_minutes_asks_first(dock, qtbot, monkeypatch):
     panel = dock.segment_panel
-    monkeypatch.setattr(dock.session, "estimate", lambda *_, **__: Estimate(FRAMES, FRAMES, 754.0, 3_200_000_000, 10**10))
-    click(qtbot, panel.segment)
-    assert not panel.run.is_running
-    assert "12 frames: about 13 min and 3.2 GB of disk" in panel.question.text.text()
+    assert asked_before(dock, qtbot, monkeypatch, 754.0, 3_200_000_000)
+    assert "12 frames: about 13 min and 3.2 GB of disk (10.0 GB free)" in panel.question.text.text()
     click(qtbot, panel.question.stop)
-    assert panel.segment.isVisibleTo(panel)
+    assert panel.segment.isVisibleTo(panel) and not panel.outcome.isVisibleTo(panel)
     assert (dock.session.project.labels.provenance_table() == Provenance.EMPTY).all()
     click(qtbot, panel.segment)
     click(qtbot, panel.question.go_on)
@@ -388,15 +396,20 @@ def test_a_long_run_asks_first(dock, qtbot, monkeypatch):
     assert (dock.session.project.labels.provenance_table()[:, 0] != Provenance.EMPTY).all()
 
 
-def test_a_run_that_proves_to_be_long_pauses_and_asks(dock, qtbot, monkeypatch):
+@pytest.mark.parametrize(
+    ("seconds", "disk_bytes", "asks"), [(599, 4 * 10**9, False), (None, 0, False), (5, 6 * 10**9, True)]
+)
+def test_a_shorter_run_asks_only_if_the_disk_is_short(dock, qtbot, monkeypatch, seconds, disk_bytes, asks):
+    assert asked_before(dock, qtbot, monkeypatch, seconds, disk_bytes) == asks
+    settle(qtbot, dock)
+
+
+def test_a_started_run_is_not_stopped_by_a_question(dock, qtbot, monkeypatch):
     panel = dock.segment_panel
     monkeypatch.setattr(segmentation_run, "LONG_RUN_SECONDS", 0)
-    monkeypatch.setattr(dock.session, "estimate", lambda *_, **__: Estimate(FRAMES, FRAMES, None, 0, 10**10))
-    click(qtbot, panel.segment)
-    qtbot.waitUntil(lambda: panel.question.isVisibleTo(panel), timeout=TIMEOUT)
-    assert "more frames" in panel.question.text.text()
-    click(qtbot, panel.question.go_on)
+    assert not asked_before(dock, qtbot, monkeypatch, None, 0)
     settle(qtbot, dock)
+    assert not panel.question.isVisibleTo(panel)
     assert (dock.session.project.labels.provenance_table()[:, 0] != Provenance.EMPTY).all()
 
 
@@ -565,8 +578,37 @@ def test_an_authors_checkpoint_asks_for_the_encoders_weights(dock, qtbot, tmp_pa
     choose_file(monkeypatch, published)
     click(qtbot, dock.model_panel.choose_checkpoint)
     settle(qtbot, dock)
-    assert dock.model_panel.choose_encoder_weights.isVisibleTo(dock.model_panel)
-    assert "ViT-H" in dock.model_panel.encoder_weights.text()
+    panel = dock.model_panel
+    assert panel.missing.isVisibleTo(panel)
+    expected = "To use model_ckp.pth, choose or download the image encoder it was trained with, SAM ViT-H:"
+    assert panel.missing_text.text() == expected
+    assert panel.message.text() and len(notes) == 1
+
+
+def test_after_a_failed_load_the_panel_shows_only_what_is_loaded(dock, qtbot, tmp_path, monkeypatch):
+    panel = dock.model_panel
+    monkeypatch.setenv("SURGICALSAM_MODELS", str(tmp_path))
+    (tmp_path / "model_ckp.pth").write_bytes(b"")
+    before = panel.checkpoint.currentText(), panel.encoder.text(), panel.checkpoint.count()
+    choose_file(monkeypatch, tmp_path / "model_ckp.pth")
+    click(qtbot, panel.choose_checkpoint)
+    settle(qtbot, dock)
+    assert (panel.checkpoint.currentText(), panel.encoder.text(), panel.checkpoint.count()) == before
+    assert not panel.encoder_weights.isVisibleTo(panel)
+    tried = []
+    monkeypatch.setattr(panel, "load", lambda *source: tried.append(source))
+    choose_file(monkeypatch, tmp_path / "sam.pth")
+    click(qtbot, panel.choose_missing)
+    assert tried == [(tmp_path / "model_ckp.pth", tmp_path / "sam.pth")]
+
+
+def test_without_a_loaded_model_none_is_shown_and_any_can_be_chosen(empty_dock, qtbot, monkeypatch):
+    panel = empty_dock.model_panel
+    empty_dock.session.close()
+    assert panel.checkpoint.currentIndex() == -1 and panel.encoder.text() == "–"
+    panel.checkpoint.activated.emit(0)
+    settle(qtbot, empty_dock)
+    assert empty_dock.session.model is not None and panel.checkpoint.currentText().startswith("Light")
 
 
 def test_download_shows_progress_and_then_the_file_on_this_disk(empty_dock, qtbot, tmp_path, monkeypatch):

@@ -19,6 +19,7 @@ from surgicalsam_napari.widgets.parts.message import show_failure
 from surgicalsam_napari.widgets.parts.task_tabs import TaskTabs
 from surgicalsam_napari.widgets.runs.background import keep_a_core_for_the_window, run_in_background
 from surgicalsam_napari.widgets.segment_panel import SegmentPanel
+from surgicalsam_napari.widgets.source.model_limits import CORRECT
 from surgicalsam_napari.widgets.source.model_panel import ModelPanel
 from surgicalsam_napari.widgets.source.video_panel import VideoPanel
 from surgicalsam_napari.widgets.timeline.dock import TimelineDock
@@ -141,6 +142,7 @@ class MainWidget(QScrollArea):
         self.correct_panel.propagate.stopped.connect(self.timeline.note_stop)
         self.correct_panel.review.scores_changed.connect(self.timeline.show_scores)
         self.tabs.shown.connect(self._on_tab_shown)
+        self.segment_panel.tab_wanted.connect(self._on_tab_wanted)
         self.train_panel.running_changed.connect(lambda is_running: self.tabs.mark_busy(self.train_panel, is_running))
         self.train_panel.learn.running_changed.connect(self._on_learning_changed)
         self.train_panel.segment_untouched_requested.connect(self._segment_untouched)
@@ -203,6 +205,8 @@ class MainWidget(QScrollArea):
 
     def _on_running_changed(self, is_running: bool) -> None:
         self.tabs.mark_busy(self.segment_panel, is_running)
+        if is_running:
+            self.model_panel.last_model.remember()  # also a model that was loaded before the project
         self._after_run(is_running)
 
     def _on_correcting_changed(self, is_running: bool) -> None:
@@ -242,6 +246,9 @@ class MainWidget(QScrollArea):
             self.correct_panel.refresh()
         elif panel is self.train_panel:
             self.train_panel.refresh()  # frames that were verified or undone meanwhile count, too
+
+    def _on_tab_wanted(self, tab: str) -> None:
+        self.tabs.show_panel(self.correct_panel if tab == CORRECT else self.train_panel)
 
     def _segment_untouched(self, frame_indices: list[int]) -> None:
         self.tabs.show_panel(self.segment_panel)

@@ -138,7 +138,7 @@ class RefineSection(Panel):
             prompts = [counted(len(refinement.clicks), "click")] if refinement.clicks else []
             prompts += ["a box"] if refinement.box is not None else []
             estimate = refinement.predicted_iou
-            lines.append(" and ".join(prompts) + ("" if isnan(estimate) else f" · predicted IoU {estimate:.2f}"))
+            lines.append(" and ".join(prompts) + ("" if isnan(estimate) else f" · confidence {estimate:.2f}"))
         frames = sorted({frame_index for frame_index, _ in self.tool.held_elsewhere})
         if frames and self.tool.is_on:
             listed = ", ".join(map(str, frames[:5])) + (" and others" if len(frames) > 5 else "")

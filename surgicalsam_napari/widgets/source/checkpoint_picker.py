@@ -14,6 +14,7 @@ from surgicalsam_napari.model.checkpoint import BEST_OF_A_RUN
 from surgicalsam_training.run.run_folder import RunFolder
 
 BUNDLED = "Light (bundled)"
+NONE_LOADED = "none loaded"
 TRAINING_FOLDER = "training"  # in a project folder, for the runs that were started in the window
 LIST_WIDTH = 300
 LEARNED = "learned"  # why a run of *Learn* ended
@@ -32,6 +33,8 @@ class CheckpointPicker(QComboBox):
         self._trained: dict[Path, str] = {}
         self._added: dict[Path, str] = {}
         self._shown: Path | None = None
+        self._is_none_shown = False
+        self.setPlaceholderText(NONE_LOADED)
         self.activated.connect(self._on_activated)
         self._fill()
 
@@ -57,9 +60,14 @@ class CheckpointPicker(QComboBox):
 
     def show_checkpoint(self, path: Path | None) -> None:
         """Select this checkpoint; list it if necessary."""
-        self._shown = None if path is None else path.absolute()
+        self._shown, self._is_none_shown = None if path is None else path.absolute(), False
         if path is not None:
             self.add(path)
+        self._fill()
+
+    def show_none(self) -> None:
+        """Show that no checkpoint is loaded; every one can be chosen."""
+        self._is_none_shown = True
         self._fill()
 
     def title(self, path: Path | None) -> str:
@@ -83,10 +91,12 @@ class CheckpointPicker(QComboBox):
             self.setItemData(row, str(path), Qt.ItemDataRole.ToolTipRole)
             if path == self._shown:
                 self.setCurrentIndex(row)
+        if self._is_none_shown:
+            self.setCurrentIndex(-1)
 
     def _on_activated(self, index: int) -> None:
         chosen = self.itemData(index)
-        if chosen != self._shown:
+        if chosen != self._shown or self._is_none_shown:
             self.picked.emit(chosen)
 
 

@@ -19,7 +19,8 @@ HELP = (
     "Click or drag to go to a frame. Turn the wheel to zoom; hold Shift to move along the video, "
     "or drag with the middle button. Double-click to see the whole video.\n\n"
     "A column of pixels can stand for several frames. Then it is divided into predicted, edited and verified, so that a "
-    "single edited frame is visible. The shade shows the worst predicted frame, and a click goes to that frame."
+    "single edited frame is visible. The shade shows the worst predicted frame, and a click goes to that frame.\n\n"
+    "Confidence is the model's own guess of how well its mask overlaps the true one (the predicted IoU)."
 )
 
 
@@ -46,7 +47,7 @@ class TimelineLegend(QWidget):
             width = RAMP_WIDTH if provenance is Provenance.PREDICTED else CHIP_WIDTH
             words = WORDS[provenance]
             if provenance is Provenance.PREDICTED:
-                words += ", expected IoU 0.5 to 1"
+                words += ", confidence 0.5 to 1"
             line.addWidget(_chip(provenance, width))
             line.addWidget(_label(words))
             line.addSpacing(10)

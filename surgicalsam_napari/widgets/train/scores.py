@@ -15,9 +15,7 @@ from surgicalsam_napari.widgets.train.parts import BAD_COLOR, GOOD_COLOR
 from surgicalsam_training.reports import ResultReport, Scores
 
 NAME, BEFORE, AFTER, BAR = range(4)
-WHAT_OVERLAP_IS = (
-    "IoU (intersection over union): the area in both masks, divided by the area in either. 100 % is the same mask"
-)
+WHAT_OVERLAP_IS = "IoU, intersection over union: the area in both masks, divided by that in either. 100 % is the same mask."
 SMALLEST_CHANGE = 0.05  # percentage points; a smaller change is not shown
 FIGURE_STYLE = "padding: 0px; margin: 0px; font-size: 9pt;"
 SUMMARY: tuple[tuple[str, str, bool, Callable[[Scores], float | None]], ...] = (  # title, tooltip, whether more is better
