@@ -244,10 +244,18 @@ def test_a_preset_fills_every_field(corrected_panel):
     assert "vit_h" in corrected_panel.form.start.text()
 
 
-def test_each_setting_has_the_title_and_the_description_of_the_configuration(corrected_panel):
-    field = corrected_panel.form.settings.fields["learning_rate"]
-    assert field.label == TrainingConfig.model_fields["learning_rate"].title
-    assert field.native.toolTip() == TrainingConfig.model_fields["learning_rate"].description
+def test_settings_are_in_groups_with_plain_titles_and_the_papers_term_in_the_tooltip(corrected_panel, qtbot):
+    form = corrected_panel.form
+    click(qtbot, form.more)
+    experts, variety = form.settings.folds["For experts"], form.settings.folds["Variety"]
+    rate, copies = form.settings.fields["learning_rate"], form.settings.fields["augmented_versions"]
+    assert rate.label == TrainingConfig.model_fields["learning_rate"].title
+    assert rate.native.toolTip() == TrainingConfig.model_fields["learning_rate"].description
+    assert copies.label == "Varied copies" and copies.native.toolTip().startswith("Augmentations: ")
+    assert variety.isAncestorOf(copies.native) and copies.native.isVisibleTo(form)
+    assert experts.isAncestorOf(rate.native) and not rate.native.isVisibleTo(form)
+    click(qtbot, experts.header)
+    assert rate.native.isVisibleTo(form)
 
 
 @pytest.mark.parametrize("value", ["fast", "-1", ""])

@@ -95,6 +95,14 @@ class Message(QFrame):
         self.setVisible(bool(self._texts))
 
 
+class Pointer(Notification):
+    """A notification that points to a message; napari would show its source, the notification manager, beside the button."""
+
+    @property
+    def source(self) -> None:
+        return None
+
+
 def show_failure(error: Exception, near: QObject) -> None:
     """Show an error in the panel where it arose, and point to it; only a fault of the program offers its traceback.
 
@@ -138,7 +146,7 @@ def _put(text: str, near: QObject, kind: str) -> None:
     pointer = "See the message in the panel" if not title else f"{title}: see the message in the panel"
     show = ("Show", lambda _dialog: bring_into_view(message))
     severity = "error" if kind == ERROR else "info"
-    notification_manager.dispatch(Notification(pointer, severity, actions=(show,)))
+    notification_manager.dispatch(Pointer(pointer, severity, actions=(show,)))
 
 
 def _message_near(near: QObject) -> Message:

@@ -1,4 +1,4 @@
-"""Measure in the background how fast the model in use is on this machine, so that a run can say its time before it starts."""
+"""Measure in the background how fast the model in use is here, so that a run can say its time before it starts."""
 
 from __future__ import annotations
 

@@ -86,6 +86,7 @@ class CheckpointPicker(QComboBox):
         self.clear()
         self.addItem(BUNDLED, None)
         self.setItemData(0, "Bundled with the plugin", Qt.ItemDataRole.ToolTipRole)
+        self.setCurrentIndex(0)
         for row, (path, title) in enumerate(self._titles().items(), start=1):
             self.addItem(title, path)
             self.setItemData(row, str(path), Qt.ItemDataRole.ToolTipRole)

@@ -20,7 +20,7 @@ CORRECT, LEARN = "correct", "learn"
 
 
 class ModelLimits(Hint):
-    """Shown while the bundled model is in use on a real video; on the phantom, only after a run, until a frame is corrected."""
+    """Shown while the bundled model is in use on a real video; on the phantom, after a run, until a frame is corrected."""
 
     tab_wanted = Signal(str)  # CORRECT or LEARN
 

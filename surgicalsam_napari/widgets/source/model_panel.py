@@ -218,7 +218,8 @@ class ModelPanel(Panel):
 
     def _show_missing(self, failed: LoadedFrom) -> None:
         needed = _needed_weights(failed.checkpoint)
-        if needed is not None and failed.checkpoint is not None:
+        is_there = needed is not None and (failed.encoder_weights is not None or find_weights(needed) is not None)
+        if needed is not None and failed.checkpoint is not None and not is_there:
             title = KNOWN_WEIGHTS[needed].title
             self.missing_text.setText(NEEDS_WEIGHTS.format(name=failed.checkpoint.name, title=title))
             self.missing.show()
@@ -259,9 +260,10 @@ class ModelPanel(Panel):
 
     def _show_downloads(self) -> None:
         if self._dialog is None:
-            self._dialog = WeightsDialog(self)
+            self._dialog = WeightsDialog(self.session, self)
             self._dialog.downloaded.connect(self._on_downloaded)
         self._dialog.refresh()
+        self._dialog.show_costs(choose_device(self.device.currentData()))
         self._dialog.show()
         self._dialog.raise_()
 
