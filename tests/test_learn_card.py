@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import re
 import shutil
 from collections.abc import Iterator
 from pathlib import Path
@@ -146,12 +147,26 @@ def test_it_says_what_it_will_take(corrected, project):
     text = corrected.cost.text()
     shown = ", ".join(f"{instrument.name} in" for instrument in corrected.data.corrections[0].class_frames)
     assert "3 corrected frames: " in text and shown.split(",")[0] in text
-    assert text.startswith("About ") and text.endswith(f"Then {len(UNTOUCHED)} frames are predicted again.")
+    assert text.startswith("About ") and f"Then {len(UNTOUCHED)} frames are predicted again" in text
 
 
 @pytest.mark.parametrize(("seconds", "text"), [(2, "About 5 s"), (38, "About 40 s"), (83, "About 1 min 20 s")])
 def test_the_time_is_rounded(corrected, seconds, text):
     assert learn_texts.cost(corrected.data.corrections[0], seconds, 0).startswith(f"{text};")
+
+
+def test_above_ten_minutes_it_asks_first(corrected, dock, qtbot, monkeypatch):
+    monkeypatch.setattr(corrected.run, "seconds_to_learn", lambda _frame_count: 700.0)
+    click(qtbot, corrected.learn_button)
+    assert corrected.question.isVisibleTo(dock.train_panel) and not corrected.run.is_running
+    assert "about 12 min" in corrected.question.text.text()
+    click(qtbot, corrected.question.stop)
+    assert not corrected.question.isVisibleTo(dock.train_panel)
+    click(qtbot, corrected.learn_button)
+    click(qtbot, corrected.question.go_on)
+    assert corrected.run.is_running
+    settle(qtbot, dock)
+    assert corrected.run.learned is not None
 
 
 # One press -----------------------------------------------------------------------------------------------------------
@@ -173,7 +188,8 @@ def test_one_press_learns_uses_the_model_and_predicts_again(corrected, dock, pro
     assert set(np.unique(labels[UNTOUCHED]).tolist()) <= {0, *known}
     np.testing.assert_array_equal(labels[list(CORRECTED)], before[0][list(CORRECTED)])
     assert corrected.outcome.text().startswith("Learned in ")
-    assert corrected.outcome.text().endswith(f"{len(UNTOUCHED)} frames predicted again.")
+    assert f"{len(UNTOUCHED)} frames predicted again." in corrected.outcome.text()
+    assert re.search(f"Found {SHOWN[0]} in .* of {len(UNTOUCHED)} frames|Not found in any of", corrected.outcome.text())
     assert "Only 3 corrected frames" in corrected.warnings.text()
     assert not corrected.predict_button.isVisibleTo(dock.train_panel)
     assert corrected.learn_button.isEnabled() and corrected.cost.text() == learn_texts.ALL_LEARNED
@@ -244,7 +260,7 @@ def test_cancel_while_learning_changes_nothing(corrected, dock, project, qtbot, 
     click(qtbot, corrected.progress.cancel)
     settle(qtbot, dock)
     assert dock.session.model is model
-    assert corrected.outcome.text() == "Stopped. Nothing was changed."
+    assert corrected.outcome.text() == "Cancelled: nothing was changed."
     for after, expected in zip(state(project), before, strict=True):
         np.testing.assert_array_equal(after, expected)
     assert not list((project.folder / "training").glob("*/best.safetensors"))

@@ -138,7 +138,7 @@ def test_it_stops_when_the_scene_changes(corrected, light_model, tool):
 def test_a_mask_that_no_longer_fits_is_not_written(corrected, light_model, tool, monkeypatch):
     monkeypatch.setattr(propagate, "LEAST_AGREEMENT", 1.01)
     (report,) = propagate_class(corrected, light_model, tool, 2, [3, 4])
-    assert report.stopped == f"the mask no longer fits the picture: agreement {report.agreement:.2f} < 0.5"
+    assert report.stopped == f"the mask no longer fits the picture: agreement {report.agreement:.2f} < 1.01"
     assert (report.frame_index, report.done) == (3, 0)
     assert not corrected.labels[3].any()
 

@@ -18,6 +18,7 @@ from qtpy.QtCore import Qt, QThreadPool, QTimer
 from qtpy.QtWidgets import QLabel
 
 from surgicalsam_napari.errors import TrainingError
+from surgicalsam_napari.inference.estimation import Speed
 from surgicalsam_napari.instruments import ENDOVIS2018
 from surgicalsam_napari.store import Project, Provenance
 from surgicalsam_napari.store.corrections import count_corrections, untouched_frames
@@ -256,6 +257,25 @@ def test_settings_are_in_groups_with_plain_titles_and_the_papers_term_in_the_too
     assert experts.isAncestorOf(rate.native) and not rate.native.isVisibleTo(form)
     click(qtbot, experts.header)
     assert rate.native.isVisibleTo(form)
+
+
+def test_the_time_is_shown_before_start_and_follows_the_settings(corrected_panel, dock, monkeypatch):
+    speed = Speed(seconds_per_embedding=2.0, seconds_per_mask=0.1)
+    monkeypatch.setattr("surgicalsam_napari.widgets.train.train_panel.known_speed", lambda _model: speed)
+    form, time = corrected_panel.form, corrected_panel.time
+    form.settings.fields["rehearsed_frames"].value = 0
+    form.settings.fields["augmented_versions"].value = 0
+    form.epochs.setValue(40)
+    assert time.isVisibleTo(corrected_panel)
+    # three frames at 2 s; four masks, and a quarter more of absent classes, at 0.1 s for each of three passes, 40 times
+    assert time.text().startswith("About 1 min 06 s: 6 s to read 3 pictures, then 1 min 00 s for 40 rounds of 4 masks.")
+    form.settings.fields["augmented_versions"].value = 16
+    assert "1 min 42 s to read 51 pictures" in time.text()
+    form.epochs.setValue(100_000)
+    assert "then 10 min for as many of 100,000 rounds as fit" in time.text()
+    monkeypatch.setattr("surgicalsam_napari.widgets.train.train_panel.known_speed", lambda _model: None)
+    form.minutes.setValue(0)
+    assert time.text() == "The time is known after the first round."
 
 
 @pytest.mark.parametrize("value", ["fast", "-1", ""])

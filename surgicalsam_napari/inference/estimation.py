@@ -134,6 +134,14 @@ def _speed(
     return _measured[model]
 
 
+def known_speed(model: SurgicalSAM) -> Speed | None:
+    """As far as it was measured here, else guessed; None if nothing is known. Answers at once."""
+    measured, guessed = _measured.get(model), _guess(model)
+    if measured is None or measured.seconds_per_embedding is not None or guessed is None:
+        return measured or guessed
+    return Speed(guessed.seconds_per_embedding, measured.seconds_per_mask, is_measured=False)
+
+
 def _guess(model: SurgicalSAM) -> Speed | None:
     seconds = guessed_seconds(model.encoder_id, model.device)
     return None if seconds is None else Speed(seconds, MASK_SHARE * seconds, is_measured=False)

@@ -54,9 +54,13 @@ class Findings:
         if not self.done:
             return "Cancelled: nothing was changed."
         cancelled = f"Cancelled after {self.done:,} of {counted(self.total, 'frame')}." if self.done < self.total else ""
+        return " ".join(filter(None, (cancelled, self.what())))
+
+    def what(self) -> str:
+        """What was found in the finished frames, what was not, and what was left alone."""
         kept = _kept(self.verified, "verified frame", "left alone")
         painted = _kept(self.corrected, "corrected frame", "not painted over")
-        return " ".join(filter(None, (cancelled, self._found(), self._missed(), kept, painted)))
+        return " ".join(filter(None, (self._found(), self._missed(), kept, painted)))
 
     def _found(self) -> str:
         names = [f"{self._name(id)} in {self.found[id]:,}" for id in self.class_ids if self.found[id]]

@@ -223,7 +223,9 @@ class ExportPanel(Panel):
             link = f'<a style="color: {LINK_COLOR}" href="{self._written.as_uri()}">{escape(self._written.name)}</a>'
             self.result.setText(f"Exported {counted(report.total, 'frame')} to {link}.")
         elif self.run.is_cancelled:
-            self.result.setText("Cancelled: nothing was written.")
+            done = 0 if report is None else report.done
+            after = f" after {done:,} of {counted(report.total, 'frame')}" if done else ""
+            self.result.setText(f"Cancelled{after}: nothing was written. Export starts again from the first frame.")
         self.result.setToolTip(str(self._written))
         self.result.setVisible(is_complete or self.run.is_cancelled)
         self._changed()

@@ -3,14 +3,13 @@
 from __future__ import annotations
 
 from pathlib import Path
+from typing import TYPE_CHECKING
 
-import torch
 from qtpy.QtCore import Qt, Signal
 from qtpy.QtWidgets import QDialog, QHBoxLayout, QPushButton, QVBoxLayout, QWidget
 
 from surgicalsam_napari.formatting import in_bytes, in_time
 from surgicalsam_napari.inference.encoder_speed import guessed_seconds, probe
-from surgicalsam_napari.model.device import describe_device
 from surgicalsam_napari.model.encoders import ENCODERS
 from surgicalsam_napari.model.zoo import (
     KNOWN_WEIGHTS,
@@ -26,6 +25,9 @@ from surgicalsam_napari.widgets.parts.message import Message, clear_message, sho
 from surgicalsam_napari.widgets.parts.parts import SPACING, caption, note, thin_bar
 from surgicalsam_napari.widgets.runs.background import run_in_background
 from surgicalsam_napari.widgets.runs.run import Run
+
+if TYPE_CHECKING:
+    import torch
 
 MOST_SECONDS = 1.0  # per frame, of the encoder that is recommended
 FRAMES_WITHOUT_A_VIDEO = 1000
@@ -90,6 +92,8 @@ class WeightsDialog(QDialog):
         self.advice.setText("")
 
     def _on_probed(self, _speed: float) -> None:
+        from surgicalsam_napari.model.device import describe_device  # here: torch takes seconds to import
+
         device = self._device
         self._show_costs(device)
         self.advice.setText(advice(device))

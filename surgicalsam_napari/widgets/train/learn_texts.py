@@ -18,6 +18,10 @@ WHAT_IT_DOES = (
     "Fits a model to all frames that you corrected or verified, and uses it at once. The frames that you did not touch and "
     "that were predicted before are predicted again. Undo brings their old masks back."
 )
+LONG = (
+    "Learning and predicting again take about {time}. You can work elsewhere meanwhile and cancel at any time: what is "
+    "finished stays, and the rest can be predicted later."
+)
 PHASES = {"embedding frames": "Reading frames", "checking": "Learning", "learning": "Learning"}
 
 
@@ -39,17 +43,21 @@ def why_not(corrections: Corrections | None) -> str | None:
     return None
 
 
-def cost(corrections: Corrections, seconds: float, predicted: int) -> str:
+def cost(corrections: Corrections, seconds: float, predicted: int, seconds_to_predict: float | None = None) -> str:
     """What a press will take, from what, and what follows.
 
     Parameters
     ----------
     seconds : an estimate of the learning alone
     predicted : number of untouched frames that were predicted before
+    seconds_to_predict : an estimate for them; None if it is not known
     """
     classes = ", ".join(f"{instrument.name} in {count:,}" for instrument, count in corrections.class_frames.items())
     text = f"About {in_time(rounded(seconds))}; {counted(corrections.frame_count, 'corrected frame')}: {classes}."
-    return f"{text} Then {counted(predicted, 'frame')} {_are(predicted)} predicted again." if predicted else text
+    if not predicted:
+        return text
+    time = "" if seconds_to_predict is None else f", about {in_time(rounded(seconds_to_predict))}"
+    return f"{text} Then {counted(predicted, 'frame')} {_are(predicted)} predicted again{time}."
 
 
 def rounded(seconds: float) -> float:
@@ -72,10 +80,10 @@ def outcome(learned: Learned | None, predicted: int, to_predict: int) -> str:
     """What a run did. `learned` is None if it was cancelled before that, or only predicted frames."""
     texts = [] if learned is None else [f"Learned in {in_time(learned.seconds)}."]
     if predicted < to_predict:
-        texts.append(f"Stopped: {predicted:,} of {counted(to_predict, 'frame')} predicted again.")
+        texts.append(f"Cancelled after {predicted:,} of {counted(to_predict, 'frame')} predicted again.")
     elif predicted:
         texts.append(f"{counted(predicted, 'frame')} predicted again.")
-    return " ".join(texts) or "Stopped. Nothing was changed."
+    return " ".join(texts) or "Cancelled: nothing was changed."
 
 
 def _are(count: int) -> str:

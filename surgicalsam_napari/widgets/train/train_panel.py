@@ -10,6 +10,7 @@ from qtpy.QtCore import Signal
 from qtpy.QtWidgets import QPushButton, QVBoxLayout, QWidget
 
 from surgicalsam_napari.errors import SurgicalSAMError
+from surgicalsam_napari.inference.estimation import known_speed
 from surgicalsam_napari.session import Session
 from surgicalsam_napari.store.corrections import untouched_frames
 from surgicalsam_napari.widgets.parts.collapsible import Collapsible
@@ -26,6 +27,7 @@ from surgicalsam_napari.widgets.train.learn_card import LearnCard
 from surgicalsam_napari.widgets.train.parts import theme_colors
 from surgicalsam_napari.widgets.train.progress import TrainingProgress
 from surgicalsam_napari.widgets.train.result import TrainingResult
+from surgicalsam_napari.widgets.train.time_needed import time_needed
 from surgicalsam_napari.widgets.viewer.layers import ViewerLayers
 from surgicalsam_napari.widgets.viewer.session_signals import SessionSignals
 from surgicalsam_training.run.run_folder import RunFolder
@@ -87,11 +89,21 @@ class TrainPanel(Panel):
         has_data = bool(self.data.folders) and self.session.project is not None
         has_model = self.session.model is not None and not self.model_panel.is_loading
         is_free = not self.is_running and not self.learn.run.is_running
+        self._show_time()
         self.start_button.setEnabled(has_data and has_model and self.form.problem is None and is_free)
         self.start_button.setToolTip(WAIT_FOR_LEARNING if self.learn.run.is_running else "")
         self.form.setVisible(self.session.project is not None)
         self.result.set_enabled(not self.model_panel.is_loading)
         self.learn.update_state()
+
+    def _show_time(self) -> None:
+        """How long a training with these settings will take."""
+        model = self.session.model
+        is_known = self.session.project is not None and model is not None and self.form.problem is None
+        speed = None if model is None else known_speed(model)
+        text = time_needed(self.form.config(self.data.folders), self.data.corrections, speed) if is_known else ""
+        self.time.setText(text)
+        self.time.setVisible(bool(text))
 
     def start(self) -> None:
         """What the Start button does."""
@@ -112,12 +124,13 @@ class TrainPanel(Panel):
 
     def _build(self) -> None:
         self.data_table, self.form = TrainingDataTable(self.data), TrainingForm()
-        self.start_button = QPushButton("Start")
+        self.start_button, self.time = QPushButton("Start"), note()
+        self.time.setToolTip("Estimated from the speed of the model in use on this machine. It may take twice as long.")
         self.heading.hide()  # each view has its own
         self.learn = LearnCard(self.session, self.layers, self.model_panel, self.data)
         whole = Panel(MORE)
         whole.column.setSpacing(2 * SPACING)
-        for widget in (note(WHEN_TO_TRAIN), self.data_table, self.form, self.start_button):
+        for widget in (note(WHEN_TO_TRAIN), self.data_table, self.form, self.time, self.start_button):
             whole.column.addWidget(widget)
         self.more = Collapsible(whole)
         self.setup = QWidget()
