@@ -13,15 +13,16 @@ from pathlib import Path
 
 import numpy as np
 import pytest
+import torch
 
 pytest.importorskip("qtpy.QtWidgets")
 
 from napari.layers import Image
 from qtpy.QtCore import Qt, QThreadPool, QTimer
-from qtpy.QtWidgets import QFileDialog
+from qtpy.QtWidgets import QFileDialog, QLabel
 
 from surgicalsam_napari.errors import DownloadError
-from surgicalsam_napari.inference import Estimate
+from surgicalsam_napari.inference import Estimate, encoder_speed
 from surgicalsam_napari.instruments import ENDOVIS2018, ClassSet, InstrumentClass
 from surgicalsam_napari.model.zoo import KNOWN_WEIGHTS, DownloadReport
 from surgicalsam_napari.store import Provenance
@@ -609,6 +610,26 @@ def test_without_a_loaded_model_none_is_shown_and_any_can_be_chosen(empty_dock, 
     panel.checkpoint.activated.emit(0)
     settle(qtbot, empty_dock)
     assert empty_dock.session.model is not None and panel.checkpoint.currentText().startswith("Light")
+
+
+def test_the_download_dialog_says_what_each_encoder_costs_here_and_which_to_take(dock, qtbot, monkeypatch):
+    monkeypatch.setattr(encoder_speed, "_gigaflops", {})
+    monkeypatch.setattr(encoder_speed, "_matrix_product_speed", lambda _device: 400.0)
+    click(qtbot, dock.model_panel.download)
+    dialog = dock.model_panel._dialog
+    qtbot.waitUntil(lambda: "Testing" not in dialog.advice.text(), timeout=TIMEOUT)
+    assert dialog.advice.text() == "On this machine: take MobileSAM, the largest that reads a frame in less than a second."
+    cost = dialog.rows["vit_h"].cost.text()
+    assert "the authors' checkpoints need it" in cost
+    assert "About 25 s per frame; this video: 4 min 58 s and 25.2 MB of disk." in cost
+    assert "a test of half a second" in dialog.basis.text() and "CPU" in dialog.basis.text()
+    words = " ".join(label.text() for label in dialog.findChildren(QLabel))
+    assert "masks also need a SurgicalSAM checkpoint" in words and "a training of your own" in words
+    for row in dialog.rows.values():  # no line is cut off
+        assert row.cost.height() >= row.cost.heightForWidth(row.cost.width())
+    dialog.close()
+    monkeypatch.setattr(encoder_speed, "_gigaflops", {"cpu": 50.0})
+    assert weights_dialog.advice(torch.device("cpu")).startswith("On this machine: keep the bundled encoder.")
 
 
 def test_download_shows_progress_and_then_the_file_on_this_disk(empty_dock, qtbot, tmp_path, monkeypatch):

@@ -1,4 +1,4 @@
-"""project.json: the video of a project, its classes, and the checkpoints that predicted in it."""
+"""project.json: the video of a project, its classes, the checkpoints that predicted in it, and the model in use."""
 
 from __future__ import annotations
 

@@ -212,13 +212,13 @@ class SegmentPanel(Panel):
         if self._waits_for is not None:
             return self._waits_for
         if self.session.model is None:
-            return "The model is being loaded…" if self.is_model_loading else "Choose a checkpoint first."
+            return "The model is being loaded…" if self.is_model_loading else "Choose a model first (Model, above)."
         if self.class_ids():
             return None
-        checkpoint = f'The checkpoint "{self.session.model.name}"'
+        model = f'The model "{self.session.model.name}"'
         if self.all_classes.isChecked():
-            return f"{checkpoint} knows none of these classes. Choose another checkpoint."
-        return f"{checkpoint} is not yet trained on this class. Paint it with the brush, or choose another class."
+            return f"{model} knows none of these classes. Choose another one, or correct a frame and Learn."
+        return f"{model} is not yet trained on this class. Paint it in a frame and Learn, or choose another class."
 
     # What a run costs ---------------------------------------------------------------------------------------------------
 

@@ -141,7 +141,7 @@ class PropagateSection(Panel):
         if missing is not None:
             return missing
         if self.session.model is None:
-            return "Choose a checkpoint first."
+            return "Choose a model first (Model)."
         if self.run.is_running and not self.strip.is_mine:
             return LABELS_ARE_BUSY
         return None

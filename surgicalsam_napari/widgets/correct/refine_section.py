@@ -117,9 +117,9 @@ class RefineSection(Panel):
         model = self.session.model
         missing = why_not_editable(self.session)
         if missing is None and model is None:
-            return "Choose a checkpoint first."
+            return "Choose a model first (Model)."
         if missing is None and model is not None and not model.has_click_decoder:
-            return f'The checkpoint "{model.name}" has no decoder for clicks. Choose another, or use the brush.'
+            return f'The model "{model.name}" has no decoder for clicks. Choose another, or use the brush.'
         return missing
 
     def _instructions(self) -> str:

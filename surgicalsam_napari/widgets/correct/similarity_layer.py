@@ -45,10 +45,10 @@ class SimilarityLayer(QObject):
         if self.session.project is None:
             return "Open a video first."
         if self.session.model is None:
-            return "Choose a checkpoint first."
+            return "Choose a model first (Model)."
         class_id = self.session.selected_class_id
         if class_id is None or not self.session.is_trained(class_id):
-            return f'The checkpoint "{self.session.model.name}" is not trained on this class.'
+            return f'The model "{self.session.model.name}" is not trained on this class.'
         return None
 
     def switch(self, is_on: bool) -> None:

@@ -139,20 +139,24 @@ class ModelPanel(Panel):
         self.checkpoint.picked.connect(self.load)
         self.device = QComboBox()
         self.device.activated.connect(self._on_device_chosen)
-        self.choose_checkpoint = _button("Checkpoint…", self._choose_checkpoint)
-        self.choose_checkpoint.setToolTip(
-            "Choose a SurgicalSAM checkpoint: .safetensors, or .pth as published by its authors"
-        )
+        self.choose_checkpoint = _button("Open model…", self._choose_checkpoint)
+        self.choose_checkpoint.setToolTip("A SurgicalSAM checkpoint: .safetensors, or .pth as published by its authors")
         self.download = _button("Download…", self._show_downloads)
-        self.download.setToolTip("Get the image encoders of SAM and MobileSAM")
+        self.download.setToolTip("Other image encoders: what each costs on this machine, and which to take")
         self.choose_encoder_weights = _button("Choose…", self._choose_encoder_weights)
         self.choose_encoder_weights.setToolTip("SAM's or MobileSAM's own checkpoint file")
         self._weights_caption = caption("Weights")
         grid = self.add_grid()
-        for row, (title, widget) in enumerate(
-            (("Checkpoint", self.checkpoint), ("Encoder", self.encoder), ("Device", self.device))
+        for row, (title, tooltip, widget) in enumerate(
+            (
+                ("In use", "The checkpoint: weights, and the classes that they know", self.checkpoint),
+                ("Encoder", "The image encoder: reads each frame once, and keeps what it sees", self.encoder),
+                ("Runs on", "The device: a GPU is many times faster", self.device),
+            )
         ):
-            grid.addWidget(caption(title), row, 0)
+            title_label = caption(title)
+            title_label.setToolTip(tooltip)
+            grid.addWidget(title_label, row, 0)
             grid.addWidget(widget, row, 1, 1, 2)
         grid.addWidget(self._weights_caption, 3, 0)
         grid.addWidget(self.encoder_weights, 3, 1)

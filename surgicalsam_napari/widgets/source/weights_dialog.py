@@ -34,8 +34,8 @@ FRAMES_WITHOUT_A_VIDEO = 1000
 TITLE_WIDTH, SIZE_WIDTH = 150, 70
 WHAT_IT_IS = (
     "An image encoder reads each frame once, and keeps what it sees on the disk. It does not find instruments by itself: "
-    "masks also need a SurgicalSAM checkpoint that was trained with the same encoder (Model > Checkpoint…), or a training "
-    "of your own (Train > More > Encoder). To start, you need no download: the bundled model has its own encoder, and "
+    "masks also need a SurgicalSAM checkpoint that was trained with the same encoder (Model > Open model…), or a training "
+    "of your own (Train > More > Image encoder). To start, you need no download: the bundled model has its own encoder, and "
     "learns from your corrected frames."
 )
 WHERE = "Kept in {folder}. Set SURGICALSAM_MODELS to use another folder, for example one with your files."

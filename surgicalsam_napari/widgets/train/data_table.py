@@ -35,8 +35,8 @@ NO_CORRECTIONS = (
     "No frame is corrected yet. Segment some frames, then correct them with the brush (napari's paint and erase tools on "
     "the layer “Instruments”). They appear here."
 )
-ONE_VIDEO = "Only one video: validation uses a contiguous block of it."
-FEW_FRAMES = "Fewer than {} frames of one video: all are used for training, and none is left to measure the result."
+ONE_VIDEO = "Only one video: a connected part of it is kept aside for the test."
+FEW_FRAMES = "Fewer than {} frames of one video: all are used to learn, and none is kept aside for a test."
 NAME, FRAMES, REMOVE = range(3)
 ROW_HEIGHT, MOST_ROWS = 22, 11
 FRAMES_WIDTH, REMOVE_WIDTH = 64, 24
@@ -192,7 +192,7 @@ def warnings_about(counts: Sequence[Corrections]) -> list[str]:
     warnings = []
     if single:
         be = "is" if len(single) == 1 else "are"
-        warnings.append(f"{' and '.join(single)} {be} in one frame only: too few to train and to validate. Correct more.")
+        warnings.append(f"{' and '.join(single)} {be} in one frame only: too few to learn and to test. Correct more.")
     used = [corrections.frame_count for corrections in counts if corrections.frame_count]
     if len(used) == 1:
         is_split = used[0] >= FEWEST_FRAMES_TO_SPLIT

@@ -113,7 +113,7 @@ class TrainingForm(Panel):
         encoder = self.settings.values()["encoder"]
         self.start.setText(self._start_title if encoder is None else f"{FROM_SAM} ({encoder})")
         self.start.setToolTip(
-            str(self._start.checkpoint or "The checkpoint in use; choose another under Model")
+            str(self._start.checkpoint or "The model in use; choose another under Model")
             if encoder is None
             else "As chosen under More settings, Image encoder"
         )

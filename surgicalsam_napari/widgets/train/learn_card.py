@@ -27,7 +27,7 @@ from surgicalsam_training.learn import Learned
 
 STOPPING = "Stopping…"
 MODEL_IS_LOADING = "The model is being loaded…"
-NO_MODEL = "Choose a checkpoint first (Model, above)."
+NO_MODEL = "Choose a model first (Model, above)."
 NOTHING_LOST = "Nothing was lost: your corrections did not change."
 READ_ONLY = "Read-only: nothing can be learned in this window."
 

@@ -19,7 +19,7 @@ class TrainingProgress(Panel):
     def __init__(self) -> None:
         super().__init__("Training")
         self.strip, self.curves = ProgressStrip(), TrainingCurves()
-        self.strip.cancel.setToolTip("Stop after the current step, and keep the best checkpoint so far")
+        self.strip.cancel.setToolTip("Stop after the current step, and keep the best model so far")
         self.cancelled = self.strip.cancelled
         self._tested = "the frames kept aside"
         self.strip.text.setToolTip("Rounds are epochs: each uses every corrected frame once")

@@ -42,8 +42,8 @@ class TrainingResult(Panel):
         self.weak = colored_note(WARNING_COLOR)
         self.why, self.scores, self.examples, self.state = note(), TrainingScores(), TrainingExamples(), note()
         self.use, self.discard = QPushButton("Use it"), QPushButton("Discard")
-        self.use.setToolTip("Load this checkpoint; the previous one stays listed under Model")
-        self.discard.setToolTip("Keep the checkpoint in use; the files of this training stay")
+        self.use.setToolTip("Load this model (checkpoint); the previous one stays listed under Model")
+        self.discard.setToolTip("Keep the model in use; the files of this training stay")
         self.segment, self.close_it = primary_button(""), QPushButton("Done")
         buttons = QHBoxLayout()
         buttons.setSpacing(SPACING)
@@ -77,7 +77,7 @@ class TrainingResult(Panel):
 
     def show_loading(self) -> None:
         """Show that the checkpoint is being loaded."""
-        self._show_state("Loading the new checkpoint…")
+        self._show_state("Loading the new model…")
         for button in (self.use, self.discard):
             button.setEnabled(False)
 
@@ -88,7 +88,7 @@ class TrainingResult(Panel):
     def show_in_use(self, title: str, uncorrected: int) -> None:
         """Show that it is loaded; `uncorrected` is the number of frames of the open video that no person corrected."""
         self._show_buttons(is_asking=False)
-        self._show_state(f"In use as “{title}”. Earlier checkpoints stay listed under Model.")
+        self._show_state(f"In use as “{title}”. Earlier models stay listed under Model.")
         self.segment.setText(f"Segment again:\n{counted(uncorrected, 'uncorrected frame')}")
         self.segment.setVisible(uncorrected > 0)
 

@@ -34,8 +34,8 @@ from surgicalsam_training.run.run_folder import RunFolder
 
 WAIT_FOR_LEARNING = "The model is learning. Wait until this is done."
 RUN_NAME = "%Y-%m-%d_%H-%M-%S"
-MORE = "More: train the whole decoder"
-WHEN_TO_TRAIN = "For many corrected frames, of several videos: takes minutes on a GPU, and compares before and after."
+MORE = "More: a longer training"
+WHEN_TO_TRAIN = "Tunes the whole decoder. For many corrected frames, of several videos; compares before and after."
 
 
 class TrainPanel(Panel):
