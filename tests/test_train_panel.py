@@ -267,8 +267,8 @@ def test_the_time_is_shown_before_start_and_follows_the_settings(corrected_panel
     form.settings.fields["augmented_versions"].value = 0
     form.epochs.setValue(40)
     assert time.isVisibleTo(corrected_panel)
-    # three frames at 2 s; four masks, and a quarter more of absent classes, at 0.1 s for each of three passes, 40 times
-    assert time.text().startswith("About 1 min 06 s: 6 s to read 3 pictures, then 1 min 00 s for 40 rounds of 4 masks.")
+    # three frames at 2 s; four masks, and a quarter more of absent classes, at four times 0.1 s, 40 times
+    assert time.text().startswith("About 1 min 26 s: 6 s to read 3 pictures, then 1 min 20 s for 40 rounds of 4 masks.")
     form.settings.fields["augmented_versions"].value = 16
     assert "1 min 42 s to read 51 pictures" in time.text()
     form.epochs.setValue(100_000)
@@ -466,7 +466,10 @@ def test_use_it_loads_and_lists_the_checkpoint(finished_panel, dock, stand_in, q
     best = stand_in.runs[0].best_checkpoint
     assert dock.model_panel.in_use.checkpoint == best
     assert dock.session.model is not before
-    assert "IoU 80.0 on 12 frames" in dock.model_panel.checkpoint.currentText()
+    assert dock.model_panel.checkpoint.currentText().endswith("IoU 80.0")
+    picker = dock.model_panel.checkpoint
+    tooltip = picker.itemData(picker.currentIndex(), Qt.ItemDataRole.ToolTipRole)
+    assert tooltip.startswith("IoU 80.0 on 12 corrected frames")
     assert not stand_in.runs[0].discarded
 
 

@@ -625,8 +625,8 @@ def test_the_download_dialog_says_what_each_encoder_costs_here_and_which_to_take
     assert "a test of half a second" in dialog.basis.text() and "CPU" in dialog.basis.text()
     words = " ".join(label.text() for label in dialog.findChildren(QLabel))
     assert "masks also need a SurgicalSAM checkpoint" in words and "a training of your own" in words
-    for row in dialog.rows.values():  # no line is cut off
-        assert row.cost.height() >= row.cost.heightForWidth(row.cost.width())
+    costs = [row.cost for row in dialog.rows.values()]  # no line is cut off
+    qtbot.waitUntil(lambda: all(cost.height() >= cost.heightForWidth(cost.width()) for cost in costs), timeout=TIMEOUT)
     dialog.close()
     monkeypatch.setattr(encoder_speed, "_gigaflops", {"cpu": 50.0})
     assert weights_dialog.advice(torch.device("cpu")).startswith("On this machine: keep the bundled encoder.")

@@ -11,6 +11,7 @@ from qtpy.QtWidgets import QComboBox
 from surgicalsam_napari.errors import SurgicalSAMError
 from surgicalsam_napari.formatting import counted
 from surgicalsam_napari.model.checkpoint import BEST_OF_A_RUN
+from surgicalsam_training.reports import ResultReport
 from surgicalsam_training.run.run_folder import RunFolder
 
 BUNDLED = "Light (bundled)"
@@ -89,7 +90,8 @@ class CheckpointPicker(QComboBox):
         self.setCurrentIndex(0)
         for row, (path, title) in enumerate(self._titles().items(), start=1):
             self.addItem(title, path)
-            self.setItemData(row, str(path), Qt.ItemDataRole.ToolTipRole)
+            score = score_of(path)
+            self.setItemData(row, f"{score}\n{path}" if score else str(path), Qt.ItemDataRole.ToolTipRole)
             if path == self._shown:
                 self.setCurrentIndex(row)
         if self._is_none_shown:
@@ -109,7 +111,7 @@ def trained_checkpoints(project_folder: Path) -> dict[Path, str]:
 
 
 def run_title(folder: Path, modified: float) -> str | None:
-    """ "Trained 23 Nov, 14:05 · IoU 87.3 on 24 frames", or "Learned …"; without a score if it rests on too few frames.
+    """ "Trained 23 Nov, 14:05 · IoU 87.3", or "Learned …"; without a score if it rests on too few frames.
 
     None for a run that is still running or was discarded.
     """
@@ -123,7 +125,23 @@ def run_title(folder: Path, modified: float) -> str | None:
     except SurgicalSAMError:  # a damaged run folder may still hold a good checkpoint
         return f"Trained {title}"
     title = f"{'Learned' if result is not None and result.reason == LEARNED else 'Trained'} {title}"
+    score = _score(result)
+    return title if score is None else f"{title} · {score}"
+
+
+def score_of(checkpoint: Path) -> str:
+    """ "IoU 87.3 on 24 corrected frames" for the checkpoint of a run; empty without a score that rests on enough frames."""
+    try:
+        result = RunFolder.open(checkpoint.parent).result()
+    except SurgicalSAMError:
+        return ""
+    score = _score(result)
+    if score is None or result is None or result.validation_frames is None:
+        return score or ""
+    return f"{score} on {counted(result.validation_frames, 'corrected frame')}"
+
+
+def _score(result: ResultReport | None) -> str | None:
     if result is None or result.after is None or result.after.challenge_iou is None or not result.is_judged:
-        return title
-    frames = "" if result.validation_frames is None else f" on {counted(result.validation_frames, 'frame')}"
-    return f"{title} · IoU {result.after.challenge_iou:.1f}{frames}"
+        return None
+    return f"IoU {result.after.challenge_iou:.1f}"

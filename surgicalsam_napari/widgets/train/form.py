@@ -43,9 +43,9 @@ class TrainingForm(Panel):
     def show_preset(self, name: str) -> None:
         """Fill every field with a preset's values."""
         config = preset(name)
+        self.settings.show_preset(name)
         self.epochs.setValue(config.epochs)
         self.minutes.setValue(round(config.minutes or 0))
-        self.settings.show_preset(name)
 
     def show_start(self, start: LoadedFrom, title: str) -> None:
         """Start the training from this checkpoint, listed under this title."""

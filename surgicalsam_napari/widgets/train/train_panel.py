@@ -153,6 +153,7 @@ class TrainPanel(Panel):
 
     def _connect(self) -> None:
         self.data.counted.connect(self.update_state)
+        self.more.toggled.connect(self.update_state)  # the speed of the model is known by now
         self.learn.running_changed.connect(lambda _is_running: self.update_state())
         self.form.changed.connect(self._on_form_changed)
         self.start_button.clicked.connect(self.start)
