@@ -204,7 +204,7 @@ def test_expected_iou_is_printed_per_class(corrected: Correct, capsys) -> None:
     assert main(["learn", str(corrected(range(10), range(10))), "--json"]) == 0
     record = json.loads(capsys.readouterr().out)
     assert set(record["expected_iou"]) == {"Shaft", "Tip"}
-    assert record["frame_count"] == 8 and Path(record["checkpoint"]).is_file()
+    assert record["frame_count"] == 10 and Path(record["checkpoint"]).is_file()
 
 
 def test_segment_predicts_the_untouched_frames(corrected: Correct, capsys) -> None:

@@ -113,6 +113,13 @@ def test_show_opens_the_tab_and_the_section_of_the_message(dock, qtbot, shown):
     )
 
 
+def test_a_broken_video_that_napari_opens_is_reported_in_the_panel_without_a_traceback(dock, qtbot, tmp_path, shown):
+    (tmp_path / "broken.mp4").write_bytes(b"not a video at all" * 100)
+    assert dock.layers.viewer.open(str(tmp_path / "broken.mp4"), plugin="surgicalsam-napari") == []
+    assert "broken.mp4" in dock.video_panel.message.text()
+    assert [type(notification).__name__ for notification in shown] == ["Pointer"]
+
+
 def test_a_new_try_replaces_the_message_of_the_last_one(dock, qtbot, tmp_path, clip):
     message = open_a_bad_video(dock, qtbot, tmp_path)
     dock.open(clip)

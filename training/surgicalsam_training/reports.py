@@ -104,20 +104,20 @@ class ResultReport:
 
 
 def weakness(result: ResultReport) -> str | None:
-    """What is poor about a result, in a sentence for the user; None if nothing is, or too little was measured."""
+    """What is poor about a result, in a sentence for the user; None if nothing is, or nothing was measured."""
     if result.after is None:
         return None
-    if not result.is_judged:
-        frames = counted(result.validation_frames or 0, "frame")
-        return f"The scores rest on {frames}: too few to say how good it is (at least {FEWEST_TO_JUDGE})."
+    frames = counted(result.validation_frames or 0, "frame")
+    few = None if result.is_judged else f"The scores rest on {frames}, too few for a verdict (at least {FEWEST_TO_JUDGE})."
     poor = {name: iou for name, iou in result.after.class_iou.items() if iou is not None and iou < POOR_IOU}
     if poor:
         listed = ", ".join(f"{name} {iou:.0f}" for name, iou in poor.items())
-        return f"Poor on the validation frames, with an IoU below {POOR_IOU:.0f}: {listed}."
+        text = f"Poor on the validation frames, with an IoU below {POOR_IOU:.0f}: {listed}."
+        return text if few is None else f"{text} {few}"
     before, after = (None if scores is None else scores.challenge_iou for scores in (result.before, result.after))
-    if before is not None and after is not None and after < before:
+    if few is None and before is not None and after is not None and after < before:
         return f"Worse than the start on the validation frames: IoU {before:.0f} before, {after:.0f} now."
-    return None
+    return few
 
 
 Report = PreparationReport | SplitReport | EpochReport | ResultReport
