@@ -260,7 +260,7 @@ def test_cancel_while_learning_changes_nothing(corrected, dock, project, qtbot, 
     click(qtbot, corrected.progress.cancel)
     settle(qtbot, dock)
     assert dock.session.model is model
-    assert corrected.outcome.text() == "Cancelled: nothing was changed."
+    assert corrected.outcome.text() == "Stopped. Nothing was changed."
     for after, expected in zip(state(project), before, strict=True):
         np.testing.assert_array_equal(after, expected)
     assert not list((project.folder / "training").glob("*/best.safetensors"))

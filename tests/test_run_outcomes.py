@@ -123,6 +123,21 @@ def test_a_cancelled_run_says_after_how_many_frames_and_resumes_with_the_others(
     assert (dock.session.project.labels.provenance_table()[:, DRIVER - 1] != Provenance.EMPTY).all()
 
 
+def test_a_failed_run_says_what_was_done_and_resumes(dock, qtbot, monkeypatch):
+    panel, run = dock.segment_panel, dock.session.segment
+
+    def fail_after_three(*arguments):
+        for report in run(*arguments):
+            yield report
+            if report.done == 3:
+                raise RuntimeError("CUDA out of memory")
+
+    monkeypatch.setattr(dock.session, "segment", fail_after_three)
+    assert segment(qtbot, dock).startswith("Stopped after 3 of 12 frames.")
+    assert "CUDA out of memory" in panel.message.text()
+    assert panel.outcome.button.text() == "Resume: 9 frames"
+
+
 def test_the_line_is_about_the_open_project(dock, qtbot, monkeypatch, tmp_path, phantom_clip):
     predict_everywhere(dock, monkeypatch, DRIVER)
     segment(qtbot, dock)

@@ -49,12 +49,18 @@ class Findings:
         self.verified += Provenance.VERIFIED in kinds.values()
         self.corrected += Provenance.EDITED in kinds.values() and Provenance.VERIFIED not in kinds.values()
 
-    def __str__(self) -> str:
-        """ "Found Large Needle Driver in 10 of 12 frames. 2 verified frames were left alone." """
+    def summary(self, *, is_cancelled: bool = True) -> str:
+        """ "Found Large Needle Driver in 10 of 12 frames. 2 verified frames were left alone."
+
+        Parameters
+        ----------
+        is_cancelled : why an unfinished run ended: a person cancelled it, or it failed
+        """
+        ended = "Cancelled" if is_cancelled else "Stopped"
         if not self.done:
-            return "Cancelled: nothing was changed."
-        cancelled = f"Cancelled after {self.done:,} of {counted(self.total, 'frame')}." if self.done < self.total else ""
-        return " ".join(filter(None, (cancelled, self.what())))
+            return f"{ended}: nothing was changed."
+        unfinished = f"{ended} after {self.done:,} of {counted(self.total, 'frame')}. " if self.done < self.total else ""
+        return unfinished + self.what()
 
     def what(self) -> str:
         """What was found in the finished frames, what was not, and what was left alone."""

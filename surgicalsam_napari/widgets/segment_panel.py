@@ -299,7 +299,9 @@ class SegmentPanel(Panel):
             self.outcome.show_text("")
             return
         resume = f"Resume: {counted(len(rest), 'frame')}" if rest else ""
-        self.outcome.show_text(str(findings), resume, "Segment the frames that the run did not come to")
+        self.outcome.show_text(
+            findings.summary(is_cancelled=self.run.is_cancelled), resume, "Segment the frames that the run did not come to"
+        )
 
     # Class sets ---------------------------------------------------------------------------------------------------------
 

@@ -259,7 +259,7 @@ def cancelled_filling(report: Any) -> str:
     """The line after a fill that was cancelled or failed; `report` is its last one."""
     if report is None or not report.done:
         return "Nothing was changed."
-    return f"Cancelled after {report.done:,} of {counted(report.total, 'frame')}. Press again to resume."
+    return f"Stopped after {report.done:,} of {counted(report.total, 'frame')}. Press again to resume."
 
 
 def stop_text(frame_index: int, reason: str) -> str:

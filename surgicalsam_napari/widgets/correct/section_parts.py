@@ -120,7 +120,7 @@ def outcome_text(outcome: EditOutcome | None, done: int) -> str:
     done : frames reported until then
     """
     if outcome is None:
-        return f"Cancelled after {counted(done, 'frame')}. Undo takes back what was done." if done else ""
+        return f"Stopped after {counted(done, 'frame')}. Undo takes back what was done." if done else ""
     text = f"{counted(len(outcome.changed), 'frame')} changed" if outcome.changed else "Nothing changed"
     if outcome.locked:
         text += f", {counted(len(outcome.locked), 'verified frame')} kept"

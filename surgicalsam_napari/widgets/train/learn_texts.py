@@ -80,10 +80,10 @@ def outcome(learned: Learned | None, predicted: int, to_predict: int) -> str:
     """What a run did. `learned` is None if it was cancelled before that, or only predicted frames."""
     texts = [] if learned is None else [f"Learned in {in_time(learned.seconds)}."]
     if predicted < to_predict:
-        texts.append(f"Cancelled after {predicted:,} of {counted(to_predict, 'frame')} predicted again.")
+        texts.append(f"Stopped: {predicted:,} of {counted(to_predict, 'frame')} predicted again.")
     elif predicted:
         texts.append(f"{counted(predicted, 'frame')} predicted again.")
-    return " ".join(texts) or "Cancelled: nothing was changed."
+    return " ".join(texts) or "Stopped. Nothing was changed."
 
 
 def _are(count: int) -> str:
