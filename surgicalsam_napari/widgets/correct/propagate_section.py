@@ -225,7 +225,7 @@ class PropagateSection(Panel):
     def _on_finished(self, result: object) -> None:
         report = self._last
         if self._is_filling:
-            self._show_outcome(cancelled_filling(report) if result is None else str(result))
+            self._show_outcome(stopped_filling(report) if result is None else str(result))
         elif report is None:
             self._show_outcome("Nothing was changed.")
         elif report.stopped is not None:
@@ -255,7 +255,7 @@ class PropagateSection(Panel):
         self.go_there.setVisible(self._stopped_at is not None and bool(self.outcome.text()))
 
 
-def cancelled_filling(report: Any) -> str:
+def stopped_filling(report: Any) -> str:
     """The line after a fill that was cancelled or failed; `report` is its last one."""
     if report is None or not report.done:
         return "Nothing was changed."
