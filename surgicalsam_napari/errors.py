@@ -1,7 +1,7 @@
 """Errors with a message for the user.
 
 Each message is one line: expectation, value, remedy. The command line prints it and exits with code 1;
-the window shows it as a notification. Any other exception is a bug.
+the window shows it in the panel where it arose, until it is dismissed. Any other exception is a bug.
 """
 
 from __future__ import annotations

@@ -172,7 +172,7 @@ def test_next_goes_to_the_worst_frame_and_previous_back(dock, qtbot):
     assert dock.layers.current_frame == 9
     assert dock.correct_panel.picker.currentText().startswith("Bipolar Forceps")
     assert review.suggestion.text() == "Select Large Needle Driver"
-    assert review.reason.text() == "Large Needle Driver: predicted IoU 0.10"
+    assert review.reason.text() == "Large Needle Driver: low confidence, 0.10"
     assert review.count.text() == "1 frame needs review"
     click(qtbot, review.next_button)
     assert dock.layers.current_frame == 3
@@ -434,7 +434,8 @@ def test_a_stroke_on_a_verified_frame_is_reported_once_and_removed(dock, qtbot, 
     for column in range(20, 40, 4):
         layer.paint((0, 20, column), DRIVER)
     qtbot.waitUntil(lambda: not layer._slice.image.raw.any(), timeout=TIMEOUT)
-    assert notes == ["Frame 0 is verified. Unlock it (Shift+D) to change it."]
+    assert dock.correct_panel.message.text() == "Frame 0 is verified. Unlock it (Shift+D) to change it."
+    assert notes == ["Correct: see the message in the panel"]
     dock.layers.show_frame(1)
     layer.paint((1, 20, 20), DRIVER)
     assert dock.session.project.labels[1, 20, 20] == DRIVER
@@ -446,7 +447,8 @@ def test_a_stroke_on_one_verified_class_names_it(dock, qtbot, notes):
     dock.session.project.labels.verify(0, [SCISSORS])
     dock.layers.labels.paint((0, 20, 20), DRIVER)
     qtbot.waitUntil(lambda: bool(notes), timeout=TIMEOUT)
-    assert notes == ["Monopolar Curved Scissors is verified in frame 0. Unlock the frame (Shift+D) to change it."]
+    why = "Monopolar Curved Scissors is verified in frame 0. Unlock the frame (Shift+D) to change it."
+    assert dock.correct_panel.message.text() == why
     assert dock.session.project.labels[0, 20, 20] == SCISSORS
 
 

@@ -91,7 +91,7 @@ def test_a_learning_is_the_same_every_time_and_uses_every_corrected_frame(projec
 
 
 def test_frames_left_out_in_turn_give_the_iou_to_expect(project: Project, tiny_checkpoint: Path) -> None:
-    correct(project, *range(8))
+    correct(project, *range(10))
     learned = learned_from(project, tiny_checkpoint)
     assert set(learned.expected_iou) == {"Grasper", "Hook"}
     assert all(40 < iou <= 100 for iou in learned.expected_iou.values())
@@ -144,7 +144,7 @@ class TestLittleData:
 
     def test_a_poor_learning_says_so(self, project: Project, tiny_checkpoint: Path) -> None:
         rng = np.random.default_rng(0)
-        for index in range(8):  # labels that no picture explains
+        for index in range(10):  # labels that no picture explains
             labels = np.zeros(SIZE, np.uint8)
             row, column = rng.integers(0, 60), rng.integers(0, 90)
             labels[row : row + 24, column : column + 24] = 1

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import re
 import shutil
 from collections.abc import Iterator
 from pathlib import Path
@@ -151,12 +152,26 @@ def test_it_says_what_it_will_take(corrected, project):
     text = corrected.cost.text()
     shown = ", ".join(f"{instrument.name} in" for instrument in corrected.data.corrections[0].class_frames)
     assert "3 corrected frames: " in text and shown.split(",")[0] in text
-    assert text.startswith("About ") and text.endswith(f"Then {len(UNTOUCHED)} frames are predicted again.")
+    assert text.startswith("About ") and f"Then {len(UNTOUCHED)} frames are predicted again" in text
 
 
 @pytest.mark.parametrize(("seconds", "text"), [(2, "About 5 s"), (38, "About 40 s"), (83, "About 1 min 20 s")])
 def test_the_time_is_rounded(corrected, seconds, text):
     assert learn_texts.cost(corrected.data.corrections[0], seconds, 0).startswith(f"{text};")
+
+
+def test_above_ten_minutes_it_asks_first(corrected, dock, qtbot, monkeypatch):
+    monkeypatch.setattr(corrected.run, "seconds_to_learn", lambda _frame_count: 700.0)
+    click(qtbot, corrected.learn_button)
+    assert corrected.question.isVisibleTo(dock.train_panel) and not corrected.run.is_running
+    assert "about 12 min" in corrected.question.text.text()
+    click(qtbot, corrected.question.stop)
+    assert not corrected.question.isVisibleTo(dock.train_panel)
+    click(qtbot, corrected.learn_button)
+    click(qtbot, corrected.question.go_on)
+    assert corrected.run.is_running
+    settle(qtbot, dock)
+    assert corrected.run.learned is not None
 
 
 # One press -----------------------------------------------------------------------------------------------------------
@@ -179,6 +194,7 @@ def test_one_press_learns_uses_the_model_and_predicts_again(corrected, dock, pro
     np.testing.assert_array_equal(labels[list(CORRECTED)], before[0][list(CORRECTED)])
     assert corrected.outcome.text().startswith("Learned in ")
     assert f"{len(UNTOUCHED)} frames predicted again. Your masks were carried into 6 of them." in corrected.outcome.text()
+    assert re.search(f"Found {SHOWN[0]} in .* of {len(UNTOUCHED)} frames|Not found in any of", corrected.outcome.text())
     assert "Only 3 corrected frames" in corrected.warnings.text()
     assert not corrected.predict_button.isVisibleTo(dock.train_panel)
     assert corrected.learn_button.isEnabled() and corrected.cost.text() == learn_texts.ALL_LEARNED
@@ -208,10 +224,18 @@ def test_without_predictions_all_untouched_frames_are_offered(card, dock, projec
 
 
 def test_expected_iou_is_shown_per_class(card, dock, project, masks, qtbot):
-    correct(qtbot, card, project, masks, range(8))
+    correct(qtbot, card, project, masks, range(10))
     learn(qtbot, dock)
     assert card.expected.isVisibleTo(dock.train_panel)
     assert set(card.expected.rows) == set(dock.session.model.classes.names)
+    assert "tested on your 10 corrected frames" in card.expected.title.text()
+
+
+def test_below_ten_frames_no_overlap_is_promised(card, dock, project, masks, qtbot):
+    correct(qtbot, card, project, masks, range(9))
+    learn(qtbot, dock)
+    assert not card.expected.isVisibleTo(dock.train_panel)
+    assert "IoU" not in dock.model_panel.checkpoint.currentText()
 
 
 def test_more_corrections_can_be_learned_from_the_learned_model(corrected, dock, project, masks, qtbot):
@@ -271,8 +295,9 @@ def test_a_damaged_checkpoint_is_shown_in_the_card_and_nothing_is_lost(corrected
     damaged.write_bytes(b"nothing")
     dock.model_panel.in_use = dock.model_panel.in_use._replace(checkpoint=damaged)
     learn(qtbot, dock)
-    assert corrected.problem.isVisibleTo(dock.train_panel)
-    assert "damaged.safetensors" in corrected.problem.text() and "Nothing was lost" in corrected.problem.text()
+    assert corrected.message.isVisibleTo(dock.train_panel)
+    assert "damaged.safetensors" in corrected.message.text() and "Nothing was lost" in corrected.message.text()
+    assert notes == ["Learn: see the message in the panel"]
     assert dock.session.model is model
     np.testing.assert_array_equal(state(project)[0], before[0])
     assert corrected.learn_button.isEnabled()
@@ -326,17 +351,37 @@ def bundled(dock) -> MainWidget:
     return dock
 
 
-def test_a_real_video_shows_the_hint_until_a_frame_is_corrected(bundled, project, masks):
-    hint = bundled.segment_panel.hint
-    assert hint.isVisibleTo(bundled.segment_panel)
-    assert "correct one frame, propagate, then Learn" in hint.text.text()
-    project.labels.write_edit(0, masks[0])
-    bundled.segment_panel.refresh()
-    assert not hint.isVisibleTo(bundled.segment_panel)
+def test_a_real_video_says_what_the_bundled_model_knows_until_it_has_learned(bundled, card, project, masks, qtbot):
+    panel = bundled.segment_panel
+    bundled.tabs.show_panel(panel)
+    assert panel.limits.isVisibleTo(panel)
+    assert (
+        "synthetic scenes only" in panel.limits.text.text() and "Correct one frame, then Learn" in panel.limits.text.text()
+    )
+    click(qtbot, panel.limits.next_button)
+    assert bundled.correct_panel.isVisibleTo(bundled)
+    correct(qtbot, card, project, masks, [0])
+    bundled.tabs.show_panel(panel)
+    assert panel.limits.isVisibleTo(panel)
+    assert "You have corrected 1 frame: learn from it." in panel.limits.text.text()
+    click(qtbot, panel.limits.next_button)
+    assert bundled.train_panel.isVisibleTo(bundled)
+    learn(qtbot, bundled)
+    bundled.tabs.show_panel(panel)
+    assert not panel.limits.isVisibleTo(panel)
+
+
+def test_no_overlap_is_promised_for_the_bundled_model_on_a_real_video(bundled, project, qtbot):
+    bundled.segment_panel.start()
+    settle(qtbot, bundled)
+    frame = int(np.flatnonzero((project.labels.provenance_table() == Provenance.PREDICTED).any(axis=1))[0])
+    row = int(np.flatnonzero(project.labels.provenance_table()[frame] == Provenance.PREDICTED)[0])
+    caveat = bundled.timeline.timeline.strip.caveat_of(frame, project.classes.ids[row])
+    assert caveat == "which nobody has checked on real video"
 
 
 def test_the_hint_can_be_dismissed(bundled, qtbot):
-    hint = bundled.segment_panel.hint
+    hint = bundled.segment_panel.limits
     click(qtbot, hint.close_button)
     bundled.segment_panel.refresh()
     assert not hint.isVisibleTo(bundled.segment_panel)
@@ -345,7 +390,7 @@ def test_the_hint_can_be_dismissed(bundled, qtbot):
 def test_a_phantom_clip_shows_the_hint_after_the_first_segmentation(bundled, phantom_clip, tmp_path, qtbot):
     bundled.open(Path(shutil.copy(phantom_clip, tmp_path / phantom_clip.name)))
     settle(qtbot, bundled)
-    hint = bundled.segment_panel.hint
+    hint = bundled.segment_panel.limits
     assert not hint.isVisibleTo(bundled.segment_panel)
     bundled.segment_panel.start()
     settle(qtbot, bundled)
@@ -353,7 +398,7 @@ def test_a_phantom_clip_shows_the_hint_after_the_first_segmentation(bundled, pha
 
 
 def test_another_checkpoint_shows_no_hint(dock):
-    assert not dock.segment_panel.hint.isVisibleTo(dock.segment_panel)
+    assert not dock.segment_panel.limits.isVisibleTo(dock.segment_panel)
 
 
 def test_verified_predictions_alone_are_nothing_to_learn_from(segmented, dock, card, project, qtbot):

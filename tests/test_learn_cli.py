@@ -201,10 +201,10 @@ def test_a_video_means_its_project_and_the_checkpoint_is_printed_last(corrected:
 
 
 def test_expected_iou_is_printed_per_class(corrected: Correct, capsys) -> None:
-    assert main(["learn", str(corrected(range(8), range(8))), "--json"]) == 0
+    assert main(["learn", str(corrected(range(10), range(10))), "--json"]) == 0
     record = json.loads(capsys.readouterr().out)
     assert set(record["expected_iou"]) == {"Shaft", "Tip"}
-    assert record["frame_count"] == 8 and Path(record["checkpoint"]).is_file()
+    assert record["frame_count"] == 10 and Path(record["checkpoint"]).is_file()
 
 
 def test_segment_predicts_the_untouched_frames(corrected: Correct, capsys) -> None:

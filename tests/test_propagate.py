@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import math
+import re
 
 import numpy as np
 import pytest
@@ -21,7 +22,7 @@ from surgicalsam_napari.propagation.carried_prediction import remaining_mask
 from surgicalsam_napari.propagation.label_carrier import LabelCarrier, label_map_of
 from surgicalsam_napari.propagation.mask_carrier import MaskCarrier
 from surgicalsam_napari.propagation.model_witness import ModelWitness
-from surgicalsam_napari.propagation.propagate import propagate_class
+from surgicalsam_napari.propagation.propagate import SCENE_CHANGES, propagate_class
 from surgicalsam_napari.store import Project, Provenance
 from surgicalsam_napari.video import VideoReader
 
@@ -128,7 +129,7 @@ def test_it_stops_when_the_scene_changes(corrected, light_model, tool):
     *carried, last = propagate_class(corrected, light_model, tool, 2, range(3, FRAME_COUNT))
     assert last.frame_index == CUT
     assert last.done == len(carried) == CUT - 3
-    assert last.stopped == "the scene changes here"
+    assert last.stopped == SCENE_CHANGES
     assert math.isnan(last.agreement)
     assert not corrected.labels[CUT].any()
     assert corrected.labels.provenance(CUT, tool) == Provenance.EMPTY
@@ -137,7 +138,7 @@ def test_it_stops_when_the_scene_changes(corrected, light_model, tool):
 def test_a_mask_that_no_longer_fits_is_not_written(corrected, light_model, tool, monkeypatch):
     monkeypatch.setattr(propagate, "LEAST_AGREEMENT", 1.01)
     (report,) = propagate_class(corrected, light_model, tool, 2, [3, 4])
-    assert report.stopped == f"the mask no longer fits (agreement {report.agreement:.2f})"
+    assert report.stopped == f"the mask no longer fits the picture: agreement {report.agreement:.2f} < 1.01"
     assert (report.frame_index, report.done) == (3, 0)
     assert not corrected.labels[3].any()
 
@@ -260,7 +261,7 @@ def test_an_instrument_that_left_is_reported(tmp_path, light_model):
     with project:
         *_carried, last = propagate_class(project, light_model, 3, 0, range(1, 26))
         assert min(iou(project.labels[index] == 3, masks[index]) for index in range(1, 12)) > 0.7
-    assert last.stopped == "the instrument has left the frame"
+    assert re.fullmatch(r"only [01]\.\d% of the mask's area is left \(less than 2%\)", last.stopped)
     assert 15 <= last.frame_index <= 21  # its last pixels are in frame 18
 
 
@@ -291,7 +292,7 @@ def test_a_black_frame_stops_it(tmp_path, light_model):
     ):
         paint(black, 0, masks[0], 3)
         *_, last = propagate_class(black, light_model, 3, 0, [1, 2])
-        assert (last.frame_index, last.stopped) == (2, "the scene changes here")
+        assert (last.frame_index, last.stopped) == (2, SCENE_CHANGES)
 
 
 def test_a_model_that_marks_another_region_has_no_say(light_model, cut_clip, tool):

@@ -323,7 +323,7 @@ def test_reasons_are_readable_for_the_user(tables):
     tables.labels[25, 26:30, 30:44] = 2
     tables.labels[42:] = np.roll(tables.labels[0], 20, axis=1)
     queue = tables.queue()
-    assert queue.reason(5) == "Bipolar Forceps: predicted IoU 0.41"
+    assert queue.reason(5) == "Bipolar Forceps: low confidence, 0.41"
     assert queue.reason(15) == "Bipolar Forceps: another class also claims 34 % of the mask"
     assert queue.reason(25) == "Prograsp Forceps: not in frame 24"
     assert queue.suspect(25) == 2

@@ -339,7 +339,7 @@ def test_the_timeline_does_not_take_the_keyboard_focus(short) -> None:
     [
         (Provenance.EMPTY, np.nan, "not segmented"),
         (Provenance.ABSENT, 0.2, "absent"),
-        (Provenance.PREDICTED, 0.87, "predicted, expected IoU 0.87"),
+        (Provenance.PREDICTED, 0.87, "predicted, confidence 0.87"),
         (Provenance.PREDICTED, np.nan, "predicted"),
         (Provenance.EDITED, 0.87, "edited"),
         (Provenance.VERIFIED, 0.87, "verified"),
@@ -358,7 +358,7 @@ def test_the_tooltip_of_a_bin_shows_counts(timeline) -> None:
     change(timeline, weakest, DRIVER, Provenance.PREDICTED, 0.61)
     assert timeline.strip.tooltip_at(at(timeline, 12_345, DRIVER)) == (
         f"Frames {frames[0]:,} to {frames[-1]:,} - Large Needle Driver: 1 edited, {len(frames) - 1} predicted, "
-        f"lowest expected IoU 0.61 (frame {weakest:,})"
+        f"lowest confidence 0.61 (frame {weakest:,})"
     )
 
 

@@ -15,14 +15,17 @@ pytest.importorskip("qtpy.QtWidgets")
 
 from PIL import Image
 from qtpy.QtCore import Qt, QThreadPool, QTimer
+from qtpy.QtWidgets import QLabel
 
 from surgicalsam_napari.errors import TrainingError
+from surgicalsam_napari.inference.estimation import Speed
 from surgicalsam_napari.instruments import ENDOVIS2018
 from surgicalsam_napari.store import Project, Provenance
 from surgicalsam_napari.store.corrections import count_corrections, untouched_frames
 from surgicalsam_napari.video import VideoReader
 from surgicalsam_napari.widgets.main_widget import MainWidget
 from surgicalsam_napari.widgets.parts.parts import PRIMARY_STYLE
+from surgicalsam_napari.widgets.train.parts import BAD_COLOR, GOOD_COLOR
 from surgicalsam_napari.widgets.train.train_panel import TrainPanel
 from surgicalsam_training.config import TrainingConfig, preset
 from surgicalsam_training.reports import EpochReport, PreparationReport, Report, ResultReport, Scores, SplitReport
@@ -44,7 +47,7 @@ class StandIn:
 
     def __init__(self, checkpoint: Path) -> None:
         self.checkpoint = checkpoint
-        self.before, self.after = BAD, GOOD
+        self.before, self.after, self.frames = BAD, GOOD, 12
         self.error: Exception | None = None
         self.runs: list[RunFolder] = []
         self.may_finish = threading.Event()
@@ -63,7 +66,9 @@ class StandIn:
         for picture in pictures:
             Image.fromarray(np.zeros((20, 90, 3), np.uint8)).save(picture)
         reason = "cancelled" if run.is_stop_requested else "all epochs"
-        result = ResultReport(str(run.best_checkpoint), reason, 2, 75.0, self.before, self.after, tuple(map(str, pictures)))
+        result = ResultReport(
+            str(run.best_checkpoint), reason, 2, 75.0, self.before, self.after, tuple(map(str, pictures)), self.frames
+        )
         run.write_result(result)
         yield result
 
@@ -201,7 +206,7 @@ def test_another_project_can_be_added_and_removed(corrected_panel, phantom_clip,
 def test_a_folder_that_is_not_a_project_is_reported_and_not_added(corrected_panel, tmp_path, notes):
     corrected_panel.data_table.add_project(tmp_path)
     assert len(notes) == 1
-    assert tmp_path.name in notes[0]
+    assert tmp_path.name in corrected_panel.more.panel.message.text()
     assert len(corrected_panel.data.folders) == 1
 
 
@@ -240,10 +245,37 @@ def test_a_preset_fills_every_field(corrected_panel):
     assert "vit_h" in corrected_panel.form.start.text()
 
 
-def test_each_setting_has_the_title_and_the_description_of_the_configuration(corrected_panel):
-    field = corrected_panel.form.settings.fields["learning_rate"]
-    assert field.label == TrainingConfig.model_fields["learning_rate"].title
-    assert field.native.toolTip() == TrainingConfig.model_fields["learning_rate"].description
+def test_settings_are_in_groups_with_plain_titles_and_the_papers_term_in_the_tooltip(corrected_panel, qtbot):
+    form = corrected_panel.form
+    click(qtbot, form.more)
+    experts, variety = form.settings.folds["For experts"], form.settings.folds["Variety"]
+    rate, copies = form.settings.fields["learning_rate"], form.settings.fields["augmented_versions"]
+    assert rate.label == TrainingConfig.model_fields["learning_rate"].title
+    assert rate.native.toolTip() == TrainingConfig.model_fields["learning_rate"].description
+    assert copies.label == "Varied copies" and copies.native.toolTip().startswith("Augmentations: ")
+    assert variety.isAncestorOf(copies.native) and copies.native.isVisibleTo(form)
+    assert experts.isAncestorOf(rate.native) and not rate.native.isVisibleTo(form)
+    click(qtbot, experts.header)
+    assert rate.native.isVisibleTo(form)
+
+
+def test_the_time_is_shown_before_start_and_follows_the_settings(corrected_panel, dock, monkeypatch):
+    speed = Speed(seconds_per_embedding=2.0, seconds_per_mask=0.1)
+    monkeypatch.setattr("surgicalsam_napari.widgets.train.train_panel.known_speed", lambda _model: speed)
+    form, time = corrected_panel.form, corrected_panel.time
+    form.settings.fields["rehearsed_frames"].value = 0
+    form.settings.fields["augmented_versions"].value = 0
+    form.epochs.setValue(40)
+    assert time.isVisibleTo(corrected_panel)
+    # three frames at 2 s; four masks, and a quarter more of absent classes, at four times 0.1 s, 40 times
+    assert time.text().startswith("About 1 min 26 s: 6 s to read 3 pictures, then 1 min 20 s for 40 rounds of 4 masks.")
+    form.settings.fields["augmented_versions"].value = 16
+    assert "1 min 42 s to read 51 pictures" in time.text()
+    form.epochs.setValue(100_000)
+    assert "then 10 min for as many of 100,000 rounds as fit" in time.text()
+    monkeypatch.setattr("surgicalsam_napari.widgets.train.train_panel.known_speed", lambda _model: None)
+    form.minutes.setValue(0)
+    assert time.text() == "The time is known after the first round."
 
 
 @pytest.mark.parametrize("value", ["fast", "-1", ""])
@@ -278,10 +310,10 @@ def test_a_run_shows_epoch_time_left_curves_and_split(corrected_panel, qtbot):
     start(qtbot, corrected_panel)
     progress = corrected_panel.progress
     assert shows(corrected_panel, progress)
-    assert progress.strip.text.text() == "Epoch 2 of 3 · 10 s left"
+    assert progress.strip.text.text() == "Round 2 of 3 · 10 s left"
     assert progress.curves.losses == [(1, 2.0), (2, 1.5)]
     assert progress.curves.ious == [(2, 70.0)]
-    assert progress.split.text().startswith("3 training frames, 1 validation frame. A contiguous")
+    assert progress.split.text().startswith("3 frames to learn from, 1 frame kept aside for the test. A contiguous")
 
 
 def test_preparation_is_counted(panel):
@@ -365,11 +397,33 @@ def test_two_starts_make_one_run(corrected_panel, stand_in, qtbot):
 
 def test_a_better_result_is_shown_before_and_after_per_class(finished_panel):
     result = finished_panel.result
-    assert result.heading.text() == "Better: IoU 50.0 → 80.0"
+    assert result.heading.text() == "Better: overlap 50.0 → 80.0 %"
     assert result.scores.rows["Bipolar Forceps"] == ("60.0", "90.0")
     assert result.scores.rows["Predicted but absent"] == ("20.0", "10.0")
+    assert result.why.text().endswith("Tested on 12 corrected frames kept aside for the test.")
     assert is_primary(result.use)
     assert not is_primary(result.discard)
+
+
+@pytest.mark.parametrize(("before", "after"), [(BAD, GOOD), (GOOD, BAD), (None, GOOD)])
+def test_below_ten_frames_there_is_no_verdict(corrected_panel, stand_in, qtbot, before, after):
+    stand_in.before, stand_in.after, stand_in.frames = before, after, 9
+    finish(qtbot, corrected_panel, stand_in)
+    result = corrected_panel.result
+    assert result.heading.text() == "Trained: too few frames to judge"
+    assert GOOD_COLOR not in result.heading.styleSheet() and BAD_COLOR not in result.heading.styleSheet()
+    assert "9 corrected frames kept aside for the test: too few" in result.why.text()
+    assert "at least 10" in result.weak.text()
+    labels = [label for label in result.scores.findChildren(QLabel) if label.text()]
+    assert "Overlap on 9 frames, %" in [label.text() for label in labels]
+    assert not any(color in label.styleSheet() for label in labels for color in (GOOD_COLOR, BAD_COLOR))
+
+
+def test_a_score_that_rests_on_few_frames_is_not_in_the_list_of_models(corrected_panel, dock, stand_in, qtbot):
+    stand_in.frames = 1
+    use(qtbot, finish(qtbot, corrected_panel, stand_in), dock)
+    title = dock.model_panel.checkpoint.currentText()
+    assert title.startswith("Trained ") and "IoU" not in title
 
 
 @pytest.mark.parametrize(("after", "words"), [(BAD, "Worse than before"), (GOOD, "No better than before")])
@@ -412,7 +466,10 @@ def test_use_it_loads_and_lists_the_checkpoint(finished_panel, dock, stand_in, q
     best = stand_in.runs[0].best_checkpoint
     assert dock.model_panel.in_use.checkpoint == best
     assert dock.session.model is not before
-    assert "IoU 80.0" in dock.model_panel.checkpoint.currentText()
+    assert dock.model_panel.checkpoint.currentText().endswith("IoU 80.0")
+    picker = dock.model_panel.checkpoint
+    tooltip = picker.itemData(picker.currentIndex(), Qt.ItemDataRole.ToolTipRole)
+    assert tooltip.startswith("IoU 80.0 on 12 corrected frames")
     assert not stand_in.runs[0].discarded
 
 
@@ -442,7 +499,7 @@ def test_a_checkpoint_that_cannot_be_loaded_is_reported_and_can_be_tried_again(f
     stand_in.runs[0].best_checkpoint.write_bytes(b"\0" * 64)
     click(qtbot, finished_panel.result.use)
     settle(qtbot, dock)
-    assert len(notes) == 1
+    assert len(notes) == 1 and "best.safetensors" in dock.model_panel.message.text()
     assert finished_panel.result.use.isVisibleTo(finished_panel)
     assert not finished_panel.result.segment.isVisibleTo(finished_panel)
 

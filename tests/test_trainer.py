@@ -376,6 +376,15 @@ def test_a_poor_result_says_so(before: float | None, after: dict[str, float | No
     assert text is None if words is None else text is not None and words in text
 
 
+def test_few_validation_frames_give_no_verdict() -> None:
+    start, after = (Scores(iou, iou, iou, {"Shaft": iou}, None, None) for iou in (85.0, 80.0))
+    results = [ResultReport("best", "all epochs", 1, 1.0, start, after, (), frames) for frames in (9, 10)]
+    assert [result.is_judged for result in results] == [False, True]
+    few, enough = map(weakness, results)
+    assert few == "The scores rest on 9 frames, too few for a verdict (at least 10)."
+    assert enough is not None and enough.startswith("Worse than the start")
+
+
 def test_a_result_without_validation_makes_no_claim() -> None:
     assert weakness(ResultReport("best", "all epochs", 1, 1.0, None, None, ())) is None
 

@@ -13,15 +13,16 @@ from pathlib import Path
 
 import numpy as np
 import pytest
+import torch
 
 pytest.importorskip("qtpy.QtWidgets")
 
 from napari.layers import Image
 from qtpy.QtCore import Qt, QThreadPool, QTimer
-from qtpy.QtWidgets import QFileDialog
+from qtpy.QtWidgets import QFileDialog, QLabel
 
 from surgicalsam_napari.errors import DownloadError
-from surgicalsam_napari.inference import Estimate
+from surgicalsam_napari.inference import Estimate, encoder_speed
 from surgicalsam_napari.instruments import ENDOVIS2018, ClassSet, InstrumentClass
 from surgicalsam_napari.model.zoo import KNOWN_WEIGHTS, DownloadReport
 from surgicalsam_napari.store import Provenance
@@ -184,9 +185,9 @@ def test_a_bad_video_is_reported_in_one_line_and_the_open_one_stays(dock, qtbot,
     open_in(dock, broken, qtbot)
     assert dock.session.project is before
     assert dock.video_panel.file_name.text() == "clip.mp4"
-    assert len(notes) == 1
-    assert "broken.mp4" in notes[0]
-    assert "\n" not in notes[0]
+    assert notes == ["Video: see the message in the panel"]
+    assert "broken.mp4" in dock.video_panel.message.text()
+    assert "\n" not in dock.video_panel.message.text()
 
 
 def test_another_project_refreshes_each_part_once(refreshed, dock, qtbot, phantom_clip, tmp_path):
@@ -293,7 +294,7 @@ def test_a_class_set_that_contradicts_the_project_is_refused(dock, tmp_path, not
     classes = tmp_path / "other.yaml"
     classes.write_text("classes:\n- {id: 3, name: Trocar}\n")
     dock.segment_panel.use_class_set(classes)
-    assert len(notes) == 1
+    assert len(notes) == 1 and "Trocar" in dock.segment_panel.message.text()
     assert dock.session.classes == ENDOVIS2018
     assert dock.segment_panel.class_set.currentText() == "EndoVis 2018"
 
@@ -368,18 +369,27 @@ def test_out_of_memory_reaches_the_user(dock, qtbot, notes, monkeypatch):
 
     monkeypatch.setattr(dock.session, "segment", fail)
     segment(qtbot, dock)
-    assert any("CUDA out of memory" in note for note in notes)
+    assert "CUDA out of memory. Tried to allocate 2 GiB" in dock.segment_panel.message.text()
+    assert notes == ["Segment: see the message in the panel"]
     assert dock.segment_panel.segment.isEnabled()
 
 
-def test_a_long_run_asks_first(dock, qtbot, monkeypatch):
+def asked_before(dock: MainWidget, qtbot, monkeypatch, seconds: float | None, disk_bytes: int) -> bool:
+    """Whether Segment asks before a run of this cost, with 10 GB free; else it runs to its end."""
+    estimate = Estimate(FRAMES, FRAMES, seconds, disk_bytes, 10**10)
+    monkeypatch.setattr(dock.session, "estimate", lambda *_, **__: estimate)
+    click(qtbot, dock.segment_panel.segment)
+    is_asked = dock.segment_panel.question.isVisibleTo(dock.segment_panel)
+    assert dock.segment_panel.run.is_running != is_asked
+    return is_asked
+
+
+def test_a_run_above_ten_minutes_asks_first(dock, qtbot, monkeypatch):
     panel = dock.segment_panel
-    monkeypatch.setattr(dock.session, "estimate", lambda *_, **__: Estimate(FRAMES, FRAMES, 754.0, 3_200_000_000, 10**10))
-    click(qtbot, panel.segment)
-    assert not panel.run.is_running
-    assert "12 frames: about 13 min and 3.2 GB of disk" in panel.question.text.text()
+    assert asked_before(dock, qtbot, monkeypatch, 754.0, 3_200_000_000)
+    assert "12 frames: about 13 min and 3.2 GB of disk (10.0 GB free)" in panel.question.text.text()
     click(qtbot, panel.question.stop)
-    assert panel.segment.isVisibleTo(panel)
+    assert panel.segment.isVisibleTo(panel) and not panel.outcome.isVisibleTo(panel)
     assert (dock.session.project.labels.provenance_table() == Provenance.EMPTY).all()
     click(qtbot, panel.segment)
     click(qtbot, panel.question.go_on)
@@ -387,15 +397,20 @@ def test_a_long_run_asks_first(dock, qtbot, monkeypatch):
     assert (dock.session.project.labels.provenance_table()[:, 0] != Provenance.EMPTY).all()
 
 
-def test_a_run_that_proves_to_be_long_pauses_and_asks(dock, qtbot, monkeypatch):
+@pytest.mark.parametrize(
+    ("seconds", "disk_bytes", "asks"), [(599, 4 * 10**9, False), (None, 0, False), (5, 6 * 10**9, True)]
+)
+def test_a_shorter_run_asks_only_if_the_disk_is_short(dock, qtbot, monkeypatch, seconds, disk_bytes, asks):
+    assert asked_before(dock, qtbot, monkeypatch, seconds, disk_bytes) == asks
+    settle(qtbot, dock)
+
+
+def test_a_started_run_is_not_stopped_by_a_question(dock, qtbot, monkeypatch):
     panel = dock.segment_panel
     monkeypatch.setattr(segmentation_run, "LONG_RUN_SECONDS", 0)
-    monkeypatch.setattr(dock.session, "estimate", lambda *_, **__: Estimate(FRAMES, FRAMES, None, 0, 10**10))
-    click(qtbot, panel.segment)
-    qtbot.waitUntil(lambda: panel.question.isVisibleTo(panel), timeout=TIMEOUT)
-    assert "more frames" in panel.question.text.text()
-    click(qtbot, panel.question.go_on)
+    assert not asked_before(dock, qtbot, monkeypatch, None, 0)
     settle(qtbot, dock)
+    assert not panel.question.isVisibleTo(panel)
     assert (dock.session.project.labels.provenance_table()[:, 0] != Provenance.EMPTY).all()
 
 
@@ -403,7 +418,7 @@ def test_a_run_too_large_for_the_disk_does_not_start(dock, qtbot, notes, monkeyp
     monkeypatch.setattr(dock.session, "estimate", lambda *_, **__: Estimate(FRAMES, FRAMES, 1.0, 2 * 10**9, 10**9))
     click(qtbot, dock.segment_panel.segment)
     assert not dock.segment_panel.run.is_running
-    assert "needs 2.0 GB" in notes[0]
+    assert "needs 2.0 GB" in dock.segment_panel.message.text() and len(notes) == 1
 
 
 def test_removing_the_video_during_a_run_closes_its_project(dock, qtbot):
@@ -473,7 +488,7 @@ def test_a_bad_checkpoint_is_reported_and_the_model_in_use_stays(dock, qtbot, tm
     assert dock.model_panel.checkpoint.currentText().startswith("Light")
     assert dock.model_panel.checkpoint.count() == BUNDLED
     assert len(notes) == 1
-    assert "broken.safetensors" in notes[0]
+    assert "broken.safetensors" in dock.model_panel.message.text()
 
 
 def test_another_checkpoint_is_loaded_and_its_name_shown(dock, qtbot, tiny_checkpoint, monkeypatch):
@@ -564,8 +579,57 @@ def test_an_authors_checkpoint_asks_for_the_encoders_weights(dock, qtbot, tmp_pa
     choose_file(monkeypatch, published)
     click(qtbot, dock.model_panel.choose_checkpoint)
     settle(qtbot, dock)
-    assert dock.model_panel.choose_encoder_weights.isVisibleTo(dock.model_panel)
-    assert "ViT-H" in dock.model_panel.encoder_weights.text()
+    panel = dock.model_panel
+    assert panel.missing.isVisibleTo(panel)
+    expected = "To use model_ckp.pth, choose or download the image encoder it was trained with, SAM ViT-H:"
+    assert panel.missing_text.text() == expected
+    assert panel.message.text() and len(notes) == 1
+
+
+def test_after_a_failed_load_the_panel_shows_only_what_is_loaded(dock, qtbot, tmp_path, monkeypatch):
+    panel = dock.model_panel
+    monkeypatch.setenv("SURGICALSAM_MODELS", str(tmp_path))
+    (tmp_path / "model_ckp.pth").write_bytes(b"")
+    before = panel.checkpoint.currentText(), panel.encoder.text(), panel.checkpoint.count()
+    choose_file(monkeypatch, tmp_path / "model_ckp.pth")
+    click(qtbot, panel.choose_checkpoint)
+    settle(qtbot, dock)
+    assert (panel.checkpoint.currentText(), panel.encoder.text(), panel.checkpoint.count()) == before
+    assert not panel.encoder_weights.isVisibleTo(panel)
+    tried = []
+    monkeypatch.setattr(panel, "load", lambda *source: tried.append(source))
+    choose_file(monkeypatch, tmp_path / "sam.pth")
+    click(qtbot, panel.choose_missing)
+    assert tried == [(tmp_path / "model_ckp.pth", tmp_path / "sam.pth")]
+
+
+def test_without_a_loaded_model_none_is_shown_and_any_can_be_chosen(empty_dock, qtbot, monkeypatch):
+    panel = empty_dock.model_panel
+    empty_dock.session.close()
+    assert panel.checkpoint.currentIndex() == -1 and panel.encoder.text() == "–"
+    panel.checkpoint.activated.emit(0)
+    settle(qtbot, empty_dock)
+    assert empty_dock.session.model is not None and panel.checkpoint.currentText().startswith("Light")
+
+
+def test_the_download_dialog_says_what_each_encoder_costs_here_and_which_to_take(dock, qtbot, monkeypatch):
+    monkeypatch.setattr(encoder_speed, "_gigaflops", {})
+    monkeypatch.setattr(encoder_speed, "_matrix_product_speed", lambda _device: 400.0)
+    click(qtbot, dock.model_panel.download)
+    dialog = dock.model_panel._dialog
+    qtbot.waitUntil(lambda: "Testing" not in dialog.advice.text(), timeout=TIMEOUT)
+    assert dialog.advice.text() == "On this machine: take MobileSAM, the largest that reads a frame in less than a second."
+    cost = dialog.rows["vit_h"].cost.text()
+    assert "the authors' checkpoints need it" in cost
+    assert "About 25 s per frame; this video: 4 min 58 s and 25.2 MB of disk." in cost
+    assert "a test of half a second" in dialog.basis.text() and "CPU" in dialog.basis.text()
+    words = " ".join(label.text() for label in dialog.findChildren(QLabel))
+    assert "masks also need a SurgicalSAM checkpoint" in words and "a training of your own" in words
+    costs = [row.cost for row in dialog.rows.values()]  # no line is cut off
+    qtbot.waitUntil(lambda: all(cost.height() >= cost.heightForWidth(cost.width()) for cost in costs), timeout=TIMEOUT)
+    dialog.close()
+    monkeypatch.setattr(encoder_speed, "_gigaflops", {"cpu": 50.0})
+    assert weights_dialog.advice(torch.device("cpu")).startswith("On this machine: keep the bundled encoder.")
 
 
 def test_download_shows_progress_and_then_the_file_on_this_disk(empty_dock, qtbot, tmp_path, monkeypatch):
@@ -601,8 +665,9 @@ def test_a_failed_download_is_reported(empty_dock, qtbot, notes, monkeypatch):
     click(qtbot, empty_dock.model_panel.download)
     row = empty_dock.model_panel._dialog.rows["vit_b"]
     click(qtbot, row.button)
-    qtbot.waitUntil(lambda: bool(notes) and row.button.text() == "Download", timeout=TIMEOUT)
-    assert "404" in notes[0]
+    message = empty_dock.model_panel._dialog.message
+    qtbot.waitUntil(lambda: message.isVisible() and row.button.text() == "Download", timeout=TIMEOUT)
+    assert "404" in message.text() and len(notes) == 1
     empty_dock.model_panel._dialog.close()
 
 

@@ -9,6 +9,7 @@ from typing import TYPE_CHECKING, TypeVar
 from weakref import WeakKeyDictionary
 
 from surgicalsam_napari.inference.embed import failures_reported
+from surgicalsam_napari.inference.encoder_speed import guessed_seconds
 from surgicalsam_napari.inference.frame_selection import checked_frames
 from surgicalsam_napari.instruments import matching_class_ids
 from surgicalsam_napari.store import free_bytes
@@ -18,6 +19,7 @@ if TYPE_CHECKING:
     from surgicalsam_napari.store import Project
 
 Result = TypeVar("Result")
+MASK_SHARE = 0.01  # of an embedding, for the masks of one class; for a guess
 LONG_TRIAL = 1.0  # seconds; a shorter trial runs twice, because the first run includes warming up
 
 
@@ -29,7 +31,8 @@ class Estimate:
     ----------
     frame_count : frames to segment
     frames_to_embed : how many of these have no embedding yet
-    seconds : None if nothing was measured
+    seconds : None if nothing is known
+    is_measured : False if the time is only guessed, from the encoder's arithmetic and a short probe (`encoder_speed`)
     disk_bytes : of the missing embeddings
     free_bytes : on the project's disk
     """
@@ -39,6 +42,7 @@ class Estimate:
     seconds: float | None
     disk_bytes: int
     free_bytes: int
+    is_measured: bool = True
 
     @property
     def fits(self) -> bool:
@@ -48,10 +52,11 @@ class Estimate:
 
 @dataclass(frozen=True)
 class Speed:
-    """Measured on this machine: seconds to embed a frame, and to predict one class in one frame."""
+    """On this machine: seconds to embed a frame, and to predict one class in one frame."""
 
     seconds_per_embedding: float | None
     seconds_per_mask: float
+    is_measured: bool = True
 
 
 _measured: WeakKeyDictionary[SurgicalSAM, Speed] = WeakKeyDictionary()
@@ -73,7 +78,7 @@ def estimate(
     ----------
     seconds_per_embedding, seconds_per_frame : of a frame's embedding, and of its masks, if already known
     trial : if they are not known, measure them on one frame, once per model (this takes about a frame's time; pass False
-        in a thread that must answer at once: `seconds` is then None until something was measured)
+        in a thread that must answer at once: `seconds` is then a guess, or None, until something was measured)
 
     Raises
     ------
@@ -86,9 +91,11 @@ def estimate(
     embeddings = project.embeddings(model.encoder_digest, model.embedding_shape)
     missing = embeddings.missing(frame_indices)
     known = seconds_per_frame is not None and (seconds_per_embedding is not None or not missing)
+    is_measured = True
     if not known and frame_indices:
-        speed = _speed(project, model, model_ids, frame_indices, missing, trial)
+        speed = _speed(project, model, model_ids, frame_indices, missing, trial) or _guess(model)
         if speed is not None:
+            is_measured = speed.is_measured
             seconds_per_embedding = seconds_per_embedding or speed.seconds_per_embedding
             seconds_per_frame = seconds_per_frame or speed.seconds_per_mask * len(class_ids)
     return Estimate(
@@ -97,6 +104,7 @@ def estimate(
         seconds=_total_seconds(len(frame_indices), len(missing), seconds_per_embedding, seconds_per_frame),
         disk_bytes=len(missing) * embeddings.frame_bytes,
         free_bytes=free_bytes(project.folder),
+        is_measured=is_measured,
     )
 
 
@@ -122,9 +130,22 @@ def _speed(
     if known is not None and (known.seconds_per_embedding is not None or not missing):
         return known
     if not trial or (missing and not model.has_image_encoder):
-        return known
+        return None
     _measured[model] = measure_speed(project, model, model_ids, missing[0] if missing else frame_indices[0])
     return _measured[model]
+
+
+def known_speed(model: SurgicalSAM) -> Speed | None:
+    """As far as it was measured here, else guessed; None if nothing is known. Answers at once."""
+    measured, guessed = _measured.get(model), _guess(model)
+    if measured is None or measured.seconds_per_embedding is not None or guessed is None:
+        return measured or guessed
+    return Speed(guessed.seconds_per_embedding, measured.seconds_per_mask, is_measured=False)
+
+
+def _guess(model: SurgicalSAM) -> Speed | None:
+    seconds = guessed_seconds(model.encoder_id, model.device)
+    return None if seconds is None else Speed(seconds, MASK_SHARE * seconds, is_measured=False)
 
 
 def measure_speed(project: Project, model: SurgicalSAM, model_ids: Sequence[int], frame_index: int) -> Speed:

@@ -34,6 +34,8 @@ class EncoderSpec:
     is_light : whether a CPU embeds a frame quickly
     is_bundled : whether a checkpoint on this encoder comes with the package
     has_sam_decoder : whether clicks go to SAM's own decoder, trained on a billion masks of photographs
+    gigaflops : arithmetic of one embedding, in units of 10^9 operations, as torch.utils.flop_counter counts them
+    efficiency : its speed on a CPU as a share of the speed of a plain matrix product; measured, rounded
     """
 
     id: str
@@ -48,6 +50,8 @@ class EncoderSpec:
     is_bundled: bool = False
     pyramid: tuple[tuple[int, int], ...] = ()
     has_sam_decoder: bool = False
+    gigaflops: float = 0.0
+    efficiency: float = 0.6
 
     @property
     def decoder_dim(self) -> int:
@@ -73,10 +77,27 @@ def _build_light() -> nn.Module:
     return LightEncoder()
 
 
-def _sam_spec(encoder_id: str, title: str, build: Callable[[], nn.Module], memory_megabytes: int) -> EncoderSpec:
+def _sam_spec(
+    encoder_id: str,
+    title: str,
+    build: Callable[[], nn.Module],
+    memory_megabytes: int,
+    gigaflops: float,
+    efficiency: float = EncoderSpec.efficiency,
+) -> EncoderSpec:
     """An encoder with SAM's input and output; its weights file also holds SAM's prompt encoder and mask decoder."""
     return EncoderSpec(
-        encoder_id, title, build, 1024, (256, 64, 64), 2048, encoder_id, memory_megabytes, has_sam_decoder=True
+        encoder_id,
+        title,
+        build,
+        1024,
+        (256, 64, 64),
+        2048,
+        encoder_id,
+        memory_megabytes,
+        has_sam_decoder=True,
+        gigaflops=gigaflops,
+        efficiency=efficiency,
     )
 
 
@@ -85,11 +106,25 @@ LIGHT_PYRAMID = ((48, 1), (120, 2), (352, 4))  # of EfficientNet-Lite2: strides 
 ENCODERS: dict[str, EncoderSpec] = {
     spec.id: spec
     for spec in (
-        _sam_spec("vit_h", "SAM ViT-H", lambda: _build_vit("vit_h"), 2000),
-        _sam_spec("vit_l", "SAM ViT-L", lambda: _build_vit("vit_l"), 1200),
-        _sam_spec("vit_b", "SAM ViT-B", lambda: _build_vit("vit_b"), 700),
-        _sam_spec("mobile_sam", "MobileSAM TinyViT", _build_mobile_sam, 250),
-        EncoderSpec("light", "Light encoder", _build_light, 512, (228, 64, 64), 512, None, 150, True, True, LIGHT_PYRAMID),
+        _sam_spec("vit_h", "SAM ViT-H", lambda: _build_vit("vit_h"), 2000, 5961),
+        _sam_spec("vit_l", "SAM ViT-L", lambda: _build_vit("vit_l"), 1200, 2986),
+        _sam_spec("vit_b", "SAM ViT-B", lambda: _build_vit("vit_b"), 700, 972),
+        _sam_spec("mobile_sam", "MobileSAM TinyViT", _build_mobile_sam, 250, 77.5, efficiency=0.25),
+        EncoderSpec(
+            "light",
+            "Light encoder",
+            _build_light,
+            512,
+            (228, 64, 64),
+            512,
+            None,
+            150,
+            is_light=True,
+            is_bundled=True,
+            pyramid=LIGHT_PYRAMID,
+            gigaflops=9.2,
+            efficiency=0.25,
+        ),
     )
 }
 

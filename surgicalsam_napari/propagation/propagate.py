@@ -37,8 +37,9 @@ if TYPE_CHECKING:
     from surgicalsam_napari.store.action import Action
 
 LEAST_AGREEMENT = 0.5
-LEAST_AREA = 0.02  # share of the corrected mask's area; with less, the instrument has left the frame
+LEAST_AREA = 0.02  # share of the corrected mask's area; with less, there is nothing to carry on
 FRAMES_AHEAD = 32  # disk space is checked for so many frames at a time: a run "to the end" mostly stops long before it
+SCENE_CHANGES = "the picture does not follow from the frame before: a cut, or a black frame"
 HAND_MADE = {
     Provenance.EDITED: "it was corrected by hand",
     Provenance.VERIFIED: "it is verified",
@@ -75,10 +76,10 @@ def propagate_class(
 ) -> Generator[PropagationReport, None, None]:
     """Carry the class's mask in `start_frame` through these frames; missing embeddings are computed, too.
 
-    It stops at a frame in which the mask no longer fits, the instrument has left, or a person edited or verified the class;
-    the last report gives the reason. Closing the generator stops after the last reported frame. The mask replaces
-    predictions of other classes; pixels that a person painted or verified stay. The agreement is stored as predicted IoU
-    and presence.
+    It stops at a frame in which the mask no longer fits, hardly anything of it is left, another scene begins, or a person
+    edited or verified the class; the last report gives the reason. Closing the generator stops after the last reported
+    frame. The mask replaces predictions of other classes; pixels that a person painted or verified stay. The agreement is
+    stored as predicted IoU and presence.
 
     Parameters
     ----------
@@ -150,16 +151,17 @@ class _ClassCarrier:
         previous, self._frame = self._frame, self._video.frame(frame_index)
         if scene_changes(previous, self._frame):
             self.agreement = float("nan")
-            return "the scene changes here"
+            return SCENE_CHANGES
         self._embedding = embedding
         fields = self._witness.added_to(self._carrier.carry(self._frame, frame_index), embedding)
         probability = probabilities(fields)
         self.agreement = expected_iou(probability[1], most_probable(probability) == 1)
         self.label_map = label_map_of(fields, (0, self._class_id), self.label_map.shape)
-        if np.count_nonzero(self.label_map) < LEAST_AREA * self._area:
-            return "the instrument has left the frame"
+        left = np.count_nonzero(self.label_map) / self._area
+        if left < LEAST_AREA:
+            return f"only {left:.1%} of the mask's area is left (less than {LEAST_AREA:.0%})"
         if self.agreement < LEAST_AGREEMENT:
-            return f"the mask no longer fits (agreement {self.agreement:.2f})"
+            return f"the mask no longer fits the picture: agreement {self.agreement:.2f} < {LEAST_AGREEMENT}"
         return None
 
 

@@ -311,7 +311,7 @@ class ReviewQueue:
         is_predicted = self._evidence.provenance[frame_index, column] == Provenance.PREDICTED
         value = float(getattr(measures, name)[0, column])
         if name == "poor":
-            return f"predicted IoU {self._evidence.predicted_iou[frame_index, column]:.2f}"
+            return f"low confidence, {self._evidence.predicted_iou[frame_index, column]:.2f}"
         if name == "undecided":
             presence = f"presence {self._evidence.presence[frame_index, column]:.2f}"
             return f"just above the threshold ({presence})" if is_predicted else f"may be missing ({presence})"

@@ -132,7 +132,7 @@ class EmbeddingStore:
     @property
     def frame_bytes(self) -> int:
         """Disk space of one embedding."""
-        return math.prod(self.shape[1:]) * self.dtype.itemsize + CHECKSUM_BYTES
+        return bytes_per_frame(self.shape[1:], self.dtype)
 
     @property
     def disk_bytes(self) -> int:
@@ -256,6 +256,11 @@ class EmbeddingStore:
         for index in frame_indices:
             if not 0 <= index < self.shape[0]:
                 raise ProjectError(f"This video has the frames 0 to {self.shape[0] - 1}; got {index}. Choose one of them.")
+
+
+def bytes_per_frame(shape: Sequence[int], dtype: np.dtype | str = HALF) -> int:
+    """Disk space of one embedding of shape (D, h, w)."""
+    return math.prod(shape) * np.dtype(dtype).itemsize + CHECKSUM_BYTES
 
 
 def _checksum(data: np.ndarray) -> bytes:

@@ -1,4 +1,4 @@
-"""project.json: the video of a project, its classes, and the checkpoints that predicted in it."""
+"""project.json: the video of a project, its classes, the checkpoints that predicted in it, and the model in use."""
 
 from __future__ import annotations
 
@@ -63,6 +63,45 @@ class VideoRecord(BaseModel):
         )
 
 
+class ModelRecord(BaseModel):
+    """The model that was last used on a project, so that a window opens the project with it.
+
+    Attributes
+    ----------
+    digest : of its weights, as in the record of the checkpoint
+    name : for users
+    path : of the checkpoint; None for the one that comes with the package
+    relative_path : the same, relative to the project folder; None outside of it
+    encoder_weights : path of the image encoder's file; None for the known weights on this disk
+    """
+
+    model_config = ConfigDict(frozen=True, extra="allow")
+
+    digest: str
+    name: str
+    path: str | None = None
+    relative_path: str | None = None
+    encoder_weights: str | None = None
+
+    @classmethod
+    def of(cls, digest: str, name: str, path: Path | None, encoder_weights: Path | None, folder: Path) -> ModelRecord:
+        """The record of a model for the project in `folder`."""
+        inside = path is not None and path.is_relative_to(folder)
+        return cls(
+            digest=digest,
+            name=name,
+            path=None if path is None else str(path),
+            relative_path=path.relative_to(folder).as_posix() if path is not None and inside else None,
+            encoder_weights=None if encoder_weights is None else str(encoder_weights),
+        )
+
+    def checkpoint(self, folder: Path) -> Path | None:
+        """Where the checkpoint should be now, also after the project has moved; None for the bundled one."""
+        if self.relative_path is not None:
+            return folder / self.relative_path
+        return None if self.path is None else Path(self.path)
+
+
 class Manifest(BaseModel):
     """The content of project.json. Unknown fields, which a later minor version may add, are kept."""
 
@@ -75,6 +114,7 @@ class Manifest(BaseModel):
     video: VideoRecord
     class_set: dict[str, Any]
     checkpoints: tuple[dict[str, Any], ...] = ()
+    model_in_use: ModelRecord | None = None
 
     @field_validator("class_set")
     @classmethod

@@ -19,7 +19,7 @@ from surgicalsam_napari.store.embeddings import HALF, EmbeddingStore
 from surgicalsam_napari.store.files import writing
 from surgicalsam_napari.store.history import History
 from surgicalsam_napari.store.labels import LabelStore
-from surgicalsam_napari.store.manifest import MANIFEST, Manifest, VideoRecord, read_manifest, write_manifest
+from surgicalsam_napari.store.manifest import MANIFEST, Manifest, ModelRecord, VideoRecord, read_manifest, write_manifest
 from surgicalsam_napari.store.ownership import Owner, Ownership
 from surgicalsam_napari.store.provenance import class_attributes
 from surgicalsam_napari.store.snapshots import Snapshots
@@ -310,6 +310,11 @@ class Project:
                     return position + 1
         self._change_manifest(lambda manifest: manifest.changed(checkpoints=(*manifest.checkpoints, dict(info))))
         return len(self.manifest.checkpoints)
+
+    def remember_model(self, model: ModelRecord) -> None:
+        """Remember which model a window uses on this project; a read-only project remembers nothing."""
+        if self.writable and model != self.manifest.model_in_use:
+            self._change_manifest(lambda manifest: manifest.changed(model_in_use=model))
 
     def _change_manifest(self, change: Callable[[Manifest], Manifest]) -> None:
         with writing("The manifest", self.folder), self._lock:

@@ -19,12 +19,14 @@ from surgicalsam_napari.widgets.correct.correct_panel import CorrectPanel
 from surgicalsam_napari.widgets.correct.refusals import Refusals
 from surgicalsam_napari.widgets.exchange.export_panel import ExportPanel
 from surgicalsam_napari.widgets.parts.collapsible import Collapsible
+from surgicalsam_napari.widgets.parts.message import show_failure
 from surgicalsam_napari.widgets.parts.parts import SPACING
 from surgicalsam_napari.widgets.parts.task_tabs import TaskTabs
 from surgicalsam_napari.widgets.parts.theme import style_sheet
 from surgicalsam_napari.widgets.parts.wheel_guard import WheelGuard
-from surgicalsam_napari.widgets.runs.background import keep_a_core_for_the_window, run_in_background, show_failure
+from surgicalsam_napari.widgets.runs.background import keep_a_core_for_the_window, run_in_background
 from surgicalsam_napari.widgets.segment_panel import SegmentPanel
+from surgicalsam_napari.widgets.source.model_limits import CORRECT
 from surgicalsam_napari.widgets.source.model_panel import ModelPanel
 from surgicalsam_napari.widgets.source.video_panel import VideoPanel
 from surgicalsam_napari.widgets.timeline.dock import TimelineDock
@@ -74,7 +76,7 @@ class MainWidget(QScrollArea):
         self.paint_bar = PaintBar(self.layers, self.layer_docks.action)
         self.timeline = TimelineDock(self.session, self.layers, self.changes, self.dock_menu, self)
         self.work_clock = WorkClock(self.layers, self)
-        self._refusals = Refusals(self.session, self.layers, self.changes, self)
+        self._refusals = Refusals(self.session, self.layers, self.changes, self.correct_panel)
         self._was_docked = self._was_removed = False
         self._dock: QDockWidget | None = None
         self._signals = SessionSignals(self.session, self)
@@ -97,6 +99,7 @@ class MainWidget(QScrollArea):
             return
         self._is_opening = True
         self._update_locks()
+        self.video_panel.message.clear()
         self.video_panel.show_opening(path)
         session = self.session
         run_in_background(lambda: session.prepare(path), self._on_opened, self._on_open_failed)
@@ -181,6 +184,7 @@ class MainWidget(QScrollArea):
         self.correct_panel.propagate.stopped.connect(self.timeline.note_stop)
         self.correct_panel.review.scores_changed.connect(self.timeline.show_scores)
         self.tabs.shown.connect(self._on_tab_shown)
+        self.segment_panel.tab_wanted.connect(self._on_tab_wanted)
         self.train_panel.running_changed.connect(lambda is_running: self.tabs.mark_busy(self.train_panel, is_running))
         self.train_panel.learn.running_changed.connect(self._on_learning_changed)
         self.train_panel.segment_untouched_requested.connect(self._segment_untouched)
@@ -202,7 +206,7 @@ class MainWidget(QScrollArea):
         self._is_opening = False
         self._update_locks()
         self.video_panel.show_project(self.session.project, self.session.other_owner)
-        show_failure(error)
+        show_failure(error, self.video_panel)
 
     def _on_opened_elsewhere(self, source: Path) -> None:
         self._to_adopt = source
@@ -245,6 +249,8 @@ class MainWidget(QScrollArea):
 
     def _on_running_changed(self, is_running: bool) -> None:
         self.tabs.mark_busy(self.segment_panel, is_running)
+        if is_running:
+            self.model_panel.last_model.remember()  # also a model that was loaded before the project
         self._after_run(is_running)
 
     def _on_correcting_changed(self, is_running: bool) -> None:
@@ -284,6 +290,9 @@ class MainWidget(QScrollArea):
             self.correct_panel.refresh()
         elif panel is self.train_panel:
             self.train_panel.refresh()  # frames that were verified or undone meanwhile count, too
+
+    def _on_tab_wanted(self, tab: str) -> None:
+        self.tabs.show_panel(self.correct_panel if tab == CORRECT else self.train_panel)
 
     def _segment_untouched(self, frame_indices: list[int]) -> None:
         self.tabs.show_panel(self.segment_panel)

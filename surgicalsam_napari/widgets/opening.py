@@ -14,7 +14,8 @@ import napari
 from qtpy.QtCore import QEvent, QSize, Qt, QTimer, Signal
 from qtpy.QtWidgets import QLabel, QVBoxLayout, QWidget
 
-from surgicalsam_napari.widgets.runs.background import run_in_background, show_failure
+from surgicalsam_napari.widgets.parts.message import Message, show_failure
+from surgicalsam_napari.widgets.runs.background import run_in_background
 from surgicalsam_napari.widgets.viewer.dock_menu import dock_around
 from surgicalsam_napari.widgets.viewer.layer_docks import PREFERRED_PANEL
 
@@ -41,8 +42,10 @@ class PluginDock(QWidget):
         self._is_removed = False
         self.text = QLabel(OPENING)
         self.text.setAlignment(Qt.AlignmentFlag.AlignCenter)
+        self.message = Message()
         self.column = QVBoxLayout(self)
         self.column.setContentsMargins(0, 0, 0, 0)
+        self.column.addWidget(self.message)
         self.column.addWidget(self.text)
         QTimer.singleShot(0, self._import)
 
@@ -70,7 +73,7 @@ class PluginDock(QWidget):
 
     def _on_failed(self, error: Exception) -> None:
         self.text.setText("SurgicalSAM could not be opened.")
-        show_failure(error)
+        show_failure(error, self)
 
     def event(self, event: QEvent) -> bool:
         if event.type() == QEvent.Type.ParentChange:

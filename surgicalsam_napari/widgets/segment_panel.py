@@ -12,26 +12,22 @@ from qtpy.QtWidgets import QButtonGroup, QComboBox, QFileDialog, QHBoxLayout, QR
 
 from surgicalsam_napari.errors import SurgicalSAMError
 from surgicalsam_napari.formatting import counted, in_bytes, in_time
+from surgicalsam_napari.inference import Estimate
 from surgicalsam_napari.instruments import CLASS_SETS, ClassSet
-from surgicalsam_napari.model.encoders import DEFAULT_CHECKPOINT, ENCODERS
-from surgicalsam_napari.phantom.clip import is_phantom_clip
 from surgicalsam_napari.session import Session
-from surgicalsam_napari.store.corrections import corrected_frames, predicted_frames
 from surgicalsam_napari.widgets.parts.class_picker import ClassPicker, class_row
 from surgicalsam_napari.widgets.parts.frame_scope import THIS_FRAME, FrameScope
-from surgicalsam_napari.widgets.parts.hint import Hint
+from surgicalsam_napari.widgets.parts.message import show_failure
 from surgicalsam_napari.widgets.parts.parts import SPACING, TaskPanel, caption, let_shrink, note, primary_button
 from surgicalsam_napari.widgets.parts.progress_strip import ProgressStrip, Question
-from surgicalsam_napari.widgets.runs.background import run_in_background, show_failure
+from surgicalsam_napari.widgets.parts.run_outcome import RunOutcome
 from surgicalsam_napari.widgets.runs.segmentation_run import SegmentationRun
+from surgicalsam_napari.widgets.runs.speed_trial import measure_speed
+from surgicalsam_napari.widgets.source.model_limits import ModelLimits
 from surgicalsam_napari.widgets.viewer.layers import ViewerLayers
 from surgicalsam_napari.widgets.viewer.session_signals import SessionSignals
 
 FROM_YAML = "From a YAML file…"
-FIRST_STEPS = (
-    "The bundled weights know synthetic scenes only. On your own video: correct one frame, propagate, then Learn "
-    "(Train tab)."
-)
 ESTIMATE_DELAY_MS = 150  # several quick changes cause one estimate
 
 
@@ -39,6 +35,7 @@ class SegmentPanel(TaskPanel):
     """The class dropdown, the scope, the primary button, progress."""
 
     running_changed = Signal(bool)
+    tab_wanted = Signal(str)  # see `ModelLimits`
 
     def __init__(self, session: Session, layers: ViewerLayers) -> None:
         super().__init__("Segment")
@@ -67,19 +64,20 @@ class SegmentPanel(TaskPanel):
         if self.session.selected_class_id is None and self.picker.class_id is not None:
             self.session.select_class(self.picker.class_id)
         self.picker.show_class(self.session.selected_class_id)
-        self._show_hint()
+        self.limits.refresh()
         self.update_state()
 
     def showEvent(self, event: QShowEvent) -> None:
         super().showEvent(event)
-        self._show_hint()  # frames may have been corrected meanwhile
+        self.limits.refresh()  # frames may have been corrected meanwhile
 
     def update_state(self) -> None:
         """Enable the controls that can be used now, and show what is missing."""
         is_running = self.run.is_running
         missing = self._what_is_missing()
         self.segment.setEnabled(not is_running and missing is None)
-        self.progress.setVisible(is_running and not self.question.isVisibleTo(self))
+        self.outcome.button.setEnabled(self._can_write and self.session.model is not None)
+        self.progress.setVisible(is_running)
         self.class_set.setEnabled(not is_running)
         if missing is not None or is_running:
             self.cost.setText(missing or "")
@@ -114,8 +112,16 @@ class SegmentPanel(TaskPanel):
     def start(self) -> None:
         """What the Segment button does."""
         if self.segment.isEnabled():
+            self.message.clear()
             self.layers.ensure_labels()
             self.run.request(self.class_ids(), self.frame_indices(), self.layers.current_frame)
+
+    def resume(self) -> None:
+        """What the Resume button does: segment the frames that the last run did not come to."""
+        if self._can_write and self.session.model is not None:
+            self.message.clear()
+            self.layers.ensure_labels()
+            self.run.resume(self.layers.current_frame)
 
     def segment_frames(self, frame_indices: Sequence[int]) -> None:
         """Predict all classes of the model in these frames, as the button does; a long run asks first."""
@@ -149,8 +155,9 @@ class SegmentPanel(TaskPanel):
         grid.addWidget(self.scope, 2, 1)
         self.cost = note()
         self.segment = primary_button("Segment")
-        self.progress, self.question, self.hint = ProgressStrip(), Question(), Hint(FIRST_STEPS)
-        for widget in (self.cost, self.segment, self.question, self.progress, self.hint):
+        self.progress, self.question, self.limits = ProgressStrip(), Question(), ModelLimits(self.session)
+        self.outcome = RunOutcome()
+        for widget in (self.limits, self.cost, self.segment, self.question, self.progress, self.message, self.outcome):
             self.column.addWidget(widget)
         self.question.hide()
         self.progress.hide()
@@ -167,11 +174,15 @@ class SegmentPanel(TaskPanel):
         self.run.started.connect(self._on_started)
         self.run.reported.connect(self._on_report)
         self.run.confirmation_wanted.connect(self._on_confirmation_wanted)
-        self.run.failed.connect(show_failure)
+        self.run.failed.connect(lambda error: show_failure(error, self))
+        self.outcome.next_requested.connect(self.resume)
+        self.limits.tab_wanted.connect(self.tab_wanted)
         self.run.finished.connect(self._on_finished)
         self._estimate_timer.timeout.connect(self._estimate)
 
     def _on_project_changed(self) -> None:
+        self.run.forget()
+        self._show_outcome()
         if self.session.project is not None:
             self.scope.set_frame_count(self.session.project.video.info.frame_count)
         self.refresh()
@@ -202,22 +213,13 @@ class SegmentPanel(TaskPanel):
         if self._waits_for is not None:
             return self._waits_for
         if self.session.model is None:
-            return "The model is being loaded…" if self.is_model_loading else "Choose a checkpoint first."
+            return "The model is being loaded…" if self.is_model_loading else "Choose a model first (Model, above)."
         if self.class_ids():
             return None
-        checkpoint = f'The checkpoint "{self.session.model.name}"'
+        model = f'The model "{self.session.model.name}"'
         if self.all_classes.isChecked():
-            return f"{checkpoint} knows none of these classes. Choose another checkpoint."
-        return f"{checkpoint} is not yet trained on this class. Paint it with the brush, or choose another class."
-
-    def _show_hint(self) -> None:
-        """Say what to do on a real video, while nobody has corrected a frame and the bundled weights are in use."""
-        project, model = self.session.project, self.session.model
-        is_due = project is not None and model is not None and model.name == DEFAULT_CHECKPOINT
-        if project is not None and is_due:
-            is_real = not is_phantom_clip(project.manifest.video_path)
-            is_due = (is_real or bool(predicted_frames(project))) and not corrected_frames(project)
-        self.hint.set_due(is_due)
+            return f"{model} knows none of these classes. Choose another one, or correct a frame and Learn."
+        return f"{model} is not yet trained on this class. Paint it in a frame and Learn, or choose another class."
 
     # What a run costs ---------------------------------------------------------------------------------------------------
 
@@ -231,7 +233,7 @@ class SegmentPanel(TaskPanel):
             return
         cost = [counted(estimate.frame_count, "frame")]
         if estimate.seconds is not None:
-            cost.append(f"about {in_time(estimate.seconds)}")
+            cost.append(f"about {in_time(estimate.seconds)}" + ("" if estimate.is_measured else " (a guess)"))
         if estimate.disk_bytes:
             cost.append(f"{in_bytes(estimate.disk_bytes)} of disk ({in_bytes(estimate.free_bytes)} free)")
         self.cost.setText(" · ".join(cost))
@@ -240,27 +242,17 @@ class SegmentPanel(TaskPanel):
     def _measure_speed(self) -> None:
         """Run the model on one frame in the background, to know the time of a run before it starts."""
         self._is_speed_due = self._waits_for is not None
-        if self._is_speed_due:
-            return
-        project, model, class_ids = self.session.project, self.session.model, self.session.trained_class_ids()
-        if project is None or model is None or not class_ids or self.run.is_running:
-            return
-        # a trial frame of a large encoder on a CPU takes half a minute: then the run itself shows its speed
-        if model.device.type == "cpu" and not ENCODERS[model.encoder_id].is_light:
-            return
-        session, frame = self.session, self.layers.current_frame
-        # a failure is not shown: nobody asked for the trial, and the run itself will show it
-        run_in_background(
-            lambda: session.estimate(class_ids, [frame], trial=True), self._on_speed_measured, lambda _error: None
-        )
+        if not self._is_speed_due and not self.run.is_running:
+            measure_speed(self.session, self.layers.current_frame, self._on_speed_measured)
 
-    def _on_speed_measured(self, _estimate: object) -> None:
+    def _on_speed_measured(self, _nothing: object) -> None:
         self._estimate_timer.start()
 
     # A run --------------------------------------------------------------------------------------------------------------
 
     def _on_started(self) -> None:
         self.progress.show_start()
+        self.outcome.show_text("")
         self.running_changed.emit(True)
         self.update_state()
 
@@ -268,8 +260,9 @@ class SegmentPanel(TaskPanel):
         self.layers.refresh_frame(report.frame_index)  # type: ignore[attr-defined]
         self.progress.show_progress(report.done, report.total, self.run.seconds_left)  # type: ignore[attr-defined]
 
-    def _on_confirmation_wanted(self, frame_count: int, seconds: float | None, new_bytes: int | None) -> None:
-        self.question.ask(frame_count, seconds, new_bytes, is_started=self.run.is_running)
+    def _on_confirmation_wanted(self, estimate: Estimate) -> None:
+        self.outcome.show_text("")
+        self.question.ask(estimate)
         self.question.show()
         self.segment.hide()
         self.update_state()
@@ -282,6 +275,7 @@ class SegmentPanel(TaskPanel):
     def _on_declined(self) -> None:
         self._close_question()
         self.run.cancel()
+        self._show_outcome()
         self.update_state()
 
     def _close_question(self) -> None:
@@ -295,8 +289,20 @@ class SegmentPanel(TaskPanel):
     def _on_finished(self) -> None:
         self._close_question()
         self.running_changed.emit(False)
-        self._show_hint()
+        self._show_outcome()
+        self.limits.refresh()
         self.update_state()
+
+    def _show_outcome(self) -> None:
+        """What the last run found, and what is left of it."""
+        findings, rest = self.run.findings, self.run.rest
+        if findings is None:
+            self.outcome.show_text("")
+            return
+        resume = f"Resume: {counted(len(rest), 'frame')}" if rest else ""
+        self.outcome.show_text(
+            findings.summary(is_cancelled=self.run.is_cancelled), resume, "Segment the frames that the run did not come to"
+        )
 
     # Class sets ---------------------------------------------------------------------------------------------------------
 
@@ -324,10 +330,11 @@ class SegmentPanel(TaskPanel):
 
     def use_class_set(self, source: ClassSet | Path) -> None:
         """Use these classes, or those of a YAML file; on an error, show it and keep the old ones."""
+        self.message.clear()
         try:
             classes = ClassSet.from_yaml(source) if isinstance(source, Path) else source
             if classes != self.session.classes:
                 self.session.use_class_set(classes)
         except SurgicalSAMError as error:
-            show_failure(error)
+            show_failure(error, self)
         self._show_class_set()  # also if the chosen one was refused

@@ -6,7 +6,10 @@ import json
 from dataclasses import asdict, dataclass
 from typing import Any
 
+from surgicalsam_napari.formatting import counted
+
 POOR_IOU = 50.0  # percent
+FEWEST_TO_JUDGE = 10  # validation frames; scores on fewer say little about other frames
 EXIT_CODE_OF_ERROR = 3  # the last line on stderr is the error message; a traceback exits with 1
 
 
@@ -81,6 +84,7 @@ class ResultReport:
     best_epoch : the epoch of the best checkpoint; 0 if no epoch was better than the start
     before, after : scores of the start and of the result; None without validation data
     examples : paths of pictures: a validation frame as corrected, before and after, side by side
+    validation_frames : number of frames that the scores rest on; None in results of earlier versions
     """
 
     checkpoint: str
@@ -90,20 +94,30 @@ class ResultReport:
     before: Scores | None
     after: Scores | None
     examples: tuple[str, ...]
+    validation_frames: int | None = None
+
+    @property
+    def is_judged(self) -> bool:
+        """Whether the scores rest on enough frames to call the result better or worse."""
+        is_enough = self.validation_frames is None or self.validation_frames >= FEWEST_TO_JUDGE
+        return self.after is not None and is_enough
 
 
 def weakness(result: ResultReport) -> str | None:
     """What is poor about a result, in a sentence for the user; None if nothing is, or nothing was measured."""
     if result.after is None:
         return None
+    frames = counted(result.validation_frames or 0, "frame")
+    few = None if result.is_judged else f"The scores rest on {frames}, too few for a verdict (at least {FEWEST_TO_JUDGE})."
     poor = {name: iou for name, iou in result.after.class_iou.items() if iou is not None and iou < POOR_IOU}
     if poor:
         listed = ", ".join(f"{name} {iou:.0f}" for name, iou in poor.items())
-        return f"Poor on the validation frames, with an IoU below {POOR_IOU:.0f}: {listed}."
+        text = f"Poor on the validation frames, with an IoU below {POOR_IOU:.0f}: {listed}."
+        return text if few is None else f"{text} {few}"
     before, after = (None if scores is None else scores.challenge_iou for scores in (result.before, result.after))
-    if before is not None and after is not None and after < before:
+    if few is None and before is not None and after is not None and after < before:
         return f"Worse than the start on the validation frames: IoU {before:.0f} before, {after:.0f} now."
-    return None
+    return few
 
 
 Report = PreparationReport | SplitReport | EpochReport | ResultReport

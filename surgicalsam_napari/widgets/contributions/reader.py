@@ -6,6 +6,9 @@ from collections.abc import Callable
 from pathlib import Path
 from typing import Any
 
+from surgicalsam_napari.errors import SurgicalSAMError
+from surgicalsam_napari.widgets.contributions.reporting import shown_in_panel
+
 LayerData = tuple[Any, dict[str, Any], str]
 
 
@@ -50,7 +53,10 @@ def read_video(path: str | list[str]) -> list[LayerData]:
     from surgicalsam_napari.widgets.viewer.layers import image_arguments
 
     file = _single(path)
-    video = VideoReader(file)
+    try:
+        video = VideoReader(file)
+    except SurgicalSAMError as error:
+        return _no_layers(error)
     return [(video, image_arguments(video, file), "image")]
 
 
@@ -60,11 +66,21 @@ def read_project(path: str | list[str]) -> list[LayerData]:
     from surgicalsam_napari.widgets.viewer.layers import image_arguments, labels_arguments
 
     folder = _single(path)
-    project = Project.open(folder)
+    try:
+        project = Project.open(folder)
+    except SurgicalSAMError as error:
+        return _no_layers(error)
     return [
         (project.video, image_arguments(project.video, folder), "image"),
         (ViewerLabels(project.labels), labels_arguments(project.classes, folder), "labels"),
     ]
+
+
+def _no_layers(error: SurgicalSAMError) -> list[LayerData]:
+    """Show the error in the plugin's panel; without one, raise it."""
+    if not shown_in_panel(error, "source.video_panel.VideoPanel"):
+        raise error
+    return [(None,)]  # type: ignore[list-item]  # napari: this path was read, and gives no layer
 
 
 def _single(path: str | list[str]) -> Path:

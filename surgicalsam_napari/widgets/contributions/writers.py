@@ -9,9 +9,10 @@ from typing import Any
 
 import numpy as np
 
-from surgicalsam_napari.errors import ExchangeError
+from surgicalsam_napari.errors import ExchangeError, SurgicalSAMError
 from surgicalsam_napari.exchange.registry import EXPORT_FORMATS
 from surgicalsam_napari.store import Project, Provenance, ViewerLabels
+from surgicalsam_napari.widgets.contributions.reporting import shown_in_panel
 from surgicalsam_napari.widgets.viewer.layers import LABELS_NAME, SOURCE
 
 Writer = Callable[[str, Any, dict[str, Any]], list[str]]
@@ -32,10 +33,15 @@ def write_labels(path: str, data: Any, attributes: dict[str, Any], format: str) 
     from surgicalsam_napari.exchange.exporting import export_frames
 
     out = Path(path)
-    with Project.open(_project_folder(data, attributes)) as project:
-        frames = labelled_frames(project)
-        for _ in progress(export_frames(project, frames, out, format), total=len(frames), desc=f"Saving {out.name}"):
-            pass
+    try:
+        with Project.open(_project_folder(data, attributes)) as project:
+            frames = labelled_frames(project)
+            for _ in progress(export_frames(project, frames, out, format), total=len(frames), desc=f"Saving {out.name}"):
+                pass
+    except SurgicalSAMError as error:
+        if not shown_in_panel(error, "exchange.export_panel.ExportPanel"):
+            raise
+        return []
     return [str(out)]
 
 

@@ -21,7 +21,7 @@ from surgicalsam_napari.store.history import Undone
 from surgicalsam_napari.widgets.correct.mouse_tool import PAN_ZOOM, MouseTool
 from surgicalsam_napari.widgets.correct.refine_tool import RefineTool
 from surgicalsam_napari.widgets.correct.refusals import why_refused
-from surgicalsam_napari.widgets.runs.background import show_failure
+from surgicalsam_napari.widgets.parts.message import show_failure
 from surgicalsam_napari.widgets.viewer.layers import ViewerLayers
 
 UNDO_KEY, REDO_KEY, LEAVE_KEY = "Control-Z", "Control-Shift-Z", "Escape"
@@ -182,7 +182,7 @@ class CanvasKeys(QObject):
         try:
             undone = turn()
         except SurgicalSAMError as error:
-            show_failure(error)
+            show_failure(error, self)
             return
         if undone is None:
             return

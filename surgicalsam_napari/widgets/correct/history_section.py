@@ -15,8 +15,8 @@ from surgicalsam_napari.store.history import HistoryEntry, Undone
 from surgicalsam_napari.widgets.correct.section_parts import ActionStrip, show_text
 from surgicalsam_napari.widgets.correct.shortcuts import HISTORY, Shortcut
 from surgicalsam_napari.widgets.correct.snapshot_list import SnapshotList
+from surgicalsam_napari.widgets.parts.message import show_failure
 from surgicalsam_napari.widgets.parts.parts import Panel, note
-from surgicalsam_napari.widgets.runs.background import show_failure
 from surgicalsam_napari.widgets.runs.run import Run
 from surgicalsam_napari.widgets.viewer.layers import ViewerLayers
 
@@ -87,7 +87,7 @@ class HistorySection(Panel):
         try:
             count = self._project.work_log.write_csv(path)
         except SurgicalSAMError as error:
-            show_failure(error)
+            show_failure(error, self)
             return
         show_text(self.outcome, f"{Path(path).name} lists the work on {counted(count, 'frame')}.")
 

@@ -139,7 +139,7 @@ class PropagateSection(Panel):
         if missing is not None:
             return missing
         if self.session.model is None:
-            return "Choose a checkpoint first."
+            return "Choose a model first (Model)."
         if self.run.is_running and not self.strip.is_mine:
             return LABELS_ARE_BUSY
         return None
@@ -223,8 +223,7 @@ class PropagateSection(Panel):
     def _on_finished(self, result: object) -> None:
         report = self._last
         if self._is_filling:
-            stopped = f"Stopped after {counted(self.strip.done, 'frame')}." if self.strip.done else "Nothing was changed."
-            self._show_outcome(stopped if result is None else str(result))
+            self._show_outcome(stopped_filling(report) if result is None else str(result))
         elif report is None:
             self._show_outcome("Nothing was changed.")
         elif report.stopped is not None:
@@ -236,7 +235,10 @@ class PropagateSection(Panel):
             self._show_outcome(f"Carried through {counted(report.done, 'frame')}, to frame {report.frame_index}.")
         else:
             self._stopped_at = report.frame_index
-            self._show_outcome(f"Cancelled after {counted(report.done, 'frame')}, at frame {report.frame_index}.")
+            of_all = f"{report.done:,} of {counted(report.total, 'frame')}"
+            self._show_outcome(
+                f"Cancelled after {of_all}, at frame {report.frame_index:,}. To resume, go there and press again."
+            )
         self._show_go_there()
 
     def _on_frame(self) -> None:
@@ -249,6 +251,13 @@ class PropagateSection(Panel):
 
     def _show_go_there(self) -> None:
         self.go_there.setVisible(self._stopped_at is not None and bool(self.outcome.text()))
+
+
+def stopped_filling(report: Any) -> str:
+    """The line after a fill that was cancelled or failed; `report` is its last one."""
+    if report is None or not report.done:
+        return "Nothing was changed."
+    return f"Stopped after {report.done:,} of {counted(report.total, 'frame')}. Press again to resume."
 
 
 def stop_text(frame_index: int, reason: str) -> str:

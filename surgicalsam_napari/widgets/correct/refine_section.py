@@ -120,9 +120,9 @@ class RefineSection(Panel):
         model = self.session.model
         missing = why_not_editable(self.session)
         if missing is None and model is None:
-            return "Choose a checkpoint first."
+            return "Choose a model first (Model)."
         if missing is None and model is not None and not model.has_click_decoder:
-            return f'The checkpoint "{model.name}" has no decoder for clicks. Choose another, or use the brush.'
+            return f'The model "{model.name}" has no decoder for clicks. Choose another, or use the brush.'
         return missing
 
     def _instructions(self) -> str:
@@ -141,7 +141,7 @@ class RefineSection(Panel):
             prompts = [counted(len(refinement.clicks), "click")] if refinement.clicks else []
             prompts += ["a box"] if refinement.box is not None else []
             estimate = refinement.predicted_iou
-            lines.append(" and ".join(prompts) + ("" if isnan(estimate) else f" · predicted IoU {estimate:.2f}"))
+            lines.append(" and ".join(prompts) + ("" if isnan(estimate) else f" · confidence {estimate:.2f}"))
         frames = sorted({frame_index for frame_index, _ in self.tool.held_elsewhere})
         if frames and self.tool.is_on:
             listed = ", ".join(map(str, frames[:5])) + (" and others" if len(frames) > 5 else "")

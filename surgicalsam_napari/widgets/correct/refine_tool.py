@@ -11,13 +11,14 @@ import numpy as np
 from qtpy.QtCore import QObject, Signal
 
 from surgicalsam_napari.errors import SurgicalSAMError
-from surgicalsam_napari.inference.embed import embedded_batches
+from surgicalsam_napari.inference.embed import embedded_batches, failures_reported
 from surgicalsam_napari.instruments import knows_class
 from surgicalsam_napari.session import Session
 from surgicalsam_napari.store import Project, Provenance
 from surgicalsam_napari.widgets.correct.mouse_tool import MouseTool
 from surgicalsam_napari.widgets.correct.preview_layer import PreviewLayer, Rectangle
-from surgicalsam_napari.widgets.runs.background import run_in_background, show_failure
+from surgicalsam_napari.widgets.parts.message import show_failure
+from surgicalsam_napari.widgets.runs.background import run_in_background
 from surgicalsam_napari.widgets.viewer.layers import ViewerLayers
 from surgicalsam_napari.widgets.viewer.session_signals import SessionSignals
 
@@ -123,7 +124,7 @@ class RefineTool(QObject):
             changed = write_refinement(project, *target, held)
         except SurgicalSAMError as error:
             self._held[target] = held
-            show_failure(error)
+            show_failure(error, self)
             return
         self._show()
         self.layers.refresh_frame(target[0])
@@ -209,9 +210,10 @@ class RefineTool(QObject):
 
     def _answer(self, work: Callable[[], None]) -> None:
         try:
-            work()
-        except (SurgicalSAMError, RuntimeError) as error:
-            show_failure(error)
+            with failures_reported():
+                work()
+        except SurgicalSAMError as error:
+            show_failure(error, self)
 
     def _is_embedded(self, frame_index: int) -> bool:
         assert self._project is not None and self._model is not None
@@ -223,7 +225,7 @@ class RefineTool(QObject):
         try:
             return self._project.embeddings(self._model.encoder_digest, self._model.embedding_shape).read([frame_index])[0]
         except SurgicalSAMError as error:
-            show_failure(error)
+            show_failure(error, self)
             return None
 
     def _embed(self, target: Target) -> None:
@@ -247,7 +249,7 @@ class RefineTool(QObject):
 
     def _on_embedding_failed(self, error: Exception) -> None:
         self._waiting.clear()
-        show_failure(error)
+        show_failure(error, self)
         self._show()
 
     def _problem(self) -> str | None:

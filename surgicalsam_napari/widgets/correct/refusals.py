@@ -4,11 +4,11 @@ from __future__ import annotations
 
 import time
 
-from napari.utils.notifications import show_info
 from qtpy.QtCore import QObject, QTimer
 
 from surgicalsam_napari.session import Session
 from surgicalsam_napari.widgets.correct.shortcuts import UNLOCK_KEY
+from surgicalsam_napari.widgets.parts.message import show_notice
 from surgicalsam_napari.widgets.viewer.label_changes import LabelChanges
 from surgicalsam_napari.widgets.viewer.layers import ViewerLayers
 
@@ -16,9 +16,14 @@ QUIET_SECONDS = 5.0  # each mouse move of a stroke is refused; show one message 
 
 
 class Refusals(QObject):
-    """Handles the signal `LabelStore.refused`."""
+    """Handles the signal `LabelStore.refused`.
 
-    def __init__(self, session: Session, layers: ViewerLayers, changes: LabelChanges, parent: QObject | None = None) -> None:
+    Parameters
+    ----------
+    parent : a panel; the message is shown there
+    """
+
+    def __init__(self, session: Session, layers: ViewerLayers, changes: LabelChanges, parent: QObject) -> None:
         super().__init__(parent)
         self.session, self.layers = session, layers
         self._message_frame: int | None = None
@@ -32,7 +37,7 @@ class Refusals(QObject):
         is_repeated = frame_index == self._message_frame and now - self._message_at < QUIET_SECONDS
         self._message_frame, self._message_at = frame_index, now
         if not is_repeated and self.session.project is not None:
-            show_info(why_refused(self.session.classes.names, self._locked_names(frame_index), frame_index))
+            show_notice(why_refused(self.session.classes.names, self._locked_names(frame_index), frame_index), self)
 
     def _locked_names(self, frame_index: int) -> list[str]:
         project = self.session.project

@@ -15,9 +15,9 @@ from surgicalsam_napari.store import Project
 from surgicalsam_napari.widgets.correct.review_feed import ReviewFeed
 from surgicalsam_napari.widgets.correct.shortcuts import REVIEW, UNLOCK_KEY, VERIFY_KEY, Shortcut
 from surgicalsam_napari.widgets.correct.verify_range import VerifyRange
+from surgicalsam_napari.widgets.parts.message import show_failure
 from surgicalsam_napari.widgets.parts.parts import SPACING, Panel, RoomyLabel, caption, let_shrink, primary_button, swatch
 from surgicalsam_napari.widgets.parts.theme import DIM, NOTE, set_look
-from surgicalsam_napari.widgets.runs.background import show_failure
 from surgicalsam_napari.widgets.runs.run import Run
 from surgicalsam_napari.widgets.viewer.label_changes import LabelChanges
 from surgicalsam_napari.widgets.viewer.layers import ViewerLayers
@@ -246,7 +246,7 @@ class ReviewSection(Panel):
         try:
             write()
         except SurgicalSAMError as error:
-            show_failure(error)
+            show_failure(error, self)
             return False
         self.changes.emit_now()
         return True

@@ -11,9 +11,9 @@ from qtpy.QtWidgets import QLabel
 from surgicalsam_napari.editing import EditOutcome
 from surgicalsam_napari.formatting import counted
 from surgicalsam_napari.session import Session
+from surgicalsam_napari.widgets.parts.message import clear_message, show_failure
 from surgicalsam_napari.widgets.parts.parts import caption
 from surgicalsam_napari.widgets.parts.progress_strip import ProgressStrip
-from surgicalsam_napari.widgets.runs.background import show_failure
 from surgicalsam_napari.widgets.runs.run import Run
 from surgicalsam_napari.widgets.viewer.layers import ViewerLayers
 
@@ -82,6 +82,7 @@ class ActionStrip(ProgressStrip):
         if self.run.is_running:
             return False
         self._is_mine, self.done = True, 0
+        clear_message(self)
         self.show_start(f"{title}…")
         self.show()
         self._is_mine = self.run.start(reports)
@@ -101,7 +102,7 @@ class ActionStrip(ProgressStrip):
 
     def _on_failed(self, error: Exception) -> None:
         if self._is_mine:
-            show_failure(error)
+            show_failure(error, self)
 
     def _on_finished(self, _is_complete: bool) -> None:
         if self._is_mine:
@@ -119,7 +120,7 @@ def outcome_text(outcome: EditOutcome | None, done: int) -> str:
     done : frames reported until then
     """
     if outcome is None:
-        return f"Stopped after {counted(done, 'frame')}." if done else ""
+        return f"Stopped after {counted(done, 'frame')}. Undo takes back what was done." if done else ""
     text = f"{counted(len(outcome.changed), 'frame')} changed" if outcome.changed else "Nothing changed"
     if outcome.locked:
         text += f", {counted(len(outcome.locked), 'verified frame')} kept"

@@ -10,7 +10,8 @@ from qtpy.QtCore import QObject, QTimer, Signal
 
 from surgicalsam_napari.inference.similarity import contrast_limits, similarity_map
 from surgicalsam_napari.session import Session
-from surgicalsam_napari.widgets.runs.background import run_in_background, show_failure
+from surgicalsam_napari.widgets.parts.message import show_failure
+from surgicalsam_napari.widgets.runs.background import run_in_background
 from surgicalsam_napari.widgets.viewer.layers import ViewerLayers
 
 NAME = "Similarity"
@@ -44,10 +45,10 @@ class SimilarityLayer(QObject):
         if self.session.project is None:
             return "Open a video first."
         if self.session.model is None:
-            return "Choose a checkpoint first."
+            return "Choose a model first (Model)."
         class_id = self.session.selected_class_id
         if class_id is None or not self.session.is_trained(class_id):
-            return f'The checkpoint "{self.session.model.name}" is not trained on this class.'
+            return f'The model "{self.session.model.name}" is not trained on this class.'
         return None
 
     def switch(self, is_on: bool) -> None:
@@ -103,7 +104,7 @@ class SimilarityLayer(QObject):
         self.is_computing = False
         self.switch(False)
         self.changed.emit()
-        show_failure(error)
+        show_failure(error, self)
 
     def _show(self, similarity: np.ndarray) -> None:
         """Show the map as a layer of one frame, at its place in the video; the selected layer stays selected."""

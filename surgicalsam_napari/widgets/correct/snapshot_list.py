@@ -13,9 +13,9 @@ from surgicalsam_napari.formatting import counted
 from surgicalsam_napari.store import Project, Provenance
 from surgicalsam_napari.store.snapshots import Snapshot
 from surgicalsam_napari.widgets.correct.section_parts import ActionStrip
+from surgicalsam_napari.widgets.parts.message import show_failure
 from surgicalsam_napari.widgets.parts.parts import SPACING, caption, note
 from surgicalsam_napari.widgets.parts.progress_strip import Question
-from surgicalsam_napari.widgets.runs.background import show_failure
 from surgicalsam_napari.widgets.runs.run import Run
 from surgicalsam_napari.widgets.viewer.layers import ViewerLayers
 
@@ -166,7 +166,7 @@ class SnapshotList(QWidget):
             try:
                 self._project.snapshots.remove(self.chosen)
             except SurgicalSAMError as error:
-                show_failure(error)
+                show_failure(error, self)
             self.show_project(self._project)
 
 

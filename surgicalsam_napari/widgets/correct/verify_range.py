@@ -17,7 +17,8 @@ from surgicalsam_napari.store import Project, Provenance
 from surgicalsam_napari.store.provenance import is_corrected
 from surgicalsam_napari.widgets.correct.section_parts import ActionStrip, show_text
 from surgicalsam_napari.widgets.parts.frame_scope import RANGE, WHOLE_VIDEO, FrameScope
-from surgicalsam_napari.widgets.parts.parts import SPACING, bring_into_view, note
+from surgicalsam_napari.widgets.parts.message import bring_into_view
+from surgicalsam_napari.widgets.parts.parts import SPACING, note
 from surgicalsam_napari.widgets.parts.progress_strip import Question
 from surgicalsam_napari.widgets.runs.run import Run
 from surgicalsam_napari.widgets.viewer.layers import ViewerLayers

@@ -20,6 +20,7 @@ from surgicalsam_napari.store import Project
 from surgicalsam_napari.store.corrections import corrected_frames
 from surgicalsam_napari.widgets.exchange.import_form import ImportForm
 from surgicalsam_napari.widgets.parts.frame_scope import EVERY_NTH, RANGE, WHOLE_VIDEO, FrameScope
+from surgicalsam_napari.widgets.parts.message import show_failure
 from surgicalsam_napari.widgets.parts.parts import (
     SPACING,
     ElidedLabel,
@@ -31,7 +32,6 @@ from surgicalsam_napari.widgets.parts.parts import (
 )
 from surgicalsam_napari.widgets.parts.progress_strip import ProgressStrip, Question
 from surgicalsam_napari.widgets.parts.theme import link
-from surgicalsam_napari.widgets.runs.background import show_failure
 from surgicalsam_napari.widgets.runs.run import Run
 from surgicalsam_napari.widgets.viewer.layers import ViewerLayers
 from surgicalsam_napari.widgets.viewer.session_signals import SessionSignals
@@ -168,7 +168,7 @@ class ExportPanel(TaskPanel):
         self.question.declined.connect(self._close_question)
         self.progress.cancelled.connect(self._on_cancel)
         self.run.reported.connect(self._on_report)
-        self.run.failed.connect(show_failure)
+        self.run.failed.connect(lambda error: show_failure(error, self))
         self.run.finished.connect(self._on_finished)
         self.import_form.busy_changed.connect(self._on_import_changed)
 
@@ -215,6 +215,7 @@ class ExportPanel(TaskPanel):
         images = self.images.isChecked()
         self._written = target
         self.result.hide()
+        self.message.clear()
         self.run.start(lambda: export_frames(project, frames, target, kind, images=images, overwrite=overwrite))
         self.progress.show_start()
         self._changed()
@@ -232,7 +233,9 @@ class ExportPanel(TaskPanel):
             folder = link(escape(self._written.name), self._written.as_uri(), self)
             self.result.setText(f"Exported {counted(report.total, 'frame')} to {folder}.")
         elif self.run.is_cancelled:
-            self.result.setText("Cancelled: nothing was written.")
+            done = 0 if report is None else report.done
+            after = f" after {done:,} of {counted(report.total, 'frame')}" if done else ""
+            self.result.setText(f"Cancelled{after}: nothing was written. Export starts again from the first frame.")
         self.result.setToolTip(str(self._written))
         self.result.setVisible(is_complete or self.run.is_cancelled)
         self._changed()

@@ -16,10 +16,11 @@ from surgicalsam_napari.formatting import counted
 from surgicalsam_napari.instruments import CLASS_SETS
 from surgicalsam_napari.session import Session
 from surgicalsam_napari.widgets.exchange.problems_dialog import ProblemsDialog
+from surgicalsam_napari.widgets.parts.message import show_failure
 from surgicalsam_napari.widgets.parts.parts import SPACING, Panel, caption, note
 from surgicalsam_napari.widgets.parts.progress_strip import ProgressStrip, Question
 from surgicalsam_napari.widgets.parts.theme import link
-from surgicalsam_napari.widgets.runs.background import run_in_background, show_failure
+from surgicalsam_napari.widgets.runs.background import run_in_background
 from surgicalsam_napari.widgets.runs.run import Run
 from surgicalsam_napari.widgets.viewer.layers import ViewerLayers
 
@@ -59,6 +60,7 @@ class ImportForm(Panel):
         if project is None or not project.writable or self.is_busy or self._is_locked:
             return
         self._forget()
+        self.message.clear()
         classes = project.classes if self.names.currentText() == AS_IN_PROJECT else self.names.currentData()
         opening = self._opening = object()
         run_in_background(
@@ -134,7 +136,7 @@ class ImportForm(Panel):
         self.check.failed.connect(self._on_check_failed)
         self.check.finished.connect(self._on_checked)
         self.run.reported.connect(self._on_report)
-        self.run.failed.connect(show_failure)
+        self.run.failed.connect(lambda error: show_failure(error, self))
         self.run.finished.connect(self._on_finished)
 
     def _forget(self) -> None:
@@ -197,7 +199,7 @@ class ImportForm(Panel):
         if self.names.currentText() == AS_IN_DATASET:
             self._say(NUMBERS_ONLY)
         self._changed()
-        show_failure(error)
+        show_failure(error, self)
 
     def _show_sequences(self, sequences: tuple[str, ...]) -> None:
         self.sequence.clear()
@@ -226,7 +228,7 @@ class ImportForm(Panel):
     def _on_check_failed(self, error: Exception) -> None:
         self._forget()
         if not isinstance(error, ExchangeError) or not error.problems:
-            show_failure(error)
+            show_failure(error, self)
             return
         count = counted(len(error.problems), "problem")
         self._say(f"Nothing was imported: {link(count, '#', self)}.")

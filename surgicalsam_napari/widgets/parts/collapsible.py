@@ -71,6 +71,10 @@ class Collapsible(QWidget):
         self._summary = text
         self._show(self.is_open)
 
+    def show_child(self, _child: QWidget) -> None:
+        """Expand, so that a widget in the panel can be seen."""
+        self.open()
+
     def _on_toggled(self, is_open: bool) -> None:
         self._show(is_open)
         self.toggled.emit(is_open)

@@ -17,6 +17,7 @@ from qtpy.QtWidgets import (
     QWidget,
 )
 
+from surgicalsam_napari.widgets.parts.message import Message
 from surgicalsam_napari.widgets.parts.theme import ACCENT, CAPTION, DIM, HEADING, NOTE, PRIMARY, set_look
 
 SPACING = 6
@@ -27,7 +28,13 @@ BAR_STYLE = f"QProgressBar::chunk {{ background-color: {ACCENT}; border-radius: 
 
 
 class Panel(QWidget):
-    """A titled block of the dock: a heading, then a column to which subclasses add."""
+    """A titled block of the dock: a heading, then a column to which subclasses add.
+
+    Attributes
+    ----------
+    title : its name for users
+    message : what went wrong here, below the heading; a subclass may add it elsewhere in the column
+    """
 
     def __init__(self, title: str) -> None:
         super().__init__()
@@ -36,7 +43,9 @@ class Panel(QWidget):
         self.column.setSpacing(SPACING)
         self.heading = QLabel(title)
         set_look(self.heading, role=HEADING)
+        self.title, self.message = title, Message()
         self.column.addWidget(self.heading)
+        self.column.addWidget(self.message)
 
     def add_grid(self) -> QGridLayout:
         """A grid whose first column holds captions of one width in every panel."""
@@ -132,15 +141,6 @@ class ElidedLabel(QLabel):
         painter = QPainter(self)
         painter.setPen(self.palette().windowText().color())
         painter.drawText(self.rect(), int(self.alignment() | Qt.AlignmentFlag.AlignVCenter), shown)
-
-
-def bring_into_view(widget: QWidget) -> None:
-    """Scroll the panel around a widget so that the widget is in view."""
-    area = widget.parentWidget()
-    while area is not None and not isinstance(area, QScrollArea):
-        area = area.parentWidget()
-    if area is not None:
-        area.ensureWidgetVisible(widget)
 
 
 def note(text: str = "") -> QLabel:

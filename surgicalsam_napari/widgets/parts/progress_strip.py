@@ -7,6 +7,7 @@ from qtpy.QtGui import QHideEvent
 from qtpy.QtWidgets import QHBoxLayout, QPushButton, QVBoxLayout, QWidget
 
 from surgicalsam_napari.formatting import counted, in_bytes, in_time
+from surgicalsam_napari.inference import Estimate
 from surgicalsam_napari.widgets.parts.parts import SPACING, caption, note, primary_button, thin_bar
 
 BUSY_AFTER_MS = 400  # each step of a busy bar redraws the whole window and would slow down short work
@@ -63,7 +64,7 @@ class ProgressStrip(QWidget):
 
 
 class Question(QWidget):
-    """A question before a run: what it does or costs, and whether to start or continue it."""
+    """A question before a run: what it does or costs, and whether to start it."""
 
     confirmed = Signal()
     declined = Signal()
@@ -85,16 +86,13 @@ class Question(QWidget):
         column.addWidget(self.text)
         column.addLayout(row)
 
-    def ask(self, frame_count: int, seconds: float | None, new_bytes: int | None, *, is_started: bool) -> None:
-        """Ask; `is_started` if the first frames have shown how long the rest takes."""
-        cost = [f"about {in_time(seconds)}"] if seconds is not None else []
-        cost += [f"{in_bytes(new_bytes)} of disk"] if new_bytes else []
-        frames = counted(frame_count, "more frame" if is_started else "frame")
-        self.put(
-            f"{frames}: {' and '.join(cost)}. You can cancel at any time.",
-            "Continue" if is_started else "Segment them",
-            "Stop here" if is_started else "Not now",
-        )
+    def ask(self, estimate: Estimate) -> None:
+        """Ask before a run of Segment that is long or needs much of the disk."""
+        cost = [f"about {in_time(estimate.seconds)}"] if estimate.seconds is not None else []
+        if estimate.disk_bytes:
+            cost.append(f"{in_bytes(estimate.disk_bytes)} of disk ({in_bytes(estimate.free_bytes)} free)")
+        frames = counted(estimate.frame_count, "frame")
+        self.put(f"{frames}: {' and '.join(cost)}. You can cancel at any time, and resume later.", "Segment them")
 
     def put(self, text: str, yes: str, no: str = "Not now") -> None:
         """Show any question, with the texts of its two buttons."""

@@ -61,6 +61,12 @@ class TaskTabs(QWidget):
         """Show this panel."""
         self.bar.setCurrentIndex(self._panels.index(panel))
 
+    def show_child(self, child: QWidget) -> None:
+        """Show the panel that a widget is in."""
+        for panel in self._panels:
+            if panel is child or panel.isAncestorOf(child):
+                self.show_panel(panel)
+
     def mark_busy(self, panel: TaskPanel, is_busy: bool) -> None:
         """Mark the tab of a working panel, also while another panel is shown."""
         index = self._panels.index(panel)

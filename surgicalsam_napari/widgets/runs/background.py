@@ -9,9 +9,8 @@ from collections.abc import Callable, Generator, Iterator
 from typing import Any
 
 from napari.qt.threading import WorkerBase, create_worker
-from napari.utils.notifications import notification_manager, show_error
 
-from surgicalsam_napari.errors import SurgicalSAMError, WorkFailed
+from surgicalsam_napari.errors import WorkFailed
 
 CPU_THREADS_LEFT_FOR_THE_WINDOW = 1
 
@@ -26,7 +25,7 @@ def keep_a_core_for_the_window() -> None:
 
 
 def run_in_background(
-    work: Callable[[], Any], done: Callable[[Any], None], failed: Callable[[Exception], None] | None = None
+    work: Callable[[], Any], done: Callable[[Any], None], failed: Callable[[Exception], None]
 ) -> WorkerBase:
     """Call `work` in another thread, then `done(result)` or `failed(error)` in this one."""
 
@@ -36,9 +35,7 @@ def run_in_background(
         except RuntimeError as error:
             raise WorkFailed(_one_line(error)) from error
 
-    return create_worker(
-        guarded, _start_thread=True, _ignore_errors=True, _connect={"returned": done, "errored": failed or show_failure}
-    )
+    return create_worker(guarded, _start_thread=True, _ignore_errors=True, _connect={"returned": done, "errored": failed})
 
 
 def run_reports_in_background(
@@ -72,14 +69,6 @@ def run_reports_in_background(
         _ignore_errors=True,
         _connect={"yielded": reported, "errored": failed, "finished": [close, finished]},
     )
-
-
-def show_failure(error: Exception) -> None:
-    """Show a user's error as one line, and a bug with its traceback."""
-    if isinstance(error, SurgicalSAMError):
-        show_error(str(error))
-    else:
-        notification_manager.receive_error(type(error), error, error.__traceback__)
 
 
 def _one_line(error: RuntimeError) -> str:

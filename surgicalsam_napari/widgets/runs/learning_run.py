@@ -10,6 +10,7 @@ from typing import Any
 from qtpy.QtCore import QObject
 
 from surgicalsam_napari.inference import SegmentReport, outward_order
+from surgicalsam_napari.inference.findings import Findings
 from surgicalsam_napari.propagation.fill_between import FillReport
 from surgicalsam_napari.session import Session
 from surgicalsam_napari.store.corrections import predicted_frames, untouched_frames
@@ -26,6 +27,7 @@ class LearningRun(Run):
     Attributes
     ----------
     learned : of the current or last run; None until the new model is in use
+    findings : what it has found in the frames that it predicted; None before the first of them
     predicted : number of frames that the current or last run has predicted
     to_predict : number of frames that it predicts
     filled : number of them that it has then filled from corrected frames
@@ -36,6 +38,7 @@ class LearningRun(Run):
         super().__init__(parent)
         self.session = session
         self.learned: Learned | None = None
+        self.findings: Findings | None = None
         self.predicted = self.to_predict = self.filled = 0
         self.seconds_per_step: float | None = None
         self._by_new_model: set[int] = set()  # frames that the learned model has predicted
@@ -82,6 +85,7 @@ class LearningRun(Run):
         return report.done, report.total
 
     def _begin(self) -> None:
+        self.findings = None
         self.predicted = self.to_predict = self.filled = 0
         self._phase = ""
 
@@ -112,11 +116,18 @@ class LearningRun(Run):
             self.seconds_per_step = per_unit
         return per_unit * (total - done)
 
+    def _find(self, report: SegmentReport) -> None:
+        if self.findings is None and self.session.project is not None:
+            self.findings = Findings(self.session.project, self.session.trained_class_ids(), report.total)
+        if self.findings is not None:
+            self.findings.add(report)
+
     def _on_report(self, report: Any) -> None:
         if isinstance(report, Learned):
             self.learned = report
         elif isinstance(report, SegmentReport):
             self.predicted = report.done
+            self._find(report)
             self._by_new_model.add(report.frame_index)
         elif isinstance(report, FillReport):
             self.filled += bool(report.agreement)

@@ -7,7 +7,7 @@ from collections.abc import Callable, Iterator
 from qtpy.QtCore import QObject
 
 from surgicalsam_napari.errors import SurgicalSAMError
-from surgicalsam_napari.widgets.runs.background import show_failure
+from surgicalsam_napari.widgets.parts.message import show_failure
 from surgicalsam_napari.widgets.runs.run import Run
 from surgicalsam_training.reports import Report, ResultReport
 from surgicalsam_training.run.run_folder import RunFolder
@@ -52,7 +52,7 @@ class TrainingRun(Run):
             try:
                 self.folder.request_stop()
             except SurgicalSAMError as error:
-                show_failure(error)
+                show_failure(error, self)
                 super().cancel()  # closes the generator, which stops the process as well
 
     def _on_finished(self) -> None:

@@ -9,10 +9,13 @@ from qtpy.QtCore import Qt, Signal
 from qtpy.QtWidgets import QComboBox
 
 from surgicalsam_napari.errors import SurgicalSAMError
+from surgicalsam_napari.formatting import counted
 from surgicalsam_napari.model.checkpoint import BEST_OF_A_RUN
+from surgicalsam_training.reports import ResultReport
 from surgicalsam_training.run.run_folder import RunFolder
 
 BUNDLED = "Light (bundled)"
+NONE_LOADED = "none loaded"
 TRAINING_FOLDER = "training"  # in a project folder, for the runs that were started in the window
 LIST_WIDTH = 300
 LEARNED = "learned"  # why a run of *Learn* ended
@@ -31,6 +34,8 @@ class CheckpointPicker(QComboBox):
         self._trained: dict[Path, str] = {}
         self._added: dict[Path, str] = {}
         self._shown: Path | None = None
+        self._is_none_shown = False
+        self.setPlaceholderText(NONE_LOADED)
         self.activated.connect(self._on_activated)
         self._fill()
 
@@ -56,9 +61,14 @@ class CheckpointPicker(QComboBox):
 
     def show_checkpoint(self, path: Path | None) -> None:
         """Select this checkpoint; list it if necessary."""
-        self._shown = None if path is None else path.absolute()
+        self._shown, self._is_none_shown = None if path is None else path.absolute(), False
         if path is not None:
             self.add(path)
+        self._fill()
+
+    def show_none(self) -> None:
+        """Show that no checkpoint is loaded; every one can be chosen."""
+        self._is_none_shown = True
         self._fill()
 
     def title(self, path: Path | None) -> str:
@@ -77,15 +87,19 @@ class CheckpointPicker(QComboBox):
         self.clear()
         self.addItem(BUNDLED, None)
         self.setItemData(0, "Bundled with the plugin", Qt.ItemDataRole.ToolTipRole)
+        self.setCurrentIndex(0)
         for row, (path, title) in enumerate(self._titles().items(), start=1):
             self.addItem(title, path)
-            self.setItemData(row, str(path), Qt.ItemDataRole.ToolTipRole)
+            score = score_of(path)
+            self.setItemData(row, f"{score}\n{path}" if score else str(path), Qt.ItemDataRole.ToolTipRole)
             if path == self._shown:
                 self.setCurrentIndex(row)
+        if self._is_none_shown:
+            self.setCurrentIndex(-1)
 
     def _on_activated(self, index: int) -> None:
         chosen = self.itemData(index)
-        if chosen != self._shown:
+        if chosen != self._shown or self._is_none_shown:
             self.picked.emit(chosen)
 
 
@@ -97,7 +111,10 @@ def trained_checkpoints(project_folder: Path) -> dict[Path, str]:
 
 
 def run_title(folder: Path, modified: float) -> str | None:
-    """ "Trained 23 Nov, 14:05 · IoU 87.3", or "Learned …"; None for a run that is still running or was discarded."""
+    """ "Trained 23 Nov, 14:05 · IoU 87.3", or "Learned …"; without a score if it rests on too few frames.
+
+    None for a run that is still running or was discarded.
+    """
     moment = datetime.fromtimestamp(modified)
     title = f"{moment.day} {moment:%b, %H:%M}"
     try:
@@ -108,5 +125,23 @@ def run_title(folder: Path, modified: float) -> str | None:
     except SurgicalSAMError:  # a damaged run folder may still hold a good checkpoint
         return f"Trained {title}"
     title = f"{'Learned' if result is not None and result.reason == LEARNED else 'Trained'} {title}"
-    iou = result.after.challenge_iou if result is not None and result.after is not None else None
-    return title if iou is None else f"{title} · IoU {iou:.1f}"
+    score = _score(result)
+    return title if score is None else f"{title} · {score}"
+
+
+def score_of(checkpoint: Path) -> str:
+    """ "IoU 87.3 on 24 corrected frames" for the checkpoint of a run; empty without a score that rests on enough frames."""
+    try:
+        result = RunFolder.open(checkpoint.parent).result()
+    except SurgicalSAMError:
+        return ""
+    score = _score(result)
+    if score is None or result is None or result.validation_frames is None:
+        return score or ""
+    return f"{score} on {counted(result.validation_frames, 'corrected frame')}"
+
+
+def _score(result: ResultReport | None) -> str | None:
+    if result is None or result.after is None or result.after.challenge_iou is None or not result.is_judged:
+        return None
+    return f"IoU {result.after.challenge_iou:.1f}"

@@ -8,21 +8,27 @@ from typing import NamedTuple
 
 import torch
 from qtpy.QtCore import Signal
-from qtpy.QtWidgets import QComboBox, QFileDialog, QHBoxLayout, QPushButton
+from qtpy.QtWidgets import QComboBox, QFileDialog, QHBoxLayout, QPushButton, QVBoxLayout, QWidget
 
 from surgicalsam_napari.errors import CheckpointError
 from surgicalsam_napari.model.checkpoint import AUTHORS_ENCODER, read_checkpoint_info
 from surgicalsam_napari.model.device import choose_device, describe_device
+from surgicalsam_napari.model.digest import checkpoint_record
 from surgicalsam_napari.model.encoders import ENCODERS
 from surgicalsam_napari.model.surgical_sam import SurgicalSAM
 from surgicalsam_napari.model.zoo import KNOWN_WEIGHTS, find_weights
 from surgicalsam_napari.session import Session
 from surgicalsam_napari.store import Project
-from surgicalsam_napari.widgets.parts.parts import SPACING, ElidedLabel, Panel, caption, let_shrink
-from surgicalsam_napari.widgets.runs.background import run_in_background, show_failure
+from surgicalsam_napari.widgets.parts.message import show_failure
+from surgicalsam_napari.widgets.parts.parts import SPACING, ElidedLabel, Panel, caption, let_shrink, note
+from surgicalsam_napari.widgets.runs.background import run_in_background
 from surgicalsam_napari.widgets.source.checkpoint_picker import CheckpointPicker
+from surgicalsam_napari.widgets.source.last_model import LastModel
 from surgicalsam_napari.widgets.source.weights_dialog import WeightsDialog
 from surgicalsam_napari.widgets.viewer.session_signals import SessionSignals
+
+ENCODER_FILES = "SAM checkpoints (*.pth *.pt *.safetensors);;All files (*)"
+NEEDS_WEIGHTS = "To use {name}, choose or download the image encoder it was trained with, {title}:"
 
 
 class LoadedFrom(NamedTuple):
@@ -53,6 +59,8 @@ class ModelPanel(Panel):
         self.is_loading = False
         self.in_use = self._wanted = LoadedFrom()
         self._is_new = False  # whether the checkpoint being loaded was not listed before
+        self._failed: LoadedFrom | None = None  # could not be loaded; a missing file may be chosen or downloaded
+        self.last_model = LastModel(session, self)
         self._own_encoder_weights: dict[str, Path] = {}  # files chosen by the user, by the name of the known weights
         self._dialog: WeightsDialog | None = None
         self._build()
@@ -62,6 +70,7 @@ class ModelPanel(Panel):
     def subscribe(self, signals: SessionSignals) -> None:
         """From now on, describe the model in use, and list the checkpoints of the open project."""
         signals.project_changed.connect(lambda: self.show_trained(self.session.project))
+        signals.project_changed.connect(self.last_model.restore)
         signals.model_changed.connect(self.show_model)
 
     def load(self, checkpoint: Path | None = None, encoder_weights: Path | None = None, device: str | None = None) -> None:
@@ -74,9 +83,11 @@ class ModelPanel(Panel):
         """
         if self.is_loading:
             return
+        self.message.clear()
         needed = _needed_weights(checkpoint)
         if encoder_weights is None and needed is not None:
             encoder_weights = self._own_encoder_weights.get(needed)
+        self._forget_failure()
         self._wanted = LoadedFrom(checkpoint, encoder_weights, device or self.device.currentData())
         self._is_new = checkpoint is not None and not self.checkpoint.is_listed(checkpoint)
         self.checkpoint.show_checkpoint(checkpoint)
@@ -84,11 +95,14 @@ class ModelPanel(Panel):
         self._set_loading(True)
         session, (path, weights, device_name) = self.session, self._wanted
         classes = session.classes if path is not None and path.suffix != ".safetensors" else None
-        run_in_background(
-            lambda: session.prepare_model(path, encoder_weights=weights, device=device_name, classes=classes),
-            self._on_loaded,
-            self._on_failed,
-        )
+        self.last_model.on_load()
+
+        def prepare() -> SurgicalSAM:
+            model = session.prepare_model(path, encoder_weights=weights, device=device_name, classes=classes)
+            checkpoint_record(model)  # its digest takes a moment, and is kept
+            return model
+
+        run_in_background(prepare, self._on_loaded, self._on_failed)
 
     def add_checkpoint(self, path: Path, title: str) -> None:
         """List a checkpoint under this title, without loading it."""
@@ -96,9 +110,11 @@ class ModelPanel(Panel):
 
     def adopt(self, source: LoadedFrom) -> None:
         """Show that the session uses a model of this source, which a run has loaded."""
+        self._forget_failure()
         self.in_use = self._wanted = source
         self.show_trained(self.session.project)
         self.show_model()
+        self.last_model.remember()
 
     def show_trained(self, project: Project | None) -> None:
         """List the checkpoints that were trained for this project."""
@@ -109,6 +125,7 @@ class ModelPanel(Panel):
         model = self.session.model
         if model is None:
             self.encoder.setText("–")
+            self.checkpoint.show_none()
             self.summarized.emit("none is loaded")
             return
         path = self.in_use.checkpoint
@@ -129,20 +146,24 @@ class ModelPanel(Panel):
         self.device = QComboBox()
         let_shrink(self.device)
         self.device.activated.connect(self._on_device_chosen)
-        self.choose_checkpoint = _button("Checkpoint…", self._choose_checkpoint)
-        self.choose_checkpoint.setToolTip(
-            "Choose a SurgicalSAM checkpoint: .safetensors, or .pth as published by its authors"
-        )
+        self.choose_checkpoint = _button("Open model…", self._choose_checkpoint)
+        self.choose_checkpoint.setToolTip("A SurgicalSAM checkpoint: .safetensors, or .pth as published by its authors")
         self.download = _button("Download…", self._show_downloads)
-        self.download.setToolTip("Get the image encoders of SAM and MobileSAM")
+        self.download.setToolTip("Other image encoders: what each costs on this machine, and which to take")
         self.choose_encoder_weights = _button("Choose…", self._choose_encoder_weights)
         self.choose_encoder_weights.setToolTip("SAM's or MobileSAM's own checkpoint file")
         self._weights_caption = caption("Weights")
         grid = self.add_grid()
-        for row, (title, widget) in enumerate(
-            (("Checkpoint", self.checkpoint), ("Encoder", self.encoder), ("Device", self.device))
+        for row, (title, tooltip, widget) in enumerate(
+            (
+                ("In use", "The checkpoint: weights, and the classes that they know", self.checkpoint),
+                ("Encoder", "The image encoder: reads each frame once, and keeps what it sees", self.encoder),
+                ("Runs on", "The device: a GPU is many times faster", self.device),
+            )
         ):
-            grid.addWidget(caption(title), row, 0)
+            title_label = caption(title)
+            title_label.setToolTip(tooltip)
+            grid.addWidget(title_label, row, 0)
             grid.addWidget(widget, row, 1, 1, 2)
         grid.addWidget(self._weights_caption, 3, 0)
         grid.addWidget(self.encoder_weights, 3, 1)
@@ -152,6 +173,19 @@ class ModelPanel(Panel):
         buttons.addWidget(self.choose_checkpoint, 1)
         buttons.addWidget(self.download, 1)
         self.column.addLayout(buttons)
+        self._build_missing()
+
+    def _build_missing(self) -> None:
+        """What a checkpoint that could not be loaded needs; the rest of the panel shows what is loaded."""
+        self.missing, self.missing_text = QWidget(), note()
+        self.choose_missing = _button("Choose the file…", self._choose_missing)
+        column = QVBoxLayout(self.missing)
+        column.setContentsMargins(0, 0, 0, 0)
+        column.setSpacing(SPACING)
+        column.addWidget(self.missing_text)
+        column.addWidget(self.choose_missing)
+        self.column.insertWidget(self.column.indexOf(self.message) + 1, self.missing)
+        self.missing.hide()
 
     def _fill_devices(self) -> None:
         self.device.addItem(f"Automatic: {describe_device(choose_device('auto'))}", "auto")
@@ -178,18 +212,33 @@ class ModelPanel(Panel):
             self._own_encoder_weights[needed] = self.in_use.encoder_weights
         self._set_loading(False)
         self.session.use_model(model)
+        self.last_model.on_loaded(model)
 
     def _on_failed(self, error: Exception) -> None:
+        self._failed, self._wanted = self._wanted, self.in_use
         self._set_loading(False)
         self.device.setCurrentIndex(self.device.findData(self.in_use.device))
         self.checkpoint.show_checkpoint(self.in_use.checkpoint)
-        if self._is_new and self._wanted.checkpoint is not None:
-            self.checkpoint.remove(self._wanted.checkpoint)
+        if self._is_new and self._failed.checkpoint is not None:
+            self.checkpoint.remove(self._failed.checkpoint)
         self.show_model()
-        # the row stays: choosing the encoder's file is the remedy
-        self._show_encoder_weights(*self._wanted[:2])
+        self._show_encoder_weights(*self.in_use[:2])
+        self._show_missing(self._failed)
         self.attention_wanted.emit()
-        show_failure(error)
+        show_failure(error, self)
+        self.last_model.on_failed()
+
+    def _show_missing(self, failed: LoadedFrom) -> None:
+        needed = _needed_weights(failed.checkpoint)
+        is_there = needed is not None and (failed.encoder_weights is not None or find_weights(needed) is not None)
+        if needed is not None and failed.checkpoint is not None and not is_there:
+            title = KNOWN_WEIGHTS[needed].title
+            self.missing_text.setText(NEEDS_WEIGHTS.format(name=failed.checkpoint.name, title=title))
+            self.missing.show()
+
+    def _forget_failure(self) -> None:
+        self._failed = None
+        self.missing.hide()
 
     def _set_loading(self, is_loading: bool) -> None:
         self.is_loading = is_loading
@@ -207,11 +256,16 @@ class ModelPanel(Panel):
             self.load(Path(path))
 
     def _choose_encoder_weights(self) -> None:
-        path, _ = QFileDialog.getOpenFileName(
-            self, "Choose the encoder's weights", "", "SAM checkpoints (*.pth *.pt *.safetensors);;All files (*)"
-        )
+        path, _ = QFileDialog.getOpenFileName(self, "Choose the encoder's weights", "", ENCODER_FILES)
         if path:
-            self.load(self._wanted.checkpoint, Path(path))
+            self.load(self.in_use.checkpoint, Path(path))
+
+    def _choose_missing(self) -> None:
+        if self._failed is None:
+            return
+        path, _ = QFileDialog.getOpenFileName(self, "Choose the encoder's weights", "", ENCODER_FILES)
+        if path:
+            self.load(self._failed.checkpoint, Path(path))
 
     def _on_device_chosen(self) -> None:
         if self.device.currentData() != self.in_use.device:
@@ -219,16 +273,17 @@ class ModelPanel(Panel):
 
     def _show_downloads(self) -> None:
         if self._dialog is None:
-            self._dialog = WeightsDialog(self)
+            self._dialog = WeightsDialog(self.session, self)
             self._dialog.downloaded.connect(self._on_downloaded)
         self._dialog.refresh()
+        self._dialog.show_costs(choose_device(self.device.currentData()))
         self._dialog.show()
         self._dialog.raise_()
 
     def _on_downloaded(self, _name: str) -> None:
         """Load again a checkpoint that failed because weights were missing."""
-        if self._wanted != self.in_use and not self.is_loading:
-            self.load(*self._wanted)
+        if self._failed is not None and not self.is_loading:
+            self.load(*self._failed)
 
 
 def _needed_weights(checkpoint: Path | None) -> str | None:

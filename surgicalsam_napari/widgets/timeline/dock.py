@@ -11,6 +11,7 @@ from qtpy.QtWidgets import QDockWidget, QMainWindow
 
 from surgicalsam_napari.session import Session
 from surgicalsam_napari.store import Project
+from surgicalsam_napari.store.validity import is_unchecked_prediction
 from surgicalsam_napari.widgets.timeline.widget import Timeline
 from surgicalsam_napari.widgets.viewer.dock_menu import DockMenu
 from surgicalsam_napari.widgets.viewer.label_changes import LabelChanges
@@ -18,6 +19,7 @@ from surgicalsam_napari.widgets.viewer.layers import ViewerLayers
 from surgicalsam_napari.widgets.viewer.session_signals import SessionSignals
 
 NAME = "Timeline"
+UNCHECKED = "which nobody has checked on real video"
 ROWS_AT_ONCE = 1000  # changed frames to read one by one; for more, read the whole tables
 
 
@@ -60,6 +62,7 @@ class TimelineDock(QObject):
             self._undock()
             return
         labels = project.labels
+        self.timeline.strip.caveat_of = self._caveat_of
         self.timeline.show_tables(project.classes, labels.table("provenance"), labels.table("predicted_iou"))
         self._show_frame()
         self.show_class(self.session.selected_class_id)
@@ -105,6 +108,10 @@ class TimelineDock(QObject):
         if dock is not None and self.timeline.parentWidget() is not None:
             with suppress(AttributeError, LookupError, RuntimeError):  # closed with the window
                 self.layers.viewer.window.remove_dock_widget(dock)
+
+    def _caveat_of(self, frame_index: int, class_id: int) -> str:
+        is_unchecked = self._project is not None and is_unchecked_prediction(self._project, frame_index, class_id)
+        return UNCHECKED if is_unchecked else ""
 
     def _show_frame(self, _event: Any = None) -> None:
         if self._project is not None:

@@ -19,7 +19,8 @@ HELP = (
     "Click or drag to go to a frame. Turn the wheel to zoom; hold Shift to move along the video, "
     "or drag with the middle button. Double-click to see the whole video.\n\n"
     "A column of pixels can stand for several frames. Then it is divided into predicted, edited and verified, so that a "
-    "single edited frame is visible. The shade shows the worst predicted frame, and a click goes to that frame."
+    "single edited frame is visible. The shade shows the worst predicted frame, and a click goes to that frame.\n\n"
+    "Confidence is the model's own guess of how well its mask overlaps the true one (the predicted IoU)."
 )
 
 
@@ -47,7 +48,7 @@ class TimelineLegend(QWidget):
             is_predicted = provenance is Provenance.PREDICTED
             line.addWidget(_chip(provenance, RAMP_WIDTH if is_predicted else CHIP_WIDTH))
             words = WORDS[provenance]
-            line.addWidget(self._word(f"{words}, expected IoU 0.5 to 1" if is_predicted else words, words))
+            line.addWidget(self._word(f"{words}, confidence 0.5 to 1" if is_predicted else words, words))
             line.addSpacing(10)
         line.addWidget(self._word("▼  propagation stopped", "▼  stopped"))
         line.addStretch(1)

@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+from collections.abc import Callable
+
 import numpy as np
 from qtpy.QtCore import QEvent, QPoint, QRect, QSignalBlocker, QSize, Qt, QTimer, Signal
 from qtpy.QtGui import QHelpEvent, QMouseEvent, QPainter, QPaintEvent, QPalette, QResizeEvent, QWheelEvent
@@ -66,6 +68,7 @@ class TimelineStrip(QAbstractScrollArea):
         self._edge_timer = QTimer(self, interval=EDGE_PAN_MS)
         self._edge_timer.timeout.connect(self._pan_at_edge)
         self._pointer_x = 0.0
+        self.caveat_of: Callable[[int, int], str] = lambda _frame_index, _class_id: ""  # what a confidence is worth
         self._set_up()
 
     def _set_up(self) -> None:
@@ -341,7 +344,9 @@ class TimelineStrip(QAbstractScrollArea):
             return "" if row is None else self._classes.names[row]
         frames = self.view.frames_at(position.x() - layout.left)
         if row is not None:
-            return in_cell(self._classes.names[row], frames, self.overview.tally(row, frames))
+            tally = self.overview.tally(row, frames)
+            caveat = "" if tally.lowest_frame is None else self.caveat_of(tally.lowest_frame, self._classes.ids[row])
+            return in_cell(self._classes.names[row], frames, tally, caveat)
         return self._marks_tooltip(position.x(), frames) if layout.is_marks(position.y()) else in_frames(frames)
 
     def _marks_tooltip(self, x: int, frames: range) -> str:

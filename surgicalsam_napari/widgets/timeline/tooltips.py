@@ -23,8 +23,13 @@ def in_frames(frames: range) -> str:
     return f"Frame {frames[0]:,}" if len(frames) == 1 else f"Frames {frames[0]:,} to {frames[-1]:,}"
 
 
-def in_cell(class_name: str, frames: range, tally: Tally) -> str:
-    """ "Frame 123 - Large Needle Driver: predicted, expected IoU 0.87"; counts for several frames."""
+def in_cell(class_name: str, frames: range, tally: Tally, caveat: str = "") -> str:
+    """ "Frame 123 - Large Needle Driver: predicted, confidence 0.87"; counts for several frames.
+
+    Parameters
+    ----------
+    caveat : what the confidence is worth, in the frame with the lowest one
+    """
     origins = [provenance for provenance in ORDER if provenance in tally.counts]
     if len(frames) == 1:
         text = WORDS[origins[0]]
@@ -33,9 +38,10 @@ def in_cell(class_name: str, frames: range, tally: Tally) -> str:
     else:
         text = ", ".join(f"{tally.counts[provenance]:,} {WORDS[provenance]}" for provenance in origins)
     if tally.lowest_frame is not None:
-        text += f", {'lowest ' if len(frames) > 1 else ''}expected IoU {tally.lowest_iou:.2f}"
+        text += f", {'lowest ' if len(frames) > 1 else ''}confidence {tally.lowest_iou:.2f}"
         if len(frames) > 1:
             text += f" (frame {tally.lowest_frame:,})"
+        text += f", {caveat}" if caveat else ""
     return f"{in_frames(frames)} - {class_name}: {text}"
 
 

@@ -10,7 +10,8 @@ from qtpy.QtCore import QObject, QTimer, Signal
 from surgicalsam_napari.errors import SurgicalSAMError
 from surgicalsam_napari.store import Project
 from surgicalsam_napari.store.corrections import Corrections, count_corrections
-from surgicalsam_napari.widgets.runs.background import run_in_background, show_failure
+from surgicalsam_napari.widgets.parts.message import show_failure
+from surgicalsam_napari.widgets.runs.background import run_in_background
 
 COUNT_DELAY_MS = 300  # several quick strokes are counted once
 Counted = tuple[list[Corrections], list[tuple[Path, Exception]]]
@@ -137,7 +138,7 @@ class CorrectionCounts(QObject):
         for folder, error in failed:
             if folder in self._added:
                 self._added.remove(folder)
-                show_failure(error)
+                show_failure(error, self)
         if self._is_stale:
             self._count()
             return
@@ -153,7 +154,7 @@ class CorrectionCounts(QObject):
             return
         self.corrections, self.is_counted = [], True
         self.counted.emit()
-        show_failure(error)
+        show_failure(error, self)
 
 
 def count_in_folder(folder: Path, trust: str) -> Corrections:

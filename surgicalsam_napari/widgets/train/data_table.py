@@ -24,8 +24,8 @@ from qtpy.QtWidgets import (
 from surgicalsam_napari.formatting import counted
 from surgicalsam_napari.session import is_project_folder
 from surgicalsam_napari.store.corrections import Corrections
+from surgicalsam_napari.widgets.parts.message import show_failure
 from surgicalsam_napari.widgets.parts.parts import SPACING, note, swatch
-from surgicalsam_napari.widgets.runs.background import show_failure
 from surgicalsam_napari.widgets.train.correction_counts import CorrectionCounts
 from surgicalsam_napari.widgets.train.parts import WARNING_COLOR, colored_note
 from surgicalsam_training.data.split import FEWEST_FRAMES_TO_SPLIT
@@ -35,8 +35,8 @@ NO_CORRECTIONS = (
     "No frame is corrected yet. Segment some frames, then correct them with the brush (napari's paint and erase tools on "
     "the layer “Instruments”). They appear here."
 )
-ONE_VIDEO = "Only one video: validation uses a contiguous block of it."
-FEW_FRAMES = "Fewer than {} frames of one video: all are used for training, and none is left to measure the result."
+ONE_VIDEO = "Only one video: a connected part of it is kept aside for the test."
+FEW_FRAMES = "Fewer than {} frames of one video: all are used to learn, and none is kept aside for a test."
 ONLY_PREDICTIONS = (
     "All are verified and unchanged: these are the model's own masks, nothing to learn from. Correct a wrong mask."
 )
@@ -175,7 +175,7 @@ class TrainingDataTable(QWidget):
     def add_project(self, folder: Path) -> None:
         """Add a project; show an error for any other folder."""
         if not is_project_folder(folder):
-            show_failure(not_a_project(folder))
+            show_failure(not_a_project(folder), self)
         else:
             self.data.add(folder.absolute())
 
@@ -196,7 +196,7 @@ def warnings_about(counts: Sequence[Corrections]) -> list[str]:
     warnings = []
     if single:
         be = "is" if len(single) == 1 else "are"
-        warnings.append(f"{' and '.join(single)} {be} in one frame only: too few to train and to validate. Correct more.")
+        warnings.append(f"{' and '.join(single)} {be} in one frame only: too few to learn and to test. Correct more.")
     unchanged = sum(corrections.unchanged_count for corrections in counts)
     if unchanged:
         all_frames = sum(corrections.frame_count for corrections in counts)

@@ -5,11 +5,19 @@ from __future__ import annotations
 from qtpy.QtCore import Qt
 from qtpy.QtWidgets import QGridLayout, QVBoxLayout, QWidget
 
+from surgicalsam_napari.formatting import counted
 from surgicalsam_napari.instruments import ClassSet
 from surgicalsam_napari.widgets.parts.parts import ElidedLabel, note
-from surgicalsam_napari.widgets.train.scores import FIGURE_STYLE, Bar, class_color, figure_label, with_swatch
+from surgicalsam_napari.widgets.train.scores import (
+    FIGURE_STYLE,
+    WHAT_OVERLAP_IS,
+    Bar,
+    class_color,
+    figure_label,
+    with_swatch,
+)
 
-TITLE = "Expected IoU, %: on corrected frames, each left out in turn"
+TITLE = "Overlap to expect, %: tested on your {frames}, half of them left out in turn"
 NAME, IOU, BAR = range(3)
 
 
@@ -21,12 +29,20 @@ class ExpectedIou(QWidget):
         self.rows: dict[str, str] = {}  # the figure, by the name of the class
         self._column = QVBoxLayout(self)
         self._column.setContentsMargins(0, 0, 0, 0)
-        self._column.addWidget(note(TITLE))
+        self.title = note()
+        self.title.setToolTip(f"Expected IoU. {WHAT_OVERLAP_IS}")
+        self._column.addWidget(self.title)
         self._table = QWidget()
         self.hide()
 
-    def show_iou(self, iou: dict[str, float], classes: ClassSet) -> None:
-        """Show these figures, in percent by class name; a class of `classes` has its colour beside its name."""
+    def show_iou(self, iou: dict[str, float], frame_count: int, classes: ClassSet) -> None:
+        """Show these figures, in percent by class name; a class of `classes` has its colour beside its name.
+
+        Parameters
+        ----------
+        frame_count : number of corrected frames that the figures rest on
+        """
+        self.title.setText(TITLE.format(frames=counted(frame_count, "corrected frame")))
         self._table.deleteLater()  # a QGridLayout never removes rows
         self._table = QWidget()
         self._column.addWidget(self._table)

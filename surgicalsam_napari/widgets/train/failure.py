@@ -62,7 +62,7 @@ class TrainingFailure(Panel):
         self.log.setPlainText("\n".join(log))
         self.log.setVisible(bool(log))
         self.log.verticalScrollBar().setValue(self.log.verticalScrollBar().maximum())
-        kept = "No checkpoint was made." if best is None else f"Kept: {best.name}, the best checkpoint so far."
+        kept = "No model was made." if best is None else f"Kept: {best.name}, the best model so far."
         self.kept.setText(f"{kept} Your corrections did not change. The run is in {folder.parent.name}/{folder.name}.")
         self.kept.setToolTip(str(folder))
         self.resume.setVisible(can_resume)

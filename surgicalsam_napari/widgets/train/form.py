@@ -11,7 +11,8 @@ from qtpy.QtWidgets import QHBoxLayout, QSizePolicy, QSpinBox, QToolButton
 
 from surgicalsam_napari.widgets.parts.parts import SPACING, ElidedLabel, Panel, caption
 from surgicalsam_napari.widgets.source.model_panel import LoadedFrom
-from surgicalsam_napari.widgets.train.parts import BAD_COLOR, WheelGuard, colored_note
+from surgicalsam_napari.widgets.train.parts import BAD_COLOR, colored_note
+from surgicalsam_napari.widgets.train.setting_groups import plain_title
 from surgicalsam_napari.widgets.train.settings import START_PRESET, TrainingSettings, problems_with, setting_names
 from surgicalsam_training.config import TrainingConfig, parse_config, preset
 
@@ -42,9 +43,9 @@ class TrainingForm(Panel):
     def show_preset(self, name: str) -> None:
         """Fill every field with a preset's values."""
         config = preset(name)
+        self.settings.show_preset(name)
         self.epochs.setValue(config.epochs)
         self.minutes.setValue(round(config.minutes or 0))
-        self.settings.show_preset(name)
 
     def show_start(self, start: LoadedFrom, title: str) -> None:
         """Start the training from this checkpoint, listed under this title."""
@@ -81,16 +82,13 @@ class TrainingForm(Panel):
     def _build(self) -> None:
         self.start = ElidedLabel()
         self.epochs, self.minutes = _number_field(1, MOST_EPOCHS), _number_field(0, MOST_MINUTES)
-        self.epochs.setToolTip("An epoch uses each corrected frame once")
-        self.minutes.setToolTip("Stop after this many minutes at any epoch; 0 sets no limit")
+        self.epochs.setToolTip("Epochs: each round uses every corrected frame once")
+        self.minutes.setToolTip("Stop after this many minutes, at any round; 0 sets no limit")
         self.minutes.setSpecialValueText(NO_LIMIT)
-        self._wheel_guard = WheelGuard(self)
         length = QHBoxLayout()
         length.setSpacing(SPACING)
-        for widget in (self.epochs, caption("epochs, at most"), self.minutes, caption("min")):
+        for widget in (self.epochs, caption("rounds, at most"), self.minutes, caption("min")):
             length.addWidget(widget, 1 if isinstance(widget, QSpinBox) else 0)
-            if isinstance(widget, QSpinBox):
-                self._wheel_guard.guard(widget)
         grid = self.add_grid()
         grid.addWidget(caption("Start from"), 0, 0)
         grid.addWidget(self.start, 0, 1)
@@ -112,9 +110,9 @@ class TrainingForm(Panel):
         encoder = self.settings.values()["encoder"]
         self.start.setText(self._start_title if encoder is None else f"{FROM_SAM} ({encoder})")
         self.start.setToolTip(
-            str(self._start.checkpoint or "The checkpoint in use; choose another under Model")
+            str(self._start.checkpoint or "The model in use; choose another under Model")
             if encoder is None
-            else "As chosen under More settings, Encoder"
+            else "As chosen under More settings, Image encoder"
         )
 
     def _on_more(self, is_open: bool) -> None:
@@ -137,8 +135,7 @@ class TrainingForm(Panel):
 
 def _sentence(name: str, problem: str) -> str:
     """The problem with the title of its field, which is not in view."""
-    info = TrainingConfig.model_fields.get(name)
-    return problem if info is None else f"{info.title}: {problem}"
+    return f"{plain_title(name)}: {problem}" if name in TrainingConfig.model_fields else problem
 
 
 def _number_field(least: int, most: int) -> QSpinBox:

@@ -4,30 +4,32 @@ from __future__ import annotations
 
 from typing import Any
 
-from qtpy.QtCore import Signal
+from qtpy.QtCore import Qt, Signal
 from qtpy.QtWidgets import QPushButton
 
 from surgicalsam_napari.errors import SurgicalSAMError
-from surgicalsam_napari.formatting import counted
+from surgicalsam_napari.formatting import counted, in_time
 from surgicalsam_napari.inference import SegmentReport
 from surgicalsam_napari.propagation.fill_between import FillReport
 from surgicalsam_napari.session import Session
 from surgicalsam_napari.store.corrections import Corrections, predicted_frames
+from surgicalsam_napari.widgets.parts.message import show_failure
 from surgicalsam_napari.widgets.parts.parts import Panel, caption, note, primary_button
-from surgicalsam_napari.widgets.parts.progress_strip import ProgressStrip
-from surgicalsam_napari.widgets.runs.background import show_failure
+from surgicalsam_napari.widgets.parts.progress_strip import ProgressStrip, Question
 from surgicalsam_napari.widgets.runs.learning_run import LearningRun
+from surgicalsam_napari.widgets.runs.segmentation_run import LONG_RUN_SECONDS
 from surgicalsam_napari.widgets.source.model_panel import LoadedFrom, ModelPanel
 from surgicalsam_napari.widgets.train import learn_texts
 from surgicalsam_napari.widgets.train.correction_counts import CorrectionCounts
 from surgicalsam_napari.widgets.train.expected_iou import ExpectedIou
-from surgicalsam_napari.widgets.train.parts import BAD_COLOR, WARNING_COLOR, colored_note
+from surgicalsam_napari.widgets.train.parts import WARNING_COLOR, colored_note
 from surgicalsam_napari.widgets.viewer.layers import ViewerLayers
 from surgicalsam_training.learn import Learned
 
 STOPPING = "Stopping…"
 MODEL_IS_LOADING = "The model is being loaded…"
-NO_MODEL = "Choose a checkpoint first (Model, above)."
+NO_MODEL = "Choose a model first (Model, above)."
+NOTHING_LOST = "Nothing was lost: your corrections did not change."
 READ_ONLY = "Read-only: nothing can be learned in this window."
 
 
@@ -68,17 +70,25 @@ class LearnCard(Panel):
     def forget(self) -> None:
         """Forget the last run: another project is open."""
         self.run.learned = self._learned_from = None
+        self.question.hide()
         self._hide_outcome()
 
     def _hide_outcome(self) -> None:
-        for widget in (self.outcome, self.expected, self.warnings, self.problem, self.predict_button):
+        self.message.clear()
+        for widget in (self.outcome, self.expected, self.warnings, self.predict_button):
             widget.hide()
 
     def start(self) -> None:
-        """What the Learn button does."""
+        """What the Learn button does; above ten minutes, it asks first."""
         corrections = self._corrections
         if corrections is None or not self.learn_button.isEnabled():
             return
+        seconds = self.run.seconds_to_learn(corrections.frame_count) + (self._seconds_to_predict() or 0.0)
+        if seconds > LONG_RUN_SECONDS and not self.question.isVisibleTo(self):
+            self.question.put(learn_texts.LONG.format(time=in_time(seconds)), "Learn")
+            self.question.show()
+            return
+        self.question.hide()
         self.layers.ensure_labels()
         self._source = self.model_panel.in_use
         arguments = {**self._source._asdict()}
@@ -102,14 +112,18 @@ class LearnCard(Panel):
         self.heading.hide()
         self.cost, self.learn_button, self.progress = note(), primary_button(""), ProgressStrip()
         self.learn_button.setToolTip(learn_texts.WHAT_IT_DOES)
+        self.question = Question()
+        self.question.hide()
         self.outcome, self.expected, self.warnings = caption(""), ExpectedIou(), colored_note(WARNING_COLOR)
         self.outcome.setWordWrap(True)
-        self.problem, self.predict_button = colored_note(BAD_COLOR), QPushButton("")
+        self.outcome.setTextInteractionFlags(Qt.TextInteractionFlag.TextSelectableByMouse)
+        self.predict_button = QPushButton("")
         for widget in (
             self.cost,
             self.learn_button,
+            self.question,
             self.progress,
-            self.problem,
+            self.message,
             self.outcome,
             self.predict_button,
             self.expected,
@@ -123,6 +137,8 @@ class LearnCard(Panel):
         self.data.edited.connect(self._on_edited)
         self.learn_button.clicked.connect(self.start)
         self.predict_button.clicked.connect(self.predict_rest)
+        self.question.confirmed.connect(self.start)
+        self.question.declined.connect(self.question.hide)
         self.progress.cancelled.connect(self.cancel)
         self.run.started.connect(self._on_started)
         self.run.reported.connect(self._on_report)
@@ -160,7 +176,18 @@ class LearnCard(Panel):
         if self._corrections == self._learned_from:
             return learn_texts.ALL_LEARNED
         seconds = self.run.seconds_to_learn(self._corrections.frame_count)
-        return learn_texts.cost(self._corrections, seconds, len(predicted_frames(self.session.project)))
+        predicted = len(predicted_frames(self.session.project))
+        return learn_texts.cost(self._corrections, seconds, predicted, self._seconds_to_predict())
+
+    def _seconds_to_predict(self) -> float | None:
+        """An estimate for the frames that Learn predicts again; None if the speed is not known yet."""
+        frames, class_ids = predicted_frames(self.session.project), self.session.trained_class_ids()  # type: ignore[arg-type]
+        if not frames or not class_ids:
+            return None
+        try:
+            return self.session.estimate(class_ids, frames, trial=False).seconds
+        except SurgicalSAMError:  # a run would report it
+            return None
 
     def _on_edited(self, _frame_index: int) -> None:
         self._learned_from = None
@@ -187,20 +214,19 @@ class LearnCard(Panel):
     def _show_learned(self, learned: Learned) -> None:
         self._learned_from = self._corrections
         self.model_panel.adopt(self._source._replace(checkpoint=learned.checkpoint))
-        self.expected.show_iou(learned.expected_iou, self.session.classes)
+        self.expected.show_iou(learned.expected_iou, learned.frame_count, self.session.classes)
         self.warnings.setText("\n\n".join(learned.warnings))
         self.warnings.setVisible(bool(learned.warnings))
 
     def _on_failed(self, error: Exception) -> None:
-        self.problem.setText(f"{error} Nothing was lost: your corrections did not change.")
-        self.problem.show()
-        if not isinstance(error, SurgicalSAMError) or not self.isVisible():
-            show_failure(error)
+        show_failure(error, self)
+        self.message.add(NOTHING_LOST)
 
     def _on_finished(self, _is_complete: bool) -> None:
         run = self.run
         if run.error is None or run.learned is not None or run.predicted:
-            self.outcome.setText(learn_texts.outcome(run.learned, run.predicted, run.to_predict, run.filled))
+            text = learn_texts.outcome(run.learned, run.predicted, run.to_predict, run.filled)
+            self.outcome.setText(text if run.findings is None else f"{text} {run.findings.what()}")
             self.outcome.show()
         self._offer_the_rest()
         self.update_state()

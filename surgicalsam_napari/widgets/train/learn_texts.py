@@ -24,6 +24,10 @@ WHAT_IT_DOES = (
     "that were predicted before are predicted again; between corrected frames, your masks are carried into them. Undo "
     "brings their old masks back."
 )
+LONG = (
+    "Learning and predicting again take about {time}. You can work elsewhere meanwhile and cancel at any time: what is "
+    "finished stays, and the rest can be predicted later."
+)
 PHASES = {"embedding frames": "Reading frames", "checking": "Learning", "learning": "Learning"}
 
 
@@ -47,19 +51,23 @@ def why_not(corrections: Corrections | None) -> str | None:
     return None
 
 
-def cost(corrections: Corrections, seconds: float, predicted: int) -> str:
+def cost(corrections: Corrections, seconds: float, predicted: int, seconds_to_predict: float | None = None) -> str:
     """What a press will take, from what, and what follows.
 
     Parameters
     ----------
     seconds : an estimate of the learning alone
     predicted : number of untouched frames that were predicted before
+    seconds_to_predict : an estimate for them; None if it is not known
     """
     classes = ", ".join(f"{instrument.name} in {count:,}" for instrument, count in corrections.class_frames.items())
     text = f"About {in_time(rounded(seconds))}; {counted(corrections.frame_count, 'corrected frame')}: {classes}."
     if corrections.unchanged_count:
         text += f" {unchanged(corrections)}"
-    return f"{text} Then {counted(predicted, 'frame')} {_are(predicted)} predicted again." if predicted else text
+    if not predicted:
+        return text
+    time = "" if seconds_to_predict is None else f", about {in_time(rounded(seconds_to_predict))}"
+    return f"{text} Then {counted(predicted, 'frame')} {_are(predicted)} predicted again{time}."
 
 
 def unchanged(corrections: Corrections) -> str:

@@ -5,8 +5,7 @@ from __future__ import annotations
 from typing import Any, NamedTuple
 
 from napari.utils.theme import get_theme
-from qtpy.QtCore import QEvent, QObject, Qt
-from qtpy.QtWidgets import QLabel, QWidget
+from qtpy.QtWidgets import QLabel
 
 from surgicalsam_napari.widgets.parts.parts import note
 from surgicalsam_napari.widgets.parts.theme import BAD, GOOD, WARNING, set_look
@@ -34,18 +33,3 @@ def colored_note(color: str) -> QLabel:
     label = note()
     set_look(label, tone=TONES[color])
     return label
-
-
-class WheelGuard(QObject):
-    """Keeps a field from changing when a person scrolls the dock past it."""
-
-    def guard(self, field: QWidget) -> None:
-        """Let this field react to the wheel only while it has the focus."""
-        field.setFocusPolicy(Qt.FocusPolicy.StrongFocus)
-        field.installEventFilter(self)
-
-    def eventFilter(self, watched: QObject, event: QEvent) -> bool:
-        if event.type() == QEvent.Type.Wheel and isinstance(watched, QWidget) and not watched.hasFocus():
-            event.ignore()
-            return True
-        return super().eventFilter(watched, event)

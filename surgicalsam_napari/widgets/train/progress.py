@@ -19,8 +19,10 @@ class TrainingProgress(Panel):
     def __init__(self) -> None:
         super().__init__("Training")
         self.strip, self.curves = ProgressStrip(), TrainingCurves()
-        self.strip.cancel.setToolTip("Stop after the current step, and keep the best checkpoint so far")
+        self.strip.cancel.setToolTip("Stop after the current step, and keep the best model so far")
         self.cancelled = self.strip.cancelled
+        self._tested = "the frames kept aside"
+        self.strip.text.setToolTip("Rounds are epochs: each uses every corrected frame once")
         self.split, self.warning, self.best, self.hint = note(), colored_note(WARNING_COLOR), note(), note(CANCEL_KEEPS)
         for widget in (self.strip, self.hint, self.curves, self.best, self.split, self.warning):
             self.column.addWidget(widget)
@@ -57,9 +59,13 @@ class TrainingProgress(Panel):
         self._say(f"{phase}: {report.done:,} of {report.total:,}" if is_counted else f"{phase}…")
 
     def _show_split(self, report: SplitReport) -> None:
-        frames = counted(report.training_frames, "training frame")
+        frames = f"{counted(report.training_frames, 'frame')} to learn from"
+        if report.validation_frames:
+            self._tested = counted(report.validation_frames, "frame")
         validation = (
-            counted(report.validation_frames, "validation frame") if report.validation_frames else "no validation frames"
+            f"{counted(report.validation_frames, 'frame')} kept aside for the test"
+            if report.validation_frames
+            else "no frame kept aside for a test"
         )
         self.split.setText(f"{frames}, {validation}. {report.how}")
         self.warning.setText("\n".join(report.warnings))
@@ -69,11 +75,12 @@ class TrainingProgress(Panel):
     def _show_epoch(self, report: EpochReport) -> None:
         self._show_step(report.done, report.total)
         left = f" · {in_time(report.seconds_left)} left" if report.done < report.total else ""
-        self._say(f"Epoch {report.done:,} of {report.total:,}{left}")
+        self._say(f"Round {report.done:,} of {report.total:,}{left}")
         self.curves.add(report)
         self.curves.show()
         if report.best_challenge_iou is not None:
-            self.best.setText(f"Best Challenge IoU so far: {report.best_challenge_iou:.1f} %")
+            self.best.setText(f"Best overlap on {self._tested} so far: {report.best_challenge_iou:.1f} %")
+            self.best.setToolTip("The Challenge IoU of the validation frames")
             self.best.show()
 
     def _show_step(self, done: int, total: int) -> None:

@@ -8,18 +8,30 @@ from qtpy.QtCore import QRectF, QSize, Qt
 from qtpy.QtGui import QColor, QPainter, QPaintEvent
 from qtpy.QtWidgets import QGridLayout, QHBoxLayout, QLabel, QSizePolicy, QVBoxLayout, QWidget
 
+from surgicalsam_napari.formatting import counted
 from surgicalsam_napari.instruments import ClassSet
 from surgicalsam_napari.widgets.parts.parts import ElidedLabel, swatch
-from surgicalsam_napari.widgets.parts.theme import DIM, set_look
+from surgicalsam_napari.widgets.parts.theme import ACCENT, DIM, set_look
 from surgicalsam_napari.widgets.train.parts import BAD_COLOR, GOOD_COLOR, TONES
 from surgicalsam_training.reports import ResultReport, Scores
 
 NAME, BEFORE, AFTER, BAR = range(4)
+WHAT_OVERLAP_IS = "IoU, intersection over union: the area in both masks, divided by that in either. 100 % is the same mask."
 SMALLEST_CHANGE = 0.05  # percentage points; a smaller change is not shown
 FIGURE_STYLE = "padding: 0px; margin: 0px; font-size: 9pt;"
 SUMMARY: tuple[tuple[str, str, bool, Callable[[Scores], float | None]], ...] = (  # title, tooltip, whether more is better
-    ("Challenge IoU", "Mean over frames of the IoU of the classes that are in the frame", True, lambda s: s.challenge_iou),
-    ("Mean class IoU", "Mean over the classes of the IoU of each", True, lambda s: s.mean_class_iou),
+    (
+        "Mean of the frames",
+        "Challenge IoU: the mean over frames of the IoU of the classes that are in the frame",
+        True,
+        lambda s: s.challenge_iou,
+    ),
+    (
+        "Mean of the classes",
+        "Mean class IoU: the mean over the classes of the IoU of each",
+        True,
+        lambda s: s.mean_class_iou,
+    ),
     (
         "Predicted but absent",
         "Share of the absent classes that were predicted",
@@ -31,11 +43,13 @@ SUMMARY: tuple[tuple[str, str, bool, Callable[[Scores], float | None]], ...] = (
 
 
 class Bar(QWidget):
-    """A bar from 0 to 100 %: the score before, and the change in green or red."""
+    """A bar from 0 to 100 %: the score before, and the change in green or red; in blue if it rests on too few frames."""
 
-    def __init__(self, before: float | None, after: float | None, *, more_is_better: bool = True) -> None:
+    def __init__(
+        self, before: float | None, after: float | None, *, more_is_better: bool = True, is_judged: bool = True
+    ) -> None:
         super().__init__()
-        self.before, self.after, self.more_is_better = before, after, more_is_better
+        self.before, self.after, self.more_is_better, self.is_judged = before, after, more_is_better, is_judged
         self.setMinimumSize(40, 8)
         self.setSizePolicy(QSizePolicy.Policy.Expanding, QSizePolicy.Policy.Fixed)
 
@@ -51,7 +65,8 @@ class Bar(QWidget):
         self._fill(painter, 0, min(before, after), QColor(127, 127, 127, 150))
         if self.after is not None:
             is_better = (after > before) == self.more_is_better
-            self._fill(painter, min(before, after), max(before, after), QColor(GOOD_COLOR if is_better else BAD_COLOR))
+            color = (GOOD_COLOR if is_better else BAD_COLOR) if self.is_judged else ACCENT
+            self._fill(painter, min(before, after), max(before, after), QColor(color))
 
     def _fill(self, painter: QPainter, start: float, stop: float, color: QColor) -> None:
         painter.setBrush(color)
@@ -69,15 +84,19 @@ class TrainingScores(QWidget):
         self._table = QWidget()
         self._column.addWidget(self._table)
         self.rows: dict[str, tuple[str, str]] = {}  # the scores before and after, by title
+        self.is_judged = True  # whether changes are shown in green and red
 
     def show_result(self, result: ResultReport, classes: ClassSet) -> None:
         """Show both columns; a class of `classes` has its colour beside its name."""
         self._clear()
+        self.is_judged = result.is_judged
         before, after = result.before, result.after
         if before is None and after is None:
             return
-        for column, title in ((NAME, "IoU of the validation frames, %"), (BEFORE, "before"), (AFTER, "after")):
-            self.grid.addWidget(figure_label(title, tone=DIM, is_name=column == NAME), 0, column)
+        for column, title in ((NAME, tested_on(result)), (BEFORE, "before"), (AFTER, "after")):
+            heading = figure_label(title, tone=DIM, is_name=column == NAME)
+            heading.setToolTip(WHAT_OVERLAP_IS)
+            self.grid.addWidget(heading, 0, column)
         scores = [scores for scores in (before, after) if scores is not None]
         for name in dict.fromkeys(name for score in scores for name in score.class_iou):
             figures = [score.class_iou.get(name) if score is not None else None for score in (before, after)]
@@ -113,10 +132,10 @@ class TrainingScores(QWidget):
         self.rows[title] = texts
         self.grid.addWidget(cell, row, NAME)
         self.grid.addWidget(figure_label(texts[0]), row, BEFORE)
-        self.grid.addWidget(
-            figure_label(texts[1], tone=_change_tone(before, after, more_is_better), bold=is_first), row, AFTER
-        )
-        self.grid.addWidget(Bar(before, after, more_is_better=more_is_better), row, BAR, Qt.AlignmentFlag.AlignVCenter)
+        tone = _change_tone(before, after, more_is_better) if self.is_judged else None
+        self.grid.addWidget(figure_label(texts[1], tone=tone, bold=is_first), row, AFTER)
+        bar = Bar(before, after, more_is_better=more_is_better, is_judged=self.is_judged)
+        self.grid.addWidget(bar, row, BAR, Qt.AlignmentFlag.AlignVCenter)
 
     def _clear(self) -> None:
         """Make a new table: a QGridLayout never removes rows."""
@@ -131,6 +150,12 @@ class TrainingScores(QWidget):
         self.grid.setVerticalSpacing(5)
         self.grid.setColumnStretch(NAME, 3)
         self.grid.setColumnStretch(BAR, 2)
+
+
+def tested_on(result: ResultReport) -> str:
+    """The title of the table: "Overlap on 4 frames, %"; older results do not know the number."""
+    frames = "frames kept aside" if result.validation_frames is None else counted(result.validation_frames, "frame")
+    return f"Overlap on {frames}, %"
 
 
 def _in_figures(value: float | None) -> str:

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import types
-from collections.abc import Iterator
 from typing import Any, Literal, Union, get_args, get_origin
 
 from annotated_types import Ge
@@ -11,10 +10,12 @@ from magicgui.widgets import CheckBox, ComboBox, LineEdit, SpinBox
 from pydantic import ValidationError
 from pydantic.fields import FieldInfo
 from qtpy.QtCore import Qt, Signal
-from qtpy.QtWidgets import QComboBox, QGridLayout, QSizePolicy, QWidget
+from qtpy.QtWidgets import QComboBox, QGridLayout, QHBoxLayout, QSizePolicy, QVBoxLayout, QWidget
 
-from surgicalsam_napari.widgets.parts.parts import SPACING, caption
-from surgicalsam_napari.widgets.train.parts import BAD_COLOR, WheelGuard, colored_note
+from surgicalsam_napari.widgets.parts.collapsible import Collapsible
+from surgicalsam_napari.widgets.parts.parts import SPACING, Panel, caption
+from surgicalsam_napari.widgets.train.parts import BAD_COLOR, colored_note
+from surgicalsam_napari.widgets.train.setting_groups import EXPERTS, groups, plain_title, tooltip
 from surgicalsam_training.config import TrainingConfig, preset, preset_names
 
 START_PRESET = "quick"
@@ -26,7 +27,7 @@ EMPTY = "–"
 
 
 class TrainingSettings(QWidget):
-    """A dropdown of presets over a field for each setting; a problem with a value is shown under its field."""
+    """A dropdown of presets, then the settings in groups; a problem with a value is shown under its field."""
 
     changed = Signal()
     preset_chosen = Signal(str)
@@ -36,8 +37,8 @@ class TrainingSettings(QWidget):
         self.preset = QComboBox()
         self.preset.addItems(preset_names())
         self.fields: dict[str, Any] = {}  # magicgui widgets by the setting's name
+        self.folds: dict[str, Collapsible] = {}  # by the title of the group
         self.problems = {name: colored_note(BAD_COLOR) for name in setting_names()}
-        self._wheel_guard = WheelGuard(self)
         self._is_showing = False
         self._lay_out()
         self.preset.activated.connect(lambda _index: self.preset_chosen.emit(self.preset.currentText()))
@@ -67,45 +68,51 @@ class TrainingSettings(QWidget):
             label.setText(problems.get(name, ""))
             label.setVisible(name in problems)
             self.fields[name].native.setStyleSheet(INVALID_STYLE if name in problems else "")
+        for fold in self.folds.values():
+            if any(fold.isAncestorOf(self.problems[name]) for name in problems if name in self.problems):
+                fold.open()
 
     def _lay_out(self) -> None:
-        grid = QGridLayout(self)
-        grid.setContentsMargins(0, 0, 0, 0)
-        grid.setHorizontalSpacing(SPACING)
-        grid.setVerticalSpacing(4)
-        grid.setColumnStretch(1, 1)
-        grid.addWidget(caption("Preset"), 0, 0)
-        grid.addWidget(self.preset, 0, 1)
+        column = QVBoxLayout(self)
+        column.setContentsMargins(0, 0, 0, 0)
+        column.setSpacing(SPACING)
+        row = QHBoxLayout()
+        row.addWidget(caption("Preset"))
+        row.addWidget(self.preset, 1)
+        column.addLayout(row)
         self.preset.setToolTip("quick: for a few corrected frames; the others have the values of the paper")
-        self._wheel_guard.guard(self.preset)
-        for position, (name, info) in enumerate(settings()):
-            field = self.fields[name] = field_for(name, info)
-            if isinstance(field, LineEdit) and info.default in (None, ()):
-                field.native.setPlaceholderText(EMPTY)
-            field.changed.connect(self._on_changed)
-            title = caption(field.label)
-            for widget in (title, field.native):
-                widget.setToolTip(info.description or "")
-            field.native.setSizePolicy(QSizePolicy.Policy.Ignored, QSizePolicy.Policy.Fixed)
-            self._wheel_guard.guard(field.native)
-            row = 2 * position + 1
-            grid.addWidget(title, row, 0)
-            grid.addWidget(field.native, row, 1)
-            grid.addWidget(self.problems[name], row + 1, 0, 1, 2, Qt.AlignmentFlag.AlignTop)
-            self.problems[name].hide()
+        for title, names in groups(setting_names()).items():
+            panel = Panel(title)
+            grid = panel.add_grid()
+            grid.setVerticalSpacing(4)
+            for position, name in enumerate(names):
+                self._add_setting(grid, 2 * position, name)
+            self.folds[title] = Collapsible(panel, is_open=title != EXPERTS)
+            column.addWidget(self.folds[title])
+
+    def _add_setting(self, grid: QGridLayout, row: int, name: str) -> None:
+        info = TrainingConfig.model_fields[name]
+        field = self.fields[name] = field_for(name, info)
+        if isinstance(field, LineEdit) and info.default in (None, ()):
+            field.native.setPlaceholderText(EMPTY)
+        field.changed.connect(self._on_changed)
+        title = caption(field.label)
+        for widget in (title, field.native):
+            widget.setToolTip(tooltip(name))
+        field.native.setSizePolicy(QSizePolicy.Policy.Ignored, QSizePolicy.Policy.Fixed)
+        grid.addWidget(title, row, 0)
+        grid.addWidget(field.native, row, 1)
+        grid.addWidget(self.problems[name], row + 1, 0, 1, 2, Qt.AlignmentFlag.AlignTop)
+        self.problems[name].hide()
 
     def _on_changed(self) -> None:
         if not self._is_showing:
             self.changed.emit()
 
 
-def settings() -> Iterator[tuple[str, FieldInfo]]:
-    """Name and description of every setting that has a field here."""
-    return ((name, info) for name, info in TrainingConfig.model_fields.items() if name not in SET_ELSEWHERE | ABLATIONS)
-
-
 def setting_names() -> list[str]:
-    return [name for name, _ in settings()]
+    """Every setting that has a field here."""
+    return [name for name in TrainingConfig.model_fields if name not in SET_ELSEWHERE | ABLATIONS]
 
 
 def problems_with(values: dict[str, Any]) -> dict[str, str]:
@@ -124,7 +131,7 @@ def problems_with(values: dict[str, Any]) -> dict[str, str]:
 
 def field_for(name: str, info: FieldInfo) -> Any:
     """A magicgui widget for one setting: a dropdown, a box to tick, a whole number, or else a line of text."""
-    title = info.title or name
+    title = plain_title(name)
     choices = _choices(info.annotation)
     if choices:
         return ComboBox(name=name, label=title, choices=choices)

@@ -10,11 +10,12 @@ from qtpy.QtCore import Signal
 from qtpy.QtWidgets import QPushButton, QVBoxLayout, QWidget
 
 from surgicalsam_napari.errors import SurgicalSAMError
+from surgicalsam_napari.inference.estimation import known_speed
 from surgicalsam_napari.session import Session
 from surgicalsam_napari.store.corrections import untouched_frames
 from surgicalsam_napari.widgets.parts.collapsible import Collapsible
+from surgicalsam_napari.widgets.parts.message import show_failure
 from surgicalsam_napari.widgets.parts.parts import SPACING, Panel, TaskPanel, note
-from surgicalsam_napari.widgets.runs.background import show_failure
 from surgicalsam_napari.widgets.runs.training_run import Train, TrainingRun, train_in_process
 from surgicalsam_napari.widgets.source.checkpoint_picker import TRAINING_FOLDER, run_title
 from surgicalsam_napari.widgets.source.model_panel import ModelPanel
@@ -26,14 +27,15 @@ from surgicalsam_napari.widgets.train.learn_card import LearnCard
 from surgicalsam_napari.widgets.train.parts import theme_colors
 from surgicalsam_napari.widgets.train.progress import TrainingProgress
 from surgicalsam_napari.widgets.train.result import TrainingResult
+from surgicalsam_napari.widgets.train.time_needed import time_needed
 from surgicalsam_napari.widgets.viewer.layers import ViewerLayers
 from surgicalsam_napari.widgets.viewer.session_signals import SessionSignals
 from surgicalsam_training.run.run_folder import RunFolder
 
 WAIT_FOR_LEARNING = "The model is learning. Wait until this is done."
 RUN_NAME = "%Y-%m-%d_%H-%M-%S"
-MORE = "More: train the whole decoder"
-WHEN_TO_TRAIN = "For many corrected frames, of several videos: takes minutes on a GPU, and compares before and after."
+MORE = "More: a longer training"
+WHEN_TO_TRAIN = "Tunes the whole decoder. For many corrected frames, of several videos; compares before and after."
 
 
 class TrainPanel(TaskPanel):
@@ -87,11 +89,21 @@ class TrainPanel(TaskPanel):
         has_data = self.data.has_news and self.session.project is not None
         has_model = self.session.model is not None and not self.model_panel.is_loading
         is_free = not self.is_running and not self.learn.run.is_running
+        self._show_time()
         self.start_button.setEnabled(has_data and has_model and self.form.problem is None and is_free)
         self.start_button.setToolTip(WAIT_FOR_LEARNING if self.learn.run.is_running else "")
         self.form.setVisible(self.session.project is not None)
         self.result.set_enabled(not self.model_panel.is_loading)
         self.learn.update_state()
+
+    def _show_time(self) -> None:
+        """How long a training with these settings will take."""
+        model = self.session.model
+        is_known = self.session.project is not None and model is not None and self.form.problem is None
+        speed = None if model is None else known_speed(model)
+        text = time_needed(self.form.config(self.data.folders), self.data.corrections, speed) if is_known else ""
+        self.time.setText(text)
+        self.time.setVisible(bool(text))
 
     def start(self) -> None:
         """What the Start button does."""
@@ -102,7 +114,7 @@ class TrainPanel(TaskPanel):
         try:
             self.run.train(RunFolder.create(folder, self.form.config(self.data.folders)))
         except SurgicalSAMError as error:
-            show_failure(error)
+            show_failure(error, self)
 
     def cancel(self) -> None:
         """Ask the run to stop; it keeps the best so far."""
@@ -112,12 +124,13 @@ class TrainPanel(TaskPanel):
 
     def _build(self) -> None:
         self.data_table, self.form = TrainingDataTable(self.data), TrainingForm()
-        self.start_button = QPushButton("Start")
+        self.start_button, self.time = QPushButton("Start"), note()
+        self.time.setToolTip("Estimated from the speed of the model in use on this machine. It may take twice as long.")
         self.heading.hide()  # each view has its own
         self.learn = LearnCard(self.session, self.layers, self.model_panel, self.data)
         whole = Panel(MORE)
         whole.column.setSpacing(2 * SPACING)
-        for widget in (note(WHEN_TO_TRAIN), self.data_table, self.form, self.start_button):
+        for widget in (note(WHEN_TO_TRAIN), self.data_table, self.form, self.time, self.start_button):
             whole.column.addWidget(widget)
         self.more = Collapsible(whole)
         self.setup = QWidget()
@@ -140,6 +153,7 @@ class TrainPanel(TaskPanel):
 
     def _connect(self) -> None:
         self.data.counted.connect(self.update_state)
+        self.more.toggled.connect(self.update_state)  # the speed of the model is known by now
         self.learn.running_changed.connect(lambda _is_running: self.update_state())
         self.form.changed.connect(self._on_form_changed)
         self.start_button.clicked.connect(self.start)
@@ -183,7 +197,7 @@ class TrainPanel(TaskPanel):
             self.result.show_result(result, self.session.classes)
             self._show(self.result)
         elif error is not None and not isinstance(error, SurgicalSAMError):
-            show_failure(error)  # a bug: with its traceback
+            show_failure(error, self)  # a bug: with its traceback
             self._show_failure(error)
         elif error is not None:
             self._show_failure(error)
@@ -210,7 +224,7 @@ class TrainPanel(TaskPanel):
         try:
             self.run.train(RunFolder.create(folder.path, folder.config))
         except SurgicalSAMError as error:
-            show_failure(error)
+            show_failure(error, self)
 
     # After a run --------------------------------------------------------------------------------------------------------
 
@@ -250,7 +264,7 @@ class TrainPanel(TaskPanel):
         try:
             self.run.folder.discarded = True
         except SurgicalSAMError as error:
-            show_failure(error)
+            show_failure(error, self)
         self._back()
 
     def _back(self) -> None:

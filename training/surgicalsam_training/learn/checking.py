@@ -11,9 +11,10 @@ from surgicalsam_napari.model.geometry import FrameGeometry
 from surgicalsam_napari.model.pixel_head import PRESENCE_THRESHOLD, PixelHead
 from surgicalsam_napari.model.upsampling import label_map_of
 from surgicalsam_training.learn.frames import CorrectedFrames
+from surgicalsam_training.reports import FEWEST_TO_JUDGE
 from surgicalsam_training.scoring.metrics import Pair, evaluate_label_maps
 
-FEWEST_FRAMES = 8  # with fewer, leaving out half of them says little
+FEWEST_FRAMES = FEWEST_TO_JUDGE  # with fewer, leaving out half of them says little
 CHECK_STEPS = 100  # for each half; fewer than a learning: the check need not be exact
 
 

@@ -154,7 +154,7 @@ def learn_from(run: RunFolder) -> Generator[LearnReport | Learned, None, Learned
         record = {"run": run.path.name, "method": "pixel head", "frames": len(examples), "expected_iou": expected}
         save_checkpoint(run.best_checkpoint, learned, training_record=record, name=run.path.name)
         after = _as_scores(expected)
-        run.write_result(ResultReport(str(run.best_checkpoint), "learned", 0, seconds, None, after, ()))
+        run.write_result(ResultReport(str(run.best_checkpoint), "learned", 0, seconds, None, after, (), len(examples)))
         result = Learned(
             run.best_checkpoint, seconds, len(examples), tuple(classes.names), expected, _warnings(frames, expected)
         )

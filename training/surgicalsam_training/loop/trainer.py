@@ -222,6 +222,7 @@ def _tune(
         progress.before,
         progress.best,
         examples.draw() if processes.is_first else (),
+        len(validation),
     )
     if processes.is_first:
         draw_curves(run)

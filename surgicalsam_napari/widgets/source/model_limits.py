@@ -1,0 +1,47 @@
+"""The banner that says what the model in use does not know about the open video, and what to do."""
+
+from __future__ import annotations
+
+from qtpy.QtCore import Signal
+
+from surgicalsam_napari.formatting import counted
+from surgicalsam_napari.model.encoders import DEFAULT_CHECKPOINT
+from surgicalsam_napari.session import Session
+from surgicalsam_napari.store.corrections import corrected_frames, predicted_frames
+from surgicalsam_napari.store.validity import is_real_video
+from surgicalsam_napari.widgets.parts.hint import Hint
+
+CORRECT_FIRST = (
+    "The bundled model has seen synthetic scenes only. On a real video its masks are often wrong, and nothing says how "
+    "good they are. Correct one frame, then Learn: it takes seconds."
+)
+LEARN_NOW = "Until you Learn, the model knows synthetic scenes only. You have corrected {frames}: learn from {them}."
+CORRECT, LEARN = "correct", "learn"
+
+
+class ModelLimits(Hint):
+    """Shown while the bundled model is in use on a real video; on the phantom, after a run, until a frame is corrected."""
+
+    tab_wanted = Signal(str)  # CORRECT or LEARN
+
+    def __init__(self, session: Session) -> None:
+        super().__init__()
+        self.session = session
+        self._next_tab = CORRECT
+        self.next_requested.connect(lambda: self.tab_wanted.emit(self._next_tab))
+
+    def refresh(self) -> None:
+        """Follow the session, and the person's corrections."""
+        project, model = self.session.project, self.session.model
+        if project is None or model is None or model.name != DEFAULT_CHECKPOINT:
+            self.hide()
+            return
+        corrected = len(corrected_frames(project))
+        self._next_tab = LEARN if corrected else CORRECT
+        if corrected and is_real_video(project):
+            them = "it" if corrected == 1 else "them"
+            self.show_due(LEARN_NOW.format(frames=counted(corrected, "frame"), them=them), "Go to Learn")
+        elif is_real_video(project) or (not corrected and predicted_frames(project)):
+            self.show_due(CORRECT_FIRST, "Correct this frame")
+        else:
+            self.hide()
