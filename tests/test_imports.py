@@ -25,6 +25,7 @@ MAY_IMPORT: dict[str, set[str]] = {
     "files": set(),
     "formatting": set(),
     "instruments": {"errors"},
+    "preferences": {"files"},
     "model": FOUNDATION,
     "video": FOUNDATION,
     "phantom": FOUNDATION | {"video"},
@@ -38,7 +39,7 @@ MAY_IMPORT: dict[str, set[str]] = {
 }
 MAY_IMPORT["cluster"] = {*MAY_IMPORT["surgicalsam_training"], "surgicalsam_training"}
 MAY_IMPORT["session"] = {*MAY_IMPORT["cluster"], "cluster", "editing", "review"}
-MAY_IMPORT["widgets"] = {*MAY_IMPORT["session"], "session"}
+MAY_IMPORT["widgets"] = {*MAY_IMPORT["session"], "session", "preferences"}
 MAY_IMPORT["cli"] = {*MAY_IMPORT["widgets"], "widgets"}
 MAY_IMPORT["__main__"] = {"cli"}
 

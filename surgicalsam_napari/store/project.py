@@ -350,6 +350,11 @@ class Project:
         return [EmbeddingStore(folder / digest, self.manifest.video.frame_count) for digest in digests]
 
 
+def is_project_folder(path: Path) -> bool:
+    """Whether this is a project rather than a video or a folder of images, by its name or its manifest."""
+    return path.suffix == SUFFIX or (path / MANIFEST).is_file()
+
+
 def _write_new(folder: Path, manifest: Manifest) -> None:
     """Fill a new project folder; the manifest is written last."""
     import zarr
@@ -389,7 +394,7 @@ def _check_same_video(folder: Path, record: VideoRecord, video: VideoReader) -> 
 
 def _find_video(folder: Path, record: VideoRecord) -> VideoReader:
     """Open the video at its last place (relative to the project, or absolute), or beside the project under any name."""
-    for path in _candidates(folder, record):
+    for path in video_candidates(folder, record):
         try:
             video = VideoReader(path)
         except (VideoError, OSError):
@@ -407,7 +412,8 @@ def _find_video(folder: Path, record: VideoRecord) -> VideoReader:
     )
 
 
-def _candidates(folder: Path, record: VideoRecord) -> Iterator[Path]:
+def video_candidates(folder: Path, record: VideoRecord) -> Iterator[Path]:
+    """Existing files that may be the video of a project: at its last place, or beside the project; none was read yet."""
     tried = set()
     recorded = Path(record.path)
     places = [recorded, folder.parent / recorded.name]
