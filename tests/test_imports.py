@@ -53,6 +53,7 @@ ROOM_ORDER: dict[str, tuple[tuple[str, ...], ...]] = {
         ("source", "work_clock"),
         ("correct", "train", "exchange", "timeline"),
         ("segment_panel",),
+        ("start",),
         ("main_widget",),
         ("demo", "contributions"),
         ("",),
@@ -301,6 +302,7 @@ ROOM_MAY_IMPORT: dict[str, set[str]] = {
     "timeline": BASICS,
     "segment_panel": BASICS,
     "train": BASICS | {"source"},
+    "start": BASICS | {"source", "segment_panel", "timeline"},
 }
 ROOM_MAY_IMPORT["main_widget"] = ROOM_MAY_IMPORT.keys() - {"contributions"}
 ROOM_MAY_IMPORT["demo"] = {*ROOM_MAY_IMPORT["main_widget"], "main_widget"}

@@ -61,6 +61,17 @@ def test_a_summary_says_that_the_video_is_missing_and_where_it_was(folder: Path,
     assert summary.corrected == 2
 
 
+def test_a_video_is_summarized_with_the_project_beside_it_or_without_one(folder: Path, clip: Path, tmp_path: Path) -> None:
+    assert summarize(clip) == summarize(folder)
+    other = summarize(Path(shutil.copy(clip, tmp_path / "other.mp4")))
+    assert (other.folder, other.frame_count, other.corrected) == (None, 12, 0)
+
+
+def test_a_project_that_is_gone_says_what_to_do(tmp_path: Path) -> None:
+    with pytest.raises(ProjectError, match="Connect its disk"):
+        summarize(tmp_path / "gone.surgicalsam")
+
+
 def test_a_summary_of_a_damaged_project_is_an_error(folder: Path) -> None:
     (folder / "project.json").write_text("{")
     with pytest.raises(ProjectError, match="backup"):

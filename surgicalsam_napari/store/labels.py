@@ -9,7 +9,7 @@ from typing import TYPE_CHECKING, Any, ClassVar
 import numpy as np
 from psygnal import Signal, SignalInstance
 
-from surgicalsam_napari.errors import ClassSetError, ProjectError
+from surgicalsam_napari.errors import ClassSetError, ProjectError, SurgicalSAMError
 from surgicalsam_napari.instruments import ClassSet
 from surgicalsam_napari.store.action import Action
 from surgicalsam_napari.store.frame_files import FrameFiles
@@ -45,6 +45,7 @@ class LabelStore(LabelArray, LabelTables):
     """
 
     edited: ClassVar[Signal] = Signal(int, int)  #: frame index, number of changed pixels; emitted for each edited frame
+    edit_failed: ClassVar[Signal] = Signal(str)  #: why an edit by a person could not be written; the frame is unchanged
     refused: ClassVar[Signal] = Signal(int)  #: frame index; emitted if an edit concerned VERIFIED classes, whose pixels stay
 
     def __init__(self, root: Path, shape: tuple[int, int, int], classes: ClassSet, *, writable: bool = True) -> None:
@@ -99,6 +100,9 @@ class LabelStore(LabelArray, LabelTables):
             for edit in frame_edits(as_tuple(key), values, self.shape):
                 with self._files.exclusively("The edit"):
                     done.append((edit.frame_index, self._edit_frame(edit, (as_read or {}).get(edit.frame_index))))
+        except SurgicalSAMError as error:
+            self.edit_failed.emit(str(error))
+            raise
         finally:
             for frame_index, edited in done:
                 self._report(frame_index, edited)

@@ -1,19 +1,20 @@
-"""What a project contains, read without opening it: quick, without a lock, and also if its video is missing."""
+"""What a video's project contains, read without opening it: quick, without a lock, and also if the video is missing."""
 
 from __future__ import annotations
 
 from collections.abc import Iterator
-from contextlib import suppress
+from contextlib import closing, suppress
 from dataclasses import dataclass
 from datetime import datetime
 from pathlib import Path
 
+from surgicalsam_napari.errors import ProjectError
 from surgicalsam_napari.store.arrays import CellTable
 from surgicalsam_napari.store.manifest import read_manifest
 from surgicalsam_napari.store.ownership import LOCK_FOLDER, RUN_FOLDER, Owner, Ownership
 from surgicalsam_napari.store.project import Project, is_project_folder, video_candidates
 from surgicalsam_napari.store.provenance import TABLES, Provenance, is_corrected
-from surgicalsam_napari.video import is_video
+from surgicalsam_napari.video import VideoReader, is_video
 from surgicalsam_napari.video.image_folder import is_numbered_frames
 
 DEEPEST = 3  # levels of folders in which videos are looked for
@@ -21,11 +22,12 @@ DATASET = "classes.json"  # lies in every exported dataset
 
 
 @dataclass(frozen=True)
-class ProjectSummary:
-    """The content of a project.
+class VideoSummary:
+    """The content of a video's project.
 
     Attributes
     ----------
+    folder : the project; None for a video that has none yet
     video : the last known place of the video
     is_video_found : whether a file that may be the video is there, or beside the project
     segmented, corrected, verified : frames in which a model predicted a class, and frames in which a person edited or
@@ -34,24 +36,44 @@ class ProjectSummary:
     last_used : when a window opened or closed it last; None if none did
     """
 
-    folder: Path
+    folder: Path | None
     video: Path
     is_video_found: bool
     frame_count: int
-    segmented: int
-    corrected: int
-    verified: int
-    owner: Owner | None
-    last_used: datetime | None
+    segmented: int = 0
+    corrected: int = 0
+    verified: int = 0
+    owner: Owner | None = None
+    last_used: datetime | None = None
 
 
-def summarize(folder: Path) -> ProjectSummary:
-    """Read the summary of a project; a ProjectError if it is damaged or there is none."""
+def summarize(path: Path) -> VideoSummary:
+    """Summarize a project, or the project beside a video, or a video without a project.
+
+    Raises
+    ------
+    ProjectError, VideoError
+        there is nothing at this path, the project is damaged, or the video cannot be read
+    """
+    if not path.exists():
+        raise ProjectError(
+            f"{path} is not there. Connect its disk, or move it back; if it was moved, open it at its new place."
+        )
+    if is_project_folder(path):
+        return _summarize_project(path)
+    folder = Project.default_folder(path)
+    if is_project(folder):
+        return _summarize_project(folder)
+    with closing(VideoReader(path)) as video:
+        return VideoSummary(None, path, True, video.info.frame_count)
+
+
+def _summarize_project(folder: Path) -> VideoSummary:
     manifest = read_manifest(folder)
     record, videos = manifest.video, list(video_candidates(folder, manifest.video))
     table = CellTable(folder / "provenance", record.frame_count, len(manifest.classes), *TABLES["provenance"]).table()
     predicted = (table == Provenance.PREDICTED) | (table == Provenance.ABSENT)
-    return ProjectSummary(
+    return VideoSummary(
         folder,
         videos[0] if videos else manifest.video_path,
         bool(videos),

@@ -8,7 +8,7 @@ from typing import Any
 
 from qtpy.QtCore import Qt, QTimer, Signal
 from qtpy.QtGui import QShowEvent
-from qtpy.QtWidgets import QButtonGroup, QComboBox, QFileDialog, QHBoxLayout, QRadioButton
+from qtpy.QtWidgets import QButtonGroup, QComboBox, QHBoxLayout, QRadioButton
 
 from surgicalsam_napari.errors import SurgicalSAMError
 from surgicalsam_napari.formatting import counted, in_bytes, in_time
@@ -18,6 +18,7 @@ from surgicalsam_napari.phantom.clip import is_phantom_clip
 from surgicalsam_napari.session import Session
 from surgicalsam_napari.store.corrections import corrected_frames, predicted_frames
 from surgicalsam_napari.widgets.parts.class_picker import ClassPicker
+from surgicalsam_napari.widgets.parts.file_dialogs import FileKind, ask_for_file
 from surgicalsam_napari.widgets.parts.frame_scope import THIS_FRAME, FrameScope
 from surgicalsam_napari.widgets.parts.hint import Hint
 from surgicalsam_napari.widgets.parts.parts import SPACING, Panel, caption, note, primary_button
@@ -315,8 +316,8 @@ class SegmentPanel(Panel):
     def _on_class_set(self, index: int) -> None:
         chosen = self.class_set.itemData(index)
         if chosen is None:
-            path, _ = QFileDialog.getOpenFileName(self, "Choose a class set", "", "Class sets (*.yaml *.yml);;All files (*)")
-            self.use_class_set(Path(path) if path else self.session.classes)
+            path = ask_for_file(self, FileKind.CLASS_SETS, "Choose a class set", "Class sets (*.yaml *.yml);;All files (*)")
+            self.use_class_set(self.session.classes if path is None else path)
         else:
             self.use_class_set(chosen)
 

@@ -48,6 +48,11 @@ class TaskTabs(QWidget):
         self._column.addWidget(panel)
         self.bar.addTab(title)
 
+    @property
+    def titles(self) -> tuple[str, ...]:
+        """The titles of the tabs, from left to right."""
+        return tuple(self._titles)
+
     def show_panel(self, panel: Panel) -> None:
         """Show this panel."""
         self.bar.setCurrentIndex(self._panels.index(panel))

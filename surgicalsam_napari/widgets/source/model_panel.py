@@ -8,7 +8,7 @@ from typing import NamedTuple
 
 import torch
 from qtpy.QtCore import Signal
-from qtpy.QtWidgets import QComboBox, QFileDialog, QHBoxLayout, QPushButton
+from qtpy.QtWidgets import QComboBox, QHBoxLayout, QPushButton
 
 from surgicalsam_napari.errors import CheckpointError
 from surgicalsam_napari.model.checkpoint import AUTHORS_ENCODER, read_checkpoint_info
@@ -18,6 +18,7 @@ from surgicalsam_napari.model.surgical_sam import SurgicalSAM
 from surgicalsam_napari.model.zoo import KNOWN_WEIGHTS, find_weights
 from surgicalsam_napari.session import Session
 from surgicalsam_napari.store import Project
+from surgicalsam_napari.widgets.parts.file_dialogs import FileKind, ask_for_file
 from surgicalsam_napari.widgets.parts.parts import SPACING, ElidedLabel, Panel, caption
 from surgicalsam_napari.widgets.runs.background import run_in_background, show_failure
 from surgicalsam_napari.widgets.source.checkpoint_picker import CheckpointPicker
@@ -191,18 +192,16 @@ class ModelPanel(Panel):
         self.loading_changed.emit(is_loading)
 
     def _choose_checkpoint(self) -> None:
-        path, _ = QFileDialog.getOpenFileName(
-            self, "Choose a SurgicalSAM checkpoint", "", "Checkpoints (*.safetensors *.pth);;All files (*)"
-        )
-        if path:
-            self.load(Path(path))
+        filters = "Checkpoints (*.safetensors *.pth);;All files (*)"
+        path = ask_for_file(self, FileKind.CHECKPOINTS, "Choose a SurgicalSAM checkpoint", filters)
+        if path is not None:
+            self.load(path)
 
     def _choose_encoder_weights(self) -> None:
-        path, _ = QFileDialog.getOpenFileName(
-            self, "Choose the encoder's weights", "", "SAM checkpoints (*.pth *.pt *.safetensors);;All files (*)"
-        )
-        if path:
-            self.load(self._wanted.checkpoint, Path(path))
+        filters = "SAM checkpoints (*.pth *.pt *.safetensors);;All files (*)"
+        path = ask_for_file(self, FileKind.CHECKPOINTS, "Choose the encoder's weights", filters)
+        if path is not None:
+            self.load(self._wanted.checkpoint, path)
 
     def _on_device_chosen(self) -> None:
         if self.device.currentData() != self.in_use.device:
