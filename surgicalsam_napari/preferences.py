@@ -145,7 +145,7 @@ def with_videos(preferences: Preferences, paths: Sequence[Path], *, is_opened: b
 
     A listed video keeps its place and time unless it was opened now.
     """
-    now = datetime.now(UTC).isoformat(timespec="seconds")
+    now = datetime.now(UTC).isoformat(timespec="milliseconds")
     listed = {video.path: video for video in preferences.videos}
     if is_opened:
         opened = {path: ListedVideo(path=path, opened=now) for path in paths}

@@ -7,10 +7,13 @@ from contextlib import closing
 from dataclasses import dataclass
 from typing import TYPE_CHECKING
 
+import numpy as np
+
 from surgicalsam_napari.errors import ClassSetError
 from surgicalsam_napari.inference.segment import SegmentReport, frames_to_segment, segment_frames
 from surgicalsam_napari.instruments import knows_class
 from surgicalsam_napari.store import Provenance
+from surgicalsam_napari.store.provenance import is_by_person
 
 if TYPE_CHECKING:
     from surgicalsam_napari.model.surgical_sam import SurgicalSAM
@@ -75,7 +78,13 @@ def trained_class_ids(project: Project, model: SurgicalSAM) -> list[int]:
 
 def frames_with_class(project: Project, class_ids: Sequence[int], frame_indices: Sequence[int]) -> dict[str, int]:
     """How many of these frames contain each class, by name: predicted now or before, or painted by a person."""
-    table = project.labels.provenance_table()[list(frame_indices)]
-    columns = {class_id: table[:, project.classes.ids.index(class_id)] for class_id in class_ids}
-    counts = {class_id: int((kinds > Provenance.ABSENT).sum()) for class_id, kinds in columns.items()}
-    return {project.classes.by_id(class_id).name: count for class_id, count in counts.items()}
+    frame_indices = list(frame_indices)
+    columns = [project.classes.ids.index(class_id) for class_id in class_ids]
+    kinds = project.labels.provenance_table()[frame_indices][:, columns]
+    contains = kinds == Provenance.PREDICTED
+    by_person = is_by_person(kinds)  # a person may have verified that a class is absent, or erased it: look
+    for row in np.flatnonzero(np.any(by_person, axis=1)).tolist():
+        shown = np.isin(class_ids, np.unique(project.labels[frame_indices[row]]))
+        contains[row] |= by_person[row] & shown
+    counts = contains.sum(axis=0).tolist()
+    return {project.classes.by_id(class_id).name: count for class_id, count in zip(class_ids, counts, strict=True)}

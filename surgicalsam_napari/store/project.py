@@ -407,8 +407,8 @@ def _find_video(folder: Path, record: VideoRecord) -> VideoReader:
         return video
     raise ProjectError(
         f"The video of {folder.name} should be at {record.path} or beside the project; it is not there, or it is another "
-        "video. Move it there, or open the video at its new place with this project folder: Project.open(folder, "
-        "video=VideoReader(path))."
+        "video. Move it there, or show where it is now: in the window Videos…, Find the video…; in Python "
+        "Project.open(folder, video=VideoReader(path))."
     )
 
 

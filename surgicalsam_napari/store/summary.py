@@ -5,16 +5,16 @@ from __future__ import annotations
 from collections.abc import Iterator
 from contextlib import closing, suppress
 from dataclasses import dataclass
-from datetime import datetime
 from pathlib import Path
 
 from surgicalsam_napari.errors import ProjectError
 from surgicalsam_napari.store.arrays import CellTable
-from surgicalsam_napari.store.manifest import read_manifest
-from surgicalsam_napari.store.ownership import LOCK_FOLDER, RUN_FOLDER, Owner, Ownership
+from surgicalsam_napari.store.manifest import VideoRecord, read_manifest
+from surgicalsam_napari.store.ownership import RUN_FOLDER, Owner, Ownership
 from surgicalsam_napari.store.project import Project, is_project_folder, video_candidates
 from surgicalsam_napari.store.provenance import TABLES, Provenance, is_corrected
 from surgicalsam_napari.video import VideoReader, is_video
+from surgicalsam_napari.video.fingerprint import fingerprint
 from surgicalsam_napari.video.image_folder import is_numbered_frames
 
 DEEPEST = 3  # levels of folders in which videos are looked for
@@ -29,11 +29,10 @@ class VideoSummary:
     ----------
     folder : the project; None for a video that has none yet
     video : the last known place of the video
-    is_video_found : whether a file that may be the video is there, or beside the project
+    is_video_found : whether the video is there, or beside the project under any name
     segmented, corrected, verified : frames in which a model predicted a class, and frames in which a person edited or
         verified, or verified, any class
     owner : the window or run that has the project open now, or None
-    last_used : when a window opened or closed it last; None if none did
     """
 
     folder: Path | None
@@ -44,7 +43,6 @@ class VideoSummary:
     corrected: int = 0
     verified: int = 0
     owner: Owner | None = None
-    last_used: datetime | None = None
 
 
 def summarize(path: Path) -> VideoSummary:
@@ -70,27 +68,34 @@ def summarize(path: Path) -> VideoSummary:
 
 def _summarize_project(folder: Path) -> VideoSummary:
     manifest = read_manifest(folder)
-    record, videos = manifest.video, list(video_candidates(folder, manifest.video))
+    record, video = manifest.video, _found_video(folder, manifest.video)
     table = CellTable(folder / "provenance", record.frame_count, len(manifest.classes), *TABLES["provenance"]).table()
     predicted = (table == Provenance.PREDICTED) | (table == Provenance.ABSENT)
     return VideoSummary(
         folder,
-        videos[0] if videos else manifest.video_path,
-        bool(videos),
+        manifest.video_path if video is None else video,
+        video is not None,
         record.frame_count,
         segmented=int(predicted.any(axis=1).sum()),
         corrected=int(is_corrected(table).sum()),
         verified=int((table == Provenance.VERIFIED).any(axis=1).sum()),
         owner=Ownership(folder).current or Ownership(folder, RUN_FOLDER).current,
-        last_used=_last_used(folder),
     )
 
 
-def _last_used(folder: Path) -> datetime | None:
-    """Opening and closing add and remove a file in this folder, which sets its time."""
-    with suppress(OSError):
-        return datetime.fromtimestamp((folder / LOCK_FOLDER).stat().st_mtime).astimezone()
+def _found_video(folder: Path, record: VideoRecord) -> Path | None:
+    """The file of a project's video, or None; a file under another name is compared by its content."""
+    for path in video_candidates(folder, record):
+        with suppress(OSError, IndexError):
+            if path.name == Path(record.path).name and _byte_count(path) == record.byte_count:
+                return path
+            if fingerprint(path) == record.fingerprint:
+                return path
     return None
+
+
+def _byte_count(path: Path) -> int | None:
+    return None if path.is_dir() else path.stat().st_size
 
 
 def find_videos(folder: Path, depth: int = DEEPEST) -> Iterator[Path]:

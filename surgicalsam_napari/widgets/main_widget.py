@@ -68,6 +68,7 @@ class MainWidget(QScrollArea):
         self._was_docked = self._was_removed = False
         self._signals = SessionSignals(self.session, self)
         self._is_opening = False
+        self._arrived_together = False  # napari may let the first of several be opened before it reads the next
         self._to_adopt = [path for path in (self.layers.find_unadopted(),) if path is not None]
         self._lay_out()
         self._subscribe()
@@ -185,6 +186,7 @@ class MainWidget(QScrollArea):
         show_failure(error)
 
     def _on_opened_elsewhere(self, source: Path) -> None:
+        self._arrived_together |= self._is_opening
         self._to_adopt.append(source)
         self._adopt_soon()
 
@@ -197,7 +199,8 @@ class MainWidget(QScrollArea):
         if not self._to_adopt or self._is_opening or self._works_on_project:
             return
         sources, self._to_adopt = list(dict.fromkeys(self._to_adopt)), []
-        if len(sources) > 1:
+        are_several, self._arrived_together = len(sources) > 1 or self._arrived_together, False
+        if are_several:
             self.layers.remove_unopened(sources)
             self.start.list_videos(sources, [])
         else:

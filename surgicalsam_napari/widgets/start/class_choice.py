@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from qtpy.QtCore import Signal
-from qtpy.QtWidgets import QCheckBox, QMenu, QToolButton, QWidgetAction
+from qtpy.QtWidgets import QCheckBox, QMenu, QPushButton, QWidgetAction
 
 from surgicalsam_napari.instruments import ClassSet
 from surgicalsam_napari.widgets.parts.parts import swatch
@@ -11,14 +11,14 @@ from surgicalsam_napari.widgets.parts.parts import swatch
 ALL = "All classes"
 
 
-class ClassChoice(QToolButton):
+class ClassChoice(QPushButton):
     """A button with a menu of classes; it stays open while classes are checked."""
 
     changed = Signal()
 
     def __init__(self) -> None:
         super().__init__()
-        self.setPopupMode(QToolButton.ToolButtonPopupMode.InstantPopup)
+        self.setAutoDefault(False)
         self.setToolTip("The classes to look for in the queued videos; the names are those that the checkpoint knows")
         self.setMenu(QMenu(self))
         self.boxes: list[QCheckBox] = []

@@ -17,10 +17,6 @@ class VideoDrops(QObject):
     several_dropped = Signal(object, object)  # list of Path; list of Path: dropped with them, and no videos
     folder_dropped = Signal(object)  # Path: a folder that contains videos or projects
 
-    def __init__(self, parent: QObject | None = None) -> None:
-        super().__init__(parent)
-        self._left_to_napari: list[QWidget] = []
-
     def watch(self, widget: QWidget) -> None:
         """Take all videos that are dropped on this widget."""
         widget.setAcceptDrops(True)
@@ -29,17 +25,16 @@ class VideoDrops(QObject):
     def watch_viewer(self, window: QWidget) -> None:
         """Take several videos that are dropped on the viewer in this window, and folders of them."""
         for widget in window.findChildren(QWidget):
-            if type(widget).__name__ == "QtViewer" and widget not in self._left_to_napari:
-                self._left_to_napari.append(widget)
+            if _is_viewer(widget):
                 widget.installEventFilter(self)
 
     def eventFilter(self, watched: QObject, event: QEvent) -> bool:
-        if event.type() == QEvent.Type.DragEnter and watched not in self._left_to_napari:
+        if event.type() == QEvent.Type.DragEnter and not _is_viewer(watched):
             if any(is_listable(path) or path.is_dir() for path in _local_paths(event.mimeData())):  # type: ignore[attr-defined]
                 event.acceptProposedAction()  # type: ignore[attr-defined]
                 return True
         elif event.type() == QEvent.Type.Drop:
-            return self._take(event, takes_one=watched not in self._left_to_napari)
+            return self._take(event, takes_one=not _is_viewer(watched))
         return False
 
     def _take(self, event: QEvent, *, takes_one: bool) -> bool:
@@ -55,6 +50,11 @@ class VideoDrops(QObject):
             return False
         event.acceptProposedAction()  # type: ignore[attr-defined]
         return True
+
+
+def _is_viewer(widget: QObject) -> bool:
+    """Whether napari itself handles what is dropped on this widget."""
+    return type(widget).__name__ == "QtViewer"
 
 
 def _local_paths(mime: QMimeData) -> list[Path]:

@@ -146,7 +146,7 @@ class Start(QObject):
         self.page.show_recent([self._entry(listed) for listed in self._recent.listed.values()])
 
     def _entry(self, listed: Listed) -> tuple[Path, str, str]:
-        opened = texts.last_opened(self._opened.get(listed.path), listed.summary)
+        opened = texts.moment(self._opened.get(listed.path))
         name = listed.path.stem if listed.summary is None else listed.name
         return listed.path, name, texts.facts(listed, opened)
 

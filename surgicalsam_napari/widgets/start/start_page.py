@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from pathlib import Path
 
-from qtpy.QtCore import Qt, Signal
+from qtpy.QtCore import QSize, Qt, Signal
 from qtpy.QtWidgets import QHBoxLayout, QPushButton, QVBoxLayout, QWidget
 
 from surgicalsam_napari.widgets.parts.parts import SPACING, ElidedLabel, Panel, caption, note, primary_button
@@ -34,6 +34,7 @@ class StartPage(Panel):
         self.folder_button.setToolTip("A folder of numbered images, or a project (*.surgicalsam)")
         self.sample_button.setToolTip("A short synthetic video: nothing to download, no patient data")
         self.recent_title = caption("Recent projects")
+        self.recent_title.setContentsMargins(0, SPACING, 0, 0)
         self.all_button = QPushButton("All videos…")
         self.all_button.setToolTip("Add several videos, see how far each one is, segment them one after the other")
         self.rows: list[RecentRow] = []
@@ -49,11 +50,16 @@ class StartPage(Panel):
 
     def show_recent(self, entries: list[tuple[Path, str, str]]) -> None:
         """List the recent projects: path, name, and a line of facts."""
+        shown = entries[:MOST_RECENT]
+        if [row.path for row in self.rows] == [path for path, _name, _facts in shown]:
+            for row, (_path, name, facts) in zip(self.rows, shown, strict=True):
+                row.show_texts(name, facts)
+            return
         for row in self.rows:
             self._recent.removeWidget(row)
             row.deleteLater()
         self.rows = []
-        for path, name, facts in entries[:MOST_RECENT]:
+        for path, name, facts in shown:
             row = RecentRow(path, name, facts)
             row.clicked.connect(lambda _checked, path=path: self.recent_chosen.emit(path))
             self._recent.addWidget(row)
@@ -82,7 +88,7 @@ class RecentRow(QPushButton):
 
     def __init__(self, path: Path, name: str, facts: str) -> None:
         super().__init__()
-        self.path, self.name, self.facts = path, ElidedLabel(name), ElidedLabel(facts, Qt.TextElideMode.ElideRight)
+        self.path, self.name, self.facts = path, ElidedLabel(), ElidedLabel(mode=Qt.TextElideMode.ElideRight)
         self.name.setStyleSheet("font-weight: bold; background: transparent; padding: 0px; margin: 0px;")
         self.facts.setStyleSheet("background: transparent; font-size: 9pt; padding: 0px; margin: 0px;")
         column = QVBoxLayout(self)
@@ -92,6 +98,17 @@ class RecentRow(QPushButton):
             label.setAttribute(Qt.WidgetAttribute.WA_TransparentForMouseEvents)
             column.addWidget(label)
         self.setStyleSheet(ROW_STYLE)
-        self.setMinimumHeight(column.sizeHint().height())
         self.setToolTip(str(path))
+        self.show_texts(name, facts)
+
+    def show_texts(self, name: str, facts: str) -> None:
+        """Show the name of the video, and how far it is."""
+        self.name.setText(name)
+        self.facts.setText(facts)
         self.setAccessibleName(f"{name}, {facts}")
+
+    def sizeHint(self) -> QSize:
+        return self.layout().sizeHint()  # a button counts only its own text
+
+    def minimumSizeHint(self) -> QSize:
+        return self.layout().minimumSize()

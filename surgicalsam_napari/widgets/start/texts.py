@@ -8,31 +8,28 @@ from datetime import datetime, timedelta
 from surgicalsam_napari.formatting import counted
 from surgicalsam_napari.inference.whole_video import VideoOutcome
 from surgicalsam_napari.store.ownership import Owner
-from surgicalsam_napari.store.summary import VideoSummary
 from surgicalsam_napari.widgets.start.segmentation_queue import QueuedVideo, QueueState
 from surgicalsam_napari.widgets.start.summaries import Listed
 
 OPEN_HERE, IN_USE, NO_VIDEO, UNREADABLE = "Open here", "In use", "Video not found", "Cannot be read"
 
 
-def day_and_time(moment: datetime, now: datetime | None = None) -> str:
+def day_and_time(when: datetime, now: datetime | None = None) -> str:
     """ "today 14:05", "yesterday 14:05", "3 Nov 14:05", "3 Nov 2025", in local time."""
-    moment = moment.astimezone()
+    when = when.astimezone()
     now = datetime.now().astimezone() if now is None else now
     days = {now.date(): "today", now.date() - timedelta(days=1): "yesterday"}
-    if moment.date() in days:
-        return f"{days[moment.date()]} {moment:%H:%M}"
-    day = f"{moment.day} {moment:%b}"
-    return f"{day} {moment:%H:%M}" if moment.year == now.year else f"{day} {moment.year}"
+    if when.date() in days:
+        return f"{days[when.date()]} {when:%H:%M}"
+    day = f"{when.day} {when:%b}"
+    return f"{day} {when:%H:%M}" if when.year == now.year else f"{day} {when.year}"
 
 
-def last_opened(opened: str | None, summary: VideoSummary | None) -> datetime | None:
-    """When a video was opened last: in this installation, or in any window. The later one counts."""
-    moments = [] if summary is None or summary.last_used is None else [summary.last_used]
-    if opened is not None:
-        with suppress(ValueError):
-            moments.append(datetime.fromisoformat(opened))
-    return max(moments, default=None)
+def moment(opened: str | None) -> datetime | None:
+    """The remembered text as a time; None for none, and for one that cannot be read."""
+    with suppress(ValueError):
+        return None if opened is None else datetime.fromisoformat(opened)
+    return None
 
 
 def facts(listed: Listed, opened: datetime | None) -> str:

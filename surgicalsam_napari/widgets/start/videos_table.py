@@ -35,6 +35,7 @@ TOOLTIPS = {
 SORT_ROLE = Qt.ItemDataRole.UserRole
 PROGRESS_ROLE = Qt.ItemDataRole.UserRole + 1
 BAR_HEIGHT = 3
+STYLE = "QTreeWidget::item { padding: 4px 3px; }"
 
 
 class VideosTable(QTreeWidget):
@@ -61,7 +62,8 @@ class VideosTable(QTreeWidget):
         for column, text in TOOLTIPS.items():
             self.headerItem().setToolTip(column, text)
         self.setSortingEnabled(True)
-        header.setSortIndicator(-1, Qt.SortOrder.AscendingOrder)  # the order of the list, until a title is clicked
+        self.sortByColumn(OPENED, Qt.SortOrder.DescendingOrder)
+        self.setStyleSheet(STYLE)
         self.itemDoubleClicked.connect(lambda item, _column: self.opened.emit(path_of(item)))
         self._rows: dict[Path, _Row] = {}
 
@@ -69,7 +71,7 @@ class VideosTable(QTreeWidget):
         """Make a row for each of these videos; selected ones stay selected."""
         selected = self.selected()
         self.clear()
-        self._rows = {path: _Row(path, position) for position, path in enumerate(paths)}
+        self._rows = {path: _Row(path) for path in paths}
         self.addTopLevelItems(list(self._rows.values()))
         self.select(selected)
 
@@ -105,10 +107,9 @@ class VideosTable(QTreeWidget):
 class _Row(QTreeWidgetItem):
     """Sorted by numbers and times, not by their texts."""
 
-    def __init__(self, path: Path, position: int) -> None:
+    def __init__(self, path: Path) -> None:
         super().__init__([path.stem if path.suffix == ".surgicalsam" else path.name])
         self.setData(NAME, SORT_ROLE, path)
-        self.position = position
         self.setToolTip(NAME, str(path))
         for column in (FRAMES, SEGMENTED, CORRECTED, VERIFIED):
             self.setTextAlignment(column, Qt.AlignmentFlag.AlignRight | Qt.AlignmentFlag.AlignVCenter)
@@ -132,8 +133,6 @@ class _Row(QTreeWidgetItem):
     def __lt__(self, other: QTreeWidgetItem) -> bool:
         assert isinstance(other, _Row)
         column = self.treeWidget().sortColumn()
-        if column < 0:
-            return self.position < other.position
         if column == NAME:
             return self.text(NAME).casefold() < other.text(NAME).casefold()
         mine, theirs = self.data(column, SORT_ROLE), other.data(column, SORT_ROLE)

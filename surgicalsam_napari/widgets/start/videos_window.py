@@ -91,7 +91,7 @@ class VideosWindow(QDialog):
 
     def opened_at(self, listed: Listed) -> Any:
         """When a listed video was opened last; None if never."""
-        return texts.last_opened(self._opened.get(listed.path), listed.summary)
+        return texts.moment(self._opened.get(listed.path))
 
     def update_state(self) -> None:
         """Show which buttons can be used now."""
@@ -106,7 +106,8 @@ class VideosWindow(QDialog):
         self.add_button, self.remove_button = QPushButton("Add videos…"), QPushButton("Remove from list")
         self.remove_button.setToolTip("Only from this list: the video and its project stay")
         self.open_button, self.segment_button = QPushButton("Open"), primary_button("Segment")
-        self.details, self.remedy = note(), QPushButton("Find the video…")
+        self.details, self.remedy = caption(""), QPushButton("Find the video…")
+        self.details.setWordWrap(True)
         self.progress, self.result = ProgressStrip(), note()
         top = _row(caption("Show"), self.source, None, self.add_button, self.remove_button)
         about = _row(self.details, self.remedy)
