@@ -13,11 +13,11 @@ from psygnal import Signal
 from surgicalsam_napari.errors import CheckpointError, ClassSetError, ProjectError
 from surgicalsam_napari.inference import Estimate, SegmentReport, segment_frames
 from surgicalsam_napari.inference import estimate as estimate_run
+from surgicalsam_napari.inference.whole_video import VideoOutcome, segment_whole_video
 from surgicalsam_napari.instruments import ENDOVIS2018, ClassSet, knows_class, with_known_colors
 from surgicalsam_napari.store import Project
-from surgicalsam_napari.store.manifest import MANIFEST
 from surgicalsam_napari.store.ownership import Owner
-from surgicalsam_napari.store.project import SUFFIX
+from surgicalsam_napari.store.project import SUFFIX, is_project_folder
 from surgicalsam_napari.video import VideoReader
 
 if TYPE_CHECKING:
@@ -232,6 +232,43 @@ class Session:
                 self.frame_segmented.emit(report)
                 yield report
 
+    def segment_video(
+        self, path: Path | str, class_names: Sequence[str] = (), *, project_folder: Path | str | None = None
+    ) -> Generator[SegmentReport, None, VideoOutcome]:
+        """Segment all frames of a video; the open project stays open. What the model has predicted before is skipped.
+
+        Parameters
+        ----------
+        path : a video, a folder of images, or a project folder; also that of the open project
+        class_names : by default every class that the project and the model have
+        project_folder : as for `open`
+
+        Raises
+        ------
+        ProjectError
+            another window has the project open, and this session claims its projects
+        as for `open` and `inference.whole_video.segment_whole_video`
+        """
+        if self.model is None:
+            raise CheckpointError("No checkpoint is loaded. Load one first (Session.load_checkpoint).")
+        model = self.model
+        if self.project is not None and self.is_open(path):
+            return (yield from segment_whole_video(self.project, model, class_names))
+        with closing(self.prepare(path, project_folder=project_folder)) as project:
+            other_owner = project.claim() if self._claims else None
+            if other_owner is not None:
+                raise ProjectError(
+                    f"{project.folder.name} is open for editing by {other_owner}. Close it there, then segment it again."
+                )
+            return (yield from segment_whole_video(project, model, class_names))
+
+    def is_open(self, path: Path | str) -> bool:
+        """Whether this is the open project, or its video."""
+        if self.project is None:
+            return False
+        path = Path(path).expanduser().absolute()
+        return path in (self.project.folder, self.project.manifest.video_path)
+
     def fill_between(
         self, class_ids: Sequence[int] | None = None, *, most_frames: int | None = None
     ) -> Generator[FillReport, None, FillOutcome]:
@@ -340,11 +377,6 @@ class Session:
             return self.classes.by_id(self.selected_class_id).name
         except ClassSetError:
             return None
-
-
-def is_project_folder(path: Path) -> bool:
-    """Whether this is a project rather than a video or a folder of images, by its name or its manifest."""
-    return path.suffix == SUFFIX or (path / MANIFEST).is_file()
 
 
 def _project_folder(video_path: Path, project_folder: Path | str | None) -> Path:

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import shutil
+import uuid
 from collections.abc import Iterator
 from pathlib import Path
 
@@ -18,8 +19,17 @@ from surgicalsam_napari.model.image_encoder import build_image_encoder, encoder_
 from surgicalsam_napari.model.mask_decoder import build_mask_decoder
 from surgicalsam_napari.model.surgical_sam import SurgicalSAM, build_presence_head
 from surgicalsam_napari.phantom import write_phantom_clip
+from surgicalsam_napari.preferences import VARIABLE
 
 SHARED = Path(__file__).parents[2] / "shared"
+
+
+@pytest.fixture(autouse=True)
+def preferences_file(tmp_path_factory: pytest.TempPathFactory, monkeypatch: pytest.MonkeyPatch) -> Path:
+    """The test's own file of preferences, not yet written: no test reads or changes those of the user."""
+    path = tmp_path_factory.getbasetemp() / f"preferences_{uuid.uuid4().hex}" / "preferences.json"
+    monkeypatch.setenv(VARIABLE, str(path))
+    return path
 
 
 @pytest.fixture(scope="session")

@@ -25,6 +25,7 @@ MAY_IMPORT: dict[str, set[str]] = {
     "files": set(),
     "formatting": set(),
     "instruments": {"errors"},
+    "preferences": {"files"},
     "model": FOUNDATION,
     "video": FOUNDATION,
     "phantom": FOUNDATION | {"video"},
@@ -38,7 +39,7 @@ MAY_IMPORT: dict[str, set[str]] = {
 }
 MAY_IMPORT["cluster"] = {*MAY_IMPORT["surgicalsam_training"], "surgicalsam_training"}
 MAY_IMPORT["session"] = {*MAY_IMPORT["cluster"], "cluster", "editing", "review"}
-MAY_IMPORT["widgets"] = {*MAY_IMPORT["session"], "session"}
+MAY_IMPORT["widgets"] = {*MAY_IMPORT["session"], "session", "preferences"}
 MAY_IMPORT["cli"] = {*MAY_IMPORT["widgets"], "widgets"}
 MAY_IMPORT["__main__"] = {"cli"}
 
@@ -52,6 +53,7 @@ ROOM_ORDER: dict[str, tuple[tuple[str, ...], ...]] = {
         ("source", "work_clock"),
         ("correct", "train", "exchange", "timeline"),
         ("segment_panel",),
+        ("start",),
         ("main_widget",),
         ("opening",),
         ("demo", "contributions"),
@@ -301,6 +303,7 @@ ROOM_MAY_IMPORT: dict[str, set[str]] = {
     "timeline": BASICS,
     "segment_panel": BASICS,
     "train": BASICS | {"source"},
+    "start": BASICS | {"source", "segment_panel", "timeline"},
 }
 ROOM_MAY_IMPORT["main_widget"] = ROOM_MAY_IMPORT.keys() - {"contributions"}
 ROOM_MAY_IMPORT["opening"] = {*ROOM_MAY_IMPORT["main_widget"], "main_widget"}

@@ -91,7 +91,7 @@ def test_sample_data_is_the_phantom_in_the_users_cache(phantom_clip, monkeypatch
         return phantom_clip
 
     monkeypatch.setattr("pooch.os_cache", lambda name: tmp_path / name)
-    monkeypatch.setattr("surgicalsam_napari.phantom.write_phantom_clip", write)
+    monkeypatch.setattr("surgicalsam_napari.phantom.clip.write_phantom_clip", write)
     [(data, _, kind)] = sample_data.open_phantom()
     assert kind == "image"
     assert data.info.path == phantom_clip

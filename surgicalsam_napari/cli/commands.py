@@ -264,7 +264,7 @@ def demo(
     ] = None,
 ) -> None:
     """Open napari with a sample clip and segment it."""
-    from surgicalsam_napari.phantom import write_phantom_clip
+    from surgicalsam_napari.phantom.clip import sample_clip, write_phantom_clip
 
     try:
         from surgicalsam_napari.widgets.demo import run_demo_window
@@ -274,13 +274,7 @@ def demo(
             'Install them: pip install "surgicalsam-napari[all]".'
         ) from error
     print("preparing the sample clip", file=sys.stderr)
-    run_demo_window(write_phantom_clip(output or _demo_folder()), output)
-
-
-def _demo_folder() -> Path:
-    import pooch
-
-    return Path(pooch.os_cache("surgicalsam-napari")) / "demo"
+    run_demo_window(sample_clip() if output is None else write_phantom_clip(output), output)
 
 
 @contextmanager

@@ -9,7 +9,6 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from surgicalsam_napari.cli.terminal import with_bar
-from surgicalsam_napari.errors import ClassSetError
 from surgicalsam_napari.formatting import counted, in_bytes
 
 if TYPE_CHECKING:
@@ -102,6 +101,7 @@ def segmenting(
     """
     from surgicalsam_napari.exchange.formats.indexed_png import write_classes
     from surgicalsam_napari.inference import frames_to_segment, parse_frames
+    from surgicalsam_napari.inference.whole_video import frames_with_class
 
     model = session.model
     assert model is not None
@@ -110,7 +110,7 @@ def segmenting(
         if class_set is not None:
             project.extend_classes(class_set)
         indices = parse_frames(frames, project.video.info.frame_count)
-        class_ids = [project.classes.by_name(name).id for name in class_names] or _trained_class_ids(project, model)
+        class_ids = [project.classes.by_name(name).id for name in class_names] or _announced_class_ids(project, model)
         to_do = indices if again else frames_to_segment(project, model, class_ids, indices)
         _announce(project, model, to_do)
         if (folder := out(path)) is not None:
@@ -130,22 +130,12 @@ def segmenting(
             "frames": len(selected.frame_indices),
             "segmented": len(selected.to_do),
             "skipped": len(selected.frame_indices) - len(selected.to_do),
-            "frames_with_class": _frames_with_class(project, selected.class_ids, selected.frame_indices),
+            "frames_with_class": frames_with_class(project, selected.class_ids, selected.frame_indices),
             "out": None if folder is None else str(folder),
             "seconds": round(seconds, 3),
         }
 
     return VideoTask("segmenting", select, run, record)
-
-
-def _frames_with_class(project: Project, class_ids: Sequence[int], indices: Sequence[int]) -> dict[str, int]:
-    """How many of these frames contain each class, predicted now or before, or painted by a person."""
-    from surgicalsam_napari.store import Provenance
-
-    table = project.labels.provenance_table()[list(indices)]
-    columns = {class_id: table[:, project.classes.ids.index(class_id)] for class_id in class_ids}
-    counts = {class_id: int((kinds > Provenance.ABSENT).sum()) for class_id, kinds in columns.items()}
-    return {project.classes.by_id(class_id).name: count for class_id, count in counts.items()}
 
 
 def _announce(project: Project, model: SurgicalSAM, indices: Sequence[int]) -> None:
@@ -160,16 +150,12 @@ def _announce(project: Project, model: SurgicalSAM, indices: Sequence[int]) -> N
         print(f"{frames} to embed: {needed} needed in {project.folder}, {free} free", file=sys.stderr)
 
 
-def _trained_class_ids(project: Project, model: SurgicalSAM) -> list[int]:
-    from surgicalsam_napari.instruments import knows_class
+def _announced_class_ids(project: Project, model: SurgicalSAM) -> list[int]:
+    """The project's classes that the model knows; the others are named on stderr."""
+    from surgicalsam_napari.inference.whole_video import trained_class_ids
 
-    trained = [instrument.id for instrument in project.classes if knows_class(model.classes, instrument.name)]
+    trained = trained_class_ids(project, model)
     untrained = [instrument.name for instrument in project.classes if instrument.id not in trained]
-    if not trained:
-        raise ClassSetError(
-            f"{model.name} knows none of this project's classes ({', '.join(project.classes.names)}); it knows "
-            f"{', '.join(model.classes.names)}. Choose another checkpoint, or give its class set with --classes."
-        )
     if untrained:
         print(f"skipped, because {model.name} is not trained on them: {', '.join(untrained)}", file=sys.stderr)
     return trained

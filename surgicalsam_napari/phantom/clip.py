@@ -55,6 +55,13 @@ def write_phantom_clip(
     return video
 
 
+def sample_clip() -> Path:
+    """The sample clip in the user's cache folder; made on the first call, with its exact masks beside it."""
+    import pooch
+
+    return write_phantom_clip(Path(pooch.os_cache("surgicalsam-napari")) / "demo")
+
+
 def is_phantom_clip(path: Path) -> bool:
     """Whether a video has the name that `write_phantom_clip` gives."""
     return path.name.startswith("phantom_") and path.stem.removeprefix("phantom_").isdecimal()

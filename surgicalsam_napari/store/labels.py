@@ -9,7 +9,7 @@ from typing import TYPE_CHECKING, Any, ClassVar
 import numpy as np
 from psygnal import Signal, SignalInstance
 
-from surgicalsam_napari.errors import ClassSetError, ProjectError
+from surgicalsam_napari.errors import ClassSetError, ProjectError, SurgicalSAMError
 from surgicalsam_napari.instruments import ClassSet
 from surgicalsam_napari.store.action import Action
 from surgicalsam_napari.store.frame_files import FrameFiles
@@ -46,6 +46,7 @@ class LabelStore(LabelArray, LabelVerification):
     """
 
     edited: ClassVar[Signal] = Signal(int, int)  #: frame index, number of changed pixels; emitted for each edited frame
+    edit_failed: ClassVar[Signal] = Signal(str)  #: why an edit by a person could not be written; the frame is unchanged
     refused: ClassVar[Signal] = Signal(int)  #: frame index; emitted if an edit concerned VERIFIED classes, whose pixels stay
 
     def __init__(self, root: Path, shape: tuple[int, int, int], classes: ClassSet, *, writable: bool = True) -> None:
@@ -110,6 +111,9 @@ class LabelStore(LabelArray, LabelVerification):
                 with self._files.exclusively("The edit"):
                     seen = (as_read or {}).get(edit.frame_index)
                     done.append((edit.frame_index, self._edit_frame(edit, seen, recent)))
+        except SurgicalSAMError as error:
+            self.edit_failed.emit(str(error))
+            raise
         finally:
             for frame_index, edited in done:
                 self._report(frame_index, edited)

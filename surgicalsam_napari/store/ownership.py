@@ -82,6 +82,20 @@ class Ownership:
             return Owner(**json.loads((self._folder / RECORD).read_text(encoding="utf-8")))
         return None
 
+    @property
+    def current(self) -> Owner | None:
+        """Who has the project now, as far as this computer can see; None if nobody has. The owner itself may ask, too.
+
+        While somebody has it, the lock is not touched: asking never disturbs a window that opens the project.
+        """
+        owner = self.owner
+        if owner is None:
+            return None
+        try:
+            return None if self.is_free else owner
+        except OSError:  # the folder cannot be written to
+            return owner
+
     def release(self) -> None:
         """End the claim, so that another window or run can claim the project."""
         if self._lock is not None:

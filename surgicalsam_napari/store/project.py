@@ -379,6 +379,11 @@ class Project:
         return [EmbeddingStore(folder / digest, self.manifest.video.frame_count) for digest in digests]
 
 
+def is_project_folder(path: Path) -> bool:
+    """Whether this is a project rather than a video or a folder of images, by its name or its manifest."""
+    return path.suffix == SUFFIX or (path / MANIFEST).is_file()
+
+
 def _write_new(folder: Path, manifest: Manifest) -> None:
     """Fill a new project folder; the manifest is written last."""
     import zarr
@@ -418,7 +423,7 @@ def _check_same_video(folder: Path, record: VideoRecord, video: VideoReader) -> 
 
 def _find_video(folder: Path, record: VideoRecord) -> VideoReader:
     """Open the video at its last place (relative to the project, or absolute), or beside the project under any name."""
-    for path in _candidates(folder, record):
+    for path in video_candidates(folder, record):
         try:
             video = VideoReader(path)
         except (VideoError, OSError):
@@ -431,12 +436,13 @@ def _find_video(folder: Path, record: VideoRecord) -> VideoReader:
         return video
     raise ProjectError(
         f"The video of {folder.name} should be at {record.path} or beside the project; it is not there, or it is another "
-        "video. Move it there, or open the video at its new place with this project folder: Project.open(folder, "
-        "video=VideoReader(path))."
+        "video. Move it there, or show where it is now: in the window Videos…, Find the video…; in Python "
+        "Project.open(folder, video=VideoReader(path))."
     )
 
 
-def _candidates(folder: Path, record: VideoRecord) -> Iterator[Path]:
+def video_candidates(folder: Path, record: VideoRecord) -> Iterator[Path]:
+    """Existing files that may be the video of a project: at its last place, or beside the project; none was read yet."""
     tried = set()
     recorded = Path(record.path)
     places = [recorded, folder.parent / recorded.name]

@@ -6,7 +6,14 @@ import hashlib
 from collections.abc import Sequence
 from pathlib import Path
 
+from surgicalsam_napari.video.image_folder import image_files
+
 _MEBIBYTE = 1 << 20
+
+
+def fingerprint(path: Path) -> str:
+    """The fingerprint of a video file or of a folder of images, as in `VideoInfo`."""
+    return folder_fingerprint(image_files(path)) if path.is_dir() else file_fingerprint(path)
 
 
 def file_fingerprint(path: Path) -> str:

@@ -27,6 +27,12 @@ def image_files(folder: Path) -> list[Path]:
     return sorted(files, key=natural_key)
 
 
+def is_numbered_frames(folder: Path) -> bool:
+    """Whether a folder holds at least two images, all numbered. Most folders of images are not a video."""
+    files = image_files(folder)
+    return len(files) > 1 and all(any(letter.isdigit() for letter in file.stem) for file in files)
+
+
 def natural_key(path: Path) -> tuple[tuple[tuple[int, int | str], ...], str]:
     """A sort key that compares runs of digits as numbers."""
     parts = re.split(r"([0-9]+)", path.name.casefold())

@@ -29,6 +29,8 @@ from surgicalsam_napari.widgets.segment_panel import SegmentPanel
 from surgicalsam_napari.widgets.source.model_limits import CORRECT
 from surgicalsam_napari.widgets.source.model_panel import ModelPanel
 from surgicalsam_napari.widgets.source.video_panel import VideoPanel
+from surgicalsam_napari.widgets.start.memory import WindowMemory
+from surgicalsam_napari.widgets.start.start import Start
 from surgicalsam_napari.widgets.timeline.dock import TimelineDock
 from surgicalsam_napari.widgets.train.train_panel import WAIT_FOR_LEARNING, TrainPanel
 from surgicalsam_napari.widgets.viewer.dock_menu import DockMenu, dock_around
@@ -41,6 +43,8 @@ from surgicalsam_napari.widgets.work_clock import WorkClock
 
 WAIT_FOR_EXCHANGE = "Labels are being exported or imported. Wait until this is done."
 WAIT_FOR_CORRECTION = "Labels are being corrected. Wait until this is done."
+WAIT_FOR_QUEUE = "The list of videos is being segmented. Wait until this is done, or cancel it in Videos."
+WAIT_FOR_OPENING = "A video is being opened. Wait until this is done."
 WAIT_FOR_SEGMENTATION = "The video is being segmented. Wait until this is done."
 FIRST_MODEL_DELAY_MS = 150
 CLOSED = "SurgicalSAM is hidden, and everything is saved{where}.{runs} Plugins > SurgicalSAM brings it back."
@@ -75,46 +79,60 @@ class MainWidget(QScrollArea):
         self.layer_docks = LayerDocks(self)
         self.paint_bar = PaintBar(self.layers, self.layer_docks.action)
         self.timeline = TimelineDock(self.session, self.layers, self.changes, self.dock_menu, self)
+        self.start = Start(self.session, self.layers, self.video_panel, self)
+        self.memory = WindowMemory(
+            self.session, self, self.timeline.timeline, self.tabs, self.segment_panel, self.model_panel
+        )
         self.work_clock = WorkClock(self.layers, self)
         self._refusals = Refusals(self.session, self.layers, self.changes, self.correct_panel)
         self._was_docked = self._was_removed = False
         self._dock: QDockWidget | None = None
         self._signals = SessionSignals(self.session, self)
         self._is_opening = False
-        self._to_adopt: Path | None = self.layers.find_unadopted()
+        self._arrived_together = False  # napari may let the first of several be opened before it reads the next
+        self._to_adopt = [path for path in (self.layers.find_unadopted(),) if path is not None]
         self._lay_out()
         self._wheel_guard = WheelGuard(self, self.timeline.timeline)
         self._subscribe()
         self._connect()
         self.segment_panel.is_model_loading = True
         self._use_theme()
+        self.memory.restore()
         self._waits_for_first_model = True
         # a thread that runs Python would slow down the first drawing of the widgets, where Qt calls Python for each event
         QTimer.singleShot(FIRST_MODEL_DELAY_MS, self._load_first_model)
         self._adopt_soon()
 
-    def open(self, path: Path) -> None:
-        """Open a video, image folder or project in the background; on an error, show it and keep the open project."""
-        if self._is_opening or self._works_on_project:
+    def open(self, path: Path, project_folder: Path | None = None) -> None:
+        """Open a video, image folder or project in the background; on an error, show it and keep the open project.
+
+        Parameters
+        ----------
+        project_folder : the project of a video that has moved; by default that beside the video
+        """
+        if self._is_opening or self._works_on_project or self.start.refuses(path):
             return
         self._is_opening = True
         self._update_locks()
         self.video_panel.message.clear()
         self.video_panel.show_opening(path)
+        self.start.show_opening(path.name)
         session = self.session
-        run_in_background(lambda: session.prepare(path), self._on_opened, self._on_open_failed)
+        run_in_background(
+            lambda: session.prepare(path, project_folder=project_folder), self._on_opened, self._on_open_failed
+        )
 
     @property
     def is_busy(self) -> bool:
         """Whether a video or model is being opened, or labels are being learned, changed or exported; no training."""
         is_loading = self._waits_for_first_model or self.model_panel.is_loading
-        return self._is_opening or is_loading or self._works_on_project
+        return self._is_opening or is_loading or self._works_on_project or self.start.queue.is_running
 
     @property
     def _works_on_project(self) -> bool:
         """Whether a run needs the open project to stay open."""
         runs = (self.segment_panel.run, self.correct_panel.run, self.train_panel.learn.run, self.export_panel)
-        return any(run.is_running for run in runs)
+        return any(run.is_running for run in runs) or self.start.queue.is_on_open_project
 
     def sizeHint(self) -> QSize:
         return QSize(PREFERRED_PANEL, 560)
@@ -133,9 +151,11 @@ class MainWidget(QScrollArea):
         column = QVBoxLayout(content)
         column.setContentsMargins(12, 4, 6, 8)
         column.setSpacing(SPACING)
+        column.addWidget(self.start.page)
         column.addWidget(self.video_fold)
         column.addWidget(self.model_fold)
         column.addWidget(self.tabs, 1)
+        column.addStretch(0)
         self.dock_menu.add_action(self.layer_docks.action)
         self.correct_panel.head.insertWidget(1, self.paint_bar)
         self.tabs.add(self.segment_panel, "Segment")
@@ -143,11 +163,12 @@ class MainWidget(QScrollArea):
         self.tabs.add(self.train_panel, "Train")
         self.tabs.add(self.export_panel, "Export / Import")
         self.setWidget(content)
+        self.start.replace(self.video_fold, self.tabs)
 
     def _load_first_model(self) -> None:
         self._waits_for_first_model = False
         if not self._was_removed:
-            self.model_panel.load()
+            self.memory.load_model()
 
     def _use_theme(self, _event: Any = None) -> None:
         theme = get_theme(self.layers.viewer.theme)
@@ -159,24 +180,28 @@ class MainWidget(QScrollArea):
         1. `changes` follows the labels, so that no write is missed; `layers` show the project, which sets the frame in view.
         2. The video and model panels: the Train tab shows the titles that the model panel lists.
         3. The timeline is cleared for a new project before the Correct tab sends it marks.
-        4. The Segment tab before the Correct tab: it chooses a class if none is chosen.
+        4. The memory, then the Segment tab, then the Correct tab: the first two choose a class if none is chosen.
         """
         self.changes.subscribe(self._signals)
         self.layers.subscribe(self._signals)
-        self.video_panel.subscribe(self._signals)
+        self.video_panel.subscribe(self._signals, self.changes)
         self.model_panel.subscribe(self._signals)
         self.timeline.subscribe(self._signals)
         self.work_clock.subscribe(self._signals, self.changes)
         self.train_panel.subscribe(self._signals)
         self.export_panel.subscribe(self._signals)
+        self.memory.subscribe(self._signals)
         self.segment_panel.subscribe(self._signals)
         self.correct_panel.subscribe(self._signals)
+        self.start.subscribe(self._signals)
 
     def _connect(self) -> None:
         for panel, fold in ((self.video_panel, self.video_fold), (self.model_panel, self.model_fold)):
             panel.summarized.connect(fold.summarize)
             panel.attention_wanted.connect(fold.open)
         self.video_panel.open_requested.connect(self.open)
+        self.start.open_requested.connect(self.open)
+        self.start.queue.running_changed.connect(self._on_queue_changed)
         self.model_panel.loading_changed.connect(self._on_loading_changed)
         self.segment_panel.running_changed.connect(self._on_running_changed)
         self.correct_panel.running_changed.connect(self._on_correcting_changed)
@@ -197,6 +222,7 @@ class MainWidget(QScrollArea):
 
     def _on_opened(self, project: Project) -> None:
         self._is_opening = False
+        self.start.show_opening(None)
         self.video_fold.fold()
         self.session.use_project(project)
         self._update_locks()
@@ -204,12 +230,14 @@ class MainWidget(QScrollArea):
 
     def _on_open_failed(self, error: Exception) -> None:
         self._is_opening = False
+        self.start.show_opening(None)
         self._update_locks()
         self.video_panel.show_project(self.session.project, self.session.other_owner)
-        show_failure(error, self.video_panel)
+        show_failure(error, self.start.page if self.session.project is None else self.video_panel)
 
     def _on_opened_elsewhere(self, source: Path) -> None:
-        self._to_adopt = source
+        self._arrived_together |= self._is_opening
+        self._to_adopt.append(source)
         self._adopt_soon()
 
     def _adopt_soon(self) -> None:
@@ -217,10 +245,16 @@ class MainWidget(QScrollArea):
         QTimer.singleShot(0, self._adopt)
 
     def _adopt(self) -> None:
-        """Open the video or project that was dropped on the viewer; wait while a run needs the open project."""
-        if self._to_adopt is not None and not self._is_opening and not self._works_on_project:
-            source, self._to_adopt = self._to_adopt, None
-            self.open(source)
+        """Open the video or project that napari has read; list several. Wait while a run needs the open project."""
+        if not self._to_adopt or self._is_opening or self._works_on_project:
+            return
+        sources, self._to_adopt = list(dict.fromkeys(self._to_adopt)), []
+        are_several, self._arrived_together = len(sources) > 1 or self._arrived_together, False
+        if are_several:
+            self.layers.remove_unopened(sources)
+            self.start.list_videos(sources, [])
+        else:
+            self.open(sources[0])
 
     def _on_layer_removed(self, layer: object) -> None:
         self.segment_panel.run.cancel()
@@ -228,6 +262,8 @@ class MainWidget(QScrollArea):
         self.train_panel.learn.cancel()
         if isinstance(layer, Image):
             self.export_panel.cancel()
+            if self.start.queue.is_on_open_project:
+                self.start.queue.cancel()
             self._close_without_video()
 
     def _close_without_video(self) -> None:
@@ -265,6 +301,9 @@ class MainWidget(QScrollArea):
         self.tabs.mark_busy(self.export_panel, is_running)
         self._after_run(is_running)
 
+    def _on_queue_changed(self, is_running: bool) -> None:
+        self._after_run(is_running)
+
     def _after_run(self, is_running: bool) -> None:
         self._update_locks()
         if not is_running:
@@ -278,12 +317,16 @@ class MainWidget(QScrollArea):
         correction = WAIT_FOR_CORRECTION if is_correcting else None
         learning = WAIT_FOR_LEARNING if is_learning else None
         exchange = WAIT_FOR_EXCHANGE if self.export_panel.is_running else None
+        queue = WAIT_FOR_QUEUE if self.start.queue.is_running else None
+        on_this_project = queue if self.start.queue.is_on_open_project else None
         self.video_panel.set_enabled(not self._works_on_project and not self._is_opening)
-        self.model_panel.set_enabled(not is_segmenting and not is_correcting and not is_learning)
-        self.segment_panel.set_waiting(correction or learning or exchange)
-        self.correct_panel.set_waiting(segmentation or learning or exchange)
-        self.train_panel.set_waiting(segmentation or correction or exchange)
-        self.export_panel.set_locked(is_segmenting or is_correcting or is_learning)
+        self.model_panel.set_enabled(not is_segmenting and not is_correcting and not is_learning and queue is None)
+        self.segment_panel.set_waiting(correction or learning or exchange or queue)
+        self.correct_panel.set_waiting(segmentation or learning or exchange or on_this_project)
+        self.train_panel.set_waiting(segmentation or correction or exchange or queue)
+        self.export_panel.set_locked(is_segmenting or is_correcting or is_learning or on_this_project is not None)
+        opening = WAIT_FOR_OPENING if self._is_opening else None
+        self.start.queue.set_waiting(opening or segmentation or correction or learning or exchange)
 
     def _on_tab_shown(self, panel: object) -> None:
         if panel is self.correct_panel:
@@ -303,6 +346,7 @@ class MainWidget(QScrollArea):
     def showEvent(self, event: QShowEvent) -> None:
         super().showEvent(event)
         self.window().installEventFilter(self)
+        self.start.drops.watch_viewer(self.window())
         self.timeline.set_shown(True)
         dock = dock_around(self)
         if dock is not None:
@@ -327,6 +371,7 @@ class MainWidget(QScrollArea):
 
     def eventFilter(self, watched: QObject, event: QEvent) -> bool:
         if event.type() == QEvent.Type.Close and watched is self.window():
+            self.memory.save()
             self._cancel_runs()
             self.work_clock.stop()
         return super().eventFilter(watched, event)
@@ -340,6 +385,7 @@ class MainWidget(QScrollArea):
     def leave(self) -> None:
         """The dock was removed from the window: remove its keys, timeline and layers; release the project for others."""
         self._was_removed = True
+        self.memory.save()
         self._cancel_runs()
         self.correct_panel.release()
         self.timeline.remove()
@@ -354,3 +400,4 @@ class MainWidget(QScrollArea):
         self.train_panel.cancel()
         self.train_panel.learn.cancel()
         self.export_panel.cancel()
+        self.start.queue.cancel()

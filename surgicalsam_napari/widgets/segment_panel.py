@@ -8,7 +8,7 @@ from typing import Any
 
 from qtpy.QtCore import Qt, QTimer, Signal
 from qtpy.QtGui import QShowEvent
-from qtpy.QtWidgets import QButtonGroup, QComboBox, QFileDialog, QHBoxLayout, QRadioButton
+from qtpy.QtWidgets import QButtonGroup, QComboBox, QHBoxLayout, QRadioButton
 
 from surgicalsam_napari.errors import SurgicalSAMError
 from surgicalsam_napari.formatting import counted, in_bytes, in_time
@@ -16,6 +16,7 @@ from surgicalsam_napari.inference import Estimate
 from surgicalsam_napari.instruments import CLASS_SETS, ClassSet
 from surgicalsam_napari.session import Session
 from surgicalsam_napari.widgets.parts.class_picker import ClassPicker, class_row
+from surgicalsam_napari.widgets.parts.file_dialogs import FileKind, ask_for_file
 from surgicalsam_napari.widgets.parts.frame_scope import THIS_FRAME, FrameScope
 from surgicalsam_napari.widgets.parts.message import show_failure
 from surgicalsam_napari.widgets.parts.parts import SPACING, TaskPanel, caption, let_shrink, note, primary_button
@@ -323,8 +324,8 @@ class SegmentPanel(TaskPanel):
     def _on_class_set(self, index: int) -> None:
         chosen = self.class_set.itemData(index)
         if chosen is None:
-            path, _ = QFileDialog.getOpenFileName(self, "Choose a class set", "", "Class sets (*.yaml *.yml);;All files (*)")
-            self.use_class_set(Path(path) if path else self.session.classes)
+            path = ask_for_file(self, FileKind.CLASS_SETS, "Choose a class set", "Class sets (*.yaml *.yml);;All files (*)")
+            self.use_class_set(self.session.classes if path is None else path)
         else:
             self.use_class_set(chosen)
 

@@ -37,14 +37,9 @@ def is_video_or_frames(path: Path) -> bool:
     Stricter than `is_video`, because users drop any folder of images on napari, and most are not a video.
     """
     from surgicalsam_napari.video import is_video
-    from surgicalsam_napari.video.image_folder import image_files
+    from surgicalsam_napari.video.image_folder import is_numbered_frames
 
-    if not is_video(path):
-        return False
-    if not path.is_dir():
-        return True
-    files = image_files(path)
-    return len(files) > 1 and all(any(letter.isdigit() for letter in file.stem) for file in files)
+    return is_video(path) and (not path.is_dir() or is_numbered_frames(path))
 
 
 def read_video(path: str | list[str]) -> list[LayerData]:

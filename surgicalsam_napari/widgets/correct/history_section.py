@@ -2,10 +2,8 @@
 
 from __future__ import annotations
 
-from pathlib import Path
-
 from qtpy.QtCore import Signal
-from qtpy.QtWidgets import QFileDialog, QPushButton, QSizePolicy
+from qtpy.QtWidgets import QPushButton, QSizePolicy
 
 from surgicalsam_napari.errors import SurgicalSAMError
 from surgicalsam_napari.formatting import counted
@@ -15,6 +13,7 @@ from surgicalsam_napari.store.history import HistoryEntry, Undone
 from surgicalsam_napari.widgets.correct.section_parts import ActionStrip, show_text
 from surgicalsam_napari.widgets.correct.shortcuts import HISTORY, Shortcut
 from surgicalsam_napari.widgets.correct.snapshot_list import SnapshotList
+from surgicalsam_napari.widgets.parts.file_dialogs import FileKind, ask_where_to_save
 from surgicalsam_napari.widgets.parts.message import show_failure
 from surgicalsam_napari.widgets.parts.parts import Panel, note
 from surgicalsam_napari.widgets.runs.run import Run
@@ -81,15 +80,15 @@ class HistorySection(Panel):
         if self._project is None:
             return
         proposed = self._project.folder.with_name(f"{self._project.folder.stem}_work.csv")
-        path, _ = QFileDialog.getSaveFileName(self, "Save the work log", str(proposed), "CSV (*.csv)")
-        if not path:
+        path = ask_where_to_save(self, FileKind.TABLES, "Save the work log", proposed, "CSV (*.csv)")
+        if path is None:
             return
         try:
             count = self._project.work_log.write_csv(path)
         except SurgicalSAMError as error:
             show_failure(error, self)
             return
-        show_text(self.outcome, f"{Path(path).name} lists the work on {counted(count, 'frame')}.")
+        show_text(self.outcome, f"{path.name} lists the work on {counted(count, 'frame')}.")
 
     def shortcuts(self) -> tuple[Shortcut, ...]:
         """The keys of this section."""

@@ -9,7 +9,7 @@ from pathlib import Path
 from typing import Any
 
 from qtpy.QtCore import Qt, QTimer, Signal
-from qtpy.QtWidgets import QCheckBox, QComboBox, QFileDialog, QPushButton
+from qtpy.QtWidgets import QCheckBox, QComboBox, QPushButton
 
 from surgicalsam_napari.exchange.exporting import export_frames
 from surgicalsam_napari.exchange.registry import EXPORT_FORMATS
@@ -19,6 +19,7 @@ from surgicalsam_napari.session import Session
 from surgicalsam_napari.store import Project
 from surgicalsam_napari.store.corrections import corrected_frames
 from surgicalsam_napari.widgets.exchange.import_form import ImportForm
+from surgicalsam_napari.widgets.parts.file_dialogs import FileKind, ask_for_folder
 from surgicalsam_napari.widgets.parts.frame_scope import EVERY_NTH, RANGE, WHOLE_VIDEO, FrameScope
 from surgicalsam_napari.widgets.parts.message import show_failure
 from surgicalsam_napari.widgets.parts.parts import (
@@ -200,9 +201,9 @@ class ExportPanel(TaskPanel):
         self.export.setEnabled(frame_count > 0 and not self._is_locked and not self.is_running)
 
     def _choose_folder(self) -> None:
-        path = QFileDialog.getExistingDirectory(self, "Choose a folder for the export", str(self.target().parent))
-        if path:
-            self._chosen_folder = Path(path)
+        path = ask_for_folder(self, FileKind.EXPORTS, "Choose a folder for the export", self.target().parent)
+        if path is not None:
+            self._chosen_folder = path
             self.update_state()
 
     # A run --------------------------------------------------------------------------------------------------------------

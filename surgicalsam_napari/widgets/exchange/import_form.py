@@ -6,7 +6,7 @@ from pathlib import Path
 from typing import Any
 
 from qtpy.QtCore import Signal
-from qtpy.QtWidgets import QComboBox, QFileDialog, QHBoxLayout, QPushButton
+from qtpy.QtWidgets import QComboBox, QHBoxLayout, QPushButton
 
 from surgicalsam_napari.errors import ExchangeError
 from surgicalsam_napari.exchange.dataset import Dataset
@@ -16,6 +16,7 @@ from surgicalsam_napari.formatting import counted
 from surgicalsam_napari.instruments import CLASS_SETS
 from surgicalsam_napari.session import Session
 from surgicalsam_napari.widgets.exchange.problems_dialog import ProblemsDialog
+from surgicalsam_napari.widgets.parts.file_dialogs import FileKind, ask_for_file, ask_for_folder
 from surgicalsam_napari.widgets.parts.message import show_failure
 from surgicalsam_napari.widgets.parts.parts import SPACING, Panel, caption, note
 from surgicalsam_napari.widgets.parts.progress_strip import ProgressStrip, Question
@@ -170,14 +171,14 @@ class ImportForm(Panel):
         self.progress.show_progress(report.done, report.total, run.seconds_left)
 
     def _choose_folder(self) -> None:
-        path = QFileDialog.getExistingDirectory(self, "Choose a folder of labels")
-        if path:
-            self.choose(Path(path))
+        path = ask_for_folder(self, FileKind.LABELS, "Choose a folder of labels")
+        if path is not None:
+            self.choose(path)
 
     def _choose_file(self) -> None:
-        path, _ = QFileDialog.getOpenFileName(self, "Choose a COCO file", "", "COCO (*.json);;All files (*)")
-        if path:
-            self.choose(Path(path))
+        path = ask_for_file(self, FileKind.LABELS, "Choose a COCO file", "COCO (*.json);;All files (*)")
+        if path is not None:
+            self.choose(path)
 
     # Checking -----------------------------------------------------------------------------------------------------------
 

@@ -55,6 +55,11 @@ class Collapsible(QWidget):
         self._show(is_open)
 
     @property
+    def title(self) -> str:
+        """The heading, without its arrow."""
+        return self.panel.heading.text()
+
+    @property
     def is_open(self) -> bool:
         return self.header.isChecked()
 

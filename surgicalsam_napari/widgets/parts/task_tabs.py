@@ -54,6 +54,11 @@ class TaskTabs(QWidget):
         self.bar.addTab(title)
 
     @property
+    def titles(self) -> tuple[str, ...]:
+        """The titles of the tabs, from left to right."""
+        return tuple(self._titles)
+
+    @property
     def current_panel(self) -> TaskPanel:
         return self._panels[self.bar.currentIndex()]
 

@@ -8,7 +8,7 @@ from typing import NamedTuple
 
 import torch
 from qtpy.QtCore import Signal
-from qtpy.QtWidgets import QComboBox, QFileDialog, QHBoxLayout, QPushButton, QVBoxLayout, QWidget
+from qtpy.QtWidgets import QComboBox, QHBoxLayout, QPushButton, QVBoxLayout, QWidget
 
 from surgicalsam_napari.errors import CheckpointError
 from surgicalsam_napari.model.checkpoint import AUTHORS_ENCODER, read_checkpoint_info
@@ -19,6 +19,7 @@ from surgicalsam_napari.model.surgical_sam import SurgicalSAM
 from surgicalsam_napari.model.zoo import KNOWN_WEIGHTS, find_weights
 from surgicalsam_napari.session import Session
 from surgicalsam_napari.store import Project
+from surgicalsam_napari.widgets.parts.file_dialogs import FileKind, ask_for_file
 from surgicalsam_napari.widgets.parts.message import show_failure
 from surgicalsam_napari.widgets.parts.parts import SPACING, ElidedLabel, Panel, caption, let_shrink, note
 from surgicalsam_napari.widgets.runs.background import run_in_background
@@ -249,23 +250,22 @@ class ModelPanel(Panel):
         self.loading_changed.emit(is_loading)
 
     def _choose_checkpoint(self) -> None:
-        path, _ = QFileDialog.getOpenFileName(
-            self, "Choose a SurgicalSAM checkpoint", "", "Checkpoints (*.safetensors *.pth);;All files (*)"
-        )
-        if path:
-            self.load(Path(path))
+        filters = "Checkpoints (*.safetensors *.pth);;All files (*)"
+        path = ask_for_file(self, FileKind.CHECKPOINTS, "Choose a SurgicalSAM checkpoint", filters)
+        if path is not None:
+            self.load(path)
 
     def _choose_encoder_weights(self) -> None:
-        path, _ = QFileDialog.getOpenFileName(self, "Choose the encoder's weights", "", ENCODER_FILES)
-        if path:
-            self.load(self.in_use.checkpoint, Path(path))
+        self._ask_for_weights(self.in_use.checkpoint)
 
     def _choose_missing(self) -> None:
-        if self._failed is None:
-            return
-        path, _ = QFileDialog.getOpenFileName(self, "Choose the encoder's weights", "", ENCODER_FILES)
-        if path:
-            self.load(self._failed.checkpoint, Path(path))
+        if self._failed is not None:
+            self._ask_for_weights(self._failed.checkpoint)
+
+    def _ask_for_weights(self, checkpoint: Path | None) -> None:
+        path = ask_for_file(self, FileKind.CHECKPOINTS, "Choose the encoder's weights", ENCODER_FILES)
+        if path is not None:
+            self.load(checkpoint, path)
 
     def _on_device_chosen(self) -> None:
         if self.device.currentData() != self.in_use.device:

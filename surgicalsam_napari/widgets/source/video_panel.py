@@ -7,13 +7,16 @@ from datetime import datetime
 from pathlib import Path
 
 from qtpy.QtCore import Qt, Signal
-from qtpy.QtWidgets import QFileDialog, QHBoxLayout, QPushButton, QVBoxLayout, QWidget
+from qtpy.QtWidgets import QHBoxLayout, QPushButton, QVBoxLayout, QWidget
 
 from surgicalsam_napari.formatting import counted, in_time
 from surgicalsam_napari.store import Project
 from surgicalsam_napari.store.ownership import Owner
 from surgicalsam_napari.video import VIDEO_SUFFIXES, VideoInfo
+from surgicalsam_napari.widgets.parts.file_dialogs import FileKind, ask_for_file, ask_for_folder
 from surgicalsam_napari.widgets.parts.parts import SPACING, ElidedLabel, Panel, note
+from surgicalsam_napari.widgets.source.saved_mark import SavedMark
+from surgicalsam_napari.widgets.viewer.label_changes import LabelChanges
 from surgicalsam_napari.widgets.viewer.session_signals import SessionSignals
 
 NOTHING_OPEN = "No video is open. Open one, or drop it on the viewer."
@@ -31,9 +34,15 @@ class VideoPanel(Panel):
     open_requested = Signal(object)  # Path
     summarized = Signal(str)
     attention_wanted = Signal()
+    videos_requested = Signal()  # the list of videos
 
     def __init__(self) -> None:
         super().__init__("Video")
+        self.saved = SavedMark()
+        heading = QHBoxLayout()
+        heading.addWidget(self.heading, 1)
+        heading.addWidget(self.saved)
+        self.column.insertLayout(0, heading)
         self._project_folder: Path | None = None
         self.file_name = ElidedLabel()
         self.facts, self.border = note(NOTHING_OPEN), note()
@@ -42,12 +51,16 @@ class VideoPanel(Panel):
         self.open_folder = QPushButton("Open folder…")
         self.open_file.setToolTip("A video: " + ", ".join(suffix.lstrip(".") for suffix in VIDEO_SUFFIXES))
         self.open_folder.setToolTip("A folder of numbered images, or a project (*.surgicalsam)")
-        self.open_file.clicked.connect(self._choose_file)
-        self.open_folder.clicked.connect(self._choose_folder)
+        self.videos = QPushButton("Videos…")
+        self.videos.setToolTip("The list of videos: how far each one is; segment several one after the other")
+        self.open_file.clicked.connect(self.choose_file)
+        self.open_folder.clicked.connect(self.choose_folder)
+        self.videos.clicked.connect(self.videos_requested)
         buttons = QHBoxLayout()
         buttons.setSpacing(SPACING)
         buttons.addWidget(self.open_file, 1)
         buttons.addWidget(self.open_folder, 1)
+        buttons.addWidget(self.videos, 1)
         self.column.addWidget(self.file_name)
         self.column.addWidget(self.facts)
         self.column.addWidget(self.border)
@@ -69,14 +82,17 @@ class VideoPanel(Panel):
         column.addWidget(self.try_again)
         return self.banner
 
-    def subscribe(self, signals: SessionSignals) -> None:
-        """From now on, describe the open project's video."""
+    def subscribe(self, signals: SessionSignals, changes: LabelChanges) -> None:
+        """From now on, describe the open project's video, and whether all work on it is saved."""
         session = signals.session
+        changes.frames_changed.connect(lambda _frames: self.saved.show_saved())
+        changes.edit_failed.connect(self.saved.show_failed)
         signals.project_changed.connect(lambda: self.show_project(session.project, session.other_owner))
 
     def show_project(self, project: Project | None, other_owner: Owner | None = None) -> None:
         """Describe the open project's video; if it is read-only, say why."""
         self._project_folder = None if project is None else project.folder
+        self.saved.show_project(project)
         self.file_name.setVisible(project is not None)
         self.banner.setVisible(project is not None and not project.writable)
         self.read_only.setText(why_read_only(other_owner))
@@ -110,16 +126,18 @@ class VideoPanel(Panel):
         if self._project_folder is not None:
             self.open_requested.emit(self._project_folder)
 
-    def _choose_file(self) -> None:
+    def choose_file(self) -> None:
+        """Ask for a video, and open it."""
         patterns = " ".join(f"*{suffix} *{suffix.upper()}" for suffix in VIDEO_SUFFIXES)
-        path, _ = QFileDialog.getOpenFileName(self, "Open a surgical video", "", f"Videos ({patterns});;All files (*)")
-        if path:
-            self.open_requested.emit(Path(path))
+        path = ask_for_file(self, FileKind.VIDEOS, "Open a surgical video", f"Videos ({patterns});;All files (*)")
+        if path is not None:
+            self.open_requested.emit(path)
 
-    def _choose_folder(self) -> None:
-        path = QFileDialog.getExistingDirectory(self, "Open a folder of numbered images, or a project (*.surgicalsam)")
-        if path:
-            self.open_requested.emit(Path(path))
+    def choose_folder(self) -> None:
+        """Ask for a folder of images or a project, and open it."""
+        path = ask_for_folder(self, FileKind.VIDEOS, "Open a folder of numbered images, or a project (*.surgicalsam)")
+        if path is not None:
+            self.open_requested.emit(path)
 
 
 def why_read_only(other_owner: Owner | None) -> str:

@@ -9,7 +9,6 @@ from pathlib import Path
 from qtpy.QtCore import QSize, Qt
 from qtpy.QtWidgets import (
     QAbstractItemView,
-    QFileDialog,
     QHBoxLayout,
     QHeaderView,
     QPushButton,
@@ -24,6 +23,7 @@ from qtpy.QtWidgets import (
 from surgicalsam_napari.formatting import counted
 from surgicalsam_napari.session import is_project_folder
 from surgicalsam_napari.store.corrections import Corrections
+from surgicalsam_napari.widgets.parts.file_dialogs import FileKind, ask_for_folder
 from surgicalsam_napari.widgets.parts.message import show_failure
 from surgicalsam_napari.widgets.parts.parts import SPACING, note, swatch
 from surgicalsam_napari.widgets.train.correction_counts import CorrectionCounts
@@ -168,9 +168,9 @@ class TrainingDataTable(QWidget):
         self._fit_height()
 
     def _choose_project(self) -> None:
-        path = QFileDialog.getExistingDirectory(self, "Choose a project (*.surgicalsam) with corrected frames")
-        if path:
-            self.add_project(Path(path))
+        path = ask_for_folder(self, FileKind.VIDEOS, "Choose a project (*.surgicalsam) with corrected frames")
+        if path is not None:
+            self.add_project(path)
 
     def add_project(self, folder: Path) -> None:
         """Add a project; show an error for any other folder."""

@@ -164,6 +164,13 @@ class ViewerLayers(QObject):
                 return Path(layer.metadata[SOURCE])
         return None
 
+    def remove_unopened(self, sources: list[Path]) -> None:
+        """Remove the layers that napari's reader has made for these sources and that no project shows."""
+        unwanted = {str(source) for source in sources}
+        for layer in list(self.viewer.layers):
+            if layer not in (self.image, self.labels) and layer.metadata.get(SOURCE) in unwanted:
+                self.viewer.layers.remove(layer)
+
     def forget(self) -> None:
         """Remove the project's layers from the viewer."""
         self._replacing = True

@@ -1,0 +1,90 @@
+"""Segment all frames of one video after another: which frames are left to do, and what was found."""
+
+from __future__ import annotations
+
+from collections.abc import Generator, Sequence
+from contextlib import closing
+from dataclasses import dataclass
+from typing import TYPE_CHECKING
+
+import numpy as np
+
+from surgicalsam_napari.errors import ClassSetError
+from surgicalsam_napari.inference.segment import SegmentReport, frames_to_segment, segment_frames
+from surgicalsam_napari.instruments import knows_class
+from surgicalsam_napari.store import Provenance
+from surgicalsam_napari.store.provenance import is_by_person
+
+if TYPE_CHECKING:
+    from surgicalsam_napari.model.surgical_sam import SurgicalSAM
+    from surgicalsam_napari.store import Project
+
+
+@dataclass(frozen=True)
+class VideoOutcome:
+    """What a video contains after it was segmented.
+
+    Attributes
+    ----------
+    frame_count : of the video
+    segmented : frames that were predicted now; the others were done before
+    frames_with_class : by class name, in how many frames the class is, predicted or painted
+    verified : frames with a verified class, which was left alone
+    """
+
+    frame_count: int
+    segmented: int
+    frames_with_class: dict[str, int]
+    verified: int
+
+
+def segment_whole_video(
+    project: Project, model: SurgicalSAM, class_names: Sequence[str] = ()
+) -> Generator[SegmentReport, None, VideoOutcome]:
+    """Predict these classes in all frames in which this checkpoint has not yet predicted them, as `segment_frames` does.
+
+    Parameters
+    ----------
+    class_names : by default every class that the project and the checkpoint have
+
+    Raises
+    ------
+    ClassSetError
+        the project has no such class, or the checkpoint knows none of the project's classes
+    CheckpointError, DiskSpaceError, VideoError, DeviceError, ProjectError, WorkFailed
+        as for `segment_frames`; frames reported up to then stay
+    """
+    class_ids = [project.classes.by_name(name).id for name in class_names] or trained_class_ids(project, model)
+    frames = range(project.video.info.frame_count)
+    to_do = frames_to_segment(project, model, class_ids, frames)
+    if to_do:
+        with closing(segment_frames(project, model, class_ids, to_do)) as reports:
+            yield from reports
+    verified = (project.labels.provenance_table() == Provenance.VERIFIED).any(axis=1)
+    found = frames_with_class(project, class_ids, frames)
+    return VideoOutcome(len(frames), len(to_do), found, int(verified.sum()))
+
+
+def trained_class_ids(project: Project, model: SurgicalSAM) -> list[int]:
+    """The project's classes that the checkpoint knows; a ClassSetError if it knows none."""
+    trained = [instrument.id for instrument in project.classes if knows_class(model.classes, instrument.name)]
+    if not trained:
+        raise ClassSetError(
+            f"{model.name} knows none of this project's classes ({', '.join(project.classes.names)}); it knows "
+            f"{', '.join(model.classes.names)}. Choose another checkpoint, or give its class set with --classes."
+        )
+    return trained
+
+
+def frames_with_class(project: Project, class_ids: Sequence[int], frame_indices: Sequence[int]) -> dict[str, int]:
+    """How many of these frames contain each class, by name: predicted now or before, or painted by a person."""
+    frame_indices = list(frame_indices)
+    columns = [project.classes.ids.index(class_id) for class_id in class_ids]
+    kinds = project.labels.provenance_table()[frame_indices][:, columns]
+    contains = kinds == Provenance.PREDICTED
+    by_person = is_by_person(kinds)  # a person may have verified that a class is absent, or erased it: look
+    for row in np.flatnonzero(np.any(by_person, axis=1)).tolist():
+        shown = np.isin(class_ids, np.unique(project.labels[frame_indices[row]]))
+        contains[row] |= by_person[row] & shown
+    counts = contains.sum(axis=0).tolist()
+    return {project.classes.by_id(class_id).name: count for class_id, count in zip(class_ids, counts, strict=True)}

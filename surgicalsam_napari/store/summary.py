@@ -1,0 +1,130 @@
+"""What a video's project contains, read without opening it: quick, without a lock, and also if the video is missing."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator
+from contextlib import closing, suppress
+from dataclasses import dataclass
+from pathlib import Path
+
+from surgicalsam_napari.errors import ProjectError
+from surgicalsam_napari.store.arrays import CellTable
+from surgicalsam_napari.store.manifest import VideoRecord, read_manifest
+from surgicalsam_napari.store.ownership import RUN_FOLDER, Owner, Ownership
+from surgicalsam_napari.store.project import Project, is_project_folder, video_candidates
+from surgicalsam_napari.store.provenance import TABLES, Provenance, is_corrected
+from surgicalsam_napari.video import VideoReader, is_video
+from surgicalsam_napari.video.fingerprint import fingerprint
+from surgicalsam_napari.video.image_folder import is_numbered_frames
+
+DEEPEST = 3  # levels of folders in which videos are looked for
+DATASET = "classes.json"  # lies in every exported dataset
+
+
+@dataclass(frozen=True)
+class VideoSummary:
+    """The content of a video's project.
+
+    Attributes
+    ----------
+    folder : the project; None for a video that has none yet
+    video : the last known place of the video
+    is_video_found : whether the video is there, or beside the project under any name
+    segmented, corrected, verified : frames in which a model predicted a class, and frames in which a person edited or
+        verified, or verified, any class
+    owner : the window or run that has the project open now, or None
+    """
+
+    folder: Path | None
+    video: Path
+    is_video_found: bool
+    frame_count: int
+    segmented: int = 0
+    corrected: int = 0
+    verified: int = 0
+    owner: Owner | None = None
+
+
+def summarize(path: Path) -> VideoSummary:
+    """Summarize a project, or the project beside a video, or a video without a project.
+
+    Raises
+    ------
+    ProjectError, VideoError
+        there is nothing at this path, the project is damaged, or the video cannot be read
+    """
+    if not path.exists():
+        raise ProjectError(
+            f"{path} is not there. Connect its disk, or move it back; if it was moved, open it at its new place."
+        )
+    if is_project_folder(path):
+        return _summarize_project(path)
+    folder = Project.default_folder(path)
+    if is_project(folder):
+        return _summarize_project(folder)
+    with closing(VideoReader(path)) as video:
+        return VideoSummary(None, path, True, video.info.frame_count)
+
+
+def _summarize_project(folder: Path) -> VideoSummary:
+    manifest = read_manifest(folder)
+    record, video = manifest.video, _found_video(folder, manifest.video)
+    table = CellTable(folder / "provenance", record.frame_count, len(manifest.classes), *TABLES["provenance"]).table()
+    predicted = (table == Provenance.PREDICTED) | (table == Provenance.ABSENT)
+    return VideoSummary(
+        folder,
+        manifest.video_path if video is None else video,
+        video is not None,
+        record.frame_count,
+        segmented=int(predicted.any(axis=1).sum()),
+        corrected=int(is_corrected(table).sum()),
+        verified=int((table == Provenance.VERIFIED).any(axis=1).sum()),
+        owner=Ownership(folder).current or Ownership(folder, RUN_FOLDER).current,
+    )
+
+
+def _found_video(folder: Path, record: VideoRecord) -> Path | None:
+    """The file of a project's video, or None; a file under another name is compared by its content."""
+    for path in video_candidates(folder, record):
+        with suppress(OSError, IndexError):
+            if path.name == Path(record.path).name and _byte_count(path) == record.byte_count:
+                return path
+            if fingerprint(path) == record.fingerprint:
+                return path
+    return None
+
+
+def _byte_count(path: Path) -> int | None:
+    return None if path.is_dir() else path.stat().st_size
+
+
+def find_videos(folder: Path, depth: int = DEEPEST) -> Iterator[Path]:
+    """The projects in a folder and the folders below it, and the videos there that have no project; in order of names.
+
+    Left out are datasets of labels (exports, and a folder `clip_labels` beside `clip.mp4`) and folders that cannot be read.
+    """
+    try:
+        entries = sorted(path for path in folder.iterdir() if not path.name.startswith("."))
+    except OSError:
+        return
+    labels = {f"{path.stem}_labels" for path in entries if is_video(path)}
+    for path in entries:
+        if is_listable(path):
+            has_project = not is_project(path) and is_project(Project.default_folder(path))
+            if not has_project and path.name not in labels:
+                yield path
+        elif depth > 1 and path.is_dir() and not (path / DATASET).exists():
+            yield from find_videos(path, depth - 1)
+
+
+def is_listable(path: Path) -> bool:
+    """Whether this is a project, a video file, or a folder of at least two images that are all numbered."""
+    try:
+        return is_project(path) or (is_numbered_frames(path) if path.is_dir() else is_video(path))
+    except OSError:
+        return False
+
+
+def is_project(path: Path) -> bool:
+    """Whether there is a project folder at this path."""
+    return path.is_dir() and is_project_folder(path)
