@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Generator, Sequence
+from collections.abc import Callable, Generator, Sequence
 from contextlib import closing
 from pathlib import Path
 from types import TracebackType
@@ -10,14 +10,15 @@ from typing import TYPE_CHECKING, ClassVar
 
 from psygnal import Signal
 
-from surgicalsam_napari.errors import CheckpointError, ClassSetError, ProjectError
+from surgicalsam_napari.errors import CheckpointError, ProjectError
 from surgicalsam_napari.inference import Estimate, SegmentReport, predict_again, segment_frames
 from surgicalsam_napari.inference import estimate as estimate_run
-from surgicalsam_napari.instruments import ENDOVIS2018, ClassSet, knows_class
+from surgicalsam_napari.instruments import ENDOVIS2018, ClassSet, InstrumentClass, same_classes
 from surgicalsam_napari.store import Project
 from surgicalsam_napari.store.manifest import MANIFEST
 from surgicalsam_napari.store.ownership import Owner
 from surgicalsam_napari.store.project import SUFFIX
+from surgicalsam_napari.store.project_classes import ProjectClasses
 from surgicalsam_napari.video import VideoReader
 
 if TYPE_CHECKING:
@@ -124,11 +125,10 @@ class Session:
 
     def use_project(self, project: Project) -> None:
         """Second step of `open`: use this project, close the old one, keep the chosen class if its name exists."""
-        old, name = self.project, self._selected_name()
+        old, classes, chosen = self.project, self.classes, self.selected_class_id
         self.project = project
-        self.selected_class_id = None
-        if name is not None and knows_class(project.classes, name):
-            self.selected_class_id = project.classes.by_name(name).id
+        self.selected_class_id = None if chosen is None else same_classes(classes, project.classes).get(chosen)
+        project.classes_came_back.connect(self._on_classes_came_back)
         if old is not None and old is not project:
             old.close()
         self.other_owner = project.claim() if self._claims else None
@@ -150,6 +150,38 @@ class Session:
         if self.selected_class_id not in self.classes.ids:
             self.selected_class_id = None
         self.contents_replaced.emit()
+
+    def add_class(self, name: str, color: str | None = None, *, takes_over: bool = False) -> InstrumentClass:
+        """Add a class to the open project; see `ProjectClasses.added`."""
+        self._change_classes(lambda present: present.added(name, color, takes_over=takes_over))
+        return self.classes.by_name(name)
+
+    def rename_class(self, class_id: int, name: str, *, takes_over: bool = False) -> None:
+        """Rename a class of the open project. Its labels stay, and checkpoints with the old name still know it."""
+        self._change_classes(lambda present: present.renamed(class_id, name, takes_over=takes_over))
+
+    def recolour_class(self, class_id: int, color: str) -> None:
+        """Give a class of the open project another colour, "#rrggbb"."""
+        self._change_classes(lambda present: present.recoloured(class_id, color))
+
+    def reorder_classes(self, class_ids: Sequence[int]) -> None:
+        """Show the classes of the open project in another order; ids, labels and tables on disk stay."""
+        self._change_classes(lambda present: present.reordered(class_ids))
+
+    def remove_class(self, class_id: int) -> None:
+        """Remove a class of the open project; a ClassSetError if any frame is labelled with it."""
+        self._change_classes(lambda present: present.without(class_id))
+
+    def _on_classes_came_back(self) -> None:
+        self.contents_replaced.emit()
+
+    def _change_classes(self, change: Callable[[ProjectClasses], ProjectClasses]) -> None:
+        project, before = self._opened_project(), self.classes
+        project.change_classes(change)
+        if self.selected_class_id not in self.classes.ids:
+            self.selected_class_id = None
+        if self.classes != before:
+            self.contents_replaced.emit()
 
     def load_checkpoint(
         self,
@@ -214,12 +246,16 @@ class Session:
             self.class_selected.emit(class_id)
 
     def is_trained(self, class_id: int) -> bool:
-        """Whether the loaded model knows a class of this name; False without a model."""
-        return self.model is not None and knows_class(self.model.classes, self.classes.by_id(class_id).name)
+        """Whether the loaded model knows the class, by its name or a former one; False without a model."""
+        self.classes.by_id(class_id)
+        return class_id in self.trained_class_ids()
 
     def trained_class_ids(self) -> list[int]:
         """The ids of `classes` that the loaded model can predict."""
-        return [class_id for class_id in self.classes.ids if self.is_trained(class_id)]
+        if self.model is None:
+            return []
+        known = same_classes(self.classes, self.model.classes)
+        return [class_id for class_id in self.classes.ids if class_id in known]
 
     def segment(self, class_ids: Sequence[int], frame_indices: Sequence[int]) -> Generator[SegmentReport, None, None]:
         """Predict these classes in these frames, as `segment_frames` does; emits `frame_segmented` after each frame.
@@ -326,14 +362,6 @@ class Session:
         if self.model is None:
             raise CheckpointError("No checkpoint is loaded. Load one first (Session.load_checkpoint).")
         return project, self.model
-
-    def _selected_name(self) -> str | None:
-        if self.selected_class_id is None:
-            return None
-        try:
-            return self.classes.by_id(self.selected_class_id).name
-        except ClassSetError:
-            return None
 
 
 def is_project_folder(path: Path) -> bool:

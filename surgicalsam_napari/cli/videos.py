@@ -160,9 +160,9 @@ def _announce(project: Project, model: SurgicalSAM, indices: Sequence[int]) -> N
 
 
 def _trained_class_ids(project: Project, model: SurgicalSAM) -> list[int]:
-    from surgicalsam_napari.instruments import knows_class
+    from surgicalsam_napari.instruments import same_classes
 
-    trained = [instrument.id for instrument in project.classes if knows_class(model.classes, instrument.name)]
+    trained = list(same_classes(project.classes, model.classes))
     untrained = [instrument.name for instrument in project.classes if instrument.id not in trained]
     if not trained:
         raise ClassSetError(

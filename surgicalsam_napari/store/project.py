@@ -6,21 +6,25 @@ import os
 import shutil
 import uuid
 from collections.abc import Callable, Iterator
-from contextlib import contextmanager
+from contextlib import contextmanager, suppress
 from pathlib import Path
 from types import TracebackType
-from typing import Any
+from typing import Any, ClassVar
+
+from psygnal import Signal
 
 from surgicalsam_napari.errors import ClassSetError, ProjectError, VideoError
-from surgicalsam_napari.instruments import ClassSet
+from surgicalsam_napari.instruments import ClassSet, InstrumentClass
 from surgicalsam_napari.store.action import Action
 from surgicalsam_napari.store.content_area import CheckedContentArea
 from surgicalsam_napari.store.embeddings import EmbeddingStore
 from surgicalsam_napari.store.files import writing
 from surgicalsam_napari.store.history import History
+from surgicalsam_napari.store.label_maps import present_ids
 from surgicalsam_napari.store.labels import LabelStore
 from surgicalsam_napari.store.manifest import MANIFEST, Manifest, VideoRecord, read_manifest, write_manifest
 from surgicalsam_napari.store.ownership import Owner, Ownership
+from surgicalsam_napari.store.project_classes import ProjectClasses
 from surgicalsam_napari.store.provenance import class_attributes
 from surgicalsam_napari.store.snapshots import Snapshots
 from surgicalsam_napari.store.work_log import WORK_LOG, WorkLog
@@ -57,6 +61,8 @@ class Project:
     work_log : the edits and the time spent
     """
 
+    classes_came_back: ClassVar[Signal] = Signal()  #: an undo brought back labels of a removed class, and so the class
+
     def __init__(self, folder: Path, manifest: Manifest, video: VideoReader | None = None) -> None:
         self.folder = folder
         self.manifest = manifest
@@ -64,7 +70,9 @@ class Project:
         self._video = video
         self._embeddings: dict[Path, EmbeddingStore] = {}
         shape = (manifest.video.frame_count, *manifest.video.size)
-        self.labels = LabelStore(folder, shape, manifest.classes, writable=self.writable)
+        classes = manifest.project_classes
+        self.labels = LabelStore(folder, shape, classes.in_use, classes.columns, writable=self.writable)
+        self.labels.changed.connect(self._bring_back_classes)
         self._checked_area = CheckedContentArea(self.labels)
         self._lock = self.labels.lock
         self._ownership = Ownership(folder)
@@ -278,14 +286,47 @@ class Project:
         ClassSetError
             an id has a different name in this project, or a name a different id; nothing is changed
         """
-        extended = _extended(self.classes, classes)
-        if extended == self.classes:
+        self.change_classes(lambda present: present.extended(classes))
+
+    def change_classes(self, change: Callable[[ProjectClasses], ProjectClasses]) -> None:
+        """Change the classes with a method of `ProjectClasses`, also after work has begun: labels and provenance stay.
+
+        Parameters
+        ----------
+        change : from the present classes to the changed ones
+
+        Raises
+        ------
+        ClassSetError, ProjectError, DiskSpaceError
+            the change is not possible, the project is read-only, or the disk is full; nothing is changed
+        """
+        present = read_manifest(self.folder).project_classes  # another process may have changed it
+        changed = change(present)
+        if changed == self.manifest.project_classes:
             return
         self.labels.check_writable("The class set")
         with writing("The class set", self.folder), self._lock:
-            self.labels.add_columns(extended)  # if the next line fails, columns without a class do no harm
-            self._change_manifest(lambda manifest: manifest.changed(class_set=extended.to_json()))
-            self.labels.use_classes(extended)
+            for class_id in set(present.in_use.ids) - set(changed.in_use.ids):
+                self._check_unlabelled(present.in_use.by_id(class_id))
+            self.labels.add_columns(changed)  # if the next line fails, columns without a class do no harm
+            self._change_manifest(lambda manifest: manifest.changed(class_set=changed.to_json()))
+            self.labels.use_classes(changed)
+
+    def _check_unlabelled(self, instrument: InstrumentClass) -> None:
+        frame_index = self.labels.frame_with(instrument.id)
+        if frame_index is not None:
+            raise ClassSetError(
+                f"{instrument.name} cannot be removed: frame {frame_index} shows it, and maybe others do, too. First clear "
+                "it in the whole video (Correct > Clean up), or change it to another class (Correct > Wrong class)."
+            )
+
+    def _bring_back_classes(self, frame_index: int) -> None:
+        """Show removed classes again whose labels came back in this frame: an undo, or the return to a snapshot."""
+        removed = {instrument.id for instrument in self.manifest.project_classes.removed}
+        with suppress(ProjectError):  # a damaged frame
+            if removed and (back := removed & set(present_ids(self.labels.frame(frame_index)))):
+                self.change_classes(lambda present: present.revived(back))
+                self.classes_came_back.emit()
 
     def record_checkpoint(self, info: dict[str, Any]) -> int:
         """Record a checkpoint that predicts in this project.
@@ -420,23 +461,3 @@ def _candidates(folder: Path, record: VideoRecord) -> Iterator[Path]:
     for path in sorted(folder.parent.iterdir()):
         if path not in tried and is_video(path) and (path.is_dir() or path.stat().st_size == record.byte_count):
             yield path
-
-
-def _extended(present: ClassSet, classes: ClassSet) -> ClassSet:
-    """`present` and the new classes of `classes`; a ClassSetError if the two sets contradict each other."""
-    given = {c.id: c for c in classes}
-    ids = {c.name.casefold(): c.id for c in present}
-    for c in classes:
-        if ids.get(c.name.casefold(), c.id) != c.id:
-            raise ClassSetError(
-                f"{c.name} has the id {ids[c.name.casefold()]} in this project and {c.id} in {classes.name}. "
-                "Give it the project's id, or start another project."
-            )
-        if c.id in present.ids and present.by_id(c.id).name.casefold() != c.name.casefold():
-            raise ClassSetError(
-                f"The id {c.id} means {present.by_id(c.id).name} in this project and {c.name} in {classes.name}. "
-                "Give the class another id, or start another project."
-            )
-    kept = tuple(given.get(c.id, c) for c in present)
-    new = tuple(c for c in classes if c.id not in present.ids)
-    return ClassSet(classes.name if new or kept != present.classes else present.name, kept + new)
