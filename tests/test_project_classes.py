@@ -4,31 +4,42 @@ from __future__ import annotations
 
 import json
 from collections.abc import Iterator
+from contextlib import closing
 from pathlib import Path
 
 import numpy as np
 import pytest
 from PIL import Image
 
+from surgicalsam_napari.cli import main
 from surgicalsam_napari.errors import ClassSetError
+from surgicalsam_napari.exchange.exporting import export_frames
+from surgicalsam_napari.exchange.formats.indexed_png import write_classes, write_label_map
+from surgicalsam_napari.exchange.importing import check_import
+from surgicalsam_napari.exchange.registry import EXPORT_FORMATS, open_dataset
 from surgicalsam_napari.instruments import ENDOVIS2018, PALETTE, ClassSet, InstrumentClass, matching_class_ids, same_classes
 from surgicalsam_napari.store import Project, Provenance
 from surgicalsam_napari.store.project_classes import FormerNameError, ProjectClasses, free_color
 from surgicalsam_napari.video import VideoReader
+from surgicalsam_training.data.training_data import open_training_data
 
 DRIVER, SCISSORS = 3, 4
 PRESENT = ProjectClasses.of(ENDOVIS2018)
 
 
-@pytest.fixture
-def project(tmp_path: Path) -> Iterator[Project]:
+def make_project(folder: Path, shade: int) -> Project:
     """Four frames; frame 1 has a large needle driver that a person painted."""
-    folder = tmp_path / "frames"
     folder.mkdir()
     for number in range(4):
-        Image.new("RGB", (16, 12), (number, 0, 0)).save(folder / f"{number}.png")
-    with Project.create(tmp_path / "case.surgicalsam", VideoReader(folder), ENDOVIS2018) as made:
-        made.labels[1, 2:5, 2:5] = DRIVER
+        Image.new("RGB", (16, 12), (number, shade, 0)).save(folder / f"{number}.png")
+    made = Project.create(folder.with_suffix(".surgicalsam"), VideoReader(folder), ENDOVIS2018)
+    made.labels[1, 2:5, 2:5] = DRIVER
+    return made
+
+
+@pytest.fixture
+def project(tmp_path: Path) -> Iterator[Project]:
+    with make_project(tmp_path / "case", 0) as made:
         yield made
 
 
@@ -190,3 +201,71 @@ def test_a_class_set_with_the_old_name_extends_a_project_with_the_new_one(projec
     project.change_classes(lambda classes: classes.renamed(DRIVER, "Driver"))
     project.extend_classes(ENDOVIS2018)
     assert project.classes.by_id(DRIVER).name == "Driver"
+
+
+# ---- the command line
+
+
+def test_classes_are_listed_and_changed_on_the_command_line(project: Project, capsys: pytest.CaptureFixture) -> None:
+    def run(*arguments: str) -> list[str]:
+        code = main(["classes", str(project.folder), *arguments])
+        captured = capsys.readouterr()
+        return [str(code), *(captured.out or captured.err).splitlines()]
+
+    assert len(run()) == 8
+    lines = run("--rename", "large needle driver", "Driver", "--add", "Stapler", "--color", "Stapler", "#010203")
+    assert lines[3].endswith("Driver   formerly Large Needle Driver")
+    assert lines[-1] == "  8  #010203  Stapler"
+    assert run("--remove", "Driver")[1].startswith("surgicalsam: Driver cannot be removed: frame 1 shows it")
+    assert run("--add", "Large Needle Driver")[1].startswith("surgicalsam: Large Needle Driver is an earlier name of Driver")
+    assert run("--add", "Large Needle Driver", "--take-over")[-1].endswith("Large Needle Driver")
+    assert run("--remove", "Large Needle Driver", "--remove", "Clip Applier")[0] == "0"
+    names = ["Stapler", "Suction Instrument", "Ultrasound Probe", "Monopolar Curved Scissors", "Driver"]
+    names += ["Prograsp Forceps", "Bipolar Forceps"]
+    assert [line.split("  ")[-1] for line in run("--order", ",".join(names))[1:]] == names
+    main(["classes", str(project.folder), "--json"])
+    assert [entry["id"] for entry in json.loads(capsys.readouterr().out)["classes"]] == [8, 6, 5, 4, 3, 2, 1]
+
+
+# ---- checkpoints, datasets, training
+
+
+def test_a_renamed_class_imports_labels_with_its_old_name(project: Project, tmp_path: Path) -> None:
+    list(export_frames(project, [1], tmp_path / "out", "coco", images=False))
+    project.change_classes(lambda classes: classes.renamed(DRIVER, "Driver"))
+    project.labels[1] = 0
+    plan = check_import(project, open_dataset(tmp_path / "out"))
+    assert plan.class_ids[DRIVER] == DRIVER
+    assert plan.new_classes == ()
+
+
+@pytest.mark.parametrize("format", list(EXPORT_FORMATS))
+def test_an_export_remembers_former_names(project: Project, tmp_path: Path, format: str) -> None:
+    project.change_classes(lambda classes: classes.renamed(DRIVER, "Driver"))
+    list(export_frames(project, [1], tmp_path / "out", format, images=False))
+    assert same_classes(open_dataset(tmp_path / "out").classes, ENDOVIS2018)[DRIVER] == DRIVER
+
+
+def test_an_import_gives_no_id_of_a_removed_class(project: Project, tmp_path: Path) -> None:
+    project.change_classes(lambda classes: classes.added("Stapler").without(8))
+    labels = np.zeros((12, 16), np.uint8)
+    labels[0, 0] = 3
+    write_classes(tmp_path / "out", ClassSet("other", (InstrumentClass(3, "Swab", "#112233"),)), "frames")
+    write_label_map(tmp_path / "out", 0, labels, ENDOVIS2018)
+    plan = check_import(project, open_dataset(tmp_path / "out"), add_classes=True)
+    assert [instrument.id for instrument in plan.new_classes] == [9]
+
+
+def test_training_data_of_two_projects_share_a_class_that_one_of_them_renamed(project: Project, tmp_path: Path) -> None:
+    other = make_project(tmp_path / "other", 99)
+    other.labels[2, 0, 0] = SCISSORS
+    other.close()
+    project.change_classes(lambda classes: classes.renamed(DRIVER, "Driver"))
+    folders = [project.folder, other.folder]
+    for base in (None, ENDOVIS2018, project.classes):
+        with closing(open_training_data(folders, base=base)) as data:
+            assert data.classes.ids == ENDOVIS2018.ids
+            assert data.present_class_ids(0) == data.present_class_ids(1) == (DRIVER,)
+            assert data.only(["Driver"]).present_class_ids(1) == data.only(["Large needle driver"]).present_class_ids(0)
+    with closing(open_training_data(folders, base=None, ignored_classes=["Driver"])) as data:
+        assert data.shown_class_ids == {SCISSORS}

@@ -23,6 +23,7 @@ from surgicalsam_napari.store.history import History
 from surgicalsam_napari.store.label_maps import present_ids
 from surgicalsam_napari.store.labels import LabelStore
 from surgicalsam_napari.store.manifest import MANIFEST, Manifest, VideoRecord, read_manifest, write_manifest
+from surgicalsam_napari.store.notes import Notes
 from surgicalsam_napari.store.ownership import Owner, Ownership
 from surgicalsam_napari.store.project_classes import ProjectClasses
 from surgicalsam_napari.store.provenance import class_attributes
@@ -47,6 +48,7 @@ class Project:
           provenance/ predicted_iou/ presence/ contested/ predicted_by/     (T, C): per frame and class
           history/ snapshots/     actions that can be undone; named states of all of the above
           work.csv                edits and time spent, per frame
+          notes.json              notes on frames
           embeddings/<encoder digest>/embeddings/, valid/         (T, D, h, w) float16; (T,)
           augmented/<encoder digest>/<version>/                   the same for augmented frames, for training
 
@@ -59,6 +61,7 @@ class Project:
     labels : the LabelStore
     writable : False for a folder that can only be read
     work_log : the edits and the time spent
+    notes : a person's notes on frames
     """
 
     classes_came_back: ClassVar[Signal] = Signal()  #: an undo brought back labels of a removed class, and so the class
@@ -77,6 +80,7 @@ class Project:
         self._lock = self.labels.lock
         self._ownership = Ownership(folder)
         self.work_log = WorkLog(folder / WORK_LOG, self.labels if self.writable else None)
+        self.notes = Notes(folder, self.labels)
 
     # ---- create and open
 
