@@ -10,6 +10,7 @@ from typing import TYPE_CHECKING, ClassVar
 
 from psygnal import Signal
 
+from surgicalsam_napari.annotator import remember_annotator, remembered_annotator
 from surgicalsam_napari.errors import CheckpointError, ProjectError
 from surgicalsam_napari.inference import Estimate, SegmentReport, predict_again, segment_frames
 from surgicalsam_napari.inference import estimate as estimate_run
@@ -44,6 +45,7 @@ class Session:
     other_owner : who else has it open, if that makes it read-only here
     model : the loaded model, or None
     selected_class_id : the class in the dropdown, an id of `classes`
+    annotator : who corrects the labels, for the work log, the notes and exports; empty if unknown
 
     Signals
     -------
@@ -65,6 +67,8 @@ class Session:
         self.model: SurgicalSAM | None = None
         self.selected_class_id: int | None = None
         self.other_owner: Owner | None = None
+        self.annotator = remembered_annotator() or ""
+        self._earlier_classes: list[ProjectClasses] = []  # before each change in this session, for `undo_classes`
         self._chosen_class_set = class_set
         self._claims = claims
         self._loaded_from: tuple[Path | str | None, Path | str | None] = None, None  # checkpoint and encoder weights
@@ -128,6 +132,8 @@ class Session:
         old, classes, chosen = self.project, self.classes, self.selected_class_id
         self.project = project
         self.selected_class_id = None if chosen is None else same_classes(classes, project.classes).get(chosen)
+        self._earlier_classes = []
+        project.work_log.annotator = self.annotator
         project.classes_came_back.connect(self._on_classes_came_back)
         if old is not None and old is not project:
             old.close()
@@ -151,6 +157,17 @@ class Session:
             self.selected_class_id = None
         self.contents_replaced.emit()
 
+    def name_annotator(self, name: str) -> None:
+        """State who corrects the labels from now on, and remember it on this computer."""
+        self.annotator = name.strip()
+        remember_annotator(self.annotator)
+        if self.project is not None:
+            self.project.work_log.annotator = self.annotator
+
+    def write_note(self, frame_index: int, text: str) -> None:
+        """Write the note on a frame of the open project; an empty text removes it."""
+        self._opened_project().notes.write(frame_index, text, self.annotator)
+
     def add_class(self, name: str, color: str | None = None, *, takes_over: bool = False) -> InstrumentClass:
         """Add a class to the open project; see `ProjectClasses.added`."""
         self._change_classes(lambda present: present.added(name, color, takes_over=takes_over))
@@ -172,16 +189,35 @@ class Session:
         """Remove a class of the open project; a ClassSetError if any frame is labelled with it."""
         self._change_classes(lambda present: present.without(class_id))
 
+    @property
+    def can_undo_classes(self) -> bool:
+        """Whether `undo_classes` has a change to undo."""
+        return bool(self._earlier_classes)
+
+    def undo_classes(self) -> None:
+        """Undo the last change of the open project's classes; a ClassSetError if an added class has labels by now."""
+        if self._earlier_classes:
+            before = self._earlier_classes[-1]
+            self._change_classes(lambda present: present.returned_to(before), is_undo=True)
+
     def _on_classes_came_back(self) -> None:
         self.contents_replaced.emit()
 
-    def _change_classes(self, change: Callable[[ProjectClasses], ProjectClasses]) -> None:
+    def _change_classes(self, change: Callable[[ProjectClasses], ProjectClasses], *, is_undo: bool = False) -> None:
         project, before = self._opened_project(), self.classes
+        earlier = project.manifest.project_classes
         project.change_classes(change)
-        if self.selected_class_id not in self.classes.ids:
+        if is_undo:
+            self._earlier_classes.pop()
+        elif self.classes != before:
+            self._earlier_classes.append(earlier)
+        is_selected_gone = self.selected_class_id is not None and self.selected_class_id not in self.classes.ids
+        if is_selected_gone:
             self.selected_class_id = None
         if self.classes != before:
             self.contents_replaced.emit()
+        if is_selected_gone and self.selected_class_id is None:
+            self.select_class(self.classes.ids[0])
 
     def load_checkpoint(
         self,

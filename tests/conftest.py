@@ -22,6 +22,12 @@ from surgicalsam_napari.phantom import write_phantom_clip
 SHARED = Path(__file__).parents[2] / "shared"
 
 
+@pytest.fixture(autouse=True)
+def own_preferences(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    """No test reads or writes what this computer remembers."""
+    monkeypatch.setenv("SURGICALSAM_PREFERENCES", str(tmp_path / "preferences" / "preferences.json"))
+
+
 @pytest.fixture(scope="session")
 def shared_folder() -> Path:
     """Real images, and the full set of reference numbers, which are not part of the project."""

@@ -25,6 +25,7 @@ MAY_IMPORT: dict[str, set[str]] = {
     "files": set(),
     "formatting": set(),
     "instruments": {"errors"},
+    "annotator": {"files"},
     "model": FOUNDATION,
     "video": FOUNDATION,
     "phantom": FOUNDATION | {"video"},
@@ -37,7 +38,7 @@ MAY_IMPORT: dict[str, set[str]] = {
     "surgicalsam_training": FOUNDATION | {"model", "video", "phantom", "store", "inference", "propagation", "exchange"},
 }
 MAY_IMPORT["cluster"] = {*MAY_IMPORT["surgicalsam_training"], "surgicalsam_training"}
-MAY_IMPORT["session"] = {*MAY_IMPORT["cluster"], "cluster", "editing", "review"}
+MAY_IMPORT["session"] = {*MAY_IMPORT["cluster"], "cluster", "editing", "review", "annotator"}
 MAY_IMPORT["widgets"] = {*MAY_IMPORT["session"], "session"}
 MAY_IMPORT["cli"] = {*MAY_IMPORT["widgets"], "widgets"}
 MAY_IMPORT["__main__"] = {"cli"}
@@ -50,7 +51,7 @@ ROOM_ORDER: dict[str, tuple[tuple[str, ...], ...]] = {
         ("runs",),
         ("viewer",),
         ("source", "work_clock"),
-        ("correct", "train", "exchange", "timeline"),
+        ("correct", "train", "exchange", "timeline", "classes"),
         ("segment_panel",),
         ("main_widget",),
         ("demo", "contributions"),

@@ -112,6 +112,11 @@ class ProjectClasses:
         kept = self._using([instrument for instrument in self.in_use if instrument.id != class_id])
         return replace(kept, removed=(*self.removed, gone))
 
+    def returned_to(self, before: ProjectClasses) -> ProjectClasses:
+        """As they were; classes that were added since are removed."""
+        added = tuple(c for c in (*self.removed, *self.in_use) if c.id not in before.columns)
+        return replace(before, columns=self.columns, removed=(*before.removed, *added))
+
     def revived(self, class_ids: Collection[int]) -> ProjectClasses:
         """With removed classes back at the end; one whose name is taken by now gets its id behind the name."""
         back = [instrument for instrument in self.removed if instrument.id in class_ids]

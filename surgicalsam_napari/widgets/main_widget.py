@@ -12,9 +12,12 @@ from qtpy.QtWidgets import QFrame, QScrollArea, QVBoxLayout, QWidget
 
 from surgicalsam_napari.session import Session
 from surgicalsam_napari.store import Project
+from surgicalsam_napari.widgets.classes.class_keys import ClassKeys
+from surgicalsam_napari.widgets.classes.classes_dialog import ClassesDialog
 from surgicalsam_napari.widgets.correct.correct_panel import CorrectPanel
 from surgicalsam_napari.widgets.correct.refusals import Refusals
 from surgicalsam_napari.widgets.exchange.export_panel import ExportPanel
+from surgicalsam_napari.widgets.parts.class_picker import ClassPicker
 from surgicalsam_napari.widgets.parts.task_tabs import TaskTabs
 from surgicalsam_napari.widgets.runs.background import keep_a_core_for_the_window, run_in_background, show_failure
 from surgicalsam_napari.widgets.segment_panel import SegmentPanel
@@ -55,6 +58,8 @@ class MainWidget(QScrollArea):
         self.export_panel = ExportPanel(self.session, self.layers)
         self.tabs = TaskTabs()
         self.timeline = TimelineDock(self.session, self.layers, self.changes, self)
+        self.classes_dialog = ClassesDialog(self.session, self.layers, self.changes, self)
+        self.class_keys = ClassKeys(viewer, self.session)
         self.work_clock = WorkClock(self.layers, self)
         self._refusals = Refusals(self.session, self.layers, self.changes, self)
         self._was_docked = self._was_removed = False
@@ -129,8 +134,11 @@ class MainWidget(QScrollArea):
         self.export_panel.subscribe(self._signals)
         self.segment_panel.subscribe(self._signals)
         self.correct_panel.subscribe(self._signals)
+        self.classes_dialog.subscribe(self._signals)
 
     def _connect(self) -> None:
+        for picker in self.findChildren(ClassPicker):
+            picker.edit_requested.connect(self.classes_dialog.open)
         self.video_panel.open_requested.connect(self.open)
         self.model_panel.loading_changed.connect(self._on_loading_changed)
         self.segment_panel.running_changed.connect(self._on_running_changed)
@@ -234,6 +242,7 @@ class MainWidget(QScrollArea):
         self.correct_panel.set_waiting(segmentation or learning or exchange)
         self.train_panel.set_waiting(segmentation or correction or exchange)
         self.export_panel.set_locked(is_segmenting or is_correcting or is_learning)
+        self.classes_dialog.set_waiting(segmentation or correction or learning or exchange)
 
     def _on_tab_shown(self, panel: object) -> None:
         if panel is self.correct_panel:
@@ -276,6 +285,8 @@ class MainWidget(QScrollArea):
         self._was_removed = True
         self._cancel_runs()
         self.correct_panel.release()
+        self.class_keys.unbind()
+        self.classes_dialog.close()
         self.timeline.remove()
         self._close_without_video()
 

@@ -10,6 +10,7 @@ from qtpy.QtWidgets import QCheckBox, QComboBox, QHBoxLayout, QPushButton, QVBox
 from surgicalsam_napari.editing import unlock_frames, verify_frames
 from surgicalsam_napari.errors import SurgicalSAMError
 from surgicalsam_napari.formatting import counted
+from surgicalsam_napari.instruments import ClassSet
 from surgicalsam_napari.review.queue import ReviewQueue, Status
 from surgicalsam_napari.session import Session
 from surgicalsam_napari.store import Project
@@ -50,6 +51,7 @@ class ReviewSection(Panel):
         self.feed = ReviewFeed(changes, self)
         self._project: Project | None = None
         self._is_waiting = False
+        self._shown_classes: ClassSet | None = None
         self._build()
         self._connect()
         self.refresh()
@@ -193,13 +195,14 @@ class ReviewSection(Panel):
     def _show_classes(self) -> None:
         """Update the classes of the filter if they changed."""
         classes = self.session.classes
-        ids = [self.which_class.itemData(row) for row in range(1, self.which_class.count())]
-        if ids == list(classes.ids):
+        if classes == self._shown_classes:
             return
+        self._shown_classes, chosen = classes, self.which_class.currentData()
         self.which_class.clear()
         self.which_class.addItem(ALL_CLASSES, None)
         for instrument in classes:
             self.which_class.addItem(swatch(instrument.color), instrument.name, instrument.id)
+        self.which_class.setCurrentIndex(max(self.which_class.findData(chosen), 0))
 
     # The queue ----------------------------------------------------------------------------------------------------------
 
