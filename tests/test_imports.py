@@ -299,6 +299,7 @@ ROOM_MAY_IMPORT: dict[str, set[str]] = {
     "correct": BASICS,
     "exchange": BASICS,
     "timeline": BASICS,
+    "classes": BASICS,
     "segment_panel": BASICS,
     "train": BASICS | {"source"},
 }
