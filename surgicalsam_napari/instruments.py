@@ -153,6 +153,16 @@ class ClassSet:
         except ClassSetError as error:
             raise ClassSetError(f"{path.name}: {error}") from error
 
+    def write_yaml(self, path: Path | str) -> None:
+        """Write a file that `from_yaml` reads; a ClassSetError if it cannot be written."""
+        text = yaml.safe_dump(self.to_json(), allow_unicode=True, sort_keys=False)
+        try:
+            Path(path).write_text(text, encoding="utf-8")
+        except OSError as error:
+            raise ClassSetError(
+                f"The class set cannot be written to {path} ({error.strerror}). Choose another file."
+            ) from error
+
 
 # Okabe and Ito's colour-blind-safe colours, lightened if they are hard to see on red tissue, and one violet
 PALETTE = ("#56b4e9", "#e69f00", "#19d3a2", "#f0e442", "#b58cff", "#ff7ac6", "#3f7bff", "#c4f24a")

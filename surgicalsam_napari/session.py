@@ -68,7 +68,8 @@ class Session:
         self.selected_class_id: int | None = None
         self.other_owner: Owner | None = None
         self.annotator = remembered_annotator() or ""
-        self._earlier_classes: list[ProjectClasses] = []  # before each change in this session, for `undo_classes`
+        self._class_changes: list[tuple[ProjectClasses, ProjectClasses]] = []  # before and after each, to undo them
+        self._edited_class_set: ClassSet | None = None
         self._chosen_class_set = class_set
         self._claims = claims
         self._loaded_from: tuple[Path | str | None, Path | str | None] = None, None  # checkpoint and encoder weights
@@ -83,7 +84,11 @@ class Session:
 
     @property
     def class_set(self) -> ClassSet:
-        """The classes of a new project: the chosen set, else that of the loaded model, else EndoVis 2018."""
+        """The classes of a new project: those edited last in this session, else the chosen set, else that of the loaded
+        model, else EndoVis 2018.
+        """
+        if self._edited_class_set is not None:
+            return self._edited_class_set
         if self._chosen_class_set is not None:
             return self._chosen_class_set
         return ENDOVIS2018 if self.model is None else self.model.classes
@@ -132,7 +137,7 @@ class Session:
         old, classes, chosen = self.project, self.classes, self.selected_class_id
         self.project = project
         self.selected_class_id = None if chosen is None else same_classes(classes, project.classes).get(chosen)
-        self._earlier_classes = []
+        self._class_changes = []
         project.work_log.annotator = self.annotator
         project.classes_came_back.connect(self._on_classes_came_back)
         if old is not None and old is not project:
@@ -152,7 +157,7 @@ class Session:
         """
         if self.project is not None and self.project.classes != classes:
             self.project.extend_classes(classes)
-        self._chosen_class_set = classes
+        self._chosen_class_set, self._edited_class_set = classes, None
         if self.selected_class_id not in self.classes.ids:
             self.selected_class_id = None
         self.contents_replaced.emit()
@@ -191,13 +196,14 @@ class Session:
 
     @property
     def can_undo_classes(self) -> bool:
-        """Whether `undo_classes` has a change to undo."""
-        return bool(self._earlier_classes)
+        """Whether `undo_classes` has a change to undo; not after an import or a class set changed the classes, too."""
+        changes, project = self._class_changes, self.project
+        return project is not None and bool(changes) and changes[-1][1].in_use == project.classes
 
     def undo_classes(self) -> None:
         """Undo the last change of the open project's classes; a ClassSetError if an added class has labels by now."""
-        if self._earlier_classes:
-            before = self._earlier_classes[-1]
+        if self.can_undo_classes:
+            before, _after = self._class_changes[-1]
             self._change_classes(lambda present: present.returned_to(before), is_undo=True)
 
     def _on_classes_came_back(self) -> None:
@@ -205,12 +211,13 @@ class Session:
 
     def _change_classes(self, change: Callable[[ProjectClasses], ProjectClasses], *, is_undo: bool = False) -> None:
         project, before = self._opened_project(), self.classes
-        earlier = project.manifest.project_classes
+        earlier = project.all_classes
         project.change_classes(change)
         if is_undo:
-            self._earlier_classes.pop()
+            self._class_changes.pop()
         elif self.classes != before:
-            self._earlier_classes.append(earlier)
+            self._class_changes.append((earlier, project.all_classes))
+        self._edited_class_set = self.classes
         is_selected_gone = self.selected_class_id is not None and self.selected_class_id not in self.classes.ids
         if is_selected_gone:
             self.selected_class_id = None

@@ -15,9 +15,9 @@ pytest.importorskip("qtpy.QtWidgets")
 from qtpy.QtCore import QPoint, Qt
 from qtpy.QtGui import QColor
 from qtpy.QtTest import QTest
-from qtpy.QtWidgets import QApplication, QColorDialog, QLineEdit
+from qtpy.QtWidgets import QApplication, QColorDialog, QFileDialog, QLineEdit
 
-from surgicalsam_napari.instruments import ENDOVIS2018
+from surgicalsam_napari.instruments import ENDOVIS2018, ClassSet, InstrumentClass
 from surgicalsam_napari.session import Session
 from surgicalsam_napari.store import Provenance
 from surgicalsam_napari.widgets.classes.class_list import COLOR, EYE, FRAMES, NAME
@@ -133,7 +133,7 @@ def test_the_last_entry_of_the_dropdown_opens_the_list_and_changes_appear_everyw
     for shown in (picker, dock.correct_panel.picker):
         assert names_in(shown) == names
     assert dock.correct_panel.review.which_class.itemText(2) == "Driver"
-    assert strip.tooltip_at(QPoint(12, strip.layout_now.top_of(1) + 4)) == "Driver"
+    assert strip.tooltip_at(QPoint(40, strip.layout_now.top_of(1) + 4)) == "Driver"
     features = dock.layers.labels.features
     assert features.loc[features["index"] == DRIVER, "class"].item() == "Driver"
     dock.changes.emit_now()
@@ -241,6 +241,26 @@ def test_every_change_can_be_undone_in_turn(window):
     QTest.keyClicks(window.dialog.name, "Swab")
     click(window.dialog.add_button)
     assert window.session.classes.ids[-1] == 9  # 8 is never used again for another class
+
+
+def test_undo_leaves_classes_alone_that_a_class_set_or_an_import_added(window):
+    rename(window.dialog, DRIVER, "Driver")
+    window.session.use_class_set(ClassSet("more", (*ENDOVIS2018, InstrumentClass(9, "Swab", "#112233"))))
+    assert not window.dialog.undo_button.isEnabled()
+    window.session.undo_classes()
+    assert window.session.classes.by_id(9).name == "Swab"
+    assert window.session.classes.by_id(DRIVER).name == "Driver"
+
+
+def test_the_next_new_video_has_the_edited_classes_and_a_file_keeps_them(window, clip, tmp_path, monkeypatch):
+    rename(window.dialog, DRIVER, "Driver")
+    monkeypatch.setattr(QFileDialog, "getSaveFileName", lambda *_: (str(tmp_path / "ours.yaml"), ""))
+    click(window.dialog.save_button)
+    edited = window.session.classes
+    assert ClassSet.from_yaml(tmp_path / "ours.yaml") == edited
+    shutil.copy(clip, tmp_path / "next.mp4")
+    assert window.session.open(tmp_path / "next.mp4").classes == edited
+    assert not window.dialog.undo_button.isEnabled()
 
 
 def test_a_read_only_project_shows_the_reason_and_only_the_eyes_work(window):

@@ -96,6 +96,7 @@ def test_a_name_that_is_empty_or_in_use_is_refused(name: str) -> None:
 
 
 def test_a_new_class_gets_an_id_that_was_never_used() -> None:
+    assert PRESENT.without(7).extended(ENDOVIS2018).in_use.by_id(7).name == "Clip Applier"
     fewer = PRESENT.added("Stapler").without(8)
     assert fewer.added("Swab").in_use.ids == (*ENDOVIS2018.ids, 9)
     assert fewer.added("stapler").in_use.by_id(8).name == "Stapler"  # the same class comes back
@@ -104,7 +105,10 @@ def test_a_new_class_gets_an_id_that_was_never_used() -> None:
 
 def test_a_new_class_gets_a_colour_that_is_free() -> None:
     assert PRESENT.added("Stapler").in_use.by_id(8).color == PALETTE[7]
-    assert free_color([*PALETTE, PALETTE[0]]) == PALETTE[1]
+    many = list(PALETTE)
+    for _ in range(8):
+        many.append(free_color(many))
+    assert len(set(many)) == len(many)
 
 
 def test_order_and_removal_leave_the_columns_as_they_are() -> None:
@@ -223,6 +227,8 @@ def test_classes_are_listed_and_changed_on_the_command_line(project: Project, ca
     names = ["Stapler", "Suction Instrument", "Ultrasound Probe", "Monopolar Curved Scissors", "Driver"]
     names += ["Prograsp Forceps", "Bipolar Forceps"]
     assert [line.split("  ")[-1] for line in run("--order", ",".join(names))[1:]] == names
+    assert run("--out", str(project.folder.with_name("ours.yaml")))[0] == "0"
+    assert ClassSet.from_yaml(project.folder.with_name("ours.yaml")) == Project.open(project.folder).classes
     main(["classes", str(project.folder), "--json"])
     assert [entry["id"] for entry in json.loads(capsys.readouterr().out)["classes"]] == [8, 6, 5, 4, 3, 2, 1]
 

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+from pathlib import Path
 from typing import Annotated
 
 import typer
@@ -34,6 +35,9 @@ def classes(
     take_over: Annotated[
         bool, typer.Option("--take-over", help="Allow a name that another class had before; it then loses this name.")
     ] = False,
+    out: Annotated[
+        Path | None, typer.Option("--out", metavar="YAML", help="Write the classes to a file, for --classes.")
+    ] = None,
     as_json: AsJson = False,
 ) -> None:
     """List the classes of a project, after changing them if asked. Labels stay, and old names still match checkpoints.
@@ -59,6 +63,8 @@ def classes(
 
     with Project.open(existing_project(project_path), require_video=False) as project:
         project.change_classes(changed)
+        if out is not None:
+            project.classes.write_yaml(out)
         if as_json:
             print(json.dumps({"project": str(project.folder), **project.classes.to_json()}, ensure_ascii=False))
             return

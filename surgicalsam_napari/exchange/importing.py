@@ -178,5 +178,5 @@ def _in_project_ids(plan: ImportPlan, frame: DatasetFrame) -> tuple[np.ndarray, 
 
 def _new_classes(project: Project, added: Sequence[InstrumentClass]) -> tuple[InstrumentClass, ...]:
     """The classes to add, with ids that the project has never used."""
-    class_ids = project.manifest.project_classes.unused_ids(len(added))
+    class_ids = project.all_classes.unused_ids(len(added))
     return tuple(replace(instrument, id=class_id) for class_id, instrument in zip(class_ids, added, strict=True))

@@ -69,11 +69,11 @@ class Project:
     def __init__(self, folder: Path, manifest: Manifest, video: VideoReader | None = None) -> None:
         self.folder = folder
         self.manifest = manifest
+        self._classes = classes = manifest.project_classes
         self.writable = os.access(folder, os.W_OK)
         self._video = video
         self._embeddings: dict[Path, EmbeddingStore] = {}
         shape = (manifest.video.frame_count, *manifest.video.size)
-        classes = manifest.project_classes
         self.labels = LabelStore(folder, shape, classes.in_use, classes.columns, writable=self.writable)
         self.labels.changed.connect(self._bring_back_classes)
         self._checked_area = CheckedContentArea(self.labels)
@@ -280,7 +280,13 @@ class Project:
 
     @property
     def classes(self) -> ClassSet:
-        return self.manifest.classes
+        """The classes in use, in the order in which they are shown."""
+        return self._classes.in_use
+
+    @property
+    def all_classes(self) -> ProjectClasses:
+        """The classes in use, the columns of the tables, and the classes that were removed."""
+        return self._classes
 
     def extend_classes(self, classes: ClassSet) -> None:
         """Add new classes, and update the colours of known ones.
@@ -306,7 +312,7 @@ class Project:
         """
         present = read_manifest(self.folder).project_classes  # another process may have changed it
         changed = change(present)
-        if changed == self.manifest.project_classes:
+        if changed == self._classes:
             return
         self.labels.check_writable("The class set")
         with writing("The class set", self.folder), self._lock:
@@ -315,6 +321,7 @@ class Project:
             self.labels.add_columns(changed)  # if the next line fails, columns without a class do no harm
             self._change_manifest(lambda manifest: manifest.changed(class_set=changed.to_json()))
             self.labels.use_classes(changed)
+            self._classes = changed
 
     def _check_unlabelled(self, instrument: InstrumentClass) -> None:
         frame_index = self.labels.frame_with(instrument.id)
@@ -326,7 +333,7 @@ class Project:
 
     def _bring_back_classes(self, frame_index: int) -> None:
         """Show removed classes again whose labels came back in this frame: an undo, or the return to a snapshot."""
-        removed = {instrument.id for instrument in self.manifest.project_classes.removed}
+        removed = {instrument.id for instrument in self._classes.removed}
         with suppress(ProjectError):  # a damaged frame
             if removed and (back := removed & set(present_ids(self.labels.frame(frame_index)))):
                 self.change_classes(lambda present: present.revived(back))

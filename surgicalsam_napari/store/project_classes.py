@@ -3,8 +3,11 @@
 from __future__ import annotations
 
 from collections.abc import Callable, Collection, Sequence
+from colorsys import hsv_to_rgb
 from dataclasses import dataclass, replace
 from typing import Any
+
+import numpy as np
 
 from surgicalsam_napari.errors import ClassSetError
 from surgicalsam_napari.instruments import LARGEST_CLASS_ID, PALETTE, ClassSet, InstrumentClass, plain
@@ -129,6 +132,9 @@ class ProjectClasses:
         """With the new classes of a class set, and its colours; a class that was renamed keeps its new name."""
         _check_extends(self.in_use, classes)
         taken = {instrument.id: instrument for instrument in self.removed}
+        back = [c.id for c in classes if c.id in taken and plain(taken[c.id].name) == plain(c.name)]
+        if back:
+            return self.revived(back).extended(classes)
         for instrument in classes:
             if instrument.id in taken:
                 raise ClassSetError(
@@ -189,9 +195,18 @@ class FormerNameError(ClassSetError):
 
 
 def free_color(used: Sequence[str]) -> str:
-    """The colour of the palette that the fewest classes have; the first of these."""
-    taken = [color.lower() for color in used]
-    return min(PALETTE, key=lambda color: taken.count(color.lower()))
+    """The first colour of the palette that no class has; without any, the bright colour farthest from all in use."""
+    taken = {color.lower() for color in used}
+    free = [color for color in PALETTE if color.lower() not in taken]
+    if free:
+        return free[0]
+    from skimage.color import rgb2lab  # here: it is seldom needed
+
+    candidates = np.array([hsv_to_rgb(hue / 36, saturation, 1.0) for hue in range(36) for saturation in (0.45, 0.8)])
+    present = np.array([[int(color[i : i + 2], 16) for i in (1, 3, 5)] for color in taken]) / 255
+    distances = np.linalg.norm(rgb2lab(candidates)[:, None] - rgb2lab(present)[None], axis=-1)
+    red, green, blue = np.rint(255 * candidates[distances.min(axis=1).argmax()]).astype(int)
+    return f"#{red:02x}{green:02x}{blue:02x}"
 
 
 def _check_extends(present: ClassSet, classes: ClassSet) -> None:

@@ -6,7 +6,7 @@ from collections.abc import Callable
 
 from qtpy.QtCore import Qt
 from qtpy.QtGui import QColor, QHideEvent, QShowEvent
-from qtpy.QtWidgets import QColorDialog, QDialog, QHBoxLayout, QLineEdit, QPushButton, QVBoxLayout, QWidget
+from qtpy.QtWidgets import QColorDialog, QDialog, QFileDialog, QHBoxLayout, QLineEdit, QPushButton, QVBoxLayout, QWidget
 
 from surgicalsam_napari.errors import SurgicalSAMError
 from surgicalsam_napari.session import Session
@@ -126,6 +126,13 @@ class ClassesDialog(QDialog):
         """Undo the last change of the classes."""
         self._change(self.session.undo_classes)
 
+    def save(self) -> None:
+        """Ask for a file, and write the classes as a class set for other videos."""
+        suggested = f"{self.session.classes.name}.yaml"
+        path, _ = QFileDialog.getSaveFileName(self, "Save the classes", suggested, "Class sets (*.yaml)")
+        if path:
+            self._change(lambda: self.session.classes.write_yaml(path))
+
     def toggle_eye(self, class_id: int) -> None:
         """Hide a class in the canvas, or show it again."""
         self.layers.hide_classes(self.layers.hidden_classes ^ {class_id})
@@ -186,6 +193,8 @@ class ClassesDialog(QDialog):
         self.down_button.setToolTip("Move the class down")
         self.remove_button.setToolTip("Remove a class that no frame shows")
         self.undo_button.setToolTip("Undo the last change of the classes")
+        self.save_button = QPushButton("Save…")
+        self.save_button.setToolTip("Save these classes as a class set (YAML), to use them for other videos")
         self.state, self.problem, self.question = note(), note(), Question()
         self.problem.setStyleSheet("font-weight: bold; padding: 0px; margin: 0px;")
         buttons, new = QHBoxLayout(), QHBoxLayout()
@@ -198,6 +207,8 @@ class ClassesDialog(QDialog):
             buttons.addWidget(button, 1)
         new.addWidget(self.name, 1)
         new.addWidget(self.add_button)
+        new.addSpacing(2 * SPACING)
+        new.addWidget(self.save_button)
         column = QVBoxLayout(self)
         column.setSpacing(SPACING)
         column.addWidget(self.list, 1)
@@ -223,5 +234,6 @@ class ClassesDialog(QDialog):
         self.down_button.clicked.connect(lambda: self.move(1))
         self.remove_button.clicked.connect(self.remove)
         self.undo_button.clicked.connect(self.undo)
+        self.save_button.clicked.connect(self.save)
         self.question.confirmed.connect(self._confirm)
         self.question.declined.connect(self._close_question)
