@@ -3,8 +3,10 @@
 from __future__ import annotations
 
 import re
+import unicodedata
 from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
+from itertools import product
 from pathlib import Path
 
 import yaml
@@ -23,11 +25,13 @@ class InstrumentClass:
     id : label value, 1 to 255
     name : shown in the dropdown; unique in a set, case-insensitive
     color : "#rrggbb"
+    former_names : names that it had before, the latest first; checkpoints and datasets may still use them
     """
 
     id: int
     name: str
     color: str
+    former_names: tuple[str, ...] = ()
 
     def __post_init__(self) -> None:
         if isinstance(self.id, bool) or not isinstance(self.id, int) or not 1 <= self.id <= LARGEST_CLASS_ID:
@@ -44,6 +48,24 @@ class InstrumentClass:
         """The colour as 8-bit red, green, blue."""
         return int(self.color[1:3], 16), int(self.color[3:5], 16), int(self.color[5:7], 16)
 
+    def to_json(self) -> dict:
+        """A plain dict; former names only if there are any."""
+        former = {"former_names": list(self.former_names)} if self.former_names else {}
+        return {"id": self.id, "name": self.name, "color": self.color, **former}
+
+
+def plain(name: str) -> str:
+    """A name for comparison: one Unicode form (NFC), one case, without outer blanks, one blank between words."""
+    return " ".join(unicodedata.normalize("NFC", name).casefold().split())
+
+
+def _present_names(instrument: InstrumentClass) -> set[str]:
+    return {plain(instrument.name)}
+
+
+def _former_names(instrument: InstrumentClass) -> set[str]:
+    return {plain(name) for name in instrument.former_names}
+
 
 @dataclass(frozen=True)
 class ClassSet:
@@ -55,7 +77,7 @@ class ClassSet:
     def __post_init__(self) -> None:
         if not self.classes:
             raise ClassSetError(f"The class set {self.name} is empty. Add at least one class.")
-        for what, values in (("id", self.ids), ("name", tuple(name.casefold() for name in self.names))):
+        for what, values in (("id", self.ids), ("name", tuple(plain(name) for name in self.names))):
             repeated = sorted({str(value) for value in values if values.count(value) > 1})
             if repeated:
                 raise ClassSetError(f"Each class {what} in {self.name} must occur once; repeated: {', '.join(repeated)}.")
@@ -85,17 +107,24 @@ class ClassSet:
                 return instrument
         raise ClassSetError(f"No class has the id {class_id}. Choose one of {self.name}: {', '.join(map(str, self.ids))}.")
 
+    def find(self, name: str) -> InstrumentClass | None:
+        """The class that has this name, else the one that had it (ignoring case and outer spaces); None without either."""
+        wanted = plain(name)
+        for names_of in (_present_names, _former_names):
+            for instrument in self.classes:
+                if wanted in names_of(instrument):
+                    return instrument
+        return None
+
     def by_name(self, name: str) -> InstrumentClass:
-        """The class of this name (ignoring case and outer spaces), or a ClassSetError that lists the names."""
-        for instrument in self.classes:
-            if instrument.name.casefold() == name.strip().casefold():
-                return instrument
-        raise ClassSetError(f'No class has the name "{name}". Choose one of {self.name}: {", ".join(self.names)}.')
+        """`find`, or a ClassSetError that lists the names."""
+        if (instrument := self.find(name)) is None:
+            raise ClassSetError(f'No class has the name "{name}". Choose one of {self.name}: {", ".join(self.names)}.')
+        return instrument
 
     def to_json(self) -> dict:
-        """A plain dict, as stored in checkpoints, project manifests and YAML files."""
-        classes = [{"id": c.id, "name": c.name, "color": c.color} for c in self.classes]
-        return {"name": self.name, "classes": classes}
+        """A plain dict, as stored in checkpoints, datasets and YAML files."""
+        return {"name": self.name, "classes": [instrument.to_json() for instrument in self.classes]}
 
     @classmethod
     def from_json(cls, record: object) -> ClassSet:
@@ -106,8 +135,11 @@ class ClassSet:
         for position, entry in enumerate(record["classes"]):
             if not isinstance(entry, dict) or not {"id", "name"} <= entry.keys():
                 raise ClassSetError(f"Entry {position + 1} of the class set needs id and name; got {entry!r}.")
+            former = entry.get("former_names", [])
+            if not isinstance(former, list) or not all(isinstance(name, str) for name in former):
+                raise ClassSetError(f"The former_names of entry {position + 1} must be a list of names; got {former!r}.")
             color = entry.get("color", PALETTE[position % len(PALETTE)])
-            classes.append(InstrumentClass(entry["id"], entry["name"], color))
+            classes.append(InstrumentClass(entry["id"], entry["name"], color, tuple(former)))
         return cls(str(record.get("name", "custom")), tuple(classes))
 
     @classmethod
@@ -124,6 +156,16 @@ class ClassSet:
             return cls.from_json({"name": path.stem, **record} if isinstance(record, dict) else record)
         except ClassSetError as error:
             raise ClassSetError(f"{path.name}: {error}") from error
+
+    def write_yaml(self, path: Path | str) -> None:
+        """Write a file that `from_yaml` reads; a ClassSetError if it cannot be written."""
+        text = yaml.safe_dump(self.to_json(), allow_unicode=True, sort_keys=False)
+        try:
+            Path(path).write_text(text, encoding="utf-8")
+        except OSError as error:
+            raise ClassSetError(
+                f"The class set cannot be written to {path} ({error.strerror}). Choose another file."
+            ) from error
 
 
 # Okabe and Ito's colour-blind-safe colours, lightened if they are hard to see on red tissue, and one violet
@@ -169,10 +211,31 @@ def with_known_colors(classes: ClassSet) -> ClassSet:
     return next((known for known in CLASS_SETS.values() if known.has_classes_of(classes)), classes)
 
 
+def knows_class(classes: ClassSet, name: str) -> bool:
+    """Whether a class of the set has or had this name."""
+    return classes.find(name) is not None
+
+
+def same_classes(classes: ClassSet, others: ClassSet) -> dict[int, int]:
+    """For each id of `classes` the id of the same class in `others`, one to one; classes without a counterpart are left out.
+
+    Classes are matched by name: the same id means different tools in different sets. A present name counts more than a
+    former one, so that a class that was renamed still matches a checkpoint or dataset with its old name.
+    """
+    same: dict[int, int] = {}
+    for names_of, names_of_other in product((_present_names, _former_names), repeat=2):
+        for instrument in classes:
+            for other in others:
+                is_free = instrument.id not in same and other.id not in same.values()
+                if is_free and names_of(instrument) & names_of_other(other):
+                    same[instrument.id] = other.id
+    return same
+
+
 def matching_class_ids(
     project_classes: ClassSet, model_classes: ClassSet, class_ids: Sequence[int], model_name: str = "The checkpoint"
 ) -> list[int]:
-    """The checkpoint's ids of the project's classes, matched by name: the same id means different tools in different sets.
+    """The checkpoint's ids of the project's classes, as `same_classes` matches them.
 
     Raises
     ------
@@ -183,16 +246,11 @@ def matching_class_ids(
     """
     if not class_ids:
         raise ClassSetError(f"Choose at least one class of {project_classes.name}: {', '.join(project_classes.names)}.")
-    names = [project_classes.by_id(class_id).name for class_id in class_ids]
-    untrained = [name for name in names if not knows_class(model_classes, name)]
+    model_ids = same_classes(project_classes, model_classes)
+    untrained = [c.name for c in map(project_classes.by_id, class_ids) if c.id not in model_ids]
     if untrained:
         raise CheckpointError(
             f"{model_name} is not yet trained on {', '.join(untrained)}; it knows {', '.join(model_classes.names)}. "
             "Choose one of these, or a checkpoint trained on it."
         )
-    return [model_classes.by_name(name).id for name in names]
-
-
-def knows_class(classes: ClassSet, name: str) -> bool:
-    """Whether a class of this name is in the set."""
-    return name.strip().casefold() in {known.casefold() for known in classes.names}
+    return [model_ids[class_id] for class_id in class_ids]

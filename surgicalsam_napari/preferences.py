@@ -83,6 +83,7 @@ class Preferences(_Record):
     ----------
     folders : the folder that each kind of file dialog opened last
     videos : the list of videos, the one opened last first
+    annotator : the name of the person who corrects labels; empty if the person gave none, None if nobody was asked yet
     """
 
     videos: tuple[ListedVideo, ...] = ()
@@ -90,6 +91,7 @@ class Preferences(_Record):
     model: ModelChoice = ModelChoice()
     segment: SegmentChoice = SegmentChoice()
     layout: WindowLayout = WindowLayout()
+    annotator: str | None = None
 
 
 def preferences_file() -> Path:
@@ -172,3 +174,13 @@ def _put_aside(path: Path, error: ValidationError) -> str:
         f"{path} is damaged ({place}: {first['msg']}), so recent videos and settings start empty. "
         f"Your projects are not affected. The old file is kept as {aside.name}."
     )
+
+
+def remembered_annotator() -> str | None:
+    """The name of the person who corrects labels; empty if the person gave none, None if nobody was asked yet."""
+    return read_preferences().annotator
+
+
+def remember_annotator(name: str) -> None:
+    """Remember a name for the next start; an empty one remembers that the person gave none."""
+    remember(lambda preferences: preferences.model_copy(update={"annotator": name.strip()}))

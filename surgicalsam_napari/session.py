@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Generator, Sequence
+from collections.abc import Callable, Generator, Sequence
 from contextlib import closing
 from pathlib import Path
 from types import TracebackType
@@ -10,14 +10,16 @@ from typing import TYPE_CHECKING, ClassVar
 
 from psygnal import Signal
 
-from surgicalsam_napari.errors import CheckpointError, ClassSetError, ProjectError
+from surgicalsam_napari.errors import CheckpointError, ProjectError
 from surgicalsam_napari.inference import Estimate, SegmentReport, segment_frames
 from surgicalsam_napari.inference import estimate as estimate_run
 from surgicalsam_napari.inference.whole_video import VideoOutcome, segment_whole_video
-from surgicalsam_napari.instruments import ENDOVIS2018, ClassSet, knows_class, with_known_colors
+from surgicalsam_napari.instruments import ENDOVIS2018, ClassSet, InstrumentClass, same_classes, with_known_colors
+from surgicalsam_napari.preferences import remember_annotator, remembered_annotator
 from surgicalsam_napari.store import Project
 from surgicalsam_napari.store.ownership import Owner
 from surgicalsam_napari.store.project import SUFFIX, is_project_folder
+from surgicalsam_napari.store.project_classes import ProjectClasses
 from surgicalsam_napari.video import VideoReader
 
 if TYPE_CHECKING:
@@ -43,6 +45,7 @@ class Session:
     other_owner : who else has it open, if that makes it read-only here
     model : the loaded model, or None
     selected_class_id : the class in the dropdown, an id of `classes`
+    annotator : who corrects the labels, for the work log, the notes and exports; empty if unknown
 
     Signals
     -------
@@ -64,6 +67,9 @@ class Session:
         self.model: SurgicalSAM | None = None
         self.selected_class_id: int | None = None
         self.other_owner: Owner | None = None
+        self.annotator = remembered_annotator() or ""
+        self._class_changes: list[tuple[ProjectClasses, ProjectClasses]] = []  # before and after each, to undo them
+        self._edited_class_set: ClassSet | None = None
         self._chosen_class_set = class_set
         self._claims = claims
         self._loaded_from: tuple[Path | str | None, Path | str | None] = None, None  # checkpoint and encoder weights
@@ -78,7 +84,11 @@ class Session:
 
     @property
     def class_set(self) -> ClassSet:
-        """The classes of a new project: the chosen set, else that of the loaded model, else EndoVis 2018."""
+        """The classes of a new project: those edited last in this session, else the chosen set, else that of the loaded
+        model, else EndoVis 2018.
+        """
+        if self._edited_class_set is not None:
+            return self._edited_class_set
         if self._chosen_class_set is not None:
             return self._chosen_class_set
         return ENDOVIS2018 if self.model is None else with_known_colors(self.model.classes)
@@ -124,11 +134,12 @@ class Session:
 
     def use_project(self, project: Project) -> None:
         """Second step of `open`: use this project, close the old one, keep the chosen class if its name exists."""
-        old, name = self.project, self._selected_name()
+        old, classes, chosen = self.project, self.classes, self.selected_class_id
         self.project = project
-        self.selected_class_id = None
-        if name is not None and knows_class(project.classes, name):
-            self.selected_class_id = project.classes.by_name(name).id
+        self.selected_class_id = None if chosen is None else same_classes(classes, project.classes).get(chosen)
+        self._class_changes = []
+        project.work_log.annotator = self.annotator
+        project.classes_came_back.connect(self._on_classes_came_back)
         if old is not None and old is not project:
             old.close()
         self.other_owner = project.claim() if self._claims else None
@@ -146,10 +157,74 @@ class Session:
         """
         if self.project is not None and self.project.classes != classes:
             self.project.extend_classes(classes)
-        self._chosen_class_set = classes
+        self._chosen_class_set, self._edited_class_set = classes, None
         if self.selected_class_id not in self.classes.ids:
             self.selected_class_id = None
         self.contents_replaced.emit()
+
+    def name_annotator(self, name: str) -> None:
+        """State who corrects the labels from now on, and remember it on this computer."""
+        self.annotator = name.strip()
+        remember_annotator(self.annotator)
+        if self.project is not None:
+            self.project.work_log.annotator = self.annotator
+
+    def write_note(self, frame_index: int, text: str) -> None:
+        """Write the note on a frame of the open project; an empty text removes it."""
+        self._opened_project().notes.write(frame_index, text, self.annotator)
+
+    def add_class(self, name: str, color: str | None = None, *, takes_over: bool = False) -> InstrumentClass:
+        """Add a class to the open project; see `ProjectClasses.added`."""
+        self._change_classes(lambda present: present.added(name, color, takes_over=takes_over))
+        return self.classes.by_name(name)
+
+    def rename_class(self, class_id: int, name: str, *, takes_over: bool = False) -> None:
+        """Rename a class of the open project. Its labels stay, and checkpoints with the old name still know it."""
+        self._change_classes(lambda present: present.renamed(class_id, name, takes_over=takes_over))
+
+    def recolour_class(self, class_id: int, color: str) -> None:
+        """Give a class of the open project another colour, "#rrggbb"."""
+        self._change_classes(lambda present: present.recoloured(class_id, color))
+
+    def reorder_classes(self, class_ids: Sequence[int]) -> None:
+        """Show the classes of the open project in another order; ids, labels and tables on disk stay."""
+        self._change_classes(lambda present: present.reordered(class_ids))
+
+    def remove_class(self, class_id: int) -> None:
+        """Remove a class of the open project; a ClassSetError if any frame is labelled with it."""
+        self._change_classes(lambda present: present.without(class_id))
+
+    @property
+    def can_undo_classes(self) -> bool:
+        """Whether `undo_classes` has a change to undo; not after an import or a class set changed the classes, too."""
+        changes, project = self._class_changes, self.project
+        return project is not None and bool(changes) and changes[-1][1].in_use == project.classes
+
+    def undo_classes(self) -> None:
+        """Undo the last change of the open project's classes; a ClassSetError if an added class has labels by now."""
+        if self.can_undo_classes:
+            before, _after = self._class_changes[-1]
+            self._change_classes(lambda present: present.returned_to(before), is_undo=True)
+
+    def _on_classes_came_back(self) -> None:
+        self.contents_replaced.emit()
+
+    def _change_classes(self, change: Callable[[ProjectClasses], ProjectClasses], *, is_undo: bool = False) -> None:
+        project, before = self._opened_project(), self.classes
+        earlier = project.all_classes
+        project.change_classes(change)
+        if is_undo:
+            self._class_changes.pop()
+        elif self.classes != before:
+            self._class_changes.append((earlier, project.all_classes))
+        self._edited_class_set = self.classes
+        is_selected_gone = self.selected_class_id is not None and self.selected_class_id not in self.classes.ids
+        if is_selected_gone:
+            self.selected_class_id = None
+        if self.classes != before:
+            self.contents_replaced.emit()
+        if is_selected_gone and self.selected_class_id is None:
+            self.select_class(self.classes.ids[0])
 
     def load_checkpoint(
         self,
@@ -214,12 +289,16 @@ class Session:
             self.class_selected.emit(class_id)
 
     def is_trained(self, class_id: int) -> bool:
-        """Whether the loaded model knows a class of this name; False without a model."""
-        return self.model is not None and knows_class(self.model.classes, self.classes.by_id(class_id).name)
+        """Whether the loaded model knows the class, by its name or a former one; False without a model."""
+        self.classes.by_id(class_id)
+        return class_id in self.trained_class_ids()
 
     def trained_class_ids(self) -> list[int]:
         """The ids of `classes` that the loaded model can predict."""
-        return [class_id for class_id in self.classes.ids if self.is_trained(class_id)]
+        if self.model is None:
+            return []
+        known = same_classes(self.classes, self.model.classes)
+        return [class_id for class_id in self.classes.ids if class_id in known]
 
     def segment(self, class_ids: Sequence[int], frame_indices: Sequence[int]) -> Generator[SegmentReport, None, None]:
         """Predict these classes in these frames, as `segment_frames` does; emits `frame_segmented` after each frame.
@@ -369,14 +448,6 @@ class Session:
         if self.model is None:
             raise CheckpointError("No checkpoint is loaded. Load one first (Session.load_checkpoint).")
         return project, self.model
-
-    def _selected_name(self) -> str | None:
-        if self.selected_class_id is None:
-            return None
-        try:
-            return self.classes.by_id(self.selected_class_id).name
-        except ClassSetError:
-            return None
 
 
 def _project_folder(video_path: Path, project_folder: Path | str | None) -> Path:

@@ -58,6 +58,7 @@ def project_files(clip: Path) -> set[str]:
         project.labels[2, 5:9, 5:9] = 2
         project.labels.verify(2)
         project.work_log.note_view(2, 1.5)
+        project.notes.write(2, "smoke")
         project.snapshots.create("before the second round")
         embedding = np.zeros((1, 4, 2, 2), np.float16)
         project.embeddings("abc123", (4, 2, 2)).write([0], embedding)

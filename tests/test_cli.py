@@ -250,13 +250,14 @@ def test_the_work_log_is_printed_or_written_as_csv(run, clip, tmp_path):
     project.work_log.note_view(7, 2.0)
     project.close()
     code, out, _ = run("log", clip)
-    assert (code, out) == (0, ["frame,seconds,strokes,changed_pixels", "3,12.5,1,100", "7,2.0,0,0"])
+    assert (code, out) == (0, ["frame,seconds,strokes,changed_pixels,annotators", "3,12.5,1,100,", "7,2.0,0,0,"])
     code, printed, _ = run("log", clip, "--out", tmp_path / "work.csv")
     assert code == 0
     assert "2 frames" in printed[0]
     assert (tmp_path / "work.csv").read_text().splitlines() == out
     code, out, _ = run("log", clip, "--json")
-    assert json.loads(out[-1])["work"][0] == {"frame_index": 3, "seconds": 12.5, "strokes": 1, "changed_pixels": 100}
+    work = {"frame_index": 3, "seconds": 12.5, "strokes": 1, "changed_pixels": 100, "annotators": []}
+    assert json.loads(out[-1])["work"][0] == work
 
 
 def test_a_work_log_that_cannot_be_written_is_one_error_line(run, clip, tmp_path):

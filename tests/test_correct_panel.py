@@ -399,9 +399,9 @@ def test_the_work_log_is_saved_as_csv(dock, tmp_path, monkeypatch, qtbot):
     monkeypatch.setattr(QFileDialog, "getSaveFileName", lambda *_, **__: (str(target), ""))
     click(qtbot, dock.correct_panel.history.save_log_button)
     header, *rows = target.read_text().splitlines()
-    assert header == "frame,seconds,strokes,changed_pixels"
+    assert header == "frame,seconds,strokes,changed_pixels,annotators"
     (row,) = (row.split(",") for row in rows if row.startswith("3,"))
-    assert row[2:] == ["1", "100"]
+    assert row[2:4] == ["1", "100"]
     assert dock.correct_panel.history.outcome.text().startswith("log.csv lists the work on ")
 
 

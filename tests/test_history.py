@@ -336,7 +336,7 @@ def test_the_work_on_each_frame_is_counted(project: Project, tmp_path: Path) -> 
     with Project.open(project.folder) as again:
         assert again.work_log.write_csv(tmp_path / "work.csv") == 3
     lines = (tmp_path / "work.csv").read_text().splitlines()
-    assert lines == ["frame,seconds,strokes,changed_pixels", "2,3.5,1,24", "4,1.25,0,0", "5,0.0,1,1"]
+    assert lines == ["frame,seconds,strokes,changed_pixels,annotators", "2,3.5,1,24,", "4,1.25,0,0,", "5,0.0,1,1,"]
     with pytest.raises(ProjectError, match="cannot be written"):
         project.work_log.write_csv(tmp_path / "nowhere" / "work.csv")
 

@@ -38,8 +38,8 @@ MAY_IMPORT: dict[str, set[str]] = {
     "surgicalsam_training": FOUNDATION | {"model", "video", "phantom", "store", "inference", "propagation", "exchange"},
 }
 MAY_IMPORT["cluster"] = {*MAY_IMPORT["surgicalsam_training"], "surgicalsam_training"}
-MAY_IMPORT["session"] = {*MAY_IMPORT["cluster"], "cluster", "editing", "review"}
-MAY_IMPORT["widgets"] = {*MAY_IMPORT["session"], "session", "preferences"}
+MAY_IMPORT["session"] = {*MAY_IMPORT["cluster"], "cluster", "editing", "review", "preferences"}
+MAY_IMPORT["widgets"] = {*MAY_IMPORT["session"], "session"}
 MAY_IMPORT["cli"] = {*MAY_IMPORT["widgets"], "widgets"}
 MAY_IMPORT["__main__"] = {"cli"}
 
@@ -51,7 +51,7 @@ ROOM_ORDER: dict[str, tuple[tuple[str, ...], ...]] = {
         ("runs",),
         ("viewer",),
         ("source", "work_clock"),
-        ("correct", "train", "exchange", "timeline"),
+        ("correct", "train", "exchange", "timeline", "classes"),
         ("segment_panel",),
         ("start",),
         ("main_widget",),
@@ -301,6 +301,7 @@ ROOM_MAY_IMPORT: dict[str, set[str]] = {
     "correct": BASICS,
     "exchange": BASICS,
     "timeline": BASICS,
+    "classes": BASICS,
     "segment_panel": BASICS,
     "train": BASICS | {"source"},
     "start": BASICS | {"source", "segment_panel", "timeline"},

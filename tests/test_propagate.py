@@ -300,11 +300,11 @@ def test_a_model_that_marks_another_region_has_no_say(light_model, cut_clip, too
     frame = PhantomScene(SCENE, SIZE, 40).frame(2).image
     embedding = light_model.embed([frame])[0]
     carried = LabelCarrier(frame, mask.astype(np.uint8), (0, 1)).carry(frame)
-    elsewhere = ModelWitness(light_model, ENDOVIS2018.by_id(tool).name, embedding, ~mask)
+    elsewhere = ModelWitness(light_model, tool, embedding, ~mask)
     assert elsewhere.added_to(carried, embedding) is carried
-    unknown = ModelWitness(light_model, STAPLER.name, embedding, mask)
+    unknown = ModelWitness(light_model, None, embedding, mask)
     assert unknown.added_to(carried, embedding) is carried
-    right = ModelWitness(light_model, ENDOVIS2018.by_id(tool).name, embedding, mask)
+    right = ModelWitness(light_model, tool, embedding, mask)
     added = right.added_to(carried, embedding)
     assert iou(label_map_of(added, (0, 1), SIZE) == 1, mask) > 0.9
 

@@ -4,11 +4,13 @@ from __future__ import annotations
 
 from surgicalsam_napari.cli import (  # noqa: F401  (imported to register their commands)
     baselines,
+    classes,
     evaluate,
     exchange,
     experiments,
     fill,
     learn,
+    notes,
     training,
     work_log,
 )

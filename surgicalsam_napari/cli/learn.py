@@ -103,12 +103,12 @@ def _other_classes(projects: Sequence[Path], names: Sequence[str]) -> list[str]:
     """The names of the projects' classes that are not among these."""
     from surgicalsam_napari.store import Project
 
-    wanted = {name.strip().casefold() for name in names}
     found: dict[str, None] = {}
     for folder in projects:
         with Project.open(folder, require_video=False) as project:
-            found |= dict.fromkeys(project.classes.names)
-    return [name for name in found if name.casefold() not in wanted]
+            wanted = {known.id for name in names if (known := project.classes.find(name)) is not None}
+            found |= dict.fromkeys(instrument.name for instrument in project.classes if instrument.id not in wanted)
+    return list(found)
 
 
 def _learn(config: TrainingConfig, out: Path | None) -> Learned:

@@ -24,8 +24,9 @@ def work_log(
     ] = None,
     as_json: AsJson = False,
 ) -> None:
-    """Print the work on each frame as CSV: seconds of work, strokes, changed pixels."""
+    """Print the work on each frame as CSV: seconds of work, strokes, changed pixels, annotators."""
     from surgicalsam_napari.store import Project
+    from surgicalsam_napari.store.work_log import COLUMNS
 
     with Project.open(existing_project(project_path), require_video=False) as project:
         log = project.work_log
@@ -36,6 +37,4 @@ def work_log(
         elif as_json:
             print(json.dumps({"project": str(project.folder), "work": [asdict(work) for work in log.per_frame()]}))
         else:
-            writer = csv.writer(sys.stdout, lineterminator="\n")
-            writer.writerow(("frame", "seconds", "strokes", "changed_pixels"))
-            writer.writerows(asdict(work).values() for work in log.per_frame())
+            csv.writer(sys.stdout, lineterminator="\n").writerows([COLUMNS, *log.rows()])

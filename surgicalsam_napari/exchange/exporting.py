@@ -6,7 +6,7 @@ import os
 import re
 import shutil
 from collections.abc import Generator, Iterator, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from pathlib import Path
 
 import numpy as np
@@ -15,7 +15,7 @@ from surgicalsam_napari.errors import ExchangeError
 from surgicalsam_napari.exchange.files import not_written, safe_name
 from surgicalsam_napari.exchange.format import WriterFactory
 from surgicalsam_napari.exchange.registry import EXPORT_FORMATS
-from surgicalsam_napari.exchange.sidecar import SIDECAR, read_sidecar
+from surgicalsam_napari.exchange.sidecar import SIDECAR, read_sidecar, write_sidecar
 from surgicalsam_napari.store import Project, Provenance
 from surgicalsam_napari.store.label_maps import present_ids
 
@@ -90,11 +90,21 @@ def _exported(
             writer.write(frame_index, label_map, image, _annotated(project, frame_index, label_map))
             yield ExportReport(frame_index, done, len(frame_indices))
         writer.close()
+        _add_people(project, partial, frame_indices)
         _publish(partial, out)
     finally:
         shutil.rmtree(partial, ignore_errors=True)
         if is_new and out.is_dir() and not any(out.iterdir()):
             out.rmdir()
+
+
+def _add_people(project: Project, folder: Path, frame_indices: list[int]) -> None:
+    """Write into the sidecar who corrected labels, and the notes on the exported frames."""
+    sidecar, frames = read_sidecar(folder), set(frame_indices)
+    notes = {note.frame: note.text for note in project.notes.entries() if note.frame in frames}
+    annotators = project.work_log.annotators()
+    if sidecar is not None and (notes or annotators):
+        write_sidecar(folder, replace(sidecar, annotators=annotators, notes=notes))
 
 
 def _annotated(project: Project, frame_index: int, label_map: np.ndarray) -> tuple[int, ...]:

@@ -7,11 +7,11 @@ from dataclasses import dataclass, replace
 
 import numpy as np
 
-from surgicalsam_napari.errors import ClassSetError, ExchangeError, SurgicalSAMError
+from surgicalsam_napari.errors import ExchangeError, SurgicalSAMError
 from surgicalsam_napari.exchange.dataset import Dataset, DatasetFrame
 from surgicalsam_napari.exchange.matching import frames_of_video, positions_in_video
 from surgicalsam_napari.formatting import counted
-from surgicalsam_napari.instruments import LARGEST_CLASS_ID, ClassSet, InstrumentClass
+from surgicalsam_napari.instruments import ClassSet, InstrumentClass, same_classes
 from surgicalsam_napari.store import Project
 from surgicalsam_napari.store.label_maps import present_ids
 
@@ -120,7 +120,7 @@ def check_import_frames(
     """`check_import`, frame by frame; returns the plan."""
     frames = frames_of_video(project, dataset, sequence)
     positions = positions_in_video(project, dataset, frames)
-    class_ids = _matching_class_ids(project.classes, dataset.classes)
+    class_ids = same_classes(dataset.classes, project.classes)
     problems: list[str] = []
     name_by_index: dict[int, str] = {}
     new_class_ids: set[int] = set()
@@ -139,7 +139,7 @@ def check_import_frames(
         yield ImportReport(frame.frame_index if index is None else index, done, len(frames))
     if problems:
         raise _problems_error(project, dataset, len(frames), problems, [] if add_classes else sorted(new_class_ids))
-    new = _new_classes(project.classes, [dataset.classes.by_id(class_id) for class_id in sorted(new_class_ids)])
+    new = _new_classes(project, [dataset.classes.by_id(class_id) for class_id in sorted(new_class_ids)])
     class_ids |= {old: created.id for old, created in zip(sorted(new_class_ids), new, strict=True)}
     return ImportPlan(dataset, tuple((frame, positions[frame]) for frame in frames), class_ids, new)
 
@@ -226,22 +226,7 @@ def _in_project_ids(plan: ImportPlan, frame: DatasetFrame) -> tuple[np.ndarray, 
     return table[label_map], sorted(plan.class_ids[class_id] for class_id in annotated)
 
 
-# ---- classes
-
-
-def _matching_class_ids(project_classes: ClassSet, dataset_classes: ClassSet) -> dict[int, int]:
-    """The project's class id for each class id of the dataset, for classes with the same name."""
-    project_ids = {c.name.strip().casefold(): c.id for c in project_classes}
-    names = ((c.id, c.name.strip().casefold()) for c in dataset_classes)
-    return {class_id: project_ids[name] for class_id, name in names if name in project_ids}
-
-
-def _new_classes(present: ClassSet, added: Sequence[InstrumentClass]) -> tuple[InstrumentClass, ...]:
-    """The classes to add, with ids after the largest id of the project."""
-    first = max(present.ids) + 1
-    if first + len(added) - 1 > LARGEST_CLASS_ID:
-        raise ClassSetError(
-            f"{present.name} uses class ids up to {first - 1}, so {len(added)} new classes do not fit below "
-            f"{LARGEST_CLASS_ID}. Import into a project with smaller class ids."
-        )
-    return tuple(InstrumentClass(first + position, c.name, c.color) for position, c in enumerate(added))
+def _new_classes(project: Project, added: Sequence[InstrumentClass]) -> tuple[InstrumentClass, ...]:
+    """The classes to add, with ids that the project has never used."""
+    class_ids = project.all_classes.unused_ids(len(added))
+    return tuple(replace(instrument, id=class_id) for class_id, instrument in zip(class_ids, added, strict=True))

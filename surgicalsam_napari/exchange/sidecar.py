@@ -25,6 +25,8 @@ class Sidecar:
     layout : a key of `registry.FORMATS`; None if `surgicalsam segment --out` wrote the file
     sequence : name of the video in file names
     annotated : by frame index, the classes that were predicted, edited or verified, present or absent
+    annotators : who corrected labels of this video
+    notes : by frame index, a person's note on an exported frame
     """
 
     classes: ClassSet
@@ -32,12 +34,18 @@ class Sidecar:
     layout: str | None = None
     sequence: str | None = None
     annotated: dict[int, tuple[int, ...]] = field(default_factory=dict)
+    annotators: tuple[str, ...] = ()
+    notes: dict[int, str] = field(default_factory=dict)
 
     def to_json(self) -> dict:
         record: dict = {"video": self.video, "background": 0, **self.classes.to_json()}
         if self.layout is not None:
             frames = {str(index): list(class_ids) for index, class_ids in self.annotated.items()}
             record |= {"layout": self.layout, "sequence": self.sequence, "annotated": frames}
+        if self.annotators:
+            record["annotators"] = list(self.annotators)
+        if self.notes:
+            record["notes"] = {str(index): text for index, text in self.notes.items()}
         return record
 
     def annotated_frames(self, frames: Sequence[DatasetFrame]) -> dict[DatasetFrame, tuple[int, ...]]:
@@ -58,8 +66,10 @@ def read_sidecar(folder: Path) -> Sidecar | None:
     try:
         record = json.loads(path.read_text(encoding="utf-8"))
         annotated = {int(index): tuple(map(int, ids)) for index, ids in record.get("annotated", {}).items()}
-        classes = ClassSet.from_json(record)
-        return Sidecar(classes, str(record.get("video", "")), record.get("layout"), record.get("sequence"), annotated)
+        notes = {int(index): str(text) for index, text in record.get("notes", {}).items()}
+        annotators = tuple(map(str, record.get("annotators", [])))
+        classes, video = ClassSet.from_json(record), str(record.get("video", ""))
+        return Sidecar(classes, video, record.get("layout"), record.get("sequence"), annotated, annotators, notes)
     except FileNotFoundError:
         return None
     except (OSError, ValueError, AttributeError, TypeError, ClassSetError) as error:

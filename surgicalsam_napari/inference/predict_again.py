@@ -10,7 +10,7 @@ from typing import TYPE_CHECKING
 from surgicalsam_napari.inference.embed import BATCH_SIZES, check_disk_space
 from surgicalsam_napari.inference.frame_selection import checked_frames
 from surgicalsam_napari.inference.segment import SegmentReport, segment_frames
-from surgicalsam_napari.instruments import knows_class
+from surgicalsam_napari.instruments import same_classes
 from surgicalsam_napari.model.digest import checkpoint_record
 
 if TYPE_CHECKING:
@@ -42,7 +42,7 @@ def predict_again(
     as `segment_frames`
     """
     frame_indices = checked_frames(frame_indices, project.video.info.frame_count)
-    known = [instrument.id for instrument in project.classes if knows_class(model.classes, instrument.name)]
+    known = list(same_classes(project.classes, model.classes))
     others = [class_id for class_id in project.classes.ids if class_id not in known] if forgets_others else []
     missing = project.embeddings(model.encoder_digest, model.embedding_shape).missing(frame_indices)
     check_disk_space(project, model, len(missing))

@@ -11,7 +11,7 @@ import numpy as np
 
 from surgicalsam_napari.errors import ClassSetError
 from surgicalsam_napari.inference.segment import SegmentReport, frames_to_segment, segment_frames
-from surgicalsam_napari.instruments import knows_class
+from surgicalsam_napari.instruments import same_classes
 from surgicalsam_napari.store import Provenance
 from surgicalsam_napari.store.provenance import is_by_person
 
@@ -67,7 +67,7 @@ def segment_whole_video(
 
 def trained_class_ids(project: Project, model: SurgicalSAM) -> list[int]:
     """The project's classes that the checkpoint knows; a ClassSetError if it knows none."""
-    trained = [instrument.id for instrument in project.classes if knows_class(model.classes, instrument.name)]
+    trained = list(same_classes(project.classes, model.classes))
     if not trained:
         raise ClassSetError(
             f"{model.name} knows none of this project's classes ({', '.join(project.classes.names)}); it knows "

@@ -6,7 +6,6 @@ import cv2
 import numpy as np
 import torch
 
-from surgicalsam_napari.instruments import knows_class
 from surgicalsam_napari.model.geometry import FrameGeometry
 from surgicalsam_napari.model.surgical_sam import SurgicalSAM
 from surgicalsam_napari.propagation.label_carrier import (
@@ -30,14 +29,14 @@ class ModelWitness:
 
     Parameters
     ----------
-    class_name : a name that the model may know
+    class_id : an id of the model's classes; None for a class that it does not know
     embedding : (D, h', w'), of the corrected frame
     mask : (H, W) bool, the corrected mask
     """
 
-    def __init__(self, model: SurgicalSAM, class_name: str, embedding: np.ndarray, mask: np.ndarray) -> None:
+    def __init__(self, model: SurgicalSAM, class_id: int | None, embedding: np.ndarray, mask: np.ndarray) -> None:
         self._model, self._geometry = model, FrameGeometry(mask.shape, model.input_size)
-        self._class_id = model.classes.by_name(class_name).id if knows_class(model.classes, class_name) else None
+        self._class_id = class_id
         self._iou = 0.0
         if self._class_id is not None:
             share = self._share(embedding, mask.shape) > 0.5

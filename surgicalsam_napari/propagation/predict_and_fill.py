@@ -9,7 +9,7 @@ from typing import TYPE_CHECKING
 from surgicalsam_napari.inference.frame_selection import checked_frames
 from surgicalsam_napari.inference.predict_again import action_name, predict_again
 from surgicalsam_napari.inference.segment import SegmentReport
-from surgicalsam_napari.instruments import knows_class
+from surgicalsam_napari.instruments import same_classes
 from surgicalsam_napari.propagation.fill_between import FillReport, fill_between, gaps_to_fill
 
 if TYPE_CHECKING:
@@ -30,7 +30,7 @@ def predict_and_fill(
     as `segment_frames`
     """
     frame_indices = checked_frames(frame_indices, project.video.info.frame_count)
-    known = [instrument.id for instrument in project.classes if knows_class(model.classes, instrument.name)]
+    known = list(same_classes(project.classes, model.classes))
     with project.action(action_name(frame_indices), len(frame_indices)) as action:
         again = predict_again(project, model, frame_indices, forgets_others=forgets_others, action=action)
         with closing(again) as reports:

@@ -17,6 +17,7 @@ import numpy as np
 from surgicalsam_napari.errors import ProjectError
 from surgicalsam_napari.inference.embed import embedded_batches, failures_reported
 from surgicalsam_napari.inference.frame_selection import checked_frames
+from surgicalsam_napari.instruments import same_classes
 from surgicalsam_napari.model.digest import checkpoint_record
 from surgicalsam_napari.propagation.carried_prediction import carried_prediction
 from surgicalsam_napari.propagation.flow import scene_changes
@@ -142,7 +143,8 @@ class _ClassCarrier:
         appearance = Appearance(lambda _index: self._embedding[: model.decoder_dim], model.input_size)
         with failures_reported():
             self._carrier = LabelCarrier(self._frame, mask.astype(np.uint8), (0, 1), appearance)
-            self._witness = ModelWitness(model, project.classes.by_id(class_id).name, embeddings[0], mask)
+            model_id = same_classes(project.classes, model.classes).get(class_id)
+            self._witness = ModelWitness(model, model_id, embeddings[0], mask)
         self._area = np.count_nonzero(mask)
         self.label_map, self.agreement = np.zeros(mask.shape, np.uint8), float("nan")
 

@@ -80,6 +80,10 @@ class ReviewQueue:
         self._evidence = evidence
         self._rank_all()
 
+    def use_names(self, classes: ClassSet) -> None:
+        """Use the names of these classes, which have the same ids in the same order."""
+        self._classes = classes
+
     @classmethod
     def of(cls, project: Project, jumps: MaskJumps | None = None) -> ReviewQueue:
         """A queue that can `refresh` itself.

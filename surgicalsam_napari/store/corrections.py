@@ -11,6 +11,7 @@ from pathlib import Path
 import numpy as np
 
 from surgicalsam_napari.instruments import InstrumentClass
+from surgicalsam_napari.store.label_maps import present_ids
 from surgicalsam_napari.store.project import Project
 from surgicalsam_napari.store.provenance import Provenance, is_by_person, is_corrected, is_trusted
 
@@ -61,9 +62,7 @@ def count_corrections(
     provenance = project.labels.provenance_table()
     corrected = corrected_frames(project)
     for frame_index in corrected:
-        if frame_index not in known_pixels:
-            pixel_counts = np.bincount(project.labels[frame_index].ravel(), minlength=1)
-            known_pixels[frame_index] = frozenset(np.flatnonzero(pixel_counts).tolist())
+        _remember_pixels(project, frame_index, known_pixels)
     trusted = is_trusted(provenance[corrected], trust)
     class_frames = {}
     for column, instrument in enumerate(project.classes):
@@ -72,6 +71,28 @@ def count_corrections(
             class_frames[instrument] = count
     video = Path(project.manifest.video.path).name
     return Corrections(project.folder, video, len(corrected), class_frames, len(unchanged_frames(project)))
+
+
+def frames_showing(project: Project, known_pixels: dict[int, frozenset[int]] | None = None) -> dict[int, int]:
+    """By class id, the number of frames that show the class, in any thread; reads the labels of corrected frames.
+
+    Parameters
+    ----------
+    known_pixels : as for `count_corrections`
+    """
+    known_pixels = {} if known_pixels is None else known_pixels
+    provenance = project.labels.provenance_table()
+    counts = dict(zip(project.classes.ids, (provenance == Provenance.PREDICTED).sum(axis=0).tolist(), strict=True))
+    for frame_index in np.flatnonzero(is_corrected(provenance)).tolist():
+        _remember_pixels(project, frame_index, known_pixels)
+        for class_id, is_own in zip(counts, is_by_person(provenance[frame_index]).tolist(), strict=True):
+            counts[class_id] += is_own and class_id in known_pixels[frame_index]
+    return counts
+
+
+def _remember_pixels(project: Project, frame_index: int, known_pixels: dict[int, frozenset[int]]) -> None:
+    if frame_index not in known_pixels:
+        known_pixels[frame_index] = frozenset(present_ids(project.labels[frame_index]))
 
 
 def corrected_frames(project: Project) -> list[int]:

@@ -43,16 +43,18 @@ class FrameFiles:
 
     changed: ClassVar[Signal] = Signal(int)  #: frame index; emitted after every write, in the thread that wrote
 
-    def __init__(self, root: Path, shape: tuple[int, int, int], classes: ClassSet, *, writable: bool) -> None:
+    def __init__(
+        self, root: Path, shape: tuple[int, int, int], classes: ClassSet, column_count: int, *, writable: bool
+    ) -> None:
         self._root = root
         self._pixels = FrameArray(root / "labels", shape, "uint8")
         self._painted = FrameArray(root / "painted", shape, "bool")
         self._arrays = {"painted": self._painted, "labels": self._pixels}  # in write order
         self.lock = WriteLock(root)
         if writable:
-            self._add_later_tables(shape[0], classes)
+            self._add_later_tables(shape[0], classes, column_count)
         self.tables = {
-            name: CellTable(root / name, shape[0], len(classes), *properties, is_optional=name in LATER_TABLES)
+            name: CellTable(root / name, shape[0], column_count, *properties, is_optional=name in LATER_TABLES)
             for name, properties in TABLES.items()
         }
         self._journal = Journal(root, self.tables)
@@ -77,14 +79,14 @@ class FrameFiles:
         for name, (dtype, fill) in TABLES.items():
             CellTable.create(root / name, shape[0], len(classes), dtype, fill, {**TABLE_NOTES[name], **about})
 
-    def _add_later_tables(self, frame_count: int, classes: ClassSet) -> None:
+    def _add_later_tables(self, frame_count: int, classes: ClassSet, column_count: int) -> None:
         """Add the tables that a project of an earlier version lacks."""
         for name in LATER_TABLES:
             if not (self._root / name).exists():
                 with writing("The project", self._root), self.lock:
                     if not (self._root / name).exists():
                         notes = {**TABLE_NOTES[name], **class_attributes(classes)}
-                        CellTable.create(self._root / name, frame_count, len(classes), *TABLES[name], notes)
+                        CellTable.create(self._root / name, frame_count, column_count, *TABLES[name], notes)
 
     def close(self) -> None:
         self._cache.clear()

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Sequence
 from typing import Any
 
 import numpy as np
@@ -18,29 +19,35 @@ class LabelTables:
     Parameters
     ----------
     files : the files of the project
-    classes : the columns of the tables, in this order
+    classes : the columns of the tables that the methods return, in this order
+    columns : the class id of each column on disk; also those of removed classes
     """
 
-    def __init__(self, files: FrameFiles, classes: ClassSet) -> None:
+    def __init__(self, files: FrameFiles, classes: ClassSet, columns: Sequence[int]) -> None:
         self._files = files
         self._tables = files.tables
-        self._classes = classes
+        self._show_columns(classes, columns)
+
+    def _show_columns(self, classes: ClassSet, columns: Sequence[int]) -> None:
+        self._classes, self._columns = classes, tuple(columns)
+        self._order = [self._columns.index(class_id) for class_id in classes.ids]  # on disk, of each class
 
     def provenance(self, frame_index: int, class_id: int) -> Provenance:
         return Provenance(int(self._cell("provenance", frame_index, class_id)))
 
     def provenance_table(self) -> np.ndarray:
         """(T, C) uint8, a copy; columns in the order of the project's classes."""
-        return self._tables["provenance"].table()
+        return self.table("provenance")
 
     def row(self, name: str, frame_index: int) -> np.ndarray:
         """(C,), a copy: one frame's row of the table `name`."""
         self._check_frame(frame_index)
-        return self._tables[name].row(frame_index)
+        return self._tables[name].row(frame_index)[self._order]
 
     def table(self, name: str) -> np.ndarray:
         """(T, C), a copy of the table `name` of `provenance.TABLES`; columns in the order of the project's classes."""
-        return self._tables[name].table()
+        order = self._order  # first: another thread may add a class now
+        return self._tables[name].table()[:, order]
 
     def predicted_iou(self, frame_index: int, class_id: int) -> float:
         """The predicted IoU of the last prediction; nan if there was none."""
@@ -56,7 +63,7 @@ class LabelTables:
 
     def prediction_checkpoint_table(self) -> np.ndarray:
         """(T, C) uint16, a copy: `prediction_checkpoint` of every frame and class."""
-        return self._tables["predicted_by"].table()
+        return self.table("predicted_by")
 
     def is_edited(self, frame_index: int, class_id: int) -> bool:
         return self.provenance(frame_index, class_id) == Provenance.EDITED
@@ -75,8 +82,8 @@ class LabelTables:
     def locked_class_ids(self, frame_index: int) -> list[int]:
         """The classes that are VERIFIED in this frame."""
         self._check_frame(frame_index)
-        row = self._tables["provenance"].row(frame_index)
-        return [class_id for class_id, value in zip(self._classes.ids, row, strict=True) if value == Provenance.VERIFIED]
+        provenance = self._by_class_id(self._tables["provenance"].row(frame_index))
+        return [class_id for class_id, value in provenance.items() if value == Provenance.VERIFIED]
 
     def _check_frame(self, frame_index: int) -> None:
         if not 0 <= frame_index < self._files.frame_count:
@@ -85,10 +92,12 @@ class LabelTables:
 
     def _column(self, class_id: int) -> int:
         self._classes.by_id(class_id)
-        return self._classes.ids.index(class_id)
+        return self._columns.index(class_id)
 
     def _by_class_id(self, row: np.ndarray) -> dict[int, Any]:
-        return dict(zip(self._classes.ids, row.tolist(), strict=True))
+        """The cells of the classes in use, from a row on disk."""
+        cells = row.tolist()
+        return {class_id: cells[column] for class_id, column in zip(self._classes.ids, self._order, strict=True)}
 
     def _cell(self, table: str, frame_index: int, class_id: int) -> np.generic:
         self._check_frame(frame_index)

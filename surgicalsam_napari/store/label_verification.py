@@ -44,8 +44,8 @@ class LabelVerification(LabelTables):
     def _unrecorded(self, frame_index: int, rows: dict[str, np.ndarray]) -> np.ndarray:
         """(C,) uint8: what classes were before they were verified by a version that did not record it."""
         labels, painted = self._files.labels(frame_index), self._files.painted(frame_index)
-        provenance = predicted_provenance(labels, rows["presence"], self._classes.ids)
+        provenance = predicted_provenance(labels, rows["presence"], self._columns)
         if painted is not None:
-            by_person = np.bincount(labels[painted], minlength=256)[list(self._classes.ids)] > 0
+            by_person = np.bincount(labels[painted], minlength=256)[list(self._columns)] > 0
             provenance[by_person] = Provenance.EDITED
         return provenance

@@ -16,10 +16,11 @@ from surgicalsam_napari.store.frame_files import FrameFiles
 from surgicalsam_napari.store.history import History
 from surgicalsam_napari.store.indexing import FrameEdit, as_tuple, frame_edits
 from surgicalsam_napari.store.label_array import LabelArray
-from surgicalsam_napari.store.label_maps import known_labels
+from surgicalsam_napari.store.label_maps import known_labels, present_ids
 from surgicalsam_napari.store.label_verification import LabelVerification
 from surgicalsam_napari.store.merging import FrameBefore, MergedEdit, merged_edit, merged_import, merged_prediction
-from surgicalsam_napari.store.provenance import TABLE_NOTES, Provenance, class_attributes
+from surgicalsam_napari.store.project_classes import ProjectClasses
+from surgicalsam_napari.store.provenance import TABLE_NOTES, Provenance
 from surgicalsam_napari.store.recent_edits import FrameState, RecentEdits
 from surgicalsam_napari.store.snapshots import Snapshots
 
@@ -43,15 +44,26 @@ class LabelStore(LabelArray, LabelVerification):
     root : the project folder
     shape : (T, H, W)
     classes : the columns of the tables, in this order
+    columns : the class ids of the columns on disk, if they differ (`ProjectClasses`)
     """
 
     edited: ClassVar[Signal] = Signal(int, int)  #: frame index, number of changed pixels; emitted for each edited frame
     edit_failed: ClassVar[Signal] = Signal(str)  #: why an edit by a person could not be written; the frame is unchanged
     refused: ClassVar[Signal] = Signal(int)  #: frame index; emitted if an edit concerned VERIFIED classes, whose pixels stay
 
-    def __init__(self, root: Path, shape: tuple[int, int, int], classes: ClassSet, *, writable: bool = True) -> None:
+    def __init__(
+        self,
+        root: Path,
+        shape: tuple[int, int, int],
+        classes: ClassSet,
+        columns: Sequence[int] | None = None,
+        *,
+        writable: bool = True,
+    ) -> None:
+        columns = classes.ids if columns is None else columns
         LabelArray.__init__(self, shape)
-        LabelVerification.__init__(self, FrameFiles(root, shape, classes, writable=writable), classes)
+        files = FrameFiles(root, shape, classes, len(columns), writable=writable)
+        LabelVerification.__init__(self, files, classes, columns)
         self._root = root
         self.lock = self._files.lock
         self.history = History(root, self._files)
@@ -218,7 +230,7 @@ class LabelStore(LabelArray, LabelVerification):
             if not due:
                 return False
             current = self._frame_to_replace(frame_index, rows)
-            goes = np.isin(current, [self._classes.ids[column] for column in due])
+            goes = np.isin(current, [self._columns[column] for column in due])
             if (painted := self._files.painted(frame_index)) is not None:
                 goes &= ~painted
             for name, table in self._tables.items():
@@ -301,18 +313,24 @@ class LabelStore(LabelArray, LabelVerification):
         self._check_frame(frame_index)
         self._files.reset(frame_index)
 
-    def add_columns(self, classes: ClassSet) -> None:
-        """Add table columns on disk for new classes; part of `Project.extend_classes`."""
-        with self._files.exclusively("The new classes"):
+    def add_columns(self, classes: ProjectClasses) -> None:
+        """Add table columns on disk for new classes, and note their names there; part of every change of the classes."""
+        with self._files.exclusively("The classes"):
             for name, table in self._tables.items():
-                table.widen(len(classes), {**TABLE_NOTES[name], **class_attributes(classes)})
+                table.widen(len(classes.columns), {**TABLE_NOTES[name], "classes": classes.to_json()["classes"]})
 
-    def use_classes(self, classes: ClassSet) -> None:
-        """Use these classes from now on; the tables on disk must have a column for each."""
+    def use_classes(self, classes: ProjectClasses) -> None:
+        """Use these classes from now on; the tables on disk must have their columns."""
         with self.lock:
-            self._classes = classes
             for table in self._tables.values():
-                table.class_count = len(classes)
+                table.class_count = len(classes.columns)
+            self._show_columns(classes.in_use, classes.columns)
+
+    def frame_with(self, class_id: int) -> int | None:
+        """The first frame that has pixels of a class; None if there is none. Reads the frames that may have some."""
+        kinds = self._tables["provenance"].table()[:, self._column(class_id)]
+        may_have = np.flatnonzero((kinds != Provenance.EMPTY) & (kinds != Provenance.ABSENT))
+        return next((index for index in may_have.tolist() if class_id in present_ids(self.frame(index))), None)
 
     def set_read_only(self, reason: str | None) -> None:
         """Refuse all writes from now on, with this reason for the user; None allows them again."""
@@ -338,7 +356,7 @@ class LabelStore(LabelArray, LabelVerification):
         if recent is None:
             return self._set_pixels(frame_index, region, values, chosen)
         if (last := recent.take_back(frame_index, region, values, chosen, now)) is not None:
-            undone = last.undone(now, self._classes.ids)
+            undone = last.undone(now, self._columns)
             assert undone.painted is not None
             self._files.commit(frame_index, {"provenance": undone.provenance}, labels=undone.labels, painted=undone.painted)
             return MergedEdit(undone.labels, undone.painted, chosen, [], len(last.pixels), is_refused=False)

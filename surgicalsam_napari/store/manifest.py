@@ -15,6 +15,7 @@ from surgicalsam_napari.errors import ClassSetError, ProjectError
 from surgicalsam_napari.files import write_file
 from surgicalsam_napari.instruments import ClassSet
 from surgicalsam_napari.store.files import STAGING
+from surgicalsam_napari.store.project_classes import ProjectClasses
 from surgicalsam_napari.video import VideoInfo
 
 MANIFEST = "project.json"
@@ -120,14 +121,19 @@ class Manifest(BaseModel):
     @classmethod
     def _is_class_set(cls, record: dict[str, Any]) -> dict[str, Any]:
         try:
-            ClassSet.from_json(record)
+            ProjectClasses.from_json(record)
         except ClassSetError as error:
             raise ValueError(str(error)) from error
         return record
 
     @property
+    def project_classes(self) -> ProjectClasses:
+        return ProjectClasses.from_json(self.class_set)
+
+    @property
     def classes(self) -> ClassSet:
-        return ClassSet.from_json(self.class_set)
+        """The classes in use, in the order in which they are shown."""
+        return self.project_classes.in_use
 
     @property
     def video_path(self) -> Path:

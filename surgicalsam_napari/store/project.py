@@ -6,21 +6,26 @@ import os
 import shutil
 import uuid
 from collections.abc import Callable, Iterator
-from contextlib import contextmanager
+from contextlib import contextmanager, suppress
 from pathlib import Path
 from types import TracebackType
-from typing import Any
+from typing import Any, ClassVar
+
+from psygnal import Signal
 
 from surgicalsam_napari.errors import ClassSetError, ProjectError, VideoError
-from surgicalsam_napari.instruments import ClassSet
+from surgicalsam_napari.instruments import ClassSet, InstrumentClass
 from surgicalsam_napari.store.action import Action
 from surgicalsam_napari.store.content_area import CheckedContentArea
 from surgicalsam_napari.store.embeddings import HALF, EmbeddingStore
 from surgicalsam_napari.store.files import writing
 from surgicalsam_napari.store.history import History
+from surgicalsam_napari.store.label_maps import present_ids
 from surgicalsam_napari.store.labels import LabelStore
 from surgicalsam_napari.store.manifest import MANIFEST, Manifest, ModelRecord, VideoRecord, read_manifest, write_manifest
+from surgicalsam_napari.store.notes import Notes
 from surgicalsam_napari.store.ownership import Owner, Ownership
+from surgicalsam_napari.store.project_classes import ProjectClasses
 from surgicalsam_napari.store.provenance import class_attributes
 from surgicalsam_napari.store.snapshots import Snapshots
 from surgicalsam_napari.store.work_log import WORK_LOG, WorkLog
@@ -43,6 +48,7 @@ class Project:
           provenance/ predicted_iou/ presence/ contested/ predicted_by/     (T, C): per frame and class
           history/ snapshots/     actions that can be undone; named states of all of the above
           work.csv                edits and time spent, per frame
+          notes.json              notes on frames
           embeddings/<encoder digest>/embeddings/, valid/         (T, D, h, w) float16 or float32; (T,)
           augmented/<encoder digest>/<version>/                   the same for augmented frames, for training
 
@@ -55,20 +61,26 @@ class Project:
     labels : the LabelStore
     writable : False for a folder that can only be read
     work_log : the edits and the time spent
+    notes : a person's notes on frames
     """
+
+    classes_came_back: ClassVar[Signal] = Signal()  #: an undo brought back labels of a removed class, and so the class
 
     def __init__(self, folder: Path, manifest: Manifest, video: VideoReader | None = None) -> None:
         self.folder = folder
         self.manifest = manifest
+        self._classes = classes = manifest.project_classes
         self.writable = os.access(folder, os.W_OK)
         self._video = video
         self._embeddings: dict[Path, EmbeddingStore] = {}
         shape = (manifest.video.frame_count, *manifest.video.size)
-        self.labels = LabelStore(folder, shape, manifest.classes, writable=self.writable)
+        self.labels = LabelStore(folder, shape, classes.in_use, classes.columns, writable=self.writable)
+        self.labels.changed.connect(self._bring_back_classes)
         self._checked_area = CheckedContentArea(self.labels)
         self._lock = self.labels.lock
         self._ownership = Ownership(folder)
         self.work_log = WorkLog(folder / WORK_LOG, self.labels if self.writable else None)
+        self.notes = Notes(folder, self.labels)
 
     # ---- create and open
 
@@ -273,7 +285,13 @@ class Project:
 
     @property
     def classes(self) -> ClassSet:
-        return self.manifest.classes
+        """The classes in use, in the order in which they are shown."""
+        return self._classes.in_use
+
+    @property
+    def all_classes(self) -> ProjectClasses:
+        """The classes in use, the columns of the tables, and the classes that were removed."""
+        return self._classes
 
     def extend_classes(self, classes: ClassSet) -> None:
         """Add new classes, and update the colours of known ones.
@@ -283,14 +301,48 @@ class Project:
         ClassSetError
             an id has a different name in this project, or a name a different id; nothing is changed
         """
-        extended = _extended(self.classes, classes)
-        if extended == self.classes:
+        self.change_classes(lambda present: present.extended(classes))
+
+    def change_classes(self, change: Callable[[ProjectClasses], ProjectClasses]) -> None:
+        """Change the classes with a method of `ProjectClasses`, also after work has begun: labels and provenance stay.
+
+        Parameters
+        ----------
+        change : from the present classes to the changed ones
+
+        Raises
+        ------
+        ClassSetError, ProjectError, DiskSpaceError
+            the change is not possible, the project is read-only, or the disk is full; nothing is changed
+        """
+        present = read_manifest(self.folder).project_classes  # another process may have changed it
+        changed = change(present)
+        if changed == self._classes:
             return
         self.labels.check_writable("The class set")
         with writing("The class set", self.folder), self._lock:
-            self.labels.add_columns(extended)  # if the next line fails, columns without a class do no harm
-            self._change_manifest(lambda manifest: manifest.changed(class_set=extended.to_json()))
-            self.labels.use_classes(extended)
+            for class_id in set(present.in_use.ids) - set(changed.in_use.ids):
+                self._check_unlabelled(present.in_use.by_id(class_id))
+            self.labels.add_columns(changed)  # if the next line fails, columns without a class do no harm
+            self._change_manifest(lambda manifest: manifest.changed(class_set=changed.to_json()))
+            self.labels.use_classes(changed)
+            self._classes = changed
+
+    def _check_unlabelled(self, instrument: InstrumentClass) -> None:
+        frame_index = self.labels.frame_with(instrument.id)
+        if frame_index is not None:
+            raise ClassSetError(
+                f"{instrument.name} cannot be removed: frame {frame_index} shows it, and maybe others do, too. First clear "
+                "it in the whole video (Correct > Clean up), or change it to another class (Correct > Wrong class)."
+            )
+
+    def _bring_back_classes(self, frame_index: int) -> None:
+        """Show removed classes again whose labels came back in this frame: an undo, or the return to a snapshot."""
+        removed = {instrument.id for instrument in self._classes.removed}
+        with suppress(ProjectError):  # a damaged frame
+            if removed and (back := removed & set(present_ids(self.labels.frame(frame_index)))):
+                self.change_classes(lambda present: present.revived(back))
+                self.classes_came_back.emit()
 
     def record_checkpoint(self, info: dict[str, Any]) -> int:
         """Record a checkpoint that predicts in this project.
@@ -455,23 +507,3 @@ def video_candidates(folder: Path, record: VideoRecord) -> Iterator[Path]:
     for path in sorted(folder.parent.iterdir()):
         if path not in tried and is_video(path) and (path.is_dir() or path.stat().st_size == record.byte_count):
             yield path
-
-
-def _extended(present: ClassSet, classes: ClassSet) -> ClassSet:
-    """`present` and the new classes of `classes`; a ClassSetError if the two sets contradict each other."""
-    given = {c.id: c for c in classes}
-    ids = {c.name.casefold(): c.id for c in present}
-    for c in classes:
-        if ids.get(c.name.casefold(), c.id) != c.id:
-            raise ClassSetError(
-                f"{c.name} has the id {ids[c.name.casefold()]} in this project and {c.id} in {classes.name}. "
-                "Give it the project's id, or start another project."
-            )
-        if c.id in present.ids and present.by_id(c.id).name.casefold() != c.name.casefold():
-            raise ClassSetError(
-                f"The id {c.id} means {present.by_id(c.id).name} in this project and {c.name} in {classes.name}. "
-                "Give the class another id, or start another project."
-            )
-    kept = tuple(given.get(c.id, c) for c in present)
-    new = tuple(c for c in classes if c.id not in present.ids)
-    return ClassSet(classes.name if new or kept != present.classes else present.name, kept + new)

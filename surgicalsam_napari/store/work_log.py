@@ -30,22 +30,33 @@ class FrameWork:
     seconds : time that the frame was in view while a person worked
     strokes : brush strokes and edits of the whole frame
     changed_pixels : in all strokes; a pixel that changes twice counts twice
+    annotators : who worked on it, in order; without those who gave no name
     """
 
     frame_index: int
     seconds: float
     strokes: int
     changed_pixels: int
+    annotators: tuple[str, ...] = ()
+
+
+COLUMNS = ("frame", "seconds", "strokes", "changed_pixels", "annotators")
 
 
 class WorkLog:
-    """Appends a line for each edit and each view of a frame: time, kind, frame, pixels or seconds.
+    """Appends a line for each edit and each view of a frame: time, kind, frame, pixels or seconds, annotator.
 
     Parameters
     ----------
     file : a CSV file, made with the first line
     labels : the store whose edits are logged; None for reading only
+
+    Attributes
+    ----------
+    annotator : who works now; empty if unknown
     """
+
+    annotator: str = ""
 
     def __init__(self, file: Path, labels: LabelStore | None = None) -> None:
         self._file = file
@@ -73,7 +84,10 @@ class WorkLog:
         strokes: dict[int, int] = {}
         pixels: dict[int, int] = {}
         last_edit: dict[int, float] = {}
-        for at, what, frame_index, amount in self._lines():
+        names: dict[int, dict[str, None]] = {}
+        for at, what, frame_index, amount, annotator in self._lines():
+            if annotator:
+                names.setdefault(frame_index, {})[annotator] = None
             if what == "view":
                 seconds[frame_index] = seconds.get(frame_index, 0.0) + amount
             else:
@@ -82,35 +96,49 @@ class WorkLog:
                 pixels[frame_index] = pixels.get(frame_index, 0) + int(amount)
                 last_edit[frame_index] = at
         return [
-            FrameWork(index, round(seconds.get(index, 0.0), 2), strokes.get(index, 0), pixels.get(index, 0))
+            FrameWork(
+                index,
+                round(seconds.get(index, 0.0), 2),
+                strokes.get(index, 0),
+                pixels.get(index, 0),
+                tuple(names.get(index, ())),
+            )
             for index in sorted({*seconds, *strokes})
         ]
 
+    def annotators(self) -> tuple[str, ...]:
+        """Everyone who edited a frame and gave a name, in order."""
+        return tuple(dict.fromkeys(name for _, what, _, _, name in self._lines() if what == "edit" and name))
+
+    def rows(self) -> list[tuple[int, float, int, int, str]]:
+        """`per_frame` as rows of `COLUMNS`; several annotators are separated by semicolons."""
+        return [(f.frame_index, f.seconds, f.strokes, f.changed_pixels, "; ".join(f.annotators)) for f in self.per_frame()]
+
     def write_csv(self, path: Path | str) -> int:
         """Write `per_frame` as CSV; returns the number of frames. A ProjectError if the file cannot be written."""
-        frames = self.per_frame()
+        rows = self.rows()
         try:
             with Path(path).open("w", newline="", encoding="utf-8") as stream:
-                writer = csv.writer(stream)
-                writer.writerow(("frame", "seconds", "strokes", "changed_pixels"))
-                writer.writerows((f.frame_index, f.seconds, f.strokes, f.changed_pixels) for f in frames)
+                csv.writer(stream).writerows([COLUMNS, *rows])
         except OSError as error:
             raise ProjectError(
                 f"The work log cannot be written to {path} ({error.strerror}). Choose another file."
             ) from error
-        return len(frames)
+        return len(rows)
 
     def _note_edit(self, frame_index: int, changed_pixels: int) -> None:
         self._append("edit", frame_index, changed_pixels)
 
     def _append(self, what: str, frame_index: int, amount: float) -> None:
         with suppress(OSError), self._file.open("a", encoding="utf-8") as stream:  # an edit must not fail with the log
-            stream.write(f"{time.time():.2f},{what},{frame_index},{amount}\n")
+            csv.writer(stream, lineterminator="\n").writerow(
+                (f"{time.time():.2f}", what, frame_index, amount, *([self.annotator] if self.annotator else []))
+            )
 
-    def _lines(self) -> Iterator[tuple[float, str, int, float]]:
+    def _lines(self) -> Iterator[tuple[float, str, int, float, str]]:
         with suppress(FileNotFoundError), self._file.open(encoding="utf-8") as stream:
             for line in stream:
                 with suppress(ValueError):
-                    at, what, frame_index, amount = line.rstrip("\n").split(",")
+                    at, what, frame_index, amount, *annotator = next(csv.reader([line]))
                     if line.endswith("\n"):
-                        yield float(at), what, int(frame_index), float(amount)
+                        yield float(at), what, int(frame_index), float(amount), "".join(annotator[:1])

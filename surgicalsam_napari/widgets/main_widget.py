@@ -15,11 +15,14 @@ from qtpy.QtWidgets import QDockWidget, QFrame, QScrollArea, QVBoxLayout, QWidge
 
 from surgicalsam_napari.session import Session
 from surgicalsam_napari.store import Project
+from surgicalsam_napari.widgets.classes.class_keys import ClassKeys
+from surgicalsam_napari.widgets.classes.classes_dialog import ClassesDialog
 from surgicalsam_napari.widgets.correct.correct_panel import CorrectPanel
 from surgicalsam_napari.widgets.correct.refusals import Refusals
 from surgicalsam_napari.widgets.exchange.export_panel import ExportPanel
+from surgicalsam_napari.widgets.parts.class_picker import ClassPicker
 from surgicalsam_napari.widgets.parts.collapsible import Collapsible
-from surgicalsam_napari.widgets.parts.message import show_failure
+from surgicalsam_napari.widgets.parts.message import Message, show_failure
 from surgicalsam_napari.widgets.parts.parts import SPACING
 from surgicalsam_napari.widgets.parts.task_tabs import TaskTabs
 from surgicalsam_napari.widgets.parts.theme import style_sheet
@@ -74,11 +77,13 @@ class MainWidget(QScrollArea):
         self.export_panel = ExportPanel(self.session, self.layers)
         self.video_fold = Collapsible(self.video_panel, is_open=True, has_line=False)
         self.model_fold = Collapsible(self.model_panel, has_line=False)
-        self.tabs = TaskTabs()
+        self.tabs, self.message = TaskTabs(), Message()  # of what has no panel of its own
         self.dock_menu = DockMenu(viewer, self)
         self.layer_docks = LayerDocks(self)
         self.paint_bar = PaintBar(self.layers, self.layer_docks.action)
         self.timeline = TimelineDock(self.session, self.layers, self.changes, self.dock_menu, self)
+        self.classes_dialog = ClassesDialog(self.session, self.layers, self.changes, self)
+        self.class_keys = ClassKeys(viewer, self.session)
         self.start = Start(self.session, self.layers, self.video_panel, self)
         self.memory = WindowMemory(
             self.session, self, self.timeline.timeline, self.tabs, self.segment_panel, self.model_panel
@@ -151,6 +156,7 @@ class MainWidget(QScrollArea):
         column = QVBoxLayout(content)
         column.setContentsMargins(12, 4, 6, 8)
         column.setSpacing(SPACING)
+        column.addWidget(self.message)
         column.addWidget(self.start.page)
         column.addWidget(self.video_fold)
         column.addWidget(self.model_fold)
@@ -193,12 +199,15 @@ class MainWidget(QScrollArea):
         self.memory.subscribe(self._signals)
         self.segment_panel.subscribe(self._signals)
         self.correct_panel.subscribe(self._signals)
+        self.classes_dialog.subscribe(self._signals)
         self.start.subscribe(self._signals)
 
     def _connect(self) -> None:
         for panel, fold in ((self.video_panel, self.video_fold), (self.model_panel, self.model_fold)):
             panel.summarized.connect(fold.summarize)
             panel.attention_wanted.connect(fold.open)
+        for picker in self.findChildren(ClassPicker):
+            picker.edit_requested.connect(self.classes_dialog.open)
         self.video_panel.open_requested.connect(self.open)
         self.start.open_requested.connect(self.open)
         self.start.queue.running_changed.connect(self._on_queue_changed)
@@ -325,6 +334,7 @@ class MainWidget(QScrollArea):
         self.correct_panel.set_waiting(segmentation or learning or exchange or on_this_project)
         self.train_panel.set_waiting(segmentation or correction or exchange or queue)
         self.export_panel.set_locked(is_segmenting or is_correcting or is_learning or on_this_project is not None)
+        self.classes_dialog.set_waiting(segmentation or correction or learning or exchange or on_this_project)
         opening = WAIT_FOR_OPENING if self._is_opening else None
         self.start.queue.set_waiting(opening or segmentation or correction or learning or exchange)
 
@@ -388,6 +398,8 @@ class MainWidget(QScrollArea):
         self.memory.save()
         self._cancel_runs()
         self.correct_panel.release()
+        self.class_keys.unbind()
+        self.classes_dialog.close()
         self.timeline.remove()
         self.dock_menu.release()
         self.layers.viewer.events.theme.disconnect(self._use_theme)

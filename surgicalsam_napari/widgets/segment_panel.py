@@ -316,7 +316,8 @@ class SegmentPanel(TaskPanel):
         if shown not in sets:
             sets.insert(0, shown)
         for class_set in sets:
-            self.class_set.addItem(class_set.name, class_set)
+            is_changed = class_set is shown and shown.name in {known.name for known in sets if known is not shown}
+            self.class_set.addItem(f"{class_set.name}, changed" if is_changed else class_set.name, class_set)
         self.class_set.addItem(FROM_YAML, None)
         self.class_set.setCurrentIndex(sets.index(shown))
         self.class_set.blockSignals(False)

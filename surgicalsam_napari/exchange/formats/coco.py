@@ -62,9 +62,7 @@ class CocoWriter:
         self.annotated[frame_index] = annotated
 
     def close(self) -> None:
-        categories = [
-            {"id": c.id, "name": c.name, "supercategory": "instrument", "color": list(c.rgb)} for c in self.classes
-        ]
+        categories = [{**c.to_json(), "supercategory": "instrument", "color": list(c.rgb)} for c in self.classes]
         record = {
             "info": {"description": f"instruments in {self.video}"},
             "images": self.images,
@@ -137,7 +135,12 @@ def _classes(file: Path, categories: list[dict], name: str) -> tuple[ClassSet, d
         fit = all(isinstance(number, int) and 1 <= number <= LARGEST_CLASS_ID for number in numbers)
         class_ids = {number: number if fit else position + 1 for position, number in enumerate(numbers)}
         classes = [
-            InstrumentClass(class_ids[category["id"]], str(category["name"]), _color(category, position))
+            InstrumentClass(
+                class_ids[category["id"]],
+                str(category["name"]),
+                _color(category, position),
+                tuple(map(str, category.get("former_names", ()))),
+            )
             for position, category in enumerate(categories)
         ]
         return ClassSet(name, tuple(classes)), class_ids

@@ -14,9 +14,10 @@ KEY_STYLE = """
 QLabel { border: 1px solid rgba(127, 127, 127, 150); border-radius: 3px; padding: 1px 6px; font-family: monospace; }
 """
 NAPARI_KEYS = (
-    "Ctrl+Z undoes the last click, stroke or correction of one frame, Ctrl+Shift+Z redoes it, Esc leaves a tool. The keys "
-    "work in the canvas: click on it first. napari's own keys still work, for example P brush, E eraser, F fill, Z move, [ "
-    "and ] brush size, Left and Right previous and next frame."
+    "Ctrl+Z undoes the last click, stroke or correction of one frame, Ctrl+Shift+Z redoes it, Esc leaves a tool. Ctrl+1 to "
+    "Ctrl+9 choose a class, Shift+G goes to a frame, I writes a note. The keys work in the canvas: click on it first. "
+    "napari's own keys still work, for example P brush, E eraser, F fill, Z move, [ and ] brush size, Left and Right "
+    "previous and next frame."
 )
 
 

@@ -12,7 +12,7 @@ from qtpy.QtCore import QObject, Signal
 
 from surgicalsam_napari.errors import SurgicalSAMError
 from surgicalsam_napari.inference.embed import embedded_batches, failures_reported
-from surgicalsam_napari.instruments import knows_class
+from surgicalsam_napari.instruments import same_classes
 from surgicalsam_napari.session import Session
 from surgicalsam_napari.store import Project, Provenance
 from surgicalsam_napari.widgets.correct.mouse_tool import MouseTool
@@ -198,8 +198,7 @@ class RefineTool(QObject):
             assert self._model is not None and self._project is not None
             before = self._project.labels[target[0]] == target[1]
             within = self._project.content_area.mask
-            name = self._project.classes.by_id(target[1]).name
-            class_id = self._model.classes.by_name(name).id if knows_class(self._model.classes, name) else None
+            class_id = same_classes(self._project.classes, self._model.classes).get(target[1])
             held = HeldPreview(Refinement(self._model, embedding, before, within, class_id), before)
             for prompt in prompts:
                 prompt(held.refinement)

@@ -52,9 +52,11 @@ class ReviewFeed(QObject):
         changes.history_changed.connect(self._on_history_changed)
 
     def show_project(self, project: Project | None) -> None:
-        """Rank the frames of this project from now on; no effect if project and classes are unchanged."""
+        """Rank the frames of this project from now on; if only names of classes changed, use the new ones."""
         is_same = project is self._project
         if is_same and (project is None or self._class_ids == project.classes.ids):
+            if self.queue is not None and project is not None:
+                self.queue.use_names(project.classes)
             return
         self._stop_comparing()
         self._timer.stop()

@@ -9,6 +9,7 @@ from qtpy.QtWidgets import QCheckBox, QComboBox, QHBoxLayout, QPushButton, QWidg
 
 from surgicalsam_napari.errors import SurgicalSAMError
 from surgicalsam_napari.formatting import counted
+from surgicalsam_napari.instruments import ClassSet
 from surgicalsam_napari.review.queue import LONGEST_REASON, ReviewQueue, Status
 from surgicalsam_napari.session import Session
 from surgicalsam_napari.store import Project
@@ -49,6 +50,7 @@ class ReviewSection(Panel):
         self.feed = ReviewFeed(changes, self)
         self._project: Project | None = None
         self._is_waiting = False
+        self._shown_classes: ClassSet | None = None
         self._build()
         self._connect()
         self.refresh()
@@ -177,14 +179,15 @@ class ReviewSection(Panel):
     def _show_classes(self) -> None:
         """Update the classes of the filter if they changed."""
         classes = self.session.classes
-        ids = [self.which_class.itemData(row) for row in range(1, self.which_class.count())]
-        if ids == list(classes.ids):
+        if classes == self._shown_classes:
             return
+        self._shown_classes, chosen = classes, self.which_class.currentData()
         self.reason.make_room(f"{max(classes.names, key=len)}: {LONGEST_REASON}")
         self.which_class.clear()
         self.which_class.addItem(ALL_CLASSES, None)
         for instrument in classes:
             self.which_class.addItem(swatch(instrument.color), instrument.name, instrument.id)
+        self.which_class.setCurrentIndex(max(self.which_class.findData(chosen), 0))
 
     # The queue ----------------------------------------------------------------------------------------------------------
 

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Callable
 
-from qtpy.QtCore import QModelIndex, QSize, Qt, Signal
+from qtpy.QtCore import QModelIndex, QSize, Qt, QTimer, Signal
 from qtpy.QtGui import QPainter
 from qtpy.QtWidgets import QComboBox, QHBoxLayout, QStyledItemDelegate, QStyleOptionViewItem
 
@@ -12,6 +12,7 @@ from surgicalsam_napari.instruments import ClassSet
 from surgicalsam_napari.widgets.parts.parts import CAPTION_WIDTH, SPACING, caption, swatch
 
 NOT_TRAINED = "not yet trained"
+EDIT = "Edit classes…"
 TRAINED_ROLE = Qt.ItemDataRole.UserRole + 1
 GREYED_OPACITY = 0.75  # still at a contrast of 4.5:1 in napari's themes
 
@@ -31,6 +32,7 @@ class ClassPicker(QComboBox):
     """Classes with their colours; a class that the checkpoint does not know is grey, but can be painted."""
 
     picked = Signal(int)  # class id, chosen by the user
+    edit_requested = Signal()  # the last entry, below the classes, was chosen
 
     def __init__(self) -> None:
         super().__init__()
@@ -39,6 +41,8 @@ class ClassPicker(QComboBox):
         self.setMinimumContentsLength(12)
         self.setMaxVisibleItems(20)
         self.setItemDelegate(ClassDelegate(self))
+        self._is_choosing = False  # the list is open
+        self._shown_index = -1
         self.currentIndexChanged.connect(self._on_index_changed)
 
     def show_classes(self, classes: ClassSet, is_trained: Callable[[int], bool]) -> None:
@@ -51,7 +55,11 @@ class ClassPicker(QComboBox):
             text = instrument.name if trained else f"{instrument.name} ({NOT_TRAINED})"
             self.addItem(swatch(instrument.color, hollow=not trained), text, instrument.id)
             self.setItemData(self.count() - 1, trained, TRAINED_ROLE)
+        self.insertSeparator(self.count())
+        self.addItem(EDIT)
+        self.setItemData(self.count() - 1, True, TRAINED_ROLE)
         self.show_class(chosen if chosen in classes.ids else classes.ids[0])
+        self._shown_index = self.currentIndex()
         self.blockSignals(False)
 
     @property
@@ -61,15 +69,36 @@ class ClassPicker(QComboBox):
 
     def show_class(self, class_id: int | None) -> None:
         """Select this class without emitting `picked`; an id that is not listed changes nothing."""
-        index = self.findData(class_id)
+        index = -1 if class_id is None else self.findData(class_id)
         if index >= 0 and index != self.currentIndex():
             blocked = self.blockSignals(True)
             self.setCurrentIndex(index)
             self.blockSignals(blocked)
+            self._shown_index = index
+
+    def showPopup(self) -> None:
+        self._is_choosing = True
+        super().showPopup()
+
+    def hidePopup(self) -> None:
+        super().hidePopup()
+        QTimer.singleShot(0, self._stop_choosing)  # Qt changes the index after it hides the list
+
+    def _stop_choosing(self) -> None:
+        self._is_choosing = False
 
     def _on_index_changed(self, index: int) -> None:
-        if index >= 0:
-            self.picked.emit(self.itemData(index))
+        if index < 0:
+            return
+        if (class_id := self.itemData(index)) is not None:
+            self._shown_index = index
+            self.picked.emit(class_id)
+            return
+        blocked = self.blockSignals(True)
+        self.setCurrentIndex(self._shown_index)
+        self.blockSignals(blocked)
+        if self._is_choosing:  # an arrow key that reaches the end of the list changes nothing
+            self.edit_requested.emit()
 
 
 def class_row(picker: ClassPicker) -> QHBoxLayout:

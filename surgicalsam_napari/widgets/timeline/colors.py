@@ -20,7 +20,7 @@ ABSENT_LINE = "#6a717e"
 PREDICTED_RAMP = ("#5b3fb5", "#4a74dc", "#58b8f2")  # worst to best
 EDITED, VERIFIED = "#f2a11f", "#cfe8b8"
 MARK_RAMP = ("#17181d", "#8a2560", "#ff78b6")  # from no to strong need of review
-NOTE = "#ffffff"
+NOTE, PAGE = "#ffffff", "#fff3b0"
 MARK_LEVELS = 64
 _KIND_COUNT = 1 << len(Provenance)
 

@@ -12,6 +12,7 @@ from qtpy.QtWidgets import QDockWidget, QMainWindow
 from surgicalsam_napari.session import Session
 from surgicalsam_napari.store import Project
 from surgicalsam_napari.store.validity import is_unchecked_prediction
+from surgicalsam_napari.widgets.timeline.frame_notes import FrameNotes
 from surgicalsam_napari.widgets.timeline.widget import Timeline
 from surgicalsam_napari.widgets.viewer.dock_menu import DockMenu
 from surgicalsam_napari.widgets.viewer.label_changes import LabelChanges
@@ -37,12 +38,15 @@ class TimelineDock(QObject):
         super().__init__(parent)
         self.session, self.layers, self.changes, self.dock_menu = session, layers, changes, dock_menu
         self.timeline = Timeline()
+        self.frame_notes = FrameNotes(session, layers, self.timeline, self)
         self._dock: QDockWidget | None = None
         self._project: Project | None = None
         self._notes: dict[int, str] = {}
         self._is_shown = True
         self.timeline.frame_picked.connect(layers.show_frame)
         self.timeline.class_picked.connect(session.select_class)
+        self.timeline.swatch_clicked.connect(lambda class_id: layers.hide_classes(layers.hidden_classes ^ {class_id}))
+        layers.hidden_changed.connect(lambda: self.timeline.set_hidden_classes(layers.hidden_classes))
         changes.frames_changed.connect(self._on_frames_changed)
         layers.viewer.dims.events.current_step.connect(self._show_frame)
 
@@ -51,6 +55,7 @@ class TimelineDock(QObject):
         signals.project_changed.connect(lambda: self.show_project(self.session.project))
         signals.contents_replaced.connect(lambda: self.show_project(self.session.project))
         signals.class_selected.connect(self.show_class)
+        self.frame_notes.subscribe(signals)
 
     def show_project(self, project: Project | None) -> None:
         """Show this project; read it again if its classes or labels changed."""
@@ -92,6 +97,7 @@ class TimelineDock(QObject):
 
     def remove(self) -> None:
         """Remove the timeline from the window."""
+        self.frame_notes.release()
         self._undock()
 
     def _dock_below(self) -> None:

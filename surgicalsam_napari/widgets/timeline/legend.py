@@ -10,6 +10,7 @@ from qtpy.QtWidgets import QHBoxLayout, QLabel, QSizePolicy, QWidget
 from surgicalsam_napari.review.overview import QUALITY_LEVELS
 from surgicalsam_napari.store.provenance import Provenance
 from surgicalsam_napari.widgets.timeline.colors import cell_codes, cell_pixels, image_over
+from surgicalsam_napari.widgets.timeline.painting import draw_page
 from surgicalsam_napari.widgets.timeline.tooltips import WORDS
 
 CHIP_HEIGHT = 12
@@ -51,6 +52,9 @@ class TimelineLegend(QWidget):
             line.addWidget(self._word(f"{words}, confidence 0.5 to 1" if is_predicted else words, words))
             line.addSpacing(10)
         line.addWidget(self._word("▼  propagation stopped", "▼  stopped"))
+        line.addSpacing(10)
+        line.addWidget(_page())
+        line.addWidget(_label("note"))
         line.addStretch(1)
         self._roomy = super().minimumSizeHint().width()
 
@@ -74,6 +78,17 @@ def _label(text: str) -> QLabel:
     label = QLabel(text)
     label.setStyleSheet("font-size: 8pt; padding: 0px; margin: 0px;")
     return label
+
+
+def _page() -> QLabel:
+    page = QLabel()
+    pixmap = QPixmap(9, 10)
+    painter = QPainter(pixmap)
+    draw_page(painter, 0, 0)
+    painter.end()
+    page.setPixmap(pixmap)
+    page.setStyleSheet("padding: 0px; margin: 0px;")
+    return page
 
 
 def _chip(provenance: Provenance, width: int) -> QLabel:

@@ -2,14 +2,14 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterable
+from collections.abc import Collection, Iterable
 
 from qtpy.QtCore import QPointF, QRect, QRectF, Qt
 from qtpy.QtGui import QColor, QFont, QFontMetrics, QPainter, QPalette, QPen, QPolygonF
 
 from surgicalsam_napari.instruments import ClassSet
 from surgicalsam_napari.widgets.parts.theme import ACCENT
-from surgicalsam_napari.widgets.timeline.colors import NOTE, TRACK
+from surgicalsam_napari.widgets.timeline.colors import NOTE, PAGE, TRACK
 from surgicalsam_napari.widgets.timeline.layout import AXIS_HEIGHT, MARKS_HEIGHT, ROWS_TOP, StripLayout
 from surgicalsam_napari.widgets.timeline.view import FrameView
 
@@ -55,9 +55,15 @@ def draw_captions(painter: QPainter, layout: StripLayout, base: QFont, palette: 
 
 
 def draw_names(
-    painter: QPainter, layout: StripLayout, classes: ClassSet, current: int | None, base: QFont, palette: QPalette
+    painter: QPainter,
+    layout: StripLayout,
+    classes: ClassSet,
+    current: int | None,
+    hidden: Collection[int],
+    base: QFont,
+    palette: QPalette,
 ) -> None:
-    """Draw a swatch and a name per class; the current class is bold."""
+    """Draw a swatch and a name per class; the current class is bold, the swatch of a hidden one hollow."""
     height = layout.row_height
     painter.save()
     painter.setClipRect(QRect(0, ROWS_TOP, layout.names_width, max(layout.bottom - ROWS_TOP, 0)))
@@ -67,7 +73,12 @@ def draw_names(
             continue
         is_current = instrument.id == current
         side = min(SWATCH_SIDE, height - 3)
-        painter.fillRect(QRect(7, top + (height - 1 - side) // 2, side, side), QColor(instrument.color))
+        square = QRect(7, top + (height - 1 - side) // 2, side, side)
+        if instrument.id in hidden:
+            painter.setPen(QColor(instrument.color))
+            painter.drawRect(square.adjusted(0, 0, -1, -1))
+        else:
+            painter.fillRect(square, QColor(instrument.color))
         painter.setPen(palette.windowText().color() if is_current else dimmed(palette))
         font = text_font(base, height, is_bold=is_current)
         painter.setFont(font)
@@ -120,6 +131,22 @@ def draw_notes(painter: QPainter, layout: StripLayout, view: FrameView, frames: 
         top, tip = AXIS_HEIGHT + 2.5, ROWS_TOP - 1.5
         painter.drawPolygon(QPolygonF([QPointF(x - 5, top), QPointF(x + 5, top), QPointF(x, tip)]))
     painter.restore()
+
+
+def draw_frame_notes(painter: QPainter, layout: StripLayout, view: FrameView, frames: Iterable[int]) -> None:
+    """Draw a small written page for each frame with a person's note."""
+    for frame in frames:
+        if view.columns_of(frame, frame) is None:
+            continue
+        draw_page(painter, round(layout.left + middle_of(view, frame)) - 4, AXIS_HEIGHT + 1)
+
+
+def draw_page(painter: QPainter, left: int, top: int) -> None:
+    """Draw a written page, 9 x 10 pixels with its dark edge."""
+    painter.fillRect(QRect(left, top, 9, 10), QColor(TRACK))
+    painter.fillRect(QRect(left + 1, top + 1, 7, 8), QColor(PAGE))
+    for line in (3, 5):
+        painter.fillRect(QRect(left + 2, top + line, 5, 1), QColor(TRACK))
 
 
 def middle_of(view: FrameView, frame: int) -> float:

@@ -41,16 +41,21 @@ QScrollBar::add-line, QScrollBar::sub-line { width: 0px; height: 0px; }
 class TimelineStrip(QAbstractScrollArea):
     """Frames from left to right, classes from top to bottom; click, drag, wheel, double-click.
 
+    Signals: `frame_picked` (frame index); `class_picked` and `swatch_clicked` (class id), for a row or its name, and for the
+    coloured square before it.
+
     Attributes
     ----------
     overview : the tables; None without a video
     view : the frames in view; None without a video
     marks : (T,) float, review priorities, or None
-    notes : texts by frame index
+    notes : why a propagation stopped, by frame index
+    frame_notes : a person's notes, by frame index
     """
 
     frame_picked = Signal(int)
     class_picked = Signal(int)
+    swatch_clicked = Signal(int)
 
     def __init__(self, parent: QWidget | None = None) -> None:
         super().__init__(parent)
@@ -58,8 +63,10 @@ class TimelineStrip(QAbstractScrollArea):
         self.view: FrameView | None = None
         self.marks: np.ndarray | None = None
         self.notes: dict[int, str] = {}
+        self.frame_notes: dict[int, str] = {}
         self.current_frame = 0
         self.current_class: int | None = None
+        self.hidden_classes: frozenset[int] = frozenset()
         self._classes: ClassSet | None = None
         self._cells: CellPicture | None = None
         self._heat: MarkPicture | None = None
@@ -126,9 +133,17 @@ class TimelineStrip(QAbstractScrollArea):
         self.notes = notes
         self.viewport().update()
 
+    def show_frame_notes(self, notes: dict[int, str]) -> None:
+        self.frame_notes = notes
+        self.viewport().update()
+
     def show_class(self, class_id: int | None) -> None:
         self.current_class = class_id
         self.viewport().update(0, 0, self.layout_now.names_width, self.viewport().height())
+
+    def show_hidden(self, class_ids: frozenset[int]) -> None:
+        self.hidden_classes = class_ids
+        self.viewport().update()
 
     def use_view(self, view: FrameView) -> None:
         """Show these frames."""
@@ -167,13 +182,15 @@ class TimelineStrip(QAbstractScrollArea):
         dirty = event.region()
         if dirty.intersects(QRect(0, 0, layout.left - LABEL_OVERHANG, layout.height)):
             painting.draw_captions(painter, layout, font, palette)
-            painting.draw_names(painter, layout, self._classes, self.current_class, font, palette)
+            shown = self.current_class, self.hidden_classes
+            painting.draw_names(painter, layout, self._classes, *shown, font, palette)
         if dirty.intersects(QRect(0, 0, layout.width, AXIS_HEIGHT)):
             _, flag = painting.cursor_rects(layout, self.view, self.current_frame, font)
             painting.draw_axis(painter, layout, self.view, flag, font, palette)
         self._draw_marks(painter, layout)
         self._draw_cells(painter, layout)
         painting.draw_notes(painter, layout, self.view, self.notes)
+        painting.draw_frame_notes(painter, layout, self.view, self.frame_notes)
         painting.draw_cursor(painter, layout, self.view, self.current_frame, font)
 
     def _draw_cells(self, painter: QPainter, layout: StripLayout) -> None:
@@ -246,6 +263,8 @@ class TimelineStrip(QAbstractScrollArea):
         if event.button() == Qt.MouseButton.MiddleButton:
             self._panned_from = position.x()
             self.viewport().setCursor(Qt.CursorShape.ClosedHandCursor)
+        elif event.button() == Qt.MouseButton.LeftButton and self._swatch_at(position.toPoint()) is not None:
+            self.swatch_clicked.emit(self._swatch_at(position.toPoint()))
         elif event.button() == Qt.MouseButton.LeftButton:
             row = layout.row_at(position.y())
             if position.x() < layout.left:
@@ -294,6 +313,12 @@ class TimelineStrip(QAbstractScrollArea):
         elif notches:
             self.use_view(self.view.zoomed(ZOOM_PER_NOTCH**notches, event.position().x() - layout.left))
 
+    def _swatch_at(self, position: QPoint) -> int | None:
+        """The class whose coloured square is at this pixel of the viewport."""
+        row = self.layout_now.row_at(position.y())
+        is_swatch = row is not None and position.x() < painting.TEXT_LEFT - 3
+        return self._classes.ids[row] if is_swatch and row is not None and self._classes is not None else None
+
     def _frame_to_look_at(self, x: float, row: int | None) -> int:
         """The frame at a pixel; in a bin of several frames, the one that gives the bin its look in this row."""
         assert self.view is not None and self.overview is not None
@@ -340,6 +365,9 @@ class TimelineStrip(QAbstractScrollArea):
         if self.view is None or self.overview is None or self._classes is None:
             return ""
         row = layout.row_at(position.y())
+        if (class_id := self._swatch_at(position)) is not None:
+            verb = "Show" if class_id in self.hidden_classes else "Hide"
+            return f"{verb} {self._classes.by_id(class_id).name} in the canvas"
         if position.x() < layout.left:
             return "" if row is None else self._classes.names[row]
         frames = self.view.frames_at(position.x() - layout.left)
@@ -351,9 +379,10 @@ class TimelineStrip(QAbstractScrollArea):
 
     def _marks_tooltip(self, x: int, frames: range) -> str:
         assert self.view is not None
+        texts = [*self.notes.items(), *((frame, f"note: {text}") for frame, text in self.frame_notes.items())]
         near = [  # a triangle is wider than its frame
             (frame, text)
-            for frame, text in sorted(self.notes.items())
+            for frame, text in sorted(texts)
             if abs(self.layout_now.left + painting.middle_of(self.view, frame) - x) <= 5 or frame in frames
         ]
         marks = np.full(1, np.nan) if self.marks is None else self.marks[frames.start : frames.stop]

@@ -10,6 +10,7 @@ from qtpy.QtWidgets import QSizePolicy, QVBoxLayout, QWidget
 
 from surgicalsam_napari.instruments import ClassSet
 from surgicalsam_napari.review.overview import Overview
+from surgicalsam_napari.widgets.timeline.frame_bar import FrameBar
 from surgicalsam_napari.widgets.timeline.legend import TimelineLegend
 from surgicalsam_napari.widgets.timeline.strip import TimelineStrip
 
@@ -25,20 +26,24 @@ class Timeline(QWidget):
 
     frame_picked = Signal(int)
     class_picked = Signal(int)
+    swatch_clicked = Signal(int)
 
     def __init__(self, parent: QWidget | None = None) -> None:
         super().__init__(parent)
         self.setAccessibleName("Timeline")
         self.setSizePolicy(QSizePolicy.Policy.Preferred, QSizePolicy.Policy.Preferred)
+        self.bar = FrameBar()
         self.strip = TimelineStrip()
         self.legend = TimelineLegend()
         column = QVBoxLayout(self)
         column.setContentsMargins(0, 2, 0, 0)
         column.setSpacing(3)
+        column.addWidget(self.bar)
         column.addWidget(self.strip, 1)
         column.addWidget(self.legend)
         self.strip.frame_picked.connect(self.frame_picked)
         self.strip.class_picked.connect(self.class_picked)
+        self.strip.swatch_clicked.connect(self.swatch_clicked)
         self._changed: tuple[int, int] | None = None  # first and last frame
         self._timer = QTimer(self, interval=UPDATE_MS, singleShot=True)
         self._timer.timeout.connect(self.flush)
@@ -121,6 +126,14 @@ class Timeline(QWidget):
         """Show where propagations stopped, as triangles above the rows; the text is the tooltip."""
         self.strip.show_notes(dict(notes))
 
+    def set_frame_notes(self, notes: Mapping[int, str]) -> None:
+        """Show which frames have a note, as small pages above the rows; the text is the tooltip."""
+        self.strip.show_frame_notes(dict(notes))
+
+    def set_hidden_classes(self, class_ids: frozenset[int]) -> None:
+        """Show which classes the canvas does not draw, as hollow squares."""
+        self.strip.show_hidden(class_ids)
+
     def clear(self) -> None:
         """Show no video."""
         self._changed = None
@@ -128,6 +141,7 @@ class Timeline(QWidget):
         self.strip.show_overview(None, None)
         self.strip.show_marks(None)
         self.strip.show_notes({})
+        self.strip.show_frame_notes({})
         self.strip.show_frame(0)
 
     @property

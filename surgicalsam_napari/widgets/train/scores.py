@@ -169,7 +169,8 @@ def _change_tone(before: float | None, after: float | None, more_is_better: bool
 
 
 def class_color(name: str, classes: ClassSet) -> str:
-    return next((instrument.color for instrument in classes if instrument.name.casefold() == name.casefold()), "#7f8591")
+    instrument = classes.find(name)
+    return "#7f8591" if instrument is None else instrument.color
 
 
 def figure_label(text: str, *, tone: str | None = None, bold: bool = False, is_name: bool = False) -> QLabel:

@@ -7,6 +7,7 @@ napari 0.9 turns paint, fill, erase, undo and redo into `data[key] = region`, so
 
 from __future__ import annotations
 
+from collections.abc import Collection
 from pathlib import Path
 from typing import Any
 
@@ -54,10 +55,10 @@ def labels_arguments(classes: ClassSet, source: Path) -> dict[str, Any]:
     }
 
 
-def class_colormap(classes: ClassSet) -> DirectLabelColormap:
-    """The colours of the classes; transparent for 0, white for a value without a class."""
+def class_colormap(classes: ClassSet, hidden: Collection[int] = ()) -> DirectLabelColormap:
+    """The colours of the classes; transparent for 0 and hidden classes, white for a value without a class."""
     colors: dict[int | None, Any] = {None: "white", 0: "transparent"}
-    colors.update({instrument.id: instrument.color for instrument in classes})
+    colors.update({c.id: "transparent" if c.id in hidden else c.color for c in classes})
     return DirectLabelColormap(color_dict=colors)
 
 
@@ -73,12 +74,14 @@ class ViewerLayers(QObject):
     labels_shown = Signal()  # the project's Labels layer is in the viewer, perhaps a new one
     layer_removed = Signal(object)  # napari layer: the user removed the video or its labels
     labels_swapped = Signal()  # `labels` is another layer, or None
+    hidden_changed = Signal()  # other classes are hidden
 
     def __init__(self, viewer: napari.viewer.Viewer, session: Session, parent: QObject | None = None) -> None:
         super().__init__(parent)
         self.viewer, self.session = viewer, session
         self.image: Image | None = None
         self.labels: Labels | None = None
+        self.hidden_classes: frozenset[int] = frozenset()  # ids of classes that the Labels layer does not draw
         self._replacing = False
         self._shown_folder: Path | None = None
         self._brush = OneFrameBrush(viewer, self)
@@ -89,7 +92,7 @@ class ViewerLayers(QObject):
         """Follow the open project, its classes and the selected class."""
         signals.project_changed.connect(self._on_project_changed)
         signals.contents_replaced.connect(lambda: self.show_classes(self.session.classes))
-        signals.class_selected.connect(self.show_selected_class)
+        signals.class_selected.connect(self._on_class_selected)
 
     @property
     def current_frame(self) -> int:
@@ -118,6 +121,7 @@ class ViewerLayers(QObject):
         finally:
             self._replacing = False
         self.labels.events.selected_label.connect(self._on_selected_label)
+        self.labels.events.paint.connect(self._show_painted_class)
         self.labels.brush_size = fitting_brush_size(project.video.info.size)
         self._brush.follow(self.labels)
         if self.labels.editable != project.writable:  # napari clears its undo history at every change of `editable`
@@ -143,7 +147,7 @@ class ViewerLayers(QObject):
         if self.labels is not None:
             # a new colormap makes napari select label 1; ignore that
             with self.labels.events.selected_label.blocker(self._on_selected_label):
-                self.labels.colormap = class_colormap(classes)
+                self.labels.colormap = class_colormap(classes, self.hidden_classes)
             self.labels.features = class_features(classes)
             self.show_selected_class()
 
@@ -151,6 +155,13 @@ class ViewerLayers(QObject):
         """Let the brush paint the selected class."""
         if self.labels is not None and self.session.selected_class_id is not None:
             self.labels.selected_label = self.session.selected_class_id
+
+    def hide_classes(self, class_ids: Collection[int]) -> None:
+        """Draw all classes but these; labels do not change."""
+        if frozenset(class_ids) != self.hidden_classes:
+            self.hidden_classes = frozenset(class_ids)
+            self.show_classes(self.session.classes)
+            self.hidden_changed.emit()
 
     def refresh_frame(self, frame_index: int) -> None:
         """Redraw the labels if this frame is in view."""
@@ -183,7 +194,17 @@ class ViewerLayers(QObject):
         self.image = self.labels = self._shown_folder = None
         self.labels_swapped.emit()
 
+    def _on_class_selected(self, class_id: int) -> None:
+        self.hide_classes(self.hidden_classes - {class_id})  # the brush must not paint what nobody can see
+        self.show_selected_class()
+
+    def _show_painted_class(self, _event: Any = None) -> None:
+        if self.labels is not None:
+            self.hide_classes(self.hidden_classes - {int(self.labels.selected_label)})
+
     def _on_project_changed(self) -> None:
+        self.hidden_classes = frozenset()
+        self.hidden_changed.emit()
         if self.session.project is not None:  # `forget` removes the layers before a project is closed
             self.show_project(self.session.project)
 

@@ -1,4 +1,7 @@
-"""One class set and one set of sequence names for data from several sources; classes are matched by name, not by id."""
+"""One class set and one set of sequence names for data from several sources; classes are matched by name, not by id.
+
+A class that was renamed matches by its former names, too (`instruments.same_classes`).
+"""
 
 from __future__ import annotations
 
@@ -8,7 +11,7 @@ from dataclasses import replace
 from pathlib import Path
 
 from surgicalsam_napari.errors import TrainingError
-from surgicalsam_napari.instruments import ClassSet, InstrumentClass
+from surgicalsam_napari.instruments import ClassSet, InstrumentClass, plain, same_classes
 from surgicalsam_napari.store.project import SUFFIX
 from surgicalsam_training.data.source import AnnotatedFrame, Source
 
@@ -29,36 +32,44 @@ def common_classes(
     TrainingError
         the data show a class that is not in `classes`, or no data show a class of `classes`
     """
-    ignored = {_plain(name) for name in ignored_classes}
-    wanted = None if classes is None else {_plain(name) for name in classes} - ignored
-    shown = {_plain(instrument.name): instrument for _, instrument in _shown(sources, ignored, wanted)}
+    sets = [source.classes for source in sources]
+    ignored = all_names(ignored_classes, sets)
+    wanted = None if classes is None else all_names(classes, sets) - ignored
+    shown = list(_shown(sources, ignored, wanted))
     if base is None:
-        base = _first_classes(sources[0].classes, shown, ignored, wanted)
-    base_names = {_plain(name) for name in base.names}
-    new = tuple(instrument for name, instrument in shown.items() if name not in base_names)
+        base = _first_classes(sources[0].classes, [instrument for _, instrument in shown], ignored, wanted)
+    new = _new_to(base, shown)
+    known = set().union(*(_names(instrument) for instrument in (*base, *new)))
     for name in classes or ():
-        if _plain(name) not in base_names | shown.keys() | ignored:
+        if plain(name) not in known | ignored:
             listed = ", ".join([*base.names, *(instrument.name for instrument in new)])
             raise TrainingError(
                 f'"{name}" should be trained, but no corrected frame shows it (known are {listed}). Check the name, correct '
                 "frames that show it, or leave it out of classes."
             )
-    ids = range(max(base.ids) + 1, max(base.ids) + 1 + len(new))
-    added = tuple(replace(instrument, id=class_id) for instrument, class_id in zip(new, ids, strict=True))
-    return ClassSet(base.name, base.classes + added) if added else base
+    return ClassSet(base.name, base.classes + new) if new else base
 
 
 def ids_to_common(source: Source, common: ClassSet, classes: Sequence[str] | None, ignored: Sequence[str]) -> dict[int, int]:
     """Map the source's class ids to the common ids; classes that are not trained are left out."""
-    by_name = {_plain(instrument.name): instrument.id for instrument in common}
-    trained = by_name.keys() if classes is None else {_plain(name) for name in classes}
-    left_out = {_plain(name) for name in ignored}
-    names = {instrument.id: _plain(instrument.name) for instrument in source.classes}
+    sets = (source.classes, common)
+    trained = None if classes is None else all_names(classes, sets)
+    left_out = all_names(ignored, sets)
+    names = {instrument.id: _names(instrument) for instrument in source.classes}
     return {
-        class_id: by_name[name]
-        for class_id, name in names.items()
-        if name in by_name and name in trained and name not in left_out
+        class_id: common_id
+        for class_id, common_id in same_classes(source.classes, common).items()
+        if (trained is None or names[class_id] & trained) and not names[class_id] & left_out
     }
+
+
+def all_names(names: Sequence[str], class_sets: Sequence[ClassSet]) -> set[str]:
+    """These names, and all present and former names of the classes that have one of them; in plain spelling."""
+    found = {plain(name) for name in names}
+    instruments = [_names(instrument) for classes in class_sets for instrument in classes]
+    while more := set().union(*(known for known in instruments if known & found)) - found:
+        found |= more
+    return found
 
 
 def unique_sequences(sources: Sequence[Source]) -> list[tuple[AnnotatedFrame, ...]]:
@@ -82,42 +93,52 @@ def unique_sequences(sources: Sequence[Source]) -> list[tuple[AnnotatedFrame, ..
 
 def _shown(
     sources: Sequence[Source], ignored: set[str], wanted: set[str] | None
-) -> Iterator[tuple[AnnotatedFrame, InstrumentClass]]:
-    """Every class that the data show, in the sources' order, with the first frame that shows it."""
+) -> Iterator[tuple[ClassSet, InstrumentClass]]:
+    """Every class that the data show, in the sources' order, with the class set of its source."""
     for source in sources:
         first: dict[int, AnnotatedFrame] = {}
         for frame, known, present in zip(source.frames, source.known, source.present, strict=True):
             for class_id in known & present:
                 first.setdefault(class_id, frame)
         for instrument in source.classes:
-            if instrument.id not in first or _plain(instrument.name) in ignored:
+            if instrument.id not in first or _names(instrument) & ignored:
                 continue
             frame = first[instrument.id]
-            if wanted is not None and _plain(instrument.name) not in wanted:
+            if wanted is not None and not _names(instrument) & wanted:
                 raise TrainingError(
                     f"{frame.name} of {source.path.name} shows {instrument.name}, which is not among the classes to train. "
                     "Add it to classes, or to ignored_classes (background)."
                 )
-            yield frame, instrument
+            yield source.classes, instrument
+
+
+def _new_to(base: ClassSet, shown: Sequence[tuple[ClassSet, InstrumentClass]]) -> tuple[InstrumentClass, ...]:
+    """The classes that are not in `base`, each once, in the order in which they are shown, with free ids."""
+    common = base
+    for classes, instrument in shown:
+        if instrument.id not in same_classes(classes, common):
+            added = replace(instrument, id=max(common.ids) + 1)
+            common = ClassSet(base.name, (*common, added))
+    return common.classes[len(base) :]
 
 
 def _first_classes(
-    classes: ClassSet, shown: dict[str, InstrumentClass], ignored: set[str], wanted: set[str] | None
+    classes: ClassSet, shown: Sequence[InstrumentClass], ignored: set[str], wanted: set[str] | None
 ) -> ClassSet:
     """The classes of the first source that are trained; without any, the first class that the data show."""
 
     def is_trained(instrument: InstrumentClass) -> bool:
-        name = _plain(instrument.name)
-        return name not in ignored and (wanted is None or name in wanted)
+        names = _names(instrument)
+        return not names & ignored and (wanted is None or bool(names & wanted))
 
-    first = tuple(filter(is_trained, classes)) or tuple(shown.values())[:1]
+    first = tuple(filter(is_trained, classes)) or tuple(shown[:1])
     if not first:
         raise TrainingError("No corrected frame shows a class to train. Correct frames that show instruments.")
     return ClassSet(classes.name, first)
 
 
-def _plain(name: str) -> str:
-    return name.strip().casefold()
+def _names(instrument: InstrumentClass) -> set[str]:
+    return {plain(name) for name in (instrument.name, *instrument.former_names)}
 
 
 def _naming_folder(path: Path) -> Path:

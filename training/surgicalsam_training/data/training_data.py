@@ -9,10 +9,10 @@ from pathlib import Path
 import numpy as np
 
 from surgicalsam_napari.errors import TrainingError
-from surgicalsam_napari.instruments import ClassSet
+from surgicalsam_napari.instruments import ClassSet, plain
 from surgicalsam_napari.model.surgical_sam import SurgicalSAM
 from surgicalsam_training.data.augment import Augmentation
-from surgicalsam_training.data.naming import common_classes, ids_to_common, unique_sequences
+from surgicalsam_training.data.naming import all_names, common_classes, ids_to_common, unique_sequences
 from surgicalsam_training.data.opening import open_sources
 from surgicalsam_training.data.processed_endovis import ProcessedEndovisSource
 from surgicalsam_training.data.project_source import ProjectSource
@@ -73,9 +73,9 @@ class TrainingData:
         return frozenset(class_id for present in self._present for class_id in present)
 
     @property
-    def named_classes(self) -> tuple[str, ...]:
-        """The names of all classes in the class sets of the sources, whether or not a frame shows them."""
-        return tuple(dict.fromkeys(instrument.name for source in self._sources for instrument in source.classes))
+    def class_sets(self) -> tuple[ClassSet, ...]:
+        """The class sets of the sources, whether or not a frame shows their classes."""
+        return tuple(source.classes for source in self._sources)
 
     def only(self, names: Sequence[str], base: ClassSet | None = None) -> TrainingData:
         """The same data with these classes alone, by name; other classes are background. Both share their sources.
@@ -89,8 +89,8 @@ class TrainingData:
         TrainingError
             no frame has labels of these classes
         """
-        wanted = {name.strip().casefold() for name in names}
-        others = [name for name in self.named_classes if name.strip().casefold() not in wanted]
+        wanted = all_names(names, self.class_sets)
+        others = [c.name for classes in self.class_sets for c in classes if plain(c.name) not in wanted]
         data = TrainingData(self._sources, base, None, others)
         if not data.frames:
             raise TrainingError(f"No corrected frame has labels of {', '.join(names)}. Choose classes that the data have.")

@@ -13,7 +13,7 @@ from safetensors.torch import load_file
 from torch import Tensor, nn
 
 from surgicalsam_napari.errors import CheckpointError, TrainingError
-from surgicalsam_napari.instruments import ClassSet, knows_class
+from surgicalsam_napari.instruments import ClassSet, same_classes
 from surgicalsam_napari.model import zoo
 from surgicalsam_napari.model.checkpoint import build_parts, load_checkpoint
 from surgicalsam_napari.model.class_prompt_encoder import ClassPromptEncoder, Prototypes
@@ -134,7 +134,7 @@ def has_own_classes(data: TrainingData, known: ClassSet | None) -> bool:
     ----------
     known : the classes of the checkpoint; None if it names none
     """
-    return known is not None and not any(knows_class(known, name) for name in data.named_classes)
+    return known is not None and not any(same_classes(classes, known) for classes in data.class_sets)
 
 
 def replace_classes(model: SurgicalSAM, classes: ClassSet, class_embeddings: Mapping[int, Tensor]) -> None:
