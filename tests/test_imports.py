@@ -16,7 +16,7 @@ TOP = Path(__file__).resolve().parents[1]
 PACKAGES = {"surgicalsam_napari": TOP / "surgicalsam_napari", "surgicalsam_training": TOP / "training/surgicalsam_training"}
 WINDOW_LIBRARIES = {"qtpy", "napari", "magicgui", "superqt", "vispy", "PyQt5", "PyQt6", "PySide2", "PySide6"}
 
-# errors, files, formatting, instruments <- model, video, phantom <- store <- editing, review, inference, exchange
+# errors, files, formatting, instruments <- model, video, phantom <- store <- editing, review, overlay, inference, exchange
 # <- propagation <- training <- cluster <- session <- widgets, cli
 FOUNDATION = {"errors", "files", "formatting", "instruments"}
 MAY_IMPORT: dict[str, set[str]] = {
@@ -33,8 +33,10 @@ MAY_IMPORT: dict[str, set[str]] = {
     "propagation": FOUNDATION | {"model", "video", "store", "inference"},
     "editing": FOUNDATION | {"store"},
     "review": FOUNDATION | {"store"},
+    "overlay": FOUNDATION | {"video", "store"},
     "exchange": FOUNDATION | {"model", "video", "phantom", "store"},
-    "surgicalsam_training": FOUNDATION | {"model", "video", "phantom", "store", "inference", "propagation", "exchange"},
+    "surgicalsam_training": FOUNDATION
+    | {"model", "video", "phantom", "store", "inference", "propagation", "overlay", "exchange"},
 }
 MAY_IMPORT["cluster"] = {*MAY_IMPORT["surgicalsam_training"], "surgicalsam_training"}
 MAY_IMPORT["session"] = {*MAY_IMPORT["cluster"], "cluster", "editing", "review"}

@@ -9,6 +9,7 @@ from surgicalsam_napari.cli import (  # noqa: F401  (imported to register their 
     experiments,
     fill,
     learn,
+    overlay,
     training,
     work_log,
 )

@@ -78,6 +78,9 @@ class ImageFolder:
         """All frames: each one decodes without others."""
         return list(range(self.frame_count))
 
+    def frame_times(self) -> None:
+        """None: images have no times."""
+
     def frames_until(self, index: int, _frames_before: int | None = None) -> Iterator[tuple[int, np.ndarray]]:
         """Decode frame `index`; yield only (index, (H, W, 3) uint8)."""
         path = self.files[index]

@@ -59,6 +59,7 @@ class _FrameSource(Protocol):
     frames_decoded: int
 
     def keyframes(self) -> list[int]: ...
+    def frame_times(self) -> np.ndarray | None: ...
     def frames_until(self, index: int, frames_before: int | None = None) -> Any: ...
     def rgb(self, frame: Any) -> np.ndarray: ...
     def byte_count(self, frame: Any) -> int: ...
@@ -154,6 +155,14 @@ class VideoReader:
             with suppress(VideoError):
                 *_, (_index, frame) = self._source.frames_until(index)  # skipping frames would start at the keyframe again
                 yield self._source.rgb(frame)
+
+    def frame_times(self) -> np.ndarray | None:
+        """When each frame is shown, in seconds from the first frame: (T,) float64, ascending, as the file states it.
+
+        A file without times gets even steps at its frame rate; images in a folder have no times: None.
+        """
+        with self._lock:
+            return self._source.frame_times()
 
     def frame(self, index: int) -> np.ndarray:
         """Decode one frame.

@@ -157,6 +157,13 @@ class StreamDecoder:
         # the container's value is exact if it is right, but a header can be wrong
         return float(nominal) if nominal and abs(float(nominal) / measured - 1) < 0.01 else measured
 
+    def frame_times(self) -> np.ndarray | None:
+        """Seconds from the first frame to each frame, (T,) float64; None if the file has neither times nor a frame rate."""
+        times, base = self._index.presentation_time[self._order], self._stream.time_base
+        if base is not None and (times != NO_TIME).all() and (np.diff(times) > 0).all():
+            return (times - times[0]) * float(base)
+        return np.arange(self.frame_count) / self.frame_rate if self.frame_rate else None
+
     # -- the order of the frames
 
     def _set_order(self, order: np.ndarray) -> None:
