@@ -10,6 +10,7 @@ from surgicalsam_napari.cli import (  # noqa: F401  (imported to register their 
     fill,
     learn,
     overlay,
+    statistics,
     training,
     work_log,
 )
