@@ -18,6 +18,7 @@ from qtpy.QtWidgets import QFileDialog
 from surgicalsam_napari.model.surgical_sam import FramePrediction
 from surgicalsam_napari.store import Project, Provenance
 from surgicalsam_napari.store.ownership import Owner
+from surgicalsam_napari.widgets.actions.registry import ACTIONS
 from surgicalsam_napari.widgets.main_widget import MainWidget
 from surgicalsam_napari.widgets.source.video_panel import why_read_only
 from surgicalsam_napari.widgets.work_clock import WorkClock
@@ -104,7 +105,7 @@ def test_the_tab_is_between_segment_and_train(empty_dock):
 def test_nothing_can_be_corrected_without_a_video(empty_dock):
     panel = empty_dock.correct_panel
     assert panel.state.text() == "Open a video first."
-    enabled = [shortcut.what for shortcut in panel.shortcuts if shortcut.button.isEnabled()]
+    enabled = [action.title for action in ACTIONS if action.key and action.what_is_missing(empty_dock) is None]
     assert enabled == []
 
 
@@ -217,7 +218,7 @@ def test_a_range_is_verified_as_one_action(dock, qtbot):
     click(qtbot, review.verify_range_button)
     settle(qtbot, dock)
     assert [frame for frame in range(FRAMES) if labels.locked_class_ids(frame)] == [4, 5, 6, 7]
-    assert dock.correct_panel.history.undo_button.text() == "Undo: Verify all in frames 4 to 7"
+    assert dock.correct_panel.undo_bar.undo_button.text() == "Undo: Verify all in frames 4 to 7"
     press(dock, "U")
     settle(qtbot, dock)
     assert not any(labels.locked_class_ids(frame) for frame in range(FRAMES))
@@ -345,7 +346,7 @@ def test_corrections_and_other_runs_wait_for_each_other(dock, qtbot):
     panel.run.reported.connect(
         lambda _report: waited.append((dock.segment_panel.segment.isEnabled(), dock.video_panel.open_file.isEnabled()))
     )
-    qtbot.waitUntil(panel.history.undo_button.isEnabled, timeout=TIMEOUT)
+    qtbot.waitUntil(panel.undo_bar.undo_button.isEnabled, timeout=TIMEOUT)
     press(dock, "U")
     settle(qtbot, dock)
     assert len(waited) == FRAMES
@@ -477,8 +478,8 @@ def test_a_project_that_is_open_elsewhere_is_read_only(owned_elsewhere, qtbot):
     assert "Read-only" in dock.export_panel.import_form.result.text()
     panel = dock.correct_panel
     looking = {panel.review.next_button, panel.review.previous_button, panel.similarity_button}
-    changing = [shortcut.what for shortcut in panel.shortcuts if shortcut.button not in looking]
-    assert [shortcut.what for shortcut in panel.shortcuts if shortcut.what in changing and shortcut.button.isEnabled()] == []
+    changing = [action for action in ACTIONS if action.key and action.button_in(dock) not in looking]
+    assert [action.title for action in changing if action.what_is_missing(dock) is None] == []
     dock.layers.show_frame(3)
     assert not dock.layers.labels.editable
 
@@ -515,7 +516,8 @@ def test_closing_the_dock_removes_the_timeline_the_keys_and_the_claim(dock, qtbo
     viewer, project = dock.layers.viewer, dock.session.project
     window = viewer.window
     assert "Timeline" in window.dock_widgets
-    assert len(viewer.keymap) == len(dock.correct_panel.shortcuts)
+    assert set(dock.keys.keys) == {action.key for action in ACTIONS if action.key}
+    assert len(viewer.keymap) == len(dock.keys.keys)
     window.remove_dock_widget(dock)
     qtbot.waitUntil(lambda: dock.session.project is None, timeout=TIMEOUT)
     assert "Timeline" not in window.dock_widgets

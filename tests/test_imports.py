@@ -51,6 +51,7 @@ ROOM_ORDER: dict[str, tuple[tuple[str, ...], ...]] = {
         ("parts",),
         ("runs",),
         ("viewer",),
+        ("actions",),
         ("source", "work_clock"),
         ("correct", "train", "exchange", "timeline"),
         ("segment_panel",),

@@ -12,6 +12,8 @@ from qtpy.QtWidgets import QFrame, QScrollArea, QVBoxLayout, QWidget
 
 from surgicalsam_napari.session import Session
 from surgicalsam_napari.store import Project
+from surgicalsam_napari.widgets.actions.keys import BoundKeys
+from surgicalsam_napari.widgets.actions.registry import ACTIONS
 from surgicalsam_napari.widgets.correct.correct_panel import CorrectPanel
 from surgicalsam_napari.widgets.correct.refusals import Refusals
 from surgicalsam_napari.widgets.exchange.export_panel import ExportPanel
@@ -64,6 +66,7 @@ class MainWidget(QScrollArea):
         self._lay_out()
         self._subscribe()
         self._connect()
+        self.keys = BoundKeys(viewer, ACTIONS, self)
         self.segment_panel.is_model_loading = True
         self.model_panel.load()
         self._adopt_soon()
@@ -104,6 +107,7 @@ class MainWidget(QScrollArea):
         column.addWidget(self.video_panel)
         column.addWidget(self.model_panel)
         column.addWidget(self.tabs)
+        column.addWidget(self.correct_panel.undo_bar)
         self.tabs.add(self.segment_panel, "Segment")
         self.tabs.add(self.correct_panel, "Correct")
         self.tabs.add(self.train_panel, "Train")
@@ -135,7 +139,6 @@ class MainWidget(QScrollArea):
         self.model_panel.loading_changed.connect(self._on_loading_changed)
         self.segment_panel.running_changed.connect(self._on_running_changed)
         self.correct_panel.running_changed.connect(self._on_correcting_changed)
-        self.correct_panel.key_pressed.connect(lambda: self.tabs.show_panel(self.correct_panel))
         self.correct_panel.propagate.stopped.connect(self.timeline.note_stop)
         self.correct_panel.review.scores_changed.connect(self.timeline.show_scores)
         self.tabs.shown.connect(self._on_tab_shown)
@@ -275,6 +278,7 @@ class MainWidget(QScrollArea):
         """The dock was closed: remove its keys, timeline and layers, and release the project for other windows."""
         self._was_removed = True
         self._cancel_runs()
+        self.keys.unbind()
         self.correct_panel.release()
         self.timeline.remove()
         self._close_without_video()

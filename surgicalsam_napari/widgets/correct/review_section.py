@@ -15,7 +15,6 @@ from surgicalsam_napari.session import Session
 from surgicalsam_napari.store import Project
 from surgicalsam_napari.widgets.correct.review_feed import ReviewFeed
 from surgicalsam_napari.widgets.correct.section_parts import ActionStrip, show_text
-from surgicalsam_napari.widgets.correct.shortcuts import REVIEW, UNLOCK_KEY, VERIFY_KEY, Shortcut
 from surgicalsam_napari.widgets.parts.frame_scope import RANGE, WHOLE_VIDEO, FrameScope
 from surgicalsam_napari.widgets.parts.parts import SPACING, Panel, caption, note, primary_button, swatch
 from surgicalsam_napari.widgets.runs.background import show_failure
@@ -121,17 +120,6 @@ class ReviewSection(Panel):
         if self._project is not None and self.unlock_range_button.isEnabled():
             project, frames = self._project, self._frame_indices()
             self.strip.start("Unlocking", lambda: unlock_frames(project, frames))
-
-    def shortcuts(self) -> tuple[Shortcut, ...]:
-        """The keys of this section."""
-        return (
-            Shortcut("N", "Next frame that needs review", REVIEW, self.next, self.next_button),
-            Shortcut("Shift+N", "Previous frame that needs review", REVIEW, self.previous, self.previous_button),
-            Shortcut(VERIFY_KEY, "Done: verify this frame", REVIEW, self.verify, self.verify_button),
-            Shortcut(UNLOCK_KEY, "Unlock this frame", REVIEW, self.unlock, self.unlock_button),
-        )
-
-    # Building -----------------------------------------------------------------------------------------------------------
 
     def _build(self) -> None:
         self.previous_button, self.next_button = QPushButton("◀  Previous"), primary_button("Next  ▶")
