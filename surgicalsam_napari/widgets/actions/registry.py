@@ -52,6 +52,8 @@ ACTIONS = (
     Action("clear", "Clear the class", FIX, "correct_panel.frames.clear_button", "Shift+C"),
     Action("learn", "Learn from the corrected frames", TRAIN, "train_panel.learn.learn_button"),
     Action("export", "Export the labels", EXPORT, "export_panel.export"),
+    Action("statistics", "Statistics of the video…", EXPORT, "export_panel.results.statistics_button"),
+    Action("overlay", "Overlay video or picture…", EXPORT, "export_panel.results.overlay_button"),
     Action("undo", "Undo the last action", HISTORY, "correct_panel.undo_bar.undo_button", "U"),
     Action("redo", "Redo it", HISTORY, "correct_panel.undo_bar.redo_button", "Shift+U"),
     Action("save_work_log", "Save the work log…", HISTORY, "correct_panel.history.save_log_button"),
