@@ -308,7 +308,7 @@ def test_deleting_the_similarity_map_switches_it_off(dock, qtbot):
 
 
 def test_buttons_undo_and_redo_an_action(dock, qtbot):
-    project, section = dock.session.project, dock.correct_panel.history
+    project, section = dock.session.project, dock.correct_panel.undo_bar
     edit_as_action(project, "Mark the corners", range(2, 6))
     qtbot.waitUntil(lambda: section.undo_button.text() == "Undo: Mark the corners", timeout=TIMEOUT)
     assert section.redo_button.isHidden()
@@ -324,7 +324,7 @@ def test_buttons_undo_and_redo_an_action(dock, qtbot):
 
 
 def test_undo_reports_the_frames_that_it_kept(dock, qtbot):
-    section = dock.correct_panel.history
+    section = dock.correct_panel.undo_bar
     edit_as_action(dock.session.project, "Mark the corners", range(2, 6))
     paint(dock, 4, PROBE, slice(50, 60), slice(50, 60))
     qtbot.waitUntil(section.undo_button.isEnabled, timeout=TIMEOUT)

@@ -288,23 +288,24 @@ def test_the_direction_test_sees_imports_of_every_form(tmp_path: Path) -> None:
     assert own_parts_imported(tmp_path / "project.py", "surgicalsam_napari.project") >= {"session", "cli"}
 
 
-# The rooms of the window: parts, runs, viewer <- source, correct, exchange, timeline, segment_panel <- train <- main_widget
-# <- demo. Train shows the checkpoints that source lists. Napari's contributions are separate.
+# The rooms of the window: parts, runs, viewer <- actions <- source, correct, exchange, timeline, segment_panel <- train <- main_widget
+# <- demo, contributions. Train shows the checkpoints that source lists.
 BASICS = {"parts", "runs", "viewer"}
 ROOM_MAY_IMPORT: dict[str, set[str]] = {
     "parts": set(),
     "runs": {"parts"},
     "viewer": {"parts", "runs"},
-    "contributions": {"viewer"},
+    "actions": {"parts"},
     "work_clock": BASICS,
     "source": BASICS,
-    "correct": BASICS,
+    "correct": BASICS | {"actions"},
     "exchange": BASICS,
     "timeline": BASICS,
     "segment_panel": BASICS,
     "train": BASICS | {"source"},
 }
-ROOM_MAY_IMPORT["main_widget"] = ROOM_MAY_IMPORT.keys() - {"contributions"}
+ROOM_MAY_IMPORT["main_widget"] = {*ROOM_MAY_IMPORT}
+ROOM_MAY_IMPORT["contributions"] = {"viewer", "actions", "main_widget"}
 ROOM_MAY_IMPORT["demo"] = {*ROOM_MAY_IMPORT["main_widget"], "main_widget"}
 WINDOW = "surgicalsam_napari.widgets."
 
