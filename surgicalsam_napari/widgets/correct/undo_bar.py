@@ -50,6 +50,7 @@ class UndoBar(QWidget):
         self._show_button(self.undo_button, "undo", self._to_undo, is_free)
         self._show_button(self.redo_button, "redo", self._to_redo, is_free)
         self.redo_button.setVisible(self._to_redo is not None)
+        self.undo_button.setVisible(self._to_undo is not None or self._to_redo is None)  # room for the name of the other
 
     def reread(self) -> None:
         """Read the history again after it changed or another project was opened."""
