@@ -323,6 +323,16 @@ def test_buttons_undo_and_redo_an_action(dock, qtbot):
     assert section.outcome.text() == "4 frames redone."
 
 
+def test_a_run_is_undone_without_leaving_its_tab(segmented, qtbot):
+    bar, labels = segmented.correct_panel.undo_bar, segmented.session.project.labels
+    segmented.tabs.show_panel(segmented.segment_panel)
+    assert bar.isVisibleTo(segmented) and bar.undo_button.text().startswith("Undo: ")
+    click(qtbot, bar.undo_button)
+    settle(qtbot, segmented)
+    assert (labels.provenance_table() == Provenance.EMPTY).all()
+    assert bar.outcome.isVisibleTo(segmented) and bar.redo_button.text().startswith("Redo: ")
+
+
 def test_undo_reports_the_frames_that_it_kept(dock, qtbot):
     section = dock.correct_panel.undo_bar
     edit_as_action(dock.session.project, "Mark the corners", range(2, 6))

@@ -62,14 +62,29 @@ def draw_overlay(
     """
     shown = [instrument for instrument in _chosen(classes, style) if (label_map == instrument.id).any()]
     drawn = _outlines(label_map, shown) if style.outlines else _only(label_map, shown)
-    palette = np.zeros((256, 3), np.uint8)
-    for instrument in shown:
-        palette[instrument.id] = instrument.rgb
-    mixed = cv2.addWeighted(np.ascontiguousarray(image), 1 - style.opacity, palette[drawn], style.opacity, 0)
-    picture = np.where((drawn > 0)[..., None], mixed, image)
+    picture = image.copy()
+    box = _bounding_box(drawn)  # the rest of the frame stays as it is
+    _blend(picture[box], drawn[box], shown, style.opacity)
     if style.names:
         _draw_names(picture, label_map, shown)
     return picture
+
+
+def _bounding_box(drawn: np.ndarray) -> tuple[slice, slice]:
+    """Rows and columns with any pixel; empty if there is none."""
+    rows, columns = (np.flatnonzero(drawn.any(axis=axis)) for axis in (1, 0))
+    return (slice(rows[0], rows[-1] + 1), slice(columns[0], columns[-1] + 1)) if len(rows) else (slice(0), slice(0))
+
+
+def _blend(picture: np.ndarray, drawn: np.ndarray, classes: list[InstrumentClass], opacity: float) -> None:
+    """Blend the colours of the drawn pixels into (h, w, 3) uint8."""
+    if not drawn.size:
+        return
+    palette = np.zeros((256, 3), np.uint8)
+    for instrument in classes:
+        palette[instrument.id] = instrument.rgb
+    mixed = cv2.addWeighted(picture, 1 - opacity, palette[drawn], opacity, 0)
+    np.copyto(picture, mixed, where=(drawn > 0)[..., None])
 
 
 def _chosen(classes: ClassSet, style: OverlayStyle) -> Iterable[InstrumentClass]:
