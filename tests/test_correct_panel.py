@@ -18,6 +18,7 @@ from qtpy.QtWidgets import QFileDialog
 from surgicalsam_napari.model.surgical_sam import FramePrediction
 from surgicalsam_napari.store import Project, Provenance
 from surgicalsam_napari.store.ownership import Owner
+from surgicalsam_napari.widgets.actions.registry import ACTIONS
 from surgicalsam_napari.widgets.main_widget import MainWidget
 from surgicalsam_napari.widgets.source.video_panel import why_read_only
 from surgicalsam_napari.widgets.work_clock import WorkClock
@@ -104,7 +105,7 @@ def test_the_tab_is_between_segment_and_train(empty_dock):
 def test_nothing_can_be_corrected_without_a_video(empty_dock):
     panel = empty_dock.correct_panel
     assert panel.state.text() == "Open a video first."
-    enabled = [shortcut.what for shortcut in panel.shortcuts if shortcut.button.isEnabled()]
+    enabled = [action.title for action in ACTIONS if action.key and action.what_is_missing(empty_dock) is None]
     assert enabled == []
 
 
@@ -219,7 +220,7 @@ def test_a_range_is_verified_as_one_action(dock, qtbot):
     click(qtbot, review.range.question.go_on)
     settle(qtbot, dock)
     assert [frame for frame in range(FRAMES) if labels.locked_class_ids(frame)] == [4, 5, 6, 7]
-    assert dock.correct_panel.history.undo_button.text() == "Undo: Verify all in frames 4 to 7"
+    assert dock.correct_panel.undo_bar.undo_button.text() == "Undo: Verify all in frames 4 to 7"
     press(dock, "U")
     settle(qtbot, dock)
     assert not any(labels.locked_class_ids(frame) for frame in range(FRAMES))
@@ -309,7 +310,7 @@ def test_deleting_the_similarity_map_switches_it_off(dock, qtbot):
 
 
 def test_buttons_undo_and_redo_an_action(dock, qtbot):
-    project, section = dock.session.project, dock.correct_panel.history
+    project, section = dock.session.project, dock.correct_panel.undo_bar
     edit_as_action(project, "Mark the corners", range(2, 6))
     qtbot.waitUntil(lambda: section.undo_button.text() == "Undo: Mark the corners", timeout=TIMEOUT)
     assert section.redo_button.isHidden()
@@ -324,8 +325,18 @@ def test_buttons_undo_and_redo_an_action(dock, qtbot):
     assert section.outcome.text() == "4 frames redone."
 
 
+def test_a_run_is_undone_without_leaving_its_tab(segmented, qtbot):
+    bar, labels = segmented.correct_panel.undo_bar, segmented.session.project.labels
+    segmented.tabs.show_panel(segmented.segment_panel)
+    assert bar.isVisibleTo(segmented) and bar.undo_button.text().startswith("Undo: ")
+    click(qtbot, bar.undo_button)
+    settle(qtbot, segmented)
+    assert (labels.provenance_table() == Provenance.EMPTY).all()
+    assert bar.outcome.isVisibleTo(segmented) and bar.redo_button.text().startswith("Redo: ")
+
+
 def test_undo_reports_the_frames_that_it_kept(dock, qtbot):
-    section = dock.correct_panel.history
+    section = dock.correct_panel.undo_bar
     edit_as_action(dock.session.project, "Mark the corners", range(2, 6))
     paint(dock, 4, PROBE, slice(50, 60), slice(50, 60))
     qtbot.waitUntil(section.undo_button.isEnabled, timeout=TIMEOUT)
@@ -347,7 +358,7 @@ def test_corrections_and_other_runs_wait_for_each_other(dock, qtbot):
     panel.run.reported.connect(
         lambda _report: waited.append((dock.segment_panel.segment.isEnabled(), dock.video_panel.open_file.isEnabled()))
     )
-    qtbot.waitUntil(panel.history.undo_button.isEnabled, timeout=TIMEOUT)
+    qtbot.waitUntil(panel.undo_bar.undo_button.isEnabled, timeout=TIMEOUT)
     press(dock, "U")
     settle(qtbot, dock)
     assert len(waited) == FRAMES
@@ -481,8 +492,8 @@ def test_a_project_that_is_open_elsewhere_is_read_only(owned_elsewhere, qtbot):
     assert "Read-only" in dock.export_panel.import_form.result.text()
     panel = dock.correct_panel
     looking = {panel.review.next_button, panel.review.previous_button, panel.similarity_button}
-    changing = [shortcut.what for shortcut in panel.shortcuts if shortcut.button not in looking]
-    assert [shortcut.what for shortcut in panel.shortcuts if shortcut.what in changing and shortcut.button.isEnabled()] == []
+    changing = [action for action in ACTIONS if action.key and action.button_in(dock) not in looking]
+    assert [action.title for action in changing if action.what_is_missing(dock) is None] == []
     dock.layers.show_frame(3)
     assert not dock.layers.labels.editable
 
@@ -519,7 +530,9 @@ def test_closing_the_dock_removes_the_timeline_the_keys_and_the_claim(dock, qtbo
     viewer, project = dock.layers.viewer, dock.session.project
     window = viewer.window
     assert "Timeline" in window.dock_widgets
-    assert len(viewer.keymap) == len(dock.correct_panel.shortcuts) + 3  # Ctrl+Z, Ctrl+Shift+Z and Esc
+    bound = {action.key for action in ACTIONS if action.key}
+    assert set(dock.keys.keys) == bound
+    assert bound < set(map(str, viewer.keymap))
     window.remove_dock_widget(dock)
     qtbot.waitUntil(lambda: dock.session.project is None, timeout=TIMEOUT)
     assert "Timeline" not in window.dock_widgets

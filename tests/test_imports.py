@@ -16,7 +16,7 @@ TOP = Path(__file__).resolve().parents[1]
 PACKAGES = {"surgicalsam_napari": TOP / "surgicalsam_napari", "surgicalsam_training": TOP / "training/surgicalsam_training"}
 WINDOW_LIBRARIES = {"qtpy", "napari", "magicgui", "superqt", "vispy", "PyQt5", "PyQt6", "PySide2", "PySide6"}
 
-# errors, files, formatting, instruments <- model, video, phantom <- store <- editing, review, inference, exchange
+# errors, files, formatting, instruments <- model, video, phantom <- store <- editing, review, overlay, inference, exchange
 # <- propagation <- training <- cluster <- session <- widgets, cli
 FOUNDATION = {"errors", "files", "formatting", "instruments"}
 MAY_IMPORT: dict[str, set[str]] = {
@@ -34,8 +34,10 @@ MAY_IMPORT: dict[str, set[str]] = {
     "propagation": FOUNDATION | {"model", "video", "store", "inference"},
     "editing": FOUNDATION | {"store"},
     "review": FOUNDATION | {"store"},
+    "overlay": FOUNDATION | {"video", "store"},
     "exchange": FOUNDATION | {"model", "video", "phantom", "store"},
-    "surgicalsam_training": FOUNDATION | {"model", "video", "phantom", "store", "inference", "propagation", "exchange"},
+    "surgicalsam_training": FOUNDATION
+    | {"model", "video", "phantom", "store", "inference", "propagation", "overlay", "exchange"},
 }
 MAY_IMPORT["cluster"] = {*MAY_IMPORT["surgicalsam_training"], "surgicalsam_training"}
 MAY_IMPORT["session"] = {*MAY_IMPORT["cluster"], "cluster", "editing", "review", "preferences"}
@@ -50,6 +52,7 @@ ROOM_ORDER: dict[str, tuple[tuple[str, ...], ...]] = {
         ("parts",),
         ("runs",),
         ("viewer",),
+        ("actions",),
         ("source", "work_clock"),
         ("correct", "train", "exchange", "timeline", "classes"),
         ("segment_panel",),
@@ -288,17 +291,17 @@ def test_the_direction_test_sees_imports_of_every_form(tmp_path: Path) -> None:
     assert own_parts_imported(tmp_path / "project.py", "surgicalsam_napari.project") >= {"session", "cli"}
 
 
-# The rooms of the window: parts, runs, viewer <- source, correct, exchange, timeline, segment_panel <- train <- main_widget
-# <- demo. Train shows the checkpoints that source lists. Napari's contributions are separate.
+# The rooms of the window: parts, runs, viewer <- actions <- source, correct, exchange, timeline, segment_panel <- train
+# <- main_widget <- demo, contributions. Train shows the checkpoints that source lists.
 BASICS = {"parts", "runs", "viewer"}
 ROOM_MAY_IMPORT: dict[str, set[str]] = {
     "parts": set(),
     "runs": {"parts"},
     "viewer": {"parts", "runs"},
-    "contributions": {"viewer"},
+    "actions": {"parts"},
     "work_clock": BASICS,
     "source": BASICS,
-    "correct": BASICS,
+    "correct": BASICS | {"actions"},
     "exchange": BASICS,
     "timeline": BASICS,
     "classes": BASICS,
@@ -306,8 +309,9 @@ ROOM_MAY_IMPORT: dict[str, set[str]] = {
     "train": BASICS | {"source"},
     "start": BASICS | {"source", "segment_panel", "timeline"},
 }
-ROOM_MAY_IMPORT["main_widget"] = ROOM_MAY_IMPORT.keys() - {"contributions"}
+ROOM_MAY_IMPORT["main_widget"] = {*ROOM_MAY_IMPORT}
 ROOM_MAY_IMPORT["opening"] = {*ROOM_MAY_IMPORT["main_widget"], "main_widget"}
+ROOM_MAY_IMPORT["contributions"] = {"viewer", "actions", "main_widget", "opening", "parts"}
 ROOM_MAY_IMPORT["demo"] = {*ROOM_MAY_IMPORT["opening"], "opening"}
 WINDOW = "surgicalsam_napari.widgets."
 

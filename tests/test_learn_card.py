@@ -204,7 +204,7 @@ def test_undo_restores_the_earlier_predictions(corrected, dock, project, qtbot):
     before = state(project)
     learn(qtbot, dock)
     assert project.history.to_undo.name == f"Predict {len(UNTOUCHED)} frames again"
-    click(qtbot, dock.correct_panel.history.undo_button)
+    click(qtbot, dock.correct_panel.undo_bar.undo_button)
     settle(qtbot, dock)
     for restored, expected in zip(state(project), before, strict=True):
         np.testing.assert_array_equal(restored, expected)

@@ -1,6 +1,8 @@
-"""The keys of the Correct tab, pressed on the canvas of a real viewer, together with napari's keys."""
+"""The keys of the actions, pressed on the canvas of a real viewer, together with napari's keys."""
 
 from __future__ import annotations
+
+from types import SimpleNamespace
 
 import numpy as np
 import pytest
@@ -12,10 +14,12 @@ from napari.layers import Image, Labels
 from qtpy.QtCore import Qt
 from qtpy.QtGui import QKeySequence
 from qtpy.QtTest import QTest
-from qtpy.QtWidgets import QPushButton
+from qtpy.QtWidgets import QPushButton, QWidget
 
-from surgicalsam_napari.widgets.correct.keys_dialog import KeysDialog
-from surgicalsam_napari.widgets.correct.shortcuts import BoundKeys, Shortcut
+from surgicalsam_napari.widgets.actions.action import Action
+from surgicalsam_napari.widgets.actions.keys import BoundKeys
+from surgicalsam_napari.widgets.actions.keys_dialog import KeysDialog
+from surgicalsam_napari.widgets.actions.registry import ACTIONS
 
 SHIFT = Qt.KeyboardModifier.ShiftModifier
 
@@ -27,21 +31,36 @@ def press(viewer, key: str) -> None:
     QTest.keyClick(viewer.window._qt_viewer.canvas.native, code, modifier)
 
 
+class Dock:
+    """Two buttons in a dock, as far as keys need it."""
+
+    session = SimpleNamespace(project=object())
+    tabs = SimpleNamespace(show_panel=lambda _panel: None)
+    is_busy = False
+
+    def __init__(self, qtbot) -> None:
+        self.box = QWidget()
+        qtbot.addWidget(self.box)
+        self.next, self.previous = QPushButton("Next", self.box), QPushButton("Previous", self.box)
+
+
+TABLE = (
+    Action("next_frame", "Next frame", "Review", "next", "N"),
+    Action("previous_frame", "Previous frame", "Review", "previous", "Shift+N"),
+    Action("other", "Without a key", "Review", "next"),
+)
+
+
 @pytest.fixture
 def bound(make_napari_viewer, qtbot):
-    """A viewer with two layers and two bound keys, and a list of the calls."""
+    """A viewer with two layers and two bound keys, the dock of the buttons, and a list of the presses."""
     viewer = make_napari_viewer()
     viewer.add_image(np.zeros((8, 8)))
     viewer.add_labels(np.zeros((8, 8), np.uint8))
-    done: list[str] = []
-    buttons = QPushButton("Next"), QPushButton("Previous")
-    for button in buttons:
-        qtbot.addWidget(button)
-    table = (
-        Shortcut("N", "Next frame", "Review", lambda: done.append("next"), buttons[0]),
-        Shortcut("Shift+N", "Previous frame", "Review", lambda: done.append("previous"), buttons[1]),
-    )
-    return viewer, table, BoundKeys(viewer, table, before=lambda shortcut: done.append(f"before {shortcut.key}")), done
+    dock, done = Dock(qtbot), []
+    dock.next.clicked.connect(lambda: done.append("next"))
+    dock.previous.clicked.connect(lambda: done.append("previous"))
+    return viewer, dock, BoundKeys(viewer, TABLE, dock), done
 
 
 def test_a_key_acts_like_its_button_for_every_selected_layer(bound):
@@ -50,14 +69,14 @@ def test_a_key_acts_like_its_button_for_every_selected_layer(bound):
         viewer.layers.selection.active = layer
         press(viewer, "N")
         press(viewer, "Shift+N")
-    assert done == ["before N", "next", "before Shift+N", "previous"] * 3
+    assert done == ["next", "previous"] * 3
 
 
 def test_a_key_does_nothing_while_its_button_is_disabled(bound):
-    viewer, table, _, done = bound
-    table[0].button.setEnabled(False)
+    viewer, dock, _, done = bound
+    dock.next.setEnabled(False)
     press(viewer, "N")
-    assert done == ["before N"]
+    assert done == []
 
 
 def test_unbinding_removes_the_keys(bound):
@@ -68,12 +87,11 @@ def test_unbinding_removes_the_keys(bound):
 
 
 def test_a_key_that_is_already_bound_keeps_its_function(make_napari_viewer, qtbot):
-    viewer = make_napari_viewer()
+    viewer, dock = make_napari_viewer(), Dock(qtbot)
     calls: list[str] = []
     viewer.bind_key("N", lambda _viewer: calls.append("existing"))
-    button = QPushButton()
-    qtbot.addWidget(button)
-    keys = BoundKeys(viewer, [Shortcut("N", "Next frame", "Review", lambda: calls.append("new"), button)], lambda _: None)
+    dock.next.clicked.connect(lambda: calls.append("new"))
+    keys = BoundKeys(viewer, TABLE[:1], dock)
     press(viewer, "N")
     keys.unbind()
     press(viewer, "N")
@@ -82,13 +100,12 @@ def test_a_key_that_is_already_bound_keeps_its_function(make_napari_viewer, qtbo
 
 
 def test_the_tooltip_of_a_button_shows_its_key(bound):
-    _, table, _, _ = bound
-    assert table[1].button.toolTip() == "Previous frame (key Shift+N)"
+    _, dock, _, _ = bound
+    assert dock.previous.toolTip() == "Previous frame (key Shift+N)"
 
 
-def test_the_list_shows_every_key(bound, qtbot):
-    _, table, _, _ = bound
-    dialog = KeysDialog(table)
+def test_the_list_shows_every_key(qtbot):
+    dialog = KeysDialog(TABLE)
     qtbot.addWidget(dialog)
     assert dialog.listed == [("N", "Next frame"), ("Shift+N", "Previous frame")]
 
@@ -102,7 +119,7 @@ def keys_of_napari(viewer) -> set[str]:
 
 
 @pytest.fixture
-def correct_panel(make_napari_viewer, qtbot, tiny_checkpoint, monkeypatch):
+def dock(make_napari_viewer, qtbot, tiny_checkpoint, monkeypatch):
     from surgicalsam_napari.widgets.main_widget import MainWidget
 
     monkeypatch.setattr("surgicalsam_napari.model.zoo.bundled_checkpoint", lambda: tiny_checkpoint)
@@ -110,37 +127,44 @@ def correct_panel(make_napari_viewer, qtbot, tiny_checkpoint, monkeypatch):
     dock = MainWidget(viewer)
     viewer.window.add_dock_widget(dock)
     qtbot.waitUntil(lambda: not dock.is_busy, timeout=60_000)
-    return dock.correct_panel
+    return dock
 
 
-def test_the_table_lists_the_keys_in_the_order_of_the_sections(correct_panel):
-    assert [(shortcut.group, shortcut.key, shortcut.button.text()) for shortcut in correct_panel.shortcuts] == [
-        ("Review", "N", "Next  ▶"),
-        ("Review", "Shift+N", "◀  Previous"),
-        ("Review", "Q", ""),  # names a class when there is one to suggest
-        ("Review", "D", "Verify frame"),
-        ("Review", "Shift+D", "Unlock frame"),
-        ("Fix", "R", "Start refining"),
-        ("Fix", "A", "Accept"),
-        ("Fix", "Shift+A", "Discard"),
-        ("Fix", "W", "Click the wrong region"),
-        ("Fix", "T", "Forward  ▶"),
-        ("Fix", "Shift+T", "◀  Backward"),
-        ("Fix", "G", "Fill from previous frame"),
-        ("Fix", "K", "Keep largest region"),
-        ("Fix", "H", "Fill holes"),
-        ("Fix", "S", "Smooth"),
-        ("Fix", "Shift+C", "Clear"),
-        ("History", "U", "Undo"),
-        ("History", "Shift+U", "Redo"),
-        ("View", "J", "Similarity map"),
+def test_the_list_has_the_keys_in_the_order_of_the_tabs(dock):
+    assert [(action.key, action.button_in(dock).text()) for action in ACTIONS if action.key] == [
+        ("N", "Next  ▶"),
+        ("Shift+N", "◀  Previous"),
+        ("Q", ""),  # names a class when there is one to suggest
+        ("D", "Verify frame"),
+        ("Shift+D", "Unlock frame"),
+        ("R", "Start refining"),
+        ("A", "Accept"),
+        ("Shift+A", "Discard"),
+        ("W", "Click the wrong region"),
+        ("T", "Forward  ▶"),
+        ("Shift+T", "◀  Backward"),
+        ("G", "Fill from previous frame"),
+        ("K", "Keep largest region"),
+        ("H", "Fill holes"),
+        ("S", "Smooth"),
+        ("Shift+C", "Clear"),
+        ("U", "Undo"),
+        ("Shift+U", "Redo"),
+        ("J", "Similarity map"),
     ]
 
 
-def test_no_key_is_used_by_napari(correct_panel, make_napari_viewer):
+def test_every_button_of_an_action_names_its_key(dock):
+    unnamed = [
+        action.id for action in ACTIONS if action.key and f"(key {action.key})" not in action.button_in(dock).toolTip()
+    ]
+    assert unnamed == []
+
+
+def test_no_key_is_used_by_napari(dock, make_napari_viewer):
     taken = keys_of_napari(make_napari_viewer())
     assert {"P", "E", "1", "V", "C", "Ctrl+Z", "Left", "Ctrl+O"} <= taken  # of Labels, the viewer, Image, and a menu
-    keys = [shortcut.key for shortcut in correct_panel.shortcuts]
+    keys = [action.key for action in ACTIONS if action.key]
     assert len(keys) == len(set(keys))
     assert not {QKeySequence(key).toString() for key in keys} & taken
-    assert set(correct_panel.keys.keys) == set(keys)
+    assert set(dock.keys.keys) == set(keys)

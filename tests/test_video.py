@@ -12,7 +12,7 @@ import pytest
 from PIL import Image
 
 from surgicalsam_napari.errors import VideoError
-from surgicalsam_napari.video import VIDEO_SUFFIXES, VideoReader, is_video, write_video
+from surgicalsam_napari.video import VIDEO_SUFFIXES, VideoReader, is_video, write_video, writing_video
 
 BITS, BLOCK = 8, 16
 SIZE = (64, 128)
@@ -625,6 +625,38 @@ def test_failed_writing_keeps_the_old_file_and_leaves_no_other(tmp_path: Path) -
         write_video(tmp_path / "no" / "a.mp4", [numbered_frame(0)])
     assert path.read_bytes() == b"the old file"
     assert [file.name for file in tmp_path.iterdir()] == ["a.mp4"]
+
+
+def test_frames_with_times_of_their_own_are_shown_at_these_times(tmp_path: Path) -> None:
+    times = [0.0, 0.04, 0.12, 0.5, 2.0]
+    with writing_video(tmp_path / "a.mp4", 25, times) as write:
+        for number in range(5):
+            write(numbered_frame(number))
+    with VideoReader(tmp_path / "a.mp4") as reader:
+        shown = reader.frame_times()
+        assert [number_in(reader[i]) for i in range(5)] == list(range(5))
+    assert shown == pytest.approx(times, abs=1e-4)
+
+
+def test_the_rate_of_ntsc_video_is_written_exactly(tmp_path: Path) -> None:
+    path = write_video(tmp_path / "a.mp4", [numbered_frame(i) for i in range(30)], 30000 / 1001)
+    with av.open(str(path)) as container:
+        assert container.streams.video[0].average_rate == Fraction(30000, 1001)
+
+
+# -- the times of the frames
+
+
+def test_frame_times_are_those_of_the_file(tmp_path: Path) -> None:
+    times = [0, 1, 2, 10, 11, 40]  # in 1/25 s
+    with VideoReader(encode(tmp_path / "a.mp4", count=6, times=times)) as reader:
+        shown = reader.frame_times()
+    assert shown == pytest.approx(np.array(times) / 25, abs=1e-4)
+
+
+def test_images_have_no_times(tmp_path: Path) -> None:
+    with VideoReader(write_images(tmp_path / "images", ["0.png", "1.png"])) as reader:
+        assert reader.frame_times() is None
 
 
 # -- a real clip

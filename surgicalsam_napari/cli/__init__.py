@@ -11,6 +11,8 @@ from surgicalsam_napari.cli import (  # noqa: F401  (imported to register their 
     fill,
     learn,
     notes,
+    overlay,
+    statistics,
     training,
     work_log,
 )

@@ -82,7 +82,7 @@ def progress(counts_bytes: bool = False) -> Iterator[Callable[[str, int, int], N
         yield advance
 
 
-def with_progress(reports: Generator[Report, None, None], title: str) -> Iterator[Report]:
+def with_progress(reports: Generator[Report, None, Any], title: str) -> Iterator[Report]:
     """The same reports (with `done` and `total`), with a progress bar."""
     with closing(reports), progress() as advance:
         for report in reports:

@@ -3,19 +3,17 @@
 from __future__ import annotations
 
 import time
-from collections.abc import Callable, Iterator
+from collections.abc import Callable
 from pathlib import Path
 
 import napari
 import numpy as np
 from PIL import Image as PILImage
-from PIL import ImageDraw, ImageFont
 from qtpy.QtWidgets import QApplication
 
 from surgicalsam_napari.errors import WorkFailed
-from surgicalsam_napari.instruments import ClassSet
+from surgicalsam_napari.overlay import write_overlay_video
 from surgicalsam_napari.store import Project
-from surgicalsam_napari.video import write_video
 from surgicalsam_napari.widgets.main_widget import MainWidget
 from surgicalsam_napari.widgets.opening import PluginDock
 from surgicalsam_napari.widgets.parts.frame_scope import WHOLE_VIDEO
@@ -23,7 +21,6 @@ from surgicalsam_napari.widgets.parts.frame_scope import WHOLE_VIDEO
 WINDOW_SIZE = (1600, 1000)
 OPENING_SECONDS = 120
 RUN_SECONDS = 3600
-OVERLAY_OPACITY = 0.5
 
 
 def run_demo_window(clip: Path, output: Path | None) -> None:
@@ -107,38 +104,9 @@ def write_results(viewer: napari.Viewer, project: Project, output: Path) -> None
         QApplication.processEvents()
         time.sleep(0.02)
     viewer.screenshot(output / "window.png", canvas_only=False, flash=False)
-    write_video(output / "overlay.mp4", overlay_frames(project), project.video.info.frame_rate or 25.0)
+    for _report in write_overlay_video(project, output / "overlay.mp4", range(project.video.info.frame_count)):
+        pass
     print(f"{output / 'window.png'}\n{output / 'overlay.mp4'}\n{project.folder}")
-
-
-def overlay_frames(project: Project) -> Iterator[np.ndarray]:
-    """Every frame with its masks blended over it in the colours of the classes, and a legend."""
-    palette = np.zeros((256, 3), np.float32)
-    for instrument in project.classes:
-        palette[instrument.id] = instrument.rgb
-    legend = draw_legend(project.classes, project.video.info.size[0])
-    for index in range(project.video.info.frame_count):
-        frame, labels = project.video.frame(index).astype(np.float32), project.labels[index]
-        is_labeled = labels > 0
-        colors = palette[labels[is_labeled]]
-        frame[is_labeled] = (1 - OVERLAY_OPACITY) * frame[is_labeled] + OVERLAY_OPACITY * colors
-        height, width = (min(a, b) for a, b in zip(frame.shape[:2], legend.shape[:2], strict=True))
-        frame[:height, :width] = np.maximum(0.35 * frame[:height, :width], legend[:height, :width])
-        yield frame.astype(np.uint8)
-
-
-def draw_legend(classes: ClassSet, frame_height: int) -> np.ndarray:
-    """(h, w, 3) uint8: names and colours on black, at a size that goes with the frame's."""
-    size = max(round(0.025 * frame_height), 6)
-    font, line, margin = ImageFont.load_default(size=size), round(1.4 * size), size // 2
-    width = int(max(font.getlength(name) for name in classes.names)) + 3 * margin + size
-    picture = PILImage.new("RGB", (width, line * len(classes) + margin))
-    draw = ImageDraw.Draw(picture)
-    for row, instrument in enumerate(classes):
-        top = row * line + margin
-        draw.rectangle((margin, top, margin + size - 2, top + size - 2), fill=instrument.color)
-        draw.text((2 * margin + size, top + size // 2), instrument.name, font=font, fill="white", anchor="lm")
-    return np.asarray(picture)
 
 
 def read_exact_masks(clip: Path) -> np.ndarray | None:

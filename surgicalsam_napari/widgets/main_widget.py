@@ -15,6 +15,8 @@ from qtpy.QtWidgets import QDockWidget, QFrame, QScrollArea, QVBoxLayout, QWidge
 
 from surgicalsam_napari.session import Session
 from surgicalsam_napari.store import Project
+from surgicalsam_napari.widgets.actions.keys import BoundKeys
+from surgicalsam_napari.widgets.actions.registry import ACTIONS
 from surgicalsam_napari.widgets.classes.class_keys import ClassKeys
 from surgicalsam_napari.widgets.classes.classes_dialog import ClassesDialog
 from surgicalsam_napari.widgets.correct.correct_panel import CorrectPanel
@@ -100,6 +102,7 @@ class MainWidget(QScrollArea):
         self._wheel_guard = WheelGuard(self, self.timeline.timeline)
         self._subscribe()
         self._connect()
+        self.keys = BoundKeys(viewer, ACTIONS, self)
         self.segment_panel.is_model_loading = True
         self._use_theme()
         self.memory.restore()
@@ -161,6 +164,7 @@ class MainWidget(QScrollArea):
         column.addWidget(self.video_fold)
         column.addWidget(self.model_fold)
         column.addWidget(self.tabs, 1)
+        column.addWidget(self.correct_panel.undo_bar)
         column.addStretch(0)
         self.dock_menu.add_action(self.layer_docks.action)
         self.correct_panel.head.insertWidget(1, self.paint_bar)
@@ -169,7 +173,7 @@ class MainWidget(QScrollArea):
         self.tabs.add(self.train_panel, "Train")
         self.tabs.add(self.export_panel, "Export / Import")
         self.setWidget(content)
-        self.start.replace(self.video_fold, self.tabs)
+        self.start.replace(self.video_fold, self.tabs, self.correct_panel.undo_bar)
 
     def _load_first_model(self) -> None:
         self._waits_for_first_model = False
@@ -214,7 +218,6 @@ class MainWidget(QScrollArea):
         self.model_panel.loading_changed.connect(self._on_loading_changed)
         self.segment_panel.running_changed.connect(self._on_running_changed)
         self.correct_panel.running_changed.connect(self._on_correcting_changed)
-        self.correct_panel.key_pressed.connect(lambda: self.tabs.show_panel(self.correct_panel))
         self.correct_panel.propagate.stopped.connect(self.timeline.note_stop)
         self.correct_panel.review.scores_changed.connect(self.timeline.show_scores)
         self.tabs.shown.connect(self._on_tab_shown)
@@ -397,6 +400,7 @@ class MainWidget(QScrollArea):
         self._was_removed = True
         self.memory.save()
         self._cancel_runs()
+        self.keys.unbind()
         self.correct_panel.release()
         self.class_keys.unbind()
         self.classes_dialog.close()

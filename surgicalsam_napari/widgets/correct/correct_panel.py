@@ -10,16 +10,17 @@ from qtpy.QtWidgets import QHBoxLayout, QPushButton
 
 from surgicalsam_napari.session import Session
 from surgicalsam_napari.store import Provenance
+from surgicalsam_napari.widgets.actions.keys_dialog import KeysDialog
+from surgicalsam_napari.widgets.actions.registry import ACTIONS
 from surgicalsam_napari.widgets.correct.canvas_keys import CanvasKeys
 from surgicalsam_napari.widgets.correct.frames_section import FramesSection
 from surgicalsam_napari.widgets.correct.history_section import HistorySection
-from surgicalsam_napari.widgets.correct.keys_dialog import KeysDialog
 from surgicalsam_napari.widgets.correct.propagate_section import PropagateSection
 from surgicalsam_napari.widgets.correct.refine_section import RefineSection
 from surgicalsam_napari.widgets.correct.review_section import ReviewSection
 from surgicalsam_napari.widgets.correct.section_parts import show_text
-from surgicalsam_napari.widgets.correct.shortcuts import VIEW, BoundKeys, Shortcut
 from surgicalsam_napari.widgets.correct.similarity_layer import SimilarityLayer
+from surgicalsam_napari.widgets.correct.undo_bar import UndoBar
 from surgicalsam_napari.widgets.correct.wrong_class_section import WrongClassSection
 from surgicalsam_napari.widgets.parts.class_picker import ClassPicker, class_row
 from surgicalsam_napari.widgets.parts.collapsible import Collapsible
@@ -39,7 +40,6 @@ class CorrectPanel(TaskPanel):
     """
 
     running_changed = Signal(bool)
-    key_pressed = Signal()
 
     def __init__(self, session: Session, layers: ViewerLayers, changes: LabelChanges) -> None:
         super().__init__("Correct")
@@ -49,8 +49,6 @@ class CorrectPanel(TaskPanel):
         self._waits_for: str | None = None
         self._shown_class_id: int | None = None
         self._build()
-        self.shortcuts = self._gather_shortcuts()
-        self.keys = BoundKeys(layers.viewer, self.shortcuts, self._before_key)
         tools = self.refine.tool.mouse, self.wrong_class.mouse
         self.canvas_keys = CanvasKeys(session, layers, self.refine.tool, tools, self)
         self._dialog: KeysDialog | None = None
@@ -72,7 +70,7 @@ class CorrectPanel(TaskPanel):
         self._show_state()
         self._show_similarity()
         self.similarity.follow()
-        for section in self._sections:
+        for section in (*self._sections, self.undo_bar):
             section.refresh()
 
     def show_frame(self, _event: Any = None) -> None:
@@ -92,6 +90,7 @@ class CorrectPanel(TaskPanel):
             if section is not self.review:
                 section.setEnabled(reason is None)
         self.review.set_waiting(reason is not None)
+        self.undo_bar.set_waiting(reason)
 
     def toggle_similarity(self) -> None:
         """Switch the similarity map on or off."""
@@ -101,13 +100,12 @@ class CorrectPanel(TaskPanel):
     def show_keys(self) -> None:
         """Open the list of keys."""
         if self._dialog is None:
-            self._dialog = KeysDialog(self.shortcuts, self)
+            self._dialog = KeysDialog(ACTIONS, self)
         self._dialog.show()
         self._dialog.raise_()
 
     def release(self) -> None:
         """Remove the keys, tools and layers of this panel when the dock closes."""
-        self.keys.unbind()
         self.canvas_keys.unbind()
         self.run.cancel()
         self.review.feed.close()
@@ -138,6 +136,7 @@ class CorrectPanel(TaskPanel):
         self.refine, self.wrong_class = RefineSection(*arguments), WrongClassSection(*arguments)
         self.propagate, self.frames = PropagateSection(*arguments), FramesSection(*arguments)
         self.history = HistorySection(*arguments)
+        self.undo_bar = UndoBar(*arguments)  # the dock shows it below all tabs
         self._folds = {section: Collapsible(section) for section in self._sections}
         for section, fold in self._folds.items():
             self.column.addWidget(fold)
@@ -150,12 +149,6 @@ class CorrectPanel(TaskPanel):
     def _sections(self) -> tuple:
         return self.review, self.refine, self.wrong_class, self.propagate, self.frames, self.history
 
-    def _gather_shortcuts(self) -> tuple[Shortcut, ...]:
-        """The keys of each section, in the order of the tab, then the panel's own keys."""
-        of_sections = [shortcut for section in self._sections for shortcut in section.shortcuts()]
-        map_key = Shortcut("J", "Similarity map, on or off", VIEW, self.toggle_similarity, self.similarity_button)
-        return (*of_sections, map_key)
-
     def _connect(self) -> None:
         self.picker.picked.connect(self.session.select_class)
         self.similarity_button.clicked.connect(self.toggle_similarity)
@@ -167,6 +160,7 @@ class CorrectPanel(TaskPanel):
         self.canvas_keys.left.connect(self.refresh)
         self.changes.frames_changed.connect(self._on_frames_changed)
         self.changes.history_changed.connect(self.history.reread)
+        self.changes.history_changed.connect(self.undo_bar.reread)
 
     def _on_class_selected(self, class_id: int) -> None:
         if class_id != self._shown_class_id:  # opening a project selects its class and refreshes anyway
@@ -187,17 +181,6 @@ class CorrectPanel(TaskPanel):
         self.similarity_button.setEnabled(missing is None or self.similarity.is_on)
         self.similarity_button.setChecked(self.similarity.is_on)
         self.similarity_button.setText("Computing the map…" if self.similarity.is_computing else "Similarity map")
-
-    def _before_key(self, shortcut: Shortcut) -> None:
-        """Show the section that the key belongs to, so that its result can be seen."""
-        if self.session.project is None:
-            return
-        self.key_pressed.emit()
-        for section, fold in self._folds.items():
-            if section.isAncestorOf(shortcut.button):
-                fold.open()
-                section.refresh()
-                self.reveal(fold)
 
     def _on_frames_changed(self, frames: set[int]) -> None:
         frame = self.layers.current_frame

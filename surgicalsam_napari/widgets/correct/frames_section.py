@@ -20,7 +20,6 @@ from surgicalsam_napari.widgets.correct.section_parts import (
     show_text,
     why_not_editable,
 )
-from surgicalsam_napari.widgets.correct.shortcuts import FIX, Shortcut
 from surgicalsam_napari.widgets.parts.frame_scope import EVERY_NTH, RANGE, THIS_FRAME, WHOLE_VIDEO, FrameScope
 from surgicalsam_napari.widgets.parts.parts import SPACING, Panel, caption, note
 from surgicalsam_napari.widgets.runs.run import Run
@@ -92,16 +91,6 @@ class FramesSection(Panel):
     def shrink(self) -> None:
         """Remove the outermost pixels by the radius in the field."""
         self._start(self.shrink_button, self._by_radius(editing.shrink_class))
-
-    def shortcuts(self) -> tuple[Shortcut, ...]:
-        """The keys of this section."""
-        return (
-            Shortcut("G", "Copy the class from the previous frame", FIX, self.fill_from_previous, self.fill_button),
-            Shortcut("K", "Keep the largest region of the class", FIX, self.keep_largest, self.largest_button),
-            Shortcut("H", "Fill the holes of the class", FIX, self.fill_holes, self.holes_button),
-            Shortcut("S", "Smooth the class", FIX, self.smooth, self.smooth_button),
-            Shortcut("Shift+C", "Clear the class", FIX, self.clear_class, self.clear_button),
-        )
 
     def _build(self) -> None:
         self.scope = FrameScope((THIS_FRAME, RANGE, EVERY_NTH, WHOLE_VIDEO), lambda: self.layers.current_frame)

@@ -19,7 +19,6 @@ from surgicalsam_napari.widgets.correct.section_parts import (
     show_text,
     why_not_editable,
 )
-from surgicalsam_napari.widgets.correct.shortcuts import FIX, Shortcut
 from surgicalsam_napari.widgets.parts.parts import SPACING, Panel, caption, note
 from surgicalsam_napari.widgets.runs.run import Run
 from surgicalsam_napari.widgets.viewer.layers import ViewerLayers
@@ -73,13 +72,6 @@ class PropagateSection(Panel):
         """Show the frame where the last propagation stopped."""
         if self._stopped_at is not None:
             self.layers.show_frame(self._stopped_at)
-
-    def shortcuts(self) -> tuple[Shortcut, ...]:
-        """The keys of this section."""
-        return (
-            Shortcut("T", "Carry the class into later frames", FIX, self.forward, self.forward_button),
-            Shortcut("Shift+T", "Carry the class into earlier frames", FIX, self.backward, self.backward_button),
-        )
 
     def _build(self) -> None:
         self.limit = QSpinBox()

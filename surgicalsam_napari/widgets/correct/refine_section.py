@@ -10,7 +10,6 @@ from surgicalsam_napari.formatting import counted
 from surgicalsam_napari.session import Session
 from surgicalsam_napari.widgets.correct.refine_tool import RefineTool
 from surgicalsam_napari.widgets.correct.section_parts import selected_class_name, show_text, why_not_editable
-from surgicalsam_napari.widgets.correct.shortcuts import FIX, Shortcut
 from surgicalsam_napari.widgets.parts.parts import SPACING, Panel, note, primary_button
 from surgicalsam_napari.widgets.runs.run import Run
 from surgicalsam_napari.widgets.viewer.layers import ViewerLayers
@@ -69,14 +68,6 @@ class RefineSection(Panel):
         """Undo the last click or the box."""
         if self.undo_button.isEnabled():
             self.tool.undo_last()
-
-    def shortcuts(self) -> tuple[Shortcut, ...]:
-        """The keys of this section."""
-        return (
-            Shortcut("R", "Click to refine, on or off", FIX, self.toggle, self.switch),
-            Shortcut("A", "Accept the preview", FIX, self.accept, self.accept_button),
-            Shortcut("Shift+A", "Discard the preview", FIX, self.discard, self.discard_button),
-        )
 
     def _build(self) -> None:
         self.switch = QPushButton(SWITCH_ON)

@@ -7,7 +7,7 @@ import time
 from qtpy.QtCore import QObject, QTimer
 
 from surgicalsam_napari.session import Session
-from surgicalsam_napari.widgets.correct.shortcuts import UNLOCK_KEY
+from surgicalsam_napari.widgets.actions.registry import UNLOCK_KEY
 from surgicalsam_napari.widgets.parts.message import show_notice
 from surgicalsam_napari.widgets.viewer.label_changes import LabelChanges
 from surgicalsam_napari.widgets.viewer.layers import ViewerLayers

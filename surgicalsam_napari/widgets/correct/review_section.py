@@ -14,7 +14,6 @@ from surgicalsam_napari.review.queue import LONGEST_REASON, ReviewQueue, Status
 from surgicalsam_napari.session import Session
 from surgicalsam_napari.store import Project
 from surgicalsam_napari.widgets.correct.review_feed import ReviewFeed
-from surgicalsam_napari.widgets.correct.shortcuts import REVIEW, UNLOCK_KEY, VERIFY_KEY, Shortcut
 from surgicalsam_napari.widgets.correct.verify_range import VerifyRange
 from surgicalsam_napari.widgets.parts.message import show_failure
 from surgicalsam_napari.widgets.parts.parts import SPACING, Panel, RoomyLabel, caption, let_shrink, primary_button, swatch
@@ -113,16 +112,6 @@ class ReviewSection(Panel):
             suspect = self.feed.queue.suspect(self.layers.current_frame)
             if suspect is not None:
                 self.session.select_class(suspect)
-
-    def shortcuts(self) -> tuple[Shortcut, ...]:
-        """The keys of this section."""
-        return (
-            Shortcut("N", "Next frame that needs review", REVIEW, self.next, self.next_button),
-            Shortcut("Shift+N", "Previous frame that needs review", REVIEW, self.previous, self.previous_button),
-            Shortcut("Q", "Select the class that needs review", REVIEW, self.follow_suggestion, self.suggestion),
-            Shortcut(VERIFY_KEY, "Done: verify this frame", REVIEW, self.verify, self.verify_button),
-            Shortcut(UNLOCK_KEY, "Unlock this frame", REVIEW, self.unlock, self.unlock_button),
-        )
 
     # Building -----------------------------------------------------------------------------------------------------------
 

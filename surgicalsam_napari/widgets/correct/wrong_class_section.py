@@ -22,7 +22,6 @@ from surgicalsam_napari.widgets.correct.section_parts import (
     show_text,
     why_not_editable,
 )
-from surgicalsam_napari.widgets.correct.shortcuts import FIX, Shortcut
 from surgicalsam_napari.widgets.parts.class_picker import ClassPicker
 from surgicalsam_napari.widgets.parts.frame_scope import RANGE, THIS_FRAME, WHOLE_VIDEO, FrameScope
 from surgicalsam_napari.widgets.parts.parts import Panel, caption, note
@@ -86,10 +85,6 @@ class WrongClassSection(Panel):
         if self.scope.choice.currentText() == AROUND:
             return range(max(frame - self.around.value(), 0), min(frame + self.around.value() + 1, count))
         return self.scope.frame_indices(frame, count)
-
-    def shortcuts(self) -> tuple[Shortcut, ...]:
-        """The keys of this section."""
-        return (Shortcut("W", "Change the class of a region, on or off", FIX, self.toggle, self.switch),)
 
     def _build(self) -> None:
         self.right_class, self.first, self.second = ClassPicker(), ClassPicker(), ClassPicker()

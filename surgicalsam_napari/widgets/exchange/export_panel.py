@@ -19,6 +19,7 @@ from surgicalsam_napari.session import Session
 from surgicalsam_napari.store import Project
 from surgicalsam_napari.store.corrections import corrected_frames
 from surgicalsam_napari.widgets.exchange.import_form import ImportForm
+from surgicalsam_napari.widgets.exchange.results_section import ResultsSection
 from surgicalsam_napari.widgets.parts.file_dialogs import FileKind, ask_for_folder
 from surgicalsam_napari.widgets.parts.frame_scope import EVERY_NTH, RANGE, WHOLE_VIDEO, FrameScope
 from surgicalsam_napari.widgets.parts.message import show_failure
@@ -43,7 +44,7 @@ COUNT_DELAY_MS = 150  # strokes that follow each other closely are counted once
 
 
 class ExportPanel(TaskPanel):
-    """Frames, format and folder of an export; below them the import form."""
+    """Frames, format and folder of an export; below them statistics and overlays, and the import form."""
 
     running_changed = Signal(bool)
     _edited = Signal()
@@ -53,6 +54,7 @@ class ExportPanel(TaskPanel):
         self.session, self.layers = session, layers
         self.run = Run(self)
         self.import_form = ImportForm(session, layers)
+        self.results = ResultsSection(session, layers)
         self._project: Project | None = None
         self._chosen_folder: Path | None = None  # None: next to the video
         self._written = Path()  # the folder that the run writes
@@ -68,8 +70,8 @@ class ExportPanel(TaskPanel):
 
     @property
     def is_running(self) -> bool:
-        """Whether labels are being exported, checked or imported."""
-        return self.run.is_running or self.import_form.is_busy
+        """Whether labels are being exported, checked, imported, counted or drawn."""
+        return self.run.is_running or self.import_form.is_busy or self.results.is_busy
 
     def refresh(self) -> None:
         """Show the project that is open now, if any."""
@@ -92,7 +94,8 @@ class ExportPanel(TaskPanel):
             widget.setEnabled(is_ready)
         self.progress.setVisible(self.run.is_running)
         self.export.setVisible(not self.question.isVisibleTo(self))
-        self.import_form.set_locked(self._is_locked or self.run.is_running)
+        self.import_form.set_locked(self._is_locked or self.run.is_running or self.results.is_busy)
+        self.results.refresh(is_locked=self._is_locked or self.run.is_running or self.import_form.is_busy)
         target = "" if self.session.project is None else str(self.target())
         self.folder.setText(target or "–")
         self.folder.setToolTip(target)
@@ -107,6 +110,7 @@ class ExportPanel(TaskPanel):
         """Stop a running export or import."""
         self.run.cancel()
         self.import_form.cancel()
+        self.results.cancel()
 
     def target(self) -> Path:
         """The folder that Export writes: the chosen folder if it is empty or an earlier export, else a new one in it."""
@@ -156,6 +160,8 @@ class ExportPanel(TaskPanel):
         for widget in (self.count, self.export, self.question, self.progress, self.result):
             self.column.addWidget(widget)
         self.column.addSpacing(2 * SPACING)
+        self.column.addWidget(self.results)
+        self.column.addSpacing(2 * SPACING)
         self.column.addWidget(self.import_form)
 
     def _connect(self) -> None:
@@ -172,6 +178,7 @@ class ExportPanel(TaskPanel):
         self.run.failed.connect(lambda error: show_failure(error, self))
         self.run.finished.connect(self._on_finished)
         self.import_form.busy_changed.connect(self._on_import_changed)
+        self.results.busy_changed.connect(self._on_import_changed)
 
     def _relay_edit(self, _frame_index: int) -> None:
         with suppress(RuntimeError):  # the dock may be closed while the layer is still edited

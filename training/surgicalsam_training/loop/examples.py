@@ -11,6 +11,7 @@ from PIL import Image, ImageDraw, ImageFont
 from surgicalsam_napari.errors import SurgicalSAMError
 from surgicalsam_napari.instruments import ClassSet
 from surgicalsam_napari.model.surgical_sam import SurgicalSAM
+from surgicalsam_napari.overlay import OverlayStyle, draw_overlay
 from surgicalsam_napari.store.files import writing
 from surgicalsam_training.data.training_data import TrainingData
 from surgicalsam_training.loop.ablation import load_trained
@@ -19,7 +20,6 @@ from surgicalsam_training.scoring.evaluate import predicted_label_map
 
 EXAMPLE_COUNT = 6
 PANEL_WIDTH = 480
-OPACITY = 0.5
 
 
 class Examples:
@@ -78,13 +78,7 @@ def labelled_panel(image: np.ndarray, labels: np.ndarray, classes: ClassSet, tit
     image : (H, W, 3) uint8
     labels : (H, W) uint8, ids of `classes`
     """
-    colors = np.zeros((256, 3), np.float32)
-    for instrument in classes:
-        colors[instrument.id] = instrument.rgb
-    painted = image.astype(np.float32)
-    is_labelled = labels > 0
-    painted[is_labelled] = (1 - OPACITY) * painted[is_labelled] + OPACITY * colors[labels[is_labelled]]
-    return titled_panel(painted.astype(np.uint8), title)
+    return titled_panel(draw_overlay(image, labels, classes, OverlayStyle(names=False)), title)
 
 
 def titled_panel(image: np.ndarray, title: str) -> np.ndarray:

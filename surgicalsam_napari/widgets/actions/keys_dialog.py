@@ -7,7 +7,7 @@ from collections.abc import Sequence
 from qtpy.QtCore import Qt
 from qtpy.QtWidgets import QDialog, QGridLayout, QLabel, QVBoxLayout, QWidget
 
-from surgicalsam_napari.widgets.correct.shortcuts import Shortcut
+from surgicalsam_napari.widgets.actions.action import Action
 from surgicalsam_napari.widgets.parts.parts import SPACING, caption, note
 
 KEY_STYLE = """
@@ -24,7 +24,7 @@ NAPARI_KEYS = (
 class KeysDialog(QDialog):
     """Shows what each key does; it can stay open."""
 
-    def __init__(self, shortcuts: Sequence[Shortcut], parent: QWidget | None = None) -> None:
+    def __init__(self, actions: Sequence[Action], parent: QWidget | None = None) -> None:
         super().__init__(parent)
         self.setWindowTitle("Keys")
         column = QVBoxLayout(self)
@@ -35,18 +35,20 @@ class KeysDialog(QDialog):
         grid.setColumnStretch(1, 1)
         self.listed: list[tuple[str, str]] = []
         group = None
-        for shortcut in shortcuts:
-            if shortcut.group != group:
-                group = shortcut.group
+        for action in actions:
+            if action.key is None:
+                continue
+            if action.group != group:
+                group = action.group
                 heading = QLabel(group)
                 heading.setStyleSheet("font-weight: bold; padding-top: 6px;")
                 grid.addWidget(heading, grid.rowCount(), 0, 1, 2)
-            key = QLabel(shortcut.key)
+            key = QLabel(action.key)
             key.setStyleSheet(KEY_STYLE)
             key.setAlignment(Qt.AlignmentFlag.AlignCenter)
             row = grid.rowCount()
             grid.addWidget(key, row, 0)
-            grid.addWidget(caption(shortcut.what), row, 1)
-            self.listed.append((shortcut.key, shortcut.what))
+            grid.addWidget(caption(action.title), row, 1)
+            self.listed.append((action.key, action.title))
         column.addLayout(grid)
         column.addWidget(note(NAPARI_KEYS))
