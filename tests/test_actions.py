@@ -18,6 +18,7 @@ from surgicalsam_napari.widgets.actions.action import PLUGIN
 from surgicalsam_napari.widgets.actions.registry import ACTIONS, GROUPS, action_by_id
 from surgicalsam_napari.widgets.contributions import commands
 from surgicalsam_napari.widgets.main_widget import MainWidget
+from surgicalsam_napari.widgets.opening import PluginDock
 
 MANIFEST = Path(__file__).parents[1] / "napari.yaml"
 TIMEOUT = 60_000
@@ -84,8 +85,15 @@ def viewer(inactive_plugin, make_napari_viewer, tiny_checkpoint, monkeypatch):
     return viewer
 
 
-def dock_in(viewer) -> MainWidget | None:
-    return next((widget for widget in viewer.window.dock_widgets.values() if isinstance(widget, MainWidget)), None)
+def plugin_in(viewer) -> PluginDock | None:
+    return next((widget for widget in viewer.window.dock_widgets.values() if isinstance(widget, PluginDock)), None)
+
+
+def opened_in(viewer, qtbot) -> MainWidget:
+    """The window's part of the plugin, as soon as it is imported."""
+    plugin = plugin_in(viewer)
+    qtbot.waitUntil(lambda: plugin.main is not None and plugin.main.parentWidget() is plugin, timeout=TIMEOUT)
+    return plugin.main
 
 
 def settle(qtbot, dock: MainWidget) -> None:
@@ -96,7 +104,8 @@ def settle(qtbot, dock: MainWidget) -> None:
 @pytest.fixture
 def dock(viewer, qtbot, clip):
     """The dock as the menu opens it, with a video."""
-    dock = commands.opened_dock()
+    commands.opened_dock()
+    dock = opened_in(viewer, qtbot)
     settle(qtbot, dock)
     dock.open(clip)
     settle(qtbot, dock)
@@ -139,23 +148,25 @@ def test_the_palette_offers_every_action_with_its_key(viewer, qtbot) -> None:
     assert offered == [action_by_id("keys").menu_title + SUFFIX]
     everything = {command.title for command in viewer.window._qt_window._command_palette._list.all_commands}
     assert {action.menu_title + SUFFIX for action in ACTIONS} <= everything
-    settle(qtbot, dock_in(viewer))
+    settle(qtbot, opened_in(viewer, qtbot))
 
 
 def test_without_the_panel_a_command_opens_it_and_says_what_is_missing(viewer, qtbot, notes) -> None:
-    assert dock_in(viewer) is None
+    assert plugin_in(viewer) is None
     choose_in_palette(viewer, qtbot, "next frame that needs review")
-    dock = dock_in(viewer)
-    assert dock is not None and dock.isVisible()
+    dock = opened_in(viewer, qtbot)
+    qtbot.waitUntil(lambda: bool(notes), timeout=TIMEOUT)
+    assert dock.isVisible()
     assert notes == ["Open a video first."]
     assert dock.tabs.bar.tabText(dock.tabs.bar.currentIndex()) == "Correct"
     settle(qtbot, dock)
 
 
 def test_a_command_opens_the_same_panel_as_the_plugins_menu(dock, viewer) -> None:
-    assert [name for name, widget in viewer.window.dock_widgets.items() if widget is dock] == ["SurgicalSAM (SurgicalSAM)"]
-    dock.parentWidget().hide()
-    assert commands.opened_dock() is dock and dock.isVisible()
+    plugin = plugin_in(viewer)
+    assert [name for name, widget in viewer.window.dock_widgets.items() if widget is plugin] == ["SurgicalSAM (SurgicalSAM)"]
+    plugin.parentWidget().hide()
+    assert commands.opened_dock() is plugin and dock.isVisible()
 
 
 def test_a_command_of_the_palette_acts_on_the_open_panel(dock, viewer, qtbot) -> None:
