@@ -146,14 +146,24 @@ def test_the_control_of_napari_cannot_make_the_brush_three_dimensional(dock):
     assert box.value() == 2
 
 
-def test_nothing_is_painted_while_the_time_axis_is_in_the_picture(dock, mouse, notes):
-    dock.layers.labels.mode = "paint"
-    dock.layers.viewer.dims.roll()
-    assert str(dock.layers.labels.mode) == "pan_zoom"
-    dock.layers.labels.mode = "paint"
-    mouse.click(5, 5)
+def test_nothing_is_painted_while_the_viewer_shows_many_frames(dock, mouse, notes):
+    labels, dims = dock.layers.labels, dock.layers.viewer.dims
+    for turn, turn_back in (
+        (dims.roll, dims.roll),
+        (lambda: setattr(dims, "ndisplay", 3), lambda: setattr(dims, "ndisplay", 2)),
+    ):
+        labels.mode = "paint"
+        turn()
+        assert str(labels.mode) == "pan_zoom"
+        labels.mode = "fill"
+        mouse.click(5, 5)
+        assert str(labels.mode) == "pan_zoom"
+        while tuple(dims.order) != (0, 1, 2) or dims.ndisplay != 2:
+            turn_back()
+        labels.mode = "paint"
+        assert str(labels.mode) == "paint"
     assert not (dock.session.project.labels.provenance_table() >= Provenance.EDITED).any()
-    assert "would paint in many frames" in notes[0]
+    assert "in the picture of one frame only" in notes[0]
 
 
 # The wheel -------------------------------------------------------------------------------------------------------------

@@ -20,7 +20,7 @@ import pytest
 
 from surgicalsam_napari import files
 from surgicalsam_napari.errors import ClassSetError, DiskSpaceError, ProjectError
-from surgicalsam_napari.instruments import ENDOVIS2018
+from surgicalsam_napari.instruments import ENDOVIS2018, ClassSet, InstrumentClass
 from surgicalsam_napari.store import LabelStore, Provenance, ViewerLabels
 
 SHAPE = (6, 32, 48)
@@ -452,6 +452,17 @@ def test_undo_of_a_stroke_leaves_a_later_edit_of_the_frame_edited(labels: LabelS
     assert labels.painted(0)[25:30, 25:30].all()
 
 
+def test_a_stroke_is_undone_completely_after_a_class_was_added(labels: LabelStore) -> None:
+    layer = pytest.importorskip("napari.layers").Labels(ViewerLabels(labels))
+    layer.paint((0, 10, 10), 3)
+    more = ClassSet("more", (*ENDOVIS2018, InstrumentClass(8, "Swab", "#ffffff")))
+    labels.add_columns(more)
+    labels.use_classes(more)
+    layer.undo()
+    assert not labels.provenance_table().any()
+    assert not labels.painted(0).any()
+
+
 def test_a_class_predicted_after_a_stroke_is_a_prediction_when_the_stroke_is_undone(labels: LabelStore) -> None:
     layer = pytest.importorskip("napari.layers").Labels(ViewerLabels(labels))
     layer.paint((0, 10, 10), 3)
@@ -830,7 +841,7 @@ import random, sys
 from pathlib import Path
 from types import SimpleNamespace
 import numpy as np
-from surgicalsam_napari.instruments import ENDOVIS2018
+from surgicalsam_napari.instruments import ENDOVIS2018, ClassSet, InstrumentClass
 from surgicalsam_napari.store.labels import LabelStore
 
 folder, shape, k = Path(sys.argv[1]), (3, 120, 160), int(sys.argv[2])

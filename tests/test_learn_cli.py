@@ -15,6 +15,7 @@ from surgicalsam_napari.cli import main
 from surgicalsam_napari.errors import CheckpointError, ProjectError, TrainingError
 from surgicalsam_napari.instruments import ENDOVIS2018, ClassSet, InstrumentClass
 from surgicalsam_napari.model.checkpoint import load_checkpoint
+from surgicalsam_napari.model.surgical_sam import FramePrediction
 from surgicalsam_napari.session import Session
 from surgicalsam_napari.store import Project, Provenance
 from surgicalsam_napari.video import VideoReader, write_video
@@ -133,6 +134,26 @@ def test_a_class_of_a_few_pixels_is_said(corrected: Correct) -> None:
         project = session.open(corrected(range(4), range(0)))
         project.labels[0, 3:5, 3:5] = TIP
         assert any("Tip covers only a few pixels" in warning for warning in learned_by(session).warnings)
+
+
+def test_the_command_line_says_that_verified_predictions_teach_nothing_new(corrected: Correct, capsys) -> None:
+    with Session() as session:
+        project = session.open(corrected(range(0), range(0)))
+        label_map = np.zeros(project.labels.shape[1:], np.uint8)
+        label_map[20:50, 20:60] = SHAFT
+        values = np.ones(1, np.float32)
+        for frame in (2, 3):
+            project.labels.write_prediction(
+                frame, FramePrediction((SHAFT,), label_map, values, values, np.array([True]), 0 * values)
+            )
+            project.labels.verify(frame)
+        folder = project.folder
+    assert main(["learn", str(folder)]) == 0
+    assert "nothing new to learn from" in capsys.readouterr().err
+    with Project.open(folder) as project:
+        project.labels[5, 10:30, 10:30] = SHAFT
+    assert main(["learn", str(folder)]) == 0
+    assert "nothing new to learn from" not in capsys.readouterr().err
 
 
 def test_corrected_frames_of_background_alone_are_an_error(corrected: Correct) -> None:

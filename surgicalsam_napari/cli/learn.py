@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import sys
 from collections.abc import Sequence
 from contextlib import closing
 from dataclasses import asdict
@@ -19,6 +20,11 @@ from surgicalsam_napari.formatting import counted, in_time
 if TYPE_CHECKING:
     from surgicalsam_training.config import TrainingConfig
     from surgicalsam_training.learn import Learned
+
+ONLY_PREDICTIONS = (
+    "surgicalsam: all corrected frames are verified and unchanged. These are a model's own masks: there is nothing new to "
+    "learn from. Correct a frame in which a mask is wrong."
+)
 
 
 @app.command("learn")
@@ -76,6 +82,8 @@ def learn(
     if classes:
         settings |= {"classes": classes, "ignored_classes": _other_classes(projects, classes)}
     config = parse_config(settings)
+    if all(_has_only_predictions(folder) for folder in projects):
+        print(ONLY_PREDICTIONS, file=sys.stderr)
     learned = _learn(config, out)
     again = {}
     if segment:
@@ -97,6 +105,15 @@ def result_text(learned: Learned) -> str:
         lines.append("IoU on corrected frames that were left out in turn:")
         lines += [f"  {name:<26}{iou:9.1f}" for name, iou in learned.expected_iou.items()]
     return "\n".join([*lines, *learned.warnings])
+
+
+def _has_only_predictions(folder: Path) -> bool:
+    """Whether all corrected frames of a project were verified without a change."""
+    from surgicalsam_napari.store import Project
+    from surgicalsam_napari.store.corrections import corrected_frames, unchanged_frames
+
+    with Project.open(folder, require_video=False) as project:
+        return 0 < len(corrected_frames(project)) == len(unchanged_frames(project))
 
 
 def _other_classes(projects: Sequence[Path], names: Sequence[str]) -> list[str]:

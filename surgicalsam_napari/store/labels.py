@@ -356,7 +356,7 @@ class LabelStore(LabelArray, LabelVerification):
         if recent is None:
             return self._set_pixels(frame_index, region, values, chosen)
         if (last := recent.take_back(frame_index, region, values, chosen, now)) is not None:
-            undone = last.undone(now, self._columns)
+            undone = last.undone(now)
             assert undone.painted is not None
             self._files.commit(frame_index, {"provenance": undone.provenance}, labels=undone.labels, painted=undone.painted)
             return MergedEdit(undone.labels, undone.painted, chosen, [], len(last.pixels), is_refused=False)
@@ -367,7 +367,8 @@ class LabelStore(LabelArray, LabelVerification):
 
     def _state(self, frame_index: int) -> FrameState:
         provenance, presence = (self._tables[name].row(frame_index) for name in ("provenance", "presence"))
-        return FrameState(self._files.labels(frame_index), self._files.painted(frame_index), provenance, presence)
+        labels, painted = self._files.labels(frame_index), self._files.painted(frame_index)
+        return FrameState(labels, painted, provenance, presence, self._columns)
 
     def _set_pixels(
         self, frame_index: int, region: tuple, values: np.ndarray, chosen: np.ndarray, action: Action | None = None

@@ -23,12 +23,14 @@ class FrameState:
     painted : (H, W) bool; None if nobody painted
     provenance : (C,) uint8
     presence : (C,) float32, NaN without a prediction
+    class_ids : C class ids
     """
 
     labels: np.ndarray
     painted: np.ndarray | None
     provenance: np.ndarray
     presence: np.ndarray
+    class_ids: tuple[int, ...]
 
     @property
     def painted_pixels(self) -> int:
@@ -46,6 +48,7 @@ class RecentEdit:
     old_painted : (N,) bool
     provenance_before, provenance_after : (C,) uint8
     presence : (C,) float32, at the time of the edit
+    class_ids : C class ids, at the time of the edit
     painted_pixels : number of painted pixels of the frame after the edit
     """
 
@@ -56,6 +59,7 @@ class RecentEdit:
     provenance_before: np.ndarray
     provenance_after: np.ndarray
     presence: np.ndarray
+    class_ids: tuple[int, ...]
     painted_pixels: int
 
     @property
@@ -64,27 +68,25 @@ class RecentEdit:
 
     def is_last_of(self, now: FrameState) -> bool:
         """Whether no person has changed the frame since. Predictions may have: they never touch painted pixels."""
-        then, today = (np.where(is_by_person(row), row, 0) for row in (self.provenance_after, now.provenance))
-        return now.painted_pixels == self.painted_pixels and np.array_equal(then, today)
+        width = len(self.class_ids)  # classes may have been added since
+        rows = self.provenance_after, now.provenance[:width]
+        then, today = (np.where(is_by_person(row), row, 0) for row in rows)
+        is_same = self.class_ids == now.class_ids[:width] and np.array_equal(then, today)
+        return is_same and now.painted_pixels == self.painted_pixels
 
-    def undone(self, now: FrameState, class_ids: tuple[int, ...]) -> FrameState:
-        """The frame without this edit. Classes that were predicted in the meantime are predictions then.
-
-        Parameters
-        ----------
-        class_ids : the columns of the tables
-        """
+    def undone(self, now: FrameState) -> FrameState:
+        """The frame without this edit. Classes that were predicted in the meantime are predictions then."""
         assert now.painted is not None
         labels, painted = now.labels.copy(), now.painted.copy()
         labels.ravel()[self.pixels] = self.old_labels
         painted.ravel()[self.pixels] = self.old_painted
-        width = len(self.provenance_before)  # classes may have been added since
+        width = len(self.class_ids)
         provenance = now.provenance.copy()
         provenance[:width] = self.provenance_before
         is_new = ~np.isclose(now.presence[:width], self.presence, equal_nan=True) & ~is_by_person(self.provenance_before)
-        predicted = predicted_provenance(labels, now.presence, class_ids)
+        predicted = predicted_provenance(labels, now.presence, now.class_ids)
         provenance[:width][is_new] = predicted[:width][is_new]
-        return FrameState(labels, painted, provenance, now.presence)
+        return FrameState(labels, painted, provenance, now.presence, now.class_ids)
 
 
 class RecentEdits:
@@ -111,6 +113,7 @@ class RecentEdits:
             provenance_before=before.provenance,
             provenance_after=after.provenance,
             presence=before.presence,
+            class_ids=before.class_ids,
             painted_pixels=after.painted_pixels,
         )
         self._edits.append(edit)

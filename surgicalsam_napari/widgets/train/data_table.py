@@ -40,7 +40,7 @@ FEW_FRAMES = "Fewer than {} frames of one video: all are used to learn, and none
 ONLY_PREDICTIONS = (
     "All are verified and unchanged: these are the model's own masks, nothing to learn from. Correct a wrong mask."
 )
-UNCHANGED = "{} verified and unchanged: these are the model's own masks; they confirm what it knows."
+UNCHANGED = "{} verified and unchanged: they only confirm masks that were predicted or carried there."
 NAME, FRAMES, REMOVE = range(3)
 ROW_HEIGHT, MOST_ROWS = 22, 11
 FRAMES_WIDTH, REMOVE_WIDTH = 64, 24

@@ -73,8 +73,8 @@ def cost(corrections: Corrections, seconds: float, predicted: int, seconds_to_pr
 def unchanged(corrections: Corrections) -> str:
     """What the verified frames are good for in which nobody changed a mask."""
     return (
-        f"In {corrections.unchanged_count:,} of them you changed nothing: these are the model's own masks. They confirm "
-        "what it knows, also that a class is absent, and teach it nothing new."
+        f"In {corrections.unchanged_count:,} of them you changed nothing: they only confirm masks that were predicted or "
+        "carried there, and absent classes."
     )
 
 

@@ -12,7 +12,7 @@ from qtpy.QtCore import QObject
 PICTURE_AXES = 2
 PAINTING_MODES = ("paint", "fill", "erase", "polygon")
 ONE_FRAME = "Instruments are painted in one frame at a time, so “n edit dim” stays at 2."
-TURNED = "The picture is turned, so that the brush would paint in many frames. Turn it back (Ctrl+E) to paint."
+TURNED = "Painting works in the picture of one frame only. Turn the picture back (Ctrl+E), or leave 3D (Ctrl+Y), to paint."
 
 
 class OneFrameBrush(QObject):
@@ -26,6 +26,7 @@ class OneFrameBrush(QObject):
         self.viewer = viewer
         self._labels: Labels | None = None
         viewer.dims.events.order.connect(self._on_axes)
+        viewer.dims.events.ndisplay.connect(self._on_axes)
 
     def follow(self, labels: Labels) -> None:
         """Keep watch over this layer from now on."""
@@ -43,7 +44,9 @@ class OneFrameBrush(QObject):
 
     def _on_axes(self, _event: Any = None) -> None:
         labels, dims = self._labels, self.viewer.dims
-        is_turned = set(dims.order[-PICTURE_AXES:]) != set(range(dims.ndim - PICTURE_AXES, dims.ndim))
+        is_turned = dims.ndisplay != PICTURE_AXES or set(dims.order[-PICTURE_AXES:]) != set(
+            range(dims.ndim - PICTURE_AXES, dims.ndim)
+        )
         if labels is not None and is_turned and str(labels.mode) in PAINTING_MODES:
             labels.mode = "pan_zoom"
             show_info(TURNED)
