@@ -354,13 +354,13 @@ def test_a_real_video_says_what_the_bundled_model_knows_until_it_has_learned(bun
     panel = bundled.segment_panel
     bundled.tabs.show_panel(panel)
     assert panel.limits.isVisibleTo(panel)
-    assert (
-        "synthetic scenes only" in panel.limits.text.text() and "Correct one frame, then Learn" in panel.limits.text.text()
-    )
+    assert "synthetic scenes only" in panel.limits.text.text()
+    assert "Correct one frame, then Learn" in panel.limits.text.text()
     click(qtbot, panel.limits.next_button)
     assert bundled.correct_panel.isVisibleTo(bundled)
     correct(qtbot, card, project, masks, [0])
     bundled.tabs.show_panel(panel)
+    panel.refresh()
     assert panel.limits.isVisibleTo(panel)
     assert "You have corrected 1 frame: learn from it." in panel.limits.text.text()
     click(qtbot, panel.limits.next_button)
