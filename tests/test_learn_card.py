@@ -84,6 +84,13 @@ def corrected(segmented, card, project, masks, qtbot) -> LearnCard:
     return correct(qtbot, card, project, masks, CORRECTED)
 
 
+def never_end(monkeypatch: pytest.MonkeyPatch) -> None:
+    """Learning takes so many steps that it does not end before a test is over; it does not ask first."""
+    monkeypatch.setattr("surgicalsam_training.learn.fitting.FEWEST_STEPS", 100_000)
+    monkeypatch.setattr("surgicalsam_training.learn.fitting.MOST_STEPS", 100_000)
+    monkeypatch.setattr("surgicalsam_napari.widgets.train.learn_card.LONG_RUN_SECONDS", float("inf"))
+
+
 def correct(qtbot, card: LearnCard, project: Project, masks: list[np.ndarray], frames) -> LearnCard:
     for frame in frames:
         project.labels.write_edit(frame, masks[frame])
@@ -253,8 +260,7 @@ def test_more_corrections_can_be_learned_from_the_learned_model(corrected, dock,
 
 
 def test_cancel_while_learning_changes_nothing(corrected, dock, project, qtbot, monkeypatch):
-    monkeypatch.setattr("surgicalsam_training.learn.fitting.FEWEST_STEPS", 100_000)
-    monkeypatch.setattr("surgicalsam_training.learn.fitting.MOST_STEPS", 100_000)
+    never_end(monkeypatch)
     before, model = state(project), dock.session.model
     click(qtbot, corrected.learn_button)
     qtbot.waitUntil(
@@ -304,8 +310,7 @@ def test_a_damaged_checkpoint_is_shown_in_the_card_and_nothing_is_lost(corrected
 
 
 def test_other_runs_wait_for_learn_and_learn_waits_for_them(corrected, dock, qtbot, monkeypatch):
-    monkeypatch.setattr("surgicalsam_training.learn.fitting.FEWEST_STEPS", 100_000)
-    monkeypatch.setattr("surgicalsam_training.learn.fitting.MOST_STEPS", 100_000)
+    never_end(monkeypatch)
     click(qtbot, corrected.learn_button)
     assert dock.segment_panel.cost.text() == "The model is learning. Wait until this is done."
     assert not dock.segment_panel.segment.isEnabled()
@@ -323,8 +328,7 @@ def test_other_runs_wait_for_learn_and_learn_waits_for_them(corrected, dock, qtb
 
 def test_closing_the_window_stops_learning(make_napari_viewer, qtbot, clip, tiny_checkpoint, masks, monkeypatch):
     monkeypatch.setattr("surgicalsam_napari.model.zoo.bundled_checkpoint", lambda: tiny_checkpoint)
-    monkeypatch.setattr("surgicalsam_training.learn.fitting.FEWEST_STEPS", 100_000)
-    monkeypatch.setattr("surgicalsam_training.learn.fitting.MOST_STEPS", 100_000)
+    never_end(monkeypatch)
     viewer = make_napari_viewer(show=True)
     dock = MainWidget(viewer)
     viewer.window.add_dock_widget(dock, name="SurgicalSAM")
@@ -355,13 +359,13 @@ def test_a_real_video_says_what_the_bundled_model_knows_until_it_has_learned(bun
     panel = bundled.segment_panel
     bundled.tabs.show_panel(panel)
     assert panel.limits.isVisibleTo(panel)
-    assert (
-        "synthetic scenes only" in panel.limits.text.text() and "Correct one frame, then Learn" in panel.limits.text.text()
-    )
+    assert "synthetic scenes only" in panel.limits.text.text()
+    assert "Correct one frame, then Learn" in panel.limits.text.text()
     click(qtbot, panel.limits.next_button)
     assert bundled.correct_panel.isVisibleTo(bundled)
     correct(qtbot, card, project, masks, [0])
     bundled.tabs.show_panel(panel)
+    panel.refresh()
     assert panel.limits.isVisibleTo(panel)
     assert "You have corrected 1 frame: learn from it." in panel.limits.text.text()
     click(qtbot, panel.limits.next_button)

@@ -338,7 +338,7 @@ def test_before_masks_are_compared_reasons_come_from_the_tables(tables):
     tables.by_name["presence"][50, DRIVER] = 0.45
     queue = ReviewQueue(Evidence.of(tables), ENDOVIS2018)
     assert queue.reason(5) in (
-        "Prograsp Forceps: just above the threshold (presence 0.52)",
+        "Prograsp Forceps: barely found (presence 0.52)",
         "Prograsp Forceps: in few of the nearby frames",
     )
     assert queue.reason(30) == "Bipolar Forceps: missing here, but in nearby frames"

@@ -318,7 +318,7 @@ class ReviewQueue:
             return f"low confidence, {self._evidence.predicted_iou[frame_index, column]:.2f}"
         if name == "undecided":
             presence = f"presence {self._evidence.presence[frame_index, column]:.2f}"
-            return f"just above the threshold ({presence})" if is_predicted else f"may be missing ({presence})"
+            return f"barely found ({presence})" if is_predicted else f"may be missing ({presence})"
         if name == "contested":
             return f"another class also claims {100 * value:.0f} % of the mask"
         if name == "jump":

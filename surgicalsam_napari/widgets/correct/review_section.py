@@ -27,7 +27,7 @@ ALL_CLASSES = "All classes"
 STATUS_WORDS = {
     Status.ANY: "For any reason",
     Status.PREDICTED: "Predicted masks",
-    Status.NEARLY_PRESENT: "Absent, near threshold",
+    Status.NEARLY_PRESENT: "Absent, but perhaps there",
     Status.CONTESTED: "Claimed by two classes",
     Status.JUMPED: "Mask jumps between frames",
 }

@@ -113,9 +113,12 @@ class WeightsDialog(QDialog):
 
     def _fit(self) -> None:
         """Make room for all lines: a dialog does not follow wrapped text that changes."""
+        for row in self.rows.values():
+            row.fit()
         layout = self.layout()
         if layout is not None:
-            self.resize(self.width(), layout.totalHeightForWidth(self.width()))
+            layout.activate()
+            self.setMinimumHeight(layout.totalHeightForWidth(self.width()))
 
     def refresh(self) -> None:
         """Check again which files exist."""
@@ -175,6 +178,12 @@ class EncoderRow(QWidget):
         column.setSpacing(2)
         column.addLayout(self.row)
         column.addWidget(self.cost)
+        self._column = column
+
+    def fit(self) -> None:
+        """Let the layout around know at once that the text has changed."""
+        self._column.activate()
+        self.updateGeometry()
 
 
 class DownloadRow(EncoderRow):
