@@ -245,7 +245,9 @@ def test_a_video_dropped_on_the_viewer_becomes_the_open_one(empty_dock, qtbot, c
 def test_the_plugin_menu_opens_the_dock(make_napari_viewer, qtbot, clip, tiny_checkpoint, monkeypatch):
     monkeypatch.setattr("surgicalsam_napari.model.zoo.bundled_checkpoint", lambda: tiny_checkpoint)
     viewer = make_napari_viewer()
-    _, dock = viewer.window.add_plugin_dock_widget("surgicalsam-napari", "SurgicalSAM")
+    _, plugin = viewer.window.add_plugin_dock_widget("surgicalsam-napari", "SurgicalSAM")
+    qtbot.waitUntil(lambda: plugin.main is not None, timeout=TIMEOUT)
+    dock = plugin.main
     settle(qtbot, dock)
     open_in(dock, clip, qtbot)  # through napari's proxy of the viewer, that plugins get
     dock.segment_panel.scope.choice.setCurrentText(THIS_FRAME)

@@ -34,6 +34,7 @@ VISIONS = {
 TO_XYZ = np.array([[0.4124, 0.3576, 0.1805], [0.2126, 0.7152, 0.0722], [0.0193, 0.1192, 0.9505]])
 CLASSES, STEPS = 7, 4000  # of an EndoVis set; of a search from one random palette
 FROM_BARE, FROM_STATES, FROM_PANELS = 16.0, 12.0, 35.0  # demands: a mask is seen, a swatch is no state, and is seen
+DARKEST = 35.0  # L* of a swatch; darker ones look black
 
 
 def rgb(color: str) -> np.ndarray:
@@ -76,7 +77,9 @@ def margins(color: np.ndarray) -> np.ndarray:
 
 def lack(color: np.ndarray) -> float:
     """How far a colour is from the demands."""
-    return float(np.maximum(np.array([FROM_BARE, FROM_STATES, FROM_PANELS]) - margins(color), 0).sum())
+    demands = np.array([FROM_BARE, FROM_STATES, FROM_PANELS])
+    too_dark = max(DARKEST - float(lab(color, NORMAL)[0, 0]), 0)
+    return float(np.maximum(demands - margins(color), 0).sum()) + too_dark
 
 
 def search(start: np.ndarray, fixed: int, rounds: int, seed: int) -> np.ndarray:
