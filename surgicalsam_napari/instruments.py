@@ -6,6 +6,7 @@ import re
 import unicodedata
 from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
+from functools import lru_cache
 from itertools import product
 from pathlib import Path
 
@@ -59,12 +60,12 @@ def plain(name: str) -> str:
     return " ".join(unicodedata.normalize("NFC", name).casefold().split())
 
 
-def _present_names(instrument: InstrumentClass) -> set[str]:
-    return {plain(instrument.name)}
+def _present_names(instrument: InstrumentClass) -> tuple[str, ...]:
+    return (plain(instrument.name),)
 
 
-def _former_names(instrument: InstrumentClass) -> set[str]:
-    return {plain(name) for name in instrument.former_names}
+def _former_names(instrument: InstrumentClass) -> tuple[str, ...]:
+    return tuple(map(plain, instrument.former_names))
 
 
 @dataclass(frozen=True)
@@ -222,14 +223,21 @@ def same_classes(classes: ClassSet, others: ClassSet) -> dict[int, int]:
     Classes are matched by name: the same id means different tools in different sets. A present name counts more than a
     former one, so that a class that was renamed still matches a checkpoint or dataset with its old name.
     """
+    return dict(_same_classes(classes, others))
+
+
+@lru_cache(maxsize=32)  # the window asks for every class whether the model knows it
+def _same_classes(classes: ClassSet, others: ClassSet) -> tuple[tuple[int, int], ...]:
     same: dict[int, int] = {}
     for names_of, names_of_other in product((_present_names, _former_names), repeat=2):
+        taken = set(same.values())
+        free = {name: c.id for c in reversed(others.classes) if c.id not in taken for name in names_of_other(c)}
         for instrument in classes:
-            for other in others:
-                is_free = instrument.id not in same and other.id not in same.values()
-                if is_free and names_of(instrument) & names_of_other(other):
-                    same[instrument.id] = other.id
-    return same
+            other_id = next((free[name] for name in names_of(instrument) if name in free), None)
+            if instrument.id not in same and other_id is not None and other_id not in taken:
+                same[instrument.id] = other_id
+                taken.add(other_id)
+    return tuple(same.items())
 
 
 def matching_class_ids(

@@ -20,10 +20,13 @@ from qtpy.QtWidgets import QApplication, QColorDialog, QFileDialog, QLineEdit
 from surgicalsam_napari.instruments import ENDOVIS2018, ClassSet, InstrumentClass
 from surgicalsam_napari.session import Session
 from surgicalsam_napari.store import Provenance
+from surgicalsam_napari.store.corrections import Corrections
+from surgicalsam_napari.store.project_classes import ProjectClasses
 from surgicalsam_napari.widgets.classes.class_list import COLOR, EYE, FRAMES, NAME
 from surgicalsam_napari.widgets.classes.classes_dialog import ClassesDialog
 from surgicalsam_napari.widgets.main_widget import MainWidget
 from surgicalsam_napari.widgets.parts.class_picker import EDIT
+from surgicalsam_napari.widgets.train.data_table import warnings_about
 from surgicalsam_napari.widgets.viewer.label_changes import LabelChanges
 from surgicalsam_napari.widgets.viewer.layers import ViewerLayers
 from surgicalsam_napari.widgets.viewer.session_signals import SessionSignals
@@ -310,3 +313,13 @@ def test_a_hidden_class_is_shown_again_when_it_is_chosen_or_painted(window):
     assert window.layers.hidden_classes == {DRIVER}
     window.layers.labels.paint((0, 20, 20), DRIVER)
     assert window.layers.hidden_classes == frozenset()
+
+
+# ---- training data
+
+
+def test_the_warning_about_few_frames_counts_a_renamed_class_once() -> None:
+    old, new = ENDOVIS2018.by_id(DRIVER), ProjectClasses.of(ENDOVIS2018).renamed(DRIVER, "Driver").in_use.by_id(DRIVER)
+    counts = [Corrections(Path("a"), "a.mp4", 1, {new: 1}), Corrections(Path("b"), "b.mp4", 5, {old: 5})]
+    assert warnings_about(counts) == []
+    assert "Driver is in one frame only" in warnings_about(counts[:1])[0]

@@ -16,7 +16,7 @@ from surgicalsam_napari.widgets.parts.parts import swatch
 EYE, COLOR, NAME, FRAMES, KEY = range(5)
 ID_ROLE = Qt.ItemDataRole.UserRole + 1
 ICON_WIDTH = 30
-LARGEST_ROWS = 14  # more rows scroll
+ROW_HEIGHT, FEWEST_ROWS, MOST_ROWS = 24, 4, 10  # more rows scroll, unless the dialog is made larger
 STYLE = "QTreeView::item { padding: 3px 2px; }"
 
 
@@ -74,7 +74,8 @@ class ClassList(QTreeWidget):
             if instrument.id == current:
                 self.setCurrentItem(item)
         self.blockSignals(blocked)
-        self.updateGeometry()
+        rows = min(max(self.topLevelItemCount(), FEWEST_ROWS), MOST_ROWS)
+        self.setMinimumHeight(self.header().sizeHint().height() + rows * ROW_HEIGHT + 6)
 
     def show_counts(self, counts: Mapping[int, int]) -> None:
         """Show how many frames show each class, by class id."""
@@ -112,9 +113,7 @@ class ClassList(QTreeWidget):
             super().keyPressEvent(event)
 
     def sizeHint(self) -> QSize:
-        rows = min(max(self.topLevelItemCount(), 5), LARGEST_ROWS)
-        height = self.sizeHintForRow(0) if self.topLevelItemCount() else 24
-        return QSize(380, self.header().sizeHint().height() + rows * height + 6)
+        return QSize(380, self.minimumHeight())
 
     def _items(self) -> list[QTreeWidgetItem]:
         return [self.topLevelItem(row) for row in range(self.topLevelItemCount())]

@@ -23,6 +23,7 @@ HELP = (
     "Double-click a name to change it. Labels stay, and a checkpoint or dataset with the earlier name still matches. "
     "The order here is the order everywhere."
 )
+SMALLEST_WIDTH = 400  # room for "Monopolar Curved Scissors"
 NEW_CLASS = "Name of a new class"
 
 
@@ -36,6 +37,7 @@ class ClassesDialog(QDialog):
         self._waits_for: str | None = None
         self._asked: Callable[[], None] | None = None  # what the question confirms
         self.setWindowTitle("Classes")
+        self.setMinimumWidth(SMALLEST_WIDTH)
         self._build()
         self._connect()
         self.refresh()
@@ -50,8 +52,6 @@ class ClassesDialog(QDialog):
     def open(self) -> None:
         """Show the dialog; it does not block the window."""
         self._close_question()
-        if not self.isVisible():
-            self.adjustSize()
         self.show()
         self.raise_()
         self.activateWindow()
@@ -75,6 +75,7 @@ class ClassesDialog(QDialog):
             widget.setEnabled(can_write and self._waits_for is None)
         self.undo_button.setEnabled(can_write and self._waits_for is None and self.session.can_undo_classes)
         self.state.setText(self._what_is_missing() or HELP)
+        self._fit()
 
     def showEvent(self, event: QShowEvent) -> None:
         super().showEvent(event)
@@ -145,6 +146,7 @@ class ClassesDialog(QDialog):
             self._show_classes()  # without the refused name
             self.problem.setText(str(error))
         self.problem.setVisible(bool(self.problem.text()))
+        self._fit()
 
     def _change_name(self, change: Callable[[bool], object]) -> None:
         """Change a name; ask before it takes over an earlier name of another class."""
@@ -175,6 +177,12 @@ class ClassesDialog(QDialog):
     def _show_classes(self) -> None:
         self.list.show_classes(self.session.classes, self.layers.hidden_classes, self.session.selected_class_id)
         self.list.show_counts(self.counts.counts)
+
+    def _fit(self) -> None:
+        """Make the dialog as high as its rows and wrapped texts need."""
+        layout = self.layout()
+        layout.activate()
+        self.resize(self.width(), max(self.height(), layout.totalHeightForWidth(self.width())))
 
     def _what_is_missing(self) -> str | None:
         if self.session.project is None:

@@ -21,6 +21,7 @@ from qtpy.QtWidgets import (
 )
 
 from surgicalsam_napari.formatting import counted
+from surgicalsam_napari.instruments import plain
 from surgicalsam_napari.session import is_project_folder
 from surgicalsam_napari.store.corrections import Corrections
 from surgicalsam_napari.widgets.parts.file_dialogs import FileKind, ask_for_folder
@@ -189,9 +190,13 @@ def not_a_project(folder: Path) -> Exception:
 def warnings_about(counts: Sequence[Corrections]) -> list[str]:
     """Warnings about weak points of this training data."""
     frames: Counter[str] = Counter()
+    shown: dict[str, str] = {}  # a class may have another name in another video
     for corrections in counts:
         for instrument, count in corrections.class_frames.items():
-            frames[instrument.name] += count
+            names = [plain(name) for name in (instrument.name, *instrument.former_names)]
+            name = next((shown[known] for known in names if known in shown), instrument.name)
+            shown |= dict.fromkeys(names, name)
+            frames[name] += count
     single = [name for name, count in frames.items() if count == 1]
     warnings = []
     if single:
