@@ -186,6 +186,7 @@ def test_the_list_counts_projects_and_a_double_click_opens_one(dock, qtbot, clip
     for _ in range(2):  # ascending, then descending
         qtbot.mouseClick(header.viewport(), Qt.MouseButton.LeftButton, pos=corrected)
     assert row_index(videos, "a.mp4") == 0
+    select(videos, qtbot, "b.mp4")
     qtbot.mouseDClick(videos.table.viewport(), Qt.MouseButton.LeftButton, pos=place_of(videos, "b.mp4"))
     settle(qtbot, dock)
     assert dock.session.project.manifest.video_path == clips[1]
@@ -263,7 +264,8 @@ def test_queued_videos_are_segmented_one_after_the_other_and_say_what_was_found(
     select(videos, qtbot, "a.mp4", "b.mp4")
     assert videos.segment_button.text() == "Segment 2 videos"
     click(qtbot, videos.segment_button)
-    assert not dock.segment_panel.segment.isEnabled() and videos.progress.isVisible()
+    assert not dock.segment_panel.segment.isEnabled()
+    qtbot.waitUntil(videos.progress.isVisible, timeout=TIMEOUT)
     qtbot.waitUntil(lambda: not dock.start.queue.is_running, timeout=TIMEOUT)
     settle(qtbot, dock)
     wait_for_list(dock, qtbot)
@@ -358,14 +360,16 @@ def test_several_videos_dropped_on_the_viewer_go_into_the_list(dock, qtbot, clip
 
 
 def test_one_video_dropped_on_the_viewer_or_the_panel_is_opened(dock, qtbot, clips):
-    drop(qt_viewer(dock), clips[0])
-    qtbot.waitUntil(lambda: dock.session.project is not None, timeout=TIMEOUT)
-    settle(qtbot, dock)
-    assert dock.video_panel.file_name.text() == "a.mp4"
-    drop(dock, clips[1])
-    assert dock.is_busy
-    settle(qtbot, dock)
-    assert dock.video_panel.file_name.text() == "b.mp4"
+    for target, clip in ((qt_viewer(dock), clips[0]), (dock, clips[1])):
+        drop(target, clip)
+        assert dock.is_busy
+        settle(qtbot, dock)
+        assert dock.video_panel.file_name.text() == clip.name
+        assert [layer.name for layer in dock.layers.viewer.layers] == [clip.stem, "Instruments"]
+    drop(dock.start.videos, clips[2])  # into the list
+    wait_for_list(dock, qtbot)
+    assert dock.start.videos.table.selected() == [clips[2]]
+    assert dock.video_panel.file_name.text() == clips[1].name
 
 
 def test_a_dropped_folder_of_videos_is_listed(dock, qtbot, clips, tmp_path):

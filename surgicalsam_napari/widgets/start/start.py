@@ -61,7 +61,7 @@ class Start(QObject):
         if self._window is None:
             self._window = VideosWindow(self.session, self.queue, self._summaries, self.panel)
             self._window.open_requested.connect(self.open_requested)
-            self.drops.watch(self._window)
+            self.drops.watch(self._window, into_list=True)
         return self._window
 
     def subscribe(self, signals: SessionSignals) -> None:

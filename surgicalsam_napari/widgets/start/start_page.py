@@ -51,6 +51,7 @@ class StartPage(Panel):
     def show_recent(self, entries: list[tuple[Path, str, str]]) -> None:
         """List the recent projects: path, name, and a line of facts."""
         shown = entries[:MOST_RECENT]
+        self.recent_title.setVisible(bool(shown))
         if [row.path for row in self.rows] == [path for path, _name, _facts in shown]:
             for row, (_path, name, facts) in zip(self.rows, shown, strict=True):
                 row.show_texts(name, facts)
@@ -64,7 +65,6 @@ class StartPage(Panel):
             row.clicked.connect(lambda _checked, path=path: self.recent_chosen.emit(path))
             self._recent.addWidget(row)
             self.rows.append(row)
-        self.recent_title.setVisible(bool(self.rows))
 
     def show_working(self, text: str) -> None:
         """Say what is being opened; empty: nothing is."""
