@@ -40,7 +40,8 @@ def write_overlay_video(
 ) -> Generator[OverlayReport, None, Path]:
     """Write frames with their masks as H.264 without sound; each frame is shown when the project's video shows it.
 
-    An odd width or height gets one more column or row, because many players show only even sizes. The file appears at the end. If the generator is closed before, or fails, no file appears and an old one stays.
+    An odd width or height gets one more column or row, because many players show only even sizes. The file appears at the
+    end. If the generator is closed before, or fails, no file appears and an old one stays.
 
     Parameters
     ----------
