@@ -188,6 +188,20 @@ def test_a_command_shows_the_section_of_its_button(dock, viewer, qtbot) -> None:
     assert dock.correct_panel.frames.isVisible()
 
 
+def test_every_action_has_its_button_in_the_dock(dock) -> None:
+    assert [action.id for action in ACTIONS if action.button_in(dock) is None] == ["cancel"]
+
+
+def test_the_work_that_runs_now_is_cancelled_from_the_palette(dock, viewer, qtbot, notes) -> None:
+    run = dock.segment_panel.run
+    run.reported.connect(lambda _report: commands.cancel())
+    dock.segment_panel.start()
+    settle(qtbot, dock)
+    assert run.is_cancelled and run.last_report.done < run.last_report.total
+    choose_in_palette(viewer, qtbot, "cancel the work")
+    assert notes == ["Cancel the work that runs now: nothing runs now."]
+
+
 def test_the_layers_and_the_plugins_menu_have_every_action(dock, viewer) -> None:
     window = viewer.window
     in_layers = submenu(submenu(window.layers_menu, "Segment"), "SurgicalSAM")

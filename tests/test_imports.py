@@ -298,7 +298,7 @@ ROOM_MAY_IMPORT: dict[str, set[str]] = {
     "parts": set(),
     "runs": {"parts"},
     "viewer": {"parts", "runs"},
-    "actions": {"parts"},
+    "actions": {"parts", "runs"},
     "work_clock": BASICS,
     "source": BASICS,
     "correct": BASICS | {"actions"},

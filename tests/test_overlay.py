@@ -163,6 +163,15 @@ def test_the_rate_of_ntsc_is_exact_and_uneven_times_are_kept(tmp_path: Path) -> 
         assert overlay.frame_times() == pytest.approx(times, abs=1e-3)
 
 
+def test_a_video_of_odd_size_can_be_played_everywhere(tmp_path: Path) -> None:
+    odd = VideoReader(write_video(tmp_path / "odd.mp4", [grey((65, 97))] * 3))
+    with Project.create(tmp_path / "odd.surgicalsam", odd, ENDOVIS2018) as project:
+        list(write_overlay_video(project, tmp_path / "o.mp4", range(3), PLAIN))
+    with av.open(str(tmp_path / "o.mp4")) as container:
+        stream = container.streams.video[0]
+        assert (stream.height, stream.width, stream.pix_fmt) == (66, 98, "yuv420p")
+
+
 def test_a_cancelled_video_leaves_no_file_and_keeps_an_old_one(project, tmp_path: Path) -> None:
     target = tmp_path / "out" / "overlay.mp4"
     target.parent.mkdir()

@@ -38,9 +38,10 @@ def overlay_frame(project: Project, frame_index: int, style: OverlayStyle = DEFA
 def write_overlay_video(
     project: Project, path: Path | str, frame_indices: Sequence[int], style: OverlayStyle = DEFAULT_STYLE
 ) -> Generator[OverlayReport, None, Path]:
-    """Write frames with their masks as H.264; each frame is shown when the project's video shows it.
+    """Write frames with their masks as H.264 without sound; each frame is shown when the project's video shows it.
 
-    The file appears at the end. If the generator is closed before, or fails, no file appears and an old one stays.
+    An odd width or height gets one more column or row, because many players show only even sizes. The file appears at the
+    end. If the generator is closed before, or fails, no file appears and an old one stays.
 
     Parameters
     ----------
@@ -63,7 +64,7 @@ def write_overlay_video(
     rate, times = timing(project.video, frames)
     with writing_video(path, rate, times) as write:
         for done, frame_index in enumerate(frames, 1):
-            write(overlay_frame(project, frame_index, style))
+            write(_with_even_sides(overlay_frame(project, frame_index, style)))
             yield OverlayReport(frame_index, done, len(frames))
     return path
 
@@ -109,6 +110,12 @@ def timing(video: VideoReader, frame_indices: Sequence[int]) -> tuple[float, np.
     if (steps == step).all() and np.abs(times - even).max() <= UNEVEN / rate:
         return rate / step, None
     return (len(times) - 1) / times[-1], times
+
+
+def _with_even_sides(picture: np.ndarray) -> np.ndarray:
+    """The picture, with its last row or column twice if their number is odd."""
+    height, width, _ = picture.shape
+    return np.pad(picture, ((0, height % 2), (0, width % 2), (0, 0)), mode="edge") if height % 2 or width % 2 else picture
 
 
 def _checked(project: Project, path: Path | str, suffixes: tuple[str, ...]) -> Path:

@@ -23,15 +23,15 @@ class Action:
     id : letters and underscores; the command in napari.yaml is `surgicalsam-napari.<id>`
     title : what it does, as text for menus, the command palette and the list of keys
     group : the submenu, and the heading in the list of keys
-    button : where the dock (`MainWidget`) has the button for it, such as "correct_panel.review.next_button", or a function
-        that finds the button in the dock; None if there is none now
+    button : where the dock (`MainWidget`) has its button, such as "correct_panel.review.next_button"; or, for an action
+        without a button, a function of the dock that does it and returns whether there was anything to do
     key : as napari writes it; None for an action without a key
     """
 
     id: str
     title: str
     group: str
-    button: str | Callable[[Any], QAbstractButton | None]
+    button: str | Callable[[Any], bool]
     key: str | None = None
 
     @property
@@ -50,28 +50,28 @@ class Action:
         return text if self.key is None else f"{text} (key {self.key})"
 
     def button_in(self, dock: Any) -> QAbstractButton | None:
-        """The button in this dock."""
-        found: QAbstractButton | None = self.button(dock) if callable(self.button) else attrgetter(self.button)(dock)
-        return found
+        """The button in this dock; None for an action without one."""
+        button: QAbstractButton | None = attrgetter(self.button)(dock) if isinstance(self.button, str) else None
+        return button
 
     def do(self, dock: Any) -> str | None:
         """Show the button in its tab, and press it; returns why this is not possible now, as text for the user."""
-        button = self.button_in(dock)
-        if button is not None:
-            reveal(dock, button)
-        missing = self.what_is_missing(dock)
-        if missing is None and button is not None:
+        if not isinstance(self.button, str):
+            return None if self.button(dock) else f"{self.title}: nothing runs now."
+        button: QAbstractButton = attrgetter(self.button)(dock)
+        reveal(dock, button)
+        if (missing := self.what_is_missing(dock)) is None:
             button.click()
         return missing
 
     def what_is_missing(self, dock: Any) -> str | None:
-        """Why the action is not possible now, as text for the user; None if it is possible."""
+        """Why the button cannot be pressed now, as text for the user; None if it can."""
         button = self.button_in(dock)
-        if button is not None and button.isEnabled():
+        if button is None or button.isEnabled():
             return None
         if dock.session.project is None:
             return "Open a video first."
-        if button is not None and (reason := _written_reason(button)):
+        if reason := _written_reason(button):
             return reason
         if dock.is_busy:
             return f"{self.title}: wait until the work that runs now is done, or cancel it."

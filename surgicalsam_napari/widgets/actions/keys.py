@@ -1,4 +1,8 @@
-"""Binds the keys of the actions to the viewer, and writes them into the tooltips of the buttons."""
+"""Binds the keys of the actions to the viewer, and writes them into the tooltips of the buttons.
+
+napari 0.9 does not list them in its preferences: it ignores the `keybindings` of a manifest, and it warns at every start
+about a stored key whose action is not registered yet, which is so until the plugin's dock is opened.
+"""
 
 from __future__ import annotations
 

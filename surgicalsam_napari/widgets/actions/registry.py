@@ -8,10 +8,8 @@ from __future__ import annotations
 
 from typing import Any
 
-from qtpy.QtWidgets import QAbstractButton
-
 from surgicalsam_napari.widgets.actions.action import Action
-from surgicalsam_napari.widgets.parts.progress_strip import ProgressStrip
+from surgicalsam_napari.widgets.runs.run import Run
 
 VIDEO, SEGMENT, REVIEW, FIX = "Video", "Segment", "Review", "Correct"
 TRAIN, EXPORT, HISTORY, VIEW = "Train", "Export and measure", "Undo and snapshots", "View"
@@ -19,17 +17,19 @@ GROUPS = (VIDEO, SEGMENT, REVIEW, FIX, TRAIN, EXPORT, HISTORY, VIEW)
 UNLOCK_KEY = "Shift+D"  # messages about verified frames name it
 
 
-def _cancel_button(dock: Any) -> QAbstractButton | None:
-    """The Cancel button of the run that works now."""
-    strips = (strip for strip in dock.findChildren(ProgressStrip) if not strip.isHidden() and strip.cancel.isEnabled())
-    return next((strip.cancel for strip in strips), None)
+def _cancel_runs(dock: Any) -> bool:
+    """Cancel what runs; returns whether something did."""
+    running = [run for run in dock.findChildren(Run) if run.is_running]
+    for run in running:
+        run.cancel()
+    return bool(running)
 
 
 ACTIONS = (
     Action("open_video", "Open a video…", VIDEO, "video_panel.open_file"),
     Action("open_folder", "Open a folder of images or a project…", VIDEO, "video_panel.open_folder"),
     Action("segment", "Segment the chosen frames", SEGMENT, "segment_panel.segment"),
-    Action("cancel", "Cancel the work that runs now", SEGMENT, _cancel_button),
+    Action("cancel", "Cancel the work that runs now", SEGMENT, _cancel_runs),
     Action("next_frame", "Next frame that needs review", REVIEW, "correct_panel.review.next_button", "N"),
     Action("previous_frame", "Previous frame that needs review", REVIEW, "correct_panel.review.previous_button", "Shift+N"),
     Action("suggested_class", "Select the class that needs review", REVIEW, "correct_panel.review.suggestion", "Q"),
