@@ -305,7 +305,7 @@ ROOM_MAY_IMPORT: dict[str, set[str]] = {
     "exchange": BASICS,
     "timeline": BASICS,
     "classes": BASICS,
-    "segment_panel": BASICS,
+    "segment_panel": BASICS | {"source"},
     "train": BASICS | {"source"},
     "start": BASICS | {"source", "segment_panel", "timeline"},
 }

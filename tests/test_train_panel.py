@@ -24,7 +24,7 @@ from surgicalsam_napari.store import Project, Provenance
 from surgicalsam_napari.store.corrections import count_corrections, untouched_frames
 from surgicalsam_napari.video import VideoReader
 from surgicalsam_napari.widgets.main_widget import MainWidget
-from surgicalsam_napari.widgets.parts.parts import PRIMARY_STYLE
+from surgicalsam_napari.widgets.parts.theme import PRIMARY
 from surgicalsam_napari.widgets.train.parts import BAD_COLOR, GOOD_COLOR
 from surgicalsam_napari.widgets.train.train_panel import TrainPanel
 from surgicalsam_training.config import TrainingConfig, preset
@@ -165,7 +165,7 @@ def rows(panel: TrainPanel) -> list[tuple[str, str]]:
 
 
 def is_primary(button) -> bool:
-    return button.styleSheet() == PRIMARY_STYLE
+    return button.property("role") == PRIMARY
 
 
 # The training data ---------------------------------------------------------------------------------------------------
