@@ -156,7 +156,7 @@ def test_without_the_panel_a_command_opens_it_and_says_what_is_missing(viewer, q
     choose_in_palette(viewer, qtbot, "next frame that needs review")
     dock = opened_in(viewer, qtbot)
     qtbot.waitUntil(lambda: bool(notes), timeout=TIMEOUT)
-    assert dock.isVisible()
+    qtbot.waitUntil(dock.isVisible, timeout=TIMEOUT)
     assert notes == ["Open a video first."]
     assert dock.tabs.bar.tabText(dock.tabs.bar.currentIndex()) == "Correct"
     settle(qtbot, dock)

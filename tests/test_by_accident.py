@@ -231,7 +231,7 @@ def test_a_click_on_the_frames_of_the_timeline_keeps_the_class(dock):
     QTest.mouseRelease(strip.viewport(), LEFT, pos=QPoint(x + 60, y + 60))
     assert dock.layers.current_frame > 3
     assert dock.session.selected_class_id == DRIVER
-    QTest.mouseClick(strip.viewport(), LEFT, pos=QPoint(10, y))
+    QTest.mouseClick(strip.viewport(), LEFT, pos=QPoint(layout.left // 2, y))  # on the name, right of the coloured square
     assert dock.session.selected_class_id == dock.session.classes.ids[1]
 
 

@@ -121,7 +121,7 @@ class RoomyLabel(QLabel):
 
     def heightForWidth(self, width: int) -> int:
         room = self.fontMetrics().boundingRect(0, 0, width, 10_000, int(Qt.TextFlag.TextWordWrap), self._longest or " ")
-        return max(room.height(), super().heightForWidth(width))
+        return max(room.height() + 2, super().heightForWidth(width))  # QLabel adds two pixels
 
 
 class ElidedLabel(QLabel):

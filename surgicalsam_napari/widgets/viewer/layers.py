@@ -16,7 +16,7 @@ import numpy as np
 import pandas as pd
 from napari.layers import Image, Labels, Layer
 from napari.utils.colormaps import DirectLabelColormap
-from qtpy.QtCore import QObject, Signal
+from qtpy.QtCore import QObject, QTimer, Signal
 from qtpy.QtWidgets import QApplication
 
 from surgicalsam_napari.instruments import ClassSet
@@ -135,7 +135,12 @@ class ViewerLayers(QObject):
             self._shown_folder = project.folder
             self.show_frame(project.last_frame)
             self.viewer.reset_view()
+            QTimer.singleShot(0, self._show_whole_picture)  # the timeline's rows may change the height of the canvas
         self.labels_shown.emit()
+
+    def _show_whole_picture(self) -> None:
+        if self.image is not None:
+            self.viewer.reset_view()
 
     def ensure_labels(self) -> None:
         """Add the Labels layer again if the user deleted it (its data is in the project)."""
