@@ -169,8 +169,9 @@ class ClassSet:
             ) from error
 
 
-# Okabe and Ito's colour-blind-safe colours, lightened if they are hard to see on red tissue, and one violet
-PALETTE = ("#56b4e9", "#e69f00", "#19d3a2", "#f0e442", "#b58cff", "#ff7ac6", "#3f7bff", "#c4f24a")
+# told apart with every kind of colour vision, over tissue and metal, and no colour of the timeline: found by
+# benchmarks/quality/class_colors.py
+PALETTE = ("#68d2ff", "#ff8e00", "#cbfcbc", "#006d90", "#a24efd", "#bd0c00", "#4500ff", "#fffa71")
 
 
 def _numbered(set_name: str, names: tuple[str, ...]) -> ClassSet:

@@ -14,8 +14,9 @@ pytest.importorskip("qtpy.QtWidgets")
 
 from surgicalsam_napari.instruments import ENDOVIS2018
 from surgicalsam_napari.model.surgical_sam import FramePrediction
+from surgicalsam_napari.phantom import write_phantom_clip
 from surgicalsam_napari.session import Session
-from surgicalsam_napari.store import Provenance
+from surgicalsam_napari.store import Project, Provenance
 from surgicalsam_napari.widgets.viewer.layers import ViewerLayers, image_arguments
 
 DRIVER, SCISSORS = 3, 4
@@ -98,6 +99,29 @@ def test_paint_fill_erase_undo_and_redo_reach_the_project(layers):
     assert stored[FRAME][20, 20] == DRIVER
     labels.redo()
     assert stored[FRAME][20, 20] == SCISSORS
+
+
+def test_another_project_is_shown_in_the_same_layers_with_nothing_to_undo(layers, tmp_path):
+    image, labels, first = layers.image, layers.labels, layers.session.project
+    labels.mode = "paint"
+    labels.paint((FRAME, 20, 20), DRIVER)
+    other = write_phantom_clip(tmp_path / "other", size=(120, 160), frame_count=4)
+    layers.session.open(other)
+    second = layers.session.project
+    layers.show_project(second)
+    assert list(layers.viewer.layers) == [image, labels]
+    assert (image.name, labels.name) == (other.stem, "Instruments")
+    assert image.data is second.video
+    assert labels.data.shape == (4, 120, 160)
+    assert str(labels.mode) == "pan_zoom"
+    assert layers.current_frame == 3  # the last one: the other video is shorter
+    labels.undo()
+    assert not labels.data[:].any()
+    labels.paint((0, 50, 50), SCISSORS)
+    assert second.labels[0][50, 50] == SCISSORS
+    with Project.open(first.folder) as opened_again:
+        assert opened_again.labels[FRAME][20, 20] == DRIVER
+        assert opened_again.labels[0].max() == 0
 
 
 def test_a_stroke_marks_only_the_pixels_that_it_changed(layers):

@@ -109,15 +109,14 @@ class ViewerLayers(QObject):
         self.viewer.dims.set_current_step(axis, frame_index)
 
     def show_project(self, project: Project) -> None:
-        """Show this project instead of the previous one; layers that the reader made for it are reused.
+        """Show this project instead of the previous one, in the same layers.
 
         Another project begins with the whole picture in view, at the frame that was visited last.
         """
         self._replacing = True
         try:
-            self._remove_layers_of_other_projects(project)
-            self.image = self._adopt_or_add(Image, project)
-            self.labels = self._adopt_or_add(Labels, project)
+            self.image = self._layer_for(Image, self.image, project)
+            self.labels = self._layer_for(Labels, self.labels, project)
         finally:
             self._replacing = False
         self.labels.events.selected_label.connect(self._on_selected_label)
@@ -213,31 +212,29 @@ class ViewerLayers(QObject):
         if self.session.project is not None:  # `forget` removes the layers before a project is closed
             self.show_project(self.session.project)
 
-    def _remove_layers_of_other_projects(self, project: Project) -> None:
-        wanted = _sources(project)
-        for layer in list(self.viewer.layers):
-            is_project_layer = layer is self.image or layer is self.labels
-            if is_project_layer and layer.metadata.get(SOURCE) not in wanted:
-                self.viewer.layers.remove(layer)
-        self.image = self.labels = None
+    def _layer_for(self, kind: type[Image] | type[Labels], shown: Any, project: Project) -> Any:
+        """The layer that shows this project from now on: the one in view, else one that a reader made, else a new one.
 
-    def _adopt_or_add(self, kind: type[Image] | type[Labels], project: Project) -> Any:
-        existing = [
+        A layer in view gets other data. Removing it could crash napari in software OpenGL: its buffers may still be drawn.
+        """
+        made = [
             layer
             for layer in self.viewer.layers
             if isinstance(layer, kind) and layer.metadata.get(SOURCE) in _sources(project)
         ]
-        for duplicate in existing[1:]:
-            self.viewer.layers.remove(duplicate)
-        if existing:
-            if not _shows(existing[0], project):
-                existing[0].data = project.video if kind is Image else ViewerLabels(project.labels)
-            return existing[0]
+        kept = shown if shown is not None and shown in self.viewer.layers else next(iter(made), None)
+        for layer in made:
+            if layer is not kept:
+                self.viewer.layers.remove(layer)
+        data: Any = project.video if kind is Image else ViewerLabels(project.labels)
         folder = project.folder
         arguments = image_arguments(project.video, folder) if kind is Image else labels_arguments(project.classes, folder)
-        layer = kind(project.video if kind is Image else ViewerLabels(project.labels), **arguments)
-        self.viewer.add_layer(layer)
-        return layer
+        if kept is None:
+            kept = kind(data, **arguments)
+            self.viewer.add_layer(kept)
+        elif not _shows(kept, project):
+            _show_other_data(kept, data, arguments)
+        return kept
 
     def _on_inserted(self, event: Any) -> None:
         if not self._replacing and isinstance(event.value, Image) and SOURCE in event.value.metadata:
@@ -265,6 +262,17 @@ class ViewerLayers(QObject):
 def fitting_brush_size(frame_size: tuple[int, int]) -> int:
     """The brush's diameter in pixels, in proportion to the frame's (height, width): 30 for 1080 rows."""
     return max(round(frame_size[0] / BRUSHES_PER_HEIGHT), 3)
+
+
+def _show_other_data(layer: Layer, data: Any, arguments: dict[str, Any]) -> None:
+    """Let a layer show other data, as if it was new to napari: without a tool in use, and with nothing to undo."""
+    layer.mode = "pan_zoom"
+    if isinstance(layer, Labels):
+        layer.editable = False  # napari forgets its strokes at every change of `editable`
+    layer.data = data
+    layer.name = arguments["name"]
+    layer.metadata = arguments["metadata"]
+    layer.editable = True
 
 
 def _shows(layer: Layer, project: Project) -> bool:
