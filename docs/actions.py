@@ -12,11 +12,9 @@ from surgicalsam_napari.widgets.actions.action import PLUGIN, Action
 from surgicalsam_napari.widgets.actions.registry import ACTIONS, GROUPS
 
 MANIFEST = Path(__file__).parents[1] / "napari.yaml"
-COMMANDS, MENUS, END = (
-    "# commands of the actions: python docs/actions.py --write",
-    "# menus of the actions: python docs/actions.py --write",
-    "# end of actions",
-)  # the lines around what is written
+COMMANDS = "# commands of the actions: python docs/actions.py --write"  # these lines stand around what is written
+MENUS = "# menus of the actions: python docs/actions.py --write"
+END = "# end of actions"
 MENU = f"{PLUGIN}/actions"
 MODULE = "surgicalsam_napari.widgets.contributions.commands"
 
