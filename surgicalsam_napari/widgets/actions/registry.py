@@ -56,7 +56,7 @@ ACTIONS = (
     Action("statistics", "Statistics of the video…", EXPORT, "export_panel.results.statistics_button"),
     Action("overlay", "Overlay video or picture…", EXPORT, "export_panel.results.overlay_button"),
     Action("undo", "Undo the last action", HISTORY, "correct_panel.undo_bar.undo_button", "U"),
-    Action("redo", "Redo it", HISTORY, "correct_panel.undo_bar.redo_button", "Shift+U"),
+    Action("redo", "Redo what was undone last", HISTORY, "correct_panel.undo_bar.redo_button", "Shift+U"),
     Action("save_work_log", "Save the work log…", HISTORY, "correct_panel.history.save_log_button"),
     Action("similarity", "Similarity map, on or off", VIEW, "correct_panel.similarity_button", "J"),
     Action("keys", "List of all keys", VIEW, "correct_panel.keys_button"),
