@@ -1,0 +1,50 @@
+"""Polygons of annotation files as masks; coordinates that cannot be are refused with their place in the file."""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Sequence
+from typing import Any
+
+import numpy as np
+from pycocotools import mask as run_lengths
+
+from surgicalsam_napari.errors import ExchangeError
+
+
+def polygon_mask(polygons: Sequence[Sequence[Any]], size: tuple[int, int], place: str) -> np.ndarray:
+    """The union of polygons as a mask (H, W) bool, with COCO's own rasterisation (pycocotools).
+
+    Parameters
+    ----------
+    polygons : each [x0, y0, x1, y1, …] in pixels, with at least three points
+    place : where they are, for messages, such as 'annotations[3] of labels.json'
+
+    Raises
+    ------
+    ExchangeError
+        a polygon has too few points, or a coordinate is no number, not finite, or far outside the picture
+    """
+    height, width = size
+    for number, polygon in enumerate(polygons):
+        _check(polygon, size, f"{place}, polygon {number}" if len(polygons) > 1 else place)
+    parts = run_lengths.frPyObjects([list(map(float, polygon)) for polygon in polygons], height, width)
+    return run_lengths.decode(run_lengths.merge(parts)).astype(bool)
+
+
+def _check(polygon: Sequence[Any], size: tuple[int, int], place: str) -> None:
+    if not isinstance(polygon, list | tuple) or len(polygon) < 6 or len(polygon) % 2:
+        raise ExchangeError(f"{place} has a polygon without x and y of at least three points. Correct or remove it.")
+    for position, value in enumerate(polygon):
+        extent = size[1 - position % 2]
+        if isinstance(value, bool) or not isinstance(value, int | float) or not _is_near(value, extent):
+            axis = "xy"[position % 2]
+            raise ExchangeError(
+                f"{place} has the point {position // 2} with {axis} = {value}, but the picture has {size[1]} x {size[0]} "
+                "pixels. Correct the coordinate, or remove the annotation."
+            )
+
+
+def _is_near(value: float, extent: int) -> bool:
+    """Whether a coordinate is in the picture, or outside by less than its size: tools draw a little over the border."""
+    return math.isfinite(value) and -extent <= value <= 2 * extent
