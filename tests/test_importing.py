@@ -18,6 +18,7 @@ from surgicalsam_napari import files
 from surgicalsam_napari.errors import DiskSpaceError, ExchangeError
 from surgicalsam_napari.exchange.exporting import export_frames
 from surgicalsam_napari.exchange.formats import endovis2017
+from surgicalsam_napari.exchange.import_plan import ImportChoices
 from surgicalsam_napari.exchange.importing import check_import, import_frames
 from surgicalsam_napari.exchange.registry import EXPORT_FORMATS, open_dataset
 from surgicalsam_napari.instruments import ENDOVIS2017, ENDOVIS2018, ClassSet, InstrumentClass
@@ -169,7 +170,7 @@ def test_a_mask_that_was_corrected_in_only_one_of_its_files_is_refused(
         (lambda record: record["annotations"][0].update(category_id=99), "category 99"),
         (lambda record: record["annotations"][0].update(segmentation=record["annotations"][1]["segmentation"]), "both"),
         (lambda record: record["annotations"][0].update(image_id=99), "image 99, which is not in its list"),
-        (lambda record: record["categories"][0].pop("name"), "its own id and name"),
+        (lambda record: record["categories"][0].pop("name"), r"categories\[0\] .*id 1.* needs a name"),
         (lambda record: record["images"][0].pop("height"), "height"),
         (lambda record: record.pop("images"), "not a COCO file"),
     ],
@@ -414,7 +415,10 @@ def test_the_authors_processed_folders_are_read_without_their_augmentations(proj
     assert [frame.name for frame in dataset.frames] == ["seq5/00003", "seq5/00004", "seq2/00000"]
     label_maps = [dataset.label_map(frame) for frame in dataset.frames]
     assert [np.unique(label_map).tolist() for label_map in label_maps] == [[0, 1, 4], [0], [0, 7]]
-    assert import_all(project, tmp_path / "endovis_2018", "seq5", classes=ENDOVIS2018) == [3, 4]
+    assert dataset.unannotated == {dataset.frames[1]}  # a picture without a mask
+    assert import_all(project, tmp_path / "endovis_2018", "seq5", classes=ENDOVIS2018) == [3]
+    empty = ImportChoices(unannotated_are_empty=True)
+    assert import_all(project, tmp_path / "endovis_2018", "seq5", classes=ENDOVIS2018, choices=empty) == [3, 4]
 
 
 def test_a_folder_of_pictures_is_matched_by_file_name(tmp_path: Path) -> None:

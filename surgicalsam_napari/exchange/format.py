@@ -6,7 +6,7 @@ What a reader provides in its `Dataset`:
   (a folder), never from an own pattern, with `options.frame_pattern`. `DatasetFrame.file_name` keeps the reading for the
   preview. Two videos in one folder are two sequences.
 - `read`: a label map, or the masks of a frame in the order of the file (`overlaps.ClassMask`), which may overlap. Polygons
-  become masks with `polygons.polygon_mask`, which refuses impossible coordinates and says where they are.
+  are checked with `coordinates.check_coordinates`, which refuses values that cannot be and says where they are.
 - `unannotated`: listed frames without any annotation. The reader does not decide whether they are empty.
 - `annotated`: if some classes of a frame are not known, for example because their annotations have only a box, the others.
 - `skipped`: what it left out, with counts: annotations with only a box, files that are no frames. One bad entry does not
