@@ -77,7 +77,6 @@ class PictureName:
     frame: FrameName
 
 
-_MASK_ENDING = re.compile(r"[-_. ](?:color[-_]?)?(?:masks?|labels?|seg|segmentation|gt|annotations?|ids?)$", re.IGNORECASE)
 _A_DATE = FrameName("", 0, "a date")  # a reading that is no frame
 
 
@@ -157,11 +156,6 @@ def frame_number(name: str) -> int | None:
 def is_generic_folder(name: str) -> bool:
     """Whether a folder has a name like `images` or `train`, which is no name of a sequence."""
     return name.casefold() in _GENERIC_FOLDERS | {"", "/", "..", "."}
-
-
-def without_mask_ending(name: str) -> str:
-    """The name of the picture that a mask beside it belongs to: `000` for `000_mask`; other names stay."""
-    return _MASK_ENDING.sub("", name)
 
 
 def stem(path: PurePath) -> str:
