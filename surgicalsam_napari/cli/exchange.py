@@ -10,7 +10,7 @@ from collections.abc import Generator, Iterator, Sequence
 from contextlib import contextmanager
 from pathlib import Path
 from tempfile import TemporaryDirectory
-from typing import TYPE_CHECKING, Annotated, Any, Literal
+from typing import TYPE_CHECKING, Annotated, Any
 
 import typer
 from typer.core import TyperCommand, TyperOption
@@ -21,7 +21,9 @@ from surgicalsam_napari.cli.options import (
     Classes,
     ExistingProject,
     FramePattern,
+    Overlaps,
     ProjectFolder,
+    Unannotated,
     class_set_named,
     existing_project,
 )
@@ -151,19 +153,8 @@ def import_labels(
             help="A class of the dataset is this class of the project; NAME= leaves it out. May be given several times.",
         ),
     ] = None,
-    unannotated: Annotated[
-        Literal["alone", "empty"],
-        typer.Option("--unannotated", help="Frames without any annotation: leave them alone, or they show no instrument."),
-    ] = "alone",
-    overlaps: Annotated[
-        str | None,
-        typer.Option(
-            "--overlaps",
-            metavar="ORDER",
-            help="Which of two overlapping masks is on top: file-order (the later one), larger-below (the smaller one), or "
-            "the name of a class.",
-        ),
-    ] = None,
+    unannotated: Unannotated = "alone",
+    overlaps: Overlaps = None,
     frame_pattern: FramePattern = None,
     dry_run: Annotated[
         bool, typer.Option("--dry-run", help="Only show what would be imported, and what not. Nothing is written.")
