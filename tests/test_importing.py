@@ -244,6 +244,26 @@ def test_the_error_for_an_unknown_format_shows_what_each_format_looks_like(tmp_p
         open_dataset(tmp_path / "nowhere")
 
 
+def test_the_message_for_an_unknown_path_says_what_it_looks_like_and_what_to_do(tmp_path: Path) -> None:
+    (tmp_path / "empty").mkdir()
+    (tmp_path / "packed").mkdir()
+    (tmp_path / "packed" / "labels.zip").write_bytes(b"PK")
+    picture_folder(tmp_path / "pictures", "frame_1", "frame_2")
+    save(tmp_path / "above" / "set" / "frame_1.png", box(1))
+    (tmp_path / "one.json").write_text('{"name": 1, "frames": []}')
+    (tmp_path / "torn.json").write_text('{"name": 1, ')
+    for name, says in {
+        "empty": "The folder is empty",
+        "packed": "contains 1 .zip. Unpack the archive",
+        "pictures": r"only colour pictures \(2 .png\), but no labels",
+        "above": "The folder .*set looks like Indexed PNG: choose that one",
+        "one.json": "a JSON file with name, frames",
+        "torn.json": "damaged: it is not valid JSON",
+    }.items():
+        with pytest.raises(ExchangeError, match=says):
+            open_dataset(tmp_path / name)
+
+
 # ---- all or nothing
 
 

@@ -57,7 +57,8 @@ ROOM_ORDER: dict[str, tuple[tuple[str, ...], ...]] = {
         ("",),
     ),
     "surgicalsam_napari.exchange": (
-        ("files", "frame_names", "overlaps", "coordinates"),
+        ("files", "name_readings", "overlaps", "coordinates"),
+        ("frame_names", "unrecognized"),
         ("dataset",),
         ("format",),
         ("sidecar",),

@@ -8,6 +8,7 @@ from surgicalsam_napari.errors import ExchangeError
 from surgicalsam_napari.exchange.dataset import Dataset
 from surgicalsam_napari.exchange.format import Format, ReadOptions
 from surgicalsam_napari.exchange.formats import coco, endovis, endovis2017, endovis2018, indexed_png
+from surgicalsam_napari.exchange.unrecognized import what_it_looks_like
 from surgicalsam_napari.instruments import ClassSet
 
 # in the order in which the window and the command line offer them
@@ -21,6 +22,14 @@ _READING_ORDER = sorted(FORMATS.values(), key=lambda format: format.precedence)
 def recognized_format(path: Path) -> Format | None:
     """The format that recognizes this folder or file; None if no format does."""
     return next((format for format in _READING_ORDER if format.recognizes(path)), None)
+
+
+def _title_of(path: Path) -> str | None:
+    try:
+        format = recognized_format(path)
+    except (OSError, ExchangeError):
+        return None
+    return None if format is None else format.title
 
 
 def open_dataset(path: Path | str, *, classes: ClassSet | None = None, frame_pattern: str | None = None) -> Dataset:
@@ -48,7 +57,8 @@ def open_dataset(path: Path | str, *, classes: ClassSet | None = None, frame_pat
     if dataset is None:
         looks = "; ".join(f"{format.title}: {format.looks_like}" for format in _READING_ORDER)
         raise ExchangeError(
-            f"{path} is not a dataset of a known format. Choose a folder that looks like one of these: {looks}."
+            f"{path} is not a dataset of a known format. {what_it_looks_like(path, _title_of)} The formats look like this: "
+            f"{looks}."
         )
     if not dataset.frames:
         raise ExchangeError(f"{dataset.path} contains no labelled frame. Choose the folder of the whole dataset.")
