@@ -49,6 +49,11 @@ class InstrumentClass:
         """The colour as 8-bit red, green, blue."""
         return int(self.color[1:3], 16), int(self.color[3:5], 16), int(self.color[5:7], 16)
 
+    @property
+    def all_names(self) -> tuple[str, ...]:
+        """The name, then the former names."""
+        return (self.name, *self.former_names)
+
     def to_json(self) -> dict:
         """A plain dict; former names only if there are any."""
         former = {"former_names": list(self.former_names)} if self.former_names else {}
@@ -58,6 +63,11 @@ class InstrumentClass:
 def plain(name: str) -> str:
     """A name for comparison: one Unicode form (NFC), one case, without outer blanks, one blank between words."""
     return " ".join(unicodedata.normalize("NFC", name).casefold().split())
+
+
+def similar(name: str) -> str:
+    """A name for a loose comparison: also `_` and `-` are blanks. Ask a person before names that are only similar match."""
+    return plain(re.sub(r"[_-]", " ", name))
 
 
 def _present_names(instrument: InstrumentClass) -> tuple[str, ...]:
@@ -109,7 +119,7 @@ class ClassSet:
         raise ClassSetError(f"No class has the id {class_id}. Choose one of {self.name}: {', '.join(map(str, self.ids))}.")
 
     def find(self, name: str) -> InstrumentClass | None:
-        """The class that has this name, else the one that had it (ignoring case and outer spaces); None without either."""
+        """The class that has this name, else the one that had it (compared with `plain`); None without either."""
         wanted = plain(name)
         for names_of in (_present_names, _former_names):
             for instrument in self.classes:
@@ -239,6 +249,11 @@ def _same_classes(classes: ClassSet, others: ClassSet) -> tuple[tuple[int, int],
                 same[instrument.id] = other_id
                 taken.add(other_id)
     return tuple(same.items())
+
+
+def class_set_named(text: str) -> ClassSet:
+    """A known class set by its name, such as "endovis2018", or that of a YAML file; a ClassSetError if it is neither."""
+    return CLASS_SETS[text.casefold()] if text.casefold() in CLASS_SETS else ClassSet.from_yaml(text)
 
 
 def matching_class_ids(

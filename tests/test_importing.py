@@ -18,6 +18,7 @@ from surgicalsam_napari import files
 from surgicalsam_napari.errors import DiskSpaceError, ExchangeError
 from surgicalsam_napari.exchange.exporting import export_frames
 from surgicalsam_napari.exchange.formats import endovis2017
+from surgicalsam_napari.exchange.import_plan import ImportChoices
 from surgicalsam_napari.exchange.importing import check_import, import_frames
 from surgicalsam_napari.exchange.registry import EXPORT_FORMATS, open_dataset
 from surgicalsam_napari.instruments import ENDOVIS2017, ENDOVIS2018, ClassSet, InstrumentClass
@@ -169,7 +170,7 @@ def test_a_mask_that_was_corrected_in_only_one_of_its_files_is_refused(
         (lambda record: record["annotations"][0].update(category_id=99), "category 99"),
         (lambda record: record["annotations"][0].update(segmentation=record["annotations"][1]["segmentation"]), "both"),
         (lambda record: record["annotations"][0].update(image_id=99), "image 99, which is not in its list"),
-        (lambda record: record["categories"][0].pop("name"), "its own id and name"),
+        (lambda record: record["categories"][0].pop("name"), r"categories\[0\] .*id 1.* needs a name"),
         (lambda record: record["images"][0].pop("height"), "height"),
         (lambda record: record.pop("images"), "not a COCO file"),
     ],
@@ -241,6 +242,48 @@ def test_the_error_for_an_unknown_format_shows_what_each_format_looks_like(tmp_p
         assert name in str(caught.value)
     with pytest.raises(ExchangeError, match="does not exist"):
         open_dataset(tmp_path / "nowhere")
+
+
+@pytest.mark.parametrize("mode", ["L", "P"])
+@pytest.mark.parametrize("place", [".", "labels", "masks"])
+def test_pictures_of_class_ids_are_recognised_by_their_pixels(
+    project: Project, tmp_path: Path, mode: str, place: str
+) -> None:
+    for number in (3, 7):
+        file = tmp_path / "set" / place / f"clip_{number:04d}{'_mask' if place == '.' else ''}.png"
+        file.parent.mkdir(parents=True, exist_ok=True)
+        image = Image.fromarray(box(number))
+        if mode == "P":
+            image = image.convert("P")
+        image.save(file)
+        save(tmp_path / "set" / ("." if place == "." else "images") / f"clip_{number:04d}.jpg", np.zeros((*SIZE, 3)))
+    save(tmp_path / "set" / ("." if place == "." else "images") / "clip_0009.jpg", np.zeros((*SIZE, 3)))
+    dataset = open_dataset(tmp_path / "set", classes=ENDOVIS2018)
+    assert (dataset.format, dataset.sequences) == ("indexed-png", ("clip",))
+    assert [frame.image_path.stem for frame in dataset.frames if frame.image_path] == ["clip_0003", "clip_0007"]
+    assert [(one.what, one.count) for one in dataset.skipped] == [("pictures without labels", 1)]
+    assert import_all(project, tmp_path / "set", classes=ENDOVIS2018) == [3, 7]
+    assert project.labels[3].max() == 3
+
+
+def test_the_message_for_an_unknown_path_says_what_it_looks_like_and_what_to_do(tmp_path: Path) -> None:
+    (tmp_path / "empty").mkdir()
+    (tmp_path / "packed").mkdir()
+    (tmp_path / "packed" / "labels.zip").write_bytes(b"PK")
+    picture_folder(tmp_path / "pictures", "frame_1", "frame_2")
+    save(tmp_path / "above" / "set" / "frame_1.png", box(1))
+    (tmp_path / "one.json").write_text('{"name": 1, "frames": []}')
+    (tmp_path / "torn.json").write_text('{"name": 1, ')
+    for name, says in {
+        "empty": "The folder is empty",
+        "packed": "contains 1 .zip. Unpack the archive",
+        "pictures": r"only colour pictures \(2 .png\), but no labels",
+        "above": "The folder .*set looks like Indexed PNG: choose that one",
+        "one.json": "a JSON file with name, frames",
+        "torn.json": "damaged: it is not valid JSON",
+    }.items():
+        with pytest.raises(ExchangeError, match=says):
+            open_dataset(tmp_path / name)
 
 
 # ---- all or nothing
@@ -414,7 +457,10 @@ def test_the_authors_processed_folders_are_read_without_their_augmentations(proj
     assert [frame.name for frame in dataset.frames] == ["seq5/00003", "seq5/00004", "seq2/00000"]
     label_maps = [dataset.label_map(frame) for frame in dataset.frames]
     assert [np.unique(label_map).tolist() for label_map in label_maps] == [[0, 1, 4], [0], [0, 7]]
-    assert import_all(project, tmp_path / "endovis_2018", "seq5", classes=ENDOVIS2018) == [3, 4]
+    assert dataset.unannotated == {dataset.frames[1]}  # a picture without a mask
+    assert import_all(project, tmp_path / "endovis_2018", "seq5", classes=ENDOVIS2018) == [3]
+    empty = ImportChoices(unannotated_are_empty=True)
+    assert import_all(project, tmp_path / "endovis_2018", "seq5", classes=ENDOVIS2018, choices=empty) == [3, 4]
 
 
 def test_a_folder_of_pictures_is_matched_by_file_name(tmp_path: Path) -> None:

@@ -6,6 +6,7 @@ import errno
 import io
 import re
 import struct
+from collections.abc import Callable
 from pathlib import Path
 
 import numpy as np
@@ -13,19 +14,12 @@ from PIL import Image
 
 from surgicalsam_napari import files
 from surgicalsam_napari.errors import DiskSpaceError, ExchangeError
-from surgicalsam_napari.video.image_folder import IMAGE_SUFFIXES, natural_key
+from surgicalsam_napari.video.image_folder import frame_files, natural_key
 
 LABEL_SUFFIXES = (".png", ".bmp", ".tif", ".tiff")  # lossless formats, which keep class ids unchanged
 UNREADABLE = (0, 0)  # the size of a picture whose header is damaged
 _DAMAGED = (OSError, SyntaxError, ValueError, EOFError, struct.error, Image.DecompressionBombError)
-_NUMBER = re.compile(r"(\d+)(?!.*\d)")
 _RESERVED_ON_WINDOWS = re.compile(r"(con|prn|aux|nul|com\d|lpt\d)(\..*)?", re.IGNORECASE)
-
-
-def frame_number(stem: str) -> int | None:
-    """The last number in a file's name, such as 12 in `frame_00012`; None if there is no number."""
-    number = _NUMBER.search(stem)
-    return None if number is None else int(number[1])
 
 
 def safe_name(name: str) -> str:
@@ -34,8 +28,14 @@ def safe_name(name: str) -> str:
     return f"{name}-" if _RESERVED_ON_WINDOWS.fullmatch(name) else name or "video"
 
 
-def files_by_stem(folder: Path, suffixes: tuple[str, ...] = LABEL_SUFFIXES) -> dict[str, Path]:
+def files_by_stem(
+    folder: Path, suffixes: tuple[str, ...] = LABEL_SUFFIXES, *, is_wanted: Callable[[Path], bool] | None = None
+) -> dict[str, Path]:
     """The files of a folder by name without suffix, frame2 before frame10; empty if there is no such folder.
+
+    Parameters
+    ----------
+    is_wanted : leaves out other files
 
     Raises
     ------
@@ -48,6 +48,8 @@ def files_by_stem(folder: Path, suffixes: tuple[str, ...] = LABEL_SUFFIXES) -> d
     for path in sorted(folder.iterdir(), key=natural_key):
         if path.suffix.lower() not in suffixes or path.name.startswith("."):
             continue
+        if is_wanted is not None and not is_wanted(path):
+            continue
         if path.stem in files:
             raise ExchangeError(f"{path} and {files[path.stem].name} are two files for the same frame. Remove one of them.")
         files[path.stem] = path
@@ -55,7 +57,8 @@ def files_by_stem(folder: Path, suffixes: tuple[str, ...] = LABEL_SUFFIXES) -> d
 
 
 def pictures_by_stem(folder: Path) -> dict[str, Path]:
-    return files_by_stem(folder, IMAGE_SUFFIXES)
+    """The frames in a folder of pictures by name without suffix, without masks and doubles; empty if there is no folder."""
+    return {path.stem: path for path in frame_files(folder)[0]} if folder.is_dir() else {}
 
 
 def folders_in(folder: Path) -> list[Path]:
@@ -80,11 +83,21 @@ def image_size(path: Path) -> tuple[int, int]:
 
 def is_color_picture(path: Path) -> bool:
     """Whether the file's pixels are colours instead of class ids; False if it cannot be read."""
+    return _mode(path) in ("RGB", "RGBA", "CMYK", "YCbCr")
+
+
+def is_id_mask(path: Path) -> bool:
+    """Whether the file's pixels can be class ids: grey or indexed, in a lossless format."""
+    return path.suffix.lower() in LABEL_SUFFIXES and _mode(path) in ("1", "L", "P", "I", "I;16", "I;16B")
+
+
+def _mode(path: Path) -> str:
+    """Pillow's name for the kind of pixels, from the file's header; "" if it cannot be read."""
     try:
         with Image.open(path) as image:
-            return image.mode in ("RGB", "RGBA")
+            return image.mode
     except _DAMAGED:
-        return False
+        return ""
 
 
 def read_labels(path: Path, name: str) -> np.ndarray:

@@ -35,6 +35,7 @@ class HistoryEntry:
     started : ISO 8601, UTC
     frame_count : number of frames that it wrote
     is_open : whether it is still in progress, or its process died before it ended
+    note : how it was done, such as the choices of an import; "" if there is nothing to say
     """
 
     number: int
@@ -43,6 +44,7 @@ class HistoryEntry:
     frame_count: int
     is_undone: bool
     is_open: bool = False
+    note: str = ""
 
 
 @dataclass(frozen=True)
@@ -86,12 +88,13 @@ class History:
         self._counted: dict[Path, tuple[int, int]] = {}  # size and frame count of files whose record has no count
 
     @contextmanager
-    def action(self, name: str, *, all_or_none: bool = False) -> Iterator[Action]:
+    def action(self, name: str, *, note: str = "", all_or_none: bool = False) -> Iterator[Action]:
         """Record what is written with this action, so that it can be undone. Undone actions can no longer be redone then.
 
         Parameters
         ----------
         name : for the user, shown after "Undo"
+        note : for the user, how it is done; kept in the history
         all_or_none : undo everything if the block ends with an exception
 
         Raises
@@ -105,7 +108,7 @@ class History:
             self._forget([entry for entry in self.entries() if entry.is_undone])
             self._prune()
             started = datetime.now(UTC).isoformat(timespec="seconds")
-            entry = HistoryEntry(self.last_number + 1, name, started, 0, False)
+            entry = HistoryEntry(self.last_number + 1, name, started, 0, False, note=note)
             self._write(entry, is_open=True)
         action = Action(self._frames_file(entry))
         is_rolled_back = False
@@ -254,6 +257,7 @@ class History:
             "started": entry.started,
             "frames": None if is_open else entry.frame_count,
             "is_undone": entry.is_undone,
+            **({"note": entry.note} if entry.note else {}),
         }
         with self._files.lock:  # a process that opens the project clears the staging folder while it holds the lock
             content = json.dumps(record, ensure_ascii=False).encode()
@@ -264,7 +268,8 @@ class History:
             record = json.loads(path.read_text(encoding="utf-8"))
             count = record["frames"]
             about = record["name"], record["started"], count or 0, bool(record["is_undone"])
-            entry = HistoryEntry(int(path.stem), *about, is_open=count is None)
+            note = str(record.get("note", ""))
+            entry = HistoryEntry(int(path.stem), *about, is_open=count is None, note=note)
             if count is None or not self._frames_file(entry).exists():  # in progress, interrupted, or partly removed
                 entry = replace(entry, frame_count=self._frames_in(self._frames_file(entry)))
         except (OSError, ValueError, KeyError, TypeError):

@@ -151,13 +151,17 @@ def merged_import(before: FrameBefore, label_map: np.ndarray, class_ids: Sequenc
     """Merge a dataset's labels into the frame; what a person painted or verified before stays.
 
     The whole frame is marked as painted, with one exception: classes that the dataset does not annotate. Where the dataset
-    has background, their predicted pixels stay, and stay predictions.
+    has background, their predicted pixels stay, and stay predictions. If all annotated classes are verified, nothing
+    changes.
 
     Parameters
     ----------
     label_map : (H, W) uint8, with the classes `class_ids`
     class_ids : the classes that the dataset annotates
     """
+    if all(before.provenance.get(class_id) == Provenance.VERIFIED for class_id in class_ids):
+        painted = np.zeros(before.labels.shape, bool) if before.painted is None else before.painted
+        return MergedImport(before.labels, painted, int(np.count_nonzero(label_map != before.labels)))
     verified = np.zeros(256, np.uint8)
     not_annotated = np.zeros(256, np.uint8)
     for class_id, provenance in before.provenance.items():

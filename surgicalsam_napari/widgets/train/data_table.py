@@ -193,7 +193,7 @@ def warnings_about(counts: Sequence[Corrections]) -> list[str]:
     shown: dict[str, str] = {}  # a class may have another name in another video
     for corrections in counts:
         for instrument, count in corrections.class_frames.items():
-            names = [plain(name) for name in (instrument.name, *instrument.former_names)]
+            names = [plain(name) for name in instrument.all_names]
             name = next((shown[known] for known in names if known in shown), instrument.name)
             shown |= dict.fromkeys(names, name)
             frames[name] += count
