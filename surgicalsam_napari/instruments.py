@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import re
+import unicodedata
 from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
 from pathlib import Path
@@ -45,6 +46,16 @@ class InstrumentClass:
         return int(self.color[1:3], 16), int(self.color[3:5], 16), int(self.color[5:7], 16)
 
 
+def plain(name: str) -> str:
+    """A name for comparison: one Unicode form (NFC), one case, without outer blanks, one blank between words."""
+    return " ".join(unicodedata.normalize("NFC", name).casefold().split())
+
+
+def similar(name: str) -> str:
+    """A name for a loose comparison: also `_` and `-` are blanks. Ask a person before names that are only similar match."""
+    return plain(re.sub(r"[_-]", " ", name))
+
+
 @dataclass(frozen=True)
 class ClassSet:
     """An ordered set of instrument classes with distinct ids and names."""
@@ -82,9 +93,9 @@ class ClassSet:
         raise ClassSetError(f"No class has the id {class_id}. Choose one of {self.name}: {', '.join(map(str, self.ids))}.")
 
     def by_name(self, name: str) -> InstrumentClass:
-        """The class of this name (ignoring case and outer spaces), or a ClassSetError that lists the names."""
+        """The class of this name (compared with `plain`), or a ClassSetError that lists the names."""
         for instrument in self.classes:
-            if instrument.name.casefold() == name.strip().casefold():
+            if plain(instrument.name) == plain(name):
                 return instrument
         raise ClassSetError(f'No class has the name "{name}". Choose one of {self.name}: {", ".join(self.names)}.')
 
@@ -183,4 +194,4 @@ def matching_class_ids(
 
 def knows_class(classes: ClassSet, name: str) -> bool:
     """Whether a class of this name is in the set."""
-    return name.strip().casefold() in {known.casefold() for known in classes.names}
+    return plain(name) in map(plain, classes.names)

@@ -57,7 +57,7 @@ ROOM_ORDER: dict[str, tuple[tuple[str, ...], ...]] = {
         ("",),
     ),
     "surgicalsam_napari.exchange": (
-        ("files",),
+        ("files", "frame_names", "overlaps", "polygons"),
         ("dataset",),
         ("format",),
         ("sidecar",),

@@ -15,6 +15,7 @@ from surgicalsam_napari.cli.commands import app
 from surgicalsam_napari.cli.options import AsJson, Checkpoint, Device, EncoderWeights, existing_project
 from surgicalsam_napari.cli.terminal import progress, with_progress
 from surgicalsam_napari.formatting import counted, in_time
+from surgicalsam_napari.instruments import plain
 
 if TYPE_CHECKING:
     from surgicalsam_training.config import TrainingConfig
@@ -100,12 +101,12 @@ def _other_classes(projects: Sequence[Path], names: Sequence[str]) -> list[str]:
     """The names of the projects' classes that are not among these."""
     from surgicalsam_napari.store import Project
 
-    wanted = {name.strip().casefold() for name in names}
+    wanted = set(map(plain, names))
     found: dict[str, None] = {}
     for folder in projects:
         with Project.open(folder, require_video=False) as project:
             found |= dict.fromkeys(project.classes.names)
-    return [name for name in found if name.casefold() not in wanted]
+    return [name for name in found if plain(name) not in wanted]
 
 
 def _learn(config: TrainingConfig, out: Path | None) -> Learned:

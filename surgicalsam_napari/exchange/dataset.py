@@ -2,14 +2,16 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Mapping
-from dataclasses import dataclass, field
+from collections.abc import Callable, Mapping, Sequence
+from dataclasses import dataclass, field, replace
 from pathlib import Path
 
 import numpy as np
 
 from surgicalsam_napari.errors import ExchangeError
 from surgicalsam_napari.exchange.files import UNREADABLE
+from surgicalsam_napari.exchange.frame_names import FrameName
+from surgicalsam_napari.exchange.overlaps import ClassMask, class_masks, stacked
 from surgicalsam_napari.instruments import ClassSet
 from surgicalsam_napari.store.label_maps import present_ids
 
@@ -25,6 +27,7 @@ class DatasetFrame:
     name : such as "seq_1/frame_00012", for messages
     size : (H, W); (0, 0) if the header of the file is damaged
     image_path : the picture, if the dataset contains it
+    file_name : what the file's name says, with the text that the number was read from; None if there is no such name
     """
 
     sequence: str
@@ -32,6 +35,22 @@ class DatasetFrame:
     name: str
     size: tuple[int, int]
     image_path: Path | None = None
+    file_name: FrameName | None = None
+
+
+@dataclass(frozen=True)
+class Skipped:
+    """Something in the dataset that is not imported.
+
+    Attributes
+    ----------
+    what : in the plural, such as "annotations with only a box"
+    example : where the first one is, such as "annotation 12"
+    """
+
+    what: str
+    count: int
+    example: str = ""
 
 
 @dataclass(frozen=True)
@@ -43,8 +62,13 @@ class Dataset:
     path : the folder, or the JSON file
     format : a key of `registry.FORMATS`
     frames : sorted by sequence and frame
-    read : reads the label map of a frame from its files: (H, W) uint8
+    read : reads a frame from its files: its label map, (H, W) uint8, or its masks in the order of the file, which may
+        overlap (`stacked` merges them)
     annotated : annotated class ids by frame; in a frame that is not listed, all classes are annotated
+    unannotated : frames that the dataset lists without any annotation, and without saying that they are empty. They are left
+        alone unless a person says that they show no instrument
+    skipped : what the reader left out, with counts
+    overlaps : which mask is on top (`overlaps.stacked`); None if overlaps are refused
     is_export : True if frames have the numbers of the exported video; other datasets take the numbers from the names of
         their pictures, which may start at any number
     """
@@ -53,13 +77,29 @@ class Dataset:
     format: str
     classes: ClassSet
     frames: tuple[DatasetFrame, ...]
-    read: Callable[[DatasetFrame], np.ndarray] = field(repr=False)
+    read: Callable[[DatasetFrame], np.ndarray | Sequence[ClassMask]] = field(repr=False)
     annotated: Mapping[DatasetFrame, tuple[int, ...]] = field(default_factory=dict, repr=False)
     is_export: bool = False
+    unannotated: frozenset[DatasetFrame] = field(default=frozenset(), repr=False)
+    skipped: tuple[Skipped, ...] = ()
+    overlaps: str | None = None
 
     @property
     def sequences(self) -> tuple[str, ...]:
         return tuple(dict.fromkeys(frame.sequence for frame in self.frames))
+
+    def with_overlaps(self, order: str | None) -> Dataset:
+        """The same dataset, whose overlapping masks are stacked in this order."""
+        return replace(self, overlaps=order)
+
+    def without_unannotated(self) -> Dataset:
+        """The same dataset without the frames that nobody annotated."""
+        return replace(self, frames=tuple(frame for frame in self.frames if frame not in self.unannotated))
+
+    def masks(self, frame: DatasetFrame) -> tuple[ClassMask, ...] | None:
+        """The masks of a frame, which may overlap; None if its file is a label map."""
+        read = self.read(frame)
+        return None if isinstance(read, np.ndarray) else tuple(read)
 
     def label_map(self, frame: DatasetFrame) -> np.ndarray:
         """The labels of a frame: (H, W) uint8, ids of `classes`, 0 for background.
@@ -69,7 +109,15 @@ class Dataset:
         ExchangeError
             a file is missing, damaged or has a wrong size, contains an unknown value, or masks overlap
         """
-        label_map = self.read(frame)
+        read = self.read(frame)
+        return self.checked(frame, read if isinstance(read, np.ndarray) else self.stacked(frame, read))
+
+    def stacked(self, frame: DatasetFrame, masks: Sequence[ClassMask]) -> np.ndarray:
+        """The masks of a frame as a label map; an ExchangeError if they overlap and no order is chosen."""
+        return stacked(masks, frame.size, self.overlaps, frame.name, self.classes)
+
+    def checked(self, frame: DatasetFrame, label_map: np.ndarray) -> np.ndarray:
+        """The label map; an ExchangeError if it has a wrong size or unknown values."""
         if frame.size not in (UNREADABLE, label_map.shape):
             raise ExchangeError(
                 f"{frame.name} has labels of {_pixels(label_map.shape)} for a picture of {_pixels(frame.size)}. "
@@ -95,25 +143,7 @@ def _pixels(size: tuple[int, ...]) -> str:
 
 def merged_masks(masks: Mapping[int, np.ndarray], name: str, classes: ClassSet) -> np.ndarray:
     """A label map (H, W) uint8 from one mask (H, W) bool per class id; an ExchangeError if two classes overlap."""
-    label_map: np.ndarray | None = None
-    for class_id, mask in masks.items():
-        if label_map is None:
-            label_map = np.zeros(mask.shape, np.uint8)
-        if mask.shape != label_map.shape:
-            raise ExchangeError(
-                f"{name} has masks of {_pixels(mask.shape)} and of {_pixels(label_map.shape)}, but all masks of a frame "
-                "must have the same size. Replace the mask that has the wrong size."
-            )
-        covered = label_map[mask]
-        if covered.any():
-            other = classes.by_id(int(covered[covered > 0][0])).name
-            raise ExchangeError(
-                f"{name} has {np.count_nonzero(covered)} pixels that are both {other} and {classes.by_id(class_id).name}. "
-                "The masks overlap, but a pixel can have only one class. Remove these pixels from one of the two masks."
-            )
-        label_map[mask] = class_id
-    assert label_map is not None
-    return label_map
+    return stacked(class_masks(masks), (0, 0), None, name, classes)
 
 
 def needed_classes(classes: ClassSet | None, path: Path, example: str) -> ClassSet:

@@ -1,4 +1,17 @@
-"""The record that describes a dataset format to readers, writers, the command line and the window."""
+"""The record that describes a dataset format to readers, writers, the command line and the window.
+
+What a reader provides in its `Dataset`:
+
+- `frames`: sequence and number of each frame from `frame_names.read_picture_names` (a whole dataset) or `read_frame_names`
+  (a folder), never from an own pattern, with `options.frame_pattern`. `DatasetFrame.file_name` keeps the reading for the
+  preview. Two videos in one folder are two sequences.
+- `read`: a label map, or the masks of a frame in the order of the file (`overlaps.ClassMask`), which may overlap. Polygons
+  become masks with `polygons.polygon_mask`, which refuses impossible coordinates and says where they are.
+- `unannotated`: listed frames without any annotation. The reader does not decide whether they are empty.
+- `annotated`: if some classes of a frame are not known, for example because their annotations have only a box, the others.
+- `skipped`: what it left out, with counts: annotations with only a box, files that are no frames. One bad entry does not
+  refuse the whole dataset; a value that cannot be is an ExchangeError with its place in the file.
+"""
 
 from __future__ import annotations
 
@@ -11,6 +24,20 @@ import numpy as np
 
 from surgicalsam_napari.exchange.dataset import Dataset
 from surgicalsam_napari.instruments import ClassSet
+
+
+@dataclass(frozen=True)
+class ReadOptions:
+    """What a person says about a dataset before it is read.
+
+    Attributes
+    ----------
+    classes : for datasets that have only class numbers; otherwise ignored
+    frame_pattern : how to read the names of frames, if that is not clear (`frame_names`)
+    """
+
+    classes: ClassSet | None = None
+    frame_pattern: str | None = None
 
 
 class FrameWriter(Protocol):
@@ -43,7 +70,7 @@ class Format:
     title : shown in the window
     looks_like : an example of its files, for the message about a folder that no format recognizes
     recognizes : whether a path looks like this format
-    read_dataset : opens a recognized path; the class set is for datasets that have only class numbers
+    read_dataset : opens a recognized path
     precedence : if several formats recognize a path, the one with the lowest number reads it
     writer : None if labels cannot be exported in this format
     owned_files : the files of an export besides classes.json, used to find and replace an earlier export
@@ -54,7 +81,7 @@ class Format:
     title: str
     looks_like: str
     recognizes: Callable[[Path], bool]
-    read_dataset: Callable[[Path, ClassSet | None], Dataset]
+    read_dataset: Callable[[Path, ReadOptions], Dataset]
     precedence: int = 1
     writer: WriterFactory | None = None
     owned_files: tuple[OwnedFiles, ...] = ()

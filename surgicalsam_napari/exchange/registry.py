@@ -6,7 +6,7 @@ from pathlib import Path
 
 from surgicalsam_napari.errors import ExchangeError
 from surgicalsam_napari.exchange.dataset import Dataset
-from surgicalsam_napari.exchange.format import Format
+from surgicalsam_napari.exchange.format import Format, ReadOptions
 from surgicalsam_napari.exchange.formats import coco, endovis, endovis2017, endovis2018, indexed_png
 from surgicalsam_napari.instruments import ClassSet
 
@@ -23,13 +23,14 @@ def recognized_format(path: Path) -> Format | None:
     return next((format for format in _READING_ORDER if format.recognizes(path)), None)
 
 
-def open_dataset(path: Path | str, *, classes: ClassSet | None = None) -> Dataset:
+def open_dataset(path: Path | str, *, classes: ClassSet | None = None, frame_pattern: str | None = None) -> Dataset:
     """Open a dataset of any format.
 
     Parameters
     ----------
     path : its folder, or the JSON file of a COCO dataset
     classes : for a dataset that has class numbers but no class names; otherwise ignored
+    frame_pattern : how to read the names of its frames, if that is not clear (`frame_names`)
 
     Raises
     ------
@@ -41,7 +42,7 @@ def open_dataset(path: Path | str, *, classes: ClassSet | None = None) -> Datase
         raise ExchangeError(f"{path} does not exist. Give the path of a dataset's folder, or of its JSON file.")
     try:
         format = recognized_format(path)
-        dataset = None if format is None else format.read_dataset(path, classes)
+        dataset = None if format is None else format.read_dataset(path, ReadOptions(classes, frame_pattern))
     except OSError as error:
         raise ExchangeError(f"{path} cannot be read ({error.strerror}). Check its permissions and the disk.") from error
     if dataset is None:

@@ -12,7 +12,7 @@ from types import TracebackType
 from typing import Any
 
 from surgicalsam_napari.errors import ClassSetError, ProjectError, VideoError
-from surgicalsam_napari.instruments import ClassSet
+from surgicalsam_napari.instruments import ClassSet, plain
 from surgicalsam_napari.store.action import Action
 from surgicalsam_napari.store.content_area import CheckedContentArea
 from surgicalsam_napari.store.embeddings import EmbeddingStore
@@ -425,14 +425,14 @@ def _candidates(folder: Path, record: VideoRecord) -> Iterator[Path]:
 def _extended(present: ClassSet, classes: ClassSet) -> ClassSet:
     """`present` and the new classes of `classes`; a ClassSetError if the two sets contradict each other."""
     given = {c.id: c for c in classes}
-    ids = {c.name.casefold(): c.id for c in present}
+    ids = {plain(c.name): c.id for c in present}
     for c in classes:
-        if ids.get(c.name.casefold(), c.id) != c.id:
+        if ids.get(plain(c.name), c.id) != c.id:
             raise ClassSetError(
-                f"{c.name} has the id {ids[c.name.casefold()]} in this project and {c.id} in {classes.name}. "
+                f"{c.name} has the id {ids[plain(c.name)]} in this project and {c.id} in {classes.name}. "
                 "Give it the project's id, or start another project."
             )
-        if c.id in present.ids and present.by_id(c.id).name.casefold() != c.name.casefold():
+        if c.id in present.ids and plain(present.by_id(c.id).name) != plain(c.name):
             raise ClassSetError(
                 f"The id {c.id} means {present.by_id(c.id).name} in this project and {c.name} in {classes.name}. "
                 "Give the class another id, or start another project."

@@ -18,7 +18,7 @@ from pycocotools import mask as run_lengths
 from surgicalsam_napari.errors import ClassSetError, ExchangeError
 from surgicalsam_napari.exchange.dataset import Dataset, DatasetFrame, merged_masks
 from surgicalsam_napari.exchange.files import frame_number, picture_png, write_file
-from surgicalsam_napari.exchange.format import Format, OwnedFiles
+from surgicalsam_napari.exchange.format import Format, OwnedFiles, ReadOptions
 from surgicalsam_napari.exchange.sidecar import Sidecar, check_complete, read_sidecar, write_sidecar
 from surgicalsam_napari.instruments import LARGEST_CLASS_ID, PALETTE, ClassSet, InstrumentClass
 from surgicalsam_napari.store.label_maps import present_ids
@@ -79,7 +79,7 @@ def recognizes(path: Path) -> bool:
     return (path / ANNOTATIONS).is_file() if path.is_dir() else path.suffix.lower() == ".json"
 
 
-def read_dataset(path: Path, classes: ClassSet | None) -> Dataset:
+def read_dataset(path: Path, options: ReadOptions) -> Dataset:
     file = path / ANNOTATIONS if path.is_dir() else path
     record = _record(file)
     sidecar = read_sidecar(file.parent)

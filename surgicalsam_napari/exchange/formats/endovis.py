@@ -35,7 +35,7 @@ from surgicalsam_napari.exchange.files import (
     read_labels,
     write_file,
 )
-from surgicalsam_napari.exchange.format import Format, OwnedFiles
+from surgicalsam_napari.exchange.format import Format, OwnedFiles, ReadOptions
 from surgicalsam_napari.exchange.sidecar import Sidecar, check_complete, read_sidecar, write_sidecar
 from surgicalsam_napari.instruments import ClassSet
 from surgicalsam_napari.store.label_maps import present_ids
@@ -80,11 +80,11 @@ def recognizes(path: Path) -> bool:
     return path.is_dir() and bool(_parts(path))
 
 
-def read_dataset(path: Path, classes: ClassSet | None) -> Dataset:
+def read_dataset(path: Path, options: ReadOptions) -> Dataset:
     sidecar = read_sidecar(path)
     files = {frame: frame_files for part in _parts(path) for frame, frame_files in _frames(part)}
     check_complete(path, sidecar, list(files))
-    class_set = sidecar.classes if sidecar else needed_classes(classes, path, "00012_class1.png")
+    class_set = sidecar.classes if sidecar else needed_classes(options.classes, path, "00012_class1.png")
 
     def read(frame: DatasetFrame) -> np.ndarray:
         return _read(frame, files[frame], class_set, check_masks=sidecar is not None)

@@ -27,8 +27,8 @@ from surgicalsam_napari.exchange.files import (
     pictures_by_stem,
     read_labels,
 )
-from surgicalsam_napari.exchange.format import Format
-from surgicalsam_napari.instruments import ENDOVIS2017, ClassSet
+from surgicalsam_napari.exchange.format import Format, ReadOptions
+from surgicalsam_napari.instruments import ENDOVIS2017
 from surgicalsam_napari.store.label_maps import present_ids
 
 NAME = "endovis2017"
@@ -42,7 +42,7 @@ def recognizes(path: Path) -> bool:
     return path.is_dir() and bool(_sequence_folders(path))
 
 
-def read_dataset(path: Path, classes: ClassSet | None) -> Dataset:
+def read_dataset(path: Path, options: ReadOptions) -> Dataset:
     folders = {folder.name: folder for folder in _sequence_folders(path)}
     masks = {sequence: _mask_folders(folder) for sequence, folder in folders.items()}
     frames = tuple(frame for sequence, folder in folders.items() for frame in _frames(folder, masks[sequence]))

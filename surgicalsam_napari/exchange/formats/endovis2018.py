@@ -25,9 +25,9 @@ from surgicalsam_napari.exchange.files import (
     pictures_by_stem,
     read_labels,
 )
-from surgicalsam_napari.exchange.format import Format
+from surgicalsam_napari.exchange.format import Format, ReadOptions
 from surgicalsam_napari.exchange.sidecar import SIDECAR
-from surgicalsam_napari.instruments import ENDOVIS2018, ClassSet
+from surgicalsam_napari.instruments import ENDOVIS2018
 
 NAME = "endovis2018"
 LABEL_FOLDERS = ("annotations", "labels", "instrument_types", "type_annotations")
@@ -40,7 +40,7 @@ def recognizes(path: Path) -> bool:
     return path.is_dir() and not (path / SIDECAR).exists() and next(_labels(path), None) is not None
 
 
-def read_dataset(path: Path, classes: ClassSet | None) -> Dataset:
+def read_dataset(path: Path, options: ReadOptions) -> Dataset:
     pictures = _pictures(path)
     files: dict[DatasetFrame, Path] = {}
     for (sequence, number), file in sorted(_typed_labels(path).items(), key=lambda item: _order(item[0])):
@@ -49,7 +49,7 @@ def read_dataset(path: Path, classes: ClassSet | None) -> Dataset:
         files[DatasetFrame(sequence, number, f"{sequence}/frame{number:03d}", size, picture)] = file
     # EndoVis 2018 itself writes seq_1; other tools write seq1, for both years
     is_2018 = all(frame.sequence.startswith("seq_") for frame in files)
-    class_set = classes or (ENDOVIS2018 if is_2018 else needed_classes(classes, path, "values of pixels"))
+    class_set = options.classes or (ENDOVIS2018 if is_2018 else needed_classes(options.classes, path, "values of pixels"))
 
     def read(frame: DatasetFrame) -> np.ndarray:
         return read_labels(files[frame], f"{files[frame].parent.name}/{files[frame].name}")

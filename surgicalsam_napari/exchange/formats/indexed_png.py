@@ -21,7 +21,7 @@ from surgicalsam_napari.exchange.files import (
     read_labels,
     write_file,
 )
-from surgicalsam_napari.exchange.format import Format, OwnedFiles
+from surgicalsam_napari.exchange.format import Format, OwnedFiles, ReadOptions
 from surgicalsam_napari.exchange.sidecar import Sidecar, check_complete, read_sidecar, write_sidecar
 from surgicalsam_napari.instruments import ClassSet
 
@@ -85,7 +85,7 @@ def recognizes(path: Path) -> bool:
     return path.is_dir() and has_files(path, "frame*.png")
 
 
-def read_dataset(path: Path, classes: ClassSet | None) -> Dataset:
+def read_dataset(path: Path, options: ReadOptions) -> Dataset:
     sidecar = read_sidecar(path)
     sequence = path.name if sidecar is None else sidecar.sequence or Path(sidecar.video).stem or path.name
     pictures = pictures_by_stem(path / "images")
@@ -98,7 +98,7 @@ def read_dataset(path: Path, classes: ClassSet | None) -> Dataset:
         size = image_size(file if picture is None else picture)
         frames.append(DatasetFrame(sequence, number, f"{sequence}/{stem}", size, picture))
     check_complete(path, sidecar, frames)
-    class_set = needed_classes(classes, path, "values of pixels") if sidecar is None else sidecar.classes
+    class_set = needed_classes(options.classes, path, "values of pixels") if sidecar is None else sidecar.classes
 
     def read(frame: DatasetFrame) -> np.ndarray:
         return read_labels(path / f"{frame.name.rpartition('/')[2]}.png", frame.name)

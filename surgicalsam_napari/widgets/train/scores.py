@@ -8,7 +8,7 @@ from qtpy.QtCore import QRectF, QSize, Qt
 from qtpy.QtGui import QColor, QPainter, QPaintEvent
 from qtpy.QtWidgets import QGridLayout, QHBoxLayout, QLabel, QSizePolicy, QVBoxLayout, QWidget
 
-from surgicalsam_napari.instruments import ClassSet
+from surgicalsam_napari.instruments import ClassSet, plain
 from surgicalsam_napari.widgets.parts.parts import ElidedLabel, swatch
 from surgicalsam_napari.widgets.train.parts import BAD_COLOR, GOOD_COLOR
 from surgicalsam_training.reports import ResultReport, Scores
@@ -143,7 +143,7 @@ def _change_color(before: float | None, after: float | None, more_is_better: boo
 
 
 def class_color(name: str, classes: ClassSet) -> str:
-    return next((instrument.color for instrument in classes if instrument.name.casefold() == name.casefold()), "#7f8591")
+    return next((instrument.color for instrument in classes if plain(instrument.name) == plain(name)), "#7f8591")
 
 
 def figure_label(

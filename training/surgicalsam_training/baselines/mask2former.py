@@ -28,6 +28,7 @@ from torch.nn import functional as F
 from surgicalsam_napari.errors import CheckpointError, TrainingError
 from surgicalsam_napari.exchange.files import write_file
 from surgicalsam_napari.files import replacing
+from surgicalsam_napari.instruments import plain
 from surgicalsam_napari.model.device import choose_device
 from surgicalsam_napari.model.geometry import FrameGeometry
 from surgicalsam_napari.store.files import writing
@@ -338,8 +339,8 @@ class Examples:
 def detect(detector: Detector, data: TrainingData, example_indices: Sequence[int]) -> Iterator[tuple[int, list[Detection]]]:
     """The detections in each frame, for `write_detections`; classes that are not in the data are left out."""
     examples = Examples(data, detector.side)
-    by_name = {name.casefold(): instrument for name, instrument in zip(data.classes.names, data.classes, strict=True)}
-    known = [by_name.get(name.casefold()) for name in detector.class_names]
+    by_name = {plain(name): instrument for name, instrument in zip(data.classes.names, data.classes, strict=True)}
+    known = [by_name.get(plain(name)) for name in detector.class_names]
     class_ids = [None if instrument is None else instrument.id for instrument in known]
     device = next(detector.network.parameters()).device
     for example_index in example_indices:

@@ -24,7 +24,7 @@ from torch.nn import functional as F
 
 from surgicalsam_napari.errors import CheckpointError
 from surgicalsam_napari.exchange.files import write_file
-from surgicalsam_napari.instruments import ClassSet
+from surgicalsam_napari.instruments import ClassSet, plain
 from surgicalsam_napari.model.surgical_sam import SurgicalSAM
 
 TEMPLATE = "a photo of a {} in surgery"
@@ -92,14 +92,14 @@ def text_embeddings(path: Path, classes: ClassSet) -> Tensor:
 def _by_name(path: Path, loaded: Mapping[str, Tensor], classes: ClassSet) -> Tensor:
     if len(loaded) == 1 and next(iter(loaded.values())).ndim == 2:
         return next(iter(loaded.values()))
-    plain = {name.strip().casefold(): tensor for name, tensor in loaded.items()}
-    missing = [name for name in classes.names if name.casefold() not in plain]
+    vectors = {plain(name): tensor for name, tensor in loaded.items()}
+    missing = [name for name in classes.names if plain(name) not in vectors]
     if missing:
         raise CheckpointError(
             f"{path.name} should hold a text embedding for each class; it has none for {', '.join(missing)} (it has "
             f"{', '.join(list(loaded)[:8])}). Create it for these classes."
         )
-    rows = [plain[name.casefold()] for name in classes.names]
+    rows = [vectors[plain(name)] for name in classes.names]
     if len({tuple(row.shape) for row in rows}) > 1:
         raise CheckpointError(
             f"The text embeddings of {path.name} should have equal lengths; they differ. Create the file again."

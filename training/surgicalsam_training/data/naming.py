@@ -8,7 +8,7 @@ from dataclasses import replace
 from pathlib import Path
 
 from surgicalsam_napari.errors import TrainingError
-from surgicalsam_napari.instruments import ClassSet, InstrumentClass
+from surgicalsam_napari.instruments import ClassSet, InstrumentClass, plain
 from surgicalsam_napari.store.project import SUFFIX
 from surgicalsam_training.data.source import AnnotatedFrame, Source
 
@@ -29,15 +29,15 @@ def common_classes(
     TrainingError
         the data show a class that is not in `classes`, or no data show a class of `classes`
     """
-    ignored = {_plain(name) for name in ignored_classes}
-    wanted = None if classes is None else {_plain(name) for name in classes} - ignored
-    shown = {_plain(instrument.name): instrument for _, instrument in _shown(sources, ignored, wanted)}
+    ignored = {plain(name) for name in ignored_classes}
+    wanted = None if classes is None else {plain(name) for name in classes} - ignored
+    shown = {plain(instrument.name): instrument for _, instrument in _shown(sources, ignored, wanted)}
     if base is None:
         base = _first_classes(sources[0].classes, shown, ignored, wanted)
-    base_names = {_plain(name) for name in base.names}
+    base_names = {plain(name) for name in base.names}
     new = tuple(instrument for name, instrument in shown.items() if name not in base_names)
     for name in classes or ():
-        if _plain(name) not in base_names | shown.keys() | ignored:
+        if plain(name) not in base_names | shown.keys() | ignored:
             listed = ", ".join([*base.names, *(instrument.name for instrument in new)])
             raise TrainingError(
                 f'"{name}" should be trained, but no corrected frame shows it (known are {listed}). Check the name, correct '
@@ -50,10 +50,10 @@ def common_classes(
 
 def ids_to_common(source: Source, common: ClassSet, classes: Sequence[str] | None, ignored: Sequence[str]) -> dict[int, int]:
     """Map the source's class ids to the common ids; classes that are not trained are left out."""
-    by_name = {_plain(instrument.name): instrument.id for instrument in common}
-    trained = by_name.keys() if classes is None else {_plain(name) for name in classes}
-    left_out = {_plain(name) for name in ignored}
-    names = {instrument.id: _plain(instrument.name) for instrument in source.classes}
+    by_name = {plain(instrument.name): instrument.id for instrument in common}
+    trained = by_name.keys() if classes is None else {plain(name) for name in classes}
+    left_out = {plain(name) for name in ignored}
+    names = {instrument.id: plain(instrument.name) for instrument in source.classes}
     return {
         class_id: by_name[name]
         for class_id, name in names.items()
@@ -90,10 +90,10 @@ def _shown(
             for class_id in known & present:
                 first.setdefault(class_id, frame)
         for instrument in source.classes:
-            if instrument.id not in first or _plain(instrument.name) in ignored:
+            if instrument.id not in first or plain(instrument.name) in ignored:
                 continue
             frame = first[instrument.id]
-            if wanted is not None and _plain(instrument.name) not in wanted:
+            if wanted is not None and plain(instrument.name) not in wanted:
                 raise TrainingError(
                     f"{frame.name} of {source.path.name} shows {instrument.name}, which is not among the classes to train. "
                     "Add it to classes, or to ignored_classes (background)."
@@ -107,17 +107,13 @@ def _first_classes(
     """The classes of the first source that are trained; without any, the first class that the data show."""
 
     def is_trained(instrument: InstrumentClass) -> bool:
-        name = _plain(instrument.name)
+        name = plain(instrument.name)
         return name not in ignored and (wanted is None or name in wanted)
 
     first = tuple(filter(is_trained, classes)) or tuple(shown.values())[:1]
     if not first:
         raise TrainingError("No corrected frame shows a class to train. Correct frames that show instruments.")
     return ClassSet(classes.name, first)
-
-
-def _plain(name: str) -> str:
-    return name.strip().casefold()
 
 
 def _naming_folder(path: Path) -> Path:

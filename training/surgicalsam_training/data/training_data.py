@@ -9,7 +9,7 @@ from pathlib import Path
 import numpy as np
 
 from surgicalsam_napari.errors import TrainingError
-from surgicalsam_napari.instruments import ClassSet
+from surgicalsam_napari.instruments import ClassSet, plain
 from surgicalsam_napari.model.surgical_sam import SurgicalSAM
 from surgicalsam_training.data.augment import Augmentation
 from surgicalsam_training.data.naming import common_classes, ids_to_common, unique_sequences
@@ -88,8 +88,8 @@ class TrainingData:
         TrainingError
             no frame has labels of these classes
         """
-        wanted = {name.strip().casefold() for name in names}
-        others = [name for name in self.named_classes if name.strip().casefold() not in wanted]
+        wanted = set(map(plain, names))
+        others = [name for name in self.named_classes if plain(name) not in wanted]
         data = TrainingData(self._sources, base, None, others)
         if not data.frames:
             raise TrainingError(f"No corrected frame has labels of {', '.join(names)}. Choose classes that the data have.")

@@ -7,7 +7,7 @@ from pathlib import Path
 
 import numpy as np
 
-from surgicalsam_napari.instruments import CLASS_SETS, ClassSet
+from surgicalsam_napari.instruments import CLASS_SETS, ClassSet, plain
 from surgicalsam_napari.model.surgical_sam import SurgicalSAM
 from surgicalsam_training.baselines.oracle import predict_from_boxes, predict_from_centroids
 from surgicalsam_training.baselines.persam import Example, first_frames, learn_examples, predict_persam
@@ -86,8 +86,8 @@ def _parameters(method: str, tuned: float) -> float | None:
 
 def benchmark_of(classes: ClassSet) -> str | None:
     """The benchmark whose classes have these names; None if there is none."""
-    names = {name.casefold() for name in classes.names}
-    matching = (key for key, known in CLASS_SETS.items() if {name.casefold() for name in known.names} == names)
+    names = set(map(plain, classes.names))
+    matching = (key for key, known in CLASS_SETS.items() if set(map(plain, known.names)) == names)
     return next(matching, None)
 
 

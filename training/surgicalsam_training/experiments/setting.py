@@ -9,7 +9,7 @@ from pathlib import Path
 import yaml
 
 from surgicalsam_napari.errors import TrainingError
-from surgicalsam_napari.instruments import ENDOVIS2017
+from surgicalsam_napari.instruments import ENDOVIS2017, plain
 from surgicalsam_training.config import TrainingConfig, preset
 from surgicalsam_training.data.opening import open_source
 
@@ -96,6 +96,6 @@ def changed_by(config: TrainingConfig, settings: Sequence[str]) -> TrainingConfi
 
 def _preset_for(path: Path) -> str:
     source = open_source(path, "frame", 0)
-    names = {name.casefold() for name in source.classes.names}
+    names = set(map(plain, source.classes.names))
     source.close()
-    return "endovis2017" if names == {name.casefold() for name in ENDOVIS2017.names} else "endovis2018"
+    return "endovis2017" if names == set(map(plain, ENDOVIS2017.names)) else "endovis2018"

@@ -8,7 +8,7 @@ from collections.abc import Generator, Sequence
 from typing import Any
 
 from surgicalsam_napari.errors import TrainingError
-from surgicalsam_napari.instruments import ClassSet
+from surgicalsam_napari.instruments import ClassSet, plain
 from surgicalsam_training.experiments.cells import cell_metrics, cell_model, scored_cell, trained_cell
 from surgicalsam_training.experiments.scoring import ProtocolMetrics, opened_data
 from surgicalsam_training.experiments.setting import Setting
@@ -132,7 +132,7 @@ def table4(setting: Setting) -> Generator[Stage, None, Table]:
 
 def shared_names(class_sets: Sequence[ClassSet]) -> list[list[str]]:
     """The class names that all sets share (ignoring case), in the order of the first; one list per set, in its spelling."""
-    by_set = [{name.casefold(): name for name in classes.names} for classes in class_sets]
+    by_set = [{plain(name): name for name in classes.names} for classes in class_sets]
     common = [name for name in by_set[0] if all(name in names for names in by_set)]
     return [[names[name] for name in common] for names in by_set] if common else []
 

@@ -11,7 +11,7 @@ from collections.abc import Generator, Sequence
 
 import numpy as np
 
-from surgicalsam_napari.instruments import ENDOVIS2018, ClassSet
+from surgicalsam_napari.instruments import ENDOVIS2018, ClassSet, plain
 from surgicalsam_napari.model.surgical_sam import SurgicalSAM
 from surgicalsam_napari.phantom import PhantomScene
 from surgicalsam_training.data.source import AnnotatedFrame
@@ -34,8 +34,8 @@ class PhantomRehearsal:
 
     def __init__(self, frame_count: int, classes: ClassSet) -> None:
         self.classes = classes
-        names = {instrument.name.casefold(): instrument.id for instrument in classes}
-        self._ids = {c.id: names[c.name.casefold()] for c in ENDOVIS2018 if c.name.casefold() in names}
+        names = {plain(instrument.name): instrument.id for instrument in classes}
+        self._ids = {c.id: names[plain(c.name)] for c in ENDOVIS2018 if plain(c.name) in names}
         self.frames = tuple(
             AnnotatedFrame(f"phantom {example_index // FRAMES_PER_SCENE}", example_index, f"phantom/{example_index}", SIZE)
             for example_index in range(frame_count)

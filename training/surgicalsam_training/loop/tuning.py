@@ -13,7 +13,7 @@ from safetensors.torch import load_file
 from torch import Tensor, nn
 
 from surgicalsam_napari.errors import CheckpointError, TrainingError
-from surgicalsam_napari.instruments import ClassSet, knows_class
+from surgicalsam_napari.instruments import ClassSet, knows_class, plain
 from surgicalsam_napari.model import zoo
 from surgicalsam_napari.model.checkpoint import build_parts, load_checkpoint
 from surgicalsam_napari.model.class_prompt_encoder import ClassPromptEncoder, Prototypes
@@ -197,17 +197,17 @@ def read_prototypes(path: Path, classes: ClassSet, embedding_dim: int) -> dict[i
         the file cannot be read, has no vector for a class, or has vectors of another length
     """
     try:
-        vectors = {name.strip().casefold(): vector.float() for name, vector in load_file(path).items()}
+        vectors = {plain(name): vector.float() for name, vector in load_file(path).items()}
     except (OSError, SafetensorError) as error:
         raise TrainingError(
             f"{path} should hold a vector for each class, but cannot be read ({error}). Create it again."
         ) from error
-    missing = [name for name in classes.names if name.casefold() not in vectors]
+    missing = [name for name in classes.names if plain(name) not in vectors]
     if missing:
         raise TrainingError(
             f"{path.name} should hold a vector for every class, but has none for {', '.join(missing)}. Add them."
         )
-    by_class_id = {instrument.id: vectors[instrument.name.casefold()] for instrument in classes}
+    by_class_id = {instrument.id: vectors[plain(instrument.name)] for instrument in classes}
     misfit = next((vector for vector in by_class_id.values() if vector.shape != (embedding_dim,)), None)
     if misfit is not None:
         raise TrainingError(

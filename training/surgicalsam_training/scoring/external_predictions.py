@@ -23,7 +23,7 @@ import numpy as np
 from surgicalsam_napari.errors import TrainingError
 from surgicalsam_napari.exchange.files import LABEL_SUFFIXES, UNREADABLE, frame_number, image_size, read_labels
 from surgicalsam_napari.exchange.sidecar import read_sidecar
-from surgicalsam_napari.instruments import ClassSet
+from surgicalsam_napari.instruments import ClassSet, plain
 from surgicalsam_napari.store.label_maps import present_ids
 from surgicalsam_training.data.split import sequence_number
 from surgicalsam_training.data.training_data import TrainingData
@@ -276,11 +276,11 @@ def _names(data: TrainingData, example_indices: Sequence[int]) -> str:
 
 def _lookup(classes: ClassSet | None, data: TrainingData) -> np.ndarray:
     """(256,) int16: value -> class id of the data; classes are matched by name."""
-    by_name = {instrument.name.casefold(): instrument.id for instrument in data.classes}
+    by_name = {plain(instrument.name): instrument.id for instrument in data.classes}
     lookup = np.full(256, -1, np.int16)
     lookup[0] = 0
     for instrument in classes or data.classes:
-        lookup[instrument.id] = by_name.get(instrument.name.casefold(), -1)
+        lookup[instrument.id] = by_name.get(plain(instrument.name), -1)
     return lookup
 
 
