@@ -134,7 +134,7 @@ def test_the_endovis_layout_is_that_of_the_authors(project: Project, tmp_path: P
 @pytest.mark.filterwarnings("ignore:__array__ implementation:DeprecationWarning")  # pycocotools 2.0.11 with numpy 2
 def test_coco_files_are_read_by_pycocotools(project: Project, tmp_path: Path) -> None:
     out = export(project, tmp_path / "out", "coco")
-    coco = COCO(str(out / "annotations.json"))
+    coco = COCO(str(out / "annotations/instances_default.json"))
     assert [category["name"] for category in coco.loadCats(coco.getCatIds())] == list(ENDOVIS2018.names)
     (annotation,) = coco.loadAnns(coco.getAnnIds(imgIds=2))
     assert (annotation["area"], annotation["bbox"], annotation["category_id"]) == (600, [30, 10, 60, 10], 3)

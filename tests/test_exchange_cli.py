@@ -108,7 +108,7 @@ def test_frames_and_pictures_can_be_left_out(run: Run, corrected: Path, clip: Pa
     ("arguments", "code", "expected"),
     [
         (["export", "CLIP"], 2, "--out"),
-        (["export", "CLIP", "--out", "OUT", "--format", "yolo"], 2, "endovis, indexed-png, coco"),
+        (["export", "CLIP", "--out", "OUT", "--format", "mpeg"], 2, "endovis, indexed-png, coco"),
         (["export", "CLIP", "--out", "OUT", "--frames", "1-4"], 1, "start:stop:step"),
         (["export", "CLIP", "--out", "OUT", "--frames", "1-4"], 1, '"corrected"'),
         (["export", "CLIP", "--out", "OUT", "--frames", "40:50"], 1, "0 to 11"),

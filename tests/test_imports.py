@@ -57,14 +57,15 @@ ROOM_ORDER: dict[str, tuple[tuple[str, ...], ...]] = {
         ("",),
     ),
     "surgicalsam_napari.exchange": (
-        ("files", "frame_names", "overlaps", "polygons"),
+        ("files", "frame_names", "overlaps", "polygons", "outlines", "label_colors"),
         ("dataset",),
         ("format",),
         ("sidecar",),
+        ("listing",),
         ("formats",),
         ("registry",),
-        ("matching",),
-        ("exporting", "importing"),
+        ("matching", "writing"),
+        ("exporting", "importing", "converting"),
         ("",),
     ),
     "surgicalsam_training": (

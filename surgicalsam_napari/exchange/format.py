@@ -25,6 +25,8 @@ import numpy as np
 from surgicalsam_napari.exchange.dataset import Dataset
 from surgicalsam_napari.instruments import ClassSet
 
+MASKS, POLYGONS = "masks", "polygons"
+
 
 @dataclass(frozen=True)
 class ReadOptions:
@@ -40,17 +42,60 @@ class ReadOptions:
     frame_pattern: str | None = None
 
 
-class FrameWriter(Protocol):
-    """Writes a dataset in one format: `write` for each frame, then `close`."""
+@dataclass(frozen=True)
+class FrameToWrite:
+    """One frame of an export.
 
-    def write(
-        self, frame_index: int, label_map: np.ndarray, image: np.ndarray | None, annotated: tuple[int, ...]
-    ) -> None: ...
+    Attributes
+    ----------
+    sequence : the video's name, valid as the name of a folder, without underscores
+    name : the frame's name in files, without suffix: "frame_00012", or "clip-1_00012" in a dataset of several videos
+    label_map : (H, W) uint8, class ids
+    image : (H, W, 3) uint8; None if the pictures are not exported
+    annotated : ids of the classes that are known in this frame, present or absent
+    """
+
+    sequence: str
+    frame_index: int
+    name: str
+    label_map: np.ndarray
+    image: np.ndarray | None
+    annotated: tuple[int, ...]
+
+    @property
+    def size(self) -> tuple[int, int]:
+        """(H, W)."""
+        return self.label_map.shape[0], self.label_map.shape[1]
+
+
+@dataclass(frozen=True)
+class ExportTarget:
+    """What a writer writes.
+
+    Attributes
+    ----------
+    folder : a new folder
+    video : the name of the video's file; of a dataset of several videos, the dataset's name
+    polygons : write polygons, in a format that can hold masks, too
+    """
+
+    folder: Path
+    classes: ClassSet
+    video: str
+    polygons: bool = False
+
+
+class FrameWriter(Protocol):
+    """Writes a dataset in one format: `write` for each frame, then `close`. The sidecar classes.json is not its task."""
+
+    def write(self, frame: FrameToWrite) -> None: ...
     def close(self) -> None: ...
 
 
-class WriterFactory(Protocol):
-    def __call__(self, folder: Path, classes: ClassSet, video: str, sequence: str) -> FrameWriter: ...
+WriterFactory = Callable[[ExportTarget], FrameWriter]
+
+
+FRAME_NAME = r"[^_]+_\d{5,}"  # `sidecar.frame_name`
 
 
 class OwnedFiles(NamedTuple):
@@ -73,6 +118,8 @@ class Format:
     read_dataset : opens a recognized path
     precedence : if several formats recognize a path, the one with the lowest number reads it
     writer : None if labels cannot be exported in this format
+    shapes : what the files can hold, the default first; a label picture holds masks
+    note : what a person should know before an export, such as that pictures become JPEG; "" if there is nothing
     owned_files : the files of an export besides classes.json, used to find and replace an earlier export
     napari_name : shown in napari's Save dialog; None if the dialog does not offer this format
     """
@@ -84,6 +131,8 @@ class Format:
     read_dataset: Callable[[Path, ReadOptions], Dataset]
     precedence: int = 1
     writer: WriterFactory | None = None
+    shapes: tuple[str, ...] = (MASKS,)
+    note: str = ""
     owned_files: tuple[OwnedFiles, ...] = ()
     napari_name: str | None = None
 

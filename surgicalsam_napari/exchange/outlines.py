@@ -141,7 +141,8 @@ def _edge_outlines(mask: np.ndarray) -> tuple[_Outlines, np.ndarray]:
     sides = _sides(mask)
     outlines, up_side_at = _Outlines(), np.full(mask.shape, -1, np.int32)
     while sides:
-        side, ring = next(iter(sides)), []
+        side = next(iter(sides))
+        ring: Ring = []
         while side in sides:
             (point, direction), (end, turn) = side, sides.pop(side)
             if direction == UP:

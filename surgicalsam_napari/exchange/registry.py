@@ -7,12 +7,37 @@ from pathlib import Path
 from surgicalsam_napari.errors import ExchangeError
 from surgicalsam_napari.exchange.dataset import Dataset
 from surgicalsam_napari.exchange.format import Format, ReadOptions
-from surgicalsam_napari.exchange.formats import coco, endovis, endovis2017, endovis2018, indexed_png
+from surgicalsam_napari.exchange.formats import (
+    coco,
+    cvat_images,
+    davis,
+    endovis,
+    endovis2017,
+    endovis2018,
+    indexed_png,
+    label_studio,
+    labelme,
+    voc,
+    yolo,
+)
 from surgicalsam_napari.instruments import ClassSet
 
 # in the order in which the window and the command line offer them
 FORMATS: dict[str, Format] = {
-    module.FORMAT.name: module.FORMAT for module in (endovis, indexed_png, coco, endovis2017, endovis2018)
+    module.FORMAT.name: module.FORMAT
+    for module in (
+        endovis,
+        indexed_png,
+        coco,
+        yolo,
+        cvat_images,
+        labelme,
+        label_studio,
+        voc,
+        davis,
+        endovis2017,
+        endovis2018,
+    )
 }
 EXPORT_FORMATS: dict[str, Format] = {name: format for name, format in FORMATS.items() if format.writer is not None}
 _READING_ORDER = sorted(FORMATS.values(), key=lambda format: format.precedence)

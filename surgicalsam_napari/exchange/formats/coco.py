@@ -8,7 +8,6 @@ from __future__ import annotations
 
 import json
 from collections.abc import Iterator, Mapping
-from dataclasses import dataclass, field
 from pathlib import Path, PurePosixPath
 from typing import Any
 
@@ -17,72 +16,26 @@ from pycocotools import mask as run_lengths
 
 from surgicalsam_napari.errors import ClassSetError, ExchangeError
 from surgicalsam_napari.exchange.dataset import Dataset, DatasetFrame, merged_masks
-from surgicalsam_napari.exchange.files import frame_number, picture_png, write_file
-from surgicalsam_napari.exchange.format import Format, OwnedFiles, ReadOptions
-from surgicalsam_napari.exchange.sidecar import Sidecar, check_complete, read_sidecar, write_sidecar
+from surgicalsam_napari.exchange.files import frame_number
+from surgicalsam_napari.exchange.format import FRAME_NAME, MASKS, POLYGONS, Format, OwnedFiles, ReadOptions
+from surgicalsam_napari.exchange.formats.coco_writer import ANNOTATIONS, IMAGES, CocoWriter
+from surgicalsam_napari.exchange.sidecar import check_complete, read_sidecar
 from surgicalsam_napari.instruments import LARGEST_CLASS_ID, PALETTE, ClassSet, InstrumentClass
-from surgicalsam_napari.store.label_maps import present_ids
 
 NAME = "coco"
-ANNOTATIONS = "annotations.json"
 _GENERIC_FOLDERS = {"", "images", "image", "frames", "left_frames"}  # they do not name a sequence
 
 
-@dataclass
-class CocoWriter:
-    """Writes the frames of one video into a new folder; `close`, after the last frame, writes the JSON."""
-
-    folder: Path
-    classes: ClassSet
-    video: str
-    sequence: str
-    annotated: dict[int, tuple[int, ...]] = field(default_factory=dict)
-    images: list[dict] = field(default_factory=list)
-    annotations: list[dict] = field(default_factory=list)
-
-    def write(self, frame_index: int, label_map: np.ndarray, image: np.ndarray | None, annotated: tuple[int, ...]) -> None:
-        file_name = f"images/frame_{frame_index:05d}.png"
-        if image is not None:
-            write_file(self.folder / file_name, picture_png(image))
-        height, width = label_map.shape
-        image_id = len(self.images) + 1
-        self.images.append({"id": image_id, "file_name": file_name, "height": height, "width": width})
-        for class_id in present_ids(label_map):
-            encoded = run_lengths.encode(np.asfortranarray(label_map == class_id, np.uint8))
-            annotation = {
-                "id": len(self.annotations) + 1,
-                "image_id": image_id,
-                "category_id": class_id,
-                "segmentation": {"size": [height, width], "counts": encoded["counts"].decode("ascii")},
-                "area": int(run_lengths.area(encoded)),
-                "bbox": run_lengths.toBbox(encoded).tolist(),
-                "iscrowd": 0,
-            }
-            self.annotations.append(annotation)
-        self.annotated[frame_index] = annotated
-
-    def close(self) -> None:
-        categories = [
-            {"id": c.id, "name": c.name, "supercategory": "instrument", "color": list(c.rgb)} for c in self.classes
-        ]
-        record = {
-            "info": {"description": f"instruments in {self.video}"},
-            "images": self.images,
-            "annotations": self.annotations,
-            "categories": categories,
-        }
-        write_file(self.folder / ANNOTATIONS, json.dumps(record, ensure_ascii=False).encode())
-        write_sidecar(self.folder, Sidecar(self.classes, self.video, NAME, self.sequence, self.annotated))
-
-
 def recognizes(path: Path) -> bool:
-    return (path / ANNOTATIONS).is_file() if path.is_dir() else path.suffix.lower() == ".json"
+    return _file(path) is not None
 
 
 def read_dataset(path: Path, options: ReadOptions) -> Dataset:
-    file = path / ANNOTATIONS if path.is_dir() else path
+    file = _file(path)
+    assert file is not None
     record = _record(file)
-    sidecar = read_sidecar(file.parent)
+    root = path if path.is_dir() else file.parent
+    sidecar = read_sidecar(root)
     class_set, class_ids = _classes(file, record["categories"], file.stem if sidecar is None else sidecar.classes.name)
     annotations: dict[Any, list[dict]] = {}
     for annotation in record["annotations"]:
@@ -106,6 +59,11 @@ def read_dataset(path: Path, options: ReadOptions) -> Dataset:
     ordered = tuple(sorted(frames, key=lambda frame: (frame.sequence, frame.frame_index)))
     annotated = {} if sidecar is None else sidecar.annotated_frames(ordered)
     return Dataset(path, NAME, class_set, ordered, read, annotated, is_export=sidecar is not None)
+
+
+def _file(path: Path) -> Path | None:
+    candidates = [path / name for name in (ANNOTATIONS, "annotations.json")] if path.is_dir() else [path]
+    return next((file for file in candidates if file.suffix == ".json" and file.is_file()), None)
 
 
 def _number(file: Path, entry: Mapping[str, Any], key: str) -> int | str:
@@ -171,7 +129,10 @@ def _frames(file: Path, images: list[dict], sequence: str | None) -> Iterator[tu
             )
         folder = file.parent.name if name.parent.name in _GENERIC_FOLDERS else name.parent.name
         video = sequence or folder
-        picture = file.parent / name
+        picture = next(
+            (p for folder in ("", "images", IMAGES, "../images/default") if (p := file.parent / folder / name).is_file()),
+            Path(),
+        )
         yield image_id, DatasetFrame(video, number, f"{video}/{name.stem}", size, picture if picture.is_file() else None)
 
 
@@ -247,6 +208,12 @@ FORMAT = Format(
     read_dataset=read_dataset,
     precedence=0,
     writer=CocoWriter,
-    owned_files=(OwnedFiles(ANNOTATIONS, "annotations"), OwnedFiles("images/frame_*.png", r"frame_\d{5,}")),
+    shapes=(MASKS, POLYGONS),
+    owned_files=(
+        OwnedFiles(ANNOTATIONS, "instances_default"),
+        OwnedFiles(f"{IMAGES}/*.png", FRAME_NAME),
+        OwnedFiles("annotations.json", "annotations"),  # of earlier versions
+        OwnedFiles("images/*.png", FRAME_NAME),
+    ),
     napari_name="COCO folder",
 )

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from dataclasses import dataclass, field
+from dataclasses import dataclass
 from pathlib import Path
 
 import numpy as np
@@ -21,8 +21,8 @@ from surgicalsam_napari.exchange.files import (
     read_labels,
     write_file,
 )
-from surgicalsam_napari.exchange.format import Format, OwnedFiles, ReadOptions
-from surgicalsam_napari.exchange.sidecar import Sidecar, check_complete, read_sidecar, write_sidecar
+from surgicalsam_napari.exchange.format import FRAME_NAME, ExportTarget, Format, FrameToWrite, OwnedFiles, ReadOptions
+from surgicalsam_napari.exchange.sidecar import Sidecar, check_complete, frame_name, read_sidecar, write_sidecar
 from surgicalsam_napari.instruments import ClassSet
 
 NAME = "indexed-png"
@@ -45,13 +45,13 @@ def write_label_map(folder: Path, frame_index: int, label_map: np.ndarray, class
     ExchangeError, DiskSpaceError
         the folder cannot be written; an earlier file stays unchanged
     """
+    return write_file(folder / f"{frame_name(frame_index)}.png", _indexed_png(label_map, classes))
+
+
+def _indexed_png(label_map: np.ndarray, classes: ClassSet) -> bytes:
     image = Image.fromarray(np.ascontiguousarray(label_map, np.uint8)).convert("P")
     image.putpalette(_palette(classes))
-    return write_file(folder / f"{frame_name(frame_index)}.png", png_bytes(image))
-
-
-def frame_name(frame_index: int) -> str:
-    return f"frame_{frame_index:05d}"
+    return png_bytes(image)
 
 
 def _palette(classes: ClassSet) -> list[int]:
@@ -63,22 +63,18 @@ def _palette(classes: ClassSet) -> list[int]:
 
 @dataclass
 class IndexedPngWriter:
-    """Writes the frames of one video into a new folder; call `close` after the last frame."""
+    """Writes frames into a new folder."""
 
-    folder: Path
-    classes: ClassSet
-    video: str
-    sequence: str
-    annotated: dict[int, tuple[int, ...]] = field(default_factory=dict)
+    target: ExportTarget
 
-    def write(self, frame_index: int, label_map: np.ndarray, image: np.ndarray | None, annotated: tuple[int, ...]) -> None:
-        write_label_map(self.folder, frame_index, label_map, self.classes)
-        if image is not None:
-            write_file(self.folder / "images" / f"{frame_name(frame_index)}.png", picture_png(image))
-        self.annotated[frame_index] = annotated
+    def write(self, frame: FrameToWrite) -> None:
+        folder = self.target.folder
+        write_file(folder / f"{frame.name}.png", _indexed_png(frame.label_map, self.target.classes))
+        if frame.image is not None:
+            write_file(folder / "images" / f"{frame.name}.png", picture_png(frame.image))
 
     def close(self) -> None:
-        write_sidecar(self.folder, Sidecar(self.classes, self.video, NAME, self.sequence, self.annotated))
+        pass
 
 
 def recognizes(path: Path) -> bool:
@@ -115,6 +111,6 @@ FORMAT = Format(
     read_dataset=read_dataset,
     precedence=3,
     writer=IndexedPngWriter,
-    owned_files=(OwnedFiles("frame_*.png", r"frame_\d{5,}"), OwnedFiles("images/frame_*.png", r"frame_\d{5,}")),
+    owned_files=(OwnedFiles("*.png", FRAME_NAME), OwnedFiles("images/*.png", FRAME_NAME)),
     napari_name="folder of indexed PNG",
 )
