@@ -91,7 +91,8 @@ def test_exported_frames_are_those_of_the_video(project: Project, tmp_path: Path
         assert frame.frame_index == index
         assert frame.size == (96, 128)
         assert frame.image_path is not None
-        np.testing.assert_array_equal(np.asarray(Image.open(frame.image_path)), project.video[index])
+        difference = np.asarray(Image.open(frame.image_path)).astype(int) - project.video[index]
+        assert np.abs(difference).mean() < (3 if frame.image_path.suffix == ".jpg" else 1e-9)
 
 
 def test_writing_a_frame_reads_its_provenance_once_for_any_number_of_classes(

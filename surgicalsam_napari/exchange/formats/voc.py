@@ -11,8 +11,8 @@
 
 Sources: https://docs.cvat.ai/docs/manual/advanced/formats/format-smask/ and the development kit of Pascal VOC 2012. CVAT and
 datumaro write and read this layout. Pascal VOC itself has indexed pictures with its own palette and no labelmap.txt: the
-values are class numbers (`--classes`). Colours that two classes share, black and VOC's border colour are replaced by colours of
-VOC's palette. `SegmentationObject`, the masks of single objects, is not needed to read classes, and is not written.
+values are class numbers (`--classes`). Colours that two classes share, black and VOC's border colour are replaced by colours
+of VOC's palette. `SegmentationObject`, the masks of single objects, is not needed to read classes, and is not written.
 
 The border of objects in Pascal VOC (value 255, colour 224, 224, 192) belongs to no class. It is read as background.
 """
