@@ -1,6 +1,6 @@
 """Exports, read by the libraries of the tools that they are for: no pixel differs.
 
-The libraries are in the extra `interop`. Their pins do not fit ours, so they live in an environment of their own, whose Python
+The libraries are in the extra `interop`. Their pins do not fit ours: they need an environment of their own, whose Python
 is named by SURGICALSAM_INTEROP_PYTHON:
 
     python -m venv interop && interop/bin/pip install datumaro label-studio-sdk ome-zarr pycocotools supervision tifffile
