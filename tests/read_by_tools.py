@@ -117,7 +117,7 @@ def tifffile(folder: Path) -> Frames:
     classes = json.loads((folder / "classes.json").read_text())["classes"]
     stack = library.imread(folder / "labels.tif")
     with library.TiffFile(folder / "labels.tif") as tiff:
-        indices = json.loads(tiff.pages[0].description)["frames"]
+        indices = [int(page.description.split()[-1]) for page in tiff.pages]
     for index, values in zip(indices, stack, strict=True):
         yield f"frame_{index:05d}", "", np.zeros(values.shape, bool)
         for one in classes:

@@ -18,6 +18,7 @@ from surgicalsam_napari import files
 from surgicalsam_napari.errors import DiskSpaceError, ExchangeError
 from surgicalsam_napari.exchange.exporting import export_frames
 from surgicalsam_napari.exchange.formats import endovis2017
+from surgicalsam_napari.exchange.import_plan import ImportChoices
 from surgicalsam_napari.exchange.importing import check_import, import_frames
 from surgicalsam_napari.exchange.registry import EXPORT_FORMATS, open_dataset
 from surgicalsam_napari.instruments import ENDOVIS2017, ENDOVIS2018, ClassSet, InstrumentClass
@@ -125,16 +126,16 @@ def test_every_file_that_does_not_fit_is_named_at_once(
     assert not project.labels.provenance_table().any()
 
 
-@pytest.mark.parametrize("format", EXPORT_FORMATS)
+@pytest.mark.parametrize("format", ("endovis", "indexed-png", "coco", "yolo", "labelme", "voc", "davis"))
 def test_a_missing_frame_of_an_export_is_reported(exported: Callable[[str], Path], format: str) -> None:
     out = exported(format)
     if format == "coco":
-        record = json.loads((out / "annotations.json").read_text())
+        record = json.loads((out / "annotations/instances_default.json").read_text())
         record["images"] = record["images"][:1] + record["images"][2:]
         record["annotations"] = [entry for entry in record["annotations"] if entry["image_id"] != 2]
-        (out / "annotations.json").write_text(json.dumps(record))
+        (out / "annotations/instances_default.json").write_text(json.dumps(record))
     else:
-        for path in [*out.rglob("*00004*.png")]:
+        for path in [*out.rglob("*00004*.*")]:
             path.unlink()
     with pytest.raises(ExchangeError, match="1 are missing") as caught:
         open_dataset(out)
@@ -169,7 +170,7 @@ def test_a_mask_that_was_corrected_in_only_one_of_its_files_is_refused(
         (lambda record: record["annotations"][0].update(category_id=99), "category 99"),
         (lambda record: record["annotations"][0].update(segmentation=record["annotations"][1]["segmentation"]), "both"),
         (lambda record: record["annotations"][0].update(image_id=99), "image 99, which is not in its list"),
-        (lambda record: record["categories"][0].pop("name"), "its own id and name"),
+        (lambda record: record["categories"][0].pop("name"), r"categories\[0\] .*id 1.* needs a name"),
         (lambda record: record["images"][0].pop("height"), "height"),
         (lambda record: record.pop("images"), "not a COCO file"),
     ],
@@ -177,7 +178,7 @@ def test_a_mask_that_was_corrected_in_only_one_of_its_files_is_refused(
 def test_damaged_coco_files_are_refused(
     project: Project, exported: Callable[[str], Path], change: Callable[[dict], Any], message: str
 ) -> None:
-    path = exported("coco") / "annotations.json"
+    path = exported("coco") / "annotations/instances_default.json"
     record = json.loads(path.read_text())
     record["annotations"][1]["category_id"] = 2
     change(record)
@@ -414,7 +415,10 @@ def test_the_authors_processed_folders_are_read_without_their_augmentations(proj
     assert [frame.name for frame in dataset.frames] == ["seq5/00003", "seq5/00004", "seq2/00000"]
     label_maps = [dataset.label_map(frame) for frame in dataset.frames]
     assert [np.unique(label_map).tolist() for label_map in label_maps] == [[0, 1, 4], [0], [0, 7]]
-    assert import_all(project, tmp_path / "endovis_2018", "seq5", classes=ENDOVIS2018) == [3, 4]
+    assert dataset.unannotated == {dataset.frames[1]}  # a picture without a mask
+    assert import_all(project, tmp_path / "endovis_2018", "seq5", classes=ENDOVIS2018) == [3]
+    empty = ImportChoices(unannotated_are_empty=True)
+    assert import_all(project, tmp_path / "endovis_2018", "seq5", classes=ENDOVIS2018, choices=empty) == [3, 4]
 
 
 def test_a_folder_of_pictures_is_matched_by_file_name(tmp_path: Path) -> None:

@@ -9,13 +9,22 @@ import time
 from collections.abc import Generator, Iterator, Sequence
 from contextlib import contextmanager
 from pathlib import Path
-from typing import TYPE_CHECKING, Annotated, Any
+from tempfile import TemporaryDirectory
+from typing import TYPE_CHECKING, Annotated, Any, Literal
 
 import typer
 from typer.core import TyperCommand, TyperOption
 
 from surgicalsam_napari.cli.commands import app
-from surgicalsam_napari.cli.options import AsJson, Classes, ExistingProject, ProjectFolder, class_set_named, existing_project
+from surgicalsam_napari.cli.options import (
+    AsJson,
+    Classes,
+    ExistingProject,
+    FramePattern,
+    ProjectFolder,
+    class_set_named,
+    existing_project,
+)
 from surgicalsam_napari.cli.terminal import one_line, with_progress
 from surgicalsam_napari.errors import ExchangeError
 from surgicalsam_napari.formatting import counted, in_time
@@ -23,7 +32,8 @@ from surgicalsam_napari.instruments import ClassSet
 
 if TYPE_CHECKING:
     from surgicalsam_napari.exchange.dataset import Dataset
-    from surgicalsam_napari.exchange.importing import ImportPlan, ImportReport
+    from surgicalsam_napari.exchange.import_plan import ImportChoices, ImportPlan
+    from surgicalsam_napari.exchange.survey import ImportReport
     from surgicalsam_napari.store import Project
 
 PROBLEMS_SHOWN = 20
@@ -111,6 +121,13 @@ def _frames_to_export(project: Project, text: str) -> Sequence[int]:
     return parse_frames(text, len(project.labels))
 
 
+def _checked_class_choices(choices: list[str] | None) -> list[str] | None:
+    for choice in choices or ():
+        if "=" not in choice or not choice.partition("=")[0].strip():
+            raise typer.BadParameter(f'use NAME=CLASS, such as "grasper=Prograsp Forceps"; got "{choice}".')
+    return choices
+
+
 @app.command("import")
 def import_labels(
     dataset_path: Annotated[Path, typer.Argument(metavar="DATASET", help="A dataset's folder, or its COCO JSON file.")],
@@ -122,6 +139,35 @@ def import_labels(
     add_classes: Annotated[
         bool, typer.Option("--add-classes", help="Add classes of the dataset that are new to the project.")
     ] = False,
+    similar_names: Annotated[
+        bool, typer.Option("--similar-names", help="Class names that differ only in _ and - are the same class.")
+    ] = False,
+    class_choices: Annotated[
+        list[str] | None,
+        typer.Option(
+            "--class",
+            metavar="NAME=CLASS",
+            callback=_checked_class_choices,
+            help="A class of the dataset is this class of the project; NAME= leaves it out. May be given several times.",
+        ),
+    ] = None,
+    unannotated: Annotated[
+        Literal["alone", "empty"],
+        typer.Option("--unannotated", help="Frames without any annotation: leave them alone, or they show no instrument."),
+    ] = "alone",
+    overlaps: Annotated[
+        str | None,
+        typer.Option(
+            "--overlaps",
+            metavar="ORDER",
+            help="Which of two overlapping masks is on top: file-order (the later one), larger-below (the smaller one), or "
+            "the name of a class.",
+        ),
+    ] = None,
+    frame_pattern: FramePattern = None,
+    dry_run: Annotated[
+        bool, typer.Option("--dry-run", help="Only show what would be imported, and what not. Nothing is written.")
+    ] = False,
     project_folder: ProjectFolder = None,
     as_json: AsJson = False,
 ) -> None:
@@ -131,13 +177,25 @@ def import_labels(
 
     Classes are matched by name. If the dataset has only class numbers, give its class set with --classes.
     """
+    from surgicalsam_napari.exchange.import_plan import ImportChoices
     from surgicalsam_napari.exchange.registry import open_dataset
 
     start = time.perf_counter()
+    choices = ImportChoices(
+        classes=_class_choices(class_choices or ()),
+        accept_similar=similar_names,
+        add_classes=add_classes,
+        unannotated_are_empty=unannotated == "empty",
+        overlaps=overlaps,
+    )
     try:
-        dataset = open_dataset(dataset_path, classes=class_set_named(classes))
-        with _project_for(path, dataset.classes, project_folder) as project:
-            plan = _checked_plan(project, dataset, sequence, add_classes)
+        dataset = open_dataset(dataset_path, classes=class_set_named(classes), frame_pattern=frame_pattern)
+        with _project_for(path, dataset.classes, project_folder, dry_run=dry_run) as project:
+            plan = _plan(project, dataset, sequence, choices)
+            if dry_run:
+                _show(plan, project, as_json)
+                return
+            plan.check_ready()
             kept = _import_all(project, plan)
             record = {
                 "dataset": str(dataset.path),
@@ -145,6 +203,8 @@ def import_labels(
                 "project": str(project.folder),
                 "frames": len(plan.frames),
                 "kept_pixels": kept,
+                "left_alone": len(plan.left_alone),
+                "skipped": [{"what": one.what, "count": one.count} for one in dataset.skipped],
                 "new_classes": [instrument.name for instrument in plan.new_classes],
                 "seconds": round(time.perf_counter() - start, 3),
             }
@@ -155,20 +215,49 @@ def import_labels(
     text = f"{dataset.path}: {frames_text} imported into {project.folder} in {in_time(seconds)}"
     if kept:
         text += f"; {counted(kept, 'pixel')} painted or verified by a person stayed"
+    if plan.left_alone:
+        text += f"; {counted(len(plan.left_alone), 'frame')} without annotations left alone"
+    for one in dataset.skipped:
+        text += f"; skipped: {one.count:,} {one.what}"
     print(json.dumps(record) if as_json else text)
 
 
-def _checked_plan(project: Project, dataset: Dataset, sequence: str | None, add_classes: bool) -> ImportPlan:
-    from surgicalsam_napari.exchange.importing import check_import_frames
+def _class_choices(choices: Sequence[str]) -> dict[str, str]:
+    """What each class of the dataset becomes."""
+    from surgicalsam_napari.exchange.class_matching import LEAVE_OUT
 
-    plans = []
+    pairs = (choice.partition("=") for choice in choices)
+    return {name.strip(): target.strip() or LEAVE_OUT for name, _, target in pairs}
 
-    def checks() -> Generator[ImportReport, None, None]:
-        plans.append((yield from check_import_frames(project, dataset, sequence, add_classes=add_classes)))
 
-    for _report in with_progress(checks(), f"checking {dataset.path.name}"):
+def _plan(project: Project, dataset: Dataset, sequence: str | None, choices: ImportChoices) -> ImportPlan:
+    from surgicalsam_napari.exchange.import_plan import plan_import
+    from surgicalsam_napari.exchange.survey import survey_frames
+
+    surveys = []
+
+    def survey() -> Generator[ImportReport, None, None]:
+        surveys.append((yield from survey_frames(project, dataset, sequence)))
+
+    for _report in with_progress(survey(), f"checking {dataset.path.name}"):
         pass
-    return plans[0]
+    return plan_import(surveys[0], choices)
+
+
+def _show(plan: ImportPlan, project: Project, as_json: bool) -> None:
+    """Print the preview; an ExchangeError, for the exit code, if the import cannot start."""
+    from surgicalsam_napari.exchange.import_preview import plan_record, preview_lines
+
+    if as_json:
+        print(json.dumps(plan_record(plan)))
+    else:
+        lines = preview_lines(plan, project)
+        width = max(len(line.caption) for line in lines)
+        print("\n".join(f"{line.caption:<{width}}  {line.text}" for line in lines))
+    try:
+        plan.check_ready()
+    except ExchangeError as error:
+        raise ExchangeError(str(error)) from error  # the preview lists the problems
 
 
 def _import_all(project: Project, plan: ImportPlan) -> int:
@@ -187,8 +276,13 @@ def _list_problems(error: ExchangeError) -> None:
 
 
 @contextmanager
-def _project_for(path: Path, classes: ClassSet, project_folder: Path | None) -> Iterator[Project]:
-    """The project of a video, created with these classes if there is none; a new project is removed if the import fails."""
+def _project_for(path: Path, classes: ClassSet, project_folder: Path | None, *, dry_run: bool = False) -> Iterator[Project]:
+    """The project of a video, created with these classes if there is none; a new project is removed if the import fails.
+
+    Parameters
+    ----------
+    dry_run : a new project is created in a temporary folder
+    """
     from surgicalsam_napari.session import is_project_folder
     from surgicalsam_napari.store import Project
 
@@ -200,6 +294,10 @@ def _project_for(path: Path, classes: ClassSet, project_folder: Path | None) -> 
     if project_folder is not None:
         folder = project_folder if is_project_folder(project_folder) else project_folder / folder.name
     is_new = not folder.exists()
+    if is_new and dry_run:
+        with TemporaryDirectory() as place, _opened_or_created(path, classes, Path(place) / folder.name) as project:
+            yield project
+        return
     try:
         with _opened_or_created(path, classes, folder) as project:
             yield project

@@ -70,6 +70,14 @@ Classes = Annotated[
     str | None,
     typer.Option("--classes", metavar="YAML", help=f"Class set: a YAML file, or one of {', '.join(CLASS_SETS)}."),
 ]
+FramePattern = Annotated[
+    str | None,
+    typer.Option(
+        "--frame-pattern",
+        metavar="PATTERN",
+        help='How to read the names of the frames if that is not clear, such as "{video}_{frame}_*" or "case-{time}".',
+    ),
+]
 ProjectFolder = Annotated[
     Path | None,
     typer.Option("--project-folder", metavar="DIR", help="Folder for the projects. Default: next to the videos."),

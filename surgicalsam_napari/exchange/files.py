@@ -6,6 +6,7 @@ import errno
 import io
 import re
 import struct
+from collections.abc import Callable
 from pathlib import Path
 
 import numpy as np
@@ -18,14 +19,7 @@ from surgicalsam_napari.video.image_folder import IMAGE_SUFFIXES, natural_key
 LABEL_SUFFIXES = (".png", ".bmp", ".tif", ".tiff")  # lossless formats, which keep class ids unchanged
 UNREADABLE = (0, 0)  # the size of a picture whose header is damaged
 DAMAGED = (OSError, SyntaxError, ValueError, EOFError, struct.error, Image.DecompressionBombError)
-_NUMBER = re.compile(r"(\d+)(?!.*\d)")
 _RESERVED_ON_WINDOWS = re.compile(r"(con|prn|aux|nul|com\d|lpt\d)(\..*)?", re.IGNORECASE)
-
-
-def frame_number(stem: str) -> int | None:
-    """The last number in a file's name, such as 12 in `frame_00012`; None if there is no number."""
-    number = _NUMBER.search(stem)
-    return None if number is None else int(number[1])
 
 
 def safe_name(name: str) -> str:
@@ -34,8 +28,14 @@ def safe_name(name: str) -> str:
     return f"{name}-" if _RESERVED_ON_WINDOWS.fullmatch(name) else name or "video"
 
 
-def files_by_stem(folder: Path, suffixes: tuple[str, ...] = LABEL_SUFFIXES) -> dict[str, Path]:
+def files_by_stem(
+    folder: Path, suffixes: tuple[str, ...] = LABEL_SUFFIXES, *, is_wanted: Callable[[Path], bool] | None = None
+) -> dict[str, Path]:
     """The files of a folder by name without suffix, frame2 before frame10; empty if there is no such folder.
+
+    Parameters
+    ----------
+    is_wanted : leaves out other files
 
     Raises
     ------
@@ -47,6 +47,8 @@ def files_by_stem(folder: Path, suffixes: tuple[str, ...] = LABEL_SUFFIXES) -> d
     files: dict[str, Path] = {}
     for path in sorted(folder.iterdir(), key=natural_key):
         if path.suffix.lower() not in suffixes or path.name.startswith("."):
+            continue
+        if is_wanted is not None and not is_wanted(path):
             continue
         if path.stem in files:
             raise ExchangeError(f"{path} and {files[path.stem].name} are two files for the same frame. Remove one of them.")
@@ -80,11 +82,21 @@ def image_size(path: Path) -> tuple[int, int]:
 
 def is_color_picture(path: Path) -> bool:
     """Whether the file's pixels are colours instead of class ids; False if it cannot be read."""
+    return _mode(path) in ("RGB", "RGBA", "CMYK", "YCbCr")
+
+
+def is_id_mask(path: Path) -> bool:
+    """Whether the file's pixels can be class ids: grey or indexed, in a lossless format."""
+    return path.suffix.lower() in LABEL_SUFFIXES and _mode(path) in ("1", "L", "P", "I", "I;16", "I;16B")
+
+
+def _mode(path: Path) -> str:
+    """Pillow's name for the kind of pixels, from the file's header; "" if it cannot be read."""
     try:
         with Image.open(path) as image:
-            return image.mode in ("RGB", "RGBA")
+            return image.mode
     except DAMAGED:
-        return False
+        return ""
 
 
 def read_labels(path: Path, name: str) -> np.ndarray:

@@ -6,7 +6,7 @@ What a reader provides in its `Dataset`:
   (a folder), never from an own pattern, with `options.frame_pattern`. `DatasetFrame.file_name` keeps the reading for the
   preview. Two videos in one folder are two sequences.
 - `read`: a label map, or the masks of a frame in the order of the file (`overlaps.ClassMask`), which may overlap. Polygons
-  become masks with `polygons.polygon_mask`, which refuses impossible coordinates and says where they are.
+  are checked with `coordinates.check_coordinates`, which refuses values that cannot be and says where they are.
 - `unannotated`: listed frames without any annotation. The reader does not decide whether they are empty.
 - `annotated`: if some classes of a frame are not known, for example because their annotations have only a box, the others.
 - `skipped`: what it left out, with counts: annotations with only a box, files that are no frames. One bad entry does not
@@ -15,10 +15,11 @@ What a reader provides in its `Dataset`:
 
 from __future__ import annotations
 
+from abc import ABC, abstractmethod
 from collections.abc import Callable
 from dataclasses import dataclass
 from pathlib import Path
-from typing import NamedTuple, Protocol
+from typing import NamedTuple
 
 import numpy as np
 
@@ -85,11 +86,18 @@ class ExportTarget:
     polygons: bool = False
 
 
-class FrameWriter(Protocol):
-    """Writes a dataset in one format: `write` for each frame, then `close`. The sidecar classes.json is not its task."""
+class FrameWriter(ABC):
+    """Writes a dataset in one format. The sidecar classes.json is not its task."""
 
-    def write(self, frame: FrameToWrite) -> None: ...
-    def close(self) -> None: ...
+    @abstractmethod
+    def write(self, frame: FrameToWrite) -> None:
+        """Write one frame."""
+
+    def close(self) -> None:  # noqa: B027
+        """Write what belongs to all frames, after the last one."""
+
+    def abort(self) -> None:  # noqa: B027
+        """Close open files after an error; the folder will be removed."""
 
 
 WriterFactory = Callable[[ExportTarget], FrameWriter]

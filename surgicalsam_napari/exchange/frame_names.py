@@ -77,10 +77,13 @@ class PictureName:
     frame: FrameName
 
 
+_MASK_ENDING = re.compile(r"[-_. ](?:color[-_]?)?(?:masks?|labels?|seg|segmentation|gt|annotations?|ids?)$", re.IGNORECASE)
 _A_DATE = FrameName("", 0, "a date")  # a reading that is no frame
 
 
-def read_picture_names(paths: Sequence[PurePath], sequence: str, pattern: str | None = None) -> dict[PurePath, PictureName]:
+def read_picture_names(
+    paths: Sequence[PurePosixPath], sequence: str, pattern: str | None = None
+) -> dict[PurePosixPath, PictureName]:
     """Read the names of all pictures of a dataset together, because two videos in one folder are two sequences.
 
     Parameters
@@ -95,7 +98,7 @@ def read_picture_names(paths: Sequence[PurePath], sequence: str, pattern: str | 
         a name has no number, or several readings
     """
     folders = dict(zip(paths, _naming_folders(paths), strict=True)) if paths else {}
-    named: dict[PurePath, PictureName] = {}
+    named: dict[PurePosixPath, PictureName] = {}
     for folder in dict.fromkeys(folders.values()):
         inside = [path for path in paths if folders[path] == folder]
         frames = read_frame_names([stem(path) for path in inside], pattern)
@@ -137,12 +140,28 @@ def read_frame_names(stems: Iterable[str], pattern: str | None = None) -> dict[s
     return {name: possible[0] for name, possible in readings.items()}
 
 
-def frame_number(name: str, pattern: str | None = None) -> int | None:
-    """The frame number in a single name; None if it has none, or several readings."""
+def read_frame_name(name: str) -> FrameName | None:
+    """The reading of a single name; None if it has none, or several."""
     try:
-        return read_frame_names([name], pattern)[name].number
+        return read_frame_names([name])[name]
     except ExchangeError:
         return None
+
+
+def frame_number(name: str) -> int | None:
+    """The frame number in a single name; None if it has none, or several readings."""
+    frame = read_frame_name(name)
+    return None if frame is None else frame.number
+
+
+def is_generic_folder(name: str) -> bool:
+    """Whether a folder has a name like `images` or `train`, which is no name of a sequence."""
+    return name.casefold() in _GENERIC_FOLDERS | {"", "/", "..", "."}
+
+
+def without_mask_ending(name: str) -> str:
+    """The name of the picture that a mask beside it belongs to: `000` for `000_mask`; other names stay."""
+    return _MASK_ENDING.sub("", name)
 
 
 def stem(path: PurePath) -> str:
@@ -150,12 +169,9 @@ def stem(path: PurePath) -> str:
     return path.stem if re.fullmatch(r"\.[A-Za-z]{2,5}\d?", path.suffix) else path.name
 
 
-def _naming_folders(paths: Sequence[PurePath]) -> list[str]:
+def _naming_folders(paths: Sequence[PurePosixPath]) -> list[str]:
     """For each path, the folders that tell sequences apart; "" for a folder like `images/train`."""
-    ignored = _GENERIC_FOLDERS | {"/", ".."}
-    parts = [
-        [part for part in PurePosixPath(path.as_posix()).parent.parts if part.casefold() not in ignored] for path in paths
-    ]
+    parts = [[folder for folder in path.parent.parts if not is_generic_folder(folder)] for path in paths]
     common = next((n for n, level in enumerate(zip(*parts, strict=False)) if len(set(level)) > 1), min(map(len, parts)))
     return ["/".join(part[common:]) or (part[-1] if part else "") for part in parts]
 

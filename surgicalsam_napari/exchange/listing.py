@@ -109,16 +109,22 @@ def _frames(
     path: Path, pictures: Sequence[ListedPicture], options: ReadOptions, sidecar: Sidecar | None
 ) -> list[DatasetFrame]:
     root = path.name if path.is_dir() else path.stem
-    unread = [picture.name for picture in pictures if _known_frame(picture, sidecar) is None]
+    unread = [_posix(picture) for picture in pictures if _known_frame(picture, sidecar) is None]
     named = read_picture_names(unread, root, options.frame_pattern)
     frames = []
     for picture in pictures:
         known = _known_frame(picture, sidecar)
-        sequence, number = known or (named[picture.name].sequence, named[picture.name].frame.number)
-        file_name: FrameName | None = None if known else named[picture.name].frame
+        file_name: FrameName | None = None
+        if known is None:
+            file_name = named[_posix(picture)].frame
+        sequence, number = known or (named[_posix(picture)].sequence, named[_posix(picture)].frame.number)
         name = f"{sequence}/{stem(picture.name)}"
         frames.append(DatasetFrame(sequence, number, name, picture.size, picture.image_path, file_name))
     return frames
+
+
+def _posix(picture: ListedPicture) -> PurePosixPath:
+    return PurePosixPath(picture.name.as_posix())
 
 
 def _known_frame(picture: ListedPicture, sidecar: Sidecar | None) -> tuple[str, int] | None:

@@ -1,8 +1,7 @@
-"""Polygons of annotation files as masks; coordinates that cannot be are refused with their place in the file."""
+"""Polygons of annotation files as masks, drawn as each tool draws them; impossible coordinates are refused."""
 
 from __future__ import annotations
 
-import math
 from collections.abc import Sequence
 from typing import Any
 
@@ -12,6 +11,7 @@ from PIL import Image, ImageDraw
 from pycocotools import mask as run_lengths
 
 from surgicalsam_napari.errors import ExchangeError
+from surgicalsam_napari.exchange.coordinates import check_coordinates
 
 
 def polygon_mask(polygons: Sequence[Sequence[Any]], size: tuple[int, int], place: str) -> np.ndarray:
@@ -52,16 +52,4 @@ def outlined_polygon_mask(polygon: Sequence[Any], size: tuple[int, int], place: 
 def _check(polygon: Sequence[Any], size: tuple[int, int], place: str) -> None:
     if not isinstance(polygon, list | tuple) or len(polygon) < 6 or len(polygon) % 2:
         raise ExchangeError(f"{place} has a polygon without x and y of at least three points. Correct or remove it.")
-    for position, value in enumerate(polygon):
-        extent = size[1 - position % 2]
-        if isinstance(value, bool) or not isinstance(value, int | float) or not _is_near(value, extent):
-            axis = "xy"[position % 2]
-            raise ExchangeError(
-                f"{place} has the point {position // 2} with {axis} = {value}, but the picture has {size[1]} x {size[0]} "
-                "pixels. Correct the coordinate, or remove the annotation."
-            )
-
-
-def _is_near(value: float, extent: int) -> bool:
-    """Whether a coordinate is in the picture, or outside by less than its size: tools draw a little over the border."""
-    return math.isfinite(value) and -extent <= value <= 2 * extent
+    check_coordinates(polygon, size, place)

@@ -10,6 +10,7 @@ from surgicalsam_napari.exchange.format import Format, ReadOptions
 from surgicalsam_napari.exchange.formats import (
     coco,
     cvat_images,
+    cvat_video,
     davis,
     endovis,
     endovis2017,
@@ -17,6 +18,7 @@ from surgicalsam_napari.exchange.formats import (
     indexed_png,
     label_studio,
     labelme,
+    tiff,
     voc,
     yolo,
 )
@@ -31,10 +33,12 @@ FORMATS: dict[str, Format] = {
         coco,
         yolo,
         cvat_images,
+        cvat_video,
         labelme,
         label_studio,
         voc,
         davis,
+        tiff,
         endovis2017,
         endovis2018,
     )

@@ -12,9 +12,9 @@ from pathlib import Path
 
 from surgicalsam_napari.errors import ExchangeError
 from surgicalsam_napari.exchange.files import not_written
-from surgicalsam_napari.exchange.format import POLYGONS, ExportTarget, Format, FrameToWrite
+from surgicalsam_napari.exchange.format import POLYGONS, ExportTarget, Format, FrameToWrite, FrameWriter
 from surgicalsam_napari.exchange.registry import EXPORT_FORMATS
-from surgicalsam_napari.exchange.sidecar import SIDECAR, Sidecar, frame_name, read_sidecar, write_sidecar
+from surgicalsam_napari.exchange.sidecar import SIDECAR, Sidecar, read_sidecar, write_sidecar
 
 _PARTIAL = ".partial-export"
 
@@ -70,6 +70,7 @@ def write_frames(
     is_new = not out.exists()
     shutil.rmtree(partial, ignore_errors=True)  # left by a process that was killed
     assert format.writer is not None
+    writer: FrameWriter | None = None
     try:
         writer = format.writer(replace(target, folder=partial))
         annotated: dict[str, dict[int, tuple[int, ...]]] = defaultdict(dict)
@@ -80,9 +81,12 @@ def write_frames(
             sizes[frame.sequence] = frame.size
             yield ExportReport(frame.frame_index, done, total)
         writer.close()
+        writer = None
         write_sidecar(partial, Sidecar(target.classes, target.video, format.name, annotated, sizes))
         _publish(partial, out)
     finally:
+        if writer is not None:
+            writer.abort()
         shutil.rmtree(partial, ignore_errors=True)
         if is_new and out.is_dir() and not any(out.iterdir()):
             out.rmdir()
@@ -111,20 +115,15 @@ def _not_of_export(files: list[Path], out: Path) -> list[Path]:
     sidecar = read_sidecar(out)
     if sidecar is None:
         return files
-    several = len(sidecar.frames) > 1
-    names = {f"{frame_name(index, sequence if several else None)}" for sequence, index in _exported(sidecar)}
-    in_folders = {(sequence, f"{index:05d}") for sequence, index in _exported(sidecar)}
 
     def is_ours(path: Path) -> bool:
         stem = re.sub(r"_class\d+$", "", path.stem)
-        return not re.search(r"\d{5,}$", stem) or stem in names or (path.parent.name, stem) in in_folders
+        if not re.search(r"\d{5,}$", stem):
+            return True
+        in_folder = sidecar.frames.get(path.parent.name, {})
+        return sidecar.frame_of(stem) is not None or (stem.isdecimal() and int(stem) in in_folder)
 
     return [path for path in files if not is_ours(path)]
-
-
-def _exported(sidecar: Sidecar) -> Iterator[tuple[str, int]]:
-    for sequence, annotated in sidecar.frames.items():
-        yield from ((sequence, index) for index in annotated)
 
 
 def _earlier_export(out: Path) -> Iterator[Path]:

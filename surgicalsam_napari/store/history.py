@@ -34,6 +34,7 @@ class HistoryEntry:
     number : later actions have higher numbers
     started : ISO 8601, UTC
     frame_count : number of frames that it wrote
+    note : how it was done, such as the choices of an import; "" if there is nothing to say
     """
 
     number: int
@@ -41,6 +42,7 @@ class HistoryEntry:
     started: str
     frame_count: int
     is_undone: bool
+    note: str = ""
 
 
 @dataclass(frozen=True)
@@ -84,12 +86,13 @@ class History:
         self._counted: dict[Path, tuple[int, int]] = {}  # size and frame count of files whose record has no count
 
     @contextmanager
-    def action(self, name: str, *, all_or_none: bool = False) -> Iterator[Action]:
+    def action(self, name: str, *, note: str = "", all_or_none: bool = False) -> Iterator[Action]:
         """Record what is written with this action, so that it can be undone. Undone actions can no longer be redone then.
 
         Parameters
         ----------
         name : for the user, shown after "Undo"
+        note : for the user, how it is done; kept in the history
         all_or_none : undo everything if the block ends with an exception
 
         Raises
@@ -103,7 +106,7 @@ class History:
             self._forget([entry for entry in self.entries() if entry.is_undone])
             self._prune()
             started = datetime.now(UTC).isoformat(timespec="seconds")
-            entry = HistoryEntry(self._next_number(), name, started, 0, False)
+            entry = HistoryEntry(self._next_number(), name, started, 0, False, note)
             self._write(entry, is_open=True)
         action = Action(self._frames_file(entry))
         is_rolled_back = False
@@ -250,6 +253,7 @@ class History:
             "started": entry.started,
             "frames": None if is_open else entry.frame_count,
             "is_undone": entry.is_undone,
+            **({"note": entry.note} if entry.note else {}),
         }
         with self._files.lock:  # a process that opens the project clears the staging folder while it holds the lock
             content = json.dumps(record, ensure_ascii=False).encode()
@@ -259,7 +263,8 @@ class History:
         try:
             record = json.loads(path.read_text(encoding="utf-8"))
             count = record["frames"]
-            entry = HistoryEntry(int(path.stem), record["name"], record["started"], count or 0, bool(record["is_undone"]))
+            name, started, note = record["name"], record["started"], str(record.get("note", ""))
+            entry = HistoryEntry(int(path.stem), name, started, count or 0, bool(record["is_undone"]), note)
             if count is None or not self._frames_file(entry).exists():  # in progress, interrupted, or partly removed
                 entry = replace(entry, frame_count=self._frames_in(self._frames_file(entry)))
         except (OSError, ValueError, KeyError, TypeError):

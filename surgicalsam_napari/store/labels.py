@@ -18,7 +18,14 @@ from surgicalsam_napari.store.indexing import FrameEdit, as_tuple, frame_edits
 from surgicalsam_napari.store.label_array import LabelArray
 from surgicalsam_napari.store.label_maps import known_labels
 from surgicalsam_napari.store.label_tables import LabelTables
-from surgicalsam_napari.store.merging import FrameBefore, MergedEdit, merged_edit, merged_import, merged_prediction
+from surgicalsam_napari.store.merging import (
+    FrameBefore,
+    MergedEdit,
+    MergedImport,
+    merged_edit,
+    merged_import,
+    merged_prediction,
+)
 from surgicalsam_napari.store.provenance import TABLE_NOTES, Provenance, class_attributes
 from surgicalsam_napari.store.snapshots import Snapshots
 
@@ -247,16 +254,22 @@ class LabelStore(LabelArray, LabelTables):
             return 0
         with self._files.exclusively("The import"):
             rows = self._files.rows(frame_index)
-            before = FrameBefore(
-                self._frame_to_replace(frame_index, rows),
-                self._files.painted(frame_index),
-                self._by_class_id(rows["provenance"]),
-            )
-            merged = merged_import(before, label_map, class_ids)
+            merged = merged_import(self._before_import(frame_index, rows), label_map, class_ids)
             free = [column for column in columns if rows["provenance"][column] != Provenance.VERIFIED]
             rows["provenance"][free] = Provenance.EDITED
             self._files.commit(frame_index, rows, labels=merged.labels, painted=merged.painted, action=action)
             return merged.kept_pixels
+
+    def preview_import(self, frame_index: int, label_map: np.ndarray, class_ids: Sequence[int]) -> MergedImport:
+        """The frame as `write_import` would leave it; nothing is written. New classes may be among `class_ids`."""
+        self._check_frame(frame_index)
+        self._check_size(label_map, "An import into")
+        before = self._before_import(frame_index, self._files.rows(frame_index))
+        return merged_import(before, label_map, class_ids)
+
+    def _before_import(self, frame_index: int, rows: dict[str, np.ndarray]) -> FrameBefore:
+        labels = self._frame_to_replace(frame_index, rows)
+        return FrameBefore(labels, self._files.painted(frame_index), self._by_class_id(rows["provenance"]))
 
     def _frame_to_replace(self, frame_index: int, rows: dict[str, np.ndarray]) -> np.ndarray:
         """The frame's labels. If they are damaged and hold no work of a person: background; `rows` are cleared."""

@@ -23,7 +23,7 @@ import numpy as np
 from pycocotools import mask as run_lengths
 
 from surgicalsam_napari.exchange.files import picture_png, write_file
-from surgicalsam_napari.exchange.format import ExportTarget, FrameToWrite
+from surgicalsam_napari.exchange.format import ExportTarget, FrameToWrite, FrameWriter
 from surgicalsam_napari.exchange.outlines import edge_polygons
 from surgicalsam_napari.store.label_maps import present_ids
 
@@ -32,7 +32,7 @@ IMAGES = "images/default"
 
 
 @dataclass
-class CocoWriter:
+class CocoWriter(FrameWriter):
     """Writes frames into a new folder; `close`, after the last frame, writes the JSON."""
 
     target: ExportTarget

@@ -29,6 +29,7 @@ from surgicalsam_napari.exchange.format import (
     ExportTarget,
     Format,
     FrameToWrite,
+    FrameWriter,
     OwnedFiles,
     ReadOptions,
 )
@@ -57,7 +58,7 @@ NAME = "cvat-images"
 
 
 @dataclass
-class CvatImagesWriter:
+class CvatImagesWriter(FrameWriter):
     """Writes frames into a new folder; `close` writes the XML file."""
 
     target: ExportTarget

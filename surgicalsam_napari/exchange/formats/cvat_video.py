@@ -7,10 +7,10 @@
                             <mask frame="13" keyframe="1" outside="1" …/>      the object is gone from here on
     images/frame_000012.png
 
-A frame of the task is a frame of the video: `start_frame`, and the step in `frame_filter`, say which one. CVAT writes a shape
-for every frame of a track, also those between keyframes. If shapes are missing between two keyframes (another tool wrote the
-file), these frames are left out and counted, because only CVAT knows how to fill them. Frames without a shape in any track are
-listed without labels. Source: `cvat_xml`.
+A frame of the task is a frame of the video: `start_frame`, and the step in `frame_filter`, say which one. CVAT writes a
+shape for every frame of a track, also those between keyframes. If shapes are missing between two keyframes (another tool
+wrote the file), these frames are left out and counted, because only CVAT knows how to fill them. Frames without a shape in
+any track are listed without labels. Source: `cvat_xml`.
 
 We write a track for each class; with polygons, a track for each region of each frame, because a track has one shape a frame.
 Not taken from datumaro: it cannot read masks in tracks.
@@ -34,6 +34,7 @@ from surgicalsam_napari.exchange.format import (
     ExportTarget,
     Format,
     FrameToWrite,
+    FrameWriter,
     OwnedFiles,
     ReadOptions,
 )
@@ -55,14 +56,13 @@ from surgicalsam_napari.exchange.formats.cvat_xml import (
 from surgicalsam_napari.exchange.listing import ListedPicture, Skips, find_picture, listed_dataset
 from surgicalsam_napari.exchange.overlaps import ClassMask
 from surgicalsam_napari.exchange.sidecar import read_sidecar
-from surgicalsam_napari.instruments import ClassSet
 from surgicalsam_napari.store.label_maps import present_ids
 
 NAME = "cvat-video"
 
 
 @dataclass
-class CvatVideoWriter:
+class CvatVideoWriter(FrameWriter):
     """Writes frames into a new folder; `close` writes the XML file."""
 
     target: ExportTarget
@@ -90,7 +90,7 @@ class CvatVideoWriter:
         last = max(self.frames)
         fields = {"name": self.target.video, "size": str(last + 1), "mode": "interpolation"}
         fields |= {"start_frame": "0", "stop_frame": str(last), "frame_filter": ""}
-        tracks = []
+        tracks: list[ElementTree.Element] = []
         for instrument in self.target.classes:
             by_frame = self.shapes.get(instrument.id, {})
             for shapes in _tracks(by_frame):
@@ -191,7 +191,9 @@ def _frame_numbers(root: ElementTree.Element, file: Path) -> tuple[int, int, int
     try:
         return int(texts["start_frame"] or 0), max(int(step), 1), int(texts["size"] or 0)
     except ValueError as error:
-        raise ExchangeError(f"{file.name} has no whole numbers for start_frame, size or step ({texts}). Correct it.") from error
+        raise ExchangeError(
+            f"{file.name} has no whole numbers for start_frame, size or step ({texts}). Correct it."
+        ) from error
 
 
 def _size(root: ElementTree.Element, file: Path) -> tuple[int, int]:

@@ -28,7 +28,7 @@ from PIL import Image
 from surgicalsam_napari.errors import ExchangeError
 from surgicalsam_napari.exchange.dataset import Dataset, DatasetFrame, needed_classes
 from surgicalsam_napari.exchange.files import files_by_stem, folders_in, image_size, png_bytes, read_labels, write_file
-from surgicalsam_napari.exchange.format import ExportTarget, Format, FrameToWrite, OwnedFiles, ReadOptions
+from surgicalsam_napari.exchange.format import ExportTarget, Format, FrameToWrite, FrameWriter, OwnedFiles, ReadOptions
 from surgicalsam_napari.exchange.label_colors import voc_palette
 from surgicalsam_napari.exchange.listing import ListedPicture, find_picture, listed_dataset, named_classes
 from surgicalsam_napari.exchange.sidecar import Sidecar, read_sidecar
@@ -43,7 +43,7 @@ _JPEG_QUALITY = 95
 
 
 @dataclass
-class DavisWriter:
+class DavisWriter(FrameWriter):
     """Writes frames into a new folder; `close` writes the lists of videos and objects."""
 
     target: ExportTarget

@@ -17,7 +17,7 @@ from __future__ import annotations
 import re
 from collections.abc import Iterator, Mapping
 from dataclasses import dataclass
-from pathlib import Path
+from pathlib import Path, PurePosixPath
 
 import numpy as np
 
@@ -26,7 +26,6 @@ from surgicalsam_napari.exchange.dataset import Dataset, DatasetFrame, merged_ma
 from surgicalsam_napari.exchange.files import (
     files_by_stem,
     folders_in,
-    frame_number,
     grey_png,
     has_files,
     image_size,
@@ -35,7 +34,9 @@ from surgicalsam_napari.exchange.files import (
     read_labels,
     write_file,
 )
-from surgicalsam_napari.exchange.format import ExportTarget, Format, FrameToWrite, OwnedFiles, ReadOptions
+from surgicalsam_napari.exchange.format import ExportTarget, Format, FrameToWrite, FrameWriter, OwnedFiles, ReadOptions
+from surgicalsam_napari.exchange.frame_names import PictureName, read_frame_names, read_picture_names
+from surgicalsam_napari.exchange.overlaps import ClassMask, class_masks
 from surgicalsam_napari.exchange.sidecar import check_complete, read_sidecar
 from surgicalsam_napari.instruments import ClassSet
 from surgicalsam_napari.store.label_maps import present_ids
@@ -45,7 +46,7 @@ _MASK = re.compile(r"(.+)_class(\d+)(?:_inst\d+)?")
 
 
 @dataclass
-class EndovisWriter:
+class EndovisWriter(FrameWriter):
     """Writes frames into a new folder."""
 
     target: ExportTarget
@@ -58,9 +59,6 @@ class EndovisWriter:
             mask = np.where(frame.label_map == class_id, np.uint8(255), np.uint8(0))
             write_file(folder / "binary_annotations" / frame.sequence / f"{name}_class{class_id}.png", grey_png(mask))
         write_file(folder / "annotations" / frame.sequence / f"{name}.png", grey_png(frame.label_map))
-
-    def close(self) -> None:
-        pass
 
 
 @dataclass(frozen=True)
@@ -77,15 +75,20 @@ def recognizes(path: Path) -> bool:
 
 def read_dataset(path: Path, options: ReadOptions) -> Dataset:
     sidecar = read_sidecar(path)
-    files = {frame: frame_files for part in _parts(path) for frame, frame_files in _frames(part)}
+    keeps_folders = sidecar is not None  # an export of the video `test` is in a folder of this name
+    parts = _parts(path)
+    files = {frame: found for part in parts for frame, found in _frames(part, options.frame_pattern, keeps_folders)}
     check_complete(path, sidecar, list(files))
     class_set = sidecar.classes if sidecar else needed_classes(options.classes, path, "00012_class1.png")
 
-    def read(frame: DatasetFrame) -> np.ndarray:
+    def read(frame: DatasetFrame) -> np.ndarray | tuple[ClassMask, ...]:
         return _read(frame, files[frame], class_set, check_masks=sidecar is not None)
 
-    annotated = {} if sidecar is None else sidecar.annotated_frames(list(files))
-    return Dataset(path, NAME, class_set, tuple(files), read, annotated, is_export=sidecar is not None)
+    if sidecar is not None:
+        annotated = sidecar.annotated_frames(list(files))
+        return Dataset(path, NAME, class_set, tuple(files), read, annotated, is_export=True)
+    unannotated = frozenset(frame for frame, found in files.items() if found.labels is None and not found.masks)
+    return Dataset(path, NAME, class_set, tuple(files), read, unannotated=unannotated)
 
 
 def _parts(path: Path) -> list[Path]:
@@ -99,21 +102,34 @@ def _parts(path: Path) -> list[Path]:
     return [folder for name in ("0", "train/0", "train", "val") if is_part(folder := path / name)]
 
 
-def _frames(part: Path) -> Iterator[tuple[DatasetFrame, _FrameFiles]]:
+def _frames(part: Path, pattern: str | None, keeps_folders: bool) -> Iterator[tuple[DatasetFrame, _FrameFiles]]:
+    found: dict[PurePosixPath, tuple[_FrameFiles, Path | None]] = {}  # by folder and frame
     places = [part / "annotations", part / "binary_annotations"]
-    for sequence in dict.fromkeys(folder.name for place in places for folder in folders_in(place)):
-        labels = files_by_stem(part / "annotations" / sequence)
-        masks = _masks_by_frame(part / "binary_annotations" / sequence)
-        pictures = pictures_by_stem(part / "images" / sequence)
-        # if there are only masks, a picture without a mask is a frame without instruments
-        stems = [*labels, *masks] if labels else [*masks, *pictures]
-        for stem in sorted(set(stems), key=lambda stem: (frame_number(stem) or 0, stem)):
-            number = frame_number(stem)
-            if number is None:
-                raise ExchangeError(f"{part.name}/{sequence}/{stem} has no frame number in its name. Rename or remove it.")
+    for folder in dict.fromkeys(folder.name for place in places for folder in folders_in(place)):
+        labels = files_by_stem(part / "annotations" / folder)
+        masks = _masks_by_frame(part / "binary_annotations" / folder)
+        pictures = pictures_by_stem(part / "images" / folder)
+        # if there are only masks, a picture without a mask is a frame that shows no instrument, or that nobody annotated
+        for stem in dict.fromkeys([*labels, *masks] if labels else [*masks, *pictures]):
             files = _FrameFiles(labels.get(stem), tuple(masks.get(stem, ())))
-            first = pictures.get(stem) or files.labels or files.masks[0][1]
-            yield DatasetFrame(sequence, number, f"{sequence}/{stem}", image_size(first), pictures.get(stem)), files
+            found[PurePosixPath(folder, f"{stem}.png")] = files, pictures.get(stem)
+    names = _names(list(found), part.name, pattern, keeps_folders)
+    order = {folder: position for position, folder in enumerate(dict.fromkeys(path.parent for path in found))}
+    for path in sorted(found, key=lambda path: (order[path.parent], names[path].frame.number, path.stem)):
+        (files, picture), name = found[path], names[path]
+        first = picture or files.labels or files.masks[0][1]
+        frame_name = f"{name.sequence}/{path.stem}"
+        yield DatasetFrame(name.sequence, name.frame.number, frame_name, image_size(first), picture, name.frame), files
+
+
+def _names(
+    paths: list[PurePosixPath], sequence: str, pattern: str | None, keeps_folders: bool
+) -> dict[PurePosixPath, PictureName]:
+    """Sequence and frame of each path; folders of an export are its sequences."""
+    if not keeps_folders:
+        return read_picture_names(paths, sequence, pattern)
+    frames = read_frame_names([path.stem for path in paths])
+    return {path: PictureName(path.parent.name, frames[path.stem]) for path in paths}
 
 
 def _masks_by_frame(folder: Path) -> dict[str, list[tuple[int, Path]]]:
@@ -126,20 +142,23 @@ def _masks_by_frame(folder: Path) -> dict[str, list[tuple[int, Path]]]:
     return masks
 
 
-def _read(frame: DatasetFrame, files: _FrameFiles, classes: ClassSet, *, check_masks: bool) -> np.ndarray:
+def _read(
+    frame: DatasetFrame, files: _FrameFiles, classes: ClassSet, *, check_masks: bool
+) -> np.ndarray | tuple[ClassMask, ...]:
     """The annotation, or else the masks. In an export both must agree, because somebody may have corrected only one."""
     labels = None if files.labels is None else read_labels(files.labels, frame.name)
     if labels is not None and (not check_masks or _will_be_rejected(labels, frame, classes)):
         return labels
-    merged = np.zeros(frame.size, np.uint8) if labels is None else np.zeros_like(labels)
-    if files.masks:
-        merged = merged_masks(_masks(frame, files.masks, classes), frame.name, classes)
-    if labels is not None and not np.array_equal(labels, merged):
+    masks = _masks(frame, files.masks, classes)
+    if labels is None:
+        return class_masks(masks)
+    merged = merged_masks(masks, frame.name, classes) if masks else np.zeros_like(labels)
+    if not np.array_equal(labels, merged):
         raise ExchangeError(
             f"{frame.name} differs in annotations and binary_annotations, which must be equal. "
             "Correct one of the two, or export the frame again."
         )
-    return merged
+    return labels
 
 
 def _will_be_rejected(labels: np.ndarray, frame: DatasetFrame, classes: ClassSet) -> bool:

@@ -18,16 +18,17 @@ from pathlib import Path
 import numpy as np
 
 from surgicalsam_napari.errors import ClassSetError, ExchangeError
-from surgicalsam_napari.exchange.dataset import Dataset, DatasetFrame, merged_masks
+from surgicalsam_napari.exchange.dataset import Dataset, DatasetFrame
 from surgicalsam_napari.exchange.files import (
     files_by_stem,
     folders_in,
-    frame_number,
     image_size,
     pictures_by_stem,
     read_labels,
 )
 from surgicalsam_napari.exchange.format import Format, ReadOptions
+from surgicalsam_napari.exchange.frame_names import read_frame_names
+from surgicalsam_napari.exchange.overlaps import ClassMask, class_masks
 from surgicalsam_napari.instruments import ENDOVIS2017
 from surgicalsam_napari.store.label_maps import present_ids
 
@@ -45,9 +46,11 @@ def recognizes(path: Path) -> bool:
 def read_dataset(path: Path, options: ReadOptions) -> Dataset:
     folders = {folder.name: folder for folder in _sequence_folders(path)}
     masks = {sequence: _mask_folders(folder) for sequence, folder in folders.items()}
-    frames = tuple(frame for sequence, folder in folders.items() for frame in _frames(folder, masks[sequence]))
+    frames = tuple(
+        frame for sequence, folder in folders.items() for frame in _frames(folder, masks[sequence], options.frame_pattern)
+    )
 
-    def read(frame: DatasetFrame) -> np.ndarray:
+    def read(frame: DatasetFrame) -> tuple[ClassMask, ...]:
         return _read(frame, masks[frame.sequence])
 
     return Dataset(path, NAME, ENDOVIS2017, frames, read)
@@ -78,19 +81,16 @@ def _class_id(folder: Path) -> int:
         ) from error
 
 
-def _frames(folder: Path, masks: list[tuple[int, dict[str, Path]]]) -> Iterator[DatasetFrame]:
+def _frames(folder: Path, masks: list[tuple[int, dict[str, Path]]], pattern: str | None) -> Iterator[DatasetFrame]:
     pictures = pictures_by_stem(folder / "left_frames") or pictures_by_stem(folder / "left_frame")
     stems = {stem for _, files in masks for stem in files}
-    for stem in sorted(stems, key=lambda stem: (frame_number(stem) or 0, stem)):
-        number = frame_number(stem)
-        if number is None:
-            raise ExchangeError(f"{folder.name}/ground_truth/*/{stem} has no frame number in its name. Rename or remove it.")
+    for stem, name in sorted(read_frame_names(stems, pattern).items(), key=lambda item: (item[1].number, item[0])):
         picture = pictures.get(stem)
         size = image_size(picture or next(files[stem] for _, files in masks if stem in files))
-        yield DatasetFrame(folder.name, number, f"{folder.name}/{stem}", size, picture)
+        yield DatasetFrame(folder.name, name.number, f"{folder.name}/{stem}", size, picture, name)
 
 
-def _read(frame: DatasetFrame, mask_folders: list[tuple[int, dict[str, Path]]]) -> np.ndarray:
+def _read(frame: DatasetFrame, mask_folders: list[tuple[int, dict[str, Path]]]) -> tuple[ClassMask, ...]:
     masks: dict[int, np.ndarray] = {}
     stem = frame.name.rpartition("/")[2]
     for class_id, files in mask_folders:
@@ -111,7 +111,7 @@ def _read(frame: DatasetFrame, mask_folders: list[tuple[int, dict[str, Path]]]) 
             parts = parts[CROP]
         mask = parts > 0
         masks[class_id] = mask | masks[class_id] if class_id in masks else mask  # left and right together
-    return merged_masks(masks, frame.name, ENDOVIS2017)
+    return class_masks(masks)
 
 
 FORMAT = Format(

@@ -26,6 +26,7 @@ from surgicalsam_napari.exchange.files import (
     read_labels,
 )
 from surgicalsam_napari.exchange.format import Format, ReadOptions
+from surgicalsam_napari.exchange.frame_names import FrameName
 from surgicalsam_napari.exchange.sidecar import SIDECAR
 from surgicalsam_napari.instruments import ENDOVIS2018
 
@@ -46,7 +47,8 @@ def read_dataset(path: Path, options: ReadOptions) -> Dataset:
     for (sequence, number), file in sorted(_typed_labels(path).items(), key=lambda item: _order(item[0])):
         picture = pictures.get((_plain(sequence), number))
         size = image_size(picture or file)
-        files[DatasetFrame(sequence, number, f"{sequence}/frame{number:03d}", size, picture)] = file
+        name = FrameName(sequence, number, f"{number:03d}")
+        files[DatasetFrame(sequence, number, f"{sequence}/frame{number:03d}", size, picture, name)] = file
     # EndoVis 2018 itself writes seq_1; other tools write seq1, for both years
     is_2018 = all(frame.sequence.startswith("seq_") for frame in files)
     class_set = options.classes or (ENDOVIS2018 if is_2018 else needed_classes(options.classes, path, "values of pixels"))

@@ -3,29 +3,39 @@
 from __future__ import annotations
 
 from dataclasses import dataclass
-from pathlib import Path
+from pathlib import Path, PurePosixPath
 
 import numpy as np
 from PIL import Image
 
-from surgicalsam_napari.errors import ExchangeError
-from surgicalsam_napari.exchange.dataset import Dataset, DatasetFrame, needed_classes
+from surgicalsam_napari.exchange.dataset import Dataset, DatasetFrame, Skipped, needed_classes
 from surgicalsam_napari.exchange.files import (
     files_by_stem,
-    frame_number,
-    has_files,
     image_size,
+    is_color_picture,
+    is_id_mask,
     picture_png,
     pictures_by_stem,
     png_bytes,
     read_labels,
     write_file,
 )
-from surgicalsam_napari.exchange.format import FRAME_NAME, ExportTarget, Format, FrameToWrite, OwnedFiles, ReadOptions
+from surgicalsam_napari.exchange.format import (
+    FRAME_NAME,
+    ExportTarget,
+    Format,
+    FrameToWrite,
+    FrameWriter,
+    OwnedFiles,
+    ReadOptions,
+)
+from surgicalsam_napari.exchange.frame_names import read_picture_names, without_mask_ending
 from surgicalsam_napari.exchange.sidecar import Sidecar, check_complete, frame_name, read_sidecar, write_sidecar
 from surgicalsam_napari.instruments import ClassSet
+from surgicalsam_napari.video.image_folder import IMAGE_SUFFIXES
 
 NAME = "indexed-png"
+LABEL_FOLDERS = ("labels", "masks", "annotations")
 
 
 def write_classes(folder: Path, classes: ClassSet, video_name: str) -> Path:
@@ -62,7 +72,7 @@ def _palette(classes: ClassSet) -> list[int]:
 
 
 @dataclass
-class IndexedPngWriter:
+class IndexedPngWriter(FrameWriter):
     """Writes frames into a new folder."""
 
     target: ExportTarget
@@ -73,40 +83,56 @@ class IndexedPngWriter:
         if frame.image is not None:
             write_file(folder / "images" / f"{frame.name}.png", picture_png(frame.image))
 
-    def close(self) -> None:
-        pass
-
 
 def recognizes(path: Path) -> bool:
-    return path.is_dir() and has_files(path, "frame*.png")
+    return path.is_dir() and _labels_folder(path) is not None
 
 
 def read_dataset(path: Path, options: ReadOptions) -> Dataset:
+    folder = _labels_folder(path) or path
     sidecar = read_sidecar(path)
-    sequence = path.name if sidecar is None else sidecar.sequence or Path(sidecar.video).stem or path.name
-    pictures = pictures_by_stem(path / "images")
-    frames = []
-    for stem, file in files_by_stem(path).items():
-        number = frame_number(stem)
-        if number is None:
-            raise ExchangeError(f"{file} needs a name like frame_00012.png, with its frame number. Rename or remove it.")
-        picture = pictures.get(stem)
-        size = image_size(file if picture is None else picture)
-        frames.append(DatasetFrame(sequence, number, f"{sequence}/{stem}", size, picture))
+    labels = files_by_stem(folder, is_wanted=_may_be_labels)
+    pictures = files_by_stem(folder, IMAGE_SUFFIXES, is_wanted=is_color_picture) | pictures_by_stem(path / "images")
+    names = read_picture_names([PurePosixPath(f"{stem}.png") for stem in labels], path.name, options.frame_pattern)
+    files: dict[DatasetFrame, Path] = {}
+    for name, (stem, label) in zip(names.values(), labels.items(), strict=True):
+        sequence = name.sequence if sidecar is None else _exported_sequence(sidecar, stem) or path.name
+        picture = pictures.pop(stem, None) or pictures.pop(without_mask_ending(stem), None)
+        size = image_size(picture or label)
+        files[DatasetFrame(sequence, name.frame.number, f"{sequence}/{stem}", size, picture, name.frame)] = label
+    frames = tuple(sorted(files, key=lambda frame: (frame.sequence, frame.frame_index)))
     check_complete(path, sidecar, frames)
     class_set = needed_classes(options.classes, path, "values of pixels") if sidecar is None else sidecar.classes
 
     def read(frame: DatasetFrame) -> np.ndarray:
-        return read_labels(path / f"{frame.name.rpartition('/')[2]}.png", frame.name)
+        return read_labels(files[frame], frame.name)
 
     annotated = {} if sidecar is None else sidecar.annotated_frames(frames)
-    return Dataset(path, NAME, class_set, tuple(frames), read, annotated, is_export=sidecar is not None)
+    skipped = (Skipped("pictures without labels", len(pictures), next(iter(pictures))),) if pictures else ()
+    return Dataset(path, NAME, class_set, frames, read, annotated, is_export=sidecar is not None, skipped=skipped)
+
+
+def _exported_sequence(sidecar: Sidecar, stem: str) -> str:
+    """The video of a frame that we wrote; `surgicalsam segment --out` writes one video."""
+    exported = sidecar.frame_of(stem)
+    return exported[0] if exported is not None else sidecar.sequence or Path(sidecar.video).stem
+
+
+def _labels_folder(path: Path) -> Path | None:
+    """The folder with pictures of class ids: this one, or `labels`, `masks` or `annotations` in it."""
+    folders = (path, *(path / name for name in LABEL_FOLDERS))
+    return next((folder for folder in folders if folder.is_dir() and any(map(is_id_mask, folder.iterdir()))), None)
+
+
+def _may_be_labels(file: Path) -> bool:
+    """Whether a file is no colour picture: labels, or a damaged file, which the check of the frames reports."""
+    return not is_color_picture(file)
 
 
 FORMAT = Format(
     name=NAME,
     title="Indexed PNG",
-    looks_like="frame_00012.png with class ids as values, classes.json, images/frame_00012.png",
+    looks_like="grey or indexed pictures of class ids, such as frame_00012.png, with images/frame_00012.png",
     recognizes=recognizes,
     read_dataset=read_dataset,
     precedence=3,

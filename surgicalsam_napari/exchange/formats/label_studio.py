@@ -40,6 +40,7 @@ from surgicalsam_napari.exchange.format import (
     ExportTarget,
     Format,
     FrameToWrite,
+    FrameWriter,
     OwnedFiles,
     ReadOptions,
 )
@@ -66,7 +67,7 @@ OUTLINES = ("brushlabels", "polygonlabels", "labels", "brush", "polygon")
 
 
 @dataclass
-class LabelStudioWriter:
+class LabelStudioWriter(FrameWriter):
     """Writes frames into a new folder; `close` writes the tasks and the labelling interface."""
 
     target: ExportTarget
@@ -156,8 +157,8 @@ def _tasks(file: Path) -> list[dict]:
         isinstance(task, dict) and isinstance(task.get("data"), dict) for task in tasks
     ):
         raise ExchangeError(
-            f'{file} is not a list of Label Studio tasks with "data" and "annotations". In Label Studio, export as JSON, not '
-            "as JSON-MIN."
+            f'{file} is not a list of Label Studio tasks with "data" and "annotations". In Label Studio, export as JSON, '
+            "not as JSON-MIN."
         )
     return tasks
 

@@ -40,6 +40,7 @@ from surgicalsam_napari.exchange.format import (
     ExportTarget,
     Format,
     FrameToWrite,
+    FrameWriter,
     OwnedFiles,
     ReadOptions,
 )
@@ -68,7 +69,7 @@ _DEPTHS = ("*", "*/*", "*/*/*")
 
 
 @dataclass
-class LabelMeWriter:
+class LabelMeWriter(FrameWriter):
     """Writes frames into a new folder; `close` writes the list of classes."""
 
     target: ExportTarget

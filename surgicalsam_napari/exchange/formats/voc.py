@@ -32,6 +32,7 @@ from surgicalsam_napari.exchange.format import (
     ExportTarget,
     Format,
     FrameToWrite,
+    FrameWriter,
     OwnedFiles,
     ReadOptions,
 )
@@ -55,7 +56,7 @@ _FILES_SCANNED = 200  # for the border colour
 
 
 @dataclass
-class VocWriter:
+class VocWriter(FrameWriter):
     """Writes frames into a new folder; `close` writes the colours and the list of frames."""
 
     target: ExportTarget

@@ -38,6 +38,7 @@ from surgicalsam_napari.exchange.format import (
     ExportTarget,
     Format,
     FrameToWrite,
+    FrameWriter,
     OwnedFiles,
     ReadOptions,
 )
@@ -58,7 +59,7 @@ _DEPTHS = ("*", "*/*", "*/*/*", "*/*/*/*")
 
 
 @dataclass
-class YoloWriter:
+class YoloWriter(FrameWriter):
     """Writes frames into a new folder; `close` writes data.yaml."""
 
     target: ExportTarget

@@ -10,8 +10,10 @@ from qtpy.QtWidgets import QComboBox, QFileDialog, QHBoxLayout, QPushButton
 
 from surgicalsam_napari.errors import ExchangeError
 from surgicalsam_napari.exchange.dataset import Dataset
-from surgicalsam_napari.exchange.importing import ImportPlan, check_import_frames, import_frames
+from surgicalsam_napari.exchange.import_plan import ImportChoices, ImportPlan, plan_import
+from surgicalsam_napari.exchange.importing import import_frames
 from surgicalsam_napari.exchange.registry import FORMATS, open_dataset
+from surgicalsam_napari.exchange.survey import survey_frames
 from surgicalsam_napari.formatting import counted
 from surgicalsam_napari.instruments import CLASS_SETS
 from surgicalsam_napari.session import Session
@@ -210,13 +212,20 @@ class ImportForm(Panel):
         project, dataset, sequence = self.session.project, self._dataset, self.sequence.currentData()
         if project is not None and dataset is not None:
             # new classes are no problem here: the question names them before they are added
-            self.check.start(lambda: check_import_frames(project, dataset, sequence, add_classes=True))
+            self.check.start(lambda: survey_frames(project, dataset, sequence))
             self._show_work("Checking…")
 
     def _on_checked(self, is_complete: bool) -> None:
         if is_complete:
-            self._plan = self.check.result
-            self._ask(summary(self.check.result), "Import them")
+            plan = plan_import(self.check.result, ImportChoices(accept_similar=True, add_classes=True))
+            try:
+                plan.check_ready()
+            except ExchangeError as error:
+                self._on_check_failed(error)
+                self._changed()
+                return
+            self._plan = plan
+            self._ask(summary(plan), "Import them")
             return
         if self.check.is_cancelled:
             self._forget()

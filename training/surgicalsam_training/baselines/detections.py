@@ -17,7 +17,8 @@ from typing import Any
 import numpy as np
 
 from surgicalsam_napari.errors import ClassSetError, ExchangeError
-from surgicalsam_napari.exchange.files import frame_number, write_file
+from surgicalsam_napari.exchange.files import write_file
+from surgicalsam_napari.exchange.frame_names import is_generic_folder, read_frame_name
 from surgicalsam_training.data.training_data import TrainingData
 
 
@@ -101,11 +102,11 @@ class FrameNames:
     def find(self, name: str, where: str) -> int | None:
         """The example index of a picture; None if it is not in the data; an ExchangeError if it fits several."""
         path = PurePosixPath(name.replace("\\", "/"))
-        frame_index = frame_number(path.stem)
-        candidates = [] if frame_index is None else self._by_frame_index.get(frame_index, [])
+        frame = read_frame_name(path.stem)
+        candidates = [] if frame is None else self._by_frame_index.get(frame.number, [])
         plain = _plain(str(path.with_suffix("")))
         exact = [i for i in candidates if f"/{plain}".endswith(f"/{self._names[i]}")]
-        parts = {*plain.split("/")[:-1], *(plain.rpartition("/")[2][: -len(ending)] for ending in _endings(path.stem))}
+        parts = {*plain.split("/")[:-1], _plain("" if frame is None else frame.video)}
         fitting = exact or [i for i in candidates if self._sequences[i] in parts] or self._only_sequence(candidates, path)
         if len(fitting) > 1:
             listed = ", ".join(self._data.frames[i].name for i in fitting[:3])
@@ -117,20 +118,11 @@ class FrameNames:
 
     def _only_sequence(self, candidates: list[int], path: PurePosixPath) -> list[int]:
         """A file name without folder fits any sequence; a file in an unknown folder belongs to other data."""
-        return candidates if path.parent.name.casefold() in _GENERIC_FOLDERS else []
-
-
-_GENERIC_FOLDERS = {"", "images", "image", "frames", "left_frames"}  # do not name a sequence
+        return candidates if is_generic_folder(path.parent.name) else []
 
 
 def _plain(name: str) -> str:
     return name.replace("\\", "/").strip("/").casefold()
-
-
-def _endings(stem: str) -> list[str]:
-    """Possible endings after the sequence in a picture's name, such as `_frame012` in seq_1_frame012."""
-    digits = stem[len(stem.rstrip("0123456789")) :]
-    return [f"{joint}{word}{digits}" for joint in ("_", "-") for word in ("", "frame", "frame_")] if digits else []
 
 
 def _json(path: Path) -> Any:

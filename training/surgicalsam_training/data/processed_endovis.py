@@ -21,7 +21,8 @@ from pathlib import Path
 import numpy as np
 
 from surgicalsam_napari.errors import TrainingError
-from surgicalsam_napari.exchange.files import UNREADABLE, files_by_stem, folders_in, frame_number, image_size, read_labels
+from surgicalsam_napari.exchange.files import UNREADABLE, files_by_stem, folders_in, image_size, read_labels
+from surgicalsam_napari.exchange.frame_names import frame_number
 from surgicalsam_napari.exchange.sidecar import read_sidecar
 from surgicalsam_napari.instruments import ENDOVIS2017, ENDOVIS2018, ClassSet
 from surgicalsam_napari.model.surgical_sam import SurgicalSAM

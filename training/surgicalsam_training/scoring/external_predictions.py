@@ -21,7 +21,8 @@ from pathlib import Path
 import numpy as np
 
 from surgicalsam_napari.errors import TrainingError
-from surgicalsam_napari.exchange.files import LABEL_SUFFIXES, UNREADABLE, frame_number, image_size, read_labels
+from surgicalsam_napari.exchange.files import LABEL_SUFFIXES, UNREADABLE, image_size, read_labels
+from surgicalsam_napari.exchange.frame_names import read_frame_name
 from surgicalsam_napari.exchange.sidecar import read_sidecar
 from surgicalsam_napari.instruments import ClassSet, plain
 from surgicalsam_napari.store.label_maps import present_ids
@@ -152,13 +153,14 @@ class _Finder:
         """The example of a file (path relative to the folder of predictions); None without a match."""
         mask = _MASK.fullmatch(path.stem)
         stem = path.stem if mask is None else mask[1]
-        frame_index = frame_number(stem)
-        sequence = self._sequence(stem, path.parent.parts)
-        return None if frame_index is None or sequence is None else self._examples.get((sequence, frame_index))
+        frame = read_frame_name(stem)
+        if frame is None:
+            return None
+        sequence = self._sequence(frame.video, path.parent.parts)
+        return None if sequence is None else self._examples.get((sequence, frame.number))
 
-    def _sequence(self, stem: str, folders: tuple[str, ...]) -> str | None:
-        before = re.sub(r"(?:frame_?)?\d+$", "", stem).rstrip("_- ")  # seq_1 of seq_1_frame000
-        candidates = [name for name in (before, *reversed(folders)) if name]
+    def _sequence(self, video: str, folders: tuple[str, ...]) -> str | None:
+        candidates = [name for name in (video, *reversed(folders)) if name]
         for name in candidates:
             if len(named := self._by_name.get(name.casefold(), [])) == 1:
                 return named[0]
