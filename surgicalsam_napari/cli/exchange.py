@@ -1,4 +1,4 @@
-"""`surgicalsam export` and `surgicalsam import`: write labels of a project as a dataset, and read them back."""
+"""`surgicalsam export`, `import` and `convert`: labels of a project as a dataset, and back; a dataset in another format."""
 
 from __future__ import annotations
 
@@ -62,6 +62,34 @@ def _export_format_names() -> list[str]:
     return list(EXPORT_FORMATS)
 
 
+Unannotated = Annotated[
+    Literal["alone", "empty"],
+    typer.Option("--unannotated", help="Frames without any annotation: leave them alone, or they show no instrument."),
+]
+Overlaps = Annotated[
+    str | None,
+    typer.Option(
+        "--overlaps",
+        metavar="ORDER",
+        help="Which of two overlapping masks is on top: file-order (the later one), larger-below (the smaller one), or "
+        "the name of a class.",
+    ),
+]
+OnlyClasses = Annotated[
+    list[str] | None,
+    typer.Option("--only", metavar="CLASS", help="Write only this class; others become background. May be repeated."),
+]
+Polygons = Annotated[
+    bool, typer.Option("--polygons", help="Write polygons where the format can hold masks, too. Holes are kept.")
+]
+NoImages = Annotated[bool, typer.Option("--no-images", help="Write only the labels, not the frames.")]
+Overwrite = Annotated[bool, typer.Option("--overwrite", help="Replace an earlier export in that folder.")]
+
+
+def _class_ids(classes: ClassSet, names: list[str] | None) -> list[int] | None:
+    return None if names is None else [classes.by_name(name).id for name in names]
+
+
 @app.command("export", cls=ExportCommand)
 def export_labels(
     project_path: ExistingProject,
@@ -75,8 +103,10 @@ def export_labels(
             help='"corrected" (edited or verified), "all", a frame number, or start:stop:step.',
         ),
     ] = "corrected",
-    no_images: Annotated[bool, typer.Option("--no-images", help="Write only the labels, not the frames.")] = False,
-    overwrite: Annotated[bool, typer.Option("--overwrite", help="Replace an earlier export in that folder.")] = False,
+    only: OnlyClasses = None,
+    polygons: Polygons = False,
+    no_images: NoImages = False,
+    overwrite: Overwrite = False,
     as_json: AsJson = False,
 ) -> None:
     """Export the labels of a project as a dataset."""
@@ -86,7 +116,16 @@ def export_labels(
     start = time.perf_counter()
     with Project.open(existing_project(project_path), require_video=not no_images) as project:
         indices = _frames_to_export(project, frames)
-        reports = export_frames(project, indices, out, format_name, images=not no_images, overwrite=overwrite)
+        reports = export_frames(
+            project,
+            indices,
+            out,
+            format_name,
+            class_ids=_class_ids(project.classes, only),
+            polygons=polygons,
+            images=not no_images,
+            overwrite=overwrite,
+        )
         for _report in with_progress(reports, f"exporting {project.folder.name}"):
             pass
         record = {
@@ -121,6 +160,64 @@ def _frames_to_export(project: Project, text: str) -> Sequence[int]:
     return parse_frames(text, len(project.labels))
 
 
+@app.command("convert", cls=ExportCommand)
+def convert_labels(
+    dataset_path: Annotated[Path, typer.Argument(metavar="DATASET", help="A dataset's folder, or its file.")],
+    out: Annotated[Path, typer.Option("--out", metavar="DIR", help="Folder for the new dataset.")],
+    format_name: Annotated[str, typer.Option("--format", metavar="NAME", callback=_checked_format)],
+    classes: Classes = None,
+    only: OnlyClasses = None,
+    polygons: Polygons = False,
+    no_images: NoImages = False,
+    unannotated: Unannotated = "alone",
+    overlaps: Overlaps = None,
+    frame_pattern: FramePattern = None,
+    overwrite: Overwrite = False,
+    as_json: AsJson = False,
+) -> None:
+    """Convert a dataset of any known format into another one, without a project: all frames, or none.
+
+    Frames of several videos stay apart by their names, such as clip-1_00012.
+    """
+    from surgicalsam_napari.exchange.converting import convert_frames
+    from surgicalsam_napari.exchange.registry import open_dataset
+
+    start = time.perf_counter()
+    whole = open_dataset(dataset_path, classes=class_set_named(classes), frame_pattern=frame_pattern)
+    dataset = (whole if unannotated == "empty" else whole.without_unannotated()).with_overlaps(overlaps)
+    reports = convert_frames(
+        dataset,
+        out,
+        format_name,
+        class_ids=_class_ids(dataset.classes, only),
+        polygons=polygons,
+        images=not no_images,
+        overwrite=overwrite,
+    )
+    for _report in with_progress(reports, f"converting {dataset.path.name}"):
+        pass
+    seconds, left_alone = time.perf_counter() - start, len(whole.frames) - len(dataset.frames)
+    record = {
+        "dataset": str(dataset.path),
+        "from": dataset.format,
+        "out": str(out),
+        "format": format_name,
+        "frames": len(dataset.frames),
+        "sequences": list(dataset.sequences),
+        "left_out": left_alone,
+        "skipped": [{"what": one.what, "count": one.count} for one in dataset.skipped],
+        "seconds": round(seconds, 3),
+    }
+    text = (
+        f"{dataset.path}: {counted(len(dataset.frames), 'frame')} converted to {out} ({format_name}) in {in_time(seconds)}"
+    )
+    if left_alone:
+        text += f"; {counted(left_alone, 'frame')} without annotations left out"
+    for one in dataset.skipped:
+        text += f"; skipped: {one.count:,} {one.what}"
+    print(json.dumps(record) if as_json else text)
+
+
 def _checked_class_choices(choices: list[str] | None) -> list[str] | None:
     for choice in choices or ():
         if "=" not in choice or not choice.partition("=")[0].strip():
@@ -151,19 +248,8 @@ def import_labels(
             help="A class of the dataset is this class of the project; NAME= leaves it out. May be given several times.",
         ),
     ] = None,
-    unannotated: Annotated[
-        Literal["alone", "empty"],
-        typer.Option("--unannotated", help="Frames without any annotation: leave them alone, or they show no instrument."),
-    ] = "alone",
-    overlaps: Annotated[
-        str | None,
-        typer.Option(
-            "--overlaps",
-            metavar="ORDER",
-            help="Which of two overlapping masks is on top: file-order (the later one), larger-below (the smaller one), or "
-            "the name of a class.",
-        ),
-    ] = None,
+    unannotated: Unannotated = "alone",
+    overlaps: Overlaps = None,
     frame_pattern: FramePattern = None,
     dry_run: Annotated[
         bool, typer.Option("--dry-run", help="Only show what would be imported, and what not. Nothing is written.")
