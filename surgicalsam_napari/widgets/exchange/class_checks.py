@@ -32,7 +32,11 @@ class ClassChecks(QToolButton):
         self.setText(ALL)
 
     def show_classes(self, classes: ClassSet) -> None:
-        """List these classes; a class stays unchecked if it was unchecked before."""
+        """List these classes; a class stays unchecked if it was unchecked before, and new ones are checked."""
+        if [(c.id, c.name) for c in classes] == [
+            (item.data(Qt.ItemDataRole.UserRole), item.text()) for item in self._items()
+        ]:
+            return
         unchecked = {item.text() for item in self._items() if item.checkState() != Qt.CheckState.Checked}
         self.list.blockSignals(True)
         self.list.clear()
@@ -53,6 +57,11 @@ class ClassChecks(QToolButton):
         """The ids of the checked classes."""
         checked = (item for item in self._items() if item.checkState() == Qt.CheckState.Checked)
         return [item.data(Qt.ItemDataRole.UserRole) for item in checked]
+
+    @property
+    def is_some(self) -> bool:
+        """Whether a class is not checked."""
+        return len(self.class_ids) < self.list.count()
 
     def _items(self) -> list[QListWidgetItem]:
         return [self.list.item(row) for row in range(self.list.count())]

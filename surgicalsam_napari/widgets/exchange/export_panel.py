@@ -72,7 +72,6 @@ class ExportPanel(Panel):
         if project is not None:
             project.labels.edited.connect(self._relay_edit)
             self.scope.set_frame_count(project.video.info.frame_count)
-            self.classes.show_classes(project.classes)
         self._chosen_folder = None
         self.question.hide()
         self.result.hide()
@@ -81,6 +80,8 @@ class ExportPanel(Panel):
 
     def update_state(self) -> None:
         """Enable the controls that can be used now, and count the frames."""
+        if self.session.project is not None:
+            self.classes.show_classes(self.session.project.classes)
         is_ready = self.session.project is not None and not self._is_locked and not self.is_running
         for widget in (self.scope, self.classes, self.format, self.images, self.choose_folder):
             widget.setEnabled(is_ready)
@@ -228,7 +229,7 @@ class ExportPanel(Panel):
         assert project is not None
         frames, target, kind = self.frame_indices(), self.target(), self.format.currentData()
         options: dict[str, Any] = {
-            "class_ids": self.classes.class_ids,
+            "class_ids": self.classes.class_ids if self.classes.is_some else None,
             "polygons": self.shapes.count() > 1 and self.shapes.currentData() == POLYGONS,
             "images": self.images.isChecked(),
         }
