@@ -14,11 +14,13 @@ from surgicalsam_napari.exchange.dataset import Dataset, DatasetFrame, Skipped
 from surgicalsam_napari.exchange.files import LABEL_SUFFIXES
 from surgicalsam_napari.exchange.format import ReadOptions
 from surgicalsam_napari.exchange.frame_names import FrameName, read_picture_names, stem
+from surgicalsam_napari.exchange.label_colors import read_pixels
 from surgicalsam_napari.exchange.overlaps import ClassMask
 from surgicalsam_napari.exchange.sidecar import Sidecar, check_complete
 from surgicalsam_napari.instruments import LARGEST_CLASS_ID, PALETTE, ClassSet, InstrumentClass, plain
 from surgicalsam_napari.video.image_folder import IMAGE_SUFFIXES
 
+FILES_SCANNED = 200  # for pixels without a class
 Read = Callable[[DatasetFrame], np.ndarray | Sequence[ClassMask]]
 
 
@@ -177,6 +179,32 @@ def named_classes(
         return ClassSet(path.stem if sidecar is None else sidecar.classes.name, tuple(classes.values()))
     except ClassSetError as error:
         raise ExchangeError(f"{path.name}: {error}") from error
+
+
+def numbered_classes(name: str, names: Sequence[str]) -> ClassSet:
+    """The classes of a known dataset: the ids are 1, 2, …"""
+    return ClassSet(
+        name, tuple(InstrumentClass(i + 1, text, PALETTE[i % len(PALETTE)]) for i, text in enumerate(names))
+    )  # fmt: skip
+
+
+def count_unlabelled(files: Sequence[Path], count: Callable[[np.ndarray], int], what: str, skips: Skips, root: Path) -> None:
+    """Count pixels without a class, which are read as background, in the first files.
+
+    Parameters
+    ----------
+    count : the number of such pixels in a picture as `label_colors.read_pixels` returns it
+    what : in the plural
+    """
+    scanned = files[:FILES_SCANNED]
+    where = "" if len(scanned) == len(files) else f" in the first {FILES_SCANNED} files"
+    for file in scanned:
+        try:
+            number = count(read_pixels(file, file.name))
+        except ExchangeError:
+            continue  # its own error comes when the frame is read
+        if number:
+            skips.add(f"{what}{where}", file.relative_to(root).as_posix(), number)
 
 
 def class_ids_by_name(classes: ClassSet) -> dict[str, int]:

@@ -8,16 +8,22 @@ from surgicalsam_napari.errors import ExchangeError
 from surgicalsam_napari.exchange.dataset import Dataset
 from surgicalsam_napari.exchange.format import Format, ReadOptions
 from surgicalsam_napari.exchange.formats import (
+    cholecinstanceseg,
+    cholecseg8k,
     coco,
     cvat_images,
     cvat_video,
     davis,
+    endoscapes,
     endovis,
     endovis2017,
     endovis2018,
     indexed_png,
     label_studio,
     labelme,
+    m2caiseg,
+    robust_mis,
+    sar_rarp50,
     tiff,
     voc,
     yolo,
@@ -41,6 +47,12 @@ FORMATS: dict[str, Format] = {
         tiff,
         endovis2017,
         endovis2018,
+        cholecseg8k,
+        cholecinstanceseg,
+        endoscapes,
+        m2caiseg,
+        robust_mis,
+        sar_rarp50,
     )
 }
 EXPORT_FORMATS: dict[str, Format] = {name: format for name, format in FORMATS.items() if format.writer is not None}

@@ -45,14 +45,20 @@ from surgicalsam_napari.exchange.label_colors import (
     read_colors,
     read_pixels,
 )
-from surgicalsam_napari.exchange.listing import ListedPicture, Skips, find_picture, listed_dataset, named_classes
+from surgicalsam_napari.exchange.listing import (
+    ListedPicture,
+    Skips,
+    count_unlabelled,
+    find_picture,
+    listed_dataset,
+    named_classes,
+)
 from surgicalsam_napari.exchange.sidecar import Sidecar, read_sidecar
 from surgicalsam_napari.instruments import ClassSet, plain
 
 NAME = "voc"
 LABEL_MAP, MASKS_FOLDER, IMAGES, FRAMES = "labelmap.txt", "SegmentationClass", "JPEGImages", "ImageSets/Segmentation"
 VOID_VALUE = 255
-_FILES_SCANNED = 200  # for the border colour
 
 
 @dataclass
@@ -110,7 +116,7 @@ def read_dataset(path: Path, options: ReadOptions) -> Dataset:
             return _values(file, frame.name) if colors is None else _by_color(file, frame.name, colors)
 
         pictures.append(ListedPicture(name, image_size(picture or file), read, picture))
-    _count_void(root, [root / MASKS_FOLDER / picture.name for picture in pictures], skips)
+    count_unlabelled(_mask_files(root), _void_pixels, "border pixels without a class", skips, root)
     return listed_dataset(path, NAME, classes, pictures, options, sidecar=sidecar, skips=skips)
 
 
@@ -162,17 +168,8 @@ def _values(file: Path, name: str) -> np.ndarray:
     return np.where(pixels == VOID_VALUE, 0, pixels).astype(np.uint8)
 
 
-def _count_void(root: Path, files: list[Path], skips: Skips) -> None:
-    """Count pixels of the border of objects, in the first files."""
-    for file in files[:_FILES_SCANNED]:
-        try:
-            pixels = read_pixels(file, file.name)
-        except ExchangeError:
-            continue  # its own error comes when the frame is read
-        is_void = pixels == VOID_VALUE if pixels.ndim == 2 else (pixels == VOID).all(axis=2)
-        if count := int(np.count_nonzero(is_void)):
-            scanned = "" if len(files) <= _FILES_SCANNED else f" in the first {_FILES_SCANNED} files"
-            skips.add(f"border pixels without a class{scanned}", file.relative_to(root).as_posix(), count)
+def _void_pixels(pixels: np.ndarray) -> int:
+    return int(np.count_nonzero(pixels == VOID_VALUE if pixels.ndim == 2 else (pixels == VOID).all(axis=2)))
 
 
 FORMAT = Format(
