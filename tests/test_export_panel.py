@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import json
-import shutil
 import threading
 from collections.abc import Iterator
 from contextlib import closing
@@ -14,16 +13,12 @@ import pytest
 
 pytest.importorskip("qtpy.QtWidgets")
 
-from PIL import Image
 from qtpy.QtCore import QPoint, Qt, QThreadPool, QTimer
-from qtpy.QtWidgets import QApplication, QFileDialog
+from qtpy.QtWidgets import QFileDialog
 
 from surgicalsam_napari.exchange.exporting import export_frames
-from surgicalsam_napari.exchange.importing import import_frames
 from surgicalsam_napari.exchange.registry import open_dataset
-from surgicalsam_napari.store import Project, Provenance
-from surgicalsam_napari.video import VideoReader
-from surgicalsam_napari.widgets.exchange import export_panel, import_form
+from surgicalsam_napari.widgets.exchange import export_panel
 from surgicalsam_napari.widgets.exchange.export_panel import ExportPanel
 from surgicalsam_napari.widgets.exchange.import_form import ImportForm
 from surgicalsam_napari.widgets.main_widget import MainWidget
@@ -282,120 +277,3 @@ def test_opening_a_video_and_segmenting_are_disabled_during_an_export(corrected_
     settle(qtbot, corrected_dock)
     assert corrected_dock.video_panel.open_file.isEnabled()
     assert corrected_dock.segment_panel.segment.isEnabled()
-
-
-# Import --------------------------------------------------------------------------------------------------------------
-
-
-def test_import_asks_first_and_then_counts_as_corrected(corrected_dock, form, exported, qtbot, monkeypatch):
-    with Project.open(corrected_dock.session.project.folder) as project:
-        assert not np.asarray(project.labels).any()
-    choose_import(corrected_dock, exported, qtbot, monkeypatch)
-    assert "2 frames" in form.question.text.text()
-    assert not labels_of(corrected_dock).any()
-    click(qtbot, form.question.go_on)
-    settle(qtbot, corrected_dock)
-    project, dataset = corrected_dock.session.project, open_dataset(exported)
-    for frame in dataset.frames:
-        np.testing.assert_array_equal(project.labels[frame.frame_index], dataset.label_map(frame))
-    assert project.labels.provenance(2, DRIVER) == Provenance.EDITED
-    assert form.result.text().startswith("Imported 2 frames")
-    assert corrected_dock.export_panel.count.text().startswith("2 frames edited or verified")
-
-
-def test_not_now_imports_nothing(corrected_dock, form, exported, qtbot, monkeypatch):
-    choose_import(corrected_dock, exported, qtbot, monkeypatch)
-    click(qtbot, form.question.stop)
-    assert not form.question.isVisibleTo(form)
-    assert not labels_of(corrected_dock).any()
-
-
-def test_a_cancelled_import_leaves_the_labels_as_they_were(corrected_dock, form, exported, qtbot, monkeypatch):
-    monkeypatch.setattr(import_form, "import_frames", wait_for_cancel(import_frames, form.progress, after=1))
-    form.run.reported.connect(lambda report: report.done == 1 and form.progress.cancel.click())
-    choose_import(corrected_dock, exported, qtbot, monkeypatch)
-    click(qtbot, form.question.go_on)
-    settle(qtbot, corrected_dock)
-    assert form.result.text() == "Cancelled: nothing was imported."
-    assert not labels_of(corrected_dock).any()
-    assert (corrected_dock.session.project.labels.provenance_table() == Provenance.EMPTY).all()
-
-
-def test_pixels_that_the_user_painted_stay_and_are_counted(corrected_dock, form, exported, qtbot, monkeypatch):
-    paint(corrected_dock, 2, SUCTION)
-    painted = corrected_dock.session.project.labels[2] == SUCTION
-    choose_import(corrected_dock, exported, qtbot, monkeypatch)
-    click(qtbot, form.question.go_on)
-    settle(qtbot, corrected_dock)
-    assert (corrected_dock.session.project.labels[2][painted] == SUCTION).all()
-    assert f"{np.count_nonzero(painted):,} pixels" in form.result.text()
-
-
-def test_labels_that_do_not_fit_are_listed_by_file_and_nothing_is_written(
-    corrected_dock, form, exported, qtbot, monkeypatch
-):
-    for path in (exported / "annotations").rglob("*.png"):
-        Image.fromarray(np.zeros((10, 10), np.uint8)).save(path)
-    for path in (exported / "binary_annotations").rglob("*.png"):
-        Image.fromarray(np.zeros((10, 10), np.uint8)).save(path)
-    choose_import(corrected_dock, exported, qtbot, monkeypatch)
-    assert form.problems is not None
-    assert len(form.problems.lines.toPlainText().splitlines()) == 2
-    assert "2 problems" in form.result.text()
-    assert not form.question.isVisibleTo(form)
-    click(qtbot, form.problems.copy)
-    assert all(name in QApplication.clipboard().text() for name in ("00002", "00007"))
-    assert not labels_of(corrected_dock).any()
-    form.problems.close()
-
-
-def test_classes_that_are_new_are_named_before_they_are_added(corrected_dock, form, exported, qtbot, monkeypatch):
-    sidecar = exported / "classes.json"
-    sidecar.write_text(sidecar.read_text().replace("Large Needle Driver", "Trocar"))
-    choose_import(corrected_dock, exported, qtbot, monkeypatch)
-    assert "added to this project: Trocar" in form.question.text.text()
-    assert "Trocar" not in corrected_dock.session.classes.names
-    click(qtbot, form.question.go_on)
-    settle(qtbot, corrected_dock)
-    trocar = corrected_dock.session.classes.by_name("Trocar").id
-    assert (corrected_dock.session.project.labels[2] == trocar).any()
-    assert corrected_dock.segment_panel.picker.findData(trocar) >= 0
-    assert "Trocar" in corrected_dock.layers.labels.features["class"].tolist()
-
-
-def test_the_sequence_of_this_video_can_be_chosen_from_several(corrected_dock, form, exported, qtbot, monkeypatch):
-    (exported / "classes.json").unlink()  # as in the authors' folders, which hold many videos
-    for folder in ("images", "annotations", "binary_annotations"):
-        shutil.copytree(exported / folder / "clip", exported / folder / "seq_2")
-    for path in (exported / "annotations/seq_2", exported / "binary_annotations/seq_2", exported / "images/seq_2"):
-        for file in path.glob("00007*"):
-            file.unlink()
-    form.names.setCurrentText("As in EndoVis 2018")
-    choose_import(corrected_dock, exported, qtbot, monkeypatch)
-    assert "2 sequences" in form.question.text.text()
-    form.sequence.setCurrentText("seq_2")
-    click(qtbot, form.question.go_on)
-    settle(qtbot, corrected_dock)
-    assert form.question.text.text().startswith("1 frame ")
-    click(qtbot, form.question.go_on)
-    settle(qtbot, corrected_dock)
-    assert corrected_dock.session.project.labels[2].any()
-    assert not corrected_dock.session.project.labels[7].any()
-
-
-def test_a_folder_that_is_not_a_dataset_shows_one_error_line(dock, form, qtbot, tmp_path, notes, monkeypatch):
-    (tmp_path / "nothing").mkdir()
-    choose_import(dock, tmp_path / "nothing", qtbot, monkeypatch)
-    assert len(notes) == 1
-    assert "nothing" in notes[0]
-    assert form.from_folder.isEnabled()
-
-
-def test_opening_another_video_closes_the_question(corrected_dock, form, exported, phantom_clip, qtbot, monkeypatch):
-    choose_import(corrected_dock, exported, qtbot, monkeypatch)
-    other = Path(shutil.copy(phantom_clip, exported.parent / "other.mp4"))
-    corrected_dock.open(other)
-    settle(qtbot, corrected_dock)
-    assert not form.question.isVisibleTo(form)
-    with VideoReader(other) as video, Project.open_or_create(video, corrected_dock.session.classes) as project:
-        assert not np.asarray(project.labels).any()

@@ -20,7 +20,7 @@ from surgicalsam_napari.exchange.exporting import export_frames
 from surgicalsam_napari.exchange.formats import endovis2017
 from surgicalsam_napari.exchange.import_plan import ImportChoices
 from surgicalsam_napari.exchange.importing import check_import, import_frames
-from surgicalsam_napari.exchange.registry import EXPORT_FORMATS, open_dataset
+from surgicalsam_napari.exchange.registry import open_dataset
 from surgicalsam_napari.instruments import ENDOVIS2017, ENDOVIS2018, ClassSet, InstrumentClass
 from surgicalsam_napari.store import Project, Provenance
 from surgicalsam_napari.video import VideoReader

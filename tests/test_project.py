@@ -332,3 +332,16 @@ def test_no_project_is_made_in_a_read_only_folder(images: Path, monkeypatch: pyt
     with pytest.raises(ProjectError, match=r"is read-only\. Choose another one: --project-folder DIR"):
         Project.open_or_create(VideoReader(images), ENDOVIS2018)
     assert [path.name for path in images.parent.iterdir()] == ["frames"]
+
+
+def test_a_project_whose_frames_include_masks_beside_pictures_still_opens(tmp_path: Path) -> None:
+    folder = tmp_path / "frames"
+    folder.mkdir()
+    for name, mode in (("000.jpg", "RGB"), ("000_mask.png", "L"), ("001.jpg", "RGB")):
+        Image.new(mode, (32, 24)).save(folder / name)
+    with Project.create(tmp_path / "old.surgicalsam", VideoReader(folder, every_image=True), ENDOVIS2018) as project:
+        project.labels[2, 3:5, 3:5] = 1
+    with Project.open(tmp_path / "old.surgicalsam") as project:
+        assert (len(project.video), project.labels[2].max()) == (3, 1)
+    with Project.open_or_create(VideoReader(folder), ENDOVIS2018, tmp_path / "old.surgicalsam") as project:
+        assert len(project.video) == 3

@@ -639,3 +639,28 @@ def test_real_surgical_clip_is_exact(request: pytest.FixtureRequest) -> None:
     with VideoReader(path) as reader:
         for index in (19, 0, 7):
             assert np.array_equal(reader[index], expected[index])
+
+
+def write_picture(path: Path, mode: str = "RGB") -> Path:
+    Image.new(mode, (32, 24)).save(path)
+    return path
+
+
+def test_masks_beside_frames_and_doubles_are_no_frames(tmp_path: Path) -> None:
+    for number in range(3):
+        write_picture(tmp_path / f"{number:03d}.jpg")
+        write_picture(tmp_path / f"{number:03d}_mask.png", "L")
+    write_picture(tmp_path / "000.png", "L")  # the labels of 000.jpg
+    write_picture(tmp_path / "002.bmp")  # the same picture in another format
+    with VideoReader(tmp_path) as video:
+        assert len(video) == 3
+        assert set(video.info.left_out) == {"000.png", "002.bmp", "000_mask.png", "001_mask.png", "002_mask.png"}
+    with VideoReader(tmp_path, every_image=True) as video:
+        assert (len(video), video.info.left_out) == (8, ())
+
+
+def test_a_folder_of_masks_alone_keeps_all_its_pictures(tmp_path: Path) -> None:
+    for number in range(2):
+        write_picture(tmp_path / f"{number:03d}_mask.png", "L")
+    with VideoReader(tmp_path) as video:
+        assert len(video) == 2

@@ -304,7 +304,7 @@ def import_labels(
     if plan.left_alone:
         text += f"; {counted(len(plan.left_alone), 'frame')} without annotations left alone"
     for one in dataset.skipped:
-        text += f"; skipped: {one.count:,} {one.what}"
+        text += f"; skipped {one.what}: {one.count:,}"
     print(json.dumps(record) if as_json else text)
 
 

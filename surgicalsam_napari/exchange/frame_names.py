@@ -77,7 +77,6 @@ class PictureName:
     frame: FrameName
 
 
-_MASK_ENDING = re.compile(r"[-_. ](?:color[-_]?)?(?:masks?|labels?|seg|segmentation|gt|annotations?|ids?)$", re.IGNORECASE)
 _A_DATE = FrameName("", 0, "a date")  # a reading that is no frame
 
 
@@ -128,15 +127,15 @@ def read_frame_names(stems: Iterable[str], pattern: str | None = None) -> dict[s
         found = {name: _by_pattern(name, expression) for name in stems}
         unread = [name for name, frame in found.items() if frame is None]
         if unread:
-            raise _refusal(unread, f'{unread[0]} does not fit the pattern "{pattern}"', "Correct the pattern", unread[0])
+            raise _refusal(unread, f'{unread[0]} does not fit the pattern "{pattern}"', "", unread[0])
         return {name: frame for name, frame in found.items() if frame is not None}
     readings = {name: _readings(name) for name in stems}
     if unread := [name for name, possible in readings.items() if not possible]:
-        raise _refusal(unread, f"{unread[0]} has no frame number in its name", "Rename or remove the file", unread[0])
+        raise _refusal(unread, f"{unread[0]} has no frame number in its name", "Rename or remove the file, or g", unread[0])
     _use_all_names(readings)
     if unclear := [name for name, possible in readings.items() if len(possible) > 1]:
         choices = " or ".join(_in_words(frame) for frame in readings[unclear[0]][:2])
-        raise _refusal(unclear, f"{unclear[0]} can be read in several ways: {choices}", "Choose one", unclear[0])
+        raise _refusal(unclear, f"{unclear[0]} can be read in several ways: {choices}", "", unclear[0])
     return {name: possible[0] for name, possible in readings.items()}
 
 
@@ -157,11 +156,6 @@ def frame_number(name: str) -> int | None:
 def is_generic_folder(name: str) -> bool:
     """Whether a folder has a name like `images` or `train`, which is no name of a sequence."""
     return name.casefold() in _GENERIC_FOLDERS | {"", "/", "..", "."}
-
-
-def without_mask_ending(name: str) -> str:
-    """The name of the picture that a mask beside it belongs to: `000` for `000_mask`; other names stay."""
-    return _MASK_ENDING.sub("", name)
 
 
 def stem(path: PurePath) -> str:
@@ -322,7 +316,7 @@ def _refusal(names: Sequence[str], what: str, remedy: str, example: str) -> Exch
     last = list(re.finditer(r"\d+", example))
     pattern = f"{example[: last[-1].start()]}{{frame}}{example[last[-1].end() :]}" if last else "clip_{frame}"
     return ExchangeError(
-        f"{what}{others}. {remedy}, or give a pattern for the names (--frame-pattern on the command line), such as "
+        f"{what}{others}. {remedy or 'G'}ive a pattern for the names (--frame-pattern on the command line), such as "
         f'"{pattern}": {PATTERN_HELP}.',
         [f"{name}: {what.removeprefix(names[0]).strip()}" for name in names] if len(names) > 1 else (),
     )

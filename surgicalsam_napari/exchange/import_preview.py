@@ -4,13 +4,13 @@ from __future__ import annotations
 
 from collections import Counter
 from collections.abc import Iterator, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 
 import numpy as np
 
 from surgicalsam_napari.exchange.class_matching import ClassMatch, MatchKind
 from surgicalsam_napari.exchange.dataset import DatasetFrame
-from surgicalsam_napari.exchange.import_plan import ImportPlan
+from surgicalsam_napari.exchange.import_plan import ImportPlan, plan_import
 from surgicalsam_napari.exchange.overlaps import FILE_ORDER, LARGER_BELOW
 from surgicalsam_napari.exchange.registry import FORMATS
 from surgicalsam_napari.formatting import counted
@@ -48,11 +48,15 @@ class FramePreview:
 def preview_frame(project: Project, plan: ImportPlan, frame_index: int) -> FramePreview:
     """A frame of the plan as the import would leave it; nothing is written.
 
+    If it is not decided which of two overlapping masks is on top, the later one in the file is.
+
     Raises
     ------
     ExchangeError, ProjectError
         a file is damaged, or has changed since the survey
     """
+    if plan.choices.overlaps is None:
+        plan = plan_import(plan.survey, replace(plan.choices, overlaps=FILE_ORDER))
     frame = next(frame for frame, index in plan.frames if index == frame_index)
     label_map, class_ids = plan.in_project_ids(frame)
     before = np.asarray(project.labels[frame_index])
@@ -81,7 +85,7 @@ def preview_lines(plan: ImportPlan, project: Project) -> tuple[PreviewLine, ...]
         )
     for skipped in dataset.skipped:
         example = f", such as {skipped.example}" if skipped.example else ""
-        lines.append(PreviewLine("Skipped", f"{skipped.count:,} {skipped.what}{example}"))
+        lines.append(PreviewLine("Skipped", f"{skipped.what}: {skipped.count:,}{example}"))
     if plan.overlapping:
         lines.append(PreviewLine("Overlaps", _overlaps_in_words(plan)))
     if corrected := _corrected_before(plan, project):

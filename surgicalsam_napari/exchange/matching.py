@@ -10,10 +10,10 @@ from pathlib import Path
 from surgicalsam_napari.errors import ExchangeError
 from surgicalsam_napari.exchange.dataset import Dataset, DatasetFrame
 from surgicalsam_napari.exchange.files import safe_name
-from surgicalsam_napari.exchange.frame_names import FrameName, read_frame_names, without_mask_ending
+from surgicalsam_napari.exchange.frame_names import FrameName, read_frame_names
 from surgicalsam_napari.formatting import counted
 from surgicalsam_napari.store import Project
-from surgicalsam_napari.video.image_folder import image_files
+from surgicalsam_napari.video.image_folder import frame_files, image_files, without_mask_ending
 
 
 class MatchRule(StrEnum):
@@ -91,11 +91,11 @@ def _listed(dataset: Dataset) -> str:
 
 def _frames_of_pictures(project: Project, dataset: Dataset) -> tuple[DatasetFrame, ...]:
     """If the video is a folder of pictures: the frames, of any sequence, whose pictures are in it, by file name."""
-    stems = [frame.image_path.stem for frame in dataset.frames if frame.image_path is not None]
+    stems = {frame: next(_stems(frame)) for frame in dataset.frames}
     in_video = {path.stem for path in _pictures(project)}
-    if len(set(stems)) < len(dataset.frames) or not in_video:
+    if len(set(stems.values())) < len(dataset.frames):
         return ()
-    return tuple(frame for frame in dataset.frames if frame.image_path is not None and frame.image_path.stem in in_video)
+    return tuple(frame for frame, name in stems.items() if name in in_video)
 
 
 def match_frames(project: Project, dataset: Dataset, frames: Sequence[DatasetFrame]) -> FrameMatching:
@@ -182,4 +182,7 @@ def _stems(frame: DatasetFrame) -> Iterator[str]:
 def _pictures(project: Project) -> list[Path]:
     """The files of the project's video, if it is a folder of pictures."""
     folder = project.manifest.video_path
-    return image_files(folder) if folder.is_dir() else []
+    if not folder.is_dir():
+        return []
+    frames, _ = frame_files(folder)
+    return frames if len(frames) == len(project.labels) else image_files(folder)

@@ -127,7 +127,7 @@ class Project:
         folder = Path(folder).expanduser().absolute()
         manifest = read_manifest(folder)
         if video is not None:
-            _check_same_video(folder, manifest.video, video)
+            video = _same_video(folder, manifest.video, video)
         project = cls(folder, manifest, video)
         try:
             if video is not None:
@@ -248,7 +248,7 @@ class Project:
         """
         video = VideoReader(video_path)
         try:
-            _check_same_video(self.folder, self.manifest.video, video)
+            video = _same_video(self.folder, self.manifest.video, video)
             if self.writable:
                 self._remember_place(video)
         except BaseException:
@@ -373,7 +373,14 @@ def _check_writable(folder: Path) -> None:
         )
 
 
-def _check_same_video(folder: Path, record: VideoRecord, video: VideoReader) -> None:
+def _same_video(folder: Path, record: VideoRecord, video: VideoReader) -> VideoReader:
+    """The video, as the project counts its frames; a ProjectError if it is another one."""
+    if video.info.left_out and video.info.fingerprint != record.fingerprint:  # an earlier version counted every image
+        every_image = VideoReader(video.info.path, every_image=True)
+        if every_image.info.fingerprint == record.fingerprint:
+            video.close()
+            return every_image
+        every_image.close()
     info = video.info
     if info.fingerprint != record.fingerprint:
         raise ProjectError(
@@ -385,6 +392,7 @@ def _check_same_video(folder: Path, record: VideoRecord, video: VideoReader) -> 
             f"{folder.name} needs {record.frame_count} frames of {record.size}; {info.path.name} now reads as "
             f"{info.frame_count} of {info.size}. Use the PyAV version that made the project, or start another project."
         )
+    return video
 
 
 def _find_video(folder: Path, record: VideoRecord) -> VideoReader:
@@ -395,11 +403,9 @@ def _find_video(folder: Path, record: VideoRecord) -> VideoReader:
         except (VideoError, OSError):
             continue
         try:
-            _check_same_video(folder, record, video)
+            return _same_video(folder, record, video)
         except ProjectError:
             video.close()
-            continue
-        return video
     raise ProjectError(
         f"The video of {folder.name} should be at {record.path} or beside the project; it is not there, or it is another "
         "video. Move it there, or open the video at its new place with this project folder: Project.open(folder, "

@@ -3,7 +3,8 @@
 from __future__ import annotations
 
 import re
-from collections.abc import Iterator
+from collections import Counter
+from collections.abc import Iterator, Sequence
 from pathlib import Path
 
 import numpy as np
@@ -13,6 +14,9 @@ from surgicalsam_napari.errors import VideoError
 
 IMAGE_SUFFIXES: tuple[str, ...] = (".png", ".jpg", ".jpeg", ".bmp", ".tif", ".tiff")
 
+_MASK_ENDING = re.compile(
+    r"[-_. ](?:color[-_]?)?(?:masks?|labels?|seg|segmentation|gt|annotations?|ids?)(?:\.[a-z]+)?$", re.IGNORECASE
+)
 _HEADERS_READ = 1000
 _EXIF_ORIENTATION = 0x0112
 _SIDEWAYS = (5, 6, 7, 8)
@@ -27,6 +31,43 @@ def image_files(folder: Path) -> list[Path]:
     return sorted(files, key=natural_key)
 
 
+def frame_files(folder: Path) -> tuple[list[Path], list[Path]]:
+    """The images of a folder that are frames of a video, in natural order; and those that are not.
+
+    No frames are masks beside a picture (`000_mask.png` beside `000.jpg`), and of two files of one name (`000.jpg` and
+    `000.png`) the one that is grey or indexed, or else the one of the rarer kind.
+    """
+    files = image_files(folder)
+    stems = {path.stem for path in files}
+    by_stem: dict[str, list[Path]] = {}
+    for path in files:
+        if (base := without_mask_ending(path.stem)) == path.stem or base not in stems:
+            by_stem.setdefault(path.stem, []).append(path)
+    kinds = Counter(path.suffix.lower() for path in files)
+    frames = {_frame_of(paths, kinds) for paths in by_stem.values()}
+    return [path for path in files if path in frames], [path for path in files if path not in frames]
+
+
+def without_mask_ending(name: str) -> str:
+    """The name of the picture that a mask beside it belongs to: `000` for `000_mask`; other names stay."""
+    return _MASK_ENDING.sub("", name)
+
+
+def _frame_of(paths: Sequence[Path], kinds: Counter[str]) -> Path:
+    """The frame among files of one name."""
+    if len(paths) == 1:
+        return paths[0]
+    return max(paths, key=lambda path: (_is_colored(path), kinds[path.suffix.lower()], path.name))
+
+
+def _is_colored(path: Path) -> bool:
+    try:
+        with Image.open(path) as image:
+            return image.mode not in ("1", "L", "P", "I", "I;16")
+    except (OSError, ValueError, SyntaxError, Image.DecompressionBombError):
+        return False
+
+
 def natural_key(path: Path) -> tuple[tuple[tuple[int, int | str], ...], str]:
     """A sort key that compares runs of digits as numbers."""
     parts = re.split(r"([0-9]+)", path.name.casefold())
@@ -36,12 +77,17 @@ def natural_key(path: Path) -> tuple[tuple[tuple[int, int | str], ...], str]:
 class ImageFolder:
     """The images of a folder as frames of one size.
 
+    Parameters
+    ----------
+    every_image : also masks and doubles (see `frame_files`), as before version 0.1.0
+
     Sizes are read from the file headers when the folder is opened (of at most 1,000 images, evenly spaced), and checked
     again when an image is decoded.
 
     Attributes
     ----------
     files : the images in frame order
+    left_out : images in the folder that are no frames
     frame_count, size (H, W), frame_rate (None), codec ("png images" and so on), frames_decoded
 
     Raises
@@ -50,10 +96,10 @@ class ImageFolder:
         if the folder holds no image, images of several sizes, or an unreadable image
     """
 
-    def __init__(self, folder: Path) -> None:
+    def __init__(self, folder: Path, *, every_image: bool = False) -> None:
         self.path = folder
         try:
-            self.files = image_files(folder)
+            self.files, self.left_out = (image_files(folder), []) if every_image else frame_files(folder)
         except OSError as error:
             raise VideoError(
                 f"The folder {folder.name} cannot be read ({error.strerror}). Check its permissions."

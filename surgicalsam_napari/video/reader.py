@@ -41,6 +41,7 @@ class VideoInfo:
     frame_rate : frames per second (the average if it varies), None if unknown
     codec : FFmpeg's name for the codec, or for example "png images"
     fingerprint : 32 hexadecimal digits from the content, independent of the path
+    left_out : names of images in the folder that are no frames, such as masks beside the frames
     """
 
     path: Path
@@ -49,6 +50,7 @@ class VideoInfo:
     frame_rate: float | None
     codec: str
     fingerprint: str
+    left_out: tuple[str, ...] = ()
 
 
 class _FrameSource(Protocol):
@@ -77,6 +79,7 @@ class VideoReader:
     ----------
     path : a video file or a folder of images
     cache_megabytes : memory for recent frames, in MB
+    every_image : of a folder, also masks and doubles are frames; for projects that were made so
 
     Raises
     ------
@@ -87,11 +90,11 @@ class VideoReader:
     ndim = 4
     dtype = np.dtype(np.uint8)
 
-    def __init__(self, path: Path | str, *, cache_megabytes: int = 256) -> None:
+    def __init__(self, path: Path | str, *, cache_megabytes: int = 256, every_image: bool = False) -> None:
         path = Path(path).expanduser().absolute()
         self._lock = threading.RLock()
         self._closed = False
-        self._source = _open_source(path)
+        self._source = _open_source(path, every_image)
         self._cache: OrderedDict[int, Any] = OrderedDict()
         self._cache_limit = cache_megabytes * 1_000_000
         self._cache_bytes = 0
@@ -104,6 +107,7 @@ class VideoReader:
             frame_rate=self._source.frame_rate,
             codec=self._source.codec,
             fingerprint=_fingerprint(path, self._source),
+            left_out=tuple(file.name for file in getattr(self._source, "left_out", ())),
         )
 
     def __repr__(self) -> str:
@@ -258,9 +262,9 @@ def is_video(path: Path | str) -> bool:
         return False
 
 
-def _open_source(path: Path) -> _FrameSource:
+def _open_source(path: Path, every_image: bool) -> _FrameSource:
     if path.is_dir():
-        return ImageFolder(path)
+        return ImageFolder(path, every_image=every_image)
     if not path.exists():
         raise VideoError(f"{path} does not exist; a video file or a folder of images is needed. Check the path.")
     if path.suffix.lower() in IMAGE_SUFFIXES:

@@ -29,10 +29,10 @@ from surgicalsam_napari.exchange.format import (
     OwnedFiles,
     ReadOptions,
 )
-from surgicalsam_napari.exchange.frame_names import read_picture_names, without_mask_ending
+from surgicalsam_napari.exchange.frame_names import read_picture_names
 from surgicalsam_napari.exchange.sidecar import Sidecar, check_complete, frame_name, read_sidecar, write_sidecar
 from surgicalsam_napari.instruments import ClassSet
-from surgicalsam_napari.video.image_folder import IMAGE_SUFFIXES
+from surgicalsam_napari.video.image_folder import IMAGE_SUFFIXES, without_mask_ending
 
 NAME = "indexed-png"
 LABEL_FOLDERS = ("labels", "masks", "annotations")

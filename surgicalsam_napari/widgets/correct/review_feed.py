@@ -71,6 +71,8 @@ class ReviewFeed(QObject):
     def catch_up(self) -> None:
         """Refresh the queue with all changes up to now."""
         self._timer.stop()
+        if self._project is not None and self._class_ids != self._project.classes.ids:
+            self.show_project(self._project)  # an import has added classes
         frames, self._to_refresh = self._to_refresh, set()
         if frames and self.queue is not None:
             self.queue.refresh(sorted(frames))

@@ -139,4 +139,8 @@ def describe_video(info: VideoInfo) -> str:
     facts = [f"{width} × {height}", counted(info.frame_count, "frame")]
     if info.frame_rate:
         facts += [f"{info.frame_rate:.4g} fps", in_time(info.frame_count / info.frame_rate)]
+    if info.left_out:
+        facts.append(
+            f"{counted(len(info.left_out), 'file')} left out, such as {info.left_out[0]}: masks or doubles of frames"
+        )
     return " · ".join(facts)
