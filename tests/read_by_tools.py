@@ -62,6 +62,23 @@ def datumaro_cvat(folder: Path) -> Frames:
     yield from _of_datumaro(folder, "cvat")
 
 
+def datumaro_cvat_video(folder: Path) -> Frames:
+    """Tracks of polygons; datumaro lists a frame where the object is gone, and no size."""
+    from datumaro.components.annotation import AnnotationType
+    from datumaro.components.dataset import Dataset
+    from pycocotools import mask
+
+    size = json.loads((folder / "classes.json").read_text())["size"]
+    dataset = Dataset.import_from(str(folder), "cvat")
+    labels = dataset.categories()[AnnotationType.label]
+    for item in dataset:
+        name = f"frame_{int(Path(item.id).name.split('_')[-1]):05d}"
+        for annotation in item.annotations:
+            if not annotation.attributes["outside"]:
+                pixels = mask.decode(mask.frPyObjects([annotation.points], *size))[..., 0].astype(bool)
+                yield name, labels[annotation.label].name, pixels
+
+
 def datumaro_voc(folder: Path) -> Frames:
     yield from _of_datumaro(folder, "voc_segmentation")
 
@@ -147,6 +164,7 @@ TOOLS = {
         supervision_yolo,
         datumaro_coco,
         datumaro_cvat,
+        datumaro_cvat_video,
         datumaro_voc,
         label_studio,
         pillow_davis,

@@ -19,7 +19,7 @@ from surgicalsam_napari.instruments import ENDOVIS2018
 
 SIZE = (40, 50)
 VIDEOS = {"seq_1": (0, 3, 17), "seq_2": (3, 4)}
-ONE_VIDEO = {"cvat-video"}
+ONE_VIDEO = {"cvat-video", "ome-zarr"}
 
 
 @pytest.fixture

@@ -39,6 +39,9 @@ READ_BY = [
     ("label-studio", MASKS, "label_studio"),
     ("label-studio", POLYGONS, "label_studio"),
     ("davis", MASKS, "pillow_davis"),
+    ("cvat-video", POLYGONS, "datumaro_cvat_video"),
+    ("tiff", MASKS, "tifffile"),
+    ("ome-zarr", MASKS, "ome_zarr"),
 ]
 
 
