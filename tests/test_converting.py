@@ -70,7 +70,7 @@ def test_a_format_of_one_video_refuses_several(endovis: Path, tmp_path: Path) ->
 def test_a_chain_of_conversions_changes_no_pixel(endovis: Path, tmp_path: Path) -> None:
     dataset = open_dataset(endovis)
     before = list(label_maps(dataset).values())
-    for format in ("yolo", "label-studio", "cvat-images", "voc", "labelme", "davis", "coco", "tiff", "endovis"):
+    for format in ("yolo", "label-studio", "cvat-images", "voc", "labelme", "davis", "coco", "tiff-stack", "endovis"):
         polygons = "polygons" in EXPORT_FORMATS[format].shapes
         dataset = convert(dataset, tmp_path / format, format, polygons=polygons)
     for labels, expected in zip(label_maps(dataset).values(), before, strict=True):

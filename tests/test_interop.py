@@ -40,7 +40,7 @@ READ_BY = [
     ("label-studio", POLYGONS, "label_studio"),
     ("davis", MASKS, "pillow_davis"),
     ("cvat-video", POLYGONS, "datumaro_cvat_video"),
-    ("tiff", MASKS, "tifffile"),
+    ("tiff-stack", MASKS, "tifffile"),
     ("ome-zarr", MASKS, "ome_zarr"),
 ]
 

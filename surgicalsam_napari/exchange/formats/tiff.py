@@ -35,7 +35,7 @@ from surgicalsam_napari.exchange.format import (
 from surgicalsam_napari.exchange.listing import ListedPicture, find_picture, listed_dataset
 from surgicalsam_napari.exchange.sidecar import Sidecar, frame_name, read_sidecar
 
-NAME = "tiff"
+NAME = "tiff-stack"
 LABELS = "labels.tif"
 SUFFIXES = (".tif", ".tiff")
 

@@ -1,10 +1,12 @@
-"""napari's reader for surgical videos, folders of numbered images, and projects."""
+"""napari's reader for surgical videos, folders of numbered images, projects, and datasets."""
 
 from __future__ import annotations
 
 from collections.abc import Callable
 from pathlib import Path
 from typing import Any
+
+from surgicalsam_napari.widgets.contributions.dataset_reader import looks_like_dataset, read_dataset
 
 LayerData = tuple[Any, dict[str, Any], str]
 
@@ -20,7 +22,9 @@ def get_reader(path: str | list[str]) -> Callable[[str | list[str]], list[LayerD
         path = path[0]
     if is_project(path):
         return read_project
-    return read_video if is_video_or_frames(Path(path)) else None
+    if is_video_or_frames(Path(path)):
+        return read_video
+    return read_dataset if looks_like_dataset(Path(path)) else None
 
 
 def is_project(path: str | Path) -> bool:
