@@ -62,7 +62,7 @@ ROOM_ORDER: dict[str, tuple[tuple[str, ...], ...]] = {
         ("dataset",),
         ("format",),
         ("sidecar",),
-        ("listing",),
+        ("listing", "unknown"),
         ("formats",),
         ("registry",),
         ("matching", "class_matching", "writing"),

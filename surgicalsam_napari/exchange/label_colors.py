@@ -98,6 +98,16 @@ def read_pixels(path: Path, name: str) -> np.ndarray:
         ) from error
 
 
+def color_count(path: Path, most: int) -> int:
+    """How many colours a picture has; `most` + 1 if there are more, or if it cannot be read."""
+    try:
+        with Image.open(path) as image:
+            colors = image.convert("RGB").getcolors(most)
+    except DAMAGED:
+        return most + 1
+    return most + 1 if colors is None else len(colors)
+
+
 def read_colors(path: Path, name: str) -> np.ndarray:
     """The colours of a label picture: (H, W, 3) uint8, also of a grey or indexed one; errors as above."""
     try:

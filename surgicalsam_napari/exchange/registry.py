@@ -29,6 +29,7 @@ from surgicalsam_napari.exchange.formats import (
     voc,
     yolo,
 )
+from surgicalsam_napari.exchange.unknown import looks_like
 from surgicalsam_napari.instruments import ClassSet
 
 # in the order in which the window and the command line offer them
@@ -90,9 +91,7 @@ def open_dataset(path: Path | str, *, classes: ClassSet | None = None, frame_pat
         raise ExchangeError(f"{path} cannot be read ({error.strerror}). Check its permissions and the disk.") from error
     if dataset is None:
         looks = "; ".join(f"{format.title}: {format.looks_like}" for format in _READING_ORDER)
-        raise ExchangeError(
-            f"{path} is not a dataset of a known format. Choose a folder that looks like one of these: {looks}."
-        )
+        raise ExchangeError(f"{path} is not a dataset of a known format. {looks_like(path)} Known formats: {looks}.")
     if not dataset.frames:
         raise ExchangeError(f"{dataset.path} contains no labelled frame. Choose the folder of the whole dataset.")
     return dataset

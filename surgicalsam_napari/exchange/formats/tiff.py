@@ -14,6 +14,7 @@ Pages are written one by one, so an export may be larger than the memory. It is 
 
 from __future__ import annotations
 
+from collections.abc import Iterator
 from dataclasses import dataclass
 from pathlib import Path, PurePosixPath
 
@@ -82,11 +83,12 @@ def read_dataset(path: Path, options: ReadOptions) -> Dataset:
     assert file is not None
     sidecar = read_sidecar(file.parent)
     classes = needed_classes(options.classes, path, "values of pixels") if sidecar is None else sidecar.classes
-    pictures = []
     with tifffile.TiffFile(file) as tiff:
-        for number, page in enumerate(tiff.pages):
-            assert isinstance(page, tifffile.TiffPage)
-            pictures.append(_listed(file, number, page, sidecar))
+        size = _frame_size(tiff, file)
+        descriptions = [getattr(page, "description", "") for page in tiff.pages]
+        pictures = [
+            _listed(file, number, labels, size, descriptions, sidecar) for number, labels in enumerate(_frames(tiff, file))
+        ]
     return listed_dataset(path, NAME, classes, pictures, options, sidecar=sidecar)
 
 
@@ -97,50 +99,70 @@ def _file(path: Path) -> Path | None:
     else:
         files = [file for suffix in SUFFIXES for file in path.glob(f"*{suffix}")]
         candidates = [path / LABELS] if (path / LABELS).is_file() else files if len(files) == 1 else []
-    return next((file for file in candidates if file.name == LABELS or _page_count(file) > 1), None)
+    return next((file for file in candidates if file.name == LABELS or _is_stack(file)), None)
 
 
-def _page_count(file: Path) -> int:
+def _is_stack(file: Path) -> bool:
     try:
         with tifffile.TiffFile(file) as tiff:
-            return len(tiff.pages)
-    except (*DAMAGED, tifffile.TiffFileError):
-        return 0
+            return len(tiff.series[0].shape) == 3 and not tiff.series[0].axes.endswith("S")
+    except (*DAMAGED, tifffile.TiffFileError, IndexError):
+        return False
 
 
-def _listed(file: Path, number: int, page: tifffile.TiffPage, sidecar: Sidecar | None) -> ListedPicture:
-    if len(page.shape) != 2 or page.dtype is None or page.dtype.kind not in "ui":
+def _frame_size(tiff: tifffile.TiffFile, file: Path) -> tuple[int, int]:
+    """(H, W) of every frame; an ExchangeError if these are no labels."""
+    stack = tiff.series[0]
+    if len(stack.shape) not in (2, 3) or stack.axes.endswith("S") or stack.dtype is None or stack.dtype.kind not in "ui":
         raise ExchangeError(
-            f"Page {number} of {file.name} has the shape {page.shape} and {page.dtype}, but labels are (H, W) integers. "
+            f"{file.name} has the shape {stack.shape} and {stack.dtype}, but labels are integers, (H, W) for each frame. "
             "Save a Labels layer, not a picture."
         )
+    return int(stack.shape[-2]), int(stack.shape[-1])
+
+
+def _frames(tiff: tifffile.TiffFile, file: Path) -> Iterator[np.ndarray]:
+    """The labels of one frame after the other. tifffile writes three frames as one page of three planes."""
+    stack = tiff.series[0]
+    count = stack.shape[0] if len(stack.shape) == 3 else 1
+    for number in range(count):
+        yield _labels(tiff, number, count, f"page {number} of {file.name}")
+
+
+def _listed(
+    file: Path, number: int, labels: np.ndarray, size: tuple[int, int], descriptions: list[str], sidecar: Sidecar | None
+) -> ListedPicture:
     sequence, index = file.stem, number
-    if sidecar is not None:
-        sequence, _, digits = page.description.rpartition(" ")
+    if sidecar is not None and number < len(descriptions):
+        sequence, _, digits = descriptions[number].rpartition(" ")
         index = int(digits) if digits.isdecimal() else number
     several = sidecar is not None and len(sidecar.frames) > 1
     name = frame_name(index, sequence if several else None)
     picture = find_picture(PurePosixPath(f"{name}.png"), [file.parent / "images"])
 
     def read(frame: DatasetFrame) -> np.ndarray:
-        return _labels(file, number, frame.name)
+        with tifffile.TiffFile(file) as tiff:
+            count = tiff.series[0].shape[0] if len(tiff.series[0].shape) == 3 else 1
+            return _labels(tiff, number, count, f"page {number} of {file.name}")
 
-    is_labelled = bool(_labels(file, number, name).any())
+    is_labelled = bool(labels.any())
     return ListedPicture(
-        PurePosixPath(name), page.shape, read, picture, is_labelled, sequence=sequence, frame_index=index
+        PurePosixPath(name), size, read, picture, is_labelled, sequence=sequence, frame_index=index
     )  # fmt: skip
 
 
-def _labels(file: Path, number: int, name: str) -> np.ndarray:
+def _labels(tiff: tifffile.TiffFile, number: int, count: int, place: str) -> np.ndarray:
     try:
-        with tifffile.TiffFile(file) as tiff:
+        stack = tiff.series[0]
+        if len(tiff.pages) == count:
             labels = tiff.pages[number].asarray()
+        else:
+            labels = stack.asarray()[number]
     except (*DAMAGED, tifffile.TiffFileError, IndexError) as error:
-        raise ExchangeError(f"{name}: page {number} of {file.name} is damaged ({error}). Restore the file.") from error
+        raise ExchangeError(f"{place} is damaged ({error}). Restore the file.") from error
     if labels.size and (labels.min() < 0 or labels.max() > 255):
         raise ExchangeError(
-            f"{name}: page {number} of {file.name} has the value {int(labels.max())}, but class ids are 0 to 255. "
-            "Save classes, not numbers of objects."
+            f"{place} has the value {int(labels.max())}, but class ids are 0 to 255. Save classes, not numbers of objects."
         )
     return labels.astype(np.uint8)
 
