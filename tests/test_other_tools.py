@@ -18,9 +18,11 @@ from PIL import Image
 
 from surgicalsam_napari.errors import ExchangeError
 from surgicalsam_napari.exchange.dataset import Dataset
+from surgicalsam_napari.exchange.format import ExportTarget, FrameToWrite
 from surgicalsam_napari.exchange.formats import brush_rle
 from surgicalsam_napari.exchange.label_colors import VOID, voc_palette
-from surgicalsam_napari.exchange.registry import open_dataset
+from surgicalsam_napari.exchange.registry import EXPORT_FORMATS, open_dataset
+from surgicalsam_napari.exchange.writing import write_frames
 from surgicalsam_napari.instruments import ClassSet, InstrumentClass
 
 SIZE = (40, 50)
@@ -102,6 +104,17 @@ def test_lines_that_cannot_be_are_refused_with_their_place(tmp_path: Path, text:
         label_maps(open_dataset(tmp_path))
 
 
+def test_an_exported_file_that_was_cut_is_refused(tmp_path: Path) -> None:
+    frame = FrameToWrite("clip", 3, "frame_00003", box(1), np.zeros((*SIZE, 3), np.uint8), TWO.ids)
+    for _ in write_frames(ExportTarget(tmp_path / "out", TWO, "clip.mp4"), EXPORT_FORMATS["yolo"], [frame], 1):
+        pass
+    np.testing.assert_array_equal(label_maps(open_dataset(tmp_path / "out"))[3], box(1))
+    file = tmp_path / "out/labels/train/frame_00003.txt"
+    file.write_text(file.read_text()[:-12])
+    with pytest.raises(ExchangeError, match="ends within a line"):
+        open_dataset(tmp_path / "out")
+
+
 def test_yolo_labels_without_their_picture_are_refused(tmp_path: Path) -> None:
     write(tmp_path / "labels/frame_3.txt", "0 0.1 0.1 0.2 0.1 0.2 0.2\n")
     write(tmp_path / "data.yaml", yaml.safe_dump({"names": list(NAMES)}))
@@ -129,7 +142,7 @@ def test_cvat_shapes_cover_each_other_by_their_z_order(tmp_path: Path) -> None:
       <mask label="Hook" rle="0, 200" left="20" top="10" width="20" height="10" z_order="0"/>
       <box label="Hook" xtl="0" ytl="0" xbr="4" ybr="4" z_order="0"/></image>
       <image id="1" name="frame_000005.png" width="50" height="40"/>
-      <image id="2" name="frame_000006.png" width="50" height="40"><box label="Hook" xtl="0" ytl="0" xbr="4" ybr="4"/></image>"""
+      <image id="2" name="frame_000006.png" width="50" height="40"><box label="Hook"/></image>"""
     dataset = open_dataset(cvat(tmp_path, body))
     assert dataset.format == "cvat-images"
     expected = box(2, (10, 20), (20, 40))

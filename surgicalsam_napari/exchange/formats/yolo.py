@@ -171,8 +171,11 @@ def _listed(
             f"{name} has no picture in {_images_of(name.parent)}, but the size of the picture is needed, because YOLO's "
             "points are fractions of it. Add the picture."
         )
+    text = _text(file)
+    if exported is not None and text and not text.endswith("\n"):
+        raise ExchangeError(f"{name} ends within a line, so its end is missing. Restore the file, or export again.")
     polygons, boxes = [], set()
-    for number, line in enumerate(_text(file).splitlines(), 1):
+    for number, line in enumerate(text.splitlines(), 1):
         if not line.strip():
             continue
         place = f"{name}, line {number}"
