@@ -168,6 +168,11 @@ ENDOVIS2017 = _numbered(
 CLASS_SETS = {"endovis2018": ENDOVIS2018, "endovis2017": ENDOVIS2017}
 
 
+def class_set_named(text: str) -> ClassSet:
+    """A known class set by its name, such as "endovis2018", or that of a YAML file; a ClassSetError if it is neither."""
+    return CLASS_SETS[text.casefold()] if text.casefold() in CLASS_SETS else ClassSet.from_yaml(text)
+
+
 def matching_class_ids(
     project_classes: ClassSet, model_classes: ClassSet, class_ids: Sequence[int], model_name: str = "The checkpoint"
 ) -> list[int]:

@@ -152,3 +152,17 @@ def test_a_mistake_gets_one_line_and_an_exit_code(
     exit_code, out, err = run("evaluate", *(paths.get(word, word) for word in arguments))
     assert exit_code == code and out == []
     assert message in err[-1] and err[-1].startswith("surgicalsam: ")
+
+
+def test_data_with_class_numbers_alone_are_read_with_classes_as_in_an_import(run: Run) -> None:
+    for kind, value in (("images", np.zeros((40, 50, 3), np.uint8)), (".", np.full((40, 50), 6, np.uint8))):
+        path = Path("data", kind, "clip_0003.png")
+        path.parent.mkdir(parents=True, exist_ok=True)
+        Image.fromarray(value).save(path)
+    Path("predicted").mkdir()
+    shutil.copy("data/clip_0003.png", "predicted/clip_0003.png")
+    code, _, err = run("evaluate", "--predictions", "predicted", "data")
+    assert code == 1 and "--classes" in err[-1]
+    code, out, err = run("evaluate", "--predictions", "predicted", "data", "--classes", "endovis2017", "--json")
+    assert code == 0, err
+    assert json.loads(out[-1])["class_iou"] == {"Monopolar Curved Scissors": 100}

@@ -150,3 +150,92 @@ def test_new_classes_are_added_with_add_classes(run: Run, corrected: Path, clip:
     assert run("import", tmp_path / "out", other)[0] == 1
     code, out, _ = run("import", tmp_path / "out", other, "--add-classes", "--json")
     assert (code, json.loads(out[-1])["new_classes"]) == (0, ["Large Needle Driver"])
+
+
+# Labels of other tools -----------------------------------------------------------------------------------------------
+
+
+@pytest.fixture
+def coco(tmp_path: Path) -> Path:
+    """Crossing masks in frame 3, an annotation with only a box, and a frame without annotation."""
+    names = [f"clip_mp4-{number:04d}_jpg.rf.7{number}.jpg" for number in (3, 6, 8)]
+    crossing = [[5, 5, 30, 5, 30, 20, 5, 20], [20, 5, 40, 5, 40, 35, 20, 35]]
+    record = {
+        "images": [{"id": i, "file_name": name, "height": 96, "width": 128} for i, name in enumerate(names)],
+        "categories": [{"id": 1, "name": "clip_applier"}, {"id": 2, "name": "Liver"}],
+        "annotations": [
+            {"image_id": 0, "category_id": 1, "segmentation": [crossing[0]]},
+            {"image_id": 0, "category_id": 2, "segmentation": [crossing[1]]},
+            {"image_id": 1, "category_id": 1, "segmentation": [crossing[0]]},
+            {"image_id": 1, "category_id": 2, "segmentation": [], "bbox": [1, 1, 4, 4]},
+        ],
+    }
+    (tmp_path / "labels.json").write_text(json.dumps(record))
+    return tmp_path / "labels.json"
+
+
+def files_below(folder: Path) -> dict[str, bytes]:
+    return {path.relative_to(folder).as_posix(): path.read_bytes() for path in folder.rglob("*") if path.is_file()}
+
+
+def test_a_dry_run_shows_the_import_and_writes_nothing(run: Run, clip: Path, coco: Path, tmp_path: Path) -> None:
+    before = files_below(tmp_path)
+    choices = ("--similar-names", "--class", "Liver=", "--overlaps", "larger-below")
+    Project.create(clip.with_suffix(".surgicalsam"), VideoReader(clip), ENDOVIS2018).close()
+    before = files_below(tmp_path)
+    code, out, err = run("import", coco, clip, "--dry-run", *choices)
+    assert code == 0, err
+    text = "\n".join(" ".join(line.split()) for line in out)
+    assert "Recognised COCO JSON, 3 frames of clip" in text
+    assert "0003 -> frame 3, 0006 -> frame 6" in text
+    assert "Class clip_applier becomes Clip Applier (similar name; 2 frames)" in text
+    assert "Class Liver is left out (1 frame)" in text
+    assert "Left alone 1 frame without any annotation" in text
+    assert "Skipped annotations without a mask (only a box): 1, such as annotations[3] of labels.json" in text
+    assert "Overlaps 1 frame, 150 pixels (clip_applier and Liver): small masks on top" in text
+    code, out, _ = run("import", coco, clip, "--dry-run", *choices, "--json")
+    record = json.loads(out[-1])
+    assert (code, record["is_ready"], len(record["frames"]), len(record["left_alone"])) == (0, True, 2, 1)
+    assert files_below(tmp_path) == before
+
+
+def test_a_dry_run_without_a_project_makes_none(run: Run, clip: Path, coco: Path, tmp_path: Path) -> None:
+    before = files_below(tmp_path)
+    code, out, _ = run("import", coco, clip, "--dry-run", "--overlaps", "file-order")
+    assert (code, out[0].split()[0]) == (0, "Recognised")
+    assert files_below(tmp_path) == before
+
+
+def test_what_is_not_decided_is_one_line_with_the_options(run: Run, clip: Path, coco: Path) -> None:
+    Project.create(clip.with_suffix(".surgicalsam"), VideoReader(clip), ENDOVIS2018).close()
+    code, _, err = run("import", coco, clip)
+    (line,) = complaints(err)
+    assert code == 1
+    assert all(option in line for option in ("--similar-names", "--add-classes", "--class NAME=CLASS", "--overlaps"))
+    assert run("import", coco, clip, "--dry-run")[0] == 1
+
+
+def test_choices_are_options_of_the_import(run: Run, clip: Path, coco: Path) -> None:
+    Project.create(clip.with_suffix(".surgicalsam"), VideoReader(clip), ENDOVIS2018).close()
+    choices = (
+        "--class",
+        "clip_applier=Clip Applier",
+        "--add-classes",
+        "--overlaps",
+        "Clip Applier",
+        "--unannotated",
+        "empty",
+    )
+    code, out, err = run("import", coco, clip, *choices, "--unannotated", "empty", "--json")
+    assert code == 0, err
+    record = json.loads(out[-1])
+    assert (record["frames"], record["new_classes"], record["left_alone"]) == (3, ["Liver"], 0)
+    assert record["skipped"] == [{"what": "annotations without a mask (only a box)", "count": 1}]
+    with Project.open(record["project"]) as project:
+        assert np.unique(project.labels[3]).tolist() == [0, 7, 8]
+        assert project.labels[3][10, 25] == 7
+        assert not project.labels[8].any()
+
+
+def test_a_wrong_class_choice_is_explained(run: Run, clip: Path, coco: Path) -> None:
+    assert "use NAME=CLASS" in " ".join(run("import", coco, clip, "--class", "Liver")[2])

@@ -1,4 +1,4 @@
-"""Export and import in a real window: the user's choices and clicks, and the files and labels that result."""
+"""Export in a real window: the user's choices and clicks, and the files that result."""
 
 from __future__ import annotations
 
@@ -20,7 +20,6 @@ from surgicalsam_napari.exchange.exporting import export_frames
 from surgicalsam_napari.exchange.registry import open_dataset
 from surgicalsam_napari.widgets.exchange import export_panel
 from surgicalsam_napari.widgets.exchange.export_panel import ExportPanel
-from surgicalsam_napari.widgets.exchange.import_form import ImportForm
 from surgicalsam_napari.widgets.main_widget import MainWidget
 from surgicalsam_napari.widgets.parts.frame_scope import RANGE, WHOLE_VIDEO
 
@@ -51,28 +50,12 @@ def panel(dock: MainWidget) -> ExportPanel:
 
 
 @pytest.fixture
-def form(panel: ExportPanel) -> ImportForm:
-    return panel.import_form
-
-
-@pytest.fixture
 def corrected_dock(dock: MainWidget, qtbot) -> MainWidget:
     """A dock whose project has two painted frames."""
     paint(dock, 2, DRIVER)
     paint(dock, 7, SCISSORS)
     qtbot.waitUntil(dock.export_panel.export.isEnabled, timeout=TIMEOUT)
     return dock
-
-
-@pytest.fixture
-def exported(corrected_dock: MainWidget, tmp_path: Path) -> Path:
-    """The two frames as a dataset; the project's own labels of them are then reset."""
-    project = corrected_dock.session.project
-    for _ in export_frames(project, [2, 7], tmp_path / "exported", "endovis"):
-        pass
-    for frame_index in (2, 7):
-        project.labels.reset_frame(frame_index)
-    return tmp_path / "exported"
 
 
 def settle(qtbot, dock: MainWidget) -> None:
@@ -92,16 +75,6 @@ def paint(dock: MainWidget, frame_index: int, class_id: int, at: tuple[int, int]
 
 def choose_folder(monkeypatch, path: Path) -> None:
     monkeypatch.setattr(QFileDialog, "getExistingDirectory", lambda *_, **__: str(path))
-
-
-def choose_import(dock: MainWidget, folder: Path, qtbot, monkeypatch) -> None:
-    choose_folder(monkeypatch, folder)
-    click(qtbot, dock.export_panel.import_form.from_folder)
-    settle(qtbot, dock)
-
-
-def labels_of(dock: MainWidget) -> np.ndarray:
-    return np.asarray(dock.session.project.labels)
 
 
 # Tabs ----------------------------------------------------------------------------------------------------------------

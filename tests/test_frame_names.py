@@ -31,6 +31,8 @@ HASH = "3f2a91c07be84d5fa6012c9d8e7b4a30"
         (["clip.mp4_frame12"], "clip", 12),
         (["2023-05-12_0010"], "2023-05-12", 10),
         (["0010_v2", "0011_v2"], "", 10),  # v2 is in every name
+        (["12345678-frame_7", "1a2b3c4d-frame_8"], "", 7),  # Label Studio; one of its random beginnings has digits only
+        (["video01_000001", "video02_000001"], "video01", 1),
         (["case_01_02_03", "case_01_02_77"], "case_01_02", 3),  # 77 is no second
     ],
 )

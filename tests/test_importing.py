@@ -244,6 +244,48 @@ def test_the_error_for_an_unknown_format_shows_what_each_format_looks_like(tmp_p
         open_dataset(tmp_path / "nowhere")
 
 
+@pytest.mark.parametrize("mode", ["L", "P"])
+@pytest.mark.parametrize("place", [".", "labels", "masks"])
+def test_pictures_of_class_ids_are_recognised_by_their_pixels(
+    project: Project, tmp_path: Path, mode: str, place: str
+) -> None:
+    for number in (3, 7):
+        file = tmp_path / "set" / place / f"clip_{number:04d}{'_mask' if place == '.' else ''}.png"
+        file.parent.mkdir(parents=True, exist_ok=True)
+        image = Image.fromarray(box(number))
+        if mode == "P":
+            image = image.convert("P")
+        image.save(file)
+        save(tmp_path / "set" / ("." if place == "." else "images") / f"clip_{number:04d}.jpg", np.zeros((*SIZE, 3)))
+    save(tmp_path / "set" / ("." if place == "." else "images") / "clip_0009.jpg", np.zeros((*SIZE, 3)))
+    dataset = open_dataset(tmp_path / "set", classes=ENDOVIS2018)
+    assert (dataset.format, dataset.sequences) == ("indexed-png", ("clip",))
+    assert [frame.image_path.stem for frame in dataset.frames if frame.image_path] == ["clip_0003", "clip_0007"]
+    assert [(one.what, one.count) for one in dataset.skipped] == [("pictures without labels", 1)]
+    assert import_all(project, tmp_path / "set", classes=ENDOVIS2018) == [3, 7]
+    assert project.labels[3].max() == 3
+
+
+def test_the_message_for_an_unknown_path_says_what_it_looks_like_and_what_to_do(tmp_path: Path) -> None:
+    (tmp_path / "empty").mkdir()
+    (tmp_path / "packed").mkdir()
+    (tmp_path / "packed" / "labels.zip").write_bytes(b"PK")
+    picture_folder(tmp_path / "pictures", "frame_1", "frame_2")
+    save(tmp_path / "above" / "set" / "frame_1.png", box(1))
+    (tmp_path / "one.json").write_text('{"name": 1, "frames": []}')
+    (tmp_path / "torn.json").write_text('{"name": 1, ')
+    for name, says in {
+        "empty": "The folder is empty",
+        "packed": "contains 1 .zip. Unpack the archive",
+        "pictures": r"only colour pictures \(2 .png\), but no labels",
+        "above": "The folder .*set looks like Indexed PNG: choose that one",
+        "one.json": "a JSON file with name, frames",
+        "torn.json": "damaged: it is not valid JSON",
+    }.items():
+        with pytest.raises(ExchangeError, match=says):
+            open_dataset(tmp_path / name)
+
+
 # ---- all or nothing
 
 

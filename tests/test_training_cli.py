@@ -156,6 +156,15 @@ def test_a_dataset_can_be_trained_on(run: Run, video: Path) -> None:
     assert run("train", "dataset", "--validation-share", "0").code == 0
 
 
+def test_class_numbers_are_named_with_classes_as_in_an_import(run: Run, video: Path) -> None:
+    run("export", video, "--out", "dataset", "--format", "indexed-png")
+    Path("dataset/classes.json").unlink()
+    assert "--classes" in run("train", "dataset").complaint
+    assert run("train", "dataset", "--classes", "endovis2018", "--validation-share", "0").code == 0
+    config = RunFolder.open("RUN").config
+    assert (config.data_classes, config.classes) == ("endovis2018", None)
+
+
 def test_evaluating_prints_a_table(run: Run, video: Path, tiny_checkpoint: Path) -> None:
     ran = run("evaluate", tiny_checkpoint, video, "--device", "cpu")
     assert ran.code == 0

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import json
 import os
 import shutil
 import tracemalloc
@@ -25,7 +26,7 @@ from surgicalsam_napari.store.corrections import corrected_frames
 from surgicalsam_napari.video import VideoReader, write_video
 from surgicalsam_training.data import pictured
 from surgicalsam_training.data.augment import augmentation_digest
-from surgicalsam_training.data.training_data import TrainingData, open_training_data
+from surgicalsam_training.data.training_data import DatasetOptions, TrainingData, open_training_data
 
 Open = Callable[..., TrainingData]
 CORRECTED = (0, 3, 4, 9)
@@ -540,3 +541,53 @@ def test_the_real_frames_are_read(shared_folder: Path, opened: Open) -> None:
     assert data.classes == ENDOVIS2018
     assert len(data.counts()) > 5
     assert all(data.label_map(example_index).shape == data.frames[example_index].size for example_index in (0, 23))
+
+
+# Datasets of other tools -----------------------------------------------------------------------------------------------
+
+
+def write_picture(path: Path, pixels: np.ndarray) -> None:
+    path.parent.mkdir(parents=True, exist_ok=True)
+    Image.fromarray(pixels.astype(np.uint8)).save(path)
+
+
+@pytest.fixture
+def roboflow(tmp_path: Path) -> Path:
+    """Two crossing tools in frame 3, nothing in frame 5, beside their pictures."""
+    tools = [[5, 5, 30, 5, 30, 20, 5, 20], [20, 5, 40, 5, 40, 35, 20, 35]]
+    names = [f"clip_mp4-{number:04d}_jpg.rf.9{number}.jpg" for number in (3, 5)]
+    for name in names:
+        write_picture(tmp_path / "roboflow" / "train" / name, np.zeros((40, 50, 3)))
+    record = {
+        "images": [{"id": i, "file_name": name, "height": 40, "width": 50} for i, name in enumerate(names)],
+        "categories": [{"id": 0, "name": "tools"}, {"id": 1, "name": "Clip applier"}, {"id": 2, "name": "Grasper"}],
+        "annotations": [{"image_id": 0, "category_id": i, "segmentation": [tool]} for i, tool in enumerate(tools, 1)],
+    }
+    (tmp_path / "roboflow" / "train" / "_annotations.coco.json").write_text(json.dumps(record))
+    return tmp_path / "roboflow"
+
+
+def test_a_dataset_of_another_tool_is_read_with_the_choices_of_an_import(roboflow: Path, opened: Open) -> None:
+    with pytest.raises(ExchangeError, match=r"both Clip applier and Grasper.*--overlaps"):
+        opened(roboflow)
+    data = opened(roboflow, datasets=DatasetOptions(overlaps="file-order"))
+    assert [(frame.sequence, frame.frame_index) for frame in data.frames] == [("clip", 3)]
+    assert data.classes.names[-1] == "Grasper"
+    assert data.label_map(0)[10, 25] == data.classes.by_name("grasper").id
+    assert "1 frame without any annotation left out" in data.notes[0]
+    whole = opened(roboflow, datasets=DatasetOptions(overlaps="larger-below", unannotated_are_empty=True))
+    assert [frame.frame_index for frame in whole.frames] == [3, 5]
+    assert whole.notes == ()
+
+
+def test_class_numbers_get_their_names_from_the_given_class_set(tmp_path: Path, opened: Open) -> None:
+    for name in ("masks", "endovis2018_masks"):
+        write_picture(tmp_path / name / "images" / "clip_7.png", np.zeros((40, 50, 3)))
+        write_picture(tmp_path / name / "clip_7.png", np.full((40, 50), 6))
+    with pytest.raises(TrainingError, match="Give its class set"):
+        opened(tmp_path / "masks")
+    given = opened(tmp_path / "masks", base=None, datasets=DatasetOptions(classes=ENDOVIS2017))
+    assert given.counts() == {"clip": {"Monopolar Curved Scissors": 1}}
+    only = ClassSet("one", (InstrumentClass(1, "Suction Instrument", "#112233"),))
+    chosen = opened(tmp_path / "endovis2018_masks", base=None, datasets=DatasetOptions(classes=only))
+    assert chosen.counts() == {"clip": {"Suction Instrument": 1}}  # the numbers are those of 2018

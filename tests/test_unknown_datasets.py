@@ -1,4 +1,4 @@
-"""A folder that is no dataset of a known format: the message says what it looks like, and what to do."""
+"""A folder or file that is no dataset of a known format: the message says what it looks like, and what to do."""
 
 from __future__ import annotations
 
@@ -14,13 +14,6 @@ from surgicalsam_napari.errors import ExchangeError
 from surgicalsam_napari.exchange.registry import open_dataset
 
 
-def photographs(folder: Path) -> None:
-    for number in range(3):
-        pixels = np.random.default_rng(number).integers(0, 255, (40, 50, 3)).astype(np.uint8)
-        (folder / "frames").mkdir(exist_ok=True)
-        Image.fromarray(pixels).save(folder / f"frames/{number:03d}.jpg")
-
-
 def colour_masks(folder: Path) -> None:
     pixels = np.zeros((40, 50, 3), np.uint8)
     pixels[:9] = (255, 0, 0)
@@ -28,28 +21,34 @@ def colour_masks(folder: Path) -> None:
 
 
 def nested_grey_masks(folder: Path) -> None:
-    (folder / "case 1" / "manual").mkdir(parents=True)
-    Image.fromarray(np.zeros((40, 50), np.uint8)).save(folder / "case 1/manual/frame_003.png")
+    (folder / "case 1").mkdir(parents=True)
+    Image.fromarray(np.zeros((40, 50), np.uint8)).save(folder / "case 1/frame_003.png")
 
 
 @pytest.mark.parametrize(
     ("make", "expected"),
     [
-        (lambda folder: None, "The folder is empty"),
-        (lambda folder: (folder / "data.zip").write_bytes(b"PK"), "Unpack it"),
         (lambda folder: (folder / "scan.nii").write_bytes(b""), "medical volumes"),
-        (lambda folder: (folder / "a.mp4").write_bytes(b""), "only videos, and no labels"),
-        (lambda folder: (folder / "x.json").write_text(json.dumps({"_via_img_metadata": {}})), "VGG Image Annotator"),
-        (lambda folder: (folder / "x.json").write_text(json.dumps({"a": 1})), "Export as COCO"),
-        (lambda folder: (folder / "x.json").write_text("{"), "damaged"),
-        (photographs, "3 pictures, but no labels that are known .its folders are frames."),
         (colour_masks, "labelmap.txt with a line for each class"),
-        (nested_grey_masks, "manual has grey pictures, which may be labels"),
+        (nested_grey_masks, "case 1 looks like Indexed PNG"),
+        (lambda folder: (folder / "notes.docx").write_bytes(b""), "export them as COCO"),
     ],
 )
-def test_the_message_says_what_it_looks_like_and_what_to_do(
-    tmp_path: Path, make: Callable[[Path], object], expected: str
-) -> None:
+def test_the_message_about_a_folder(tmp_path: Path, make: Callable[[Path], object], expected: str) -> None:
     make(tmp_path)
     with pytest.raises(ExchangeError, match=expected):
         open_dataset(tmp_path)
+
+
+@pytest.mark.parametrize(
+    ("content", "expected"),
+    [
+        ({"_via_img_metadata": {}}, "VGG Image Annotator. Export it there as COCO"),
+        ({"assets": {}}, "VoTT"),
+        ([{"id": 1, "image": "a.png", "tag": []}], "JSON-MIN"),
+    ],
+)
+def test_the_message_about_a_json_file_of_another_tool(tmp_path: Path, content: object, expected: str) -> None:
+    (tmp_path / "x.json").write_text(json.dumps(content))
+    with pytest.raises(ExchangeError, match=expected):
+        open_dataset(tmp_path / "x.json")

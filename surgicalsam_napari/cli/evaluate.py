@@ -13,16 +13,24 @@ from typing import TYPE_CHECKING, Annotated
 import typer
 
 from surgicalsam_napari.cli.commands import app
-from surgicalsam_napari.cli.options import AsJson, Classes, Device, EncoderWeights, class_set_named
+from surgicalsam_napari.cli.options import (
+    AsJson,
+    Classes,
+    Device,
+    EncoderWeights,
+    FramePattern,
+    Overlaps,
+    Unannotated,
+    class_set_named,
+)
 from surgicalsam_napari.cli.terminal import with_count, with_progress
 from surgicalsam_napari.cli.training import scores_table
 from surgicalsam_napari.errors import TrainingError
-from surgicalsam_napari.instruments import ClassSet
 
 if TYPE_CHECKING:
     from surgicalsam_napari.model.surgical_sam import SurgicalSAM
     from surgicalsam_training.data.benchmark_split import BenchmarkSplit
-    from surgicalsam_training.data.training_data import TrainingData
+    from surgicalsam_training.data.training_data import DatasetOptions, TrainingData
     from surgicalsam_training.reports import Scores
     from surgicalsam_training.scoring.comparison import Result
     from surgicalsam_training.scoring.metrics import Metrics
@@ -79,6 +87,9 @@ def evaluate(
         Path | None, typer.Option("--out", metavar="DIR", help="Write the table as scores.md, scores.csv and scores.json.")
     ] = None,
     classes: Classes = None,
+    frame_pattern: FramePattern = None,
+    overlaps: Overlaps = None,
+    unannotated: Unannotated = "alone",
     encoder_weights: EncoderWeights = None,
     device: Device = "auto",
     as_json: AsJson = False,
@@ -90,9 +101,11 @@ def evaluate(
 
     Classes are matched by name. A class that the checkpoint does not know counts as missed.
     With --classes, only these classes are prompted and scored; others count as background. For the authors' .pth,
-    which does not name its classes, --classes names them; with --predictions, those of the masks.
+    which does not name its classes, --classes names them; with --predictions, those of the masks. Of data that have only
+    class numbers, --classes is the class set, as in `surgicalsam import`.
     """
     from surgicalsam_training.data.benchmark_split import benchmark_splits
+    from surgicalsam_training.data.training_data import DatasetOptions
 
     if fold is not None and protocol is None:
         raise typer.BadParameter("a fold belongs to a protocol: add --protocol endovis2017.", param_hint="--fold")
@@ -100,11 +113,12 @@ def evaluate(
         raise typer.BadParameter("give a checkpoint, then the data to score it on.", param_hint="DATA")
     splits = [None] if protocol is None else list(benchmark_splits(protocol, fold))
     class_set = class_set_named(classes)
+    datasets = DatasetOptions(class_set, frame_pattern, overlaps, unannotated == "empty")
     if predictions is not None:
-        parts = _score_files(predictions, paths, splits, class_set)
+        parts = _score_files(predictions, paths, splits, datasets)
     else:
         checkpoint, *paths = paths
-        parts = _score_checkpoints(checkpoint, paths, splits, class_set, encoder_weights, device)
+        parts = _score_checkpoints(checkpoint, paths, splits, datasets, encoder_weights, device)
     _report(list(parts), paths, protocol, out, as_json)
 
 
@@ -115,7 +129,7 @@ def _score_checkpoints(
     checkpoint: Path,
     paths: Sequence[Path],
     splits: Sequence[BenchmarkSplit | None],
-    classes: ClassSet | None,
+    datasets: DatasetOptions,
     encoder_weights: Path | None,
     device: str,
 ) -> Iterator[_Scored]:
@@ -125,6 +139,7 @@ def _score_checkpoints(
     from surgicalsam_training.scoring.evaluate import embed_missing
     from surgicalsam_training.scoring.protocol import answers_of_model
 
+    classes = datasets.classes
     by_file: dict[Path, list[BenchmarkSplit | None]] = {}
     for split in splits:
         by_file.setdefault(_checkpoint_of(checkpoint, split), []).append(split)
@@ -134,10 +149,11 @@ def _score_checkpoints(
         notes: tuple[str, ...] = ()
         if len(its_splits) > 1:
             notes = (f"One checkpoint for {len(its_splits)} folds: it must not have been trained on any of these data.",)
-        with closing(open_training_data(paths, base=model.classes)) as all_data:
+        with closing(open_training_data(paths, base=model.classes, datasets=datasets)) as all_data:
             data = all_data
             if classes is not None and file.suffix == ".safetensors":
                 data = all_data.only(classes.names, model.classes)
+            _print_notes(data)
             unknown = _unknown_classes(model, data)
             for split in its_splits:
                 example_indices = _frames(data, split)
@@ -163,22 +179,28 @@ def _checkpoint_of(checkpoint: Path, split: BenchmarkSplit | None) -> Path:
 
 
 def _score_files(
-    folder: Path, paths: Sequence[Path], splits: Sequence[BenchmarkSplit | None], classes: ClassSet | None
+    folder: Path, paths: Sequence[Path], splits: Sequence[BenchmarkSplit | None], datasets: DatasetOptions
 ) -> Iterator[_Scored]:
     from surgicalsam_training.data.training_data import open_training_data
     from surgicalsam_training.scoring.comparison import OF_FILES
     from surgicalsam_training.scoring.external_predictions import answers_of_files, find_predictions
 
-    with closing(open_training_data(paths, base=None)) as data:
+    with closing(open_training_data(paths, base=None, datasets=datasets)) as data:
+        _print_notes(data)
         for split in splits:
             example_indices = _frames(data, split)
-            external = find_predictions(folder, data, example_indices, classes)
+            external = find_predictions(folder, data, example_indices, datasets.classes)
             for note in external.notes:
                 print(note, file=sys.stderr)
             metrics = _counted_scores(answers_of_files(external, data, example_indices), data, len(example_indices))
             record = {"predictions": str(folder), "notes": list(external.notes)}
             name = external.folder.name
             yield _Scored(name, split, len(example_indices), data, metrics, record, (*OF_FILES, *external.notes))
+
+
+def _print_notes(data: TrainingData) -> None:
+    for note in data.notes:
+        print(note, file=sys.stderr)
 
 
 def _frames(data: TrainingData, split: BenchmarkSplit | None) -> Sequence[int]:

@@ -10,7 +10,7 @@ from collections.abc import Generator, Iterator, Sequence
 from contextlib import contextmanager
 from pathlib import Path
 from tempfile import TemporaryDirectory
-from typing import TYPE_CHECKING, Annotated, Any, Literal
+from typing import TYPE_CHECKING, Annotated, Any
 
 import typer
 from typer.core import TyperCommand, TyperOption
@@ -21,7 +21,9 @@ from surgicalsam_napari.cli.options import (
     Classes,
     ExistingProject,
     FramePattern,
+    Overlaps,
     ProjectFolder,
+    Unannotated,
     class_set_named,
     existing_project,
 )
@@ -62,19 +64,6 @@ def _export_format_names() -> list[str]:
     return list(EXPORT_FORMATS)
 
 
-Unannotated = Annotated[
-    Literal["alone", "empty"],
-    typer.Option("--unannotated", help="Frames without any annotation: leave them alone, or they show no instrument."),
-]
-Overlaps = Annotated[
-    str | None,
-    typer.Option(
-        "--overlaps",
-        metavar="ORDER",
-        help="Which of two overlapping masks is on top: file-order (the later one), larger-below (the smaller one), or "
-        "the name of a class.",
-    ),
-]
 OnlyClasses = Annotated[
     list[str] | None,
     typer.Option("--only", metavar="CLASS", help="Write only this class; others become background. May be repeated."),

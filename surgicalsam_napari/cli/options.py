@@ -4,11 +4,12 @@ from __future__ import annotations
 
 import re
 from pathlib import Path
-from typing import Annotated
+from typing import Annotated, Literal
 
 import typer
 
 import surgicalsam_napari
+from surgicalsam_napari import instruments
 from surgicalsam_napari.errors import ProjectError
 from surgicalsam_napari.instruments import CLASS_SETS, ClassSet
 from surgicalsam_napari.model.encoders import is_checkpoint_name
@@ -78,6 +79,19 @@ FramePattern = Annotated[
         help='How to read the names of the frames if that is not clear, such as "{video}_{frame}_*" or "case-{time}".',
     ),
 ]
+Overlaps = Annotated[
+    str | None,
+    typer.Option(
+        "--overlaps",
+        metavar="ORDER",
+        help="Which of two overlapping masks is on top: file-order (the later one), larger-below (the smaller one), or the "
+        "name of a class.",
+    ),
+]
+Unannotated = Annotated[
+    Literal["alone", "empty"],
+    typer.Option("--unannotated", help="Frames without any annotation: leave them alone, or they show no instrument."),
+]
 ProjectFolder = Annotated[
     Path | None,
     typer.Option("--project-folder", metavar="DIR", help="Folder for the projects. Default: next to the videos."),
@@ -103,7 +117,7 @@ def class_set_named(classes: str | None) -> ClassSet | None:
     """The class set that --classes names: a known set, or a YAML file; a ClassSetError if it is neither."""
     if classes is None:
         return None
-    return CLASS_SETS[classes.lower()] if classes.lower() in CLASS_SETS else ClassSet.from_yaml(classes)
+    return instruments.class_set_named(classes)
 
 
 def existing_project(path: Path) -> Path:

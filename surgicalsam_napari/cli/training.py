@@ -6,7 +6,7 @@ import inspect
 import json
 import sys
 import types
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterator, Sequence
 from contextlib import ExitStack, closing
 from dataclasses import asdict
 from pathlib import Path
@@ -18,6 +18,7 @@ from surgicalsam_napari.cli.commands import app
 from surgicalsam_napari.cli.options import AsJson
 from surgicalsam_napari.cli.terminal import progress
 from surgicalsam_napari.formatting import in_time
+from surgicalsam_napari.instruments import CLASS_SETS
 
 if TYPE_CHECKING:
     from surgicalsam_training.config import TrainingConfig
@@ -26,7 +27,17 @@ if TYPE_CHECKING:
     from surgicalsam_training.run.run_folder import RunFolder
 
 PANELS = {  # of `surgicalsam train --help`
-    "Data": ("classes", "ignored_classes", "trust", "validation", "validation_share"),
+    "Data": (
+        "classes",
+        "ignored_classes",
+        "data_classes",
+        "frame_pattern",
+        "overlaps",
+        "unannotated",
+        "trust",
+        "validation",
+        "validation_share",
+    ),
     "Model": (
         "checkpoint",
         "encoder",
@@ -103,6 +114,7 @@ def _train(
     given_settings = {name: value for name, value in settings.items() if value not in (None, [], ())}
     if paths:
         given_settings["data"] = paths
+    given_settings |= _class_settings(given_settings.get("classes", ()))
     config = config.changed(**given_settings)
     if not config.data:
         raise typer.BadParameter("give at least one project or dataset to train on.", param_hint="DATA")
@@ -116,6 +128,14 @@ def _train(
     weak = weakness(result)
     if weak is not None:
         print(f"{weak} {TRY_LEARN}", file=sys.stderr)
+
+
+def _class_settings(texts: Sequence[str]) -> dict[str, Any]:
+    """`--classes endovis2018` or a YAML file is the class set of the data, as in `surgicalsam import`; else it is a name."""
+    sets = [text for text in texts if text.casefold() in CLASS_SETS or _is_config(Path(text))]
+    if len(sets) > 1:
+        raise typer.BadParameter(f"give one class set; got {' and '.join(sets)}.", param_hint="--classes")
+    return {"data_classes": sets[0], "classes": [text for text in texts if text not in sets] or None} if sets else {}
 
 
 def _is_config(path: Path) -> bool:

@@ -14,7 +14,7 @@ from PIL import Image
 
 from surgicalsam_napari import files
 from surgicalsam_napari.errors import DiskSpaceError, ExchangeError
-from surgicalsam_napari.video.image_folder import IMAGE_SUFFIXES, natural_key
+from surgicalsam_napari.video.image_folder import frame_files, natural_key
 
 LABEL_SUFFIXES = (".png", ".bmp", ".tif", ".tiff")  # lossless formats, which keep class ids unchanged
 UNREADABLE = (0, 0)  # the size of a picture whose header is damaged
@@ -57,7 +57,8 @@ def files_by_stem(
 
 
 def pictures_by_stem(folder: Path) -> dict[str, Path]:
-    return files_by_stem(folder, IMAGE_SUFFIXES)
+    """The frames in a folder of pictures by name without suffix, without masks and doubles; empty if there is no folder."""
+    return {path.stem: path for path in frame_files(folder)[0]} if folder.is_dir() else {}
 
 
 def folders_in(folder: Path) -> list[Path]:

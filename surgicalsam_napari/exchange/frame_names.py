@@ -23,50 +23,22 @@ from dataclasses import dataclass
 from pathlib import PurePath, PurePosixPath
 
 from surgicalsam_napari.errors import ExchangeError
+from surgicalsam_napari.exchange.name_readings import (
+    A_DATE,
+    ROBOFLOW,
+    FrameName,
+    readings_of,
+    use_all_names,
+    without_upload_ids,
+    without_video_suffix,
+)
 
 PATTERN_HELP = "{frame} is the frame number, {time} a time, {video} the name of the video, and * any text"
 _GENERIC_FOLDERS = {
     "0", "annotations", "data", "default", "frames", "image", "images", "img", "imgs", "jpegimages", "labels", "left_frames",
     "masks", "obj_train_data", "pictures", "rgb", "test", "train", "training", "val", "valid", "validation",
 }  # fmt: skip
-_FRAME_WORDS = {"f", "fr", "frame", "frames", "frm", "image", "images", "img", "pic", "picture", "still"}
-_ROBOFLOW = re.compile(r"(.+?)(?:_(?:jpe?g|png|bmp|tiff?|webp))?\.rf\.[0-9A-Za-z]+", re.IGNORECASE)
-_LABEL_STUDIO = re.compile(r"(?=\d*[a-f])[0-9a-f]{8}-(?=.*\d)")  # the random beginning of an uploaded file's name
-_VIDEO_SUFFIX = re.compile(r"[._](?:mp4|m4v|mov|avi|mkv|webm|mpe?g|wmv)$", re.IGNORECASE)
-_GROUP = re.compile(r"(?P<word>[^\W\d_]*)(?P<digits>\d+)(?=(?P<unit>[^\W\d_]*))")
-_VOTT = re.compile(r"(?P<video>.+)#t=(?P<seconds>\d+(?:\.\d+)?)")
-_TIME_WITH_UNITS = re.compile(
-    r"(?P<video>.*?)[-_ ]?(?<![0-9A-Za-z])t?=?(?:(?:(?P<h>\d+)h)?(?P<m>\d+)m)?(?P<s>\d+(?:\.\d+)?)s(?:ec)?(?P<ms>\d{3})?"
-)
-_CLOCK = re.compile(
-    r"(?P<video>.*?)[-_ ]?(?<!\d)(?P<h>\d\d)(?P<joint>[-_:])(?P<m>[0-5]\d)(?P=joint)(?P<s>[0-5]\d(?:\.\d+)?)"
-)
-_DATE = re.compile(r"(?:.*\D)?(?:19|20)\d\d([-_]?)(?:0\d|1[0-2])\1(?:[0-2]\d|3[01])(?:[-_T ]?\d{6}|[-_T ]\d\d[-_h]\d\d.*)?")
-_MILLISECONDS = re.compile(r"(?P<video>.*?)[-_ ]?(?<![0-9A-Za-z])t?=?(?P<ms>\d+)ms")
 _TIME_TEXT = r"\d+(?:[-_:.hms]\d+)*m?s?"
-
-
-@dataclass(frozen=True)
-class FrameName:
-    """What a file name says.
-
-    Attributes
-    ----------
-    video : the part before the number; "" if there is none, or only a word like "frame"
-    number : the frame number; for a time, milliseconds
-    text : the part of the name that was read, such as "0010"
-    seconds : the time in the video; None if the name has a frame number
-    """
-
-    video: str
-    number: int
-    text: str
-    seconds: float | None = None
-
-    @property
-    def reading(self) -> str:
-        """Such as "0010 -> frame 10"."""
-        return f"{self.text} -> " + (f"frame {self.number}" if self.seconds is None else f"{self.seconds:g} s")
 
 
 @dataclass(frozen=True)
@@ -75,9 +47,6 @@ class PictureName:
 
     sequence: str
     frame: FrameName
-
-
-_A_DATE = FrameName("", 0, "a date")  # a reading that is no frame
 
 
 def read_picture_names(
@@ -127,15 +96,17 @@ def read_frame_names(stems: Iterable[str], pattern: str | None = None) -> dict[s
         found = {name: _by_pattern(name, expression) for name in stems}
         unread = [name for name, frame in found.items() if frame is None]
         if unread:
-            raise _refusal(unread, f'{unread[0]} does not fit the pattern "{pattern}"', "", unread[0])
+            raise _refusal(unread, f'{unread[0]} does not fit the pattern "{pattern}"', "Give", unread[0])
         return {name: frame for name, frame in found.items() if frame is not None}
-    readings = {name: _readings(name) for name in stems}
+    readings = {name: readings_of(plain) for name, plain in without_upload_ids(stems).items()}
     if unread := [name for name, possible in readings.items() if not possible]:
-        raise _refusal(unread, f"{unread[0]} has no frame number in its name", "Rename or remove the file, or g", unread[0])
-    _use_all_names(readings)
+        raise _refusal(
+            unread, f"{unread[0]} has no frame number in its name", "Rename or remove the file, or give", unread[0]
+        )
+    use_all_names(readings)
     if unclear := [name for name, possible in readings.items() if len(possible) > 1]:
         choices = " or ".join(_in_words(frame) for frame in readings[unclear[0]][:2])
-        raise _refusal(unclear, f"{unclear[0]} can be read in several ways: {choices}", "", unclear[0])
+        raise _refusal(unclear, f"{unclear[0]} can be read in several ways: {choices}", "Give", unclear[0])
     return {name: possible[0] for name, possible in readings.items()}
 
 
@@ -170,104 +141,6 @@ def _naming_folders(paths: Sequence[PurePosixPath]) -> list[str]:
     return ["/".join(part[common:]) or (part[-1] if part else "") for part in parts]
 
 
-# Readings ------------------------------------------------------------------------------------------------------------
-
-
-def _readings(name: str) -> list[FrameName]:
-    """All possible readings of a name; the likely one first."""
-    roboflow = _ROBOFLOW.fullmatch(name)
-    name = roboflow[1] if roboflow else name
-    name = _LABEL_STUDIO.sub("", name) if _LABEL_STUDIO.match(name) else name
-    if (time := _VOTT.fullmatch(name)) or (":" in name and (time := _CLOCK.fullmatch(name))):
-        return [_time_name(time)]
-    if _DATE.fullmatch(name):
-        return [*_numbers(name)[:1], _A_DATE]
-    if time := _TIME_WITH_UNITS.fullmatch(name) or _MILLISECONDS.fullmatch(name):
-        return [_time_name(time)]
-    readings = _numbers(name)
-    if len(readings) == 1 and (time := _CLOCK.fullmatch(name)):
-        readings.append(_time_name(time))
-    return readings
-
-
-def _numbers(name: str) -> list[FrameName]:
-    """The runs of digits that can be the frame number."""
-    groups = list(_GROUP.finditer(name))
-    if len(groups) == 1:
-        return [_frame_name(name, groups[0])]
-    named = [group for group in groups if _is_named_frame(name, group)]
-    last = groups[-1] if groups and _stands_alone(groups[-1]) else None
-    if named and (last is None or last in named):
-        return [_frame_name(name, named[-1])]
-    if named and last is not None:
-        return [_frame_name(name, named[-1]), _frame_name(name, last)]
-    if last is not None:
-        return [_frame_name(name, last)]
-    return [_frame_name(name, group) for group in reversed(groups)]
-
-
-def _stands_alone(group: re.Match[str]) -> bool:
-    """Whether digits have no letters around them, except a word like `frame` before them."""
-    word = group["word"].casefold()
-    return not group["unit"] and (not word or (word in _FRAME_WORDS and not _is_inside_word(group)))
-
-
-def _is_inside_word(group: re.Match[str]) -> bool:
-    """Whether digits are just before the letters, as in a1f2."""
-    return group.string[: group.start("word")][-1:].isalnum()
-
-
-def _is_named_frame(name: str, group: re.Match[str]) -> bool:
-    """Whether a word like `frame` is just before the digits."""
-    before = re.split(r"[-_. ]+", name[: group.start("digits")].rstrip("-_. "))[-1]
-    return before.casefold() in _FRAME_WORDS and not group["unit"]
-
-
-def _frame_name(name: str, group: re.Match[str]) -> FrameName:
-    return FrameName(_video(name[: group.start("digits")]), int(group["digits"]), group["digits"])
-
-
-def _video(before: str) -> str:
-    """The name of the video in the text before the number, without words like `frame`."""
-    before = before.strip("-_. #")
-    while (word := re.search(r"(?:^|[-_. ])([A-Za-z]+)$", before)) and word[1].casefold() in _FRAME_WORDS:
-        before = before[: word.start()].rstrip("-_. ")
-    return _VIDEO_SUFFIX.sub("", before)
-
-
-def _time_name(time: re.Match[str]) -> FrameName:
-    parts = time.groupdict()
-    hours, minutes = (float(parts.get(unit) or 0) for unit in "hm")
-    seconds = float(parts.get("seconds") or parts.get("s") or 0) + float(parts.get("ms") or 0) / 1000
-    total = 3600 * hours + 60 * minutes + seconds
-    text = time.string[time.end("video") :].lstrip("-_ #")
-    return FrameName(_video(parts["video"]), round(1000 * total), text, total)
-
-
-def _use_all_names(readings: dict[str, list[FrameName]]) -> None:
-    """Decide by all names of the folder; changes the lists of readings."""
-    if len(readings) < 2:
-        return
-    if all(len(possible) > 1 for possible in readings.values()):  # the same in every name: 2 in frame_12_v2, frame_13_v2
-        for position in (-1, 0):
-            if len({possible[position].text for possible in readings.values()}) == 1:
-                for possible in readings.values():
-                    if len(possible) > 1:
-                        del possible[position]
-    else:  # 01_02_03 is no time beside 01_02_77
-        for possible in readings.values():
-            if len(possible) > 1 and (possible[-1].seconds is not None or possible[-1] is _A_DATE):
-                del possible[-1]
-    only = [possible[0] for possible in readings.values() if len(possible) == 1 and possible[0].seconds is None]
-    if len(only) == len(readings) and len({frame.number for frame in only}) == 1:  # 10_0, 11_0: or is it the first number?
-        for possible in readings.values():
-            if earlier := list(_GROUP.finditer(possible[0].video)):
-                possible.append(_frame_name(possible[0].video, earlier[-1]))
-
-
-# Patterns and errors -------------------------------------------------------------------------------------------------
-
-
 def _compiled(pattern: str) -> re.Pattern[str]:
     pieces = re.split(r"(\{frame\}|\{time\}|\{video\}|\*)", pattern.strip())
     if pieces.count("{frame}") + pieces.count("{time}") != 1 or pieces.count("{video}") > 1:
@@ -280,12 +153,12 @@ def _compiled(pattern: str) -> re.Pattern[str]:
 
 
 def _by_pattern(name: str, expression: re.Pattern[str]) -> FrameName | None:
-    roboflow = _ROBOFLOW.fullmatch(name)
+    roboflow = ROBOFLOW.fullmatch(name)
     found = expression.fullmatch(name) or (expression.fullmatch(roboflow[1]) if roboflow else None)
     if found is None:
         return None
     parts = found.groupdict()
-    video = _VIDEO_SUFFIX.sub("", parts.get("video") or "")
+    video = without_video_suffix(parts.get("video") or "")
     if parts.get("frame"):
         return FrameName(video, int(parts["frame"]), parts["frame"])
     seconds = _seconds(parts["time"])
@@ -306,8 +179,8 @@ def _seconds(text: str) -> float:
 
 
 def _in_words(frame: FrameName) -> str:
-    if frame is _A_DATE or frame.seconds is not None:
-        return frame.text if frame is _A_DATE else f"the time {frame.seconds:g} s"
+    if frame is A_DATE or frame.seconds is not None:
+        return frame.text if frame is A_DATE else f"the time {frame.seconds:g} s"
     return f"frame {frame.number}" + (f" of {frame.video}" if frame.video else "")
 
 
@@ -316,7 +189,7 @@ def _refusal(names: Sequence[str], what: str, remedy: str, example: str) -> Exch
     last = list(re.finditer(r"\d+", example))
     pattern = f"{example[: last[-1].start()]}{{frame}}{example[last[-1].end() :]}" if last else "clip_{frame}"
     return ExchangeError(
-        f"{what}{others}. {remedy or 'G'}ive a pattern for the names (--frame-pattern on the command line), such as "
+        f"{what}{others}. {remedy} a pattern for the names (--frame-pattern on the command line), such as "
         f'"{pattern}": {PATTERN_HELP}.',
         [f"{name}: {what.removeprefix(names[0]).strip()}" for name in names] if len(names) > 1 else (),
     )

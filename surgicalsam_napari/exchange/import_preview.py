@@ -11,13 +11,12 @@ import numpy as np
 from surgicalsam_napari.exchange.class_matching import ClassMatch, MatchKind
 from surgicalsam_napari.exchange.dataset import DatasetFrame
 from surgicalsam_napari.exchange.import_plan import ImportPlan, plan_import
-from surgicalsam_napari.exchange.overlaps import FILE_ORDER, LARGER_BELOW
+from surgicalsam_napari.exchange.overlaps import FILE_ORDER, order_in_words
 from surgicalsam_napari.exchange.registry import FORMATS
 from surgicalsam_napari.formatting import counted
 from surgicalsam_napari.store import Project, Provenance
 
 SHOWN = 3  # examples in a line
-ORDERS_IN_WORDS = {FILE_ORDER: "later masks on top", LARGER_BELOW: "small masks on top"}
 
 
 @dataclass(frozen=True)
@@ -128,8 +127,7 @@ def choices_in_words(plan: ImportPlan) -> str:
     """The choices of an import, for the project's history."""
     parts = []
     if plan.overlapping and plan.choices.overlaps is not None:
-        order = ORDERS_IN_WORDS.get(plan.choices.overlaps, f"{plan.choices.overlaps} on top")
-        parts.append(f"overlapping masks: {order}")
+        parts.append(f"overlapping masks: {order_in_words(plan.choices.overlaps)}")
     if plan.choices.unannotated_are_empty:
         parts.append("frames without annotations are empty")
     elif plan.left_alone:
@@ -200,7 +198,7 @@ def _overlaps_in_words(plan: ImportPlan) -> str:
         " and ".join(plan.dataset.classes.by_id(class_id).name for class_id in pair) for pair, _ in pairs.most_common(SHOWN)
     ]
     order = plan.choices.overlaps
-    how = "not decided" if order is None else ORDERS_IN_WORDS.get(order, f"{order} on top")
+    how = "not decided" if order is None else order_in_words(order)
     return f"{counted(len(plan.overlapping), 'frame')}, {counted(sum(pairs.values()), 'pixel')} ({', '.join(names)}): {how}"
 
 

@@ -9,10 +9,16 @@ from dataclasses import dataclass
 import numpy as np
 
 from surgicalsam_napari.errors import ExchangeError
-from surgicalsam_napari.instruments import ClassSet
+from surgicalsam_napari.instruments import ClassSet, plain
 
 FILE_ORDER, LARGER_BELOW = "file-order", "larger-below"
 ORDERS_HELP = f"{FILE_ORDER} (later masks on top), {LARGER_BELOW} (small masks on top), or the name of the class on top"
+
+
+def order_in_words(order: str) -> str:
+    """Which mask is on top, for the user."""
+    known = {FILE_ORDER: "later masks on top", LARGER_BELOW: "small masks on top"}
+    return known.get(order, f"{order} on top, of other classes the later masks")
 
 
 @dataclass(frozen=True)
@@ -63,7 +69,8 @@ def stacked(
     Parameters
     ----------
     masks : in the order of the file
-    order : "file-order", "larger-below" or the name of a class; None if no overlap is allowed
+    order : "file-order", "larger-below", or the name of the class on top (later masks are over earlier ones below it); None
+        if no overlap is allowed
     name : of the frame, for messages
 
     Raises
@@ -94,7 +101,12 @@ def _from_below(masks: Sequence[ClassMask], order: str | None, classes: ClassSet
         return masks
     if order == LARGER_BELOW:
         return sorted(masks, key=lambda one: -np.count_nonzero(one.mask))
-    on_top = classes.by_name(order).id
+    on_top = next((instrument.id for instrument in classes if plain(instrument.name) == plain(order)), None)
+    if on_top is None and overlaps(masks):
+        raise ExchangeError(
+            f'"{order}" is no order of overlapping masks, and no class of the dataset, which has '
+            f"{', '.join(classes.names)}. Use {ORDERS_HELP}."
+        )
     return sorted(masks, key=lambda one: one.class_id == on_top)
 
 

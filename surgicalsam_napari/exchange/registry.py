@@ -29,7 +29,7 @@ from surgicalsam_napari.exchange.formats import (
     voc,
     yolo,
 )
-from surgicalsam_napari.exchange.unknown import looks_like
+from surgicalsam_napari.exchange.unrecognized import what_it_looks_like
 from surgicalsam_napari.instruments import ClassSet
 
 # in the order in which the window and the command line offer them
@@ -67,6 +67,14 @@ def recognized_format(path: Path) -> Format | None:
     return next((format for format in _READING_ORDER if format.recognizes(path)), None)
 
 
+def _title_of(path: Path) -> str | None:
+    try:
+        format = recognized_format(path)
+    except (OSError, ExchangeError):
+        return None
+    return None if format is None else format.title
+
+
 def open_dataset(path: Path | str, *, classes: ClassSet | None = None, frame_pattern: str | None = None) -> Dataset:
     """Open a dataset of any format.
 
@@ -91,7 +99,10 @@ def open_dataset(path: Path | str, *, classes: ClassSet | None = None, frame_pat
         raise ExchangeError(f"{path} cannot be read ({error.strerror}). Check its permissions and the disk.") from error
     if dataset is None:
         looks = "; ".join(f"{format.title}: {format.looks_like}" for format in _READING_ORDER)
-        raise ExchangeError(f"{path} is not a dataset of a known format. {looks_like(path)} Known formats: {looks}.")
+        raise ExchangeError(
+            f"{path} is not a dataset of a known format. {what_it_looks_like(path, _title_of)} The formats look like this: "
+            f"{looks}."
+        )
     if not dataset.frames:
         raise ExchangeError(f"{dataset.path} contains no labelled frame. Choose the folder of the whole dataset.")
     return dataset

@@ -52,6 +52,27 @@ class TrainingConfig(BaseModel):
     ignored_classes: tuple[str, ...] = Field(
         (), title="Ignored classes", description="Classes in the data that count as background, by name"
     )
+    data_classes: str | None = Field(
+        None,
+        title="Class set of the data",
+        description="What class numbers mean in data without class names: endovis2018, endovis2017, or a YAML file",
+    )
+    frame_pattern: str | None = Field(
+        None,
+        title="Frame names",
+        description='How to read the names of frames in datasets if that is not clear, such as "{video}_{frame}_*"',
+    )
+    overlaps: str | None = Field(
+        None,
+        title="Overlapping masks",
+        description="Which of two masks in a dataset is on top: file-order (the later one), larger-below (the smaller one), "
+        "or the name of a class. Default: overlaps are an error",
+    )
+    unannotated: Literal["alone", "empty"] = Field(
+        "alone",
+        title="Without annotations",
+        description="Frames of datasets without any annotation: alone: they are left out; empty: they show no instrument",
+    )
     trust: Literal["frame", "class"] = Field(
         "frame",
         title="Trust",

@@ -122,7 +122,7 @@ class HistorySection(Panel):
     def _show_button(self, button: QPushButton, verb: str, entry: HistoryEntry | None, is_free: bool) -> None:
         button.setText(verb if entry is None else f"{verb}: {shortened(entry.name)}")
         tip = f"There is no action to {verb.lower()}"
-        button.setToolTip(tip if entry is None else f"{entry.name}, {counted(entry.frame_count, 'frame')}")
+        button.setToolTip(tip if entry is None else described(entry))
         button.setEnabled(is_free and entry is not None)
 
     def _on_finished(self, undone: Undone | None) -> None:
@@ -146,6 +146,12 @@ def why_not_written(session: Session) -> str | None:
     if session.project is None:
         return "Open a video first."
     return None if session.project.writable else "Read-only: nothing can be changed in this window."
+
+
+def described(entry: HistoryEntry) -> str:
+    """An action for a tooltip: its name, its frames, and how it was done."""
+    note = f"\n{entry.note}" if entry.note else ""
+    return f"{entry.name}, {counted(entry.frame_count, 'frame')}{note}"
 
 
 def shortened(name: str) -> str:

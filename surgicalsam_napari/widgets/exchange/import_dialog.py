@@ -23,7 +23,7 @@ from qtpy.QtWidgets import (
     QWidget,
 )
 
-from surgicalsam_napari.errors import ExchangeError
+from surgicalsam_napari.errors import ExchangeError, SurgicalSAMError
 from surgicalsam_napari.exchange.dataset import Dataset
 from surgicalsam_napari.exchange.frame_names import PATTERN_HELP
 from surgicalsam_napari.exchange.import_plan import ImportPlan, plan_import
@@ -310,7 +310,7 @@ class ImportDialog(QDialog):
     def _guarded(self, work: Callable[[], None]) -> None:
         try:
             work()
-        except ExchangeError as error:
+        except SurgicalSAMError as error:
             self.plan = None
             self._fail(error)
 
@@ -332,12 +332,11 @@ class ImportDialog(QDialog):
 
     def _fail(self, error: Exception) -> None:
         """Show a user's error in the dialog; a bug as a notification."""
-        if isinstance(error, ExchangeError):
-            link = f' <a style="color: {LINK_COLOR}" href="#">All of them</a>' if error.problems else ""
-            self.problems = ProblemsDialog(error, self) if error.problems else None
-            self._say(f"{in_window(error)}{link}")
-        else:
-            self._say(str(error))
+        problems = error.problems if isinstance(error, ExchangeError) else ()
+        link = f' <a style="color: {LINK_COLOR}" href="#">All of them</a>' if problems else ""
+        self.problems = ProblemsDialog(error, self) if isinstance(error, ExchangeError) and problems else None
+        self._say(f"{in_window(error)}{link}")
+        if not isinstance(error, SurgicalSAMError):
             show_failure(error)
         self._changed()
 

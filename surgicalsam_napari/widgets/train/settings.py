@@ -20,6 +20,7 @@ from surgicalsam_training.config import TrainingConfig, preset, preset_names
 START_PRESET = "quick"
 SET_ELSEWHERE = {"data", "checkpoint", "encoder_weights", "device", "epochs", "minutes"}  # elsewhere in this dock
 ABLATIONS = {"prototypes", "prototypes_file", "dense_prompts", "sparse_prompts", "marks"}  # only on the command line
+OF_DATASETS = {"data_classes", "frame_pattern", "overlaps", "unannotated"}  # the window trains on projects
 LARGEST_NUMBER = 1_000_000
 INVALID_STYLE = f"border: 1px solid {BAD_COLOR};"
 EMPTY = "–"
@@ -101,7 +102,8 @@ class TrainingSettings(QWidget):
 
 def settings() -> Iterator[tuple[str, FieldInfo]]:
     """Name and description of every setting that has a field here."""
-    return ((name, info) for name, info in TrainingConfig.model_fields.items() if name not in SET_ELSEWHERE | ABLATIONS)
+    without = SET_ELSEWHERE | ABLATIONS | OF_DATASETS
+    return ((name, info) for name, info in TrainingConfig.model_fields.items() if name not in without)
 
 
 def setting_names() -> list[str]:
@@ -149,7 +151,9 @@ def _choices(annotation: Any) -> list[tuple[str, Any]]:
 def _as_text(value: Any) -> str:
     if value is None:
         return ""
-    return ", ".join(map(str, value)) if isinstance(value, (list, tuple)) else f"{value:g}"
+    if isinstance(value, (list, tuple)):
+        return ", ".join(map(str, value))
+    return f"{value:g}" if isinstance(value, (int, float)) else str(value)
 
 
 def _entered(name: str, value: Any) -> Any:

@@ -103,11 +103,13 @@ class FrameNames:
         """The example index of a picture; None if it is not in the data; an ExchangeError if it fits several."""
         path = PurePosixPath(name.replace("\\", "/"))
         frame = read_frame_name(path.stem)
-        candidates = [] if frame is None else self._by_frame_index.get(frame.number, [])
+        candidates = list(range(len(self._names))) if frame is None else self._by_frame_index.get(frame.number, [])
         plain = _plain(str(path.with_suffix("")))
         exact = [i for i in candidates if f"/{plain}".endswith(f"/{self._names[i]}")]
-        parts = {*plain.split("/")[:-1], _plain("" if frame is None else frame.video)}
-        fitting = exact or [i for i in candidates if self._sequences[i] in parts] or self._only_sequence(candidates, path)
+        parts = {*plain.split("/")[:-1], _plain(frame.video if frame else "")}
+        fitting = exact
+        if not exact and frame is not None:
+            fitting = [i for i in candidates if self._sequences[i] in parts] or self._only_sequence(candidates, path)
         if len(fitting) > 1:
             listed = ", ".join(self._data.frames[i].name for i in fitting[:3])
             raise ExchangeError(

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import os
+from collections.abc import Iterator
 from pathlib import Path
 
 import numpy as np
@@ -11,6 +12,7 @@ from PIL import Image
 from surgicalsam_napari.errors import TrainingError
 from surgicalsam_napari.exchange.dataset import Dataset, DatasetFrame
 from surgicalsam_napari.exchange.files import safe_name
+from surgicalsam_napari.formatting import counted
 from surgicalsam_napari.model.surgical_sam import SurgicalSAM
 from surgicalsam_napari.store import EmbeddingStore
 from surgicalsam_napari.store.files import writing
@@ -39,6 +41,7 @@ class DatasetSource(PicturedSource):
                 "but training needs pictures. Export it with images, or import it into the project of its video "
                 "(`surgicalsam import`)."
             )
+        self.notes = tuple(_notes(dataset))
         labels = PackedLabels()
         frames, known, slots = [], [], []
         for frame in dataset.frames:
@@ -108,3 +111,14 @@ class DatasetSource(PicturedSource):
     def close(self) -> None:
         for store in self._stores.values():
             store.close()
+
+
+def _notes(dataset: Dataset) -> Iterator[str]:
+    """What is left out of the data, for the user."""
+    for one in dataset.skipped:
+        yield f"{dataset.path.name}: skipped {one.what}: {one.count:,}."
+    if left_out := len(dataset.unannotated - set(dataset.frames)):
+        yield (
+            f"{dataset.path.name}: {counted(left_out, 'frame')} without any annotation left out. If they show no "
+            "instrument, use --unannotated empty."
+        )

@@ -5,6 +5,7 @@ from __future__ import annotations
 import hashlib
 from collections.abc import Iterator, Sequence
 from contextlib import ExitStack
+from dataclasses import dataclass
 from pathlib import Path
 
 import numpy as np
@@ -13,15 +14,16 @@ from surgicalsam_napari.errors import ExchangeError, SurgicalSAMError, TrainingE
 from surgicalsam_napari.exchange.dataset import Dataset
 from surgicalsam_napari.exchange.files import safe_name
 from surgicalsam_napari.exchange.registry import open_dataset, recognized_format
-from surgicalsam_napari.instruments import ENDOVIS2018
+from surgicalsam_napari.instruments import ENDOVIS2018, ClassSet, class_set_named
 from surgicalsam_napari.store import Project
 from surgicalsam_napari.store.manifest import MANIFEST
 from surgicalsam_napari.store.project import SUFFIX
 from surgicalsam_napari.video import is_video
+from surgicalsam_training.config import TrainingConfig
 from surgicalsam_training.data.dataset_source import DatasetSource
 from surgicalsam_training.data.processed_endovis import (
     ProcessedEndovisSource,
-    class_set_by_name,
+    class_set_of,
     is_processed_endovis,
     unnamed_classes_message,
 )
@@ -29,12 +31,40 @@ from surgicalsam_training.data.project_source import ProjectSource
 from surgicalsam_training.data.source import Source
 
 KINDS = (
-    "a project (*.surgicalsam, or the video it belongs to), an exported dataset with pictures, or the authors' processed "
-    "EndoVis folder (train/0/sam_features_h, or 0/sam_features_h)"
+    "a project (*.surgicalsam, or the video it belongs to), a dataset with pictures in a format that `surgicalsam import` "
+    "reads, or the authors' processed EndoVis folder (train/0/sam_features_h, or 0/sam_features_h)"
 )
 
 
-def open_sources(paths: Sequence[Path], trust: str, seed: int) -> list[Source]:
+@dataclass(frozen=True)
+class DatasetOptions:
+    """How to read datasets; the same choices as in an import.
+
+    Attributes
+    ----------
+    classes : of datasets that have only class numbers
+    frame_pattern : how to read the names of frames (`exchange.frame_names`)
+    overlaps : which of two overlapping masks is on top (`exchange.overlaps`); None if overlaps are refused
+    unannotated_are_empty : frames without any annotation show no instrument; if False, they are left out
+    """
+
+    classes: ClassSet | None = None
+    frame_pattern: str | None = None
+    overlaps: str | None = None
+    unannotated_are_empty: bool = False
+
+
+def dataset_options(config: TrainingConfig) -> DatasetOptions:
+    """How a training reads its datasets; a ClassSetError if its class set cannot be read."""
+    return DatasetOptions(
+        classes=None if config.data_classes is None else class_set_named(config.data_classes),
+        frame_pattern=config.frame_pattern,
+        overlaps=config.overlaps,
+        unannotated_are_empty=config.unannotated == "empty",
+    )
+
+
+def open_sources(paths: Sequence[Path], trust: str, seed: int, options: DatasetOptions) -> list[Source]:
     """Open all paths; if one fails, close the others.
 
     Raises
@@ -47,7 +77,7 @@ def open_sources(paths: Sequence[Path], trust: str, seed: int) -> list[Source]:
     with ExitStack() as opened:
         distinct = _DistinctSources()
         for path in paths:
-            source = open_source(Path(path).expanduser().absolute(), trust, seed)
+            source = open_source(Path(path).expanduser().absolute(), trust, seed, options)
             opened.callback(source.close)
             other = distinct.add(source)
             if other is not None:
@@ -59,7 +89,7 @@ def open_sources(paths: Sequence[Path], trust: str, seed: int) -> list[Source]:
     return distinct.sources
 
 
-def open_source(path: Path, trust: str, seed: int) -> Source:
+def open_source(path: Path, trust: str, seed: int, options: DatasetOptions) -> Source:
     if not path.exists():
         raise TrainingError(f"{path} does not exist. Check the path; training data are {KINDS}.")
     if (path / MANIFEST).exists() or path.suffix == SUFFIX:
@@ -67,7 +97,7 @@ def open_source(path: Path, trust: str, seed: int) -> Source:
     if is_video(path) and (Project.default_folder(path) / MANIFEST).exists():
         return ProjectSource(Project.default_folder(path), trust, seed)
     if is_processed_endovis(path):
-        return ProcessedEndovisSource(path)
+        return ProcessedEndovisSource(path, options.classes)
     if path.is_file() and is_video(path):
         raise TrainingError(
             f"{path} has no project beside it ({Project.default_folder(path).name}). Open the video in the window and "
@@ -75,22 +105,24 @@ def open_source(path: Path, trust: str, seed: int) -> Source:
         )
     if recognized_format(path) is None:
         raise TrainingError(f"{path} is not training data. Expected {KINDS}. Choose one of these.")
-    return DatasetSource(_dataset(path), seed)
+    return DatasetSource(_dataset(path, options), seed)
 
 
-def _dataset(path: Path) -> Dataset:
-    classes = class_set_by_name(path)
+def _dataset(path: Path, options: DatasetOptions) -> Dataset:
+    classes = class_set_of(path, options.classes)
     try:
-        return open_dataset(path, classes=classes)
+        dataset = open_dataset(path, classes=classes, frame_pattern=options.frame_pattern)
     except ExchangeError as error:
-        if classes is None and _opens_with_classes(path):
+        if classes is None and _opens_with_classes(path, options):
             raise TrainingError(unnamed_classes_message(path)) from error
         raise
+    dataset = dataset.with_overlaps(options.overlaps)
+    return dataset if options.unannotated_are_empty else dataset.without_unannotated()
 
 
-def _opens_with_classes(path: Path) -> bool:
+def _opens_with_classes(path: Path, options: DatasetOptions) -> bool:
     try:
-        open_dataset(path, classes=ENDOVIS2018)
+        open_dataset(path, classes=ENDOVIS2018, frame_pattern=options.frame_pattern)
     except ExchangeError:
         return False
     return True

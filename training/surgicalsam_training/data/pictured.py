@@ -30,6 +30,7 @@ class PicturedSource(ABC):
     """
 
     versions_available: int | None = None
+    notes: tuple[str, ...] = ()
 
     def __init__(
         self,

@@ -24,7 +24,7 @@ from surgicalsam_napari.errors import TrainingError
 from surgicalsam_napari.exchange.files import UNREADABLE, files_by_stem, folders_in, image_size, read_labels
 from surgicalsam_napari.exchange.frame_names import frame_number
 from surgicalsam_napari.exchange.sidecar import read_sidecar
-from surgicalsam_napari.instruments import ENDOVIS2017, ENDOVIS2018, ClassSet
+from surgicalsam_napari.instruments import ENDOVIS2017, ENDOVIS2018, ClassSet, plain
 from surgicalsam_napari.model.surgical_sam import SurgicalSAM
 from surgicalsam_training.data.source import AnnotatedFrame
 
@@ -69,10 +69,12 @@ def is_processed_endovis(root: Path) -> bool:
 class ProcessedEndovisSource:
     """A Source without pictures; see `Source` for the attributes."""
 
-    def __init__(self, root: Path) -> None:
+    notes: tuple[str, ...] = ()
+
+    def __init__(self, root: Path, classes: ClassSet | None = None) -> None:
         self.path = root
         self.identity = f"folder {root.resolve()}"
-        self.classes = _class_set(root)
+        self.classes = _class_set(root, classes)
         self._masks: dict[tuple[Path, str], dict[str, dict[int, Path]]] = {}
         parts = _parts(root)
         training = [part for part in parts if part.split != "validation"]
@@ -237,12 +239,12 @@ def _parts(root: Path) -> list[_Part]:
     return [part for part in candidates if _feature_folders(part.version(0))]
 
 
-def _class_set(root: Path) -> ClassSet:
-    """From a classes.json, the folder's name, or its structure: 2018 has train and val, 2017 has seq1 to seq8."""
+def _class_set(root: Path, given: ClassSet | None) -> ClassSet:
+    """From a classes.json, the given set, the folder's name, or its structure: 2018 has train and val, 2017 seq1 to seq8."""
     sidecar = read_sidecar(root)
     if sidecar is not None:
         return sidecar.classes
-    named = class_set_by_name(root)
+    named = class_set_of(root, given)
     if named is not None:
         return named
     parts = _parts(root)
@@ -254,6 +256,17 @@ def _class_set(root: Path) -> ClassSet:
     raise TrainingError(unnamed_classes_message(root))
 
 
+def class_set_of(path: Path, given: ClassSet | None) -> ClassSet | None:
+    """The class set of a dataset with class numbers: the given one, or that of its year if the folder's name says it.
+
+    If the given names are some of the year's, they only choose classes: the numbers are those of the year.
+    """
+    named = class_set_by_name(path)
+    if named is not None and (given is None or set(map(plain, given.names)) <= set(map(plain, named.names))):
+        return named
+    return given
+
+
 def class_set_by_name(path: Path) -> ClassSet | None:
     """EndoVis 2017 or 2018, if the folder's name says which."""
     matching = [classes for year, classes in (("2017", ENDOVIS2017), ("2018", ENDOVIS2018)) if year in path.name]
@@ -263,5 +276,6 @@ def class_set_by_name(path: Path) -> ClassSet | None:
 def unnamed_classes_message(path: Path) -> str:
     return (
         f"{path} numbers its classes but does not name them. The same number means different tools in EndoVis 2017 and "
-        "2018. Rename the folder so that its name contains 2017 or 2018, or put a classes.json with ids and names into it."
+        "2018. Give its class set (--classes on the command line), rename the folder so that its name contains 2017 or "
+        "2018, or put a classes.json with ids and names into it."
     )

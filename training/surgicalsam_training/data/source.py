@@ -49,6 +49,7 @@ class Source(Protocol):
     present : by example index, the classes that have pixels
     fingerprint : changes with the labels and with the frame names
     versions_available : number of stored augmented copies per frame; None if they are made on demand
+    notes : what was left out, as sentences for the user
     """
 
     path: Path
@@ -59,6 +60,7 @@ class Source(Protocol):
     present: tuple[frozenset[int], ...]
     fingerprint: str
     versions_available: int | None
+    notes: tuple[str, ...]
 
     def label_map(self, example_index: int, version: int) -> np.ndarray:
         """(H, W) uint8"""

@@ -13,11 +13,11 @@ from surgicalsam_napari.instruments import ClassSet, plain
 from surgicalsam_napari.model.surgical_sam import SurgicalSAM
 from surgicalsam_training.data.augment import Augmentation
 from surgicalsam_training.data.naming import common_classes, ids_to_common, unique_sequences
-from surgicalsam_training.data.opening import open_sources
+from surgicalsam_training.data.opening import DatasetOptions, open_sources
 from surgicalsam_training.data.project_source import ProjectSource
 from surgicalsam_training.data.source import AnnotatedFrame, Source
 
-__all__ = ["AnnotatedFrame", "TrainingData", "open_training_data"]
+__all__ = ["AnnotatedFrame", "DatasetOptions", "TrainingData", "open_training_data"]
 
 
 class TrainingData:
@@ -60,6 +60,11 @@ class TrainingData:
         self._known, self._present, self._origins = known, present, origins
         available = [source.versions_available for source in sources if source.versions_available is not None]
         self.versions_available: int | None = min(available, default=None)
+
+    @property
+    def notes(self) -> tuple[str, ...]:
+        """What the sources left out, as sentences for the user."""
+        return tuple(note for source in self._sources for note in source.notes)
 
     @property
     def annotated_class_ids(self) -> frozenset[int]:
@@ -224,8 +229,9 @@ def open_training_data(
     classes: Sequence[str] | None = None,
     ignored_classes: Sequence[str] = (),
     seed: int = 666,
+    datasets: DatasetOptions | None = None,
 ) -> TrainingData:
-    """Open projects, exported datasets and the authors' processed folders, and read their labels once.
+    """Open projects, datasets and the authors' processed folders, and read their labels once.
 
     Parameters
     ----------
@@ -235,13 +241,14 @@ def open_training_data(
     classes : names to train; None for all
     ignored_classes : names that count as background
     seed : of the augmented copies
+    datasets : how to read datasets
 
     Raises
     ------
     TrainingError, ProjectError, ExchangeError
         the data cannot be read, are given twice, show a class that is not in `classes`, or have no corrected frame
     """
-    sources = open_sources(paths, trust, seed)
+    sources = open_sources(paths, trust, seed, datasets or DatasetOptions())
     try:
         if not any(source.frames for source in sources):
             raise TrainingError(_nothing_corrected(sources))

@@ -17,6 +17,7 @@ from surgicalsam_napari.exchange.files import write_file
 from surgicalsam_napari.instruments import ClassSet
 from surgicalsam_napari.model.surgical_sam import SurgicalSAM
 from surgicalsam_training.config import TrainingConfig
+from surgicalsam_training.data.opening import dataset_options
 from surgicalsam_training.data.split import split_frames
 from surgicalsam_training.data.training_data import TrainingData, open_training_data
 from surgicalsam_training.experiments.stage import Stage
@@ -60,6 +61,7 @@ def opened_data(
         classes=config.classes if names is None else names,
         ignored_classes=(*config.ignored_classes, *ignored),
         seed=config.seed,
+        datasets=dataset_options(config),
     )
     with closing(data):
         split = split_frames(data, validation=config.validation, validation_share=config.validation_share, seed=config.seed)

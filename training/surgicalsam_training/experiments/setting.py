@@ -11,7 +11,7 @@ import yaml
 from surgicalsam_napari.errors import TrainingError
 from surgicalsam_napari.instruments import ENDOVIS2017, plain
 from surgicalsam_training.config import TrainingConfig, preset
-from surgicalsam_training.data.opening import open_source
+from surgicalsam_training.data.opening import DatasetOptions, open_source
 
 
 @dataclass(frozen=True)
@@ -95,7 +95,7 @@ def changed_by(config: TrainingConfig, settings: Sequence[str]) -> TrainingConfi
 
 
 def _preset_for(path: Path) -> str:
-    source = open_source(path, "frame", 0)
+    source = open_source(path, "frame", 0, DatasetOptions())
     names = set(map(plain, source.classes.names))
     source.close()
     return "endovis2017" if names == set(map(plain, ENDOVIS2017.names)) else "endovis2018"

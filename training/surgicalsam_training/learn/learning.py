@@ -26,6 +26,7 @@ from surgicalsam_napari.model.pixel_head import PixelHead
 from surgicalsam_napari.model.surgical_sam import FALLBACK_PRESENCE_THRESHOLD, SurgicalSAM
 from surgicalsam_napari.store import Project
 from surgicalsam_training.config import TrainingConfig, parse_config
+from surgicalsam_training.data.opening import dataset_options
 from surgicalsam_training.data.training_data import TrainingData, open_training_data
 from surgicalsam_training.learn.checking import expected_iou, steps_to_check
 from surgicalsam_training.learn.fitting import step_count
@@ -241,6 +242,7 @@ def _opened(config: TrainingConfig) -> Iterator[TrainingData]:
         classes=config.classes,
         ignored_classes=config.ignored_classes,
         seed=config.seed,
+        datasets=dataset_options(config),
     )
     try:
         yield data

@@ -18,6 +18,7 @@ from surgicalsam_napari.model.checkpoint import save_checkpoint
 from surgicalsam_napari.model.encoders import ENCODERS
 from surgicalsam_napari.model.surgical_sam import SurgicalSAM
 from surgicalsam_training.config import TrainingConfig
+from surgicalsam_training.data.opening import dataset_options
 from surgicalsam_training.data.split import Split, split_frames
 from surgicalsam_training.data.training_data import TrainingData, open_training_data
 from surgicalsam_training.loop.examples import Examples
@@ -105,6 +106,7 @@ def train(run: RunFolder, processes: Processes = ALONE) -> Generator[Report, Non
             classes=config.classes,
             ignored_classes=config.ignored_classes,
             seed=config.seed,
+            datasets=dataset_options(config),
         )
         stack.callback(data.close)
         is_own = has_own_classes(data, known)
@@ -236,7 +238,7 @@ def _tune(
 
 def _describe(split: Split, data: TrainingData, dropped: ClassSet | None) -> SplitReport:
     """The split for the user; `dropped` are the start's classes if they are left out."""
-    warnings = split.warnings
+    warnings = (*data.notes, *split.warnings)
     if dropped is not None:
         warnings = (
             *warnings,
