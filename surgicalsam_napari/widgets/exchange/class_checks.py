@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from qtpy.QtCore import QSize, Qt, Signal
-from qtpy.QtWidgets import QListWidget, QListWidgetItem, QMenu, QToolButton, QWidgetAction
+from qtpy.QtWidgets import QListWidget, QListWidgetItem, QMenu, QPushButton, QWidgetAction
 
 from surgicalsam_napari.instruments import ClassSet
 from surgicalsam_napari.widgets.parts.parts import swatch
@@ -12,7 +12,7 @@ ALL = "All classes"
 _ROWS_SHOWN = 12
 
 
-class ClassChecks(QToolButton):
+class ClassChecks(QPushButton):
     """Says how many classes are checked; the list opens under it and stays open for several clicks."""
 
     changed = Signal()
@@ -26,7 +26,7 @@ class ClassChecks(QToolButton):
         menu = QMenu(self)
         menu.addAction(action)
         self.setMenu(menu)
-        self.setPopupMode(QToolButton.ToolButtonPopupMode.InstantPopup)
+        self.setStyleSheet("QPushButton { text-align: left; padding-left: 8px; }")  # as the dropdowns above and below it
         self.setToolTip("Pixels of other classes become background in the export.")
         self.list.itemChanged.connect(self._on_changed)
         self.setText(ALL)

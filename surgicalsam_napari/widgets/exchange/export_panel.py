@@ -128,6 +128,8 @@ class ExportPanel(Panel):
         self.scope, self.classes = FrameScope((CORRECTED, WHOLE_VIDEO, RANGE, EVERY_NTH)), ClassChecks()
         self.format, self.shapes, self.format_note = QComboBox(), QComboBox(), note()
         self.folder = ElidedLabel(mode=Qt.TextElideMode.ElideLeft)
+        self.format.setSizeAdjustPolicy(QComboBox.SizeAdjustPolicy.AdjustToMinimumContentsLengthWithIcon)
+        self.format.setMinimumContentsLength(12)  # the dock stays as narrow as with the other tabs
         for name, format in EXPORT_FORMATS.items():
             self.format.addItem(format.title, name)
         self.images = QCheckBox("with frame images")
