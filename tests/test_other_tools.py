@@ -344,6 +344,32 @@ def test_a_cvat_segmentation_mask_with_an_unknown_colour_is_refused(tmp_path: Pa
         label_maps(open_dataset(tmp_path))
 
 
+@pytest.mark.parametrize(
+    ("mask", "image"),
+    [
+        ("{video}/masks/{frame:06d}.png", "{video}/images/{frame:06d}.jpg"),
+        ("masks/{video}/{frame:06d}.png", "images/{video}/{frame:06d}.jpg"),
+        ("{video}/{frame:06d}_mask.png", "{video}/{frame:06d}.jpg"),
+        ("{video}/gt/manual/{frame:06d}.tif", None),
+    ],
+)
+def test_folders_of_id_masks_are_one_sequence_for_each_video(tmp_path: Path, mask: str, image: str | None) -> None:
+    for video, frame in (("clip-1", 3), ("clip-1", 12), ("clip-2", 3)):
+        path = tmp_path / mask.format(video=video, frame=frame)
+        path.parent.mkdir(parents=True, exist_ok=True)
+        Image.fromarray(box(1 if video == "clip-1" else 2)).save(path)
+        if image is not None:
+            picture(tmp_path / image.format(video=video, frame=frame))
+    with pytest.raises(ExchangeError, match="Give its class set"):
+        open_dataset(tmp_path)
+    dataset = open_dataset(tmp_path, classes=TWO)
+    assert dataset.format == "id-masks"
+    found = {(frame.sequence.split("/")[0], frame.frame_index): dataset.label_map(frame) for frame in dataset.frames}
+    assert set(found) == {("clip-1", 3), ("clip-1", 12), ("clip-2", 3)}
+    np.testing.assert_array_equal(found["clip-2", 3], box(2))
+    assert all((frame.image_path is not None) == (image is not None) for frame in dataset.frames)
+
+
 def test_youtube_vos_takes_the_classes_of_its_objects_from_meta_json(tmp_path: Path) -> None:
     meta = {"videos": {"a1": {"objects": {"1": {"category": "hook", "frames": ["00005"]}, "2": {"category": "grasper"}}},
                        "b2": {"objects": {"1": {"category": "grasper", "frames": ["00005"]}}}}}  # fmt: skip

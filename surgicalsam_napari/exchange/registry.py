@@ -18,6 +18,7 @@ from surgicalsam_napari.exchange.formats import (
     endovis,
     endovis2017,
     endovis2018,
+    id_masks,
     indexed_png,
     label_studio,
     labelme,
@@ -56,6 +57,7 @@ FORMATS: dict[str, Format] = {
         m2caiseg,
         robust_mis,
         sar_rarp50,
+        id_masks,
     )
 }
 EXPORT_FORMATS: dict[str, Format] = {name: format for name, format in FORMATS.items() if format.writer is not None}
