@@ -82,7 +82,7 @@ class ImportForm(Panel):
         self.from_folder, self.from_file = QPushButton("From a folder…"), QPushButton("From a file…")
         titles = ", ".join(format.title for format in FORMATS.values())
         self.from_folder.setToolTip(f"A dataset's folder: {titles}")
-        self.from_file.setToolTip("A dataset in one file, such as a COCO JSON file")
+        self.from_file.setToolTip("A dataset in one file, such as COCO JSON, CVAT XML or TIFF")
         self.result = note()
         buttons = QHBoxLayout()
         buttons.setSpacing(SPACING)
@@ -111,7 +111,7 @@ class ImportForm(Panel):
 
     def _choose_file(self) -> None:
         path, _ = QFileDialog.getOpenFileName(
-            self, "Choose a file of labels", "", "Labels (*.json *.xml *.zip);;All files (*)"
+            self, "Choose a file of labels", "", "Labels (*.json *.xml *.yaml *.yml *.tif *.tiff);;All files (*)"
         )
         if path:
             self.choose(Path(path))
