@@ -1,11 +1,12 @@
-"""Take the screenshots of docs/annotating.md and docs/first_real_video.md again, in a real window, on the phantom.
+"""Take the screenshots of annotating.md, first_real_video.md and importing.md again, in a real window, on the phantom.
 
-`xvfb-run -a -s "-screen 0 1600x1000x24" python docs/screen_tour.py` without a display; with `annotating` or
-`first_real_video` behind it, only those of one page.
+`xvfb-run -a -s "-screen 0 1600x1000x24" python docs/screen_tour.py` without a display; with `annotating`,
+`first_real_video` or `importing` behind it, only those of one page.
 """
 
 from __future__ import annotations
 
+import json
 import sys
 import tempfile
 import time
@@ -14,9 +15,11 @@ from pathlib import Path
 import napari
 import numpy as np
 from PIL import Image
+from pycocotools import mask as run_lengths
 from qtpy.QtWidgets import QApplication
 from scipy.ndimage import distance_transform_edt
 
+from surgicalsam_napari.instruments import ENDOVIS2018
 from surgicalsam_napari.phantom import write_phantom_clip
 from surgicalsam_napari.widgets.demo import dock_plugin, read_exact_masks, segment_everything, wait_until
 from surgicalsam_napari.widgets.main_widget import MainWidget
@@ -32,7 +35,7 @@ FIRST_CORRECTED, CORRECTED = 40, (4, 12, 20, 28, 36, 44, 52, 60, 68, 76)
 class Tour:
     """The window, and the actions of a person in it."""
 
-    def __init__(self, folder: Path) -> None:
+    def __init__(self, folder: Path, *, is_segmented: bool = True) -> None:
         clip = write_phantom_clip(folder, SEED, frame_count=FRAMES, look="second")
         truth = read_exact_masks(clip)
         assert truth is not None
@@ -43,8 +46,9 @@ class Tour:
         self.wait()
         self.dock.open(clip)
         self.wait()
-        segment_everything(self.dock, FRAMES // 2, None)
-        self.wait()
+        if is_segmented:
+            segment_everything(self.dock, FRAMES // 2, None)
+            self.wait()
         self.panel = self.dock.correct_panel
         self.dock.tabs.show_panel(self.panel)
         self.settle()
@@ -200,7 +204,46 @@ def annotating() -> None:
         tour.viewer.close()
 
 
+def importing() -> None:
+    """The import dialog, on a file as Roboflow writes it."""
+    with tempfile.TemporaryDirectory() as folder:
+        tour = Tour(Path(folder), is_segmented=False)
+        panel = tour.dock.export_panel
+        tour.dock.tabs.show_panel(panel)
+        panel.import_form.choose(write_roboflow(Path(folder) / "_annotations.coco.json", tour.truth))
+        tour.wait()
+        dialog = panel.import_form.dialog
+        assert dialog is not None
+        dialog.options.overlaps.setCurrentIndex(1)
+        tour.settle(3)
+        picture = IMAGES / "import.png"
+        dialog.grab().save(str(picture))
+        Image.open(picture).convert("RGB").quantize(COLORS, dither=Image.Dither.NONE).save(picture, optimize=True)
+        print(picture, flush=True)
+        tour.viewer.close()
+
+
+def write_roboflow(path: Path, truth: np.ndarray) -> Path:
+    """The exact masks of every tenth frame, with other class names, a box over them, and frames without annotations."""
+    height, width = truth[0].shape
+    images, annotations = [], []
+    for frame_index in range(0, FRAMES, 5):
+        name = f"operation_mp4-{frame_index:04d}_jpg.rf.{frame_index:032x}.jpg"
+        images.append({"id": frame_index, "file_name": name, "height": height, "width": width})
+        for class_id in np.unique(truth[frame_index])[1:] if frame_index % 10 == 0 else ():
+            encoded = run_lengths.encode(np.asfortranarray(truth[frame_index] == class_id, np.uint8))
+            mask = {"size": [height, width], "counts": encoded["counts"].decode()}
+            annotations.append({"image_id": frame_index, "category_id": int(class_id), "segmentation": mask})
+    box = [width / 3, height / 3, width / 2, height / 3, width / 2, height / 2, width / 3, height / 2]
+    annotations.append({"image_id": FRAMES // 2, "category_id": 99, "segmentation": [box]})
+    annotations.append({"image_id": FRAMES // 2, "category_id": 99, "bbox": [0, 0, 9, 9], "segmentation": []})
+    names = {c.id: c.name.lower().replace(" ", "_") for c in ENDOVIS2018} | {99: "swab"}
+    categories = [{"id": class_id, "name": name} for class_id, name in names.items()]
+    path.write_text(json.dumps({"images": images, "annotations": annotations, "categories": categories}))
+    return path
+
+
 if __name__ == "__main__":
-    for page in (annotating, first_real_video):
+    for page in (annotating, first_real_video, importing):
         if page.__name__ in (sys.argv[1:] or [page.__name__]):
             page()
