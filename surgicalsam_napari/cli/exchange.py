@@ -216,7 +216,9 @@ def _checked_class_choices(choices: list[str] | None) -> list[str] | None:
 
 @app.command("import")
 def import_labels(
-    dataset_path: Annotated[Path, typer.Argument(metavar="DATASET", help="A dataset's folder, or its file (JSON, XML, YAML, TIFF).")],
+    dataset_path: Annotated[
+        Path, typer.Argument(metavar="DATASET", help="A dataset's folder, or its file (JSON, XML, YAML, TIFF).")
+    ],
     path: Annotated[Path, typer.Argument(metavar="PROJECT_OR_VIDEO", help="The video of the labels, or its project.")],
     sequence: Annotated[
         str | None, typer.Option("--sequence", metavar="NAME", help="The sequence of the dataset that shows this video.")

@@ -11,7 +11,8 @@ CVAT's format "COCO 1.0" and datumaro's "coco_instances" name the file `instance
 
 One annotation for each class and frame, with run lengths (the default) or polygons. Ultralytics and Label Studio read only
 polygons; run lengths are shorter for ragged masks. Holes are cut into polygons (`outlines`). `iscrowd` is 0 for both:
-other tools leave crowds out of the training. CVAT itself marks masks as crowds and reads both.
+other tools leave crowds out of the training. CVAT itself marks masks as crowds and reads both. supervision fills COCO's
+polygons with OpenCV, outline included, which is up to a pixel too large; it reads run lengths exactly.
 """
 
 from __future__ import annotations
