@@ -164,6 +164,7 @@ def click_on_class(qtbot, panel: ExportPanel, name: str) -> None:
 
 
 def _click_in_list(qtbot, classes, name: str) -> None:
+    qtbot.waitUntil(classes.list.isVisible, timeout=TIMEOUT)
     (item,) = classes.list.findItems(name, Qt.MatchFlag.MatchExactly)
     place = classes.list.visualItemRect(item)
     qtbot.mouseClick(classes.list.viewport(), Qt.MouseButton.LeftButton, pos=QPoint(place.left() + 10, place.center().y()))

@@ -212,6 +212,14 @@ def class_ids_by_name(classes: ClassSet) -> dict[str, int]:
     return {plain(c.name): c.id for c in classes}
 
 
+def text_lines(file: Path) -> list[str]:
+    """The lines of a text file; an ExchangeError if it is no text."""
+    try:
+        return file.read_text(encoding="utf-8-sig").splitlines()
+    except UnicodeDecodeError as error:
+        raise ExchangeError(f"{file} is damaged: it is not UTF-8 text. Restore it, or save it as UTF-8.") from error
+
+
 def posix(name: str) -> PurePosixPath:
     """A listed name of a picture, written on any system, as a relative path."""
     path = PureWindowsPath(name)

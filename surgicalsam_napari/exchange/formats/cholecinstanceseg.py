@@ -7,7 +7,8 @@
 
 The number is that of the frame in the source, at one frame a second in CholecT50. The files have no size, so the pictures
 are needed. The authors fill polygons with OpenCV, outline included, and later instruments cover earlier ones
-(https://github.com/labdeeman7/cholec_instance_seg, `convert_to_semantic_maps_utils.py`). Files are read only when needed,
+(https://github.com/labdeeman7/cholec_instance_seg, `convert_to_semantic_maps_utils.py`); of an instrument with several
+polygons, their script draws only the last, we draw all. Files are read only when needed,
 because there are so many; the seven classes are known.
 """
 

@@ -26,6 +26,7 @@ from surgicalsam_napari.exchange.listing import (
     listed_dataset,
     named_classes,
     numbered_classes,
+    text_lines,
 )
 from surgicalsam_napari.instruments import ClassSet, plain
 
@@ -58,7 +59,7 @@ def _classes(path: Path) -> ClassSet:
     file = path / LABEL_MAP
     if not file.is_file():
         return CLASSES
-    names = [line.strip() for line in file.read_text("utf-8-sig").splitlines() if line.strip()]
+    names = [line.strip() for line in text_lines(file) if line.strip()]
     return named_classes([name for name in names if plain(name) != "background"], file)
 
 

@@ -52,6 +52,7 @@ from surgicalsam_napari.exchange.listing import (
     listed_dataset,
     named_classes,
     posix,
+    text_lines,
 )
 from surgicalsam_napari.exchange.outlines import center_polygons
 from surgicalsam_napari.exchange.overlaps import ClassMask
@@ -210,7 +211,7 @@ def _has_shapes(file: Path) -> bool:
 
 def _listed_names(root: Path) -> list[str]:
     file = root / LABELS
-    return [line.strip() for line in file.read_text("utf-8-sig").splitlines() if line.strip()] if file.is_file() else []
+    return [line.strip() for line in text_lines(file) if line.strip()] if file.is_file() else []
 
 
 FORMAT = Format(

@@ -14,6 +14,7 @@ Pages are written one by one, so an export may be larger than the memory. It is 
 
 from __future__ import annotations
 
+import zlib
 from collections.abc import Iterator
 from dataclasses import dataclass
 from pathlib import Path, PurePosixPath
@@ -38,6 +39,16 @@ from surgicalsam_napari.exchange.sidecar import Sidecar, frame_name, read_sideca
 
 NAME = "tiff-stack"
 LABELS = "labels.tif"
+DAMAGED_TIFF = (
+    *DAMAGED,
+    tifffile.TiffFileError,
+    IndexError,
+    TypeError,
+    AttributeError,
+    OverflowError,
+    MemoryError,
+    zlib.error,
+)
 SUFFIXES = (".tif", ".tiff")
 
 
@@ -83,12 +94,16 @@ def read_dataset(path: Path, options: ReadOptions) -> Dataset:
     assert file is not None
     sidecar = read_sidecar(file.parent)
     classes = needed_classes(options.classes, path, "values of pixels") if sidecar is None else sidecar.classes
-    with tifffile.TiffFile(file) as tiff:
-        size = _frame_size(tiff, file)
-        descriptions = [getattr(page, "description", "") for page in tiff.pages]
-        pictures = [
-            _listed(file, number, labels, size, descriptions, sidecar) for number, labels in enumerate(_frames(tiff, file))
-        ]
+    try:
+        with tifffile.TiffFile(file) as tiff:
+            size = _frame_size(tiff, file)
+            descriptions = [getattr(page, "description", "") for page in tiff.pages]
+            pictures = [
+                _listed(file, number, labels, size, descriptions, sidecar)
+                for number, labels in enumerate(_frames(tiff, file))
+            ]
+    except DAMAGED_TIFF as error:
+        raise ExchangeError(f"{file} is damaged and cannot be read as TIFF ({error}). Restore it.") from error
     return listed_dataset(path, NAME, classes, pictures, options, sidecar=sidecar)
 
 
@@ -106,7 +121,7 @@ def _is_stack(file: Path) -> bool:
     try:
         with tifffile.TiffFile(file) as tiff:
             return len(tiff.series[0].shape) == 3 and not tiff.series[0].axes.endswith("S")
-    except (*DAMAGED, tifffile.TiffFileError, IndexError):
+    except DAMAGED_TIFF:
         return False
 
 
@@ -158,8 +173,10 @@ def _labels(tiff: tifffile.TiffFile, number: int, count: int, place: str) -> np.
             labels = tiff.pages[number].asarray()
         else:
             labels = stack.asarray()[number]
-    except (*DAMAGED, tifffile.TiffFileError, IndexError) as error:
+    except DAMAGED_TIFF as error:
         raise ExchangeError(f"{place} is damaged ({error}). Restore the file.") from error
+    if labels.shape != stack.shape[-2:]:
+        raise ExchangeError(f"{place} is damaged: it has the shape {labels.shape}. Restore the file.")
     if labels.size and (labels.min() < 0 or labels.max() > 255):
         raise ExchangeError(
             f"{place} has the value {int(labels.max())}, but class ids are 0 to 255. Save classes, not numbers of objects."

@@ -52,6 +52,7 @@ from surgicalsam_napari.exchange.listing import (
     find_picture,
     listed_dataset,
     named_classes,
+    text_lines,
 )
 from surgicalsam_napari.exchange.sidecar import Sidecar, read_sidecar
 from surgicalsam_napari.instruments import ClassSet, plain
@@ -137,7 +138,7 @@ def _label_map(root: Path, sidecar: Sidecar | None) -> tuple[ClassSet, dict[Colo
     if not file.is_file():
         return None
     colors: dict[str, Color] = {}
-    for number, line in enumerate(file.read_text("utf-8-sig").splitlines(), 1):
+    for number, line in enumerate(text_lines(file), 1):
         if not line.strip() or line.startswith("#"):
             continue
         name, _, rest = line.partition(":")
