@@ -13,7 +13,7 @@ import pytest
 
 pytest.importorskip("qtpy.QtWidgets")
 
-from qtpy.QtCore import QPoint, Qt, QThreadPool, QTimer
+from qtpy.QtCore import QPoint, Qt, QThreadPool
 from qtpy.QtWidgets import QFileDialog
 
 from surgicalsam_napari.exchange.exporting import export_frames
@@ -159,11 +159,7 @@ def test_only_the_checked_classes_are_exported(corrected_dock, panel, qtbot, cli
 def click_on_class(qtbot, panel: ExportPanel, name: str) -> None:
     """Open the list of classes, and click on the box of this one."""
     classes = panel.classes
-    QTimer.singleShot(0, lambda: _click_in_list(qtbot, classes, name))
-    qtbot.mouseClick(classes, Qt.MouseButton.LeftButton)  # returns when the list is closed
-
-
-def _click_in_list(qtbot, classes, name: str) -> None:
+    click(qtbot, classes)
     qtbot.waitUntil(classes.list.isVisible, timeout=TIMEOUT)
     (item,) = classes.list.findItems(name, Qt.MatchFlag.MatchExactly)
     place = classes.list.visualItemRect(item)
