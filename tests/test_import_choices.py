@@ -210,6 +210,17 @@ def test_classes_are_renamed_added_or_left_out_as_chosen(project: Project, coco:
         planned(project, path, classes={"grasper": "Scalpel"})
 
 
+def test_a_class_with_only_a_box_keeps_its_predictions_in_that_frame(project: Project, coco: Coco) -> None:
+    path = coco(["frame_1.png"], [(0, 1, [SQUARE]), (0, 2, [])], ["grasper", "other grasper"])
+    two_classes = {"grasper": "Prograsp Forceps", "other grasper": "Clip Applier"}
+    assert imported(project, path, classes=two_classes) == [1]
+    assert project.labels.provenance(1, ENDOVIS2018.by_name("Clip Applier").id) == Provenance.EMPTY
+    plan = planned(project, path, classes=dict.fromkeys(two_classes, "Suction Instrument"))
+    assert plan.in_project_ids(plan.frames[0][0])[1] == [6]  # it has pixels
+    plan = planned(project, path, classes={"grasper": LEAVE_OUT, "other grasper": "Suction Instrument"})
+    assert plan.in_project_ids(plan.frames[0][0])[1] == []  # only a box
+
+
 # ---- overlaps
 
 
@@ -229,6 +240,12 @@ def test_crossing_tools_are_stacked_in_the_chosen_order(project: Project, coco: 
     assert "overlapping masks: " in project.history.entries()[-1].note
     with Project.open(project.folder) as again:
         assert again.history.entries()[-1].note == project.history.entries()[-1].note
+
+
+def test_a_class_that_is_left_out_covers_no_other_class(project: Project, coco: Coco) -> None:
+    path = coco(["frame_1.png"], [(0, 1, [SQUARE]), (0, 2, [CROSSING])], ["Bipolar Forceps", "liver"])
+    assert imported(project, path, classes={"liver": LEAVE_OUT}) == [1]  # no question about the overlap
+    assert (project.labels[1][20:40, 10:30] == 1).all()
 
 
 def test_an_unknown_order_of_overlaps_is_explained(project: Project, coco: Coco) -> None:

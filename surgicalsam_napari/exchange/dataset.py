@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Callable, Collection, Mapping, Sequence
 from dataclasses import dataclass, field, replace
 from pathlib import Path
 
@@ -92,14 +92,18 @@ class Dataset:
         """The same dataset, whose overlapping masks are stacked in this order."""
         return replace(self, overlaps=order)
 
+    def without_masks_of(self, class_ids: Collection[int]) -> Dataset:
+        """The same dataset, in which the masks of these classes do not cover others; label maps stay as they are."""
+
+        def read(frame: DatasetFrame) -> np.ndarray | Sequence[ClassMask]:
+            content = self.read(frame)
+            return content if isinstance(content, np.ndarray) else [one for one in content if one.class_id not in class_ids]
+
+        return replace(self, read=read) if class_ids else self
+
     def without_unannotated(self) -> Dataset:
         """The same dataset without the frames that nobody annotated."""
         return replace(self, frames=tuple(frame for frame in self.frames if frame not in self.unannotated))
-
-    def masks(self, frame: DatasetFrame) -> tuple[ClassMask, ...] | None:
-        """The masks of a frame, which may overlap; None if its file is a label map."""
-        read = self.read(frame)
-        return None if isinstance(read, np.ndarray) else tuple(read)
 
     def label_map(self, frame: DatasetFrame) -> np.ndarray:
         """The labels of a frame: (H, W) uint8, ids of `classes`, 0 for background.

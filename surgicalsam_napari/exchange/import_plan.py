@@ -2,8 +2,8 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator, Mapping
-from dataclasses import dataclass, field
+from collections.abc import Iterable, Iterator, Mapping
+from dataclasses import dataclass, field, replace
 from functools import cached_property
 
 import numpy as np
@@ -79,8 +79,9 @@ class ImportPlan:
 
     @cached_property
     def dataset(self) -> Dataset:
-        """The dataset, with its masks stacked as chosen."""
-        return self.survey.dataset.with_overlaps(_order(self.survey, self.choices, self.matches))
+        """The dataset, with its masks stacked as chosen, without those of classes that are left out."""
+        ordered = self.survey.dataset.with_overlaps(_order(self.survey, self.choices, self.matches))
+        return ordered.without_masks_of(_left_out(self.matches))
 
     @property
     def is_ready(self) -> bool:
@@ -90,21 +91,21 @@ class ImportPlan:
     def overlapping(self) -> tuple[SurveyedFrame, ...]:
         """The written frames in which masks of different classes overlap."""
         written = {frame for frame, _ in self.frames}
-        return tuple(one for one in self.survey.frames if one.overlaps and one.frame in written)
+        return tuple(one for one in _overlapping(self.survey.frames, self.matches) if one.frame in written)
 
     def check_ready(self) -> None:
         """Raise an ExchangeError with all problems and open questions, if there are any."""
         dataset, name, total = self.survey.dataset, self.survey.project_name, len(self.survey.frames)
+        texts = " ".join(question.text for question in self.questions)
         lines = (*self.problems, *(line for question in self.questions for line in question.lines))
-        if self.problems or self.questions:
-            texts = " ".join(question.text for question in self.questions)
-            first = f" The first problem: {lines[0]}" if lines else ""
-            count = len({line.split(" ")[0] for line in lines})
+        if self.problems:
             raise ExchangeError(
-                f"{count} of {total} frames of {dataset.path.name} do not fit {name}; nothing was imported."
-                f"{' ' if texts else ''}{texts}{first}",
+                f"{len(self.problems)} of {total} frames of {dataset.path.name} do not fit {name}; nothing was imported. "
+                f"The first problem: {self.problems[0]} {texts}".strip(),
                 lines,
             )
+        if self.questions:
+            raise ExchangeError(f"{dataset.path.name} is not imported yet. {texts} For example: {lines[0]}", lines)
         if not self.frames:
             raise ExchangeError(
                 f"Nobody annotated the {counted(total, 'frame')} of {dataset.path.name} that belong to this video, so there "
@@ -121,8 +122,12 @@ class ImportPlan:
             raise ExchangeError(
                 f"{frame.name} has changed since it was checked (the value {min(unchecked)} is new). Start the import again."
             )
-        annotated = {*self.dataset.annotated_class_ids(frame), *present} & self.class_ids.keys()
-        return table[label_map], sorted({self.class_ids[class_id] for class_id in annotated} - {0})
+        annotated = {*self.dataset.annotated_class_ids(frame), *present}
+        known = {target for class_id, target in self.class_ids.items() if class_id in annotated}
+        # if two classes became one, it is known only where both are annotated, or where it has pixels
+        known -= {target for class_id, target in self.class_ids.items() if class_id not in annotated}
+        known |= {self.class_ids[class_id] for class_id in present}
+        return table[label_map], sorted(known - {0})
 
 
 def plan_import(survey: ImportSurvey, choices: ImportChoices | None = None) -> ImportPlan:
@@ -185,12 +190,23 @@ def _questions(
             "the project each one is (--class NAME=CLASS).",
             tuple(_lines(written, {i for i, m in unclear.items() if m.target is None}, survey, "no such class")),
         )
-    if choices.overlaps is None and (overlapping := [one for one in written if one.overlaps]):
+    if choices.overlaps is None and (overlapping := _overlapping(written, matches)):
         yield Question(
             f"In {counted(len(overlapping), 'frame')}, masks of two classes overlap, but a pixel can have only one class. "
             f"Choose which mask is on top (--overlaps on the command line): {ORDERS_HELP}.",
             tuple(_overlap_line(one, survey.dataset.classes) for one in overlapping),
         )
+
+
+def _left_out(matches: Iterable[ClassMatch]) -> frozenset[int]:
+    return frozenset(match.instrument.id for match in matches if match.kind is MatchKind.LEFT_OUT)
+
+
+def _overlapping(frames: Iterable[SurveyedFrame], matches: Iterable[ClassMatch]) -> list[SurveyedFrame]:
+    """The frames with overlaps of classes that are not left out; other overlaps do not matter."""
+    left_out = _left_out(matches)
+    kept = (replace(one, overlaps=tuple(o for o in one.overlaps if not left_out & set(o.class_ids))) for one in frames)
+    return [one for one in kept if one.overlaps]
 
 
 def _lines(written: list[SurveyedFrame], class_ids: set[int], survey: ImportSurvey, what: str) -> Iterator[str]:
