@@ -67,6 +67,21 @@ def test_exported_labels_are_imported_into_a_new_project(
     assert out[0].endswith(": Nothing was imported. 2 frames have these labels already.")
 
 
+def test_classes_and_polygons_can_be_chosen(run: Run, corrected: Path, tmp_path: Path) -> None:
+    options = ("--format", "coco", "--polygons", "--only", "large needle driver", "--no-images")
+    code, _, err = run("export", corrected, "--out", tmp_path / "out", *options)
+    assert code == 0, err
+    record = json.loads((tmp_path / "out/annotations/instances_default.json").read_text())
+    assert [category["name"] for category in record["categories"]] == ["Large Needle Driver"]
+    assert [annotation["segmentation"] for annotation in record["annotations"]] == [[[10, 10, 20, 10, 20, 20, 10, 20]]]
+    code, _, err = run("export", corrected, "--out", tmp_path / "other", "--polygons")
+    assert code == 1
+    assert "holds masks, not polygons" in complaints(err)[0]
+    code, _, err = run("export", corrected, "--out", tmp_path / "other", "--only", "stapler")
+    assert code == 1
+    assert 'No class has the name "stapler"' in complaints(err)[0]
+
+
 def test_the_help_lists_the_formats(run: Run) -> None:
     code, out, _ = run("export", "--help")
     assert code == 0
@@ -108,7 +123,7 @@ def test_frames_and_pictures_can_be_left_out(run: Run, corrected: Path, clip: Pa
     ("arguments", "code", "expected"),
     [
         (["export", "CLIP"], 2, "--out"),
-        (["export", "CLIP", "--out", "OUT", "--format", "yolo"], 2, "endovis, indexed-png, coco"),
+        (["export", "CLIP", "--out", "OUT", "--format", "mpeg"], 2, "endovis, indexed-png, coco"),
         (["export", "CLIP", "--out", "OUT", "--frames", "1-4"], 1, "start:stop:step"),
         (["export", "CLIP", "--out", "OUT", "--frames", "1-4"], 1, '"corrected"'),
         (["export", "CLIP", "--out", "OUT", "--frames", "40:50"], 1, "0 to 11"),

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import json
 import threading
 from collections.abc import Iterator
 from contextlib import closing
@@ -12,7 +13,7 @@ import pytest
 
 pytest.importorskip("qtpy.QtWidgets")
 
-from qtpy.QtCore import Qt, QThreadPool
+from qtpy.QtCore import QPoint, Qt, QThreadPool
 from qtpy.QtWidgets import QFileDialog
 
 from surgicalsam_napari.exchange.exporting import export_frames
@@ -112,7 +113,7 @@ def test_corrected_frames_are_counted_as_they_are_painted(dock, panel, qtbot):
     assert panel.export.isEnabled()
 
 
-@pytest.mark.parametrize("title", ["SurgicalSAM / EndoVis folders", "Indexed PNG", "COCO JSON"])
+@pytest.mark.parametrize("title", ["SurgicalSAM / EndoVis folders", "COCO JSON", "YOLO segmentation", "CVAT for video 1.1"])
 def test_export_writes_the_corrected_frames_and_links_to_them(corrected_dock, panel, qtbot, title, clip):
     panel.format.setCurrentText(title)
     click(qtbot, panel.export)
@@ -125,6 +126,45 @@ def test_export_writes_the_corrected_frames_and_links_to_them(corrected_dock, pa
         np.testing.assert_array_equal(dataset.label_map(frame), corrected_dock.session.project.labels[frame.frame_index])
     assert panel.result.text().startswith("Exported 2 frames to <a")
     assert folder.as_uri() in panel.result.text()
+
+
+def test_polygons_are_offered_only_by_formats_that_can_hold_them(corrected_dock, panel, qtbot, clip):
+    assert not panel.shapes.isEnabled()
+    panel.format.setCurrentText("COCO JSON")
+    assert panel.shapes.isEnabled()
+    panel.shapes.setCurrentText("Polygons")
+    click(qtbot, panel.export)
+    settle(qtbot, corrected_dock)
+    record = json.loads((clip.parent / "clip_coco/annotations/instances_default.json").read_text())
+    assert all(isinstance(annotation["segmentation"], list) for annotation in record["annotations"])
+    panel.format.setCurrentText("YOLO segmentation")
+    assert (panel.shapes.currentText(), panel.shapes.isEnabled()) == ("Polygons", False)
+
+
+def test_only_the_checked_classes_are_exported(corrected_dock, panel, qtbot, clip):
+    click_on_class(qtbot, panel, "Large Needle Driver")
+    assert panel.classes.text() == "6 of 7 classes"
+    click(qtbot, panel.export)
+    settle(qtbot, corrected_dock)
+    dataset = open_dataset(clip.parent / "clip_endovis")
+    assert DRIVER not in dataset.classes.ids
+    assert [np.unique(dataset.label_map(frame)).tolist() for frame in dataset.frames] == [[0], [0, SCISSORS]]
+    for name in panel.session.project.classes.names:
+        if name != "Large Needle Driver":
+            click_on_class(qtbot, panel, name)
+    assert not panel.export.isEnabled()
+    assert panel.count.text().startswith("No class is checked")
+
+
+def click_on_class(qtbot, panel: ExportPanel, name: str) -> None:
+    """Open the list of classes, and click on the box of this one."""
+    classes = panel.classes
+    click(qtbot, classes)
+    qtbot.waitUntil(classes.list.isVisible, timeout=TIMEOUT)
+    (item,) = classes.list.findItems(name, Qt.MatchFlag.MatchExactly)
+    place = classes.list.visualItemRect(item)
+    qtbot.mouseClick(classes.list.viewport(), Qt.MouseButton.LeftButton, pos=QPoint(place.left() + 10, place.center().y()))
+    classes.menu().close()
 
 
 def test_a_range_without_images_goes_to_the_folder_chosen(dock, panel, qtbot, tmp_path, monkeypatch):

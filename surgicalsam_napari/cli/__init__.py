@@ -1,4 +1,4 @@
-"""The command line `surgicalsam`: `embed`, `segment`, `info`, `export`, `import`, `learn`, `train`, `evaluate` …"""
+"""The command line `surgicalsam`: `embed`, `segment`, `info`, `export`, `import`, `convert`, `learn`, `train` …"""
 
 from __future__ import annotations
 
@@ -8,6 +8,7 @@ from surgicalsam_napari.cli import (  # noqa: F401  (imported to register their 
     evaluate,
     exchange,
     experiments,
+    export,
     fill,
     learn,
     notes,

@@ -1,4 +1,4 @@
-"""`surgicalsam export` and `surgicalsam import`: write labels of a project as a dataset, and read them back."""
+"""`surgicalsam import`: reads the labels of a dataset into a project."""
 
 from __future__ import annotations
 
@@ -10,26 +10,23 @@ from collections.abc import Generator, Iterator, Sequence
 from contextlib import contextmanager
 from pathlib import Path
 from tempfile import TemporaryDirectory
-from typing import TYPE_CHECKING, Annotated, Any
+from typing import TYPE_CHECKING, Annotated
 
 import typer
-from typer.core import TyperCommand, TyperOption
 
 from surgicalsam_napari.cli.commands import app
 from surgicalsam_napari.cli.options import (
     AsJson,
     Classes,
-    ExistingProject,
     FramePattern,
     Overlaps,
     ProjectFolder,
     Unannotated,
     class_set_named,
-    existing_project,
 )
 from surgicalsam_napari.cli.terminal import one_line, with_progress
 from surgicalsam_napari.errors import ExchangeError
-from surgicalsam_napari.formatting import counted, in_time
+from surgicalsam_napari.formatting import in_time
 from surgicalsam_napari.instruments import ClassSet
 
 if TYPE_CHECKING:
@@ -42,88 +39,6 @@ if TYPE_CHECKING:
 PROBLEMS_SHOWN = 20
 
 
-class ExportCommand(TyperCommand):
-    """Lists the formats in its help. It imports their registry only then, because that takes half a second."""
-
-    def format_help(self, ctx: Any, formatter: Any) -> None:
-        for option in self.params:
-            if isinstance(option, TyperOption) and option.name == "format_name":
-                option.help = f"Format of the dataset: {', '.join(_export_format_names())}."
-        super().format_help(ctx, formatter)
-
-
-def _checked_format(name: str) -> str:
-    names = _export_format_names()
-    if name not in names:
-        raise typer.BadParameter(f'choose one of {", ".join(names)}; got "{name}".')
-    return name
-
-
-def _export_format_names() -> list[str]:
-    from surgicalsam_napari.exchange.registry import EXPORT_FORMATS
-
-    return list(EXPORT_FORMATS)
-
-
-@app.command("export", cls=ExportCommand)
-def export_labels(
-    project_path: ExistingProject,
-    out: Annotated[Path, typer.Option("--out", metavar="DIR", help="Folder for the dataset.")],
-    format_name: Annotated[str, typer.Option("--format", metavar="NAME", callback=_checked_format)] = "endovis",
-    frames: Annotated[
-        str,
-        typer.Option(
-            "--frames",
-            metavar="FRAMES",
-            help='"corrected" (edited or verified), "all", a frame number, or start:stop:step.',
-        ),
-    ] = "corrected",
-    no_images: Annotated[bool, typer.Option("--no-images", help="Write only the labels, not the frames.")] = False,
-    overwrite: Annotated[bool, typer.Option("--overwrite", help="Replace an earlier export in that folder.")] = False,
-    as_json: AsJson = False,
-) -> None:
-    """Export the labels of a project as a dataset."""
-    from surgicalsam_napari.exchange.exporting import export_frames
-    from surgicalsam_napari.store import Project
-
-    start = time.perf_counter()
-    with Project.open(existing_project(project_path), require_video=not no_images) as project:
-        indices = _frames_to_export(project, frames)
-        reports = export_frames(project, indices, out, format_name, images=not no_images, overwrite=overwrite)
-        for _report in with_progress(reports, f"exporting {project.folder.name}"):
-            pass
-        record = {
-            "project": str(project.folder),
-            "out": str(out),
-            "format": format_name,
-            "frames": len(indices),
-            "images": not no_images,
-            "seconds": round(time.perf_counter() - start, 3),
-        }
-    seconds = time.perf_counter() - start
-    text = f"{project.folder}: {counted(len(indices), 'frame')} exported to {out} ({format_name}) in {in_time(seconds)}"
-    print(json.dumps(record) if as_json else text)
-
-
-def _frames_to_export(project: Project, text: str) -> Sequence[int]:
-    """Frame indices from "corrected", or from what `parse_frames` reads."""
-    from surgicalsam_napari.store.corrections import corrected_frames
-
-    if text.strip().casefold() == "corrected":
-        corrected = corrected_frames(project)
-        if not corrected:
-            raise ExchangeError(
-                f"{project.folder.name} has no frame that a person edited or verified. Correct some frames, or export all "
-                "frames (--frames all)."
-            )
-        return corrected
-    from surgicalsam_napari.inference.frame_selection import FRAMES_EXPECTATION, is_frames_text, parse_frames
-
-    if not is_frames_text(text):
-        raise ExchangeError(f'{FRAMES_EXPECTATION}, or "corrected"; got "{text}".')
-    return parse_frames(text, len(project.labels))
-
-
 def _checked_class_choices(choices: list[str] | None) -> list[str] | None:
     for choice in choices or ():
         if "=" not in choice or not choice.partition("=")[0].strip():
@@ -133,7 +48,9 @@ def _checked_class_choices(choices: list[str] | None) -> list[str] | None:
 
 @app.command("import")
 def import_labels(
-    dataset_path: Annotated[Path, typer.Argument(metavar="DATASET", help="A dataset's folder, or its COCO JSON file.")],
+    dataset_path: Annotated[
+        Path, typer.Argument(metavar="DATASET", help="A dataset's folder, or its file (JSON, XML, YAML, TIFF).")
+    ],
     path: Annotated[Path, typer.Argument(metavar="PROJECT_OR_VIDEO", help="The video of the labels, or its project.")],
     sequence: Annotated[
         str | None, typer.Option("--sequence", metavar="NAME", help="The sequence of the dataset that shows this video.")

@@ -84,9 +84,9 @@ def match_classes(
 def _by_name(instrument: InstrumentClass, target_id: int | None, classes: ClassSet) -> ClassMatch:
     """The match by name, which has this id in the project, else an open match with a similar name."""
     if target_id is not None:
-        target = classes.by_id(target_id)
-        is_same = plain(instrument.name) == plain(target.name)
-        return ClassMatch(instrument, MatchKind.SAME_NAME if is_same else MatchKind.FORMER_NAME, target)
+        same = classes.by_id(target_id)
+        kind = MatchKind.SAME_NAME if plain(instrument.name) == plain(same.name) else MatchKind.FORMER_NAME
+        return ClassMatch(instrument, kind, same)
     wanted = set(map(similar, instrument.all_names))
     target = next((candidate for candidate in classes if wanted & set(map(similar, candidate.all_names))), None)
     return ClassMatch(instrument, MatchKind.OPEN, target)

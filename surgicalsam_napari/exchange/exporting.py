@@ -2,33 +2,19 @@
 
 from __future__ import annotations
 
-import os
-import re
-import shutil
 from collections.abc import Generator, Iterator, Sequence
-from dataclasses import dataclass, replace
 from pathlib import Path
 
 import numpy as np
 
 from surgicalsam_napari.errors import ExchangeError
-from surgicalsam_napari.exchange.files import not_written, safe_name
-from surgicalsam_napari.exchange.format import WriterFactory
-from surgicalsam_napari.exchange.registry import EXPORT_FORMATS
-from surgicalsam_napari.exchange.sidecar import SIDECAR, read_sidecar, write_sidecar
+from surgicalsam_napari.exchange.files import safe_name
+from surgicalsam_napari.exchange.format import ExportTarget, FrameToWrite
+from surgicalsam_napari.exchange.sidecar import frame_name
+from surgicalsam_napari.exchange.writing import ExportReport, check_target, export_format, write_frames
+from surgicalsam_napari.instruments import ClassSet
 from surgicalsam_napari.store import Project, Provenance
 from surgicalsam_napari.store.label_maps import present_ids
-
-_PARTIAL = ".partial-export"
-
-
-@dataclass(frozen=True)
-class ExportReport:
-    """One frame was written."""
-
-    frame_index: int
-    done: int
-    total: int
 
 
 def export_frames(
@@ -37,6 +23,8 @@ def export_frames(
     out: Path | str,
     format: str,
     *,
+    class_ids: Sequence[int] | None = None,
+    polygons: bool = False,
     images: bool = True,
     overwrite: bool = False,
 ) -> Generator[ExportReport, None, None]:
@@ -46,65 +34,51 @@ def export_frames(
     ----------
     out : the folder; other files in it stay
     format : a key of `registry.EXPORT_FORMATS`
+    class_ids : the classes to export; pixels of others become background; None for all
+    polygons : write polygons, in a format that can hold masks, too
     images : also write the frames themselves
     overwrite : replace an earlier export in that folder completely; if False, an earlier export is an error
 
     Raises
     ------
-    ExchangeError, DiskSpaceError, ProjectError, VideoError
+    ExchangeError, ClassSetError, DiskSpaceError, ProjectError, VideoError
         at once for problems that can be checked before; after a later error the folder is as it was
     """
     out = Path(out).expanduser().absolute()
-    writer_factory = EXPORT_FORMATS[format].writer if format in EXPORT_FORMATS else None
-    if writer_factory is None:
-        raise ExchangeError(f'The export formats are {", ".join(EXPORT_FORMATS)}; got "{format}". Choose one of these.')
+    chosen = export_format(format, polygons=polygons)
     if not frame_indices:
         raise ExchangeError("No frame is selected for the export. Select at least one frame.")
     if out == project.folder or project.folder in out.parents:
         raise ExchangeError(f"{out} is inside the project folder. Choose a folder outside the project.")
-    earlier = list(_earlier_export(out))
-    if earlier and not overwrite:
-        raise ExchangeError(
-            f"{out} already contains an export ({earlier[0].name}). Choose another folder, or replace the export "
-            "(--overwrite on the command line)."
-        )
-    if earlier and (others := _not_of_export(earlier, out)):
-        raise ExchangeError(f"{out} contains labels that this program did not export ({others[0]}). Choose another folder.")
+    classes = selected_classes(project.classes, class_ids)
+    check_target(out, overwrite=overwrite)
     if images:
         _ = project.video  # raises the ProjectError now if the video is missing
-    return _exported(project, sorted(set(map(int, frame_indices))), out, writer_factory, images)
+    indices = sorted(set(map(int, frame_indices)))
+    target = ExportTarget(out, classes, project.manifest.video_path.name, polygons, project.work_log.annotators())
+    return write_frames(target, chosen, _frames(project, indices, classes, images), len(indices))
 
 
-def _exported(
-    project: Project, frame_indices: list[int], out: Path, writer_factory: WriterFactory, images: bool
-) -> Generator[ExportReport, None, None]:
-    partial = out / _PARTIAL
-    is_new = not out.exists()
-    shutil.rmtree(partial, ignore_errors=True)  # left by a process that was killed
-    try:
-        video = project.manifest.video_path
-        writer = writer_factory(partial, project.classes, video.name, safe_name(video.stem))
-        for done, frame_index in enumerate(frame_indices, 1):
-            label_map = np.asarray(project.labels[frame_index])
-            image = np.asarray(project.video[frame_index]) if images else None
-            writer.write(frame_index, label_map, image, _annotated(project, frame_index, label_map))
-            yield ExportReport(frame_index, done, len(frame_indices))
-        writer.close()
-        _add_people(project, partial, frame_indices)
-        _publish(partial, out)
-    finally:
-        shutil.rmtree(partial, ignore_errors=True)
-        if is_new and out.is_dir() and not any(out.iterdir()):
-            out.rmdir()
+def selected_classes(classes: ClassSet, class_ids: Sequence[int] | None) -> ClassSet:
+    """The classes of a set with these ids; an ExchangeError if there is none, a ClassSetError for an unknown id."""
+    if class_ids is None:
+        return classes
+    if not class_ids:
+        raise ExchangeError("No class is selected for the export. Select at least one class.")
+    wanted = {classes.by_id(class_id).id for class_id in class_ids}
+    return ClassSet(classes.name, tuple(instrument for instrument in classes if instrument.id in wanted))
 
 
-def _add_people(project: Project, folder: Path, frame_indices: list[int]) -> None:
-    """Write into the sidecar who corrected labels, and the notes on the exported frames."""
-    sidecar, frames = read_sidecar(folder), set(frame_indices)
-    notes = {note.frame: note.text for note in project.notes.entries() if note.frame in frames}
-    annotators = project.work_log.annotators()
-    if sidecar is not None and (notes or annotators):
-        write_sidecar(folder, replace(sidecar, annotators=annotators, notes=notes))
+def _frames(project: Project, frame_indices: list[int], classes: ClassSet, images: bool) -> Iterator[FrameToWrite]:
+    sequence = safe_name(project.manifest.video_path.stem)
+    notes = {note.frame: note.text for note in project.notes.entries()}
+    for index in frame_indices:
+        label_map = np.asarray(project.labels[index])
+        if len(classes) < len(project.classes):
+            label_map = np.where(np.isin(label_map, classes.ids), label_map, 0).astype(np.uint8)
+        image = np.asarray(project.video[index]) if images else None
+        annotated = tuple(class_id for class_id in _annotated(project, index, label_map) if class_id in classes.ids)
+        yield FrameToWrite(sequence, index, frame_name(index), label_map, image, annotated, notes.get(index, ""))
 
 
 def _annotated(project: Project, frame_index: int, label_map: np.ndarray) -> tuple[int, ...]:
@@ -113,35 +87,3 @@ def _annotated(project: Project, frame_index: int, label_map: np.ndarray) -> tup
     provenance = project.labels.row("provenance", frame_index)
     known = zip(project.classes.ids, provenance, strict=True)
     return tuple(class_id for class_id, kind in known if class_id in present or kind != Provenance.EMPTY)
-
-
-def _publish(partial: Path, out: Path) -> None:
-    """Remove an earlier export, then move the new files into the folder."""
-    try:
-        for path in list(_earlier_export(out)):
-            path.unlink()
-        for path in sorted(partial.rglob("*")):
-            target = out / path.relative_to(partial)
-            if path.is_dir():
-                target.mkdir(exist_ok=True)
-            else:
-                os.replace(path, target)
-    except OSError as error:
-        raise not_written(error, out) from error
-
-
-def _not_of_export(files: list[Path], out: Path) -> list[Path]:
-    """The files that the export in this folder did not write."""
-    sidecar = read_sidecar(out)
-    if sidecar is None:
-        return files
-    return [path for path in files if path.parent not in (out, out / "images") and path.parent.name != sidecar.sequence]
-
-
-def _earlier_export(out: Path) -> Iterator[Path]:
-    """The files in a folder whose names are those of an export in any format; each file once."""
-    if (out / SIDECAR).exists():
-        yield out / SIDECAR
-    owned_files = dict.fromkeys(files for format in EXPORT_FORMATS.values() for files in format.owned_files)
-    for files in owned_files:
-        yield from (path for path in out.glob(files.glob) if re.fullmatch(files.stem, path.stem))

@@ -18,7 +18,7 @@ from surgicalsam_napari.video.image_folder import frame_files, natural_key
 
 LABEL_SUFFIXES = (".png", ".bmp", ".tif", ".tiff")  # lossless formats, which keep class ids unchanged
 UNREADABLE = (0, 0)  # the size of a picture whose header is damaged
-_DAMAGED = (OSError, SyntaxError, ValueError, EOFError, struct.error, Image.DecompressionBombError)
+DAMAGED = (OSError, SyntaxError, ValueError, EOFError, struct.error, Image.DecompressionBombError)
 _RESERVED_ON_WINDOWS = re.compile(r"(con|prn|aux|nul|com\d|lpt\d)(\..*)?", re.IGNORECASE)
 
 
@@ -77,7 +77,7 @@ def image_size(path: Path) -> tuple[int, int]:
     try:
         with Image.open(path) as image:
             return image.height, image.width
-    except _DAMAGED:
+    except DAMAGED:
         return UNREADABLE
 
 
@@ -96,7 +96,7 @@ def _mode(path: Path) -> str:
     try:
         with Image.open(path) as image:
             return image.mode
-    except _DAMAGED:
+    except DAMAGED:
         return ""
 
 
@@ -118,7 +118,7 @@ def read_labels(path: Path, name: str) -> np.ndarray:
             pixels = np.asarray(image if image.mode != "1" else image.convert("L"))
     except FileNotFoundError as error:
         raise ExchangeError(f"{name} is missing. Restore the file.") from error
-    except _DAMAGED as error:
+    except DAMAGED as error:
         raise ExchangeError(
             f"{name} is damaged and cannot be read as a picture. Restore the file from its source."
         ) from error

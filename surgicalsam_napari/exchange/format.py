@@ -15,15 +15,18 @@ What a reader provides in its `Dataset`:
 
 from __future__ import annotations
 
+from abc import ABC, abstractmethod
 from collections.abc import Callable
 from dataclasses import dataclass
 from pathlib import Path
-from typing import NamedTuple, Protocol
+from typing import NamedTuple
 
 import numpy as np
 
 from surgicalsam_napari.exchange.dataset import Dataset
 from surgicalsam_napari.instruments import ClassSet
+
+MASKS, POLYGONS = "masks", "polygons"
 
 
 @dataclass(frozen=True)
@@ -40,17 +43,71 @@ class ReadOptions:
     frame_pattern: str | None = None
 
 
-class FrameWriter(Protocol):
-    """Writes a dataset in one format: `write` for each frame, then `close`."""
+@dataclass(frozen=True)
+class FrameToWrite:
+    """One frame of an export.
 
-    def write(
-        self, frame_index: int, label_map: np.ndarray, image: np.ndarray | None, annotated: tuple[int, ...]
-    ) -> None: ...
-    def close(self) -> None: ...
+    Attributes
+    ----------
+    sequence : the video's name, valid as the name of a folder, without underscores
+    name : the frame's name in files, without suffix: "frame_00012", or "clip-1_00012" in a dataset of several videos
+    label_map : (H, W) uint8, class ids
+    image : (H, W, 3) uint8; None if the pictures are not exported
+    annotated : ids of the classes that are known in this frame, present or absent
+    note : what a person noted on this frame
+    """
+
+    sequence: str
+    frame_index: int
+    name: str
+    label_map: np.ndarray
+    image: np.ndarray | None
+    annotated: tuple[int, ...]
+    note: str = ""
+
+    @property
+    def size(self) -> tuple[int, int]:
+        """(H, W)."""
+        return self.label_map.shape[0], self.label_map.shape[1]
 
 
-class WriterFactory(Protocol):
-    def __call__(self, folder: Path, classes: ClassSet, video: str, sequence: str) -> FrameWriter: ...
+@dataclass(frozen=True)
+class ExportTarget:
+    """What a writer writes.
+
+    Attributes
+    ----------
+    folder : a new folder
+    video : the name of the video's file; of a dataset of several videos, the dataset's name
+    polygons : write polygons, in a format that can hold masks, too
+    annotators : who corrected these labels
+    """
+
+    folder: Path
+    classes: ClassSet
+    video: str
+    polygons: bool = False
+    annotators: tuple[str, ...] = ()
+
+
+class FrameWriter(ABC):
+    """Writes a dataset in one format. The sidecar classes.json is not its task."""
+
+    @abstractmethod
+    def write(self, frame: FrameToWrite) -> None:
+        """Write one frame."""
+
+    def close(self) -> None:  # noqa: B027
+        """Write what belongs to all frames, after the last one."""
+
+    def abort(self) -> None:  # noqa: B027
+        """Close open files after an error; the folder will be removed."""
+
+
+WriterFactory = Callable[[ExportTarget], FrameWriter]
+
+
+FRAME_NAME = r"[^_]+_\d{5,}"  # `sidecar.frame_name`
 
 
 class OwnedFiles(NamedTuple):
@@ -73,6 +130,8 @@ class Format:
     read_dataset : opens a recognized path
     precedence : if several formats recognize a path, the one with the lowest number reads it
     writer : None if labels cannot be exported in this format
+    shapes : what the files can hold, the default first; a label picture holds masks
+    note : what a person should know before an export, such as that pictures become JPEG; "" if there is nothing
     owned_files : the files of an export besides classes.json, used to find and replace an earlier export
     napari_name : shown in napari's Save dialog; None if the dialog does not offer this format
     """
@@ -84,6 +143,8 @@ class Format:
     read_dataset: Callable[[Path, ReadOptions], Dataset]
     precedence: int = 1
     writer: WriterFactory | None = None
+    shapes: tuple[str, ...] = (MASKS,)
+    note: str = ""
     owned_files: tuple[OwnedFiles, ...] = ()
     napari_name: str | None = None
 

@@ -7,13 +7,58 @@ from pathlib import Path
 from surgicalsam_napari.errors import ExchangeError
 from surgicalsam_napari.exchange.dataset import Dataset
 from surgicalsam_napari.exchange.format import Format, ReadOptions
-from surgicalsam_napari.exchange.formats import coco, endovis, endovis2017, endovis2018, indexed_png
+from surgicalsam_napari.exchange.formats import (
+    cholecinstanceseg,
+    cholecseg8k,
+    coco,
+    cvat_images,
+    cvat_video,
+    davis,
+    endoscapes,
+    endovis,
+    endovis2017,
+    endovis2018,
+    id_masks,
+    indexed_png,
+    label_studio,
+    labelme,
+    m2caiseg,
+    ome_zarr,
+    robust_mis,
+    sar_rarp50,
+    tiff,
+    voc,
+    yolo,
+)
 from surgicalsam_napari.exchange.unrecognized import what_it_looks_like
 from surgicalsam_napari.instruments import ClassSet
 
 # in the order in which the window and the command line offer them
 FORMATS: dict[str, Format] = {
-    module.FORMAT.name: module.FORMAT for module in (endovis, indexed_png, coco, endovis2017, endovis2018)
+    module.FORMAT.name: module.FORMAT
+    for module in (
+        endovis,
+        indexed_png,
+        coco,
+        yolo,
+        cvat_images,
+        cvat_video,
+        labelme,
+        label_studio,
+        voc,
+        davis,
+        tiff,
+        ome_zarr,
+        endovis2017,
+        endovis2018,
+        cholecseg8k,
+        cholecinstanceseg,
+        endoscapes,
+        m2caiseg,
+        robust_mis,
+        sar_rarp50,
+        id_masks,
+    )
 }
 EXPORT_FORMATS: dict[str, Format] = {name: format for name, format in FORMATS.items() if format.writer is not None}
 _READING_ORDER = sorted(FORMATS.values(), key=lambda format: format.precedence)

@@ -3,9 +3,10 @@
 from __future__ import annotations
 
 import json
-from collections.abc import Sequence
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
+from typing import Any, TypeVar
 
 from surgicalsam_napari.errors import ClassSetError, ExchangeError
 from surgicalsam_napari.exchange.dataset import DatasetFrame
@@ -13,6 +14,7 @@ from surgicalsam_napari.exchange.files import write_file
 from surgicalsam_napari.instruments import ClassSet
 
 SIDECAR = "classes.json"
+Value = TypeVar("Value")
 
 
 @dataclass(frozen=True)
@@ -23,35 +25,60 @@ class Sidecar:
     ----------
     video : name of the video's file
     layout : a key of `registry.FORMATS`; None if `surgicalsam segment --out` wrote the file
-    sequence : name of the video in file names
-    annotated : by frame index, the classes that were predicted, edited or verified, present or absent
-    annotators : who corrected labels of this video
-    notes : by frame index, a person's note on an exported frame
+    frames : by sequence and frame index, the classes that were predicted, edited or verified, present or absent
+    sizes : (H, W) by sequence
+    annotators : who corrected these labels
+    notes : by sequence and frame index, a person's note on an exported frame
     """
 
     classes: ClassSet
     video: str
     layout: str | None = None
-    sequence: str | None = None
-    annotated: dict[int, tuple[int, ...]] = field(default_factory=dict)
+    frames: Mapping[str, Mapping[int, tuple[int, ...]]] = field(default_factory=dict)
+    sizes: Mapping[str, tuple[int, int]] = field(default_factory=dict)
     annotators: tuple[str, ...] = ()
-    notes: dict[int, str] = field(default_factory=dict)
+    notes: Mapping[str, Mapping[int, str]] = field(default_factory=dict)
+
+    @property
+    def sequence(self) -> str | None:
+        """The name of the only video in file names; None if there are several."""
+        return next(iter(self.frames)) if len(self.frames) == 1 else None
+
+    def frame_of(self, name: str) -> tuple[str, int] | None:
+        """Sequence and frame index of an exported frame's name (`frame_name`); None for another name."""
+        video, _, digits = name.rpartition("_")
+        sequence = self.sequence if video == "frame" else video
+        known = self.frames.get(sequence or "", {})
+        return (sequence, int(digits)) if sequence and digits.isdecimal() and int(digits) in known else None
 
     def to_json(self) -> dict:
         record: dict = {"video": self.video, "background": 0, **self.classes.to_json()}
-        if self.layout is not None:
-            frames = {str(index): list(class_ids) for index, class_ids in self.annotated.items()}
-            record |= {"layout": self.layout, "sequence": self.sequence, "annotated": frames}
+        if self.layout is None:
+            return record
+        record["layout"] = self.layout
         if self.annotators:
             record["annotators"] = list(self.annotators)
-        if self.notes:
-            record["notes"] = {str(index): text for index, text in self.notes.items()}
-        return record
+        sequences = [self._sequence_json(sequence) for sequence in self.frames]
+        return record | (sequences[0] if len(sequences) == 1 else {"sequences": sequences})
+
+    def _sequence_json(self, sequence: str) -> dict:
+        annotated, notes = self.frames[sequence], self.notes.get(sequence)
+        return {
+            "sequence": sequence,
+            "size": list(self.sizes[sequence]) if sequence in self.sizes else None,
+            "annotated": {str(index): list(class_ids) for index, class_ids in annotated.items()},
+            **({"notes": {str(index): text for index, text in notes.items()}} if notes else {}),
+        }
 
     def annotated_frames(self, frames: Sequence[DatasetFrame]) -> dict[DatasetFrame, tuple[int, ...]]:
-        """`annotated` with frames of the dataset as keys."""
-        exported = (frame for frame in frames if frame.sequence == self.sequence)
-        return {frame: self.annotated[frame.frame_index] for frame in exported if frame.frame_index in self.annotated}
+        """The annotated classes by frame of the dataset, for frames that were exported."""
+        found = {frame: self.frames.get(frame.sequence, {}).get(frame.frame_index) for frame in frames}
+        return {frame: class_ids for frame, class_ids in found.items() if class_ids is not None}
+
+
+def frame_name(frame_index: int, sequence: str | None = None) -> str:
+    """The name of an exported frame in files; with the sequence in a dataset of several videos."""
+    return f"{sequence or 'frame'}_{frame_index:05d}"
 
 
 def write_sidecar(folder: Path, sidecar: Sidecar) -> Path:
@@ -65,29 +92,44 @@ def read_sidecar(folder: Path) -> Sidecar | None:
     path = folder / SIDECAR
     try:
         record = json.loads(path.read_text(encoding="utf-8"))
-        annotated = {int(index): tuple(map(int, ids)) for index, ids in record.get("annotated", {}).items()}
-        notes = {int(index): str(text) for index, text in record.get("notes", {}).items()}
-        annotators = tuple(map(str, record.get("annotators", [])))
-        classes, video = ClassSet.from_json(record), str(record.get("video", ""))
-        return Sidecar(classes, video, record.get("layout"), record.get("sequence"), annotated, annotators, notes)
+        entries = record["sequences"] if "sequences" in record else [record] if record.get("sequence") else []
+        by_sequence = {str(entry["sequence"]): entry for entry in entries}
+        return Sidecar(
+            ClassSet.from_json(record),
+            str(record.get("video", "")),
+            record.get("layout"),
+            {name: _by_frame(entry["annotated"], lambda ids: tuple(map(int, ids))) for name, entry in by_sequence.items()},
+            {
+                name: (int(entry["size"][0]), int(entry["size"][1]))
+                for name, entry in by_sequence.items()
+                if entry.get("size")
+            },
+            tuple(map(str, record.get("annotators", []))),
+            {name: _by_frame(entry["notes"], str) for name, entry in by_sequence.items() if entry.get("notes")},
+        )
     except FileNotFoundError:
         return None
-    except (OSError, ValueError, AttributeError, TypeError, ClassSetError) as error:
+    except (OSError, ValueError, AttributeError, KeyError, IndexError, TypeError, ClassSetError) as error:
         raise ExchangeError(
             f"{path} should name the classes of these labels, but cannot be read ({error}). Restore it, or export again."
         ) from error
+
+
+def _by_frame(entries: Mapping[str, Any], convert: Callable[[Any], Value]) -> dict[int, Value]:
+    return {int(index): convert(value) for index, value in entries.items()}
 
 
 def check_complete(path: Path, sidecar: Sidecar | None, frames: Sequence[DatasetFrame]) -> None:
     """Raise an ExchangeError with a line for every exported frame whose labels are missing."""
     if sidecar is None:
         return
-    labelled = {frame.frame_index for frame in frames if frame.sequence == sidecar.sequence}
-    missing = [index for index in sidecar.annotated if index not in labelled]
+    labelled = {(frame.sequence, frame.frame_index) for frame in frames}
+    exported = [(sequence, index) for sequence, annotated in sidecar.frames.items() for index in annotated]
+    missing = [frame for frame in exported if frame not in labelled]
     if missing:
-        problems = [f"{sidecar.sequence}: the labels of frame {index} are missing" for index in missing]
+        problems = [f"{sequence}: the labels of frame {index} are missing" for sequence, index in missing]
         raise ExchangeError(
-            f"{path} was exported with {len(sidecar.annotated)} frames, but {len(missing)} are missing (the first is frame "
-            f"{missing[0]}). Restore them, or export again.",
+            f"{path} was exported with {len(exported)} frames, but {len(missing)} are missing (the first is frame "
+            f"{missing[0][1]}). Restore them, or export again.",
             problems,
         )

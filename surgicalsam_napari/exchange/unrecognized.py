@@ -9,7 +9,8 @@ from collections.abc import Callable, Iterator
 from itertools import islice
 from pathlib import Path
 
-from surgicalsam_napari.exchange.files import folders_in
+from surgicalsam_napari.exchange.files import LABEL_SUFFIXES, folders_in, is_color_picture
+from surgicalsam_napari.exchange.label_colors import color_count
 from surgicalsam_napari.video import is_video
 from surgicalsam_napari.video.image_folder import IMAGE_SUFFIXES
 
@@ -17,6 +18,9 @@ FILES_LISTED = 5000
 KINDS_SHOWN = 4
 FOLDERS_TRIED = 30
 LARGEST_JSON = 50_000_000  # bytes; larger files are not read for a message
+PICTURES_TRIED = 20
+FEW_COLORS = 40  # a label picture has few colours, a photograph thousands
+_VOLUMES = {".nii", ".nrrd", ".mha", ".dcm"}
 _ARCHIVES = {".zip", ".tar", ".gz", ".tgz", ".7z", ".rar"}
 
 
@@ -40,12 +44,27 @@ def what_it_looks_like(path: Path, title_of: Callable[[Path], str | None]) -> st
     listed = ", ".join(f"{count:,} {kind}" for kind, count in kinds.most_common(KINDS_SHOWN))
     if set(kinds) & _ARCHIVES:
         return f"It contains {listed}. Unpack the archive, and choose the unpacked folder."
+    if set(kinds) & _VOLUMES:
+        return f"It contains {listed}: medical volumes, not frames of a video. Save the labels as pictures or as TIFF."
+    if labels := _label_picture(path):
+        return (
+            f"{labels.relative_to(path)} looks like a label picture whose colours are classes. Put these pictures into a "
+            "folder SegmentationClass, and beside it a file labelmap.txt with a line for each class, such as "
+            "Grasper:255,0,0::."
+        )
     if set(kinds) <= set(IMAGE_SUFFIXES):
         return (
             f"It contains only colour pictures ({listed}), but no labels. Choose the folder that also contains the labels, "
             "or open this one as a video."
         )
-    return f"It contains {listed}."
+    return f"It contains {listed}. Choose the folder that contains the labels, or export them as COCO in your tool."
+
+
+def _label_picture(path: Path) -> Path | None:
+    """A colour picture with a few colours, in a lossless format."""
+    pictures = (file for file in islice(_files(path), FILES_LISTED) if file.suffix.lower() in LABEL_SUFFIXES)
+    colored = islice((file for file in pictures if is_color_picture(file)), PICTURES_TRIED)
+    return next((file for file in colored if 1 < color_count(file, FEW_COLORS) <= FEW_COLORS), None)
 
 
 def _about_file(path: Path) -> str:
@@ -67,6 +86,12 @@ def _about_json(path: Path) -> str:
         content = json.loads(path.read_text(encoding="utf-8-sig"))
     except ValueError:
         return "It is damaged: it is not valid JSON. Restore it, or export it again."
+    if isinstance(content, dict) and "_via_img_metadata" in content:
+        return "It is a project of the VGG Image Annotator. Export it there as COCO."
+    if isinstance(content, dict) and "assets" in content:
+        return "It is an export of VoTT. Export it there as COCO or Pascal VOC."
+    if isinstance(content, list) and content and isinstance(content[0], dict) and "image" in content[0]:
+        return "It looks like Label Studio's JSON-MIN. Export it there as JSON."
     if isinstance(content, dict):
         return f"It is a JSON file with {', '.join(list(content)[:6]) or 'nothing'}."
     return f"It is a JSON file with {f'a list of {len(content):,} entries' if isinstance(content, list) else 'one value'}."

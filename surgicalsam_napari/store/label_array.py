@@ -58,7 +58,8 @@ class LabelArray(ABC):
         if self.nbytes > LARGEST_WHOLE_ARRAY:
             raise ProjectError(
                 f"All {len(self)} frames of labels would take {in_bytes(self.nbytes)} of memory. "
-                "Read some of them, as in labels[0:100]."
+                "Read some of them, as in labels[0:100]. To save them, choose a SurgicalSAM format in napari's Save dialog, "
+                "such as a multi-page TIFF: it is written frame by frame."
             )
         return self[:].astype(dtype or self.dtype, copy=False)
 

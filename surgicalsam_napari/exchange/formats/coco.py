@@ -1,80 +1,29 @@
 """COCO JSON: one file for all frames, with run-length encoded masks and named categories.
 
-An export writes `annotations.json` with one annotation per class and frame, `images/frame_00012.png` and classes.json.
-Files from other tools can be read, too: compressed and plain run lengths, polygons, and several instances of a class.
+`coco_writer` says what an export writes. Files from other tools can be read, too: compressed and plain run lengths,
+polygons, and several instances of a class.
 """
 
 from __future__ import annotations
 
-import json
 from collections.abc import Iterator, Mapping
 from dataclasses import dataclass, field
 from pathlib import Path, PurePosixPath
 from typing import Any
 
-import numpy as np
-from pycocotools import mask as run_lengths
-
 from surgicalsam_napari.errors import ExchangeError
 from surgicalsam_napari.exchange.coordinates import picture_size
 from surgicalsam_napari.exchange.dataset import Dataset, DatasetFrame, Skipped
-from surgicalsam_napari.exchange.files import picture_png, write_file
-from surgicalsam_napari.exchange.format import Format, OwnedFiles, ReadOptions
+from surgicalsam_napari.exchange.format import FRAME_NAME, MASKS, POLYGONS, Format, OwnedFiles, ReadOptions
 from surgicalsam_napari.exchange.formats.coco_files import CocoFile, coco_paths, entry_id, read_categories, read_coco_file
 from surgicalsam_napari.exchange.formats.coco_masks import has_outline, read_mask
+from surgicalsam_napari.exchange.formats.coco_writer import ANNOTATIONS, IMAGES, CocoWriter
 from surgicalsam_napari.exchange.frame_names import read_picture_names, stem
 from surgicalsam_napari.exchange.overlaps import ClassMask
-from surgicalsam_napari.exchange.sidecar import Sidecar, check_complete, read_sidecar, write_sidecar
+from surgicalsam_napari.exchange.sidecar import Sidecar, check_complete, read_sidecar
 from surgicalsam_napari.instruments import ClassSet
-from surgicalsam_napari.store.label_maps import present_ids
 
 NAME = "coco"
-ANNOTATIONS = "annotations.json"
-
-
-@dataclass
-class CocoWriter:
-    """Writes the frames of one video into a new folder; `close`, after the last frame, writes the JSON."""
-
-    folder: Path
-    classes: ClassSet
-    video: str
-    sequence: str
-    annotated: dict[int, tuple[int, ...]] = field(default_factory=dict)
-    images: list[dict] = field(default_factory=list)
-    annotations: list[dict] = field(default_factory=list)
-
-    def write(self, frame_index: int, label_map: np.ndarray, image: np.ndarray | None, annotated: tuple[int, ...]) -> None:
-        file_name = f"images/frame_{frame_index:05d}.png"
-        if image is not None:
-            write_file(self.folder / file_name, picture_png(image))
-        height, width = label_map.shape
-        image_id = len(self.images) + 1
-        self.images.append({"id": image_id, "file_name": file_name, "height": height, "width": width})
-        for class_id in present_ids(label_map):
-            encoded = run_lengths.encode(np.asfortranarray(label_map == class_id, np.uint8))
-            annotation = {
-                "id": len(self.annotations) + 1,
-                "image_id": image_id,
-                "category_id": class_id,
-                "segmentation": {"size": [height, width], "counts": encoded["counts"].decode("ascii")},
-                "area": int(run_lengths.area(encoded)),
-                "bbox": run_lengths.toBbox(encoded).tolist(),
-                "iscrowd": 0,
-            }
-            self.annotations.append(annotation)
-        self.annotated[frame_index] = annotated
-
-    def close(self) -> None:
-        categories = [{**c.to_json(), "supercategory": "instrument", "color": list(c.rgb)} for c in self.classes]
-        record = {
-            "info": {"description": f"instruments in {self.video}"},
-            "images": self.images,
-            "annotations": self.annotations,
-            "categories": categories,
-        }
-        write_file(self.folder / ANNOTATIONS, json.dumps(record, ensure_ascii=False).encode())
-        write_sidecar(self.folder, Sidecar(self.classes, self.video, NAME, self.sequence, self.annotated))
 
 
 @dataclass
@@ -164,8 +113,8 @@ def _frames(root: str, images: list[_Image], sidecar: Sidecar | None, pattern: s
     frames = []
     for image in images:
         sequence, frame_name = names[image.name].sequence, names[image.name].frame
-        if sidecar is not None and sidecar.sequence is not None:
-            sequence = sidecar.sequence
+        if sidecar is not None and (exported := sidecar.frame_of(stem(image.name))) is not None:
+            sequence = exported[0]
         name = f"{sequence}/{stem(image.name)}"
         frames.append(
             DatasetFrame(sequence, frame_name.number, name, image.size, image.file.picture(image.name), frame_name)
@@ -211,6 +160,12 @@ FORMAT = Format(
     read_dataset=read_dataset,
     precedence=0,
     writer=CocoWriter,
-    owned_files=(OwnedFiles(ANNOTATIONS, "annotations"), OwnedFiles("images/frame_*.png", r"frame_\d{5,}")),
+    shapes=(MASKS, POLYGONS),
+    owned_files=(
+        OwnedFiles(ANNOTATIONS, "instances_default"),
+        OwnedFiles(f"{IMAGES}/*.png", FRAME_NAME),
+        OwnedFiles("annotations.json", "annotations"),  # of earlier versions
+        OwnedFiles("images/*.png", FRAME_NAME),
+    ),
     napari_name="COCO folder",
 )

@@ -16,7 +16,7 @@ from __future__ import annotations
 
 import re
 from collections.abc import Iterator, Mapping
-from dataclasses import dataclass, field
+from dataclasses import dataclass
 from pathlib import Path, PurePosixPath
 
 import numpy as np
@@ -34,10 +34,10 @@ from surgicalsam_napari.exchange.files import (
     read_labels,
     write_file,
 )
-from surgicalsam_napari.exchange.format import Format, OwnedFiles, ReadOptions
+from surgicalsam_napari.exchange.format import ExportTarget, Format, FrameToWrite, FrameWriter, OwnedFiles, ReadOptions
 from surgicalsam_napari.exchange.frame_names import PictureName, read_frame_names, read_picture_names
 from surgicalsam_napari.exchange.overlaps import ClassMask, class_masks
-from surgicalsam_napari.exchange.sidecar import Sidecar, check_complete, read_sidecar, write_sidecar
+from surgicalsam_napari.exchange.sidecar import check_complete, read_sidecar
 from surgicalsam_napari.instruments import ClassSet
 from surgicalsam_napari.store.label_maps import present_ids
 
@@ -46,27 +46,19 @@ _MASK = re.compile(r"(.+)_class(\d+)(?:_inst\d+)?")
 
 
 @dataclass
-class EndovisWriter:
-    """Writes the frames of one video into a new folder; call `close` after the last frame."""
+class EndovisWriter(FrameWriter):
+    """Writes frames into a new folder."""
 
-    folder: Path
-    classes: ClassSet
-    video: str
-    sequence: str
-    annotated: dict[int, tuple[int, ...]] = field(default_factory=dict)
+    target: ExportTarget
 
-    def write(self, frame_index: int, label_map: np.ndarray, image: np.ndarray | None, annotated: tuple[int, ...]) -> None:
-        name = f"{frame_index:05d}"
-        if image is not None:
-            write_file(self.folder / "images" / self.sequence / f"{name}.png", picture_png(image))
-        for class_id in present_ids(label_map):
-            mask = np.where(label_map == class_id, np.uint8(255), np.uint8(0))
-            write_file(self.folder / "binary_annotations" / self.sequence / f"{name}_class{class_id}.png", grey_png(mask))
-        write_file(self.folder / "annotations" / self.sequence / f"{name}.png", grey_png(label_map))
-        self.annotated[frame_index] = annotated
-
-    def close(self) -> None:
-        write_sidecar(self.folder, Sidecar(self.classes, self.video, NAME, self.sequence, self.annotated))
+    def write(self, frame: FrameToWrite) -> None:
+        folder, name = self.target.folder, f"{frame.frame_index:05d}"
+        if frame.image is not None:
+            write_file(folder / "images" / frame.sequence / f"{name}.png", picture_png(frame.image))
+        for class_id in present_ids(frame.label_map):
+            mask = np.where(frame.label_map == class_id, np.uint8(255), np.uint8(0))
+            write_file(folder / "binary_annotations" / frame.sequence / f"{name}_class{class_id}.png", grey_png(mask))
+        write_file(folder / "annotations" / frame.sequence / f"{name}.png", grey_png(frame.label_map))
 
 
 @dataclass(frozen=True)

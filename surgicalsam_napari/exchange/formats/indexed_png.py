@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from dataclasses import dataclass, field
+from dataclasses import dataclass
 from pathlib import Path, PurePosixPath
 
 import numpy as np
@@ -20,9 +20,17 @@ from surgicalsam_napari.exchange.files import (
     read_labels,
     write_file,
 )
-from surgicalsam_napari.exchange.format import Format, OwnedFiles, ReadOptions
+from surgicalsam_napari.exchange.format import (
+    FRAME_NAME,
+    ExportTarget,
+    Format,
+    FrameToWrite,
+    FrameWriter,
+    OwnedFiles,
+    ReadOptions,
+)
 from surgicalsam_napari.exchange.frame_names import read_picture_names
-from surgicalsam_napari.exchange.sidecar import Sidecar, check_complete, read_sidecar, write_sidecar
+from surgicalsam_napari.exchange.sidecar import Sidecar, check_complete, frame_name, read_sidecar, write_sidecar
 from surgicalsam_napari.instruments import ClassSet
 from surgicalsam_napari.video.image_folder import IMAGE_SUFFIXES, without_mask_ending
 
@@ -47,13 +55,13 @@ def write_label_map(folder: Path, frame_index: int, label_map: np.ndarray, class
     ExchangeError, DiskSpaceError
         the folder cannot be written; an earlier file stays unchanged
     """
+    return write_file(folder / f"{frame_name(frame_index)}.png", _indexed_png(label_map, classes))
+
+
+def _indexed_png(label_map: np.ndarray, classes: ClassSet) -> bytes:
     image = Image.fromarray(np.ascontiguousarray(label_map, np.uint8)).convert("P")
     image.putpalette(_palette(classes))
-    return write_file(folder / f"{frame_name(frame_index)}.png", png_bytes(image))
-
-
-def frame_name(frame_index: int) -> str:
-    return f"frame_{frame_index:05d}"
+    return png_bytes(image)
 
 
 def _palette(classes: ClassSet) -> list[int]:
@@ -64,23 +72,16 @@ def _palette(classes: ClassSet) -> list[int]:
 
 
 @dataclass
-class IndexedPngWriter:
-    """Writes the frames of one video into a new folder; call `close` after the last frame."""
+class IndexedPngWriter(FrameWriter):
+    """Writes frames into a new folder."""
 
-    folder: Path
-    classes: ClassSet
-    video: str
-    sequence: str
-    annotated: dict[int, tuple[int, ...]] = field(default_factory=dict)
+    target: ExportTarget
 
-    def write(self, frame_index: int, label_map: np.ndarray, image: np.ndarray | None, annotated: tuple[int, ...]) -> None:
-        write_label_map(self.folder, frame_index, label_map, self.classes)
-        if image is not None:
-            write_file(self.folder / "images" / f"{frame_name(frame_index)}.png", picture_png(image))
-        self.annotated[frame_index] = annotated
-
-    def close(self) -> None:
-        write_sidecar(self.folder, Sidecar(self.classes, self.video, NAME, self.sequence, self.annotated))
+    def write(self, frame: FrameToWrite) -> None:
+        folder = self.target.folder
+        write_file(folder / f"{frame.name}.png", _indexed_png(frame.label_map, self.target.classes))
+        if frame.image is not None:
+            write_file(folder / "images" / f"{frame.name}.png", picture_png(frame.image))
 
 
 def recognizes(path: Path) -> bool:
@@ -95,7 +96,7 @@ def read_dataset(path: Path, options: ReadOptions) -> Dataset:
     names = read_picture_names([PurePosixPath(f"{stem}.png") for stem in labels], path.name, options.frame_pattern)
     files: dict[DatasetFrame, Path] = {}
     for name, (stem, label) in zip(names.values(), labels.items(), strict=True):
-        sequence = name.sequence if sidecar is None else sidecar.sequence or Path(sidecar.video).stem or path.name
+        sequence = name.sequence if sidecar is None else _exported_sequence(sidecar, stem) or path.name
         picture = pictures.pop(stem, None) or pictures.pop(without_mask_ending(stem), None)
         size = image_size(picture or label)
         files[DatasetFrame(sequence, name.frame.number, f"{sequence}/{stem}", size, picture, name.frame)] = label
@@ -109,6 +110,12 @@ def read_dataset(path: Path, options: ReadOptions) -> Dataset:
     annotated = {} if sidecar is None else sidecar.annotated_frames(frames)
     skipped = (Skipped("pictures without labels", len(pictures), next(iter(pictures))),) if pictures else ()
     return Dataset(path, NAME, class_set, frames, read, annotated, is_export=sidecar is not None, skipped=skipped)
+
+
+def _exported_sequence(sidecar: Sidecar, stem: str) -> str:
+    """The video of a frame that we wrote; `surgicalsam segment --out` writes one video."""
+    exported = sidecar.frame_of(stem)
+    return exported[0] if exported is not None else sidecar.sequence or Path(sidecar.video).stem
 
 
 def _labels_folder(path: Path) -> Path | None:
@@ -130,6 +137,6 @@ FORMAT = Format(
     read_dataset=read_dataset,
     precedence=3,
     writer=IndexedPngWriter,
-    owned_files=(OwnedFiles("frame_*.png", r"frame_\d{5,}"), OwnedFiles("images/frame_*.png", r"frame_\d{5,}")),
+    owned_files=(OwnedFiles("*.png", FRAME_NAME), OwnedFiles("images/*.png", FRAME_NAME)),
     napari_name="folder of indexed PNG",
 )

@@ -1,4 +1,4 @@
-"""napari's reader for surgical videos, folders of numbered images, and projects."""
+"""napari's reader for surgical videos, folders of numbered images, projects, and datasets."""
 
 from __future__ import annotations
 
@@ -7,6 +7,7 @@ from pathlib import Path
 from typing import Any
 
 from surgicalsam_napari.errors import SurgicalSAMError
+from surgicalsam_napari.widgets.contributions.dataset_reader import dataset_layers, looks_like_dataset
 from surgicalsam_napari.widgets.contributions.reporting import shown_in_panel
 
 LayerData = tuple[Any, dict[str, Any], str]
@@ -23,7 +24,9 @@ def get_reader(path: str | list[str]) -> Callable[[str | list[str]], list[LayerD
         path = path[0]
     if is_project(path):
         return read_project
-    return read_video if is_video_or_frames(Path(path)) else None
+    if is_video_or_frames(Path(path)):
+        return read_video
+    return read_dataset if looks_like_dataset(Path(path)) else None
 
 
 def is_project(path: str | Path) -> bool:
@@ -71,9 +74,17 @@ def read_project(path: str | list[str]) -> list[LayerData]:
     ]
 
 
-def _no_layers(error: SurgicalSAMError) -> list[LayerData]:
-    """Show the error in the plugin's panel; without one, raise it."""
-    if not shown_in_panel(error, "source.video_panel.VideoPanel"):
+def read_dataset(path: str | list[str]) -> list[LayerData]:
+    """For each video of a dataset: its pictures, if they are a folder of their own, and its labels, only to look at."""
+    try:
+        return dataset_layers(_single(path))
+    except SurgicalSAMError as error:
+        return _no_layers(error, "exchange.export_panel.ExportPanel")
+
+
+def _no_layers(error: SurgicalSAMError, panel: str = "source.video_panel.VideoPanel") -> list[LayerData]:
+    """Show the error in a panel of the plugin; without one, raise it."""
+    if not shown_in_panel(error, panel):
         raise error
     return [(None,)]  # type: ignore[list-item]  # napari: this path was read, and gives no layer
 

@@ -12,12 +12,14 @@ from qtpy.QtCore import Qt, QTimer, Signal
 from qtpy.QtWidgets import QCheckBox, QComboBox, QPushButton
 
 from surgicalsam_napari.exchange.exporting import export_frames
+from surgicalsam_napari.exchange.format import POLYGONS
 from surgicalsam_napari.exchange.registry import EXPORT_FORMATS
 from surgicalsam_napari.exchange.sidecar import SIDECAR
 from surgicalsam_napari.formatting import counted
 from surgicalsam_napari.session import Session
 from surgicalsam_napari.store import Project
 from surgicalsam_napari.store.corrections import corrected_frames
+from surgicalsam_napari.widgets.exchange.class_checks import ClassChecks
 from surgicalsam_napari.widgets.exchange.import_form import ImportForm
 from surgicalsam_napari.widgets.exchange.results_section import ResultsSection
 from surgicalsam_napari.widgets.parts.file_dialogs import FileKind, ask_for_folder
@@ -40,6 +42,7 @@ from surgicalsam_napari.widgets.viewer.session_signals import SessionSignals
 
 CORRECTED = "Corrected frames"
 NOTHING_CORRECTED = "No frame has been corrected yet. Paint on the labels, or choose other frames."
+NO_CLASS = "No class is checked. Check at least one class."
 COUNT_DELAY_MS = 150  # strokes that follow each other closely are counted once
 
 
@@ -67,6 +70,7 @@ class ExportPanel(TaskPanel):
     def subscribe(self, signals: SessionSignals) -> None:
         """Refresh with the session from now on."""
         signals.project_changed.connect(self.refresh)
+        signals.contents_replaced.connect(self.update_state)
 
     @property
     def is_running(self) -> bool:
@@ -89,9 +93,12 @@ class ExportPanel(TaskPanel):
 
     def update_state(self) -> None:
         """Enable the controls that can be used now, and count the frames."""
+        if self.session.project is not None:
+            self.classes.show_classes(self.session.project.classes)
         is_ready = self.session.project is not None and not self._is_locked and not self.is_running
-        for widget in (self.scope, self.format, self.images, self.choose_folder):
+        for widget in (self.scope, self.classes, self.format, self.images, self.choose_folder):
             widget.setEnabled(is_ready)
+        self.shapes.setEnabled(is_ready and self.shapes.count() > 1)
         self.progress.setVisible(self.run.is_running)
         self.export.setVisible(not self.question.isVisibleTo(self))
         self.import_form.set_locked(self._is_locked or self.run.is_running or self.results.is_busy)
@@ -133,7 +140,8 @@ class ExportPanel(TaskPanel):
             self._start(overwrite=False)
 
     def _build(self) -> None:
-        self.scope, self.format = FrameScope((CORRECTED, WHOLE_VIDEO, RANGE, EVERY_NTH)), QComboBox()
+        self.scope, self.classes = FrameScope((CORRECTED, WHOLE_VIDEO, RANGE, EVERY_NTH)), ClassChecks()
+        self.format, self.shapes, self.format_note = QComboBox(), QComboBox(), note()
         self.folder = ElidedLabel(mode=Qt.TextElideMode.ElideLeft)
         for name, format in EXPORT_FORMATS.items():
             self.format.addItem(format.title, name)
@@ -147,12 +155,14 @@ class ExportPanel(TaskPanel):
         frames_caption.setContentsMargins(0, 5, 0, 0)  # level with the dropdown, not with the fields below it
         grid.addWidget(frames_caption, 0, 0, Qt.AlignmentFlag.AlignTop)
         grid.addWidget(self.scope, 0, 1, 1, 2)
-        for row, (title, widget) in enumerate((("Format", self.format), ("", self.images)), start=1):
+        rows = ("Classes", self.classes), ("Format", self.format), ("Labels as", self.shapes), ("", self.images)
+        for row, (title, widget) in enumerate((*rows, ("", self.format_note)), start=1):
             grid.addWidget(caption(title), row, 0)
             grid.addWidget(widget, row, 1, 1, 2)
-        grid.addWidget(caption("Folder"), 3, 0)
-        grid.addWidget(self.folder, 3, 1)
-        grid.addWidget(self.choose_folder, 3, 2)
+        grid.addWidget(caption("Folder"), 6, 0)
+        grid.addWidget(self.folder, 6, 1)
+        grid.addWidget(self.choose_folder, 6, 2)
+        self._show_format()
         self.count, self.result = note(), note()
         self.result.setOpenExternalLinks(True)
         self.export = primary_button("Export")
@@ -168,7 +178,8 @@ class ExportPanel(TaskPanel):
         self._edited.connect(self._count_timer.start)
         self._count_timer.timeout.connect(self._count)
         self.scope.changed.connect(self.update_state)
-        self.format.currentIndexChanged.connect(lambda _index: self.update_state())
+        self.classes.changed.connect(self._count)
+        self.format.currentIndexChanged.connect(lambda _index: self._on_format())
         self.choose_folder.clicked.connect(self._choose_folder)
         self.export.clicked.connect(self.start)
         self.question.confirmed.connect(lambda: self._start(overwrite=True))
@@ -183,6 +194,21 @@ class ExportPanel(TaskPanel):
     def _relay_edit(self, _frame_index: int) -> None:
         with suppress(RuntimeError):  # the dock may be closed while the layer is still edited
             self._edited.emit()  # an edit may come from any thread
+
+    # Format -------------------------------------------------------------------------------------------------------------
+
+    def _on_format(self) -> None:
+        self._show_format()
+        self.update_state()
+
+    def _show_format(self) -> None:
+        """Offer what the chosen format can hold, and its note."""
+        format = EXPORT_FORMATS[self.format.currentData()]
+        self.shapes.clear()
+        for shape in format.shapes:
+            self.shapes.addItem(shape.capitalize(), shape)
+        self.format_note.setText(format.note)
+        self.format_note.setVisible(bool(format.note))
 
     # Frames to export ---------------------------------------------------------------------------------------------------
 
@@ -204,8 +230,9 @@ class ExportPanel(TaskPanel):
         text = counted(frame_count, "frame")
         if self.scope.choice.currentText() == CORRECTED:
             text = f"{text} edited or verified by a person" if frame_count else NOTHING_CORRECTED
-        self.count.setText(text)
-        self.export.setEnabled(frame_count > 0 and not self._is_locked and not self.is_running)
+        has_classes = bool(self.classes.class_ids)
+        self.count.setText(text if has_classes else NO_CLASS)
+        self.export.setEnabled(frame_count > 0 and has_classes and not self._is_locked and not self.is_running)
 
     def _choose_folder(self) -> None:
         path = ask_for_folder(self, FileKind.EXPORTS, "Choose a folder for the export", self.target().parent)
@@ -220,11 +247,15 @@ class ExportPanel(TaskPanel):
         project = self.session.project
         assert project is not None
         frames, target, kind = self.frame_indices(), self.target(), self.format.currentData()
-        images = self.images.isChecked()
+        options: dict[str, Any] = {
+            "class_ids": self.classes.class_ids if self.classes.is_some else None,
+            "polygons": self.shapes.count() > 1 and self.shapes.currentData() == POLYGONS,
+            "images": self.images.isChecked(),
+        }
         self._written = target
         self.result.hide()
         self.message.clear()
-        self.run.start(lambda: export_frames(project, frames, target, kind, images=images, overwrite=overwrite))
+        self.run.start(lambda: export_frames(project, frames, target, kind, overwrite=overwrite, **options))
         self.progress.show_start()
         self._changed()
 

@@ -84,7 +84,7 @@ class ImportForm(Panel):
         self.from_folder, self.from_file = QPushButton("From a folder…"), QPushButton("From a file…")
         titles = ", ".join(format.title for format in FORMATS.values())
         self.from_folder.setToolTip(f"A dataset's folder: {titles}")
-        self.from_file.setToolTip("A dataset in one file, such as a COCO JSON file")
+        self.from_file.setToolTip("A dataset in one file, such as COCO JSON, CVAT XML or TIFF")
         self.result = note()
         buttons = QHBoxLayout()
         buttons.setSpacing(SPACING)
@@ -112,7 +112,7 @@ class ImportForm(Panel):
             self.choose(path)
 
     def _choose_file(self) -> None:
-        filters = "Labels (*.json *.xml *.zip);;All files (*)"
+        filters = "Labels (*.json *.xml *.yaml *.yml *.tif *.tiff);;All files (*)"
         path = ask_for_file(self, FileKind.LABELS, "Choose a file of labels", filters)
         if path is not None:
             self.choose(path)

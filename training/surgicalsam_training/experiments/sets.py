@@ -12,6 +12,7 @@ from pathlib import Path
 
 import numpy as np
 
+from surgicalsam_napari.exchange.format import ExportTarget, FrameToWrite
 from surgicalsam_napari.exchange.formats.endovis import EndovisWriter
 from surgicalsam_napari.exchange.sidecar import SIDECAR, Sidecar, write_sidecar
 from surgicalsam_napari.instruments import ENDOVIS2017, ENDOVIS2018, ClassSet
@@ -103,10 +104,11 @@ def write_set(
     total, done = sum(counts), 0
     for number, (clip, count) in enumerate(zip(phantom.clips, counts, strict=True), 1):
         scene = PhantomScene(clip.seed, SIZE, SCENE_LENGTH, phantom.look, clip.new_tool)
-        writer = EndovisWriter(partial, phantom.classes, "phantom", f"seq{number}")
+        writer = EndovisWriter(ExportTarget(partial, phantom.classes, "phantom"))
         for index in np.linspace(0, SCENE_LENGTH - 1, count).round().astype(int).tolist():
             frame = scene.frame(index)
-            writer.write(index, label_values(phantom)[frame.labels], frame.image, phantom.classes.ids)
+            labels = label_values(phantom)[frame.labels]
+            writer.write(FrameToWrite(f"seq{number}", index, "", labels, frame.image, phantom.classes.ids))
             done += 1
             yield Stage(f"rendering {phantom.name}", done, total)
     write_sidecar(partial, Sidecar(phantom.classes, "phantom"))
