@@ -128,7 +128,6 @@ class MainWidget(QScrollArea):
         self.tabs.add(self.export_panel, "Export / Import")
         column.addStretch(1)
         self.setWidget(content)
-        self.start.replace(self.video_panel, self.tabs)
 
     def _subscribe(self) -> None:
         """Let each part refresh itself when the session changes; slots run in this order.
