@@ -173,7 +173,6 @@ class MainWidget(QScrollArea):
         self.tabs.add(self.train_panel, "Train")
         self.tabs.add(self.export_panel, "Export / Import")
         self.setWidget(content)
-        self.start.replace(self.video_fold, self.tabs, self.correct_panel.undo_bar)
 
     def _load_first_model(self) -> None:
         self._waits_for_first_model = False
