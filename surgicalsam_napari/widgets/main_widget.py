@@ -86,7 +86,7 @@ class MainWidget(QScrollArea):
         self.timeline = TimelineDock(self.session, self.layers, self.changes, self.dock_menu, self)
         self.classes_dialog = ClassesDialog(self.session, self.layers, self.changes, self)
         self.class_keys = ClassKeys(viewer, self.session)
-        self.start = Start(self.session, self.layers, self.video_panel, self)
+        self.start = Start(self.session, self.layers, self.video_panel, self.video_fold, self)
         self.memory = WindowMemory(
             self.session, self, self.timeline.timeline, self.tabs, self.segment_panel, self.model_panel
         )

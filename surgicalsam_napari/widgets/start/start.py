@@ -34,6 +34,7 @@ class Start(QObject):
 
     Parameters
     ----------
+    video_fold : what the start page replaces, with the `video_panel` in it
     panel : the plugin's dock
 
     Attributes
@@ -44,9 +45,12 @@ class Start(QObject):
 
     open_requested = Signal(object, object)  # Path; its project if that is not beside the video, or None
 
-    def __init__(self, session: Session, layers: ViewerLayers, video_panel: VideoPanel, panel: QWidget) -> None:
+    def __init__(
+        self, session: Session, layers: ViewerLayers, video_panel: VideoPanel, video_fold: QWidget, panel: QWidget
+    ) -> None:
         super().__init__(panel)
-        self.session, self.layers, self.video_panel, self.panel = session, layers, video_panel, panel
+        self.session, self.layers, self.panel = session, layers, panel
+        self.video_panel, self.video_fold = video_panel, video_fold
         self.page, self.queue, self.drops = StartPage(), SegmentationQueue(session, self), VideoDrops(self)
         self._recent = Summaries(self)
         self._opened: dict[Path, str | None] = {}
@@ -127,7 +131,7 @@ class Start(QObject):
     def _show_page(self) -> None:
         is_empty = self.session.project is None
         self.page.setVisible(is_empty)
-        self.video_panel.setVisible(not is_empty)
+        self.video_fold.setVisible(not is_empty)
 
     # The start page ------------------------------------------------------------------------------------------------------
 
