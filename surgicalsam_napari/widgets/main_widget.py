@@ -78,6 +78,7 @@ class MainWidget(QScrollArea):
         self.train_panel = TrainPanel(self.session, self.layers, self.model_panel)
         self.export_panel = ExportPanel(self.session, self.layers)
         self.video_fold = Collapsible(self.video_panel, is_open=True, has_line=False)
+        self.video_fold.add_mark(self.video_panel.saved)
         self.model_fold = Collapsible(self.model_panel, has_line=False)
         self.tabs, self.message = TaskTabs(), Message()  # of what has no panel of its own
         self.dock_menu = DockMenu(viewer, self)
