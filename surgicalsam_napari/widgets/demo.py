@@ -14,12 +14,8 @@ from PIL import Image as PILImage
 from qtpy.QtWidgets import QApplication
 
 from surgicalsam_napari.errors import WorkFailed
-<<<<<<< HEAD
 from surgicalsam_napari.overlay import write_overlay_video
-=======
-from surgicalsam_napari.instruments import ClassSet
 from surgicalsam_napari.preferences import VARIABLE
->>>>>>> w-d
 from surgicalsam_napari.store import Project
 from surgicalsam_napari.widgets.main_widget import MainWidget
 from surgicalsam_napari.widgets.opening import PluginDock
