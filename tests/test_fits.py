@@ -284,6 +284,7 @@ def opened(make_napari_viewer, qtbot, tiny_checkpoint, monkeypatch) -> Iterator[
 
 def test_the_plugins_menu_brings_panel_and_timeline_back(opened, qtbot, clip):
     main, menu = opened.main, opened.viewer.window.plugins_menu
+    assert main.size() == opened.size()
     main.open(clip)
     settle(qtbot, main)
     click(close_button(dock_around(main)))

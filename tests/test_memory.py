@@ -30,10 +30,10 @@ def start(make_napari_viewer, qtbot, tiny_checkpoint, monkeypatch) -> Iterator[C
     monkeypatch.setattr("surgicalsam_napari.model.zoo.bundled_checkpoint", lambda: tiny_checkpoint)
     docks: list[MainWidget] = []
 
-    def start() -> MainWidget:
+    def start(*, show: bool = False) -> MainWidget:
         for dock in docks:
             dock.session.close()
-        viewer = make_napari_viewer(show=True)
+        viewer = make_napari_viewer(show=show)
         viewer.window.resize(1400, 900)
         docks.append(MainWidget(viewer))
         viewer.window.add_dock_widget(docks[-1], name="SurgicalSAM")
@@ -65,7 +65,7 @@ def width_of(dock: MainWidget) -> int:
     return dock.parentWidget().width()
 
 
-def test_class_frames_checkpoint_tab_and_layout_come_back_at_the_next_start(start, qtbot, clip, tmp_path, tiny_checkpoint):
+def test_class_frames_checkpoint_tab_and_sections_come_back_at_the_next_start(start, qtbot, clip, tmp_path, tiny_checkpoint):
     own = Path(shutil.copy(tiny_checkpoint, tmp_path / "own.safetensors"))
     dock = start()
     open_in(dock, clip, qtbot)
@@ -81,11 +81,10 @@ def test_class_frames_checkpoint_tab_and_layout_come_back_at_the_next_start(star
     history = section(dock, "History")
     was_open = history.is_open
     qtbot.mouseClick(history.header, Qt.MouseButton.LeftButton)
-    window = dock.window()
-    window.resizeDocks([dock.parentWidget()], [470], Qt.Orientation.Horizontal)
-    qtbot.wait(50)
-    width = width_of(dock)
-    qtbot.waitUntil(lambda: read_preferences().layout.panel_width == width, timeout=TIMEOUT)
+    qtbot.waitUntil(
+        lambda: read_preferences().layout.open_sections.get("History", was_open) is not was_open, timeout=TIMEOUT
+    )
+    qtbot.waitUntil(lambda: read_preferences().model.checkpoint == own, timeout=TIMEOUT)
 
     again = start()
     assert again.model_panel.in_use.checkpoint == own and again.session.model is not None
@@ -97,7 +96,15 @@ def test_class_frames_checkpoint_tab_and_layout_come_back_at_the_next_start(star
     assert again.layers.labels.selected_label == DRIVER
     assert segment.all_classes.isChecked()
     assert (segment.scope.choice.currentText(), segment.scope.step.value()) == (EVERY_NTH, 7)
-    assert abs(width_of(again) - width) <= 4
+
+
+def test_the_panel_is_as_wide_as_before_at_the_next_start(start, qtbot):
+    dock = start(show=True)
+    dock.window().resizeDocks([dock.parentWidget()], [470], Qt.Orientation.Horizontal)
+    qtbot.waitUntil(lambda: read_preferences().layout.panel_width == width_of(dock) > 450, timeout=TIMEOUT)
+    width = width_of(dock)
+    again = start(show=True)
+    qtbot.waitUntil(lambda: abs(width_of(again) - width) <= 4, timeout=TIMEOUT)
 
 
 def test_a_checkpoint_that_is_gone_is_named_and_the_bundled_one_is_loaded(start, tmp_path, notes):
@@ -151,7 +158,7 @@ def test_a_file_dialog_opens_where_the_last_one_of_its_kind_was_used(start, qtbo
 
 
 def test_the_mark_says_that_all_is_saved_and_which_stroke_is_not(start, qtbot, clip, monkeypatch):
-    dock = start()
+    dock = start(show=True)
     mark = dock.video_panel.saved
     assert not mark.isVisible()
     open_in(dock, clip, qtbot)
@@ -175,7 +182,7 @@ def test_the_mark_says_that_all_is_saved_and_which_stroke_is_not(start, qtbot, c
 
 
 def test_a_read_only_project_has_its_banner_and_no_mark(start, qtbot, clip):
-    dock = start()
+    dock = start(show=True)
     open_in(dock, clip, qtbot)
     folder = dock.session.project.folder
     dock.session.close()

@@ -130,12 +130,12 @@ def qt_viewer(dock: MainWidget) -> QWidget:
 def test_from_an_empty_panel_to_the_first_mask_in_two_clicks(dock, qtbot, clips, monkeypatch):
     monkeypatch.setattr("surgicalsam_napari.phantom.clip.sample_clip", lambda: clips[0])
     page = dock.start.page
-    assert page.isVisible() and not dock.tabs.isVisible() and not dock.video_panel.isVisible()
+    assert page.isVisible() and not dock.video_panel.isVisible()
     assert page.open_button.isVisible() and not page.recent_title.isVisible()
     click(qtbot, page.sample_button)
     qtbot.waitUntil(lambda: dock.session.project is not None, timeout=TIMEOUT)
     settle(qtbot, dock)
-    assert not page.isVisible() and dock.tabs.isVisible() and dock.video_panel.isVisible()
+    assert not page.isVisible() and dock.video_panel.isVisible()
     click(qtbot, dock.segment_panel.segment)
     settle(qtbot, dock)
     assert (dock.session.project.labels.provenance_table()[:, 0] != Provenance.EMPTY).all()

@@ -11,6 +11,7 @@ import numpy as np
 import pytest
 
 from surgicalsam_napari.errors import ProjectError
+from surgicalsam_napari.inference.whole_video import frames_with_class
 from surgicalsam_napari.instruments import ENDOVIS2018
 from surgicalsam_napari.session import Session
 from surgicalsam_napari.store import Project
@@ -150,6 +151,12 @@ def test_the_open_project_is_segmented_in_place_and_its_verified_frame_left_alon
         assert len(reports) == 11  # every class of the twelfth frame is verified
         assert session.project is project and project.writable
         assert (project.labels[5] == before).all()
+
+
+def test_a_class_that_a_person_verified_as_absent_does_not_count_as_found(folder: Path) -> None:
+    with Project.open(folder) as project:
+        counts = frames_with_class(project, [1, DRIVER], range(12))
+    assert counts == {"Bipolar Forceps": 0, "Large Needle Driver": 2}
 
 
 def test_a_project_of_another_window_is_left_alone(folder: Path, tiny_model) -> None:

@@ -69,7 +69,8 @@ def summarize(path: Path) -> VideoSummary:
 def _summarize_project(folder: Path) -> VideoSummary:
     manifest = read_manifest(folder)
     record, video = manifest.video, _found_video(folder, manifest.video)
-    table = CellTable(folder / "provenance", record.frame_count, len(manifest.classes), *TABLES["provenance"]).table()
+    column_count = len(manifest.project_classes.columns)
+    table = CellTable(folder / "provenance", record.frame_count, column_count, *TABLES["provenance"]).table()
     predicted = (table == Provenance.PREDICTED) | (table == Provenance.ABSENT)
     return VideoSummary(
         folder,

@@ -74,7 +74,7 @@ class WorkLog:
             stream.seek(max(stream.seek(0, os.SEEK_END) - END_BYTES, 0))
             for line in reversed(stream.read().split(b"\n")[:-1]):
                 with suppress(ValueError):
-                    _at, _what, frame_index, _amount = line.split(b",")
+                    _at, _what, frame_index, _amount, *_annotator = line.split(b",")
                     return int(frame_index)
         return None
 

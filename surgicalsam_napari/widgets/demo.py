@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import os
+import tempfile
 import time
 from collections.abc import Callable
 from pathlib import Path
@@ -13,6 +15,7 @@ from qtpy.QtWidgets import QApplication
 
 from surgicalsam_napari.errors import WorkFailed
 from surgicalsam_napari.overlay import write_overlay_video
+from surgicalsam_napari.preferences import VARIABLE
 from surgicalsam_napari.store import Project
 from surgicalsam_napari.widgets.main_widget import MainWidget
 from surgicalsam_napari.widgets.opening import PluginDock
@@ -61,7 +64,8 @@ def run_demo_window(clip: Path, output: Path | None) -> None:
 
 
 def dock_plugin(viewer: napari.Viewer) -> MainWidget:
-    """Open the plugin as its menu entry does."""
+    """Open the plugin as its menu entry does, as on a new installation: preferences are neither used nor changed."""
+    os.environ.setdefault(VARIABLE, str(Path(tempfile.mkdtemp(prefix="surgicalsam_demo_")) / "preferences.json"))
     _, widget = viewer.window.add_plugin_dock_widget("surgicalsam-napari", "SurgicalSAM")
     assert isinstance(widget, PluginDock)
     opened: list[MainWidget] = []

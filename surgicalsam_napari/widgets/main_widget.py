@@ -78,6 +78,7 @@ class MainWidget(QScrollArea):
         self.train_panel = TrainPanel(self.session, self.layers, self.model_panel)
         self.export_panel = ExportPanel(self.session, self.layers)
         self.video_fold = Collapsible(self.video_panel, is_open=True, has_line=False)
+        self.video_fold.add_mark(self.video_panel.saved)
         self.model_fold = Collapsible(self.model_panel, has_line=False)
         self.tabs, self.message = TaskTabs(), Message()  # of what has no panel of its own
         self.dock_menu = DockMenu(viewer, self)
@@ -86,7 +87,7 @@ class MainWidget(QScrollArea):
         self.timeline = TimelineDock(self.session, self.layers, self.changes, self.dock_menu, self)
         self.classes_dialog = ClassesDialog(self.session, self.layers, self.changes, self)
         self.class_keys = ClassKeys(viewer, self.session)
-        self.start = Start(self.session, self.layers, self.video_panel, self)
+        self.start = Start(self.session, self.layers, self.video_panel, self.video_fold, self)
         self.memory = WindowMemory(
             self.session, self, self.timeline.timeline, self.tabs, self.segment_panel, self.model_panel
         )
@@ -173,7 +174,6 @@ class MainWidget(QScrollArea):
         self.tabs.add(self.train_panel, "Train")
         self.tabs.add(self.export_panel, "Export / Import")
         self.setWidget(content)
-        self.start.replace(self.video_fold, self.tabs, self.correct_panel.undo_bar)
 
     def _load_first_model(self) -> None:
         self._waits_for_first_model = False

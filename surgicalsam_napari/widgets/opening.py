@@ -12,7 +12,7 @@ from typing import TYPE_CHECKING
 
 import napari
 from qtpy.QtCore import QEvent, QSize, Qt, QTimer, Signal
-from qtpy.QtWidgets import QLabel, QVBoxLayout, QWidget
+from qtpy.QtWidgets import QLabel, QSizePolicy, QVBoxLayout, QWidget
 
 from surgicalsam_napari.widgets.parts.message import Message, show_failure
 from surgicalsam_napari.widgets.runs.background import run_in_background
@@ -43,6 +43,7 @@ class PluginDock(QWidget):
         self.text = QLabel(OPENING)
         self.text.setAlignment(Qt.AlignmentFlag.AlignCenter)
         self.message = Message()
+        self.setSizePolicy(QSizePolicy.Policy.Preferred, QSizePolicy.Policy.Expanding)  # else napari adds a stretch below
         self.column = QVBoxLayout(self)
         self.column.setContentsMargins(0, 0, 0, 0)
         self.column.addWidget(self.message)

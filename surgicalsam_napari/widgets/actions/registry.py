@@ -28,6 +28,7 @@ def _cancel_runs(dock: Any) -> bool:
 ACTIONS = (
     Action("open_video", "Open a video…", VIDEO, "video_panel.open_file"),
     Action("open_folder", "Open a folder of images or a project…", VIDEO, "video_panel.open_folder"),
+    Action("videos", "List of videos…", VIDEO, "video_panel.videos"),
     Action("segment", "Segment the chosen frames", SEGMENT, "segment_panel.segment"),
     Action("cancel", "Cancel the work that runs now", SEGMENT, _cancel_runs),
     Action("next_frame", "Next frame that needs review", REVIEW, "correct_panel.review.next_button", "N"),

@@ -3,16 +3,18 @@
 from __future__ import annotations
 
 from collections.abc import Callable
+from pathlib import Path
 
 from qtpy.QtCore import Qt
 from qtpy.QtGui import QColor, QHideEvent, QShowEvent
-from qtpy.QtWidgets import QColorDialog, QDialog, QFileDialog, QHBoxLayout, QLineEdit, QPushButton, QVBoxLayout, QWidget
+from qtpy.QtWidgets import QColorDialog, QDialog, QHBoxLayout, QLineEdit, QPushButton, QVBoxLayout, QWidget
 
 from surgicalsam_napari.errors import SurgicalSAMError
 from surgicalsam_napari.session import Session
 from surgicalsam_napari.store.project_classes import FormerNameError
 from surgicalsam_napari.widgets.classes.class_counts import ClassCounts
 from surgicalsam_napari.widgets.classes.class_list import ClassList
+from surgicalsam_napari.widgets.parts.file_dialogs import FileKind, ask_where_to_save
 from surgicalsam_napari.widgets.parts.parts import SPACING, note
 from surgicalsam_napari.widgets.parts.progress_strip import Question
 from surgicalsam_napari.widgets.viewer.label_changes import LabelChanges
@@ -129,9 +131,9 @@ class ClassesDialog(QDialog):
 
     def save(self) -> None:
         """Ask for a file, and write the classes as a class set for other videos."""
-        suggested = f"{self.session.classes.name}.yaml"
-        path, _ = QFileDialog.getSaveFileName(self, "Save the classes", suggested, "Class sets (*.yaml)")
-        if path:
+        proposed = Path(f"{self.session.classes.name}.yaml")
+        path = ask_where_to_save(self, FileKind.CLASS_SETS, "Save the classes", proposed, "Class sets (*.yaml)")
+        if path is not None:
             self._change(lambda: self.session.classes.write_yaml(path))
 
     def toggle_eye(self, class_id: int) -> None:

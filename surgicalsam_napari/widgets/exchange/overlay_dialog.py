@@ -11,7 +11,6 @@ from qtpy.QtGui import QCloseEvent, QImage, QPixmap
 from qtpy.QtWidgets import (
     QCheckBox,
     QDialog,
-    QFileDialog,
     QHBoxLayout,
     QLabel,
     QListWidget,
@@ -27,6 +26,7 @@ from surgicalsam_napari.errors import SurgicalSAMError
 from surgicalsam_napari.formatting import counted
 from surgicalsam_napari.overlay import OverlayStyle, overlay_frame, write_overlay_picture, write_overlay_video
 from surgicalsam_napari.store import Project
+from surgicalsam_napari.widgets.parts.file_dialogs import FileKind, ask_where_to_save
 from surgicalsam_napari.widgets.parts.frame_scope import EVERY_NTH, RANGE, WHOLE_VIDEO, FrameScope
 from surgicalsam_napari.widgets.parts.parts import SPACING, Panel, caption, note, primary_button, swatch
 from surgicalsam_napari.widgets.parts.progress_strip import ProgressStrip
@@ -218,10 +218,9 @@ class OverlayDialog(QDialog):
         if self._project is None:
             return None
         video = self._project.manifest.video_path
-        text, _ = QFileDialog.getSaveFileName(self, title, str(video.with_name(f"{video.stem}_{name}")), filters)
-        if not text:
+        path = ask_where_to_save(self, FileKind.EXPORTS, title, video.with_name(f"{video.stem}_{name}"), filters)
+        if path is None:
             return None
-        path = Path(text)
         return path if path.suffix else path.with_suffix(suffix)
 
     def _on_report(self, report: Any) -> None:

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-from pathlib import Path
 from typing import Any
 
 from qtpy.QtCore import Qt
@@ -10,7 +9,6 @@ from qtpy.QtGui import QCloseEvent
 from qtpy.QtWidgets import (
     QAbstractItemView,
     QDialog,
-    QFileDialog,
     QHBoxLayout,
     QHeaderView,
     QPushButton,
@@ -24,6 +22,7 @@ from surgicalsam_napari.errors import SurgicalSAMError
 from surgicalsam_napari.formatting import counted, in_time
 from surgicalsam_napari.review.statistics import ClassStatistics, VideoStatistics, measure_statistics
 from surgicalsam_napari.store import Project
+from surgicalsam_napari.widgets.parts.file_dialogs import FileKind, ask_where_to_save
 from surgicalsam_napari.widgets.parts.parts import SPACING, caption, note, primary_button, swatch
 from surgicalsam_napari.widgets.parts.progress_strip import ProgressStrip
 from surgicalsam_napari.widgets.runs.run import Run
@@ -86,15 +85,15 @@ class StatisticsDialog(QDialog):
         if self._project is None or self.statistics is None:
             return
         proposed = self._project.folder.with_name(f"{self._project.folder.stem}_statistics.csv")
-        path, _ = QFileDialog.getSaveFileName(self, "Save the statistics", str(proposed), "CSV (*.csv)")
-        if not path:
+        path = ask_where_to_save(self, FileKind.TABLES, "Save the statistics", proposed, "CSV (*.csv)")
+        if path is None:
             return
         try:
             self.statistics.write_csv(path)
         except SurgicalSAMError as error:
             self.message.setText(str(error))
             return
-        self.message.setText(f"Saved as {Path(path).name}.")
+        self.message.setText(f"Saved as {path.name}.")
 
     def closeEvent(self, event: QCloseEvent) -> None:
         self.run.cancel()

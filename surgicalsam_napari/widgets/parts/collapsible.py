@@ -38,10 +38,10 @@ class Collapsible(QWidget):
         self._summary = ""
         self.summary = _Summary(mode=Qt.TextElideMode.ElideRight)
         self.summary.clicked.connect(self.header.click)
-        row = QHBoxLayout()
-        row.setSpacing(SPACING)
-        row.addWidget(self.header)
-        row.addWidget(self.summary, 1)
+        self._row = QHBoxLayout()
+        self._row.setSpacing(SPACING)
+        self._row.addWidget(self.header)
+        self._row.addWidget(self.summary, 1)
         line = QFrame()
         line.setFixedHeight(1)
         line.setStyleSheet("background-color: rgba(127, 127, 127, 70);")
@@ -50,7 +50,7 @@ class Collapsible(QWidget):
         column.setContentsMargins(0, 0, 0, 0)
         column.setSpacing(SPACING)
         column.addWidget(line)
-        column.addLayout(row)
+        column.addLayout(self._row)
         column.addWidget(panel)
         self._show(is_open)
 
@@ -62,6 +62,10 @@ class Collapsible(QWidget):
     @property
     def is_open(self) -> bool:
         return self.header.isChecked()
+
+    def add_mark(self, mark: QWidget) -> None:
+        """Show a mark at the end of the heading, also while the panel is folded."""
+        self._row.addWidget(mark)
 
     def open(self) -> None:
         """Show the panel."""

@@ -38,11 +38,7 @@ class VideoPanel(Panel):
 
     def __init__(self) -> None:
         super().__init__("Video")
-        self.saved = SavedMark()
-        heading = QHBoxLayout()
-        heading.addWidget(self.heading, 1)
-        heading.addWidget(self.saved)
-        self.column.insertLayout(0, heading)
+        self.saved = SavedMark()  # the dock shows it at the end of the heading
         self._project_folder: Path | None = None
         self.file_name = ElidedLabel()
         self.facts, self.border = note(NOTHING_OPEN), note()

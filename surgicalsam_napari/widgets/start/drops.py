@@ -51,7 +51,7 @@ class VideoDrops(QObject):
             self.several_dropped.emit(videos, [path for path in paths if path not in videos])
         elif len(paths) == len(videos) == 1:
             self.one_dropped.emit(videos[0])
-        elif len(paths) == 1 and paths[0].is_dir() and next(find_videos(paths[0]), None) is not None:
+        elif len(paths) == 1 and paths[0].is_dir() and next(find_videos(paths[0], 2), None) is not None:
             self.folder_dropped.emit(paths[0])
         else:
             return False

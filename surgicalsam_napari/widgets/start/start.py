@@ -34,6 +34,7 @@ class Start(QObject):
 
     Parameters
     ----------
+    video_fold : what the start page replaces, with the `video_panel` in it
     panel : the plugin's dock
 
     Attributes
@@ -44,16 +45,20 @@ class Start(QObject):
 
     open_requested = Signal(object, object)  # Path; its project if that is not beside the video, or None
 
-    def __init__(self, session: Session, layers: ViewerLayers, video_panel: VideoPanel, panel: QWidget) -> None:
+    def __init__(
+        self, session: Session, layers: ViewerLayers, video_panel: VideoPanel, video_fold: QWidget, panel: QWidget
+    ) -> None:
         super().__init__(panel)
-        self.session, self.layers, self.video_panel, self.panel = session, layers, video_panel, panel
+        self.session, self.layers, self.panel = session, layers, panel
+        self.video_panel, self.video_fold = video_panel, video_fold
         self.page, self.queue, self.drops = StartPage(), SegmentationQueue(session, self), VideoDrops(self)
         self._recent = Summaries(self)
         self._opened: dict[Path, str | None] = {}
         self._summaries = Summaries(self)
         self._window: VideosWindow | None = None
-        self._only_with_project: tuple[QWidget, ...] = ()
         self._connect()
+        self._show_page()
+        self._show_recent()
 
     @property
     def videos(self) -> VideosWindow:
@@ -68,12 +73,6 @@ class Start(QObject):
         """Show the start page while nothing is open, and remember what is opened."""
         signals.project_changed.connect(self._on_project_changed)
         signals.model_changed.connect(lambda: self._window.show_model() if self._window is not None else None)
-
-    def replace(self, *widgets: QWidget) -> None:
-        """Hide these widgets while the start page is shown."""
-        self._only_with_project = widgets
-        self._show_page()
-        self._show_recent()
 
     def refuses(self, path: Path) -> bool:
         """Whether this video cannot be opened now, because the queue works on it; the user is told."""
@@ -132,8 +131,7 @@ class Start(QObject):
     def _show_page(self) -> None:
         is_empty = self.session.project is None
         self.page.setVisible(is_empty)
-        for widget in self._only_with_project:
-            widget.setVisible(not is_empty)
+        self.video_fold.setVisible(not is_empty)
 
     # The start page ------------------------------------------------------------------------------------------------------
 

@@ -16,7 +16,7 @@ from surgicalsam_napari.session import Session
 from surgicalsam_napari.store.summary import find_videos
 from surgicalsam_napari.video import VIDEO_SUFFIXES
 from surgicalsam_napari.widgets.parts.file_dialogs import FileKind, ask_for_file, ask_for_files, ask_for_folder
-from surgicalsam_napari.widgets.parts.parts import SPACING, caption, note, primary_button
+from surgicalsam_napari.widgets.parts.parts import SPACING, caption, primary_button
 from surgicalsam_napari.widgets.parts.progress_strip import ProgressStrip
 from surgicalsam_napari.widgets.runs.background import run_in_background
 from surgicalsam_napari.widgets.start import texts
@@ -112,7 +112,8 @@ class VideosWindow(QDialog):
         self.open_button, self.segment_button = QPushButton("Open"), primary_button("Segment")
         self.details, self.remedy = caption(""), QPushButton("Find the video…")
         self.details.setWordWrap(True)
-        self.progress, self.result = ProgressStrip(), note()
+        self.progress, self.result = ProgressStrip(), caption("")
+        self.result.setWordWrap(True)
         top = _row(caption("Show"), self.source, None, self.add_button, self.remove_button)
         about = _row(self.details, self.remedy)
         about.setStretch(0, 1)

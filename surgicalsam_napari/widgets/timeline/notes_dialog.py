@@ -2,13 +2,10 @@
 
 from __future__ import annotations
 
-from pathlib import Path
-
 import numpy as np
 from qtpy.QtCore import Qt, Signal
 from qtpy.QtWidgets import (
     QDialog,
-    QFileDialog,
     QHBoxLayout,
     QHeaderView,
     QPushButton,
@@ -23,6 +20,7 @@ from surgicalsam_napari.formatting import counted
 from surgicalsam_napari.store import Project
 from surgicalsam_napari.store.notes import Note
 from surgicalsam_napari.video.time_code import in_time_code
+from surgicalsam_napari.widgets.parts.file_dialogs import FileKind, ask_where_to_save
 from surgicalsam_napari.widgets.parts.parts import SPACING, note
 
 FRAME, TIME, TEXT, ANNOTATOR = range(4)
@@ -93,12 +91,12 @@ class NotesDialog(QDialog):
         if self._project is None:
             return
         video = self._project.manifest.video_path
-        suggested = str(video.with_name(f"{video.stem}_notes.csv"))
-        path, _ = QFileDialog.getSaveFileName(self, "Save the notes", suggested, "CSV (*.csv)")
-        if path:
+        proposed = video.with_name(f"{video.stem}_notes.csv")
+        path = ask_where_to_save(self, FileKind.TABLES, "Save the notes", proposed, "CSV (*.csv)")
+        if path is not None:
             try:
                 count = self._project.notes.write_csv(path, self._times)
-                self.outcome.setText(f"{Path(path).name} lists {counted(count, 'note')}.")
+                self.outcome.setText(f"{path.name} lists {counted(count, 'note')}.")
             except SurgicalSAMError as error:
                 self.outcome.setText(str(error))
 
