@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Mapping
+from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass
 from enum import StrEnum
 
@@ -115,12 +115,12 @@ def _chosen(instrument: InstrumentClass, choice: str, classes: ClassSet) -> Clas
         raise ExchangeError(f"{instrument.name} cannot become {choice}. {error}") from error
 
 
-def new_classes(present: ClassSet, added: Iterable[InstrumentClass]) -> tuple[InstrumentClass, ...]:
-    """The classes to add to a project, with ids after its largest id."""
-    first, names = max(present.ids) + 1, [(" ".join(c.name.split()), c.color) for c in added]
-    if first + len(names) - 1 > LARGEST_CLASS_ID:
+def new_classes(added: Iterable[InstrumentClass], free_ids: Sequence[int]) -> tuple[InstrumentClass, ...]:
+    """The classes to add to a project, with ids that it does not use."""
+    described = [(" ".join(c.name.split()), c.color) for c in added]
+    if len(described) > len(free_ids):
         raise ClassSetError(
-            f"{present.name} uses class ids up to {first - 1}, so {len(names)} new classes do not fit below "
-            f"{LARGEST_CLASS_ID}. Import into a project with smaller class ids."
+            f"{len(described)} new classes need as many free class ids up to {LARGEST_CLASS_ID}, but the project has only "
+            f"{len(free_ids)}. Leave some classes out, or import into a project with smaller class ids."
         )
-    return tuple(InstrumentClass(first + position, name, color) for position, (name, color) in enumerate(names))
+    return tuple(InstrumentClass(class_id, *of) for class_id, of in zip(free_ids, described, strict=False))

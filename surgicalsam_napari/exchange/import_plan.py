@@ -150,7 +150,7 @@ def plan_import(survey: ImportSurvey, choices: ImportChoices | None = None) -> I
     )
     matches = tuple(match for match in matches if match.instrument.id in shown or match.target is not None)
     added = [match.instrument for match in matches if match.kind is MatchKind.NEW]
-    new = new_classes(survey.project_classes, added)
+    new = new_classes(added, survey.free_ids)
     class_ids = dict(zip((instrument.id for instrument in added), (created.id for created in new), strict=True))
     for match in matches:
         if match.kind is MatchKind.LEFT_OUT:

@@ -11,7 +11,7 @@ from surgicalsam_napari.errors import ExchangeError, SurgicalSAMError
 from surgicalsam_napari.exchange.dataset import Dataset, DatasetFrame
 from surgicalsam_napari.exchange.matching import FrameMatching, MatchRule, frames_of_video, match_frames
 from surgicalsam_napari.exchange.overlaps import FILE_ORDER, Overlap, masks_by_class, overlaps
-from surgicalsam_napari.instruments import ClassSet
+from surgicalsam_napari.instruments import LARGEST_CLASS_ID, ClassSet
 from surgicalsam_napari.store import Project
 from surgicalsam_napari.store.label_maps import present_ids
 
@@ -60,12 +60,14 @@ class ImportSurvey:
     Attributes
     ----------
     project_name, project_classes : of the project
+    free_ids : class ids for new classes of the project
     rule : how frames were matched
     """
 
     dataset: Dataset
     project_name: str
     project_classes: ClassSet
+    free_ids: tuple[int, ...]
     rule: MatchRule
     frames: tuple[SurveyedFrame, ...]
 
@@ -96,7 +98,8 @@ def survey_frames(
             one = replace(one, problem=both)
         surveyed.append(one)
         yield ImportReport(index, done, len(frames))
-    return ImportSurvey(dataset, project.folder.name, project.classes, matching.rule, tuple(surveyed))
+    free_ids = tuple(range(max(project.classes.ids) + 1, LARGEST_CLASS_ID + 1))
+    return ImportSurvey(dataset, project.folder.name, project.classes, free_ids, matching.rule, tuple(surveyed))
 
 
 def _surveyed(project: Project, dataset: Dataset, frame: DatasetFrame, matching: FrameMatching) -> SurveyedFrame:
