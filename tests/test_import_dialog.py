@@ -287,10 +287,10 @@ def test_the_sequence_of_this_video_and_the_class_names_can_be_chosen(dock, expo
             file.unlink()
     dialog = choose(dock, exported, qtbot, monkeypatch)
     assert "no class names" in dialog.message.text()
-    dialog.names.setCurrentText("As in EndoVis 2018")
+    dialog.fields.names.setCurrentText("As in EndoVis 2018")
     settle(qtbot, dock)
     assert "2 sequences (seq_1: 2 frames, seq_2: 1 frame)" in dialog.message.text()
-    dialog.sequence.setCurrentText("seq_2 (1 frame)")
+    dialog.fields.sequence.setCurrentText("seq_2 (1 frame)")
     settle(qtbot, dock)
     assert dialog.import_button.text() == "Import 1 frame"
     click(qtbot, dialog.import_button)
@@ -306,8 +306,8 @@ def test_an_unclear_name_is_read_with_the_users_pattern(dock, coco, qtbot, monke
     dialog = choose(dock, coco, qtbot, monkeypatch)
     assert "can be read in several ways" in dialog.message.text()
     assert "command line" not in dialog.message.text()
-    qtbot.keyClicks(dialog.pattern, "clip_00_00_{frame}")
-    qtbot.keyClick(dialog.pattern, Qt.Key.Key_Return)
+    qtbot.keyClicks(dialog.fields.pattern, "clip_00_00_{frame}")
+    qtbot.keyClick(dialog.fields.pattern, Qt.Key.Key_Return)
     settle(qtbot, dock)
     assert "03 -> frame 3, 04 -> frame 4" in texts(dialog)["Frames"]
     assert dialog.isVisible()

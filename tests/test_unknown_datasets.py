@@ -40,6 +40,15 @@ def test_the_message_about_a_folder(tmp_path: Path, make: Callable[[Path], objec
         open_dataset(tmp_path)
 
 
+def test_a_part_of_a_dataset_names_the_whole(tmp_path: Path) -> None:
+    (tmp_path / "set/images/train").mkdir(parents=True)
+    (tmp_path / "set/labels/train").mkdir(parents=True)
+    Image.fromarray(np.zeros((40, 50, 3), np.uint8)).save(tmp_path / "set/images/train/frame_1.png")
+    (tmp_path / "set/labels/train/frame_1.txt").write_text("0 0.1 0.1 0.5 0.1 0.5 0.5\n")
+    with pytest.raises(ExchangeError, match=r"The folder .*set looks like YOLO segmentation: choose that one"):
+        open_dataset(tmp_path / "set/images")
+
+
 @pytest.mark.parametrize(
     ("content", "expected"),
     [

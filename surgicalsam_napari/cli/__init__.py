@@ -1,4 +1,4 @@
-"""The command line `surgicalsam`: `embed`, `segment`, `info`, `export`, `import`, `convert`, `learn`, `train` …"""
+"""The command line `surgicalsam`: `embed`, `segment`, `export`, `import`, `convert`, `learn`, `train`, `evaluate` …"""
 
 from __future__ import annotations
 

@@ -20,6 +20,20 @@ FOLDERS_TRIED = 30
 LARGEST_JSON = 50_000_000  # bytes; larger files are not read for a message
 PICTURES_TRIED = 20
 FEW_COLORS = 40  # a label picture has few colours, a photograph thousands
+# folders of a dataset that a person may choose instead of the dataset itself
+PART_NAMES = {
+    "annotations",
+    "images",
+    "jpegimages",
+    "labels",
+    "masks",
+    "segmentation",
+    "semseg",
+    "test",
+    "train",
+    "val",
+    "valid",
+}
 _VOLUMES = {".nii", ".nrrd", ".mha", ".dcm"}
 _ARCHIVES = {".zip", ".tar", ".gz", ".tgz", ".7z", ".rar"}
 
@@ -35,7 +49,8 @@ def what_it_looks_like(path: Path, title_of: Callable[[Path], str | None]) -> st
         return _about_file(path)
     if path.suffix == ".surgicalsam":
         return "It is a project of this program: export its labels first (`surgicalsam export`)."
-    for near in (path.parent, *folders_in(path)[:FOLDERS_TRIED]):
+    above = [path.parent] if path.name.casefold() in PART_NAMES else []
+    for near in (*above, *folders_in(path)[:FOLDERS_TRIED]):
         if (title := title_of(near)) is not None:
             return f"The folder {near} looks like {title}: choose that one."
     kinds = Counter(file.suffix.lower() or "no suffix" for file in islice(_files(path), FILES_LISTED))

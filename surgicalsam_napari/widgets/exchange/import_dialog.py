@@ -10,13 +10,10 @@ from typing import Any
 from qtpy.QtCore import Qt, Signal
 from qtpy.QtGui import QCloseEvent
 from qtpy.QtWidgets import (
-    QComboBox,
     QDialog,
     QFrame,
-    QGridLayout,
     QHBoxLayout,
     QLabel,
-    QLineEdit,
     QPushButton,
     QScrollArea,
     QVBoxLayout,
@@ -25,18 +22,16 @@ from qtpy.QtWidgets import (
 
 from surgicalsam_napari.errors import ExchangeError, SurgicalSAMError
 from surgicalsam_napari.exchange.dataset import Dataset
-from surgicalsam_napari.exchange.frame_names import PATTERN_HELP
 from surgicalsam_napari.exchange.import_plan import ImportPlan, plan_import
 from surgicalsam_napari.exchange.importing import ImportCounts, import_frames
-from surgicalsam_napari.exchange.matching import sequence_sizes
 from surgicalsam_napari.exchange.registry import FORMATS, open_dataset
 from surgicalsam_napari.exchange.survey import ImportSurvey, survey_frames
 from surgicalsam_napari.formatting import counted
-from surgicalsam_napari.instruments import CLASS_SETS, ClassSet
 from surgicalsam_napari.store import Project
 from surgicalsam_napari.widgets.exchange.frame_comparison import FrameComparison
-from surgicalsam_napari.widgets.exchange.import_options import CAPTIONS, ImportOptions
+from surgicalsam_napari.widgets.exchange.import_options import ImportOptions
 from surgicalsam_napari.widgets.exchange.problems_dialog import ProblemsDialog
+from surgicalsam_napari.widgets.exchange.reading_fields import ReadingFields
 from surgicalsam_napari.widgets.parts.message import show_failure
 from surgicalsam_napari.widgets.parts.parts import SPACING, ElidedLabel, caption, note, primary_button
 from surgicalsam_napari.widgets.parts.progress_strip import ProgressStrip
@@ -44,7 +39,6 @@ from surgicalsam_napari.widgets.parts.theme import CAPTION, HEADING, WARNING, li
 from surgicalsam_napari.widgets.runs.background import run_in_background
 from surgicalsam_napari.widgets.runs.run import Run
 
-AS_IN_DATASET, AS_IN_PROJECT, BY_NAME = "As in the dataset", "As in this project", "Find it by the names"
 _COMMAND_LINE = re.compile(r" \([^()]*on the command line\)")
 WHAT_IT_DOES = "Imported labels count as corrected by you. Pixels that you painted or verified stay."
 
@@ -89,7 +83,7 @@ class ImportDialog(QDialog):
             return
         self._forget()
         self._dataset = None
-        classes, pattern = self._class_set(), self.pattern.text().strip() or None
+        classes, pattern = self.fields.names.currentData(), self.fields.pattern.text().strip() or None
         opening = self._opening = object()
         run_in_background(
             lambda: open_dataset(self.path, classes=classes, frame_pattern=pattern),
@@ -133,14 +127,7 @@ class ImportDialog(QDialog):
         self.recognised, place = QLabel("…"), ElidedLabel(str(self.path))
         set_look(self.recognised, role=HEADING)
         place.setToolTip(str(self.path))
-        self.names, self.sequence, self.pattern = QComboBox(), QComboBox(), QLineEdit()
-        self.names.addItem(AS_IN_DATASET, None)
-        self.names.addItem(AS_IN_PROJECT, self.project.classes)
-        for class_set in CLASS_SETS.values():
-            self.names.addItem(f"As in {class_set.name}", class_set)
-        self.names.setToolTip("The class names of a dataset that has only class numbers")
-        self.pattern.setPlaceholderText("only if frames are read wrongly, such as {video}_{frame}_*")
-        self.pattern.setToolTip(f"How to read the names of the frames: {PATTERN_HELP}. Press Enter to read them again.")
+        self.fields = ReadingFields(self.project.classes)
         self.options, self.comparison = ImportOptions(), FrameComparison()
         self.message, self.what, self.progress = caption(""), note(WHAT_IT_DOES), ProgressStrip()
         self.message.setWordWrap(True)
@@ -169,25 +156,11 @@ class ImportDialog(QDialog):
 
     def _scrolled(self) -> QScrollArea:
         """How to read the dataset, and the choices."""
-        grid = QGridLayout()
-        grid.setHorizontalSpacing(SPACING)
-        grid.setVerticalSpacing(SPACING)
-        grid.setColumnMinimumWidth(0, CAPTIONS)
-        grid.setColumnStretch(1, 1)
-        self._fields: dict[QWidget, QLabel] = {}
-        for row, (title, field) in enumerate(
-            (("Sequence", self.sequence), ("Class names", self.names), ("Name pattern", self.pattern))
-        ):
-            self._fields[field] = label = caption(title)
-            grid.addWidget(label, row, 0)
-            grid.addWidget(field, row, 1)
-        for field in (self.sequence, self.names):
-            self._show_field(field, False)
         inside = QWidget()
         column = QVBoxLayout(inside)
         column.setContentsMargins(0, 0, SPACING, 0)
         column.setSpacing(2 * SPACING)
-        column.addLayout(grid)
+        column.addWidget(self.fields)
         column.addWidget(self.options)
         column.addStretch(1)
         area = QScrollArea()
@@ -197,14 +170,9 @@ class ImportDialog(QDialog):
         area.setWidget(inside)
         return area
 
-    def _show_field(self, field: QWidget, is_shown: bool) -> None:
-        field.setVisible(is_shown)
-        self._fields[field].setVisible(is_shown)
-
     def _connect(self) -> None:
-        self.names.currentIndexChanged.connect(lambda _index: self.read())
-        self.pattern.returnPressed.connect(self.read)
-        self.sequence.currentIndexChanged.connect(lambda _index: self._start_check())
+        self.fields.changed.connect(self.read)
+        self.fields.sequence_chosen.connect(self._start_check)
         self.options.changed.connect(self._replan)
         self.message.linkActivated.connect(lambda _link: self._show_problems())
         self.stop.clicked.connect(self.reject)
@@ -219,7 +187,7 @@ class ImportDialog(QDialog):
     def _changed(self) -> None:
         """Enable what can be used now."""
         is_idle = not self.is_busy
-        for field in (self.names, self.pattern, self.sequence, self.options):
+        for field in (self.fields, self.options):
             field.setEnabled(is_idle)
         self.import_button.setEnabled(is_idle and self.plan is not None and self.plan.is_ready)
         self.progress.setVisible(self.is_busy)
@@ -247,16 +215,13 @@ class ImportDialog(QDialog):
 
     # Reading and checking -----------------------------------------------------------------------------------------------
 
-    def _class_set(self) -> ClassSet | None:
-        return self.names.currentData()
-
     def _on_opened(self, opening: object, dataset: Dataset) -> None:
         if self._opening is not opening:
             return
         self._dataset, self._opening = dataset, None
         title = FORMATS[dataset.format].title if dataset.format in FORMATS else dataset.format
         self.recognised.setText(f"{title}: {counted(len(dataset.frames), 'frame')}")
-        self._list_sequences(dataset)
+        self.fields.show_sequences(dataset)
         self._start_check()
 
     def _on_open_failed(self, opening: object, error: Exception) -> None:
@@ -264,21 +229,11 @@ class ImportDialog(QDialog):
             return
         self._opening = None
         self.recognised.setText("Not imported yet")
-        self._show_field(self.names, True)
+        self.fields.offer_class_names()
         self._fail(error)
 
-    def _list_sequences(self, dataset: Dataset) -> None:
-        self.sequence.blockSignals(True)
-        self.sequence.clear()
-        self.sequence.addItem(BY_NAME, None)
-        sizes = sequence_sizes(dataset)
-        for name, count in sizes.items():
-            self.sequence.addItem(f"{name} ({counted(count, 'frame')})", name)
-        self.sequence.blockSignals(False)
-        self._show_field(self.sequence, len(sizes) > 1)
-
     def _start_check(self) -> None:
-        project, dataset, sequence = self.project, self._dataset, self.sequence.currentData()
+        project, dataset, sequence = self.project, self._dataset, self.fields.sequence.currentData()
         if dataset is None or self.is_busy:
             return
         self._forget()
