@@ -195,6 +195,34 @@ def test_a_similar_name_matches_only_after_asking(project: Project, coco: Coco) 
     assert project.history.entries()[-1].note == "bipolar_forceps is Bipolar Forceps"
 
 
+def test_a_former_name_matches_without_asking_and_a_present_name_counts_more(project: Project, coco: Coco) -> None:
+    project.change_classes(lambda classes: classes.renamed(1, "Maryland"))
+    path = coco(["1.png"], [(0, 1, [SQUARE]), (0, 2, [CROSSING])], ("Bipolar  forceps", "MARYLAND"))
+    with pytest.raises(ExchangeError, match="Are these the same classes: Bipolar forceps and Maryland"):
+        check_import(project, open_dataset(path), choices=ImportChoices(overlaps="file-order"))
+    path = coco(["1.png"], [(0, 1, [SQUARE])], ("Bipolar  forceps",))
+    plan = planned(project, path)
+    assert [(match.kind, match.target and match.target.name) for match in plan.matches] == [
+        (MatchKind.FORMER_NAME, "Maryland")
+    ]
+    assert "Bipolar forceps becomes Maryland (former name; 1 frame)" in text_of(plan, project)
+
+
+def test_a_name_of_a_class_of_the_project_cannot_become_a_new_class(project: Project, coco: Coco) -> None:
+    project.change_classes(lambda classes: classes.renamed(1, "Maryland"))
+    path = coco(["1.png"], [(0, 1, [SQUARE])])
+    with pytest.raises(ExchangeError, match=r"Bipolar Forceps cannot become a new class: .* an earlier name, of Maryland"):
+        planned(project, path, classes={"Bipolar Forceps": NEW_CLASS})
+
+
+def test_an_import_starts_again_after_the_classes_of_the_project_changed(project: Project, coco: Coco) -> None:
+    plan = planned(project, coco(["1.png"], [(0, 1, [SQUARE])]))
+    project.change_classes(lambda classes: classes.without(1))
+    with pytest.raises(ExchangeError, match=r"other classes than when labels.json was checked. Start the import again"):
+        list(import_frames(project, plan))
+    assert not project.labels[:].any()
+
+
 def test_classes_are_renamed_added_or_left_out_as_chosen(project: Project, coco: Coco) -> None:
     far = [[100, 80, 110, 80, 110, 90]]
     path = coco(

@@ -179,7 +179,7 @@ def test_a_dataset_of_another_tool_asks_what_is_not_clear(dock, form, coco, qtbo
     assert np.unique(labels_of(dock)[1]).tolist() == [0, 1, trocar]
     assert (labels_of(dock)[1][12:28, 32:38] == 1).all()
     assert not dock.session.project.labels.provenance_table()[9].any()
-    assert "1 frame without annotations left alone" in form.result.text()
+    assert "1 frame without annotations was left alone" in form.result.text()
     assert dock.segment_panel.picker.findData(trocar) >= 0
     assert "Trocar" in dock.layers.labels.features["class"].tolist()
 
@@ -259,7 +259,7 @@ def test_pixels_that_the_user_painted_stay_and_are_counted(dock, form, exported,
     click(qtbot, dialog.import_button)
     settle(qtbot, dock)
     assert (dock.session.project.labels[2][painted] == SUCTION).all()
-    assert f"{np.count_nonzero(painted):,} pixels of yours did not change" in form.result.text()
+    assert f"{np.count_nonzero(painted):,} pixels painted or verified before did not change" in form.result.text()
 
 
 def test_labels_that_do_not_fit_are_listed_by_file_and_nothing_is_written(dock, exported, qtbot, monkeypatch):

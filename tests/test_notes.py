@@ -11,8 +11,9 @@ import pytest
 
 from surgicalsam_napari.cli import main
 from surgicalsam_napari.errors import ProjectError, VideoError
+from surgicalsam_napari.exchange.converting import convert_frames
 from surgicalsam_napari.exchange.exporting import export_frames
-from surgicalsam_napari.exchange.registry import EXPORT_FORMATS
+from surgicalsam_napari.exchange.registry import EXPORT_FORMATS, open_dataset
 from surgicalsam_napari.exchange.sidecar import read_sidecar
 from surgicalsam_napari.instruments import ENDOVIS2018
 from surgicalsam_napari.store import Project
@@ -98,8 +99,19 @@ def test_an_export_names_annotators_and_has_the_notes_of_its_frames(project: Pro
     list(export_frames(project, [2, 3], tmp_path / "out", format, images=False))
     sidecar = read_sidecar(tmp_path / "out")
     assert sidecar is not None
-    assert (sidecar.annotators, sidecar.notes) == (("Ada",), {2: "smoke"})
-    assert sidecar.annotated.keys() == {2, 3}
+    assert (sidecar.annotators, sidecar.notes) == (("Ada",), {"clip": {2: "smoke"}})
+    assert sidecar.frames["clip"].keys() == {2, 3}
+
+
+def test_a_converted_export_keeps_annotators_and_notes(project: Project, tmp_path: Path) -> None:
+    project.work_log.annotator = "Ada"
+    project.labels[2, 0:4, 0:4] = 1
+    project.notes.write(2, "smoke")
+    list(export_frames(project, [2, 3], tmp_path / "out", "indexed-png", images=False))
+    list(convert_frames(open_dataset(tmp_path / "out"), tmp_path / "converted", "yolo", images=False))
+    sidecar = read_sidecar(tmp_path / "converted")
+    assert sidecar is not None
+    assert (sidecar.annotators, sidecar.notes) == (("Ada",), {"clip": {2: "smoke"}})
 
 
 # ---- time codes

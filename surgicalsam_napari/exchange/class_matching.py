@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
-from dataclasses import dataclass, replace
+from dataclasses import dataclass
 from enum import StrEnum
 
 from surgicalsam_napari.errors import ClassSetError, ExchangeError
@@ -96,6 +96,11 @@ def _chosen(instrument: InstrumentClass, choice: str, classes: ClassSet) -> Clas
     if choice == LEAVE_OUT:
         return ClassMatch(instrument, MatchKind.LEFT_OUT)
     if choice == NEW_CLASS:
+        if (holder := classes.find(instrument.name)) is not None:
+            raise ExchangeError(
+                f"{instrument.name} cannot become a new class: it is the name, or an earlier name, of {holder.name}. Choose "
+                f"{holder.name}, or leave it out."
+            )
         return ClassMatch(instrument, MatchKind.NEW)
     try:
         return ClassMatch(instrument, MatchKind.CHOSEN, classes.by_name(choice))
@@ -104,9 +109,14 @@ def _chosen(instrument: InstrumentClass, choice: str, classes: ClassSet) -> Clas
 
 
 def new_classes(present: ProjectClasses, added: Sequence[InstrumentClass]) -> tuple[InstrumentClass, ...]:
-    """The classes to add to a project, with ids that it has never used."""
+    """The classes to add to a project, with ids that it has never used, without former names that mean another class."""
     class_ids = present.unused_ids(len(added))
     return tuple(
-        replace(instrument, id=class_id, name=" ".join(instrument.name.split()))
+        InstrumentClass(
+            class_id,
+            " ".join(instrument.name.split()),
+            instrument.color,
+            tuple(name for name in instrument.former_names if present.in_use.find(name) is None),
+        )
         for class_id, instrument in zip(class_ids, added, strict=True)
     )
