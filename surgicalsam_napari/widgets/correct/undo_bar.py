@@ -108,8 +108,9 @@ class UndoBar(QWidget):
     def _show_button(self, button: QPushButton, verb: str, entry: HistoryEntry | None, is_free: bool) -> None:
         action, title = action_by_id(verb), verb.capitalize()
         button.setText(title if entry is None else f"{title}: {entry.name}")
-        tip = f"There is no action to {verb}" if entry is None else described(entry)
-        button.setToolTip(self._waits_for or action.tooltip(tip))
+        tip = f"There is no action to {verb}" if entry is None else f"{entry.name}, {counted(entry.frame_count, 'frame')}"
+        how = "" if entry is None or not entry.note else "\n" + entry.note.replace("; ", "\n")
+        button.setToolTip(self._waits_for or action.tooltip(tip) + how)
         button.setEnabled(is_free and entry is not None)
 
     def _on_finished(self, undone: Undone | None) -> None:
@@ -130,12 +131,6 @@ class ElidedButton(QPushButton):
         room = self.style().subElementRect(QStyle.SubElement.SE_PushButtonContents, option, self).width()
         option.text = self.fontMetrics().elidedText(self.text(), Qt.TextElideMode.ElideRight, room)
         QStylePainter(self).drawControl(QStyle.ControlElement.CE_PushButton, option)
-
-
-def described(entry: HistoryEntry) -> str:
-    """An action for a tooltip: its name, its frames, and how it was done."""
-    how = f"\n{entry.note}" if entry.note else ""
-    return f"{entry.name}, {counted(entry.frame_count, 'frame')}{how}"
 
 
 def outcome_of(undone: Undone, *, is_redone: bool = False) -> str:

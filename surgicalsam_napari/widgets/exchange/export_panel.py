@@ -157,7 +157,8 @@ class ExportPanel(TaskPanel):
         grid.addWidget(self.scope, 0, 1, 1, 2)
         rows = ("Classes", self.classes), ("Format", self.format), ("Labels as", self.shapes), ("", self.images)
         for row, (title, widget) in enumerate((*rows, ("", self.format_note)), start=1):
-            grid.addWidget(caption(title), row, 0)
+            if title:
+                grid.addWidget(caption(title), row, 0)
             grid.addWidget(widget, row, 1, 1, 2)
         grid.addWidget(caption("Folder"), 6, 0)
         grid.addWidget(self.folder, 6, 1)

@@ -35,7 +35,7 @@ from surgicalsam_napari.widgets.exchange.reading_fields import ReadingFields
 from surgicalsam_napari.widgets.parts.message import show_failure
 from surgicalsam_napari.widgets.parts.parts import SPACING, ElidedLabel, caption, note, primary_button
 from surgicalsam_napari.widgets.parts.progress_strip import ProgressStrip
-from surgicalsam_napari.widgets.parts.theme import CAPTION, HEADING, WARNING, link, set_look
+from surgicalsam_napari.widgets.parts.theme import CAPTION, HEADING, PLAIN, WARNING, link, set_look
 from surgicalsam_napari.widgets.runs.background import run_in_background
 from surgicalsam_napari.widgets.runs.run import Run
 
@@ -134,6 +134,7 @@ class ImportDialog(QDialog):
         set_look(self.message, role=CAPTION, tone=WARNING)
         self.progress.cancel.hide()  # the button of the dialog cancels
         self.stop, self.import_button = QPushButton("Cancel"), primary_button("Import")
+        set_look(self.stop, role=PLAIN)  # as high as the other one
         for button in (self.stop, self.import_button):
             button.setAutoDefault(False)  # Enter in a field reads the names again
         columns = QHBoxLayout()
