@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from pathlib import Path
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Any
 
 from qtpy.QtCore import QObject
 
@@ -15,7 +15,6 @@ from surgicalsam_napari.widgets.parts.message import show_failure, show_notice
 
 if TYPE_CHECKING:
     from surgicalsam_napari.model.surgical_sam import SurgicalSAM
-    from surgicalsam_napari.widgets.source.model_panel import ModelPanel
 
 MISSING = (
     "This project was last used with the model “{name}”, which is no longer at {path}. The bundled model is in use now. Put "
@@ -25,9 +24,14 @@ CHANGED = "“{name}” has changed since it was last used on this project. New 
 
 
 class LastModel(QObject):
-    """The memory of the open project for its model; the panel loads models, and says when it did."""
+    """The memory of the open project for its model.
 
-    def __init__(self, session: Session, panel: ModelPanel) -> None:
+    Parameters
+    ----------
+    panel : the ModelPanel, which loads models and says when it did
+    """
+
+    def __init__(self, session: Session, panel: Any) -> None:
         super().__init__(panel)
         self.session, self.panel = session, panel
         self._is_due = False  # another project is open, and its model has not been looked at
@@ -80,12 +84,12 @@ class LastModel(QObject):
         if checkpoint is not None and not checkpoint.is_file():
             self._load(None, None)
             show_notice(MISSING.format(name=record.name, path=checkpoint), self)
-            return self.panel.is_loading
+            return bool(self.panel.is_loading)
         weights = None if record.encoder_weights is None else Path(record.encoder_weights)
         self._load(checkpoint, weights if weights is not None and weights.is_file() else None)
         if self.panel.is_loading:
             self._restoring = record
-        return self.panel.is_loading
+        return bool(self.panel.is_loading)
 
     def _load(self, checkpoint: Path | None, encoder_weights: Path | None) -> None:
         if (checkpoint, encoder_weights) != self.panel.in_use[:2] or self.session.model is None:
