@@ -285,20 +285,20 @@ def test_the_direction_test_sees_imports_of_every_form(tmp_path: Path) -> None:
     assert own_parts_imported(tmp_path / "project.py", "surgicalsam_napari.project") >= {"session", "cli"}
 
 
-# The rooms of the window: parts, runs, viewer <- source, correct, exchange, timeline, segment_panel <- train <- main_widget
-# <- demo. Train shows the checkpoints that source lists. Napari's contributions are separate.
+# The rooms of the window: parts, runs, viewer <- source, correct, exchange, timeline <- segment_panel, train <- main_widget
+# <- demo. Segment shows the banner of source, Train the checkpoints that it lists. Napari's contributions are separate.
 BASICS = {"parts", "runs", "viewer"}
 ROOM_MAY_IMPORT: dict[str, set[str]] = {
     "parts": set(),
     "runs": {"parts"},
     "viewer": {"parts", "runs"},
-    "contributions": {"viewer"},
+    "contributions": {"parts", "viewer"},
     "work_clock": BASICS,
     "source": BASICS,
     "correct": BASICS,
     "exchange": BASICS,
     "timeline": BASICS,
-    "segment_panel": BASICS,
+    "segment_panel": BASICS | {"source"},
     "train": BASICS | {"source"},
 }
 ROOM_MAY_IMPORT["main_widget"] = ROOM_MAY_IMPORT.keys() - {"contributions"}

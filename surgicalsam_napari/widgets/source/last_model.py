@@ -48,7 +48,9 @@ class LastModel(QObject):
         project, model = self.session.project, self.session.model
         if project is None or model is None:
             return
-        record = ModelRecord.of(checkpoint_record(model)["digest"], model.name, *self.panel.in_use[:2], project.folder)
+        checkpoint, encoder_weights = self.panel.in_use[:2]
+        digest = checkpoint_record(model)["digest"]
+        record = ModelRecord.of(digest, model.name, checkpoint, encoder_weights, project.folder)
         try:
             project.remember_model(record)
         except SurgicalSAMError as error:
