@@ -298,8 +298,9 @@ def test_the_direction_test_sees_imports_of_every_form(tmp_path: Path) -> None:
     assert own_parts_imported(tmp_path / "project.py", "surgicalsam_napari.project") >= {"session", "cli"}
 
 
-# The rooms of the window: parts, runs, viewer <- actions <- source, correct, exchange, timeline, segment_panel <- train
-# <- main_widget <- demo, contributions. Train shows the checkpoints that source lists.
+# The rooms of the window: parts, runs, viewer <- actions <- source, correct, exchange, timeline, classes <- segment_panel,
+# train <- start <- main_widget <- opening <- demo, contributions. Segment shows the banner of source, Train the checkpoints
+# that it lists.
 BASICS = {"parts", "runs", "viewer"}
 ROOM_MAY_IMPORT: dict[str, set[str]] = {
     "parts": set(),

@@ -86,12 +86,12 @@ class LastModel(QObject):
         if checkpoint is not None and not checkpoint.is_file():
             self._load(None, None)
             show_notice(MISSING.format(name=record.name, path=checkpoint), self)
-            return self.panel.is_loading
+            return bool(self.panel.is_loading)
         weights = None if record.encoder_weights is None else Path(record.encoder_weights)
         self._load(checkpoint, weights if weights is not None and weights.is_file() else None)
         if self.panel.is_loading:
             self._restoring = record
-        return self.panel.is_loading
+        return bool(self.panel.is_loading)
 
     def _load(self, checkpoint: Path | None, encoder_weights: Path | None) -> None:
         if (checkpoint, encoder_weights) != self.panel.in_use[:2] or self.session.model is None:
