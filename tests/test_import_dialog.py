@@ -180,6 +180,8 @@ def test_a_dataset_of_another_tool_asks_what_is_not_clear(dock, form, coco, qtbo
     assert (labels_of(dock)[1][12:28, 32:38] == 1).all()
     assert not dock.session.project.labels.provenance_table()[9].any()
     assert "1 frame without annotations was left alone" in form.result.text()
+    choices = dock.correct_panel.undo_bar.undo_button.toolTip().splitlines()
+    assert {"bipolar_forceps is Bipolar Forceps", "frames without annotations are left alone"} <= {*choices}
     assert dock.segment_panel.picker.findData(trocar) >= 0
     assert "Trocar" in dock.layers.labels.features["class"].tolist()
 
