@@ -22,6 +22,7 @@ from surgicalsam_napari import files
 from surgicalsam_napari.errors import ClassSetError, DiskSpaceError, ProjectError
 from surgicalsam_napari.instruments import ENDOVIS2018, ClassSet, InstrumentClass
 from surgicalsam_napari.store import LabelStore, Provenance, ViewerLabels
+from surgicalsam_napari.store.project_classes import ProjectClasses
 
 SHAPE = (6, 32, 48)
 
@@ -455,7 +456,7 @@ def test_undo_of_a_stroke_leaves_a_later_edit_of_the_frame_edited(labels: LabelS
 def test_a_stroke_is_undone_completely_after_a_class_was_added(labels: LabelStore) -> None:
     layer = pytest.importorskip("napari.layers").Labels(ViewerLabels(labels))
     layer.paint((0, 10, 10), 3)
-    more = ClassSet("more", (*ENDOVIS2018, InstrumentClass(8, "Swab", "#ffffff")))
+    more = ProjectClasses.of(ClassSet("more", (*ENDOVIS2018, InstrumentClass(8, "Swab", "#ffffff"))))
     labels.add_columns(more)
     labels.use_classes(more)
     layer.undo()

@@ -181,7 +181,7 @@ def test_lost_video_can_be_relinked(tmp_path: Path, images: Path, painted_projec
         Project.open(painted_project.folder)
     with Project.open(painted_project.folder, require_video=False) as project:
         check_is_painted_project(project)
-        with pytest.raises(ProjectError, match="Move it there, or open"):
+        with pytest.raises(ProjectError, match="Move it there, or show where it is now"):
             _ = project.video
         project.relink(tmp_path / "far" / "away")
         assert len(project.video) == 4
