@@ -127,7 +127,8 @@ def test_video_and_model_fold_to_a_line_each_that_opens_on_a_click(dock):
 
 
 def test_an_empty_window_shows_the_buttons_that_open_a_video(empty_dock):
-    assert is_in_view(empty_dock.video_panel.open_file)
+    page = empty_dock.start.page
+    assert all(is_in_view(button) for button in (page.open_button, page.folder_button, page.sample_button))
 
 
 def test_a_model_that_does_not_load_opens_its_panel(dock, qtbot, tmp_path):
@@ -331,8 +332,7 @@ def test_all_text_has_a_contrast_of_four_and_a_half(dock, theme):
     viewer.theme = theme
     for fold in dock.findChildren(Collapsible):
         fold.open()
-    dock.train_panel.learn.problem.setText("A problem")
-    dock.train_panel.learn.problem.show()
+    dock.train_panel.learn.message.add("A problem")
     faint = {}
     for index in range(dock.tabs.bar.count()):
         dock.tabs.bar.setCurrentIndex(index)

@@ -56,7 +56,7 @@ def open_a_bad_video(dock: MainWidget, qtbot, tmp_path: Path) -> Message:
     (tmp_path / "broken.mp4").write_bytes(b"not a video at all" * 100)
     dock.open(tmp_path / "broken.mp4")
     settle(qtbot, dock)
-    return dock.video_panel.message
+    return dock.start.page.message  # nothing is open
 
 
 def test_an_error_stays_whole_in_its_panel_until_it_is_dismissed(dock, qtbot, tmp_path):
@@ -90,7 +90,7 @@ def test_a_long_path_wraps_and_does_not_widen_the_dock(dock, qtbot):
 def test_the_notification_only_points_to_the_message(dock, qtbot, tmp_path, shown):
     open_a_bad_video(dock, qtbot, tmp_path)
     (pointer,) = shown
-    assert pointer.message == "Video: see the message in the panel" and len(pointer.message) <= 40
+    assert pointer.message == "Start: see the message in the panel" and len(pointer.message) <= 40
     assert not isinstance(pointer, ErrorNotification)  # napari offers a traceback for those
     assert [title for title, _ in pointer.actions] == ["Show"]
 

@@ -123,7 +123,8 @@ class MainWidget(QScrollArea):
             return
         self._is_opening = True
         self._update_locks()
-        self.video_panel.message.clear()
+        for message in (self.video_panel.message, self.start.page.message):
+            message.clear()
         self.video_panel.show_opening(path)
         self.start.show_opening(path.name)
         session = self.session

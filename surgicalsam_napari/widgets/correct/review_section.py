@@ -126,6 +126,7 @@ class ReviewSection(Panel):
         self.count, self.reason, self.suggestion = RoomyLabel(), RoomyLabel(), QPushButton()
         set_look(self.count, role=NOTE, tone=DIM)
         self.suggestion.setToolTip("Paint and refine this class, which needs review most in this frame")
+        self.suggestion.setIcon(swatch("#000000"))  # its room is that of a button with an icon
         _keep_room(self.suggestion)
         self.which_class, self.which_status = QComboBox(), QComboBox()
         self.which_class.setSizeAdjustPolicy(QComboBox.SizeAdjustPolicy.AdjustToMinimumContentsLengthWithIcon)
