@@ -121,7 +121,7 @@ class RoomyLabel(QLabel):
 
     def heightForWidth(self, width: int) -> int:
         room = self.fontMetrics().boundingRect(0, 0, width, 10_000, int(Qt.TextFlag.TextWordWrap), self._longest or " ")
-        return max(room.height() + 2, super().heightForWidth(width))  # QLabel adds two pixels
+        return max(room.height() + 4, super().heightForWidth(width))  # QLabel adds up to four pixels
 
 
 class ElidedLabel(QLabel):
