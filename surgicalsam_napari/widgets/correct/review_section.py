@@ -123,7 +123,7 @@ class ReviewSection(Panel):
         self.verify_button.setToolTip("Confirm that this whole frame is right; it cannot change until you unlock it")
         self.then_next = QCheckBox("then go to the next")
         self.then_next.setChecked(True)
-        self.count, self.reason, self.suggestion = RoomyLabel(), RoomyLabel(), QPushButton()
+        self.count, self.reason, self.suggestion = RoomyLabel(), RoomyLabel(), QPushButton("Select")
         set_look(self.count, role=NOTE, tone=DIM)
         self.suggestion.setToolTip("Paint and refine this class, which needs review most in this frame")
         self.suggestion.setIcon(swatch("#000000"))  # its room is that of a button with an icon

@@ -111,6 +111,13 @@ class RoomyLabel(QLabel):
         self.setWordWrap(True)
         self.setAlignment(Qt.AlignmentFlag.AlignLeft | Qt.AlignmentFlag.AlignTop)
         self.setStyleSheet("padding: 0px; margin: 0px;")
+        self._sample = QLabel(self)  # is never shown: only its height counts
+        self._sample.setWordWrap(True)
+        self._sample.setStyleSheet("padding: 0px; margin: 0px;")
+        self._sample.hide()
+        policy = QSizePolicy(QSizePolicy.Policy.Preferred, QSizePolicy.Policy.Minimum)  # a full panel must not squeeze it
+        policy.setHeightForWidth(True)
+        self.setSizePolicy(policy)
         self._longest = ""
 
     def make_room(self, longest: str) -> None:
@@ -120,8 +127,8 @@ class RoomyLabel(QLabel):
             self.updateGeometry()
 
     def heightForWidth(self, width: int) -> int:
-        room = self.fontMetrics().boundingRect(0, 0, width, 10_000, int(Qt.TextFlag.TextWordWrap), self._longest or " ")
-        return max(room.height() + 4, super().heightForWidth(width))  # QLabel adds up to four pixels
+        self._sample.setText(self._longest or " ")
+        return max(self._sample.heightForWidth(width), super().heightForWidth(width))
 
 
 class ElidedLabel(QLabel):
