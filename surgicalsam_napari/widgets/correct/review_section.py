@@ -5,6 +5,7 @@ from __future__ import annotations
 from collections.abc import Callable
 
 from qtpy.QtCore import Signal
+from qtpy.QtGui import QShowEvent
 from qtpy.QtWidgets import QCheckBox, QComboBox, QHBoxLayout, QPushButton, QWidget
 
 from surgicalsam_napari.errors import SurgicalSAMError
@@ -113,6 +114,10 @@ class ReviewSection(Panel):
             if suspect is not None:
                 self.session.select_class(suspect)
 
+    def showEvent(self, event: QShowEvent) -> None:
+        self.suggestion.setFixedHeight(self.fontMetrics().height() + 12)  # its own hint is lower while it is enabled
+        super().showEvent(event)
+
     # Building -----------------------------------------------------------------------------------------------------------
 
     def _build(self) -> None:
@@ -123,10 +128,9 @@ class ReviewSection(Panel):
         self.verify_button.setToolTip("Confirm that this whole frame is right; it cannot change until you unlock it")
         self.then_next = QCheckBox("then go to the next")
         self.then_next.setChecked(True)
-        self.count, self.reason, self.suggestion = RoomyLabel(), RoomyLabel(), QPushButton("Select")
+        self.count, self.reason, self.suggestion = RoomyLabel(), RoomyLabel(), QPushButton()
         set_look(self.count, role=NOTE, tone=DIM)
         self.suggestion.setToolTip("Paint and refine this class, which needs review most in this frame")
-        self.suggestion.setIcon(swatch("#000000"))  # its room is that of a button with an icon
         _keep_room(self.suggestion)
         self.which_class, self.which_status = QComboBox(), QComboBox()
         self.which_class.setSizeAdjustPolicy(QComboBox.SizeAdjustPolicy.AdjustToMinimumContentsLengthWithIcon)
