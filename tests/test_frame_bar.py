@@ -23,6 +23,7 @@ from surgicalsam_napari.widgets.timeline.dock import TimelineDock
 from surgicalsam_napari.widgets.timeline.frame_bar import FrameBar
 from surgicalsam_napari.widgets.timeline.layout import AXIS_HEIGHT
 from surgicalsam_napari.widgets.timeline.notes_dialog import ANNOTATOR, FRAME, TEXT, TIME
+from surgicalsam_napari.widgets.viewer.dock_menu import DockMenu
 from surgicalsam_napari.widgets.viewer.label_changes import LabelChanges
 from surgicalsam_napari.widgets.viewer.layers import ViewerLayers
 from surgicalsam_napari.widgets.viewer.session_signals import SessionSignals
@@ -67,7 +68,7 @@ def hidden_window(make_napari_viewer, clip) -> Iterator[Window]:
 def opened_window(viewer, clip: Path) -> Iterator[Window]:
     session = Session(ENDOVIS2018)
     layers, changes, signals = ViewerLayers(viewer, session), LabelChanges(), SessionSignals(session)
-    dock = TimelineDock(session, layers, changes)
+    dock = TimelineDock(session, layers, changes, DockMenu(viewer, changes))
     for part in (changes, layers, dock):
         part.subscribe(signals)
     session.open(clip)
