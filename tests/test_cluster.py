@@ -50,11 +50,11 @@ class CountEmbeddedFrames(WorkerPlugin):
     def setup(self, worker: object) -> None:
         log, seconds, embed = self.log, self.seconds, SurgicalSAM.embed
 
-        def counted(model, frames):
+        def counted(model, frames, dtype="float16"):
             time.sleep(seconds)
             with open(log, "a") as file:
                 file.write(f"{os.getpid()} {len(frames)}\n")
-            return embed(model, frames)
+            return embed(model, frames, dtype)
 
         self.embed, SurgicalSAM.embed = embed, counted
 

@@ -50,7 +50,7 @@ def fixed_prompts(model: SurgicalSAM, config: TrainingConfig, size: tuple[int, i
     for position, (embedding, mask) in enumerate(zip(embeddings, discs(config.batch_size, size, rng), strict=True)):
         embedding_of_class = class_embedding(embedding.float(), mask, geometry)
         target = mask_target(mask, geometry, config, 4 * embedding.shape[-1])
-        prompts.append(ReadyPrompt(embedding, position % len(CLASSES), target, geometry, embedding_of_class, 1.0))
+        prompts.append(ReadyPrompt(embedding, position % len(CLASSES), target, geometry, True, embedding_of_class, 1.0))
     return FixedPrompts(config, model, tuple(prompts))
 
 

@@ -131,11 +131,9 @@ class PromptSampler:
         mean_embedding = class_embeddings.get(prompt.class_id)
         return ReadyPrompt(torch.from_numpy(embedding), row, target, geometry, is_present, mean_embedding, prompt.weight)
 
-    def starting_embedding(self, prompt: Prompt) -> Tensor:
-        """(D,): the class embedding of a prompt whose class is present; of a tiny mask that of the nearest cell."""
+    def nearest_embedding(self, prompt: Prompt) -> Tensor:
+        """(D,): the embedding of the cell at the centre of a prompt's mask, for a class whose masks are all tiny."""
         ready = self.ready(prompt, 0)
-        if ready.class_embedding is not None:
-            return ready.class_embedding
         mask = self.data.label_map(prompt.example_index, 0) == prompt.class_id
         return nearest_embedding(ready.embedding.float(), mask, ready.geometry)
 
@@ -220,7 +218,10 @@ def mean_class_embeddings(
     for class_id in class_ids:
         shown = [prompt for prompt in sampler.present if prompt.class_id == class_id]
         step = 1 if most_frames is None else -(-len(shown) // most_frames) or 1
-        class_embeddings = [sampler.starting_embedding(prompt) for prompt in shown[::step]]
+        read = [sampler.ready(prompt, 0).class_embedding for prompt in shown[::step]]
+        class_embeddings = [embedding for embedding in read if embedding is not None]
+        if not class_embeddings:
+            class_embeddings = [sampler.nearest_embedding(prompt) for prompt in shown[::step]]
         if class_embeddings:
             means[class_id] = torch.stack(class_embeddings).mean(0)
     return means
