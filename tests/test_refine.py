@@ -314,7 +314,9 @@ def test_a_checkpoint_without_a_click_decoder_is_refused(embedding: np.ndarray) 
 class LearnedSquare(nn.Module):
     """In place of a pixel head: the class is in the rows and columns 10 to 30 of the low-resolution square."""
 
-    def decode(self, embeddings: Tensor, rows: list[int], _visible: tuple[int, int] | None) -> MaskPrediction:
+    def decode(
+        self, embeddings: Tensor, rows: list[int], _visible: tuple[int, int] | None, presence_threshold: float = 0.5
+    ) -> MaskPrediction:
         side = 4 * embeddings.shape[-1]
         logits = torch.full((1, len(rows), side, side), -5.0)
         logits[..., 10:30, 10:30] = 5
