@@ -114,7 +114,7 @@ def test_another_project_is_shown_in_the_same_layers_with_nothing_to_undo(layers
     assert image.data is second.video
     assert labels.data.shape == (4, 120, 160)
     assert str(labels.mode) == "pan_zoom"
-    assert layers.current_frame == 3  # the last one: the other video is shorter
+    assert layers.current_frame == 0  # nobody has visited a frame of the other video yet
     labels.undo()
     assert not labels.data[:].any()
     labels.paint((0, 50, 50), SCISSORS)
