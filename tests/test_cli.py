@@ -6,6 +6,7 @@ import json
 import shutil
 import subprocess
 import sys
+from pathlib import Path
 
 import numpy as np
 import pytest
@@ -43,6 +44,14 @@ def run(capsys, tiny_checkpoint):
 
 def complaints(lines):
     return [line for line in lines if line.startswith("surgicalsam: ")]
+
+
+def test_embeddings_are_kept_as_float32_if_asked(run, clip):
+    code, out, err = run("embed", clip, "--frames", "0:2", "--float32", "--json")
+    assert code == 0, err
+    (video,) = json.loads(out[-1])["videos"]
+    (array,) = Path(video["project"]).glob("embeddings/*/embeddings/zarr.json")
+    assert json.loads(array.read_text())["data_type"] == "float32"
 
 
 def test_embedding_resumes(run, clip):

@@ -242,3 +242,11 @@ def test_float32_is_kept_where_it_is_asked_for(tmp_path: Path) -> None:
     store.write([1], values)
     assert store.dtype == np.float32 and store.frame_bytes == values.nbytes + 4
     np.testing.assert_array_equal(store.read([1]), values)
+
+
+def test_a_project_keeps_the_data_type_of_its_first_embeddings(clip: Path) -> None:
+    with Project.create(Project.default_folder(clip), VideoReader(clip), ENDOVIS2018) as project:
+        assert project.embeddings("0123abcd", SHAPE, "float32").dtype == np.float32
+        assert project.embeddings("0123abcd", SHAPE).dtype == np.float32
+        with pytest.raises(ProjectError, match="as float32, and float16 is asked for"):
+            project.embeddings("0123abcd", SHAPE, "float16")
