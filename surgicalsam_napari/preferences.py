@@ -105,7 +105,8 @@ def read_preferences(on_damage: Callable[[str], None] | None = None) -> Preferen
 
     Parameters
     ----------
-    on_damage : gets a message for the user if the file is damaged. It is then renamed, so that nothing in it is lost
+    on_damage : gets a message for the user if the file is damaged. It is then renamed, so that nothing in it is lost;
+        without `on_damage` it stays, so that the next reader can report it
     """
     path = preferences_file()
     try:
@@ -117,7 +118,7 @@ def read_preferences(on_damage: Callable[[str], None] | None = None) -> Preferen
             f"{path} cannot be read ({error.strerror}), so recent videos and settings start empty. Check its permissions."
         )
     except ValidationError as error:
-        message = _put_aside(path, error)
+        message = "" if on_damage is None else _put_aside(path, error)
     if on_damage is not None:
         on_damage(message)
     return Preferences()
@@ -130,7 +131,7 @@ def remember(change: Callable[[Preferences], Preferences]) -> bool:
     """
     path = preferences_file()
     with _lock:
-        preferences = read_preferences()
+        preferences = read_preferences(lambda _message: None)  # a damaged file is not written over
         changed = change(preferences)
         if changed == preferences:
             return True

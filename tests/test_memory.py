@@ -112,7 +112,7 @@ def test_a_checkpoint_that_is_gone_is_named_and_the_bundled_one_is_loaded(start,
     remember(lambda preferences: preferences.model_copy(update={"model": gone}))
     dock = start()
     assert dock.session.model is not None and dock.model_panel.in_use.checkpoint is None
-    assert len(notes) == 1 and "gone.safetensors" in notes[0]
+    assert len(notes) == 1 and "gone.safetensors" in dock.model_panel.message.text()
 
 
 def test_a_checkpoint_that_is_damaged_is_reported_and_the_bundled_one_is_loaded(start, qtbot, tmp_path, notes):
@@ -122,14 +122,14 @@ def test_a_checkpoint_that_is_damaged_is_reported_and_the_bundled_one_is_loaded(
     dock = start()
     qtbot.waitUntil(lambda: dock.session.model is not None, timeout=TIMEOUT)
     assert dock.model_panel.in_use.checkpoint is None
-    assert len(notes) == 1 and "damaged.safetensors" in notes[0]
+    assert len(notes) == 1 and "damaged.safetensors" in dock.model_panel.message.text()
 
 
 def test_a_damaged_file_of_preferences_is_told_and_everything_works(start, preferences_file, qtbot, clip, notes):
     preferences_file.parent.mkdir(parents=True)
     preferences_file.write_text("{")
     dock = start()
-    assert len(notes) == 1 and "Your projects are not affected" in notes[0]
+    assert len(notes) == 1 and "Your projects are not affected" in dock.message.text()
     open_in(dock, clip, qtbot)
     assert [video.path for video in read_preferences().videos] == [dock.session.project.folder]
 

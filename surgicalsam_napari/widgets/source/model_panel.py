@@ -74,17 +74,26 @@ class ModelPanel(Panel):
         signals.project_changed.connect(self.last_model.restore)
         signals.model_changed.connect(self.show_model)
 
-    def load(self, checkpoint: Path | None = None, encoder_weights: Path | None = None, device: str | None = None) -> None:
+    def load(
+        self,
+        checkpoint: Path | None = None,
+        encoder_weights: Path | None = None,
+        device: str | None = None,
+        *,
+        keeps_message: bool = False,
+    ) -> None:
         """Load a checkpoint in the background; None is the checkpoint that comes with the plugin.
 
         Parameters
         ----------
         encoder_weights : by default the file chosen before for the same encoder, else the known weights on this disk
         device : by default that of the dropdown
+        keeps_message : whether the message in the panel stays: it says why this checkpoint is loaded instead of another
         """
         if self.is_loading:
             return
-        self.message.clear()
+        if not keeps_message:
+            self.message.clear()
         needed = _needed_weights(checkpoint)
         if encoder_weights is None and needed is not None:
             encoder_weights = self._own_encoder_weights.get(needed)

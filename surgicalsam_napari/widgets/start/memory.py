@@ -4,7 +4,6 @@ from __future__ import annotations
 
 from pathlib import Path
 
-from napari.utils.notifications import show_info
 from qtpy.QtCore import QEvent, QObject, Qt, QTimer
 from qtpy.QtWidgets import QDockWidget, QMainWindow, QWidget
 
@@ -20,6 +19,7 @@ from surgicalsam_napari.preferences import (
 )
 from surgicalsam_napari.session import Session
 from surgicalsam_napari.widgets.parts.collapsible import Collapsible
+from surgicalsam_napari.widgets.parts.message import show_notice
 from surgicalsam_napari.widgets.parts.task_tabs import TaskTabs
 from surgicalsam_napari.widgets.segment_panel import SegmentPanel
 from surgicalsam_napari.widgets.source.model_panel import ModelPanel
@@ -50,7 +50,7 @@ class WindowMemory(QObject):
         super().__init__(panel)
         self.session, self.panel, self.timeline, self.tabs = session, panel, timeline, tabs
         self.segment, self.model = segment, model
-        self._remembered = read_preferences(show_info)
+        self._remembered = read_preferences(self._say)
         self._wanted_class = self._remembered.segment.class_name  # until a project with such a class is opened
         self._is_restored: set[QWidget] = set()
         self._is_warned = False
@@ -83,7 +83,10 @@ class WindowMemory(QObject):
         self._timer.stop()
         if not remember(self._updated) and not self._is_warned:
             self._is_warned = True
-            show_info(f"{preferences_file()} cannot be written, so recent videos and settings are not remembered.")
+            self._say(f"{preferences_file()} cannot be written, so recent videos and settings are not remembered.")
+
+    def _say(self, text: str) -> None:
+        show_notice(text, self.panel)
 
     def _connect(self) -> None:
         self.segment.scope.changed.connect(self._timer.start)
@@ -103,8 +106,8 @@ class WindowMemory(QObject):
         self.model.device.setCurrentIndex(max(device, 0))
         missing = _missing(chosen)
         if missing is not None:
-            show_info(f"{missing} was used last, and is not there any more. The bundled checkpoint is loaded.")
-            self.model.load()
+            show_notice(f"{missing} was used last, and is not there any more. The bundled checkpoint is loaded.", self.model)
+            self.model.load(keeps_message=True)
             return
         if chosen.checkpoint is not None:
             self.model.loading_changed.connect(self._load_bundled_after_failure)
@@ -115,7 +118,11 @@ class WindowMemory(QObject):
         if is_loading:
             return
         self.model.loading_changed.disconnect(self._load_bundled_after_failure)
-        QTimer.singleShot(0, lambda: self.model.load() if self.session.model is None else None)
+        QTimer.singleShot(0, self._load_bundled)
+
+    def _load_bundled(self) -> None:
+        if self.session.model is None:
+            self.model.load(keeps_message=True)
 
     def _choose_class(self) -> None:
         name = self._wanted_class
