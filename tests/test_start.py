@@ -135,7 +135,7 @@ def test_from_an_empty_panel_to_the_first_mask_in_two_clicks(dock, qtbot, clips,
     click(qtbot, page.sample_button)
     qtbot.waitUntil(lambda: dock.session.project is not None, timeout=TIMEOUT)
     settle(qtbot, dock)
-    assert not page.isVisible() and dock.video_panel.isVisible()
+    assert not page.isVisible() and dock.video_fold.isVisible()
     click(qtbot, dock.segment_panel.segment)
     settle(qtbot, dock)
     assert (dock.session.project.labels.provenance_table()[:, 0] != Provenance.EMPTY).all()
@@ -168,7 +168,7 @@ def test_a_video_that_cannot_be_opened_is_named_and_the_start_page_can_be_used_a
     dock.open(tmp_path / "broken.mp4")
     assert dock.start.page.status.text() == "Opening broken.mp4…" and not dock.start.page.open_button.isEnabled()
     settle(qtbot, dock)
-    assert len(notes) == 1 and "broken.mp4" in notes[0]
+    assert len(notes) == 1 and "broken.mp4" in dock.start.page.message.text()
     assert dock.start.page.open_button.isEnabled() and dock.start.page.isVisible()
 
 
@@ -395,6 +395,7 @@ def test_a_list_that_was_remembered_is_shown_by_the_button_of_the_video_panel(do
     remember(lambda preferences: with_videos(preferences, [clips[1]]))
     dock.open(folder)
     settle(qtbot, dock)
+    dock.video_fold.open()
     click(qtbot, dock.video_panel.videos)
     wait_for_list(dock, qtbot)
     assert {row_of(dock.start.videos, name)[STATE] for name in ("a.mp4", "b.mp4")} == {texts.OPEN_HERE, ""}
