@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Iterator
 from math import ceil
+from typing import Any
 
 from napari.utils.notifications import Notification, notification_manager
 from qtpy.QtCore import QObject, QSize, Qt, Signal
@@ -113,7 +114,7 @@ def show_failure(error: Exception, near: QObject) -> None:
     if isinstance(error, SurgicalSAMError):
         _put(str(error), near, ERROR)
     else:
-        _message_near(near).add(UNEXPECTED.format(kind=type(error).__name__, error=error))
+        _owner_near(near).message.add(UNEXPECTED.format(kind=type(error).__name__, error=error))
         notification_manager.receive_error(type(error), error, error.__traceback__)
 
 
@@ -124,7 +125,7 @@ def show_notice(text: str, near: QObject) -> None:
 
 def clear_message(near: QObject) -> None:
     """Forget what went wrong here, because the person tries again."""
-    _message_near(near).clear()
+    _owner_near(near).message.clear()
 
 
 def bring_into_view(widget: QWidget) -> None:
@@ -139,21 +140,22 @@ def bring_into_view(widget: QWidget) -> None:
 
 
 def _put(text: str, near: QObject, kind: str) -> None:
-    message = _message_near(near)
+    owner = _owner_near(near)
+    message: Message = owner.message
     message.add(text, kind)
-    owner = message.parentWidget()
-    title = "" if owner is None else getattr(owner, "title", owner.windowTitle())
+    title = getattr(owner, "title", "")  # of a panel; a dialog has its window's
+    title = title if isinstance(title, str) and title else owner.windowTitle()
     pointer = "See the message in the panel" if not title else f"{title}: see the message in the panel"
     show = ("Show", lambda _dialog: bring_into_view(message))
     severity = "error" if kind == ERROR else "info"
     notification_manager.dispatch(Pointer(pointer, severity, actions=(show,)))
 
 
-def _message_near(near: QObject) -> Message:
+def _owner_near(near: QObject) -> Any:
+    """The nearest panel or dialog that has a message."""
     for place in _upward(near):
-        message = getattr(place, "message", None)
-        if isinstance(message, Message):
-            return message
+        if isinstance(getattr(place, "message", None), Message):
+            return place
     raise LookupError(f"No widget around {type(near).__name__} has a message.")
 
 

@@ -8,7 +8,7 @@ from __future__ import annotations
 from collections.abc import Callable, Generator, Iterator
 from typing import Any
 
-from napari.qt.threading import WorkerBase, create_worker
+from superqt.utils import WorkerBase, create_worker
 
 from surgicalsam_napari.errors import WorkFailed
 
