@@ -23,7 +23,9 @@ from surgicalsam_napari.cli.training import PANELS
 from surgicalsam_napari.errors import TrainingError
 from surgicalsam_napari.instruments import ENDOVIS2018, ClassSet, InstrumentClass
 from surgicalsam_napari.model.checkpoint import load_checkpoint
+from surgicalsam_napari.model.surgical_sam import SurgicalSAM
 from surgicalsam_napari.phantom import write_phantom_clip
+from surgicalsam_napari.session import Session
 from surgicalsam_napari.store import Project
 from surgicalsam_napari.video import VideoReader
 from surgicalsam_training.config import TrainingConfig
@@ -295,6 +297,17 @@ def test_a_project_without_a_corrected_frame_is_an_error(run: Run, phantom_clip:
     ran = run("train", corrected_video(phantom_clip, tmp_path, frames=0))
     assert ran.code == 1
     assert "No frame of clip.surgicalsam was edited or verified" in ran.complaint
+
+
+def test_verified_predictions_alone_give_a_warning(run: Run, clip: Path, tiny_model: SurgicalSAM) -> None:
+    with Session() as session:
+        session.use_model(tiny_model)
+        project = session.open(clip)
+        list(session.segment([1, 2], range(4)))
+        for frame in range(4):
+            project.labels.verify(frame)
+    ran = run("train", clip)
+    assert any("these are a model's own masks, nothing to learn from" in line for line in ran.err)
 
 
 def test_a_class_with_one_frame_and_a_single_video_give_warnings(run: Run, own_video: Path) -> None:

@@ -8,10 +8,15 @@ import numpy as np
 
 from surgicalsam_napari.model.surgical_sam import SurgicalSAM
 from surgicalsam_napari.store import EmbeddingStore, Project
-from surgicalsam_napari.store.corrections import corrected_frames
+from surgicalsam_napari.store.corrections import corrected_frames, unchanged_frames
 from surgicalsam_napari.store.provenance import is_trusted
 from surgicalsam_training.data.pictured import PicturedSource
 from surgicalsam_training.data.source import AnnotatedFrame, PackedLabels
+
+ONLY_PREDICTIONS = (
+    "All corrected frames of {} are verified and unchanged: these are a model's own masks, nothing to learn from. Correct a "
+    "mask that is wrong."
+)
 
 
 class ProjectSource(PicturedSource):
@@ -40,6 +45,8 @@ class ProjectSource(PicturedSource):
         class_ids = np.array(project.classes.ids)
         labels, frames, known = PackedLabels(), [], []
         corrected_indices = corrected_frames(project)
+        if corrected_indices and corrected_indices == unchanged_frames(project):
+            self.notes = (ONLY_PREDICTIONS.format(project.folder.name),)
         for frame_index in corrected_indices:
             known.append(frozenset(class_ids[is_trusted(table[frame_index], trust)].tolist()))
             labels.append(project.labels[frame_index], f"frame {frame_index}", known[-1])
