@@ -7,6 +7,7 @@
 from __future__ import annotations
 
 import json
+import os
 import sys
 import tempfile
 import time
@@ -21,6 +22,7 @@ from scipy.ndimage import distance_transform_edt
 
 from surgicalsam_napari.instruments import ENDOVIS2018
 from surgicalsam_napari.phantom import write_phantom_clip
+from surgicalsam_napari.preferences import VARIABLE
 from surgicalsam_napari.widgets.demo import dock_plugin, read_exact_masks, segment_everything, wait_until
 from surgicalsam_napari.widgets.main_widget import MainWidget
 from surgicalsam_napari.widgets.parts.collapsible import Collapsible
@@ -246,4 +248,6 @@ def write_roboflow(path: Path, truth: np.ndarray) -> Path:
 if __name__ == "__main__":
     for page in (annotating, first_real_video, importing):
         if page.__name__ in (sys.argv[1:] or [page.__name__]):
-            page()
+            with tempfile.TemporaryDirectory() as preferences:
+                os.environ[VARIABLE] = str(Path(preferences) / "preferences.json")  # the user's own stay untouched
+                page()
