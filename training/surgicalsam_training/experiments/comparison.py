@@ -25,7 +25,7 @@ from surgicalsam_training.scoring.comparison import Result, comparison_table
 from surgicalsam_training.scoring.evaluate import embed_missing
 from surgicalsam_training.scoring.metrics import mean_metrics
 from surgicalsam_training.scoring.protocol import Answers, Asked, EvaluationProtocol, every_class, present_classes
-from surgicalsam_training.scoring.published import published_figures
+from surgicalsam_training.scoring.published import published_rows
 from surgicalsam_training.scoring.tables import Table
 
 Predictor = Callable[[Asked], Iterator[tuple[int, np.ndarray]]]
@@ -67,7 +67,7 @@ def table1(setting: Setting) -> Generator[Stage, None, Table]:
         for protocol in EvaluationProtocol
     ]
     benchmark = benchmark_of(classes)
-    published = [row for row in published_figures() if row.dataset == benchmark]
+    published = published_rows(benchmark)
     title = f"Table {'2' if len(folds) > 1 else '1'}: SurgicalSAM and other ways of prompting SAM"
     return comparison_table(title, classes, results, published, (*setting.notes, *NOTES))
 

@@ -10,7 +10,7 @@ import numpy as np
 from surgicalsam_napari.instruments import ClassSet
 from surgicalsam_training.scoring.metrics import Metrics
 from surgicalsam_training.scoring.protocol import EvaluationProtocol
-from surgicalsam_training.scoring.published import Published, paper
+from surgicalsam_training.scoring.published import PAPER, Published
 from surgicalsam_training.scoring.tables import Table
 
 PUBLISHED = "published"
@@ -84,7 +84,7 @@ def _sources(published: Sequence[Published]) -> list[str]:
     texts = "; ".join(dict.fromkeys(text for row in published for text in row.sources))
     remarks = [f"{row.method}: {row.note}" for row in published if row.note]
     return [
-        f"{PUBLISHED}: on the datasets themselves, copied from {paper()}, {texts}; none of it was made with this code. If "
+        f"{PUBLISHED}: on the datasets themselves, copied from {PAPER}, {texts}; none of it was made with this code. If "
         "the IoU equals the Challenge IoU, no absent class got a mask.",
         *remarks,
     ]
