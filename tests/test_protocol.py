@@ -14,7 +14,7 @@ import pytest
 from PIL import Image
 
 from surgicalsam_napari.errors import TrainingError
-from surgicalsam_napari.instruments import ENDOVIS2017, ENDOVIS2018
+from surgicalsam_napari.instruments import ENDOVIS2018
 from surgicalsam_napari.model.surgical_sam import SurgicalSAM
 from surgicalsam_napari.phantom import PhantomScene
 from surgicalsam_training.data.benchmark_split import benchmark_splits, validation_frames

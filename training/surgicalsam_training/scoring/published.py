@@ -10,9 +10,7 @@ from typing import Any
 import yaml
 
 FOLDER = Path(__file__).with_name("published_tables")
-PAPER = (
-    "Yue et al., SurgicalSAM: Efficient Class Promptable Surgical Instrument Segmentation, AAAI 2024, arXiv 2308.08746"
-)
+PAPER = "Yue et al., SurgicalSAM: Efficient Class Promptable Surgical Instrument Segmentation, AAAI 2024, arXiv 2308.08746"
 CATEGORIES = {"specialist_models": "specialist model", "sam_based_models": "SAM-based model"}  # of the paper
 
 
