@@ -24,7 +24,6 @@ from surgicalsam_napari.model.geometry import FrameGeometry
 from surgicalsam_napari.model.surgical_sam import SurgicalSAM
 from surgicalsam_training.config import TrainingConfig, preset
 from surgicalsam_training.experiments import cells, speed
-from surgicalsam_training.experiments import phantom_setting as phantom_setting_module
 from surgicalsam_training.experiments.catalogue import EXPERIMENTS, Outcome, run_experiment
 from surgicalsam_training.experiments.cells import cell_model, scored_cell, trained_cell
 from surgicalsam_training.experiments.figures import Figure, write_grid
@@ -257,10 +256,8 @@ def test_the_second_phantom_set_has_the_class_ids_of_endovis_2017() -> None:
 
 
 def test_the_small_version_stores_absolute_paths(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    for name, phantom in zip(("FIRST", "SECOND"), SETS, strict=True):
-        monkeypatch.setattr(phantom_setting_module, name, phantom)
     monkeypatch.chdir(tmp_path)
-    small = finish(phantom_setting(Path("runs")))
+    small = finish(phantom_setting(Path("runs"), sets=SETS))
     assert small.out == tmp_path / "runs"
     assert [config.data for config in small.configs] == [(small.out / "data" / phantom.name,) for phantom in SETS]
 
@@ -269,11 +266,21 @@ def test_table4_scores_only_the_shared_classes(setting: Setting) -> None:
     outcome = finish(run_experiment(EXPERIMENTS["table4"], setting))
     table = read_table(setting.out / "table4.json")
     assert outcome.table is not None and table.rows == tuple(map(tuple, outcome.table.rows))
-    assert [row[:2] for row in table.rows] == [
-        ("first", "first"), ("first", "second"), ("second", "second"), ("second", "first")
-    ]  # fmt: skip
-    assert len(table.columns) == 2 + 2 * (2 + 4)
-    assert {title.split(",")[0] for title in table.columns[2:]} == {
+    assert [row[:3] for row in table.rows] == [
+        ("SurgicalSAM", "first", "first"),
+        ("SurgicalSAM", "first", "second"),
+        ("SurgicalSAM", "second", "second"),
+        ("SurgicalSAM", "second", "first"),
+        ("MATIS Frame, published", "EndoVis 2018", "EndoVis 2017"),
+        ("SurgicalSAM, published", "EndoVis 2018", "EndoVis 2017"),
+        ("MATIS Frame, published", "EndoVis 2017", "EndoVis 2018"),
+        ("SurgicalSAM, published", "EndoVis 2017", "EndoVis 2018"),
+    ]
+    published = dict(zip(table.columns, table.rows[5], strict=True))
+    assert (published["mcIoU, present"], published["Prograsp Forceps, present"]) == (56.93, 35.21)
+    assert published["Challenge IoU, present"] is None and published["mcIoU, every"] is None
+    assert len(table.columns) == 3 + 2 * (2 + 4)
+    assert {title.split(",")[0] for title in table.columns[3:]} == {
         "Challenge IoU", "mcIoU", *shared_names([ENDOVIS2018, ENDOVIS2017])[0]
     }  # fmt: skip
 
@@ -285,6 +292,7 @@ def test_table7_gives_the_mean_and_spread_of_three_further_seeds(setting: Settin
     further = [row[1] for row in table.rows[1:4]]
     assert table.rows[4][1] == pytest.approx(np.mean(further), abs=0.01)
     assert table.rows[5][1] == pytest.approx(np.std(further, ddof=1), abs=0.01)
+    assert [row[-2:] for row in table.rows] == [(80.33, 58.87), *[(None, None)] * 3, (80.16, 60.20), (0.29, 1.42)]
 
 
 @pytest.mark.slow
@@ -292,10 +300,16 @@ def test_table5_measures_in_separate_processes(setting: Setting, monkeypatch: py
     monkeypatch.setattr(speed, "BATCHES", (2,))
     monkeypatch.setattr(torch.cuda, "is_available", lambda: False)
     table = finish(speed.table5(setting, seconds=0.0))
-    assert [row[0] for row in table.rows] == [
-        "training, batch 2", "prediction, embedding online", "prediction, embedding offline"
-    ]  # fmt: skip
-    assert all(row[2] > 0 and row[4] > 100 for row in table.rows)
+    assert [row[:2] for row in table.rows[:3]] == [
+        ("SurgicalSAM", "training, batch 2"),
+        ("SurgicalSAM", "prediction, embedding online"),
+        ("SurgicalSAM", "prediction, embedding offline"),
+    ]
+    assert all(row[3] > 0 and row[5] > 0.1 for row in table.rows[:3])
+    published = {row[:2]: row[3:] for row in table.rows[3:]}
+    assert len(published) == 10
+    assert published["SurgicalSAM", "training, batch 32"] == (59.8, "frames", 9.56)
+    assert published["MaskTrack-RCNN + SAM", "prediction, embedding online"] == (1.6, "frames", None)
 
 
 def test_a_batch_larger_than_the_data_is_an_error(setting: Setting) -> None:
