@@ -7,6 +7,7 @@ import csv
 import json
 from collections.abc import Callable, Generator
 from contextlib import closing
+from functools import partial
 from pathlib import Path
 from typing import Any
 
@@ -22,21 +23,26 @@ from surgicalsam_napari.instruments import ENDOVIS2017, ENDOVIS2018, ClassSet
 from surgicalsam_napari.model.checkpoint import load_checkpoint, save_checkpoint
 from surgicalsam_napari.model.geometry import FrameGeometry
 from surgicalsam_napari.model.surgical_sam import SurgicalSAM
+from surgicalsam_training.baselines.mask2former import DetectorSettings
+from surgicalsam_training.baselines.persam_f import predict_persam_f_in_videos
+from surgicalsam_training.baselines.text_prototypes import text_embeddings
 from surgicalsam_training.config import TrainingConfig, preset
-from surgicalsam_training.experiments import cells, speed
+from surgicalsam_training.experiments import baselines, cells, speed
 from surgicalsam_training.experiments.catalogue import EXPERIMENTS, Outcome, run_experiment
 from surgicalsam_training.experiments.cells import cell_model, scored_cell, trained_cell
 from surgicalsam_training.experiments.figures import Figure, write_grid
 from surgicalsam_training.experiments.page import update_page
-from surgicalsam_training.experiments.phantom_setting import PHANTOM_SETTINGS, phantom_setting
+from surgicalsam_training.experiments.phantom_setting import PHANTOM_SETTINGS, TEXT, phantom_setting
 from surgicalsam_training.experiments.scoring import opened_data
 from surgicalsam_training.experiments.sets import SECOND, Clip, PhantomSet, label_values, write_set
 from surgicalsam_training.experiments.setting import Setting, changed_by, data_setting
-from surgicalsam_training.experiments.studies import shared_names
+from surgicalsam_training.experiments.studies import papers_note, papers_scores, shared_names
 from surgicalsam_training.loop.ablation import ablate, load_trained
 from surgicalsam_training.loop.prompts import class_embedding
 from surgicalsam_training.loop.tuning import read_prototypes, unfreeze
+from surgicalsam_training.run.run_folder import RunFolder
 from surgicalsam_training.scoring.protocol import EvaluationProtocol
+from surgicalsam_training.scoring.published import published_rows
 from surgicalsam_training.scoring.tables import Table, read_table, to_markdown, write_table
 
 TABLE = Table("Speed | memory", ("What", "Per second"), (("training", 2.25), ("prediction", None)), ("On a CPU.",))
@@ -339,6 +345,66 @@ def test_a_grid_keeps_the_colour_of_a_small_instrument(tmp_path: Path) -> None:
     with Image.open(write_grid([[tissue]], tmp_path / "grid.png")) as picture:
         shown = np.asarray(picture.convert("RGB"), int)[25, 50]
     assert np.abs(shown - teal).max() < 30
+
+
+# The comparison with other methods -----------------------------------------------------------------------------------
+
+
+@pytest.fixture
+def eight(tmp_path: Path) -> Setting:
+    """Eight videos of one frame, as the folds of EndoVis 2017 need; trainings of one epoch."""
+    classes = ClassSet("eight", ENDOVIS2017.classes)
+    clips = tuple(Clip(700_002 + number, new_tool=number > 3) for number in range(8))
+    phantom = PhantomSet("eight", "second", classes, (), clips, other="Other", held_out=("1", "3"))
+    path = finish(write_set(tmp_path, phantom, 1, 1))
+    config = preset("endovis2018").changed(**PHANTOM_SETTINGS, validation=phantom.validation_names, device="cpu")
+    detector = DetectorSettings(size="tiny", side=64, steps=2, batch_size=2)
+    configs = (config.changed(data=[path], epochs=1, validate_every=1),)
+    return Setting(configs, tmp_path / "out", is_phantom=True, text=TEXT, detector=detector)
+
+
+@pytest.mark.slow
+def test_table2_is_the_mean_of_four_folds_with_every_method(eight: Setting, monkeypatch: pytest.MonkeyPatch) -> None:
+    pytest.importorskip("transformers")
+    quick = partial(predict_persam_f_in_videos, steps=2)
+    monkeypatch.setattr(baselines, "predict_persam_f_in_videos", quick)
+    table = finish(run_experiment(EXPERIMENTS["table2"], eight)).table
+    ours = [row for row in table.rows if row[2] != "published"]
+    assert {row[1] for row in ours} == {"mean of 4 folds"}
+    assert {row[0] for row in ours} >= {"SurgicalSAM", "SurgicalSAM with text prototypes", "Mask2Former + SAM", "PerSAM"}
+    assert {row[0] for row in table.rows if row[2] == "published"} == {row.method for row in published_rows("endovis2017")}
+    validated = set()
+    for fold in range(4):
+        run = RunFolder.open(eight.out / "cells" / f"fold{fold}" / "eight-n2-learned-seed666")
+        validated.add(run.config.validation)
+        text = RunFolder.open(eight.out / "cells" / f"fold{fold}" / "eight-n2-fixed-from-file-seed666").config
+        assert (text.prototypes, text.contrastive_weight) == ("fixed", 0) and text.prototypes_file is not None
+    assert validated == {("1", "3"), ("2", "5"), ("4", "8"), ("6", "7")}
+
+
+def test_table2_needs_the_folds_of_endovis_2017(setting: Setting, eight: Setting) -> None:
+    table2, table4 = EXPERIMENTS["table2"], EXPERIMENTS["table4"]
+    assert (table2.fits(eight), table2.fits(setting), table4.fits(setting), table4.fits(eight)) == (True, False, True, False)
+    with pytest.raises(TrainingError, match="four folds over its eight sequences; first is another dataset"):
+        finish(run_experiment(table2, setting))
+
+
+def test_the_small_version_has_a_text_embedding_for_every_class() -> None:
+    for classes in (ENDOVIS2018, ENDOVIS2017):
+        embeddings = text_embeddings(TEXT, classes)
+        assert embeddings.shape == (7, 384)
+        torch.testing.assert_close(embeddings.norm(dim=1), torch.ones(7), atol=1e-3, rtol=0)
+    assert [clips.validation_names for clips in EXPERIMENTS["table2"].phantom_sets] == [("1", "3")]
+
+
+# The paper beside ours -----------------------------------------------------------------------------------------------
+
+
+def test_the_papers_figures_stand_beside_ours() -> None:
+    assert papers_scores("table3", prototypes="fixed", n=4) == (78.26, 56.54)
+    assert papers_scores("table6", prompts="without dense") == (23.61, 14.13)
+    assert papers_scores("table7", seed=667) == (None, None)
+    assert "Table 3 (EndoVis 2018)" in papers_note("table3")
 
 
 # The page of documentation -------------------------------------------------------------------------------------------

@@ -9,6 +9,7 @@ import numpy as np
 import pytest
 
 from surgicalsam_napari.instruments import ENDOVIS2017, ENDOVIS2018
+from surgicalsam_training.scoring.comparison import later_systems_table
 from surgicalsam_training.scoring.published import (
     FOLDER,
     Published,
@@ -17,6 +18,7 @@ from surgicalsam_training.scoring.published import (
     published_rows,
     published_table,
 )
+from surgicalsam_training.scoring.tables import to_markdown
 
 CLASS_NAMES = {"endovis2018": ENDOVIS2018.names, "endovis2017": ENDOVIS2017.names}
 PAPERS_NAMES = {"TraSeTR": "TraSeTr"}  # its own authors write TraSeTR
@@ -155,3 +157,8 @@ def test_every_later_system_says_how_it_was_scored() -> None:
     for row in later_systems():
         assert row.note and row.sources and not row.category
         assert "prompted" in row.note
+
+
+def test_the_page_of_experiments_lists_every_later_system() -> None:
+    page = (Path(__file__).parents[1] / "docs" / "experiments.md").read_text(encoding="utf-8")
+    assert to_markdown(later_systems_table()) in page

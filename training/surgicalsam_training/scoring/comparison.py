@@ -10,7 +10,7 @@ import numpy as np
 from surgicalsam_napari.instruments import ClassSet
 from surgicalsam_training.scoring.metrics import Metrics
 from surgicalsam_training.scoring.protocol import EvaluationProtocol
-from surgicalsam_training.scoring.published import PAPER, Published
+from surgicalsam_training.scoring.published import PAPER, Published, later_systems
 from surgicalsam_training.scoring.tables import Table
 
 PUBLISHED = "published"
@@ -76,6 +76,19 @@ def comparison_table(
         frames = f"EndoVis {row.dataset.removeprefix('endovis')}"
         rows.append((row.method, frames, PUBLISHED, *overall, *by_class, None, None, row.parameters))
     return Table(title, columns, tuple(rows), (*HOW_TO_READ, *notes, *_sources(published)))
+
+
+def later_systems_table() -> Table:
+    """The figures that are not in the paper, each with its source and how it was scored."""
+    classes = list(dict.fromkeys(name for row in later_systems() for name in row.class_iou))
+    rows = []
+    for row in later_systems():
+        scores = (getattr(row, name) for name in OVERALL)
+        by_class = (row.class_iou.get(name) for name in classes)
+        dataset = f"EndoVis {row.dataset.removeprefix('endovis')}"
+        rows.append((row.method, dataset, *scores, *by_class, row.parameters, row.note, "; ".join(row.sources)))
+    columns = ("Method", "Dataset", *OVERALL.values(), *classes, "M parameters", "How it was scored", "Source")
+    return Table("Figures that are not in the paper", columns, tuple(rows), decimals=2)
 
 
 def _sources(published: Sequence[Published]) -> list[str]:
