@@ -23,6 +23,7 @@ FURTHER_SEEDS = (1, 2, 3)  # added to the setting's own seed
 SHORT = {EvaluationProtocol.PRESENT: "present", EvaluationProtocol.EVERY: "every"}
 METRICS = {"challenge_iou": "Challenge IoU", "iou": "IoU", "mean_class_iou": "mcIoU"}
 WHOLE_SCORES = tuple(f"{title}, {SHORT[protocol]}" for protocol in EvaluationProtocol for title in METRICS.values())
+DECIMALS = 2  # as the paper prints its figures
 PAPERS_SCORES = ("Challenge IoU, paper", "mcIoU, paper")
 HOW_TO_READ = (
     "In percent, on the validation frames. present: only the classes that are in a frame are prompted, as in the paper, and "
@@ -45,6 +46,7 @@ def table3(setting: Setting) -> Generator[Stage, None, Table]:
         ("Prototypes", "n", *WHOLE_SCORES, *PAPERS_SCORES),
         tuple(rows),
         (*setting.notes, *HOW_TO_READ, papers_note("table3")),
+        DECIMALS,
     )
 
 
@@ -72,6 +74,7 @@ def table6(setting: Setting) -> Generator[Stage, None, Table]:
             "reaches the decoder, and so no positive or negative embedding either. without positive and negative: these "
             "embeddings are zero, so that the tokens do not show which class is asked for.",
         ),
+        DECIMALS,
     )
 
 
@@ -98,6 +101,7 @@ def table7(setting: Setting) -> Generator[Stage, None, Table]:
             "The standard deviation is that of a sample (divided by 2).",
             f"{papers_note('table7')} The paper's mean and deviation are over its own seeds.",
         ),
+        DECIMALS,
     )
 
 
@@ -140,6 +144,7 @@ def table4(setting: Setting) -> Generator[Stage, None, Table]:
             f"Scored over the classes with a common name ({', '.join(shared[0])}); all others count as background. "
             "Each model was trained on all classes of its dataset.",
         ),
+        DECIMALS,
     )
 
 

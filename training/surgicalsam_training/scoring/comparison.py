@@ -75,7 +75,8 @@ def comparison_table(
         by_class = (row.class_iou.get(name) for name in names)
         frames = f"EndoVis {row.dataset.removeprefix('endovis')}"
         rows.append((row.method, frames, PUBLISHED, *overall, *by_class, None, None, row.parameters))
-    return Table(title, columns, tuple(rows), (*HOW_TO_READ, *notes, *_sources(published)))
+    decimals = 2 if published else 1  # published figures as they are printed
+    return Table(title, columns, tuple(rows), (*HOW_TO_READ, *notes, *_sources(published)), decimals)
 
 
 def later_systems_table() -> Table:
