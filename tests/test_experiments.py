@@ -24,7 +24,7 @@ from surgicalsam_napari.model.checkpoint import load_checkpoint, save_checkpoint
 from surgicalsam_napari.model.geometry import FrameGeometry
 from surgicalsam_napari.model.surgical_sam import SurgicalSAM
 from surgicalsam_training.baselines.mask2former import DetectorSettings
-from surgicalsam_training.baselines.persam_f import predict_persam_f_in_videos
+from surgicalsam_training.baselines.persam_f import tune_in_videos
 from surgicalsam_training.baselines.text_prototypes import text_embeddings
 from surgicalsam_training.config import TrainingConfig, preset
 from surgicalsam_training.experiments import baselines, cells, speed
@@ -366,8 +366,7 @@ def eight(tmp_path: Path) -> Setting:
 @pytest.mark.slow
 def test_table2_is_the_mean_of_four_folds_with_every_method(eight: Setting, monkeypatch: pytest.MonkeyPatch) -> None:
     pytest.importorskip("transformers")
-    quick = partial(predict_persam_f_in_videos, steps=2)
-    monkeypatch.setattr(baselines, "predict_persam_f_in_videos", quick)
+    monkeypatch.setattr(baselines, "tune_in_videos", partial(tune_in_videos, steps=2))
     table = finish(run_experiment(EXPERIMENTS["table2"], eight)).table
     ours = [row for row in table.rows if row[2] != "published"]
     assert {row[1] for row in ours} == {"mean of 4 folds"}

@@ -148,11 +148,18 @@ def predict_persam_f(
         yield example_index, merged(answers, geometry)
 
 
+def tune_in_videos(
+    model: SurgicalSAM, data: TrainingData, example_indices: Sequence[int], steps: int = STEPS
+) -> Iterator[tuple[list[int], dict[int, TunedExample]]]:
+    """The frames of each video, and what is learnt by class id from the first frame of the video that shows the class."""
+    for video in videos(data, example_indices):
+        examples = learn_examples(model, data, list(first_frames(data, video)), video)
+        yield video, {report.class_id: report.tuned for report in tune_examples(model, data, examples, steps)}
+
+
 def predict_persam_f_in_videos(
     model: SurgicalSAM, data: TrainingData, example_indices: Sequence[int], asked: Asked, *, steps: int = STEPS
 ) -> Iterator[tuple[int, np.ndarray]]:
     """PerSAM-F with the examples of `persam.predict_persam_in_videos`; the weights are learnt for each video and class."""
-    for video in videos(data, example_indices):
-        examples = learn_examples(model, data, list(first_frames(data, video)), video)
-        tuned = {report.class_id: report.tuned for report in tune_examples(model, data, examples, steps)}
+    for video, tuned in tune_in_videos(model, data, example_indices, steps):
         yield from predict_persam_f(model, data, video, asked, tuned=tuned)

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Callable, Generator, Iterator
+from functools import cache
 from pathlib import Path
 
 import numpy as np
@@ -15,7 +16,7 @@ from surgicalsam_training.baselines.detector import MASK2FORMER_ALPHA, predict_f
 from surgicalsam_training.baselines.mask2former import DetectorSettings, build_network, detect, load_detector, train_detector
 from surgicalsam_training.baselines.oracle import predict_from_boxes, predict_from_centroids
 from surgicalsam_training.baselines.persam import predict_persam_in_videos
-from surgicalsam_training.baselines.persam_f import predict_persam_f_in_videos
+from surgicalsam_training.baselines.persam_f import predict_persam_f, tune_in_videos
 from surgicalsam_training.baselines.starting import published_sam, sam_of_checkpoint
 from surgicalsam_training.baselines.tracking import predict_by_tracking
 from surgicalsam_training.config import TrainingConfig
@@ -47,11 +48,17 @@ def baseline_metrics(
     """
     data, frames = opened.data, opened.validation
     model = untuned_sam(config, data.classes)
+    tuned_by_video = cache(lambda: list(tune_in_videos(model, data, frames)))  # once for both protocols
+
+    def predict_tuned(asked: Asked) -> Iterator[tuple[int, np.ndarray]]:
+        for video, tuned in tuned_by_video():
+            yield from predict_persam_f(model, data, video, asked, tuned=tuned)
+
     methods: dict[str, Predict] = {
         "GT centroid + SAM": lambda asked: predict_from_centroids(model, data, frames, asked),
         "GT box + SAM": lambda asked: predict_from_boxes(model, data, frames, asked),
         "PerSAM": lambda asked: predict_persam_in_videos(model, data, frames, asked),
-        "PerSAM, fine-tuned": lambda asked: predict_persam_f_in_videos(model, data, frames, asked),
+        "PerSAM, fine-tuned": predict_tuned,
         "Tracking, 1 point": lambda asked: predict_by_tracking(model, data, frames, asked, points=1),
         "Tracking, 5 points": lambda asked: predict_by_tracking(model, data, frames, asked, points=5),
     }
