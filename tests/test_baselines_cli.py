@@ -78,7 +78,7 @@ def test_every_method_writes_masks_that_evaluate_scores_alike(
     run: Run, sequences: tuple[Path, Path], tiny_checkpoint: Path, tmp_path: Path, name: str
 ) -> None:
     first, second = sequences
-    more = {"persam": ["--reference", first], "persam-f": ["--reference", first, "--steps", 2]}
+    more = {"persam": ["--reference", first], "persam-f": ["--steps", 2]}
     more["detector"] = ["--detections", detections(tmp_path)]
     ran = run("baseline", name, second, "--checkpoint", tiny_checkpoint, "--out", "OUT", "--json", *more.get(name, []))
     assert ran.code == 0, ran.err
@@ -95,11 +95,15 @@ def test_every_method_writes_masks_that_evaluate_scores_alike(
     assert scored.record["challenge_iou"] == pytest.approx(ran.record["challenge_iou"])
 
 
-def test_named_sequences_are_predicted_and_the_others_are_the_reference(
-    run: Run, sequences: tuple[Path, Path], tiny_checkpoint: Path
-) -> None:
-    options = ["--validation", "2", "--every-class", "--checkpoint", tiny_checkpoint, "--out", "OUT"]
-    ran = run("baseline", "persam", *sequences, *options)
+def test_named_sequences_are_predicted(run: Run, sequences: tuple[Path, Path], tiny_checkpoint: Path) -> None:
+    ran = run("baseline", "persam", *sequences, "--validation", "2", "--checkpoint", tiny_checkpoint, "--out", "OUT")
+    assert ran.code == 0, ran.err
+    assert [path.name for path in Path("OUT").iterdir() if path.is_dir()] == ["seq_2"]
+
+
+def test_persam_can_learn_from_other_videos(run: Run, sequences: tuple[Path, Path], tiny_checkpoint: Path) -> None:
+    options = ["--reference", sequences[0], "--every-class", "--checkpoint", tiny_checkpoint, "--out", "OUT"]
+    ran = run("baseline", "persam", sequences[1], *options)
     assert ran.code == 0, ran.err
     assert ran.out[0].startswith("persam with tiny on 2 frames, every class prompted: OUT")
     assert any(line.startswith("Challenge IoU") for line in ran.out)
@@ -140,7 +144,7 @@ def test_every_baseline_except_box_jitter_has_its_method() -> None:
         (["box", "DATA", "--detections", "x.json"], 2, "belongs to detector, not to box"),
         (["centroid", "DATA", "--steps", "3"], 2, "belongs to mask2former, persam-f, not to centroid"),
         (["detector", "DATA"], 2, "give the file with boxes and scores"),
-        (["persam", "DATA"], 2, "--reference"),
+        (["mask2former", "DATA"], 2, "--reference"),
         (["box", "DATA", "--encoder", "vit_h", "--checkpoint", "x"], 2, "not both"),
         (["box", "none"], 1, "none does not exist"),
         (["box", "DATA", "--checkpoint", "none.safetensors"], 1, "no checkpoint"),

@@ -13,8 +13,16 @@ from baselines_stand_ins import StandInSAM, box_dataset, box_label_map
 
 from surgicalsam_napari.errors import ExchangeError
 from surgicalsam_napari.model.geometry import FrameGeometry
+from surgicalsam_napari.model.surgical_sam import PromptedMask
+from surgicalsam_training.baselines.answers import mask_in_frame, painted
 from surgicalsam_training.baselines.detections import Detection, read_detections, write_detections
-from surgicalsam_training.baselines.detector import chosen_boxes, predict_from_detections
+from surgicalsam_training.baselines.detector import (
+    MASK2FORMER_ALPHA,
+    MASKTRACK_RCNN_ALPHA,
+    chosen_boxes,
+    predict_from_detections,
+    united,
+)
 from surgicalsam_training.baselines.mask2former import DetectorSettings, boxes_of
 from surgicalsam_training.data.training_data import TrainingData, open_training_data
 from surgicalsam_training.scoring.protocol import every_class
@@ -34,9 +42,9 @@ def test_a_single_box_is_used_whatever_its_score() -> None:
     assert chosen_boxes([], alpha=0.7) == []
 
 
-def test_of_several_boxes_only_those_that_reach_alpha_are_used() -> None:
-    three = [detection(LEFT, 0.9), detection(MIDDLE, 0.69), detection(RIGHT, 0.7)]
-    assert chosen_boxes(three, alpha=0.7) == [three[0], three[2]]
+def test_of_several_boxes_only_those_above_alpha_are_used() -> None:
+    three = [detection(LEFT, 0.9), detection(MIDDLE, 0.7), detection(RIGHT, 0.71)]
+    assert chosen_boxes(three, alpha=0.7) == [three[0], three[2]]  # greater than alpha, as in the paper
     assert chosen_boxes(three, alpha=0.5) == three
     assert chosen_boxes(three, alpha=0.95) == []
 
@@ -54,6 +62,30 @@ def test_the_masks_of_a_class_are_united(tmp_path: Path) -> None:
     expected = box_label_map({1: LEFT, 2: (20, 120, 60, 160)}) | box_label_map({1: RIGHT})
     np.testing.assert_array_equal(label_maps[0], expected)
     assert not label_maps[1].any()  # no box, no mask
+
+
+def test_united_masks_are_the_union_at_the_frames_size() -> None:
+    """Between two masks, logits that are united first would give pixels that neither mask has."""
+    first, second = torch.full((64, 64), -4.0), torch.full((64, 64), -4.0)
+    first[10:20, 10:20], second[10:20, 21:30] = 3.0, 3.0
+    geometry = FrameGeometry((256, 256), 256)
+    answers = [PromptedMask(first, 0.6), PromptedMask(second, 0.8)]
+    mask, quality = united(answers, geometry)
+    expected = [mask_in_frame(answer.low_res_logits, geometry) for answer in answers]
+    np.testing.assert_array_equal(mask, expected[0] | expected[1])
+    assert quality == 0.8
+
+
+def test_of_two_classes_the_one_with_the_higher_predicted_iou_lies_on_top() -> None:
+    geometry = FrameGeometry((4, 4), 4)
+    left, upper = np.zeros((4, 4), bool), np.zeros((4, 4), bool)
+    left[:, :2], upper[:2] = True, True
+    assert painted({1: (left, 0.9), 2: (upper, 0.4)}, geometry)[0].tolist() == [1, 1, 2, 2]
+    assert painted({1: (left, 0.2), 2: (upper, 0.4)}, geometry)[0].tolist() == [2, 2, 2, 2]
+
+
+def test_the_thresholds_are_those_of_the_paper() -> None:
+    assert (MASKTRACK_RCNN_ALPHA, MASK2FORMER_ALPHA) == (0.7, 0.5)
 
 
 def test_a_box_is_clipped_to_the_frame(tmp_path: Path) -> None:

@@ -26,11 +26,19 @@ from surgicalsam_training.baselines.persam import (
     learn_examples,
     location_prior,
     predict_persam,
+    predict_persam_in_videos,
     refined,
     target_of,
 )
-from surgicalsam_training.baselines.persam_f import focal_loss, learn_scale_weights, predict_persam_f, tune_examples
+from surgicalsam_training.baselines.persam_f import (
+    focal_loss,
+    learn_scale_weights,
+    predict_persam_f,
+    predict_persam_f_in_videos,
+    tune_examples,
+)
 from surgicalsam_training.baselines.sam_decoding import ScaleMasks, Target, attention, decode_scales, has_three_scales
+from surgicalsam_training.data.training_data import open_training_data
 from surgicalsam_training.scoring.protocol import every_class
 
 SQUARE = FrameGeometry((256, 256), 256)
@@ -253,6 +261,26 @@ def test_persam_gives_every_asked_class_a_mask(tmp_path: Path, monkeypatch: pyte
     assert len(positive_points) == 6
     x, y = positive_points[3]
     assert LEFT[0] <= x < LEFT[2] and LEFT[1] <= y < LEFT[3]
+
+
+def test_in_videos_the_example_is_the_first_frame_of_the_same_video(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    model = StandInSAM()
+    for name, frames in (("a", [{1: LEFT}, {1: RIGHT, 2: LEFT}]), ("b", [{}, {2: LEFT}, {2: RIGHT}])):
+        box_dataset(tmp_path / name, frames, model).close()
+    data = open_training_data([tmp_path / "a", tmp_path / "b"], base=model.classes)
+    used = []
+
+    def answered(model: StandInSAM, embedding: Tensor, example: Example, *rest: object, **more: object) -> PromptedMask:
+        used.append(example.example_index)
+        return PromptedMask(torch.full((128, 128), 5.0), 0.5)
+
+    monkeypatch.setattr(persam, "answer", answered)
+    predictions = predict_persam_in_videos(model, data, range(5), data.present_class_ids)  # type: ignore[arg-type]
+    assert [frame for frame, _ in predictions] == [0, 1, 2, 3, 4]
+    assert used == [0, 0, 1, 3, 3]  # class 2 is learnt in each video again
+    monkeypatch.setattr(persam_f, "tune_examples", lambda model, data, examples, steps: iter(()))
+    without = predict_persam_f_in_videos(model, data, [0], data.present_class_ids)  # type: ignore[arg-type]
+    assert not next(without)[1].any()
 
 
 # The weights of the scales -------------------------------------------------------------------------------------------

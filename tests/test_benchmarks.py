@@ -18,6 +18,7 @@ SLOW = {
     "quality/propagation.py",
     "quality/real_frames.py",
     "quality/real_video.py",
+    "quality/reference_figures.py",
     "quality/review_ranking.py",
     "quality/second_domain.py",
     "quality/simulated_annotator.py",

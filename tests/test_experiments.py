@@ -7,6 +7,7 @@ import csv
 import json
 from collections.abc import Callable, Generator
 from contextlib import closing
+from functools import partial
 from pathlib import Path
 from typing import Any
 
@@ -22,22 +23,26 @@ from surgicalsam_napari.instruments import ENDOVIS2017, ENDOVIS2018, ClassSet
 from surgicalsam_napari.model.checkpoint import load_checkpoint, save_checkpoint
 from surgicalsam_napari.model.geometry import FrameGeometry
 from surgicalsam_napari.model.surgical_sam import SurgicalSAM
+from surgicalsam_training.baselines.mask2former import DetectorSettings
+from surgicalsam_training.baselines.persam_f import tune_in_videos
+from surgicalsam_training.baselines.text_prototypes import text_embeddings
 from surgicalsam_training.config import TrainingConfig, preset
-from surgicalsam_training.experiments import cells, speed
-from surgicalsam_training.experiments import phantom_setting as phantom_setting_module
+from surgicalsam_training.experiments import baselines, cells, speed
 from surgicalsam_training.experiments.catalogue import EXPERIMENTS, Outcome, run_experiment
 from surgicalsam_training.experiments.cells import cell_model, scored_cell, trained_cell
 from surgicalsam_training.experiments.figures import Figure, write_grid
 from surgicalsam_training.experiments.page import update_page
-from surgicalsam_training.experiments.phantom_setting import PHANTOM_SETTINGS, phantom_setting
+from surgicalsam_training.experiments.phantom_setting import PHANTOM_SETTINGS, TEXT, phantom_setting
 from surgicalsam_training.experiments.scoring import opened_data
 from surgicalsam_training.experiments.sets import SECOND, Clip, PhantomSet, label_values, write_set
 from surgicalsam_training.experiments.setting import Setting, changed_by, data_setting
-from surgicalsam_training.experiments.studies import shared_names
+from surgicalsam_training.experiments.studies import papers_note, papers_scores, shared_names
 from surgicalsam_training.loop.ablation import ablate, load_trained
 from surgicalsam_training.loop.prompts import class_embedding
 from surgicalsam_training.loop.tuning import read_prototypes, unfreeze
+from surgicalsam_training.run.run_folder import RunFolder
 from surgicalsam_training.scoring.protocol import EvaluationProtocol
+from surgicalsam_training.scoring.published import published_rows
 from surgicalsam_training.scoring.tables import Table, read_table, to_markdown, write_table
 
 TABLE = Table("Speed | memory", ("What", "Per second"), (("training", 2.25), ("prediction", None)), ("On a CPU.",))
@@ -257,10 +262,8 @@ def test_the_second_phantom_set_has_the_class_ids_of_endovis_2017() -> None:
 
 
 def test_the_small_version_stores_absolute_paths(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    for name, phantom in zip(("FIRST", "SECOND"), SETS, strict=True):
-        monkeypatch.setattr(phantom_setting_module, name, phantom)
     monkeypatch.chdir(tmp_path)
-    small = finish(phantom_setting(Path("runs")))
+    small = finish(phantom_setting(Path("runs"), sets=SETS))
     assert small.out == tmp_path / "runs"
     assert [config.data for config in small.configs] == [(small.out / "data" / phantom.name,) for phantom in SETS]
 
@@ -269,11 +272,21 @@ def test_table4_scores_only_the_shared_classes(setting: Setting) -> None:
     outcome = finish(run_experiment(EXPERIMENTS["table4"], setting))
     table = read_table(setting.out / "table4.json")
     assert outcome.table is not None and table.rows == tuple(map(tuple, outcome.table.rows))
-    assert [row[:2] for row in table.rows] == [
-        ("first", "first"), ("first", "second"), ("second", "second"), ("second", "first")
-    ]  # fmt: skip
-    assert len(table.columns) == 2 + 2 * (2 + 4)
-    assert {title.split(",")[0] for title in table.columns[2:]} == {
+    assert [row[:3] for row in table.rows] == [
+        ("SurgicalSAM", "first", "first"),
+        ("SurgicalSAM", "first", "second"),
+        ("SurgicalSAM", "second", "second"),
+        ("SurgicalSAM", "second", "first"),
+        ("MATIS Frame, published", "EndoVis 2018", "EndoVis 2017"),
+        ("SurgicalSAM, published", "EndoVis 2018", "EndoVis 2017"),
+        ("MATIS Frame, published", "EndoVis 2017", "EndoVis 2018"),
+        ("SurgicalSAM, published", "EndoVis 2017", "EndoVis 2018"),
+    ]
+    published = dict(zip(table.columns, table.rows[5], strict=True))
+    assert (published["mcIoU, present"], published["Prograsp Forceps, present"]) == (56.93, 35.21)
+    assert published["Challenge IoU, present"] is None and published["mcIoU, every"] is None
+    assert len(table.columns) == 3 + 2 * (2 + 4)
+    assert {title.split(",")[0] for title in table.columns[3:]} == {
         "Challenge IoU", "mcIoU", *shared_names([ENDOVIS2018, ENDOVIS2017])[0]
     }  # fmt: skip
 
@@ -285,6 +298,7 @@ def test_table7_gives_the_mean_and_spread_of_three_further_seeds(setting: Settin
     further = [row[1] for row in table.rows[1:4]]
     assert table.rows[4][1] == pytest.approx(np.mean(further), abs=0.01)
     assert table.rows[5][1] == pytest.approx(np.std(further, ddof=1), abs=0.01)
+    assert [row[-2:] for row in table.rows] == [(80.33, 58.87), *[(None, None)] * 3, (80.16, 60.20), (0.29, 1.42)]
 
 
 @pytest.mark.slow
@@ -292,10 +306,16 @@ def test_table5_measures_in_separate_processes(setting: Setting, monkeypatch: py
     monkeypatch.setattr(speed, "BATCHES", (2,))
     monkeypatch.setattr(torch.cuda, "is_available", lambda: False)
     table = finish(speed.table5(setting, seconds=0.0))
-    assert [row[0] for row in table.rows] == [
-        "training, batch 2", "prediction, embedding online", "prediction, embedding offline"
-    ]  # fmt: skip
-    assert all(row[2] > 0 and row[4] > 100 for row in table.rows)
+    assert [row[:2] for row in table.rows[:3]] == [
+        ("SurgicalSAM", "training, batch 2"),
+        ("SurgicalSAM", "prediction, embedding online"),
+        ("SurgicalSAM", "prediction, embedding offline"),
+    ]
+    assert all(row[3] > 0 and row[5] > 0.1 for row in table.rows[:3])
+    published = {row[:2]: row[3:] for row in table.rows[3:]}
+    assert len(published) == 10
+    assert published["SurgicalSAM", "training, batch 32"] == (59.8, "frames", 9.56)
+    assert published["MaskTrack-RCNN + SAM", "prediction, embedding online"] == (1.6, "frames", None)
 
 
 def test_a_batch_larger_than_the_data_is_an_error(setting: Setting) -> None:
@@ -325,6 +345,65 @@ def test_a_grid_keeps_the_colour_of_a_small_instrument(tmp_path: Path) -> None:
     with Image.open(write_grid([[tissue]], tmp_path / "grid.png")) as picture:
         shown = np.asarray(picture.convert("RGB"), int)[25, 50]
     assert np.abs(shown - teal).max() < 30
+
+
+# The comparison with other methods -----------------------------------------------------------------------------------
+
+
+@pytest.fixture
+def eight(tmp_path: Path) -> Setting:
+    """Eight videos of one frame, as the folds of EndoVis 2017 need; trainings of one epoch."""
+    classes = ClassSet("eight", ENDOVIS2017.classes)
+    clips = tuple(Clip(700_002 + number, new_tool=number > 3) for number in range(8))
+    phantom = PhantomSet("eight", "second", classes, (), clips, other="Other", held_out=("1", "3"))
+    path = finish(write_set(tmp_path, phantom, 1, 1))
+    config = preset("endovis2018").changed(**PHANTOM_SETTINGS, validation=phantom.validation_names, device="cpu")
+    detector = DetectorSettings(size="tiny", side=64, steps=2, batch_size=2)
+    configs = (config.changed(data=[path], epochs=1, validate_every=1),)
+    return Setting(configs, tmp_path / "out", is_phantom=True, text=TEXT, detector=detector)
+
+
+@pytest.mark.slow
+def test_table2_is_the_mean_of_four_folds_with_every_method(eight: Setting, monkeypatch: pytest.MonkeyPatch) -> None:
+    pytest.importorskip("transformers")
+    monkeypatch.setattr(baselines, "tune_in_videos", partial(tune_in_videos, steps=2))
+    table = finish(run_experiment(EXPERIMENTS["table2"], eight)).table
+    ours = [row for row in table.rows if row[2] != "published"]
+    assert {row[1] for row in ours} == {"mean of 4 folds"}
+    assert {row[0] for row in ours} >= {"SurgicalSAM", "SurgicalSAM with text prototypes", "Mask2Former + SAM", "PerSAM"}
+    assert {row[0] for row in table.rows if row[2] == "published"} == {row.method for row in published_rows("endovis2017")}
+    validated = set()
+    for fold in range(4):
+        run = RunFolder.open(eight.out / "cells" / f"fold{fold}" / "eight-n2-learned-seed666")
+        validated.add(run.config.validation)
+        text = RunFolder.open(eight.out / "cells" / f"fold{fold}" / "eight-n2-fixed-from-file-seed666").config
+        assert (text.prototypes, text.contrastive_weight) == ("fixed", 0) and text.prototypes_file is not None
+    assert validated == {("1", "3"), ("2", "5"), ("4", "8"), ("6", "7")}
+
+
+def test_table2_needs_the_folds_of_endovis_2017(setting: Setting, eight: Setting) -> None:
+    table2, table4 = EXPERIMENTS["table2"], EXPERIMENTS["table4"]
+    assert (table2.fits(eight), table2.fits(setting), table4.fits(setting), table4.fits(eight)) == (True, False, True, False)
+    with pytest.raises(TrainingError, match="four folds over its eight sequences; first is another dataset"):
+        finish(run_experiment(table2, setting))
+
+
+def test_the_small_version_has_a_text_embedding_for_every_class() -> None:
+    for classes in (ENDOVIS2018, ENDOVIS2017):
+        embeddings = text_embeddings(TEXT, classes)
+        assert embeddings.shape == (7, 384)
+        torch.testing.assert_close(embeddings.norm(dim=1), torch.ones(7), atol=1e-3, rtol=0)
+    assert [clips.validation_names for clips in EXPERIMENTS["table2"].phantom_sets] == [("1", "3")]
+
+
+# The paper beside ours -----------------------------------------------------------------------------------------------
+
+
+def test_the_papers_figures_stand_beside_ours() -> None:
+    assert papers_scores("table3", prototypes="fixed", n=4) == (78.26, 56.54)
+    assert papers_scores("table6", prompts="without dense") == (23.61, 14.13)
+    assert papers_scores("table7", seed=667) == (None, None)
+    assert "Table 3 (EndoVis 2018)" in papers_note("table3")
 
 
 # The page of documentation -------------------------------------------------------------------------------------------

@@ -14,7 +14,7 @@ import pytest
 from PIL import Image
 
 from surgicalsam_napari.errors import TrainingError
-from surgicalsam_napari.instruments import ENDOVIS2017, ENDOVIS2018
+from surgicalsam_napari.instruments import ENDOVIS2018
 from surgicalsam_napari.model.surgical_sam import SurgicalSAM
 from surgicalsam_napari.phantom import PhantomScene
 from surgicalsam_training.data.benchmark_split import benchmark_splits, validation_frames
@@ -30,9 +30,6 @@ from surgicalsam_training.scoring.protocol import (
     score,
     without_absent_classes,
 )
-from surgicalsam_training.scoring.published import published_figures
-
-CLASS_NAMES = {"endovis2018": ENDOVIS2018.names, "endovis2017": ENDOVIS2017.names}
 
 
 @pytest.fixture(scope="module")
@@ -219,26 +216,3 @@ def test_a_missing_sequence_and_a_number_used_twice_are_errors() -> None:
         validation_frames(listed("seq2", "seq5", "clip"), split)
     with pytest.raises(TrainingError, match="seq5 and seq_5 have this number"):
         validation_frames(listed("seq2", "seq5", "seq_5", "seq9", "seq15"), split)
-
-
-# Published figures ---------------------------------------------------------------------------------------------------
-
-
-def test_every_published_figure_has_a_source_and_a_class_of_its_dataset() -> None:
-    rows = published_figures()
-    assert {row.dataset for row in rows} == {"endovis2018", "endovis2017"}
-    assert len({(row.dataset, row.method) for row in rows}) == len(rows)
-    for row in rows:
-        assert row.sources and all(row.sources)
-        assert set(row.class_iou) <= set(CLASS_NAMES[row.dataset])
-        figures = [row.challenge_iou, row.iou, row.mean_class_iou, *row.class_iou.values()]
-        assert all(0 <= figure <= 100 for figure in figures if figure is not None)
-
-
-def test_published_means_over_classes_are_the_means_of_their_figures() -> None:
-    """This finds figures that were copied wrongly; rows that differ in the paper itself say so."""
-    complete = [row for row in published_figures() if len(row.class_iou) == 7]
-    assert len(complete) >= 14
-    for row in complete:
-        differs = abs(np.mean(list(row.class_iou.values())) - row.mean_class_iou) > 0.011
-        assert differs == row.mean_differs, row.method

@@ -109,7 +109,10 @@ def baseline(
         typer.Option("--validation", metavar="NAME", help="Predict these sequences of DATA; the others are the reference."),
     ] = None,
     reference: Annotated[
-        list[Path] | None, typer.Option("--reference", metavar="DATA", help="persam, persam-f, mask2former: training data.")
+        list[Path] | None,
+        typer.Option(
+            "--reference", metavar="DATA", help="mask2former: training data. persam, persam-f: examples from other videos."
+        ),
     ] = None,
     every_class: Annotated[
         bool, typer.Option("--every-class", help="Prompt every class in every frame, not only the present classes.")
@@ -123,7 +126,13 @@ def baseline(
     ] = None,
     alpha: Annotated[
         float | None,
-        typer.Option("--alpha", min=0, max=1, metavar="X", help="detector, mask2former: minimum score, if several boxes."),
+        typer.Option(
+            "--alpha",
+            min=0,
+            max=1,
+            metavar="X",
+            help="detector (0.7), mask2former (0.5): several boxes of a class need a score above this.",
+        ),
     ] = None,
     steps: Annotated[
         int | None, typer.Option("--steps", min=1, metavar="N", help="persam-f, mask2former: number of training steps.")
@@ -150,7 +159,8 @@ def baseline(
     They show what SAM can do.
 
     If DATA have a split or --validation is given, the validation sequences are predicted.
-    The other sequences are the reference.
+    mask2former trains on the other sequences. persam and persam-f learn a class from the first
+    frame of the same video that shows it, as in the paper, or from --reference.
     """
     options = {
         "reference": reference or None,
@@ -248,7 +258,7 @@ def _work(
         reference_indices = tuple(range(len(reference.frames)))
     elif not split.validation:
         reference_indices = ()
-    if name in METHODS_OF_OPTION["reference"] and not reference_indices:
+    if name is Name.MASK2FORMER and not reference_indices:
         raise typer.BadParameter(
             "give training data; or use --validation, then the other sequences of DATA are the reference.",
             param_hint="--reference",
@@ -279,9 +289,24 @@ def _track(work: Work, asked: Asked) -> Predictions:
 
 
 def _persam(work: Work, asked: Asked) -> Predictions:
-    from surgicalsam_training.baselines.persam import first_frames, learn_examples, predict_persam
-    from surgicalsam_training.baselines.persam_f import STEPS, predict_persam_f, tune_examples
+    from surgicalsam_training.baselines.persam import (
+        first_frames,
+        learn_examples,
+        predict_persam,
+        predict_persam_in_videos,
+    )
+    from surgicalsam_training.baselines.persam_f import (
+        STEPS,
+        predict_persam_f,
+        predict_persam_f_in_videos,
+        tune_examples,
+    )
 
+    if not work.options["reference"]:
+        if work.name is Name.PERSAM:
+            return predict_persam_in_videos(work.model, work.data, work.example_indices, asked)
+        steps = work.option("steps", STEPS)
+        return predict_persam_f_in_videos(work.model, work.data, work.example_indices, asked, steps=steps)
     first = first_frames(work.reference, work.reference_indices)
     _embed(work.model, work.reference, sorted(set(first.values())))
     wanted = {class_id for example_index in work.example_indices for class_id in asked(example_index)}
@@ -298,16 +323,16 @@ def _persam(work: Work, asked: Asked) -> Predictions:
 
 def _detector(work: Work, asked: Asked) -> Predictions:
     from surgicalsam_training.baselines.detections import read_detections
-    from surgicalsam_training.baselines.detector import ALPHA, predict_from_detections
+    from surgicalsam_training.baselines.detector import MASKTRACK_RCNN_ALPHA, predict_from_detections
 
     detections = read_detections(work.options["detections"], work.data, work.options["images"])
-    alpha = work.option("alpha", ALPHA)
+    alpha = work.option("alpha", MASKTRACK_RCNN_ALPHA)
     return predict_from_detections(work.model, work.data, work.example_indices, asked, detections=detections, alpha=alpha)
 
 
 def _mask2former(work: Work, asked: Asked) -> Predictions:
     from surgicalsam_training.baselines.detections import read_detections, write_detections
-    from surgicalsam_training.baselines.detector import ALPHA, predict_from_detections
+    from surgicalsam_training.baselines.detector import MASK2FORMER_ALPHA, predict_from_detections
     from surgicalsam_training.baselines.mask2former import DetectorSettings, detect, load_detector, train_detector
 
     settings_given = {
@@ -321,7 +346,7 @@ def _mask2former(work: Work, asked: Asked) -> Predictions:
         pass
     detections = detect(load_detector(folder, work.device), work.data, work.example_indices)
     file = write_detections(work.out / "detections.json", work.data, detections)
-    alpha = work.option("alpha", ALPHA)
+    alpha = work.option("alpha", MASK2FORMER_ALPHA)
     return predict_from_detections(
         work.model, work.data, work.example_indices, asked, detections=read_detections(file, work.data), alpha=alpha
     )

@@ -250,7 +250,7 @@ def _report(parts: Sequence[_Scored], paths: Sequence[Path], benchmark: str | No
     from surgicalsam_training.scoring.evaluate import scores
     from surgicalsam_training.scoring.metrics import mean_metrics
     from surgicalsam_training.scoring.protocol import EvaluationProtocol
-    from surgicalsam_training.scoring.published import published_figures
+    from surgicalsam_training.scoring.published import published_rows
     from surgicalsam_training.scoring.tables import to_markdown, write_table
 
     whole = {protocol: mean_metrics([part.metrics[protocol] for part in parts]) for protocol in EvaluationProtocol}
@@ -262,7 +262,7 @@ def _report(parts: Sequence[_Scored], paths: Sequence[Path], benchmark: str | No
                 f"All folds must have the same class set: {parts[0].method} has {own}, {part.method} has {others}. "
                 "Score them one by one (--fold)."
             )
-    published = [row for row in published_figures() if row.dataset == benchmark]
+    published = published_rows(benchmark)
     notes = dict.fromkeys(note for part in parts for note in part.notes)
     title = f"{parts[0].method} on {sum(part.frames for part in parts)} frames of {', '.join(path.name for path in paths)}"
     table = comparison_table(title, data.classes, list(_results(parts, whole)), published, tuple(notes))

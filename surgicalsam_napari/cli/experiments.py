@@ -29,7 +29,7 @@ ALL = "all"
 def experiment(
     name: Annotated[
         str,
-        typer.Argument(metavar="NAME", help="table1, fig2, table3, table4, table5, table6, table7, figures, or all."),
+        typer.Argument(metavar="NAME", help="table1 to table7, fig2, figures, or all."),
     ],
     data: Annotated[
         list[Path] | None,
@@ -56,6 +56,14 @@ def experiment(
         list[str] | None,
         typer.Option("--set", metavar="NAME=VALUE", help="A setting of `surgicalsam train`. May be given several times."),
     ] = None,
+    text: Annotated[
+        Path | None,
+        typer.Option(
+            "--text",
+            metavar="TEXT",
+            help="table1, table2: text embeddings of the class names (.npy, .safetensors), or a folder with CLIP weights.",
+        ),
+    ] = None,
     docs: Annotated[
         Path | None, typer.Option("--docs", metavar="DIR", help="Also write the results into experiments.md in this folder.")
     ] = None,
@@ -72,8 +80,8 @@ def experiment(
     from surgicalsam_training.experiments.page import update_page
 
     chosen = list(EXPERIMENTS.values()) if name == ALL else [experiment_named(name)]
-    if phantom and (data or preset or together):
-        raise typer.BadParameter("do not combine it with DATA, --together or --preset.", param_hint="--phantom")
+    if phantom and (data or preset or together or text):
+        raise typer.BadParameter("do not combine it with DATA, --together, --preset or --text.", param_hint="--phantom")
     if not phantom and not data:
         raise typer.BadParameter("give your copy of EndoVis or other data, or use --phantom.", param_hint="DATA")
     files: list[Path] = []
@@ -85,27 +93,37 @@ def experiment(
                 f"datasets for {one.name}: {needed} needed, got {count}; --together uses all DATA as one dataset.",
                 param_hint="DATA",
             )
-        if not phantom and count < one.fewest:
-            print(f"{one.name} is skipped: it needs {one.fewest} datasets", file=sys.stderr)
+        setting = _setting(one, data or [], out, phantom, together, preset, settings or [], text)
+        if name == ALL and not one.fits(setting):
+            needed = "EndoVis 2017" if one.needs_folds else f"{one.fewest} datasets"
+            print(f"{one.name} is skipped: it needs {needed}", file=sys.stderr)
             continue
-        setting = _setting(data or [], out, phantom, together, preset, settings or [])
         outcome = _run(one, setting)
         files += written(outcome, setting)
         if docs is not None:
-            update_page(docs, outcome, _command(one, data or [], phantom, together, preset, settings or []))
+            update_page(docs, outcome, _command(one, data or [], phantom, together, preset, settings or [], text))
         if not as_json:
             _show(outcome)
     if as_json:
         print(json.dumps({"files": [str(file) for file in files]}))
 
 
-def _setting(data: list[Path], out: Path, phantom: bool, together: bool, preset: str | None, settings: list[str]) -> Setting:
+def _setting(
+    one: Experiment,
+    data: list[Path],
+    out: Path,
+    phantom: bool,
+    together: bool,
+    preset: str | None,
+    settings: list[str],
+    text: Path | None,
+) -> Setting:
     from surgicalsam_training.experiments.phantom_setting import phantom_setting
     from surgicalsam_training.experiments.setting import data_setting
 
     if phantom:
-        return _with_stages(phantom_setting(out, settings), "phantom")
-    return data_setting(data, out, preset_name=preset, settings=settings, together=together)
+        return _with_stages(phantom_setting(out, settings, one.phantom_sets), "phantom")
+    return data_setting(data, out, preset_name=preset, settings=settings, together=together, text=text)
 
 
 def _run(one: Experiment, setting: Setting) -> Outcome:
@@ -138,12 +156,19 @@ def _with_stages(stages: Generator[Stage, None, Any], name: str) -> Any:
 
 
 def _command(
-    one: Experiment, data: list[Path], phantom: bool, together: bool, preset: str | None, settings: list[str]
+    one: Experiment,
+    data: list[Path],
+    phantom: bool,
+    together: bool,
+    preset: str | None,
+    settings: list[str],
+    text: Path | None,
 ) -> str:
     """The command as a reader types it, with names of folders instead of full paths."""
     inputs = ["--phantom"] if phantom else [path.name for path in data]
     options = ["--together"] * together
-    options += [*(["--preset", preset] if preset else []), *(part for text in settings for part in ("--set", text))]
+    options += [*(["--preset", preset] if preset else []), *(part for value in settings for part in ("--set", value))]
+    options += ["--text", text.name] if text else []
     out = "runs/phantom" if phantom else "runs/paper"
     return " ".join(["surgicalsam", "experiment", one.name, *inputs, *options, "--out", out])
 

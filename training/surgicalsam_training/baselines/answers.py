@@ -24,6 +24,14 @@ def frame_embedding(model: SurgicalSAM, data: TrainingData, example_index: int) 
     return torch.from_numpy(data.embeddings([example_index], 0, model)[0, : model.decoder_dim])
 
 
+def videos(data: TrainingData, example_indices: Sequence[int]) -> list[list[int]]:
+    """The example indices of each sequence, in the order of its frames."""
+    by_sequence: dict[str, list[int]] = {}
+    for example_index in sorted(example_indices, key=lambda index: data.frames[index].frame_index):
+        by_sequence.setdefault(data.frames[example_index].sequence, []).append(example_index)
+    return [by_sequence[name] for name in dict.fromkeys(data.frames[index].sequence for index in example_indices)]
+
+
 def in_square(points: np.ndarray, geometry: FrameGeometry) -> Tensor:
     """Convert points of the frame to the padded square; both have their origin at the upper left edge.
 
@@ -58,6 +66,14 @@ def merged(answers: Mapping[int, PromptedMask], geometry: FrameGeometry) -> np.n
     logits = torch.stack([answer.low_res_logits for answer in answers.values()])
     quality = np.array([answer.predicted_iou for answer in answers.values()])
     return label_map_of(logits, list(answers), geometry, quality)
+
+
+def painted(masks: Mapping[int, tuple[np.ndarray, float]], geometry: FrameGeometry) -> np.ndarray:
+    """One label map (H, W) uint8 from a mask (H, W) bool and its predicted IoU per class id; overlaps as `merged`."""
+    label_map = np.zeros(geometry.original_size, np.uint8)
+    for class_id, (mask, _) in sorted(masks.items(), key=lambda item: item[1][1]):
+        label_map[mask] = class_id
+    return label_map
 
 
 def mask_in_frame(low_res_logits: Tensor, geometry: FrameGeometry) -> np.ndarray:

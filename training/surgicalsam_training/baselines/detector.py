@@ -1,8 +1,8 @@
 """Prompt SAM with the boxes of a detector (paper, Tables 1 and 2: MaskTrack R-CNN + SAM, Mask2Former + SAM).
 
 The paper's rule (section 8.3): a single box of a class is always used, whatever its score. Of several boxes, those with a
-score greater than alpha (here: alpha or more) are used, and their masks are united. If no box remains, the class has no
-mask. So the detector decides which classes are present.
+score greater than alpha are used, and their masks are united. If no box remains, the class has no mask. So the detector
+decides which classes are present.
 """
 
 from __future__ import annotations
@@ -10,30 +10,30 @@ from __future__ import annotations
 from collections.abc import Iterator, Sequence
 
 import numpy as np
-import torch
 
 from surgicalsam_napari.model.geometry import FrameGeometry
 from surgicalsam_napari.model.surgical_sam import PromptedMask, SurgicalSAM
-from surgicalsam_training.baselines.answers import frame_embedding, frame_geometry, merged
+from surgicalsam_training.baselines.answers import frame_embedding, frame_geometry, mask_in_frame, painted
 from surgicalsam_training.baselines.detections import Detection, Detections
 from surgicalsam_training.baselines.oracle import answer_box
 from surgicalsam_training.data.training_data import TrainingData
 from surgicalsam_training.scoring.protocol import Asked
 
-ALPHA = 0.7  # section 8.3: 0.7 for MaskTrack R-CNN, 0.5 for Mask2Former
+# section 8.3
+MASKTRACK_RCNN_ALPHA, MASK2FORMER_ALPHA = 0.7, 0.5
 
 
 def chosen_boxes(detections: Sequence[Detection], alpha: float) -> list[Detection]:
     """The boxes of one class in one frame that become prompts."""
     if len(detections) == 1:
         return list(detections)
-    return [detection for detection in detections if detection.score >= alpha]
+    return [detection for detection in detections if detection.score > alpha]
 
 
-def united(answers: Sequence[PromptedMask]) -> PromptedMask:
-    """One mask from several: the larger logit of each pixel, and the highest predicted IoU."""
-    logits = torch.stack([answer.low_res_logits for answer in answers]).amax(0)
-    return PromptedMask(logits, max(answer.predicted_iou for answer in answers))
+def united(answers: Sequence[PromptedMask], geometry: FrameGeometry) -> tuple[np.ndarray, float]:
+    """The union (H, W) bool of masks at the frame's size, and their highest predicted IoU."""
+    masks = [mask_in_frame(answer.low_res_logits, geometry) for answer in answers]
+    return np.logical_or.reduce(masks), max(answer.predicted_iou for answer in answers)
 
 
 def predict_from_detections(
@@ -43,14 +43,14 @@ def predict_from_detections(
     asked: Asked,
     *,
     detections: Detections,
-    alpha: float = ALPHA,
+    alpha: float = MASKTRACK_RCNN_ALPHA,
 ) -> Iterator[tuple[int, np.ndarray]]:
     """Detector + SAM. No oracle; a class without a box gets no mask.
 
     Parameters
     ----------
     detections : by example index, as `read_detections` gives them
-    alpha : lowest score of a box, if its class has several
+    alpha : the boxes of a class that has several need a score greater than this
     """
     for example_index in example_indices:
         embedding, geometry = frame_embedding(model, data, example_index), frame_geometry(model, data, example_index)
@@ -59,8 +59,8 @@ def predict_from_detections(
             boxes = chosen_boxes([d for d in detections.get(example_index, ()) if d.class_id == class_id], alpha)
             masks = [answer_box(model, embedding, clipped(box, geometry), geometry) for box in boxes]
             if masks:
-                answers[class_id] = united(masks)
-        yield example_index, merged(answers, geometry)
+                answers[class_id] = united(masks, geometry)
+        yield example_index, painted(answers, geometry)
 
 
 def clipped(detection: Detection, geometry: FrameGeometry) -> np.ndarray:

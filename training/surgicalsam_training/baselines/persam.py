@@ -1,6 +1,7 @@
 """PerSAM: segment a class with SAM from a single example, without training (Zhang et al., arXiv 2305.03048).
 
-The example is the first frame of the reference data that shows the class. The similarity of each position of a new frame to
+The example is the first frame that shows the class: of the same video, as in SurgicalSAM's paper (section 8.3), or of other
+reference data. The similarity of each position of a new frame to
 the class in the example shows where the class may be: the most similar position is a positive point, the least similar a
 negative one. The similarity also biases the decoder's attention, and the mean embedding of the class is added to its tokens.
 The mask is then refined twice: first the mask, then the mask and its box are prompts of the decoder.
@@ -21,7 +22,7 @@ from torch.nn import functional as F
 from surgicalsam_napari.errors import TrainingError
 from surgicalsam_napari.model.geometry import FrameGeometry
 from surgicalsam_napari.model.surgical_sam import PromptedMask, SurgicalSAM
-from surgicalsam_training.baselines.answers import frame_embedding, frame_geometry, grid_share, merged
+from surgicalsam_training.baselines.answers import frame_embedding, frame_geometry, grid_share, merged, videos
 from surgicalsam_training.baselines.sam_decoding import ScaleMasks, Target, decode_scales, has_three_scales
 from surgicalsam_training.data.training_data import TrainingData
 from surgicalsam_training.scoring.protocol import Asked
@@ -185,7 +186,7 @@ def predict_persam(
     examples: Mapping[int, Example],
     attention_weight: float = ATTENTION_WEIGHT,
 ) -> Iterator[tuple[int, np.ndarray]]:
-    """PerSAM without training. No oracle: the truth of these frames is not used.
+    """PerSAM without training.
 
     Parameters
     ----------
@@ -199,3 +200,15 @@ def predict_persam(
             if class_id in examples
         }
         yield example_index, merged(answers, geometry)
+
+
+def predict_persam_in_videos(
+    model: SurgicalSAM, data: TrainingData, example_indices: Sequence[int], asked: Asked
+) -> Iterator[tuple[int, np.ndarray]]:
+    """PerSAM as SurgicalSAM's paper uses it: the example of a class is the first frame of the same video that shows it.
+
+    The truth of that frame is used, in a frame that is scored, too. A class that the video never shows gets no mask.
+    """
+    for video in videos(data, example_indices):
+        examples = learn_examples(model, data, list(first_frames(data, video)), video)
+        yield from predict_persam(model, data, video, asked, examples=examples)

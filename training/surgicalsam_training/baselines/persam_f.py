@@ -16,8 +16,8 @@ from torch import Tensor, nn
 from torch.nn import functional as F
 
 from surgicalsam_napari.model.surgical_sam import SurgicalSAM
-from surgicalsam_training.baselines.answers import frame_embedding, frame_geometry, grid_share, merged
-from surgicalsam_training.baselines.persam import Example, location_prior, refined
+from surgicalsam_training.baselines.answers import frame_embedding, frame_geometry, grid_share, merged, videos
+from surgicalsam_training.baselines.persam import Example, first_frames, learn_examples, location_prior, refined
 from surgicalsam_training.baselines.sam_decoding import decode_scales
 from surgicalsam_training.data.training_data import TrainingData
 from surgicalsam_training.loop.losses import dice_losses
@@ -129,7 +129,7 @@ def predict_persam_f(
     *,
     tuned: Mapping[int, TunedExample],
 ) -> Iterator[tuple[int, np.ndarray]]:
-    """PerSAM-F. No oracle: the truth of these frames is not used.
+    """PerSAM-F.
 
     Parameters
     ----------
@@ -146,3 +146,20 @@ def predict_persam_f(
                 logits = weighted(scales.low_res_logits[1:], tuned[class_id].scale_weights)
                 answers[class_id] = refined(model, embedding, prior, logits)
         yield example_index, merged(answers, geometry)
+
+
+def tune_in_videos(
+    model: SurgicalSAM, data: TrainingData, example_indices: Sequence[int], steps: int = STEPS
+) -> Iterator[tuple[list[int], dict[int, TunedExample]]]:
+    """The frames of each video, and what is learnt by class id from the first frame of the video that shows the class."""
+    for video in videos(data, example_indices):
+        examples = learn_examples(model, data, list(first_frames(data, video)), video)
+        yield video, {report.class_id: report.tuned for report in tune_examples(model, data, examples, steps)}
+
+
+def predict_persam_f_in_videos(
+    model: SurgicalSAM, data: TrainingData, example_indices: Sequence[int], asked: Asked, *, steps: int = STEPS
+) -> Iterator[tuple[int, np.ndarray]]:
+    """PerSAM-F with the examples of `persam.predict_persam_in_videos`; the weights are learnt for each video and class."""
+    for video, tuned in tune_in_videos(model, data, example_indices, steps):
+        yield from predict_persam_f(model, data, video, asked, tuned=tuned)

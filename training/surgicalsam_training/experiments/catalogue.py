@@ -8,7 +8,9 @@ from pathlib import Path
 
 from surgicalsam_napari.errors import TrainingError
 from surgicalsam_training.experiments import comparison, figures, jitter, speed, studies
+from surgicalsam_training.experiments.comparison import has_folds
 from surgicalsam_training.experiments.figures import Figure
+from surgicalsam_training.experiments.sets import EIGHT, FIRST, SECOND, PhantomSet
 from surgicalsam_training.experiments.setting import Setting
 from surgicalsam_training.experiments.stage import Stage
 from surgicalsam_training.scoring.tables import Table, write_table
@@ -33,6 +35,8 @@ class Experiment:
     ----------
     title : one line for the user
     fewest, most : number of datasets that it accepts
+    phantom_sets : the datasets of its small version
+    needs_folds : whether it needs EndoVis 2017 with its folds
     """
 
     name: str
@@ -40,6 +44,12 @@ class Experiment:
     run: Run
     fewest: int = 1
     most: int = 1
+    phantom_sets: tuple[PhantomSet, ...] = (FIRST, SECOND)
+    needs_folds: bool = False
+
+    def fits(self, setting: Setting) -> bool:
+        """Whether the setting has the datasets that it needs."""
+        return len(setting.configs) >= self.fewest and (not self.needs_folds or any(map(has_folds, setting.configs)))
 
 
 def _tabled(name: str, make: Callable[[Setting], Generator[Stage, None, Table]]) -> Run:
@@ -62,6 +72,14 @@ EXPERIMENTS = {
     experiment.name: experiment
     for experiment in (
         Experiment("table1", "SurgicalSAM, the baselines and published figures", _tabled("table1", comparison.table1)),
+        Experiment(
+            "table2",
+            "the same in four folds (EndoVis 2017)",
+            _tabled("table2", comparison.table2),
+            most=2,
+            phantom_sets=(EIGHT,),
+            needs_folds=True,
+        ),
         Experiment("fig2", "SAM's accuracy with inexact boxes", _figure2),
         Experiment("table3", "tokens per class, learned and fixed prototypes", _tabled("table3", studies.table3)),
         Experiment("table4", "trained on one dataset, tested on another", _tabled("table4", studies.table4), 2, 2),

@@ -24,7 +24,7 @@ def cell_name(config: TrainingConfig) -> str:
     """The folder name of a cell, unique within one output folder."""
     parts = ["+".join(path.stem for path in config.data), f"n{config.tokens_per_class}", config.prototypes]
     parts += [f"without-{part}" for part in ("dense", "sparse") if not getattr(config, f"{part}_prompts")]
-    parts += ["without-marks"] * (not config.marks)
+    parts += ["without-marks"] * (not config.marks) + ["from-file"] * (config.prototypes_file is not None)
     return "-".join([*parts, f"seed{config.seed}"])
 
 

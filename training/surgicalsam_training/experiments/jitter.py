@@ -8,7 +8,7 @@ from pathlib import Path
 
 from surgicalsam_napari.exchange.files import write_file
 from surgicalsam_training.baselines.box_jitter import AMOUNTS, KINDS, JitterRow, box_jitter_curve, draw_box_jitter
-from surgicalsam_training.experiments.comparison import untuned_sam
+from surgicalsam_training.experiments.baselines import untuned_sam
 from surgicalsam_training.experiments.figures import Figure
 from surgicalsam_training.experiments.scoring import opened_data
 from surgicalsam_training.experiments.setting import Setting

@@ -6,8 +6,9 @@ from collections.abc import Generator, Sequence
 from pathlib import Path
 from typing import Any
 
+from surgicalsam_training.baselines.mask2former import DetectorSettings
 from surgicalsam_training.config import preset
-from surgicalsam_training.experiments.sets import FIRST, SECOND, write_set
+from surgicalsam_training.experiments.sets import FIRST, SECOND, PhantomSet, write_set
 from surgicalsam_training.experiments.setting import Setting, changed_by
 from surgicalsam_training.experiments.stage import Stage
 
@@ -26,19 +27,30 @@ PHANTOM_SETTINGS: dict[str, Any] = {
     "loss_resolution": "logits",
 }
 TRAINING_FRAMES, VALIDATION_FRAMES = 5, 5  # of each clip
+DETECTOR = DetectorSettings(size="tiny", side=128, steps=500, batch_size=4, learning_rate=1e-3)
+# "a photo of a <class name> in surgery" for every class of EndoVis 2018 and 2017, embedded by all-MiniLM-L6-v2 (Apache-2.0);
+# CLIP's weights are too large to be part of this package
+TEXT = Path(__file__).with_name("class_names.safetensors")
+NOTES = (
+    "Text prototypes here are from a small sentence encoder, all-MiniLM-L6-v2, instead of CLIP. The Mask2Former is tiny "
+    f"({DETECTOR.side} pixels, {DETECTOR.steps} steps from random weights).",
+)
 
 
-def phantom_setting(out: Path, settings: Sequence[str] = ()) -> Generator[Stage, None, Setting]:
-    """The small version: two phantom datasets, rendered if they are missing, and trainings of about two minutes each.
+def phantom_setting(
+    out: Path, settings: Sequence[str] = (), sets: Sequence[PhantomSet] = (FIRST, SECOND)
+) -> Generator[Stage, None, Setting]:
+    """The small version: synthetic datasets, rendered if they are missing, and trainings of about two minutes each.
 
     Parameters
     ----------
     settings : as for `changed_by`
+    sets : the datasets
     """
     out = out.expanduser().absolute()  # absolute, because the trainings store the paths of their data
     configs = []
-    for phantom in (FIRST, SECOND):
+    for phantom in sets:
         path = yield from write_set(out / "data", phantom, TRAINING_FRAMES, VALIDATION_FRAMES)
         config = preset("endovis2018").changed(**PHANTOM_SETTINGS, data=[path], validation=phantom.validation_names)
         configs.append(changed_by(config, settings))
-    return Setting(tuple(configs), out, is_phantom=True)
+    return Setting(tuple(configs), out, is_phantom=True, text=TEXT, detector=DETECTOR, comparison_notes=NOTES)

@@ -40,6 +40,7 @@ class PhantomSet:
     Attributes
     ----------
     other : class name for the phantom's classes that are not in the class set; None: they are background
+    held_out : names of the validation sequences; empty: those of the validation clips
     """
 
     name: str
@@ -48,6 +49,7 @@ class PhantomSet:
     training: tuple[Clip, ...]
     validation: tuple[Clip, ...]
     other: str | None = None
+    held_out: tuple[str, ...] = ()
 
     @property
     def clips(self) -> tuple[Clip, ...]:
@@ -55,7 +57,7 @@ class PhantomSet:
 
     @property
     def validation_names(self) -> tuple[str, ...]:
-        return tuple(f"seq{number + 1}" for number in range(len(self.training), len(self.clips)))
+        return self.held_out or tuple(f"seq{number + 1}" for number in range(len(self.training), len(self.clips)))
 
 
 def _clips(*numbers: int, new_tool: bool = False) -> tuple[Clip, ...]:
@@ -77,6 +79,16 @@ SECOND = PhantomSet(
     _clips(104, 122, 123, 124, 125, 126, 127, 130, 136) + _clips(2, 4, 5, 8, 9, 11, 12, 13, 15, 19, 20, 21, new_tool=True),
     _clips(129, 131, 133, 135, 139) + _clips(101, 128, 132, new_tool=True),
     other="Other",
+)
+# Eight videos, as EndoVis 2017 has, for its four folds; half of them have the class that only EndoVis 2017 has.
+EIGHT = PhantomSet(
+    "phantom-eight-videos",
+    "second",
+    ClassSet("Phantom, eight videos", ENDOVIS2017.classes),
+    (),
+    _clips(104, 122, 123, 124) + _clips(2, 4, 5, 8, new_tool=True),
+    other="Other",
+    held_out=("1", "3"),
 )
 
 

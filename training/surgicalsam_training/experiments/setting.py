@@ -3,13 +3,14 @@
 from __future__ import annotations
 
 from collections.abc import Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from pathlib import Path
 
 import yaml
 
 from surgicalsam_napari.errors import TrainingError
 from surgicalsam_napari.instruments import ENDOVIS2017, plain
+from surgicalsam_training.baselines.mask2former import DetectorSettings
 from surgicalsam_training.config import TrainingConfig, preset
 from surgicalsam_training.data.opening import DatasetOptions, open_source
 
@@ -21,11 +22,17 @@ class Setting:
     ----------
     configs : one training configuration per dataset; experiments on one dataset use the first
     out : the folder of all results: trainings, tables, figures
+    text : text embeddings of the class names (`text_prototypes.text_embeddings`); None: no text prototypes
+    detector : the Mask2Former that the comparison trains
+    comparison_notes : below the tables that compare methods
     """
 
     configs: tuple[TrainingConfig, ...]
     out: Path
     is_phantom: bool = False
+    text: Path | None = None
+    detector: DetectorSettings = field(default_factory=DetectorSettings)
+    comparison_notes: tuple[str, ...] = ()
 
     @property
     def config(self) -> TrainingConfig:
@@ -53,7 +60,13 @@ class Setting:
 
 
 def data_setting(
-    data: Sequence[Path], out: Path, *, preset_name: str | None, settings: Sequence[str] = (), together: bool = False
+    data: Sequence[Path],
+    out: Path,
+    *,
+    preset_name: str | None,
+    settings: Sequence[str] = (),
+    together: bool = False,
+    text: Path | None = None,
 ) -> Setting:
     """The paper's trainings on the user's own data.
 
@@ -62,6 +75,7 @@ def data_setting(
     preset_name : of `presets/`; None: endovis2017 for data with its classes, endovis2018 for others
     settings : as for `changed_by`
     together : all paths are one dataset; otherwise each path is one
+    text : see `Setting`
 
     Raises
     ------
@@ -71,7 +85,7 @@ def data_setting(
     paths = [Path(path).expanduser().absolute() for path in data]
     groups = [paths] if together else [[path] for path in paths]
     configs = [changed_by(preset(preset_name or _preset_for(group[0])).changed(data=group), settings) for group in groups]
-    return Setting(tuple(configs), out.expanduser().absolute())
+    return Setting(tuple(configs), out.expanduser().absolute(), text=None if text is None else text.expanduser().absolute())
 
 
 def changed_by(config: TrainingConfig, settings: Sequence[str]) -> TrainingConfig:

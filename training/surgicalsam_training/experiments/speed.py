@@ -30,8 +30,10 @@ from surgicalsam_training.loop.sampling import PromptSampler
 from surgicalsam_training.loop.steps import take_step
 from surgicalsam_training.loop.tuning import starting_model, unfreeze
 from surgicalsam_training.scoring.evaluate import embed_missing
+from surgicalsam_training.scoring.published import PAPER, published_table
 from surgicalsam_training.scoring.tables import Table
 
+OURS = "SurgicalSAM"
 BATCHES = (2, 16, 32)
 SECONDS = 20.0  # minimum duration of a measurement
 FEWEST = 3  # steps, or frames
@@ -55,27 +57,43 @@ def table5(setting: Setting, seconds: float = SECONDS) -> Generator[Stage, None,
         config = setting.config.changed(device=device, batch_size=batch, micro_batch_size=batch, presence_weight=0.0)
         measured = _measured(setting.out / "speed", what, config, seconds)
         title, peak = measured["device"], measured["peak_bytes"]
-        memory = None if peak is None else round(peak / 2**20)
+        memory = None if peak is None else round(peak / 1e9, 3)
         if what == "training":
-            rows.append((f"training, batch {batch}", title, round(measured["per_second"], 3), "prompts", memory))
+            rows.append((OURS, f"training, batch {batch}", title, round(measured["per_second"], 3), "prompts", memory))
             continue
         for way, rate in measured["per_second_by_way"].items():
             shown = None if rate is None else round(rate, 3)
-            rows.append((f"prediction, embedding {way}", title, shown, "frames", memory))
+            rows.append((OURS, f"prediction, embedding {way}", title, shown, "frames", memory))
     yield Stage("measuring", len(wanted), len(wanted))
     return Table(
         "Table 5: speed, and peak memory of the process or of the GPU",
-        ("What", "Device", "Per second", "Of", "MiB"),
-        tuple(rows),
+        ("Method", "What", "Device", "Per second", "Of", "GB"),
+        (*rows, *_papers_rows()),
         (
             *setting.notes,
             "training: complete optimiser steps with the paper's two losses, from embeddings on disk. A prompt is a class "
             "in a frame; all prompts of a batch are computed at once.",
             "prediction: label maps of all classes, frame by frame. online: from the picture, without reading it; offline: "
             "from its embedding on disk. Both alternate frame by frame in one process.",
+            f"published: copied from {PAPER}, {published_table('table5')['source']}; its memory is that of the GPU.",
             f"PyTorch {torch.__version__}.",
         ),
+        decimals=2,
     )
+
+
+def _papers_rows() -> list[tuple[object, ...]]:
+    table = published_table("table5")
+    device = f"{table['device']}, published"
+    training = [
+        (row["method"], f"training, batch {row['batch']}", device, row["per_second"], "frames", row["gigabytes"])
+        for row in table["training"]
+    ]
+    prediction = [
+        (row["method"], f"prediction, embedding {row['embedding']}", device, row["per_second"], "frames", None)
+        for row in table["prediction"]
+    ]
+    return [*training, *prediction]
 
 
 def _embed(config: TrainingConfig) -> Generator[Stage, None, None]:

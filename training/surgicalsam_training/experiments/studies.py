@@ -15,6 +15,7 @@ from surgicalsam_training.experiments.setting import Setting
 from surgicalsam_training.experiments.stage import Stage
 from surgicalsam_training.scoring.metrics import Metrics
 from surgicalsam_training.scoring.protocol import EvaluationProtocol
+from surgicalsam_training.scoring.published import PAPER, published_table
 from surgicalsam_training.scoring.tables import Table
 
 TOKENS = (2, 4, 6, 8)
@@ -22,6 +23,8 @@ FURTHER_SEEDS = (1, 2, 3)  # added to the setting's own seed
 SHORT = {EvaluationProtocol.PRESENT: "present", EvaluationProtocol.EVERY: "every"}
 METRICS = {"challenge_iou": "Challenge IoU", "iou": "IoU", "mean_class_iou": "mcIoU"}
 WHOLE_SCORES = tuple(f"{title}, {SHORT[protocol]}" for protocol in EvaluationProtocol for title in METRICS.values())
+DECIMALS = 2  # as the paper prints its figures
+PAPERS_SCORES = ("Challenge IoU, paper", "mcIoU, paper")
 HOW_TO_READ = (
     "In percent, on the validation frames. present: only the classes that are in a frame are prompted, as in the paper, and "
     "presence is not used; every: every class is prompted in every frame, and presence decides.",
@@ -36,12 +39,14 @@ def table3(setting: Setting) -> Generator[Stage, None, Table]:
         for tokens in TOKENS:
             config = setting.config.changed(tokens_per_class=tokens, prototypes=prototypes)
             metrics_by_protocol = yield from scored_cell(setting.cells, config)
-            rows.append((title, tokens, *whole_scores(metrics_by_protocol)))
+            papers = papers_scores("table3", prototypes=prototypes, n=tokens)
+            rows.append((title, tokens, *whole_scores(metrics_by_protocol), *papers))
     return Table(
         "Table 3: tokens per class n, with contrastive prototype learning and with fixed prototypes",
-        ("Prototypes", "n", *WHOLE_SCORES),
+        ("Prototypes", "n", *WHOLE_SCORES, *PAPERS_SCORES),
         tuple(rows),
-        (*setting.notes, *HOW_TO_READ),
+        (*setting.notes, *HOW_TO_READ, papers_note("table3")),
+        DECIMALS,
     )
 
 
@@ -56,18 +61,20 @@ def table6(setting: Setting) -> Generator[Stage, None, Table]:
     rows = []
     for title, left_out in variants.items():
         metrics_by_protocol = yield from scored_cell(setting.cells, setting.config.changed(**left_out))
-        rows.append((title, *whole_scores(metrics_by_protocol)))
+        rows.append((title, *whole_scores(metrics_by_protocol), *papers_scores("table6", prompts=title)))
     return Table(
         "Table 6: effect of each part of the prompts",
-        ("Prompt embeddings", *WHOLE_SCORES),
+        ("Prompt embeddings", *WHOLE_SCORES, *PAPERS_SCORES),
         tuple(rows),
         (
             *setting.notes,
             *HOW_TO_READ,
+            papers_note("table6"),
             "without dense: SAM's own embedding for 'no mask' instead of the dense prompts. without sparse: no class token "
             "reaches the decoder, and so no positive or negative embedding either. without positive and negative: these "
             "embeddings are zero, so that the tokens do not show which class is asked for.",
         ),
+        DECIMALS,
     )
 
 
@@ -77,15 +84,24 @@ def table7(setting: Setting) -> Generator[Stage, None, Table]:
     rows: list[tuple[object, ...]] = []
     for seed in (own, *(own + further for further in FURTHER_SEEDS)):
         metrics_by_protocol = yield from scored_cell(setting.cells, setting.config.changed(seed=seed))
-        rows.append((f"seed {seed}", *whole_scores(metrics_by_protocol)))
-    further = list(zip(*(row[1:] for row in rows[1:]), strict=True))
-    rows.append(("mean of the three further seeds", *(_over(statistics.mean, values) for values in further)))
-    rows.append(("standard deviation of these", *(_over(statistics.stdev, values) for values in further)))
+        rows.append((f"seed {seed}", *whole_scores(metrics_by_protocol), *papers_scores("table7", seed=seed)))
+    further = list(zip(*(row[1 : 1 + len(WHOLE_SCORES)] for row in rows[1:]), strict=True))
+    for title, key, function in (
+        ("mean of the three further seeds", "mean", statistics.mean),
+        ("standard deviation of these", "standard deviation", statistics.stdev),
+    ):
+        rows.append((title, *(_over(function, values) for values in further), *papers_scores("table7", seed=key)))
     return Table(
         "Table 7: three further seeds",
-        ("Seed", *WHOLE_SCORES),
+        ("Seed", *WHOLE_SCORES, *PAPERS_SCORES),
         tuple(rows),
-        (*setting.notes, *HOW_TO_READ, "The standard deviation is that of a sample (divided by 2)."),
+        (
+            *setting.notes,
+            *HOW_TO_READ,
+            "The standard deviation is that of a sample (divided by 2).",
+            f"{papers_note('table7')} The paper's mean and deviation are over its own seeds.",
+        ),
+        DECIMALS,
     )
 
 
@@ -113,20 +129,22 @@ def table4(setting: Setting) -> Generator[Stage, None, Table]:
             ids = [model.classes.by_name(name).id for name in shared[0]]
             with opened_data(setting.configs[tested], model.classes, shared[tested], ignored) as opened:
                 metrics_by_protocol = yield from cell_metrics(run, model, opened, f"shared-classes-of-{titles[tested]}", ids)
-            rows.append((titles[trained], titles[tested], *(_shared_scores(metrics_by_protocol, ids))))
+            rows.append(("SurgicalSAM", titles[trained], titles[tested], *_shared_scores(metrics_by_protocol, ids)))
     columns = [
         f"{title}, {SHORT[protocol]}" for protocol in EvaluationProtocol for title in ("Challenge IoU", "mcIoU", *shared[0])
     ]
     return Table(
         "Table 4: trained on one dataset, tested on the validation frames of the other",
-        ("Trained on", "Tested on", *columns),
-        tuple(rows),
+        ("Method", "Trained on", "Tested on", *columns),
+        (*rows, *_papers_table4(shared[0])),
         (
             *setting.notes,
             *HOW_TO_READ,
+            f"published: copied from {PAPER}, {published_table('table4')['source']}; the mean of its classes is mcIoU here.",
             f"Scored over the classes with a common name ({', '.join(shared[0])}); all others count as background. "
             "Each model was trained on all classes of its dataset.",
         ),
+        DECIMALS,
     )
 
 
@@ -140,6 +158,30 @@ def shared_names(class_sets: Sequence[ClassSet]) -> list[list[str]]:
 def whole_scores(metrics_by_protocol: ProtocolMetrics) -> tuple[float | None, ...]:
     """A value for each of `WHOLE_SCORES`."""
     return tuple(number(getattr(metrics_by_protocol[protocol], name)) for protocol in EvaluationProtocol for name in METRICS)
+
+
+def papers_scores(name: str, **key: object) -> tuple[float | None, float | None]:
+    """The Challenge IoU and the mc IoU of a row of the paper's table; None where it has no such row."""
+    rows: list[dict[str, Any]] = published_table(name)["rows"]
+    row = next((row for row in rows if all(row[k] == value for k, value in key.items())), {})
+    return row.get("challenge_iou"), row.get("mean_class_iou")
+
+
+def papers_note(name: str) -> str:
+    """Where the paper's columns come from."""
+    return f"paper: the present classes prompted, copied from {PAPER}, {published_table(name)['source']}."
+
+
+def _papers_table4(names: Sequence[str]) -> list[tuple[object, ...]]:
+    """The paper's rows of table 4, under the columns for classes of these names."""
+    table = published_table("table4")
+    every = (None,) * (2 + len(names))
+    rows: list[tuple[object, ...]] = []
+    for row in table["rows"]:
+        by_name = dict(zip(map(plain, table["classes"]), row["class_iou"], strict=True))
+        present = (None, row["mean_class_iou"], *(by_name.get(plain(name)) for name in names))
+        rows.append((f"{row['method']}, published", row["trained_on"], row["tested_on"], *present, *every))
+    return rows
 
 
 def _shared_scores(metrics_by_protocol: ProtocolMetrics, class_ids: Sequence[int]) -> list[float | None]:

@@ -10,7 +10,7 @@ import numpy as np
 from surgicalsam_napari.instruments import ClassSet
 from surgicalsam_training.scoring.metrics import Metrics
 from surgicalsam_training.scoring.protocol import EvaluationProtocol
-from surgicalsam_training.scoring.published import Published, paper
+from surgicalsam_training.scoring.published import PAPER, Published, later_systems
 from surgicalsam_training.scoring.tables import Table
 
 PUBLISHED = "published"
@@ -75,7 +75,21 @@ def comparison_table(
         by_class = (row.class_iou.get(name) for name in names)
         frames = f"EndoVis {row.dataset.removeprefix('endovis')}"
         rows.append((row.method, frames, PUBLISHED, *overall, *by_class, None, None, row.parameters))
-    return Table(title, columns, tuple(rows), (*HOW_TO_READ, *notes, *_sources(published)))
+    decimals = 2 if published else 1  # published figures as they are printed
+    return Table(title, columns, tuple(rows), (*HOW_TO_READ, *notes, *_sources(published)), decimals)
+
+
+def later_systems_table() -> Table:
+    """The figures that are not in the paper, each with its source and how it was scored."""
+    classes = list(dict.fromkeys(name for row in later_systems() for name in row.class_iou))
+    rows = []
+    for row in later_systems():
+        scores = (getattr(row, name) for name in OVERALL)
+        by_class = (row.class_iou.get(name) for name in classes)
+        dataset = f"EndoVis {row.dataset.removeprefix('endovis')}"
+        rows.append((row.method, dataset, *scores, *by_class, row.parameters, row.note, "; ".join(row.sources)))
+    columns = ("Method", "Dataset", *OVERALL.values(), *classes, "M parameters", "How it was scored", "Source")
+    return Table("Figures that are not in the paper", columns, tuple(rows), decimals=2)
 
 
 def _sources(published: Sequence[Published]) -> list[str]:
@@ -84,7 +98,7 @@ def _sources(published: Sequence[Published]) -> list[str]:
     texts = "; ".join(dict.fromkeys(text for row in published for text in row.sources))
     remarks = [f"{row.method}: {row.note}" for row in published if row.note]
     return [
-        f"{PUBLISHED}: on the datasets themselves, copied from {paper()}, {texts}; none of it was made with this code. If "
+        f"{PUBLISHED}: on the datasets themselves, copied from {PAPER}, {texts}; none of it was made with this code. If "
         "the IoU equals the Challenge IoU, no absent class got a mask.",
         *remarks,
     ]

@@ -23,12 +23,14 @@ class Table:
     ----------
     rows : each as long as `columns`; numbers stay numbers, None is a missing value
     notes : sentences below the table: on which data, with which reading of the paper
+    decimals : of numbers in Markdown; one is enough for percentages
     """
 
     title: str
     columns: tuple[str, ...]
     rows: tuple[tuple[object, ...], ...]
     notes: tuple[str, ...] = ()
+    decimals: int = 1
 
     def __post_init__(self) -> None:
         for row in self.rows:
@@ -37,7 +39,7 @@ class Table:
 
 
 def to_markdown(table: Table) -> str:
-    """Title, table and notes as Markdown; floats with one decimal, which is enough for percentages."""
+    """Title, table and notes as Markdown; floats with the table's decimals."""
     is_number = [
         bool(table.rows) and all(_is_number(row[column]) or row[column] is None for row in table.rows)
         for column in range(len(table.columns))
@@ -47,7 +49,7 @@ def to_markdown(table: Table) -> str:
         "",
         _line([_escaped(column) for column in table.columns]),
         _line(["---:" if right else "---" for right in is_number]),
-        *(_line([_cell(value) for value in row]) for row in table.rows),
+        *(_line([_cell(value, table.decimals) for value in row]) for row in table.rows),
     ]
     if table.notes:
         lines += ["", "  \n".join(_escaped(note) for note in table.notes)]
@@ -78,7 +80,8 @@ def read_table(path: Path) -> Table:
     try:
         record = json.loads(path.read_text(encoding="utf-8"))
         rows = tuple(tuple(row) for row in record["rows"])
-        return Table(record["title"], tuple(record["columns"]), rows, tuple(record["notes"]))
+        decimals = record.get("decimals", 1)
+        return Table(record["title"], tuple(record["columns"]), rows, tuple(record["notes"]), decimals)
     except (OSError, ValueError, KeyError, TypeError) as error:
         raise TrainingError(f"{path} should hold a table, but cannot be read ({error}). Create it again.") from error
 
@@ -87,10 +90,10 @@ def _line(cells: list[str]) -> str:
     return f"| {' | '.join(cells)} |"
 
 
-def _cell(value: object) -> str:
+def _cell(value: object, decimals: int) -> str:
     if value is None:
         return NOTHING
-    return f"{value:.1f}" if isinstance(value, float) else _escaped(str(value))
+    return f"{value:.{decimals}f}" if isinstance(value, float) else _escaped(str(value))
 
 
 def _escaped(text: str) -> str:
