@@ -26,7 +26,7 @@ class ResultsSection(Panel):
         self._project: Project | None = None
         self.statistics = StatisticsDialog(self._counting, self)
         self.overlay = OverlayDialog(self._drawing, layers, self)
-        self.statistics_button, self.overlay_button = QPushButton("Statistics…"), QPushButton("Overlay video or picture…")
+        self.statistics_button, self.overlay_button = QPushButton("Statistics…"), QPushButton("Overlay…")
         self.statistics_button.setToolTip("How often, how long and how large each instrument is, as a table and as CSV")
         self.overlay_button.setToolTip("Save the video, or the frame in view, with the masks over it")
         self.statistics_button.clicked.connect(self.show_statistics)
@@ -34,7 +34,7 @@ class ResultsSection(Panel):
         row = QHBoxLayout()
         row.setSpacing(SPACING)
         row.addWidget(self.statistics_button, 1)
-        row.addWidget(self.overlay_button, 2)
+        row.addWidget(self.overlay_button, 1)
         self.column.addLayout(row)
         for run in (self._counting, self._drawing):
             run.started.connect(lambda: self.busy_changed.emit(True))

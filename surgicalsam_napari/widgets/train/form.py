@@ -7,9 +7,9 @@ from pathlib import Path
 from typing import Any
 
 from qtpy.QtCore import Qt, Signal
-from qtpy.QtWidgets import QHBoxLayout, QSizePolicy, QSpinBox, QToolButton
+from qtpy.QtWidgets import QSizePolicy, QSpinBox, QToolButton
 
-from surgicalsam_napari.widgets.parts.parts import SPACING, ElidedLabel, Panel, caption
+from surgicalsam_napari.widgets.parts.parts import ElidedLabel, Panel, caption
 from surgicalsam_napari.widgets.source.model_panel import LoadedFrom
 from surgicalsam_napari.widgets.train.parts import BAD_COLOR, colored_note
 from surgicalsam_napari.widgets.train.setting_groups import plain_title
@@ -17,7 +17,7 @@ from surgicalsam_napari.widgets.train.settings import START_PRESET, TrainingSett
 from surgicalsam_training.config import TrainingConfig, parse_config, preset
 
 MOST_EPOCHS, MOST_MINUTES = 100_000, 10_000
-NO_LIMIT = "–"
+NO_LIMIT = "no limit"
 FROM_SAM = "SAM's decoder, new prototypes"
 MORE_STYLE = "QToolButton { border: none; background: transparent; padding: 2px 0px; }"
 
@@ -85,15 +85,15 @@ class TrainingForm(Panel):
         self.epochs.setToolTip("Epochs: each round uses every corrected frame once")
         self.minutes.setToolTip("Stop after this many minutes, at any round; 0 sets no limit")
         self.minutes.setSpecialValueText(NO_LIMIT)
-        length = QHBoxLayout()
-        length.setSpacing(SPACING)
-        for widget in (self.epochs, caption("rounds, at most"), self.minutes, caption("min")):
-            length.addWidget(widget, 1 if isinstance(widget, QSpinBox) else 0)
+        self.epochs.setSuffix(" rounds")
+        self.minutes.setSuffix(" min")
         grid = self.add_grid()
         grid.addWidget(caption("Start from"), 0, 0)
         grid.addWidget(self.start, 0, 1)
         grid.addWidget(caption("Train for"), 1, 0)
-        grid.addLayout(length, 1, 1)
+        grid.addWidget(self.epochs, 1, 1)
+        grid.addWidget(caption("At most"), 2, 0)
+        grid.addWidget(self.minutes, 2, 1)
         self.more = QToolButton()
         self.more.setText("More settings")
         self.more.setCheckable(True)
