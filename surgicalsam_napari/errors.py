@@ -33,6 +33,19 @@ class ProjectError(SurgicalSAMError):
     """A project folder is missing, damaged, read-only, or of a newer schema."""
 
 
+class VideoChangedError(ProjectError):
+    """The file of a project's video has changed, but holds its frames: a person decides whether to go on with the project.
+
+    Attributes
+    ----------
+    question : for the person, with the facts
+    """
+
+    def __init__(self, message: str, question: str) -> None:
+        super().__init__(message)
+        self.question = question
+
+
 class DiskSpaceError(SurgicalSAMError):
     """The disk is full, or would be before the work ends."""
 

@@ -8,6 +8,7 @@ zarr 3.1 writes each chunk to a temporary file and renames it, but it cannot cha
 from __future__ import annotations
 
 import json
+import operator
 import os
 import threading
 from collections import OrderedDict
@@ -76,6 +77,21 @@ def check_codecs(folder: Path, names: list[str]) -> None:
         )
 
 
+def _check_shape(folder: Path, least: Sequence[int], *exactly: int) -> None:
+    """A ProjectError unless the array in `folder` has at least these lengths, and exactly those on its last axes.
+
+    It has more columns than the project has classes, or more frames, if a process died after it enlarged the arrays, before
+    it wrote the manifest.
+    """
+    shape: Any = read_metadata(folder).get("shape")
+    is_enough = isinstance(shape, list) and len(shape) == len(least) and all(map(operator.ge, shape, least))
+    if not (is_enough and tuple(shape[len(shape) - len(exactly) :]) == exactly):
+        raise ProjectError(
+            f"The array {folder} should have shape {list(least)}, it has {shape}. "
+            "Restore its zarr.json from a backup, or start a project in another folder."
+        )
+
+
 def chunk_names(folder: Path) -> Iterator[str]:
     """The file names of an array's chunks, unordered; yields the first names before a long folder is listed completely."""
     with os.scandir(folder) as entries:
@@ -95,7 +111,8 @@ class FrameArray:
         self.folder = folder
         self.shape = shape
         self.dtype = np.dtype(dtype)
-        check_metadata(folder, {"zarr_format": 3, "shape": list(shape), "data_type": str(self.dtype)})
+        _check_shape(folder, shape, *shape[1:])
+        check_metadata(folder, {"zarr_format": 3, "data_type": str(self.dtype)})
         check_codecs(folder, ["bytes", "zstd"])
 
     @staticmethod
@@ -199,14 +216,7 @@ class CellTable:
         self.fill = fill
         if is_optional and not folder.exists():
             return
-        metadata = read_metadata(folder)
-        shape = metadata.get("shape")
-        # more columns than classes: a process died after it added the columns, before it named the classes
-        if not (isinstance(shape, list) and len(shape) == 2 and shape[0] == frame_count and shape[1] >= class_count):
-            raise ProjectError(
-                f"The table {folder} should have shape ({frame_count}, {class_count}), it has {shape}. "
-                "Restore its zarr.json from a backup."
-            )
+        _check_shape(folder, (frame_count, class_count))
         check_metadata(folder, {"zarr_format": 3, "data_type": self.dtype.name})
         check_codecs(folder, ["bytes"])
 
@@ -231,7 +241,7 @@ class CellTable:
 
         array = zarr.open_array(self.folder, mode="r+")
         if array.shape[1] < class_count:
-            array.resize((self.frame_count, class_count))
+            array.resize((array.shape[0], class_count))
         array.update_attributes(attributes)
 
     @property
@@ -273,10 +283,11 @@ class CellTable:
                 row[block * COLUMNS : (block + 1) * COLUMNS] = np.frombuffer(file.read(width), self.dtype)
         return row[: self.class_count]
 
-    def table(self) -> np.ndarray:
-        """(T, C), all frames; a copy."""
-        table = np.full((self.frame_count, self.class_count), self.fill, self.dtype)
-        for first in range(0, self.frame_count, ROWS):
+    def table(self, frame_count: int | None = None) -> np.ndarray:
+        """(T, C), all frames; a copy. For another `frame_count`, frames that the table does not have hold the fill value."""
+        frame_count = self.frame_count if frame_count is None else frame_count
+        table = np.full((frame_count, self.class_count), self.fill, self.dtype)
+        for first in range(0, frame_count, ROWS):
             for block in self._blocks():
                 path = self._path(first, block)
                 if path.exists():

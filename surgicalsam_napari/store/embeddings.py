@@ -55,7 +55,7 @@ class EmbeddingStore:
         metadata = read_metadata(folder / "embeddings")
         self.encoder_digest = str(metadata.get("attributes", {}).get("encoder_digest", folder.name))
         stored = metadata.get("shape")
-        if not isinstance(stored, list) or len(stored) != 4 or stored[0] != frame_count:
+        if not isinstance(stored, list) or len(stored) != 4 or stored[0] < frame_count:
             raise ProjectError(
                 f"{folder} should hold embeddings of {frame_count} frames, it has the shape {stored}. "
                 "Remove that folder: the program computes the embeddings again when it needs them."
@@ -236,7 +236,7 @@ class EmbeddingStore:
         try:
             with self._flags.open("rb", buffering=0) as file:
                 size = os.fstat(file.fileno()).st_size
-                if size != self.shape[0]:
+                if size < self.shape[0]:
                     raise ProjectError(
                         f"{self._flags} should have {self.shape[0]} bytes, one per frame, it has {size}. "
                         "Remove that file: the program computes the embeddings again."

@@ -6,7 +6,7 @@ import threading
 from collections import OrderedDict
 from collections.abc import Iterator
 from contextlib import suppress
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from pathlib import Path
 from types import EllipsisType, TracebackType
 from typing import Any, Protocol, SupportsIndex
@@ -15,7 +15,7 @@ import numpy as np
 
 from surgicalsam_napari.errors import VideoError
 from surgicalsam_napari.video.content_area import ContentArea, find_content_area
-from surgicalsam_napari.video.fingerprint import file_fingerprint, folder_fingerprint
+from surgicalsam_napari.video.fingerprint import file_fingerprint, folder_fingerprint, frame_sample
 from surgicalsam_napari.video.image_folder import IMAGE_SUFFIXES, ImageFolder
 from surgicalsam_napari.video.stream_decoder import StreamDecoder
 
@@ -101,6 +101,7 @@ class VideoReader:
         self._cache_bytes = 0
         self._last_requested = 0
         self._content_area: ContentArea | None = None
+        self._samples: dict[int, str] = {}
         self.info = VideoInfo(
             path=path,
             frame_count=self._source.frame_count,
@@ -147,9 +148,25 @@ class VideoReader:
                 self._content_area = find_content_area(self._frames_to_look_at(), self.info.size)
             return self._content_area or ContentArea(self.info.size)
 
+    @property
+    def frame_samples(self) -> dict[int, str]:
+        """Samples (`fingerprint.frame_sample`) of a few readable frames all over the video, by frame index."""
+        _ = self.content_area  # it looks at the same frames
+        return dict(self._samples)
+
+    @property
+    def is_limited(self) -> bool:
+        """Whether the file has more frames than are shown; see `limit`."""
+        return self.info.frame_count < self._source.frame_count
+
+    def limit(self, frame_count: int) -> None:
+        """Be a video of its first frames only, for a project that was made when the recording was shorter."""
+        with self._lock:
+            self.info = replace(self.info, frame_count=min(frame_count, self.info.frame_count))
+
     def _frames_to_look_at(self) -> Iterator[np.ndarray]:
-        """A few readable frames that decode quickly, spread over the video; not cached."""
-        keys = np.array(self._source.keyframes())
+        """A few readable frames that decode quickly, spread over the video; not cached. They are sampled on the way."""
+        keys = np.array([key for key in self._source.keyframes() if key < len(self)])
         if len(keys) >= _AREA_FRAMES:
             indices = keys[np.linspace(0, len(keys) - 1, _AREA_FRAMES).astype(int)]
         else:
@@ -158,7 +175,9 @@ class VideoReader:
         for index in indices.tolist():
             with suppress(VideoError):
                 *_, (_index, frame) = self._source.frames_until(index)  # skipping frames would start at the keyframe again
-                yield self._source.rgb(frame)
+                rgb = self._source.rgb(frame)
+                self._samples[index] = frame_sample(rgb)
+                yield rgb
 
     def frame_times(self) -> np.ndarray | None:
         """When each frame is shown, in seconds from the first frame: (T,) float64, ascending, as the file states it.
@@ -166,7 +185,8 @@ class VideoReader:
         A file without times gets even steps at its frame rate; images in a folder have no times: None.
         """
         with self._lock:
-            return self._source.frame_times()
+            times = self._source.frame_times()
+            return None if times is None else times[: len(self)]
 
     def frame(self, index: int) -> np.ndarray:
         """Decode one frame.

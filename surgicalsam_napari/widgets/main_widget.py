@@ -13,6 +13,7 @@ from qtpy.QtCore import QEvent, QObject, QSize, Qt, QTimer
 from qtpy.QtGui import QColor, QHideEvent, QShowEvent
 from qtpy.QtWidgets import QDockWidget, QFrame, QScrollArea, QVBoxLayout, QWidget
 
+from surgicalsam_napari.errors import VideoChangedError
 from surgicalsam_napari.session import Session
 from surgicalsam_napari.store import Project
 from surgicalsam_napari.widgets.actions.keys import BoundKeys
@@ -24,8 +25,9 @@ from surgicalsam_napari.widgets.correct.refusals import Refusals
 from surgicalsam_napari.widgets.exchange.export_panel import ExportPanel
 from surgicalsam_napari.widgets.parts.class_picker import ClassPicker
 from surgicalsam_napari.widgets.parts.collapsible import Collapsible
-from surgicalsam_napari.widgets.parts.message import Message, show_failure
+from surgicalsam_napari.widgets.parts.message import Message, show_failure, show_notice
 from surgicalsam_napari.widgets.parts.parts import SPACING
+from surgicalsam_napari.widgets.parts.question_box import question_box
 from surgicalsam_napari.widgets.parts.task_tabs import TaskTabs
 from surgicalsam_napari.widgets.parts.theme import style_sheet
 from surgicalsam_napari.widgets.parts.wheel_guard import WheelGuard
@@ -51,6 +53,8 @@ WAIT_FOR_CORRECTION = "Labels are being corrected. Wait until this is done."
 WAIT_FOR_QUEUE = "The list of videos is being segmented. Wait until this is done, or cancel it in Videos."
 WAIT_FOR_OPENING = "A video is being opened. Wait until this is done."
 WAIT_FOR_SEGMENTATION = "The video is being segmented. Wait until this is done."
+GO_ON = "Go on with its project"
+KEPT = "Labels, verified frames, notes and history stay as they are."
 FIRST_MODEL_DELAY_MS = 150
 CLOSED = "SurgicalSAM is hidden, and everything is saved{where}.{runs} Plugins > SurgicalSAM brings it back."
 
@@ -112,12 +116,13 @@ class MainWidget(QScrollArea):
         QTimer.singleShot(FIRST_MODEL_DELAY_MS, self._load_first_model)
         self._adopt_soon()
 
-    def open(self, path: Path, project_folder: Path | None = None) -> None:
+    def open(self, path: Path, project_folder: Path | None = None, *, is_change_known: bool = False) -> None:
         """Open a video, image folder or project in the background; on an error, show it and keep the open project.
 
         Parameters
         ----------
         project_folder : the project of a video that has moved; by default that beside the video
+        is_change_known : if the video has changed since the project saw it last, go on with it without asking
         """
         if self._is_opening or self._works_on_project or self.start.refuses(path):
             return
@@ -129,7 +134,9 @@ class MainWidget(QScrollArea):
         self.start.show_opening(path.name)
         session = self.session
         run_in_background(
-            lambda: session.prepare(path, project_folder=project_folder), self._on_opened, self._on_open_failed
+            lambda: session.prepare(path, project_folder=project_folder, ask_first=not is_change_known),
+            lambda project: self._on_opened(project, is_change_known),
+            lambda error: self._on_open_failed(error, path, project_folder),
         )
 
     @property
@@ -233,20 +240,28 @@ class MainWidget(QScrollArea):
 
     # Opening ------------------------------------------------------------------------------------------------------------
 
-    def _on_opened(self, project: Project) -> None:
+    def _on_opened(self, project: Project, is_change_known: bool) -> None:
         self._is_opening = False
         self.start.show_opening(None)
         self.video_fold.fold()
         self.session.use_project(project)
+        if project.notice and not (is_change_known and project.has_all_frames):
+            show_notice(project.notice, self.video_panel)
+            self.video_fold.open()
         self._update_locks()
         self._adopt_soon()
 
-    def _on_open_failed(self, error: Exception) -> None:
+    def _on_open_failed(self, error: Exception, path: Path, project_folder: Path | None) -> None:
         self._is_opening = False
         self.start.show_opening(None)
         self._update_locks()
         self.video_panel.show_project(self.session.project, self.session.other_owner)
-        show_failure(error, self.start.page if self.session.project is None else self.video_panel)
+        if isinstance(error, VideoChangedError):
+            box = question_box(self, error.question, KEPT, GO_ON, "Cancel")
+            box.accepted.connect(lambda: self.open(path, project_folder, is_change_known=True))
+            box.open()
+        else:
+            show_failure(error, self.start.page if self.session.project is None else self.video_panel)
 
     def _on_opened_elsewhere(self, source: Path) -> None:
         self._arrived_together |= self._is_opening

@@ -1,0 +1,162 @@
+"""Where the project of a video is, and where the video of a project is; also after one of them was renamed or moved."""
+
+from __future__ import annotations
+
+import os
+from collections.abc import Iterable, Iterator, Sequence
+from contextlib import suppress
+from pathlib import Path
+
+from surgicalsam_napari.errors import ProjectError, VideoError
+from surgicalsam_napari.store.manifest import MANIFEST, VideoRecord, read_manifest
+from surgicalsam_napari.store.same_video import Comparison, compare
+from surgicalsam_napari.video import VideoReader, is_video
+from surgicalsam_napari.video.fingerprint import fingerprint
+
+SUFFIX = ".surgicalsam"
+
+
+def is_project_folder(path: Path) -> bool:
+    """Whether this is a project rather than a video or a folder of images, by its name or its manifest."""
+    return path.suffix == SUFFIX or (path / MANIFEST).is_file()
+
+
+# ---- the project of a video
+
+
+def default_folder(video_path: Path) -> Path:
+    """Beside the video: clip.surgicalsam for clip.mp4, frames.surgicalsam for a folder of images called frames."""
+    video_path = video_path.absolute()
+    stem = video_path.name if video_path.is_dir() else video_path.stem
+    return video_path.with_name(stem + SUFFIX)
+
+
+def project_of(
+    video_path: Path, default: Path | None = None, *, among: Sequence[tuple[Path, VideoRecord]] | None = None
+) -> Path:
+    """The project of a video: by its name, or one beside it whose video was renamed to this. Nothing is decoded.
+
+    Parameters
+    ----------
+    default : where the project would be by its name, if that is not beside the video
+    among : `orphans` of the folder with the project, if they were looked for already
+
+    Returns
+    -------
+    `default` if there is no project yet
+    """
+    default = default_folder(video_path) if default is None else default
+    if (default / MANIFEST).is_file() or not video_path.exists():
+        return default
+    return _renamed(video_path, orphans(default.parent) if among is None else among) or default
+
+
+def project_for(video: VideoReader, default: Path) -> Path:
+    """As `project_of`, for an open video: also one beside it whose video was renamed and has grown, or is another file.
+
+    A project by the name of the video that is not its own is passed over if another one has its bytes.
+    """
+    path = video.info.path
+    if (default / MANIFEST).is_file():
+        with suppress(ProjectError):
+            record = read_manifest(default).video
+            if video.info.fingerprint in (record.fingerprint, *record.known_files):
+                return default
+        return _renamed(path, orphans(default.parent)) or default
+    left = list(orphans(default.parent))
+    if (renamed := _renamed(path, left)) is not None:
+        return renamed
+    matches = (folder for folder, record in left if record.samples and compare(folder, record, video).is_same)
+    return next(matches, default)
+
+
+def orphans(folder: Path) -> Iterator[tuple[Path, VideoRecord]]:
+    """The projects directly in a folder whose video is not where it was, each with its record."""
+    with suppress(OSError):
+        for project in sorted(folder.glob(f"*{SUFFIX}")):
+            with suppress(ProjectError):
+                record = read_manifest(project).video
+                if not any(place.exists() for place in _places(project, record)):
+                    yield project, record
+
+
+def _renamed(video_path: Path, projects: Iterable[tuple[Path, VideoRecord]]) -> Path | None:
+    """The project among these that has the bytes of this video."""
+    own = None
+    for folder, record in projects:
+        with suppress(OSError, IndexError):
+            if record.byte_count == byte_count(video_path):
+                own = fingerprint(video_path) if own is None else own
+                if own in (record.fingerprint, *record.known_files):
+                    return folder
+    return None
+
+
+# ---- the video of a project
+
+
+def find_video(folder: Path, record: VideoRecord) -> tuple[VideoReader, Comparison]:
+    """Open the video at its last place (relative to the project, or absolute), or beside the project under any name.
+
+    Raises
+    ------
+    ProjectError
+        it is not there, or the file there is another video: what was found
+    """
+    refusal = None
+    for path in video_candidates(folder, record):
+        with suppress(VideoError, OSError, IndexError):
+            is_at_its_place = path in _places(folder, record)
+            if not is_at_its_place and fingerprint(path) not in (record.fingerprint, *record.known_files):
+                continue
+            video = VideoReader(path)
+            try:
+                return checked(folder, record, video)
+            except ProjectError as error:
+                video.close()
+                refusal = refusal or str(error)
+    raise ProjectError(
+        refusal
+        or f"The video of {folder.name} should be at {record.path} or beside the project; it is not there. Move it there, "
+        "or show where it is now: in the window Videos…, Find the video…; in Python "
+        "Project.open(folder, video=VideoReader(path))."
+    )
+
+
+def checked(folder: Path, record: VideoRecord, video: VideoReader) -> tuple[VideoReader, Comparison]:
+    """The reader for the video of a project, usually `video`, and what was found; a ProjectError if it is another one."""
+    if video.info.left_out and video.info.fingerprint != record.fingerprint:  # an earlier version counted every image
+        every_image = VideoReader(video.info.path, every_image=True)
+        if every_image.info.fingerprint == record.fingerprint:
+            video.close()
+            video = every_image
+        else:
+            every_image.close()
+    comparison = compare(folder, record, video)
+    if not comparison.is_same:
+        raise ProjectError(comparison.refusal)
+    return video, comparison
+
+
+def video_candidates(folder: Path, record: VideoRecord) -> Iterator[Path]:
+    """Existing files that may be the video of a project: at its last place, or beside the project; none was read yet."""
+    tried = set()
+    for path in _places(folder, record):
+        if path not in tried and path.exists():
+            tried.add(path)
+            yield path
+    with suppress(OSError):
+        for path in sorted(folder.parent.iterdir()):
+            if path not in tried and is_video(path) and (path.is_dir() or path.stat().st_size == record.byte_count):
+                yield path
+
+
+def _places(folder: Path, record: VideoRecord) -> list[Path]:
+    """Where the video of a project may be under its own name: the same relative to the project, absolute, and beside it."""
+    relative = [] if record.relative_path is None else [Path(os.path.normpath(folder / record.relative_path))]
+    return [*relative, Path(record.path), folder.parent / Path(record.path).name]
+
+
+def byte_count(path: Path) -> int | None:
+    """The size of a video's file; None for a folder of images."""
+    return None if path.is_dir() else path.stat().st_size
