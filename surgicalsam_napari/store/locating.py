@@ -34,12 +34,12 @@ def default_folder(video_path: Path) -> Path:
 def project_of(
     video_path: Path, default: Path | None = None, *, among: Sequence[tuple[Path, VideoRecord]] | None = None
 ) -> Path:
-    """The project of a video: by its name, or one beside it whose video was renamed to this. Nothing is decoded.
+    """The project of a video: by its name, or one beside it whose video was renamed. Nothing is decoded.
 
     Parameters
     ----------
     default : where the project would be by its name, if that is not beside the video
-    among : `orphans` of the folder with the project, if they were looked for already
+    among : `projects_in` the folder with the project, if they were read already
 
     Returns
     -------
@@ -48,7 +48,8 @@ def project_of(
     default = default_folder(video_path) if default is None else default
     if (default / MANIFEST).is_file() or not video_path.exists():
         return default
-    return _renamed(video_path, orphans(default.parent) if among is None else among) or default
+    projects = list(projects_in(default.parent)) if among is None else among
+    return _by_place(video_path, projects) or _by_bytes(video_path, projects) or default
 
 
 def project_for(video: VideoReader, default: Path) -> Path:
@@ -57,39 +58,54 @@ def project_for(video: VideoReader, default: Path) -> Path:
     A project by the name of the video that is not its own is passed over if another one has its bytes.
     """
     path = video.info.path
+    projects = list(projects_in(default.parent))
+    by_name = next((record for folder, record in projects if folder == default), None)
+    if by_name is not None and video.info.fingerprint in (by_name.fingerprint, *by_name.known_files):
+        return default
     if (default / MANIFEST).is_file():
-        with suppress(ProjectError):
-            record = read_manifest(default).video
-            if video.info.fingerprint in (record.fingerprint, *record.known_files):
-                return default
-        return _renamed(path, orphans(default.parent)) or default
-    left = list(orphans(default.parent))
-    if (renamed := _renamed(path, left)) is not None:
-        return renamed
-    matches = (folder for folder, record in left if record.samples and compare(folder, record, video).is_same)
-    return next(matches, default)
+        return _by_bytes(path, projects) or default
+    found = _by_place(path, projects) or _by_bytes(path, projects)
+    return found or _by_frames(video, projects) or default
 
 
-def orphans(folder: Path) -> Iterator[tuple[Path, VideoRecord]]:
-    """The projects directly in a folder whose video is not where it was, each with its record."""
+def projects_in(folder: Path) -> Iterator[tuple[Path, VideoRecord]]:
+    """The projects directly in a folder, each with the record of its video."""
     with suppress(OSError):
         for project in sorted(folder.glob(f"*{SUFFIX}")):
             with suppress(ProjectError):
-                record = read_manifest(project).video
-                if not any(place.exists() for place in _places(project, record)):
-                    yield project, record
+                yield project, read_manifest(project).video
 
 
-def _renamed(video_path: Path, projects: Iterable[tuple[Path, VideoRecord]]) -> Path | None:
-    """The project among these that has the bytes of this video."""
+def _by_place(video_path: Path, projects: Iterable[tuple[Path, VideoRecord]]) -> Path | None:
+    """The project whose video was at this place last."""
+    return next((folder for folder, record in projects if video_path.absolute() in _places(folder, record)), None)
+
+
+def _by_bytes(video_path: Path, projects: Iterable[tuple[Path, VideoRecord]]) -> Path | None:
+    """The project that has this file as its video, under another name until now; for a copy beside the original, none."""
     own = None
     for folder, record in projects:
         with suppress(OSError, IndexError):
-            if record.byte_count == byte_count(video_path):
+            if record.byte_count == byte_count(video_path) and _is_without_video(folder, record, video_path):
                 own = fingerprint(video_path) if own is None else own
                 if own in (record.fingerprint, *record.known_files):
                     return folder
     return None
+
+
+def _by_frames(video: VideoReader, projects: Iterable[tuple[Path, VideoRecord]]) -> Path | None:
+    """The project whose video is gone, and whose frames this one has."""
+    for folder, record in projects:
+        is_gone = record.samples and _is_without_video(folder, record, video.info.path)
+        if is_gone and compare(folder, record, video).is_same:
+            return folder
+    return None
+
+
+def _is_without_video(folder: Path, record: VideoRecord, but: Path) -> bool:
+    """Whether the video of a project is not where it was, or is this one."""
+    places = _places(folder, record)
+    return but.absolute() in places or not any(place.exists() for place in places)
 
 
 # ---- the video of a project

@@ -110,7 +110,8 @@ class Comparison:
                 f"{project} belongs to the video {old}; {name} is another file, and the project, of an earlier version, has "
                 "no samples of frames to compare it with."
             )
-        return f"{project} belongs to the video {old} ({self._facts_of_other}), but {name} is another one."
+        other = f"{name} is another one{' now' if name == old else ''}"
+        return f"{project} belongs to the video {old} ({self._facts_of_other}), but {other}."
 
     @property
     def _facts_of_other(self) -> str:

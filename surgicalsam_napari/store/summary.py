@@ -12,8 +12,8 @@ from surgicalsam_napari.store.arrays import CellTable
 from surgicalsam_napari.store.locating import (
     byte_count,
     is_project_folder,
-    orphans,
     project_of,
+    projects_in,
     video_candidates,
 )
 from surgicalsam_napari.store.manifest import VideoRecord, read_manifest
@@ -117,10 +117,10 @@ def find_videos(folder: Path, depth: int = DEEPEST) -> Iterator[Path]:
     except OSError:
         return
     labels = {f"{path.stem}_labels" for path in entries if is_video(path)}
-    renamed = list(orphans(folder))
+    projects = list(projects_in(folder))
     for path in entries:
         if is_listable(path):
-            has_project = not is_project(path) and is_project(project_of(path, among=renamed))
+            has_project = not is_project(path) and is_project(project_of(path, among=projects))
             if not has_project and path.name not in labels:
                 yield path
         elif depth > 1 and path.is_dir() and not (path / DATASET).exists():
