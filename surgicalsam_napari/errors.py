@@ -33,6 +33,10 @@ class ProjectError(SurgicalSAMError):
     """A project folder is missing, damaged, read-only, or of a newer schema."""
 
 
+class UnreachableError(ProjectError):
+    """A project cannot be read or written now: its folder is gone or read-only, or its disk fails. It may come back."""
+
+
 class VideoChangedError(ProjectError):
     """The file of a project's video has changed, but holds its frames: a person decides whether to go on with the project.
 

@@ -21,7 +21,7 @@ from numcodecs.zstd import Zstd  # type: ignore[import-untyped]
 
 from surgicalsam_napari.errors import ProjectError
 from surgicalsam_napari.files import write_file, write_in_place
-from surgicalsam_napari.store.files import STAGING
+from surgicalsam_napari.store.files import STAGING, check_reachable
 
 ROWS = 1024  # frames per chunk of a table
 COLUMNS = 8  # classes per chunk of a table
@@ -138,6 +138,7 @@ class FrameArray:
         try:
             status = os.stat(self.path(frame_index))
         except FileNotFoundError:
+            check_reachable(self.folder.parent)
             return None
         return status.st_ino, status.st_mtime_ns, status.st_size
 
@@ -149,6 +150,7 @@ class FrameArray:
         try:
             encoded = self.path(frame_index).read_bytes()
         except FileNotFoundError:
+            check_reachable(self.folder.parent)
             return None
         try:
             decoded = np.frombuffer(_ZSTD.decode(encoded), np.uint8)
@@ -174,6 +176,11 @@ class FrameCache:
                 return None
             self._frames.move_to_end(key)
             return stored[1]
+
+    def last_known(self, array: FrameArray, frame_index: int) -> np.ndarray | None:
+        """The frame as it was read last, even if its file cannot be reached now."""
+        with self._lock:
+            return self._frames.get((array.folder.name, frame_index), (None, None))[1]
 
     def put(self, array: FrameArray, frame_index: int, signature: Any, frame: np.ndarray) -> None:
         with self._lock:
@@ -274,6 +281,7 @@ class CellTable:
             try:
                 descriptor = os.open(path, os.O_RDONLY | getattr(os, "O_BINARY", 0))
             except FileNotFoundError:
+                check_reachable(self.folder.parent)
                 continue
             with os.fdopen(descriptor, "rb", buffering=0) as file:
                 size = os.fstat(descriptor).st_size
@@ -297,6 +305,7 @@ class CellTable:
                     chunk = np.frombuffer(raw, self.dtype).reshape(ROWS, COLUMNS)
                     target = table[first : first + ROWS, block * COLUMNS : (block + 1) * COLUMNS]
                     target[:] = chunk[: target.shape[0], : target.shape[1]]
+        check_reachable(self.folder.parent)
         return table
 
     def prepare(self, frame_index: int, root: Path) -> None:

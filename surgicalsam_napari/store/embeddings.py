@@ -15,7 +15,7 @@ import numpy as np
 from surgicalsam_napari.errors import ProjectError
 from surgicalsam_napari.files import write_file, write_in_place
 from surgicalsam_napari.store.arrays import check_codecs, check_metadata, create_array, read_metadata
-from surgicalsam_napari.store.files import STAGING, clear_staging, writing
+from surgicalsam_napari.store.files import STAGING, check_reachable, clear_staging, writing
 from surgicalsam_napari.store.write_lock import WriteLock
 
 CHECKSUM_BYTES = 4
@@ -220,6 +220,7 @@ class EmbeddingStore:
             how = "missing"
         except OSError as error:
             how = f"unreadable ({error.strerror})"
+        check_reachable(self.folder)
         with contextlib.suppress(OSError), self._lock:
             self._flag(frame_index, False)
         raise ProjectError(
@@ -245,6 +246,7 @@ class EmbeddingStore:
                     return np.fromfile(file, bool)[frame_indices]
                 return np.array([file.seek(index) == index and file.read(1) != b"\0" for index in frame_indices], bool)
         except FileNotFoundError:
+            check_reachable(self.folder)
             return np.zeros(len(frame_indices), bool)
 
     def _flag(self, frame_index: int, valid: bool) -> None:

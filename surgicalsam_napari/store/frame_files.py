@@ -14,7 +14,7 @@ from surgicalsam_napari.errors import ProjectError
 from surgicalsam_napari.instruments import ClassSet
 from surgicalsam_napari.store.action import Action, SavedFrame
 from surgicalsam_napari.store.arrays import CellTable, FrameArray, FrameCache, chunk_names
-from surgicalsam_napari.store.files import writing
+from surgicalsam_napari.store.files import check_reachable, writing
 from surgicalsam_napari.store.journal import Journal
 from surgicalsam_napari.store.provenance import (
     LATER_TABLES,
@@ -164,6 +164,11 @@ class FrameFiles:
         frame = self._read_expected(self._pixels, frame_index, expects_labels)
         return self.blank if frame is None else frame
 
+    def last_known_labels(self, frame_index: int) -> np.ndarray:
+        """(H, W) uint8, read-only: as they were read last, also if the folder cannot be reached; else background."""
+        frame = self._cache.last_known(self._pixels, frame_index)
+        return self.blank if frame is None else frame
+
     def painted(self, frame_index: int) -> np.ndarray | None:
         """(H, W) bool, read-only; None if nobody painted."""
         return self._read_expected(self._painted, frame_index, expects_painted)
@@ -200,6 +205,7 @@ class FrameFiles:
         except ValueError as error:
             raise self._damaged(array, frame_index, f"damaged ({error})") from error
         except OSError as error:
+            check_reachable(self._root)
             raise self._damaged(array, frame_index, f"unreadable ({error.strerror})") from error
         frame.flags.writeable = False
         self._cache.put(array, frame_index, signature, frame)

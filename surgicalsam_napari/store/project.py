@@ -19,7 +19,7 @@ from surgicalsam_napari.instruments import ClassSet, InstrumentClass
 from surgicalsam_napari.store.action import Action
 from surgicalsam_napari.store.content_area import CheckedContentArea
 from surgicalsam_napari.store.embeddings import HALF, EmbeddingStore
-from surgicalsam_napari.store.files import writing
+from surgicalsam_napari.store.files import check_reachable, writing
 from surgicalsam_napari.store.growing import grow_arrays
 from surgicalsam_napari.store.history import History
 from surgicalsam_napari.store.label_maps import present_ids
@@ -235,6 +235,23 @@ class Project:
             f"{self.folder.name} is open for editing by {owner}. Close it there and open it again here."
         )
         return owner
+
+    def save_unsaved(self) -> None:
+        """Write the edits that could not be written when they were made, if the project can be written again.
+
+        Raises
+        ------
+        SurgicalSAMError
+            it still cannot be; `labels.unsaved` keeps the edits
+        """
+        check_reachable(self.folder)
+        if not self._ownership.renew():
+            owner = self._ownership.owner
+            raise ProjectError(
+                f"{self.folder.name} was opened by {owner} while it could not be reached here. Close it there: what you "
+                "painted here is saved then."
+            )
+        self.labels.save_unsaved()
 
     @property
     def has_all_frames(self) -> bool:

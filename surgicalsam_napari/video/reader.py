@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import threading
 from collections import OrderedDict
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from contextlib import suppress
 from dataclasses import dataclass, replace
 from pathlib import Path
@@ -82,6 +82,13 @@ class VideoReader:
     cache_megabytes : memory for recent frames, in MB
     every_image : of a folder, also masks and doubles are frames; for projects that were made so
 
+    Attributes
+    ----------
+    on_unreadable : called with the error if a frame cannot be read by indexing, which then gives a black one, so that a
+        viewer goes on; None: indexing raises the error, as `frame` does
+
+    A file that was away, because its disk or share was, is opened again when it is back.
+
     Raises
     ------
     VideoError
@@ -95,7 +102,10 @@ class VideoReader:
         path = Path(path).expanduser().absolute()
         self._lock = threading.RLock()
         self._closed = False
+        self._every_image = every_image
         self._source = _open_source(path, every_image)
+        self._file = _identity(path)
+        self.on_unreadable: Callable[[VideoError], None] | None = None
         self._cache: OrderedDict[int, Any] = OrderedDict()
         self._cache_limit = cache_megabytes * 1_000_000
         self._cache_bytes = 0
@@ -214,10 +224,37 @@ class VideoReader:
             if index in self._cache:
                 self._cache.move_to_end(index)
             else:
-                for decoded_index, frame in self._source.frames_until(index, self._frames_wanted_before(index)):
-                    self._keep(decoded_index, frame)
+                self._decode(index)
             self._last_requested = index
             return self._source.rgb(self._cache[index])
+
+    def _decode(self, index: int) -> None:
+        """Decode a frame into the cache; if the file was away, open it again."""
+        if self._file is None:
+            self._open_again()
+        try:
+            for decoded_index, frame in self._source.frames_until(index, self._frames_wanted_before(index)):
+                self._keep(decoded_index, frame)
+        except VideoError:
+            if self._file == _identity(self.info.path):
+                raise
+            self._file = None
+            self._decode(index)
+
+    def _open_again(self) -> None:
+        path = self.info.path
+        if (identity := _identity(path)) is None:
+            raise VideoError(
+                f"{path} cannot be reached. Connect its disk or share again, or move it back: then it is read again."
+            )
+        source = _open_source(path, self._every_image)
+        if source.frame_count < len(self) or source.size != self.info.size:
+            source.close()
+            raise VideoError(
+                f"{path.name} is another video than when it was opened. Put the first one back, or open this one."
+            )
+        self._source.close()
+        self._source, self._file = source, identity
 
     def _frames_wanted_before(self, index: int) -> int:
         """Near the last requested frame: as many as the cache holds, to continue in both directions; otherwise a few."""
@@ -240,18 +277,27 @@ class VideoReader:
         """
         frames, rest = _split_key(key)
         if isinstance(frames, SupportsIndex) and not isinstance(frames, (bool, np.ndarray)):
-            return self.frame(self._positive(int(frames)))[rest]
+            return self._shown_frame(self._positive(int(frames)))[rest]
         indices = np.arange(len(self))[frames]
         if indices.ndim != 1:
             raise IndexError(f"The first axis of a video takes an integer, a slice or a 1-D array; got {frames!r}.")
         if len(indices) == 0:
             return np.empty((0, *self.shape[1:]), np.uint8)[(slice(None), *rest)]
-        first = self.frame(int(indices[0]))[rest]
+        first = self._shown_frame(int(indices[0]))[rest]
         stack = np.empty((len(indices), *first.shape), np.uint8)
         stack[0] = first
         for place, index in enumerate(indices[1:].tolist(), start=1):
-            stack[place] = self.frame(index)[rest]
+            stack[place] = self._shown_frame(index)[rest]
         return stack
+
+    def _shown_frame(self, index: int) -> np.ndarray:
+        try:
+            return self.frame(index)
+        except VideoError as error:
+            if self.on_unreadable is None or self._closed:
+                raise
+            self.on_unreadable(error)
+            return np.zeros(self.shape[1:], np.uint8)
 
     def _positive(self, index: int) -> int:
         if not -len(self) <= index < len(self):
@@ -305,6 +351,15 @@ def _open_source(path: Path, every_image: bool) -> _FrameSource:
     if path.stat().st_size == 0:
         raise VideoError(f"{path.name} is empty (0 bytes); a video file is needed. Copy it again from its source.")
     return StreamDecoder(path)
+
+
+def _identity(path: Path) -> tuple[int, ...] | None:
+    """What tells a file from the one that was at its place before; None if it cannot be reached."""
+    try:
+        status = path.stat()
+    except OSError:
+        return None
+    return (status.st_dev, status.st_ino) if path.is_dir() else (status.st_dev, status.st_ino, status.st_size)
 
 
 def _fingerprint(path: Path, source: _FrameSource) -> str:
