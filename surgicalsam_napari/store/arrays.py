@@ -221,6 +221,7 @@ class CellTable:
         self.class_count = class_count
         self.dtype = np.dtype(dtype)
         self.fill = fill
+        self._last_read: np.ndarray | None = None
         if is_optional and not folder.exists():
             return
         _check_shape(folder, (frame_count, class_count))
@@ -306,6 +307,15 @@ class CellTable:
                     target = table[first : first + ROWS, block * COLUMNS : (block + 1) * COLUMNS]
                     target[:] = chunk[: target.shape[0], : target.shape[1]]
         check_reachable(self.folder.parent)
+        self._last_read = table.copy()
+        return table
+
+    def last_known(self) -> np.ndarray:
+        """(T, C), a copy: the table as it was read last, for the time while its folder cannot be reached."""
+        table = np.full((self.frame_count, self.class_count), self.fill, self.dtype)
+        if self._last_read is not None:
+            known = self._last_read[: self.frame_count, : self.class_count]
+            table[: known.shape[0], : known.shape[1]] = known
         return table
 
     def prepare(self, frame_index: int, root: Path) -> None:
@@ -320,6 +330,8 @@ class CellTable:
 
     def put(self, frame_index: int, row: np.ndarray) -> None:
         """Overwrite one row, (C,), in place, after `prepare`."""
+        if self._last_read is not None and len(row) == self._last_read.shape[1]:
+            self._last_read[frame_index] = row
         for block in self._blocks():
             # only the cells of this row: another process may have added classes on the right
             cells = row[block * COLUMNS : (block + 1) * COLUMNS]

@@ -30,7 +30,6 @@ from surgicalsam_napari.store.project_classes import ProjectClasses
 from surgicalsam_napari.store.provenance import TABLE_NOTES, Provenance
 from surgicalsam_napari.store.recent_edits import FrameState, RecentEdits
 from surgicalsam_napari.store.snapshots import Snapshots
-from surgicalsam_napari.store.unsaved import UnsavedEdits
 
 if TYPE_CHECKING:
     from surgicalsam_napari.model.surgical_sam import FramePrediction
@@ -76,7 +75,6 @@ class LabelStore(LabelArray, LabelVerification):
         self.lock = self._files.lock
         self.history = History(root, self._files)
         self.snapshots = Snapshots(root, self._files, self.history)
-        self.unsaved = UnsavedEdits()
 
     @staticmethod
     def create(root: Path, shape: tuple[int, int, int], classes: ClassSet) -> None:

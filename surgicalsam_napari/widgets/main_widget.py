@@ -33,6 +33,7 @@ from surgicalsam_napari.widgets.parts.theme import style_sheet
 from surgicalsam_napari.widgets.parts.wheel_guard import WheelGuard
 from surgicalsam_napari.widgets.runs.background import keep_a_core_for_the_window, run_in_background
 from surgicalsam_napari.widgets.segment_panel import SegmentPanel
+from surgicalsam_napari.widgets.source.lost_folder import LostFolder
 from surgicalsam_napari.widgets.source.model_limits import CORRECT
 from surgicalsam_napari.widgets.source.model_panel import ModelPanel
 from surgicalsam_napari.widgets.source.video_panel import VideoPanel
@@ -96,6 +97,7 @@ class MainWidget(QScrollArea):
             self.session, self, self.timeline.timeline, self.tabs, self.segment_panel, self.model_panel
         )
         self.work_clock = WorkClock(self.layers, self)
+        self.lost_folder = LostFolder(self.layers, self.video_panel.saved, self.video_panel, self)
         self._refusals = Refusals(self.session, self.layers, self.changes, self.correct_panel)
         self._was_docked = self._was_removed = False
         self._dock: QDockWidget | None = None
@@ -125,6 +127,8 @@ class MainWidget(QScrollArea):
         is_change_known : if the video has changed since the project saw it last, go on with it without asking
         """
         if self._is_opening or self._works_on_project or self.start.refuses(path):
+            return
+        if not self.lost_folder.may_leave("Open another"):
             return
         self._is_opening = True
         self._update_locks()
@@ -203,6 +207,7 @@ class MainWidget(QScrollArea):
         self.changes.subscribe(self._signals)
         self.layers.subscribe(self._signals)
         self.video_panel.subscribe(self._signals, self.changes)
+        self.lost_folder.subscribe(self._signals)
         self.model_panel.subscribe(self._signals)
         self.timeline.subscribe(self._signals)
         self.work_clock.subscribe(self._signals, self.changes)
@@ -237,6 +242,9 @@ class MainWidget(QScrollArea):
         self.layers.viewer.events.theme.connect(self._use_theme)
         self.layers.opened_elsewhere.connect(self._on_opened_elsewhere)
         self.layers.layer_removed.connect(self._on_layer_removed)
+        self.lost_folder.saved.connect(self.changes.history_changed)
+        self.lost_folder.saved.connect(self.train_panel.refresh)
+        self.lost_folder.saved.connect(self._close_without_video)
 
     # Opening ------------------------------------------------------------------------------------------------------------
 
@@ -297,7 +305,7 @@ class MainWidget(QScrollArea):
     def _close_without_video(self) -> None:
         """Close the project after the user removed the video layer or the dock, and no run needs it."""
         is_removed = self.session.project is not None and (self.layers.image is None or self._was_removed)
-        if is_removed and not self._works_on_project:
+        if is_removed and not self._works_on_project and not self.lost_folder.unsaved_frames:
             self.work_clock.stop()
             self.layers.forget()
             model = self.session.model
@@ -400,6 +408,9 @@ class MainWidget(QScrollArea):
 
     def eventFilter(self, watched: QObject, event: QEvent) -> bool:
         if event.type() == QEvent.Type.Close and watched is self.window():
+            if not self.lost_folder.may_leave("Close"):
+                event.ignore()
+                return True
             self.memory.save()
             self._cancel_runs()
             self.work_clock.stop()

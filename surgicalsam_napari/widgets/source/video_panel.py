@@ -81,7 +81,7 @@ class VideoPanel(Panel):
     def subscribe(self, signals: SessionSignals, changes: LabelChanges) -> None:
         """From now on, describe the open project's video, and whether all work on it is saved."""
         session = signals.session
-        changes.frames_changed.connect(lambda _frames: self.saved.show_saved())
+        changes.frames_changed.connect(lambda _frames: self._on_written(session.project))
         changes.edit_failed.connect(self.saved.show_failed)
         signals.project_changed.connect(lambda: self.show_project(session.project, session.other_owner))
 
@@ -106,6 +106,10 @@ class VideoPanel(Panel):
         self.summarized.emit(f"{info.path.name} · {describe_video(info)}")
         if not project.writable:
             self.attention_wanted.emit()
+
+    def _on_written(self, project: Project | None) -> None:
+        if project is not None and not len(project.labels.unsaved):
+            self.saved.show_saved()
 
     def set_enabled(self, enabled: bool) -> None:
         """Unlock the buttons, or lock them while a run uses the video."""
