@@ -138,7 +138,7 @@ class FrameArray:
         try:
             status = os.stat(self.path(frame_index))
         except FileNotFoundError:
-            check_reachable(self.folder.parent)
+            check_reachable(self.folder)
             return None
         return status.st_ino, status.st_mtime_ns, status.st_size
 
@@ -150,7 +150,7 @@ class FrameArray:
         try:
             encoded = self.path(frame_index).read_bytes()
         except FileNotFoundError:
-            check_reachable(self.folder.parent)
+            check_reachable(self.folder)
             return None
         try:
             decoded = np.frombuffer(_ZSTD.decode(encoded), np.uint8)
@@ -222,7 +222,9 @@ class CellTable:
         self.dtype = np.dtype(dtype)
         self.fill = fill
         self._last_read: np.ndarray | None = None
+        self._witness = folder  # while this is there, a missing file means that its cells hold the fill value
         if is_optional and not folder.exists():
+            self._witness = folder.parent
             return
         _check_shape(folder, (frame_count, class_count))
         check_metadata(folder, {"zarr_format": 3, "data_type": self.dtype.name})
@@ -282,7 +284,7 @@ class CellTable:
             try:
                 descriptor = os.open(path, os.O_RDONLY | getattr(os, "O_BINARY", 0))
             except FileNotFoundError:
-                check_reachable(self.folder.parent)
+                check_reachable(self._witness)
                 continue
             with os.fdopen(descriptor, "rb", buffering=0) as file:
                 size = os.fstat(descriptor).st_size
@@ -306,7 +308,7 @@ class CellTable:
                     chunk = np.frombuffer(raw, self.dtype).reshape(ROWS, COLUMNS)
                     target = table[first : first + ROWS, block * COLUMNS : (block + 1) * COLUMNS]
                     target[:] = chunk[: target.shape[0], : target.shape[1]]
-        check_reachable(self.folder.parent)
+        check_reachable(self._witness)
         self._last_read = table.copy()
         return table
 

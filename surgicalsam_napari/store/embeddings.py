@@ -220,7 +220,7 @@ class EmbeddingStore:
             how = "missing"
         except OSError as error:
             how = f"unreadable ({error.strerror})"
-        check_reachable(self.folder)
+        check_reachable(self.folder / "embeddings")
         with contextlib.suppress(OSError), self._lock:
             self._flag(frame_index, False)
         raise ProjectError(
@@ -246,7 +246,7 @@ class EmbeddingStore:
                     return np.fromfile(file, bool)[frame_indices]
                 return np.array([file.seek(index) == index and file.read(1) != b"\0" for index in frame_indices], bool)
         except FileNotFoundError:
-            check_reachable(self.folder)
+            check_reachable(self.folder / "embeddings")
             return np.zeros(len(frame_indices), bool)
 
     def _flag(self, frame_index: int, valid: bool) -> None:

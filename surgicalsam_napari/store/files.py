@@ -56,10 +56,10 @@ def gone(folder: Path) -> str:
     return f"{folder} cannot be reached. Connect its disk or share again, or move the folder back."
 
 
-def check_reachable(folder: Path) -> None:
-    """An UnreachableError if a folder is not there now. Call it before a missing file counts as empty."""
-    if not is_reachable(folder):
-        raise UnreachableError(gone(folder))
+def check_reachable(array: Path) -> None:
+    """An UnreachableError unless the folder of a zarr array is there now. Call it before a missing chunk counts as empty."""
+    if not is_reachable(array / "zarr.json"):
+        raise UnreachableError(gone(array.parent))
 
 
 @contextlib.contextmanager

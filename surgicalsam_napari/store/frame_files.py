@@ -155,9 +155,10 @@ class FrameFiles:
             yield
 
     def check_writable(self, what: str) -> None:
-        """A ProjectError if `read_only_reason` is set."""
+        """A ProjectError if `read_only_reason` is set, or the folder cannot be reached."""
         if self.read_only_reason is not None:
             raise ProjectError(f"{what} was not written: {self.read_only_reason}")
+        check_reachable(self._pixels.folder)
 
     def labels(self, frame_index: int) -> np.ndarray:
         """(H, W) uint8, read-only; a ProjectError if the file is damaged."""
@@ -205,7 +206,7 @@ class FrameFiles:
         except ValueError as error:
             raise self._damaged(array, frame_index, f"damaged ({error})") from error
         except OSError as error:
-            check_reachable(self._root)
+            check_reachable(self._pixels.folder)
             raise self._damaged(array, frame_index, f"unreadable ({error.strerror})") from error
         frame.flags.writeable = False
         self._cache.put(array, frame_index, signature, frame)

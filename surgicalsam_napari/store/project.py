@@ -244,13 +244,16 @@ class Project:
         SurgicalSAMError
             it still cannot be; `labels.unsaved` keeps the edits
         """
-        check_reachable(self.folder)
-        if not self._ownership.renew():
-            owner = self._ownership.owner
-            raise ProjectError(
-                f"{self.folder.name} was opened by {owner} while it could not be reached here. Close it there: what you "
-                "painted here is saved then."
+        check_reachable(self.folder / "labels")
+        if self.writable and self._ownership.renew():
+            self.labels.set_read_only(None)
+        elif self.writable:
+            self.labels.set_read_only(
+                f"{self.folder.name} was opened by {self._ownership.owner} while it could not be reached here. "
+                "Close it there."
             )
+        if len(self.labels.unsaved):
+            self.labels.check_writable("What you painted")
         self.labels.save_unsaved()
 
     @property
