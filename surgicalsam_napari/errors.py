@@ -17,6 +17,10 @@ class VideoError(SurgicalSAMError):
     """A video or image folder cannot be read as frames of one size."""
 
 
+class UnreachableVideoError(VideoError):
+    """The file of a video is gone, because its disk or share is. It may come back."""
+
+
 class ClassSetError(SurgicalSAMError):
     """An instrument class or a class-set file is invalid."""
 

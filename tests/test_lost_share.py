@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import errno
+import json
 import os
 import shutil
 from collections.abc import Iterator
@@ -19,11 +20,14 @@ from qtpy.QtTest import QTest
 from qtpy.QtWidgets import QMessageBox
 from recordings import Recorder, pictures, write_folder
 
+from surgicalsam_napari import cli
 from surgicalsam_napari.errors import UnreachableError, VideoError
 from surgicalsam_napari.instruments import ENDOVIS2018
-from surgicalsam_napari.store import Project, Provenance
+from surgicalsam_napari.store import LabelStore, Project, Provenance
 from surgicalsam_napari.video import VideoReader
+from surgicalsam_napari.widgets.actions.registry import ACTIONS
 from surgicalsam_napari.widgets.main_widget import MainWidget
+from surgicalsam_napari.widgets.parts.message import Message
 from surgicalsam_napari.widgets.source import lost_folder
 from surgicalsam_napari.widgets.source.saved_mark import AWAY, NOT_YET, SAVED
 
@@ -116,15 +120,15 @@ def test_strokes_made_while_the_share_is_away_are_saved_when_it_is_back(dock, qt
     qtbot.waitUntil(lambda: "What you paint is kept in memory" in message.text(), timeout=TIMEOUT)
     shown = dock.layers.labels.data[2]
     assert (shown == SCISSORS).sum() == 100  # what was there is still in view
-    assert (shown[50, 20:34] == DRIVER).all()
+    assert (shown[50, 20:24] == DRIVER).all()
     stroke(dock, 70, 20)
     come_back(share)
     qtbot.waitUntil(lambda: mark.text() == SAVED, timeout=TIMEOUT)
     qtbot.waitUntil(lambda: "all that you painted is saved" in message.text(), timeout=TIMEOUT)
     labels = on_disk(share)
     np.testing.assert_array_equal(labels[2], dock.layers.labels.data[2])
-    assert (labels[2][[30, 50, 70], 30] == DRIVER).all() and (labels[2] == SCISSORS).sum() == 100
-    assert dock.session.project.labels.painted(2)[70, 30]
+    assert (labels[2][[30, 50, 70], 22] == DRIVER).all() and (labels[2] == SCISSORS).sum() == 100
+    assert dock.session.project.labels.painted(2)[70, 22]
     assert dock.session.project.labels.provenance(2, DRIVER) == Provenance.EDITED
     assert not [note for note in notes if "Unexpected" in note or "Error" in note]
 
@@ -160,7 +164,7 @@ def test_strokes_on_a_full_read_only_or_failing_disk_are_saved_later(dock, qtbot
         qtbot.wait(200)  # it tried again
         assert mark.text() == NOT_YET and not on_disk(share)[2][30].any()
     qtbot.waitUntil(lambda: mark.text() == SAVED, timeout=TIMEOUT)
-    assert (on_disk(share)[2][[30, 60], 30] == DRIVER).all()
+    assert (on_disk(share)[2][[30, 60], 22] == DRIVER).all()
 
 
 def test_a_prediction_that_arrives_first_does_not_win_over_a_kept_stroke(dock, qtbot, share: Share) -> None:
@@ -171,7 +175,7 @@ def test_a_prediction_that_arrives_first_does_not_win_over_a_kept_stroke(dock, q
         other.labels[2, 28:33, 0:128] = SCISSORS
     qtbot.waitUntil(lambda: dock.video_panel.saved.text() == SAVED, timeout=TIMEOUT)
     row = on_disk(share)[2][30]
-    assert row[30] == DRIVER and row[100] == SCISSORS
+    assert row[22] == DRIVER and row[100] == SCISSORS
 
 
 def test_without_a_window_an_edit_that_cannot_be_written_is_an_error(share: Share) -> None:
@@ -224,7 +228,7 @@ def test_the_window_asks_before_it_closes_with_unsaved_strokes(dock, qtbot, shar
     assert dock.window().isVisible() and dock.session.project is not None
     share.come_back()
     qtbot.waitUntil(lambda: dock.video_panel.saved.text() == SAVED, timeout=TIMEOUT)
-    assert on_disk(share)[2][30, 30] == DRIVER
+    assert on_disk(share)[2][30, 22] == DRIVER
 
 
 def test_closing_after_the_share_is_back_saves_without_a_question(dock, qtbot, share: Share, monkeypatch) -> None:
@@ -233,7 +237,7 @@ def test_closing_after_the_share_is_back_saves_without_a_question(dock, qtbot, s
     dock.lost_folder._timer.stop()
     share.come_back()
     assert dock.lost_folder.may_leave("Close")
-    assert on_disk(share)[2][30, 30] == DRIVER
+    assert on_disk(share)[2][30, 22] == DRIVER
 
 
 def test_a_run_stops_with_a_message_and_goes_on_when_the_share_is_back(dock, qtbot, share: Share) -> None:
@@ -256,6 +260,57 @@ def test_a_run_stops_with_a_message_and_goes_on_when_the_share_is_back(dock, qtb
     assert panel.run.is_complete, panel.run.error
     with Project.open(share.folder, require_video=False) as project:
         assert (project.labels.provenance_table().any(axis=1)).all()
+
+
+def test_whatever_is_pressed_while_the_share_is_away_gives_a_message(dock, qtbot, share: Share, notes) -> None:
+    share.go()
+    for panel in (dock.correct_panel, dock.train_panel, dock.export_panel, dock.segment_panel):
+        dock.tabs.show_panel(panel)
+        dock.layers.show_frame(4 if dock.layers.current_frame == 2 else 2)
+        qtbot.wait(50)
+    wanted = (
+        "segment",
+        "next_frame",
+        "verify",
+        "propagate",
+        "fill_between",
+        "keep_largest",
+        "learn",
+        "export",
+        "similarity",
+    )
+    for action in ACTIONS:
+        if action.id in wanted:
+            action.do(dock)
+            settle(qtbot, dock)
+    dock.session.project.work_log.note_view(3, 1.0)
+    texts = [message.text() for message in dock.findChildren(Message)]
+    assert sum("cannot be reached" in text for text in texts) > 4
+    assert not any("Unexpected" in text for text in texts)
+    assert not share.root.exists()  # nothing was made where the share was
+    share.come_back()
+    qtbot.waitUntil(lambda: dock.video_panel.saved.text() == SAVED, timeout=TIMEOUT)
+    np.testing.assert_array_equal(on_disk(share)[2] == SCISSORS, dock.layers.labels.data[2] == SCISSORS)
+
+
+def test_the_command_line_stops_with_a_line_and_resumes(share: Share, tiny_checkpoint, monkeypatch, capsys) -> None:
+    command = ["segment", str(share.video), "--all", "--checkpoint", str(tiny_checkpoint), "--device", "cpu"]
+    write = LabelStore.write_prediction
+
+    def going(labels: LabelStore, frame_index: int, *arguments: object, **named: object) -> bool:
+        if frame_index == 3:
+            share.go()
+        return write(labels, frame_index, *arguments, **named)  # type: ignore[arg-type]
+
+    with monkeypatch.context() as patch:
+        patch.setattr(LabelStore, "write_prediction", going)
+        assert cli.main(command) == 1
+    said = capsys.readouterr().err
+    assert "cannot be reached. Connect its disk or share again" in said and "Traceback" not in said
+    share.come_back()
+    assert cli.main([*command, "--json"]) == 0
+    (result,) = json.loads(capsys.readouterr().out.splitlines()[-1])["videos"]
+    assert (result["segmented"], result["skipped"]) == (COUNT - 3, 3)
 
 
 # ---- the video

@@ -46,7 +46,7 @@ class UnsavedEdits:
     def __init__(self) -> None:
         self.is_watched = False
         self.reason: str | None = None
-        self._lock = threading.RLock()
+        self._lock, self._saving = threading.RLock(), threading.Lock()
         self._edits: deque[UnsavedEdit] = deque()
         self._shown: dict[int, tuple[np.ndarray, np.ndarray]] = {}  # frame index: pixels that are set, and their labels
 
@@ -94,11 +94,12 @@ class UnsavedEdits:
         SurgicalSAMError
             one cannot be written; it and those after it are still kept
         """
-        while (edit := next(iter(self._edits), None)) is not None:
-            write(edit)
-            with self._lock:
-                self._edits.popleft()
-                if all(other.frame_index != edit.frame_index for other in self._edits):
-                    self._shown.pop(edit.frame_index, None)
-        self.reason = None
+        with self._saving:
+            while (edit := next(iter(self._edits), None)) is not None:
+                write(edit)
+                with self._lock:
+                    self._edits.popleft()
+                    if all(other.frame_index != edit.frame_index for other in self._edits):
+                        self._shown.pop(edit.frame_index, None)
+            self.reason = None
         self.changed.emit()

@@ -13,7 +13,7 @@ from typing import Any, Protocol, SupportsIndex
 
 import numpy as np
 
-from surgicalsam_napari.errors import VideoError
+from surgicalsam_napari.errors import UnreachableVideoError, VideoError
 from surgicalsam_napari.video.content_area import ContentArea, find_content_area
 from surgicalsam_napari.video.fingerprint import file_fingerprint, folder_fingerprint, frame_sample
 from surgicalsam_napari.video.image_folder import IMAGE_SUFFIXES, ImageFolder
@@ -244,7 +244,7 @@ class VideoReader:
     def _open_again(self) -> None:
         path = self.info.path
         if (identity := _identity(path)) is None:
-            raise VideoError(
+            raise UnreachableVideoError(
                 f"{path} cannot be reached. Connect its disk or share again, or move it back: then it is read again."
             )
         source = _open_source(path, self._every_image)

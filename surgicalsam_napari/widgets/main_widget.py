@@ -424,6 +424,8 @@ class MainWidget(QScrollArea):
 
     def leave(self) -> None:
         """The dock was removed from the window: remove its keys, timeline and layers; release the project for others."""
+        while not self.lost_folder.may_leave("Close"):
+            pass  # it has tried to save again
         self._was_removed = True
         self.memory.save()
         self._cancel_runs()

@@ -5,13 +5,15 @@ from __future__ import annotations
 from contextlib import suppress
 from datetime import datetime
 
+from napari.utils.notifications import show_info
 from qtpy.QtCore import QObject, Qt, QTimer, Signal
-from qtpy.QtWidgets import QApplication, QWidget
+from qtpy.QtWidgets import QApplication
 
-from surgicalsam_napari.errors import SurgicalSAMError, VideoError
+from surgicalsam_napari.errors import SurgicalSAMError, UnreachableVideoError, VideoError
 from surgicalsam_napari.formatting import counted
 from surgicalsam_napari.store import Project
-from surgicalsam_napari.widgets.parts.message import show_notice
+from surgicalsam_napari.widgets.parts.message import NOTICE, show_notice
+from surgicalsam_napari.widgets.parts.parts import Panel
 from surgicalsam_napari.widgets.parts.question_box import question_box
 from surgicalsam_napari.widgets.runs.background import run_in_background
 from surgicalsam_napari.widgets.source.saved_mark import SavedMark
@@ -34,15 +36,15 @@ class LostFolder(QObject):
     Parameters
     ----------
     mark : at the end of the heading *Video*
-    near : a widget of the panel that shows the message
+    panel : its message says what happens
     """
 
     saved = Signal()  # the project can be read and written again, and nothing is unsaved
     _noted = Signal()
 
-    def __init__(self, layers: ViewerLayers, mark: SavedMark, near: QWidget, parent: QObject | None = None) -> None:
+    def __init__(self, layers: ViewerLayers, mark: SavedMark, panel: Panel, parent: QObject | None = None) -> None:
         super().__init__(parent)
-        self.layers, self.mark, self.near = layers, mark, near
+        self.layers, self.mark, self.panel = layers, mark, panel
         self._project: Project | None = None
         self._video_error: str | None = None
         self._is_trying = False
@@ -66,7 +68,7 @@ class LostFolder(QObject):
         self._timer.stop()
         self._say_soon.stop()
         if project is not None:
-            project.labels.unsaved.is_watched = project.writable
+            project.labels.unsaved.is_watched = True
             project.labels.unsaved.changed.connect(self._note)
             project.video.on_unreadable = self._note_video
 
@@ -98,10 +100,9 @@ class LostFolder(QObject):
             project.save_unsaved()
         if not (frames := self.unsaved_frames):
             return True
-        shown = ", ".join(f"{index:,}" for index in frames[:5]) + (", …" if len(frames) > 5 else "")
-        text = f"What you painted in {counted(len(frames), 'frame')} ({shown}) is not saved yet."
+        text = f"What you painted in {listed(frames)} is not saved yet."
         details = f"{project.labels.unsaved.reason or ''}\n\nWait until it is saved, or lose it."
-        box = question_box(self.near.window(), text, details, f"{doing} and lose it", "Wait")
+        box = question_box(self.panel.window(), text, details, f"{doing} and lose it", "Wait")
         accepted: list[bool] = []
         box.accepted.connect(lambda: accepted.append(True))
         box.exec()
@@ -112,8 +113,11 @@ class LostFolder(QObject):
             self._noted.emit()
 
     def _note_video(self, error: VideoError) -> None:
-        self._video_error = str(error)
-        self._note()
+        if isinstance(error, UnreachableVideoError):
+            self._video_error = str(error)
+            self._note()
+        else:  # a damaged frame stays so
+            self._say(str(error))
 
     def _update(self) -> None:
         """Show the state of the project; start to try again if it cannot be read or written."""
@@ -137,7 +141,7 @@ class LostFolder(QObject):
         if QApplication.mouseButtons() != Qt.MouseButton.NoButton:
             self._say_soon.start()
         else:
-            show_notice(self._text, self.near)
+            show_notice(self._text, self.panel)
 
     def _on_tried(self, project: Project, error: Exception | None) -> None:
         self._is_trying = False
@@ -154,8 +158,19 @@ class LostFolder(QObject):
             if layer is not None:
                 layer.refresh(thumbnail=False, extent=False)  # a frame that still cannot be read is noted again
         if self._video_error is None:
-            self._say(BACK.format(time=datetime.now()))
+            self._text = ""
+            self._say_soon.stop()
+            self.panel.message.add(BACK.format(time=datetime.now()), NOTICE)
+            show_info(BACK.format(time=datetime.now()))
             self.saved.emit()
+
+
+def listed(frame_indices: list[int]) -> str:
+    """ "frame 7"; "3 frames (4, 7, 9)"; the first five of more."""
+    shown = [f"{index:,}" for index in frame_indices[:5]]
+    if len(frame_indices) == 1:
+        return f"frame {shown[0]}"
+    return f"{counted(len(frame_indices), 'frame')} ({', '.join([*shown, '…'] if len(frame_indices) > 5 else shown)})"
 
 
 def _save(project: Project) -> None:
