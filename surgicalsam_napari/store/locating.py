@@ -9,7 +9,7 @@ from pathlib import Path
 
 from surgicalsam_napari.errors import ProjectError, VideoError
 from surgicalsam_napari.store.manifest import MANIFEST, VideoRecord, read_manifest
-from surgicalsam_napari.store.same_video import Comparison, compare
+from surgicalsam_napari.store.same_video import Comparison, compare, may_be
 from surgicalsam_napari.video import VideoReader, is_video
 from surgicalsam_napari.video.fingerprint import fingerprint
 
@@ -58,11 +58,14 @@ def project_for(video: VideoReader, default: Path) -> Path:
     A project by the name of the video that is not its own is passed over if another one has its bytes.
     """
     path = video.info.path
+    is_by_name = (default / MANIFEST).is_file()
+    if is_by_name:
+        with suppress(ProjectError):  # a damaged one: opening it says so
+            record = read_manifest(default).video
+            if video.info.fingerprint in (record.fingerprint, *record.known_files):
+                return default
     projects = list(projects_in(default.parent))
-    by_name = next((record for folder, record in projects if folder == default), None)
-    if by_name is not None and video.info.fingerprint in (by_name.fingerprint, *by_name.known_files):
-        return default
-    if (default / MANIFEST).is_file():
+    if is_by_name:
         return _by_bytes(path, projects) or default
     found = _by_place(path, projects) or _by_bytes(path, projects)
     return found or _by_frames(video, projects) or default
@@ -78,15 +81,16 @@ def projects_in(folder: Path) -> Iterator[tuple[Path, VideoRecord]]:
 
 def _by_place(video_path: Path, projects: Iterable[tuple[Path, VideoRecord]]) -> Path | None:
     """The project whose video was at this place last."""
-    return next((folder for folder, record in projects if video_path.absolute() in _places(folder, record)), None)
+    named = (each for each in projects if each[1].path.endswith(video_path.name))  # quick, for many projects
+    return next((folder for folder, record in named if video_path.absolute() in _places(folder, record)), None)
 
 
 def _by_bytes(video_path: Path, projects: Iterable[tuple[Path, VideoRecord]]) -> Path | None:
     """The project that has this file as its video, under another name until now; for a copy beside the original, none."""
-    own = None
-    for folder, record in projects:
-        with suppress(OSError, IndexError):
-            if record.byte_count == byte_count(video_path) and _is_without_video(folder, record, video_path):
+    with suppress(OSError, IndexError):
+        own, own_bytes = None, byte_count(video_path)
+        for folder, record in projects:
+            if record.byte_count == own_bytes and _is_without_video(folder, record, video_path):
                 own = fingerprint(video_path) if own is None else own
                 if own in (record.fingerprint, *record.known_files):
                     return folder
@@ -96,7 +100,7 @@ def _by_bytes(video_path: Path, projects: Iterable[tuple[Path, VideoRecord]]) ->
 def _by_frames(video: VideoReader, projects: Iterable[tuple[Path, VideoRecord]]) -> Path | None:
     """The project whose video is gone, and whose frames this one has."""
     for folder, record in projects:
-        is_gone = record.samples and _is_without_video(folder, record, video.info.path)
+        is_gone = may_be(record, video) and _is_without_video(folder, record, video.info.path)
         if is_gone and compare(folder, record, video).is_same:
             return folder
     return None

@@ -165,6 +165,12 @@ def compare(project: Path, record: VideoRecord, video: VideoReader) -> Compariso
     return found(Finding.ENCODED_AGAIN if is_near else Finding.OTHER, *numbers)
 
 
+def may_be(record: VideoRecord, video: VideoReader) -> bool:
+    """Whether the first sampled frame is the same; a quick look before `compare`, where there are many projects."""
+    first = dict(list(record.samples.items())[:1])
+    return video.info.size == record.size and any(map(_is_same, _differences(first, video)))
+
+
 def _differences(samples: Mapping[int, str], video: VideoReader, cut: int = 0) -> list[np.ndarray]:
     """The differences of the sampled frames from those of `video`, which lacks the first `cut` frames."""
     differences = []
