@@ -7,7 +7,36 @@ from pathlib import Path
 
 from surgicalsam_napari.files import write_file
 from surgicalsam_napari.store.arrays import read_metadata
-from surgicalsam_napari.store.files import STAGING
+from surgicalsam_napari.store.files import STAGING, writing
+from surgicalsam_napari.store.locating import recorded
+from surgicalsam_napari.store.manifest import Manifest, read_manifest, write_manifest
+from surgicalsam_napari.store.write_lock import WriteLock
+from surgicalsam_napari.video import VideoReader
+
+
+def grown(folder: Path, video: VideoReader) -> Manifest:
+    """Give a project the length of its video; returns the new manifest.
+
+    The manifest is written last: until then, the project has its old length.
+
+    Raises
+    ------
+    ProjectError, DiskSpaceError
+        a failed write; the project has its old length
+    """
+    lock = WriteLock(folder)
+    try:
+        with writing("The longer video", folder), lock:
+            manifest = read_manifest(folder)
+            count = video.info.frame_count
+            if count > manifest.video.frame_count:
+                grow_arrays(folder, count)
+                longer = manifest.video.model_copy(update={"frame_count": count, "samples": video.frame_samples})
+                manifest = manifest.changed(video=recorded(longer, video, folder))
+                write_manifest(folder, manifest)
+            return manifest
+    finally:
+        lock.close()
 
 
 def grow_arrays(folder: Path, frame_count: int) -> None:

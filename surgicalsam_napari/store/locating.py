@@ -6,6 +6,7 @@ import os
 from collections.abc import Iterable, Iterator, Sequence
 from contextlib import suppress
 from pathlib import Path
+from typing import Any
 
 from surgicalsam_napari.errors import ProjectError, VideoError
 from surgicalsam_napari.store.manifest import MANIFEST, VideoRecord, read_manifest
@@ -14,6 +15,7 @@ from surgicalsam_napari.video import VideoReader, is_video
 from surgicalsam_napari.video.fingerprint import fingerprint
 
 SUFFIX = ".surgicalsam"
+KNOWN_FILES = 16  # of a video, in its record
 
 
 def is_project_folder(path: Path) -> bool:
@@ -175,6 +177,17 @@ def _places(folder: Path, record: VideoRecord) -> list[Path]:
     """Where the video of a project may be under its own name: the same relative to the project, absolute, and beside it."""
     relative = [] if record.relative_path is None else [Path(os.path.normpath(folder / record.relative_path))]
     return [*relative, Path(record.path), folder.parent / Path(record.path).name]
+
+
+def recorded(record: VideoRecord, video: VideoReader, folder: Path) -> VideoRecord:
+    """The record of the same video at its present place; samples are taken if an earlier version took none."""
+    now = VideoRecord.of(video.info, folder)
+    fields: dict[str, Any] = {"path": now.path, "relative_path": now.relative_path, "byte_count": now.byte_count}
+    if now.fingerprint not in (record.fingerprint, *record.known_files) and now.frame_count == record.frame_count:
+        fields["known_files"] = (*record.known_files, now.fingerprint)[-KNOWN_FILES:]
+    if not record.samples:
+        fields["samples"] = video.frame_samples
+    return record.model_copy(update=fields)
 
 
 def byte_count(path: Path) -> int | None:

@@ -20,11 +20,11 @@ from surgicalsam_napari.store.action import Action
 from surgicalsam_napari.store.content_area import CheckedContentArea
 from surgicalsam_napari.store.embeddings import HALF, EmbeddingStore
 from surgicalsam_napari.store.files import check_reachable, writing
-from surgicalsam_napari.store.growing import grow_arrays
+from surgicalsam_napari.store.growing import grown
 from surgicalsam_napari.store.history import History
 from surgicalsam_napari.store.label_maps import present_ids
 from surgicalsam_napari.store.labels import LabelStore
-from surgicalsam_napari.store.locating import checked, default_folder, find_video, project_for
+from surgicalsam_napari.store.locating import checked, default_folder, find_video, project_for, recorded
 from surgicalsam_napari.store.manifest import MANIFEST, Manifest, ModelRecord, VideoRecord, read_manifest, write_manifest
 from surgicalsam_napari.store.notes import Notes
 from surgicalsam_napari.store.ownership import RUN_FOLDER, Owner, Ownership
@@ -33,10 +33,8 @@ from surgicalsam_napari.store.provenance import class_attributes
 from surgicalsam_napari.store.same_video import Comparison, Finding
 from surgicalsam_napari.store.snapshots import Snapshots
 from surgicalsam_napari.store.work_log import WORK_LOG, WorkLog
-from surgicalsam_napari.store.write_lock import WriteLock
 from surgicalsam_napari.video import ContentArea, VideoReader
 
-KNOWN_FILES = 16
 BULK_FRAMES = 20  # an action on so many frames makes a snapshot first,
 BULK_SHARE = 1 / 100  # if they are also this share of the video: a snapshot of a longer video takes longer
 
@@ -168,7 +166,7 @@ class Project:
         if comparison.finding is Finding.GROWN:
             user = _other_user(folder)
             if user is None and os.access(folder, os.W_OK):
-                manifest = _grown(folder, video)
+                manifest = grown(folder, video)
             else:
                 video.limit(manifest.video.frame_count)
                 why = f"{user} has the project open" if user is not None else "the project is read-only"
@@ -344,9 +342,8 @@ class Project:
         """Record where the video is now, and what later recognises it."""
         if not self.writable:
             return
-        remembered = _remembered(self.manifest.video, video, self.folder)
-        if remembered != self.manifest.video:
-            self._change_manifest(lambda manifest: manifest.changed(video=_remembered(manifest.video, video, self.folder)))
+        if recorded(self.manifest.video, video, self.folder) != self.manifest.video:
+            self._change_manifest(lambda manifest: manifest.changed(video=recorded(manifest.video, video, self.folder)))
 
     # ---- classes and checkpoints
 
@@ -503,34 +500,6 @@ def _other_user(folder: Path) -> str | None:
     owner = Ownership(folder).current or Ownership(folder, RUN_FOLDER).current
     is_own = owner is not None and (owner.host, owner.process) == (platform.node(), os.getpid())
     return None if owner is None or is_own else owner.user
-
-
-def _grown(folder: Path, video: VideoReader) -> Manifest:
-    """Give a project the length of its video. The manifest is written last: until then, the project has its old length."""
-    lock = WriteLock(folder)
-    try:
-        with writing("The longer video", folder), lock:
-            manifest = read_manifest(folder)
-            count = video.info.frame_count
-            if count > manifest.video.frame_count:
-                grow_arrays(folder, count)
-                longer = manifest.video.model_copy(update={"frame_count": count, "samples": video.frame_samples})
-                manifest = manifest.changed(video=_remembered(longer, video, folder))
-                write_manifest(folder, manifest)
-            return manifest
-    finally:
-        lock.close()
-
-
-def _remembered(record: VideoRecord, video: VideoReader, folder: Path) -> VideoRecord:
-    """The record of the same video at its present place; samples are taken if an earlier version took none."""
-    now = VideoRecord.of(video.info, folder)
-    fields: dict[str, Any] = {"path": now.path, "relative_path": now.relative_path, "byte_count": now.byte_count}
-    if now.fingerprint not in (record.fingerprint, *record.known_files) and now.frame_count == record.frame_count:
-        fields["known_files"] = (*record.known_files, now.fingerprint)[-KNOWN_FILES:]
-    if not record.samples:
-        fields["samples"] = video.frame_samples
-    return record.model_copy(update=fields)
 
 
 def _write_new(folder: Path, manifest: Manifest) -> None:
