@@ -123,6 +123,13 @@ def test_a_copy_gets_a_project_of_its_own(clip: Path, folder: Path) -> None:
         assert project.folder != folder and corrected_frames(project) == []
 
 
+def test_a_second_project_of_the_same_video_is_never_opened_instead_of_its_own(clip: Path, folder: Path) -> None:
+    folder.rename(folder.with_name("first try.surgicalsam"))
+    with Session() as session:
+        project = session.open(clip)
+        assert project.folder == folder and corrected_frames(project) == []
+
+
 @pytest.mark.parametrize("ending", ["mkv", "mov", "ts"])
 def test_a_file_in_another_container_is_the_same_video(recorder: Recorder, clip: Path, folder: Path, ending: str) -> None:
     other = recorder.write(clip.with_suffix(f".{ending}"), COUNT)

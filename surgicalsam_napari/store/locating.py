@@ -74,11 +74,17 @@ def project_for(video: VideoReader, default: Path) -> Path:
 
 
 def projects_in(folder: Path) -> Iterator[tuple[Path, VideoRecord]]:
-    """The projects directly in a folder, each with the record of its video."""
+    """The projects directly in a folder that have the name of their video, or one of its former names; each with its record.
+
+    A project under another name was put there on purpose, for example a second one for the same video.
+    """
     with suppress(OSError):
         for project in sorted(folder.glob(f"*{SUFFIX}")):
             with suppress(ProjectError):
-                yield project, read_manifest(project).video
+                record = read_manifest(project).video
+                names = (Path(name) for name in (record.path, *record.former_names))
+                if project.stem in (name.name if record.byte_count is None else name.stem for name in names):
+                    yield project, record
 
 
 def _by_place(video_path: Path, projects: Iterable[tuple[Path, VideoRecord]]) -> Path | None:
@@ -187,6 +193,8 @@ def recorded(record: VideoRecord, video: VideoReader, folder: Path) -> VideoReco
         fields["known_files"] = (*record.known_files, now.fingerprint)[-KNOWN_FILES:]
     if not record.samples:
         fields["samples"] = video.frame_samples
+    if (old_name := Path(record.path).name) != video.info.path.name:
+        fields["former_names"] = tuple(dict.fromkeys((*record.former_names, old_name)))
     return record.model_copy(update=fields)
 
 
