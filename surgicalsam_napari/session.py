@@ -10,7 +10,7 @@ from typing import TYPE_CHECKING, ClassVar
 
 from psygnal import Signal
 
-from surgicalsam_napari.errors import CheckpointError, ProjectError
+from surgicalsam_napari.errors import CheckpointError, ProjectError, UnreachableError
 from surgicalsam_napari.inference import Estimate, SegmentReport, segment_frames
 from surgicalsam_napari.inference import estimate as estimate_run
 from surgicalsam_napari.inference.whole_video import VideoOutcome, segment_whole_video
@@ -125,11 +125,16 @@ class Session:
             because the recording has grown; without it, the project goes on with the changed file
         """
         path = Path(path).expanduser()
-        if is_project_folder(path):
-            project = Project.open(path, ask_first=ask_first)
-        else:
-            project = self._project_of(path, project_folder, ask_first)
-        _ = project.content_area  # found now, because a window runs this step in another thread
+        try:
+            if is_project_folder(path):
+                project = Project.open(path, ask_first=ask_first)
+            else:
+                project = self._project_of(path, project_folder, ask_first)
+            _ = project.content_area  # found now, because a window runs this step in another thread
+        except OSError as error:  # the disk or share went away meanwhile
+            raise UnreachableError(
+                f"{path} cannot be read now ({error.strerror}). Connect its disk or share again, then open it again."
+            ) from error
         return project
 
     def _project_of(self, path: Path, project_folder: Path | str | None, ask_first: bool) -> Project:
