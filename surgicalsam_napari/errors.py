@@ -17,6 +17,10 @@ class VideoError(SurgicalSAMError):
     """A video or image folder cannot be read as frames of one size."""
 
 
+class UnreachableVideoError(VideoError):
+    """The file of a video is gone, because its disk or share is. It may come back."""
+
+
 class ClassSetError(SurgicalSAMError):
     """An instrument class or a class-set file is invalid."""
 
@@ -31,6 +35,23 @@ class DownloadError(SurgicalSAMError):
 
 class ProjectError(SurgicalSAMError):
     """A project folder is missing, damaged, read-only, or of a newer schema."""
+
+
+class UnreachableError(ProjectError):
+    """A project cannot be read or written now: its folder is gone or read-only, or its disk fails. It may come back."""
+
+
+class VideoChangedError(ProjectError):
+    """The file of a project's video has changed, but holds its frames: a person decides whether to go on with the project.
+
+    Attributes
+    ----------
+    question : for the person, with the facts
+    """
+
+    def __init__(self, message: str, question: str) -> None:
+        super().__init__(message)
+        self.question = question
 
 
 class DiskSpaceError(SurgicalSAMError):

@@ -10,15 +10,15 @@ from typing import TYPE_CHECKING, ClassVar
 
 from psygnal import Signal
 
-from surgicalsam_napari.errors import CheckpointError, ProjectError
+from surgicalsam_napari.errors import CheckpointError, ProjectError, UnreachableError
 from surgicalsam_napari.inference import Estimate, SegmentReport, segment_frames
 from surgicalsam_napari.inference import estimate as estimate_run
 from surgicalsam_napari.inference.whole_video import VideoOutcome, segment_whole_video
 from surgicalsam_napari.instruments import ENDOVIS2018, ClassSet, InstrumentClass, same_classes, with_known_colors
 from surgicalsam_napari.preferences import remember_annotator, remembered_annotator
 from surgicalsam_napari.store import Project
+from surgicalsam_napari.store.locating import SUFFIX, default_folder, is_project_folder, project_for
 from surgicalsam_napari.store.ownership import Owner
-from surgicalsam_napari.store.project import SUFFIX, is_project_folder
 from surgicalsam_napari.store.project_classes import ProjectClasses
 from surgicalsam_napari.video import VideoReader
 
@@ -116,18 +116,32 @@ class Session:
         self.use_project(project)
         return project
 
-    def prepare(self, path: Path | str, *, project_folder: Path | str | None = None) -> Project:
-        """First step of `open`, in any thread: return the opened project; this session does not change."""
+    def prepare(self, path: Path | str, *, project_folder: Path | str | None = None, ask_first: bool = False) -> Project:
+        """First step of `open`, in any thread: return the opened project; this session does not change.
+
+        Parameters
+        ----------
+        ask_first : raise a VideoChangedError if the file of the video has changed since the project saw it last, for example
+            because the recording has grown; without it, the project goes on with the changed file
+        """
         path = Path(path).expanduser()
-        project = Project.open(path) if is_project_folder(path) else self._project_of(path, project_folder)
-        _ = project.content_area  # found now, because a window runs this step in another thread
+        try:
+            if is_project_folder(path):
+                project = Project.open(path, ask_first=ask_first)
+            else:
+                project = self._project_of(path, project_folder, ask_first)
+            _ = project.content_area  # found now, because a window runs this step in another thread
+        except OSError as error:  # the disk or share went away meanwhile
+            raise UnreachableError(
+                f"{path} cannot be read now ({error.strerror}). Connect its disk or share again, then open it again."
+            ) from error
         return project
 
-    def _project_of(self, path: Path, project_folder: Path | str | None) -> Project:
+    def _project_of(self, path: Path, project_folder: Path | str | None, ask_first: bool) -> Project:
         video = VideoReader(path)
         try:
-            folder = _project_folder(path, project_folder)
-            return Project.open_or_create(video, self.class_set, folder)
+            folder = _project_folder(video, project_folder)
+            return Project.open_or_create(video, self.class_set, folder, ask_first=ask_first)
         except BaseException:
             video.close()
             raise
@@ -450,9 +464,10 @@ class Session:
         return project, self.model
 
 
-def _project_folder(video_path: Path, project_folder: Path | str | None) -> Path:
-    default = Project.default_folder(video_path)
+def _project_folder(video: VideoReader, project_folder: Path | str | None) -> Path | None:
     if project_folder is None:
-        return default
+        return None
     project_folder = Path(project_folder).expanduser()
-    return project_folder if project_folder.suffix == SUFFIX else project_folder / default.name
+    if project_folder.suffix == SUFFIX:
+        return project_folder
+    return project_for(video, project_folder / default_folder(video.info.path).name)

@@ -10,7 +10,7 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
-from surgicalsam_napari.cli.terminal import one_line, progress, result_text
+from surgicalsam_napari.cli.terminal import one_line, print_notice, progress, result_text
 from surgicalsam_napari.errors import SurgicalSAMError
 from surgicalsam_napari.formatting import counted
 
@@ -117,6 +117,7 @@ class _OpenVideos:
         model = self._session.model
         assert model is not None
         project = self._session.prepare(path, project_folder=self._project_folder)
+        print_notice(project)
         try:
             selected = self._selected[path] = self._task.select(path, project)
             missing = project.embeddings(model.encoder_digest, model.embedding_shape).missing(selected.to_do)

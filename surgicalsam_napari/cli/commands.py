@@ -30,7 +30,15 @@ from surgicalsam_napari.cli.options import (
     class_set_named,
     existing_project,
 )
-from surgicalsam_napari.cli.terminal import one_line, print_error, progress, project_text, result_text, with_progress
+from surgicalsam_napari.cli.terminal import (
+    one_line,
+    print_error,
+    print_notice,
+    progress,
+    project_text,
+    result_text,
+    with_progress,
+)
 from surgicalsam_napari.cli.videos import VideoTask, embedding, segmenting
 from surgicalsam_napari.errors import SurgicalSAMError
 
@@ -343,6 +351,7 @@ def _run_here(
     for path in videos:
         try:
             project = session.open(path, project_folder=project_folder)
+            print_notice(project)
             selected = task.select(path, project)
             start = time.perf_counter()
             for _report in with_progress(task.run(project, selected), f"{task.verb} {path.name}"):

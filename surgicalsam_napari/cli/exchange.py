@@ -24,7 +24,7 @@ from surgicalsam_napari.cli.options import (
     Unannotated,
     class_set_named,
 )
-from surgicalsam_napari.cli.terminal import one_line, with_progress
+from surgicalsam_napari.cli.terminal import one_line, print_notice, with_progress
 from surgicalsam_napari.errors import ExchangeError
 from surgicalsam_napari.formatting import in_time
 from surgicalsam_napari.instruments import ClassSet
@@ -192,16 +192,17 @@ def _project_for(path: Path, classes: ClassSet, project_folder: Path | None, *, 
     ----------
     dry_run : a new project is created in a temporary folder
     """
-    from surgicalsam_napari.session import is_project_folder
     from surgicalsam_napari.store import Project
+    from surgicalsam_napari.store.locating import default_folder, is_project_folder, project_of
 
     if is_project_folder(path):
         with Project.open(path, require_video=False) as project:
             yield project
         return
-    folder = Project.default_folder(path)
-    if project_folder is not None:
-        folder = project_folder if is_project_folder(project_folder) else project_folder / folder.name
+    if project_folder is not None and is_project_folder(project_folder):
+        folder = project_folder
+    else:
+        folder = project_of(path, None if project_folder is None else project_folder / default_folder(path).name)
     is_new = not folder.exists()
     if is_new and dry_run:
         with TemporaryDirectory() as place, _opened_or_created(path, classes, Path(place) / folder.name) as project:
@@ -209,6 +210,7 @@ def _project_for(path: Path, classes: ClassSet, project_folder: Path | None, *, 
         return
     try:
         with _opened_or_created(path, classes, folder) as project:
+            print_notice(project)
             yield project
     except BaseException:
         if is_new:

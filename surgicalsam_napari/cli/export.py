@@ -22,7 +22,7 @@ from surgicalsam_napari.cli.options import (
     class_set_named,
     existing_project,
 )
-from surgicalsam_napari.cli.terminal import with_progress
+from surgicalsam_napari.cli.terminal import print_notice, with_progress
 from surgicalsam_napari.errors import ExchangeError
 from surgicalsam_napari.formatting import counted, in_time
 from surgicalsam_napari.instruments import ClassSet
@@ -94,6 +94,7 @@ def export_labels(
 
     start = time.perf_counter()
     with Project.open(existing_project(project_path), require_video=not no_images) as project:
+        print_notice(project)
         indices = _frames_to_export(project, frames)
         reports = export_frames(
             project,

@@ -122,10 +122,9 @@ def class_set_named(classes: str | None) -> ClassSet | None:
 
 def existing_project(path: Path) -> Path:
     """The project folder that a PROJECT argument means; a ProjectError if there is none."""
-    from surgicalsam_napari.session import is_project_folder  # here, because it imports PyAV and NumPy
-    from surgicalsam_napari.store import Project
+    from surgicalsam_napari.store.locating import is_project_folder, project_of  # here, because it imports PyAV and NumPy
 
-    folder = path if is_project_folder(path) else Project.default_folder(path)
+    folder = path if is_project_folder(path) else project_of(path)
     if not folder.is_dir():
         raise ProjectError(
             f"There is no project {folder}. Give a .surgicalsam folder, or create a project with `surgicalsam segment`."

@@ -11,7 +11,7 @@ import typer
 
 from surgicalsam_napari.cli.commands import app
 from surgicalsam_napari.cli.options import AsJson, ExistingProject, Frames, existing_project
-from surgicalsam_napari.cli.terminal import with_progress
+from surgicalsam_napari.cli.terminal import print_notice, with_progress
 from surgicalsam_napari.errors import VideoError
 from surgicalsam_napari.formatting import counted, in_time
 
@@ -45,6 +45,7 @@ def overlay(
         raise VideoError(f"{out} already exists. Choose another name, or replace it with --overwrite.")
     start = time.perf_counter()
     with Project.open(existing_project(project_path)) as project:
+        print_notice(project)
         class_ids = tuple(project.classes.by_name(name).id for name in class_names) if class_names else None
         style = OverlayStyle((1.0 if outlines else 0.5) if opacity is None else opacity, outlines, names, class_ids)
         indices = parse_frames(frames, len(project.labels))

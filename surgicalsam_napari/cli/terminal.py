@@ -5,9 +5,12 @@ from __future__ import annotations
 import sys
 from collections.abc import Callable, Generator, Iterable, Iterator, Sequence
 from contextlib import closing, contextmanager
-from typing import Any, Protocol, TypeVar
+from typing import TYPE_CHECKING, Any, Protocol, TypeVar
 
 from surgicalsam_napari.formatting import counted, in_bytes, in_time
+
+if TYPE_CHECKING:
+    from surgicalsam_napari.store import Project
 
 
 class Counted(Protocol):
@@ -100,6 +103,12 @@ def with_count(items: Iterable[Item], total: int, title: str) -> Iterator[Item]:
         for position, item in enumerate(items):
             yield item
             advance(title, position + 1, total)
+
+
+def print_notice(project: Project) -> None:
+    """Print what was found when the project's video was opened, if there is something to say, on stderr."""
+    if project.notice:
+        print(project.notice, file=sys.stderr)
 
 
 def print_error(message: str, code: int) -> int:

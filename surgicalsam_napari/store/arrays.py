@@ -8,6 +8,7 @@ zarr 3.1 writes each chunk to a temporary file and renames it, but it cannot cha
 from __future__ import annotations
 
 import json
+import operator
 import os
 import threading
 from collections import OrderedDict
@@ -20,7 +21,7 @@ from numcodecs.zstd import Zstd  # type: ignore[import-untyped]
 
 from surgicalsam_napari.errors import ProjectError
 from surgicalsam_napari.files import write_file, write_in_place
-from surgicalsam_napari.store.files import STAGING
+from surgicalsam_napari.store.files import STAGING, check_reachable
 
 ROWS = 1024  # frames per chunk of a table
 COLUMNS = 8  # classes per chunk of a table
@@ -76,6 +77,21 @@ def check_codecs(folder: Path, names: list[str]) -> None:
         )
 
 
+def _check_shape(folder: Path, least: Sequence[int], *exactly: int) -> None:
+    """A ProjectError unless the array in `folder` has at least these lengths, and exactly those on its last axes.
+
+    It has more columns than the project has classes, or more frames, if a process died after it enlarged the arrays, before
+    it wrote the manifest.
+    """
+    shape: Any = read_metadata(folder).get("shape")
+    is_enough = isinstance(shape, list) and len(shape) == len(least) and all(map(operator.ge, shape, least))
+    if not (is_enough and tuple(shape[len(shape) - len(exactly) :]) == exactly):
+        raise ProjectError(
+            f"The array {folder} should have shape {list(least)}, it has {shape}. "
+            "Restore its zarr.json from a backup, or start a project in another folder."
+        )
+
+
 def chunk_names(folder: Path) -> Iterator[str]:
     """The file names of an array's chunks, unordered; yields the first names before a long folder is listed completely."""
     with os.scandir(folder) as entries:
@@ -95,7 +111,8 @@ class FrameArray:
         self.folder = folder
         self.shape = shape
         self.dtype = np.dtype(dtype)
-        check_metadata(folder, {"zarr_format": 3, "shape": list(shape), "data_type": str(self.dtype)})
+        _check_shape(folder, shape, *shape[1:])
+        check_metadata(folder, {"zarr_format": 3, "data_type": str(self.dtype)})
         check_codecs(folder, ["bytes", "zstd"])
 
     @staticmethod
@@ -121,6 +138,7 @@ class FrameArray:
         try:
             status = os.stat(self.path(frame_index))
         except FileNotFoundError:
+            check_reachable(self.folder)
             return None
         return status.st_ino, status.st_mtime_ns, status.st_size
 
@@ -132,6 +150,7 @@ class FrameArray:
         try:
             encoded = self.path(frame_index).read_bytes()
         except FileNotFoundError:
+            check_reachable(self.folder)
             return None
         try:
             decoded = np.frombuffer(_ZSTD.decode(encoded), np.uint8)
@@ -157,6 +176,11 @@ class FrameCache:
                 return None
             self._frames.move_to_end(key)
             return stored[1]
+
+    def last_known(self, array: FrameArray, frame_index: int) -> np.ndarray | None:
+        """The frame as it was read last, even if its file cannot be reached now."""
+        with self._lock:
+            return self._frames.get((array.folder.name, frame_index), (None, None))[1]
 
     def put(self, array: FrameArray, frame_index: int, signature: Any, frame: np.ndarray) -> None:
         with self._lock:
@@ -197,16 +221,12 @@ class CellTable:
         self.class_count = class_count
         self.dtype = np.dtype(dtype)
         self.fill = fill
+        self._last_read: np.ndarray | None = None
+        self._witness = folder  # while this is there, a missing file means that its cells hold the fill value
         if is_optional and not folder.exists():
+            self._witness = folder.parent
             return
-        metadata = read_metadata(folder)
-        shape = metadata.get("shape")
-        # more columns than classes: a process died after it added the columns, before it named the classes
-        if not (isinstance(shape, list) and len(shape) == 2 and shape[0] == frame_count and shape[1] >= class_count):
-            raise ProjectError(
-                f"The table {folder} should have shape ({frame_count}, {class_count}), it has {shape}. "
-                "Restore its zarr.json from a backup."
-            )
+        _check_shape(folder, (frame_count, class_count))
         check_metadata(folder, {"zarr_format": 3, "data_type": self.dtype.name})
         check_codecs(folder, ["bytes"])
 
@@ -231,7 +251,7 @@ class CellTable:
 
         array = zarr.open_array(self.folder, mode="r+")
         if array.shape[1] < class_count:
-            array.resize((self.frame_count, class_count))
+            array.resize((array.shape[0], class_count))
         array.update_attributes(attributes)
 
     @property
@@ -264,6 +284,7 @@ class CellTable:
             try:
                 descriptor = os.open(path, os.O_RDONLY | getattr(os, "O_BINARY", 0))
             except FileNotFoundError:
+                check_reachable(self._witness)
                 continue
             with os.fdopen(descriptor, "rb", buffering=0) as file:
                 size = os.fstat(descriptor).st_size
@@ -273,10 +294,11 @@ class CellTable:
                 row[block * COLUMNS : (block + 1) * COLUMNS] = np.frombuffer(file.read(width), self.dtype)
         return row[: self.class_count]
 
-    def table(self) -> np.ndarray:
-        """(T, C), all frames; a copy."""
-        table = np.full((self.frame_count, self.class_count), self.fill, self.dtype)
-        for first in range(0, self.frame_count, ROWS):
+    def table(self, frame_count: int | None = None) -> np.ndarray:
+        """(T, C), all frames; a copy. For another `frame_count`, frames that the table does not have hold the fill value."""
+        frame_count = self.frame_count if frame_count is None else frame_count
+        table = np.full((frame_count, self.class_count), self.fill, self.dtype)
+        for first in range(0, frame_count, ROWS):
             for block in self._blocks():
                 path = self._path(first, block)
                 if path.exists():
@@ -286,6 +308,16 @@ class CellTable:
                     chunk = np.frombuffer(raw, self.dtype).reshape(ROWS, COLUMNS)
                     target = table[first : first + ROWS, block * COLUMNS : (block + 1) * COLUMNS]
                     target[:] = chunk[: target.shape[0], : target.shape[1]]
+        check_reachable(self._witness)
+        self._last_read = table.copy()
+        return table
+
+    def last_known(self) -> np.ndarray:
+        """(T, C), a copy: the table as it was read last, for the time while its folder cannot be reached."""
+        table = np.full((self.frame_count, self.class_count), self.fill, self.dtype)
+        if self._last_read is not None:
+            known = self._last_read[: self.frame_count, : self.class_count]
+            table[: known.shape[0], : known.shape[1]] = known
         return table
 
     def prepare(self, frame_index: int, root: Path) -> None:
@@ -300,6 +332,8 @@ class CellTable:
 
     def put(self, frame_index: int, row: np.ndarray) -> None:
         """Overwrite one row, (C,), in place, after `prepare`."""
+        if self._last_read is not None and len(row) == self._last_read.shape[1]:
+            self._last_read[frame_index] = row
         for block in self._blocks():
             # only the cells of this row: another process may have added classes on the right
             cells = row[block * COLUMNS : (block + 1) * COLUMNS]

@@ -15,7 +15,7 @@ import numpy as np
 from surgicalsam_napari.errors import ProjectError
 from surgicalsam_napari.files import write_file, write_in_place
 from surgicalsam_napari.store.arrays import check_codecs, check_metadata, create_array, read_metadata
-from surgicalsam_napari.store.files import STAGING, clear_staging, writing
+from surgicalsam_napari.store.files import STAGING, check_reachable, clear_staging, writing
 from surgicalsam_napari.store.write_lock import WriteLock
 
 CHECKSUM_BYTES = 4
@@ -55,7 +55,7 @@ class EmbeddingStore:
         metadata = read_metadata(folder / "embeddings")
         self.encoder_digest = str(metadata.get("attributes", {}).get("encoder_digest", folder.name))
         stored = metadata.get("shape")
-        if not isinstance(stored, list) or len(stored) != 4 or stored[0] != frame_count:
+        if not isinstance(stored, list) or len(stored) != 4 or stored[0] < frame_count:
             raise ProjectError(
                 f"{folder} should hold embeddings of {frame_count} frames, it has the shape {stored}. "
                 "Remove that folder: the program computes the embeddings again when it needs them."
@@ -220,6 +220,7 @@ class EmbeddingStore:
             how = "missing"
         except OSError as error:
             how = f"unreadable ({error.strerror})"
+        check_reachable(self.folder / "embeddings")
         with contextlib.suppress(OSError), self._lock:
             self._flag(frame_index, False)
         raise ProjectError(
@@ -236,7 +237,7 @@ class EmbeddingStore:
         try:
             with self._flags.open("rb", buffering=0) as file:
                 size = os.fstat(file.fileno()).st_size
-                if size != self.shape[0]:
+                if size < self.shape[0]:
                     raise ProjectError(
                         f"{self._flags} should have {self.shape[0]} bytes, one per frame, it has {size}. "
                         "Remove that file: the program computes the embeddings again."
@@ -245,6 +246,7 @@ class EmbeddingStore:
                     return np.fromfile(file, bool)[frame_indices]
                 return np.array([file.seek(index) == index and file.read(1) != b"\0" for index in frame_indices], bool)
         except FileNotFoundError:
+            check_reachable(self.folder / "embeddings")
             return np.zeros(len(frame_indices), bool)
 
     def _flag(self, frame_index: int, valid: bool) -> None:

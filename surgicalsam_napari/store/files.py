@@ -4,11 +4,12 @@ from __future__ import annotations
 
 import contextlib
 import errno
+import os
 import shutil
 from collections.abc import Iterator
 from pathlib import Path
 
-from surgicalsam_napari.errors import DiskSpaceError, ProjectError, SurgicalSAMError
+from surgicalsam_napari.errors import DiskSpaceError, SurgicalSAMError, UnreachableError
 from surgicalsam_napari.formatting import in_bytes
 
 STAGING = ".partial"  # files being written; a file that lies here while nobody holds the lock is left over from a crash
@@ -32,11 +33,33 @@ def translate(error: OSError, what: str, folder: Path) -> SurgicalSAMError:
             "Nothing was changed: free some space and try again."
         )
     if error.errno in _READ_ONLY:
-        return ProjectError(
+        return UnreachableError(
             f"{what} must be written to {folder}, which is read-only ({error.strerror}). "
             "Nothing was changed: make the folder writable, or use a project in another folder."
         )
-    return ProjectError(f"{what} could not be written to {folder} ({error}). Nothing was changed: check the disk.")
+    if not is_reachable(folder):
+        return UnreachableError(f"{what} could not be written. {gone(folder)}")
+    return UnreachableError(f"{what} could not be written to {folder} ({error}). Nothing was changed: check the disk.")
+
+
+def is_reachable(folder: Path) -> bool:
+    """Whether a folder is there now: the share or disk that it lies on may be away."""
+    try:
+        os.stat(folder)
+    except OSError:
+        return False
+    return True
+
+
+def gone(folder: Path) -> str:
+    """The message for the user about a folder that is not there now."""
+    return f"{folder} cannot be reached. Connect its disk or share again, or move the folder back."
+
+
+def check_reachable(array: Path) -> None:
+    """An UnreachableError unless the folder of a zarr array is there now. Call it before a missing chunk counts as empty."""
+    if not is_reachable(array / "zarr.json"):
+        raise UnreachableError(gone(array.parent))
 
 
 @contextlib.contextmanager

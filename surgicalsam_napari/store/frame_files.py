@@ -14,7 +14,7 @@ from surgicalsam_napari.errors import ProjectError
 from surgicalsam_napari.instruments import ClassSet
 from surgicalsam_napari.store.action import Action, SavedFrame
 from surgicalsam_napari.store.arrays import CellTable, FrameArray, FrameCache, chunk_names
-from surgicalsam_napari.store.files import writing
+from surgicalsam_napari.store.files import check_reachable, writing
 from surgicalsam_napari.store.journal import Journal
 from surgicalsam_napari.store.provenance import (
     LATER_TABLES,
@@ -155,13 +155,19 @@ class FrameFiles:
             yield
 
     def check_writable(self, what: str) -> None:
-        """A ProjectError if `read_only_reason` is set."""
+        """A ProjectError if `read_only_reason` is set, or the folder cannot be reached."""
         if self.read_only_reason is not None:
             raise ProjectError(f"{what} was not written: {self.read_only_reason}")
+        check_reachable(self._pixels.folder)
 
     def labels(self, frame_index: int) -> np.ndarray:
         """(H, W) uint8, read-only; a ProjectError if the file is damaged."""
         frame = self._read_expected(self._pixels, frame_index, expects_labels)
+        return self.blank if frame is None else frame
+
+    def last_known_labels(self, frame_index: int) -> np.ndarray:
+        """(H, W) uint8, read-only: as they were read last, also if the folder cannot be reached; else background."""
+        frame = self._cache.last_known(self._pixels, frame_index)
         return self.blank if frame is None else frame
 
     def painted(self, frame_index: int) -> np.ndarray | None:
@@ -200,6 +206,7 @@ class FrameFiles:
         except ValueError as error:
             raise self._damaged(array, frame_index, f"damaged ({error})") from error
         except OSError as error:
+            check_reachable(self._pixels.folder)
             raise self._damaged(array, frame_index, f"unreadable ({error.strerror})") from error
         frame.flags.writeable = False
         self._cache.put(array, frame_index, signature, frame)

@@ -120,7 +120,7 @@ class History:
                 is_rolled_back = True
             raise
         finally:
-            with self._files.lock:  # after this, a joined process can write no more frames
+            with writing("The history", self._root), self._files.lock:  # after this, a joined process writes no more frames
                 frame_count = len(line_offsets(self._frames_file(entry)))
                 if frame_count and not is_rolled_back:
                     with suppress(OSError):  # without this number, the frames of the entry are counted when it is read

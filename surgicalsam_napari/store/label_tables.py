@@ -7,10 +7,11 @@ from typing import Any
 
 import numpy as np
 
-from surgicalsam_napari.errors import ProjectError
+from surgicalsam_napari.errors import ProjectError, UnreachableError
 from surgicalsam_napari.instruments import ClassSet
 from surgicalsam_napari.store.frame_files import FrameFiles
 from surgicalsam_napari.store.provenance import Provenance
+from surgicalsam_napari.store.unsaved import UnsavedEdits
 
 
 class LabelTables:
@@ -21,11 +22,17 @@ class LabelTables:
     files : the files of the project
     classes : the columns of the tables that the methods return, in this order
     columns : the class id of each column on disk; also those of removed classes
+
+    Attributes
+    ----------
+    unsaved : the edits that could not be written yet. While a window watches them, a project that cannot be reached gives
+        tables as they were read last; writing always reads from the disk
     """
 
     def __init__(self, files: FrameFiles, classes: ClassSet, columns: Sequence[int]) -> None:
         self._files = files
         self._tables = files.tables
+        self.unsaved = UnsavedEdits()
         self._show_columns(classes, columns)
 
     def _show_columns(self, classes: ClassSet, columns: Sequence[int]) -> None:
@@ -42,12 +49,17 @@ class LabelTables:
     def row(self, name: str, frame_index: int) -> np.ndarray:
         """(C,), a copy: one frame's row of the table `name`."""
         self._check_frame(frame_index)
-        return self._tables[name].row(frame_index)[self._order]
+        return self._row(name, frame_index)[self._order]
 
     def table(self, name: str) -> np.ndarray:
         """(T, C), a copy of the table `name` of `provenance.TABLES`; columns in the order of the project's classes."""
         order = self._order  # first: another thread may add a class now
-        return self._tables[name].table()[:, order]
+        try:
+            table = self._tables[name].table()
+        except UnreachableError as error:
+            self._check_watched(error)
+            table = self._tables[name].last_known()
+        return table[:, order]
 
     def predicted_iou(self, frame_index: int, class_id: int) -> float:
         """The predicted IoU of the last prediction; nan if there was none."""
@@ -71,18 +83,26 @@ class LabelTables:
     def painted(self, frame_index: int) -> np.ndarray:
         """(H, W) bool, a copy: the pixels that a person set."""
         self._check_frame(frame_index)
-        painted = self._files.painted(frame_index)
+        try:
+            painted = self._files.painted(frame_index)
+        except UnreachableError as error:
+            self._check_watched(error)
+            painted = None
         return np.zeros(self._files.blank.shape, bool) if painted is None else painted.copy()
 
     def is_painted(self, frame_index: int) -> bool:
         """Whether a person set any pixel of this frame; reads no pixels."""
         self._check_frame(frame_index)
-        return self._files.is_painted(frame_index)
+        try:
+            return self._files.is_painted(frame_index)
+        except UnreachableError as error:
+            self._check_watched(error)
+            return False
 
     def locked_class_ids(self, frame_index: int) -> list[int]:
         """The classes that are VERIFIED in this frame."""
         self._check_frame(frame_index)
-        provenance = self._by_class_id(self._tables["provenance"].row(frame_index))
+        provenance = self._by_class_id(self._row("provenance", frame_index))
         return [class_id for class_id, value in provenance.items() if value == Provenance.VERIFIED]
 
     def _check_frame(self, frame_index: int) -> None:
@@ -101,4 +121,17 @@ class LabelTables:
 
     def _cell(self, table: str, frame_index: int, class_id: int) -> np.generic:
         self._check_frame(frame_index)
-        return self._tables[table].row(frame_index)[self._column(class_id)]
+        return self._row(table, frame_index)[self._column(class_id)]
+
+    def _row(self, name: str, frame_index: int) -> np.ndarray:
+        try:
+            return self._tables[name].row(frame_index)
+        except UnreachableError as error:
+            self._check_watched(error)
+            return self._tables[name].last_known()[frame_index]
+
+    def _check_watched(self, error: UnreachableError) -> None:
+        """Raise the error, unless a window shows that the project is away: what was read last is enough for it."""
+        if not self.unsaved.is_watched:
+            raise error
+        self.unsaved.note(str(error))

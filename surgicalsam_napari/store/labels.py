@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Iterator, Mapping, Sequence
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, ClassVar
 
@@ -90,6 +90,10 @@ class LabelStore(LabelArray, LabelVerification):
         """(H, W) uint8, read-only; a ProjectError if the frame's files are damaged."""
         return self._files.labels(frame_index)
 
+    def last_known(self, frame_index: int) -> np.ndarray:
+        """(H, W) uint8, read-only: the frame as it was read last, for the time while the project cannot be reached."""
+        return self._files.last_known_labels(frame_index)
+
     def __repr__(self) -> str:
         return f"LabelStore({self._root.name}, shape={self.shape}, uint8)"
 
@@ -123,10 +127,10 @@ class LabelStore(LabelArray, LabelVerification):
         ProjectError, DiskSpaceError
             the frame could not be written; it is unchanged
         """
-        values = known_labels(values, self._classes)
+        edits = self.frame_edits(key, values)
         done = []
         try:
-            for edit in frame_edits(as_tuple(key), values, self.shape):
+            for edit in edits:
                 with self._files.exclusively("The edit"):
                     seen = (as_read or {}).get(edit.frame_index)
                     done.append((edit.frame_index, self._edit_frame(edit, seen, recent)))
@@ -136,6 +140,14 @@ class LabelStore(LabelArray, LabelVerification):
         finally:
             for frame_index, edited in done:
                 self._report(frame_index, edited)
+
+    def save_unsaved(self) -> None:
+        """Write the edits that could not be written when they were made; see `UnsavedEdits.save`."""
+        self.unsaved.save(lambda e: self.edit((e.frame_index, e.rows, e.columns), e.values, recent=e.recent))
+
+    def frame_edits(self, key: Any, values: Any) -> Iterator[FrameEdit]:
+        """`labels[key] = values`, frame by frame; nothing is written. A ClassSetError if a value is not a class."""
+        return frame_edits(as_tuple(key), known_labels(values, self._classes), self.shape)
 
     def write_edit(
         self, frame_index: int, label_map: np.ndarray, *, decided: np.ndarray | None = None, action: Action | None = None

@@ -31,6 +31,10 @@ class VideoRecord(BaseModel):
     relative_path : the same, relative to the project folder; None on another drive
     byte_count : size of the file; None for a folder of images
     size : (H, W) in pixels
+    fingerprint : of the file that the project was made with
+    former_names : names that the file had before it was renamed
+    known_files : fingerprints of other files that hold the same frames, such as one in another container; the latest ones
+    samples : by frame index, `video.fingerprint.frame_sample` of a few frames; empty in a project of an earlier version
     """
 
     model_config = ConfigDict(frozen=True, extra="allow")
@@ -43,6 +47,9 @@ class VideoRecord(BaseModel):
     size: tuple[int, int]
     frame_rate: float | None
     codec: str
+    former_names: tuple[str, ...] = ()
+    known_files: tuple[str, ...] = ()
+    samples: dict[int, str] = Field(default_factory=dict)
 
     @classmethod
     def of(cls, info: VideoInfo, folder: Path) -> VideoRecord:

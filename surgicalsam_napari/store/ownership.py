@@ -96,10 +96,19 @@ class Ownership:
         except OSError:  # the folder cannot be written to
             return owner
 
+    def renew(self) -> bool:
+        """Claim the project again if the claim was lost while its folder was away; False if somebody else has it now."""
+        if self._lock is None or self._lock.is_current:
+            return True
+        self._lock.close()
+        self._lock = None
+        return self.claim()
+
     def release(self) -> None:
         """End the claim, so that another window or run can claim the project."""
         if self._lock is not None:
-            (self._folder / RECORD).unlink(missing_ok=True)
+            with suppress(OSError):  # of a folder that is away
+                (self._folder / RECORD).unlink(missing_ok=True)
             self._lock.close()
             self._lock = None
 

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import os
+import platform
 import shutil
 import uuid
 from collections.abc import Callable, Iterator
@@ -13,25 +14,27 @@ from typing import Any, ClassVar
 
 from psygnal import Signal
 
-from surgicalsam_napari.errors import ClassSetError, ProjectError, VideoError
+from surgicalsam_napari.errors import ClassSetError, ProjectError, VideoChangedError
 from surgicalsam_napari.instruments import ClassSet, InstrumentClass
 from surgicalsam_napari.store.action import Action
 from surgicalsam_napari.store.content_area import CheckedContentArea
 from surgicalsam_napari.store.embeddings import HALF, EmbeddingStore
-from surgicalsam_napari.store.files import writing
+from surgicalsam_napari.store.files import check_reachable, writing
+from surgicalsam_napari.store.growing import grown
 from surgicalsam_napari.store.history import History
 from surgicalsam_napari.store.label_maps import present_ids
 from surgicalsam_napari.store.labels import LabelStore
+from surgicalsam_napari.store.locating import checked, default_folder, find_video, project_for, recorded
 from surgicalsam_napari.store.manifest import MANIFEST, Manifest, ModelRecord, VideoRecord, read_manifest, write_manifest
 from surgicalsam_napari.store.notes import Notes
-from surgicalsam_napari.store.ownership import Owner, Ownership
+from surgicalsam_napari.store.ownership import RUN_FOLDER, Owner, Ownership
 from surgicalsam_napari.store.project_classes import ProjectClasses
 from surgicalsam_napari.store.provenance import class_attributes
+from surgicalsam_napari.store.same_video import Comparison, Finding
 from surgicalsam_napari.store.snapshots import Snapshots
 from surgicalsam_napari.store.work_log import WORK_LOG, WorkLog
-from surgicalsam_napari.video import ContentArea, VideoReader, is_video
+from surgicalsam_napari.video import ContentArea, VideoReader
 
-SUFFIX = ".surgicalsam"
 BULK_FRAMES = 20  # an action on so many frames makes a snapshot first,
 BULK_SHARE = 1 / 100  # if they are also this share of the video: a snapshot of a longer video takes longer
 
@@ -62,6 +65,7 @@ class Project:
     writable : False for a folder that can only be read
     work_log : the edits and the time spent
     notes : a person's notes on frames
+    notice : what was found when the video was opened, for the person: it was renamed, has grown, …; usually empty
     """
 
     classes_came_back: ClassVar[Signal] = Signal()  #: an undo brought back labels of a removed class, and so the class
@@ -72,6 +76,7 @@ class Project:
         self._classes = classes = manifest.project_classes
         self.writable = os.access(folder, os.W_OK)
         self._video = video
+        self.notice = ""
         self._embeddings: dict[Path, EmbeddingStore] = {}
         shape = (manifest.video.frame_count, *manifest.video.size)
         self.labels = LabelStore(folder, shape, classes.in_use, classes.columns, writable=self.writable)
@@ -87,9 +92,7 @@ class Project:
     @staticmethod
     def default_folder(video_path: Path | str) -> Path:
         """Beside the video: clip.surgicalsam for clip.mp4, frames.surgicalsam for a folder of images called frames."""
-        video_path = Path(video_path).absolute()
-        stem = video_path.name if video_path.is_dir() else video_path.stem
-        return video_path.with_name(stem + SUFFIX)
+        return default_folder(Path(video_path))
 
     @classmethod
     def create(cls, folder: Path | str, video: VideoReader, classes: ClassSet) -> Project:
@@ -107,7 +110,8 @@ class Project:
             raise ProjectError(f"{folder} is a project already. Open it, or choose another folder for the new one.")
         if folder.exists() and not (folder.is_dir() and not any(folder.iterdir())):
             raise ProjectError(f"A new project needs a new or empty folder, {folder} is neither. Choose another one.")
-        manifest = Manifest(video=VideoRecord.of(video.info, folder), class_set=classes.to_json())
+        record = VideoRecord.of(video.info, folder).model_copy(update={"samples": video.frame_samples})
+        manifest = Manifest(video=record, class_set=classes.to_json())
         _check_writable(folder)
         temporary = folder.with_name(f".{folder.name}.{uuid.uuid4().hex[:8]}")
         try:
@@ -123,45 +127,75 @@ class Project:
         return cls(folder, manifest, video)
 
     @classmethod
-    def open(cls, folder: Path | str, *, video: VideoReader | None = None, require_video: bool = True) -> Project:
+    def open(
+        cls, folder: Path | str, *, video: VideoReader | None = None, require_video: bool = True, ask_first: bool = False
+    ) -> Project:
         """Open a project and find its video, also after it has moved.
+
+        The video may have changed as long as it still holds the frames of the project: if it has grown, the project grows
+        with it; a read-only project, or one that somebody else has open, shows the frames that it knows.
 
         Parameters
         ----------
         video : the project's video, if it lies at an unexpected place; the project remembers the place
         require_video : False to open a project without its video; `video` looks for it on first use
+        ask_first : raise a VideoChangedError if the video has changed; a person may want to see what was found
 
         Raises
         ------
         ProjectError
-            no project, a damaged one, one of a newer schema, or a wrong video
+            no project, a damaged one, one of a newer schema, or a wrong video; a video that was passed stays open
         """
         folder = Path(folder).expanduser().absolute()
         manifest = read_manifest(folder)
-        if video is not None:
-            video = _same_video(folder, manifest.video, video)
+        if video is None and not require_video:
+            return cls(folder, manifest)
+        found = find_video(folder, manifest.video) if video is None else checked(folder, manifest.video, video)
+        try:
+            if ask_first and found[1].is_changed:
+                raise VideoChangedError(found[1].facts, found[1].question)
+            return cls._with_video(folder, manifest, *found)
+        except BaseException:
+            if found[0] is not video:
+                found[0].close()
+            raise
+
+    @classmethod
+    def _with_video(cls, folder: Path, manifest: Manifest, video: VideoReader, comparison: Comparison) -> Project:
+        notice = comparison.facts
+        if comparison.finding is Finding.GROWN:
+            user = _other_user(folder)
+            if user is None and os.access(folder, os.W_OK):
+                manifest = grown(folder, video)
+            else:
+                video.limit(manifest.video.frame_count)
+                why = f"{user} has the project open" if user is not None else "the project is read-only"
+                notice += f" The new frames are left out, because {why}."
         project = cls(folder, manifest, video)
         try:
-            if video is not None:
-                project._remember_place(video)
-            elif require_video:
-                _ = project.video
+            project._remember(video)
         except BaseException:
-            project.close()
+            project.labels.close()
             raise
+        project.notice = notice
         return project
 
     @classmethod
-    def open_or_create(cls, video: VideoReader, classes: ClassSet, folder: Path | str | None = None) -> Project:
+    def open_or_create(
+        cls, video: VideoReader, classes: ClassSet, folder: Path | str | None = None, *, ask_first: bool = False
+    ) -> Project:
         """Open the project of a video, or make one with `classes`; an existing project keeps its own classes.
 
         Parameters
         ----------
-        folder : by default beside the video
+        folder : by default beside the video: the one of the video's name, or one whose video was renamed to this one
+        ask_first : as for `open`
         """
-        folder = cls.default_folder(video.info.path) if folder is None else Path(folder).expanduser().absolute()
+        if folder is None:
+            folder = project_for(video, default_folder(video.info.path))
+        folder = Path(folder).expanduser().absolute()
         if (folder / MANIFEST).exists():
-            return cls.open(folder, video=video)
+            return cls.open(folder, video=video, ask_first=ask_first)
         return cls.create(folder, video, classes)
 
     def close(self) -> None:
@@ -200,6 +234,31 @@ class Project:
         )
         return owner
 
+    def save_unsaved(self) -> None:
+        """Write the edits that could not be written when they were made, if the project can be written again.
+
+        Raises
+        ------
+        SurgicalSAMError
+            it still cannot be; `labels.unsaved` keeps the edits
+        """
+        check_reachable(self.folder / "labels")
+        if self.writable and self._ownership.renew():
+            self.labels.set_read_only(None)
+        elif self.writable:
+            self.labels.set_read_only(
+                f"{self.folder.name} was opened by {self._ownership.owner} while it could not be reached here. "
+                "Close it there."
+            )
+        if len(self.labels.unsaved):
+            self.labels.check_writable("What you painted")
+        self.labels.save_unsaved()
+
+    @property
+    def has_all_frames(self) -> bool:
+        """Whether the open video has no frames after those of the project; a recording may have grown."""
+        return self._video is None or not self._video.is_limited
+
     @property
     def last_frame(self) -> int:
         """The frame that a person visited last, according to the work log; 0 if nobody did."""
@@ -237,8 +296,8 @@ class Project:
     def video(self) -> VideoReader:
         """The video; a ProjectError that explains how to relink it if it cannot be found."""
         if self._video is None:
-            self._video = _find_video(self.folder, self.manifest.video)
-            self._remember_place(self._video)
+            self._video, _comparison = find_video(self.folder, self.manifest.video)
+            self._use(self._video)
         return self._video
 
     @property
@@ -265,9 +324,8 @@ class Project:
         """
         video = VideoReader(video_path)
         try:
-            video = _same_video(self.folder, self.manifest.video, video)
-            if self.writable:
-                self._remember_place(video)
+            video, _comparison = checked(self.folder, self.manifest.video, video)
+            self._use(video)
         except BaseException:
             video.close()
             raise
@@ -275,11 +333,17 @@ class Project:
         if old is not None:
             old.close()
 
-    def _remember_place(self, video: VideoReader) -> None:
-        current, recorded = VideoRecord.of(video.info, self.folder), self.manifest.video
-        if self.writable and (current.path, current.relative_path) != (recorded.path, recorded.relative_path):
-            place = {"path": current.path, "relative_path": current.relative_path}
-            self._change_manifest(lambda manifest: manifest.changed(video=manifest.video.model_copy(update=place)))
+    def _use(self, video: VideoReader) -> None:
+        """Use a video with the project as it is; if it has grown, the project grows when it is opened again."""
+        video.limit(self.manifest.video.frame_count)
+        self._remember(video)
+
+    def _remember(self, video: VideoReader) -> None:
+        """Record where the video is now, and what later recognises it."""
+        if not self.writable:
+            return
+        if recorded(self.manifest.video, video, self.folder) != self.manifest.video:
+            self._change_manifest(lambda manifest: manifest.changed(video=recorded(manifest.video, video, self.folder)))
 
     # ---- classes and checkpoints
 
@@ -431,9 +495,11 @@ class Project:
         return [EmbeddingStore(folder / digest, self.manifest.video.frame_count) for digest in digests]
 
 
-def is_project_folder(path: Path) -> bool:
-    """Whether this is a project rather than a video or a folder of images, by its name or its manifest."""
-    return path.suffix == SUFFIX or (path / MANIFEST).is_file()
+def _other_user(folder: Path) -> str | None:
+    """Who has the project open in another window, or works on it with a cluster; None if nobody has."""
+    owner = Ownership(folder).current or Ownership(folder, RUN_FOLDER).current
+    is_own = owner is not None and (owner.host, owner.process) == (platform.node(), os.getpid())
+    return None if owner is None or is_own else owner.user
 
 
 def _write_new(folder: Path, manifest: Manifest) -> None:
@@ -457,59 +523,3 @@ def _check_writable(folder: Path) -> None:
             f"A new project needs a writable folder, {existing} is read-only. Choose another one: "
             "--project-folder DIR on the command line, Session.open(path, project_folder=DIR) in Python."
         )
-
-
-def _same_video(folder: Path, record: VideoRecord, video: VideoReader) -> VideoReader:
-    """The video, as the project counts its frames; a ProjectError if it is another one."""
-    if video.info.left_out and video.info.fingerprint != record.fingerprint:  # an earlier version counted every image
-        every_image = VideoReader(video.info.path, every_image=True)
-        if every_image.info.fingerprint == record.fingerprint:
-            video.close()
-            return every_image
-        every_image.close()
-    info = video.info
-    if info.fingerprint != record.fingerprint:
-        raise ProjectError(
-            f"{folder.name} belongs to the video {Path(record.path).name} (fingerprint {record.fingerprint[:8]}), but "
-            f"{info.path.name} is another one ({info.fingerprint[:8]}). Choose the right video, or another project folder."
-        )
-    if (info.frame_count, *info.size) != (record.frame_count, *record.size):
-        raise ProjectError(
-            f"{folder.name} needs {record.frame_count} frames of {record.size}; {info.path.name} now reads as "
-            f"{info.frame_count} of {info.size}. Use the PyAV version that made the project, or start another project."
-        )
-    return video
-
-
-def _find_video(folder: Path, record: VideoRecord) -> VideoReader:
-    """Open the video at its last place (relative to the project, or absolute), or beside the project under any name."""
-    for path in video_candidates(folder, record):
-        try:
-            video = VideoReader(path)
-        except (VideoError, OSError):
-            continue
-        try:
-            return _same_video(folder, record, video)
-        except ProjectError:
-            video.close()
-    raise ProjectError(
-        f"The video of {folder.name} should be at {record.path} or beside the project; it is not there, or it is another "
-        "video. Move it there, or show where it is now: in the window Videos…, Find the video…; in Python "
-        "Project.open(folder, video=VideoReader(path))."
-    )
-
-
-def video_candidates(folder: Path, record: VideoRecord) -> Iterator[Path]:
-    """Existing files that may be the video of a project: at its last place, or beside the project; none was read yet."""
-    tried = set()
-    recorded = Path(record.path)
-    places = [recorded, folder.parent / recorded.name]
-    if record.relative_path is not None:
-        places.insert(0, Path(os.path.normpath(folder / record.relative_path)))
-    for path in places:
-        if path not in tried and path.exists():
-            tried.add(path)
-            yield path
-    for path in sorted(folder.parent.iterdir()):
-        if path not in tried and is_video(path) and (path.is_dir() or path.stat().st_size == record.byte_count):
-            yield path

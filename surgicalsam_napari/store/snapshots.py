@@ -168,7 +168,7 @@ class Snapshots:
         """The frames that may differ from a snapshot: other table rows, or a file with another time or size."""
         differs = np.zeros(self._files.frame_count, bool)
         for name, table in tables.items():
-            now, then = self._files.tables[name].table(), table.table()
+            now, then = self._files.tables[name].table(), table.table(len(differs))
             width = then.shape[1]
             differs |= ((now[:, :width] != then) & ~((now[:, :width] != now[:, :width]) & (then != then))).any(axis=1)
             fill = table.fill

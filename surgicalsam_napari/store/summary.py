@@ -9,9 +9,15 @@ from pathlib import Path
 
 from surgicalsam_napari.errors import ProjectError
 from surgicalsam_napari.store.arrays import CellTable
+from surgicalsam_napari.store.locating import (
+    byte_count,
+    is_project_folder,
+    project_of,
+    projects_in,
+    video_candidates,
+)
 from surgicalsam_napari.store.manifest import VideoRecord, read_manifest
 from surgicalsam_napari.store.ownership import RUN_FOLDER, Owner, Ownership
-from surgicalsam_napari.store.project import Project, is_project_folder, video_candidates
 from surgicalsam_napari.store.provenance import TABLES, Provenance, is_corrected
 from surgicalsam_napari.video import VideoReader, is_video
 from surgicalsam_napari.video.fingerprint import fingerprint
@@ -59,7 +65,7 @@ def summarize(path: Path) -> VideoSummary:
         )
     if is_project_folder(path):
         return _summarize_project(path)
-    folder = Project.default_folder(path)
+    folder = project_of(path)
     if is_project(folder):
         return _summarize_project(folder)
     with closing(VideoReader(path)) as video:
@@ -85,18 +91,20 @@ def _summarize_project(folder: Path) -> VideoSummary:
 
 
 def _found_video(folder: Path, record: VideoRecord) -> Path | None:
-    """The file of a project's video, or None; a file under another name is compared by its content."""
+    """The file of a project's video, or None; a file under another name is compared by its content.
+
+    Another file at its place counts as found: the recording may have grown, and opening it says what was found.
+    """
+    may_have_grown = None
     for path in video_candidates(folder, record):
         with suppress(OSError, IndexError):
-            if path.name == Path(record.path).name and _byte_count(path) == record.byte_count:
+            if path.name == Path(record.path).name and byte_count(path) == record.byte_count:
                 return path
-            if fingerprint(path) == record.fingerprint:
+            if fingerprint(path) in (record.fingerprint, *record.known_files):
                 return path
-    return None
-
-
-def _byte_count(path: Path) -> int | None:
-    return None if path.is_dir() else path.stat().st_size
+            if path == Path(record.path):
+                may_have_grown = path
+    return may_have_grown
 
 
 def find_videos(folder: Path, depth: int = DEEPEST) -> Iterator[Path]:
@@ -109,9 +117,10 @@ def find_videos(folder: Path, depth: int = DEEPEST) -> Iterator[Path]:
     except OSError:
         return
     labels = {f"{path.stem}_labels" for path in entries if is_video(path)}
+    projects = list(projects_in(folder))
     for path in entries:
         if is_listable(path):
-            has_project = not is_project(path) and is_project(Project.default_folder(path))
+            has_project = not is_project(path) and is_project(project_of(path, among=projects))
             if not has_project and path.name not in labels:
                 yield path
         elif depth > 1 and path.is_dir() and not (path / DATASET).exists():

@@ -8,10 +8,12 @@ from typing import Any
 
 import numpy as np
 
-from surgicalsam_napari.store.indexing import as_tuple
+from surgicalsam_napari.errors import DiskSpaceError, UnreachableError
+from surgicalsam_napari.store.indexing import FrameEdit, as_tuple
 from surgicalsam_napari.store.label_array import LabelArray
 from surgicalsam_napari.store.labels import LabelStore
 from surgicalsam_napari.store.recent_edits import RecentEdits
+from surgicalsam_napari.store.unsaved import UnsavedEdit
 
 FRAMES_REMEMBERED = 100  # per region; a brush covers fewer frames, and a viewer only displays longer regions
 
@@ -47,14 +49,23 @@ class ViewerLabels(LabelArray):
         return f"ViewerLabels({self.store!r})"
 
     def frame(self, frame_index: int) -> np.ndarray:
-        return self.store.frame(frame_index)
+        """(H, W) uint8, read-only: with edits that are not saved yet; while the project is away, as it was read last."""
+        unsaved = self.store.unsaved
+        try:
+            frame = self.store.frame(frame_index)
+        except UnreachableError as error:
+            if not unsaved.is_watched:
+                raise
+            unsaved.note(str(error))
+            frame = self.store.last_known(frame_index)
+        return unsaved.over(frame_index, frame)
 
     def __getitem__(self, key: Any) -> Any:
         """Index as in numpy; the result is always a copy, and its source frames are remembered."""
         frames: dict[int, np.ndarray] = {}
 
         def remembered_frame(frame_index: int) -> np.ndarray:
-            frame = self.store.frame(frame_index)
+            frame = self.frame(frame_index)
             if len(frames) < FRAMES_REMEMBERED:
                 frames[frame_index] = frame
             return frame
@@ -65,10 +76,31 @@ class ViewerLabels(LabelArray):
         return region
 
     def __setitem__(self, key: Any, values: Any) -> None:
-        """An edit by a person; see `LabelStore.edit`."""
+        """An edit by a person; see `LabelStore.edit`. If it cannot be written now, it is kept in `LabelStore.unsaved`."""
         as_read = self._frames_of(values)
         self._regions_read.clear()
-        self.store.edit(key, values, as_read=as_read, recent=self._recent)
+        unsaved = self.store.unsaved
+        if not len(unsaved):  # else it comes after those
+            try:
+                self.store.edit(key, values, as_read=as_read, recent=self._recent)
+                return
+            except (UnreachableError, DiskSpaceError) as error:
+                if not unsaved.is_watched:
+                    raise
+                unsaved.note(str(error))
+        for edit in self.store.frame_edits(key, values):
+            self._keep(edit, as_read)
+
+    def _keep(self, edit: FrameEdit, as_read: Mapping[int, np.ndarray]) -> None:
+        index = edit.frame_index
+        if edit.whole_region:
+            chosen = np.ones(edit.values.shape, bool)
+        else:
+            chosen = edit.values != (as_read[index] if index in as_read else self.frame(index))[edit.region]
+        size = self.shape[1:]
+        rows, columns = (np.broadcast_to(axis, size)[edit.region][chosen] for axis in np.ogrid[: size[0], : size[1]])
+        if len(rows):
+            self.store.unsaved.keep(UnsavedEdit(index, rows, columns, edit.values[chosen], self._recent), size)
 
     def _remember(self, region: np.ndarray, frames: Mapping[int, np.ndarray]) -> None:
         # the entry is removed when the region is freed, so its id never stands for another array

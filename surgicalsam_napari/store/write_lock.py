@@ -5,6 +5,7 @@ from __future__ import annotations
 import errno
 import os
 import threading
+from contextlib import suppress
 from pathlib import Path
 
 from filelock import lock_descriptor, unlock_descriptor
@@ -36,8 +37,10 @@ class WriteLock:
         self._threads.acquire()
         try:
             if self._depth == 0:
-                if self._descriptor is None:
+                if not self.is_current:  # the folder was away, and may be another one now
+                    self._close()
                     self._descriptor = self._open()
+                assert self._descriptor is not None
                 _lock(self._descriptor, blocking=True)
             self._depth += 1
         except BaseException:
@@ -70,11 +73,24 @@ class WriteLock:
                 os.close(descriptor)
             return is_held
 
+    @property
+    def is_current(self) -> bool:
+        """Whether the open file is still the one in the folder: a folder that was away may have come back as another one."""
+        try:
+            return self._descriptor is not None and os.path.samestat(os.fstat(self._descriptor), os.stat(self._path))
+        except OSError:
+            return False
+
     def close(self) -> None:
         with self._threads:
-            if self._descriptor is not None and self._depth == 0:
-                os.close(self._descriptor)  # also releases the lock
-                self._descriptor = None
+            if self._depth == 0:
+                self._close()
+
+    def _close(self) -> None:
+        if self._descriptor is not None:
+            descriptor, self._descriptor = self._descriptor, None
+            with suppress(OSError):  # of a share that is away
+                os.close(descriptor)  # also releases the lock
 
     def _open(self) -> int:
         return os.open(self._path, os.O_RDWR | os.O_CREAT, 0o666)

@@ -1,14 +1,18 @@
-"""The fingerprint of a video: quick to compute, from its content, the same after moving or renaming the file."""
+"""Which video it is: the fingerprint of its file, and samples of its frames, which other files with it have, too."""
 
 from __future__ import annotations
 
+import base64
 import hashlib
 from collections.abc import Sequence
 from pathlib import Path
 
+import numpy as np
+
 from surgicalsam_napari.video.image_folder import image_files
 
 _MEBIBYTE = 1 << 20
+_POINTS = 24  # of a frame's sample, along each axis
 
 
 def fingerprint(path: Path) -> str:
@@ -35,3 +39,20 @@ def folder_fingerprint(files: Sequence[Path]) -> str:
     for path in (files[0], files[-1]):
         digest.update(path.read_bytes())
     return digest.hexdigest()[:32]
+
+
+def frame_sample(frame: np.ndarray) -> str:
+    """The grey levels of a frame, (H, W, 3) uint8, at 24 x 24 points all over it, as base64.
+
+    The points are not averaged: encoding a frame again changes many of them, copying its packets into another file none.
+    """
+    rows, columns = (np.linspace(0, length - 1, _POINTS).round().astype(int) for length in frame.shape[:2])
+    grey = frame[np.ix_(rows, columns)].mean(axis=-1)
+    return base64.b64encode(grey.round().astype(np.uint8).tobytes()).decode()
+
+
+def sample_difference(first: str, second: str) -> np.ndarray:
+    """(24 x 24,) int, the differences of two frame samples at each point, in levels of 0 to 255."""
+    levels = (np.frombuffer(base64.b64decode(sample), np.uint8).astype(int) for sample in (first, second))
+    difference: np.ndarray = np.abs(np.subtract(*levels))
+    return difference

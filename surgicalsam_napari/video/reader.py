@@ -4,18 +4,18 @@ from __future__ import annotations
 
 import threading
 from collections import OrderedDict
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from contextlib import suppress
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from pathlib import Path
 from types import EllipsisType, TracebackType
 from typing import Any, Protocol, SupportsIndex
 
 import numpy as np
 
-from surgicalsam_napari.errors import VideoError
+from surgicalsam_napari.errors import UnreachableVideoError, VideoError
 from surgicalsam_napari.video.content_area import ContentArea, find_content_area
-from surgicalsam_napari.video.fingerprint import file_fingerprint, folder_fingerprint
+from surgicalsam_napari.video.fingerprint import file_fingerprint, folder_fingerprint, frame_sample
 from surgicalsam_napari.video.image_folder import IMAGE_SUFFIXES, ImageFolder
 from surgicalsam_napari.video.stream_decoder import StreamDecoder
 
@@ -82,6 +82,13 @@ class VideoReader:
     cache_megabytes : memory for recent frames, in MB
     every_image : of a folder, also masks and doubles are frames; for projects that were made so
 
+    Attributes
+    ----------
+    on_unreadable : called with the error if a frame cannot be read by indexing, which then gives a black one, so that a
+        viewer goes on; None: indexing raises the error, as `frame` does
+
+    A file that was away, because its disk or share was, is opened again when it is back.
+
     Raises
     ------
     VideoError
@@ -95,12 +102,16 @@ class VideoReader:
         path = Path(path).expanduser().absolute()
         self._lock = threading.RLock()
         self._closed = False
+        self._every_image = every_image
         self._source = _open_source(path, every_image)
+        self._file = _identity(path)
+        self.on_unreadable: Callable[[VideoError], None] | None = None
         self._cache: OrderedDict[int, Any] = OrderedDict()
         self._cache_limit = cache_megabytes * 1_000_000
         self._cache_bytes = 0
         self._last_requested = 0
         self._content_area: ContentArea | None = None
+        self._samples: dict[int, str] = {}
         self.info = VideoInfo(
             path=path,
             frame_count=self._source.frame_count,
@@ -147,9 +158,25 @@ class VideoReader:
                 self._content_area = find_content_area(self._frames_to_look_at(), self.info.size)
             return self._content_area or ContentArea(self.info.size)
 
+    @property
+    def frame_samples(self) -> dict[int, str]:
+        """Samples (`fingerprint.frame_sample`) of a few readable frames all over the video, by frame index."""
+        _ = self.content_area  # it looks at the same frames
+        return dict(self._samples)
+
+    @property
+    def is_limited(self) -> bool:
+        """Whether the file has more frames than are shown; see `limit`."""
+        return self.info.frame_count < self._source.frame_count
+
+    def limit(self, frame_count: int) -> None:
+        """Be a video of its first frames only, for a project that was made when the recording was shorter."""
+        with self._lock:
+            self.info = replace(self.info, frame_count=min(frame_count, self.info.frame_count))
+
     def _frames_to_look_at(self) -> Iterator[np.ndarray]:
-        """A few readable frames that decode quickly, spread over the video; not cached."""
-        keys = np.array(self._source.keyframes())
+        """A few readable frames that decode quickly, spread over the video; not cached. They are sampled on the way."""
+        keys = np.array([key for key in self._source.keyframes() if key < len(self)])
         if len(keys) >= _AREA_FRAMES:
             indices = keys[np.linspace(0, len(keys) - 1, _AREA_FRAMES).astype(int)]
         else:
@@ -158,7 +185,9 @@ class VideoReader:
         for index in indices.tolist():
             with suppress(VideoError):
                 *_, (_index, frame) = self._source.frames_until(index)  # skipping frames would start at the keyframe again
-                yield self._source.rgb(frame)
+                rgb = self._source.rgb(frame)
+                self._samples[index] = frame_sample(rgb)
+                yield rgb
 
     def frame_times(self) -> np.ndarray | None:
         """When each frame is shown, in seconds from the first frame: (T,) float64, ascending, as the file states it.
@@ -166,7 +195,8 @@ class VideoReader:
         A file without times gets even steps at its frame rate; images in a folder have no times: None.
         """
         with self._lock:
-            return self._source.frame_times()
+            times = self._source.frame_times()
+            return None if times is None else times[: len(self)]
 
     def frame(self, index: int) -> np.ndarray:
         """Decode one frame.
@@ -194,10 +224,37 @@ class VideoReader:
             if index in self._cache:
                 self._cache.move_to_end(index)
             else:
-                for decoded_index, frame in self._source.frames_until(index, self._frames_wanted_before(index)):
-                    self._keep(decoded_index, frame)
+                self._decode(index)
             self._last_requested = index
             return self._source.rgb(self._cache[index])
+
+    def _decode(self, index: int) -> None:
+        """Decode a frame into the cache; if the file was away, open it again."""
+        if self._file is None:
+            self._open_again()
+        try:
+            for decoded_index, frame in self._source.frames_until(index, self._frames_wanted_before(index)):
+                self._keep(decoded_index, frame)
+        except VideoError:
+            if self._file == _identity(self.info.path):
+                raise
+            self._file = None
+            self._decode(index)
+
+    def _open_again(self) -> None:
+        path = self.info.path
+        if (identity := _identity(path)) is None:
+            raise UnreachableVideoError(
+                f"{path} cannot be reached. Connect its disk or share again, or move it back: then it is read again."
+            )
+        source = _open_source(path, self._every_image)
+        if source.frame_count < len(self) or source.size != self.info.size:
+            source.close()
+            raise VideoError(
+                f"{path.name} is another video than when it was opened. Put the first one back, or open this one."
+            )
+        self._source.close()
+        self._source, self._file = source, identity
 
     def _frames_wanted_before(self, index: int) -> int:
         """Near the last requested frame: as many as the cache holds, to continue in both directions; otherwise a few."""
@@ -220,18 +277,27 @@ class VideoReader:
         """
         frames, rest = _split_key(key)
         if isinstance(frames, SupportsIndex) and not isinstance(frames, (bool, np.ndarray)):
-            return self.frame(self._positive(int(frames)))[rest]
+            return self._shown_frame(self._positive(int(frames)))[rest]
         indices = np.arange(len(self))[frames]
         if indices.ndim != 1:
             raise IndexError(f"The first axis of a video takes an integer, a slice or a 1-D array; got {frames!r}.")
         if len(indices) == 0:
             return np.empty((0, *self.shape[1:]), np.uint8)[(slice(None), *rest)]
-        first = self.frame(int(indices[0]))[rest]
+        first = self._shown_frame(int(indices[0]))[rest]
         stack = np.empty((len(indices), *first.shape), np.uint8)
         stack[0] = first
         for place, index in enumerate(indices[1:].tolist(), start=1):
-            stack[place] = self.frame(index)[rest]
+            stack[place] = self._shown_frame(index)[rest]
         return stack
+
+    def _shown_frame(self, index: int) -> np.ndarray:
+        try:
+            return self.frame(index)
+        except VideoError as error:
+            if self.on_unreadable is None or self._closed:
+                raise
+            self.on_unreadable(error)
+            return np.zeros(self.shape[1:], np.uint8)
 
     def _positive(self, index: int) -> int:
         if not -len(self) <= index < len(self):
@@ -285,6 +351,15 @@ def _open_source(path: Path, every_image: bool) -> _FrameSource:
     if path.stat().st_size == 0:
         raise VideoError(f"{path.name} is empty (0 bytes); a video file is needed. Copy it again from its source.")
     return StreamDecoder(path)
+
+
+def _identity(path: Path) -> tuple[int, ...] | None:
+    """What tells a file from the one that was at its place before; None if it cannot be reached."""
+    try:
+        status = path.stat()
+    except OSError:
+        return None
+    return (status.st_dev, status.st_ino) if path.is_dir() else (status.st_dev, status.st_ino, status.st_size)
 
 
 def _fingerprint(path: Path, source: _FrameSource) -> str:

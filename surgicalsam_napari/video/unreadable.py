@@ -11,8 +11,11 @@ def why_unreadable(path: Path, error: Exception) -> str:
     """One line that explains why a file cannot be opened, from FFmpeg's error and the file's first bytes."""
     if isinstance(error, PermissionError):
         return f"This user may not read {path.name}. Change its permissions, or copy it to your own folder."
-    with path.open("rb") as file:
-        head = file.read(12)
+    try:
+        with path.open("rb") as file:
+            head = file.read(12)
+    except OSError as unreachable:
+        return f"{path} cannot be read now ({unreachable.strerror}). Connect its disk or share again, or check the disk."
     if head[4:8] in (b"ftyp", b"mdat", b"moov", b"wide"):
         return (
             f"{path.name} is an mp4/mov file without its index (moov): the recording or the copy is incomplete. "

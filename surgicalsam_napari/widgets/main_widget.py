@@ -13,6 +13,7 @@ from qtpy.QtCore import QEvent, QObject, QSize, Qt, QTimer
 from qtpy.QtGui import QColor, QHideEvent, QShowEvent
 from qtpy.QtWidgets import QDockWidget, QFrame, QScrollArea, QVBoxLayout, QWidget
 
+from surgicalsam_napari.errors import VideoChangedError
 from surgicalsam_napari.session import Session
 from surgicalsam_napari.store import Project
 from surgicalsam_napari.widgets.actions.keys import BoundKeys
@@ -24,13 +25,15 @@ from surgicalsam_napari.widgets.correct.refusals import Refusals
 from surgicalsam_napari.widgets.exchange.export_panel import ExportPanel
 from surgicalsam_napari.widgets.parts.class_picker import ClassPicker
 from surgicalsam_napari.widgets.parts.collapsible import Collapsible
-from surgicalsam_napari.widgets.parts.message import Message, show_failure
+from surgicalsam_napari.widgets.parts.message import Message, show_failure, show_notice
 from surgicalsam_napari.widgets.parts.parts import SPACING
+from surgicalsam_napari.widgets.parts.question_box import question_box
 from surgicalsam_napari.widgets.parts.task_tabs import TaskTabs
 from surgicalsam_napari.widgets.parts.theme import style_sheet
 from surgicalsam_napari.widgets.parts.wheel_guard import WheelGuard
 from surgicalsam_napari.widgets.runs.background import keep_a_core_for_the_window, run_in_background
 from surgicalsam_napari.widgets.segment_panel import SegmentPanel
+from surgicalsam_napari.widgets.source.lost_folder import LostFolder
 from surgicalsam_napari.widgets.source.model_limits import CORRECT
 from surgicalsam_napari.widgets.source.model_panel import ModelPanel
 from surgicalsam_napari.widgets.source.video_panel import VideoPanel
@@ -51,6 +54,8 @@ WAIT_FOR_CORRECTION = "Labels are being corrected. Wait until this is done."
 WAIT_FOR_QUEUE = "The list of videos is being segmented. Wait until this is done, or cancel it in Videos."
 WAIT_FOR_OPENING = "A video is being opened. Wait until this is done."
 WAIT_FOR_SEGMENTATION = "The video is being segmented. Wait until this is done."
+GO_ON = "Go on with its project"
+KEPT = "Labels, verified frames, notes and history stay as they are."
 FIRST_MODEL_DELAY_MS = 150
 CLOSED = "SurgicalSAM is hidden, and everything is saved{where}.{runs} Plugins > SurgicalSAM brings it back."
 
@@ -92,6 +97,7 @@ class MainWidget(QScrollArea):
             self.session, self, self.timeline.timeline, self.tabs, self.segment_panel, self.model_panel
         )
         self.work_clock = WorkClock(self.layers, self)
+        self.lost_folder = LostFolder(self.layers, self.video_panel.saved, self.video_panel, self)
         self._refusals = Refusals(self.session, self.layers, self.changes, self.correct_panel)
         self._was_docked = self._was_removed = False
         self._dock: QDockWidget | None = None
@@ -112,14 +118,17 @@ class MainWidget(QScrollArea):
         QTimer.singleShot(FIRST_MODEL_DELAY_MS, self._load_first_model)
         self._adopt_soon()
 
-    def open(self, path: Path, project_folder: Path | None = None) -> None:
+    def open(self, path: Path, project_folder: Path | None = None, *, is_change_known: bool = False) -> None:
         """Open a video, image folder or project in the background; on an error, show it and keep the open project.
 
         Parameters
         ----------
         project_folder : the project of a video that has moved; by default that beside the video
+        is_change_known : if the video has changed since the project saw it last, go on with it without asking
         """
         if self._is_opening or self._works_on_project or self.start.refuses(path):
+            return
+        if not self.lost_folder.may_leave("Open another"):
             return
         self._is_opening = True
         self._update_locks()
@@ -129,7 +138,9 @@ class MainWidget(QScrollArea):
         self.start.show_opening(path.name)
         session = self.session
         run_in_background(
-            lambda: session.prepare(path, project_folder=project_folder), self._on_opened, self._on_open_failed
+            lambda: session.prepare(path, project_folder=project_folder, ask_first=not is_change_known),
+            lambda project: self._on_opened(project, is_change_known),
+            lambda error: self._on_open_failed(error, path, project_folder),
         )
 
     @property
@@ -196,6 +207,7 @@ class MainWidget(QScrollArea):
         self.changes.subscribe(self._signals)
         self.layers.subscribe(self._signals)
         self.video_panel.subscribe(self._signals, self.changes)
+        self.lost_folder.subscribe(self._signals)
         self.model_panel.subscribe(self._signals)
         self.timeline.subscribe(self._signals)
         self.work_clock.subscribe(self._signals, self.changes)
@@ -230,23 +242,34 @@ class MainWidget(QScrollArea):
         self.layers.viewer.events.theme.connect(self._use_theme)
         self.layers.opened_elsewhere.connect(self._on_opened_elsewhere)
         self.layers.layer_removed.connect(self._on_layer_removed)
+        self.lost_folder.saved.connect(self.changes.history_changed)
+        self.lost_folder.saved.connect(self.train_panel.refresh)
+        self.lost_folder.saved.connect(self._close_without_video)
 
     # Opening ------------------------------------------------------------------------------------------------------------
 
-    def _on_opened(self, project: Project) -> None:
+    def _on_opened(self, project: Project, is_change_known: bool) -> None:
         self._is_opening = False
         self.start.show_opening(None)
         self.video_fold.fold()
         self.session.use_project(project)
+        if project.notice and not (is_change_known and project.has_all_frames):
+            show_notice(project.notice, self.video_panel)
+            self.video_fold.open()
         self._update_locks()
         self._adopt_soon()
 
-    def _on_open_failed(self, error: Exception) -> None:
+    def _on_open_failed(self, error: Exception, path: Path, project_folder: Path | None) -> None:
         self._is_opening = False
         self.start.show_opening(None)
         self._update_locks()
         self.video_panel.show_project(self.session.project, self.session.other_owner)
-        show_failure(error, self.start.page if self.session.project is None else self.video_panel)
+        if isinstance(error, VideoChangedError):
+            box = question_box(self, error.question, KEPT, GO_ON, "Cancel")
+            box.accepted.connect(lambda: self.open(path, project_folder, is_change_known=True))
+            box.open()
+        else:
+            show_failure(error, self.start.page if self.session.project is None else self.video_panel)
 
     def _on_opened_elsewhere(self, source: Path) -> None:
         self._arrived_together |= self._is_opening
@@ -282,7 +305,7 @@ class MainWidget(QScrollArea):
     def _close_without_video(self) -> None:
         """Close the project after the user removed the video layer or the dock, and no run needs it."""
         is_removed = self.session.project is not None and (self.layers.image is None or self._was_removed)
-        if is_removed and not self._works_on_project:
+        if is_removed and not self._works_on_project and not self.lost_folder.unsaved_frames:
             self.work_clock.stop()
             self.layers.forget()
             model = self.session.model
@@ -385,6 +408,9 @@ class MainWidget(QScrollArea):
 
     def eventFilter(self, watched: QObject, event: QEvent) -> bool:
         if event.type() == QEvent.Type.Close and watched is self.window():
+            if not self.lost_folder.may_leave("Close"):
+                event.ignore()
+                return True
             self.memory.save()
             self._cancel_runs()
             self.work_clock.stop()
@@ -398,6 +424,8 @@ class MainWidget(QScrollArea):
 
     def leave(self) -> None:
         """The dock was removed from the window: remove its keys, timeline and layers; release the project for others."""
+        while not self.lost_folder.may_leave("Close"):
+            pass  # it has tried to save again
         self._was_removed = True
         self.memory.save()
         self._cancel_runs()

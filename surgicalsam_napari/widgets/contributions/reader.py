@@ -60,6 +60,8 @@ def read_video(path: str | list[str]) -> list[LayerData]:
 
 def read_project(path: str | list[str]) -> list[LayerData]:
     """The video of a project, and its labels with class names and colours; edits are written to the project."""
+    from napari.utils.notifications import show_info
+
     from surgicalsam_napari.store import Project, ViewerLabels
     from surgicalsam_napari.widgets.viewer.layers import image_arguments, labels_arguments
 
@@ -68,6 +70,8 @@ def read_project(path: str | list[str]) -> list[LayerData]:
         project = Project.open(folder)
     except SurgicalSAMError as error:
         return _no_layers(error)
+    if project.notice:
+        show_info(project.notice)
     return [
         (project.video, image_arguments(project.video, folder), "image"),
         (ViewerLabels(project.labels), labels_arguments(project.classes, folder), "labels"),

@@ -8,6 +8,7 @@ from typing import Any
 from qtpy.QtCore import Signal
 from qtpy.QtWidgets import QCheckBox, QHBoxLayout, QPushButton, QSpinBox
 
+from surgicalsam_napari.errors import ProjectError
 from surgicalsam_napari.formatting import counted
 from surgicalsam_napari.session import Session
 from surgicalsam_napari.store import Project
@@ -19,6 +20,7 @@ from surgicalsam_napari.widgets.correct.section_parts import (
     show_text,
     why_not_editable,
 )
+from surgicalsam_napari.widgets.parts.message import show_failure
 from surgicalsam_napari.widgets.parts.parts import SPACING, Panel, caption, note
 from surgicalsam_napari.widgets.runs.run import Run
 from surgicalsam_napari.widgets.viewer.layers import ViewerLayers
@@ -155,7 +157,12 @@ class PropagateSection(Panel):
             return
         self.layers.ensure_labels()
         self._clear_outcome()
-        if not (project.labels[start] == class_id).any():
+        try:
+            is_shown = (project.labels[start] == class_id).any()
+        except ProjectError as error:
+            show_failure(error, self)
+            return
+        if not is_shown:
             self._show_outcome(f"There is no {name} in frame {start} to propagate. Click or paint it first.")
             return
         title = f"Propagate {name} from frame {start} {'forward' if direction > 0 else 'backward'}"

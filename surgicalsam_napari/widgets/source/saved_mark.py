@@ -8,9 +8,10 @@ from pathlib import Path
 from qtpy.QtCore import Qt
 from qtpy.QtWidgets import QLabel
 
+from surgicalsam_napari.formatting import counted
 from surgicalsam_napari.store import Project
 
-SAVED, NOT_SAVED = "✓ All saved", "Last stroke not saved"
+SAVED, NOT_SAVED, NOT_YET, AWAY = "✓ All saved", "Last stroke not saved", "Not saved yet", "Folder cannot be reached"
 STYLE = "font-size: 9pt; padding: 0px; margin: 0px;"
 FAILED_STYLE = f"{STYLE} font-weight: bold; background-color: #b3261e; color: white; border-radius: 2px; padding: 1px 5px;"
 
@@ -39,6 +40,16 @@ class SavedMark(QLabel):
         self.setText(NOT_SAVED)
         self.setStyleSheet(FAILED_STYLE)
         self.setToolTip(f"{reason}\nEverything before it is saved.")
+
+    def show_unsaved(self, reason: str, frame_indices: list[int]) -> None:
+        """The project cannot be read or written now; strokes in these frames wait to be saved."""
+        frames = counted(len(frame_indices), "frame")
+        waiting = f"\nStrokes in {frames} are kept in memory until they can be saved." if frame_indices else ""
+        text, tooltip = NOT_YET if frame_indices else AWAY, f"{reason}{waiting}"
+        if (text, tooltip) != (self.text(), self.toolTip()):  # it is called at every mouse move of a stroke
+            self.setText(text)
+            self.setStyleSheet(FAILED_STYLE)
+            self.setToolTip(tooltip)
 
     def _show_saved(self, last: str) -> None:
         self.setText(SAVED)

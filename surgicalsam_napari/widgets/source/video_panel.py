@@ -81,8 +81,8 @@ class VideoPanel(Panel):
     def subscribe(self, signals: SessionSignals, changes: LabelChanges) -> None:
         """From now on, describe the open project's video, and whether all work on it is saved."""
         session = signals.session
-        changes.frames_changed.connect(lambda _frames: self.saved.show_saved())
-        changes.edit_failed.connect(self.saved.show_failed)
+        changes.frames_changed.connect(lambda _frames: self._on_written(session.project))
+        changes.edit_failed.connect(lambda reason: self._on_edit_failed(session.project, reason))
         signals.project_changed.connect(lambda: self.show_project(session.project, session.other_owner))
 
     def show_project(self, project: Project | None, other_owner: Owner | None = None) -> None:
@@ -106,6 +106,14 @@ class VideoPanel(Panel):
         self.summarized.emit(f"{info.path.name} · {describe_video(info)}")
         if not project.writable:
             self.attention_wanted.emit()
+
+    def _on_written(self, project: Project | None) -> None:
+        if project is not None and not len(project.labels.unsaved):
+            self.saved.show_saved()
+
+    def _on_edit_failed(self, project: Project | None, reason: str) -> None:
+        if project is not None and not len(project.labels.unsaved):  # else it is kept, and the mark says so
+            self.saved.show_failed(reason)
 
     def set_enabled(self, enabled: bool) -> None:
         """Unlock the buttons, or lock them while a run uses the video."""

@@ -11,8 +11,8 @@ from typing import Any
 from qtpy.QtCore import QObject, Signal
 
 from surgicalsam_napari.inference.whole_video import VideoOutcome
-from surgicalsam_napari.session import Session, is_project_folder
-from surgicalsam_napari.store import Project
+from surgicalsam_napari.session import Session
+from surgicalsam_napari.store.locating import is_project_folder, project_of
 from surgicalsam_napari.widgets.runs.run import Run
 
 
@@ -151,4 +151,4 @@ class SegmentationQueue(QObject):
 
 def _project_folder(path: Path) -> Path:
     """The project of a video, or this project itself."""
-    return path.absolute() if is_project_folder(path) else Project.default_folder(path)
+    return path.absolute() if is_project_folder(path) else project_of(path)

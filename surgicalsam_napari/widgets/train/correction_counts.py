@@ -7,7 +7,7 @@ from pathlib import Path
 
 from qtpy.QtCore import QObject, QTimer, Signal
 
-from surgicalsam_napari.errors import SurgicalSAMError
+from surgicalsam_napari.errors import SurgicalSAMError, UnreachableError
 from surgicalsam_napari.store import Project
 from surgicalsam_napari.store.corrections import Corrections, count_corrections
 from surgicalsam_napari.widgets.parts.message import show_failure
@@ -151,6 +151,8 @@ class CorrectionCounts(QObject):
         self._is_counting = False
         if self._is_stale:  # the project was closed during the count
             self._count()
+            return
+        if isinstance(error, UnreachableError):  # the panel Video says so; the counts so far stay until it is back
             return
         self.corrections, self.is_counted = [], True
         self.counted.emit()

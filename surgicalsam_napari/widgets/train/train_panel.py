@@ -112,6 +112,7 @@ class TrainPanel(TaskPanel):
             return
         folder = project.folder / TRAINING_FOLDER / datetime.now().strftime(RUN_NAME)
         try:
+            project.labels.check_writable("The training")
             self.run.train(RunFolder.create(folder, self.form.config(self.data.folders)))
         except SurgicalSAMError as error:
             show_failure(error, self)

@@ -12,7 +12,7 @@ from pathlib import Path
 
 from surgicalsam_napari.errors import TrainingError
 from surgicalsam_napari.instruments import ClassSet, InstrumentClass, plain, same_classes
-from surgicalsam_napari.store.project import SUFFIX
+from surgicalsam_napari.store.locating import SUFFIX
 from surgicalsam_training.data.source import AnnotatedFrame, Source
 
 

@@ -16,8 +16,8 @@ from surgicalsam_napari.exchange.files import safe_name
 from surgicalsam_napari.exchange.registry import open_dataset, recognized_format
 from surgicalsam_napari.instruments import ENDOVIS2018, ClassSet, class_set_named
 from surgicalsam_napari.store import Project
+from surgicalsam_napari.store.locating import SUFFIX, project_of
 from surgicalsam_napari.store.manifest import MANIFEST
-from surgicalsam_napari.store.project import SUFFIX
 from surgicalsam_napari.video import is_video
 from surgicalsam_training.config import TrainingConfig
 from surgicalsam_training.data.dataset_source import DatasetSource
@@ -94,8 +94,8 @@ def open_source(path: Path, trust: str, seed: int, options: DatasetOptions) -> S
         raise TrainingError(f"{path} does not exist. Check the path; training data are {KINDS}.")
     if (path / MANIFEST).exists() or path.suffix == SUFFIX:
         return ProjectSource(path, trust, seed)
-    if is_video(path) and (Project.default_folder(path) / MANIFEST).exists():
-        return ProjectSource(Project.default_folder(path), trust, seed)
+    if is_video(path) and (project_of(path) / MANIFEST).exists():
+        return ProjectSource(project_of(path), trust, seed)
     if is_processed_endovis(path):
         return ProcessedEndovisSource(path, options.classes)
     if path.is_file() and is_video(path):
