@@ -14,14 +14,13 @@ from typing import Any, Protocol, SupportsIndex
 import numpy as np
 
 from surgicalsam_napari.errors import VideoError
+from surgicalsam_napari.video.containers import STREAM_SUFFIXES
 from surgicalsam_napari.video.content_area import ContentArea, find_content_area
 from surgicalsam_napari.video.fingerprint import file_fingerprint, folder_fingerprint
 from surgicalsam_napari.video.image_folder import IMAGE_SUFFIXES, ImageFolder
 from surgicalsam_napari.video.stream_decoder import StreamDecoder
 
-VIDEO_SUFFIXES: tuple[str, ...] = (
-    ".mp4", ".m4v", ".mov", ".avi", ".mkv", ".webm", ".mpg", ".mpeg", ".m2v", ".ts", ".mts", ".m2ts", ".wmv",
-)  # fmt: skip
+VIDEO_SUFFIXES: tuple[str, ...] = STREAM_SUFFIXES
 
 _PROJECT_SUFFIX = ".surgicalsam"
 _AREA_FRAMES = 8  # keyframes in which the content area is looked for,
