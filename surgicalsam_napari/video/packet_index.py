@@ -18,7 +18,7 @@ from surgicalsam_napari.video.mp4 import composition_offsets
 
 NO_TIME = np.iinfo(np.int64).min
 _PACKETS_COMPARED = 32
-_HEADS_READ = 4000  # keyframes whose headers are read from an mp4; more than that only if all pictures are keyframes
+_HEADS_PROBED, _HEADS_READ = 64, 4000  # keyframes whose headers are read from an mp4
 _B_PICTURE = 3
 
 
@@ -199,18 +199,25 @@ def index_from_sample_table(container: InputContainer, stream: VideoStream, file
 
 
 def _read_keys(index: PacketIndex, read_key: Callable[[bytes], KeyPacket], file: BinaryIO) -> dict[int, KeyPacket]:
-    """What the keyframes state, by ordinal; some of very many keyframes stand for all, unless pictures recover slowly."""
+    """What the keyframes state, by ordinal: of all of them only if some state more than that pictures are right at once.
+
+    An ordinary mp4 has its parameters in the header, and reading one packet of each second from a hard disk takes long.
+    """
     ordinals = np.flatnonzero(index.is_key)
-    some = ordinals[np.unique(np.linspace(0, len(ordinals) - 1, min(len(ordinals), _HEADS_READ)).astype(int))]
 
-    def read(ordinal: int) -> KeyPacket:
-        file.seek(int(index.position[ordinal]))
-        return read_key(file.read(min(HEAD_BYTES, int(index.byte_count[ordinal]))))
+    def read(count: int) -> dict[int, KeyPacket]:
+        spread = np.unique(np.linspace(0, len(ordinals) - 1, min(len(ordinals), count)).astype(int))
+        return {ordinal: _read_head(index, ordinal, read_key, file) for ordinal in ordinals[spread].tolist()}
 
-    keys = {ordinal: read(ordinal) for ordinal in some.tolist()}
-    if len(some) < len(ordinals) and any(key.frames_to_recover for key in keys.values()):
-        keys = {ordinal: read(ordinal) for ordinal in ordinals.tolist()}
-    return keys
+    keys = read(_HEADS_PROBED)
+    if any(key.parameters for key in keys.values()):
+        keys = read(_HEADS_READ)
+    return read(len(ordinals)) if any(key.frames_to_recover for key in keys.values()) else keys
+
+
+def _read_head(index: PacketIndex, ordinal: int, read_key: Callable[[bytes], KeyPacket], file: BinaryIO) -> KeyPacket:
+    file.seek(int(index.position[ordinal]))
+    return read_key(file.read(min(HEAD_BYTES, int(index.byte_count[ordinal]))))
 
 
 def _shift_of_times(index: PacketIndex, offsets: np.ndarray, packets: list[av.Packet]) -> int | None:

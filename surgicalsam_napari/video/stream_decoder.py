@@ -120,8 +120,8 @@ class StreamDecoder:
             )
         best = self._container.streams.best("video")
         self._stream = next((s for s in streams if best is not None and s.index == best.index), streams[0])
-        self._stream.thread_count = _THREADS
-        self._stream.thread_type = "AUTO" if self._has_frame_threads else "SLICE"
+        self._stream.thread_count = _THREADS if self._has_frame_threads else 1
+        self._stream.thread_type = "AUTO"
         for stream in self._container.streams:
             if stream.index != self._stream.index and hasattr(av.stream, "Discard"):
                 stream.discard = av.stream.Discard.all
