@@ -2,18 +2,24 @@
 
 from __future__ import annotations
 
+import io
 from collections.abc import Callable
 from dataclasses import dataclass
 from functools import cache
+from importlib.util import find_spec
 from pathlib import Path
 from typing import Any
 
 import av
 import cv2
 import numpy as np
+from PIL import Image
 
 SIZE, PAL = (96, 128), (576, 720)
 QUIET = "log-level=none:pools=none:frame-threads=1"  # of x265
+
+
+Frames = list[np.ndarray | None]  # (H, W, 3) uint8 each; None for an incomplete picture, of which the decoder invents a part
 
 
 @dataclass(frozen=True)
@@ -23,22 +29,23 @@ class VideoCase:
     Attributes
     ----------
     kind : in words, for people
-    name : of the file; the suffix chooses the container
+    name : of the file or folder; the suffix chooses the container
     write : writes it
+    expected : the right frames of the file that was written
     """
 
     kind: str
     name: str
     write: Callable[[Path], None]
+    expected: Callable[[Path], Frames]
 
-    def is_writable(self) -> bool:
-        """Whether this FFmpeg has the encoder."""
-        codec = getattr(self.write, "codec", "")
+    def missing(self) -> str:
+        """The encoder or library that is needed to make this case and is not there; empty if nothing is missing."""
+        needed = getattr(self.write, "needs", "")
         try:
-            av.codec.Codec(codec, "w")
+            return "" if not needed or (find_spec(needed) or av.codec.Codec(needed, "w")) else needed
         except (av.error.UnknownCodecError, ValueError):
-            return False
-        return True
+            return needed
 
 
 @cache
@@ -85,12 +92,9 @@ def encode(
         container.mux(stream.encode())
 
 
-def decoded_from_the_start(path: Path) -> list[np.ndarray | None]:
-    """Every frame as FFmpeg decodes it in one go with one thread, (H, W, 3) uint8.
-
-    None for a picture that is incomplete in the file, so that the decoder invents a part of it.
-    """
-    frames: list[np.ndarray | None] = []
+def decoded_from_the_start(path: Path) -> Frames:
+    """Every frame as FFmpeg decodes it in one go with one thread."""
+    frames: Frames = []
     with av.open(str(path)) as container:
         stream = container.streams.video[0]
         stream.thread_count = 1
@@ -105,7 +109,7 @@ def decoded_from_the_start(path: Path) -> list[np.ndarray | None]:
             frames += _decoded(stream.codec_context, packet)
 
 
-def _decoded(context: Any, packet: av.Packet | None) -> list[np.ndarray | None]:
+def _decoded(context: Any, packet: av.Packet | None) -> Frames:
     try:
         return [None if frame.is_corrupt else frame.to_ndarray(format="rgb24") for frame in context.decode(packet)]
     except (av.FFmpegError, EOFError):
@@ -116,16 +120,16 @@ def _case(kind: str, name: str, codec: str = "libx264", **options: Any) -> Video
     def write(path: Path) -> None:
         encode(path, codec, **options)
 
-    write.codec = codec  # type: ignore[attr-defined]
-    return VideoCase(kind, name, write)
+    write.needs = codec  # type: ignore[attr-defined]
+    return VideoCase(kind, name, write, decoded_from_the_start)
 
 
 def _changed(case: VideoCase, kind: str, change: Callable[[Path, Callable[[Path], None]], None]) -> VideoCase:
     def write(path: Path) -> None:
         change(path, case.write)
 
-    write.codec = case.write.codec  # type: ignore[attr-defined]
-    return VideoCase(f"{case.kind}, {kind}", case.name, write)
+    write.needs = case.write.needs  # type: ignore[attr-defined]
+    return VideoCase(f"{case.kind}, {kind}", case.name, write, decoded_from_the_start)
 
 
 def _cut(case: VideoCase, share: float = 0.8) -> VideoCase:
@@ -147,6 +151,91 @@ def _joined(case: VideoCase) -> VideoCase:
         path.write_bytes(path.read_bytes() * 2)
 
     return _changed(case, "segments joined", change)
+
+
+def write_dicom(path: Path, syntax: str, data: bytes | list[bytes], *, frames: int, **elements: Any) -> None:
+    """Write a DICOM file of a patient Doe^Jane.
+
+    Parameters
+    ----------
+    syntax : the transfer syntax; it says how `data` is encoded
+    data : one video, one encoded picture per frame, or all uncompressed pictures
+    elements : further elements of the header
+    """
+    from pydicom import Dataset
+    from pydicom.encaps import encapsulate
+    from pydicom.uid import UID, VideoEndoscopicImageStorage, generate_uid
+
+    header = Dataset()
+    header.PatientName, header.PatientID, header.PatientBirthDate = "Doe^Jane", "4711-SECRET", "19700102"
+    header.InstitutionName, header.StudyDate, header.ReferringPhysicianName = "St. Secret", "20240305", "Surgeon^Sam"
+    header.Rows, header.Columns, header.SamplesPerPixel, header.PhotometricInterpretation = *SIZE, 3, "RGB"
+    header.BitsAllocated, header.BitsStored, header.HighBit, header.PixelRepresentation = 8, 8, 7, 0
+    header.PlanarConfiguration, header.NumberOfFrames, header.FrameTime = 0, frames, "40"
+    header.SOPClassUID, header.SOPInstanceUID = VideoEndoscopicImageStorage, generate_uid()
+    for name, value in elements.items():
+        setattr(header, name, value)
+    header.file_meta = Dataset()  # type: ignore[assignment]
+    is_raw = isinstance(data, bytes) and not syntax.startswith("1.2.840.10008.1.2.4")
+    header.PixelData = data if is_raw else encapsulate([data] if isinstance(data, bytes) else data)
+    header["PixelData"].VR = "OB"
+    header.file_meta.TransferSyntaxUID = UID(syntax)
+    header.save_as(path, enforce_file_format=True)
+
+
+def _in_dicom(case: VideoCase, syntax: str) -> VideoCase:
+    """A video in a DICOM file; beside it, the video alone."""
+
+    def write(path: Path) -> None:
+        video = path.with_name(f"video_{case.name}")
+        case.write(video)
+        write_dicom(path, syntax, video.read_bytes(), frames=60, PhotometricInterpretation="YBR_PARTIAL_420")
+
+    write.needs = "pydicom"  # type: ignore[attr-defined]
+    name = f"{Path(case.name).stem}.dcm"
+    return VideoCase(
+        f"DICOM, {case.kind}", name, write, lambda path: decoded_from_the_start(path.with_name(f"video_{case.name}"))
+    )
+
+
+def _images_in_dicom(kind: str, syntax: str, encode_picture: Callable[[np.ndarray], bytes] | None) -> VideoCase:
+    """Pictures in a DICOM file, encoded without loss."""
+
+    def write(path: Path) -> None:
+        pictures = [picture(number) for number in range(20)]
+        encoded = [encode_picture(image) for image in pictures] if encode_picture else np.stack(pictures).tobytes()
+        write_dicom(path, syntax, encoded, frames=20)
+
+    write.needs = "pydicom"  # type: ignore[attr-defined]
+    return VideoCase(f"DICOM, {kind}", "a.dcm", write, lambda _path: [picture(number) for number in range(20)])
+
+
+def _jpeg_2000(image: np.ndarray) -> bytes:
+    file = io.BytesIO()
+    Image.fromarray(image).save(file, "jpeg2000", irreversible=False, mct=0, no_jp2=True)
+    return file.getvalue()
+
+
+def write_tiff(path: Path, count: int = 20) -> None:
+    """Write a TIFF file with a picture on each page."""
+    first, *others = (Image.fromarray(picture(number)) for number in range(count))
+    first.save(path, save_all=True, append_images=others, compression="tiff_lzw")
+
+
+def twelve_bits(number: int) -> np.ndarray:
+    """(H, W) uint16, of which 12 bits are used."""
+    return picture(number)[..., 0].astype(np.uint16) * 16 + 15
+
+
+def write_12_bits(path: Path, count: int = 20) -> None:
+    """Write a folder of 16-bit images of which 12 bits are used."""
+    path.mkdir()
+    for number in range(count):
+        Image.fromarray(twelve_bits(number)).save(path / f"{number:03d}.tif")
+
+
+def _grey_frames(count: int) -> Frames:
+    return [np.repeat(picture(number)[..., :1], 3, axis=2) for number in range(count)]
 
 
 def _x264(params: str, **options: Any) -> dict[str, Any]:
@@ -217,6 +306,14 @@ CASES = (
     _case("ProRes", "a.mov", "prores_ks", pix_fmt="yuv422p10le"),
     _case("FFV1", "a.mkv", "ffv1"),
     _case("raw in avi", "a.avi", "rawvideo"),
+    _in_dicom(_case("MPEG-4 (H.264)", "a.mp4", bf="3"), "1.2.840.10008.1.2.4.102"),
+    _in_dicom(_H264_TS, "1.2.840.10008.1.2.4.106"),
+    _in_dicom(_case("HEVC", "a.265", "libx265", **{"x265-params": QUIET}), "1.2.840.10008.1.2.4.107"),
+    _in_dicom(_case("MPEG-2", "a.m2v", **_MPEG2), "1.2.840.10008.1.2.4.100"),
+    _images_in_dicom("uncompressed", "1.2.840.10008.1.2.1", None),
+    _images_in_dicom("JPEG 2000", "1.2.840.10008.1.2.4.90", _jpeg_2000),
+    VideoCase("TIFF with several pages", "a.tif", write_tiff, lambda _path: [picture(number) for number in range(20)]),
+    VideoCase("12 bits in a folder of 16-bit TIFF", "a", write_12_bits, lambda _path: _grey_frames(20)),
 )
 
 
