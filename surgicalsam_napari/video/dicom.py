@@ -24,6 +24,7 @@ from surgicalsam_napari.video.stream_decoder import StreamDecoder
 
 if TYPE_CHECKING:
     from pydicom import Dataset
+    from pydicom.uid import UID
 
 DICOM_SUFFIXES: tuple[str, ...] = (".dcm", ".dicom")
 
@@ -69,7 +70,9 @@ def open_dicom(path: Path) -> StreamDecoder | DicomFrames:
         ) from None
     with _without_header_values(path):
         header, start = _header(path)
-        if not header.file_meta.TransferSyntaxUID.startswith(_VIDEO_SYNTAX):
+        syntax = header.file_meta.TransferSyntaxUID
+        if not syntax.startswith(_VIDEO_SYNTAX):
+            _check_decoder(path, syntax)
             return DicomFrames(path, header)
         with path.open("rb") as file:
             fragments = list(_fragments(file, start))
@@ -85,14 +88,21 @@ def _without_header_values(path: Path) -> Iterator[None]:
             yield
     except VideoError:
         raise
-    except ImportError:
-        problem = "is compressed in a way that needs one more package: pip install pylibjpeg pylibjpeg-libjpeg"
-        raise VideoError(f"{path.name} {problem}. Or export it as MPEG-4 or uncompressed.") from None
     except Exception:  # the file decides which: any of pydicom's readers and decoders may fail
         raise VideoError(
             f"{path.name} cannot be read as a DICOM video: it is damaged, or holds no pictures. Export it again, as a "
             "multi-frame image or as MPEG-4 video."
         ) from None
+
+
+def _check_decoder(path: Path, syntax: UID) -> None:
+    from pydicom.pixels import get_decoder
+
+    if not get_decoder(syntax).is_available:
+        raise VideoError(
+            f"{path.name} is compressed as {syntax.name}, which needs more packages. Install them: pip install pylibjpeg "
+            "pylibjpeg-libjpeg. Or export it as MPEG-4 video, or uncompressed."
+        )
 
 
 def _header(path: Path) -> tuple[Dataset, int]:
