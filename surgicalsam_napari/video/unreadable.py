@@ -26,7 +26,7 @@ def why_unreadable(path: Path, error: Exception) -> str:
             )
     return (
         f"{path.name} is not a video ({path.stat().st_size} bytes, no known video container): expected mp4, mov, avi, mkv, "
-        "webm or mpeg. Check that it is not a renamed file of another kind, or convert it to mp4."
+        "mpeg or another container of video. Check that it is not a renamed file of another kind, or convert it to mp4."
     )
 
 
