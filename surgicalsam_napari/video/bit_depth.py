@@ -6,7 +6,6 @@ import re
 from pathlib import Path
 from typing import Any
 
-import cv2
 import numpy as np
 from PIL import Image
 
@@ -28,6 +27,8 @@ def deep_samples(image: Image.Image, path: Path, page: int) -> np.ndarray:
     elif image.format == "TIFF":
         samples = _deep_tiff(path, page)
     else:
+        import cv2  # 16 MB of memory that most videos do not need
+
         samples = _rgb(cv2.imdecode(np.fromfile(path, np.uint8), cv2.IMREAD_UNCHANGED))
     if samples.min() < 0 or samples.max() > 65535 or samples.dtype.kind not in "iu":
         raise ValueError("samples do not fit in 16 bits")
@@ -42,6 +43,8 @@ def _deep_tiff(path: Path, page: int) -> np.ndarray:
         samples = np.moveaxis(samples, 0, -1) if samples.shape[0] in (3, 4) < samples.shape[-1:] else samples
         return samples[..., :3]
     except ValueError:  # a compression that tifffile reads only with another library
+        import cv2
+
         _, images = cv2.imdecodemulti(np.fromfile(path, np.uint8), cv2.IMREAD_UNCHANGED, None, (page, page + 1))
         return _rgb(images[0] if images else None)
 

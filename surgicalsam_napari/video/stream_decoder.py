@@ -75,7 +75,7 @@ class StreamDecoder:
         self.frames_decoded = 0
         self._whole_from = 0  # packets from this ordinal on are all decoded
         self._right_from = 0  # frames from this index on are right
-        # frame threads lose frames when a packet is damaged: then, threads only within a picture
+        # frame threads lose frames when a packet is damaged: then, one thread
         self._has_frame_threads = _THREADS > 1
         self._open()
         try:

@@ -106,7 +106,7 @@ class VideoPanel(Panel):
         self.file_name.setToolTip(f"{info.path}\nLabels and embeddings are kept in {project.folder}")
         self.facts.setText(describe_video(info))
         self.summarized.emit(f"{info.path.name} · {describe_video(info)}")
-        if not project.writable:
+        if not project.writable or info.remarks:
             self.attention_wanted.emit()
 
     def set_enabled(self, enabled: bool) -> None:
