@@ -139,7 +139,7 @@ def test_a_file_dialog_opens_where_the_last_one_of_its_kind_was_used(start, qtbo
     moved = clip.rename(tmp_path / "videos" / "clip.mp4")
     asked: list[str] = []
 
-    def choose(_parent, _title, folder, _filters):
+    def choose(_parent, _title, folder, *_):
         asked.append(folder)
         return str(moved), ""
 

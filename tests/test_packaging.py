@@ -98,7 +98,8 @@ def imported_libraries() -> set[str]:
 
 def declared_libraries() -> set[str]:
     project = tomllib.loads((TOP / "pyproject.toml").read_text(encoding="utf-8"))["project"]
-    extras = (project["optional-dependencies"][name] for name in ("baselines", "cluster"))  # imported only where needed
+    # imported only where needed
+    extras = (project["optional-dependencies"][name] for name in ("baselines", "cluster", "dicom"))
     declared = chain(project["dependencies"], *extras)
     return {re.split(r"[^\w.-]", requirement, maxsplit=1)[0].lower() for requirement in declared}
 

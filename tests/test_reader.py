@@ -12,9 +12,9 @@ from PIL import Image
 from surgicalsam_napari.errors import ProjectError, VideoError
 from surgicalsam_napari.instruments import ENDOVIS2018
 from surgicalsam_napari.store import Project, Provenance
-from surgicalsam_napari.video import VideoReader
+from surgicalsam_napari.video import VIDEO_SUFFIXES, VideoReader
 from surgicalsam_napari.widgets.contributions import sample_data
-from surgicalsam_napari.widgets.contributions.reader import get_reader
+from surgicalsam_napari.widgets.contributions.reader import get_reader, read_video
 
 
 @pytest.fixture
@@ -96,3 +96,20 @@ def test_sample_data_is_the_phantom_in_the_users_cache(phantom_clip, monkeypatch
     assert kind == "image"
     assert data.info.path == phantom_clip
     assert written[0].is_relative_to(tmp_path)
+
+
+def test_napari_the_dialogs_and_the_reader_take_the_same_files():
+    from surgicalsam_napari.widgets.parts.file_dialogs import VIDEO_FILTER
+
+    for suffix in VIDEO_SUFFIXES:
+        assert get_reader(f"recording{suffix.upper()}") is read_video
+        assert f"*{suffix} " in VIDEO_FILTER and f"*{suffix.upper()} " in VIDEO_FILTER
+
+
+def test_a_stack_in_colour_is_a_video_and_a_grey_one_is_left_to_other_readers(tmp_path):
+    for name, mode in (("colored.tif", "RGB"), ("grey.tif", "L")):
+        pages = [Image.new(mode, (32, 24), value) for value in (10, 20, 30)]
+        pages[0].save(tmp_path / name, save_all=True, append_images=pages[1:])
+    [(data, _, kind)] = get_reader(str(tmp_path / "colored.tif"))(str(tmp_path / "colored.tif"))
+    assert (kind, data.shape) == ("image", (3, 24, 32, 3))
+    assert get_reader(str(tmp_path / "grey.tif")) is None

@@ -6,15 +6,15 @@ gives the difference. So an hour of video is indexed without reading gigabytes.
 
 from __future__ import annotations
 
+import os
 import struct
 from collections.abc import Iterator
-from pathlib import Path
 from typing import BinaryIO
 
 import numpy as np
 
 
-def composition_offsets(path: Path, track_id: int, sample_count: int) -> np.ndarray | None:
+def composition_offsets(file: BinaryIO, track_id: int, sample_count: int) -> np.ndarray | None:
     """Read the presentation time minus the decode time of each sample of a track.
 
     Parameters
@@ -24,11 +24,11 @@ def composition_offsets(path: Path, track_id: int, sample_count: int) -> np.ndar
 
     Returns
     -------
-    (sample_count,) int64 in units of the track's time scale; None if the file is fragmented, damaged, or has another count
+    (sample_count,) int64 in units of the track's time scale; None if the file is fragmented, damaged, has another count, or
+    describes the track in several ways
     """
     try:
-        with path.open("rb") as file:
-            return _read_offsets(file, path.stat().st_size, track_id, sample_count)
+        return _read_offsets(file, file.seek(0, os.SEEK_END), track_id, sample_count)
     except (OSError, struct.error, ValueError):
         return None
 
@@ -41,7 +41,7 @@ def _read_offsets(file: BinaryIO, file_size: int, track_id: int, sample_count: i
         if kind != b"trak" or _track_id(file, start, end) != track_id:
             continue
         table = _find(file, start, end, b"mdia", b"minf", b"stbl")
-        if table is None:
+        if table is None or _description_count(file, *table) != 1:  # several: the demuxer says where they change
             return None
         offsets = _find(file, *table, b"ctts")
         if offsets is None:
@@ -89,3 +89,11 @@ def _track_id(file: BinaryIO, start: int, end: int) -> int | None:
     version = file.read(1)[0]
     file.seek(header[0] + (20 if version == 1 else 12))
     return int(struct.unpack(">I", file.read(4))[0])
+
+
+def _description_count(file: BinaryIO, start: int, end: int) -> int:
+    descriptions = _find(file, start, end, b"stsd")
+    if descriptions is None:
+        return 0
+    file.seek(descriptions[0])
+    return int(struct.unpack(">4xI", file.read(8))[0])

@@ -2,20 +2,23 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterable
+import os
+from collections.abc import Callable, Iterable
 from dataclasses import dataclass, replace
 from itertools import islice
-from pathlib import Path
+from typing import BinaryIO
 
 import av
 import numpy as np
 from av.container import InputContainer
 from av.video.stream import VideoStream
 
+from surgicalsam_napari.video.key_packets import HEAD_BYTES, KeyPacket, length_bytes, read_key_packet
 from surgicalsam_napari.video.mp4 import composition_offsets
 
 NO_TIME = np.iinfo(np.int64).min
 _PACKETS_COMPARED = 32
+_HEADS_PROBED, _HEADS_READ = 64, 4000  # keyframes whose headers are read from an mp4
 _B_PICTURE = 3
 
 
@@ -31,6 +34,9 @@ class PacketIndex:
     is_key : (P,) bool, True if decoding can start here
     is_shown : (P,) bool, False for packets that an edit list or the codec hides, and for a truncated packet
     is_cut_off : whether the file ends before its last packet ends
+    frames_to_recover : (P,) int64, for a keyframe 0 if every picture shown from it on is right when decoding starts there;
+        else about how many packets that takes
+    new_parameters : ordinals of keyframes with parameters that no earlier one has; there, the size may change
     is_bidirectional : (P,) bool, B-pictures of MPEG-1 and MPEG-2, None for other codecs
     """
 
@@ -41,6 +47,8 @@ class PacketIndex:
     is_key: np.ndarray
     is_shown: np.ndarray
     is_cut_off: bool
+    frames_to_recover: np.ndarray
+    new_parameters: tuple[int, ...] = ()
     is_bidirectional: np.ndarray | None = None
 
     def __len__(self) -> int:
@@ -62,6 +70,9 @@ def index_by_demuxing(container: InputContainer, stream: VideoStream) -> PacketI
     """Index the packets of `stream` by reading the file from the container's present position to the end."""
     rows: list[tuple[int, int, int, int, bool, bool]] = []
     types: list[bool] = []
+    keys: dict[int, KeyPacket] = {}
+    described_again: list[int] = []
+    read_key = _key_reader(stream)
     has_picture_types = stream.codec_context.name in ("mpeg1video", "mpeg2video")
     hides_frames = stream.codec_context.name in ("vp8", "libvpx")
     is_cut_off = is_corrupt = False
@@ -74,13 +85,17 @@ def index_by_demuxing(container: InputContainer, stream: VideoStream) -> PacketI
             is_hidden = packet.is_discard or (hides_frames and not memoryview(packet)[0] & 0x10)
             if has_picture_types:
                 types.append(_is_bidirectional(packet))
+            if packet.is_keyframe:
+                if rows and packet.has_sidedata("new_extradata"):
+                    described_again.append(len(rows))
+                keys[len(rows)] = read_key(bytes(memoryview(packet)[:HEAD_BYTES]))
             rows.append((*_times(packet), *_place(packet), packet.is_keyframe, not is_hidden))
     except av.FFmpegError:
         is_cut_off = True
     if rows and is_corrupt:
         is_cut_off = True
         rows[-1] = (*rows[-1][:-1], False)
-    index = _index_of(rows, is_cut_off)
+    index = _with_keys(_index_of(rows, is_cut_off), keys, described_again)
     return replace(index, is_bidirectional=np.array(types, bool)) if has_picture_types else index
 
 
@@ -107,7 +122,35 @@ def _order_by_picture_type(shown: np.ndarray, is_bidirectional: np.ndarray) -> n
 def _index_of(rows: Iterable[tuple[int, int, int, int, bool, bool]], is_cut_off: bool) -> PacketIndex:
     table = np.array(list(rows), np.int64).reshape(-1, 6)
     presentation, decode, position, byte_count, is_key, is_shown = table.T.copy()
-    return PacketIndex(presentation, decode, position, byte_count, is_key.astype(bool), is_shown.astype(bool), is_cut_off)
+    return PacketIndex(
+        presentation,
+        decode,
+        position,
+        byte_count,
+        is_key.astype(bool),
+        is_shown.astype(bool),
+        is_cut_off,
+        np.zeros(len(table), np.int64),
+    )
+
+
+def _key_reader(stream: VideoStream) -> Callable[[bytes], KeyPacket]:
+    """A function from the first bytes of a keyframe's packet to what it states."""
+    codec = stream.codec_context.codec.canonical_name
+    size = length_bytes(codec, stream.codec_context.extradata)
+    return lambda head: read_key_packet(codec, head, size)
+
+
+def _with_keys(index: PacketIndex, keys: dict[int, KeyPacket], described_again: Iterable[int] = ()) -> PacketIndex:
+    """Add what the keyframes state, and the ordinals where the container describes the stream again."""
+    frames_to_recover = index.frames_to_recover.copy()
+    frames_to_recover[list(keys)] = [key.frames_to_recover for key in keys.values()]
+    first_with: dict[bytes, int] = {}
+    for ordinal, key in keys.items():
+        if key.parameters:
+            first_with.setdefault(key.parameters, ordinal)
+    changed = list(first_with.values())[1:]
+    return replace(index, frames_to_recover=frames_to_recover, new_parameters=tuple(sorted({*changed, *described_again})))
 
 
 def _times(packet: av.Packet) -> tuple[int, int]:
@@ -118,15 +161,19 @@ def _place(packet: av.Packet) -> tuple[int, int]:
     return -1 if packet.pos is None else packet.pos, packet.size
 
 
-def index_from_sample_table(container: InputContainer, stream: VideoStream, path: Path) -> PacketIndex | None:
+def index_from_sample_table(container: InputContainer, stream: VideoStream, file: BinaryIO) -> PacketIndex | None:
     """Index the packets of an MP4 or QuickTime file from its sample table; None without a reliable table.
 
     This reads a few packets for comparison, so seek before decoding.
+
+    Parameters
+    ----------
+    file : the same file, opened a second time
     """
     entries = getattr(stream, "index_entries", ())  # PyAV 16 and later
     if "mp4" not in container.format.name or len(entries) == 0:
         return None
-    offsets = composition_offsets(path, stream.id, len(entries))
+    offsets = composition_offsets(file, stream.id, len(entries))
     if offsets is None:
         return None
     index = _index_of(
@@ -136,9 +183,9 @@ def index_from_sample_table(container: InputContainer, stream: VideoStream, path
     shift = _shift_of_times(index, offsets, first)
     if shift is None:
         return None
-    is_complete = index.position + index.byte_count <= path.stat().st_size
+    is_complete = index.position + index.byte_count <= file.seek(0, os.SEEK_END)
     count = len(index) if is_complete.all() else int(np.argmin(is_complete))
-    return PacketIndex(
+    index = PacketIndex(
         (index.decode_time + offsets + shift)[:count],
         index.decode_time[:count],
         index.position[:count],
@@ -146,7 +193,31 @@ def index_from_sample_table(container: InputContainer, stream: VideoStream, path
         index.is_key[:count],
         index.is_shown[:count],
         is_cut_off=count < len(index),
+        frames_to_recover=np.zeros(count, np.int64),
     )
+    return _with_keys(index, _read_keys(index, _key_reader(stream), file))
+
+
+def _read_keys(index: PacketIndex, read_key: Callable[[bytes], KeyPacket], file: BinaryIO) -> dict[int, KeyPacket]:
+    """What the keyframes state, by ordinal: of all of them only if some state more than that pictures are right at once.
+
+    An ordinary mp4 has its parameters in the header, and reading one packet of each second from a hard disk takes long.
+    """
+    ordinals = np.flatnonzero(index.is_key)
+
+    def read(count: int) -> dict[int, KeyPacket]:
+        spread = np.unique(np.linspace(0, len(ordinals) - 1, min(len(ordinals), count)).astype(int))
+        return {ordinal: _read_head(index, ordinal, read_key, file) for ordinal in ordinals[spread].tolist()}
+
+    keys = read(_HEADS_PROBED)
+    if any(key.parameters for key in keys.values()):
+        keys = read(_HEADS_READ)
+    return read(len(ordinals)) if any(key.frames_to_recover for key in keys.values()) else keys
+
+
+def _read_head(index: PacketIndex, ordinal: int, read_key: Callable[[bytes], KeyPacket], file: BinaryIO) -> KeyPacket:
+    file.seek(int(index.position[ordinal]))
+    return read_key(file.read(min(HEAD_BYTES, int(index.byte_count[ordinal]))))
 
 
 def _shift_of_times(index: PacketIndex, offsets: np.ndarray, packets: list[av.Packet]) -> int | None:

@@ -14,14 +14,16 @@ from typing import Any, Protocol, SupportsIndex
 import numpy as np
 
 from surgicalsam_napari.errors import UnreachableVideoError, VideoError
+from surgicalsam_napari.video.containers import STREAM_SUFFIXES
 from surgicalsam_napari.video.content_area import ContentArea, find_content_area
+from surgicalsam_napari.video.dicom import DICOM_SUFFIXES, is_dicom, open_dicom
 from surgicalsam_napari.video.fingerprint import file_fingerprint, folder_fingerprint, frame_sample
 from surgicalsam_napari.video.image_folder import IMAGE_SUFFIXES, ImageFolder
 from surgicalsam_napari.video.stream_decoder import StreamDecoder
+from surgicalsam_napari.video.tiff_pages import TIFF_SUFFIXES, tiff_pages
 
-VIDEO_SUFFIXES: tuple[str, ...] = (
-    ".mp4", ".m4v", ".mov", ".avi", ".mkv", ".webm", ".mpg", ".mpeg", ".m2v", ".ts", ".mts", ".m2ts", ".wmv",
-)  # fmt: skip
+VIDEO_SUFFIXES: tuple[str, ...] = (*STREAM_SUFFIXES, *DICOM_SUFFIXES)
+FILE_SUFFIXES: tuple[str, ...] = (*VIDEO_SUFFIXES, *TIFF_SUFFIXES)  # also files that may be something else
 
 _PROJECT_SUFFIX = ".surgicalsam"
 _AREA_FRAMES = 8  # keyframes in which the content area is looked for,
@@ -42,6 +44,7 @@ class VideoInfo:
     codec : FFmpeg's name for the codec, or for example "png images"
     fingerprint : 32 hexadecimal digits from the content, independent of the path
     left_out : names of images in the folder that are no frames, such as masks beside the frames
+    remarks : what a person should know about how the pictures are shown, in words
     """
 
     path: Path
@@ -51,6 +54,7 @@ class VideoInfo:
     codec: str
     fingerprint: str
     left_out: tuple[str, ...] = ()
+    remarks: tuple[str, ...] = ()
 
 
 class _FrameSource(Protocol):
@@ -78,7 +82,7 @@ class VideoReader:
 
     Parameters
     ----------
-    path : a video file or a folder of images
+    path : a video file, a folder of images, or a TIFF file with several pages
     cache_megabytes : memory for recent frames, in MB
     every_image : of a folder, also masks and doubles are frames; for projects that were made so
 
@@ -120,6 +124,7 @@ class VideoReader:
             codec=self._source.codec,
             fingerprint=_fingerprint(path, self._source),
             left_out=tuple(file.name for file in getattr(self._source, "left_out", ())),
+            remarks=getattr(self._source, "remarks", ()),
         )
 
     def __repr__(self) -> str:
@@ -325,10 +330,13 @@ class VideoReader:
 
 
 def is_video(path: Path | str) -> bool:
-    """Whether `VideoReader` may open this path: a file with the suffix of a video, or a folder with images."""
+    """Whether this is a video: a file by its suffix, a DICOM file, a TIFF with several colour pages, a folder with images.
+
+    A TIFF with several grey pages may be a video or the labels of one; `VideoReader` opens it, too.
+    """
     path = Path(path)
     if not path.is_dir():
-        return path.suffix.lower() in VIDEO_SUFFIXES
+        return path.suffix.lower() in VIDEO_SUFFIXES or _is_colored_stack(path) or (path.is_file() and is_dicom(path))
     if path.suffix.lower() == _PROJECT_SUFFIX:
         return False
     try:
@@ -337,8 +345,16 @@ def is_video(path: Path | str) -> bool:
         return False
 
 
+def _is_stack(path: Path) -> bool:
+    return path.suffix.lower() in TIFF_SUFFIXES and len(tiff_pages(path)) > 1
+
+
+def _is_colored_stack(path: Path) -> bool:
+    return _is_stack(path) and tiff_pages(path)[0].is_colored
+
+
 def _open_source(path: Path, every_image: bool) -> _FrameSource:
-    if path.is_dir():
+    if path.is_dir() or _is_stack(path):
         return ImageFolder(path, every_image=every_image)
     if not path.exists():
         raise VideoError(f"{path} does not exist; a video file or a folder of images is needed. Check the path.")
@@ -350,7 +366,7 @@ def _open_source(path: Path, every_image: bool) -> _FrameSource:
         raise VideoError(f"{path.name} is neither a file nor a folder; a video file is needed. Choose a video file.")
     if path.stat().st_size == 0:
         raise VideoError(f"{path.name} is empty (0 bytes); a video file is needed. Copy it again from its source.")
-    return StreamDecoder(path)
+    return open_dicom(path) if is_dicom(path) else StreamDecoder(path)
 
 
 def _identity(path: Path) -> tuple[int, ...] | None:
@@ -363,7 +379,7 @@ def _identity(path: Path) -> tuple[int, ...] | None:
 
 
 def _fingerprint(path: Path, source: _FrameSource) -> str:
-    return folder_fingerprint(source.files) if isinstance(source, ImageFolder) else file_fingerprint(path)
+    return folder_fingerprint(source.files) if isinstance(source, ImageFolder) and path.is_dir() else file_fingerprint(path)
 
 
 def _split_key(key: Any) -> tuple[Any, tuple[Any, ...]]:

@@ -12,10 +12,10 @@ from __future__ import annotations
 
 import os
 from collections import deque
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from itertools import chain, islice
 from pathlib import Path
-from typing import Any, cast
+from typing import Any, BinaryIO, cast
 
 import av
 import numpy as np
@@ -24,31 +24,36 @@ from av.video.frame import VideoFrame
 from av.video.reformatter import VideoReformatter
 
 from surgicalsam_napari.errors import VideoError
+from surgicalsam_napari.video.containers import DEMUXERS
 from surgicalsam_napari.video.packet_index import NO_TIME, PacketIndex, index_by_demuxing, index_from_sample_table
-from surgicalsam_napari.video.unreadable import no_frames, why_unreadable
+from surgicalsam_napari.video.time_code import in_time_code
+from surgicalsam_napari.video.timing import frame_rate, joined_times
+from surgicalsam_napari.video.unreadable import no_frames, size_changes, why_unreadable
 
-# Only containers and plain codec streams: no playlists (they open other files), no text or image demuxers.
-_CONTAINERS = (
-    "mov,mp4,m4a,3gp,3g2,mj2,matroska,webm,avi,mpeg,mpegts,mpegvideo,m4v,h264,hevc,asf,flv,ogg,mjpeg,mxf,dv,ivf,nut,wtv,obu"
-)
 _PACKETS_PROBED = 48
 _END_PROBED = 96  # MPEG streams do not show that they are incomplete; their groups of pictures are short
 _PACKETS_SEARCHED = 2000
 _FRAMES_OUT_OF_ORDER = 32
 _SKIP_AHEAD = 8  # packets; decoding on to a keyframe this near is faster than a seek
 _KEYFRAMES_TRIED = 4
+_REFRESHES = 2  # encoders state too few frames to recover: x264 at times needs the next refresh, too
 _THREADS = min(4, os.cpu_count() or 1)  # each decoder thread holds its own frames
 _HVCC_VERSION, _HVCC_LAYERS_BYTE = 1, 21  # of the HEVC decoder configuration record (ISO/IEC 14496-15, 8.3.3.1)
 
 
-class _LostSync(Exception):
-    """The packets after a seek differ from the index."""
+class _Retry(Exception):
+    """Decoding must start again, in another way: slower, but right."""
 
 
 class StreamDecoder:
     """Decodes the frames of one video file by index, from its present position or from the nearest keyframe.
 
     Not thread-safe: `VideoReader` holds a lock around it.
+
+    Parameters
+    ----------
+    path : the file
+    open_file : opens the video if it is only a part of the file
 
     Attributes
     ----------
@@ -64,20 +69,24 @@ class StreamDecoder:
         if the file is missing, empty, too incomplete to read, or holds no video
     """
 
-    def __init__(self, path: Path) -> None:
+    def __init__(self, path: Path, open_file: Callable[[], BinaryIO] | None = None) -> None:
         self.path = path
+        self._open_file = open_file
         self.frames_decoded = 0
         self._whole_from = 0  # packets from this ordinal on are all decoded
+        self._right_from = 0  # frames from this index on are right
+        # frame threads lose frames when a packet is damaged: then, one thread
+        self._has_frame_threads = _THREADS > 1
         self._open()
         try:
             self._index = self._read_index()
             self._ordinals = _ordinals_by_key(self._index)
             self._anchors = np.sort(np.fromiter(self._ordinals.values(), np.int64, len(self._ordinals)))
             self._keys = np.flatnonzero(self._index.is_key)
+            self._right_after = _right_after(self._keys, self._index.frames_to_recover[self._keys])
             self._seek_methods = ["presentation", "decode", "byte"]
             self._linear = False
-            # with intra-refresh, a frame is complete only some time after a "keyframe": start this many keyframes earlier
-            self._keyframes_back = 0
+            self._keyframes_back = 0  # start this many keyframes earlier than needed; some streams do not state enough
             self._unreadable: set[int] = set()
             self._may_skip = _marks_unreferenced(self._stream.codec_context)
             self._order = np.empty(0, np.int64)
@@ -95,7 +104,9 @@ class StreamDecoder:
     def _open(self) -> None:
         try:
             self._container = av.open(
-                f"file:{self.path}", options={"format_whitelist": _CONTAINERS, "protocol_whitelist": "file"}
+                f"file:{self.path}" if self._open_file is None else self._open_file(),
+                mode="r",
+                options={"format_whitelist": DEMUXERS, "protocol_whitelist": "file"},
             )
         except (av.FFmpegError, OSError, UnicodeError) as error:
             raise VideoError(why_unreadable(self.path, error)) from error
@@ -109,7 +120,7 @@ class StreamDecoder:
             )
         best = self._container.streams.best("video")
         self._stream = next((s for s in streams if best is not None and s.index == best.index), streams[0])
-        self._stream.thread_count = _THREADS
+        self._stream.thread_count = _THREADS if self._has_frame_threads else 1
         self._stream.thread_type = "AUTO"
         for stream in self._container.streams:
             if stream.index != self._stream.index and hasattr(av.stream, "Discard"):
@@ -119,7 +130,8 @@ class StreamDecoder:
     def _read_index(self) -> PacketIndex:
         if self._stream.codec_context is None or not self._stream.codec_context.is_decoder:
             raise VideoError(f"{self.path.name} uses a codec that this FFmpeg cannot decode. Convert it to H.264 in mp4.")
-        index = index_from_sample_table(self._container, self._stream, self.path)
+        with self.path.open("rb") if self._open_file is None else self._open_file() as file:
+            index = index_from_sample_table(self._container, self._stream, file)
         if index is None:
             # open it again to read from the very beginning; a seek may not lead there
             self._container.close()
@@ -144,25 +156,42 @@ class StreamDecoder:
         height, width = self._picture_size
         self.size = (width, height) if self._orientation[0] else (height, width)
         self.codec = self._stream.codec_context.codec.canonical_name
-        self.frame_rate = self._frame_rate()
+        stated = self._stream.average_rate or self._stream.guessed_rate
+        self.frame_rate = frame_rate(self._seconds(), float(stated) if stated else None)
         self._reformatter = VideoReformatter()
+        self._check_size_stays()
 
-    def _frame_rate(self) -> float | None:
-        nominal = self._stream.average_rate or self._stream.guessed_rate
-        times = self._index.presentation_time[self._order]
-        span = int(times[-1] - times[0]) if len(times) > 1 and (times != NO_TIME).all() else 0
-        if span <= 0 or self._stream.time_base is None:
-            return float(nominal) if nominal else None
-        measured = float((len(times) - 1) / (span * self._stream.time_base))
-        # the container's value is exact if it is right, but a header can be wrong
-        return float(nominal) if nominal and abs(float(nominal) / measured - 1) < 0.01 else measured
+    def _check_size_stays(self) -> None:
+        """Decode the first frame wherever the stream states new parameters, and compare its size."""
+        for index in sorted(self._rank[list(self._index.new_parameters)].tolist()):
+            if index < 0:
+                continue
+            try:
+                *_, (_index, frame) = self.frames_until(index, 0)
+            except VideoError:
+                continue  # damaged: a request for this frame reports it
+            self._check_size(frame, index)
+
+    def _check_size(self, frame: VideoFrame, index: int) -> None:
+        size = (frame.height, frame.width)
+        if size != self._picture_size:
+            times = self.frame_times()
+            time = "" if times is None else f" ({in_time_code(float(times[index]))})"
+            raise VideoError(size_changes(self.path, self._picture_size, size, f"at frame {index}{time}"))
+
+    def _seconds(self) -> np.ndarray | None:
+        times, base = self._index.presentation_time[self._order], self._stream.time_base
+        if base is None or (times == NO_TIME).any():
+            return None
+        seconds = joined_times(times)
+        return None if seconds is None else seconds * float(base)
 
     def frame_times(self) -> np.ndarray | None:
         """Seconds from the first frame to each frame, (T,) float64; None if the file has neither times nor a frame rate."""
-        times, base = self._index.presentation_time[self._order], self._stream.time_base
-        if base is not None and (times != NO_TIME).all() and (np.diff(times) > 0).all():
-            return (times - times[0]) * float(base)
-        return np.arange(self.frame_count) / self.frame_rate if self.frame_rate else None
+        seconds = self._seconds()
+        if seconds is None and self.frame_rate:
+            return np.arange(self.frame_count) / self.frame_rate
+        return seconds
 
     # -- the order of the frames
 
@@ -179,19 +208,19 @@ class StreamDecoder:
         if order is None:
             order = self._order_by_decoding()
         elif len(self._index) - self._keys[-_KEYFRAMES_TRIED:][0] <= _END_PROBED:
-            order = self._without_undecodable_end(order, int(self._keys[-_KEYFRAMES_TRIED:][0]))
+            order = self._without_undecodable_end(order, _KEYFRAMES_TRIED)
         elif self._index.is_cut_off:
-            order = self._without_undecodable_end(order, int(self._keys[-2:][0]))
+            order = self._without_undecodable_end(order, 2)
         if not len(order):
             raise VideoError(no_frames(self.path))
         return order
 
     def _confirmed_by_decoder(self, order: np.ndarray) -> np.ndarray | None:
         """Decode the beginning: frames must come in `order`; only at the start of a cut stream, some may be missing."""
-        first_key = int(self._keys[0])
-        order = order[order >= first_key]
+        beginning = self._ordinal_of(0)
+        order = order[order >= beginning]
         self._set_order(order)
-        ranks = [int(self._rank[o]) for o in self._ordinals_decoded(first_key, _PACKETS_PROBED) if self._rank[o] >= 0]
+        ranks = [int(self._rank[o]) for o in self._ordinals_decoded(beginning, _PACKETS_PROBED) if self._rank[o] >= 0]
         if not ranks or ranks != list(range(ranks[0], ranks[0] + len(ranks))) or ranks[0] > _FRAMES_OUT_OF_ORDER:
             return None
         return order[ranks[0] :]
@@ -202,10 +231,13 @@ class StreamDecoder:
         out = dict.fromkeys(self._ordinals_decoded(0, len(self._index) + 1))
         return np.fromiter(out, np.int64, len(out))
 
-    def _without_undecodable_end(self, order: np.ndarray, start: int) -> np.ndarray:
+    def _without_undecodable_end(self, order: np.ndarray, keyframes: int) -> np.ndarray:
+        """Leave out the frames after the last keyframe that a decoder which starts `keyframes` before does not give."""
         self._set_order(order)
-        out = set(self._ordinals_decoded(start, len(self._index) + 1))
         last_key = int(self._keys[-1])
+        right = np.flatnonzero(self._right_after <= last_key)  # places from which it is right
+        start = self._ordinal_of(min(len(self._keys[:-keyframes]), int(right[-1]) if len(right) else 0))
+        out = set(self._ordinals_decoded(start, len(self._index) + 1))
         return np.array([o for o in order if o < last_key or o in out], np.int64)
 
     def _ordinals_decoded(self, start: int, packet_count: int) -> list[int]:
@@ -216,8 +248,7 @@ class StreamDecoder:
             while self._next_ordinal < start + packet_count and self._feed():
                 out += [_ordinal(frame) for frame in self._decoded]
                 self._decoded.clear()
-        except _LostSync:
-            self._linear = True
+        except _Retry:
             return self._ordinals_decoded(start, packet_count)
         return out
 
@@ -243,9 +274,10 @@ class StreamDecoder:
         """
         if index in self._unreadable:
             raise VideoError(self._frame_is_damaged(index))
-        for start in self._starts(index):
-            if start is not None:
-                self._seek(start)
+        for place in self._starts(index):
+            if place is not None:
+                self._seek(self._ordinal_of(place))
+                self._right_from = int(self._rank[self._right_after[place]]) if place > 0 else 0
             if frames_before is not None:
                 self._skip_up_to(max(0, index - frames_before))
             for rank, frame in self._decode_on(index):
@@ -266,16 +298,15 @@ class StreamDecoder:
                 if rank < 0:
                     continue
                 self._last_rank = max(self._last_rank, rank)
-                if _ordinal(frame) < self._whole_from:
-                    continue  # only a reference: of an interlaced picture, the second field may have been skipped
+                if _ordinal(frame) < self._whole_from or rank < self._right_from:
+                    continue  # only a reference: a second field may have been skipped, or the picture is not whole yet
                 yield rank, frame
                 if rank == index or rank > index + _FRAMES_OUT_OF_ORDER:
                     return
             try:
                 if not self._feed():
                     return
-            except _LostSync:
-                self._linear = True
+            except _Retry:
                 self._forget_position()
                 return
 
@@ -284,27 +315,36 @@ class StreamDecoder:
         if self._may_skip:
             self._whole_from = max(self._whole_from, int(self._first_needed[index]))
 
+    def _ordinal_of(self, place: int) -> int:
+        """The packet to start from for a place in `_keys`; the very first if pictures recover slowly even from there."""
+        key = int(self._keys[place])
+        return 0 if place == 0 and self._index.frames_to_recover[key] else key
+
     def _start_for(self, index: int, back: int = 0) -> int:
-        """The ordinal of the keyframe to start from: the last one that is decoded and shown no later than the frame."""
-        key = int(np.searchsorted(self._keys, self._order[index], "right")) - 1
-        while key > 0 and self._rank[self._keys[key]] > index:
-            key -= 1
-        return int(self._keys[max(0, key - back)])
+        """The place in `_keys` of the last keyframe to start from: this frame is right, and decoded and shown no earlier.
+
+        The first place for a frame that no keyframe makes right.
+        """
+        place = int(np.searchsorted(self._right_after, self._order[index], "right")) - 1
+        while place > 0 and self._rank[self._right_after[place]] > index:
+            place -= 1
+        return max(0, place - back)
 
     def _starts(self, index: int) -> Iterator[int | None]:
-        """The ordinals to start decoding from, one per attempt; None to continue from the present position."""
+        """The places in `_keys` to start decoding from, one per attempt; None to continue from the present position."""
         on_the_way = self._last_rank < index and (self._decoded or not self._finished)
         on_the_way = on_the_way and self._order[index] >= self._whole_from  # it was not skipped
-        if on_the_way and self._start_for(index) <= self._next_ordinal + _SKIP_AHEAD:
+        on_the_way = on_the_way and self._right_from <= index
+        if on_the_way and self._keys[self._start_for(index)] <= self._next_ordinal + _SKIP_AHEAD:
             yield None
-        tried: set[tuple[int, bool, bool]] = set()
+        tried: set[tuple[int, bool, bool, bool]] = set()
         for back in range(self._keyframes_back, _KEYFRAMES_TRIED):
-            start = self._start_for(index, back)
-            # repeat a keyframe only if an attempt has shown that seeking or skipping is unreliable
-            while (start, self._linear, self._may_skip) not in tried:
-                tried.add((start, self._linear, self._may_skip))
+            place = self._start_for(index, back)
+            # repeat a keyframe only if an attempt has shown that seeking, skipping or threads are unreliable
+            while (attempt := (place, self._linear, self._may_skip, self._has_frame_threads)) not in tried:
+                tried.add(attempt)
                 self._keyframes_back = back
-                yield start
+                yield place
 
     def _frame_is_damaged(self, index: int) -> str:
         return (
@@ -317,12 +357,7 @@ class StreamDecoder:
 
         The stream names the matrix from YUV to RGB; without one it is BT.601, as in FFmpeg and OpenCV.
         """
-        if (frame.height, frame.width) != self._picture_size:
-            height, width = self._picture_size
-            raise VideoError(
-                f"{self.path.name} changes from {width}x{height} to {frame.width}x{frame.height} pixels; all frames must "
-                "have one size. Split the video where the size changes."
-            )
+        self._check_size(frame, int(self._rank[_ordinal(frame)]))
         image = self._reformatter.reformat(frame, format="rgb24", threads=1).to_ndarray()
         transposed, flip_rows, flip_columns = self._orientation
         image = image.swapaxes(0, 1) if transposed else image
@@ -340,30 +375,43 @@ class StreamDecoder:
         self._next_ordinal = 0
         self._last_rank = -1
         self._whole_from = 0
+        self._right_from = 0
         self._finished = True
 
     def _feed(self) -> bool:
         """Decode one packet into `_decoded`; False at the end of the stream."""
         if self._finished:
             return False
-        packet = next(self._packets, None)
+        packet = self._next_packet()
         if packet is None or packet.size == 0 or self._next_ordinal >= len(self._index):
             self._finished = True
             self._decode(None)
             return bool(self._decoded)
         if not self._linear and packet.size != self._index.byte_count[self._next_ordinal]:
-            raise _LostSync
+            self._linear = True
+            raise _Retry
         packet.pts = packet.dts = self._next_ordinal
         self._stream.codec_context.skip_frame = "NONREF" if self._next_ordinal < self._whole_from else "DEFAULT"
         self._next_ordinal += 1
         self._decode(packet)
         return True
 
+    def _next_packet(self) -> av.Packet | None:
+        try:
+            return next(self._packets, None)
+        except av.FFmpegError:
+            return None  # the file is cut off here
+
     def _decode(self, packet: av.Packet | None) -> None:
         try:
             frames = self._stream.codec_context.decode(packet)
         except (av.FFmpegError, EOFError):
-            return  # a damaged packet gives no frame; a request for that frame reports it
+            if not self._has_frame_threads:
+                return  # a damaged packet gives no frame; a request for that frame reports it
+            self._has_frame_threads = False
+            self._container.close()
+            self._open()
+            raise _Retry from None
         self.frames_decoded += len(frames)
         self._decoded.extend(frame for frame in frames if frame.pts is not None and 0 <= frame.pts < len(self._index))
 
@@ -428,6 +476,28 @@ class StreamDecoder:
         self._packets = packets
         self._next_ordinal = start
         self._finished = False
+
+
+def _right_after(keys: np.ndarray, frames_to_recover: np.ndarray) -> np.ndarray:
+    """From which keyframe on pictures are right if decoding starts at each keyframe.
+
+    Parameters
+    ----------
+    keys : (K,) ordinals of keyframes
+    frames_to_recover : (K,) 0 if pictures are right at once
+
+    Returns
+    -------
+    (K,) ordinals, ascending; beyond all packets if pictures do not become right
+    """
+    right, never = keys.copy(), np.iinfo(np.int64).max
+    for place in np.flatnonzero(frames_to_recover).tolist():
+        reached = place
+        for _ in range(_REFRESHES):
+            if reached < len(keys):
+                reached = max(reached + 1, int(np.searchsorted(keys, keys[reached] + frames_to_recover[reached])))
+        right[place] = keys[reached] if reached < len(keys) else never
+    return np.minimum.accumulate(right[::-1])[::-1]
 
 
 def _marks_unreferenced(context: VideoCodecContext) -> bool:

@@ -29,10 +29,23 @@ def why_unreadable(path: Path, error: Exception) -> str:
             )
     return (
         f"{path.name} is not a video ({path.stat().st_size} bytes, no known video container): expected mp4, mov, avi, mkv, "
-        "webm or mpeg. Check that it is not a renamed file of another kind, or convert it to mp4."
+        "mpeg or another container of video. Check that it is not a renamed file of another kind, or convert it to mp4."
     )
 
 
 def no_frames(path: Path) -> str:
     """One line that explains that a file has a video stream without frames."""
     return f"{path.name} holds 0 frames that can be decoded; at least 1 is needed. Copy it again from its source."
+
+
+def size_changes(path: Path, size: tuple[int, int], other: tuple[int, int], place: str) -> str:
+    """One line that explains that the pictures of a file have several sizes, each (H, W).
+
+    Parameters
+    ----------
+    place : where the size changes, such as "at frame 50 (0:00:02.00)"
+    """
+    return (
+        f"{path.name} changes from {size[1]}x{size[0]} to {other[1]}x{other[0]} pixels {place}; all frames must have one "
+        "size. Split the video there, for example with ffmpeg or LosslessCut, and open the parts."
+    )

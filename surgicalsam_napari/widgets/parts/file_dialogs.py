@@ -9,6 +9,10 @@ from pathlib import Path
 from qtpy.QtWidgets import QFileDialog, QWidget
 
 from surgicalsam_napari.preferences import Preferences, read_preferences, remember
+from surgicalsam_napari.video import FILE_SUFFIXES
+
+VIDEO_FILTER = f"Videos ({' '.join(f'*{suffix} *{suffix.upper()}' for suffix in FILE_SUFFIXES)});;All files (*)"
+_SHORT_FILTERS = QFileDialog.Option.HideNameFilterDetails  # the list of all suffixes is longer than the dialog
 
 
 class FileKind(StrEnum):
@@ -24,13 +28,13 @@ class FileKind(StrEnum):
 
 def ask_for_file(parent: QWidget, kind: FileKind, title: str, filters: str) -> Path | None:
     """The file that the user chooses; None if the dialog was cancelled."""
-    path, _ = QFileDialog.getOpenFileName(parent, title, _start(kind), filters)
+    path, _ = QFileDialog.getOpenFileName(parent, title, _start(kind), filters, "", _SHORT_FILTERS)
     return _chosen(kind, path)
 
 
 def ask_for_files(parent: QWidget, kind: FileKind, title: str, filters: str) -> list[Path]:
     """The files that the user chooses; none if the dialog was cancelled."""
-    paths, _ = QFileDialog.getOpenFileNames(parent, title, _start(kind), filters)
+    paths, _ = QFileDialog.getOpenFileNames(parent, title, _start(kind), filters, "", _SHORT_FILTERS)
     return [Path(path) for path in paths if _chosen(kind, path)]
 
 

@@ -12,8 +12,8 @@ from qtpy.QtWidgets import QHBoxLayout, QPushButton, QVBoxLayout, QWidget
 from surgicalsam_napari.formatting import counted, in_time
 from surgicalsam_napari.store import Project
 from surgicalsam_napari.store.ownership import Owner
-from surgicalsam_napari.video import VIDEO_SUFFIXES, VideoInfo
-from surgicalsam_napari.widgets.parts.file_dialogs import FileKind, ask_for_file, ask_for_folder
+from surgicalsam_napari.video import VideoInfo
+from surgicalsam_napari.widgets.parts.file_dialogs import VIDEO_FILTER, FileKind, ask_for_file, ask_for_folder
 from surgicalsam_napari.widgets.parts.parts import SPACING, ElidedLabel, Panel, note
 from surgicalsam_napari.widgets.source.saved_mark import SavedMark
 from surgicalsam_napari.widgets.viewer.label_changes import LabelChanges
@@ -45,7 +45,9 @@ class VideoPanel(Panel):
         self.border.setToolTip("No instrument is predicted on the black border around the picture")
         self.open_file = QPushButton("Open file…")
         self.open_folder = QPushButton("Open folder…")
-        self.open_file.setToolTip("A video: " + ", ".join(suffix.lstrip(".") for suffix in VIDEO_SUFFIXES))
+        self.open_file.setToolTip(
+            "A video (mp4, mov, mkv, avi, mpg, vob, ts, mxf, wmv …), a DICOM video, or a TIFF with several pages"
+        )
         self.open_folder.setToolTip("A folder of numbered images, or a project (*.surgicalsam)")
         self.videos = QPushButton("Videos…")
         self.videos.setToolTip("The list of videos: how far each one is; segment several one after the other")
@@ -104,7 +106,7 @@ class VideoPanel(Panel):
         self.file_name.setToolTip(f"{info.path}\nLabels and embeddings are kept in {project.folder}")
         self.facts.setText(describe_video(info))
         self.summarized.emit(f"{info.path.name} · {describe_video(info)}")
-        if not project.writable:
+        if not project.writable or info.remarks:
             self.attention_wanted.emit()
 
     def _on_written(self, project: Project | None) -> None:
@@ -132,8 +134,7 @@ class VideoPanel(Panel):
 
     def choose_file(self) -> None:
         """Ask for a video, and open it."""
-        patterns = " ".join(f"*{suffix} *{suffix.upper()}" for suffix in VIDEO_SUFFIXES)
-        path = ask_for_file(self, FileKind.VIDEOS, "Open a surgical video", f"Videos ({patterns});;All files (*)")
+        path = ask_for_file(self, FileKind.VIDEOS, "Open a surgical video", VIDEO_FILTER)
         if path is not None:
             self.open_requested.emit(path)
 
@@ -176,4 +177,4 @@ def describe_video(info: VideoInfo) -> str:
         facts.append(
             f"{counted(len(info.left_out), 'file')} left out, such as {info.left_out[0]}: masks or doubles of frames"
         )
-    return " · ".join(facts)
+    return " · ".join([*facts, *info.remarks])

@@ -14,8 +14,7 @@ from surgicalsam_napari.formatting import counted
 from surgicalsam_napari.preferences import read_preferences, remember, with_videos, without_videos
 from surgicalsam_napari.session import Session
 from surgicalsam_napari.store.summary import find_videos
-from surgicalsam_napari.video import VIDEO_SUFFIXES
-from surgicalsam_napari.widgets.parts.file_dialogs import FileKind, ask_for_file, ask_for_files, ask_for_folder
+from surgicalsam_napari.widgets.parts.file_dialogs import VIDEO_FILTER, FileKind, ask_for_file, ask_for_files, ask_for_folder
 from surgicalsam_napari.widgets.parts.parts import SPACING, caption, primary_button
 from surgicalsam_napari.widgets.parts.progress_strip import ProgressStrip
 from surgicalsam_napari.widgets.runs.background import run_in_background
@@ -198,8 +197,7 @@ class VideosWindow(QDialog):
             self._show(path)
 
     def _choose_videos(self) -> None:
-        patterns = " ".join(f"*{suffix} *{suffix.upper()}" for suffix in VIDEO_SUFFIXES)
-        paths = ask_for_files(self, FileKind.VIDEOS, "Add videos to the list", f"Videos ({patterns});;All files (*)")
+        paths = ask_for_files(self, FileKind.VIDEOS, "Add videos to the list", VIDEO_FILTER)
         if paths:
             self.add(paths)
 
