@@ -10,8 +10,8 @@ import pytest
 pytest.importorskip("qtpy.QtWidgets")
 
 from napari.utils.theme import get_theme
-from qtpy.QtCore import QPoint, QRect, Qt, QThreadPool
-from qtpy.QtGui import QColor
+from qtpy.QtCore import QObject, QPoint, QRect, Qt, QThreadPool
+from qtpy.QtGui import QAction, QColor
 from qtpy.QtTest import QTest
 from qtpy.QtWidgets import QAbstractButton, QApplication, QComboBox, QDockWidget, QLabel, QPushButton, QTabBar, QWidget
 
@@ -19,7 +19,7 @@ from surgicalsam_napari.widgets.main_widget import MainWidget
 from surgicalsam_napari.widgets.opening import PluginDock
 from surgicalsam_napari.widgets.parts.collapsible import Collapsible
 from surgicalsam_napari.widgets.parts.theme import contrast
-from surgicalsam_napari.widgets.viewer.dock_menu import dock_around
+from surgicalsam_napari.widgets.viewer.dock_menu import DockMenu, dock_around
 from surgicalsam_napari.widgets.viewer.layer_docks import NAMES, SMALLEST_PANEL
 from surgicalsam_napari.widgets.viewer.layers import fitting_brush_size
 
@@ -360,3 +360,11 @@ def background(widget: QWidget, theme: str) -> QColor:
         return QColor("#2f6fde")
     colors = get_theme(theme)
     return QColor((colors.primary if isinstance(widget, QPushButton | QComboBox) else colors.background).as_hex("long"))
+
+
+def test_an_action_may_outlive_its_entry_in_the_menu(make_napari_viewer, qtbot):
+    entries, actions = QObject(), QObject()
+    DockMenu(make_napari_viewer(), entries).add_action(QAction("An action", actions))
+    for owner in (entries, actions):
+        with qtbot.waitSignal(owner.destroyed, timeout=TIMEOUT):
+            owner.deleteLater()

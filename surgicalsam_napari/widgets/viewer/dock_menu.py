@@ -43,8 +43,9 @@ class DockMenu(QObject):
 
     def add_action(self, action: QAction) -> None:
         """List any action."""
-        self._actions.append(action)
-        action.destroyed.connect(lambda: self._actions.remove(action))
+        actions = self._actions  # not of `self`: it may have been destroyed before the action
+        actions.append(action)
+        action.destroyed.connect(lambda: actions.remove(action))
         self._fill()
 
     def release(self) -> None:
