@@ -6,6 +6,7 @@ from collections.abc import Callable
 from contextlib import suppress
 
 import napari
+from qtpy.compat import isalive
 from qtpy.QtCore import QObject
 from qtpy.QtGui import QAction
 from qtpy.QtWidgets import QDockWidget, QWidget
@@ -43,19 +44,18 @@ class DockMenu(QObject):
 
     def add_action(self, action: QAction) -> None:
         """List any action."""
-        actions = self._actions  # not of `self`: it may have been destroyed before the action
-        actions.append(action)
-        action.destroyed.connect(lambda: actions.remove(action))
+        self._actions.append(action)
         self._fill()
 
     def release(self) -> None:
         """Remove the entries."""
         self.menu.aboutToShow.disconnect(self._fill)
         with suppress(RuntimeError):  # the window is being closed
-            for action in self._actions:
+            for action in filter(isalive, self._actions):
                 self.menu.removeAction(action)
 
     def _fill(self) -> None:
+        self._actions = [action for action in self._actions if isalive(action)]
         listed = self.menu.actions()
         for action in self._actions:
             if action not in listed:
