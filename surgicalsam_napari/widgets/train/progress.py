@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+from functools import cached_property
+
 from surgicalsam_napari.formatting import counted, in_time
 from surgicalsam_napari.widgets.parts.parts import Panel, note
 from surgicalsam_napari.widgets.parts.progress_strip import ProgressStrip
@@ -18,14 +20,24 @@ class TrainingProgress(Panel):
 
     def __init__(self) -> None:
         super().__init__("Training")
-        self.strip, self.curves = ProgressStrip(), TrainingCurves()
+        self.strip = ProgressStrip()
+        self._colors: ThemeColors | None = None
         self.strip.cancel.setToolTip("Stop after the current step, and keep the best model so far")
         self.cancelled = self.strip.cancelled
         self._tested = "the frames kept aside"
         self.strip.text.setToolTip("Rounds are epochs: each uses every corrected frame once")
         self.split, self.warning, self.best, self.hint = note(), colored_note(WARNING_COLOR), note(), note(CANCEL_KEEPS)
-        for widget in (self.strip, self.hint, self.curves, self.best, self.split, self.warning):
+        for widget in (self.strip, self.hint, self.best, self.split, self.warning):
             self.column.addWidget(widget)
+
+    @cached_property
+    def curves(self) -> TrainingCurves:
+        """Made when the first training starts, because matplotlib takes a moment."""
+        curves = TrainingCurves()
+        self.column.insertWidget(self.column.indexOf(self.best), curves)
+        if self._colors is not None:
+            curves.use_colors(self._colors)
+        return curves
 
     def show_start(self) -> None:
         """Show that work has started."""
@@ -41,7 +53,9 @@ class TrainingProgress(Panel):
 
     def use_colors(self, colors: ThemeColors) -> None:
         """Use the colours of napari's theme."""
-        self.curves.use_colors(colors)
+        self._colors = colors
+        if "curves" in self.__dict__:
+            self.curves.use_colors(colors)
 
     def show_report(self, report: Report) -> None:
         """Show a report of the run."""
