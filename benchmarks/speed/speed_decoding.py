@@ -132,6 +132,19 @@ def decoding(
     }
 
 
+def another_class(model: SurgicalSAM, embeddings: np.ndarray, repeats: int, size: tuple[int, int]) -> dict[str, object]:
+    """Figures of `decode_another_class`: from the embedding of the last decoded frame to the label map of another class."""
+    embedding = plain.in_memory_order_of_files(torch.from_numpy(embeddings[:1]).float())
+    plain_implementation = plain.PlainSurgicalSAM(model)
+    model.predict(embeddings[:1], [3], size)
+    times = paired(
+        lambda: plain_implementation.label_map(embedding, [0], [1], size),
+        lambda: model.predict(embeddings[:1], [1], size),
+        repeats,
+    )
+    return figures("decode_another_class", times)
+
+
 def label_maps(repeats: int, size: tuple[int, int]) -> dict[str, object]:
     """Figures of `label_map`: from the bundled weights' logits of seven classes, at SAM's 256 x 256, to a label map."""
     model = light_model()
@@ -169,7 +182,7 @@ def fast_mode(size: tuple[int, int], count: int) -> dict[str, object]:
 
 
 def measure(repeats: int, *, is_quick: bool) -> dict[str, object]:
-    """`decode_one_class`, `decode_all_classes` (also `…_light`), and `label_map`."""
+    """`decode_one_class`, `decode_all_classes` (also `…_light`), `decode_another_class`, and `label_map`."""
     result: dict[str, object] = {}
     size = QUICK_SIZE if is_quick else SIZE
     sam, light = untrained_model("light" if is_quick else "vit_h"), light_model()
@@ -178,6 +191,7 @@ def measure(repeats: int, *, is_quick: bool) -> dict[str, object]:
         large, small = smooth_embeddings(sam, many).numpy(), phantom_embeddings(light, many, size)
         result |= decoding("decode_one_class", sam, large, [3], repeats, size)
         result |= decoding("decode_all_classes", sam, large[:few], list(CLASSES.ids), repeats, size)
+        result |= another_class(sam, large, 4 * repeats, size)
         result |= decoding("decode_one_class_light", light, small, [3], repeats, size)
         result |= decoding("decode_all_classes_light", light, small, list(CLASSES.ids), repeats, size)
         result |= label_maps(4 * repeats, size)

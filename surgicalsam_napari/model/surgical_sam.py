@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import math
-from collections.abc import Sequence
+from collections.abc import Hashable, Sequence
 from dataclasses import dataclass
 
 import numpy as np
@@ -121,6 +121,7 @@ class SurgicalSAM(nn.Module):
         self.pixel_head = pixel_head
         self.is_fast = False
         self._position: tuple[Tensor, Tensor] | None = None
+        self._last_frame: tuple[Hashable, Tensor, Tensor, FrameReading] | None = None
 
     @property
     def input_size(self) -> int:
@@ -262,14 +263,27 @@ class SurgicalSAM(nn.Module):
         if self.pixel_head is not None:
             return self.pixel_head.decode(embeddings.to(self.device).float(), rows, visible, self.presence_threshold)
         encoder = self.class_prompt_encoder
-        embeddings = in_token_order(embeddings[:, : self.decoder_dim].to(self.device).float())
-        reading = encoder.read(embeddings, self.prototypes())
+        embeddings, reading = self._read_frames(embeddings[:, : self.decoder_dim])
         prompted = torch.tensor(rows, device=self.device).expand(len(embeddings), -1)
         chunks = prompted.split(max(self._prompts_at_a_time // len(embeddings), 1), dim=1)
         if len(embeddings) == 1 and len(rows) > 1 and not self.is_fast:
             return _joined(self._decode_in_one_image(embeddings, reading, chunks, visible), dim=1)
         parts = [self._decode_prompts(embeddings, encoder.prompts_of(reading, chunk), visible) for chunk in chunks]
         return _joined(parts, dim=1)
+
+    def _read_frames(self, embeddings: Tensor) -> tuple[Tensor, FrameReading]:
+        """The embeddings in token order, and what all prompts share; a single frame is kept, for other classes of it."""
+        weights = [*self.class_prompt_encoder.parameters(), *self.prototypes.parameters()]
+        # torch counts in-place changes of a tensor; a tensor that replaces it has another address
+        state = self.is_fast, tuple((w.data_ptr(), None if w.is_inference() else w._version) for w in weights)
+        kept = self._last_frame
+        if kept is not None and kept[0] == state and kept[1].dtype == embeddings.dtype and kept[1].equal(embeddings):
+            return kept[2:]
+        ordered = in_token_order(embeddings.to(self.device).float())
+        reading = self.class_prompt_encoder.read(ordered, self.prototypes())
+        if len(embeddings) == 1:
+            self._last_frame = state, embeddings.clone(), ordered, reading
+        return ordered, reading
 
     def _decode_in_one_image(
         self, embedding: Tensor, reading: FrameReading, chunks: Sequence[Tensor], visible: tuple[int, int] | None
