@@ -6,10 +6,18 @@ import pytest
 import torch
 
 from surgicalsam_napari.model.geometry import FrameGeometry
-from surgicalsam_napari.model.mask_decoder import PADDING_LOGIT, build_mask_decoder, decode_masks, in_token_order
+from surgicalsam_napari.model.mask_decoder import (
+    PADDING_LOGIT,
+    build_mask_decoder,
+    decode_masks,
+    decode_shared,
+    in_token_order,
+    shared_image,
+)
 from surgicalsam_napari.model.segment_anything import MaskDecoder
 
-GRID, CHANNELS, TOKENS = (12, 16), 64, 6
+GRID, CHANNELS = (12, 16), 64
+FEW, MANY = 2, 6  # sparse tokens: the image attends to few tokens in another way than to many
 
 
 @pytest.fixture(scope="module")
@@ -18,12 +26,12 @@ def decoder() -> MaskDecoder:
     return build_mask_decoder(CHANNELS, 128).eval()
 
 
-def random_prompts(images: int, prompts_each: int) -> dict[str, torch.Tensor]:
+def random_prompts(images: int, prompts_each: int, tokens: int = MANY) -> dict[str, torch.Tensor]:
     generator = torch.Generator().manual_seed(1)
     shapes = {
         "image_embeddings": (images, CHANNELS, *GRID),
         "positional_encoding": (1, CHANNELS, *GRID),
-        "sparse": (images * prompts_each, TOKENS, CHANNELS),
+        "sparse": (images * prompts_each, tokens, CHANNELS),
         "dense": (images * prompts_each, CHANNELS, *GRID),
     }
     return {name: torch.randn(shape, generator=generator) for name, shape in shapes.items()}
@@ -43,13 +51,29 @@ def one_by_one(decoder: MaskDecoder, prompts: dict[str, torch.Tensor]) -> tuple[
     return torch.cat([masks[:, 0] for masks, _ in answers]), torch.cat([quality[:, 0] for _, quality in answers])
 
 
+@pytest.mark.parametrize("tokens", [FEW, MANY])
 @pytest.mark.parametrize(("images", "prompts_each"), [(1, 1), (3, 1), (2, 3)])
-def test_every_mask_equals_that_of_segment_anything(decoder: MaskDecoder, images: int, prompts_each: int) -> None:
-    prompts = random_prompts(images, prompts_each)
+def test_every_mask_equals_that_of_segment_anything(
+    decoder: MaskDecoder, images: int, prompts_each: int, tokens: int
+) -> None:
+    prompts = random_prompts(images, prompts_each, tokens)
     masks, quality = one_by_one(decoder, prompts)
     decoded = decode_masks(decoder, **prompts)
     torch.testing.assert_close(decoded.low_res_logits, masks, atol=1e-4, rtol=1e-4)
     torch.testing.assert_close(decoded.predicted_iou, quality, atol=1e-4, rtol=1e-4)
+
+
+@pytest.mark.parametrize("count", [1, 3])
+@torch.inference_mode()
+def test_an_image_projected_once_gives_the_masks_of_each_prompt(decoder: MaskDecoder, count: int) -> None:
+    prompts = random_prompts(1, count, FEW)
+    weight, bias, activations = torch.randn(CHANNELS, 20), torch.randn(CHANNELS), torch.rand(count, 12 * 16, 20)
+    dense = (activations @ weight.T + bias).transpose(1, 2).unflatten(2, GRID)
+    image = shared_image(decoder, prompts["image_embeddings"], prompts["positional_encoding"], weight, bias)
+    decoded = decode_shared(decoder, image, prompts["sparse"], activations, visible=(7, 16))
+    expected = decode_masks(decoder, **{**prompts, "dense": dense}, visible=(7, 16))
+    torch.testing.assert_close(decoded.low_res_logits, expected.low_res_logits, atol=1e-4, rtol=1e-4)
+    torch.testing.assert_close(decoded.predicted_iou, expected.predicted_iou, atol=1e-4, rtol=1e-4)
 
 
 def test_the_order_in_memory_does_not_matter(decoder: MaskDecoder) -> None:
@@ -72,8 +96,9 @@ def test_only_the_visible_grid_is_upscaled_and_the_rest_is_background(
     assert (part[:, rows:] == PADDING_LOGIT).all() and (part[:, :, columns:] == PADDING_LOGIT).all()
 
 
-def test_gradients_equal_those_of_segment_anything(decoder: MaskDecoder) -> None:
-    prompts = random_prompts(2, 1)
+@pytest.mark.parametrize("tokens", [FEW, MANY])
+def test_gradients_equal_those_of_segment_anything(decoder: MaskDecoder, tokens: int) -> None:
+    prompts = random_prompts(2, 1, tokens)
     unread = tuple(f"output_hypernetworks_mlps.{mask}." for mask in (1, 2, 3))
     weights = [weight for name, weight in decoder.named_parameters() if not name.startswith(unread)]
 

@@ -57,6 +57,28 @@ def test_a_class_is_predicted_the_same_alone_with_others_and_in_any_batch(tiny_m
     torch.testing.assert_close(together.presence[3, 5], alone.presence[0, 0], atol=1e-4, rtol=1e-4)
 
 
+def test_another_class_of_the_same_frame_is_the_same_as_in_a_model_that_decoded_nothing_before():
+    embeddings = torch.randn(1, *untrained_model(ENDOVIS2018).embedding_shape)
+    model, fresh = untrained_model(ENDOVIS2018), untrained_model(ENDOVIS2018)
+    model.decode(embeddings, [3])
+    assert torch.equal(model.decode(embeddings, [6]).low_res_logits, fresh.decode(embeddings, [6]).low_res_logits)
+
+
+def test_a_frame_is_decoded_again_after_its_embedding_or_the_weights_changed():
+    embeddings = torch.randn(1, *untrained_model(ENDOVIS2018).embedding_shape)
+    model, fresh = untrained_model(ENDOVIS2018), untrained_model(ENDOVIS2018)
+    model.decode(embeddings, [3])
+    embeddings *= 2
+    changed = model.decode(embeddings, [3]).low_res_logits
+    assert torch.equal(changed, fresh.decode(embeddings, [3]).low_res_logits)
+    for each in (model, fresh):
+        with torch.no_grad():
+            each.prototypes.class_embeddings.weight.add_(1)
+    fresh.decode(-embeddings, [3])  # another frame in between
+    again = model.decode(embeddings, [3]).low_res_logits
+    assert not torch.equal(again, changed) and torch.equal(again, fresh.decode(embeddings, [3]).low_res_logits)
+
+
 def test_a_class_below_the_presence_threshold_leaves_the_frame_empty(tiny_checkpoint):
     model = load_checkpoint(tiny_checkpoint, device="cpu")
     model.presence_threshold = 1.1

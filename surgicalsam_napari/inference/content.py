@@ -7,6 +7,7 @@ from typing import TYPE_CHECKING
 
 import numpy as np
 
+from surgicalsam_napari.store.label_maps import present_ids
 from surgicalsam_napari.video import ContentArea
 
 if TYPE_CHECKING:
@@ -18,8 +19,8 @@ def within_content(prediction: FramePrediction, area: ContentArea) -> FramePredi
     if area.is_whole:
         return prediction
     label_map = np.where(area.mask, prediction.label_map, 0).astype(np.uint8)
-    before, after = (np.bincount(labels.ravel(), minlength=256) > 0 for labels in (prediction.label_map, label_map))
-    gone = (before & ~after)[list(prediction.class_ids)]
+    gone_ids = set(present_ids(prediction.label_map)) - set(present_ids(label_map))
+    gone = np.array([class_id in gone_ids for class_id in prediction.class_ids])
     return replace(
         prediction,
         label_map=label_map,

@@ -118,18 +118,29 @@ class ClassPromptEncoder(nn.Module):
         hidden = torch.relu(hidden + first[:, None])
         return self.sparse_fc_2.weight[..., 0] @ hidden + second[:, None]
 
+    def sparse_embeddings(self, reading: FrameReading, rows: Tensor) -> Tensor:
+        """Sparse prompt embeddings of the prompted classes: (B, K, C * n, D)."""
+        tokens = reading.tokens
+        is_prompted = nn.functional.one_hot(rows, tokens.shape[1]).bool()  # (B, K, C)
+        negative, positive = (cast(nn.Embedding, embedding).weight for embedding in self.pn_cls_embeddings)  # (n, D) each
+        mark = torch.where(is_prompted[..., None, None], positive, negative)  # (B, K, C, n, D)
+        return (tokens[:, None] + mark).flatten(2, 3)
+
     def dense_embeddings(self, reading: FrameReading, rows: Tensor) -> Tensor:
         """Dense prompt embeddings of the prompted classes (equation 7): (B, K, D, h, w), in channels-last order.
 
         A 1x1 convolution commutes with scaling each position by 1 + S, so the first one runs once per frame.
         """
-        first, second = self.dense_fc_1, self.dense_fc_2
-        assert first.bias is not None
+        second = self.dense_fc_2
+        dense = nn.functional.linear(self.dense_activations(reading, rows), second.weight.flatten(1), second.bias)
+        return dense.transpose(2, 3).unflatten(3, reading.similarity.shape[-2:])
+
+    def dense_activations(self, reading: FrameReading, rows: Tensor) -> Tensor:
+        """(B, K, N, r_D): the hidden layer of the dense prompt embeddings; `dense_fc_2` turns it into these."""
+        assert self.dense_fc_1.bias is not None
         frames = torch.arange(len(rows), device=rows.device)[:, None]
         scale = 1 + reading.similarity.flatten(2)[frames, rows]  # (B, K, N)
-        hidden = torch.relu(torch.addcmul(first.bias, reading.hidden[:, None], scale[..., None]))
-        dense = nn.functional.linear(hidden, second.weight.flatten(1), second.bias)
-        return dense.transpose(2, 3).unflatten(3, reading.similarity.shape[-2:])
+        return torch.relu(torch.addcmul(self.dense_fc_1.bias, reading.hidden[:, None], scale[..., None]))
 
     def read(self, image_embeddings: Tensor, prototypes: Tensor) -> FrameReading:
         """Compute what all prompts of these frames share, for `prompts_of`.
@@ -150,11 +161,7 @@ class ClassPromptEncoder(nn.Module):
         ----------
         rows : (B, K) int64, the prototype rows (class positions, from 0) to prompt each frame with
         """
-        tokens = reading.tokens
-        is_prompted = nn.functional.one_hot(rows, tokens.shape[1]).bool()  # (B, K, C)
-        negative, positive = (cast(nn.Embedding, embedding).weight for embedding in self.pn_cls_embeddings)  # (n, D) each
-        mark = torch.where(is_prompted[..., None, None], positive, negative)  # (B, K, C, n, D)
-        return ClassPrompts((tokens[:, None] + mark).flatten(2, 3), self.dense_embeddings(reading, rows))
+        return ClassPrompts(self.sparse_embeddings(reading, rows), self.dense_embeddings(reading, rows))
 
     def forward(self, image_embeddings: Tensor, prototypes: Tensor, rows: Tensor) -> ClassPrompts:
         """Prompt embeddings for every frame and every prompted class: `read`, then `prompts_of`."""

@@ -63,12 +63,80 @@ def decode_masks(
     visible : rows and columns of the grid for which masks are needed (`FrameGeometry.visible_grid`), by default all;
         logits elsewhere are `PADDING_LOGIT`
     """
-    grid = (image_embeddings.shape[-2], image_embeddings.shape[-1])
-    images = tokens_of(image_embeddings)
+    images, position = tokens_of(image_embeddings), tokens_of(positional_encoding)
     keys = (images[:, None] + tokens_of(dense).unflatten(0, (len(images), -1))).flatten(0, 1)
+    image = _projected_image(decoder.transformer.layers[0], keys, position)
+    return _decoded(decoder, image, position, sparse, _grid(image_embeddings), visible)
+
+
+@dataclass(frozen=True)
+class SharedImage:
+    """One image, projected once for prompts that differ only by `dense = activations @ weight.T + bias`.
+
+    Attributes
+    ----------
+    parts : of the image with `bias`: itself (N, D), and its keys, queries and values (N, d) for the first layer
+    weights : (r, D) and three (r, d), what the activations of a prompt add to each of them
+    position : (1, N, D)
+    grid : (h, w)
+    """
+
+    parts: tuple[Tensor, ...]
+    weights: tuple[Tensor, ...]
+    position: Tensor
+    grid: tuple[int, int]
+
+
+def shared_image(
+    decoder: MaskDecoder, image_embedding: Tensor, positional_encoding: Tensor, weight: Tensor, bias: Tensor
+) -> SharedImage:
+    """Project one image (1, D, h, w) for all prompts with `dense = activations @ weight.T + bias`; weight: (D, r)."""
+    block, position = decoder.transformer.layers[0], tokens_of(positional_encoding)
+    parts = _projected_image(block, tokens_of(image_embedding) + bias, position)
+    to_image, to_tokens = block.cross_attn_token_to_image, block.cross_attn_image_to_token
+    layers = (to_image.k_proj, to_tokens.q_proj, to_image.v_proj)
+    weights = (weight.T, *((layer.weight @ weight).T for layer in layers))
+    return SharedImage(tuple(part[0].contiguous() for part in parts), weights, position, _grid(image_embedding))
+
+
+def decode_shared(
+    decoder: MaskDecoder,
+    image: SharedImage,
+    sparse: Tensor,
+    activations: Tensor,
+    visible: tuple[int, int] | None = None,
+) -> DecodedMasks:
+    """As `decode_masks`, for P prompts of one image.
+
+    Parameters
+    ----------
+    sparse : (P, T, D)
+    activations : (P, N, r), see `shared_image`
+    """
+    parts = tuple(
+        torch.stack([torch.addmm(part, each, weight) for each in activations])
+        if len(activations) > 1
+        else torch.addmm(part, activations[0], weight)[None]
+        for part, weight in zip(image.parts, image.weights, strict=True)
+    )
+    return _decoded(decoder, parts, image.position, sparse, image.grid, visible)
+
+
+def _grid(embeddings: Tensor) -> tuple[int, int]:
+    return embeddings.shape[-2], embeddings.shape[-1]
+
+
+def _decoded(
+    decoder: MaskDecoder,
+    image: tuple[Tensor, ...],
+    position: Tensor,
+    sparse: Tensor,
+    grid: tuple[int, int],
+    visible: tuple[int, int] | None,
+) -> DecodedMasks:
     output_tokens = torch.cat([decoder.iou_token.weight, decoder.mask_tokens.weight])
     tokens = torch.cat([output_tokens.expand(len(sparse), -1, -1), sparse], dim=1)
-    token_out, image_out = _attend_both_ways(decoder.transformer, tokens, keys, tokens_of(positional_encoding))
+    token_out, image_out = _attend_both_ways(decoder.transformer, tokens, image, position)
     iou_token, mask_token = token_out[:, 0], token_out[:, 1]
     kernel = decoder.output_hypernetworks_mlps[0](mask_token)  # (P, D / 8)
     logits = _upscaled_logits(decoder, image_out.unflatten(1, grid), kernel, visible or grid)
@@ -92,29 +160,37 @@ def in_token_order(grids: Tensor) -> Tensor:
 
 
 def _attend_both_ways(
-    transformer: TwoWayTransformer, tokens: Tensor, keys: Tensor, position: Tensor
+    transformer: TwoWayTransformer, tokens: Tensor, image: tuple[Tensor, ...], position: Tensor
 ) -> tuple[Tensor, Tensor]:
     """SAM's two-way transformer; returns the first two tokens (P, 2, D) and the image (P, N, D).
 
     Parameters
     ----------
     tokens : (P, T, D)
-    keys : (P, N, D)
+    image : of `_projected_image`, for the first layer
     position : (1, N, D)
     """
-    queries = tokens
-    for block in transformer.layers:
+    queries, (keys, image_key, image_query, image_value) = tokens, image
+    for index, block in enumerate(transformer.layers):
+        if index:
+            keys, image_key, image_query, image_value = _projected_image(block, keys, position)
         queries = block.norm1(_self_attended(block, queries, tokens))
         to_image, to_tokens = block.cross_attn_token_to_image, block.cross_attn_image_to_token
-        image_key, image_query = _projected_together(keys + position, to_image.k_proj, to_tokens.q_proj)
-        attended = _attend(to_image, to_image.q_proj(queries + tokens), image_key, to_image.v_proj(keys))
+        attended = _attend(to_image, to_image.q_proj(queries + tokens), image_key, image_value)
         queries = block.norm2(queries + attended)
         queries = block.norm3(queries + block.mlp(queries))
-        attended = _attend(to_tokens, image_query, to_tokens.k_proj(queries + tokens), to_tokens.v_proj(queries))
-        keys = block.norm4(attended.add_(keys))
+        token_key, token_value = to_tokens.k_proj(queries + tokens), to_tokens.v_proj(queries)
+        keys = block.norm4(_attended_by_image(to_tokens, image_query, token_key, token_value, keys))
     first = queries[:, :2]
     attended = _attend_to_image(transformer.final_attn_token_to_image, first + tokens[:, :2], keys, position)
     return transformer.norm_final_attn(first + attended), keys
+
+
+def _projected_image(block: TwoWayAttentionBlock, keys: Tensor, position: Tensor) -> tuple[Tensor, ...]:
+    """The image (P, N, D), and what a layer reads from it: keys and values for the tokens, and its own queries."""
+    to_image, to_tokens = block.cross_attn_token_to_image, block.cross_attn_image_to_token
+    image_key, image_query = _projected_together(keys + position, to_image.k_proj, to_tokens.q_proj)
+    return keys, image_key, image_query, to_image.v_proj(keys)
 
 
 def _self_attended(block: TwoWayAttentionBlock, queries: Tensor, tokens: Tensor) -> Tensor:
@@ -137,6 +213,26 @@ def _attend(attention: Attention, query: Tensor, key: Tensor, value: Tensor) -> 
     return attention.out_proj(attended.transpose(1, 2).flatten(2))
 
 
+def _attended_by_image(attention: Attention, query: Tensor, key: Tensor, value: Tensor, image: Tensor) -> Tensor:
+    """The image (P, N, D), plus its attention over T tokens, from projected (P, N, d), (P, T, d), (P, T, d).
+
+    For few tokens, the last projection is applied to their values, and not to the whole image: sum_t w_t W v_t = W sum_t w_t
+    v_t. The weights of each head have a sum of 1, so one head adds the bias. They are kept as (P, heads, T, N), because
+    torch's softmax is fast along many values, and its attention is slow for 19 of them.
+    """
+    heads = attention.num_heads
+    if heads * key.shape[1] > image.shape[-1]:
+        return _attend(attention, query, key, value).add_(image)
+    query, key, value = (x.unflatten(-1, (heads, -1)).transpose(1, 2) for x in (query, key, value))  # (P, heads, _, c)
+    weights = (key * key.shape[-1] ** -0.5 @ query.transpose(2, 3)).softmax(dim=2).flatten(1, 2)  # (P, heads * T, N)
+    out_weight = attention.out_proj.weight.unflatten(1, (heads, -1))  # (D, heads, c)
+    projected = torch.einsum("phtc,dhc->phtd", value, out_weight)
+    is_first = torch.arange(heads, device=image.device)[:, None, None] == 0
+    projected = (projected + is_first * attention.out_proj.bias).flatten(1, 2)
+    add = torch.baddbmm if torch.is_grad_enabled() else Tensor.baddbmm_  # the image is not read again: save a copy
+    return add(image, weights.transpose(1, 2), projected)
+
+
 def _attend_to_image(attention: Attention, queries: Tensor, keys: Tensor, position: Tensor) -> Tensor:
     """Attention of a few queries, R per prompt, over the image: (P, R, D).
 
@@ -147,10 +243,10 @@ def _attend_to_image(attention: Attention, queries: Tensor, keys: Tensor, positi
     query = attention.q_proj(queries).unflatten(-1, (heads, -1))  # (P, R, heads, c)
     query = query * query.shape[-1] ** -0.5
     key_weight = attention.k_proj.weight.unflatten(0, (heads, -1))  # (heads, c, D)
-    projected = torch.einsum("prhc,hcd->phrd", query, key_weight).flatten(1, 2)
+    projected = torch.einsum("prhc,hcd->pdhr", query, key_weight).flatten(2)  # (P, D, heads * R)
     offset = torch.einsum("prhc,hc->phr", query, attention.k_proj.bias.view(heads, -1)).flatten(1)
-    scores = projected @ keys.transpose(1, 2) + projected @ position.transpose(1, 2) + offset[..., None]
-    weighted_keys = (scores.softmax(-1) @ keys).unflatten(1, (heads, -1))  # (P, heads, R, D)
+    scores = keys @ projected + position @ projected + offset[:, None]
+    weighted_keys = (scores.transpose(1, 2).softmax(-1) @ keys).unflatten(1, (heads, -1))  # (P, heads, R, D)
     value_weight = attention.v_proj.weight.unflatten(0, (heads, -1))
     value = torch.einsum("phrd,hcd->prhc", weighted_keys, value_weight).flatten(2) + attention.v_proj.bias
     return attention.out_proj(value)

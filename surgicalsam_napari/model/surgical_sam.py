@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import math
-from collections.abc import Sequence
+from collections.abc import Hashable, Sequence
 from dataclasses import dataclass
 
 import numpy as np
@@ -12,11 +12,11 @@ from torch import Tensor, nn
 
 from surgicalsam_napari.errors import CheckpointError, ClassSetError, DeviceError
 from surgicalsam_napari.instruments import ClassSet
-from surgicalsam_napari.model.class_prompt_encoder import ClassPromptEncoder, ClassPrompts, Prototypes
+from surgicalsam_napari.model.class_prompt_encoder import ClassPromptEncoder, ClassPrompts, FrameReading, Prototypes
 from surgicalsam_napari.model.device import check_fast, describe_device
 from surgicalsam_napari.model.encoders import ENCODERS
 from surgicalsam_napari.model.geometry import FrameGeometry
-from surgicalsam_napari.model.mask_decoder import decode_masks, in_token_order
+from surgicalsam_napari.model.mask_decoder import DecodedMasks, decode_masks, decode_shared, in_token_order, shared_image
 from surgicalsam_napari.model.mask_prediction import MaskPrediction
 from surgicalsam_napari.model.pixel_head import PixelHead
 from surgicalsam_napari.model.segment_anything import MaskDecoder, PromptEncoder
@@ -121,6 +121,7 @@ class SurgicalSAM(nn.Module):
         self.pixel_head = pixel_head
         self.is_fast = False
         self._position: tuple[Tensor, Tensor] | None = None
+        self._last_frame: tuple[Hashable, Tensor, Tensor, FrameReading] | None = None
 
     @property
     def input_size(self) -> int:
@@ -262,21 +263,54 @@ class SurgicalSAM(nn.Module):
         if self.pixel_head is not None:
             return self.pixel_head.decode(embeddings.to(self.device).float(), rows, visible, self.presence_threshold)
         encoder = self.class_prompt_encoder
-        embeddings = in_token_order(embeddings[:, : self.decoder_dim].to(self.device).float())
-        reading = encoder.read(embeddings, self.prototypes())
+        embeddings, reading = self._read_frames(embeddings[:, : self.decoder_dim])
         prompted = torch.tensor(rows, device=self.device).expand(len(embeddings), -1)
         chunks = prompted.split(max(self._prompts_at_a_time // len(embeddings), 1), dim=1)
+        if len(embeddings) == 1 and len(rows) > 1 and not self.is_fast:
+            return _joined(self._decode_in_one_image(embeddings, reading, chunks, visible), dim=1)
         parts = [self._decode_prompts(embeddings, encoder.prompts_of(reading, chunk), visible) for chunk in chunks]
         return _joined(parts, dim=1)
+
+    def _read_frames(self, embeddings: Tensor) -> tuple[Tensor, FrameReading]:
+        """The embeddings in token order, and what all prompts share; a single frame is kept, for other classes of it."""
+        weights = [*self.class_prompt_encoder.parameters(), *self.prototypes.parameters()]
+        # torch counts in-place changes of a tensor; a tensor that replaces it has another address
+        state = self.is_fast, tuple((w.data_ptr(), None if w.is_inference() else w._version) for w in weights)
+        kept = self._last_frame
+        if kept is not None and kept[0] == state and kept[1].dtype == embeddings.dtype and kept[1].equal(embeddings):
+            return kept[2:]
+        ordered = in_token_order(embeddings.to(self.device).float())
+        reading = self.class_prompt_encoder.read(ordered, self.prototypes())
+        if len(embeddings) == 1:
+            self._last_frame = state, embeddings.clone(), ordered, reading
+        return ordered, reading
+
+    def _decode_in_one_image(
+        self, embedding: Tensor, reading: FrameReading, chunks: Sequence[Tensor], visible: tuple[int, int] | None
+    ) -> list[MaskPrediction]:
+        """As `_decode_prompts`, for several prompts of one image: it is projected once for all of them."""
+        encoder, decoder = self.class_prompt_encoder, self.mask_decoder
+        dense = encoder.dense_fc_2
+        assert dense.bias is not None
+        image = shared_image(decoder, embedding, self.positional_encoding(), dense.weight.flatten(1), dense.bias)
+        parts = []
+        for rows in chunks:
+            sparse, activations = encoder.sparse_embeddings(reading, rows), encoder.dense_activations(reading, rows)
+            decoded = decode_shared(decoder, image, sparse[0], activations[0], visible)
+            parts.append(self._prediction(decoded, (1, rows.shape[1])))
+        return parts
 
     def _decode_prompts(self, embeddings: Tensor, prompts: ClassPrompts, visible: tuple[int, int] | None) -> MaskPrediction:
         sparse, dense = prompts.sparse_prompt_embeddings, prompts.dense_prompt_embeddings
         decoded = decode_masks(
             self.mask_decoder, embeddings, self.positional_encoding(), sparse.flatten(0, 1), dense.flatten(0, 1), visible
         )
+        return self._prediction(decoded, (sparse.shape[0], sparse.shape[1]))
+
+    def _prediction(self, decoded: DecodedMasks, grid: tuple[int, int]) -> MaskPrediction:
+        """The masks of `grid` frames and classes, with their presence."""
         presence = None if self.presence_head is None else self.presence_head(decoded.iou_token)[:, 0].sigmoid()
         parts = (decoded.low_res_logits, decoded.predicted_iou, presence)
-        grid = sparse.shape[:2]
         return MaskPrediction(*(part if part is None else part.unflatten(0, grid) for part in parts))  # type: ignore[arg-type]
 
     def positional_encoding(self) -> Tensor:

@@ -61,7 +61,8 @@ class ClassesDialog(QDialog):
     def set_waiting(self, reason: str | None) -> None:
         """Show why classes cannot be reordered or removed while a run works on the project; None if they can."""
         self._waits_for = reason
-        self.refresh()
+        if self.isVisible():  # a hidden dialog is refreshed when it is shown
+            self.refresh()
 
     def refresh(self) -> None:
         """Show the classes as they are, and what can be changed now."""

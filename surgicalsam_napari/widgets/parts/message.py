@@ -82,8 +82,9 @@ class Message(QFrame):
 
     def clear(self) -> None:
         """Forget all texts, for example because the person tries again."""
-        self._texts = []
-        self._show()
+        if self._texts:
+            self._texts = []
+            self._show()
 
     def _dismiss(self) -> None:
         self.clear()

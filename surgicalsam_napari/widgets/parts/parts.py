@@ -171,9 +171,18 @@ def let_shrink(dropdown: QComboBox) -> None:
     dropdown.setMinimumContentsLength(SHORTEST_ENTRY)
 
 
-def thin_bar() -> QProgressBar:
+class ThinBar(QProgressBar):
+    """A progress bar that is painted together with the other changes; Qt would paint the whole window at once for it."""
+
+    def setValue(self, value: int) -> None:
+        self.setUpdatesEnabled(False)
+        super().setValue(value)
+        self.setUpdatesEnabled(True)
+
+
+def thin_bar() -> ThinBar:
     """A progress bar without a number; the text beside it says more."""
-    bar = QProgressBar()
+    bar = ThinBar()
     bar.setTextVisible(False)
     bar.setFixedHeight(8)
     bar.setStyleSheet(BAR_STYLE)

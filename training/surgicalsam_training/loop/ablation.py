@@ -15,7 +15,7 @@ from typing import Any, cast
 from torch import Tensor, nn
 
 from surgicalsam_napari.model.checkpoint import load_checkpoint, read_checkpoint_info
-from surgicalsam_napari.model.class_prompt_encoder import ClassPromptEncoder, ClassPrompts, FrameReading
+from surgicalsam_napari.model.class_prompt_encoder import ClassPromptEncoder, FrameReading
 from surgicalsam_napari.model.surgical_sam import SurgicalSAM
 from surgicalsam_training.config import TrainingConfig
 
@@ -27,10 +27,9 @@ class DensePromptEncoder(ClassPromptEncoder):
 
     prompts = DENSE_ONLY
 
-    def prompts_of(self, reading: FrameReading, rows: Tensor) -> ClassPrompts:
-        """As `ClassPromptEncoder.prompts_of`, with sparse prompt embeddings of shape (B, K, 0, D)."""
-        prompts = super().prompts_of(reading, rows)
-        return ClassPrompts(prompts.sparse_prompt_embeddings[:, :, :0], prompts.dense_prompt_embeddings)
+    def sparse_embeddings(self, reading: FrameReading, rows: Tensor) -> Tensor:
+        """As `ClassPromptEncoder.sparse_embeddings`, of shape (B, K, 0, D)."""
+        return super().sparse_embeddings(reading, rows)[:, :, :0]
 
 
 def dense_only(encoder: ClassPromptEncoder) -> DensePromptEncoder:
