@@ -116,7 +116,10 @@ def test_the_manifest_is_valid() -> None:
 def test_the_manifest_offers_widget_reader_and_sample_data() -> None:
     contributions = PluginManifest.from_file(TOP / "napari.yaml").contributions
     assert [widget.display_name for widget in contributions.widgets or []] == ["SurgicalSAM"]
-    assert [sample.display_name for sample in contributions.sample_data or []] == ["Surgical phantom"]
+    assert [sample.display_name for sample in contributions.sample_data or []] == [
+        "Surgical phantom",
+        "Surgical phantom, unknown domain",
+    ]
     (reader,) = contributions.readers or []
     assert reader.accepts_directories
     assert "*.surgicalsam" in reader.filename_patterns
