@@ -79,7 +79,7 @@ lint: setup
 # Material's note on the next major version of MkDocs is no error of a page.
 docs: setup
 	NO_MKDOCS_2_WARNING=1 $(BIN)/mkdocs build --strict --quiet
-	@echo "open site/index.html"
+	@echo "to read it: $(BIN)/python -m http.server --bind localhost --directory site, then http://localhost:8000"
 
 build: setup
 	$(BIN)/python -m build --no-isolation

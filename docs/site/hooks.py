@@ -47,6 +47,8 @@ def on_files(files: Files, config: MkDocsConfig) -> Files:
 def on_page_markdown(markdown: str, page: Page, config: MkDocsConfig, files: Files) -> str:
     """Put in the generated part, and turn links to files of the repository into links of the site."""
     name = page.file.src_uri
+    if name == PAGES["README.md"]:
+        page.meta["hide"] = ["navigation"]  # the start page is alone in its section
     if name in GENERATED:
         place, generate = GENERATED[name]
         markdown = markdown.replace(place, generate())
