@@ -200,6 +200,12 @@ def test_base_dependencies_contain_no_qt_binding(wheel: Path) -> None:
     assert metadata["License-Expression"] == "BSD-3-Clause"
 
 
+def test_the_metadata_has_what_the_napari_hub_shows() -> None:
+    project = tomllib.loads((TOP / "pyproject.toml").read_text(encoding="utf-8"))["project"]
+    assert "Framework :: napari" in project["classifiers"] and project["description"] and project["authors"]
+    assert "Homepage" in project["urls"] and all(url.startswith("https://") for url in project["urls"].values())
+
+
 def test_the_installed_wheel_is_in_naparis_plugin_list(installed: Path, tmp_path: Path) -> None:
     listing = run([installed, "-m", "napari", "--plugin-info"], tmp_path, COLUMNS="200", NO_COLOR="1")
     assert re.search(rf"surgicalsam-napari\W+{re.escape(surgicalsam_napari.__version__)}", listing), listing
