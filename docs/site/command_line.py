@@ -13,7 +13,7 @@ import typer
 
 from surgicalsam_napari.cli import app
 
-PLAIN_TYPE = re.compile(r" <(list\[\w+\]|\w+)>$")  # behind an argument's name; a list of choices stays
+ARGUMENT = re.compile(r"[A-Z._\[\] ]+(?= <)")  # its name, without the type behind it: its help says what it takes
 
 
 def reference() -> str:
@@ -48,7 +48,7 @@ def _commands_below(name: str, group: Any) -> Iterator[tuple[str, Any]]:
 def _lines(name: str, command: Any) -> Iterator[str]:
     records = [parameter.get_help_record(typer.Context(command, info_name=name)) for parameter in parameters(command)]
     yield from (f"### {name}", "", inspect.cleandoc(command.help or ""), "", "```", _usage(name, command), "```", "")
-    rows = [f"| `{PLAIN_TYPE.sub('', usage)}` | {_cell(text)} |" for usage, text in filter(None, records)]
+    rows = [f"| `{_name(usage)}` | {_cell(text)} |" for usage, text in filter(None, records)]
     if rows:
         yield from ("| | |", "| --- | --- |", *rows, "")
 
@@ -61,9 +61,15 @@ def _usage(name: str, command: Any) -> str:
     return " ".join([name, *shown, "[OPTIONS]"])
 
 
+def _name(usage: str) -> str:
+    """As `--out DIR`, or the name of an argument alone."""
+    argument = ARGUMENT.match(usage)
+    return usage if argument is None else argument[0]
+
+
 def _cell(text: str) -> str:
     """Text of a table's cell, which Markdown shows unchanged."""
     text = " ".join(text.split())
-    for sign in "\\|[]<>*_":
+    for sign in "\\|[]*_":
         text = text.replace(sign, f"\\{sign}")
-    return text
+    return text.replace("<", "&lt;")

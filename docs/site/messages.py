@@ -28,8 +28,7 @@ def reference() -> str:
     for error, meaning in error_classes().items():
         texts = [message.text for message in found if message.error == error]
         if texts:
-            lines += [f"### {error}", "", meaning, "", f'??? note "{len(texts)} messages"', ""]
-            lines += [*(f"    - {_escaped(text)}" for text in texts), ""]
+            lines += [f"### {error}", "", meaning, "", *(f"- {_escaped(text)}" for text in texts), ""]
     return "\n".join(lines)
 
 
@@ -103,6 +102,6 @@ def text_of(node: ast.expr) -> str:
 
 def _escaped(text: str) -> str:
     """The text as Markdown shows it unchanged."""
-    for sign in "\\`*_[]<>#":
+    for sign in "\\`*_[]#":
         text = text.replace(sign, f"\\{sign}")
-    return " ".join(text.split())
+    return " ".join(text.replace("<", "&lt;").split())
