@@ -76,9 +76,9 @@ lint: setup
 	$(BIN)/ruff format --check .
 	$(BIN)/mypy
 
-# Material's note on the next major version of MkDocs is no error of a page.
+# Not --quiet, which would also hide warnings from --strict. The variable silences a note on the next version of MkDocs.
 docs: setup
-	NO_MKDOCS_2_WARNING=1 $(BIN)/mkdocs build --strict --quiet
+	NO_MKDOCS_2_WARNING=1 $(BIN)/mkdocs build --strict
 	@echo "to read it: $(BIN)/python -m http.server --bind localhost --directory site, then http://localhost:8000"
 
 build: setup

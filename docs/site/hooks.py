@@ -14,6 +14,7 @@ from pathlib import Path
 import command_line  # this and the next one: beside this file
 import messages
 from mkdocs.config.defaults import MkDocsConfig
+from mkdocs.exceptions import PluginError
 from mkdocs.structure.files import File, Files
 from mkdocs.structure.pages import Page
 
@@ -28,6 +29,7 @@ PAGES = {  # file of the repository -> page of the site; those in docs/ keep the
 COPIES = "repository"
 SOURCES = {page: source for source, page in PAGES.items()}
 LINK = re.compile(r"(?<=\]\()(?!\w+:|#)([^)#\s]+)(#[^)\s]*)?(?=\))")
+PAGE_LINK = re.compile(r'href="(?!\w+:)([^"#]+\.md)(#[^"]*)?"')
 BLOCK = re.compile(r"^(```.*?^```)", re.DOTALL | re.MULTILINE)
 
 
@@ -54,6 +56,21 @@ def on_page_markdown(markdown: str, page: Page, config: MkDocsConfig, files: Fil
         markdown = markdown.replace(place, generate())
     parts = BLOCK.split(markdown)  # links in code are no links
     return "".join(part if part.startswith("```") else _with_site_links(part, name, config, files) for part in parts)
+
+
+def on_page_content(html: str, page: Page, config: MkDocsConfig, files: Files) -> str:
+    """Turn the links of a notebook, which is no Markdown, into links of the site."""
+    if not page.file.src_uri.endswith(".ipynb"):
+        return html
+
+    def on_site(link: re.Match[str]) -> str:
+        uri = posixpath.normpath(posixpath.join(posixpath.dirname(page.file.src_uri), link[1]))
+        target = files.get_file_from_path(uri)
+        if target is None:
+            raise PluginError(f"{page.file.src_uri} links to {link[1]}, which is no page.")
+        return f'href="{target.url_relative_to(page.file)}{link[2] or ""}"'
+
+    return PAGE_LINK.sub(on_site, html)
 
 
 def _with_site_links(markdown: str, name: str, config: MkDocsConfig, files: Files) -> str:
