@@ -57,12 +57,10 @@ def test_the_variable_of_the_user_has_priority_over_the_folder(settings, tmp_pat
     assert models_folder() == tmp_path / "mine"
 
 
-def test_the_next_video_keeps_as_many_frames_as_the_memory_allows(settings, clip: Path) -> None:
+def test_the_memory_for_frames_is_that_of_the_next_videos(settings) -> None:
     used = NapariSettings()
     settings.memory.video_megabytes = 32
-    with_less = VideoReader(clip)
-    assert with_less._cache_limit == 32_000_000
-    with_less.close()
+    assert VideoReader.usual_cache_megabytes == 32
     del used
 
 
