@@ -50,13 +50,14 @@ FIND_PYTHON := find_python() { \
     return 1; \
   }
 
-.PHONY: help demo test test-slow lint setup build clean
+.PHONY: help demo test test-slow lint docs setup build clean
 
 help:
 	@echo "make demo       set up, then segment the sample surgical clip in napari (without a display: into demo-output/)"
 	@echo "make test       set up, then run the tests, also in a real viewer: ten minutes on two cores"
 	@echo "make test-slow  the few tests that take longer than ten seconds each"
 	@echo "make lint       ruff and mypy"
+	@echo "make docs       the documentation as a site, into site/; every link is checked"
 	@echo "make build      wheel and sdist into dist/"
 	@echo "make clean      remove all files made by these commands, also the environment"
 
@@ -75,11 +76,16 @@ lint: setup
 	$(BIN)/ruff format --check .
 	$(BIN)/mypy
 
+# Not --quiet, which would also hide warnings from --strict. The variable silences a note on the next version of MkDocs.
+docs: setup
+	NO_MKDOCS_2_WARNING=1 $(BIN)/mkdocs build --strict
+	@echo "to read it: $(BIN)/python -m http.server --bind localhost --directory site, then http://localhost:8000"
+
 build: setup
 	$(BIN)/python -m build --no-isolation
 
 clean:
-	rm -rf $(VENV) build dist demo-output .pytest_cache .mypy_cache .ruff_cache surgicalsam_napari/napari.yaml
+	rm -rf $(VENV) build dist site .cache demo-output .pytest_cache .mypy_cache .ruff_cache surgicalsam_napari/napari.yaml
 
 setup: $(VENV)/.packages surgicalsam_napari/napari.yaml
 

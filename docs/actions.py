@@ -6,16 +6,23 @@
 from __future__ import annotations
 
 import sys
+from collections.abc import Sequence
 from pathlib import Path
 
 from surgicalsam_napari.widgets.actions.action import PLUGIN, Action
-from surgicalsam_napari.widgets.actions.registry import ACTIONS, GROUPS
+from surgicalsam_napari.widgets.actions.registry import ACTIONS, FIX, GROUPS, REVIEW, action_by_id
 
 MANIFEST = Path(__file__).parents[1] / "napari.yaml"
 COMMANDS = "# commands of the actions: python docs/actions.py --write"  # these lines stand around what is written
 MENUS = "# menus of the actions: python docs/actions.py --write"
 END = "# end of actions"
 MENU = f"{PLUGIN}/actions"
+PLACES = {  # napari's menus, beside Layers > Segment with all actions: what of them is found there, below "SurgicalSAM"
+    "napari/layers/annotate": (REVIEW, FIX),
+    "napari/layers/track": ("propagate", "propagate_back", "fill_between", "copy_previous"),
+    "napari/layers/measure": ("statistics", "overlay"),
+    "napari/file/io_utilities": ("open_video", "open_folder", "videos", "export", "overlay"),
+}
 MODULE = "surgicalsam_napari.widgets.contributions.commands"
 
 
@@ -43,17 +50,29 @@ def command_lines() -> list[str]:
 
 
 def menu_lines() -> list[str]:
-    """`submenus`, one for each group, and `menus`."""
-    lines = ["  submenus:", f"    - id: {MENU}", "      label: SurgicalSAM"]
+    """`submenus`, one for each group and each place, and `menus`."""
+    lines = ["  submenus:"]
+    for menu, label in ((MENU, "SurgicalSAM"), *((menu_of(group), group) for group in GROUPS)):
+        lines += [f"    - id: {menu}", f"      label: {label}"]
+    for place in PLACES:
+        lines += [f"    - id: {menu_in(place)}", "      label: SurgicalSAM"]
+    lines += ["", "  menus:"]
+    for place, menu in (("napari/layers/segment", MENU), *((place, menu_in(place)) for place in PLACES)):
+        lines += [f"    {place}:", f"      - submenu: {menu}"]
+    lines += items(MENU, GROUPS)
     for group in GROUPS:
-        lines += [f"    - id: {menu_of(group)}", f"      label: {group}"]
-    lines += ["", "  menus:", "    napari/layers/segment:", f"      - submenu: {MENU}", f"    {MENU}:"]
-    for place, group in enumerate(GROUPS):
-        lines += [f"      - submenu: {menu_of(group)}", f"        group: actions@{place}"]
-    for group in GROUPS:
-        lines.append(f"    {menu_of(group)}:")
-        for place, action in enumerate(in_group(group)):
-            lines += [f"      - command: {action.command}", f"        group: actions@{place}"]
+        lines += items(menu_of(group), [action.id for action in in_group(group)])
+    for place, content in PLACES.items():
+        lines += items(menu_in(place), content)
+    return lines
+
+
+def items(menu: str, content: Sequence[str]) -> list[str]:
+    """A menu with groups, as submenus, and actions, by their ids, in this order."""
+    lines = [f"    {menu}:"]
+    for position, name in enumerate(content):
+        item = f"submenu: {menu_of(name)}" if name in GROUPS else f"command: {action_by_id(name).command}"
+        lines += [f"      - {item}", f"        group: actions@{position}"]
     return lines
 
 
@@ -65,6 +84,11 @@ def in_group(group: str) -> list[Action]:
 def menu_of(group: str) -> str:
     """The id of a group's submenu."""
     return f"{MENU}/{group.lower().replace(' ', '_')}"
+
+
+def menu_in(place: str) -> str:
+    """The id of the plugin's submenu in one of napari's menus."""
+    return f"{PLUGIN}/{place.removeprefix('napari/')}"
 
 
 if __name__ == "__main__":

@@ -9,6 +9,7 @@ import pytest
 
 pytest.importorskip("qtpy.QtWidgets")
 
+from napari._app_model.constants import MenuId
 from npe2 import PluginManager, PluginManifest
 from qtpy.QtCore import Qt
 from qtpy.QtTest import QTest
@@ -45,13 +46,31 @@ def test_the_manifest_has_a_command_for_every_action_and_no_other() -> None:
 def test_the_manifest_sorts_the_actions_into_submenus_as_the_list_does() -> None:
     contributions = PluginManifest.from_file(MANIFEST).contributions
     menus = contributions.menus
-    assert [submenu.label for submenu in contributions.submenus or []] == ["SurgicalSAM", *GROUPS]
+    assert [submenu.label for submenu in contributions.submenus or []][: len(GROUPS) + 1] == ["SurgicalSAM", *GROUPS]
     assert [item.submenu for item in menus["napari/layers/segment"]] == [commands.MENU]
     assert [item.submenu for item in menus[commands.MENU]] == [menu_of(group) for group in GROUPS]
     for group in GROUPS:
         of_group = [action.command for action in ACTIONS if action.group == group]
         assert [item.command for item in menus[menu_of(group)]] == of_group
         assert [item.group for item in menus[menu_of(group)]] == [f"actions@{place}" for place in range(len(of_group))]
+
+
+@pytest.mark.parametrize(
+    ("place", "expected"),
+    [
+        ("napari/layers/annotate", {menu_of("Review"), menu_of("Correct")}),
+        ("napari/layers/track", {"surgicalsam-napari.propagate", "surgicalsam-napari.fill_between"}),
+        ("napari/layers/measure", {"surgicalsam-napari.statistics"}),
+        ("napari/file/io_utilities", {"surgicalsam-napari.open_video", "surgicalsam-napari.export"}),
+    ],
+)
+def test_the_actions_are_also_in_the_menus_where_napari_users_look(place: str, expected: set[str]) -> None:
+    contributions = PluginManifest.from_file(MANIFEST).contributions
+    labels = {submenu.id: submenu.label for submenu in contributions.submenus or []}
+    (entry,) = contributions.menus[place]
+    assert place in set(MenuId.contributables()) and labels[entry.submenu] == "SurgicalSAM"
+    content = {getattr(item, "command", None) or item.submenu for item in contributions.menus[entry.submenu]}
+    assert expected <= content and content <= {*labels, *(action.command for action in ACTIONS)}
 
 
 def test_commands_that_need_a_file_cannot_be_chosen_in_the_palette() -> None:

@@ -116,7 +116,10 @@ def test_the_manifest_is_valid() -> None:
 def test_the_manifest_offers_widget_reader_and_sample_data() -> None:
     contributions = PluginManifest.from_file(TOP / "napari.yaml").contributions
     assert [widget.display_name for widget in contributions.widgets or []] == ["SurgicalSAM"]
-    assert [sample.display_name for sample in contributions.sample_data or []] == ["Surgical phantom"]
+    assert [sample.display_name for sample in contributions.sample_data or []] == [
+        "Surgical phantom",
+        "Surgical phantom, unknown domain",
+    ]
     (reader,) = contributions.readers or []
     assert reader.accepts_directories
     assert "*.surgicalsam" in reader.filename_patterns
@@ -195,6 +198,12 @@ def test_base_dependencies_contain_no_qt_binding(wheel: Path) -> None:
     assert any(QT_BINDINGS.search(requirement) for requirement in with_all)
     assert metadata["Version"] == surgicalsam_napari.__version__
     assert metadata["License-Expression"] == "BSD-3-Clause"
+
+
+def test_the_metadata_has_what_the_napari_hub_shows() -> None:
+    project = tomllib.loads((TOP / "pyproject.toml").read_text(encoding="utf-8"))["project"]
+    assert "Framework :: napari" in project["classifiers"] and project["description"] and project["authors"]
+    assert "Homepage" in project["urls"] and all(url.startswith("https://") for url in project["urls"].values())
 
 
 def test_the_installed_wheel_is_in_naparis_plugin_list(installed: Path, tmp_path: Path) -> None:

@@ -83,19 +83,22 @@ def test_a_project_without_its_manifest_is_an_error_when_read(tmp_path):
         get_reader(str(folder))(str(folder))
 
 
-def test_sample_data_is_the_phantom_in_the_users_cache(phantom_clip, monkeypatch, tmp_path):
+def test_sample_data_are_phantoms_of_two_domains_in_the_users_cache(phantom_clip, monkeypatch, tmp_path):
     written = []
 
-    def write(folder):
-        written.append(folder)
+    def write(folder, seed, look):
+        written.append((folder, seed, look))
         return phantom_clip
 
     monkeypatch.setattr("pooch.os_cache", lambda name: tmp_path / name)
     monkeypatch.setattr("surgicalsam_napari.phantom.clip.write_phantom_clip", write)
-    [(data, _, kind)] = sample_data.open_phantom()
-    assert kind == "image"
-    assert data.info.path == phantom_clip
-    assert written[0].is_relative_to(tmp_path)
+    for open_sample in (sample_data.open_phantom, sample_data.open_unknown_phantom):
+        [(data, _, kind)] = open_sample()
+        assert kind == "image"
+        assert data.info.path == phantom_clip
+    assert all(folder.is_relative_to(tmp_path) for folder, _, _ in written)
+    assert [look for _, _, look in written] == ["first", "second"]
+    assert len({seed for _, seed, _ in written}) == 2  # and so the names of the files, and the projects
 
 
 def test_napari_the_dialogs_and_the_reader_take_the_same_files():

@@ -13,6 +13,7 @@ from PIL import Image
 from surgicalsam_napari.phantom.scene import PhantomScene
 
 SAMPLE_SEED = 307  # a needle driver leaves, an ultrasound probe enters; scissors and suction stay
+SAMPLE_SEEDS = {"first": SAMPLE_SEED, "second": 700_002}  # by look; also the name of the file, so that projects differ
 
 
 def write_phantom_clip(
@@ -55,11 +56,11 @@ def write_phantom_clip(
     return video
 
 
-def sample_clip() -> Path:
-    """The sample clip in the user's cache folder; made on the first call, with its exact masks beside it."""
+def sample_clip(look: str = "first") -> Path:
+    """The sample clip of a look in the user's cache folder; made on the first call, with its exact masks beside it."""
     import pooch
 
-    return write_phantom_clip(Path(pooch.os_cache("surgicalsam-napari")) / "demo")
+    return write_phantom_clip(Path(pooch.os_cache("surgicalsam-napari")) / "demo", SAMPLE_SEEDS[look], look=look)
 
 
 def is_phantom_clip(path: Path) -> bool:

@@ -9,7 +9,7 @@ from contextlib import suppress
 from dataclasses import dataclass, replace
 from pathlib import Path
 from types import EllipsisType, TracebackType
-from typing import Any, Protocol, SupportsIndex
+from typing import Any, ClassVar, Protocol, SupportsIndex
 
 import numpy as np
 
@@ -83,7 +83,7 @@ class VideoReader:
     Parameters
     ----------
     path : a video file, a folder of images, or a TIFF file with several pages
-    cache_megabytes : memory for recent frames, in MB
+    cache_megabytes : memory for recent frames, in MB; by default `usual_cache_megabytes`
     every_image : of a folder, also masks and doubles are frames; for projects that were made so
 
     Attributes
@@ -101,8 +101,9 @@ class VideoReader:
 
     ndim = 4
     dtype = np.dtype(np.uint8)
+    usual_cache_megabytes: ClassVar[int] = 256  # of readers that are made from now on; napari's Preferences change it
 
-    def __init__(self, path: Path | str, *, cache_megabytes: int = 256, every_image: bool = False) -> None:
+    def __init__(self, path: Path | str, *, cache_megabytes: int | None = None, every_image: bool = False) -> None:
         path = Path(path).expanduser().absolute()
         self._lock = threading.RLock()
         self._closed = False
@@ -111,7 +112,7 @@ class VideoReader:
         self._file = _identity(path)
         self.on_unreadable: Callable[[VideoError], None] | None = None
         self._cache: OrderedDict[int, Any] = OrderedDict()
-        self._cache_limit = cache_megabytes * 1_000_000
+        self._cache_limit = 1_000_000 * (self.usual_cache_megabytes if cache_megabytes is None else cache_megabytes)
         self._cache_bytes = 0
         self._last_requested = 0
         self._content_area: ContentArea | None = None

@@ -23,6 +23,7 @@ from surgicalsam_napari.widgets.parts.message import show_notice
 from surgicalsam_napari.widgets.parts.task_tabs import TaskTabs
 from surgicalsam_napari.widgets.segment_panel import SegmentPanel
 from surgicalsam_napari.widgets.source.model_panel import ModelPanel
+from surgicalsam_napari.widgets.start.napari_settings import NapariSettings
 from surgicalsam_napari.widgets.viewer.session_signals import SessionSignals
 
 SAVE_DELAY_MS = 500  # several quick changes are saved together
@@ -51,6 +52,7 @@ class WindowMemory(QObject):
         self.session, self.panel, self.timeline, self.tabs = session, panel, timeline, tabs
         self.segment, self.model = segment, model
         self._remembered = read_preferences(self._say)
+        self._settings = NapariSettings()
         self._wanted_class = self._remembered.segment.class_name  # until a project with such a class is opened
         self._is_restored: set[QWidget] = set()
         self._is_warned = False
@@ -100,9 +102,9 @@ class WindowMemory(QObject):
     # The model and the class ---------------------------------------------------------------------------------------------
 
     def load_model(self) -> None:
-        """Load the checkpoint used last."""
+        """Load the checkpoint used last, on the device used last or that of napari's Preferences."""
         chosen = self._remembered.model
-        device = self.model.device.findData(chosen.device)
+        device = self.model.device.findData(self._settings.device or chosen.device)
         self.model.device.setCurrentIndex(max(device, 0))
         missing = _missing(chosen)
         if missing is not None:
