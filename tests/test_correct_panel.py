@@ -416,6 +416,39 @@ def test_the_work_log_is_saved_as_csv(dock, tmp_path, monkeypatch, qtbot):
     assert dock.correct_panel.history.outcome.text().startswith("log.csv lists the work on ")
 
 
+def test_a_damaged_project_is_checked_restored_and_backed_up(dock, tmp_path, monkeypatch, qtbot):
+    project, safety = dock.session.project, dock.correct_panel.history.safety
+    paint(dock, 1, DRIVER)
+    click(qtbot, safety.check_button)
+    settle(qtbot, dock)
+    assert safety.outcome.text() == "Nothing is damaged."
+    assert not safety.dialog.isVisible()
+    project.snapshots.create("good")
+    (project.folder / "painted" / "c.1.0.0").unlink()
+    click(qtbot, safety.check_button)
+    settle(qtbot, dock)
+    assert safety.outcome.text() == "1 damaged file."
+    assert safety.dialog.isVisible()
+    assert "frame 1" in safety.dialog.lines.toPlainText()
+    click(qtbot, safety.dialog.repair_button)
+    settle(qtbot, dock)
+    assert safety.outcome.text() == "1 file restored. Nothing is damaged."
+    assert 'snapshot "good"' in safety.dialog.lines.toPlainText()
+    assert project.labels.painted(1).any()
+    file, restored = tmp_path / "backup.surgicalsam.zip", tmp_path / "restored.surgicalsam"
+    monkeypatch.setattr(QFileDialog, "getSaveFileName", lambda *_, **__: (str(file), ""))
+    click(qtbot, safety.back_up_button)
+    settle(qtbot, dock)
+    assert safety.outcome.text() == "Backed up to backup.surgicalsam.zip."
+    monkeypatch.setattr(QFileDialog, "getOpenFileName", lambda *_, **__: (str(file), ""))
+    monkeypatch.setattr(QFileDialog, "getSaveFileName", lambda *_, **__: (str(restored), ""))
+    click(qtbot, safety.restore_button)
+    settle(qtbot, dock)
+    assert safety.outcome.text().startswith(f"Restored to {restored}.")
+    with Project.open(restored, require_video=False) as copy:
+        np.testing.assert_array_equal(copy.labels[:], project.labels[:])
+
+
 def test_the_time_on_a_frame_excludes_long_pauses(dock):
     log, now = dock.session.project.work_log, [100.0]
     dock.work_clock.stop()
