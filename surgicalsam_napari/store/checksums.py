@@ -262,7 +262,14 @@ class Checksums:
         return found
 
     def _names(self) -> dict[str, set[str]]:
-        return {name: set(chunk_names(array.folder)) for name, array in self._arrays.items()}
+        names = {}
+        for name, array in self._arrays.items():
+            try:
+                names[name] = set(chunk_names(array.folder))
+            except FileNotFoundError:
+                check_reachable(array.folder)
+                raise
+        return names
 
     def _suspect_rows(self, first: int, last: int) -> tuple[np.ndarray, np.ndarray]:
         """(N, WIDTH) records and (N,) bool: frames with a damaged row or record, or with none in an earlier project."""
