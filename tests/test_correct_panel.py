@@ -15,11 +15,13 @@ from qtpy.QtCore import Qt, QThreadPool
 from qtpy.QtTest import QTest
 from qtpy.QtWidgets import QFileDialog
 
+from surgicalsam_napari.errors import ProjectError
 from surgicalsam_napari.model.surgical_sam import FramePrediction
 from surgicalsam_napari.store import Project, Provenance
 from surgicalsam_napari.store.ownership import Owner
 from surgicalsam_napari.widgets.actions.registry import ACTIONS
 from surgicalsam_napari.widgets.main_widget import MainWidget
+from surgicalsam_napari.widgets.parts.message import Message
 from surgicalsam_napari.widgets.source.video_panel import why_read_only
 from surgicalsam_napari.widgets.work_clock import WorkClock
 
@@ -447,6 +449,23 @@ def test_a_damaged_project_is_checked_restored_and_backed_up(dock, tmp_path, mon
     assert safety.outcome.text().startswith(f"Restored to {restored}.")
     with Project.open(restored, require_video=False) as copy:
         np.testing.assert_array_equal(copy.labels[:], project.labels[:])
+
+
+def test_a_damaged_frame_is_shown_with_a_message_and_not_painted(dock, qtbot):
+    paint(dock, 1, DRIVER)
+    folder = dock.session.project.folder
+    with Project.open(folder, require_video=False) as elsewhere:  # nothing of frame 2 is in the memory of the window
+        elsewhere.labels[2, 10:20, 10:20] = DRIVER
+    (folder / "labels" / "c.2.0.0").unlink()
+    dock.layers.show_frame(2)
+    settle(qtbot, dock)
+    assert any("Frame 2 should have its labels" in message.text() for message in dock.findChildren(Message))
+    with pytest.raises(ProjectError, match="Frame 2"):
+        dock.layers.labels.data[2, 0:5, 0:5] = DRIVER
+    dock.layers.show_frame(1)
+    dock.open(folder)
+    settle(qtbot, dock)
+    assert "files of 1 frame are damaged (2)" in dock.session.project.notice
 
 
 def test_the_time_on_a_frame_excludes_long_pauses(dock):

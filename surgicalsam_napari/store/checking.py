@@ -250,7 +250,7 @@ class _Check:
     def _remedy(self, frame_index: int, part: str) -> str:
         command = f'`surgicalsam check "{self._root}"'
         if not self._repair:
-            return f"Try {command} --repair`"
+            return f"Try to restore it: {command} --repair`, or the button in the window"
         if part == FOLDER:
             return (
                 f"Look at the frame: {command} --accept {frame_index}` keeps it as it is, --clear {frame_index} empties it"

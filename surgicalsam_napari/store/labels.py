@@ -57,6 +57,7 @@ class LabelStore(LabelArray, LabelVerification):
 
     edited: ClassVar[Signal] = Signal(int, int)  #: frame index, number of changed pixels; emitted for each edited frame
     edit_failed: ClassVar[Signal] = Signal(str)  #: why an edit by a person could not be written; the frame is unchanged
+    unreadable: ClassVar[Signal] = Signal(str)  #: why a viewer shows a frame as empty: its files are damaged
     refused: ClassVar[Signal] = Signal(int)  #: frame index; emitted if an edit concerned VERIFIED classes, whose pixels stay
 
     def __init__(

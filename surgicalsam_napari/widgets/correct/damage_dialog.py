@@ -2,6 +2,9 @@
 
 from __future__ import annotations
 
+import os
+from pathlib import Path
+
 from qtpy.QtWidgets import QApplication, QDialog, QHBoxLayout, QLabel, QPushButton, QTextEdit, QVBoxLayout, QWidget
 
 from surgicalsam_napari.store.checking import Damage
@@ -38,9 +41,9 @@ class DamageDialog(QDialog):
         column.addWidget(self.lines)
         column.addLayout(buttons)
 
-    def show_damage(self, text: str, found: tuple[Damage, ...]) -> None:
-        """List these; `text` is the summary."""
-        lines = [str(damage) for damage in found]
+    def show_damage(self, text: str, found: tuple[Damage, ...], root: Path) -> None:
+        """List these, with paths relative to the project folder `root`; `text` is the summary."""
+        lines = [str(damage).replace(f"{root}{os.sep}", "") for damage in found]
         self._everything = "\n".join((text, *lines))
         more = len(lines) - LINES_SHOWN
         if more > 0:

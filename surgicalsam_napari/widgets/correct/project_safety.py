@@ -119,8 +119,8 @@ class ProjectSafety(QWidget):
         if restored:
             text = f"{counted(restored, 'file')} restored. {text}"
         show_text(self.outcome, text)
-        if found:
-            self.dialog.show_damage(text, found)
+        if found and self._project is not None:
+            self.dialog.show_damage(text, found, self._project.folder)
 
     def _build(self) -> None:
         row = QHBoxLayout()
