@@ -19,6 +19,7 @@ from surgicalsam_napari.video import VideoReader
 TOP = Path(__file__).resolve().parents[1]
 PAGE = (TOP / "docs/architecture.md").read_text(encoding="utf-8")
 SHORT_LIVED = {"pending.json", ".partial/<name>", "embeddings/<encoder>/.partial/<name>"}  # only while something is written
+SHORT_LIVED |= {"damaged/<name>", ".backup-<random>/<name>"}  # only after a repair; only during a backup
 SHORT_LIVED |= {f"augmented/<encoder>/<version>/{name}" for name in (".lock", ".partial/<name>")}
 
 

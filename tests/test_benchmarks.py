@@ -13,6 +13,7 @@ import pytest
 BENCHMARKS = Path(__file__).parents[1] / "benchmarks"
 # about ten CPU seconds or more: they train, or start processes that import torch or napari
 SLOW = {
+    "crash_safety/check_speed.py",
     "crash_safety/kill_loop.py",
     "quality/new_class.py",
     "quality/propagation.py",

@@ -15,11 +15,13 @@ from qtpy.QtCore import Qt, QThreadPool
 from qtpy.QtTest import QTest
 from qtpy.QtWidgets import QFileDialog
 
+from surgicalsam_napari.errors import ProjectError
 from surgicalsam_napari.model.surgical_sam import FramePrediction
 from surgicalsam_napari.store import Project, Provenance
 from surgicalsam_napari.store.ownership import Owner
 from surgicalsam_napari.widgets.actions.registry import ACTIONS
 from surgicalsam_napari.widgets.main_widget import MainWidget
+from surgicalsam_napari.widgets.parts.message import Message
 from surgicalsam_napari.widgets.source.video_panel import why_read_only
 from surgicalsam_napari.widgets.work_clock import WorkClock
 
@@ -414,6 +416,56 @@ def test_the_work_log_is_saved_as_csv(dock, tmp_path, monkeypatch, qtbot):
     (row,) = (row.split(",") for row in rows if row.startswith("3,"))
     assert row[2:4] == ["1", "100"]
     assert dock.correct_panel.history.outcome.text().startswith("log.csv lists the work on ")
+
+
+def test_a_damaged_project_is_checked_restored_and_backed_up(dock, tmp_path, monkeypatch, qtbot):
+    project, safety = dock.session.project, dock.correct_panel.history.safety
+    paint(dock, 1, DRIVER)
+    click(qtbot, safety.check_button)
+    settle(qtbot, dock)
+    assert safety.outcome.text() == "Nothing is damaged."
+    assert not safety.dialog.isVisible()
+    project.snapshots.create("good")
+    (project.folder / "painted" / "c.1.0.0").unlink()
+    click(qtbot, safety.check_button)
+    settle(qtbot, dock)
+    assert safety.outcome.text() == "1 damaged file."
+    assert safety.dialog.isVisible()
+    assert "frame 1" in safety.dialog.lines.toPlainText()
+    click(qtbot, safety.dialog.repair_button)
+    settle(qtbot, dock)
+    assert safety.outcome.text() == "1 file restored. Nothing is damaged."
+    assert 'snapshot "good"' in safety.dialog.lines.toPlainText()
+    assert project.labels.painted(1).any()
+    file, restored = tmp_path / "backup.surgicalsam.zip", tmp_path / "restored.surgicalsam"
+    monkeypatch.setattr(QFileDialog, "getSaveFileName", lambda *_, **__: (str(file), ""))
+    click(qtbot, safety.back_up_button)
+    settle(qtbot, dock)
+    assert safety.outcome.text() == "Backed up to backup.surgicalsam.zip."
+    monkeypatch.setattr(QFileDialog, "getOpenFileName", lambda *_, **__: (str(file), ""))
+    monkeypatch.setattr(QFileDialog, "getSaveFileName", lambda *_, **__: (str(restored), ""))
+    click(qtbot, safety.restore_button)
+    settle(qtbot, dock)
+    assert safety.outcome.text().startswith(f"Restored to {restored}.")
+    with Project.open(restored, require_video=False) as copy:
+        np.testing.assert_array_equal(copy.labels[:], project.labels[:])
+
+
+def test_a_damaged_frame_is_shown_with_a_message_and_not_painted(dock, qtbot):
+    paint(dock, 1, DRIVER)
+    folder = dock.session.project.folder
+    with Project.open(folder, require_video=False) as elsewhere:  # nothing of frame 2 is in the memory of the window
+        elsewhere.labels[2, 10:20, 10:20] = DRIVER
+    (folder / "labels" / "c.2.0.0").unlink()
+    dock.layers.show_frame(2)
+    settle(qtbot, dock)
+    assert any("Frame 2 should have its labels" in message.text() for message in dock.findChildren(Message))
+    with pytest.raises(ProjectError, match="Frame 2"):
+        dock.layers.labels.data[2, 0:5, 0:5] = DRIVER
+    dock.layers.show_frame(1)
+    dock.open(folder)
+    settle(qtbot, dock)
+    assert "files of 1 frame are damaged (2)" in dock.session.project.notice
 
 
 def test_the_time_on_a_frame_excludes_long_pauses(dock):

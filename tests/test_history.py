@@ -9,6 +9,7 @@ import subprocess
 import sys
 import tracemalloc
 from collections.abc import Iterator
+from dataclasses import replace
 from datetime import datetime, tzinfo
 from pathlib import Path
 
@@ -19,6 +20,7 @@ from surgicalsam_napari.errors import ProjectError
 from surgicalsam_napari.instruments import ENDOVIS2018, ClassSet, InstrumentClass
 from surgicalsam_napari.model.surgical_sam import FramePrediction
 from surgicalsam_napari.store import Project, Provenance
+from surgicalsam_napari.store.action import append, line_offsets, read_line
 from surgicalsam_napari.store.provenance import TABLES
 from surgicalsam_napari.video import VideoReader, write_video
 
@@ -377,9 +379,10 @@ def test_frames_that_an_action_recorded_and_did_not_write_do_not_count_as_writte
         position = project.history.position(action)
         project.labels.write_prediction(1, predicted(project, BIPOLAR, slice(0, 9)), 1, action=action)
         file = next((project.folder / "history").glob("*.undo"))
-        line = file.read_bytes().splitlines()[-1].replace(b'"frame": 1', b'"frame": 2')
-        with file.open("ab") as stream:  # as by a process killed before it wrote frame 2, during the next line
-            stream.write(line + b"\n" + line[:40])
+        before, after = read_line(file, line_offsets(file)[-1])
+        append(file, replace(before, frame_index=2), after)  # as by a process killed before it wrote frame 2,
+        with file.open("ab") as stream:  # during the next line
+            stream.write(file.read_bytes().splitlines()[-1][:40])
         assert project.history.written(action, range(5)) == {0, 1}
         assert project.history.written(action, range(5), position) == {1}
         assert project.history.written(action, [0, 2]) == {0}

@@ -22,6 +22,7 @@ from surgicalsam_napari.errors import ProjectError, VideoChangedError
 from surgicalsam_napari.instruments import ENDOVIS2018
 from surgicalsam_napari.session import Session
 from surgicalsam_napari.store import Project, Provenance
+from surgicalsam_napari.store.checking import checking
 from surgicalsam_napari.store.corrections import corrected_frames
 from surgicalsam_napari.store.summary import find_videos, summarize
 from surgicalsam_napari.video import VideoReader
@@ -65,6 +66,8 @@ def make_project(video: Path) -> Path:
 
 def check_work(project: Project, frame_count: int) -> None:
     """All that `make_project` did is there, and everything has this length."""
+    *_, checked = checking(project)
+    assert not checked.found
     labels = project.labels
     assert len(project.video) == len(labels) == len(labels.provenance_table()) == frame_count
     assert np.count_nonzero(labels[3] == DRIVER) == 800 and (labels[5] == SCISSORS).all()

@@ -13,6 +13,7 @@ from kill_work import Scene, frame_states, run_config, undoable
 
 from surgicalsam_napari.model.checkpoint import load_checkpoint
 from surgicalsam_napari.store import Project, Provenance
+from surgicalsam_napari.store.checking import Damage, checking
 from surgicalsam_napari.store.files import STAGING
 from surgicalsam_napari.store.history import FOLDER as HISTORY
 from surgicalsam_napari.store.journal import JOURNAL
@@ -356,6 +357,30 @@ def check_files(scene: Scene, project: Project) -> list[str]:
     valid = [frame for frame in range(len(project.labels)) if frame not in store.missing(range(len(project.labels)))]
     store.read(valid)
     return problems
+
+
+def check_checksums(project: Project, rng: np.random.Generator) -> list[str]:
+    """Check that a kill leaves nothing that looks damaged, and that a damaged file is still noticed after it."""
+    problems = [f"looks damaged: {damage}" for damage in damage_of(project)]
+    files = [path for name in ("labels", "painted") for path in (project.folder / name).glob("c.*")]
+    files += (project.folder / HISTORY).glob("*.undo")
+    if files:
+        path = files[rng.integers(len(files))]
+        good = path.read_bytes()
+        bad = bytearray(good)
+        bad[int(rng.integers(len(bad)))] ^= 1 << int(rng.integers(8))
+        path.write_bytes(bad)
+        if path not in {damage.path for damage in damage_of(project)}:
+            problems.append(f"a changed byte of {path} was not noticed")
+        path.write_bytes(good)
+    return problems
+
+
+def damage_of(project: Project) -> tuple[Damage, ...]:
+    found: tuple[Damage, ...] = ()
+    for report in checking(project):
+        found = report.found
+    return found
 
 
 def check_run(scene: Scene, path: Path) -> list[str]:

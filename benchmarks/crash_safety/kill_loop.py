@@ -44,6 +44,7 @@ from kill_checks import (
     Findings,
     Knowledge,
     check_actions,
+    check_checksums,
     check_files,
     check_frames,
     check_run,
@@ -358,6 +359,7 @@ def compare(
     imported = scene.imported if "importing" in kind else []
     with Project.open(scene.folder) as project:
         findings.unreadable += check_files(scene, project)
+        findings.unreadable += check_checksums(project, rng)
         findings.mixed_frames += check_frames(scene, project)
         if kind != "taking back":  # this kind may undo strokes
             check_strokes(knowledge, project, painting, imported, findings)

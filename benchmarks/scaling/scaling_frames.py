@@ -29,6 +29,8 @@ from surgicalsam_napari.model.surgical_sam import FramePrediction
 from surgicalsam_napari.review import MaskJumps, ReviewQueue
 from surgicalsam_napari.review.overview import Overview
 from surgicalsam_napari.store import Project
+from surgicalsam_napari.store.checking import damaged_frames
+from surgicalsam_napari.store.checksums import sealed
 from surgicalsam_napari.store.corrections import corrected_frames, count_corrections, untouched_frames
 from surgicalsam_napari.store.provenance import TABLES
 from surgicalsam_napari.video import VideoReader, write_video
@@ -135,6 +137,9 @@ def multiply(folder: Path, frame_count: int, encoder_digest: str) -> None:
     for table in (*(folder / name for name in TABLES), embeddings / "valid"):
         cells = zarr.open_array(table, mode="r+")
         cells[:] = np.resize(np.asarray(cells[:PERIOD]), cells.shape)
+    checksums = zarr.open_array(folder / "checksums", mode="r+")
+    repeated = np.resize(np.asarray(checksums[:PERIOD]), checksums.shape)
+    checksums[:] = np.array([sealed(frame_index, record) for frame_index, record in enumerate(repeated)])
 
 
 def measure_frames(sizes: Sequence[int], folder: Path, *, is_measured: bool = True) -> Iterator[tuple[Meter, int, Path]]:
@@ -218,6 +223,7 @@ def measure_tables(meter: Meter, size: int, project: Project, model: QuickModel)
     class_ids, every = project.classes.ids, range(size)
     store = project.embeddings(model.encoder_digest, model.embedding_shape)
     meter.take("provenance table", size, project.labels.provenance_table, scope="all", repeats=9)
+    meter.take("rows and presence, before an export", size, lambda: damaged_frames(project), scope="all")
     meter.take("embeddings missing", size, lambda: store.missing(every), scope="all")
     meter.take("frames to segment", size, lambda: frames_to_segment(project, model, class_ids, every), scope="all")  # type: ignore[arg-type]
     meter.take("estimate a run over all", size, lambda: estimate(project, model, class_ids, every, trial=False), scope="all")  # type: ignore[arg-type]

@@ -3,7 +3,9 @@
 from __future__ import annotations
 
 from surgicalsam_napari.cli import (  # noqa: F401  (imported to register their commands)
+    backup,
     baselines,
+    check,
     classes,
     evaluate,
     exchange,

@@ -14,6 +14,7 @@ from typing import TYPE_CHECKING, Annotated, Any
 import typer
 
 from surgicalsam_napari.cli.cluster import ModelOptions, run_on_cluster
+from surgicalsam_napari.cli.damage import damage_lines, damage_of, damage_record
 from surgicalsam_napari.cli.options import (
     AsJson,
     Checkpoint,
@@ -161,15 +162,24 @@ def info(
     project_path: ExistingProject,
     as_json: AsJson = False,
 ) -> None:
-    """Show what a project contains: video, classes, predicted, edited and verified frames, embeddings, checkpoints."""
+    """Show what a project contains: video, classes, predicted, edited and verified frames, embeddings, checkpoints.
+
+    Ends with 1 if something in it is damaged, and names it.
+    """
     from surgicalsam_napari.store import Project
 
     project = Project.open(existing_project(project_path), require_video=False)
     try:
         record = _project_record(project)
+        found = damage_of(project)
     finally:
         project.close()
+    record["damaged"] = [damage_record(damage) for damage in found]
     print(json.dumps(record) if as_json else project_text(record))
+    for line in damage_lines(found):
+        print(line, file=sys.stderr)
+    if found:
+        raise typer.Exit(1)
 
 
 def _project_record(project: Project) -> dict:

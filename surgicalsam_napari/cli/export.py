@@ -91,10 +91,12 @@ def export_labels(
     """Export the labels of a project as a dataset."""
     from surgicalsam_napari.exchange.exporting import export_frames
     from surgicalsam_napari.store import Project
+    from surgicalsam_napari.store.checking import check_intact
 
     start = time.perf_counter()
     with Project.open(existing_project(project_path), require_video=not no_images) as project:
         print_notice(project)
+        check_intact(project)
         indices = _frames_to_export(project, frames)
         reports = export_frames(
             project,

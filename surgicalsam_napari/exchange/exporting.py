@@ -14,6 +14,7 @@ from surgicalsam_napari.exchange.sidecar import frame_name
 from surgicalsam_napari.exchange.writing import ExportReport, check_target, export_format, write_frames
 from surgicalsam_napari.instruments import ClassSet
 from surgicalsam_napari.store import Project, Provenance
+from surgicalsam_napari.store.checking import check_intact
 from surgicalsam_napari.store.label_maps import present_ids
 
 
@@ -44,6 +45,7 @@ def export_frames(
     ExchangeError, ClassSetError, DiskSpaceError, ProjectError, VideoError
         at once for problems that can be checked before; after a later error the folder is as it was
     """
+    check_intact(project)
     out = Path(out).expanduser().absolute()
     chosen = export_format(format, polygons=polygons)
     if not frame_indices:

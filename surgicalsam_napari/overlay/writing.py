@@ -13,6 +13,7 @@ from surgicalsam_napari.errors import VideoError
 from surgicalsam_napari.files import write_file
 from surgicalsam_napari.overlay.drawing import DEFAULT_STYLE, OverlayStyle, draw_overlay
 from surgicalsam_napari.store import Project
+from surgicalsam_napari.store.checking import check_intact
 from surgicalsam_napari.store.files import writing
 from surgicalsam_napari.video import VideoReader, writing_video
 
@@ -59,6 +60,7 @@ def write_overlay_video(
     DiskSpaceError
         the disk is full
     """
+    check_intact(project)
     path = _checked(project, path, VIDEO_SUFFIXES)
     frames = list(frame_indices)
     rate, times = timing(project.video, frames)

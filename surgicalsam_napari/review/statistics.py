@@ -13,6 +13,7 @@ import numpy as np
 from surgicalsam_napari.errors import ProjectError, VideoError
 from surgicalsam_napari.files import write_file
 from surgicalsam_napari.store import Project, Provenance
+from surgicalsam_napari.store.checking import check_intact
 from surgicalsam_napari.store.files import writing
 from surgicalsam_napari.store.provenance import is_by_person
 
@@ -121,6 +122,7 @@ def measure_statistics(project: Project) -> Generator[StatisticsReport, None, Vi
     ProjectError
         the labels of a frame are damaged
     """
+    check_intact(project)
     classes, provenance = project.classes, project.labels.provenance_table()
     areas = np.zeros(provenance.shape, np.int64)  # pixels per frame and class
     labelled = np.flatnonzero((provenance != Provenance.EMPTY).any(axis=1)).tolist()

@@ -9,7 +9,9 @@ import os
 from collections.abc import Callable, Iterator, Mapping
 from dataclasses import dataclass
 from pathlib import Path
-from typing import IO
+from typing import IO, Any
+
+import google_crc32c
 
 from surgicalsam_napari.errors import ProjectError
 from surgicalsam_napari.files import write_all
@@ -90,7 +92,7 @@ class JoinedAction(Action):
 
 
 def append(file: Path, before: SavedFrame, after: str) -> None:
-    record = {
+    record: dict[str, Any] = {
         "frame": before.frame_index,
         "rows": {name: row.hex() for name, row in before.rows.items()},
         "chunks": {
@@ -98,6 +100,7 @@ def append(file: Path, before: SavedFrame, after: str) -> None:
         },
         "after": after,
     }
+    record["crc32c"] = _line_checksum(file, record)
     with file.open("a+b", buffering=0) as stream:
         start = cut_torn_line(stream)
         try:
@@ -105,6 +108,11 @@ def append(file: Path, before: SavedFrame, after: str) -> None:
         except BaseException:
             os.ftruncate(stream.fileno(), start)
             raise
+
+
+def _line_checksum(file: Path, record: dict[str, Any]) -> int:
+    """The checksum of a line, which belongs to this file only."""
+    return google_crc32c.value(f"{file.name} {json.dumps(record)}".encode())
 
 
 def cut_torn_line(stream: IO[bytes]) -> int:
@@ -140,6 +148,9 @@ def read_line(file: Path, offset: int) -> tuple[SavedFrame, str]:
         with file.open("rb") as stream:
             stream.seek(offset)
             record = json.loads(stream.readline())
+        known = record.pop("crc32c", None)  # earlier versions wrote none
+        if known not in (None, _line_checksum(file, record)):
+            raise ValueError
         rows = {name: bytes.fromhex(row) for name, row in record["rows"].items()}
         chunks = {name: None if chunk is None else base64.b64decode(chunk) for name, chunk in record["chunks"].items()}
         return SavedFrame(int(record["frame"]), rows, chunks), str(record["after"])

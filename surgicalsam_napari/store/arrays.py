@@ -20,13 +20,10 @@ import numpy as np
 from numcodecs.zstd import Zstd  # type: ignore[import-untyped]
 
 from surgicalsam_napari.errors import ProjectError
-from surgicalsam_napari.files import write_file, write_in_place
-from surgicalsam_napari.store.files import STAGING, check_reachable
+from surgicalsam_napari.store.files import check_reachable
 
-ROWS = 1024  # frames per chunk of a table
-COLUMNS = 8  # classes per chunk of a table
 _ZSTD = Zstd(level=1, checksum=True)
-_SEPARATOR = "."  # all chunks lie directly in the array's folder: one file per frame, no sub-folders
+SEPARATOR = "."  # all chunks lie directly in the array's folder: one file per frame, no sub-folders
 
 
 def create_array(folder: Path, shape: Sequence[int], chunks: Sequence[int], dtype: str, **options: Any) -> None:
@@ -37,7 +34,7 @@ def create_array(folder: Path, shape: Sequence[int], chunks: Sequence[int], dtyp
         shape=tuple(shape),
         chunks=tuple(chunks),
         dtype=dtype,
-        chunk_key_encoding={"name": "default", "separator": _SEPARATOR},
+        chunk_key_encoding={"name": "default", "separator": SEPARATOR},
         filters=None,
         **options,
     )
@@ -77,7 +74,7 @@ def check_codecs(folder: Path, names: list[str]) -> None:
         )
 
 
-def _check_shape(folder: Path, least: Sequence[int], *exactly: int) -> None:
+def check_shape(folder: Path, least: Sequence[int], *exactly: int) -> None:
     """A ProjectError unless the array in `folder` has at least these lengths, and exactly those on its last axes.
 
     It has more columns than the project has classes, or more frames, if a process died after it enlarged the arrays, before
@@ -98,6 +95,14 @@ def chunk_names(folder: Path) -> Iterator[str]:
         yield from (entry.name for entry in entries if entry.name.startswith("c."))
 
 
+def decoded(encoded: bytes) -> np.ndarray:
+    """(N,) uint8: the content of a frame's file; ValueError if it is damaged."""
+    try:
+        return np.frombuffer(_ZSTD.decode(encoded), np.uint8)
+    except (RuntimeError, MemoryError) as error:
+        raise ValueError(str(error)) from error
+
+
 class FrameArray:
     """A (T, H, W) array of bytes or booleans, one zstd chunk per frame; a frame without a file is all zero.
 
@@ -111,7 +116,7 @@ class FrameArray:
         self.folder = folder
         self.shape = shape
         self.dtype = np.dtype(dtype)
-        _check_shape(folder, shape, *shape[1:])
+        check_shape(folder, shape, *shape[1:])
         check_metadata(folder, {"zarr_format": 3, "data_type": str(self.dtype)})
         check_codecs(folder, ["bytes", "zstd"])
 
@@ -131,7 +136,11 @@ class FrameArray:
         )
 
     def path(self, frame_index: int) -> Path:
-        return self.folder / f"c.{frame_index}.0.0"
+        return self.folder / self.path_name(frame_index)
+
+    @staticmethod
+    def path_name(frame_index: int) -> str:
+        return f"c.{frame_index}.0.0"
 
     def signature(self, frame_index: int) -> tuple[int, int, int] | None:
         """A value that changes whenever the frame's file is replaced; None without a file."""
@@ -145,18 +154,17 @@ class FrameArray:
     def encode(self, frame: np.ndarray) -> bytes:
         return _ZSTD.encode(np.ascontiguousarray(frame, self.dtype).view(np.uint8))
 
-    def read(self, frame_index: int) -> np.ndarray | None:
-        """(H, W), read-only; None without a file; ValueError if the file is damaged."""
+    def read_encoded(self, frame_index: int) -> bytes | None:
+        """The frame's file as it is; None without a file."""
         try:
-            encoded = self.path(frame_index).read_bytes()
+            return self.path(frame_index).read_bytes()
         except FileNotFoundError:
             check_reachable(self.folder)
             return None
-        try:
-            decoded = np.frombuffer(_ZSTD.decode(encoded), np.uint8)
-        except (RuntimeError, MemoryError) as error:
-            raise ValueError(str(error)) from error
-        return decoded.reshape(self.shape[1:]).view(self.dtype)
+
+    def decode(self, encoded: bytes) -> np.ndarray:
+        """(H, W), read-only; ValueError if the bytes are damaged."""
+        return decoded(encoded).reshape(self.shape[1:]).view(self.dtype)
 
 
 class FrameCache:
@@ -203,138 +211,3 @@ class FrameCache:
     def _pop(self, key: tuple[str, int]) -> None:
         stored = self._frames.pop(key, None)
         self._bytes -= 0 if stored is None else stored[1].nbytes
-
-
-class CellTable:
-    """A (T, C) table with one number per (frame, class), in raw chunks of 1024 frames by 8 classes.
-
-    The chunks are not compressed, so a row is overwritten in place. A write costs the same for ten frames and for 100,000,
-    two processes always see the same numbers, and adding classes changes zarr.json only. A chunk without a file holds only
-    the fill value. So does an optional table (`is_optional`) without a folder.
-    """
-
-    def __init__(
-        self, folder: Path, frame_count: int, class_count: int, dtype: str, fill: float, *, is_optional: bool = False
-    ) -> None:
-        self.folder = folder
-        self.frame_count = frame_count
-        self.class_count = class_count
-        self.dtype = np.dtype(dtype)
-        self.fill = fill
-        self._last_read: np.ndarray | None = None
-        self._witness = folder  # while this is there, a missing file means that its cells hold the fill value
-        if is_optional and not folder.exists():
-            self._witness = folder.parent
-            return
-        _check_shape(folder, (frame_count, class_count))
-        check_metadata(folder, {"zarr_format": 3, "data_type": self.dtype.name})
-        check_codecs(folder, ["bytes"])
-
-    @staticmethod
-    def create(
-        folder: Path, frame_count: int, class_count: int, dtype: str, fill: float, attributes: dict[str, Any]
-    ) -> None:
-        create_array(
-            folder,
-            (frame_count, class_count),
-            (ROWS, COLUMNS),
-            dtype,
-            fill_value=fill,
-            compressors=None,
-            dimension_names=("frame", "class"),
-            attributes=attributes,
-        )
-
-    def widen(self, class_count: int, attributes: dict[str, Any]) -> None:
-        """Add columns on the right, on disk; stored values stay. The caller sets `class_count` afterwards."""
-        import zarr
-
-        array = zarr.open_array(self.folder, mode="r+")
-        if array.shape[1] < class_count:
-            array.resize((array.shape[0], class_count))
-        array.update_attributes(attributes)
-
-    @property
-    def _chunk_bytes(self) -> int:
-        return ROWS * COLUMNS * self.dtype.itemsize
-
-    def _blocks(self) -> range:
-        return range(-(-self.class_count // COLUMNS))
-
-    def _path(self, frame_index: int, block: int) -> Path:
-        return self.folder / f"c.{frame_index // ROWS}.{block}"
-
-    def _offset(self, frame_index: int) -> int:
-        return frame_index % ROWS * COLUMNS * self.dtype.itemsize
-
-    def _damaged(self, path: Path, byte_count: int) -> ProjectError:
-        first = int(path.name.split(_SEPARATOR)[1]) * ROWS
-        last = min(first + ROWS, self.frame_count) - 1
-        return ProjectError(
-            f"{path} should have {self._chunk_bytes} bytes, it has {byte_count}: the {self.folder.name} of frames {first} "
-            f"to {last} is damaged. Restore that file from a backup; the other frames are intact."
-        )
-
-    def row(self, frame_index: int) -> np.ndarray:
-        """(C,), one frame; a copy."""
-        row = np.full(len(self._blocks()) * COLUMNS, self.fill, self.dtype)
-        width = COLUMNS * self.dtype.itemsize
-        for block in self._blocks():
-            path = self._path(frame_index, block)
-            try:
-                descriptor = os.open(path, os.O_RDONLY | getattr(os, "O_BINARY", 0))
-            except FileNotFoundError:
-                check_reachable(self._witness)
-                continue
-            with os.fdopen(descriptor, "rb", buffering=0) as file:
-                size = os.fstat(descriptor).st_size
-                if size != self._chunk_bytes:
-                    raise self._damaged(path, size)
-                file.seek(self._offset(frame_index))
-                row[block * COLUMNS : (block + 1) * COLUMNS] = np.frombuffer(file.read(width), self.dtype)
-        return row[: self.class_count]
-
-    def table(self, frame_count: int | None = None) -> np.ndarray:
-        """(T, C), all frames; a copy. For another `frame_count`, frames that the table does not have hold the fill value."""
-        frame_count = self.frame_count if frame_count is None else frame_count
-        table = np.full((frame_count, self.class_count), self.fill, self.dtype)
-        for first in range(0, frame_count, ROWS):
-            for block in self._blocks():
-                path = self._path(first, block)
-                if path.exists():
-                    raw = path.read_bytes()
-                    if len(raw) != self._chunk_bytes:
-                        raise self._damaged(path, len(raw))
-                    chunk = np.frombuffer(raw, self.dtype).reshape(ROWS, COLUMNS)
-                    target = table[first : first + ROWS, block * COLUMNS : (block + 1) * COLUMNS]
-                    target[:] = chunk[: target.shape[0], : target.shape[1]]
-        check_reachable(self._witness)
-        self._last_read = table.copy()
-        return table
-
-    def last_known(self) -> np.ndarray:
-        """(T, C), a copy: the table as it was read last, for the time while its folder cannot be reached."""
-        table = np.full((self.frame_count, self.class_count), self.fill, self.dtype)
-        if self._last_read is not None:
-            known = self._last_read[: self.frame_count, : self.class_count]
-            table[: known.shape[0], : known.shape[1]] = known
-        return table
-
-    def prepare(self, frame_index: int, root: Path) -> None:
-        """Allocate the disk space that `put` needs. May raise OSError; may be called repeatedly."""
-        for block in self._blocks():
-            path = self._path(frame_index, block)
-            if not path.exists():
-                empty = np.full(ROWS * COLUMNS, self.fill, self.dtype)
-                write_file(path, empty.tobytes(), staging=root / STAGING)
-            elif path.stat().st_size != self._chunk_bytes:
-                raise self._damaged(path, path.stat().st_size)
-
-    def put(self, frame_index: int, row: np.ndarray) -> None:
-        """Overwrite one row, (C,), in place, after `prepare`."""
-        if self._last_read is not None and len(row) == self._last_read.shape[1]:
-            self._last_read[frame_index] = row
-        for block in self._blocks():
-            # only the cells of this row: another process may have added classes on the right
-            cells = row[block * COLUMNS : (block + 1) * COLUMNS]
-            write_in_place(self._path(frame_index, block), self._offset(frame_index), cells.tobytes())

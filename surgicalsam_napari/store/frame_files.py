@@ -2,10 +2,11 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterator
+import time
+from collections.abc import Callable, Iterator, Mapping
 from contextlib import contextmanager, suppress
 from pathlib import Path
-from typing import ClassVar
+from typing import ClassVar, TypeVar
 
 import numpy as np
 from psygnal import Signal
@@ -13,7 +14,10 @@ from psygnal import Signal
 from surgicalsam_napari.errors import ProjectError
 from surgicalsam_napari.instruments import ClassSet
 from surgicalsam_napari.store.action import Action, SavedFrame
-from surgicalsam_napari.store.arrays import CellTable, FrameArray, FrameCache, chunk_names
+from surgicalsam_napari.store.arrays import FrameArray, FrameCache, chunk_names
+from surgicalsam_napari.store.cell_table import CellTable
+from surgicalsam_napari.store.checksums import COLUMN, Checksums, check_command
+from surgicalsam_napari.store.checksums import FOLDER as CHECKSUMS
 from surgicalsam_napari.store.files import check_reachable, writing
 from surgicalsam_napari.store.journal import Journal
 from surgicalsam_napari.store.provenance import (
@@ -27,7 +31,13 @@ from surgicalsam_napari.store.provenance import (
 )
 from surgicalsam_napari.store.write_lock import WriteLock
 
+Found = TypeVar("Found")
 CACHE_BYTES = 64 * 2**20
+ATTEMPTS, ATTEMPT_SECONDS = 10, 0.02  # to read a frame that another process may write, where nothing can be locked
+
+
+class _DamagedError(Exception):
+    """A file of a frame is not what its checksum says, or cannot be decoded."""
 
 
 class FrameFiles:
@@ -39,12 +49,20 @@ class FrameFiles:
     lock : hold it to write
     read_only_reason : why nothing may be written, as a sentence for the user; None if writing is allowed
     blank : (H, W) uint8 of background, read-only
+    interrupted_frame : the frame that a killed process has half written, in a folder that is read-only; else None
     """
 
     changed: ClassVar[Signal] = Signal(int)  #: frame index; emitted after every write, in the thread that wrote
 
     def __init__(
-        self, root: Path, shape: tuple[int, int, int], classes: ClassSet, column_count: int, *, writable: bool
+        self,
+        root: Path,
+        shape: tuple[int, int, int],
+        classes: ClassSet,
+        column_count: int,
+        *,
+        writable: bool,
+        has_checksums: bool,
     ) -> None:
         self._root = root
         self._pixels = FrameArray(root / "labels", shape, "uint8")
@@ -52,22 +70,23 @@ class FrameFiles:
         self._arrays = {"painted": self._painted, "labels": self._pixels}  # in write order
         self.lock = WriteLock(root)
         if writable:
-            self._add_later_tables(shape[0], classes, column_count)
+            self._add_later_tables(shape[0], classes, column_count, add_checksums=not has_checksums)
         self.tables = {
             name: CellTable(root / name, shape[0], column_count, *properties, is_optional=name in LATER_TABLES)
             for name, properties in TABLES.items()
         }
-        self._journal = Journal(root, self.tables)
+        self.checksums = Checksums(root, shape[0], self.tables, self._arrays, is_complete=has_checksums)
+        self._journal = Journal(root, {**self.tables, CHECKSUMS: self.checksums.table})
         self.read_only_reason: str | None = None
         self._cache = FrameCache(CACHE_BYTES)
         self.blank = np.zeros(shape[1:], np.uint8)
         self.blank.flags.writeable = False
-        self._interrupted = None
+        self.interrupted_frame = None
         if writable:
             with writing("The project", root), self.lock:
                 self._journal.recover(clean=True)
         else:
-            self._interrupted = self._journal.interrupted_frame()
+            self.interrupted_frame = self._journal.interrupted_frame()
 
     @staticmethod
     def create(root: Path, shape: tuple[int, int, int], classes: ClassSet) -> None:
@@ -78,8 +97,9 @@ class FrameFiles:
         FrameArray.create(root / "painted", shape, "bool", {"description": painted})
         for name, (dtype, fill) in TABLES.items():
             CellTable.create(root / name, shape[0], len(classes), dtype, fill, {**TABLE_NOTES[name], **about})
+        Checksums.create(root, shape[0])
 
-    def _add_later_tables(self, frame_count: int, classes: ClassSet, column_count: int) -> None:
+    def _add_later_tables(self, frame_count: int, classes: ClassSet, column_count: int, *, add_checksums: bool) -> None:
         """Add the tables that a project of an earlier version lacks."""
         for name in LATER_TABLES:
             if not (self._root / name).exists():
@@ -87,6 +107,10 @@ class FrameFiles:
                     if not (self._root / name).exists():
                         notes = {**TABLE_NOTES[name], **class_attributes(classes)}
                         CellTable.create(self._root / name, frame_count, column_count, *TABLES[name], notes)
+        if add_checksums and not (self._root / CHECKSUMS).exists():
+            with writing("The project", self._root), self.lock:
+                if not (self._root / CHECKSUMS).exists():
+                    Checksums.create(self._root, frame_count)
 
     def close(self) -> None:
         self._cache.clear()
@@ -123,7 +147,7 @@ class FrameFiles:
         try:
             if action is not None:
                 self._record(action, frame_index, rows, {path.parent.name: content for path, content in chunks.items()})
-            self._journal.commit(frame_index, rows, chunks)
+            self._write(frame_index, rows, chunks)
         except OSError:
             self._cache.drop(frame_index)
             raise
@@ -133,10 +157,17 @@ class FrameFiles:
                 self._cache.put(array, frame_index, array.signature(frame_index), frame)
         self.changed.emit(frame_index)
 
+    def _write(
+        self, frame_index: int, rows: dict[str, np.ndarray], chunks: Mapping[Path, bytes | None], *, is_whole: bool = False
+    ) -> None:
+        """Change the frame and its checksums together; `is_whole` as for `Checksums.after`."""
+        record = self.checksums.after(frame_index, rows, chunks, is_whole=is_whole)
+        self._journal.commit(frame_index, {**rows, CHECKSUMS: record}, chunks)
+
     def _record(
         self, action: Action, frame_index: int, rows: dict[str, np.ndarray], chunks: dict[str, bytes | None]
     ) -> None:
-        before = self.saved(frame_index)
+        before = self._before(frame_index)
         new_rows = {name: self.trimmed(name, row) for name, row in rows.items()}
         action.record(before, SavedFrame(frame_index, {**before.rows, **new_rows}, {**before.chunks, **chunks}).digest)
 
@@ -162,7 +193,7 @@ class FrameFiles:
 
     def labels(self, frame_index: int) -> np.ndarray:
         """(H, W) uint8, read-only; a ProjectError if the file is damaged."""
-        frame = self._read_expected(self._pixels, frame_index, expects_labels)
+        frame = self._read_expected(self._pixels, frame_index)
         return self.blank if frame is None else frame
 
     def last_known_labels(self, frame_index: int) -> np.ndarray:
@@ -172,53 +203,73 @@ class FrameFiles:
 
     def painted(self, frame_index: int) -> np.ndarray | None:
         """(H, W) bool, read-only; None if nobody painted."""
-        return self._read_expected(self._painted, frame_index, expects_painted)
+        return self._read_expected(self._painted, frame_index)
 
-    def _read_expected(
-        self, array: FrameArray, frame_index: int, is_expected: Callable[[np.ndarray], bool]
-    ) -> np.ndarray | None:
-        """A frame of an array; None if it has no file and its provenance expects none."""
-        provenance = self.tables["provenance"]
-        frame = self._read(array, frame_index)
-        if frame is not None or not is_expected(provenance.row(frame_index)):
-            return frame
-        with suppress(OSError), self.lock:  # provenance is written before the file: wait for the writer, then look again
-            self._journal.recover()
-        frame = self._read(array, frame_index)
-        if frame is None and is_expected(provenance.row(frame_index)):
-            raise self._damaged(array, frame_index, "missing")
+    def _read_expected(self, array: FrameArray, frame_index: int) -> np.ndarray | None:
+        """A frame of an array, compared with its checksum; None if there is none."""
+        frame: np.ndarray | None = None
+
+        def problem() -> str:
+            nonlocal frame
+            try:
+                frame = self._read(array, frame_index)
+            except _DamagedError as error:
+                return str(error)
+            return ""
+
+        if how := self.settled(problem):
+            raise self._damaged(array, frame_index, how)
         return frame
 
+    def settled(self, find: Callable[[], Found]) -> Found:
+        """What `find` finds wrong. What seems damaged may be what another process writes now: then wait, and look again."""
+        if not (found := find()):
+            return found
+        with suppress(OSError), self.lock:
+            self._journal.recover()
+            return find()
+        for _attempt in range(ATTEMPTS):  # nothing can be locked in a folder that is read-only
+            time.sleep(ATTEMPT_SECONDS)
+            if not (found := find()):
+                break
+        return found
+
     def _read(self, array: FrameArray, frame_index: int) -> np.ndarray | None:
-        if frame_index == self._interrupted:
+        if frame_index == self.interrupted_frame:
             raise ProjectError(
                 f"The program ended while it wrote frame {frame_index}. {self._root} is read-only, so the frame cannot be "
                 "completed. Make the folder writable and open the project again; the other frames are intact."
             )
+        name = array.folder.name
         try:
             signature = array.signature(frame_index)
-            if signature is None:
-                return None
-            if (cached := self._cache.get(array, frame_index, signature)) is not None:
+            if signature is not None and (cached := self._cache.get(array, frame_index, signature)) is not None:
                 return cached
-            if (frame := array.read(frame_index)) is None:
+            record = self.checksums.record(frame_index)
+            encoded = None if signature is None else array.read_encoded(frame_index)
+            self.checksums.check_encoded(name, frame_index, encoded, record)
+            if encoded is None:
                 return None
+            frame = array.decode(encoded)
         except ValueError as error:
-            raise self._damaged(array, frame_index, f"damaged ({error})") from error
+            raise _DamagedError(str(error)) from error
         except OSError as error:
             check_reachable(self._pixels.folder)
-            raise self._damaged(array, frame_index, f"unreadable ({error.strerror})") from error
+            raise _DamagedError(f"it is unreadable ({error.strerror})") from error
         frame.flags.writeable = False
         self._cache.put(array, frame_index, signature, frame)
         return frame
 
     def _damaged(self, array: FrameArray, frame_index: int, how: str) -> ProjectError:
         if self.has_work_of_a_person(frame_index, self.tables["provenance"].row(frame_index)):
-            remedy = f"Restore the file from a backup, or clear the frame with labels.reset_frame({frame_index})"
+            remedy = (
+                f"{check_command(self._root)}. If that cannot restore it: restore the file from a backup, or clear the "
+                f"frame with labels.reset_frame({frame_index})"
+            )
         else:
             remedy = f"Segment frame {frame_index} again"
         return ProjectError(
-            f"Frame {frame_index} should have its {array.folder.name} in {array.path(frame_index)}, which is {how}. "
+            f"Frame {frame_index} should have its {array.folder.name} in {array.path(frame_index)}: {how}. "
             f"{remedy}; the other frames are intact."
         )
 
@@ -228,21 +279,53 @@ class FrameFiles:
         paths = {name: array.path(frame_index) for name, array in self._arrays.items()}
         return SavedFrame(frame_index, rows, {n: path.read_bytes() if path.exists() else None for n, path in paths.items()})
 
+    def _before(self, frame_index: int) -> SavedFrame:
+        """The frame for the record of an action. A damaged one is recorded as empty: an undo brings no damage back."""
+        if self.checksums.problems(frame_index):
+            return SavedFrame(frame_index, dict.fromkeys(self.tables, b""), dict.fromkeys(self._arrays))
+        return self.saved(frame_index)
+
     def restore(self, saved: SavedFrame, action: Action | None = None) -> None:
         """Return a frame to a saved state. Call it while holding the lock."""
-        rows = {name: self._full_row(name, saved.rows.get(name, b"")) for name in self.tables}
+        rows = {name: self.full_row(name, saved.rows.get(name, b"")) for name in self.tables}
         chunks = {array.path(saved.frame_index): saved.chunks[name] for name, array in self._arrays.items()}
         if action is not None:
-            action.record(self.saved(saved.frame_index), saved.digest)
-        self._journal.commit(saved.frame_index, rows, chunks)
+            action.record(self._before(saved.frame_index), saved.digest)
+        self._write(saved.frame_index, rows, chunks, is_whole=True)
         self._cache.drop(saved.frame_index)
         self.changed.emit(saved.frame_index)
 
+    def put_back(self, frame_index: int, rows: dict[str, np.ndarray], chunks: dict[Path, bytes | None]) -> None:
+        """Write what the frame's checksums expect. Call it while holding the lock."""
+        self._journal.commit(frame_index, rows, chunks)
+        self._cache.drop(frame_index)
+        self.changed.emit(frame_index)
+
+    def seal(self, frame_index: int) -> None:
+        """Give a frame the checksums of what is stored now. Call it while holding the lock."""
+        self._journal.commit(frame_index, {CHECKSUMS: self.checksums.present(frame_index)}, {})
+        self._cache.drop(frame_index)
+        self.changed.emit(frame_index)
+
+    def check_readable(self, frame_index: int) -> None:
+        """A ProjectError unless the frame can be decoded, and has the files that its provenance expects."""
+        provenance = self.tables["provenance"].row(frame_index)
+        for array, is_expected in ((self._pixels, expects_labels), (self._painted, expects_painted)):
+            encoded = array.read_encoded(frame_index)
+            try:
+                if encoded is not None:
+                    array.decode(encoded)
+                elif is_expected(provenance):
+                    raise ValueError("missing")
+            except ValueError as error:
+                raise ProjectError(
+                    f"Frame {frame_index} cannot stay as it is: {array.path(frame_index)} is {error}. Restore it from a "
+                    "backup, or empty the frame with --clear."
+                ) from error
+
     def trimmed(self, name: str, row: np.ndarray) -> bytes:
         """A row's bytes without the trailing cells that hold the table's fill value, as in `SavedFrame.rows`."""
-        fill = self.tables[name].fill
-        filled = np.isnan(row) if np.isnan(fill) else row == fill
-        return row[: 0 if filled.all() else len(row) - int(filled[::-1].argmin())].tobytes()
+        return self.tables[name].trimmed(row)
 
     @property
     def frame_count(self) -> int:
@@ -256,7 +339,8 @@ class FrameFiles:
         """Whether any frame was predicted or edited."""
         return any(next(chunk_names(array.folder), None) is not None for array in self._arrays.values())
 
-    def _full_row(self, name: str, trimmed: bytes) -> np.ndarray:
+    def full_row(self, name: str, trimmed: bytes) -> np.ndarray:
+        """(C,), from `trimmed`."""
         table = self.tables[name]
         row = np.full(table.class_count, table.fill, table.dtype)
         cells = np.frombuffer(trimmed, table.dtype)
@@ -264,17 +348,25 @@ class FrameFiles:
         return row
 
     def is_painted(self, frame_index: int) -> bool:
-        """Whether a person set any pixel: otherwise there is no file."""
-        return self._painted.signature(frame_index) is not None
+        """Whether a person set any pixel, also if the file with these pixels is lost now; unknown counts as painted."""
+        if self._painted.signature(frame_index) is not None:
+            return True
+        try:
+            record = self.checksums.record(frame_index)
+        except ValueError:
+            return True
+        return record is not None and bool(record[COLUMN["painted"]])
 
     def has_work_of_a_person(self, frame_index: int, provenance: np.ndarray) -> bool:
-        return bool(is_corrected(provenance)) or self.is_painted(frame_index)
+        """Whether a person worked on the frame; unknown, because its provenance is damaged, counts as work."""
+        is_damaged = bool(self.checksums.problems(frame_index, (CHECKSUMS, "provenance")))
+        return bool(is_corrected(provenance)) or self.is_painted(frame_index) or is_damaged
 
     def reset(self, frame_index: int) -> None:
         """Return a frame to its first state: no labels, no provenance."""
         with self.exclusively("The reset"):
             rows = {name: np.full(table.class_count, table.fill, table.dtype) for name, table in self.tables.items()}
             chunks = {array.path(frame_index): None for array in self._arrays.values()}
-            self._journal.commit(frame_index, rows, chunks)
+            self._write(frame_index, rows, chunks, is_whole=True)
             self._cache.drop(frame_index)
         self.changed.emit(frame_index)

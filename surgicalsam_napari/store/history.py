@@ -8,8 +8,9 @@ from contextlib import contextmanager, suppress
 from dataclasses import dataclass, replace
 from datetime import UTC, datetime
 from pathlib import Path
-from typing import TYPE_CHECKING, ClassVar
+from typing import TYPE_CHECKING, Any, ClassVar
 
+import google_crc32c
 from psygnal import Signal
 
 from surgicalsam_napari.errors import ProjectError, SurgicalSAMError
@@ -124,7 +125,7 @@ class History:
                 frame_count = len(line_offsets(self._frames_file(entry)))
                 if frame_count and not is_rolled_back:
                     with suppress(OSError):  # without this number, the frames of the entry are counted when it is read
-                        self._write(replace(entry, frame_count=frame_count))
+                        self._write(replace(entry, frame_count=frame_count), line_count=frame_count)
                 else:
                     self._forget([entry])
             self.changed.emit()
@@ -207,7 +208,7 @@ class History:
         turned = replace(entry, is_undone=not entry.is_undone, frame_count=len(restored))
         with writing("The history", self._root):
             if restored:
-                self._write(turned)
+                self._write(turned, line_count=len(line_offsets(target)))
                 source.unlink(missing_ok=True)
             else:
                 self._forget([entry])
@@ -251,14 +252,16 @@ class History:
     def _frames_file(self, entry: HistoryEntry) -> Path:
         return self._folder / f"{entry.number:06}.{'redo' if entry.is_undone else 'undo'}"
 
-    def _write(self, entry: HistoryEntry, *, is_open: bool = False) -> None:
-        record = {
+    def _write(self, entry: HistoryEntry, *, line_count: int | None = None, is_open: bool = False) -> None:
+        record: dict[str, Any] = {
             "name": entry.name,
             "started": entry.started,
             "frames": None if is_open else entry.frame_count,
             "is_undone": entry.is_undone,
+            "lines": line_count,  # of the file with the frames; None while frames are added
             **({"note": entry.note} if entry.note else {}),
         }
+        record["crc32c"] = _record_checksum(record)
         with self._files.lock:  # a process that opens the project clears the staging folder while it holds the lock
             content = json.dumps(record, ensure_ascii=False).encode()
             write_file(self._json_file(entry), content, staging=self._root / STAGING)
@@ -266,6 +269,8 @@ class History:
     def _read(self, path: Path) -> HistoryEntry | None:
         try:
             record = json.loads(path.read_text(encoding="utf-8"))
+            if record.pop("crc32c", None) not in (None, _record_checksum(record)):
+                return None
             count = record["frames"]
             about = record["name"], record["started"], count or 0, bool(record["is_undone"])
             note = str(record.get("note", ""))
@@ -294,6 +299,8 @@ class History:
 
     def _forget(self, entries: list[HistoryEntry]) -> None:
         for entry in entries:
+            with suppress(OSError):  # a full disk
+                self._write(replace(entry, frame_count=0), line_count=0)  # a kill after this leaves nothing that looks lost
             for is_undone in (False, True):
                 self._frames_file(replace(entry, is_undone=is_undone)).unlink(missing_ok=True)
             self._json_file(entry).unlink(missing_ok=True)
@@ -306,6 +313,53 @@ class History:
                 total += self._frames_file(entry).stat().st_size
             if position >= KEPT_ACTIONS or total > KEPT_BYTES:
                 self._forget([entry])
+
+    def problems(self) -> Iterator[tuple[Path, str]]:
+        """The damaged files, each with what is wrong, in words. Call it while holding the lock."""
+        known: set[Path] = set()
+        for path in sorted(self._folder.glob("[0-9]*.json")):
+            entry = self._read(path)
+            if entry is None:
+                yield path, "it is cut or changed"
+                known |= {path.with_suffix(suffix) for suffix in (".undo", ".redo")}
+                continue
+            known |= {self._frames_file(replace(entry, is_undone=is_undone)) for is_undone in (False, True)}
+            file = self._frames_file(entry)
+            record = json.loads(path.read_text(encoding="utf-8"))
+            expected = record.get("lines", record["frames"] if not entry.is_undone else None)
+            offsets = line_offsets(file)
+            if expected and not file.exists():
+                yield file, "it is missing"
+            elif expected is not None and len(offsets) < expected:
+                yield file, f"it should record {expected} frames, {len(offsets)} are left"
+            elif damaged := [number for number, offset in enumerate(offsets, 1) if not _is_readable(file, offset)]:
+                yield file, f"line {damaged[0]} is cut or changed"
+        for file in sorted({*self._folder.glob("[0-9]*.undo"), *self._folder.glob("[0-9]*.redo")} - known):
+            yield file.with_suffix(".json"), f"it is missing; it describes {file.name}"
+
+    def states(self, frame_indices: set[int]) -> Iterator[tuple[str, SavedFrame]]:
+        """Earlier states of these frames, as recorded by the actions, the latest action first; damaged ones are left out."""
+        for path in sorted(self._folder.glob("[0-9]*.json"), reverse=True):
+            entry = self._read(path)
+            if entry is None:
+                continue
+            for offset in reversed(line_offsets(self._frames_file(entry))):
+                with suppress(ProjectError):
+                    before, _ = read_line(self._frames_file(entry), offset)
+                    if before.frame_index in frame_indices:
+                        yield f'the state before "{entry.name}"', before
+
+
+def _is_readable(file: Path, offset: int) -> bool:
+    try:
+        read_line(file, offset)
+    except ProjectError:
+        return False
+    return True
+
+
+def _record_checksum(record: dict[str, Any]) -> int:
+    return google_crc32c.value(json.dumps(record).encode())
 
 
 def _exhausted(steps: Generator[UndoReport, None, Undone | None]) -> Undone | None:

@@ -11,7 +11,7 @@ import numpy as np
 
 from surgicalsam_napari.errors import ProjectError
 from surgicalsam_napari.files import stage
-from surgicalsam_napari.store.arrays import CellTable
+from surgicalsam_napari.store.cell_table import CellTable
 from surgicalsam_napari.store.files import STAGING, clear_staging
 
 JOURNAL = "pending.json"

@@ -52,10 +52,12 @@ class LabelStore(LabelArray, LabelVerification):
     shape : (T, H, W)
     classes : the columns of the tables, in this order
     columns : the class ids of the columns on disk, if they differ (`ProjectClasses`)
+    has_checksums : whether every frame has checksums; those of an earlier version get them when written or checked
     """
 
     edited: ClassVar[Signal] = Signal(int, int)  #: frame index, number of changed pixels; emitted for each edited frame
     edit_failed: ClassVar[Signal] = Signal(str)  #: why an edit by a person could not be written; the frame is unchanged
+    unreadable: ClassVar[Signal] = Signal(str)  #: why a viewer shows a frame as empty: its files are damaged
     refused: ClassVar[Signal] = Signal(int)  #: frame index; emitted if an edit concerned VERIFIED classes, whose pixels stay
 
     def __init__(
@@ -66,10 +68,11 @@ class LabelStore(LabelArray, LabelVerification):
         columns: Sequence[int] | None = None,
         *,
         writable: bool = True,
+        has_checksums: bool = True,
     ) -> None:
         columns = classes.ids if columns is None else columns
         LabelArray.__init__(self, shape)
-        files = FrameFiles(root, shape, classes, len(columns), writable=writable)
+        files = FrameFiles(root, shape, classes, len(columns), writable=writable, has_checksums=has_checksums)
         LabelVerification.__init__(self, files, classes, columns)
         self._root = root
         self.lock = self._files.lock
@@ -80,6 +83,11 @@ class LabelStore(LabelArray, LabelVerification):
     def create(root: Path, shape: tuple[int, int, int], classes: ClassSet) -> None:
         """Make the empty arrays in a new project folder; may raise OSError."""
         FrameFiles.create(root, shape, classes)
+
+    @property
+    def files(self) -> FrameFiles:
+        """The files of the frames and their checksums; for `checking`."""
+        return self._files
 
     @property
     def changed(self) -> SignalInstance:

@@ -7,8 +7,9 @@ import json
 from dataclasses import asdict, dataclass
 from datetime import UTC, datetime
 from pathlib import Path
-from typing import TYPE_CHECKING, ClassVar
+from typing import TYPE_CHECKING, Any, ClassVar
 
+import google_crc32c
 import numpy as np
 from psygnal import Signal
 
@@ -86,7 +87,8 @@ class Notes:
             if text:
                 now = datetime.now(UTC).isoformat(timespec="seconds")
                 notes[frame_index] = Note(frame_index, text, annotator.strip(), now)
-            record = {"notes": [asdict(note) for _, note in sorted(notes.items())]}
+            record: dict[str, Any] = {"notes": [asdict(note) for _, note in sorted(notes.items())]}
+            record["crc32c"] = google_crc32c.value(json.dumps(record["notes"]).encode())
             content = json.dumps(record, indent=1, ensure_ascii=False).encode("utf-8")
             write_file(self._root / NOTES, content, staging=self._root / STAGING, durable=True)
         self.changed.emit()
@@ -123,6 +125,8 @@ class Notes:
         if signature != self._read[0]:
             try:
                 record = json.loads(path.read_text(encoding="utf-8"))
+                if record.get("crc32c") not in (None, google_crc32c.value(json.dumps(record["notes"]).encode())):
+                    raise ValueError("it was changed outside of this program")
                 notes = [
                     Note(int(n["frame"]), str(n["text"]), str(n.get("annotator", "")), str(n.get("written", "")))
                     for n in record["notes"]

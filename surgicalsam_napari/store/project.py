@@ -48,6 +48,7 @@ class Project:
           project.json            schema version, video, classes, checkpoints used
           zarr.json               the folder opens with zarr.open_group
           labels/ painted/        (T, H, W): class ids; pixels that a person set
+          checksums/              (T, 16): CRC-32C of all of these, per frame
           provenance/ predicted_iou/ presence/ contested/ predicted_by/     (T, C): per frame and class
           history/ snapshots/     actions that can be undone; named states of all of the above
           work.csv                edits and time spent, per frame
@@ -79,7 +80,14 @@ class Project:
         self.notice = ""
         self._embeddings: dict[Path, EmbeddingStore] = {}
         shape = (manifest.video.frame_count, *manifest.video.size)
-        self.labels = LabelStore(folder, shape, classes.in_use, classes.columns, writable=self.writable)
+        self.labels = LabelStore(
+            folder,
+            shape,
+            classes.in_use,
+            classes.columns,
+            writable=self.writable,
+            has_checksums=manifest.has_checksums,
+        )
         self.labels.changed.connect(self._bring_back_classes)
         self._checked_area = CheckedContentArea(self.labels)
         self._lock = self.labels.lock
@@ -111,7 +119,7 @@ class Project:
         if folder.exists() and not (folder.is_dir() and not any(folder.iterdir())):
             raise ProjectError(f"A new project needs a new or empty folder, {folder} is neither. Choose another one.")
         record = VideoRecord.of(video.info, folder).model_copy(update={"samples": video.frame_samples})
-        manifest = Manifest(video=record, class_set=classes.to_json())
+        manifest = Manifest(video=record, class_set=classes.to_json(), has_checksums=True)
         _check_writable(folder)
         temporary = folder.with_name(f".{folder.name}.{uuid.uuid4().hex[:8]}")
         try:
@@ -431,6 +439,11 @@ class Project:
         """Remember which model a window uses on this project; a read-only project remembers nothing."""
         if self.writable and model != self.manifest.model_in_use:
             self._change_manifest(lambda manifest: manifest.changed(model_in_use=model))
+
+    def note_checksums(self) -> None:
+        """Note that every frame has checksums now: from now on, a frame without them must be empty."""
+        self._change_manifest(lambda manifest: manifest.changed(has_checksums=True))
+        self.labels.files.checksums.is_complete = True
 
     def _change_manifest(self, change: Callable[[Manifest], Manifest]) -> None:
         with writing("The manifest", self.folder), self._lock:

@@ -6,17 +6,22 @@ import json
 import os
 import shutil
 import uuid
-from collections.abc import Generator
+from collections.abc import Generator, Iterable, Iterator
 from contextlib import suppress
 from dataclasses import dataclass
 from datetime import UTC, datetime, timedelta
 from pathlib import Path
+from typing import Any
 
+import google_crc32c
 import numpy as np
 
 from surgicalsam_napari.errors import ProjectError
 from surgicalsam_napari.store.action import SavedFrame
-from surgicalsam_napari.store.arrays import CellTable, chunk_names, read_metadata
+from surgicalsam_napari.store.arrays import FrameArray, chunk_names, decoded, read_metadata
+from surgicalsam_napari.store.cell_table import CellTable
+from surgicalsam_napari.store.checksums import FOLDER as CHECKSUMS
+from surgicalsam_napari.store.checksums import Checksums
 from surgicalsam_napari.store.files import writing
 from surgicalsam_napari.store.frame_files import FrameFiles
 from surgicalsam_napari.store.history import History
@@ -37,12 +42,14 @@ class Snapshot:
     folder : its files
     created : ISO 8601, UTC
     is_automatic : made before an action on many frames; only the latest of these are kept
+    has_checksums : whether every frame has, also an empty one
     """
 
     folder: Path
     name: str
     created: str
     is_automatic: bool
+    has_checksums: bool = False
 
 
 @dataclass(frozen=True)
@@ -73,7 +80,10 @@ class Snapshots:
         for path in (self._root / FOLDER).glob(f"[!.]*/{RECORD}"):
             with suppress(OSError, ValueError, KeyError, TypeError):
                 record = json.loads(path.read_text(encoding="utf-8"))
-                entries.append(Snapshot(path.parent, record["name"], record["created"], bool(record["is_automatic"])))
+                if record.pop("crc32c", None) in (None, _record_checksum(record)):
+                    has_checksums = bool(record.get("has_checksums"))
+                    about = record["name"], record["created"], bool(record["is_automatic"]), has_checksums
+                    entries.append(Snapshot(path.parent, *about))
         return sorted(entries, key=lambda snapshot: (snapshot.created, snapshot.folder.name))
 
     def create(self, name: str, *, is_automatic: bool = False) -> Snapshot:
@@ -95,7 +105,9 @@ class Snapshots:
                 shutil.rmtree(leftover, ignore_errors=True)
             try:
                 self._fill(partial)
-                record = {"name": name, "created": created, "is_automatic": is_automatic}
+                is_complete = self._files.checksums.is_complete
+                record = {"name": name, "created": created, "is_automatic": is_automatic, "has_checksums": is_complete}
+                record["crc32c"] = _record_checksum(record)
                 (partial / RECORD).write_text(json.dumps(record, ensure_ascii=False), encoding="utf-8")
                 os.rename(partial, final)
             except BaseException:
@@ -105,7 +117,7 @@ class Snapshots:
             automatic = [snapshot for snapshot in self.entries() if snapshot.is_automatic]
             for old in automatic[:-KEPT_AUTOMATIC]:
                 self.remove(old)
-        return Snapshot(final, name, created, is_automatic)
+        return Snapshot(final, name, created, is_automatic, is_complete)
 
     def create_before(self, action: str) -> Snapshot | None:
         """Make the automatic snapshot before an action on many frames; None if there are no labels yet."""
@@ -135,17 +147,40 @@ class Snapshots:
         ProjectError, DiskSpaceError
             a damaged snapshot, before anything is written; a failed write: the frames reported so far stay restored
         """
-        tables = {name: _table(snapshot.folder / name, name) for name in TABLES if (snapshot.folder / name).exists()}
-        frame_indices = self._changed_since(snapshot, tables)
+        content = SnapshotContent(snapshot)
+        frame_indices = self._changed_since(snapshot, content.tables)
+        for frame_index in frame_indices:
+            content.saved(frame_index)
         with self._history.action(f'Return to "{snapshot.name}"') as action:
             for done, frame_index in enumerate(frame_indices, 1):
-                rows = {name: self._files.trimmed(name, table.row(frame_index)) for name, table in tables.items()}
-                chunks = {name: _content(snapshot.folder / name / self._files.chunk_name(frame_index)) for name in ARRAYS}
-                saved = SavedFrame(frame_index, rows, chunks)
+                saved = content.saved(frame_index)
                 with self._files.exclusively("The frame"):
                     if self._files.saved(frame_index).digest != saved.digest:
                         self._files.restore(saved, action)
                 yield RestoreReport(frame_index, done, len(frame_indices))
+
+    def problems(self, read: dict[tuple[int, ...], int] | None = None) -> Iterator[tuple[Path, str]]:
+        """The damaged files of all snapshots, each with what is wrong, in words; `read` as for `Checksums.suspects`."""
+        intact = {snapshot.folder: snapshot for snapshot in self.entries()}
+        for folder in sorted((self._root / FOLDER).glob("[!.]*")):
+            if folder in intact:
+                try:
+                    found = list(SnapshotContent(intact[folder]).problems(read))
+                except (ProjectError, OSError) as error:
+                    found = [(folder, str(error))]
+                if folder.exists():  # else another process has removed it meanwhile
+                    yield from found
+            elif folder.is_dir():
+                yield folder / RECORD, "it is missing, cut or changed"
+
+    def states(self, frame_indices: Iterable[int]) -> Iterator[tuple[str, SavedFrame]]:
+        """The intact states of these frames in the snapshots, the latest snapshot first."""
+        for snapshot in reversed(self.entries()):
+            with suppress(ProjectError, OSError):
+                content = SnapshotContent(snapshot)
+                for frame_index in frame_indices:
+                    with suppress(ProjectError, OSError):
+                        yield f'the snapshot "{snapshot.name}"', content.saved(frame_index)
 
     def _next_time(self) -> str:
         """The time now, ISO 8601; after that of every snapshot, also if the clock is coarse or was set back."""
@@ -158,6 +193,8 @@ class Snapshots:
     def _fill(self, folder: Path) -> None:
         for name in TABLES:
             shutil.copytree(self._root / name, folder / name)
+        if (self._root / CHECKSUMS).exists():
+            shutil.copytree(self._root / CHECKSUMS, folder / CHECKSUMS)
         for name in ARRAYS:
             (folder / name).mkdir()
             source, target = f"{self._root / name}{os.sep}", f"{folder / name}{os.sep}"
@@ -180,6 +217,54 @@ class Snapshots:
                 if files_now.get(chunk) != files_then.get(chunk):
                     differs[int(chunk.split(".")[1])] = True
         return np.flatnonzero(differs).tolist()
+
+
+class SnapshotContent:
+    """The frames of a snapshot, compared with the checksums that it has."""
+
+    def __init__(self, snapshot: Snapshot) -> None:
+        self._folder = folder = snapshot.folder
+        self.tables = {name: _table(folder / name, name) for name in TABLES if (folder / name).exists()}
+        frame_count = self.tables["provenance"].frame_count if "provenance" in self.tables else 0
+        arrays = {name: SnapshotArray(folder / name) for name in ARRAYS}
+        has_checksums = snapshot.has_checksums
+        self.checksums = Checksums(folder, frame_count, self.tables, arrays, is_complete=has_checksums)
+
+    def saved(self, frame_index: int) -> SavedFrame:
+        """A frame; empty if the snapshot is shorter. A ProjectError if it is damaged."""
+        if frame_index >= self.checksums.frame_count:
+            return SavedFrame(frame_index, dict.fromkeys(self.tables, b""), dict.fromkeys(ARRAYS))
+        if problems := self.checksums.problems(frame_index):
+            raise self.checksums.error(frame_index, problems)
+        rows = {name: table.trimmed(table.row(frame_index)) for name, table in self.tables.items()}
+        return SavedFrame(
+            frame_index, rows, {name: _content(self._folder / name / FrameArray.path_name(frame_index)) for name in ARRAYS}
+        )
+
+    def problems(self, read: dict[tuple[int, ...], int] | None = None) -> Iterator[tuple[Path, str]]:
+        """The damaged files, each with what is wrong, in words."""
+        for _done, suspects in self.checksums.suspects(read):
+            for frame_index in suspects:
+                for part, how in self.checksums.problems(frame_index).items():
+                    yield self.checksums.files(frame_index, part)[0], f"frame {frame_index}: {how}"
+
+
+class SnapshotArray(FrameArray):
+    """The files of a snapshot's frames, which have no zarr.json."""
+
+    def __init__(self, folder: Path) -> None:
+        self.folder = folder
+
+    def read_encoded(self, frame_index: int) -> bytes | None:
+        return _content(self.path(frame_index))
+
+    def decode(self, encoded: bytes) -> np.ndarray:
+        """The bytes of a frame; ValueError if they are damaged."""
+        return decoded(encoded)
+
+
+def _record_checksum(record: dict[str, Any]) -> int:
+    return google_crc32c.value(json.dumps(record).encode())
 
 
 def _table(folder: Path, name: str) -> CellTable:

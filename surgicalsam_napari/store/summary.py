@@ -8,7 +8,7 @@ from dataclasses import dataclass
 from pathlib import Path
 
 from surgicalsam_napari.errors import ProjectError
-from surgicalsam_napari.store.arrays import CellTable
+from surgicalsam_napari.store.cell_table import CellTable
 from surgicalsam_napari.store.locating import (
     byte_count,
     is_project_folder,

@@ -8,7 +8,7 @@ from typing import Any
 
 import numpy as np
 
-from surgicalsam_napari.errors import DiskSpaceError, UnreachableError
+from surgicalsam_napari.errors import DiskSpaceError, ProjectError, UnreachableError
 from surgicalsam_napari.store.indexing import FrameEdit, as_tuple
 from surgicalsam_napari.store.label_array import LabelArray
 from surgicalsam_napari.store.labels import LabelStore
@@ -49,7 +49,10 @@ class ViewerLabels(LabelArray):
         return f"ViewerLabels({self.store!r})"
 
     def frame(self, frame_index: int) -> np.ndarray:
-        """(H, W) uint8, read-only: with edits that are not saved yet; while the project is away, as it was read last."""
+        """(H, W) uint8: with edits that are not saved yet; while the project is away, as it was read last.
+
+        A window shows a damaged frame as empty, with a message. Edits of it are refused, so it stays as it is on disk.
+        """
         unsaved = self.store.unsaved
         try:
             frame = self.store.frame(frame_index)
@@ -58,6 +61,11 @@ class ViewerLabels(LabelArray):
                 raise
             unsaved.note(str(error))
             frame = self.store.last_known(frame_index)
+        except ProjectError as error:  # a viewer cannot show an error in place of a frame: a window says it
+            if not unsaved.is_watched:
+                raise
+            self.store.unreadable.emit(str(error))
+            return np.zeros(self.shape[1:], np.uint8)
         return unsaved.over(frame_index, frame)
 
     def __getitem__(self, key: Any) -> Any:

@@ -1,4 +1,4 @@
-"""Section *History*: return to an earlier state, save the work log."""
+"""Section *History*: return to an earlier state, check and back up the project, save the work log."""
 
 from __future__ import annotations
 
@@ -8,6 +8,7 @@ from surgicalsam_napari.errors import SurgicalSAMError
 from surgicalsam_napari.formatting import counted
 from surgicalsam_napari.session import Session
 from surgicalsam_napari.store import Project
+from surgicalsam_napari.widgets.correct.project_safety import ProjectSafety
 from surgicalsam_napari.widgets.correct.section_parts import show_text
 from surgicalsam_napari.widgets.correct.snapshot_list import SnapshotList
 from surgicalsam_napari.widgets.parts.file_dialogs import FileKind, ask_where_to_save
@@ -18,7 +19,7 @@ from surgicalsam_napari.widgets.viewer.layers import ViewerLayers
 
 
 class HistorySection(Panel):
-    """Snapshots, and the work log; the `UndoBar` undoes single actions, and `CanvasKeys` brush strokes."""
+    """Snapshots, checks, backups and the work log; `UndoBar` undoes single actions, and `CanvasKeys` brush strokes."""
 
     def __init__(self, session: Session, layers: ViewerLayers, run: Run) -> None:
         super().__init__("History")
@@ -36,6 +37,7 @@ class HistorySection(Panel):
         missing = why_not_written(self.session)
         show_text(self.missing, missing or "")
         self.snapshots.set_enabled(missing is None and not self.run.is_running)
+        self.safety.show_project(self._project)
         self.save_log_button.setEnabled(self._project is not None)
 
     def reread(self) -> None:
@@ -64,9 +66,10 @@ class HistorySection(Panel):
     def _build(self) -> None:
         self.missing, self.outcome = note(), note()
         self.snapshots = SnapshotList(self.run, self.layers)
+        self.safety = ProjectSafety(self.run, self.layers)
         self.save_log_button = QPushButton("Save work log…")
         self.save_log_button.setToolTip("Seconds, strokes and changed pixels of each frame, as CSV")
-        for widget in (self.missing, self.outcome, self.snapshots, self.save_log_button):
+        for widget in (self.missing, self.outcome, self.snapshots, self.safety, self.save_log_button):
             self.column.addWidget(widget)
         self.outcome.hide()
 

@@ -1,4 +1,4 @@
-"""Removes strokes on verified labels from the canvas, and shows a message that says why."""
+"""Removes strokes on verified labels from the canvas, and shows a message that says why; also why a frame is shown empty."""
 
 from __future__ import annotations
 
@@ -16,7 +16,7 @@ QUIET_SECONDS = 5.0  # each mouse move of a stroke is refused; show one message 
 
 
 class Refusals(QObject):
-    """Handles the signal `LabelStore.refused`.
+    """Handles the signals `LabelStore.refused` and `unreadable`.
 
     Parameters
     ----------
@@ -29,6 +29,7 @@ class Refusals(QObject):
         self._message_frame: int | None = None
         self._message_at = 0.0
         changes.refused.connect(self._on_refused)
+        changes.unreadable.connect(lambda reason: show_notice(reason, self))
 
     def _on_refused(self, frame_index: int) -> None:
         # napari draws the stroke after this handler, so remove it afterwards

@@ -93,7 +93,8 @@ class ActionStrip(ProgressStrip):
         if self._is_mine:
             self.done = report.done
             self.show_progress(report.done, report.total, self.run.seconds_left)
-            self.layers.refresh_frame(report.frame_index)
+            if (frame_index := getattr(report, "frame_index", None)) is not None:  # a check changes no single frame
+                self.layers.refresh_frame(frame_index)
             self.reported.emit(report)
 
     def _on_cancel(self) -> None:

@@ -24,6 +24,7 @@ class FileKind(StrEnum):
     LABELS = "labels"
     EXPORTS = "exports"
     TABLES = "tables"
+    BACKUPS = "backups"
 
 
 def ask_for_file(parent: QWidget, kind: FileKind, title: str, filters: str) -> Path | None:

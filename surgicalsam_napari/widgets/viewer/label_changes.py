@@ -19,11 +19,13 @@ class LabelChanges(QObject):
     frames_changed = Signal(object)  # set of frame indices
     refused = Signal(int)  # frame index: an edit of verified labels was refused
     edit_failed = Signal(str)  # why an edit by a person could not be written
+    unreadable = Signal(str)  # why a frame is shown as empty
     history_changed = Signal()
     _due = Signal()
     _refused_in_thread = Signal(int)
     _history_in_thread = Signal()
     _failed_in_thread = Signal(str)
+    _unreadable_in_thread = Signal(str)
 
     def __init__(self, parent: QObject | None = None) -> None:
         super().__init__(parent)
@@ -36,6 +38,7 @@ class LabelChanges(QObject):
         self._refused_in_thread.connect(self.refused)
         self._history_in_thread.connect(self.history_changed)
         self._failed_in_thread.connect(self.edit_failed)
+        self._unreadable_in_thread.connect(self.unreadable)
 
     def subscribe(self, signals: SessionSignals) -> None:
         """Follow the open project."""
@@ -49,6 +52,7 @@ class LabelChanges(QObject):
             self._project.labels.changed.disconnect(self._on_changed)
             self._project.labels.refused.disconnect(self._on_refused)
             self._project.labels.edit_failed.disconnect(self._on_edit_failed)
+            self._project.labels.unreadable.disconnect(self._on_unreadable)
             self._project.history.changed.disconnect(self._on_history)
         self._project = project
         with self._lock:
@@ -57,6 +61,7 @@ class LabelChanges(QObject):
             project.labels.changed.connect(self._on_changed)
             project.labels.refused.connect(self._on_refused)
             project.labels.edit_failed.connect(self._on_edit_failed)
+            project.labels.unreadable.connect(self._on_unreadable)
             project.history.changed.connect(self._on_history)
 
     def emit_now(self) -> None:
@@ -81,6 +86,10 @@ class LabelChanges(QObject):
     def _on_edit_failed(self, reason: str) -> None:
         with suppress(RuntimeError):
             self._failed_in_thread.emit(reason)
+
+    def _on_unreadable(self, reason: str) -> None:
+        with suppress(RuntimeError):
+            self._unreadable_in_thread.emit(reason)
 
     def _on_history(self) -> None:
         with suppress(RuntimeError):

@@ -8,6 +8,7 @@ import numpy as np
 
 from surgicalsam_napari.model.surgical_sam import SurgicalSAM
 from surgicalsam_napari.store import EmbeddingStore, Project
+from surgicalsam_napari.store.checking import check_intact
 from surgicalsam_napari.store.corrections import corrected_frames, unchanged_frames
 from surgicalsam_napari.store.provenance import is_trusted
 from surgicalsam_training.data.pictured import PicturedSource
@@ -38,6 +39,7 @@ class ProjectSource(PicturedSource):
             raise
 
     def _read(self, project: Project, trust: str, seed: int) -> None:
+        check_intact(project)
         video = project.manifest.video
         path = project.manifest.video_path
         sequence = path.stem if video.byte_count is not None else path.name

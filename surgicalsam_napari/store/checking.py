@@ -1,0 +1,331 @@
+"""Checking a whole project: every file is compared with its checksum, and damage is restored from history or a snapshot."""
+
+from __future__ import annotations
+
+import os
+import shutil
+from collections.abc import Generator, Iterable, Iterator
+from dataclasses import dataclass
+from pathlib import Path
+from typing import TYPE_CHECKING
+
+import numpy as np
+
+from surgicalsam_napari.errors import ProjectError
+from surgicalsam_napari.formatting import counted
+from surgicalsam_napari.store.action import SavedFrame
+from surgicalsam_napari.store.arrays import chunk_names
+from surgicalsam_napari.store.cell_table import ROWS
+from surgicalsam_napari.store.checksums import ARRAYS, COLUMN, FOLDER, check_command, checksum
+from surgicalsam_napari.store.files import writing
+from surgicalsam_napari.store.frame_files import FrameFiles
+
+if TYPE_CHECKING:
+    from surgicalsam_napari.store.project import Project
+
+SET_ASIDE = "damaged"  # folder for damaged files that were replaced
+FRAMES_NAMED = 10
+
+
+@dataclass(frozen=True)
+class Damage:
+    """A damaged part of a project.
+
+    Attributes
+    ----------
+    path : the damaged file
+    how : what is wrong, in words
+    frame_index : the frame; None for a file that belongs to no single frame
+    remedy : what a person can do; "" once it is restored
+    restored_from : where it was restored from; "" if it was not
+    """
+
+    path: Path
+    how: str
+    frame_index: int | None = None
+    remedy: str = ""
+    restored_from: str = ""
+
+    def __str__(self) -> str:
+        where = "" if self.frame_index is None else f"frame {self.frame_index}: "
+        end = f"restored from {self.restored_from}" if self.restored_from else self.remedy
+        return f"{where}{self.path}: {self.how}. {end[:1].upper()}{end[1:]}."
+
+
+@dataclass(frozen=True)
+class CheckReport:
+    """Some more frames were checked; `found` lists all damage until now."""
+
+    done: int
+    total: int
+    found: tuple[Damage, ...]
+
+
+def checking(project: Project, *, repair: bool = False) -> Generator[CheckReport, None, tuple[Damage, ...]]:
+    """Check every file of labels, tables, history, snapshots and notes; returns all damage.
+
+    A project of an earlier version gets its checksums now, if it can be written.
+
+    Parameters
+    ----------
+    repair : restore what is found unchanged in the history or in a snapshot; damaged files go to the folder `damaged`
+
+    Raises
+    ------
+    ProjectError, DiskSpaceError
+        a failed write, or a repair of a read-only project
+    """
+    return (yield from _Check(project, repair=repair).frames())
+
+
+def damaged_frames(project: Project) -> list[int]:
+    """The frames whose table rows are damaged, or whose files are missing or stray; quick, because it reads no pixels."""
+    files = project.labels.files
+    return [index for index in files.checksums.suspect_rows() if _confirmed(files, index)]
+
+
+def check_intact(project: Project) -> None:
+    """A ProjectError if `damaged_frames` finds any, so that nothing damaged is exported or learned from."""
+    if notice := damage_notice(project):
+        raise ProjectError(notice)
+
+
+def damage_notice(project: Project) -> str:
+    """What `damaged_frames` finds and what to do, as text for the user; "" if it finds nothing."""
+    if not (damaged := damaged_frames(project)):
+        return ""
+    named = ", ".join(map(str, damaged[:FRAMES_NAMED])) + (", …" if len(damaged) > FRAMES_NAMED else "")
+    return (
+        f"{project.folder.name} should be intact, and files of {counted(len(damaged), 'frame')} are damaged ({named}). "
+        f"{check_command(project.folder)}."
+    )
+
+
+def accept(project: Project, frame_indices: Iterable[int]) -> list[int]:
+    """Take damaged frames as they are now, after a person has looked at them; returns those that were damaged.
+
+    Raises
+    ------
+    ProjectError
+        a file of a frame is missing or cannot be read, so there is nothing to accept
+    """
+    files, accepted = project.labels.files, []
+    for frame_index in frame_indices:
+        with files.exclusively("The frame"):
+            if not files.checksums.problems(frame_index):
+                continue
+            files.check_readable(frame_index)
+            files.seal(frame_index)
+            accepted.append(frame_index)
+    return accepted
+
+
+def clear(project: Project, frame_indices: Iterable[int]) -> list[int]:
+    """Empty damaged frames, and set their files aside in the folder `damaged`; returns those that were damaged."""
+    files, cleared = project.labels.files, []
+    for frame_index in frame_indices:
+        with files.exclusively("The frame"):
+            problems = files.checksums.problems(frame_index)
+            if problems:
+                _complete_tables(project)
+                for name in ARRAYS:
+                    _set_aside(project.folder, files.checksums.files(frame_index, name)[0])
+        if problems:
+            project.labels.reset_frame(frame_index)
+            cleared.append(frame_index)
+    return cleared
+
+
+def _confirmed(files: FrameFiles, frame_index: int) -> dict[str, str]:
+    """What is wrong with a frame while no other process writes."""
+    if frame_index == files.interrupted_frame:
+        return {"labels": "the program ended while it wrote this frame; make the folder writable and open the project again"}
+    return files.settled(lambda: files.checksums.problems(frame_index))
+
+
+class _Check:
+    def __init__(self, project: Project, *, repair: bool) -> None:
+        self._project, self._root = project, project.folder
+        self._labels, self._files = project.labels, project.labels.files
+        self._repair = repair
+        self._found: list[Damage] = []
+        self._copied: set[Path] = set()
+        self._read: dict[tuple[int, ...], int] = {}
+        if repair:
+            self._labels.check_writable("The repair")
+            with self._files.exclusively("The repair"):
+                self._found += _complete_tables(project)
+
+    def frames(self) -> Generator[CheckReport, None, tuple[Damage, ...]]:
+        checksums, damaged = self._files.checksums, []
+        total = checksums.frame_count
+        for done, suspects in checksums.suspects(self._read):
+            damaged += [index for index in suspects if _confirmed(self._files, index)]
+            if done % ROWS == 0 or done == total:
+                self._add_checksums(range((done - 1) // ROWS * ROWS, done))
+            yield CheckReport(done, total, tuple(self._found))
+        self._restore(damaged)
+        for path, how in self._strays():
+            self._found.append(self._stray(path, how))
+        self._whole_files()
+        if not checksums.is_complete and not self._found and self._project.writable:
+            self._project.note_checksums()
+        yield CheckReport(total, total, tuple(self._found))
+        return tuple(self._found)
+
+    def _add_checksums(self, frame_indices: range) -> None:
+        """Give the frames of a project of an earlier version their checksums, except damaged ones."""
+        checksums = self._files.checksums
+        if checksums.is_complete or self._files.read_only_reason or not self._project.writable:
+            return
+        with self._files.exclusively("The checksums"):
+            records, _ = checksums.table.stored_table(frame_indices.start, frame_indices.stop)
+            before = records.copy()
+            for frame_index, record in zip(frame_indices, records, strict=True):
+                if not record.any() and not checksums.problems(frame_index):
+                    record[:] = checksums.present(frame_index)
+            if (records != before).any():
+                with writing("The checksums", self._root):
+                    checksums.table.write_chunks(frame_indices.start, records, self._root)
+
+    # ---- repair
+
+    def _restore(self, damaged: list[int]) -> None:
+        earlier: dict[int, list[tuple[str, SavedFrame]]] = {index: [] for index in damaged}
+        if self._repair and damaged:
+            for states in (self._labels.snapshots.states(damaged), self._labels.history.states(set(damaged))):
+                for source, saved in states:
+                    earlier[saved.frame_index].append((source, saved))
+        for frame_index in damaged:
+            restored: dict[str, tuple[str, str]] = {}
+            if self._repair:
+                restored = self._restored(frame_index, earlier[frame_index])
+            for part, (how, source) in restored.items():
+                self._found.append(Damage(self._path(frame_index, part), how, frame_index, restored_from=source))
+            for part, how in _confirmed(self._files, frame_index).items():
+                remedy = self._remedy(frame_index, part)
+                self._found.append(Damage(self._path(frame_index, part), how, frame_index, remedy))
+
+    def _restored(self, frame_index: int, earlier: list[tuple[str, SavedFrame]]) -> dict[str, tuple[str, str]]:
+        """Restore the parts of a frame that are found unchanged elsewhere; returns what was wrong, and the source."""
+        checksums, files = self._files.checksums, self._files
+        with files.exclusively("The repair"):
+            problems = checksums.problems(frame_index)
+            restored: dict[str, tuple[str, str]] = {}
+            if FOLDER in problems:
+                present = files.saved(frame_index).digest
+                source = next((source for source, saved in earlier if saved.digest == present), None)
+                if source is None:
+                    return {}
+                files.seal(frame_index)
+                return {FOLDER: (problems[FOLDER], source)}
+            record = checksums.record(frame_index)
+            if record is None:
+                return {}
+            rows: dict[str, np.ndarray] = {}
+            chunks: dict[Path, bytes | None] = {}
+            for part, how in problems.items():
+                for source, content in _contents(part, earlier):
+                    if checksum(content) == record[COLUMN[part]]:
+                        restored[part] = how, source
+                        if part in ARRAYS:
+                            chunks[_set_aside(self._root, self._path(frame_index, part))] = content
+                        else:
+                            self._keep_copy(self._path(frame_index, part))
+                            rows[part] = files.full_row(part, content or b"")
+                        break
+            if restored:
+                files.put_back(frame_index, rows, chunks)
+            return restored
+
+    def _keep_copy(self, table_chunk: Path) -> None:
+        """Keep a table's chunk as it was before the first repair of a row in it."""
+        if table_chunk not in self._copied:
+            self._copied.add(table_chunk)
+            _set_aside(self._root, table_chunk, copy=True)
+
+    def _path(self, frame_index: int, part: str) -> Path:
+        return self._files.checksums.files(frame_index, part)[0]
+
+    def _remedy(self, frame_index: int, part: str) -> str:
+        command = f'`surgicalsam check "{self._root}"'
+        if not self._repair:
+            return f"Try to restore it: {command} --repair`, or the button in the window"
+        if part == FOLDER:
+            return (
+                f"Look at the frame: {command} --accept {frame_index}` keeps it as it is, --clear {frame_index} empties it"
+            )
+        return (
+            "It is neither in the history nor in a snapshot. Restore the project from a backup (surgicalsam restore), "
+            f"return to an earlier snapshot, or empty the frame with {command} --clear {frame_index}` and work on "
+            "it again"
+        )
+
+    # ---- other files
+
+    def _strays(self) -> Iterator[tuple[Path, str]]:
+        """Files of frames and rows that cannot be."""
+        checksums = self._files.checksums
+        for name in ARRAYS:
+            folder = self._root / name
+            expected = {checksums.files(index, name)[0].name for index in range(checksums.frame_count)}
+            yield from (
+                (folder / chunk, "no frame of the video has this file") for chunk in set(chunk_names(folder)) - expected
+            )
+        for name, table in {**self._files.tables, FOLDER: checksums.table}.items():
+            if table.folder.exists():
+                rows = range(0, checksums.frame_count, ROWS)
+                expected = {path.name for first in rows for path in table.paths(first)}
+                strays = set(chunk_names(table.folder)) - expected
+                yield from ((self._root / name / chunk, "no frame or class has this file") for chunk in strays)
+
+    def _stray(self, path: Path, how: str) -> Damage:
+        if not self._repair:
+            return Damage(path, how, remedy=f'`surgicalsam check "{self._root}" --repair` moves it to the folder damaged')
+        with self._files.exclusively("The repair"):
+            _set_aside(self._root, path)
+        return Damage(path, how, restored_from=f"nothing: it was moved to the folder {SET_ASIDE}")
+
+    def _whole_files(self) -> None:
+        for path, how in self._files.settled(lambda: list(self._labels.history.problems())):
+            remedy = "that action cannot be undone completely. Restore the file from a backup, or return to a snapshot"
+            self._found.append(Damage(path, how, remedy=remedy))
+        for path, how in self._labels.snapshots.problems(self._read):
+            remedy = "That snapshot cannot be used for these frames. Restore it from a backup, or remove the snapshot"
+            self._found.append(Damage(path, how, remedy=remedy))
+        try:
+            self._project.notes.entries()
+        except ProjectError as error:
+            self._found.append(
+                Damage(self._root / "notes.json", str(error).split(". ")[0], remedy="Restore it from a backup")
+            )
+
+
+def _contents(part: str, earlier: list[tuple[str, SavedFrame]]) -> Iterator[tuple[str, bytes | None]]:
+    """The contents that a part of a frame had; and that it had none."""
+    for source, saved in earlier:
+        yield source, saved.chunks.get(part) if part in ARRAYS else saved.rows.get(part, b"") or None
+    yield "its checksum: nothing was stored there", None
+
+
+def _complete_tables(project: Project) -> list[Damage]:
+    """Give table chunks that were cut their full size, so that their rows can be written again. Call it with the lock."""
+    files, found = project.labels.files, []
+    for table in (*files.tables.values(), files.checksums.table):
+        for first in range(0, table.frame_count, ROWS):
+            for path in table.complete(first, project.folder, lambda path: _set_aside(project.folder, path, copy=True)):
+                how = "it had a wrong size"
+                found.append(Damage(path, how, restored_from="what was left of it; its frames are checked one by one"))
+    return found
+
+
+def _set_aside(root: Path, path: Path, *, copy: bool = False) -> Path:
+    """Move or copy a damaged file to the folder `damaged`, where nothing replaces it; returns its path."""
+    folder = root / SET_ASIDE
+    if path.exists():
+        folder.mkdir(exist_ok=True)
+        name = f"{path.parent.name}.{path.name}"
+        number = sum(1 for _ in folder.glob(f"{name}*"))
+        target = folder / (f"{name}.{number}" if number else name)
+        shutil.copy2(path, target) if copy else os.replace(path, target)
+    return path

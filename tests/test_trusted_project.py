@@ -1,0 +1,391 @@
+"""A damaged project: every missing, cut, changed, exchanged or stray file is noticed, named, and restored where possible."""
+
+from __future__ import annotations
+
+import json
+import os
+import shutil
+import zipfile
+from collections.abc import Callable
+from pathlib import Path
+from typing import Any
+
+import google_crc32c
+import numpy as np
+import pytest
+
+from surgicalsam_napari import cli
+from surgicalsam_napari.errors import ProjectError
+from surgicalsam_napari.instruments import ENDOVIS2018
+from surgicalsam_napari.model.surgical_sam import FramePrediction
+from surgicalsam_napari.store import Project, Provenance
+from surgicalsam_napari.video import VideoReader
+
+FRAME, OTHER, UNTOUCHED = 1, 2, 3
+Damage = Callable[[Path], object]
+
+
+def prediction(top: int, iou: float = 0.9) -> FramePrediction:
+    label_map = np.zeros((96, 128), np.uint8)
+    label_map[:top] = 1
+    score = np.array([iou], np.float32)
+    return FramePrediction((1,), label_map, score, score, np.array([True]), np.zeros(1, np.float32))
+
+
+def write_some(project: Project) -> None:
+    """Predictions in all frames, strokes in two, and a verified class."""
+    with project.action("Segment", 4) as action:
+        for frame in range(4):
+            project.labels.write_prediction(frame, prediction(10 + frame), 1, action=action)
+    project.labels[FRAME, 40:50, 40:50] = 3
+    project.labels[OTHER, 60:80, 60:80] = 4
+    project.labels.verify(FRAME, [3])
+    project.notes.write(FRAME, "a note")
+
+
+@pytest.fixture
+def folder(clip: Path) -> Path:
+    """A closed project in which a person has painted."""
+    with Project.create(Project.default_folder(clip), VideoReader(clip), ENDOVIS2018) as project:
+        write_some(project)
+        return project.folder
+
+
+def cut(path: Path) -> None:
+    content = path.read_bytes()
+    path.write_bytes(content[: len(content) // 2])
+
+
+def change(path: Path) -> None:
+    content = bytearray(path.read_bytes())
+    content[len(content) // 2] ^= 1
+    path.write_bytes(content)
+
+
+def change_row(path: Path) -> None:
+    """Change a byte of the table row of a frame, in a table of one byte per class."""
+    content = bytearray(path.read_bytes())
+    content[FRAME * (len(content) // 1024)] ^= 1
+    path.write_bytes(content)
+
+
+def exchange(path: Path) -> None:
+    other = path.with_name(f"c.{OTHER}.0.0")
+    content = path.read_bytes()
+    path.write_bytes(other.read_bytes())
+    other.write_bytes(content)
+
+
+def check(folder: Path, *options: str, capsys: pytest.CaptureFixture[str]) -> tuple[int, dict[str, Any]]:
+    """The exit code and the result of `surgicalsam check`."""
+    capsys.readouterr()
+    code = cli.main(["check", str(folder), "--json", *options])
+    return code, json.loads(capsys.readouterr().out.splitlines()[-1])
+
+
+CHUNK = f"c.{FRAME}.0.0"
+KINDS: tuple[tuple[str, Damage], ...] = (
+    *((f"{name}/{CHUNK}", damage) for name in ("labels", "painted") for damage in (Path.unlink, cut, change, exchange)),
+    *(
+        (f"{name}/c.0.0", damage)
+        for name in ("provenance", "before_verified", "predicted_iou", "presence", "predicted_by", "checksums")
+        for damage in (Path.unlink, cut, change_row)
+    ),
+    *((f"history/000001.{suffix}", damage) for suffix in ("json", "undo") for damage in (Path.unlink, cut, change)),
+    ("notes.json", change),
+)
+
+
+@pytest.mark.parametrize(("file", "damage"), KINDS, ids=[f"{file}-{damage.__name__}" for file, damage in KINDS])
+def test_damage_of_every_kind_is_noticed_and_its_file_named(
+    folder: Path, file: str, damage: Damage, capsys: pytest.CaptureFixture[str]
+) -> None:
+    assert check(folder, capsys=capsys) == (0, {**check(folder, capsys=capsys)[1], "damaged": [], "restored": []})
+    damage(folder / file)
+    code, result = check(folder, capsys=capsys)
+    assert code == 1
+    assert str(folder / file) in {damaged["file"] for damaged in result["damaged"]}
+    assert all(damaged["remedy"] for damaged in result["damaged"])
+    if file.endswith(CHUNK):
+        assert FRAME in {damaged["frame"] for damaged in result["damaged"]}
+        assert UNTOUCHED not in {damaged["frame"] for damaged in result["damaged"]}
+    assert cli.main(["info", str(folder)]) == 1
+
+
+@pytest.mark.parametrize("name", ["labels", "painted"])
+def test_a_file_of_an_earlier_state_is_noticed(folder: Path, name: str, capsys: pytest.CaptureFixture[str]) -> None:
+    earlier = (folder / name / CHUNK).read_bytes()
+    with Project.open(folder) as project:
+        project.labels[FRAME, 0:5, 100:110] = 5
+    (folder / name / CHUNK).write_bytes(earlier)
+    code, result = check(folder, capsys=capsys)
+    assert code == 1
+    assert [(damaged["frame"], Path(damaged["file"])) for damaged in result["damaged"]] == [(FRAME, folder / name / CHUNK)]
+
+
+def test_a_stray_file_is_noticed_and_moved_aside(folder: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    shutil.copy(folder / "painted" / CHUNK, folder / "painted" / f"c.{UNTOUCHED}.0.0")
+    shutil.copy(folder / "labels" / CHUNK, folder / "labels" / "c.77.0.0")
+    code, result = check(folder, capsys=capsys)
+    assert code == 1
+    assert {Path(damaged["file"]).name for damaged in result["damaged"]} == {f"c.{UNTOUCHED}.0.0", "c.77.0.0"}
+    with Project.open(folder) as project, pytest.raises(ProjectError, match="nothing was written there"):
+        project.labels.painted(UNTOUCHED)
+    assert check(folder, "--repair", capsys=capsys)[0] == 0
+    assert len(list((folder / "damaged").iterdir())) == 2
+    with Project.open(folder) as project:
+        assert not project.labels.painted(UNTOUCHED).any()
+
+
+@pytest.mark.parametrize("damage", [Path.unlink, cut, change])
+def test_no_prediction_replaces_pixels_of_a_person_whose_record_is_lost(folder: Path, damage: Damage) -> None:
+    damage(folder / "painted" / CHUNK)
+    with Project.open(folder) as project:
+        before = project.labels[FRAME]
+        assert project.labels.is_painted(FRAME)
+        with pytest.raises(ProjectError, match=f"Frame {FRAME} should have its painted"):
+            project.labels.write_prediction(FRAME, prediction(90), 1)
+        np.testing.assert_array_equal(project.labels[FRAME], before)
+
+
+@pytest.mark.parametrize("table", ["provenance", "before_verified", "predicted_iou"])
+def test_a_damaged_row_does_not_look_intact_after_a_stroke(folder: Path, table: str) -> None:
+    change_row(folder / table / "c.0.0")
+    with Project.open(folder) as project:
+        if table == "provenance":
+            with pytest.raises(ProjectError, match=f"Frame {FRAME} is damaged.*surgicalsam check"):
+                project.labels[FRAME, 0, 0] = 2
+        else:
+            project.labels[FRAME, 0, 0] = 2
+    assert cli.main(["check", str(folder)]) == 1
+
+
+@pytest.mark.parametrize("file", [f"labels/{CHUNK}", f"painted/{CHUNK}", "provenance/c.0.0", "presence/c.0.0"])
+@pytest.mark.parametrize("damage", [Path.unlink, cut])
+def test_damage_is_restored_from_a_snapshot(
+    folder: Path, file: str, damage: Damage, capsys: pytest.CaptureFixture[str]
+) -> None:
+    with Project.open(folder) as project:
+        project.snapshots.create("good")
+        labels, painted = project.labels[:], project.labels.painted(FRAME)
+        tables = project.labels.provenance_table(), project.labels.table("presence")
+    (folder / file).rename(folder / "old")
+    shutil.copy(folder / "old", folder / file)  # a disk that loses one of two hard links
+    damage(folder / file)
+    code, result = check(folder, "--repair", capsys=capsys)
+    assert code == 0
+    sources = {restored["restored_from"] for restored in result["restored"]}
+    assert 'the snapshot "good"' in sources or any("what was left of it" in source for source in sources)
+    with Project.open(folder) as project:
+        np.testing.assert_array_equal(project.labels[:], labels)
+        np.testing.assert_array_equal(project.labels.painted(FRAME), painted)
+        np.testing.assert_array_equal(project.labels.provenance_table(), tables[0])
+        np.testing.assert_array_equal(project.labels.table("presence"), tables[1])
+    assert check(folder, capsys=capsys)[0] == 0
+
+
+def test_damage_is_restored_from_the_history(folder: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    with Project.open(folder) as project, project.history.action("Segment again") as action:
+        project.labels.write_prediction(FRAME, prediction(30), 1, action=action)
+        painted = project.labels.painted(FRAME)
+    (folder / "painted" / CHUNK).unlink()
+    code, result = check(folder, "--repair", capsys=capsys)
+    assert code == 0
+    assert [restored["restored_from"] for restored in result["restored"]] == ['the state before "Segment again"']
+    with Project.open(folder) as project:
+        np.testing.assert_array_equal(project.labels.painted(FRAME), painted)
+
+
+def test_what_cannot_be_restored_stays_named_until_a_person_empties_it(
+    folder: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    (folder / "labels" / CHUNK).unlink()
+    code, result = check(folder, "--repair", capsys=capsys)
+    assert code == 1
+    assert f"--clear {FRAME}" in result["damaged"][0]["remedy"]
+    assert "backup" in result["damaged"][0]["remedy"]
+    assert check(folder, "--clear", str(FRAME), capsys=capsys)[0] == 0
+    with Project.open(folder) as project:
+        assert not project.labels[FRAME].any()
+        assert project.labels.provenance(FRAME, 3) == Provenance.EMPTY
+    assert [path.name for path in (folder / "damaged").iterdir()] == [f"painted.{CHUNK}"]
+
+
+def test_lost_checksums_come_back_only_if_a_person_accepts_the_frames(
+    folder: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    with Project.open(folder) as project:
+        labels = project.labels[:]
+    (folder / "checksums" / "c.0.0").unlink()
+    with Project.open(folder) as project, pytest.raises(ProjectError, match="Frame 0"):
+        project.labels.frame(0)
+    assert check(folder, "--repair", capsys=capsys)[0] == 1
+    assert check(folder, "--accept", "all", capsys=capsys)[0] == 0
+    with Project.open(folder) as project:
+        np.testing.assert_array_equal(project.labels[:], labels)
+    cut(folder / "labels" / CHUNK)
+    assert cli.main(["check", str(folder), "--accept", str(FRAME)]) == 1
+
+
+@pytest.mark.parametrize("file", [f"labels/{CHUNK}", "provenance/c.0.0", f"painted/{CHUNK}"])
+def test_nothing_damaged_is_exported_learned_measured_or_drawn(
+    folder: Path, file: str, tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    (folder / file).unlink()
+    out = tmp_path / "out"
+    for command in (
+        ["export", str(folder), "--out", str(out), "--format", "coco"],
+        ["export", str(folder), "--out", str(out), "--frames", "all", "--format", "endovis"],
+        ["statistics", str(folder)],
+        ["learn", str(folder), "--out", str(out)],
+        ["train", str(folder), "--out", str(out / "run")],
+        ["overlay", str(folder), str(tmp_path / "overlay.mp4")],
+    ):
+        capsys.readouterr()
+        assert cli.main(command) == 1, command
+        error = capsys.readouterr().err
+        assert "surgicalsam check" in error, (command, error)
+    assert not list(tmp_path.glob("out/**/*.png"))
+    assert not (tmp_path / "overlay.mp4").exists()
+
+
+def as_of_an_earlier_version(folder: Path) -> None:
+    shutil.rmtree(folder / "checksums")
+    manifest = json.loads((folder / "project.json").read_text())
+    del manifest["has_checksums"]
+    (folder / "project.json").write_text(json.dumps(manifest))
+
+
+def test_a_project_of_an_earlier_version_gets_checksums_when_written_and_when_checked(
+    folder: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    as_of_an_earlier_version(folder)
+    with Project.open(folder) as project:
+        project.labels[FRAME, 0, 0] = 2
+        labels = project.labels[:]
+    change(folder / "painted" / CHUNK)  # written since
+    with Project.open(folder) as project, pytest.raises(ProjectError, match=f"Frame {FRAME} "):
+        project.labels.painted(FRAME)
+    change(folder / "painted" / CHUNK)
+    assert check(folder, capsys=capsys)[0] == 0
+    with Project.open(folder) as project:
+        assert project.manifest.has_checksums
+        np.testing.assert_array_equal(project.labels[:], labels)
+    (folder / "labels" / "c.0.0.0").unlink()
+    assert check(folder, capsys=capsys)[0] == 1
+
+
+def test_a_snapshot_with_lost_files_is_not_restored(folder: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    with Project.open(folder) as project:
+        snapshot = project.snapshots.create("good")
+        project.labels[FRAME, 0:9, 0:9] = 6
+        labels = project.labels[:]
+        (snapshot.folder / "labels" / CHUNK).unlink()
+        with pytest.raises(ProjectError, match="is missing"):
+            project.snapshots.restore(snapshot)
+        np.testing.assert_array_equal(project.labels[:], labels)
+    code, result = check(folder, capsys=capsys)
+    assert code == 1
+    assert [Path(damaged["file"]) for damaged in result["damaged"]] == [snapshot.folder / "labels" / CHUNK]
+
+
+def test_a_window_that_reads_while_another_process_writes_sees_no_damage(folder: Path) -> None:
+    writer = os.fork() if hasattr(os, "fork") else pytest.skip("needs fork")
+    if writer == 0:
+        with Project.open(folder) as project:
+            for number in range(150):
+                project.labels[FRAME, number % 90, 0:100] = number % 7 + 1
+        os._exit(0)
+    with Project.open(folder, require_video=False) as reader:
+        reader.labels.set_read_only("another window has it")
+        while os.waitpid(writer, os.WNOHANG) == (0, 0):
+            reader.labels[FRAME], reader.labels.painted(FRAME)
+            assert cli.main(["check", str(folder)]) == 0
+
+
+# ---- backups
+
+
+def content(folder: Path) -> dict[str, bytes]:
+    """The files of a project that a backup holds."""
+    left_out = {".lock", "owner.json", "damaged"}
+    files = (path for path in folder.rglob("*") if path.is_file() and path.name not in left_out)
+    return {path.relative_to(folder).as_posix(): path.read_bytes() for path in files if "c.0.0.0.0" not in path.name}
+
+
+def test_a_backup_restores_everything(folder: Path, tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    with Project.open(folder) as project:
+        project.snapshots.create("good")
+        checkpoint = folder / "training" / "learned" / "best.safetensors"
+        checkpoint.parent.mkdir(parents=True)
+        checkpoint.write_bytes(b"weights")
+        project.work_log.note_view(FRAME, 3.0)
+        labels, tables = project.labels[:], project.labels.provenance_table()
+    file, restored = tmp_path / "backup.zip", tmp_path / "restored.surgicalsam"
+    assert cli.main(["backup", str(folder), str(file)]) == 0
+    assert cli.main(["restore", str(file), str(restored)]) == 0
+    assert content(restored) == content(folder)
+    assert check(restored, capsys=capsys)[0] == 0
+    with Project.open(restored, require_video=False) as project:
+        np.testing.assert_array_equal(project.labels[:], labels)
+        np.testing.assert_array_equal(project.labels.provenance_table(), tables)
+        assert project.notes.text(FRAME) == "a note"
+        assert [entry.name for entry in project.history.entries()] == ["Segment"]
+        project.history.undo()
+        project.snapshots.restore(project.snapshots.entries()[-1])
+        np.testing.assert_array_equal(project.labels[:], labels)
+    assert not list(folder.glob(".backup-*"))
+
+
+@pytest.mark.parametrize("place", [0.02, 0.3, 0.6, 0.9, 0.999])
+@pytest.mark.parametrize("kind", ["changed", "cut"])
+def test_a_damaged_backup_is_refused_with_the_place(
+    folder: Path, tmp_path: Path, place: float, kind: str, capsys: pytest.CaptureFixture[str]
+) -> None:
+    file, restored = tmp_path / "backup.zip", tmp_path / "restored.surgicalsam"
+    assert cli.main(["backup", str(folder), str(file)]) == 0
+    damaged = bytearray(file.read_bytes())
+    position = int(len(damaged) * place)
+    if kind == "changed":
+        damaged[position : position + 40] = bytes(byte ^ 0x55 for byte in damaged[position : position + 40])
+    file.write_bytes(damaged if kind == "changed" else damaged[:position])
+    capsys.readouterr()
+    code = cli.main(["restore", str(file), str(restored)])
+    error = capsys.readouterr().err
+    assert code == 1
+    assert "backup" in error
+    assert error.count("\n") <= 2
+    assert [path.name for path in tmp_path.iterdir() if "restored" in path.name] == []
+
+
+def test_a_backup_replaces_no_project_and_no_file(folder: Path, tmp_path: Path) -> None:
+    file = tmp_path / "backup.zip"
+    assert cli.main(["backup", str(folder), str(file)]) == 0
+    before = content(folder)
+    assert cli.main(["backup", str(folder), str(file)]) == 1
+    assert cli.main(["restore", str(file), str(folder)]) == 1
+    assert content(folder) == before
+
+
+def test_a_damaged_project_is_backed_up_only_on_request(folder: Path, tmp_path: Path) -> None:
+    (folder / "labels" / CHUNK).unlink()
+    file = tmp_path / "backup.zip"
+    assert cli.main(["backup", str(folder), str(file)]) == 1
+    assert not file.exists()
+    assert cli.main(["backup", str(folder), str(file), "--damaged"]) == 0
+
+
+@pytest.mark.parametrize("name", ["../outside", "/tmp/outside", "a/../../outside"])
+def test_a_backup_writes_no_file_outside_of_its_folder(folder: Path, tmp_path: Path, name: str) -> None:
+    file = tmp_path / "backup.zip"
+    assert cli.main(["backup", str(folder), str(file)]) == 0
+    with zipfile.ZipFile(file) as archive:
+        entries = {entry.filename: archive.read(entry) for entry in archive.infolist()}
+    record = json.loads(entries["backup.json"])
+    record["files"][name] = [1, google_crc32c.value(b"x")]
+    with zipfile.ZipFile(file, "w") as archive:
+        for entry, data in {**entries, name: b"x", "backup.json": json.dumps(record).encode()}.items():
+            archive.writestr(entry, data)
+    assert cli.main(["restore", str(file), str(tmp_path / "restored.surgicalsam")]) == 1
+    assert not (tmp_path / "outside").exists()
+    assert not (tmp_path / "restored.surgicalsam").exists()
