@@ -158,7 +158,13 @@ class LabelStore(LabelArray, LabelVerification):
         return frame_edits(as_tuple(key), known_labels(values, self._classes), self.shape)
 
     def write_edit(
-        self, frame_index: int, label_map: np.ndarray, *, decided: np.ndarray | None = None, action: Action | None = None
+        self,
+        frame_index: int,
+        label_map: np.ndarray,
+        *,
+        decided: np.ndarray | None = None,
+        keeps_instances: bool = False,
+        action: Action | None = None,
     ) -> int:
         """Set a person's labels for a whole frame; pixels of VERIFIED classes stay.
 
@@ -168,6 +174,7 @@ class LabelStore(LabelArray, LabelVerification):
         ----------
         label_map : (H, W) uint8
         decided : (H, W) bool, pixels that a person has confirmed: they are marked as painted even if they do not change
+        keeps_instances : a region with another class stays the instance that it is; by default it leaves it
         action : the action that this edit is a part of, so that it can be undone
 
         Returns
@@ -179,14 +186,15 @@ class LabelStore(LabelArray, LabelVerification):
         ClassSetError, ProjectError, DiskSpaceError
             an unknown label, a wrong size, a failed write; the frame is unchanged
         """
-        self._check_frame(frame_index)
+        self.check_frame(frame_index)
         self._check_size(label_map, "An edit of")
         values = known_labels(label_map, self._classes)
         with self._files.exclusively("The edit"):
             chosen = values != self._files.labels(frame_index)
             if decided is not None:
                 chosen |= decided
-            edited = self._set_pixels(frame_index, (slice(None), slice(None)), values, chosen, action)
+            whole = slice(None), slice(None)
+            edited = self._set_pixels(frame_index, whole, values, chosen, action, keeps_instances=keeps_instances)
         self._report(frame_index, edited)
         return edited.changed_pixels
 
@@ -216,7 +224,7 @@ class LabelStore(LabelArray, LabelVerification):
         -------
         whether any pixel changed
         """
-        self._check_frame(frame_index)
+        self.check_frame(frame_index)
         self._check_size(prediction.label_map, "A prediction for")
         columns = [self._column(class_id) for class_id in prediction.class_ids]
         with self._files.exclusively("The prediction"):
@@ -249,7 +257,7 @@ class LabelStore(LabelArray, LabelVerification):
         -------
         whether a class of the frame was predicted
         """
-        self._check_frame(frame_index)
+        self.check_frame(frame_index)
         columns = [self._column(class_id) for class_id in class_ids]
         with self._files.exclusively("The removal of predictions"):
             rows = self._files.rows(frame_index)
@@ -290,7 +298,7 @@ class LabelStore(LabelArray, LabelVerification):
         ProjectError, ClassSetError, DiskSpaceError
             a wrong size, a label outside `class_ids`, a failed write; the frame is unchanged
         """
-        self._check_frame(frame_index)
+        self.check_frame(frame_index)
         self._check_size(label_map, "An import into")
         columns = [self._column(class_id) for class_id in class_ids]
         unknown = set(np.flatnonzero(np.bincount(label_map.ravel(), minlength=256)).tolist()) - {0, *class_ids}
@@ -320,7 +328,7 @@ class LabelStore(LabelArray, LabelVerification):
 
     def preview_import(self, frame_index: int, label_map: np.ndarray, class_ids: Sequence[int]) -> MergedImport:
         """The frame as `write_import` would leave it; nothing is written. New classes may be among `class_ids`."""
-        self._check_frame(frame_index)
+        self.check_frame(frame_index)
         self._check_size(label_map, "An import into")
         before = self._before_import(frame_index, self._files.rows(frame_index))
         return merged_import(before, label_map, class_ids)
@@ -344,7 +352,7 @@ class LabelStore(LabelArray, LabelVerification):
 
     def reset_frame(self, frame_index: int) -> None:
         """Remove everything that is stored for a frame, including the work of a person; for frames with damaged files."""
-        self._check_frame(frame_index)
+        self.check_frame(frame_index)
         self._files.reset(frame_index)
 
     def add_columns(self, classes: ProjectClasses) -> None:
@@ -392,7 +400,8 @@ class LabelStore(LabelArray, LabelVerification):
         if (last := recent.take_back(frame_index, region, values, chosen, now)) is not None:
             undone = last.undone(now)
             assert undone.painted is not None
-            self._files.commit(frame_index, {"provenance": undone.provenance}, labels=undone.labels, painted=undone.painted)
+            rows = {"provenance": undone.provenance}
+            self._files.commit(frame_index, rows, labels=undone.labels, painted=undone.painted, numbers=undone.numbers)
             return MergedEdit(undone.labels, undone.painted, chosen, [], len(last.pixels), is_refused=False)
         edited = self._set_pixels(frame_index, region, values, chosen)
         if edited.free.any():
@@ -402,10 +411,19 @@ class LabelStore(LabelArray, LabelVerification):
     def _state(self, frame_index: int) -> FrameState:
         provenance, presence = (self._tables[name].row(frame_index) for name in ("provenance", "presence"))
         labels, painted = self._files.labels(frame_index), self._files.painted(frame_index)
-        return FrameState(labels, painted, provenance, presence, self._columns)
+        numbers = self._files.readable_numbers(frame_index)
+        checksum = self._files.numbers_checksum(frame_index)
+        return FrameState(labels, painted, provenance, presence, self._columns, numbers, checksum)
 
     def _set_pixels(
-        self, frame_index: int, region: tuple, values: np.ndarray, chosen: np.ndarray, action: Action | None = None
+        self,
+        frame_index: int,
+        region: tuple,
+        values: np.ndarray,
+        chosen: np.ndarray,
+        action: Action | None = None,
+        *,
+        keeps_instances: bool = False,
     ) -> MergedEdit:
         """Write a person's labels into the chosen pixels of a region, except those of VERIFIED classes."""
         provenance = self._tables["provenance"].row(frame_index)
@@ -415,8 +433,17 @@ class LabelStore(LabelArray, LabelVerification):
         merged = merged_edit(before, region, values, chosen)
         if merged.free.any():
             provenance[[self._column(class_id) for class_id in merged.edited_class_ids]] = Provenance.EDITED
-            rows = {"provenance": provenance}
-            self._files.commit(frame_index, rows, labels=merged.labels, painted=merged.painted, action=action)
+            numbers = None
+            if keeps_instances and (present := self._files.readable_numbers(frame_index)) is not None:
+                numbers = np.where(merged.labels > 0, present, 0).astype(np.uint8)
+            self._files.commit(
+                frame_index,
+                {"provenance": provenance},
+                labels=merged.labels,
+                painted=merged.painted,
+                numbers=numbers,
+                action=action,
+            )
         return merged
 
     # ---- keys and classes
