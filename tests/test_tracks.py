@@ -78,3 +78,25 @@ def test_an_edit_of_the_table_is_an_action(project: Project) -> None:
         assert again.tracks.table == TABLE
         again.history.redo()
         assert again.tracks.table == TABLE.swapped(1, 2, 5)
+
+
+def test_linking_again_keeps_what_a_person_said() -> None:
+    """A person joined 1 and 3, and split 2 at frame 6; linking finds them otherwise, with other numbers."""
+    linked = TrackTable(
+        (Track(1, DRIVER, (Span(0, 3, 1),)), Track(2, DRIVER, (Span(0, 9, 2),)), Track(3, DRIVER, (Span(5, 9, 1),)))
+    )
+    said = linked.joined(1, 3).split(2, 6)
+    found = (Track(0, DRIVER, (Span(0, 3, 7),)), Track(0, DRIVER, (Span(0, 9, 8),)), Track(0, DRIVER, (Span(4, 12, 9),)))
+    words = {1: (Span(0, 3, 7), Span(5, 9, 9)), 2: (Span(0, 5, 8),), 3: (Span(6, 9, 8),)}
+    again = said.with_linked(found, range(13), words)
+    assert [track.id for track in again.tracks] == [1, 2, 3]
+    assert again.by_id(1).spans == (Span(0, 3, 7), Span(4, 12, 9))  # also the frames beside what was said
+    assert again.by_id(2).spans == (Span(0, 5, 8),) and again.by_id(3).spans == (Span(6, 9, 8),)
+    assert {track.made_by for track in again.tracks} == {"person"}
+
+
+def test_linking_some_frames_again_leaves_the_others(project: Project) -> None:
+    found = (Track(0, DRIVER, (Span(4, 6, 3),)), Track(2, DRIVER, (Span(4, 6, 4),)))
+    again = TABLE.with_linked(found, range(4, 7), {})
+    assert again.by_id(1).spans == (Span(0, 3, 1), Span(7, 9, 1))
+    assert again.by_id(2).spans == (Span(0, 3, 2), Span(4, 6, 4), Span(7, 9, 2)) and again.by_id(3).spans == (Span(4, 6, 3),)

@@ -22,12 +22,13 @@ from surgicalsam_napari.store.merging import (
     FrameBefore,
     MergedEdit,
     MergedImport,
+    followed_numbers,
     merged_edit,
     merged_import,
     merged_prediction,
 )
 from surgicalsam_napari.store.project_classes import ProjectClasses
-from surgicalsam_napari.store.provenance import TABLE_NOTES, Provenance
+from surgicalsam_napari.store.provenance import TABLE_NOTES, Provenance, is_by_person
 from surgicalsam_napari.store.recent_edits import FrameState, RecentEdits
 from surgicalsam_napari.store.snapshots import Snapshots
 
@@ -174,7 +175,7 @@ class LabelStore(LabelArray, LabelVerification):
         ----------
         label_map : (H, W) uint8
         decided : (H, W) bool, pixels that a person has confirmed: they are marked as painted even if they do not change
-        keeps_instances : a region with another class stays the instance that it is; by default it leaves it
+        keeps_instances : a region that gets another class stays the same instance; by default it leaves it
         action : the action that this edit is a part of, so that it can be undone
 
         Returns
@@ -273,6 +274,51 @@ class LabelStore(LabelArray, LabelVerification):
             labels = np.where(goes, np.uint8(0), current) if goes.any() else None
             self._files.commit(frame_index, rows, labels=labels, action=action)
             return True
+
+    def relabel_predictions(
+        self, frame_index: int, label_map: np.ndarray, *, keeps_instances: bool = True, action: Action | None = None
+    ) -> int:
+        """Replace the predicted pixels of a frame after a run, as a vote over time does; they stay predictions.
+
+        What a person painted stays, and so does every pixel whose old or new class is VERIFIED.
+
+        Parameters
+        ----------
+        label_map : (H, W) uint8
+        keeps_instances : as for `write_edit`
+        action : the action that this is a part of, so that it can be undone
+
+        Returns
+        -------
+        the number of changed pixels
+
+        Raises
+        ------
+        ClassSetError, ProjectError, DiskSpaceError
+            an unknown label, a wrong size, a failed write; the frame is unchanged
+        """
+        self.check_frame(frame_index)
+        self._check_size(label_map, "Predictions for")
+        values = known_labels(label_map, self._classes)
+        with self._files.exclusively("The prediction"):
+            provenance = self._tables["provenance"].row(frame_index)
+            current, painted = self._files.labels(frame_index), self._files.painted(frame_index)
+            whole = slice(None), slice(None)
+            merged = merged_edit(
+                FrameBefore(current, painted, self._by_class_id(provenance)), whole, values, current != values
+            )
+            labels = merged.labels if painted is None else np.where(painted, current, merged.labels)
+            changed = labels != current
+            if not changed.any():
+                return 0
+            present = set(present_ids(labels))
+            for class_id in {*present_ids(current[changed]), *present_ids(labels[changed])}:
+                column = self._column(class_id)
+                if not is_by_person(provenance[column]):
+                    provenance[column] = Provenance.PREDICTED if class_id in present else Provenance.ABSENT
+            numbers = self._kept_numbers(frame_index, labels) if keeps_instances else None
+            self._files.commit(frame_index, {"provenance": provenance}, labels=labels, numbers=numbers, action=action)
+            return int(np.count_nonzero(changed))
 
     def write_import(
         self, frame_index: int, label_map: np.ndarray, class_ids: Sequence[int], *, action: Action | None = None
@@ -433,18 +479,20 @@ class LabelStore(LabelArray, LabelVerification):
         merged = merged_edit(before, region, values, chosen)
         if merged.free.any():
             provenance[[self._column(class_id) for class_id in merged.edited_class_ids]] = Provenance.EDITED
-            numbers = None
-            if keeps_instances and (present := self._files.readable_numbers(frame_index)) is not None:
-                numbers = np.where(merged.labels > 0, present, 0).astype(np.uint8)
+            rows, numbers = {"provenance": provenance}, None
+            if keeps_instances:
+                numbers = self._kept_numbers(frame_index, merged.labels)
             self._files.commit(
-                frame_index,
-                {"provenance": provenance},
-                labels=merged.labels,
-                painted=merged.painted,
-                numbers=numbers,
-                action=action,
+                frame_index, rows, labels=merged.labels, painted=merged.painted, numbers=numbers, action=action
             )
         return merged
+
+    def _kept_numbers(self, frame_index: int, labels: np.ndarray) -> np.ndarray | None:
+        """(H, W) uint8: the numbers of the instances if regions keep theirs with another class; None without any."""
+        if (numbers := self._files.readable_numbers(frame_index)) is None:
+            return None
+        current = self._files.labels(frame_index)
+        return followed_numbers(np.where((current > 0) & (labels > 0), labels, current), labels, numbers)
 
     # ---- keys and classes
 

@@ -237,3 +237,15 @@ def _window(changed: np.ndarray) -> tuple[slice, slice] | None:
     columns = np.flatnonzero(changed[rows[0] : rows[-1] + 1].any(axis=0))
     top, left = max(int(rows[0]) - 1, 0), max(int(columns[0]) - 1, 0)
     return slice(top, int(rows[-1]) + 2), slice(left, int(columns[-1]) + 2)
+
+
+def same_regions(numbers: np.ndarray, new_numbers: np.ndarray) -> dict[int, int]:
+    """By new number, the number before of the region that has most of its pixels; left out if most of them had none.
+
+    Parameters
+    ----------
+    numbers, new_numbers : (H, W) uint8, of one frame before and after it was linked again
+    """
+    pairs = np.bincount(new_numbers.ravel() * np.int64(256) + numbers.ravel(), minlength=256 * 256).reshape(256, 256)
+    most = pairs.argmax(axis=1)
+    return {new: int(most[new]) for new in present_ids(new_numbers) if most[new]}

@@ -2,9 +2,9 @@
 
 from __future__ import annotations
 
-from bisect import bisect_right
+from bisect import bisect_left, bisect_right
 from collections import Counter
-from collections.abc import Collection, Iterable, Iterator, Sequence
+from collections.abc import Collection, Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass, replace
 from itertools import pairwise
 from typing import Any
@@ -196,39 +196,45 @@ class TrackTable:
 
     # ---- linking and imports
 
-    def without_frames(self, frame_indices: Collection[int], made_by: Sequence[str] = (LINKED,)) -> TrackTable:
-        """Without these frames, for tracks of these makers; what a person made stays by default."""
+    def without_frames(self, frame_indices: Collection[int]) -> TrackTable:
+        """Without these frames, whose numbers mean nothing then."""
         gone = _runs(frame_indices)
-        kept = (
-            replace(track, spans=_without(track.spans, gone)) if track.made_by in made_by else track for track in self.tracks
-        )
+        kept = (replace(track, spans=_without(track.spans, gone)) for track in self.tracks)
         return TrackTable(tuple(track for track in kept if track.spans))
 
-    def with_linked(self, linked: Iterable[Track], frame_indices: Collection[int]) -> TrackTable:
-        """The result of linking these frames; it replaces what was linked in them before.
+    def with_linked(
+        self, linked: Iterable[Track], frame_indices: Collection[int], said: Mapping[int, Iterable[Span]]
+    ) -> TrackTable:
+        """The result of linking these frames, in which every region has a new number.
 
         Parameters
         ----------
-        linked : their spans lie in `frame_indices`. One with the id of a known track continues it, also a person's: its
-            class and maker stay. One with the id `NEW` (0) gets a free id
+        linked : the tracks that were found; their spans lie in `frame_indices`. One with the id `NEW` (0) gets a free id,
+            one with the id of a track of this table continues it
+        frame_indices : what this table says about them goes
+        said : by id of a track that was not made by linking, its spans in `frame_indices`, in the new numbers (see
+            `same_regions`). Its frames stay its own. Other frames of a linked track that has some of them continue the
+            nearest one, if it is not elsewhere in that frame
 
         Raises
         ------
         ProjectError
             two tracks would have one number in one frame
         """
-        tracks = {track.id: track for track in self.without_frames(frame_indices).tracks}
-        known, next_id = {track.id: track for track in self.tracks}, self.next_id
+        about, next_id = {track.id: track for track in self.tracks}, self.next_id
+        spans = {track.id: list(track.spans) for track in self.without_frames(frame_indices).tracks}
+        owners = {track_id: replace(about[track_id], spans=_merged(given)) for track_id, given in said.items()}
+        for owner in owners.values():
+            spans.setdefault(owner.id, []).extend(owner.spans)
+        taken = set[tuple[int, int]]()
         for track in linked:
-            if not track.spans:
-                continue
-            if track.id == NEW:
-                tracks[next_id] = replace(track, id=next_id, spans=_merged(track.spans))
-                next_id += 1
-            else:
-                present = tracks.get(track.id) or replace(known.get(track.id, track), spans=())
-                tracks[track.id] = replace(present, spans=_merged((*present.spans, *track.spans)))
-        result = TrackTable(tuple(tracks[track_id] for track_id in sorted(tracks)))
+            for track_id, numbers in _shared_out(track, owners, taken).items():
+                if track_id == NEW:
+                    track_id, next_id = next_id, next_id + 1
+                about.setdefault(track_id, replace(track, id=track_id))
+                spans.setdefault(track_id, []).extend(spans_of(numbers))
+        tracks = (replace(about[track_id], spans=_merged(spans[track_id])) for track_id in sorted(spans))
+        result = TrackTable(tuple(track for track in tracks if track.spans))
         result.check()
         return result
 
@@ -332,6 +338,36 @@ def _without(spans: Sequence[Span], gone: Sequence[range]) -> tuple[Span, ...]:
             rest = _cut(after, run.stop)[1]
         kept += rest
     return tuple(kept)
+
+
+def _shared_out(track: Track, owners: Mapping[int, Track], taken: set[tuple[int, int]]) -> dict[int, list[tuple[int, int]]]:
+    """The frames of a linked track, with their numbers, by the id of the track that gets them.
+
+    Parameters
+    ----------
+    owners : what a person said, by id; these frames are left out
+    taken : frames and owners: given out before, and now
+    """
+    numbers = [(index, span.number) for span in track.spans for index in span.frames]
+    said = sorted(
+        (index, owner.id)
+        for owner in owners.values()
+        for index in owner.frames_shared_with(track)
+        if owner.number_at(index) == track.number_at(index)
+    )
+    if not said:
+        return {track.id: numbers}
+    known, shared = [index for index, _ in said], dict[int, list[tuple[int, int]]]()
+    for index, number in numbers:
+        after = bisect_left(known, index)
+        if after < len(known) and known[after] == index:
+            continue
+        near = [said[position] for position in (after - 1, after) if 0 <= position < len(said)]
+        owner_id = min(near, key=lambda word: abs(word[0] - index))[1]
+        is_free = owners[owner_id].number_at(index) is None and (index, owner_id) not in taken
+        taken.add((index, owner_id))
+        shared.setdefault(owner_id if is_free else track.id, []).append((index, number))
+    return shared
 
 
 def _check_track(track: Track) -> None:
