@@ -196,10 +196,13 @@ class TrackTable:
 
     # ---- linking and imports
 
-    def without_frames(self, frame_indices: Collection[int]) -> TrackTable:
-        """Without these frames, whose numbers mean nothing then."""
+    def without_frames(self, frame_indices: Collection[int], track_id: int | None = None) -> TrackTable:
+        """All tracks, or one, without these frames; a track without any other frame goes."""
         gone = _runs(frame_indices)
-        kept = (replace(track, spans=_without(track.spans, gone)) for track in self.tracks)
+        kept = (
+            replace(track, spans=_without(track.spans, gone)) if track_id in (None, track.id) else track
+            for track in self.tracks
+        )
         return TrackTable(tuple(track for track in kept if track.spans))
 
     def with_linked(
