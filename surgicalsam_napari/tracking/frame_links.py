@@ -8,14 +8,14 @@ import cv2
 import numpy as np
 from scipy.optimize import linear_sum_assignment
 
-from surgicalsam_napari.tracking.looks import Look, border_gap, entry_distance, look_of
+from surgicalsam_napari.tracking.looks import NEAR_ENTRY, REACH, Look, border_gap, entries_of, entry_distance, look_of
 from surgicalsam_napari.tracking.regions import Regions
 from surgicalsam_napari.tracking.tracklets import Tracklets
 
 LEAST_COVER = 0.4  # of a tracklet's pixels lie in the region into which it runs
 PIECE_COVER = 0.5  # of a region's pixels belonged to an instrument that has another region: it is a piece of it
 ONE_SEGMENT = 0.03  # picture widths: border pixels so near are one place of entry
-NEAR_ENTRY = 0.2  # picture widths: what enters so near may be pieces of one instrument, such as its jaws
+LEAST_ENTRY = 0.03  # picture widths: a narrower place where a region meets the border is no second shaft
 NEAR = 0.06  # picture widths: so near is a piece of an instrument that does not enter the picture itself
 FAR = 0.12  # picture widths
 GROWN_UP = 8  # frames after which a tracklet is no passing piece
@@ -50,6 +50,13 @@ class Sight:
 
     def look_of(self, mask: np.ndarray) -> Look:
         return look_of(mask, self._picture, self._content, self._embedding)
+
+    def entries(self, region: int) -> list[np.ndarray]:
+        """The places where it enters the picture that are wide enough for a shaft; see `entries_of`."""
+        rows, columns = np.nonzero(self.regions.mask(region))
+        width = self.regions.map.shape[1]
+        entries = entries_of(rows, columns, self._content, width)
+        return [entry for entry in entries if len(entry) >= LEAST_ENTRY * width * REACH]
 
     def gap(self, first: int, second: int) -> float:
         """The distance of two regions, in picture widths."""
@@ -126,7 +133,10 @@ class _Linking:
             return
         for owner in links.owners[region]:
             is_one = self._tracklets.root(owner) == self._tracklets.root(key)
-            if is_one or self._are_pieces(key, owner, region):
+            if is_one or self._tracklets[key].part_of is not None:
+                links.absorbed.append(key)
+                return
+            if self._are_pieces(key, owner, region):
                 self._tracklets.join(*sorted((key, owner), key=lambda one: self._tracklets[one].age))
                 links.absorbed.append(key)
                 return

@@ -6,7 +6,7 @@ class, and a region into which two instruments run is split between them.
 
 from __future__ import annotations
 
-from dataclasses import dataclass
+from dataclasses import replace
 from itertools import combinations
 
 import cv2
@@ -14,7 +14,7 @@ import numpy as np
 
 from surgicalsam_napari.propagation.flow import pixel_grid, reduced, scene_changes, working_size
 from surgicalsam_napari.tracking.frame_links import FAR, GROWN_UP, FrameLinks, Sight, linked
-from surgicalsam_napari.tracking.looks import Look, content_box
+from surgicalsam_napari.tracking.looks import NEAR_ENTRY, Look, border_gap, content_box
 from surgicalsam_napari.tracking.regions import Regions, nearest_values, regions_of
 from surgicalsam_napari.tracking.tracklets import Tracklets
 
@@ -22,20 +22,6 @@ LINKING_SIDE = 320  # pixels; larger frames are reduced
 HELD_FRAMES = 5  # a tracklet without a region is carried on so long
 MEMORY_SHARE = 0.1  # of the newest look in the memory of a tracklet
 SWAP_MARGIN = 0.1  # by so much must the looks of two tracklets fit better exchanged, after they touched
-
-
-@dataclass(frozen=True)
-class Step:
-    """One followed frame.
-
-    Attributes
-    ----------
-    keys : (h, w) int32 of the working size, the key of the tracklet of each pixel; 0 without one
-    is_cut : whether a new scene begins with it
-    """
-
-    keys: np.ndarray
-    is_cut: bool
 
 
 class Linker:
@@ -90,7 +76,7 @@ class Linker:
         regions = regions_of(cv2.resize(labels, self.size[::-1], interpolation=cv2.INTER_NEAREST))
         sight = Sight(regions, picture, self._content_of(grey), embedding)
         links = linked(sight, carried, self.tracklets)
-        self._begin_new(links, sight)
+        self._begin_new(links, sight, carried)
         keys = _painted(regions, links.owners, carried)
         keys = self._exchanged_after_touching(keys, links.owners, sight)
         for key in links.absorbed:
@@ -116,14 +102,52 @@ class Linker:
         self._content = top, bottom, left, right
         return self._content
 
-    def _begin_new(self, links: FrameLinks, sight: Sight) -> None:
+    def _begin_new(self, links: FrameLinks, sight: Sight, carried: np.ndarray) -> None:
+        """Begin tracklets for regions without one, and for instruments that enter in a region of others.
+
+        A region with several places of entry begins as many. Their seeds are written into `carried`.
+        """
         for region in np.argsort(-sight.regions.areas).tolist():
-            if not links.owners[region]:
+            owners, entries = links.owners[region], sight.entries(region)
+            if not owners:
                 whole = links.part_of.get(region)
                 part_of = None if whole is None else links.owners[whole][0]
-                self.tracklets.begin(self._next_key, sight.look(region), part_of)
-                links.owners[region] = [self._next_key]
-                self._next_key += 1
+                for entry in entries if len(entries) > 1 else [None]:
+                    owners.append(self._begun(sight.look(region), entry, part_of))
+                    if entry is not None:
+                        self._sow(carried, sight.regions.mask(region), entry, owners[-1])
+            elif len(entries) > 1:
+                self._begin_entering(links.owners[region], entries, region, sight, carried)
+
+    def _begin_entering(
+        self, owners: list[int], entries: list[np.ndarray], region: int, sight: Sight, carried: np.ndarray
+    ) -> None:
+        """Begin a tracklet at each place of entry that none of the owners of a region has."""
+        known = [self.tracklets[key].end.entry for key in owners]
+        for entry in entries:
+            place = entry.mean(axis=0)
+            if any(other is None or np.hypot(*(other - place)) < 1.5 * NEAR_ENTRY for other in known):
+                continue
+            key = self._begun(sight.look(region), entry, None)
+            owners.append(key)
+            known.append(place)
+            self._sow(carried, sight.regions.mask(region), entry, key)
+
+    def _begun(self, look: Look, entry: np.ndarray | None, part_of: int | None) -> int:
+        """The key of a new tracklet."""
+        if entry is not None:
+            look = replace(look, entry=entry.mean(axis=0), border=entry, direction=None)
+        key, self._next_key = self._next_key, self._next_key + 1
+        self.tracklets.begin(key, look, part_of)
+        return key
+
+    def _sow(self, carried: np.ndarray, mask: np.ndarray, entry: np.ndarray, key: int) -> None:
+        """Write the key where a tracklet enters: into what nobody carried there, else as far as the next entry is away."""
+        columns, rows = np.rint(entry * self.size[1]).astype(int).T
+        free = (mask & (carried == 0)).astype(np.uint8)
+        free[rows, columns] = 1
+        _, parts = cv2.connectedComponents(free)
+        carried[np.isin(parts, np.unique(parts[rows, columns]))] = key
 
     def _exchanged_after_touching(self, keys: np.ndarray, owners: list[list[int]], sight: Sight) -> np.ndarray:
         """The keys, exchanged where two instruments have parted and each looks like the other did before they touched."""
@@ -174,7 +198,10 @@ class Linker:
         whole = region_of.get(tracklet.part_of or 0)
         if whole is None or whole == region:
             return
+        apart = border_gap(sight.look(region), sight.look(whole))
         is_far = sight.gap(region, whole) > FAR and not sight.is_bridged(region, whole)
+        is_far |= apart is not None and apart > NEAR_ENTRY
+        is_far |= bool(sight.regions.class_ids[region] != sight.regions.class_ids[whole])
         tracklet.apart = tracklet.apart + 1 if is_far else 0
         if tracklet.apart > GROWN_UP:
             tracklet.part_of, tracklet.apart = None, 0

@@ -10,6 +10,7 @@ import numpy as np
 COLOUR_BINS = 8  # per channel
 REACH = 3  # pixels of the working size: so near to the border of the picture, a region enters there
 DARKEST = 12  # grey levels: darker rows and columns at the border of a picture are not part of it
+NEAR_ENTRY = 0.2  # picture widths: what enters so near may be pieces of one instrument, such as its jaws
 LEAST_LENGTH = 1.6  # length to width from which the direction of a region counts
 
 # Weights and scales of the differences between two looks; a difference of one scale counts fully
@@ -29,7 +30,7 @@ class Look:
     entry : (2,) column and row where the region meets the border of the picture, in picture widths; None inside it
     direction : angle of the long axis, in radians, 0 to pi; None for a compact region
     embedding : (D,) float32, the mean of the image embedding, of length 1; None without embeddings
-    border : (N, 2) the pixels that meet the border of the picture, in picture widths; only of a region itself
+    border : (N, 2) the pixels where the region enters, in picture widths; None inside the picture
     """
 
     colour: np.ndarray
@@ -71,7 +72,8 @@ def look_of(mask: np.ndarray, picture: np.ndarray, content: tuple[int, int, int,
     embedding : (D, h', w') of the part of the encoder's square that shows the picture
     """
     rows, columns = np.nonzero(mask)
-    border = _border(rows, columns, content, mask.shape[1])
+    entries = entries_of(rows, columns, content, mask.shape[1])
+    border = max(entries, key=len) if entries else None
     return Look(
         _colour(picture[rows, columns]),
         None if border is None else border.mean(axis=0),
@@ -79,6 +81,29 @@ def look_of(mask: np.ndarray, picture: np.ndarray, content: tuple[int, int, int,
         None if embedding is None else _mean_embedding(mask, embedding),
         border,
     )
+
+
+def entries_of(
+    rows: np.ndarray, columns: np.ndarray, content: tuple[int, int, int, int], width: int
+) -> list[np.ndarray]:
+    """The places where a region meets the border of the picture, each (N, 2) column and row in picture widths.
+
+    An instrument has one: pixels that are no farther apart than its jaws may be are one place.
+    """
+    top, bottom, left, right = content
+    is_border = (rows < top + REACH) | (rows > bottom - REACH) | (columns < left + REACH) | (columns > right - REACH)
+    if not is_border.any():
+        return []
+    x, y = columns[is_border] - left, rows[is_border] - top
+    wide, high = right - left, bottom - top
+    sides = np.stack([y, wide - x, high - y, x])
+    along = np.choose(sides.argmin(axis=0), [x, wide + y, 2 * wide + high - x, 2 * (wide + high) - y])
+    order = np.argsort(along, kind="stable")
+    groups = np.split(order, np.flatnonzero(np.diff(along[order]) > NEAR_ENTRY * width) + 1)
+    if len(groups) > 1 and 2 * (wide + high) - along[order[-1]] + along[order[0]] <= NEAR_ENTRY * width:
+        groups[0] = np.concatenate([groups.pop(), groups[0]])
+    points = np.stack([columns[is_border], rows[is_border]], axis=1).astype(np.float32) / np.float32(width)
+    return [points[group] for group in groups]
 
 
 def border_gap(first: Look, second: Look) -> float | None:
@@ -107,14 +132,6 @@ def _colour(pixels: np.ndarray) -> np.ndarray:
     bins = pixels >> 5
     counts = [np.bincount(bins[:, channel], minlength=COLOUR_BINS) for channel in range(3)]
     return (np.concatenate(counts) / (3 * len(pixels))).astype(np.float32) * 3
-
-
-def _border(rows: np.ndarray, columns: np.ndarray, content: tuple[int, int, int, int], width: int) -> np.ndarray | None:
-    top, bottom, left, right = content
-    is_border = (rows < top + REACH) | (rows > bottom - REACH) | (columns < left + REACH) | (columns > right - REACH)
-    if not is_border.any():
-        return None
-    return np.stack([columns[is_border], rows[is_border]], axis=1).astype(np.float32) / np.float32(width)
 
 
 def _direction(rows: np.ndarray, columns: np.ndarray) -> float | None:
