@@ -277,7 +277,13 @@ class LabelStore(LabelArray, LabelVerification):
             return True
 
     def relabel_predictions(
-        self, frame_index: int, label_map: np.ndarray, *, keeps_instances: bool = True, action: Action | None = None
+        self,
+        frame_index: int,
+        label_map: np.ndarray,
+        *,
+        keeps_instances: bool = True,
+        is_vote: bool = True,
+        action: Action | None = None,
     ) -> int:
         """Replace the predicted pixels of a frame after a run, as a vote over time does; they stay predictions.
 
@@ -287,6 +293,7 @@ class LabelStore(LabelArray, LabelVerification):
         ----------
         label_map : (H, W) uint8
         keeps_instances : as for `write_edit`
+        is_vote : whether the table `voted` remembers the changed classes
         action : the action that this is a part of, so that it can be undone
 
         Returns
@@ -317,7 +324,7 @@ class LabelStore(LabelArray, LabelVerification):
                 column = self._column(class_id)
                 if not is_by_person(provenance[column]):
                     provenance[column] = Provenance.PREDICTED if class_id in present else Provenance.ABSENT
-                    voted[column] = 1
+                    voted[column] |= is_vote
             numbers = self._kept_numbers(frame_index, labels) if keeps_instances else None
             rows = {"provenance": provenance, "voted": voted}
             self._files.commit(frame_index, rows, labels=labels, numbers=numbers, action=action)

@@ -86,10 +86,10 @@ class Sight:
     def is_bridged(self, first: int, second: int) -> bool:
         """Whether other regions cover the way between two: one instrument passes below another."""
         ends = [np.argwhere(self.regions.mask(index)).mean(axis=0) for index in (first, second)]
-        way = np.rint(np.linspace(*ends, 64)).astype(int)
+        way = np.rint(np.linspace(ends[0], ends[1], 64)).astype(int)
         between = self.regions.map[way[:, 0], way[:, 1]]
         between = between[(between != first + 1) & (between != second + 1)]
-        return bool(len(between)) and np.count_nonzero(between) >= LEAST_BRIDGE * len(between)
+        return bool(len(between) and np.count_nonzero(between) >= LEAST_BRIDGE * len(between))
 
 
 @dataclass
@@ -219,7 +219,11 @@ class _Linking:
         found: list[tuple[float, int]] = []
         for other in range(len(self._regions)):
             is_larger = self._regions.areas[other] > self._regions.areas[region]
-            if is_larger and self._regions.class_ids[other] == self._regions.class_ids[region] and other not in links.part_of:
+            if (
+                is_larger
+                and self._regions.class_ids[other] == self._regions.class_ids[region]
+                and other not in links.part_of
+            ):
                 gap = self._sight.gap(region, other)
                 if gap < NEAR or self._sight.is_bridged(region, other):
                     found.append((gap, other))

@@ -81,9 +81,11 @@ def link_instances(
     frames = sorted(checked_frames(frame_indices, project.labels.shape[0]))
     if not frames:
         raise ProjectError("Linking needs frames, but none is chosen. Choose the frames of a video.")
-    with project.action(f"Link instances in {_counted(frames)}", len(frames)) if action is None else nullcontext(
-        action
-    ) as recorded:
+    with (
+        project.action(f"Link instances in {_counted(frames)}", len(frames))
+        if action is None
+        else nullcontext(action) as recorded
+    ):
         run = _Run(project, frames, recorded)
         try:
             yield from run.steps()
@@ -158,8 +160,7 @@ class _Run:
         """Write the table of tracks."""
         if not self._written:
             return LinkOutcome()
-        linked = [self._as_track(track) for track in self._linking.tracks()]
-        linked = [track for track in linked if track is not None]
+        linked = [track for found in self._linking.tracks() if (track := self._as_track(found)) is not None]
         said = {track_id: spans_of(sorted(numbers.items())) for track_id, numbers in self._said.items()}
         written = sorted(self._written)
         table = self._table.with_linked(_distinct(linked), written, said)

@@ -57,7 +57,9 @@ class Linker:
         self._keys = np.zeros(self.size, np.int32)
         self._picture = self._content = None
 
-    def advance(self, frame_index: int, frame: np.ndarray, labels: np.ndarray, embedding: np.ndarray | None = None) -> np.ndarray:
+    def advance(
+        self, frame_index: int, frame: np.ndarray, labels: np.ndarray, embedding: np.ndarray | None = None
+    ) -> np.ndarray:
         """Follow the regions into the next frame.
 
         Parameters
@@ -154,17 +156,17 @@ class Linker:
     def _anchor(self, owners: list[list[int]], sight: Sight, carried: np.ndarray) -> None:
         """Where a region of several instruments meets the border, it belongs to the one that enters there."""
         for region, group in enumerate(owners):
-            entering = [key for key in group if self.tracklets[key].end.entry is not None]
+            entering = {key: entry for key in group if (entry := self.tracklets[key].end.entry) is not None}
             if len(group) > 1 and entering and len(border := sight.border(region)):
-                places = np.stack([self.tracklets[key].end.entry for key in entering])
+                places = np.stack(list(entering.values()))
                 distances = np.hypot(*(border[:, None] - places).transpose(2, 0, 1))
                 is_near = distances.min(axis=1) < FAR_ENTRY
                 columns, rows = np.rint(border[is_near] * self.size[1]).astype(int).T
-                carried[rows, columns] = np.array(entering)[distances[is_near].argmin(axis=1)]
+                carried[rows, columns] = np.array(list(entering))[distances[is_near].argmin(axis=1)]
 
     def _exchanged_after_touching(self, keys: np.ndarray, owners: list[list[int]], sight: Sight) -> np.ndarray:
         """The keys, exchanged where two instruments have parted and each looks like the other did before they touched."""
-        shared = {tuple(sorted(pair)) for group in owners for pair in combinations(group, 2)}
+        shared = {pair for group in owners for pair in combinations(sorted(group), 2)}
         seen = {key: region for region, group in enumerate(owners) for key in group if len(group) == 1}
         for pair, before in list(self._touching.items()):
             if pair in shared:

@@ -83,9 +83,7 @@ def look_of(mask: np.ndarray, picture: np.ndarray, content: tuple[int, int, int,
     )
 
 
-def entries_of(
-    rows: np.ndarray, columns: np.ndarray, content: tuple[int, int, int, int], width: int
-) -> list[np.ndarray]:
+def entries_of(rows: np.ndarray, columns: np.ndarray, content: tuple[int, int, int, int], width: int) -> list[np.ndarray]:
     """The places where a region meets the border of the picture, each (N, 2) column and row in picture widths.
 
     An instrument has one: pixels that are no farther apart than its jaws may be are one place.

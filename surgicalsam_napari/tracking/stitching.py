@@ -24,9 +24,7 @@ def stitched(stretches: Sequence[Stretch]) -> list[list[Stretch]]:
         return []
     costs = _costs(stretches)
     rows, columns = linear_sum_assignment(costs)
-    follows = {
-        column: row for row, column in zip(rows.tolist(), columns.tolist(), strict=True) if costs[row, column] < 0
-    }
+    follows = {column: row for row, column in zip(rows.tolist(), columns.tolist(), strict=True) if costs[row, column] < 0}
     tracks: list[list[Stretch]] = []
     place: dict[int, int] = {}
     for index, stretch in enumerate(stretches):

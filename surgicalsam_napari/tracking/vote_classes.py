@@ -5,6 +5,7 @@ from __future__ import annotations
 from collections.abc import Generator, Mapping, Sequence
 from contextlib import closing, nullcontext
 from dataclasses import dataclass, field
+from itertools import pairwise
 from typing import TYPE_CHECKING
 
 import cv2
@@ -220,23 +221,19 @@ class _Voting:
         gaps: dict[int, list[tuple[_Seen, int, int]]] = {}
         for track_id, seen in self._seen.items():
             frames = [index for index in sorted(seen.pixels) if targets[index][track_id]]
-            for before, after in zip(frames, frames[1:], strict=False):
+            for before, after in pairwise(frames):
                 missing = range(before + 1, after)
                 if 0 < len(missing) <= MOST_MISSING and self._chosen.issuperset(missing):
                     for index in missing:
                         gaps.setdefault(index, []).append((seen, before, after))
         return gaps
 
-    def _fill(
-        self, index: int, seen: _Seen, before: int, after: int, targets: Mapping[int, Mapping[int, int]]
-    ) -> bool:
+    def _fill(self, index: int, seen: _Seen, before: int, after: int, targets: Mapping[int, Mapping[int, int]]) -> bool:
         """Fill the gap of a track in a frame where its neighbours agree; only background gets the class."""
         class_id = targets[before][seen.track.id]
         if class_id != targets[after][seen.track.id] or not self._may_write(index, class_id):
             return False
-        ends = {
-            end: self._project.tracks.numbers(end) == seen.track.number_at(end) for end in (before, after)
-        }
+        ends = {end: self._project.tracks.numbers(end) == seen.track.number_at(end) for end in (before, after)}
         found = mask_in_gap(self._project.video.frame, index, ends)
         labels = self._project.labels[index]
         mask = None if found is None else found & (labels == 0)
