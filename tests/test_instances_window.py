@@ -10,11 +10,11 @@ import pytest
 pytest.importorskip("qtpy.QtWidgets")
 
 from canvas_mouse import CanvasMouse
-from qtpy.QtCore import QPoint, Qt, QThreadPool
+from qtpy.QtCore import Qt, QThreadPool
 from qtpy.QtTest import QTest
 
 from surgicalsam_napari.model.surgical_sam import FramePrediction
-from surgicalsam_napari.store import Project, Provenance, Span, Track, TrackTable
+from surgicalsam_napari.store import Provenance, Span, Track, TrackTable
 from surgicalsam_napari.store.ownership import Owner
 from surgicalsam_napari.widgets.main_widget import MainWidget
 
@@ -248,7 +248,7 @@ def test_a_damaged_table_says_the_remedy_and_finding_again_is_it(linked, qtbot):
 
 def test_a_read_only_project_disables_the_buttons_with_the_reason(linked, monkeypatch):
     section = linked.correct_panel.instances
-    monkeypatch.setattr(Project, "writable", property(lambda _self: False))
+    monkeypatch.setattr(linked.session.project, "writable", False)
     linked.session.other_owner = Owner("anna", "theatre-2", 7, "2026-01-01T10:00:00")
     section.refresh()
     assert not any(button.isEnabled() for button in (section.find_button, *section.buttons.values()))

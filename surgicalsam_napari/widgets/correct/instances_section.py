@@ -132,6 +132,10 @@ class InstancesSection(Panel):
         name = self.names.name_at(*place)
         return name or f"{self._project.classes.by_id(int(self._project.labels[place])).name}, not followed yet"
 
+    def show_rows(self, are_shown: bool) -> None:
+        """Show whether the timeline shows tracks."""
+        self.rows_box.setChecked(are_shown)
+
     # What the buttons do ------------------------------------------------------------------------------------------------
 
     def find(self) -> None:
@@ -320,7 +324,7 @@ class InstancesSection(Panel):
         self.strip.finished.connect(lambda result: self._after_run(result))
         self.by_instance.toggled.connect(self.colors.switch)
         self.colors.switched.connect(self.by_instance.setChecked)
-        self.rows_box.toggled.connect(self.rows_wanted)
+        self.rows_box.clicked.connect(self.rows_wanted)
         self.run.started.connect(self.refresh)
         self.run.finished.connect(lambda _is_complete: self.refresh())
         changes.tracks_changed.connect(self.refresh)

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import warnings
 from collections.abc import Sequence
 from functools import lru_cache
 from itertools import product
@@ -12,7 +13,8 @@ from skimage.color import deltaE_ciede2000, lab2rgb, rgb2lab
 from surgicalsam_napari.store import Track, TrackTable
 
 MOST_SHADES = 6  # of a class; with more tracks at one time, shades are used twice
-HUES, LIGHTNESSES = (-0.6, -0.3, 0.0, 0.3, 0.6), (30.0, 45.0, 60.0, 75.0, 90.0)  # radians away from the class; CIELAB L
+HUES = (-0.35, 0.0, 0.35)  # radians away from the hue of the class; farther away, it would look like another class
+LIGHTNESSES, CHROMAS = (42.0, 55.0, 68.0, 80.0, 92.0), (0.5, 1.0)  # CIELAB L; share of the chroma of the class
 LEAST_CHROMA = 25.0  # a darker or lighter shade must not turn grey
 
 
@@ -23,15 +25,19 @@ def shades(color: str, count: int = MOST_SHADES) -> tuple[str, ...]:
     chroma, hue = float(np.hypot(base[1], base[2])), float(np.arctan2(base[2], base[1]))
     wanted = max(chroma, LEAST_CHROMA) if chroma > 5 else chroma
     lab = np.array(
-        [(light, wanted * np.cos(hue + turn), wanted * np.sin(hue + turn)) for light, turn in product(LIGHTNESSES, HUES)]
+        [
+            (light, share * wanted * np.cos(hue + turn), share * wanted * np.sin(hue + turn))
+            for light, share, turn in product(LIGHTNESSES, CHROMAS, HUES)
+        ]
     )
-    rgb = np.rint(np.clip(lab2rgb(lab), 0, 1) * 255).astype(int)  # what the screen can show of it
+    with warnings.catch_warnings(action="ignore"):  # scikit-image warns of colours that no screen can show
+        rgb = np.rint(np.clip(lab2rgb(lab), 0, 1) * 255).astype(int)
     lab, chosen = rgb2lab(rgb / 255), [color]
-    nearest = deltaE_ciede2000(lab, base)
+    nearest = deltaE_ciede2000(lab, base[None])
     while len(chosen) < count:
         best = int(np.argmax(nearest))
         chosen.append("#{:02x}{:02x}{:02x}".format(*rgb[best]))
-        nearest = np.minimum(nearest, deltaE_ciede2000(lab, lab[best]))
+        nearest = np.minimum(nearest, deltaE_ciede2000(lab, lab[best][None]))
     return tuple(chosen)
 
 
