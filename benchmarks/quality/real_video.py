@@ -55,9 +55,9 @@ from frames_to_correct import measure_correcting
 from propagating import measure_propagation
 from simple_heads import HEADS, STEPS, SimpleHead
 from simple_ways import carried_by_flow, nearest
-from tool_use import CHECKPOINT, ToolUse, fill_between, learn, opened, own_label_map, segment_untouched
+from tool_use import CHECKPOINT, ToolUse, drain, fill_between, learn, opened, own_label_map, segment_untouched
 
-from surgicalsam_napari.cli.terminal import print_error
+from surgicalsam_napari.cli.terminal import print_error, with_progress
 from surgicalsam_napari.errors import SurgicalSAMError
 from surgicalsam_napari.instruments import ENDOVIS2018, ClassSet
 from surgicalsam_napari.phantom import write_phantom_clip
