@@ -10,13 +10,17 @@ import pytest
 pytest.importorskip("qtpy.QtWidgets")
 
 from canvas_mouse import CanvasMouse
-from qtpy.QtCore import Qt, QThreadPool
+from matplotlib.colors import to_rgba
+from napari.layers import Labels
+from qtpy.QtCore import QPoint, Qt, QThreadPool
 from qtpy.QtTest import QTest
 
+from surgicalsam_napari.inference import SegmentReport
 from surgicalsam_napari.model.surgical_sam import FramePrediction
 from surgicalsam_napari.store import Provenance, Span, Track, TrackTable
 from surgicalsam_napari.store.ownership import Owner
 from surgicalsam_napari.widgets.main_widget import MainWidget
+from surgicalsam_napari.widgets.timeline.colors import TRACK
 
 DRIVER, SCISSORS = 3, 4
 LEFT, RIGHT = (slice(10, 40), slice(10, 40)), (slice(10, 40), slice(80, 110))
@@ -191,36 +195,40 @@ def test_the_class_of_a_track_asks_before_it_changes_a_persons_pixels(linked, qt
     assert (table_of(linked).by_id(2).class_id, project.labels[2][IN_RIGHT]) == (DRIVER, DRIVER)
 
 
-def canvas_color(dock: MainWidget, row: int, column: int) -> tuple[int, ...]:
-    dock.layers.image.visible = False
-    QTest.qWait(50)
-    picture = dock.layers.viewer.screenshot(canvas_only=True, flash=False)
-    point = mouse_of(dock)._point(row, column)
-    scale = picture.shape[1] / dock.layers.viewer.window._qt_viewer.canvas.native.width()
-    return tuple(int(value) for value in picture[round(point.y() * scale), round(point.x() * scale)][:3])
+def color_at(dock: MainWidget, row: int, column: int) -> tuple[float, ...] | None:
+    """The colour that the canvas shows over the video; None for none."""
+    for layer in reversed([layer for layer in dock.layers.viewer.layers if isinstance(layer, Labels) and layer.visible]):
+        color = layer.colormap.map(layer.data[dock.layers.current_frame, row, column])
+        if color[3] > 0:
+            return tuple(float(channel) for channel in color)
+    return None
 
 
 def test_colours_by_instance_differ_and_painting_stays_as_it_is(linked, qtbot):
     section, mouse, labels = linked.correct_panel.instances, mouse_of(linked), linked.layers.labels
-    assert canvas_color(linked, *IN_LEFT) == canvas_color(linked, *IN_RIGHT)
+    assert color_at(linked, *IN_LEFT) == color_at(linked, *IN_RIGHT)
     mouse.key(Qt.Key.Key_J, SHIFT)
     assert section.by_instance.isChecked()
-    left, right = canvas_color(linked, *IN_LEFT), canvas_color(linked, *IN_RIGHT)
-    assert sum(abs(a - b) for a, b in zip(left, right, strict=True)) > 60
+    driver = to_rgba(linked.session.classes.by_id(DRIVER).color)
+    assert color_at(linked, *IN_LEFT) == pytest.approx(driver, abs=0.01)  # the first one has the colour of its class
+    assert np.abs(np.subtract(color_at(linked, *IN_RIGHT), driver)).sum() > 0.3
+    assert color_at(linked, *BESIDE) is None
     assert linked.layers.viewer.layers.selection.active is labels
     labels.mode, labels.brush_size = "paint", 7
     mouse.drag((60, 60), (60, 70))
     settle(qtbot, linked)
     assert linked.session.project.labels[2, 60, 65] == DRIVER
     assert linked.session.project.labels.provenance(2, DRIVER) == Provenance.EDITED
-    assert canvas_color(linked, 60, 65) != canvas_color(linked, 90, 5)
+    assert color_at(linked, 60, 65) == pytest.approx(driver, abs=0.01)
+    labels.mode = "polygon"  # napari draws an unfinished outline in the colour of the class
+    assert color_at(linked, *IN_LEFT) == color_at(linked, *IN_RIGHT)
     labels.mode = "pan_zoom"
     mouse.key(Qt.Key.Key_Z, Qt.KeyboardModifier.ControlModifier)
     assert linked.session.project.labels[2, 60, 65] == 0
     mouse.key(Qt.Key.Key_D)
     assert linked.session.project.labels.provenance(2, DRIVER) == Provenance.VERIFIED
     mouse.key(Qt.Key.Key_J, SHIFT)
-    assert canvas_color(linked, *IN_LEFT) == canvas_color(linked, *IN_RIGHT)
+    assert color_at(linked, *IN_LEFT) == color_at(linked, *IN_RIGHT)
 
 
 def test_the_status_bar_names_the_instance_under_the_mouse(linked):
@@ -254,3 +262,65 @@ def test_a_read_only_project_disables_the_buttons_with_the_reason(linked, monkey
     assert not any(button.isEnabled() for button in (section.find_button, *section.buttons.values()))
     assert section.missing.text() == "Read-only: anna on theatre-2 has this project open."
     assert "Read-only" in section.swap_button.toolTip()
+
+
+def test_a_class_of_the_timeline_opens_into_its_tracks_and_a_click_goes_to_a_span(linked, qtbot):
+    strip, section = linked.timeline.timeline.strip, linked.correct_panel.instances
+
+    def click(x: int, row: int) -> QPoint:
+        layout = strip.layout_now
+        place = QPoint(x, layout.top_of(row) + layout.row_height // 2)
+        QTest.mouseClick(strip.viewport(), Qt.MouseButton.LeftButton, pos=place)
+        return place
+
+    place = click(8, DRIVER - 1)
+    assert [row.line.title for row in strip.rows if row.line] == [f"Large Needle Driver {number}" for number in (1, 2, 3)]
+    assert section.rows_box.isChecked()
+    assert strip.tooltip_at(place) == "Hide the 3 tracks of Large Needle Driver"
+    columns, left = strip.view.columns_of(9, 9), strip.layout_now.left
+    place = click(left + columns[len(columns) // 2], DRIVER + 2)  # the third track
+    assert strip.tooltip_at(place) == "Frame 9 - Large Needle Driver 3"
+    assert linked.layers.current_frame == 9
+    place = click(left - 20, DRIVER + 2)
+    assert strip.tooltip_at(place).startswith("Large Needle Driver 3: 6 frames from 6 to 11.")
+    assert linked.layers.current_frame == 6
+    first, last = (strip.layout_now.left + strip.view.columns_of(frame, frame)[2] for frame in (2, 9))
+    y = strip.layout_now.top_of(DRIVER + 2) + strip.layout_now.row_height // 2
+    picture = strip.viewport().grab().toImage()
+    assert picture.pixelColor(first, y).name() == TRACK
+    assert picture.pixelColor(last, y).name() == strip.rows[DRIVER + 2].line.color
+    mouse_of(linked).key(Qt.Key.Key_L, SHIFT)
+    assert [row for row in strip.rows if row.line] == []
+
+
+def test_after_a_run_the_vote_puts_a_single_wrong_class_right_and_undo_takes_it_back(dock, qtbot, monkeypatch):
+    project, panel = dock.session.project, dock.segment_panel
+
+    def segment(class_ids, frames):
+        """Predicts two needle drivers; the right one is scissors in frame 7."""
+        score = np.ones(2, np.float32)
+        for done, frame in enumerate(frames, start=1):
+            labels = np.zeros((96, 128), np.uint8)
+            labels[LEFT], labels[RIGHT] = DRIVER, SCISSORS if frame == 7 else DRIVER
+            predicted = FramePrediction((DRIVER, SCISSORS), labels, score, score, np.array([True, True]), score * 0)
+            project.labels.write_prediction(frame, predicted, 1)
+            yield SegmentReport(frame, done, len(frames), predicted, 0.0)
+
+    monkeypatch.setattr(dock.session, "segment", segment)
+    dock.tabs.show_panel(panel)
+    assert panel.vote.isChecked()
+    panel.segment.click()
+    settle(qtbot, dock)
+    assert project.labels[7][IN_RIGHT] == DRIVER
+    assert "The vote over time changed 1 regions: 1 put right. Undo (U) takes the vote back." in panel.outcome.text()
+    strip = dock.timeline.timeline.strip
+    row = strip.layout_now.top_of(SCISSORS - 1) + 5
+    x = strip.layout_now.left + strip.view.columns_of(7, 7)[1]
+    assert "changed by the vote over time" in strip.tooltip_at(QPoint(x, row))
+    press(qtbot, dock, dock.correct_panel.undo_bar.undo_button)
+    assert project.labels[7][IN_RIGHT] == SCISSORS
+    panel.vote.setChecked(False)
+    panel.segment.click()
+    settle(qtbot, dock)
+    assert project.labels[7][IN_RIGHT] == SCISSORS
+    assert "vote" not in panel.outcome.text()

@@ -67,6 +67,7 @@ class InstancesSection(Panel):
         self._project: Project | None = None
         self._after_run: Callable[[Any], None] = lambda _result: None
         self._waiting_class: tuple[int, int] | None = None  # track and class of the question
+        self._told: int | None = None  # the number of the action that the outcome is about
         self._build()
         self._connect(changes)
         self.refresh()
@@ -88,6 +89,8 @@ class InstancesSection(Panel):
             button.setEnabled(is_free and not reason)
             button.setChecked(self.clicks.task is task)
             button.setToolTip(action_by_id(ACTION_OF[task]).tooltip(reason or TIPS[task]))
+        for box in (self.by_instance, self.rows_box):
+            box.setEnabled(bool(table.tracks) or box.isChecked())
         self.right_class.show_classes(self.session.classes, lambda _class_id: True)
         busy = LABELS_ARE_BUSY if self.run.is_running and not self.strip.is_mine else ""
         show_text(self.missing, missing or busy or problem or self._instructions() or self._state(table))
@@ -193,7 +196,7 @@ class InstancesSection(Panel):
             show_text(self.outcome, str(error))
             return
         done = project.history.to_undo
-        show_text(self.outcome, "" if done is None else f"{done.name}.{UNDO}")
+        self._tell("" if done is None else f"{done.name}.{UNDO}")
         self.layers.refresh_frame(self.layers.current_frame)
 
     # The class of a whole track -----------------------------------------------------------------------------------------
@@ -237,7 +240,7 @@ class InstancesSection(Panel):
         title = f"{name} becomes {project.classes.by_id(class_id).name}"
 
         def on_changed(outcome: EditOutcome | None) -> None:
-            show_text(self.outcome, class_outcome(title, outcome, self.strip.done))
+            self._tell(class_outcome(title, outcome, self.strip.done))
 
         change = lambda: change_track_class(project, track_id, class_id, include_edited=include_edited)  # noqa: E731
         self._start(title, change, on_changed)
@@ -260,11 +263,23 @@ class InstancesSection(Panel):
     def _on_found(self, outcome: Any) -> None:
         if outcome is None:
             stopped = f"Stopped after {counted(self.strip.done, 'frame')}; these are kept.{UNDO}" if self.strip.done else ""
-            show_text(self.outcome, stopped)
+            self._tell(stopped)
         elif not outcome.tracks:
             show_text(self.outcome, "These frames show no instrument. Segment or paint first, then find the instances.")
         else:
-            show_text(self.outcome, f"{outcome}{UNDO}")
+            self._tell(f"{outcome}{UNDO}")
+
+    def _tell(self, text: str) -> None:
+        """Show what the last action did, until it is undone or followed by another one."""
+        done = None if self._project is None else self._project.history.to_undo
+        self._told = None if done is None else done.number
+        show_text(self.outcome, text)
+
+    def _on_history(self) -> None:
+        done = None if self._project is None else self._project.history.to_undo
+        if self._told is not None and (done is None or done.number != self._told):
+            self._told = None
+            show_text(self.outcome, "")
 
     # Building -----------------------------------------------------------------------------------------------------------
 
@@ -328,6 +343,7 @@ class InstancesSection(Panel):
         self.run.started.connect(self.refresh)
         self.run.finished.connect(lambda _is_complete: self.refresh())
         changes.tracks_changed.connect(self.refresh)
+        changes.history_changed.connect(self._on_history)
 
     def _show_project(self) -> None:
         """A new project clears the outcome and the question."""

@@ -14,8 +14,8 @@ from surgicalsam_napari.store import Track, TrackTable
 
 MOST_SHADES = 6  # of a class; with more tracks at one time, shades are used twice
 HUES = (-0.35, 0.0, 0.35)  # radians away from the hue of the class; farther away, it would look like another class
-LIGHTNESSES, CHROMAS = (42.0, 55.0, 68.0, 80.0, 92.0), (0.5, 1.0)  # CIELAB L; share of the chroma of the class
-LEAST_CHROMA = 25.0  # a darker or lighter shade must not turn grey
+LIGHTNESSES, CHROMAS = (48.0, 60.0, 72.0, 83.0, 93.0), (0.6, 1.2)  # CIELAB L; share of the chroma of the class
+LEAST_CHROMA = 40.0  # a darker or lighter shade must not turn grey
 
 
 @lru_cache(maxsize=256)
