@@ -31,8 +31,8 @@ from surgicalsam_napari.widgets.viewer.session_signals import SessionSignals
 FROM_YAML = "From a YAML file…"
 VOTE_TIP = (
     "After a run over neighbouring frames, the frames of each instrument vote on its class: a single wrong class is put "
-    "right, flicker goes, gaps of a few frames are filled. What you painted, corrected or verified stays. The timeline marks what "
-    "changed, and Undo takes it back."
+    "right, flicker goes, gaps of a few frames are filled. What you painted, corrected or verified stays. The timeline "
+    "marks what changed, and Undo takes it back."
 )
 ESTIMATE_DELAY_MS = 150  # several quick changes cause one estimate
 

@@ -41,9 +41,9 @@ ACTIONS = (
     Action("discard", "Discard the preview", FIX, "correct_panel.refine.discard_button", "Shift+A"),
     Action("wrong_class", "Change the class of a region, on or off", FIX, "correct_panel.wrong_class.switch", "W"),
     Action("find_instances", "Find instances: follow each region over time", FIX, "correct_panel.instances.find_button"),
-    Action("same_as", "Two regions are the same instrument", FIX, "correct_panel.instances.same_button", "O"),
-    Action("split_here", "From here on it is another instrument", FIX, "correct_panel.instances.split_button", "Shift+O"),
-    Action("swap_tracks", "Swap left and right from here on", FIX, "correct_panel.instances.swap_button", "Y"),
+    Action("same_as", "Two regions are the same instrument", FIX, "correct_panel.instances.same_button", "Shift+S"),
+    Action("split_here", "From here on it is another instrument", FIX, "correct_panel.instances.split_button", "Shift+X"),
+    Action("swap_tracks", "Swap left and right from here on", FIX, "correct_panel.instances.swap_button", "Shift+Y"),
     Action("track_class", "Change the class of a whole track", FIX, "correct_panel.instances.class_button", "Shift+W"),
     Action("propagate", "Carry the class into later frames", FIX, "correct_panel.propagate.forward_button", "T"),
     Action(

@@ -155,11 +155,23 @@ class TimelineStrip(QAbstractScrollArea):
         self._update_rows()
 
     def open_classes(self, class_ids: Collection[int]) -> None:
-        """Show the tracks of these classes only."""
+        """Show the tracks of these classes only, and scroll to those of a class that was closed."""
+        newly = frozenset(class_ids) - self.opened
         if frozenset(class_ids) != self.opened:
             self.opened = frozenset(class_ids)
             self._update_rows()
+            if len(newly) == 1:
+                self._scroll_to_class(*newly)
             self.opened_changed.emit()
+
+    def _scroll_to_class(self, class_id: int) -> None:
+        """Bring the rows of a class into view, its own one at least."""
+        if self._classes is None:
+            return
+        place, layout, bar = self._classes.ids.index(class_id), self.layout_now, self.verticalScrollBar()
+        rows = [index for index, row in enumerate(self.rows) if row.place == place]
+        beyond = layout.top_of(rows[-1] + 1) - layout.height
+        bar.setValue(bar.value() + min(max(beyond, 0), layout.top_of(rows[0]) - ROWS_TOP))
 
     def _update_rows(self) -> None:
         self._set_rows()
