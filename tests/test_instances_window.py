@@ -185,9 +185,10 @@ def test_the_class_of_a_track_asks_before_it_changes_a_persons_pixels(linked, qt
     mouse_of(linked).key(Qt.Key.Key_W, SHIFT)
     mouse_of(linked).click(*IN_RIGHT)
     settle(qtbot, linked)
-    assert not section.question.isHidden()
-    assert "In 1 frame, a person painted or verified pixels" in section.question.text.text()
-    press(qtbot, linked, section.question.go_on if changes_them else section.question.stop)
+    question = section.class_change.question
+    assert not section.class_change.isHidden()
+    assert "In 1 frame, a person painted or verified pixels" in question.text.text()
+    press(qtbot, linked, question.go_on if changes_them else question.stop)
     assert table_of(linked).by_id(2).class_id == SCISSORS
     assert project.labels[2][IN_RIGHT] == SCISSORS
     assert project.labels[7][10, 85] == (SCISSORS if changes_them else DRIVER)

@@ -259,7 +259,7 @@ def change_track_class(
 def frames_of_a_person(project: Project, track_id: int, class_id: int) -> Generator[EditReport, None, tuple[int, ...]]:
     """The frames in which `change_track_class` leaves pixels that a person painted or verified in another class."""
     track = project.tracks.table.by_id(track_id)
-    touched = is_by_person(project.labels.table("provenance")).any(axis=1)
+    touched = np.any(is_by_person(project.labels.table("provenance")), axis=1)
     frame_indices = [frame_index for frame_index in track.frames() if touched[frame_index]]
     found = []
     for done, frame_index in enumerate(frame_indices, start=1):

@@ -9,15 +9,7 @@ import numpy as np
 from qtpy.QtCore import Qt, Signal
 from qtpy.QtWidgets import QCheckBox, QHBoxLayout, QPushButton
 
-from surgicalsam_napari.editing import (
-    EditOutcome,
-    change_track_class,
-    frames_of_a_person,
-    same_as,
-    split_here,
-    swap_from_here,
-    track_at,
-)
+from surgicalsam_napari.editing import EditOutcome, same_as, split_here, swap_from_here, track_at
 from surgicalsam_napari.errors import SurgicalSAMError
 from surgicalsam_napari.formatting import counted
 from surgicalsam_napari.session import Session
@@ -31,10 +23,10 @@ from surgicalsam_napari.widgets.correct.section_parts import (
     show_text,
     why_not_editable,
 )
+from surgicalsam_napari.widgets.correct.track_class import TrackClassChange
 from surgicalsam_napari.widgets.parts.class_picker import ClassPicker
 from surgicalsam_napari.widgets.parts.frame_scope import RANGE, WHOLE_VIDEO, FrameScope
 from surgicalsam_napari.widgets.parts.parts import SPACING, Panel, caption, note
-from surgicalsam_napari.widgets.parts.progress_strip import Question
 from surgicalsam_napari.widgets.runs.run import Run
 from surgicalsam_napari.widgets.viewer.instance_layer import InstanceLayer
 from surgicalsam_napari.widgets.viewer.instance_names import InstanceNames
@@ -66,7 +58,6 @@ class InstancesSection(Panel):
         self.colors, self.names = InstanceLayer(layers, changes, self), InstanceNames(layers, self)
         self._project: Project | None = None
         self._after_run: Callable[[Any], None] = lambda _result: None
-        self._waiting_class: tuple[int, int] | None = None  # track and class of the question
         self._told: int | None = None  # the number of the action that the outcome is about
         self._build()
         self._connect(changes)
@@ -82,7 +73,7 @@ class InstancesSection(Panel):
         if missing is not None:
             self.clicks.switch(None)
         table, problem = self._table_or_problem()
-        is_free = missing is None and not self.run.is_running and self._waiting_class is None
+        is_free = missing is None and not self.run.is_running and not self.class_change.is_asking
         self.find_button.setEnabled(is_free)
         for task, button in self.buttons.items():
             reason = missing or problem or ("" if task is Task.SAME or table.tracks else FIND_FIRST)
@@ -179,7 +170,7 @@ class InstancesSection(Panel):
 
     def _on_picked(self, task: Task, places: list[Place]) -> None:
         project = self._project
-        if project is None or self.run.is_running or self._waiting_class is not None:
+        if project is None or self.run.is_running or self.class_change.is_asking:
             return
         try:
             if task is Task.SAME:
@@ -190,7 +181,9 @@ class InstancesSection(Panel):
                 self.clicks.switch(None)
                 swap_from_here(project, *places)
             else:
-                self._ask_or_change(project, track_at(project, places[0]).id)
+                track_id = track_at(project, places[0]).id
+                if self.right_class.class_id is not None:
+                    self.class_change.begin(project, track_id, self.right_class.class_id)
                 return
         except SurgicalSAMError as error:
             show_text(self.outcome, str(error))
@@ -198,52 +191,6 @@ class InstancesSection(Panel):
         done = project.history.to_undo
         self._tell("" if done is None else f"{done.name}.{UNDO}")
         self.layers.refresh_frame(self.layers.current_frame)
-
-    # The class of a whole track -----------------------------------------------------------------------------------------
-
-    def _ask_or_change(self, project: Project, track_id: int) -> None:
-        """Change the class at once, or ask first if pixels of a person would have to change."""
-        class_id = self.right_class.class_id
-        if class_id is None:
-            return
-
-        def on_counted(frames: tuple[int, ...] | None) -> None:
-            if frames:
-                self._ask(project, track_id, class_id, len(frames))
-            elif frames is not None:
-                self._change_class(track_id, class_id, include_edited=False)
-
-        self._start("Looking for your corrections", lambda: frames_of_a_person(project, track_id, class_id), on_counted)
-
-    def _ask(self, project: Project, track_id: int, class_id: int, count: int) -> None:
-        title, name = project.tracks.table.titles(project.classes)[track_id], project.classes.by_id(class_id).name
-        self._waiting_class = track_id, class_id
-        self.question.put(
-            f"{title} becomes {name}. In {counted(count, 'frame')}, a person painted or verified pixels of it in another "
-            "class. Change these pixels, too?",
-            "Change them, too",
-            "Leave them as they are",
-        )
-        self.question.show()
-        self.refresh()
-
-    def _on_answer(self, include_edited: bool) -> None:
-        waiting, self._waiting_class = self._waiting_class, None
-        self.question.hide()
-        if waiting is not None:
-            self._change_class(*waiting, include_edited=include_edited)
-
-    def _change_class(self, track_id: int, class_id: int, *, include_edited: bool) -> None:
-        project = self._project
-        assert project is not None
-        name = project.tracks.table.titles(project.classes)[track_id]
-        title = f"{name} becomes {project.classes.by_id(class_id).name}"
-
-        def on_changed(outcome: EditOutcome | None) -> None:
-            self._tell(class_outcome(title, outcome, self.strip.done))
-
-        change = lambda: change_track_class(project, track_id, class_id, include_edited=include_edited)  # noqa: E731
-        self._start(title, change, on_changed)
 
     # Runs ---------------------------------------------------------------------------------------------------------------
 
@@ -259,6 +206,13 @@ class InstancesSection(Panel):
         self.layers.ensure_labels()
         self._after_run = after
         self.strip.start(title, reports, steps_per_frame=steps_per_frame)
+
+    def _on_finished(self, result: Any) -> None:
+        self._after_run(result)
+        self.refresh()
+
+    def _on_class_changed(self, title: str, outcome: EditOutcome | None) -> None:
+        self._tell(class_outcome(title, outcome, self.strip.done))
 
     def _on_found(self, outcome: Any) -> None:
         if outcome is None:
@@ -295,7 +249,8 @@ class InstancesSection(Panel):
         }
         self.buttons = {task: QPushButton(text) for task, text in texts.items()}
         self.same_button, self.split_button, self.swap_button, self.class_button = self.buttons.values()
-        self.right_class, self.question, self.strip = ClassPicker(), Question(), ActionStrip(self.run, self.layers)
+        self.right_class, self.strip = ClassPicker(), ActionStrip(self.run, self.layers)
+        self.class_change = TrackClassChange(self._start, self._on_class_changed)
         self.missing, self.outcome = note(), note()
         self.by_instance, self.rows_box = QCheckBox("Colours by instance"), QCheckBox("Tracks in the timeline")
         self.by_instance.setToolTip("Show the instances of a class in different colours; painting stays as it is")
@@ -308,7 +263,7 @@ class InstancesSection(Panel):
         self._add_row(self.same_button, self.split_button)
         self.column.addWidget(self.swap_button)
         self._add_row(self.class_button, self.right_class)
-        for widget in (self.question, self.strip, self.outcome):
+        for widget in (self.class_change, self.strip, self.outcome):
             self.column.addWidget(widget)
             widget.hide()
         grid = self.add_grid()
@@ -334,9 +289,7 @@ class InstancesSection(Panel):
         self.clicks.picked.connect(self._on_picked)
         self.clicks.clicked_nothing.connect(lambda: show_text(self.outcome, NOTHING_HERE))
         self.clicks.changed.connect(self.refresh)
-        self.question.confirmed.connect(lambda: self._on_answer(True))
-        self.question.declined.connect(lambda: self._on_answer(False))
-        self.strip.finished.connect(lambda result: self._after_run(result))
+        self.strip.finished.connect(self._on_finished)
         self.by_instance.toggled.connect(self.colors.switch)
         self.colors.switched.connect(self.by_instance.setChecked)
         self.rows_box.clicked.connect(self.rows_wanted)
@@ -347,9 +300,9 @@ class InstancesSection(Panel):
 
     def _show_project(self) -> None:
         """A new project clears the outcome and the question."""
-        self._project, self._waiting_class = self.session.project, None
+        self._project = self.session.project
         self.clicks.switch(None)
-        self.question.hide()
+        self.class_change.forget()
         show_text(self.outcome, "")
         if self._project is not None:
             self.scope.set_frame_count(self._project.video.info.frame_count)
@@ -360,9 +313,10 @@ def places_of_class(project: Project, frame_index: int, class_id: int) -> list[P
     labels, numbers = project.labels[frame_index], project.tracks.numbers(frame_index)
     places = []
     for number, track in project.tracks.table.in_frame(frame_index).items():
-        pixels = np.argwhere((numbers == number) & (labels == class_id))
-        if len(pixels) and track.class_id == class_id:
-            places.append((frame_index, int(pixels[0][0]), int(pixels[0][1])))
+        mask = (numbers == number) & (labels == class_id)
+        row, column = np.unravel_index(np.argmax(mask), mask.shape)
+        if mask[row, column] and track.class_id == class_id:
+            places.append((frame_index, int(row), int(column)))
     return places
 
 

@@ -65,8 +65,8 @@ class CellPicture:
             pixels[self._class_rows, y] = pixel_of_code[codes]
         if self.view.scale >= GAP_SCALE:
             is_first = np.diff(self.view.bin_of_column, prepend=-1) > 0
-            gaps = np.flatnonzero(is_first[columns.start : columns.stop])
-            pixels[np.ix_(self._class_rows, range(self.row_height), gaps)] = gap_pixel()
+            for index in self._class_rows:
+                pixels[index, :, is_first[columns.start : columns.stop]] = gap_pixel()
 
 
 class MarkPicture:
