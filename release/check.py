@@ -1,7 +1,8 @@
 """Checks a release, and writes what belongs to it into dist/: `make release-check`, or `python release/check.py`.
 
 `--final` also asks for what only a finished release has: a dated changelog, and no files that are not committed.
-`--only NAME` makes one check (and may be given several times). A line for each check; the exit status is 1 if one failed.
+`--conda-channel conda-forge` also builds the conda packages. `--only NAME` makes one check (and may be given several times).
+A line for each check; the exit status is 1 if one failed.
 """
 
 from __future__ import annotations
@@ -26,6 +27,7 @@ class Release:
 
     version: str
     is_final: bool = False
+    conda_channel: str | None = None
     dist: Path = TOP / "dist"
     work: Path = TOP / "build/release"
 
@@ -121,8 +123,9 @@ def check_conda(release: Release) -> Iterator[str]:
     needs = recipes.render()
     recipes.write_for_conda_forge(release.built("*.tar.gz"), release.dist / "conda")
     yield f"rattler-build renders {', '.join(needs)}; for conda-forge: {release.dist / 'conda'}"
-    for package in recipes.build(release.work / "conda"):
-        yield f"built: {package.name}"
+    if release.conda_channel is None:
+        raise NotChecked("the packages were not built. Give a channel: --conda-channel conda-forge.")
+    yield f"built: {', '.join(recipes.build(release.conda_channel, release.work / 'conda'))}"
 
 
 def check_container(release: Release) -> Iterator[str]:
@@ -171,9 +174,12 @@ def main(arguments: list[str] | None = None) -> int:
     """Make the checks; 1 if one failed."""
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
     parser.add_argument("--final", action="store_true", help="a finished release")
+    parser.add_argument(
+        "--conda-channel", metavar="NAME", help="build the conda packages with the libraries of this channel"
+    )
     parser.add_argument("--only", action="append", choices=CHECKS, metavar="NAME", help=", ".join(CHECKS))
     options = parser.parse_args(arguments)
-    release = Release(project_version(), is_final=options.final)
+    release = Release(project_version(), is_final=options.final, conda_channel=options.conda_channel)
     states = [_state(name, release) for name in options.only or CHECKS]
     print(", ".join(f"{states.count(state)} {state}" for state in ("passed", "failed", "not checked")))
     return int("failed" in states)

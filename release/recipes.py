@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import re
-import shutil
 import tomllib
 from importlib.util import find_spec
 from pathlib import Path
@@ -11,7 +10,7 @@ from typing import Any
 
 import yaml
 from builds import sha256
-from environments import TOP, Failed, NotChecked, run
+from environments import TOP, Failed, NotChecked
 
 FOLDER = TOP / "release/conda"
 PROJECT = "surgicalsam-napari"
@@ -84,10 +83,21 @@ def write_for_conda_forge(sdist: Path, folder: Path) -> None:
         (folder / name / "recipe.yaml").write_text(text, encoding="utf-8")
 
 
-def build(output: Path) -> list[Path]:
-    """Build and test all packages with the program rattler-build and the channel conda-forge."""
-    program = shutil.which("rattler-build")
-    if program is None:
-        raise NotChecked("rendered only: to build the packages, install the program rattler-build (it needs conda-forge).")
-    run([program, "build", "--recipe-dir", FOLDER, "--channel", "conda-forge", "--output-dir", output])
-    return sorted(output.rglob("*.conda"))
+def build(channel: str, output: Path) -> list[str]:
+    """Build all packages with the libraries of `channel`, such as "conda-forge" or a file:// address, into `output`.
+
+    A `Failed` with the reason if one does not build. The recipes' own tests are made, unless the channel is a folder.
+    """
+    from rattler_build import RattlerBuildError, Stage0Recipe, ToolConfiguration
+
+    tools = ToolConfiguration(test_strategy="skip" if channel.startswith("file:") else "native")
+    built = []
+    for name in names():
+        try:
+            recipe_file = Stage0Recipe.from_file(FOLDER / name / "recipe.yaml")
+            results = recipe_file.run_build(tool_config=tools, output_dir=output, channels=[channel])
+        except RattlerBuildError as error:
+            last_lines = "\n".join([str(error), *getattr(error, "log", [])[-15:]])
+            raise Failed(f"{name} should build with the channel {channel}; it does not: {last_lines}") from error
+        built += [Path(path).name for result in results for path in result.packages]
+    return built
