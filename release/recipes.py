@@ -89,15 +89,24 @@ def build(channel: str, output: Path) -> list[str]:
     A `Failed` with the reason if one does not build. The recipes' own tests are made, unless the channel is a folder.
     """
     from rattler_build import RattlerBuildError, Stage0Recipe, ToolConfiguration
+    from rattler_build.progress import ProgressCallback
+
+    class Log(ProgressCallback):
+        def __init__(self) -> None:
+            self.lines: list[str] = []
+
+        def on_log(self, event: Any) -> None:
+            self.lines.append(event.message)
 
     tools = ToolConfiguration(test_strategy="skip" if channel.startswith("file:") else "native")
     built = []
     for name in names():
+        log = Log()
         try:
             recipe_file = Stage0Recipe.from_file(FOLDER / name / "recipe.yaml")
-            results = recipe_file.run_build(tool_config=tools, output_dir=output, channels=[channel])
+            results = recipe_file.run_build(tool_config=tools, output_dir=output, channels=[channel], progress_callback=log)
         except RattlerBuildError as error:
-            last_lines = "\n".join([str(error), *getattr(error, "log", [])[-15:]])
+            last_lines = "\n".join([str(error), *log.lines[-15:]])
             raise Failed(f"{name} should build with the channel {channel}; it does not: {last_lines}") from error
         built += [Path(path).name for result in results for path in result.packages]
     return built
