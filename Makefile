@@ -140,7 +140,7 @@ $(VENV)/.packages: pyproject.toml constraints.txt hatch_build.py | $(BIN)/python
 $(OLDEST_NAPARI)/.packages: $(VENV)/.packages Makefile
 	@rm -rf $(OLDEST_NAPARI)
 	$(BIN)/python -m venv $(OLDEST_NAPARI)
-	@$(BIN)/python -c "import sysconfig; print(sysconfig.get_path('purelib'))" \
+	@$(BIN)/python -c "import sysconfig; print('import site; site.addsitedir(%r)' % sysconfig.get_path('purelib'))" \
 	  > "$$($(OLDEST_NAPARI)/bin/python -c "import sysconfig; print(sysconfig.get_path('purelib'))")/usual.pth"
 	$(OLDEST_NAPARI)/bin/python -m pip install --disable-pip-version-check --quiet $(PIP_FLAGS) $(OLDEST_PINS)
 	@touch $@
