@@ -99,7 +99,7 @@ docs: setup
 build: setup
 	$(BIN)/python -m build --no-isolation
 
-release-check: setup
+release-check: setup $(VENV)/.release
 	$(BIN)/python release/check.py $(RELEASE_FLAGS)
 
 clean:
@@ -143,6 +143,10 @@ $(OLDEST_NAPARI)/.packages: $(VENV)/.packages Makefile
 	@$(BIN)/python -c "import sysconfig; print('import site; site.addsitedir(%r)' % sysconfig.get_path('purelib'))" \
 	  > "$$($(OLDEST_NAPARI)/bin/python -c "import sysconfig; print(sysconfig.get_path('purelib'))")/usual.pth"
 	$(OLDEST_NAPARI)/bin/python -m pip install --disable-pip-version-check --quiet $(PIP_FLAGS) $(OLDEST_PINS)
+	@touch $@
+
+$(VENV)/.release: $(VENV)/.packages
+	$(BIN)/python -m pip install --disable-pip-version-check --quiet $(PIP_FLAGS) -c constraints.txt -e ".[release]"
 	@touch $@
 
 # The installed package's copy of the plugin manifest.
