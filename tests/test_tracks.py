@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import os
 import shutil
 from collections.abc import Iterator
 from pathlib import Path
@@ -214,6 +215,19 @@ def test_a_project_from_before_opens_and_gets_its_instances(project: Project) ->
         assert list(checking(again))[-1].found[0].path.name == "tracks.json"  # numbers that nothing explains
         again.tracks.edit("Link", TABLE)
         assert not list(checking(again))[-1].found and again.tracks.is_linked(4)
+
+
+def test_a_read_only_project_from_before_has_no_instances(project: Project, monkeypatch: pytest.MonkeyPatch) -> None:
+    project.close()
+    shutil.rmtree(project.folder / "instances")
+    shutil.rmtree(project.folder / "checksums")
+    (project.folder / "tracks.json").unlink()
+    manifest = json.loads((project.folder / "project.json").read_text())
+    (project.folder / "project.json").write_text(json.dumps({**manifest, "has_checksums": False}))
+    monkeypatch.setattr(os, "access", lambda *_arguments: False)
+    with Project.open(project.folder) as again:
+        assert not again.writable and not again.tracks.numbers(3).any() and not again.tracks.is_linked(3)
+        assert not list(checking(again))[-1].found and not (project.folder / "instances").exists()
 
 
 def test_a_read_only_project_shows_its_tracks_and_refuses_edits(project: Project) -> None:

@@ -103,6 +103,7 @@ class Tracks:
             if not self._files.has_damaged_tracks() and table == self.table:
                 return False
             self._files.write_tracks(table.to_bytes(), action)
+            self._known = _signature(self._path), table
         return True
 
     # ---- the numbers

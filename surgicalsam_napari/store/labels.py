@@ -14,7 +14,7 @@ from surgicalsam_napari.instruments import ClassSet
 from surgicalsam_napari.store.action import Action
 from surgicalsam_napari.store.frame_files import FrameFiles
 from surgicalsam_napari.store.history import History
-from surgicalsam_napari.store.indexing import FrameEdit, as_tuple, frame_edits
+from surgicalsam_napari.store.indexing import FrameEdit, as_tuple, bounds, frame_edits
 from surgicalsam_napari.store.label_array import LabelArray
 from surgicalsam_napari.store.label_maps import known_labels, present_ids
 from surgicalsam_napari.store.label_verification import LabelVerification
@@ -451,14 +451,17 @@ class LabelStore(LabelArray, LabelVerification):
             return MergedEdit(undone.labels, undone.painted, chosen, [], len(last.pixels), is_refused=False)
         edited = self._set_pixels(frame_index, region, values, chosen)
         if edited.free.any():
-            recent.add(frame_index, region, edited.free, now, self._state(frame_index))
+            provenance = self._tables["provenance"].row(frame_index)
+            checksum = 0 if now.numbers is None else self._files.numbers_checksum(frame_index)
+            after = FrameState(edited.labels, edited.painted, provenance, now.presence, self._columns, None, checksum)
+            recent.add(frame_index, region, edited.free, now, after)
         return edited
 
     def _state(self, frame_index: int) -> FrameState:
         provenance, presence = (self._tables[name].row(frame_index) for name in ("provenance", "presence"))
         labels, painted = self._files.labels(frame_index), self._files.painted(frame_index)
         numbers = self._files.readable_numbers(frame_index)
-        checksum = self._files.numbers_checksum(frame_index)
+        checksum = 0 if numbers is None else self._files.numbers_checksum(frame_index)
         return FrameState(labels, painted, provenance, presence, self._columns, numbers, checksum)
 
     def _set_pixels(
@@ -483,7 +486,13 @@ class LabelStore(LabelArray, LabelVerification):
             if keeps_instances:
                 numbers = self._kept_numbers(frame_index, merged.labels)
             self._files.commit(
-                frame_index, rows, labels=merged.labels, painted=merged.painted, numbers=numbers, action=action
+                frame_index,
+                rows,
+                labels=merged.labels,
+                painted=merged.painted,
+                numbers=numbers,
+                within=bounds(region, self.shape[1:]),
+                action=action,
             )
         return merged
 

@@ -187,7 +187,9 @@ EIGHT_NEIGHBOURS = np.ones((3, 3), bool)
 STEPS = [(row, column) for row in (-1, 0, 1) for column in (-1, 0, 1) if row or column]  # to the eight neighbours
 
 
-def followed_numbers(before: np.ndarray, after: np.ndarray, numbers: np.ndarray) -> np.ndarray:
+def followed_numbers(
+    before: np.ndarray, after: np.ndarray, numbers: np.ndarray, within: tuple[slice, slice] = (slice(None), slice(None))
+) -> np.ndarray:
     """(H, W) uint8: the numbers of a frame's instances after its labels have changed.
 
     A pixel with the same label keeps its number. One that became background has none. Pixels that got a class take, region
@@ -198,21 +200,24 @@ def followed_numbers(before: np.ndarray, after: np.ndarray, numbers: np.ndarray)
     ----------
     before, after : (H, W) uint8, labels
     numbers : (H, W) uint8, the numbers before
+    within : rows and columns, step 1, outside of which no label has changed
     """
-    changed = before != after
-    window = _window(changed)
+    window = _changed_window(before, after, within)
     if window is None:
         return numbers
-    followed = numbers.copy()
-    inside = followed[window]
-    inside[changed[window]] = 0
-    added = np.where(changed[window], after[window], 0)
+    changed = before[window] != after[window]
+    inside = np.where(changed, np.uint8(0), numbers[window])
+    added = np.where(changed, after[window], np.uint8(0))
     for class_id in present_ids(added):
         known = np.where(after[window] == class_id, inside, 0)
         if known.any():
             regions, count = label(added == class_id, EIGHT_NEIGHBOURS)
             taken = _most_touched(regions, count, known)
             inside[regions > 0] = taken[regions[regions > 0]]
+    if np.array_equal(inside, numbers[window]):
+        return numbers
+    followed = numbers.copy()
+    followed[window] = inside
     return followed
 
 
@@ -229,14 +234,19 @@ def _most_touched(regions: np.ndarray, count: int, numbers: np.ndarray) -> np.nd
     return by_region.argmax(axis=1).astype(np.uint8)
 
 
-def _window(changed: np.ndarray) -> tuple[slice, slice] | None:
+def _changed_window(before: np.ndarray, after: np.ndarray, within: tuple[slice, slice]) -> tuple[slice, slice] | None:
     """The rows and columns with changed pixels, and their neighbours; None without any."""
+    changed = before[within] != after[within]
     rows = np.flatnonzero(changed.any(axis=1))
     if not len(rows):
         return None
     columns = np.flatnonzero(changed[rows[0] : rows[-1] + 1].any(axis=0))
-    top, left = max(int(rows[0]) - 1, 0), max(int(columns[0]) - 1, 0)
-    return slice(top, int(rows[-1]) + 2), slice(left, int(columns[-1]) + 2)
+    top, left = (within[axis].start or 0 for axis in (0, 1))
+    return _around(top + rows[0], top + rows[-1]), _around(left + columns[0], left + columns[-1])
+
+
+def _around(first: int, last: int) -> slice:
+    return slice(max(int(first) - 1, 0), int(last) + 2)
 
 
 def same_regions(numbers: np.ndarray, new_numbers: np.ndarray) -> dict[int, int]:
