@@ -16,6 +16,7 @@ from surgicalsam_napari.cli import (  # noqa: F401  (imported to register their 
     notes,
     overlay,
     statistics,
+    track,
     training,
     work_log,
 )

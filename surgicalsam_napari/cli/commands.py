@@ -131,6 +131,12 @@ def segment(
     again: Annotated[
         bool, typer.Option("--again", help="Also predict frames that this checkpoint has already predicted.")
     ] = False,
+    vote: Annotated[
+        bool,
+        typer.Option(
+            "--vote/--no-vote", help="Let neighbouring frames vote on the class of each instrument. Default: --vote."
+        ),
+    ] = True,
     checkpoint: Checkpoint = None,
     encoder_weights: EncoderWeights = None,
     classes: Classes = None,
@@ -152,7 +158,7 @@ def segment(
 
     options = ModelOptions(checkpoint, encoder_weights, device, class_set_named(classes), fast)
     with _session(options, cluster) as session:
-        task = segmenting(session, class_names or [], frames, again, options.classes, folder_of)
+        task = segmenting(session, class_names or [], frames, again, options.classes, folder_of, vote=vote)
         _for_each_video(videos, task, session, project_folder, options, cluster, as_json)
 
 
