@@ -4,7 +4,7 @@
 
     instances/clip/000012.png        16-bit grey: 0, or 1000 * class + object; the same object in all frames of a video
     instances/labels.txt             the names of the classes 1, 2, … (CVAT and datumaro)
-    instances_txt/clip.txt           frame, id (the same value), class, height, width and COCO's run lengths, one object a line
+    instances_txt/clip.txt           an object a line: frame, id (the same value), class, height, width, COCO run lengths
     images/clip/000012.png
 
 Layouts of others that are read: KITTI MOTS (pictures in `training/image_02/0000`), MOTSChallenge (`MOTS20-02/gt/gt.txt`
