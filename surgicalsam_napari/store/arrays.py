@@ -110,12 +110,17 @@ class FrameArray:
     ----------
     folder : the zarr array
     shape : (T, H, W)
+    is_optional : the folder may be missing, in a project of an earlier version; then no frame has a file
     """
 
-    def __init__(self, folder: Path, shape: tuple[int, int, int], dtype: str) -> None:
+    def __init__(self, folder: Path, shape: tuple[int, int, int], dtype: str, *, is_optional: bool = False) -> None:
         self.folder = folder
         self.shape = shape
         self.dtype = np.dtype(dtype)
+        self._witness = folder  # while this is there, a missing file means that the frame is all zero
+        if is_optional and not folder.exists():
+            self._witness = folder.parent
+            return
         check_shape(folder, shape, *shape[1:])
         check_metadata(folder, {"zarr_format": 3, "data_type": str(self.dtype)})
         check_codecs(folder, ["bytes", "zstd"])
@@ -147,7 +152,7 @@ class FrameArray:
         try:
             status = os.stat(self.path(frame_index))
         except FileNotFoundError:
-            check_reachable(self.folder)
+            check_reachable(self._witness)
             return None
         return status.st_ino, status.st_mtime_ns, status.st_size
 
@@ -159,8 +164,16 @@ class FrameArray:
         try:
             return self.path(frame_index).read_bytes()
         except FileNotFoundError:
-            check_reachable(self.folder)
+            check_reachable(self._witness)
             return None
+
+    def names(self) -> set[str]:
+        """The names of the files of all frames, and of stray ones."""
+        try:
+            return set(chunk_names(self.folder))
+        except FileNotFoundError:
+            check_reachable(self._witness)
+            return set()
 
     def decode(self, encoded: bytes) -> np.ndarray:
         """(H, W), read-only; ValueError if the bytes are damaged."""

@@ -2,8 +2,6 @@
 
 from __future__ import annotations
 
-import os
-import shutil
 from collections.abc import Generator, Iterable, Iterator
 from dataclasses import dataclass
 from pathlib import Path
@@ -17,13 +15,12 @@ from surgicalsam_napari.store.action import SavedFrame
 from surgicalsam_napari.store.arrays import chunk_names
 from surgicalsam_napari.store.cell_table import ROWS
 from surgicalsam_napari.store.checksums import ARRAYS, COLUMN, FOLDER, check_command, checksum
-from surgicalsam_napari.store.files import writing
+from surgicalsam_napari.store.files import SET_ASIDE, set_aside, writing
 from surgicalsam_napari.store.frame_files import FrameFiles
 
 if TYPE_CHECKING:
     from surgicalsam_napari.store.project import Project
 
-SET_ASIDE = "damaged"  # folder for damaged files that were replaced
 FRAMES_NAMED = 10
 
 
@@ -129,7 +126,7 @@ def clear(project: Project, frame_indices: Iterable[int]) -> list[int]:
             if problems:
                 _complete_tables(project)
                 for name in ARRAYS:
-                    _set_aside(project.folder, files.checksums.files(frame_index, name)[0])
+                    set_aside(project.folder, files.checksums.files(frame_index, name)[0])
         if problems:
             project.labels.reset_frame(frame_index)
             cleared.append(frame_index)
@@ -229,7 +226,7 @@ class _Check:
                     if checksum(content) == record[COLUMN[part]]:
                         restored[part] = how, source
                         if part in ARRAYS:
-                            chunks[_set_aside(self._root, self._path(frame_index, part))] = content
+                            chunks[set_aside(self._root, self._path(frame_index, part))] = content
                         else:
                             self._keep_copy(self._path(frame_index, part))
                             rows[part] = files.full_row(part, content or b"")
@@ -242,7 +239,7 @@ class _Check:
         """Keep a table's chunk as it was before the first repair of a row in it."""
         if table_chunk not in self._copied:
             self._copied.add(table_chunk)
-            _set_aside(self._root, table_chunk, copy=True)
+            set_aside(self._root, table_chunk, copy=True)
 
     def _path(self, frame_index: int, part: str) -> Path:
         return self._files.checksums.files(frame_index, part)[0]
@@ -283,7 +280,7 @@ class _Check:
         if not self._repair:
             return Damage(path, how, remedy=f'`surgicalsam check "{self._root}" --repair` moves it to the folder damaged')
         with self._files.exclusively("The repair"):
-            _set_aside(self._root, path)
+            set_aside(self._root, path)
         return Damage(path, how, restored_from=f"nothing: it was moved to the folder {SET_ASIDE}")
 
     def _whole_files(self) -> None:
@@ -313,19 +310,7 @@ def _complete_tables(project: Project) -> list[Damage]:
     files, found = project.labels.files, []
     for table in (*files.tables.values(), files.checksums.table):
         for first in range(0, table.frame_count, ROWS):
-            for path in table.complete(first, project.folder, lambda path: _set_aside(project.folder, path, copy=True)):
+            for path in table.complete(first, project.folder, lambda path: set_aside(project.folder, path, copy=True)):
                 how = "it had a wrong size"
                 found.append(Damage(path, how, restored_from="what was left of it; its frames are checked one by one"))
     return found
-
-
-def _set_aside(root: Path, path: Path, *, copy: bool = False) -> Path:
-    """Move or copy a damaged file to the folder `damaged`, where nothing replaces it; returns its path."""
-    folder = root / SET_ASIDE
-    if path.exists():
-        folder.mkdir(exist_ok=True)
-        name = f"{path.parent.name}.{path.name}"
-        number = sum(1 for _ in folder.glob(f"{name}*"))
-        target = folder / (f"{name}.{number}" if number else name)
-        shutil.copy2(path, target) if copy else os.replace(path, target)
-    return path

@@ -22,12 +22,13 @@ from surgicalsam_napari.store.merging import (
     FrameBefore,
     MergedEdit,
     MergedImport,
+    followed_numbers,
     merged_edit,
     merged_import,
     merged_prediction,
 )
 from surgicalsam_napari.store.project_classes import ProjectClasses
-from surgicalsam_napari.store.provenance import TABLE_NOTES, Provenance
+from surgicalsam_napari.store.provenance import TABLE_NOTES, Provenance, is_by_person
 from surgicalsam_napari.store.recent_edits import FrameState, RecentEdits
 from surgicalsam_napari.store.snapshots import Snapshots
 
@@ -158,7 +159,13 @@ class LabelStore(LabelArray, LabelVerification):
         return frame_edits(as_tuple(key), known_labels(values, self._classes), self.shape)
 
     def write_edit(
-        self, frame_index: int, label_map: np.ndarray, *, decided: np.ndarray | None = None, action: Action | None = None
+        self,
+        frame_index: int,
+        label_map: np.ndarray,
+        *,
+        decided: np.ndarray | None = None,
+        keeps_instances: bool = False,
+        action: Action | None = None,
     ) -> int:
         """Set a person's labels for a whole frame; pixels of VERIFIED classes stay.
 
@@ -168,6 +175,7 @@ class LabelStore(LabelArray, LabelVerification):
         ----------
         label_map : (H, W) uint8
         decided : (H, W) bool, pixels that a person has confirmed: they are marked as painted even if they do not change
+        keeps_instances : a region that gets another class stays the same instance; by default it leaves it
         action : the action that this edit is a part of, so that it can be undone
 
         Returns
@@ -179,14 +187,15 @@ class LabelStore(LabelArray, LabelVerification):
         ClassSetError, ProjectError, DiskSpaceError
             an unknown label, a wrong size, a failed write; the frame is unchanged
         """
-        self._check_frame(frame_index)
+        self.check_frame(frame_index)
         self._check_size(label_map, "An edit of")
         values = known_labels(label_map, self._classes)
         with self._files.exclusively("The edit"):
             chosen = values != self._files.labels(frame_index)
             if decided is not None:
                 chosen |= decided
-            edited = self._set_pixels(frame_index, (slice(None), slice(None)), values, chosen, action)
+            whole = slice(None), slice(None)
+            edited = self._set_pixels(frame_index, whole, values, chosen, action, keeps_instances=keeps_instances)
         self._report(frame_index, edited)
         return edited.changed_pixels
 
@@ -216,7 +225,7 @@ class LabelStore(LabelArray, LabelVerification):
         -------
         whether any pixel changed
         """
-        self._check_frame(frame_index)
+        self.check_frame(frame_index)
         self._check_size(prediction.label_map, "A prediction for")
         columns = [self._column(class_id) for class_id in prediction.class_ids]
         with self._files.exclusively("The prediction"):
@@ -249,7 +258,7 @@ class LabelStore(LabelArray, LabelVerification):
         -------
         whether a class of the frame was predicted
         """
-        self._check_frame(frame_index)
+        self.check_frame(frame_index)
         columns = [self._column(class_id) for class_id in class_ids]
         with self._files.exclusively("The removal of predictions"):
             rows = self._files.rows(frame_index)
@@ -265,6 +274,51 @@ class LabelStore(LabelArray, LabelVerification):
             labels = np.where(goes, np.uint8(0), current) if goes.any() else None
             self._files.commit(frame_index, rows, labels=labels, action=action)
             return True
+
+    def relabel_predictions(
+        self, frame_index: int, label_map: np.ndarray, *, keeps_instances: bool = True, action: Action | None = None
+    ) -> int:
+        """Replace the predicted pixels of a frame after a run, as a vote over time does; they stay predictions.
+
+        What a person painted stays, and so does every pixel whose old or new class is VERIFIED.
+
+        Parameters
+        ----------
+        label_map : (H, W) uint8
+        keeps_instances : as for `write_edit`
+        action : the action that this is a part of, so that it can be undone
+
+        Returns
+        -------
+        the number of changed pixels
+
+        Raises
+        ------
+        ClassSetError, ProjectError, DiskSpaceError
+            an unknown label, a wrong size, a failed write; the frame is unchanged
+        """
+        self.check_frame(frame_index)
+        self._check_size(label_map, "Predictions for")
+        values = known_labels(label_map, self._classes)
+        with self._files.exclusively("The prediction"):
+            provenance = self._tables["provenance"].row(frame_index)
+            current, painted = self._files.labels(frame_index), self._files.painted(frame_index)
+            whole = slice(None), slice(None)
+            merged = merged_edit(
+                FrameBefore(current, painted, self._by_class_id(provenance)), whole, values, current != values
+            )
+            labels = merged.labels if painted is None else np.where(painted, current, merged.labels)
+            changed = labels != current
+            if not changed.any():
+                return 0
+            present = set(present_ids(labels))
+            for class_id in {*present_ids(current[changed]), *present_ids(labels[changed])}:
+                column = self._column(class_id)
+                if not is_by_person(provenance[column]):
+                    provenance[column] = Provenance.PREDICTED if class_id in present else Provenance.ABSENT
+            numbers = self._kept_numbers(frame_index, labels) if keeps_instances else None
+            self._files.commit(frame_index, {"provenance": provenance}, labels=labels, numbers=numbers, action=action)
+            return int(np.count_nonzero(changed))
 
     def write_import(
         self, frame_index: int, label_map: np.ndarray, class_ids: Sequence[int], *, action: Action | None = None
@@ -290,7 +344,7 @@ class LabelStore(LabelArray, LabelVerification):
         ProjectError, ClassSetError, DiskSpaceError
             a wrong size, a label outside `class_ids`, a failed write; the frame is unchanged
         """
-        self._check_frame(frame_index)
+        self.check_frame(frame_index)
         self._check_size(label_map, "An import into")
         columns = [self._column(class_id) for class_id in class_ids]
         unknown = set(np.flatnonzero(np.bincount(label_map.ravel(), minlength=256)).tolist()) - {0, *class_ids}
@@ -320,7 +374,7 @@ class LabelStore(LabelArray, LabelVerification):
 
     def preview_import(self, frame_index: int, label_map: np.ndarray, class_ids: Sequence[int]) -> MergedImport:
         """The frame as `write_import` would leave it; nothing is written. New classes may be among `class_ids`."""
-        self._check_frame(frame_index)
+        self.check_frame(frame_index)
         self._check_size(label_map, "An import into")
         before = self._before_import(frame_index, self._files.rows(frame_index))
         return merged_import(before, label_map, class_ids)
@@ -344,7 +398,7 @@ class LabelStore(LabelArray, LabelVerification):
 
     def reset_frame(self, frame_index: int) -> None:
         """Remove everything that is stored for a frame, including the work of a person; for frames with damaged files."""
-        self._check_frame(frame_index)
+        self.check_frame(frame_index)
         self._files.reset(frame_index)
 
     def add_columns(self, classes: ProjectClasses) -> None:
@@ -392,7 +446,8 @@ class LabelStore(LabelArray, LabelVerification):
         if (last := recent.take_back(frame_index, region, values, chosen, now)) is not None:
             undone = last.undone(now)
             assert undone.painted is not None
-            self._files.commit(frame_index, {"provenance": undone.provenance}, labels=undone.labels, painted=undone.painted)
+            rows = {"provenance": undone.provenance}
+            self._files.commit(frame_index, rows, labels=undone.labels, painted=undone.painted, numbers=undone.numbers)
             return MergedEdit(undone.labels, undone.painted, chosen, [], len(last.pixels), is_refused=False)
         edited = self._set_pixels(frame_index, region, values, chosen)
         if edited.free.any():
@@ -402,10 +457,19 @@ class LabelStore(LabelArray, LabelVerification):
     def _state(self, frame_index: int) -> FrameState:
         provenance, presence = (self._tables[name].row(frame_index) for name in ("provenance", "presence"))
         labels, painted = self._files.labels(frame_index), self._files.painted(frame_index)
-        return FrameState(labels, painted, provenance, presence, self._columns)
+        numbers = self._files.readable_numbers(frame_index)
+        checksum = self._files.numbers_checksum(frame_index)
+        return FrameState(labels, painted, provenance, presence, self._columns, numbers, checksum)
 
     def _set_pixels(
-        self, frame_index: int, region: tuple, values: np.ndarray, chosen: np.ndarray, action: Action | None = None
+        self,
+        frame_index: int,
+        region: tuple,
+        values: np.ndarray,
+        chosen: np.ndarray,
+        action: Action | None = None,
+        *,
+        keeps_instances: bool = False,
     ) -> MergedEdit:
         """Write a person's labels into the chosen pixels of a region, except those of VERIFIED classes."""
         provenance = self._tables["provenance"].row(frame_index)
@@ -415,9 +479,20 @@ class LabelStore(LabelArray, LabelVerification):
         merged = merged_edit(before, region, values, chosen)
         if merged.free.any():
             provenance[[self._column(class_id) for class_id in merged.edited_class_ids]] = Provenance.EDITED
-            rows = {"provenance": provenance}
-            self._files.commit(frame_index, rows, labels=merged.labels, painted=merged.painted, action=action)
+            rows, numbers = {"provenance": provenance}, None
+            if keeps_instances:
+                numbers = self._kept_numbers(frame_index, merged.labels)
+            self._files.commit(
+                frame_index, rows, labels=merged.labels, painted=merged.painted, numbers=numbers, action=action
+            )
         return merged
+
+    def _kept_numbers(self, frame_index: int, labels: np.ndarray) -> np.ndarray | None:
+        """(H, W) uint8: the numbers of the instances if regions keep theirs with another class; None without any."""
+        if (numbers := self._files.readable_numbers(frame_index)) is None:
+            return None
+        current = self._files.labels(frame_index)
+        return followed_numbers(np.where((current > 0) & (labels > 0), labels, current), labels, numbers)
 
     # ---- keys and classes
 

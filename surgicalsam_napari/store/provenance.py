@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from enum import IntEnum
 from typing import Any
 
@@ -92,3 +92,10 @@ def expects_labels(provenance: np.ndarray) -> bool:
 
 def expects_painted(provenance: np.ndarray) -> bool:
     return bool(np.any(provenance == Provenance.EDITED))
+
+
+EXPECTS: dict[str, Callable[[np.ndarray], bool]] = {  # by array: whether a frame with this provenance has a file of it
+    "labels": expects_labels,
+    "painted": expects_painted,
+    "instances": lambda _provenance: False,
+}
