@@ -64,7 +64,8 @@ class InstanceScores:
     ----------
     ap, ap50 : average precision of masks as in COCO, mean over IoU of 0.50 to 0.95, and at 0.50; by class
     idf1, hota, detection_accuracy, association_accuracy : of tracks, whatever their class
-    id_switches, class_flips : how often an instrument of the truth got another track, or another class, than before
+    id_switches, class_flips : how often an instrument of the truth got another track, or another class, than before; None
+        if instruments are not followed
     id_switches_per_minute : of video; NaN without a frame rate
     class_flips_per_minute : of an instrument's time in the picture; NaN without a frame rate
     frames, instruments : how many were scored; an instrument is a track of the truth
@@ -76,9 +77,9 @@ class InstanceScores:
     hota: float
     detection_accuracy: float
     association_accuracy: float
-    id_switches: int
+    id_switches: int | None
     id_switches_per_minute: float
-    class_flips: int
+    class_flips: int | None
     class_flips_per_minute: float
     frames: int
     instruments: int
