@@ -13,9 +13,12 @@ from surgicalsam_napari.tracking.regions import Regions
 from surgicalsam_napari.tracking.tracklets import Tracklets
 
 LEAST_COVER = 0.4  # of a tracklet's pixels lie in the region into which it runs
+LEAST_PART = 0.25  # of the usual area of a tracklet; with less, it is hidden
+LEAST_PART_OF_OTHER_CLASS = 0.6  # the same in a region of another class
 PIECE_COVER = 0.5  # of a region's pixels belonged to an instrument that has another region: it is a piece of it
 ONE_SEGMENT = 0.03  # picture widths: border pixels so near are one place of entry
 LEAST_ENTRY = 0.03  # picture widths: a narrower place where a region meets the border is no second shaft
+FAR_ENTRY = 0.15  # picture widths: an instrument does not enter so far from where it entered before
 NEAR = 0.06  # picture widths: so near is a piece of an instrument that does not enter the picture itself
 FAR = 0.12  # picture widths
 GROWN_UP = 8  # frames after which a tracklet is no passing piece
@@ -42,6 +45,7 @@ class Sight:
         self.regions = regions
         self._picture, self._content, self._embedding = picture, content, embedding
         self._looks: dict[int, Look] = {}
+        self._borders: dict[int, np.ndarray] = {}
 
     def look(self, region: int) -> Look:
         if region not in self._looks:
@@ -57,6 +61,21 @@ class Sight:
         width = self.regions.map.shape[1]
         entries = entries_of(rows, columns, self._content, width)
         return [entry for entry in entries if len(entry) >= LEAST_ENTRY * width * REACH]
+
+    def border(self, region: int) -> np.ndarray:
+        """(N, 2) where it meets the border of the picture, in picture widths."""
+        if region not in self._borders:
+            rows, columns = np.nonzero(self.regions.mask(region))
+            entries = entries_of(rows, columns, self._content, self.regions.map.shape[1])
+            self._borders[region] = np.concatenate(entries) if entries else np.zeros((0, 2), np.float32)
+        return self._borders[region]
+
+    def entry_gap(self, region: int, look: Look) -> float:
+        """How far a region's border is from where a look enters, in picture widths; 0 if that look does not enter."""
+        if look.entry is None:
+            return 0.0
+        border = self.border(region)
+        return float(np.hypot(*(border - look.entry).T).min()) if len(border) else np.inf
 
     def gap(self, first: int, second: int) -> float:
         """The distance of two regions, in picture widths."""
@@ -122,9 +141,14 @@ class _Linking:
             return {}
         union = self._areas[:, None] + self._regions.areas - self._overlap
         same = np.array([[self._tracklets[key].latest_class] for key in self._keys]) == self._regions.class_ids
-        score = np.where(self._overlap > 0, self._overlap / np.maximum(union, 1) + SAME_CLASS_BONUS * same, 0)
+        fits = np.array([[self._fits(key, region) for region in range(len(self._regions))] for key in self._keys])
+        score = np.where(fits & (self._overlap > 0), self._overlap / np.maximum(union, 1) + SAME_CLASS_BONUS * same, 0)
         rows, columns = linear_sum_assignment(-score)
         return {row: column for row, column in zip(rows.tolist(), columns.tolist(), strict=True) if score[row, column] > 0}
+
+    def _fits(self, key: int, region: int) -> bool:
+        """Whether a region that enters the picture does so where the tracklet did."""
+        return not len(self._sight.border(region)) or self._sight.entry_gap(region, self._tracklets[key].end) < 2 * FAR_ENTRY
 
     def _run_into(self, row: int, links: FrameLinks) -> None:
         """A tracklet without a region of its own: it shares one with another instrument, or joins the rest of its own."""
@@ -140,7 +164,16 @@ class _Linking:
                 self._tracklets.join(*sorted((key, owner), key=lambda one: self._tracklets[one].age))
                 links.absorbed.append(key)
                 return
-        links.owners[region].append(key)
+        if self._is_beside(key, region, int(self._overlap[row, region])):
+            links.owners[region].append(key)
+
+    def _is_beside(self, key: int, region: int, pixels: int) -> bool:
+        """Whether a tracklet goes on in a region of others: enough of it is there, and it still reaches where it enters."""
+        tracklet = self._tracklets[key]
+        is_same_class = tracklet.class_id == self._regions.class_ids[region]
+        if pixels < (LEAST_PART if is_same_class else LEAST_PART_OF_OTHER_CLASS) * tracklet.area:
+            return False
+        return self._sight.entry_gap(region, tracklet.end) < FAR_ENTRY
 
     def _are_pieces(self, key: int, owner: int, region: int) -> bool:
         """Whether two tracklets that run into one region are pieces of one instrument, and not two that touch."""

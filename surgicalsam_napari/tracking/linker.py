@@ -13,7 +13,7 @@ import cv2
 import numpy as np
 
 from surgicalsam_napari.propagation.flow import pixel_grid, reduced, scene_changes, working_size
-from surgicalsam_napari.tracking.frame_links import FAR, GROWN_UP, FrameLinks, Sight, linked
+from surgicalsam_napari.tracking.frame_links import FAR, FAR_ENTRY, GROWN_UP, FrameLinks, Sight, linked
 from surgicalsam_napari.tracking.looks import NEAR_ENTRY, Look, border_gap, content_box
 from surgicalsam_napari.tracking.regions import Regions, nearest_values, regions_of
 from surgicalsam_napari.tracking.tracklets import Tracklets
@@ -77,6 +77,7 @@ class Linker:
         sight = Sight(regions, picture, self._content_of(grey), embedding)
         links = linked(sight, carried, self.tracklets)
         self._begin_new(links, sight, carried)
+        self._anchor(links.owners, sight, carried)
         keys = _painted(regions, links.owners, carried)
         keys = self._exchanged_after_touching(keys, links.owners, sight)
         for key in links.absorbed:
@@ -149,6 +150,17 @@ class Linker:
         _, parts = cv2.connectedComponents(free)
         carried[np.isin(parts, np.unique(parts[rows, columns]))] = key
 
+    def _anchor(self, owners: list[list[int]], sight: Sight, carried: np.ndarray) -> None:
+        """Where a region of several instruments meets the border, it belongs to the one that enters there."""
+        for region, group in enumerate(owners):
+            entering = [key for key in group if self.tracklets[key].end.entry is not None]
+            if len(group) > 1 and entering and len(border := sight.border(region)):
+                places = np.stack([self.tracklets[key].end.entry for key in entering])
+                distances = np.hypot(*(border[:, None] - places).transpose(2, 0, 1))
+                is_near = distances.min(axis=1) < FAR_ENTRY
+                columns, rows = np.rint(border[is_near] * self.size[1]).astype(int).T
+                carried[rows, columns] = np.array(entering)[distances[is_near].argmin(axis=1)]
+
     def _exchanged_after_touching(self, keys: np.ndarray, owners: list[list[int]], sight: Sight) -> np.ndarray:
         """The keys, exchanged where two instruments have parted and each looks like the other did before they touched."""
         shared = {tuple(sorted(pair)) for group in owners for pair in combinations(group, 2)}
@@ -185,8 +197,11 @@ class Linker:
             region, tracklet.unseen = region_of[key], 0
             tracklet.areas[frame_index] = int(areas[key])
             tracklet.classes[frame_index] = int(sight.regions.class_ids[region])
+            share = max(MEMORY_SHARE, 1 / tracklet.age)
+            if len(owners[region]) == 1 or tracklet.age == 1:
+                tracklet.area += share * (float(areas[key]) - tracklet.area)
             if len(owners[region]) == 1:
-                tracklet.end = tracklet.end.mixed(sight.look(region), max(MEMORY_SHARE, 1 / tracklet.age))
+                tracklet.end = tracklet.end.mixed(sight.look(region), share)
                 if tracklet.age <= 1 / MEMORY_SHARE:
                     tracklet.begin = tracklet.end
             if tracklet.part_of is not None:

@@ -21,6 +21,7 @@ class Tracklet:
     classes, areas : by frame index, its class and its area in pixels of the working size
     part_of : the key of the tracklet of which it is a piece; None for an instrument
     unseen : frames since it was seen
+    area : its usual area, in pixels of the working size
     apart : frames in a row in which it was far from the rest of its instrument
     """
 
@@ -32,11 +33,17 @@ class Tracklet:
     part_of: int | None = None
     unseen: int = 0
     apart: int = 0
+    area: float = 0.0
 
     @property
     def age(self) -> int:
         """The number of frames that show it."""
         return len(self.classes)
+
+    @property
+    def class_id(self) -> int:
+        """The class of most of its frames."""
+        return int(np.bincount(list(self.classes.values())).argmax())
 
     @property
     def latest_class(self) -> int:
