@@ -1,0 +1,2 @@
+def vote_on_predictions(*a): return {}
+def vote_on_wrong_classes(*a): return {}
