@@ -116,7 +116,8 @@ class Linker:
                 for entry in entries if len(entries) > 1 else [None]:
                     owners.append(self._begun(sight.look(region), entry, part_of))
                     if entry is not None:
-                        self._sow(carried, sight.regions.mask(region), entry, owners[-1])
+                        columns, rows = np.rint(entry * self.size[1]).astype(int).T
+                        carried[rows, columns] = owners[-1]
             elif len(entries) > 1:
                 self._begin_entering(links.owners[region], entries, region, sight, carried)
 
@@ -143,7 +144,7 @@ class Linker:
         return key
 
     def _sow(self, carried: np.ndarray, mask: np.ndarray, entry: np.ndarray, key: int) -> None:
-        """Write the key where a tracklet enters: into what nobody carried there, else as far as the next entry is away."""
+        """Write the key where a tracklet enters, and into what nobody carried there."""
         columns, rows = np.rint(entry * self.size[1]).astype(int).T
         free = (mask & (carried == 0)).astype(np.uint8)
         free[rows, columns] = 1
