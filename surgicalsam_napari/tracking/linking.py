@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import zlib
+from bisect import bisect_left
 from collections import deque
 from collections.abc import Generator, Iterable, Iterator
 from dataclasses import dataclass
@@ -86,32 +87,56 @@ class LinkedTrack:
     classes: dict[int, int]
 
 
-def link_frames(frames: Iterable[LabelledFrame]) -> Generator[LinkedFrame, None, tuple[LinkedTrack, ...]]:
-    """Number the instances of each frame, in the order given; at the end, return the tracks.
+class Linking:
+    """Numbers the instances of frames, given in their order.
 
-    A frame is yielded when `DELAY` more are read, or its scene ends: only then it is clear that two jaws that entered one
-    after the other are one instrument. What was followed before and after an occlusion is one track at the end, though its
-    number may differ.
+    A frame comes out when `delay` more have been given, or its scene has ended: only then it is clear that two jaws that
+    entered one after the other are one instrument. What was followed before and after an occlusion is one track at the end,
+    though its number may differ.
+
+    Parameters
+    ----------
+    size : (H, W) of the frames
     """
-    linker: Linker | None = None
-    scene, tracks = _Scene(), list[LinkedTrack]()
-    for frame in frames:
-        if linker is None:
-            linker = Linker(frame.labels.shape)
-        is_cut = linker.is_cut(frame.picture)
+
+    def __init__(self, size: tuple[int, int], delay: int = DELAY) -> None:
+        self._linker, self._delay = Linker(size), delay
+        self._scene = _Scene()
+        self._tracks: list[LinkedTrack] = []
+
+    def add(self, frame: LabelledFrame) -> Iterator[LinkedFrame]:
+        """The frames that come out when this one is given; read them all."""
+        is_cut = self._linker.is_cut(frame.picture)
         if is_cut:
-            yield from scene.all_frames(linker)
-            tracks += scene.tracks(linker)
-            linker.begin_scene()
-            scene = _Scene()
-        keys = linker.advance(frame.index, frame.picture, frame.labels, frame.embedding)
-        scene.add(frame.index, keys, is_cut)
-        if len(scene) > DELAY:
-            yield scene.next_frame(linker)
-    if linker is not None:
-        yield from scene.all_frames(linker)
-        tracks += scene.tracks(linker)
-    return tuple(tracks)
+            yield from self.rest()
+            self._tracks += self._scene.tracks(self._linker)
+            self._linker.begin_scene()
+            self._scene = _Scene()
+        keys = self._linker.advance(frame.index, frame.picture, frame.labels, frame.embedding)
+        self._scene.add(frame.index, keys, is_cut)
+        if len(self._scene) > self._delay:
+            yield self._scene.next_frame(self._linker)
+
+    def rest(self) -> Iterator[LinkedFrame]:
+        """The frames that still wait, after the last one was given."""
+        while len(self._scene):
+            yield self._scene.next_frame(self._linker)
+
+    def tracks(self) -> tuple[LinkedTrack, ...]:
+        """The tracks of the frames that have come out."""
+        return (*self._tracks, *self._scene.tracks(self._linker))
+
+
+def link_frames(frames: Iterable[LabelledFrame]) -> Generator[LinkedFrame, None, tuple[LinkedTrack, ...]]:
+    """Number the instances of each frame, in the order given; at the end, return the tracks. See `Linking`."""
+    linking: Linking | None = None
+    for frame in frames:
+        linking = linking or Linking(frame.labels.shape)
+        yield from linking.add(frame)
+    if linking is None:
+        return ()
+    yield from linking.rest()
+    return linking.tracks()
 
 
 class _Scene:
@@ -121,6 +146,8 @@ class _Scene:
         self._waiting: deque[tuple[int, bytes, tuple[int, int], bool]] = deque()
         self._numbers: dict[int, int] = {}  # by root
         self._in_use: dict[int, int] = {}  # the root by number
+        self._frames: list[int] = []  # that have come out
+        self._last: int | None = None
 
     def __len__(self) -> int:
         return len(self._waiting)
@@ -128,13 +155,11 @@ class _Scene:
     def add(self, index: int, keys: np.ndarray, is_cut: bool) -> None:
         self._waiting.append((index, zlib.compress(keys.tobytes(), 1), keys.shape, is_cut))
 
-    def all_frames(self, linker: Linker) -> Iterator[LinkedFrame]:
-        while self._waiting:
-            yield self.next_frame(linker)
-
     def next_frame(self, linker: Linker) -> LinkedFrame:
         """The first of the waiting frames, with its numbers."""
         index, packed, shape, is_cut = self._waiting.popleft()
+        self._last = index
+        self._frames.append(index)
         keys = np.frombuffer(zlib.decompress(packed), np.int32).reshape(shape)
         areas = np.bincount(keys.ravel())
         numbers, without = np.zeros(len(areas), np.uint8), set()
@@ -160,11 +185,27 @@ class _Scene:
         self._in_use = {number: root for number, root in self._in_use.items() if last.get(root, -1) >= index}
 
     def tracks(self, linker: Linker) -> list[LinkedTrack]:
-        """The tracks of the scene, after all its frames."""
-        stretches = [stretch_of(root, pieces) for root, pieces in linker.tracklets.roots().items()]
+        """The tracks of the scene in the frames that have come out."""
+        if self._last is None:
+            return []
+        groups = linker.tracklets.roots().items()
+        stretches = [stretch for root, pieces in groups if (stretch := stretch_of(root, pieces, self._last))]
         return [self._track(group) for group in stitched(stretches)]
 
     def _track(self, group: list[Stretch]) -> LinkedTrack:
         classes = {index: class_id for stretch in group for index, class_id in stretch.classes.items()}
-        spans = tuple((stretch.first, stretch.last, self._numbers.get(stretch.key, 0)) for stretch in group)
+        spans = tuple(
+            (first, last, number)
+            for stretch in group
+            if (number := self._numbers.get(stretch.key, 0))
+            for first, last in _runs(stretch.classes, self._frames)
+        )
         return LinkedTrack(int(np.bincount(list(classes.values())).argmax()), spans, classes)
+
+
+def _runs(indices: Iterable[int], frames: list[int]) -> Iterator[tuple[int, int]]:
+    """First and last of runs of `frames` from the first to the last of `indices`; a run has no frames left out."""
+    first, last = min(indices), max(indices)
+    inside = np.array(frames[bisect_left(frames, first) : bisect_left(frames, last) + 1])
+    for run in np.split(inside, np.flatnonzero(np.diff(inside) != 1) + 1):
+        yield int(run[0]), int(run[-1])

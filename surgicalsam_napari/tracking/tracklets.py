@@ -122,15 +122,19 @@ class Stretch:
         return int(np.bincount(list(self.classes.values())).argmax())
 
 
-def stretch_of(key: int, pieces: Iterable[Tracklet]) -> Stretch:
-    """The pieces of one instrument together."""
+def stretch_of(key: int, pieces: Iterable[Tracklet], until: int) -> Stretch | None:
+    """The pieces of one instrument together, up to the frame `until`; None if it is not seen there."""
     pieces = [piece for piece in pieces if piece.classes]
     areas: dict[int, dict[int, int]] = {}
     for piece in pieces:
         for index, class_id in piece.classes.items():
+            if index > until:
+                break
             by_class = areas.setdefault(index, {})
             by_class[class_id] = by_class.get(class_id, 0) + piece.areas[index]
     classes = {index: max(by_class, key=by_class.__getitem__) for index, by_class in sorted(areas.items())}
+    if not classes:
+        return None
     first, last = min(classes), max(classes)
     begin = max((piece for piece in pieces if first in piece.classes), key=lambda piece: piece.age).begin
     end = max((piece for piece in pieces if last in piece.classes), key=lambda piece: piece.age).end
