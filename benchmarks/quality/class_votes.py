@@ -3,12 +3,12 @@
 from __future__ import annotations
 
 from collections.abc import Iterator, Sequence
+from importlib.util import find_spec
 from pathlib import Path
 
 import numpy as np
 from PIL import Image
 
-from surgicalsam_napari import tracking
 from surgicalsam_napari.instruments import ENDOVIS2018
 from surgicalsam_napari.model.surgical_sam import FramePrediction
 from surgicalsam_napari.phantom import LOOKS, PhantomScene, write_phantom_clip
@@ -24,15 +24,15 @@ IOU, PRESENCE = 0.8, 0.9  # that the predictions with right and wrong classes cl
 
 
 def has_vote() -> bool:
-    return hasattr(tracking, "vote_classes")
+    return find_spec("surgicalsam_napari.tracking.vote_classes") is not None
 
 
 def link_and_vote(project: Project) -> None:
-    """As after a run over the whole video."""
-    frames = range(project.manifest.video.frame_count)
-    for step in (tracking.link_instances, tracking.vote_classes):
-        for _report in step(project, frames):
-            pass
+    """As after a run over the whole video; the vote links the instances first."""
+    from surgicalsam_napari.tracking.vote_classes import vote_classes
+
+    for _report in vote_classes(project, range(project.manifest.video.frame_count)):
+        pass
 
 
 # Predictions -----------------------------------------------------------------------------------------------------------

@@ -31,7 +31,7 @@ from __future__ import annotations
 import sys
 import tempfile
 import time
-from collections.abc import Iterable, Iterator, Sequence
+from collections.abc import Iterator, Sequence
 from dataclasses import replace
 from pathlib import Path
 
@@ -51,7 +51,9 @@ from surgicalsam_napari.phantom import LOOKS
 from surgicalsam_training.scoring.instances import InstanceFrame, InstanceScores, InstanceVideo, score_instances
 
 FIRST_SEED = 640_000
-SIZE, SIZE_720P = (512, 640), (720, 1280)
+PARTS = ("linking", "predicted", "real", "vote", "swap", "cost")
+SIZE = (256, 320)  # linking reduces larger frames to it
+SIZE_FOR_MODEL, SIZE_720P = (512, 640), (720, 1280)
 SCORES = ("id_switches_per_minute", "idf1", "hota", "ap50", "association_accuracy", "id_switches")
 
 
@@ -74,12 +76,14 @@ def shown(scores: InstanceScores) -> dict[str, float | None]:
     }
 
 
-def phantom_videos(first_seed: int, scenes: int, frames: int, looks: Iterable[str]) -> Iterator[tuple[str, LabelledVideo]]:
-    """Scenes with two instruments of one class, and every third with three; each look has scenes of its own."""
-    for number, look in enumerate(looks):
-        for scene in range(number * scenes, (number + 1) * scenes):
-            alike = 3 if scene % 3 == 2 else 2
-            yield look, phantom_video(first_seed + scene, SIZE, frames, alike, look)[0]
+def phantom_videos(
+    first_seed: int, scenes: int, frames: int, size: tuple[int, int] = SIZE
+) -> Iterator[tuple[str, LabelledVideo]]:
+    """Scenes with two instruments of one class, and every third with three, by look; each look has scenes of its own."""
+    for place, look in enumerate(LOOKS):
+        for scene in range(scenes):
+            seed = first_seed + 100 * place + scene
+            yield look, phantom_video(seed, size, frames, 3 if scene % 3 == 2 else 2, look)[0]
 
 
 def predicted_labels(model: SurgicalSAM, video: LabelledVideo) -> LabelledVideo:
@@ -91,27 +95,30 @@ def predicted_labels(model: SurgicalSAM, video: LabelledVideo) -> LabelledVideo:
     return replace(video, labels=labels)
 
 
-def measure_linking(first_seed: int, scenes: int, frames: int, predicted_scenes: int) -> dict:
-    """Every way on every scene, and ours on predictions of the first scenes of each look."""
-    model = load_checkpoint(bundled_checkpoint(), device="cpu")
+def measure_linking(first_seed: int, scenes: int, frames: int) -> dict:
+    """Every way on every scene."""
     by_way: dict[str, list[InstanceVideo]] = {way: [] for way in WAYS}
     by_look: dict[str, list[InstanceVideo]] = {look: [] for look in LOOKS}
-    predicted: dict[str, list[InstanceVideo]] = {look: [] for look in LOOKS}
-    for look, video in phantom_videos(first_seed, scenes, frames, LOOKS):
+    for look, video in phantom_videos(first_seed, scenes, frames):
         for way, link in WAYS.items():
             by_way[way].append(scored(video, link))
         by_look[look].append(by_way["ours"][-1])
-        if len(predicted[look]) < predicted_scenes:
-            predicted[look].append(scored(predicted_labels(model, video), WAYS["ours"], video.labels))
+        print(video.name, shown(score_instances(by_way["ours"][-1:])), flush=True)
     ways = {way: shown(score_instances(videos)) for way, videos in by_way.items()}
     print("linking", *(f"{way}: {figures}" for way, figures in ways.items()), sep="\n  ", flush=True)
-    return ways.pop("ours") | {
-        "simple_ways": ways,
-        "by_look": {look: shown(score_instances(videos)) for look, videos in by_look.items()},
-        "predicted": {look: shown(score_instances(videos)) for look, videos in predicted.items() if videos},
-        "scenes": scenes * len(LOOKS),
-        "frames": frames,
-    }
+    looks = {look: shown(score_instances(videos)) for look, videos in by_look.items()}
+    return ways.pop("ours") | {"simple_ways": ways, "by_look": looks, "scenes": scenes * len(LOOKS), "frames": frames}
+
+
+def measure_predicted(first_seed: int, scenes: int, frames: int) -> dict:
+    """Ours on the label maps that the bundled weights predict, by look."""
+    model = load_checkpoint(bundled_checkpoint(), device="cpu")
+    by_look: dict[str, list[InstanceVideo]] = {look: [] for look in LOOKS}
+    for look, video in phantom_videos(first_seed, scenes, frames, SIZE_FOR_MODEL):
+        by_look[look].append(scored(predicted_labels(model, video), WAYS["ours"], video.labels))
+    result = {look: shown(score_instances(videos)) for look, videos in by_look.items()}
+    print(f"on predicted label maps: {result}", flush=True)
+    return result
 
 
 def scored(video: LabelledVideo, link: Linker, true_labels: Sequence[np.ndarray] | None = None) -> InstanceVideo:
@@ -146,19 +153,19 @@ def main() -> None:
     parser = new_parser(__doc__)
     parser.add_argument("--scenes", type=int, default=6, help="of each look")
     parser.add_argument("--frames", type=int, default=250, help="of each scene")
-    parser.add_argument("--predicted-scenes", type=int, default=3, help="of each look, with predicted label maps")
+    parser.add_argument("--predicted-scenes", type=int, default=2, help="of each look, with predicted label maps")
     parser.add_argument("--vote-scenes", type=int, default=4, help="of each look")
     parser.add_argument("--data", type=Path, metavar="DIR", default=Path(__file__).parents[3] / "shared" / "data")
     parser.add_argument("--seed", type=int, default=FIRST_SEED, help="of the first scene")
-    parser.add_argument(
-        "--only", nargs="+", choices=("linking", "real", "vote", "swap", "cost"), help="leave out the others"
-    )
-    quick = {"scenes": 1, "frames": 12, "predicted_scenes": 0, "vote_scenes": 1}
+    parser.add_argument("--only", nargs="+", choices=PARTS, help="leave out the others")
+    quick = {"scenes": 1, "frames": 12, "predicted_scenes": 1, "vote_scenes": 1}
     arguments = parse(parser, quick=quick)
-    wanted = arguments.only or ("linking", "real", "vote", "swap", "cost")
+    wanted = arguments.only or PARTS
     result: dict = {}
     if "linking" in wanted:
-        result |= measure_linking(arguments.seed, arguments.scenes, arguments.frames, arguments.predicted_scenes)
+        result |= measure_linking(arguments.seed, arguments.scenes, arguments.frames)
+    if "predicted" in wanted:
+        result["predicted"] = measure_predicted(arguments.seed, arguments.predicted_scenes, arguments.frames)
     if "real" in wanted:
         result["real"] = measure_real(arguments.data, is_quick=arguments.quick)
     with tempfile.TemporaryDirectory() as folder:
