@@ -17,7 +17,7 @@ PACKAGES = {"surgicalsam_napari": TOP / "surgicalsam_napari", "surgicalsam_train
 WINDOW_LIBRARIES = {"qtpy", "napari", "magicgui", "superqt", "vispy", "PyQt5", "PyQt6", "PySide2", "PySide6"}
 
 # errors, files, formatting, instruments <- model, video, phantom <- store <- editing, review, overlay, inference, exchange
-# <- propagation <- training <- cluster <- session <- widgets, cli
+# <- propagation <- tracking <- training <- cluster <- session <- widgets, cli
 FOUNDATION = {"errors", "files", "formatting", "instruments"}
 MAY_IMPORT: dict[str, set[str]] = {
     "__init__": set(),
@@ -32,12 +32,13 @@ MAY_IMPORT: dict[str, set[str]] = {
     "store": FOUNDATION | {"model", "video", "phantom"},
     "inference": FOUNDATION | {"model", "video", "phantom", "store"},
     "propagation": FOUNDATION | {"model", "video", "store", "inference"},
+    "tracking": FOUNDATION | {"model", "video", "store", "inference", "propagation"},
     "editing": FOUNDATION | {"store"},
     "review": FOUNDATION | {"store"},
     "overlay": FOUNDATION | {"video", "store"},
     "exchange": FOUNDATION | {"model", "video", "phantom", "store"},
     "surgicalsam_training": FOUNDATION
-    | {"model", "video", "phantom", "store", "inference", "propagation", "overlay", "exchange"},
+    | {"model", "video", "phantom", "store", "inference", "propagation", "tracking", "overlay", "exchange"},
 }
 MAY_IMPORT["cluster"] = {*MAY_IMPORT["surgicalsam_training"], "surgicalsam_training"}
 MAY_IMPORT["session"] = {*MAY_IMPORT["cluster"], "cluster", "editing", "review", "preferences"}

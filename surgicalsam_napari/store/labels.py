@@ -245,6 +245,7 @@ class LabelStore(LabelArray, LabelVerification):
                 rows["presence"][column] = prediction.presence[k]
                 rows["contested"][column] = prediction.contested[k]
                 rows["predicted_by"][column] = checkpoint
+                rows["voted"][column] = 0
             changed = not np.array_equal(labels, current)
             self._files.commit(frame_index, rows, labels=labels if changed else None, action=action)
             return changed
@@ -301,7 +302,7 @@ class LabelStore(LabelArray, LabelVerification):
         self._check_size(label_map, "Predictions for")
         values = known_labels(label_map, self._classes)
         with self._files.exclusively("The prediction"):
-            provenance = self._tables["provenance"].row(frame_index)
+            provenance, voted = (self._tables[name].row(frame_index) for name in ("provenance", "voted"))
             current, painted = self._files.labels(frame_index), self._files.painted(frame_index)
             whole = slice(None), slice(None)
             merged = merged_edit(
@@ -316,8 +317,10 @@ class LabelStore(LabelArray, LabelVerification):
                 column = self._column(class_id)
                 if not is_by_person(provenance[column]):
                     provenance[column] = Provenance.PREDICTED if class_id in present else Provenance.ABSENT
+                    voted[column] = 1
             numbers = self._kept_numbers(frame_index, labels) if keeps_instances else None
-            self._files.commit(frame_index, {"provenance": provenance}, labels=labels, numbers=numbers, action=action)
+            rows = {"provenance": provenance, "voted": voted}
+            self._files.commit(frame_index, rows, labels=labels, numbers=numbers, action=action)
             return int(np.count_nonzero(changed))
 
     def write_import(
