@@ -15,6 +15,7 @@ BENCHMARKS = Path(__file__).parents[1] / "benchmarks"
 SLOW = {
     "crash_safety/check_speed.py",
     "crash_safety/kill_loop.py",
+    "quality/instances.py",
     "quality/new_class.py",
     "quality/propagation.py",
     "quality/real_frames.py",

@@ -10,6 +10,8 @@ import numpy as np
 from surgicalsam_napari.errors import ExchangeError
 from surgicalsam_napari.exchange.files import safe_name
 from surgicalsam_napari.exchange.format import ExportTarget, FrameToWrite
+from surgicalsam_napari.exchange.instances import Instances
+from surgicalsam_napari.exchange.registry import EXPORT_FORMATS
 from surgicalsam_napari.exchange.sidecar import frame_name
 from surgicalsam_napari.exchange.writing import ExportReport, check_target, export_format, write_frames
 from surgicalsam_napari.instruments import ClassSet
@@ -57,8 +59,28 @@ def export_frames(
     if images:
         _ = project.video  # raises the ProjectError now if the video is missing
     indices = sorted(set(map(int, frame_indices)))
-    target = ExportTarget(out, classes, project.manifest.video_path.name, polygons, project.work_log.annotators())
-    return write_frames(target, chosen, _frames(project, indices, classes, images), len(indices))
+    has_tracks = chosen.instances and bool(project.tracks.table.tracks)
+    target = ExportTarget(
+        out,
+        classes,
+        project.manifest.video_path.name,
+        polygons,
+        project.work_log.annotators(),
+        has_instances=has_tracks or (chosen.instances and any(project.tracks.numbers(index).any() for index in indices)),
+        has_tracks=has_tracks,
+    )
+    return write_frames(target, chosen, _frames(project, indices, target, images), len(indices))
+
+
+def about_tracks(project: Project, format: str) -> str:
+    """What an export does with the instruments of a class, for the user; "" if there is nothing to say."""
+    chosen, has_tracks = EXPORT_FORMATS[format], bool(project.tracks.table.tracks)
+    if chosen.instances and not has_tracks:
+        return "one object for each class, because the project has no tracks (surgicalsam track makes them)"
+    if has_tracks and not chosen.instances:
+        able = ", ".join(name for name, other in EXPORT_FORMATS.items() if other.instances)
+        return f"without the project's tracks, which {able} keep"
+    return ""
 
 
 def selected_classes(classes: ClassSet, class_ids: Sequence[int] | None) -> ClassSet:
@@ -71,8 +93,8 @@ def selected_classes(classes: ClassSet, class_ids: Sequence[int] | None) -> Clas
     return ClassSet(classes.name, tuple(instrument for instrument in classes if instrument.id in wanted))
 
 
-def _frames(project: Project, frame_indices: list[int], classes: ClassSet, images: bool) -> Iterator[FrameToWrite]:
-    sequence = safe_name(project.manifest.video_path.stem)
+def _frames(project: Project, frame_indices: list[int], target: ExportTarget, images: bool) -> Iterator[FrameToWrite]:
+    classes, sequence = target.classes, safe_name(project.manifest.video_path.stem)
     notes = {note.frame: note.text for note in project.notes.entries()}
     for index in frame_indices:
         label_map = np.asarray(project.labels[index])
@@ -80,7 +102,15 @@ def _frames(project: Project, frame_indices: list[int], classes: ClassSet, image
             label_map = np.where(np.isin(label_map, classes.ids), label_map, 0).astype(np.uint8)
         image = np.asarray(project.video[index]) if images else None
         annotated = tuple(class_id for class_id in _annotated(project, index, label_map) if class_id in classes.ids)
-        yield FrameToWrite(sequence, index, frame_name(index), label_map, image, annotated, notes.get(index, ""))
+        instances = _instances(project, index) if target.has_instances else None
+        note = notes.get(index, "")
+        yield FrameToWrite(sequence, index, frame_name(index), label_map, image, annotated, note, instances)
+
+
+def _instances(project: Project, frame_index: int) -> Instances:
+    numbers = project.tracks.numbers(frame_index).astype(np.uint16)
+    tracks = project.tracks.table.in_frame(frame_index)
+    return Instances(numbers, {number: track.id for number, track in tracks.items()})
 
 
 def _annotated(project: Project, frame_index: int, label_map: np.ndarray) -> tuple[int, ...]:

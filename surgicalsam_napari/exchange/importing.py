@@ -11,6 +11,7 @@ from surgicalsam_napari.errors import ExchangeError
 from surgicalsam_napari.exchange.dataset import Dataset
 from surgicalsam_napari.exchange.import_plan import ImportChoices, ImportPlan, plan_import
 from surgicalsam_napari.exchange.import_preview import choices_in_words
+from surgicalsam_napari.exchange.import_tracks import TrackImport
 from surgicalsam_napari.exchange.survey import ImportReport, survey_frames
 from surgicalsam_napari.formatting import counted
 from surgicalsam_napari.instruments import ClassSet
@@ -116,13 +117,17 @@ def import_frames(project: Project, plan: ImportPlan) -> Generator[ImportReport,
         project.extend_classes(ClassSet(project.classes.name, (*project.classes, *plan.new_classes)))
     name = f"Import {plan.dataset.path.name}"
     project.snapshots.create_before(name)  # even before a small import
+    tracks = TrackImport(project, plan.tracks(project.tracks.table))
     with project.history.action(name, note=choices_in_words(plan), all_or_none=True) as action:
         for done, (frame, index) in enumerate(plan.frames, 1):
-            label_map, class_ids = plan.in_project_ids(frame)
+            imported = plan.in_project_ids(frame)
             before = _state(project, index)
-            kept = project.labels.write_import(index, label_map, class_ids, action=action)
+            kept = project.labels.write_import(index, imported.label_map, imported.class_ids, action=action)
+            if imported.instances is not None:
+                tracks.write_frame(index, imported.label_map, imported.instances, action=action)
             is_changed = any(not np.array_equal(a, b) for a, b in zip(before, _state(project, index), strict=True))
             yield ImportReport(index, done, len(plan.frames), kept, is_changed)
+        tracks.finish(action)
 
 
 def _check_classes(project: Project, plan: ImportPlan) -> None:
@@ -135,6 +140,6 @@ def _check_classes(project: Project, plan: ImportPlan) -> None:
         )
 
 
-def _state(project: Project, frame_index: int) -> tuple[np.ndarray, np.ndarray, np.ndarray]:
-    labels = project.labels
-    return labels.frame(frame_index), labels.painted(frame_index), labels.row("provenance", frame_index)
+def _state(project: Project, frame_index: int) -> tuple[np.ndarray, ...]:
+    labels, numbers = project.labels, project.tracks.numbers(frame_index)
+    return labels.frame(frame_index), labels.painted(frame_index), labels.row("provenance", frame_index), numbers
