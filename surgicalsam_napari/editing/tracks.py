@@ -65,8 +65,8 @@ def track_at(project: Project, place: Place) -> Track:
     region = region_of(project, place)
     if region.track is None:
         raise ProjectError(
-            f"The region at row {place[1]}, column {place[2]} of frame {place[0]} should belong to a track, but has none yet. "
-            "Link the instances of this frame first, or say which one it is (Same as)."
+            f"The region at row {place[1]}, column {place[2]} of frame {place[0]} should belong to a track, but has none "
+            "yet. Link the instances of this frame first, or say which one it is (Same as)."
         )
     return region.track
 
@@ -128,8 +128,8 @@ def swap_from_here(project: Project, place: Place, other_place: Place) -> None:
     """
     if place[0] != other_place[0]:
         raise ProjectError(
-            f"A swap needs two regions of one frame; got the frames {place[0]} and {other_place[0]}. Click on two regions of "
-            "the first frame that is wrong."
+            f"A swap needs two regions of one frame; got the frames {place[0]} and {other_place[0]}. Click on two regions "
+            "of the first frame that is wrong."
         )
     track, other = track_at(project, place), track_at(project, other_place)
     if track.class_id != other.class_id:

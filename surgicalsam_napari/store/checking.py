@@ -16,7 +16,7 @@ from surgicalsam_napari.store.arrays import chunk_names
 from surgicalsam_napari.store.cell_table import ROWS
 from surgicalsam_napari.store.checksums import ARRAYS, COLUMN, FOLDER, check_command, checksum
 from surgicalsam_napari.store.files import SET_ASIDE, set_aside, writing
-from surgicalsam_napari.store.frame_files import FrameFiles
+from surgicalsam_napari.store.frame_files import TRACKS_FILE, FrameFiles
 
 if TYPE_CHECKING:
     from surgicalsam_napari.store.project import Project
@@ -59,7 +59,7 @@ class CheckReport:
 
 
 def checking(project: Project, *, repair: bool = False) -> Generator[CheckReport, None, tuple[Damage, ...]]:
-    """Check every file of labels, tables, history, snapshots and notes; returns all damage.
+    """Check every file of labels, instances, tables, tracks, history, snapshots and notes; returns all damage.
 
     A project of an earlier version gets its checksums now, if it can be written.
 
@@ -118,18 +118,24 @@ def accept(project: Project, frame_indices: Iterable[int]) -> list[int]:
 
 
 def clear(project: Project, frame_indices: Iterable[int]) -> list[int]:
-    """Empty damaged frames, and set their files aside in the folder `damaged`; returns those that were damaged."""
+    """Empty damaged frames, and set their files aside in the folder `damaged`; returns those that were damaged.
+
+    Where only the numbers of the instances are damaged, only those are removed.
+    """
     files, cleared = project.labels.files, []
     for frame_index in frame_indices:
         with files.exclusively("The frame"):
             problems = files.checksums.problems(frame_index)
+            only_instances = problems.keys() == {"instances"}
             if problems:
                 _complete_tables(project)
-                for name in ARRAYS:
+                for name in ("instances",) if only_instances else ARRAYS:
                     set_aside(project.folder, files.checksums.files(frame_index, name)[0])
-        if problems:
+            if only_instances:
+                files.commit(frame_index, {}, numbers=files.blank)
+        if problems and not only_instances:
             project.labels.reset_frame(frame_index)
-            cleared.append(frame_index)
+        cleared += [frame_index] if problems else []
     return cleared
 
 
@@ -252,6 +258,8 @@ class _Check:
             return (
                 f"Look at the frame: {command} --accept {frame_index}` keeps it as it is, --clear {frame_index} empties it"
             )
+        if part == "instances":
+            return f"Link the instances of frame {frame_index} again; its labels are intact"
         return (
             "It is neither in the history nor in a snapshot. Restore the project from a backup (surgicalsam restore), "
             f"return to an earlier snapshot, or empty the frame with {command} --clear {frame_index}` and work on "
@@ -266,9 +274,8 @@ class _Check:
         for name in ARRAYS:
             folder = self._root / name
             expected = {checksums.files(index, name)[0].name for index in range(checksums.frame_count)}
-            yield from (
-                (folder / chunk, "no frame of the video has this file") for chunk in set(chunk_names(folder)) - expected
-            )
+            strays = (set(chunk_names(folder)) if folder.exists() else set()) - expected
+            yield from ((folder / chunk, "no frame of the video has this file") for chunk in strays)
         for name, table in {**self._files.tables, FOLDER: checksums.table}.items():
             if table.folder.exists():
                 rows = range(0, checksums.frame_count, ROWS)
@@ -290,12 +297,19 @@ class _Check:
         for path, how in self._labels.snapshots.problems(self._read):
             remedy = "That snapshot cannot be used for these frames. Restore it from a backup, or remove the snapshot"
             self._found.append(Damage(path, how, remedy=remedy))
+        self._tracks()
         try:
             self._project.notes.entries()
         except ProjectError as error:
             self._found.append(
                 Damage(self._root / "notes.json", str(error).split(". ")[0], remedy="Restore it from a backup")
             )
+
+    def _tracks(self) -> None:
+        tracks = self._project.tracks
+        if how := self._files.settled(lambda: tracks.damage):
+            remedy = "link the instances again, return to a snapshot, or restore the file from a backup; labels are intact"
+            self._found.append(Damage(self._root / TRACKS_FILE, how, remedy=remedy))
 
 
 def _contents(part: str, earlier: list[tuple[str, SavedFrame]]) -> Iterator[tuple[str, bytes | None]]:

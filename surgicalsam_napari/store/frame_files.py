@@ -21,10 +21,11 @@ from surgicalsam_napari.store.arrays import FrameArray, FrameCache, chunk_names
 from surgicalsam_napari.store.cell_table import CellTable
 from surgicalsam_napari.store.checksums import COLUMN, Checksums, check_command
 from surgicalsam_napari.store.checksums import FOLDER as CHECKSUMS
-from surgicalsam_napari.store.files import STAGING, check_reachable, writing
+from surgicalsam_napari.store.files import STAGING, check_reachable, set_aside, writing
 from surgicalsam_napari.store.journal import Journal
 from surgicalsam_napari.store.merging import followed_numbers
 from surgicalsam_napari.store.provenance import EXPECTS, LATER_TABLES, TABLE_NOTES, TABLES, class_attributes, is_corrected
+from surgicalsam_napari.store.tracks import is_intact
 from surgicalsam_napari.store.write_lock import WriteLock
 
 Found = TypeVar("Found")
@@ -335,7 +336,7 @@ class FrameFiles:
 
     def _before(self, frame_index: int) -> SavedFrame:
         """The frame for the record of an action. What is damaged is recorded as empty: an undo brings no damage back."""
-        problems = {} if frame_index == TRACKS else self.checksums.problems(frame_index)
+        problems = self.checksums.problems(frame_index)
         if problems.keys() - {"instances"}:
             return SavedFrame(frame_index, dict.fromkeys(self.tables, b""), dict.fromkeys(self._arrays))
         saved = self.saved(frame_index)
@@ -359,15 +360,25 @@ class FrameFiles:
         self.instances_changed.emit(frame_index)
 
     def write_tracks(self, content: bytes | None, action: Action | None = None) -> None:
-        """Replace the file of the table of tracks; None removes it. Call it while holding the lock."""
+        """Replace the file of the table of tracks; None removes it. Call it while holding the lock.
+
+        A damaged file goes to the folder `damaged`, and is recorded as empty: an undo brings no damage back.
+        """
         path = self._root / TRACKS_FILE
+        if self.has_damaged_tracks():
+            set_aside(self._root, path)
         if action is not None:
-            action.record(self._before(TRACKS), SavedFrame(TRACKS, {}, {TRACKS_FILE: content}).digest)
+            action.record(self.saved(TRACKS), SavedFrame(TRACKS, {}, {TRACKS_FILE: content}).digest)
         if content is None:
             path.unlink(missing_ok=True)
         else:
             write_file(path, content, staging=self._root / STAGING)
         self.instances_changed.emit(None)
+
+    def has_damaged_tracks(self) -> bool:
+        """Whether the file of the table of tracks is cut or changed."""
+        content = _content(self._root / TRACKS_FILE)
+        return content is not None and not is_intact(content)
 
     def put_back(self, frame_index: int, rows: dict[str, np.ndarray], chunks: dict[Path, bytes | None]) -> None:
         """Write what the frame's checksums expect. Call it while holding the lock."""
@@ -411,6 +422,10 @@ class FrameFiles:
     def has_labels(self) -> bool:
         """Whether any frame was predicted or edited."""
         return any(next(chunk_names(array.folder), None) is not None for array in (self._painted, self._pixels))
+
+    def has_numbers(self) -> bool:
+        """Whether the instances of any frame have numbers."""
+        return bool(self._instances.names())
 
     def full_row(self, name: str, trimmed: bytes) -> np.ndarray:
         """(C,), from `trimmed`."""

@@ -2,24 +2,20 @@
 
 from __future__ import annotations
 
-import json
 import os
 from pathlib import Path
 from typing import ClassVar
 
-import google_crc32c
 import numpy as np
 from psygnal import Signal
 
 from surgicalsam_napari.errors import ProjectError, UnreachableError
 from surgicalsam_napari.store.action import Action
-from surgicalsam_napari.store.files import check_reachable, set_aside
+from surgicalsam_napari.store.files import check_reachable
 from surgicalsam_napari.store.frame_files import TRACKS_FILE
 from surgicalsam_napari.store.label_maps import present_ids
 from surgicalsam_napari.store.labels import LabelStore
 from surgicalsam_napari.store.tracks import LARGEST_NUMBER, TrackTable
-
-FORMAT, VERSION = "surgicalsam-tracks", 1
 
 
 class Tracks:
@@ -76,6 +72,13 @@ class Tracks:
             return str(error)
         return ""
 
+    @property
+    def damage(self) -> str:
+        """As `problem`, in a few words for a check, which also notices that the file is missing."""
+        if self.problem:
+            return "it is cut or changed"
+        return "it is missing" if not self._path.exists() and self._files.has_numbers() else ""
+
     def edit(self, name: str, table: TrackTable) -> None:
         """Replace the table as one action of the history.
 
@@ -97,11 +100,9 @@ class Tracks:
         A damaged file moves to the folder `damaged`.
         """
         with self._files.exclusively("The table of tracks"):
-            if self.problem:
-                set_aside(self._path.parent, self._path)
-            elif table == self.table:
+            if not self._files.has_damaged_tracks() and table == self.table:
                 return False
-            self._files.write_tracks(_encoded(table) if table.tracks else None, action)
+            self._files.write_tracks(table.to_bytes(), action)
         return True
 
     # ---- the numbers
@@ -160,9 +161,6 @@ class Tracks:
         return set(present_ids(numbers)) <= has_track.keys() and np.array_equal(labels > 0, numbers > 0)
 
 
-# ---- the file
-
-
 def _signature(path: Path) -> tuple[int, int, int] | None:
     try:
         status = os.stat(path)
@@ -171,28 +169,10 @@ def _signature(path: Path) -> tuple[int, int, int] | None:
     return status.st_ino, status.st_mtime_ns, status.st_size
 
 
-def _encoded(table: TrackTable) -> bytes:
-    record = {"format": FORMAT, "version": VERSION, **table.to_json()}
-    record["crc32c"] = _checksum(record)
-    return json.dumps(record).encode()
-
-
-def _checksum(record: dict) -> int:
-    return google_crc32c.value(json.dumps(record).encode())
-
-
 def _read(path: Path) -> TrackTable:
     try:
-        record = json.loads(path.read_bytes())
-        version = record["version"]
-        if record.get("format") == FORMAT and isinstance(version, int) and version > VERSION:
-            raise ProjectError(
-                f"{path} has the version {version}; this version reads up to {VERSION}. Update surgicalsam-napari."
-            )
-        if record.pop("crc32c") != _checksum(record):
-            raise ValueError("it is cut or changed")
-        return TrackTable.from_json(record)
-    except (OSError, ValueError, KeyError, TypeError, AttributeError) as error:
+        return TrackTable.from_bytes(path.read_bytes())
+    except (OSError, ValueError) as error:
         raise ProjectError(
             f"{path} should be the table of tracks, but it is damaged; labels and painting are intact. Restore it from a "
             "backup, return to a snapshot, or link the instances again."

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import json
 from bisect import bisect_left, bisect_right
 from collections import Counter
 from collections.abc import Collection, Iterable, Iterator, Mapping, Sequence
@@ -9,12 +10,15 @@ from dataclasses import dataclass, replace
 from itertools import pairwise
 from typing import Any
 
+import google_crc32c
+
 from surgicalsam_napari.errors import ProjectError
 from surgicalsam_napari.instruments import LARGEST_CLASS_ID, ClassSet
 
 LARGEST_NUMBER = 255  # `instances` is uint8, and 0 is no instance
 LINKED, PERSON, IMPORTED = "linked", "person", "imported"
 MAKERS = (LINKED, PERSON, IMPORTED)
+FORMAT, VERSION = "surgicalsam-tracks", 1  # of tracks.json
 NEW = 0  # the id of a track that gets a free one from `with_linked`
 
 
@@ -275,6 +279,24 @@ class TrackTable:
         table.check()
         return table
 
+    def to_bytes(self) -> bytes:
+        """The content of tracks.json, which begins with the checksum of the rest."""
+        rest = json.dumps({"format": FORMAT, "version": VERSION, **self.to_json()})[1:].encode()
+        return f'{{"crc32c": {google_crc32c.value(rest)}, '.encode() + rest
+
+    @classmethod
+    def from_bytes(cls, content: bytes) -> TrackTable:
+        """From `to_bytes`; a ValueError if it is damaged, a ProjectError if a newer version wrote it."""
+        if not is_intact(content):
+            raise ValueError("it is cut or changed")
+        record = json.loads(content)
+        if record["version"] > VERSION:
+            raise ProjectError(
+                f"The table of tracks has the version {record['version']}, and this version of surgicalsam-napari reads up "
+                f"to {VERSION}. Update it: pip install --upgrade surgicalsam-napari."
+            )
+        return cls.from_json(record)
+
     def check(self) -> None:
         """A ProjectError unless ids, classes and spans are possible, and no number stands for two tracks in a frame."""
         ids = Counter(track.id for track in self.tracks)
@@ -292,6 +314,12 @@ class TrackTable:
     def _with(self, *changed: Track) -> TrackTable:
         by_id = {track.id: track for track in (*self.tracks, *changed)}
         return TrackTable(tuple(by_id[track_id] for track_id in sorted(by_id)))
+
+
+def is_intact(content: bytes) -> bool:
+    """Whether the content of a tracks.json is as it was written; quick, also for a long one."""
+    head, _, rest = content.partition(b", ")
+    return head == f'{{"crc32c": {google_crc32c.value(rest)}'.encode()
 
 
 # ---- spans
