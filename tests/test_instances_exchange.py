@@ -180,6 +180,7 @@ def ids_at(dataset: Dataset, frame: int = 0) -> list[int]:
         ([{"track_id": "left"}, {"track_id": 1}], False, [2, 1]),
         ([{"track_id": -3}, {"track_id": 10**12}], False, [1, 2]),
         ([{"track_id": "7"}, {}], False, [7, 0]),
+        ([{"track_id": 4}, {"track_id": 4}], False, [4, 4]),  # one instrument in two pieces
     ],
 )
 def test_tracks_of_coco_files_are_found(tmp_path: Path, fields: list[dict], has_videos: bool, expected: list[int]) -> None:
