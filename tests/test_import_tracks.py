@@ -176,11 +176,11 @@ def test_an_import_that_stops_leaves_tracks_as_they_were(project: Project) -> No
 
 def test_an_export_says_what_happens_to_tracks(project: Project) -> None:
     project.labels[2, 10:22, 10:22] = DRIVER
-    assert "the project has no tracks (surgicalsam track makes them)" in about_tracks(project, "youtube-vis")
+    assert "The project has no tracks (surgicalsam track makes them)" in about_tracks(project, "youtube-vis")
     assert about_tracks(project, "yolo") == ""
     import_all(project, crossing())
     assert about_tracks(project, "coco") == ""
-    assert "without the project's tracks, which coco" in about_tracks(project, "yolo")
+    assert "are not kept apart; coco, cvat-video" in about_tracks(project, "yolo")
 
 
 def test_a_dataset_without_instances_leaves_tracks_to_follow_the_labels(project: Project) -> None:

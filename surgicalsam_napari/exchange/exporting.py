@@ -9,7 +9,7 @@ import numpy as np
 
 from surgicalsam_napari.errors import ExchangeError
 from surgicalsam_napari.exchange.files import safe_name
-from surgicalsam_napari.exchange.format import ExportTarget, FrameToWrite
+from surgicalsam_napari.exchange.format import ExportTarget, Format, FrameToWrite
 from surgicalsam_napari.exchange.instances import Instances
 from surgicalsam_napari.exchange.registry import EXPORT_FORMATS
 from surgicalsam_napari.exchange.sidecar import frame_name
@@ -73,14 +73,23 @@ def export_frames(
 
 
 def about_tracks(project: Project, format: str) -> str:
-    """What an export does with the instruments of a class, for the user; "" if there is nothing to say."""
+    """What an export does with the instruments of a class, as sentences for the user; "" if there is nothing to say."""
     chosen, has_tracks = EXPORT_FORMATS[format], bool(project.tracks.table.tracks)
     if chosen.instances and not has_tracks:
-        return "one object for each class, because the project has no tracks (surgicalsam track makes them)"
-    if has_tracks and not chosen.instances:
+        return "The project has no tracks (surgicalsam track makes them), so each class is one object."
+    return lost_in(chosen, has_instances=has_tracks, has_parts=False)
+
+
+def lost_in(format: Format, *, has_instances: bool, has_parts: bool) -> str:
+    """What a format does not keep, as sentences for the user, with the formats that do; "" if it keeps all."""
+    sentences = []
+    if has_instances and not format.instances:
         able = ", ".join(name for name, other in EXPORT_FORMATS.items() if other.instances)
-        return f"without the project's tracks, which {able} keep"
-    return ""
+        sentences.append(f"The instruments of a class are not kept apart; {able} can.")
+    if has_parts and not format.parts:
+        able = ", ".join(name for name, other in EXPORT_FORMATS.items() if other.parts)
+        sentences.append(f"Parts are not in it; {able} keep them.")
+    return " ".join(sentences)
 
 
 def selected_classes(classes: ClassSet, class_ids: Sequence[int] | None) -> ClassSet:

@@ -61,6 +61,8 @@ class ImportCounts:
 def result_in_words(plan: ImportPlan, counts: ImportCounts) -> str:
     """What an import did, and what it left alone and skipped."""
     texts = [str(counts)]
+    if counts.changed and (tracks := plan.tracks(plan.survey.tracks).ids):
+        texts.append(f"They show {counted(len(tracks), 'track')}.")
     if plan.left_alone:
         was = "was" if len(plan.left_alone) == 1 else "were"
         texts.append(f"{counted(len(plan.left_alone), 'frame')} without annotations {was} left alone.")
