@@ -1,4 +1,4 @@
-"""The entry point `main`, and the commands `embed`, `segment`, `info`, `models` and `demo`."""
+"""The entry point `main`, and the commands `embed`, `segment`, `info` and `demo`."""
 
 from __future__ import annotations
 
@@ -15,6 +15,7 @@ import typer
 
 from surgicalsam_napari.cli.cluster import ModelOptions, run_on_cluster
 from surgicalsam_napari.cli.damage import damage_lines, damage_of, damage_record
+from surgicalsam_napari.cli.models import models_app
 from surgicalsam_napari.cli.options import (
     AsJson,
     Checkpoint,
@@ -35,7 +36,6 @@ from surgicalsam_napari.cli.terminal import (
     one_line,
     print_error,
     print_notice,
-    progress,
     project_text,
     result_text,
     with_progress,
@@ -54,7 +54,6 @@ app = typer.Typer(
     add_completion=False,
     pretty_exceptions_enable=False,
 )
-models_app = typer.Typer(invoke_without_command=True, help="List the known encoder weights, or download them.")
 app.add_typer(models_app, name="models")
 
 INTERRUPTED = 130
@@ -222,56 +221,6 @@ def _disk_bytes(folder: Path) -> int:
                 allocated = status.st_blocks * 512 if hasattr(status, "st_blocks") else status.st_size
                 sizes[status.st_dev, status.st_ino] = allocated
     return sum(sizes.values())
-
-
-@models_app.callback()
-def models(context: typer.Context, as_json: AsJson = False) -> None:
-    """List the known encoder weights with their size and location."""
-    if context.invoked_subcommand is not None:
-        return
-    from surgicalsam_napari.formatting import in_bytes
-    from surgicalsam_napari.model.zoo import KNOWN_WEIGHTS, find_weights, models_folder
-
-    paths = {name: find_weights(name) for name in KNOWN_WEIGHTS}
-    if as_json:
-        weights = [
-            {
-                "name": known.name,
-                "title": known.title,
-                "encoder_id": known.encoder_id,
-                "size_bytes": known.size_bytes,
-                "url": known.url,
-                "path": None if paths[name] is None else str(paths[name]),
-            }
-            for name, known in KNOWN_WEIGHTS.items()
-        ]
-        print(json.dumps({"folder": str(models_folder()), "weights": weights}))
-        return
-    for name, known in KNOWN_WEIGHTS.items():
-        print(f"{name:<12}{known.title:<28}{in_bytes(known.size_bytes):>9}   {paths[name] or 'not downloaded'}")
-    print(f"\nfolder: {models_folder()} (set SURGICALSAM_MODELS to use another folder)")
-
-
-@models_app.command()
-def download(
-    name: Annotated[str, typer.Argument(metavar="NAME", help="A name from the list of `surgicalsam models`.")],
-    folder: Annotated[
-        Path | None, typer.Option("--folder", metavar="DIR", help="Download to this folder. Default: the models folder.")
-    ] = None,
-    as_json: AsJson = False,
-) -> None:
-    """Download known weights. An interrupted download is resumed."""
-    from surgicalsam_napari.model.zoo import KNOWN_WEIGHTS, download_weights, find_weights
-
-    if name not in KNOWN_WEIGHTS:
-        known = ", ".join(KNOWN_WEIGHTS)
-        raise typer.BadParameter(f'there are no weights named "{name}"; choose one of {known}.', param_hint="NAME")
-    path = find_weights(name) if folder is None else None
-    with progress(counts_bytes=True) as advance:
-        for report in [] if path is not None else download_weights(name, folder=folder):
-            advance(f"downloading {name}", report.done_bytes, report.total_bytes)
-            path = report.path
-    print(json.dumps({"name": name, "path": str(path)}) if as_json else path)
 
 
 @app.command()
