@@ -73,7 +73,7 @@ ROOM_ORDER: dict[str, tuple[tuple[str, ...], ...]] = {
         ("parts",),
         ("formats",),
         ("registry",),
-        ("matching", "class_matching", "writing", "import_tracks"),
+        ("matching", "class_matching", "writing", "import_tracks", "import_parts"),
         ("survey",),
         ("import_plan",),
         ("import_preview",),

@@ -89,7 +89,7 @@ def export_labels(
     as_json: AsJson = False,
 ) -> None:
     """Export the labels of a project as a dataset."""
-    from surgicalsam_napari.exchange.exporting import about_tracks, export_frames
+    from surgicalsam_napari.exchange.exporting import about_instruments, export_frames
     from surgicalsam_napari.exchange.registry import EXPORT_FORMATS
     from surgicalsam_napari.store import Project
     from surgicalsam_napari.store.checking import check_intact
@@ -120,7 +120,7 @@ def export_labels(
             "tracks": len(project.tracks.table.tracks) if EXPORT_FORMATS[format_name].instances else 0,
             "seconds": round(time.perf_counter() - start, 3),
         }
-        tracks = about_tracks(project, format_name)
+        tracks = about_instruments(project, format_name)
     seconds = time.perf_counter() - start
     text = f"{project.folder}: {counted(len(indices), 'frame')} exported to {out} ({format_name}) in {in_time(seconds)}"
     if tracks:

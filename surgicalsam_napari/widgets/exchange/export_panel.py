@@ -11,7 +11,7 @@ from typing import Any
 from qtpy.QtCore import Qt, QTimer, Signal
 from qtpy.QtWidgets import QCheckBox, QComboBox, QPushButton
 
-from surgicalsam_napari.exchange.exporting import about_tracks, export_frames
+from surgicalsam_napari.exchange.exporting import about_instruments, export_frames
 from surgicalsam_napari.exchange.format import POLYGONS
 from surgicalsam_napari.exchange.registry import EXPORT_FORMATS
 from surgicalsam_napari.exchange.sidecar import SIDECAR
@@ -272,7 +272,7 @@ class ExportPanel(TaskPanel):
         if is_complete:
             folder = link(escape(self._written.name), self._written.as_uri(), self)
             project = self.session.project
-            tracks = "" if project is None else about_tracks(project, self._written_format)
+            tracks = "" if project is None else about_instruments(project, self._written_format)
             self.result.setText(f"Exported {counted(report.total, 'frame')} to {folder}. {tracks}".strip())
         elif self.run.is_cancelled:
             done = 0 if report is None else report.done
