@@ -12,7 +12,7 @@ import pytest
 
 from surgicalsam_napari.errors import ExchangeError
 from surgicalsam_napari.exchange.dataset import Dataset, DatasetFrame
-from surgicalsam_napari.exchange.exporting import about_tracks, export_frames
+from surgicalsam_napari.exchange.exporting import about_instruments, export_frames
 from surgicalsam_napari.exchange.import_plan import ImportChoices
 from surgicalsam_napari.exchange.import_preview import preview_lines
 from surgicalsam_napari.exchange.importing import check_import, import_frames
@@ -165,22 +165,25 @@ def test_more_than_255_instances_in_a_frame_are_refused_before_anything_is_writt
 
 def test_an_import_that_stops_leaves_tracks_as_they_were(project: Project) -> None:
     import_all(project, crossing())
-    before, numbers = project.tracks.table, project.tracks.numbers(2).copy()
-    moved = {index: [ClassMask(DRIVER, box(50, 50), 77)] for index in (2, 3)}
+    before = project.tracks.table
+    frames = {index: (project.labels[index].copy(), project.tracks.numbers(index).copy()) for index in (2, 7)}
+    moved = {index: [ClassMask(DRIVER, box(50, 50), 77)] for index in (2, 7, 8)}
     running = import_frames(project, check_import(project, dataset(moved)))
-    next(running)
+    next(running), next(running)
     running.close()
     assert project.tracks.table == before
-    np.testing.assert_array_equal(project.tracks.numbers(2), numbers)
+    for index, (labels, numbers) in frames.items():
+        np.testing.assert_array_equal(project.labels[index], labels)
+        np.testing.assert_array_equal(project.tracks.numbers(index), numbers)
 
 
 def test_an_export_says_what_happens_to_tracks(project: Project) -> None:
     project.labels[2, 10:22, 10:22] = DRIVER
-    assert "the project has no tracks (surgicalsam track makes them)" in about_tracks(project, "youtube-vis")
-    assert about_tracks(project, "yolo") == ""
+    assert "The project has no tracks (surgicalsam track makes them)" in about_instruments(project, "youtube-vis")
+    assert about_instruments(project, "yolo") == ""
     import_all(project, crossing())
-    assert about_tracks(project, "coco") == ""
-    assert "without the project's tracks, which coco" in about_tracks(project, "yolo")
+    assert about_instruments(project, "coco") == ""
+    assert "are not kept apart; coco, cvat-video" in about_instruments(project, "yolo")
 
 
 def test_a_dataset_without_instances_leaves_tracks_to_follow_the_labels(project: Project) -> None:

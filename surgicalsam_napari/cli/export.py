@@ -89,7 +89,7 @@ def export_labels(
     as_json: AsJson = False,
 ) -> None:
     """Export the labels of a project as a dataset."""
-    from surgicalsam_napari.exchange.exporting import about_tracks, export_frames
+    from surgicalsam_napari.exchange.exporting import about_instruments, export_frames
     from surgicalsam_napari.exchange.registry import EXPORT_FORMATS
     from surgicalsam_napari.store import Project
     from surgicalsam_napari.store.checking import check_intact
@@ -120,11 +120,11 @@ def export_labels(
             "tracks": len(project.tracks.table.tracks) if EXPORT_FORMATS[format_name].instances else 0,
             "seconds": round(time.perf_counter() - start, 3),
         }
-        tracks = about_tracks(project, format_name)
+        tracks = about_instruments(project, format_name)
     seconds = time.perf_counter() - start
     text = f"{project.folder}: {counted(len(indices), 'frame')} exported to {out} ({format_name}) in {in_time(seconds)}"
     if tracks:
-        text += f"; {tracks}"
+        text += f". {tracks}"
     print(json.dumps(record) if as_json else text)
 
 
@@ -167,6 +167,7 @@ def convert_labels(
     Frames of several videos stay apart by their names, such as clip-1_00012.
     """
     from surgicalsam_napari.exchange.converting import convert_frames
+    from surgicalsam_napari.exchange.exporting import lost_in
     from surgicalsam_napari.exchange.registry import EXPORT_FORMATS, open_dataset
 
     start = time.perf_counter()
@@ -202,6 +203,8 @@ def convert_labels(
         text += f"; {counted(left_alone, 'frame')} without annotations left out"
     for one in dataset.skipped:
         text += f"; skipped: {one.count:,} {one.what}"
-    if dataset.has_instances and not EXPORT_FORMATS[format_name].instances:
-        text += "; instances of a class are not kept in this format"
+    if lost := lost_in(
+        EXPORT_FORMATS[format_name], has_instances=dataset.has_instances, has_parts=dataset.parts is not None
+    ):
+        text += f". {lost}"
     print(json.dumps(record) if as_json else text)

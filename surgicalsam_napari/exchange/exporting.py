@@ -9,7 +9,8 @@ import numpy as np
 
 from surgicalsam_napari.errors import ExchangeError
 from surgicalsam_napari.exchange.files import safe_name
-from surgicalsam_napari.exchange.format import ExportTarget, FrameToWrite
+from surgicalsam_napari.exchange.format import ExportTarget, Format, FrameToWrite
+from surgicalsam_napari.exchange.import_parts import parts_of
 from surgicalsam_napari.exchange.instances import Instances
 from surgicalsam_napari.exchange.registry import EXPORT_FORMATS
 from surgicalsam_napari.exchange.sidecar import frame_name
@@ -60,6 +61,7 @@ def export_frames(
         _ = project.video  # raises the ProjectError now if the video is missing
     indices = sorted(set(map(int, frame_indices)))
     has_tracks = chosen.instances and bool(project.tracks.table.tracks)
+    parts = parts_of(project)
     target = ExportTarget(
         out,
         classes,
@@ -68,19 +70,30 @@ def export_frames(
         project.work_log.annotators(),
         has_instances=has_tracks or (chosen.instances and any(project.tracks.numbers(index).any() for index in indices)),
         has_tracks=has_tracks,
+        parts=parts.classes if chosen.parts and parts is not None else None,
     )
     return write_frames(target, chosen, _frames(project, indices, target, images), len(indices))
 
 
-def about_tracks(project: Project, format: str) -> str:
-    """What an export does with the instruments of a class, for the user; "" if there is nothing to say."""
+def about_instruments(project: Project, format: str) -> str:
+    """What an export does with instruments of a class and their parts, in sentences for the user; "" if it keeps all."""
     chosen, has_tracks = EXPORT_FORMATS[format], bool(project.tracks.table.tracks)
+    lost = lost_in(chosen, has_instances=has_tracks, has_parts=parts_of(project) is not None)
     if chosen.instances and not has_tracks:
-        return "one object for each class, because the project has no tracks (surgicalsam track makes them)"
-    if has_tracks and not chosen.instances:
+        return f"The project has no tracks (surgicalsam track makes them), so each class is one object. {lost}".strip()
+    return lost
+
+
+def lost_in(format: Format, *, has_instances: bool, has_parts: bool) -> str:
+    """What a format does not keep, as sentences for the user, with the formats that do; "" if it keeps all."""
+    sentences = []
+    if has_instances and not format.instances:
         able = ", ".join(name for name, other in EXPORT_FORMATS.items() if other.instances)
-        return f"without the project's tracks, which {able} keep"
-    return ""
+        sentences.append(f"The instruments of a class are not kept apart; {able} can.")
+    if has_parts and not format.parts:
+        able = ", ".join(name for name, other in EXPORT_FORMATS.items() if other.parts)
+        sentences.append(f"Parts are not in it; {able} keep them.")
+    return " ".join(sentences)
 
 
 def selected_classes(classes: ClassSet, class_ids: Sequence[int] | None) -> ClassSet:
@@ -96,6 +109,7 @@ def selected_classes(classes: ClassSet, class_ids: Sequence[int] | None) -> Clas
 def _frames(project: Project, frame_indices: list[int], target: ExportTarget, images: bool) -> Iterator[FrameToWrite]:
     classes, sequence = target.classes, safe_name(project.manifest.video_path.stem)
     notes = {note.frame: note.text for note in project.notes.entries()}
+    part_labels = parts_of(project) if target.parts is not None else None
     for index in frame_indices:
         label_map = np.asarray(project.labels[index])
         if len(classes) < len(project.classes):
@@ -103,8 +117,9 @@ def _frames(project: Project, frame_indices: list[int], target: ExportTarget, im
         image = np.asarray(project.video[index]) if images else None
         annotated = tuple(class_id for class_id in _annotated(project, index, label_map) if class_id in classes.ids)
         instances = _instances(project, index) if target.has_instances else None
+        parts = np.where(label_map, part_labels.labels[index], 0).astype(np.uint8) if part_labels is not None else None
         note = notes.get(index, "")
-        yield FrameToWrite(sequence, index, frame_name(index), label_map, image, annotated, note, instances)
+        yield FrameToWrite(sequence, index, frame_name(index), label_map, image, annotated, note, instances, parts)
 
 
 def _instances(project: Project, frame_index: int) -> Instances:

@@ -10,6 +10,7 @@ import numpy as np
 
 from surgicalsam_napari.exchange.class_matching import ClassMatch, MatchKind
 from surgicalsam_napari.exchange.dataset import DatasetFrame
+from surgicalsam_napari.exchange.import_parts import lines_about_parts
 from surgicalsam_napari.exchange.import_plan import ImportPlan, plan_import
 from surgicalsam_napari.exchange.overlaps import FILE_ORDER, order_in_words
 from surgicalsam_napari.exchange.registry import FORMATS
@@ -87,6 +88,7 @@ def preview_lines(plan: ImportPlan, project: Project) -> tuple[PreviewLine, ...]
         example = f", such as {skipped.example}" if skipped.example else ""
         lines.append(PreviewLine("Skipped", f"{skipped.what}: {skipped.count:,}{example}"))
     lines += [PreviewLine("Tracks", text) for text in plan.tracks(survey.tracks).lines(_target_classes(plan))]
+    lines += [PreviewLine("Parts", text) for text in lines_about_parts(dataset, project)]
     lines += [PreviewLine("Note", text) for text in dataset.notes]
     if plan.overlapping:
         lines.append(PreviewLine("Overlaps", _overlaps_in_words(plan)))

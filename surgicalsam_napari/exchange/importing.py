@@ -9,6 +9,7 @@ import numpy as np
 
 from surgicalsam_napari.errors import ExchangeError
 from surgicalsam_napari.exchange.dataset import Dataset
+from surgicalsam_napari.exchange.import_parts import part_writer
 from surgicalsam_napari.exchange.import_plan import ImportChoices, ImportPlan, plan_import
 from surgicalsam_napari.exchange.import_preview import choices_in_words
 from surgicalsam_napari.exchange.import_tracks import TrackImport
@@ -61,6 +62,8 @@ class ImportCounts:
 def result_in_words(plan: ImportPlan, counts: ImportCounts) -> str:
     """What an import did, and what it left alone and skipped."""
     texts = [str(counts)]
+    if counts.changed and (tracks := plan.tracks(plan.survey.tracks).ids):
+        texts.append(f"They show {counted(len(tracks), 'track')}.")
     if plan.left_alone:
         was = "was" if len(plan.left_alone) == 1 else "were"
         texts.append(f"{counted(len(plan.left_alone), 'frame')} without annotations {was} left alone.")
@@ -102,6 +105,7 @@ def import_frames(project: Project, plan: ImportPlan) -> Generator[ImportReport,
     """Write the checked labels as EDITED: all frames, or none if a write fails or the generator is closed early.
 
     The import is one action in the project's history, after a snapshot. It can be undone, even if the process was killed.
+    Parts are one action in the history of the project's parts.
 
     Pixels that a person painted, and VERIFIED classes, stay (see `LabelStore.write_import`). Frames in which the dataset
     annotated no class stay unchanged.
@@ -118,7 +122,10 @@ def import_frames(project: Project, plan: ImportPlan) -> Generator[ImportReport,
     name = f"Import {plan.dataset.path.name}"
     project.snapshots.create_before(name)  # even before a small import
     tracks = TrackImport(project, plan.tracks(project.tracks.table))
-    with project.history.action(name, note=choices_in_words(plan), all_or_none=True) as action:
+    with (
+        project.history.action(name, note=choices_in_words(plan), all_or_none=True) as action,
+        part_writer(project, plan.dataset, name) as parts,
+    ):
         for done, (frame, index) in enumerate(plan.frames, 1):
             imported = plan.in_project_ids(frame)
             before = _state(project, index)
@@ -126,6 +133,8 @@ def import_frames(project: Project, plan: ImportPlan) -> Generator[ImportReport,
             if imported.instances is not None:
                 tracks.write_frame(index, imported.label_map, imported.instances, action=action)
             is_changed = any(not np.array_equal(a, b) for a, b in zip(before, _state(project, index), strict=True))
+            if parts is not None and imported.parts is not None:
+                is_changed |= parts.write_frame(index, imported.parts)
             yield ImportReport(index, done, len(plan.frames), kept, is_changed)
         tracks.finish(action)
 

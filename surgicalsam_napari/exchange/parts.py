@@ -39,6 +39,12 @@ def marks_of_parts(parts: ClassSet, marks: Mapping[str, Mark], format: str) -> d
     return {part.id: known[name] for part, name in zip(parts, names, strict=True)}
 
 
+def same_parts(parts: ClassSet, others: ClassSet) -> dict[int, int]:
+    """For each id of `parts` the id of the part with the same name in `others`; the plural is the same name."""
+    known = {_comparable(part.name): part.id for part in others}
+    return {part.id: known[_comparable(part.name)] for part in parts if _comparable(part.name) in known}
+
+
 def table_of_parts(values: Mapping[int, int]) -> np.ndarray:
     """(256,) uint8: the entry of each key; 0 elsewhere."""
     table = np.zeros(256, np.uint8)

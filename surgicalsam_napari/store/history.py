@@ -7,6 +7,7 @@ from collections.abc import Generator, Iterable, Iterator
 from contextlib import contextmanager, suppress
 from dataclasses import dataclass, replace
 from datetime import UTC, datetime
+from itertools import chain
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, ClassVar
 
@@ -238,10 +239,17 @@ class History:
         return Undone(entry, tuple(sorted(frames)), tuple(sorted(set(kept) - frames - {TRACKS})), has_tracks)
 
     def _roll_back(self, entry: HistoryEntry, cause: BaseException) -> None:
-        """Restore every frame that has not changed since; first the frames whose restoring frees disk space."""
+        """Restore every frame that has not changed since; first the frames whose restoring frees disk space.
+
+        A frame that was written several times goes back step by step, the last write first.
+        """
         file = self._frames_file(entry)
         failed = []
-        for offset in sorted(line_offsets(file), key=lambda offset: any(read_line(file, offset)[0].chunks.values())):
+        writes: dict[int, list[int]] = {}  # by frame, the last first
+        for offset in reversed(line_offsets(file)):
+            writes.setdefault(read_line(file, offset)[0].frame_index, []).append(offset)
+        frames = sorted(writes.values(), key=lambda offsets: any(read_line(file, offsets[-1])[0].chunks.values()))
+        for offset in chain.from_iterable(frames):
             before, after = read_line(file, offset)
             try:
                 self._swap(before, after, None)

@@ -103,7 +103,8 @@ def recognizes(path: Path) -> bool:
 
 
 def read_dataset(path: Path, options: ReadOptions) -> Dataset:
-    sidecar, skips, notes = read_sidecar(path), Skips(), list[str]()
+    sidecar = read_sidecar(path if path.is_dir() else path.parent)
+    skips, notes = Skips(), list[str]()
     folders = _label_folders(path)
     classes, class_ids = _classes(path, folders, sidecar, options.classes)
     if folders:
