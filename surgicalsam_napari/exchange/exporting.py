@@ -63,12 +63,13 @@ def export_frames(
 
 def selected_classes(classes: ClassSet, class_ids: Sequence[int] | None) -> ClassSet:
     """The classes of a set with these ids; an ExchangeError if there is none, a ClassSetError for an unknown id."""
+    classes = classes.without_parts()  # the labels that are written have none
     if class_ids is None:
         return classes
     if not class_ids:
         raise ExchangeError("No class is selected for the export. Select at least one class.")
     wanted = {classes.by_id(class_id).id for class_id in class_ids}
-    return ClassSet(classes.name, tuple(instrument for instrument in classes if instrument.id in wanted))
+    return classes.having([instrument for instrument in classes if instrument.id in wanted])
 
 
 def _frames(project: Project, frame_indices: list[int], classes: ClassSet, images: bool) -> Iterator[FrameToWrite]:

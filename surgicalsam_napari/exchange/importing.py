@@ -13,7 +13,6 @@ from surgicalsam_napari.exchange.import_plan import ImportChoices, ImportPlan, p
 from surgicalsam_napari.exchange.import_preview import choices_in_words
 from surgicalsam_napari.exchange.survey import ImportReport, survey_frames
 from surgicalsam_napari.formatting import counted
-from surgicalsam_napari.instruments import ClassSet
 from surgicalsam_napari.store import Project
 
 
@@ -113,7 +112,8 @@ def import_frames(project: Project, plan: ImportPlan) -> Generator[ImportReport,
     plan.check_ready()
     _check_classes(project, plan)
     if plan.new_classes:
-        project.extend_classes(ClassSet(project.classes.name, (*project.classes, *plan.new_classes)))
+        new = [replace(instrument, parts=()) for instrument in plan.new_classes]
+        project.extend_classes(project.classes.having([*project.classes, *new]))
     name = f"Import {plan.dataset.path.name}"
     project.snapshots.create_before(name)  # even before a small import
     with project.history.action(name, note=choices_in_words(plan), all_or_none=True) as action:
