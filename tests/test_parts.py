@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import json
 from collections.abc import Iterator
 from dataclasses import replace
 from pathlib import Path
@@ -10,10 +11,14 @@ import numpy as np
 import pytest
 from PIL import Image
 
+from surgicalsam_napari.cli import main
 from surgicalsam_napari.errors import ClassSetError, ProjectError
 from surgicalsam_napari.instruments import ENDOVIS2018
 from surgicalsam_napari.model.surgical_sam import FramePrediction
+from surgicalsam_napari.session import Session
 from surgicalsam_napari.store import Project, Provenance, ViewerLabels
+from surgicalsam_napari.store.backup import backing_up, restoring
+from surgicalsam_napari.store.summary import summarize
 from surgicalsam_napari.video import VideoReader
 
 DRIVER, SCISSORS, PROBE = 3, 4, 5
@@ -283,3 +288,58 @@ def test_an_earlier_version_that_drops_the_parts_loses_nothing(project: Project)
         assert again.classes.parts is not None and not again.classes.has_parts
         again.change_classes(lambda present: present.with_parts_of(DRIVER, [SHAFT, WRIST]))
         assert again.open_parts().labels[1, 3, 3] == WRIST
+
+
+# ---- check, back up, summarize
+
+
+def test_a_check_finds_damage_of_parts(project: Project, capsys: pytest.CaptureFixture[str]) -> None:
+    project.open_parts().labels[1, 3, 3] = SHAFT
+    project.close()
+    folder = project.folder / "parts" / "labels"
+    (chunk,) = [path for path in folder.iterdir() if path.name.startswith("c.1.")]
+    chunk.unlink()
+    assert main(["check", str(project.folder), "--json"]) == 1
+    (damage,) = json.loads(capsys.readouterr().out)["damaged"]
+    assert damage["frame"] == 1 and Path(damage["file"]) == chunk
+    with Session() as session:
+        assert "parts should be intact" in session.open(project.folder).notice
+    assert main(["check", str(project.folder), "--clear", "1"]) == 0
+    with Project.open(project.folder) as again:
+        assert not again.open_parts().labels.frame(1).any() and again.labels.frame(1).any()
+
+
+def test_lost_parts_leave_the_instruments_usable(project: Project) -> None:
+    project.open_parts().labels[1, 3, 3] = SHAFT
+    project.close()
+    (project.folder / "parts" / "project.json").unlink()
+    with Session() as session:
+        assert "parts should have a project.json" in session.open(project.folder).notice
+        assert session.project is not None and session.project.labels.frame(1).any()
+        with pytest.raises(ProjectError, match=r"Restore it from a backup"):
+            session.show_parts(True)
+
+
+@pytest.mark.parametrize("of_parts", [False, True])
+def test_a_backup_holds_the_parts(project: Project, tmp_path: Path, of_parts: bool) -> None:
+    parts = project.open_parts()
+    parts.labels[1, 3, 3] = SHAFT
+    project.embeddings("digest", (4, 2, 3)).write([1], np.ones((1, 4, 2, 3), np.float16))
+    for _report in backing_up(parts if of_parts else project, tmp_path / "backup.zip"):
+        pass
+    for _report in restoring(tmp_path / "backup.zip", tmp_path / "restored.surgicalsam"):
+        pass
+    with Project.open(tmp_path / "restored.surgicalsam") as restored:
+        assert restored.open_parts().labels[1, 3, 3] == SHAFT
+
+
+def test_info_and_summary_count_the_parts(project: Project, capsys: pytest.CaptureFixture[str]) -> None:
+    project.open_parts().labels[1, 3, 3] = SHAFT
+    project.close()
+    assert main(["info", str(project.folder), "--json"]) == 0
+    record = json.loads(capsys.readouterr().out)
+    assert record["parts"]["provenance"]["Shaft"]["edited"] == 1 and record["frames"] == 4
+    assert main(["info", str(project.folder)]) == 0
+    assert "\nParts\n  1 Shaft" in capsys.readouterr().out
+    assert summarize(project.folder).parts_corrected == 1
+    assert summarize(project.folder / "parts").corrected == 1

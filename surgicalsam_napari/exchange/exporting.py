@@ -50,7 +50,7 @@ def export_frames(
     chosen = export_format(format, polygons=polygons)
     if not frame_indices:
         raise ExchangeError("No frame is selected for the export. Select at least one frame.")
-    if out == project.folder or project.folder in out.parents:
+    if out == project.top.folder or project.top.folder in out.parents:
         raise ExchangeError(f"{out} is inside the project folder. Choose a folder outside the project.")
     classes = selected_classes(project.classes, class_ids)
     check_target(out, overwrite=overwrite)

@@ -3,11 +3,12 @@
 from __future__ import annotations
 
 from collections.abc import Collection
+from contextlib import suppress
 from pathlib import Path
 
 import numpy as np
 
-from surgicalsam_napari.errors import ClassSetError
+from surgicalsam_napari.errors import ClassSetError, ProjectError
 from surgicalsam_napari.instruments import ClassSet
 from surgicalsam_napari.store.files import writing
 from surgicalsam_napari.store.growing import grow_arrays
@@ -21,8 +22,15 @@ PARTS = "parts"  # the folder in the project
 
 
 def has_part_labels(folder: Path) -> bool:
-    """Whether a project folder has labels of parts."""
-    return (folder / PARTS / MANIFEST).is_file()
+    """Whether a project folder has labels of parts; a ProjectError if their manifest was lost."""
+    if (folder / PARTS / MANIFEST).is_file():
+        return True
+    if (folder / PARTS / "labels").exists():
+        raise ProjectError(
+            f"{folder / PARTS} should have a {MANIFEST}, and has none. Restore it from a backup, or move the folder away to "
+            "begin with new parts."
+        )
+    return False
 
 
 def record_within(record: VideoRecord) -> VideoRecord:
@@ -51,9 +59,11 @@ def with_stored_parts(folder: Path, classes: ProjectClasses) -> ProjectClasses:
     """The classes of a project. If they name no parts, and labels of parts are stored, their parts belong to no class yet:
     an earlier version has changed the classes.
     """
-    if classes.parts is not None or not has_part_labels(folder):
+    if classes.parts is not None or not (folder / PARTS / MANIFEST).is_file():
         return classes
-    return classes.with_part_set(read_manifest(folder / PARTS).project_classes)
+    with suppress(ProjectError):  # whoever opens the parts is told
+        return classes.with_part_set(read_manifest(folder / PARTS).project_classes)
+    return classes
 
 
 def check_unlabelled(whole: LabelStore, parts: LabelStore, before: ClassSet, after: ClassSet) -> None:

@@ -307,6 +307,16 @@ class Project:
         self._parts = parts
         return parts
 
+    @property
+    def stem(self) -> str:
+        """For the names of files about it: "clip" for clip.surgicalsam, "clip_parts" for its parts."""
+        return self.folder.stem if self.whole is None else f"{self.whole.folder.stem}_{PARTS}"
+
+    @property
+    def top(self) -> Project:
+        """The project of the instruments: this one, or the one around these parts."""
+        return self if self.whole is None else self.whole
+
     def _unite_classes(self, parts: Project) -> None:
         """Let parts have the classes that this project says; parts that are labelled, and unknown here, come back here."""
         wanted, present = self._classes.parts, parts.all_classes
@@ -502,7 +512,7 @@ class Project:
             the change is not possible, the project is read-only, or the disk is full; nothing is changed
         """
         if self.whole is not None:
-            self.whole.change_classes(lambda present: present.with_parts(change))
+            self.whole.change_classes(lambda present: present.with_shown_parts(change))
             return
         present = self._stored_classes()  # another process may have changed it
         changed = change(present)

@@ -205,6 +205,15 @@ class ProjectClasses:
             raise ClassSetError(f"{self.in_use.name} has no parts. Give its classes parts first: Edit classes… > Parts.")
         return self.with_part_set(change(self.parts))
 
+    def with_shown_parts(self, change: Callable[[ProjectClasses], ProjectClasses]) -> ProjectClasses:
+        """As `with_parts`; a part that is new is for all classes that have parts."""
+        known = () if self.parts is None else self.parts.in_use.ids
+        changed = self.with_parts(change)
+        assert changed.parts is not None
+        for part in changed.parts.in_use:
+            changed = changed if part.id in known else changed.part_added(part.name)
+        return changed
+
     def without_part(self, part_id: int) -> ProjectClasses:
         """Without a part, for all classes; the caller checks that nothing is labelled with it."""
         is_last = self.parts is not None and self.parts.in_use.ids == (part_id,)
