@@ -220,7 +220,7 @@ class SegmentPanel(TaskPanel):
             return None
         model = f'The model "{self.session.model.name}"'
         if self.session.shows_parts and not self.session.trained_class_ids():
-            return f"{model} knows no parts. Paint the parts in a few frames, then Learn (Train tab)."
+            return f"{model} knows no parts yet."  # the banner says what to do
         if self.all_classes.isChecked():
             return f"{model} knows none of these classes. Choose another one, or correct a frame and Learn."
         return f"{model} is not yet trained on this class. Paint it in a frame and Learn, or choose another class."

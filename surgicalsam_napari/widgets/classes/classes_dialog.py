@@ -25,7 +25,7 @@ from surgicalsam_napari.widgets.viewer.session_signals import SessionSignals
 
 HELP = (
     "Double-click a name to change it. Labels stay, and a checkpoint or dataset with the earlier name still matches. "
-    "The order here is the order everywhere."
+    "The order here is the order everywhere. Tick the parts that a class has, if you label parts of instruments, too."
 )
 HELP_ON_PARTS = (
     "Double-click a name to change it. A new part is for all instruments that have parts; to choose the parts of each "

@@ -159,7 +159,7 @@ class ViewerLayers(QObject):
                 opacity=0.9,
             )
             shown.contour = max(1, round(project.labels.shape[1] / LINES_PER_OUTLINE))
-            self.viewer.layers.add(shown)
+            self.viewer.add_layer(shown)
         elif getattr(shown.data, "store", None) is not whole.labels:
             shown.data = data
         shown.features = class_features(whole.classes)
