@@ -376,6 +376,6 @@ def matching_class_ids(
     if untrained:
         raise CheckpointError(
             f"{model_name} is not yet trained on {', '.join(untrained)}; it knows {', '.join(model_classes.names)}. "
-            "Choose one of these, or a checkpoint trained on it."
+            "Choose one of these, or a checkpoint trained on it: correct a few frames, and Learn makes one."
         )
     return [model_ids[class_id] for class_id in class_ids]

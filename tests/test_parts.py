@@ -13,7 +13,7 @@ from PIL import Image
 
 from surgicalsam_napari.cli import main
 from surgicalsam_napari.errors import ClassSetError, ProjectError
-from surgicalsam_napari.instruments import ENDOVIS2018
+from surgicalsam_napari.instruments import ENDOVIS2018, ClassSet
 from surgicalsam_napari.model.surgical_sam import FramePrediction
 from surgicalsam_napari.session import Session
 from surgicalsam_napari.store import Project, Provenance, ViewerLabels
@@ -343,3 +343,38 @@ def test_info_and_summary_count_the_parts(project: Project, capsys: pytest.Captu
     assert "\nParts\n  1 Shaft" in capsys.readouterr().out
     assert summarize(project.folder).parts_corrected == 1
     assert summarize(project.folder / "parts").corrected == 1
+
+
+# ---- the command line
+
+
+def test_parts_of_classes_on_the_command_line(project: Project, capsys: pytest.CaptureFixture[str], tmp_path: Path) -> None:
+    project.close()
+    folder = str(project.folder)
+    assert main(["classes", folder, "--parts", "Ultrasound Probe: shaft", "--parts", "Clip Applier: Shaft, Tip"]) == 0
+    printed = capsys.readouterr().out
+    assert "Ultrasound Probe   parts: Shaft\n" in printed and "Clip Applier   parts: Shaft, Tip\n" in printed
+    assert main(["classes", folder, "--parts", "Clip Applier:", "--json"]) == 0
+    classes = json.loads(capsys.readouterr().out)
+    assert [part["name"] for part in classes["parts"]] == ["Shaft", "Wrist", "Tip"]
+    assert "parts" not in classes["classes"][6] and classes["classes"][2]["parts"] == [1, 2]
+    assert main(["classes", folder, "--parts", "Clip Applier"]) == 2
+    assert main(["classes", folder, "--out", str(tmp_path / "set.yaml")]) == 0
+    capsys.readouterr()
+    Project.open(folder).open_parts().close()
+    assert main(["classes", f"{folder}/parts", "--rename", "Tip", "Jaw", "--remove", "Wrist"]) == 0
+    assert capsys.readouterr().out.split() == ["1", "#68d2ff", "Shaft", "3", "#cbfcbc", "Jaw", "formerly", "Tip"]
+    with Project.create(tmp_path / "b.surgicalsam", VideoReader(tmp_path / "case"), ENDOVIS2018) as other:
+        other.extend_classes(ClassSet.from_yaml(tmp_path / "set.yaml"))
+        assert [part.name for part in other.classes.parts_of(DRIVER)] == ["Shaft", "Wrist"]
+
+
+def test_a_model_that_knows_no_parts_says_what_to_do(
+    project: Project, tiny_checkpoint: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    parts = project.open_parts().folder
+    project.close()
+    command = ["segment", str(parts), "--all", "--checkpoint", str(tiny_checkpoint)]
+    assert main(command) == 1
+    assert "knows none of the parts (Shaft, Wrist)" in (error := capsys.readouterr().err)
+    assert f'surgicalsam learn "{parts}"' in error

@@ -289,7 +289,7 @@ class Project:
         if classes is None:
             raise ProjectError(
                 f"{self.folder.name} has classes without parts. Give a class parts: Edit classes… in the window, "
-                "`surgicalsam classes --add-part` on the command line."
+                "`surgicalsam classes --parts` on the command line."
             )
         folder, record = self.folder / PARTS, record_within(self.manifest.video)
         if not has_part_labels(self.folder):
