@@ -188,21 +188,18 @@ def info(
 
 
 def _project_record(project: Project) -> dict:
-    from surgicalsam_napari.store import Provenance
+    from surgicalsam_napari.store.checking import project_and_parts
 
-    table = project.labels.provenance_table()
-    counts = {
-        instrument.name: {kind.name.lower(): int((table[:, column] == kind).sum()) for kind in Provenance}
-        for column, instrument in enumerate(project.classes)
-    }
     manifest = project.manifest
+    parts = project_and_parts(project)[0][1:]
     return {
         "project": str(project.folder),
         "video": str(manifest.video_path),
         "frames": project.labels.shape[0],
         "size": list(project.labels.shape[1:]),
         "class_set": project.classes.to_json(),
-        "provenance": counts,
+        "provenance": _counts(project),
+        **({"parts": {"project": str(parts[0].folder), "provenance": _counts(parts[0])}} if parts else {}),
         "embeddings": [
             {
                 "encoder_digest": store.encoder_digest,
@@ -214,6 +211,17 @@ def _project_record(project: Project) -> dict:
         ],
         "checkpoints": list(manifest.checkpoints),
         "disk_bytes": _disk_bytes(project.folder),
+    }
+
+
+def _counts(project: Project) -> dict[str, dict[str, int]]:
+    """By class and provenance, the number of frames."""
+    from surgicalsam_napari.store import Provenance
+
+    table = project.labels.provenance_table()
+    return {
+        instrument.name: {kind.name.lower(): int((table[:, column] == kind).sum()) for kind in Provenance}
+        for column, instrument in enumerate(project.classes)
     }
 
 

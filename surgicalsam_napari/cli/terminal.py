@@ -36,9 +36,15 @@ def project_text(record: dict) -> str:
         "",
         f"{record['class_set']['name']:<30}" + "".join(f"{kind:>11}" for kind in kinds),
     ]
-    for instrument in record["class_set"]["classes"]:
-        counts = record["provenance"][instrument["name"]]
-        lines.append(f"{instrument['id']:>3} {instrument['name']:<26}" + "".join(f"{counts[kind]:>11}" for kind in kinds))
+    tables = [(record["class_set"]["classes"], record["provenance"])]
+    if "parts" in record:
+        tables.append((record["class_set"]["parts"], record["parts"]["provenance"]))
+    for position, (instruments, provenance) in enumerate(tables):
+        lines += ["", "Parts"] if position else []
+        for instrument in instruments:
+            counts = provenance[instrument["name"]]
+            number = f"{instrument['id']:>3} {instrument['name']:<26}"
+            lines.append(number + "".join(f"{counts[kind]:>11}" for kind in kinds))
     lines.append("")
     for store in record["embeddings"]:
         lines.append(f"embeddings   {store['frames']} frames, encoder {store['encoder_digest']}, {in_bytes(store['bytes'])}")

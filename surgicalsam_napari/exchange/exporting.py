@@ -53,7 +53,7 @@ def export_frames(
     chosen = export_format(format, polygons=polygons)
     if not frame_indices:
         raise ExchangeError("No frame is selected for the export. Select at least one frame.")
-    if out == project.folder or project.folder in out.parents:
+    if out == project.top.folder or project.top.folder in out.parents:
         raise ExchangeError(f"{out} is inside the project folder. Choose a folder outside the project.")
     classes = selected_classes(project.classes, class_ids)
     check_target(out, overwrite=overwrite)
@@ -98,12 +98,13 @@ def lost_in(format: Format, *, has_instances: bool, has_parts: bool) -> str:
 
 def selected_classes(classes: ClassSet, class_ids: Sequence[int] | None) -> ClassSet:
     """The classes of a set with these ids; an ExchangeError if there is none, a ClassSetError for an unknown id."""
+    classes = classes.without_parts()  # the labels that are written have none
     if class_ids is None:
         return classes
     if not class_ids:
         raise ExchangeError("No class is selected for the export. Select at least one class.")
     wanted = {classes.by_id(class_id).id for class_id in class_ids}
-    return ClassSet(classes.name, tuple(instrument for instrument in classes if instrument.id in wanted))
+    return classes.having([instrument for instrument in classes if instrument.id in wanted])
 
 
 def _frames(project: Project, frame_indices: list[int], target: ExportTarget, images: bool) -> Iterator[FrameToWrite]:

@@ -15,7 +15,6 @@ from surgicalsam_napari.exchange.import_preview import choices_in_words
 from surgicalsam_napari.exchange.import_tracks import TrackImport
 from surgicalsam_napari.exchange.survey import ImportReport, survey_frames
 from surgicalsam_napari.formatting import counted
-from surgicalsam_napari.instruments import ClassSet
 from surgicalsam_napari.store import Project
 
 
@@ -118,7 +117,8 @@ def import_frames(project: Project, plan: ImportPlan) -> Generator[ImportReport,
     plan.check_ready()
     _check_classes(project, plan)
     if plan.new_classes:
-        project.extend_classes(ClassSet(project.classes.name, (*project.classes, *plan.new_classes)))
+        new = [replace(instrument, parts=()) for instrument in plan.new_classes]
+        project.extend_classes(project.classes.having([*project.classes, *new]))
     name = f"Import {plan.dataset.path.name}"
     project.snapshots.create_before(name)  # even before a small import
     tracks = TrackImport(project, plan.tracks(project.tracks.table))

@@ -159,7 +159,7 @@ def named_classes(
     ExchangeError
         a name is empty, or there are too many
     """
-    known = {plain(c.name): c for c in (() if sidecar is None else sidecar.classes)}
+    known = {plain(c.name): c for c in (() if sidecar is None else sidecar.classes.without_parts())}
     free = iter(number for number in range(1, LARGEST_CLASS_ID + 1) if number not in {c.id for c in known.values()})
     classes = dict(known)
     for position, name in enumerate(names):

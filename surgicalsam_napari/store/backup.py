@@ -8,7 +8,7 @@ import shutil
 import uuid
 import zipfile
 from collections.abc import Generator, Iterator
-from contextlib import contextmanager, suppress
+from contextlib import ExitStack, contextmanager, suppress
 from dataclasses import dataclass
 from datetime import UTC, datetime
 from pathlib import Path, PurePosixPath
@@ -19,10 +19,11 @@ import google_crc32c
 from surgicalsam_napari import __version__
 from surgicalsam_napari.errors import ProjectError
 from surgicalsam_napari.files import replacing
-from surgicalsam_napari.store.checking import Damage, checking
+from surgicalsam_napari.store.checking import Damage, checking, project_and_parts
 from surgicalsam_napari.store.checksums import ARRAYS
 from surgicalsam_napari.store.files import STAGING, writing
 from surgicalsam_napari.store.manifest import MANIFEST
+from surgicalsam_napari.store.part_labels import PARTS
 
 if TYPE_CHECKING:
     from surgicalsam_napari.store.project import Project
@@ -52,6 +53,8 @@ def backing_up(
 ) -> Generator[BackupReport, None, Path]:
     """Check a project, then write it to one file, completely or not at all. A person may go on working meanwhile.
 
+    Parts are always written with the project around them.
+
     Parameters
     ----------
     path : the zip file
@@ -70,6 +73,7 @@ def backing_up(
     DiskSpaceError
         the disk is full
     """
+    project = project.top
     path, root = Path(path).expanduser().absolute(), project.folder
     if path.exists() and not overwrite:
         raise ProjectError(f"{path} already exists. Choose another name, or replace it with --overwrite.")
@@ -113,7 +117,9 @@ def _held(project: Project, *, embeddings: bool) -> Iterator[tuple[Path, dict[st
     folder = root / f"{HELD}{uuid.uuid4().hex[:8]}"
     sizes: dict[str, int] = {}
     try:
-        with project.labels.files.exclusively("The backup"):
+        with ExitStack() as locks:
+            for each in project_and_parts(project)[0]:
+                locks.enter_context(each.labels.files.exclusively("The backup"))
             for name in _files(root, embeddings):
                 target = folder / name
                 target.parent.mkdir(parents=True, exist_ok=True)
@@ -129,7 +135,7 @@ def _files(root: Path, embeddings: bool) -> list[str]:
     names = []
     for parent, folders, files in os.walk(root):
         inside = Path(parent).relative_to(root)
-        is_top = inside == Path()
+        is_top = inside in (Path(), Path(PARTS))
         folders[:] = sorted(name for name in folders if not name.startswith(".") and not (is_top and name in LEFT_OUT))
         for name in sorted(files):
             relative = inside / name

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Generator, Iterable, Iterator
 from dataclasses import dataclass
+from itertools import product
 from pathlib import Path
 from typing import TYPE_CHECKING
 
@@ -17,6 +18,8 @@ from surgicalsam_napari.store.cell_table import ROWS
 from surgicalsam_napari.store.checksums import ARRAYS, COLUMN, FOLDER, check_command, checksum
 from surgicalsam_napari.store.files import SET_ASIDE, set_aside, writing
 from surgicalsam_napari.store.frame_files import TRACKS_FILE, FrameFiles
+from surgicalsam_napari.store.manifest import MANIFEST
+from surgicalsam_napari.store.part_labels import PARTS
 
 if TYPE_CHECKING:
     from surgicalsam_napari.store.project import Project
@@ -59,7 +62,9 @@ class CheckReport:
 
 
 def checking(project: Project, *, repair: bool = False) -> Generator[CheckReport, None, tuple[Damage, ...]]:
-    """Check every file of labels, instances, tables, tracks, history, snapshots and notes; returns all damage.
+    """Check every file of labels, instances, tables, tracks, history, snapshots and notes, also of the parts.
+
+    Returns all damage.
 
     A project of an earlier version gets its checksums now, if it can be written.
 
@@ -72,7 +77,33 @@ def checking(project: Project, *, repair: bool = False) -> Generator[CheckReport
     ProjectError, DiskSpaceError
         a failed write, or a repair of a read-only project
     """
-    return (yield from _Check(project, repair=repair).frames())
+    found: tuple[Damage, ...] = ()
+    projects, unreadable = project_and_parts(project)
+    frame_count = len(project.labels)
+    for position, each in enumerate(projects):
+        reports = _Check(each, repair=repair).frames()
+        while True:
+            try:
+                report = next(reports)
+            except StopIteration as end:
+                found += end.value
+                break
+            done, total = position * frame_count + report.done, len(projects) * frame_count
+            yield CheckReport(done, total, found + report.found)
+    if unreadable:
+        found += unreadable
+        yield CheckReport(len(projects) * frame_count, len(projects) * frame_count, found)
+    return found
+
+
+def project_and_parts(project: Project) -> tuple[list[Project], tuple[Damage, ...]]:
+    """The project and its parts; if these cannot be opened, why."""
+    try:
+        parts = project.parts
+    except ProjectError as error:
+        what, _, remedy = str(error).partition(". ")
+        return [project], (Damage(project.folder / PARTS / MANIFEST, what, remedy=remedy.rstrip(".")),)
+    return [project] if parts is None else [project, parts], ()
 
 
 def damaged_frames(project: Project) -> list[int]:
@@ -88,7 +119,12 @@ def check_intact(project: Project) -> None:
 
 
 def damage_notice(project: Project) -> str:
-    """What `damaged_frames` finds and what to do, as text for the user; "" if it finds nothing."""
+    """What `damaged_frames` finds and what to do, also for the parts, as text for the user; "" if it finds nothing."""
+    projects, unreadable = project_and_parts(project)
+    return " ".join(filter(None, (*map(_notice_of, projects), *(f"{each.how}. {each.remedy}." for each in unreadable))))
+
+
+def _notice_of(project: Project) -> str:
     if not (damaged := damaged_frames(project)):
         return ""
     named = ", ".join(map(str, damaged[:FRAMES_NAMED])) + (", …" if len(damaged) > FRAMES_NAMED else "")
@@ -101,20 +137,22 @@ def damage_notice(project: Project) -> str:
 def accept(project: Project, frame_indices: Iterable[int]) -> list[int]:
     """Take damaged frames as they are now, after a person has looked at them; returns those that were damaged.
 
+    As for `clear`, also their parts.
+
     Raises
     ------
     ProjectError
         a file of a frame is missing or cannot be read, so there is nothing to accept
     """
-    files, accepted = project.labels.files, []
-    for frame_index in frame_indices:
+    accepted = set()
+    for files, frame_index in product([each.labels.files for each in project_and_parts(project)[0]], list(frame_indices)):
         with files.exclusively("The frame"):
             if not files.checksums.problems(frame_index):
                 continue
             files.check_readable(frame_index)
             files.seal(frame_index)
-            accepted.append(frame_index)
-    return accepted
+            accepted.add(frame_index)
+    return sorted(accepted)
 
 
 def clear(project: Project, frame_indices: Iterable[int]) -> list[int]:
@@ -122,21 +160,23 @@ def clear(project: Project, frame_indices: Iterable[int]) -> list[int]:
 
     Where only the numbers of the instances are damaged, only those are removed.
     """
-    files, cleared = project.labels.files, []
-    for frame_index in frame_indices:
+    cleared = set()
+    for each, frame_index in product(project_and_parts(project)[0], list(frame_indices)):
+        files = each.labels.files
         with files.exclusively("The frame"):
             problems = files.checksums.problems(frame_index)
             only_instances = problems.keys() == {"instances"}
             if problems:
-                _complete_tables(project)
+                _complete_tables(each)
                 for name in ("instances",) if only_instances else ARRAYS:
-                    set_aside(project.folder, files.checksums.files(frame_index, name)[0])
+                    set_aside(each.folder, files.checksums.files(frame_index, name)[0])
             if only_instances:
                 files.commit(frame_index, {}, numbers=files.blank)
         if problems and not only_instances:
-            project.labels.reset_frame(frame_index)
-        cleared += [frame_index] if problems else []
-    return cleared
+            each.labels.reset_frame(frame_index)
+        if problems:
+            cleared.add(frame_index)
+    return sorted(cleared)
 
 
 def _confirmed(files: FrameFiles, frame_index: int) -> dict[str, str]:

@@ -123,6 +123,7 @@ class Manifest(BaseModel):
     class_set: dict[str, Any]
     checkpoints: tuple[dict[str, Any], ...] = ()
     model_in_use: ModelRecord | None = None
+    is_parts: bool = False  # the labels of the parts of the instruments in the project around this folder
     has_checksums: bool = False  # whether every frame has: a project of an earlier version gets them when it is checked
 
     @field_validator("class_set")

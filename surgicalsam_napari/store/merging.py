@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from typing import TYPE_CHECKING
 
 import numpy as np
@@ -132,6 +132,22 @@ def _ranks(score: Mapping[int, float], provenance: Mapping[int, Provenance], pro
     return rank
 
 
+def within(prediction: FramePrediction, mask: np.ndarray) -> FramePrediction:
+    """The prediction with background outside the mask, (H, W) bool; a class that had all its pixels there is absent, with
+    presence 0.
+    """
+    label_map = np.where(mask, prediction.label_map, 0).astype(np.uint8)
+    gone_ids = set(present_ids(prediction.label_map)) - set(present_ids(label_map))
+    gone = np.array([class_id in gone_ids for class_id in prediction.class_ids])
+    return replace(
+        prediction,
+        label_map=label_map,
+        present=prediction.present & ~gone,
+        presence=np.where(gone, 0, prediction.presence).astype(np.float32),
+        contested=np.where(gone, 0, prediction.contested).astype(np.float32),
+    )
+
+
 @dataclass(frozen=True)
 class MergedImport:
     """A frame after an import.
@@ -146,6 +162,12 @@ class MergedImport:
     labels: np.ndarray
     painted: np.ndarray
     kept_pixels: int
+
+    def only(self, chosen: np.ndarray, before: FrameBefore) -> MergedImport:
+        """The same in the chosen pixels, (H, W) bool; the others stay as they were."""
+        painted = np.zeros(chosen.shape, bool) if before.painted is None else before.painted
+        labels = np.where(chosen, self.labels, before.labels)
+        return MergedImport(labels, np.where(chosen, self.painted, painted), self.kept_pixels)
 
 
 def merged_import(before: FrameBefore, label_map: np.ndarray, class_ids: Sequence[int]) -> MergedImport:

@@ -123,10 +123,11 @@ class ExportPanel(TaskPanel):
         """The folder that Export writes: the chosen folder if it is empty or an earlier export, else a new one in it."""
         assert self.session.project is not None
         video = self.session.project.manifest.video_path
+        parts = "parts_" if self.session.shows_parts else ""
         chosen = self._chosen_folder
         if chosen is not None and (is_empty(chosen) or is_export(chosen)):
             return chosen
-        return (chosen or video.parent) / f"{video.stem}_{self.format.currentData()}"
+        return (chosen or video.parent) / f"{video.stem}_{parts}{self.format.currentData()}"
 
     def start(self) -> None:
         """Start the export, but ask first if it would replace an earlier one."""

@@ -5,6 +5,7 @@ from __future__ import annotations
 from collections.abc import Callable
 from pathlib import Path
 from typing import NamedTuple
+from weakref import WeakKeyDictionary
 
 import torch
 from qtpy.QtCore import Signal
@@ -60,6 +61,7 @@ class ModelPanel(Panel):
         self.is_loading = False
         self.in_use = self._wanted = LoadedFrom()
         self._is_new = False  # whether the checkpoint being loaded was not listed before
+        self._sources: WeakKeyDictionary[SurgicalSAM, LoadedFrom] = WeakKeyDictionary()
         self._failed: LoadedFrom | None = None  # could not be loaded; a missing file may be chosen or downloaded
         self.last_model = LastModel(session, self)
         self._own_encoder_weights: dict[str, Path] = {}  # files chosen by the user, by the name of the known weights
@@ -70,6 +72,7 @@ class ModelPanel(Panel):
 
     def subscribe(self, signals: SessionSignals) -> None:
         """From now on, describe the model in use, and list the checkpoints of the open project."""
+        signals.project_changed.connect(self._follow_model)
         signals.project_changed.connect(lambda: self.show_trained(self.session.project))
         signals.project_changed.connect(self.last_model.restore)
         signals.model_changed.connect(self.show_model)
@@ -121,10 +124,21 @@ class ModelPanel(Panel):
     def adopt(self, source: LoadedFrom) -> None:
         """Show that the session uses a model of this source, which a run has loaded."""
         self._forget_failure()
-        self.in_use = self._wanted = source
+        self._use(source)
         self.show_trained(self.session.project)
         self.show_model()
         self.last_model.remember()
+
+    def _use(self, source: LoadedFrom) -> None:
+        self.in_use = self._wanted = source
+        if self.session.model is not None:
+            self._sources[self.session.model] = source
+
+    def _follow_model(self) -> None:
+        """Parts and instruments have a model each: the session uses the other one after the switch."""
+        model = self.session.model
+        if model is not None and not self.is_loading and (source := self._sources.get(model)) not in (None, self.in_use):
+            self.in_use = self._wanted = source
 
     def show_trained(self, project: Project | None) -> None:
         """List the checkpoints that were trained for this project."""
@@ -221,6 +235,7 @@ class ModelPanel(Panel):
         if needed is not None and self.in_use.encoder_weights is not None:
             self._own_encoder_weights[needed] = self.in_use.encoder_weights
         self._set_loading(False)
+        self._sources[model] = self.in_use
         self.session.use_model(model)
         self.last_model.on_loaded(model)
 
