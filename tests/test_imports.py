@@ -16,7 +16,7 @@ TOP = Path(__file__).resolve().parents[1]
 PACKAGES = {"surgicalsam_napari": TOP / "surgicalsam_napari", "surgicalsam_training": TOP / "training/surgicalsam_training"}
 WINDOW_LIBRARIES = {"qtpy", "napari", "magicgui", "superqt", "vispy", "PyQt5", "PyQt6", "PySide2", "PySide6"}
 
-# errors, files, formatting, instruments <- model, video, phantom <- store <- editing, review, overlay, inference, exchange
+# errors, files, formatting, instruments <- model, video, phantom <- remote, store <- editing, review, overlay, inference, exchange
 # <- propagation <- training <- cluster <- session <- widgets, cli
 FOUNDATION = {"errors", "files", "formatting", "instruments"}
 MAY_IMPORT: dict[str, set[str]] = {
@@ -29,6 +29,7 @@ MAY_IMPORT: dict[str, set[str]] = {
     "model": FOUNDATION,
     "video": FOUNDATION,
     "phantom": FOUNDATION | {"video"},
+    "remote": FOUNDATION | {"__init__", "model"},
     "store": FOUNDATION | {"model", "video", "phantom"},
     "inference": FOUNDATION | {"model", "video", "phantom", "store"},
     "propagation": FOUNDATION | {"model", "video", "store", "inference"},
@@ -40,7 +41,7 @@ MAY_IMPORT: dict[str, set[str]] = {
     | {"model", "video", "phantom", "store", "inference", "propagation", "overlay", "exchange"},
 }
 MAY_IMPORT["cluster"] = {*MAY_IMPORT["surgicalsam_training"], "surgicalsam_training"}
-MAY_IMPORT["session"] = {*MAY_IMPORT["cluster"], "cluster", "editing", "review", "preferences"}
+MAY_IMPORT["session"] = {*MAY_IMPORT["cluster"], "cluster", "remote", "editing", "review", "preferences"}
 MAY_IMPORT["widgets"] = {*MAY_IMPORT["session"], "session"}
 MAY_IMPORT["cli"] = {*MAY_IMPORT["widgets"], "widgets"}
 MAY_IMPORT["__main__"] = {"cli"}

@@ -18,6 +18,7 @@ from surgicalsam_napari.cli import (  # noqa: F401  (imported to register their 
     statistics,
     training,
     work_log,
+    worker,
 )
 from surgicalsam_napari.cli.commands import app, main
 

@@ -1,0 +1,84 @@
+"""Load a model whose image encoder is on another machine; its prompts and decoder run here."""
+
+from __future__ import annotations
+
+from pathlib import Path
+
+from surgicalsam_napari.formatting import in_bytes
+from surgicalsam_napari.instruments import ClassSet
+from surgicalsam_napari.model.checkpoint import load_checkpoint, read_checkpoint_info
+from surgicalsam_napari.model.surgical_sam import SurgicalSAM
+from surgicalsam_napari.remote.connection import Connection
+from surgicalsam_napari.remote.encoder import RemoteEncoder, WorkerState
+from surgicalsam_napari.remote.protocol import EncoderName
+
+
+def load_with_worker(
+    path: Path,
+    address: str,
+    certificates: Path | None = None,
+    *,
+    encoder_weights: Path | None = None,
+    classes: ClassSet | None = None,
+    fast: bool = False,
+) -> SurgicalSAM:
+    """As `load_checkpoint` on this machine's best device, with a worker that computes the image embeddings.
+
+    The weights of a large encoder are not needed on this machine.
+
+    Parameters
+    ----------
+    address : HOST:PORT of the worker
+    certificates : see `Connection`
+
+    Raises
+    ------
+    WorkerLost, WorkerRefused
+        nobody answers; or another version, other weights of the encoder, a wrong certificate, or no TLS
+    CheckpointError, DeviceError
+        as `load_checkpoint`
+    """
+    connection = Connection(address, certificates)
+    greeting = connection.greet()
+    is_separate = path.suffix == ".safetensors" and not read_checkpoint_info(path).includes_encoder
+
+    def load(with_encoder: bool) -> SurgicalSAM:
+        return load_checkpoint(
+            path, encoder_weights=encoder_weights, classes=classes, fast=fast, load_image_encoder=with_encoder
+        )
+
+    model = load(not is_separate)
+    encoder = EncoderName(model.encoder_id, model.encoder_digest)
+    connection.load(encoder)
+
+    def prepare_here() -> None:
+        if model.image_encoder is None:
+            model.image_encoder = load(True).image_encoder
+
+    model.embedder = RemoteEncoder(connection, greeting, encoder, model.embed_here, prepare_here)
+    return model
+
+
+def worker_text(state: WorkerState) -> str:
+    """Where frames are embedded, and how far away that is: "gpu-server:8786 (CUDA: NVIDIA A100), 1.2 ms away"."""
+    line = "" if state.is_encrypted else ", this machine or a tunnel from it, without TLS"
+    return f"{state.address} ({state.device}), {1000 * state.latency:.1f} ms away{line}"
+
+
+def traffic_text(state: WorkerState) -> str:
+    """What the line carries: frames per second, and bytes per frame there and back; empty before the first frame."""
+    if state.frames_per_second is None:
+        return ""
+    sent, received = (in_bytes(round(count / state.frames)) for count in (state.sent, state.received))
+    megabits = 8e-6 * (state.sent + state.received) / state.seconds
+    return f"{state.frames_per_second:.1f} frames a second, {megabits:.1f} Mbit/s; per frame {sent} sent, {received} back"
+
+
+def what_leaves(frame_size: tuple[int, int] | None, encoder_side: int) -> str:
+    """What leaves this machine, so that a person can decide."""
+    size = f"of {encoder_side} pixels at most" if frame_size is None else f"of {frame_size[1]} × {frame_size[0]} pixels"
+    return (
+        f"Sent: pictures {size}, scaled from the frames, and the name of the image encoder. Not sent: names of files, "
+        "patients, persons or classes, labels, frame numbers, sound. Text inside a picture, such as a name burned into the "
+        "video, is a part of it. The worker keeps nothing."
+    )
