@@ -16,8 +16,8 @@ TOP = Path(__file__).resolve().parents[1]
 PACKAGES = {"surgicalsam_napari": TOP / "surgicalsam_napari", "surgicalsam_training": TOP / "training/surgicalsam_training"}
 WINDOW_LIBRARIES = {"qtpy", "napari", "magicgui", "superqt", "vispy", "PyQt5", "PyQt6", "PySide2", "PySide6"}
 
-# errors, files, formatting, instruments <- model, video, phantom <- remote, store <- editing, review, overlay, inference, exchange
-# <- propagation <- training <- cluster <- session <- widgets, cli
+# errors, files, formatting, instruments <- model, video, phantom <- store <- editing, review, overlay, inference, exchange
+# <- propagation, remote <- training <- cluster <- session <- widgets, cli
 FOUNDATION = {"errors", "files", "formatting", "instruments"}
 MAY_IMPORT: dict[str, set[str]] = {
     "__init__": set(),
@@ -29,9 +29,9 @@ MAY_IMPORT: dict[str, set[str]] = {
     "model": FOUNDATION,
     "video": FOUNDATION,
     "phantom": FOUNDATION | {"video"},
-    "remote": FOUNDATION | {"__init__", "model"},
     "store": FOUNDATION | {"model", "video", "phantom"},
     "inference": FOUNDATION | {"model", "video", "phantom", "store"},
+    "remote": FOUNDATION | {"__init__", "model", "inference"},
     "propagation": FOUNDATION | {"model", "video", "store", "inference"},
     "editing": FOUNDATION | {"store"},
     "review": FOUNDATION | {"store"},

@@ -1,4 +1,4 @@
-"""A worker elsewhere: real processes under TLS, killed and cut off in the middle; wrong certificates, versions, weights, answers."""
+"""A worker elsewhere: real processes under TLS, killed and cut off; wrong certificates, versions, weights and answers."""
 
 from __future__ import annotations
 
@@ -11,7 +11,7 @@ import sys
 import threading
 import time
 from collections.abc import Callable, Iterator
-from contextlib import closing, contextmanager
+from contextlib import closing, contextmanager, suppress
 from pathlib import Path
 
 import numpy as np
@@ -21,32 +21,32 @@ from worker_process import WorkerProcess
 pytest.importorskip("cryptography")
 
 sys.path.append(str(Path(__file__).parents[1] / "benchmarks"))
-from common.limited_line import LimitedLine  # noqa: E402
+from common.limited_line import LimitedLine
 
-from surgicalsam_napari import cli  # noqa: E402
-from surgicalsam_napari.errors import WorkerError, WorkerLost, WorkerRefused  # noqa: E402
-from surgicalsam_napari.inference import SegmentReport  # noqa: E402
-from surgicalsam_napari.instruments import ENDOVIS2018  # noqa: E402
-from surgicalsam_napari.model.checkpoint import load_checkpoint  # noqa: E402
-from surgicalsam_napari.preferences import remember_worker, remembered_certificates  # noqa: E402
-from surgicalsam_napari.remote import certificates as certificates_module  # noqa: E402
-from surgicalsam_napari.remote import connection, encoder, protocol  # noqa: E402
-from surgicalsam_napari.remote.address import Address, is_address, parse_address  # noqa: E402
-from surgicalsam_napari.remote.certificates import make_certificates  # noqa: E402
-from surgicalsam_napari.remote.connection import Connection  # noqa: E402
-from surgicalsam_napari.remote.encoder import RemoteEncoder  # noqa: E402
-from surgicalsam_napari.remote.encoders_here import EncodersHere  # noqa: E402
-from surgicalsam_napari.remote.packing import (  # noqa: E402
+from surgicalsam_napari import cli
+from surgicalsam_napari.errors import WorkerError, WorkerLost, WorkerRefused
+from surgicalsam_napari.inference import SegmentReport
+from surgicalsam_napari.instruments import ENDOVIS2018
+from surgicalsam_napari.model.checkpoint import load_checkpoint
+from surgicalsam_napari.preferences import remember_worker, remembered_certificates
+from surgicalsam_napari.remote import certificates as certificates_module
+from surgicalsam_napari.remote import connection, encoder, protocol
+from surgicalsam_napari.remote.address import Address, is_address, parse_address
+from surgicalsam_napari.remote.certificates import make_certificates
+from surgicalsam_napari.remote.connection import Connection
+from surgicalsam_napari.remote.encoder import RemoteEncoder
+from surgicalsam_napari.remote.encoders_here import EncodersHere
+from surgicalsam_napari.remote.packing import (
     pack_embeddings,
     pack_frames,
     unpack_embeddings,
     unpack_frames,
 )
-from surgicalsam_napari.remote.protocol import EncoderName  # noqa: E402
-from surgicalsam_napari.remote.worker import Worker  # noqa: E402
-from surgicalsam_napari.session import Session  # noqa: E402
-from surgicalsam_napari.store import Project  # noqa: E402
-from surgicalsam_napari.video import VideoReader  # noqa: E402
+from surgicalsam_napari.remote.protocol import EncoderName
+from surgicalsam_napari.remote.worker import Worker
+from surgicalsam_napari.session import Session
+from surgicalsam_napari.store import Project
+from surgicalsam_napari.video import VideoReader
 
 FRAMES = 12
 CLASSES = (1, 3)
@@ -371,7 +371,7 @@ def test_the_certificate_of_a_client_does_not_make_a_worker(certificates, tmp_pa
 
 
 def test_a_worker_under_another_name_is_refused(tmp_path, tiny_checkpoint, monkeypatch):
-    monkeypatch.setattr(certificates_module.socket, "getfqdn", lambda: "gpu-server")
+    monkeypatch.setattr(certificates_module.socket, "getfqdn", lambda *_: "gpu-server")
     make_certificates(tmp_path / "made")
     with worker_here(tiny_checkpoint, tmp_path / "made") as server:
         monkeypatch.setattr(socket, "getaddrinfo", _to_loopback(socket.getaddrinfo))
@@ -505,12 +505,11 @@ def test_a_message_of_a_worker_is_only_text(plain, tiny_checkpoint, monkeypatch)
 def test_a_worker_survives_what_is_no_request(plain, tiny_checkpoint, request_bytes):
     with socket.create_connection(("127.0.0.1", plain.address.port)) as line:
         line.settimeout(10)
-        line.sendall(request_bytes)
-        line.shutdown(socket.SHUT_WR)
-        try:
+        answer = b""
+        with suppress(OSError):  # the worker may end the connection while more is sent
+            line.sendall(request_bytes)
+            line.shutdown(socket.SHUT_WR)
             answer = line.recv(1 << 16)
-        except ConnectionResetError:
-            answer = b""
     assert b"root:" not in answer
     assert b" 200 " not in answer
     Connection(str(plain.address)).load(name_of(tiny_checkpoint))

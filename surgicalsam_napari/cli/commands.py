@@ -43,7 +43,7 @@ from surgicalsam_napari.cli.terminal import (
     with_progress,
 )
 from surgicalsam_napari.cli.videos import VideoTask, embedding, segmenting
-from surgicalsam_napari.cli.with_worker import device_record, load_with_worker, print_traffic
+from surgicalsam_napari.cli.with_worker import device_record, load_with_worker, print_traffic, with_slow_line_noticed
 from surgicalsam_napari.errors import SurgicalSAMError
 
 if TYPE_CHECKING:
@@ -368,6 +368,8 @@ def _run_here(
     videos: Sequence[Path], task: VideoTask, session: Session, project_folder: Path | None, as_json: bool
 ) -> list[dict[str, str]]:
     """Work on one video after the other, in this process; returns the failures, with video and error."""
+    model = session.model
+    assert model is not None
     results: list[dict[str, Any]] = []
     failures: list[dict[str, str]] = []
     for path in videos:
@@ -376,7 +378,8 @@ def _run_here(
             print_notice(project)
             selected = task.select(path, project)
             start = time.perf_counter()
-            for _report in with_progress(task.run(project, selected), f"{task.verb} {path.name}"):
+            reports = with_progress(task.run(project, selected), f"{task.verb} {path.name}")
+            for _report in with_slow_line_noticed(reports, model):
                 pass
             results.append({"video": str(path), **task.record(path, project, selected, time.perf_counter() - start)})
         except SurgicalSAMError as error:
@@ -384,10 +387,8 @@ def _run_here(
             continue
         if not as_json:
             print(result_text(results[-1]))
-    assert session.model is not None
     if as_json:
-        device = device_record(session.model)
-        print(json.dumps({**device, "checkpoint": session.model.name, "videos": results, "failures": failures}))
+        print(json.dumps({**device_record(model), "checkpoint": model.name, "videos": results, "failures": failures}))
     else:
-        print_traffic(session.model)
+        print_traffic(model)
     return failures

@@ -3,7 +3,8 @@
 from __future__ import annotations
 
 import sys
-from typing import TYPE_CHECKING, Any
+from collections.abc import Iterator
+from typing import TYPE_CHECKING, Any, TypeVar
 
 from surgicalsam_napari.cli.terminal import one_line
 from surgicalsam_napari.errors import WorkerError
@@ -19,9 +20,15 @@ AFTERWARDS = {
     "local": "The run goes on with this machine.",
 }
 
+SLOW = (
+    "The line to {address} is slow: {there:.1f} frames a second. This machine alone would embed about {here:.1f}. {remedy}"
+)
+Report = TypeVar("Report")
+
 
 def load_with_worker(session: Session, options: ModelOptions) -> None:
     """Load the model with its worker, and say what leaves this machine; with --if-lost local, do without a lost worker."""
+    from surgicalsam_napari.inference.encoder_speed import probe
     from surgicalsam_napari.model.device import describe_device
     from surgicalsam_napari.remote.encoder import RemoteEncoder
     from surgicalsam_napari.remote.loading import what_leaves, worker_text
@@ -48,7 +55,26 @@ def load_with_worker(session: Session, options: ModelOptions) -> None:
     model.embedder.if_lost = options.if_lost
     model.embedder.on_lost = lambda reason: _on_lost(reason, options.if_lost, options.device)
     _say(f"{model.name} ({model.encoder_id}) on {worker_text(model.embedder.state)}")
-    _say(what_leaves(None, model.input_size))
+    _say(what_leaves(None, model.encoder_id))
+    probe(model.device)  # to notice a line that is slower than this machine
+
+
+def with_slow_line_noticed(reports: Iterator[Report], model: SurgicalSAM) -> Iterator[Report]:
+    """The same reports; says once that the line is slower than this machine, which goes on alone with --if-lost local."""
+    from surgicalsam_napari.remote.encoder import RemoteEncoder
+    from surgicalsam_napari.remote.slow_line import faster_here
+
+    is_noticed = False
+    for report in reports:
+        if not is_noticed and (speeds := faster_here(model)) is not None:
+            is_noticed = True
+            assert isinstance(model.embedder, RemoteEncoder)
+            goes_on_here = model.embedder.if_lost == "local"
+            remedy = AFTERWARDS["local"] if goes_on_here else "Stop it with Ctrl+C, and run it again with --device auto."
+            _say(SLOW.format(address=model.embedder.state.address, there=speeds[0], here=speeds[1], remedy=remedy))
+            if goes_on_here:
+                model.embedder.go_on_here()
+        yield report
 
 
 def device_record(model: SurgicalSAM) -> dict[str, Any]:

@@ -17,7 +17,7 @@ _SLACK = 1024  # bytes by which data that cannot be compressed may grow, besides
 
 def pack_frames(frames: np.ndarray) -> bytes:
     """(B, h, w, 3) uint8 as bytes."""
-    planes = np.ascontiguousarray(frames.transpose(0, 3, 1, 2))
+    planes = frames.transpose(0, 3, 1, 2).copy()
     planes[:, ::2] -= planes[:, 1:2]  # red and blue are much like green
     gradient = planes.copy()
     gradient[..., 1:] -= planes[..., :-1]
@@ -74,7 +74,7 @@ def _unpacked(content: bytes, size: int) -> np.ndarray:
 
 def _content_size(content: bytes) -> int | None:
     """The size that the header of a zstd frame states (RFC 8878, 3.1.1.1); None if it states none."""
-    if len(content) < 14 or content[:4] != b"\x28\xb5\x2f\xfd":
+    if len(content) < 9 or content[:4] != b"\x28\xb5\x2f\xfd":
         return None
     descriptor = content[4]
     is_single_segment = descriptor >> 5 & 1

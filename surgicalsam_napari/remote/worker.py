@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import json
 import socket
+import socketserver
 import ssl
 import threading
 from collections.abc import Callable
@@ -67,6 +68,10 @@ class Worker(ThreadingHTTPServer):
                 f"The worker should listen at {address}; it cannot ({error.strerror or error}). Choose another --listen."
             ) from error
         self.address = Address(address.host, self.server_address[1])
+
+    def server_bind(self) -> None:
+        socketserver.TCPServer.server_bind(self)  # HTTPServer's would ask a name server for this machine's name
+        self.server_name, self.server_port = self.server_address[:2]  # type: ignore[assignment]
 
     def get_request(self) -> tuple[Any, Any]:
         connection, peer = self.socket.accept()
