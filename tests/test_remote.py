@@ -11,12 +11,12 @@ import sys
 import threading
 import time
 from collections.abc import Callable, Iterator
-from contextlib import closing, contextmanager, suppress
+from contextlib import closing, suppress
 from pathlib import Path
 
 import numpy as np
 import pytest
-from worker_process import WorkerProcess
+from workers import WorkerProcess, worker_here
 
 pytest.importorskip("cryptography")
 
@@ -74,20 +74,6 @@ def no_certificates_of_the_user(tmp_path, monkeypatch):
 @pytest.fixture
 def quick(monkeypatch):
     monkeypatch.setattr(encoder, "TRY_AGAIN_SECONDS", 0.2)
-
-
-@contextmanager
-def worker_here(tiny_checkpoint: Path, folder: Path | None = None, log: Callable[[str], None] = print) -> Iterator[Worker]:
-    """A worker in a thread of this process."""
-    server = Worker(Address("127.0.0.1", 0), EncodersHere("cpu", [tiny_checkpoint]), folder, log)
-    thread = threading.Thread(target=server.serve_forever, args=(0.05,))
-    thread.start()
-    try:
-        yield server
-    finally:
-        server.shutdown()
-        thread.join()
-        server.server_close()
 
 
 @pytest.fixture
@@ -399,7 +385,7 @@ def test_without_certificates_only_loopback_is_used_in_both_directions(tiny_chec
 
 def test_tls_and_no_tls_do_not_mix(worker, plain, certificates, tiny_checkpoint):
     assert "speaks without TLS" in refused(tiny_checkpoint, f"localhost:{plain.address.port}", certificates)
-    with Session() as session, pytest.raises(WorkerLost, match="give this machine's with --certificates"):
+    with Session() as session, pytest.raises(WorkerLost, match="give this machine's folder of them"):
         session.load_checkpoint(tiny_checkpoint, device=worker.address)
 
 

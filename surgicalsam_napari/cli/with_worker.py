@@ -54,7 +54,7 @@ def load_with_worker(session: Session, options: ModelOptions) -> None:
     assert isinstance(model.embedder, RemoteEncoder)
     model.embedder.if_lost = options.if_lost
     model.embedder.on_lost = lambda reason: _on_lost(reason, options.if_lost, options.device)
-    _say(f"{model.name} ({model.encoder_id}) on {worker_text(model.embedder.state)}")
+    _say(f"{model.name} ({model.encoder_id}) on {options.device}: {worker_text(model.embedder.state)}")
     _say(what_leaves(None, model.encoder_id))
     probe(model.device)  # to notice a line that is slower than this machine
 

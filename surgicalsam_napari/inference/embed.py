@@ -20,7 +20,7 @@ if TYPE_CHECKING:
     from surgicalsam_napari.store import Project
 
 # by `SurgicalSAM.embeds_on`; on a CPU larger batches only cost memory, and over a slow line they delay the first results
-BATCH_SIZES = {"cuda": 8, "mps": 2, "elsewhere": 4}
+BATCH_SIZES = {"cuda": 8, "mps": 2, "elsewhere": 2}
 
 
 @dataclass(frozen=True)

@@ -192,7 +192,9 @@ class Connection:
             )
         if isinstance(error, ssl.SSLError) and error.reason in ("WRONG_VERSION_NUMBER", "RECORD_LAYER_FAILURE"):
             return WorkerRefused(f"The worker at {self.address} speaks without TLS. Start it with --certificates.")
-        without = "" if self.is_encrypted else " If it has certificates, give this machine's with --certificates."
+        without = (
+            "" if self.is_encrypted else " If it uses certificates, give this machine's folder of them (--certificates)."
+        )
         return WorkerLost(
             f"The worker at {self.address} should answer; it does not ({_reason(error)}). "
             f"Check that it runs, and the network between.{without}"
@@ -267,7 +269,7 @@ def _tls_for(address: Address, certificates: Path | None) -> ssl.SSLContext | No
     if found is None:
         raise WorkerRefused(
             f"Without certificates a worker may be used only on loopback, such as 127.0.0.1:8786; got {address}. "
-            f"Give this machine's with --certificates, or copy them to {default_certificates()}. "
+            f"Give the folder with this machine's (--certificates), or copy it to {default_certificates()}. "
             "`surgicalsam worker --make-certificates FOLDER` makes them on the machine of the worker."
         )
     return client_context(found)

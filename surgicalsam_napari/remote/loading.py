@@ -65,18 +65,22 @@ def load_with_worker(
 
 
 def worker_text(state: WorkerState) -> str:
-    """Where frames are embedded, and how far away that is: "gpu-server:8786 (CUDA: NVIDIA A100), 1.2 ms away"."""
-    line = "" if state.is_encrypted else ", this machine or a tunnel from it, without TLS"
-    return f"{state.address} ({state.device}), {1000 * state.latency:.1f} ms away{line}"
+    """What embeds the frames, and how far away it is: "CUDA: NVIDIA A100, 1.2 ms away"."""
+    line = "" if state.is_encrypted else ", without TLS (this machine, or a tunnel from it)"
+    return f"{state.device}, {1000 * state.latency:.1f} ms away{line}"
 
 
 def traffic_text(state: WorkerState) -> str:
-    """What the line carries: frames per second, and bytes per frame there and back; empty before the first frame."""
-    if state.frames_per_second is None:
+    """What the line carries: speed, and what a frame is on it, there and back; empty before the first frame."""
+    if state.frames_per_second is None or state.frame_size is None:
         return ""
+    height, width = state.frame_size
     sent, received = (in_bytes(round(count / state.frames)) for count in (state.sent, state.received))
     megabits = 8e-6 * (state.sent + state.received) / state.seconds
-    return f"{state.frames_per_second:.1f} frames a second, {megabits:.1f} Mbit/s; per frame {sent} sent, {received} back"
+    return (
+        f"{state.frames_per_second:.1f} frames a second, {megabits:.1f} Mbit/s. "
+        f"One frame: {width} × {height} pixels, {sent} sent, {received} back."
+    )
 
 
 def bits_per_frame(video_size: tuple[int, int] | None, encoder_id: str) -> float:

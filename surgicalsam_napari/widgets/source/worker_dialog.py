@@ -5,7 +5,7 @@ from __future__ import annotations
 from dataclasses import dataclass
 from pathlib import Path
 
-from qtpy.QtCore import Signal
+from qtpy.QtCore import QTimer, Signal
 from qtpy.QtWidgets import QDialog, QGridLayout, QHBoxLayout, QLineEdit, QPushButton, QVBoxLayout, QWidget
 
 from surgicalsam_napari.preferences import read_preferences, remember_worker
@@ -19,8 +19,8 @@ from surgicalsam_napari.widgets.parts.parts import SPACING, caption, note, prima
 from surgicalsam_napari.widgets.runs.background import run_in_background
 
 WHAT_IT_IS = (
-    "Another machine with a GPU can read the frames for this one. There, the command “surgicalsam worker” has to run, in the "
-    "same version as here. Masks, labels and corrections stay on this machine."
+    "Another machine with a GPU can read the frames for this one. There, the command “surgicalsam worker” has to run, in "
+    "the same version as here. Masks, labels and corrections stay on this machine."
 )
 CERTIFICATES = "The folder “client” that was made with the worker. Not needed for a worker on this machine."
 DEFAULT_ENCODER = "light"
@@ -64,6 +64,7 @@ class WorkerDialog(QDialog):
         for button in (self.choose, self.test):
             button.setAutoDefault(False)
         self.use.setDefault(True)
+        self.message.dismissed.connect(self._fit_soon)
         self._on_address()
 
     def refresh(self) -> None:
@@ -74,6 +75,7 @@ class WorkerDialog(QDialog):
             self.certificates.setText(str(workers[0].certificates or ""))
         self.result.setText("")
         self.leaves.setText(what_leaves(self._video_size, self._encoder_id))
+        self._fit_soon()
 
     def test_line(self) -> None:
         """Ask the worker who it is, and measure the line, in the background."""
@@ -137,6 +139,16 @@ class WorkerDialog(QDialog):
         if folder is not None:
             self.certificates.setText(str(folder))
 
+    def _fit(self) -> None:
+        """Make room for all lines: a dialog does not follow wrapped text that changes."""
+        layout = self.layout()
+        if layout is not None:
+            layout.activate()
+            self.resize(self.width(), layout.totalHeightForWidth(self.width()))
+
+    def _fit_soon(self) -> None:
+        QTimer.singleShot(0, self._fit)  # a message knows its height when its text is laid out
+
     def _on_tested(self, found: LineTest) -> None:
         self._set_enabled(True)
         most = found.bits_per_second / bits_per_frame(self._video_size, self._encoder_id)
@@ -144,11 +156,13 @@ class WorkerDialog(QDialog):
             f"{found.device}, {1000 * found.latency:.1f} ms away, {1e-6 * found.bits_per_second:.0f} Mbit/s: "
             f"the line carries about {most:.1f} frames a second."
         )
+        self._fit_soon()
 
     def _on_failed(self, error: Exception) -> None:
         self._set_enabled(True)
         self.result.setText("")
         show_failure(error, self)
+        self._fit_soon()
 
     def _use(self) -> None:
         address = self.address.text().strip()

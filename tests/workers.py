@@ -1,4 +1,4 @@
-"""A worker in a process of its own, which knows the tests' small encoder."""
+"""Workers for tests: in a process of their own, which knows the tests' small encoder, or in a thread."""
 
 from __future__ import annotations
 
@@ -6,7 +6,14 @@ import json
 import os
 import subprocess
 import sys
+import threading
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager
 from pathlib import Path
+
+from surgicalsam_napari.remote.address import Address
+from surgicalsam_napari.remote.encoders_here import EncodersHere
+from surgicalsam_napari.remote.worker import Worker
 
 TESTS = Path(__file__).parent
 START = "import sys, tiny_encoder; from surgicalsam_napari.cli import main; sys.exit(main(sys.argv[1:]))"
@@ -42,3 +49,19 @@ class WorkerProcess:
         self._process.wait()
         assert self._process.stdout is not None
         self._process.stdout.close()
+
+
+@contextmanager
+def worker_here(
+    checkpoint: Path, certificates: Path | None = None, log: Callable[[str], None] = print, port: int = 0
+) -> Iterator[Worker]:
+    """A worker in a thread of this process, on loopback; at the end it is gone, with all its connections."""
+    server = Worker(Address("127.0.0.1", port), EncodersHere("cpu", [checkpoint]), certificates, log)
+    thread = threading.Thread(target=server.serve_forever, args=(0.05,))
+    thread.start()
+    try:
+        yield server
+    finally:
+        server.shutdown()
+        thread.join()
+        server.server_close()
