@@ -30,23 +30,33 @@ def unpack_frames(content: bytes, shape: tuple[int, int, int, int]) -> np.ndarra
     """The frames (B, h, w, 3) uint8 of `pack_frames`; a WorkerRefused unless they have exactly this shape."""
     count, height, width, channels = shape
     rows = _unpacked(content, count * height * width * channels).reshape(count, channels, height, width)
-    planes = np.cumsum(np.cumsum(rows, axis=-2, dtype=np.uint8), axis=-1, dtype=np.uint8)
-    planes[:, ::2] += planes[:, 1:2]
-    return np.ascontiguousarray(planes.transpose(0, 2, 3, 1))
+    _add_up(rows)
+    columns = rows.swapaxes(-1, -2).copy()
+    _add_up(columns)
+    columns[:, ::2] += columns[:, 1:2]
+    return np.ascontiguousarray(columns.transpose(0, 3, 2, 1))
 
 
 def pack_embeddings(embeddings: np.ndarray) -> bytes:
     """(B, D, h, w) of a float type as bytes."""
     numbers = np.ascontiguousarray(embeddings, embeddings.dtype.newbyteorder("<")).reshape(-1)
-    return Zstd(LEVEL).encode(np.ascontiguousarray(numbers.view(np.uint8).reshape(-1, numbers.itemsize).T))
+    number_bytes = numbers.view(np.uint8).reshape(-1, numbers.itemsize)
+    planes = np.empty(number_bytes.shape[::-1], np.uint8)
+    for place in range(numbers.itemsize):
+        planes[place] = number_bytes[:, place]
+    return Zstd(LEVEL).encode(planes)
 
 
 def unpack_embeddings(content: bytes, shape: tuple[int, ...], dtype: np.dtype) -> np.ndarray:
     """The embeddings of `pack_embeddings`; a WorkerRefused unless they have exactly this shape, and all are finite."""
     itemsize = dtype.itemsize
     planes = _unpacked(content, int(np.prod(shape)) * itemsize).reshape(itemsize, -1)
-    numbers = np.ascontiguousarray(planes.T).view(dtype.newbyteorder("<")).reshape(shape)
-    if not np.isfinite(numbers).all():
+    number_bytes = np.empty((planes.shape[1], itemsize), np.uint8)
+    for place in range(itemsize):
+        number_bytes[:, place] = planes[place]
+    numbers = number_bytes.view(dtype.newbyteorder("<")).reshape(shape)
+    exponent = np.uint16(0x7C00) if itemsize == 2 else np.uint32(0x7F800000)  # all bits set: infinite, or not a number
+    if ((numbers.view(exponent.dtype.newbyteorder("<")) & exponent) == exponent).any():
         raise WorkerRefused("The embeddings of the worker should be finite numbers; some are not. Do not use this worker.")
     return numbers.astype(dtype, copy=False)
 
@@ -54,6 +64,12 @@ def unpack_embeddings(content: bytes, shape: tuple[int, ...], dtype: np.dtype) -
 def most_bytes(size: int) -> int:
     """The most bytes that data of this size can have when packed."""
     return size + size // 128 + _SLACK
+
+
+def _add_up(rows: np.ndarray) -> None:
+    """Add to each row the one before, in place; row by row, which is several times as fast as np.cumsum on bytes."""
+    for index in range(1, rows.shape[-2]):
+        rows[..., index, :] += rows[..., index - 1, :]
 
 
 def _unpacked(content: bytes, size: int) -> np.ndarray:
