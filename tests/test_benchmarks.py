@@ -26,6 +26,7 @@ SLOW = {
     "quality/simulated_annotator.py",
     "scaling/scaling.py",
     "speed/cluster.py",
+    "speed/remote_worker.py",
     "speed/speed_decoding.py",
     "speed/speed_encoder.py",
     "speed/speed_training.py",

@@ -17,7 +17,7 @@ PACKAGES = {"surgicalsam_napari": TOP / "surgicalsam_napari", "surgicalsam_train
 WINDOW_LIBRARIES = {"qtpy", "napari", "magicgui", "superqt", "vispy", "PyQt5", "PyQt6", "PySide2", "PySide6"}
 
 # errors, files, formatting, instruments <- model, video, phantom <- store <- editing, review, overlay, inference, exchange
-# <- propagation <- tracking <- training <- cluster <- session <- widgets, cli
+# <- propagation, remote <- tracking <- training <- cluster <- session <- widgets, cli
 FOUNDATION = {"errors", "files", "formatting", "instruments"}
 MAY_IMPORT: dict[str, set[str]] = {
     "__init__": set(),
@@ -31,6 +31,7 @@ MAY_IMPORT: dict[str, set[str]] = {
     "phantom": FOUNDATION | {"video"},
     "store": FOUNDATION | {"model", "video", "phantom"},
     "inference": FOUNDATION | {"model", "video", "phantom", "store"},
+    "remote": FOUNDATION | {"__init__", "model", "inference"},
     "propagation": FOUNDATION | {"model", "video", "store", "inference"},
     "tracking": FOUNDATION | {"model", "video", "store", "inference", "propagation"},
     "editing": FOUNDATION | {"store"},
@@ -41,7 +42,7 @@ MAY_IMPORT: dict[str, set[str]] = {
     | {"model", "video", "phantom", "store", "inference", "propagation", "tracking", "overlay", "exchange"},
 }
 MAY_IMPORT["cluster"] = {*MAY_IMPORT["surgicalsam_training"], "surgicalsam_training"}
-MAY_IMPORT["session"] = {*MAY_IMPORT["cluster"], "cluster", "editing", "review", "preferences"}
+MAY_IMPORT["session"] = {*MAY_IMPORT["cluster"], "cluster", "remote", "editing", "review", "preferences"}
 MAY_IMPORT["widgets"] = {*MAY_IMPORT["session"], "session"}
 MAY_IMPORT["cli"] = {*MAY_IMPORT["widgets"], "widgets"}
 MAY_IMPORT["__main__"] = {"cli"}

@@ -18,9 +18,10 @@ from surgicalsam_napari.cli.damage import damage_lines, damage_of, damage_record
 from surgicalsam_napari.cli.models import models_app
 from surgicalsam_napari.cli.options import (
     AsJson,
+    Certificates,
     Checkpoint,
     Classes,
-    Device,
+    DeviceOrWorker,
     EncoderWeights,
     ExistingProject,
     Fast,
@@ -29,6 +30,7 @@ from surgicalsam_napari.cli.options import (
     ProjectFolder,
     Version,
     Videos,
+    WhenLost,
     class_set_named,
     existing_project,
 )
@@ -41,6 +43,7 @@ from surgicalsam_napari.cli.terminal import (
     with_progress,
 )
 from surgicalsam_napari.cli.videos import VideoTask, embedding, segmenting
+from surgicalsam_napari.cli.with_worker import device_record, load_with_worker, print_traffic, with_slow_line_noticed
 from surgicalsam_napari.errors import SurgicalSAMError
 
 if TYPE_CHECKING:
@@ -92,7 +95,9 @@ def embed(
     encoder_weights: EncoderWeights = None,
     classes: Classes = None,
     project_folder: ProjectFolder = None,
-    device: Device = "auto",
+    device: DeviceOrWorker = "auto",
+    certificates: Certificates = None,
+    if_lost: WhenLost = "wait",
     fast: Fast = False,
     float32: Annotated[
         bool,
@@ -103,7 +108,7 @@ def embed(
 ) -> None:
     """Compute the image embeddings of videos, so that segmenting is fast later. Frames with an embedding are skipped."""
     _check_distinct_projects(videos, project_folder)
-    options = ModelOptions(checkpoint, encoder_weights, device, class_set_named(classes), fast)
+    options = ModelOptions(checkpoint, encoder_weights, device, class_set_named(classes), fast, certificates, if_lost)
     with _session(options, cluster) as session:
         _for_each_video(
             videos,
@@ -141,7 +146,9 @@ def segment(
     encoder_weights: EncoderWeights = None,
     classes: Classes = None,
     project_folder: ProjectFolder = None,
-    device: Device = "auto",
+    device: DeviceOrWorker = "auto",
+    certificates: Certificates = None,
+    if_lost: WhenLost = "wait",
     fast: Fast = False,
     cluster: OnCluster = None,
     as_json: AsJson = False,
@@ -156,7 +163,7 @@ def segment(
     def folder_of(path: Path) -> Path | None:
         return out if out is None or len(videos) == 1 else out / path.stem
 
-    options = ModelOptions(checkpoint, encoder_weights, device, class_set_named(classes), fast)
+    options = ModelOptions(checkpoint, encoder_weights, device, class_set_named(classes), fast, certificates, if_lost)
     with _session(options, cluster) as session:
         task = segmenting(session, class_names or [], frames, again, options.classes, folder_of, vote=vote)
         _for_each_video(videos, task, session, project_folder, options, cluster, as_json)
@@ -262,11 +269,18 @@ def demo(
 def _session(options: ModelOptions, cluster: str | None) -> Iterator[Session]:
     """A session with its model loaded; project and model are closed at the end."""
     from surgicalsam_napari.model.device import describe_device
+    from surgicalsam_napari.remote.address import is_address
     from surgicalsam_napari.session import Session
 
+    if cluster is not None and is_address(options.device):
+        raise typer.BadParameter(
+            "a worker embeds frames for one machine; the workers of a cluster compute on their own.", param_hint="--device"
+        )
     with Session(options.classes) as session:
         if cluster is not None:
             session.use_model(options.load_here())
+        elif is_address(options.device):
+            load_with_worker(session, options)
         else:
             model = session.load_checkpoint(
                 options.checkpoint, encoder_weights=options.encoder_weights, device=options.device, fast=options.fast
@@ -317,8 +331,8 @@ def _run_here(
     videos: Sequence[Path], task: VideoTask, session: Session, project_folder: Path | None, as_json: bool
 ) -> list[dict[str, str]]:
     """Work on one video after the other, in this process; returns the failures, with video and error."""
-    from surgicalsam_napari.model.device import describe_device
-
+    model = session.model
+    assert model is not None
     results: list[dict[str, Any]] = []
     failures: list[dict[str, str]] = []
     for path in videos:
@@ -327,7 +341,8 @@ def _run_here(
             print_notice(project)
             selected = task.select(path, project)
             start = time.perf_counter()
-            for _report in with_progress(task.run(project, selected), f"{task.verb} {path.name}"):
+            reports = with_progress(task.run(project, selected), f"{task.verb} {path.name}")
+            for _report in with_slow_line_noticed(reports, model):
                 pass
             results.append({"video": str(path), **task.record(path, project, selected, time.perf_counter() - start)})
         except SurgicalSAMError as error:
@@ -336,7 +351,7 @@ def _run_here(
         if not as_json:
             print(result_text(results[-1]))
     if as_json:
-        assert session.model is not None
-        device = describe_device(session.model.device)
-        print(json.dumps({"device": device, "checkpoint": session.model.name, "videos": results, "failures": failures}))
+        print(json.dumps({**device_record(model), "checkpoint": model.name, "videos": results, "failures": failures}))
+    else:
+        print_traffic(model)
     return failures
