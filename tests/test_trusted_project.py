@@ -200,6 +200,8 @@ def test_a_project_with_a_damaged_table_of_tracks_opens(folder: Path, capsys: py
         assert project.tracks.table == table and not project.tracks.problem
         project.history.undo()
         assert not project.tracks.problem  # an undo brings no damage back
+        project.history.redo()
+        assert project.tracks.table == table
     cut(folder / "tracks.json")
     with Project.open(folder) as project:
         project.tracks.edit("Link", table)  # linking again
