@@ -47,7 +47,7 @@ class TrackPlan:
             lines.append(f"{counted(len(self.continued), 'track')} of the project with the same id and class go on ({some})")
         for track_id, class_ids in self.split.items():
             parts = [f"{classes.by_id(one).name} is track {self.ids[one, track_id]}" for one in class_ids]
-            lines.append(f"Track {track_id} changes its class, and a track has one class: {', '.join(parts)}")
+            lines.append(f"track {track_id} changes its class, and a track has one class: {', '.join(parts)}")
         renamed = [f"{old} becomes {new}" for (_, old), new in self.ids.items() if new != old and old not in self.split]
         if renamed:
             few = ", ".join(renamed[:5]) + (", …" if len(renamed) > 5 else "")
