@@ -16,7 +16,8 @@ from surgicalsam_napari.inference import Estimate, SegmentReport, segment_frames
 from surgicalsam_napari.inference import estimate as estimate_run
 from surgicalsam_napari.inference.whole_video import VideoOutcome, segment_whole_video
 from surgicalsam_napari.instruments import ENDOVIS2018, ClassSet, InstrumentClass, same_classes, with_known_colors
-from surgicalsam_napari.preferences import remember_annotator, remembered_annotator
+from surgicalsam_napari.preferences import remember_annotator, remembered_annotator, remembered_certificates
+from surgicalsam_napari.remote.address import is_address
 from surgicalsam_napari.store import Project
 from surgicalsam_napari.store.checking import damage_notice
 from surgicalsam_napari.store.locating import SUFFIX, default_folder, is_project_folder, project_for
@@ -329,6 +330,7 @@ class Session:
         device: str = "auto",
         classes: ClassSet | None = None,
         fast: bool = False,
+        certificates: Path | None = None,
     ) -> SurgicalSAM:
         """Load a model; it replaces the current one.
 
@@ -336,16 +338,19 @@ class Session:
         ----------
         path : our .safetensors or the authors' .pth; None for the light weights that come with the package
         encoder_weights : SAM's or MobileSAM's checkpoint; by default the known weights on this disk
-        device : auto, cpu, cuda, cuda:1, … or mps
+        device : auto, cpu, cuda, cuda:1, … or mps; or HOST:PORT of a worker, which then embeds the frames (`remote`)
         classes : for a .pth, which has no class names; by default the class set chosen here
         fast : in bfloat16, nearly the same masks (`SurgicalSAM.use_fast`)
+        certificates : folder with this machine's certificates for a worker; by default the one used with it before
 
         Raises
         ------
-        CheckpointError, DeviceError
+        CheckpointError, DeviceError, WorkerError
             the current model stays in use
         """
-        model = self.prepare_model(path, encoder_weights=encoder_weights, device=device, classes=classes, fast=fast)
+        model = self.prepare_model(
+            path, encoder_weights=encoder_weights, device=device, classes=classes, fast=fast, certificates=certificates
+        )
         self.use_model(model)
         self._loaded_from = path, encoder_weights
         return model
@@ -358,23 +363,33 @@ class Session:
         device: str = "auto",
         classes: ClassSet | None = None,
         fast: bool = False,
+        certificates: Path | None = None,
     ) -> SurgicalSAM:
         """First step of `load_checkpoint`, in any thread: return the loaded model; this session does not change."""
         from surgicalsam_napari.model.checkpoint import load_checkpoint  # here: torch takes seconds to import
         from surgicalsam_napari.model.zoo import bundled_checkpoint
 
-        return load_checkpoint(
-            bundled_checkpoint() if path is None else Path(path).expanduser(),
-            encoder_weights=encoder_weights,
-            device=device,
-            classes=classes or self._chosen_class_set,
-            fast=fast,
-        )
+        path = bundled_checkpoint() if path is None else Path(path).expanduser()
+        weights = None if encoder_weights is None else Path(encoder_weights)
+        classes = classes or self._chosen_class_set
+        if is_address(device):
+            from surgicalsam_napari.remote.loading import load_with_worker
+
+            folder = certificates or remembered_certificates(device)
+            return load_with_worker(path, device, folder, encoder_weights=weights, classes=classes, fast=fast)
+        return load_checkpoint(path, encoder_weights=weights, device=device, classes=classes, fast=fast)
 
     def use_model(self, model: SurgicalSAM) -> None:
         """Second step of `load_checkpoint`: use this model."""
-        self.model, self._loaded_from = model, (None, None)
+        old, self.model, self._loaded_from = self.model, model, (None, None)
+        _close_embedder(old, model)
         self.model_changed.emit()
+
+    def stop_waiting(self) -> None:
+        """Let a run that waits for a lost worker fail; no effect on other runs."""
+        embedder = None if self.model is None else self.model.embedder
+        if embedder is not None and embedder.is_waiting:
+            embedder.give_up()
 
     def select_class(self, class_id: int) -> None:
         """Choose the class of the dropdown; a ClassSetError if `classes` has no such id."""
@@ -492,7 +507,8 @@ class Session:
         if checkpoint is None:
             checkpoint, encoder_weights = self._loaded_from[0], encoder_weights or self._loaded_from[1]
         learned = None
-        with closing(learn(project, checkpoint=checkpoint, encoder_weights=encoder_weights, device=device)) as reports:
+        here = "auto" if is_address(device) else device  # a worker only embeds frames
+        with closing(learn(project, checkpoint=checkpoint, encoder_weights=encoder_weights, device=here)) as reports:
             for report in reports:
                 if isinstance(report, Learned):
                     learned = report
@@ -525,8 +541,10 @@ class Session:
     def close(self) -> None:
         """Close the project and release the model; the session can be used again."""
         project, self.project = self.whole, None
-        self._other_view = None
-        had_model, self.model = self.model is not None, None
+        for model in (self.model, None if self._other_view is None else self._other_view.model):
+            _close_embedder(model, None)
+        had_model = self.model is not None
+        self._other_view = self.model = None
         self.selected_class_id = self.other_owner = None
         if project is not None:
             project.close()
@@ -553,6 +571,12 @@ class _View:
     model: SurgicalSAM | None
     loaded_from: tuple[Path | str | None, Path | str | None]
     class_id: int | None
+
+
+def _close_embedder(old: SurgicalSAM | None, new: SurgicalSAM | None) -> None:
+    """Close the line of a model that is no longer in use."""
+    if old is not None and old is not new and old.embedder is not None:
+        old.embedder.close()
 
 
 def _project_folder(video: VideoReader, project_folder: Path | str | None) -> Path | None:

@@ -15,6 +15,7 @@ BENCHMARKS = Path(__file__).parents[1] / "benchmarks"
 SLOW = {
     "crash_safety/check_speed.py",
     "crash_safety/kill_loop.py",
+    "quality/instances.py",
     "quality/new_class.py",
     "quality/propagation.py",
     "quality/real_frames.py",
@@ -25,6 +26,7 @@ SLOW = {
     "quality/simulated_annotator.py",
     "scaling/scaling.py",
     "speed/cluster.py",
+    "speed/remote_worker.py",
     "speed/speed_decoding.py",
     "speed/speed_encoder.py",
     "speed/speed_training.py",

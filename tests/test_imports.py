@@ -17,7 +17,7 @@ PACKAGES = {"surgicalsam_napari": TOP / "surgicalsam_napari", "surgicalsam_train
 WINDOW_LIBRARIES = {"qtpy", "napari", "magicgui", "superqt", "vispy", "PyQt5", "PyQt6", "PySide2", "PySide6"}
 
 # errors, files, formatting, instruments <- model, video, phantom <- store <- editing, review, overlay, inference, exchange
-# <- propagation <- training <- cluster <- session <- widgets, cli
+# <- propagation, remote <- tracking <- training <- cluster <- session <- widgets, cli
 FOUNDATION = {"errors", "files", "formatting", "instruments"}
 MAY_IMPORT: dict[str, set[str]] = {
     "__init__": set(),
@@ -31,16 +31,18 @@ MAY_IMPORT: dict[str, set[str]] = {
     "phantom": FOUNDATION | {"video"},
     "store": FOUNDATION | {"model", "video", "phantom"},
     "inference": FOUNDATION | {"model", "video", "phantom", "store"},
+    "remote": FOUNDATION | {"__init__", "model", "inference"},
     "propagation": FOUNDATION | {"model", "video", "store", "inference"},
+    "tracking": FOUNDATION | {"model", "video", "store", "inference", "propagation"},
     "editing": FOUNDATION | {"store"},
     "review": FOUNDATION | {"store"},
     "overlay": FOUNDATION | {"video", "store"},
     "exchange": FOUNDATION | {"model", "video", "phantom", "store"},
     "surgicalsam_training": FOUNDATION
-    | {"model", "video", "phantom", "store", "inference", "propagation", "overlay", "exchange"},
+    | {"model", "video", "phantom", "store", "inference", "propagation", "tracking", "overlay", "exchange"},
 }
 MAY_IMPORT["cluster"] = {*MAY_IMPORT["surgicalsam_training"], "surgicalsam_training"}
-MAY_IMPORT["session"] = {*MAY_IMPORT["cluster"], "cluster", "editing", "review", "preferences"}
+MAY_IMPORT["session"] = {*MAY_IMPORT["cluster"], "cluster", "remote", "editing", "review", "preferences"}
 MAY_IMPORT["widgets"] = {*MAY_IMPORT["session"], "session"}
 MAY_IMPORT["cli"] = {*MAY_IMPORT["widgets"], "widgets"}
 MAY_IMPORT["__main__"] = {"cli"}
@@ -64,15 +66,16 @@ ROOM_ORDER: dict[str, tuple[tuple[str, ...], ...]] = {
     ),
     "surgicalsam_napari.exchange": (
         ("files", "name_readings", "overlaps", "coordinates", "outlines"),
-        ("frame_names", "polygons", "label_colors"),
+        ("frame_names", "polygons", "label_colors", "instances"),
         ("unrecognized",),
         ("dataset",),
         ("format",),
         ("sidecar",),
         ("listing",),
+        ("parts",),
         ("formats",),
         ("registry",),
-        ("matching", "class_matching", "writing"),
+        ("matching", "class_matching", "writing", "import_tracks", "import_parts"),
         ("survey",),
         ("import_plan",),
         ("import_preview",),

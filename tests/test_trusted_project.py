@@ -18,7 +18,7 @@ from surgicalsam_napari import cli
 from surgicalsam_napari.errors import ProjectError
 from surgicalsam_napari.instruments import ENDOVIS2018
 from surgicalsam_napari.model.surgical_sam import FramePrediction
-from surgicalsam_napari.store import Project, Provenance
+from surgicalsam_napari.store import Project, Provenance, Span, Track, TrackTable
 from surgicalsam_napari.video import VideoReader
 
 FRAME, OTHER, UNTOUCHED = 1, 2, 3
@@ -37,6 +37,11 @@ def write_some(project: Project) -> None:
     with project.action("Segment", 4) as action:
         for frame in range(4):
             project.labels.write_prediction(frame, prediction(10 + frame), 1, action=action)
+            if frame != UNTOUCHED:
+                numbers = np.where(project.labels[frame] == 1, 4 + frame, 0)
+                project.tracks.write_numbers(frame, numbers, action=action)
+        spans = [Span(frame, frame, 4 + frame) for frame in range(3)]
+        project.tracks.write_table(TrackTable((Track(1, 1, tuple(spans)),)), action=action)
     project.labels[FRAME, 40:50, 40:50] = 3
     project.labels[OTHER, 60:80, 60:80] = 4
     project.labels.verify(FRAME, [3])
@@ -85,7 +90,11 @@ def check(folder: Path, *options: str, capsys: pytest.CaptureFixture[str]) -> tu
 
 CHUNK = f"c.{FRAME}.0.0"
 KINDS: tuple[tuple[str, Damage], ...] = (
-    *((f"{name}/{CHUNK}", damage) for name in ("labels", "painted") for damage in (Path.unlink, cut, change, exchange)),
+    *(
+        (f"{name}/{CHUNK}", damage)
+        for name in ("labels", "painted", "instances")
+        for damage in (Path.unlink, cut, change, exchange)
+    ),
     *(
         (f"{name}/c.0.0", damage)
         for name in ("provenance", "before_verified", "predicted_iou", "presence", "predicted_by", "checksums")
@@ -93,6 +102,7 @@ KINDS: tuple[tuple[str, Damage], ...] = (
     ),
     *((f"history/000001.{suffix}", damage) for suffix in ("json", "undo") for damage in (Path.unlink, cut, change)),
     ("notes.json", change),
+    *(("tracks.json", damage) for damage in (Path.unlink, cut, change)),
 )
 
 
@@ -148,6 +158,56 @@ def test_no_prediction_replaces_pixels_of_a_person_whose_record_is_lost(folder: 
         np.testing.assert_array_equal(project.labels[FRAME], before)
 
 
+@pytest.mark.parametrize("damage", [Path.unlink, cut, change])
+def test_damaged_numbers_of_instances_never_cost_the_labels(
+    folder: Path, damage: Damage, capsys: pytest.CaptureFixture[str]
+) -> None:
+    damage(folder / "instances" / CHUNK)
+    with Project.open(folder) as project:
+        labels = project.labels[FRAME]
+        with pytest.raises(ProjectError, match=f"Link the instances of frame {FRAME} again"):
+            project.tracks.numbers(FRAME)
+        with project.history.action("Edit") as action:
+            project.labels.write_edit(OTHER, project.labels[OTHER], action=action)
+    assert check(folder, "--clear", str(FRAME), capsys=capsys)[0] == 0
+    with Project.open(folder) as project:
+        np.testing.assert_array_equal(project.labels[FRAME], labels)
+        assert not project.tracks.numbers(FRAME).any() and project.labels.is_painted(FRAME)
+
+
+def test_a_stroke_over_damaged_numbers_is_kept_and_can_be_undone(folder: Path) -> None:
+    cut(folder / "instances" / CHUNK)
+    with Project.open(folder) as project:
+        labels = project.labels[FRAME]
+        with project.history.action("Edit") as action:
+            project.labels.write_edit(FRAME, np.where(labels == 1, 2, labels), action=action)
+        assert not project.tracks.numbers(FRAME).any()
+        undone = project.history.undo()
+        assert undone is not None and undone.frame_indices == (FRAME,)
+        np.testing.assert_array_equal(project.labels[FRAME], labels)
+
+
+def test_a_project_with_a_damaged_table_of_tracks_opens(folder: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    with Project.open(folder) as project:
+        table, snapshot = project.tracks.table, project.snapshots.create("good")
+    cut(folder / "tracks.json")
+    with Project.open(folder) as project:
+        project.labels[FRAME, 0, 0] = 2  # labels are usable
+        with pytest.raises(ProjectError, match=r"tracks\.json should be the table of tracks.*link the instances again"):
+            _ = project.tracks.table
+        assert "tracks.json" in check(folder, capsys=capsys)[1]["damaged"][0]["file"]
+        project.snapshots.restore(snapshot)
+        assert project.tracks.table == table and not project.tracks.problem
+        project.history.undo()
+        assert not project.tracks.problem  # an undo brings no damage back
+    cut(folder / "tracks.json")
+    with Project.open(folder) as project:
+        project.tracks.edit("Link", table)  # linking again
+        assert project.tracks.table == table
+        assert (folder / "damaged" / "tracks.json").exists()
+        assert check(folder, capsys=capsys)[0] == 0
+
+
 @pytest.mark.parametrize("table", ["provenance", "before_verified", "predicted_iou"])
 def test_a_damaged_row_does_not_look_intact_after_a_stroke(folder: Path, table: str) -> None:
     change_row(folder / table / "c.0.0")
@@ -160,7 +220,9 @@ def test_a_damaged_row_does_not_look_intact_after_a_stroke(folder: Path, table: 
     assert cli.main(["check", str(folder)]) == 1
 
 
-@pytest.mark.parametrize("file", [f"labels/{CHUNK}", f"painted/{CHUNK}", "provenance/c.0.0", "presence/c.0.0"])
+@pytest.mark.parametrize(
+    "file", [f"labels/{CHUNK}", f"painted/{CHUNK}", f"instances/{CHUNK}", "provenance/c.0.0", "presence/c.0.0"]
+)
 @pytest.mark.parametrize("damage", [Path.unlink, cut])
 def test_damage_is_restored_from_a_snapshot(
     folder: Path, file: str, damage: Damage, capsys: pytest.CaptureFixture[str]
@@ -168,7 +230,10 @@ def test_damage_is_restored_from_a_snapshot(
     with Project.open(folder) as project:
         project.snapshots.create("good")
         labels, painted = project.labels[:], project.labels.painted(FRAME)
-        tables = project.labels.provenance_table(), project.labels.table("presence")
+        tables, numbers = (
+            (project.labels.provenance_table(), project.labels.table("presence")),
+            project.tracks.numbers(FRAME),
+        )
     (folder / file).rename(folder / "old")
     shutil.copy(folder / "old", folder / file)  # a disk that loses one of two hard links
     damage(folder / file)
@@ -181,6 +246,7 @@ def test_damage_is_restored_from_a_snapshot(
         np.testing.assert_array_equal(project.labels.painted(FRAME), painted)
         np.testing.assert_array_equal(project.labels.provenance_table(), tables[0])
         np.testing.assert_array_equal(project.labels.table("presence"), tables[1])
+        np.testing.assert_array_equal(project.tracks.numbers(FRAME), numbers)
     assert check(folder, capsys=capsys)[0] == 0
 
 
@@ -208,7 +274,7 @@ def test_what_cannot_be_restored_stays_named_until_a_person_empties_it(
     with Project.open(folder) as project:
         assert not project.labels[FRAME].any()
         assert project.labels.provenance(FRAME, 3) == Provenance.EMPTY
-    assert [path.name for path in (folder / "damaged").iterdir()] == [f"painted.{CHUNK}"]
+    assert {path.name for path in (folder / "damaged").iterdir()} == {f"painted.{CHUNK}", f"instances.{CHUNK}"}
 
 
 def test_lost_checksums_come_back_only_if_a_person_accepts_the_frames(

@@ -16,8 +16,10 @@ from surgicalsam_napari.cli import (  # noqa: F401  (imported to register their 
     notes,
     overlay,
     statistics,
+    track,
     training,
     work_log,
+    worker,
 )
 from surgicalsam_napari.cli.commands import app, main
 

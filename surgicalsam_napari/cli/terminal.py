@@ -91,6 +91,18 @@ def progress(counts_bytes: bool = False) -> Iterator[Callable[[str, int, int], N
         yield advance
 
 
+def with_outcome(reports: Generator[Report, None, Item], title: str) -> Item:
+    """Run to the end with a progress bar; the result of the run."""
+    with closing(reports), progress() as advance:
+        while True:
+            try:
+                report = next(reports)
+            except StopIteration as stop:
+                outcome: Item = stop.value
+                return outcome
+            advance(title, report.done, report.total)
+
+
 def with_progress(reports: Generator[Report, None, Any], title: str) -> Iterator[Report]:
     """The same reports (with `done` and `total`), with a progress bar."""
     with closing(reports), progress() as advance:

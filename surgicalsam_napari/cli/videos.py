@@ -8,7 +8,7 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
-from surgicalsam_napari.cli.terminal import with_bar
+from surgicalsam_napari.cli.terminal import with_bar, with_outcome
 from surgicalsam_napari.formatting import counted, in_bytes
 
 if TYPE_CHECKING:
@@ -89,6 +89,8 @@ def segmenting(
     again: bool,
     class_set: ClassSet | None,
     out: Callable[[Path], Path | None],
+    *,
+    vote: bool = True,
 ) -> VideoTask:
     """The work of `segment` with the session's model.
 
@@ -98,6 +100,7 @@ def segmenting(
     again : predict also the frames that this checkpoint has already predicted
     class_set : extends the classes of each project
     out : the folder for the indexed PNGs of a video, or None
+    vote : let neighbouring frames vote on the class of each instrument, after a run over consecutive frames
     """
     from surgicalsam_napari.exchange.formats.indexed_png import write_classes
     from surgicalsam_napari.inference import frames_to_segment, parse_frames
@@ -121,6 +124,7 @@ def segmenting(
         return session.segment(selected.class_ids, selected.to_do)
 
     def record(path: Path, project: Project, selected: Selected, seconds: float) -> dict[str, Any]:
+        changed = _voted(project, selected) if vote else 0
         if (folder := out(path)) is not None:
             shown = selected.class_ids if class_names else project.classes.ids
             _write_label_maps(project, selected.frame_indices, shown, folder)
@@ -131,11 +135,23 @@ def segmenting(
             "segmented": len(selected.to_do),
             "skipped": len(selected.frame_indices) - len(selected.to_do),
             "frames_with_class": frames_with_class(project, selected.class_ids, selected.frame_indices),
+            "voted": changed,
             "out": None if folder is None else str(folder),
             "seconds": round(seconds, 3),
         }
 
     return VideoTask("segmenting", select, run, record)
+
+
+def _voted(project: Project, selected: Selected) -> int:
+    """Follow the instances and let the frames vote on their classes; how many regions changed."""
+    from surgicalsam_napari.tracking.track import track
+    from surgicalsam_napari.tracking.vote_classes import is_worth_a_vote
+
+    if not is_worth_a_vote(selected.to_do):
+        return 0
+    outcome = with_outcome(track(project, selected.frame_indices), f"voting {project.folder.name}")
+    return 0 if outcome.voted is None else outcome.voted.changed
 
 
 def _announce(project: Project, model: SurgicalSAM, indices: Sequence[int]) -> None:

@@ -1,4 +1,4 @@
-"""Corrections of a region, a class or a range of frames; each range is one action that can be undone."""
+"""Corrections of a region, a class, a range of frames or a track; each is one action that can be undone."""
 
 from __future__ import annotations
 
@@ -18,10 +18,19 @@ from surgicalsam_napari.editing.actions import (
 )
 from surgicalsam_napari.editing.frame_edits import EditOutcome, EditReport
 from surgicalsam_napari.editing.regions import follow_region, region_at
+from surgicalsam_napari.editing.tracks import (
+    change_track_class,
+    region_of,
+    same_as,
+    split_here,
+    swap_from_here,
+    track_at,
+)
 
 __all__ = [
     "EditOutcome",
     "EditReport",
+    "change_track_class",
     "clear_class",
     "edit_frames",
     "fill_class_holes",
@@ -31,9 +40,14 @@ __all__ = [
     "keep_largest_region",
     "reassign_region",
     "region_at",
+    "region_of",
+    "same_as",
     "shrink_class",
     "smooth_class",
+    "split_here",
     "swap_classes",
+    "swap_from_here",
+    "track_at",
     "unlock_frames",
     "verify_frames",
 ]

@@ -2,14 +2,14 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator, Sequence
+from collections.abc import Collection, Iterator, Sequence
 from contextlib import contextmanager
 from dataclasses import dataclass
 
 import numpy as np
 
 from surgicalsam_napari.errors import ProjectError
-from surgicalsam_napari.store import Action, Project
+from surgicalsam_napari.store import Action, Project, TrackTable
 
 
 @dataclass(frozen=True)
@@ -38,11 +38,13 @@ class EditOutcome:
     changed : changed frames, in the order of work
     locked : frames in which VERIFIED classes protected pixels
     lost : frames in which a followed region was lost, at most one in each direction
+    left : frames in which a track's pixels stay in another class, because a person painted or verified them
     """
 
     changed: tuple[int, ...] = ()
     locked: tuple[int, ...] = ()
     lost: tuple[int, ...] = ()
+    left: tuple[int, ...] = ()
 
 
 class FrameEdits:
@@ -55,13 +57,20 @@ class FrameEdits:
         self._changed: list[int] = []
         self._locked: list[int] = []
         self._lost: list[int] = []
+        self._left: list[int] = []
 
     @property
     def outcome(self) -> EditOutcome:
-        return EditOutcome(tuple(self._changed), tuple(self._locked), tuple(self._lost))
+        return EditOutcome(tuple(self._changed), tuple(self._locked), tuple(self._lost), tuple(self._left))
 
     def write(
-        self, frame_index: int, before: np.ndarray, after: np.ndarray, decided: np.ndarray | None = None
+        self,
+        frame_index: int,
+        before: np.ndarray,
+        after: np.ndarray,
+        decided: np.ndarray | None = None,
+        *,
+        keeps_instances: bool = False,
     ) -> EditReport:
         """Write a frame, except pixels whose old or new class is VERIFIED. The caller must hold the labels' lock.
 
@@ -69,6 +78,7 @@ class FrameEdits:
         ----------
         before, after : (H, W) uint8
         decided : (H, W) bool, pixels that count as painted even if they do not change
+        keeps_instances : as for `LabelStore.write_edit`
         """
         locked = np.zeros(256, bool)
         locked[self.project.labels.locked_class_ids(frame_index)] = True
@@ -79,7 +89,9 @@ class FrameEdits:
         if np.any(edited & ~protected):  # do not try to write locked pixels: the window would warn at every frame
             labels = np.where(protected, before, after)
             decided = None if decided is None else decided & ~protected
-            changed_pixels = self.project.labels.write_edit(frame_index, labels, decided=decided, action=self._action)
+            changed_pixels = self.project.labels.write_edit(
+                frame_index, labels, decided=decided, keeps_instances=keeps_instances, action=self._action
+            )
         return self._report(frame_index, changed_pixels, changed_pixels > 0, bool(np.any(differs & protected)))
 
     def set_verified(self, frame_index: int, class_ids: Sequence[int], is_verified: bool) -> EditReport:
@@ -92,9 +104,30 @@ class FrameEdits:
                 (labels.verify if is_verified else labels.unlock)(frame_index, due, action=self._action)
         return self._report(frame_index, 0, bool(due), False)
 
+    @contextmanager
+    def unlocked(self, frame_index: int, class_ids: Collection[int]) -> Iterator[None]:
+        """Let VERIFIED classes of a frame change, because a person asked for it; they are VERIFIED again afterwards."""
+        labels = self.project.labels
+        locked = [class_id for class_id in labels.locked_class_ids(frame_index) if class_id in class_ids]
+        if locked:
+            labels.unlock(frame_index, locked, action=self._action)
+        try:
+            yield
+        finally:
+            if locked:
+                labels.verify(frame_index, locked, action=self._action)
+
     def skip(self, frame_index: int) -> EditReport:
         """Report a frame without changing it."""
         return self._report(frame_index, 0, False, False)
+
+    def write_table(self, table: TrackTable) -> None:
+        """Replace the table of tracks as a part of the action."""
+        self.project.tracks.write_table(table, action=self._action)
+
+    def mark_left(self, frame_index: int) -> None:
+        """Count a frame in which a person's pixels stay."""
+        self._left.append(frame_index)
 
     def mark_lost(self, frame_indices: Sequence[int]) -> None:
         """Skip these frames because a followed region is not in the first of them."""

@@ -4,9 +4,11 @@ from surgicalsam_napari.store.action import Action
 from surgicalsam_napari.store.embeddings import EmbeddingStore
 from surgicalsam_napari.store.files import free_bytes
 from surgicalsam_napari.store.history import HistoryEntry
+from surgicalsam_napari.store.instances import Tracks
 from surgicalsam_napari.store.labels import LabelStore, Provenance
 from surgicalsam_napari.store.project import Project
 from surgicalsam_napari.store.snapshots import Snapshot
+from surgicalsam_napari.store.tracks import Span, Track, TrackTable
 from surgicalsam_napari.store.viewer_labels import ViewerLabels
 
 __all__ = [
@@ -17,6 +19,10 @@ __all__ = [
     "Project",
     "Provenance",
     "Snapshot",
+    "Span",
+    "Track",
+    "TrackTable",
+    "Tracks",
     "ViewerLabels",
     "free_bytes",
 ]

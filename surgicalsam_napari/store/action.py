@@ -7,6 +7,7 @@ import hashlib
 import json
 import os
 from collections.abc import Callable, Iterator, Mapping
+from contextlib import suppress
 from dataclasses import dataclass
 from pathlib import Path
 from typing import IO, Any
@@ -16,16 +17,18 @@ import google_crc32c
 from surgicalsam_napari.errors import ProjectError
 from surgicalsam_napari.files import write_all
 
+TRACKS = -1  # the frame index that stands for the table of tracks, which belongs to no single frame
+
 
 @dataclass(frozen=True)
 class SavedFrame:
-    """Everything that is stored for one frame.
+    """Everything that is stored for one frame; or the table of tracks, as the only chunk of the frame `TRACKS`.
 
     Attributes
     ----------
     rows : bytes of the frame's row in each table, without trailing cells that hold the table's fill value. So classes that
         are added later make no difference
-    chunks : the encoded files "painted" and "labels"; None for a file that does not exist
+    chunks : the encoded files "painted", "labels" and "instances"; None for a file that does not exist
     """
 
     frame_index: int
@@ -37,7 +40,7 @@ class SavedFrame:
         """A hash, to compare two states of the frame."""
         hashed = hashlib.blake2b(digest_size=12)
         for name, content in (*sorted(self.rows.items()), *sorted(self.chunks.items())):
-            if content:  # a table that a later version added is empty in an older state
+            if content:  # what a later version added is empty in an older state
                 hashed.update(f"{name} {len(content)} ".encode() + content)
         return hashed.hexdigest()
 
@@ -141,6 +144,16 @@ def line_offsets(file: Path, position: int = 0) -> list[int]:
     except FileNotFoundError:
         return []
     return offsets
+
+
+def count_lines(file: Path) -> tuple[int, int]:
+    """The number of complete lines of a file that record a frame, and of those that record the table of tracks."""
+    start = f'{{"frame": {TRACKS},'.encode()
+    counts = [0, 0]
+    with suppress(FileNotFoundError), file.open("rb") as stream:
+        for line in stream:
+            counts[line.startswith(start)] += line.endswith(b"\n")
+    return counts[0], counts[1]
 
 
 def read_line(file: Path, offset: int) -> tuple[SavedFrame, str]:

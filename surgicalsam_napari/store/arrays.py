@@ -23,6 +23,7 @@ from surgicalsam_napari.errors import ProjectError
 from surgicalsam_napari.store.files import check_reachable
 
 _ZSTD = Zstd(level=1, checksum=True)
+_ZSTD_PLAIN = Zstd(level=1)  # a third faster; for arrays whose frames always had a checksum in `checksums`
 SEPARATOR = "."  # all chunks lie directly in the array's folder: one file per frame, no sub-folders
 
 
@@ -110,18 +111,36 @@ class FrameArray:
     ----------
     folder : the zarr array
     shape : (T, H, W)
+    is_optional : the folder may be missing, in a project of an earlier version; then no frame has a file
+    has_checksum : whether zstd adds its own checksum
     """
 
-    def __init__(self, folder: Path, shape: tuple[int, int, int], dtype: str) -> None:
+    def __init__(
+        self,
+        folder: Path,
+        shape: tuple[int, int, int],
+        dtype: str,
+        *,
+        is_optional: bool = False,
+        has_checksum: bool = True,
+    ) -> None:
         self.folder = folder
+        self._codec = _ZSTD if has_checksum else _ZSTD_PLAIN
+        self._start = f"{folder}{os.sep}"  # a text, because a Path is slow to extend
         self.shape = shape
         self.dtype = np.dtype(dtype)
+        self._witness = folder  # while this is there, a missing file means that the frame is all zero
+        if is_optional and not folder.exists():
+            self._witness = folder.parent
+            return
         check_shape(folder, shape, *shape[1:])
         check_metadata(folder, {"zarr_format": 3, "data_type": str(self.dtype)})
         check_codecs(folder, ["bytes", "zstd"])
 
     @staticmethod
-    def create(folder: Path, shape: tuple[int, int, int], dtype: str, attributes: dict[str, Any]) -> None:
+    def create(
+        folder: Path, shape: tuple[int, int, int], dtype: str, attributes: dict[str, Any], *, has_checksum: bool = True
+    ) -> None:
         from zarr.codecs import ZstdCodec
 
         create_array(
@@ -130,7 +149,7 @@ class FrameArray:
             (1, *shape[1:]),
             dtype,
             fill_value=0,
-            compressors=ZstdCodec(level=_ZSTD.level, checksum=True),
+            compressors=ZstdCodec(level=_ZSTD.level, checksum=has_checksum),
             dimension_names=("frame", "y", "x"),
             attributes=attributes,
         )
@@ -145,22 +164,30 @@ class FrameArray:
     def signature(self, frame_index: int) -> tuple[int, int, int] | None:
         """A value that changes whenever the frame's file is replaced; None without a file."""
         try:
-            status = os.stat(self.path(frame_index))
+            status = os.stat(self._start + self.path_name(frame_index))
         except FileNotFoundError:
-            check_reachable(self.folder)
+            check_reachable(self._witness)
             return None
         return status.st_ino, status.st_mtime_ns, status.st_size
 
     def encode(self, frame: np.ndarray) -> bytes:
-        return _ZSTD.encode(np.ascontiguousarray(frame, self.dtype).view(np.uint8))
+        return self._codec.encode(np.ascontiguousarray(frame, self.dtype).view(np.uint8))
 
     def read_encoded(self, frame_index: int) -> bytes | None:
         """The frame's file as it is; None without a file."""
         try:
             return self.path(frame_index).read_bytes()
         except FileNotFoundError:
-            check_reachable(self.folder)
+            check_reachable(self._witness)
             return None
+
+    def names(self) -> set[str]:
+        """The names of the files of all frames, and of stray ones."""
+        try:
+            return set(chunk_names(self.folder))
+        except FileNotFoundError:
+            check_reachable(self._witness)
+            return set()
 
     def decode(self, encoded: bytes) -> np.ndarray:
         """(H, W), read-only; ValueError if the bytes are damaged."""

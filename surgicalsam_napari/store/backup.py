@@ -20,6 +20,7 @@ from surgicalsam_napari import __version__
 from surgicalsam_napari.errors import ProjectError
 from surgicalsam_napari.files import replacing
 from surgicalsam_napari.store.checking import Damage, checking, project_and_parts
+from surgicalsam_napari.store.checksums import ARRAYS
 from surgicalsam_napari.store.files import STAGING, writing
 from surgicalsam_napari.store.manifest import MANIFEST
 from surgicalsam_napari.store.part_labels import PARTS
@@ -148,7 +149,7 @@ def _files(root: Path, embeddings: bool) -> list[str]:
 
 def _link_or_copy(source: Path, target: Path) -> None:
     """Link files that are never changed in place; copy the others."""
-    if source.parent.name in ("labels", "painted", "embeddings") or source.suffix in (".undo", ".redo", ".safetensors"):
+    if source.parent.name in (*ARRAYS, "embeddings") or source.suffix in (".undo", ".redo", ".safetensors"):
         with suppress(OSError):  # no hard links here
             os.link(source, target)
             return

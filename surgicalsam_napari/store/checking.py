@@ -2,8 +2,6 @@
 
 from __future__ import annotations
 
-import os
-import shutil
 from collections.abc import Generator, Iterable, Iterator
 from dataclasses import dataclass
 from itertools import product
@@ -18,15 +16,14 @@ from surgicalsam_napari.store.action import SavedFrame
 from surgicalsam_napari.store.arrays import chunk_names
 from surgicalsam_napari.store.cell_table import ROWS
 from surgicalsam_napari.store.checksums import ARRAYS, COLUMN, FOLDER, check_command, checksum
-from surgicalsam_napari.store.files import writing
-from surgicalsam_napari.store.frame_files import FrameFiles
+from surgicalsam_napari.store.files import SET_ASIDE, set_aside, writing
+from surgicalsam_napari.store.frame_files import TRACKS_FILE, FrameFiles
 from surgicalsam_napari.store.manifest import MANIFEST
 from surgicalsam_napari.store.part_labels import PARTS
 
 if TYPE_CHECKING:
     from surgicalsam_napari.store.project import Project
 
-SET_ASIDE = "damaged"  # folder for damaged files that were replaced
 FRAMES_NAMED = 10
 
 
@@ -65,7 +62,9 @@ class CheckReport:
 
 
 def checking(project: Project, *, repair: bool = False) -> Generator[CheckReport, None, tuple[Damage, ...]]:
-    """Check every file of labels, tables, history, snapshots and notes, also of the parts; returns all damage.
+    """Check every file of labels, instances, tables, tracks, history, snapshots and notes, also of the parts.
+
+    Returns all damage.
 
     A project of an earlier version gets its checksums now, if it can be written.
 
@@ -157,18 +156,25 @@ def accept(project: Project, frame_indices: Iterable[int]) -> list[int]:
 
 
 def clear(project: Project, frame_indices: Iterable[int]) -> list[int]:
-    """Empty damaged frames, and set their files aside in the folder `damaged`; returns those that were damaged."""
+    """Empty damaged frames, and set their files aside in the folder `damaged`; returns those that were damaged.
+
+    Where only the numbers of the instances are damaged, only those are removed.
+    """
     cleared = set()
     for each, frame_index in product(project_and_parts(project)[0], list(frame_indices)):
         files = each.labels.files
         with files.exclusively("The frame"):
             problems = files.checksums.problems(frame_index)
+            only_instances = problems.keys() == {"instances"}
             if problems:
                 _complete_tables(each)
-                for name in ARRAYS:
-                    _set_aside(each.folder, files.checksums.files(frame_index, name)[0])
-        if problems:
+                for name in ("instances",) if only_instances else ARRAYS:
+                    set_aside(each.folder, files.checksums.files(frame_index, name)[0])
+            if only_instances:
+                files.commit(frame_index, {}, numbers=files.blank)
+        if problems and not only_instances:
             each.labels.reset_frame(frame_index)
+        if problems:
             cleared.add(frame_index)
     return sorted(cleared)
 
@@ -266,7 +272,7 @@ class _Check:
                     if checksum(content) == record[COLUMN[part]]:
                         restored[part] = how, source
                         if part in ARRAYS:
-                            chunks[_set_aside(self._root, self._path(frame_index, part))] = content
+                            chunks[set_aside(self._root, self._path(frame_index, part))] = content
                         else:
                             self._keep_copy(self._path(frame_index, part))
                             rows[part] = files.full_row(part, content or b"")
@@ -279,7 +285,7 @@ class _Check:
         """Keep a table's chunk as it was before the first repair of a row in it."""
         if table_chunk not in self._copied:
             self._copied.add(table_chunk)
-            _set_aside(self._root, table_chunk, copy=True)
+            set_aside(self._root, table_chunk, copy=True)
 
     def _path(self, frame_index: int, part: str) -> Path:
         return self._files.checksums.files(frame_index, part)[0]
@@ -292,6 +298,8 @@ class _Check:
             return (
                 f"Look at the frame: {command} --accept {frame_index}` keeps it as it is, --clear {frame_index} empties it"
             )
+        if part == "instances":
+            return f"Link the instances of frame {frame_index} again; its labels are intact"
         return (
             "It is neither in the history nor in a snapshot. Restore the project from a backup (surgicalsam restore), "
             f"return to an earlier snapshot, or empty the frame with {command} --clear {frame_index}` and work on "
@@ -306,9 +314,8 @@ class _Check:
         for name in ARRAYS:
             folder = self._root / name
             expected = {checksums.files(index, name)[0].name for index in range(checksums.frame_count)}
-            yield from (
-                (folder / chunk, "no frame of the video has this file") for chunk in set(chunk_names(folder)) - expected
-            )
+            strays = (set(chunk_names(folder)) if folder.exists() else set()) - expected
+            yield from ((folder / chunk, "no frame of the video has this file") for chunk in strays)
         for name, table in {**self._files.tables, FOLDER: checksums.table}.items():
             if table.folder.exists():
                 rows = range(0, checksums.frame_count, ROWS)
@@ -320,7 +327,7 @@ class _Check:
         if not self._repair:
             return Damage(path, how, remedy=f'`surgicalsam check "{self._root}" --repair` moves it to the folder damaged')
         with self._files.exclusively("The repair"):
-            _set_aside(self._root, path)
+            set_aside(self._root, path)
         return Damage(path, how, restored_from=f"nothing: it was moved to the folder {SET_ASIDE}")
 
     def _whole_files(self) -> None:
@@ -330,12 +337,19 @@ class _Check:
         for path, how in self._labels.snapshots.problems(self._read):
             remedy = "That snapshot cannot be used for these frames. Restore it from a backup, or remove the snapshot"
             self._found.append(Damage(path, how, remedy=remedy))
+        self._tracks()
         try:
             self._project.notes.entries()
         except ProjectError as error:
             self._found.append(
                 Damage(self._root / "notes.json", str(error).split(". ")[0], remedy="Restore it from a backup")
             )
+
+    def _tracks(self) -> None:
+        tracks = self._project.tracks
+        if how := self._files.settled(lambda: tracks.damage):
+            remedy = "link the instances again, return to a snapshot, or restore the file from a backup; labels are intact"
+            self._found.append(Damage(self._root / TRACKS_FILE, how, remedy=remedy))
 
 
 def _contents(part: str, earlier: list[tuple[str, SavedFrame]]) -> Iterator[tuple[str, bytes | None]]:
@@ -350,19 +364,7 @@ def _complete_tables(project: Project) -> list[Damage]:
     files, found = project.labels.files, []
     for table in (*files.tables.values(), files.checksums.table):
         for first in range(0, table.frame_count, ROWS):
-            for path in table.complete(first, project.folder, lambda path: _set_aside(project.folder, path, copy=True)):
+            for path in table.complete(first, project.folder, lambda path: set_aside(project.folder, path, copy=True)):
                 how = "it had a wrong size"
                 found.append(Damage(path, how, restored_from="what was left of it; its frames are checked one by one"))
     return found
-
-
-def _set_aside(root: Path, path: Path, *, copy: bool = False) -> Path:
-    """Move or copy a damaged file to the folder `damaged`, where nothing replaces it; returns its path."""
-    folder = root / SET_ASIDE
-    if path.exists():
-        folder.mkdir(exist_ok=True)
-        name = f"{path.parent.name}.{path.name}"
-        number = sum(1 for _ in folder.glob(f"{name}*"))
-        target = folder / (f"{name}.{number}" if number else name)
-        shutil.copy2(path, target) if copy else os.replace(path, target)
-    return path

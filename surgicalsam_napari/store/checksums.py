@@ -11,13 +11,13 @@ import google_crc32c
 import numpy as np
 
 from surgicalsam_napari.errors import ProjectError
-from surgicalsam_napari.store.arrays import FrameArray, chunk_names
+from surgicalsam_napari.store.arrays import FrameArray
 from surgicalsam_napari.store.cell_table import ROWS, CellTable
 from surgicalsam_napari.store.files import check_reachable
-from surgicalsam_napari.store.provenance import TABLES, expects_labels, expects_painted
+from surgicalsam_napari.store.provenance import EXPECTS, TABLES
 
 FOLDER = "checksums"
-ARRAYS = ("labels", "painted")
+ARRAYS = ("labels", "painted", "instances")
 PARTS = (*ARRAYS, *TABLES)  # columns from 1 on; column 0 is the checksum of the other columns
 WIDTH = 16  # columns, some for tables of later versions
 COLUMN = {name: position for position, name in enumerate(PARTS, 1)}
@@ -221,10 +221,8 @@ class Checksums:
                 raise ValueError("it is there although nothing was written there")
             if checksum(encoded) != expected:
                 raise ValueError("it is cut or changed, or is not the file that was written last")
-        elif encoded is None:
-            expects = expects_labels if name == "labels" else expects_painted
-            if expects(self._tables["provenance"].row(frame_index)):
-                raise ValueError("it is missing")
+        elif encoded is None and EXPECTS[name](self._tables["provenance"].row(frame_index)):
+            raise ValueError("it is missing")
 
     # ---- all frames
 
@@ -238,7 +236,7 @@ class Checksums:
         read : checksums of files that were read before; snapshots are hard links to the same files
         """
         read = {} if read is None else read
-        names = self._names()
+        names = {name: array.names() for name, array in self._arrays.items()}
         for first in range(0, self.frame_count, ROWS):
             last = min(first + ROWS, self.frame_count)
             records, is_suspect = self._suspect_rows(first, last)
@@ -250,7 +248,7 @@ class Checksums:
     def suspect_rows(self) -> list[int]:
         """The frames whose table rows, or the presence of whose files, seem damaged; reads no pixels."""
         found: list[int] = []
-        names = self._names()
+        names = {name: array.names() for name, array in self._arrays.items()}
         for first in range(0, self.frame_count, ROWS):
             last = min(first + ROWS, self.frame_count)
             records, is_suspect = self._suspect_rows(first, last)
@@ -260,16 +258,6 @@ class Checksums:
                 is_suspect |= is_known & (has_file != (records[:, COLUMN[name]] != 0))
             found += (first + np.flatnonzero(is_suspect)).tolist()
         return found
-
-    def _names(self) -> dict[str, set[str]]:
-        names = {}
-        for name, array in self._arrays.items():
-            try:
-                names[name] = set(chunk_names(array.folder))
-            except FileNotFoundError:
-                check_reachable(array.folder)
-                raise
-        return names
 
     def _suspect_rows(self, first: int, last: int) -> tuple[np.ndarray, np.ndarray]:
         """(N, WIDTH) records and (N,) bool: frames with a damaged row or record, or with none in an earlier project."""

@@ -13,6 +13,7 @@ from surgicalsam_napari.errors import DiskSpaceError, SurgicalSAMError, Unreacha
 from surgicalsam_napari.formatting import in_bytes
 
 STAGING = ".partial"  # files being written; a file that lies here while nobody holds the lock is left over from a crash
+SET_ASIDE = "damaged"  # folder for damaged files that were replaced
 _FULL = {errno.ENOSPC, errno.EDQUOT}
 _READ_ONLY = {errno.EROFS, errno.EACCES, errno.EPERM}
 
@@ -76,3 +77,15 @@ def clear_staging(root: Path) -> None:
     with contextlib.suppress(FileNotFoundError):
         for leftover in (root / STAGING).iterdir():
             leftover.unlink(missing_ok=True)
+
+
+def set_aside(root: Path, path: Path, *, copy: bool = False) -> Path:
+    """Move or copy a damaged file to the folder `damaged`, where nothing replaces it; returns its path."""
+    folder = root / SET_ASIDE
+    if path.exists():
+        folder.mkdir(exist_ok=True)
+        name = path.name if path.parent == root else f"{path.parent.name}.{path.name}"
+        number = sum(1 for _ in folder.glob(f"{name}*"))
+        target = folder / (f"{name}.{number}" if number else name)
+        shutil.copy2(path, target) if copy else os.replace(path, target)
+    return path

@@ -1,37 +1,35 @@
-"""The files of each frame: labels, the painted record and table rows. They change together or not at all."""
+"""The files of each frame: labels, painted record, instances and table rows. They change together or not at all."""
 
 from __future__ import annotations
 
 import time
 from collections.abc import Callable, Iterator, Mapping
 from contextlib import contextmanager, suppress
+from dataclasses import replace
+from functools import partial
 from pathlib import Path
 from typing import ClassVar, TypeVar
 
 import numpy as np
 from psygnal import Signal
 
-from surgicalsam_napari.errors import ProjectError
+from surgicalsam_napari.errors import ProjectError, UnreachableError
+from surgicalsam_napari.files import write_file
 from surgicalsam_napari.instruments import ClassSet
-from surgicalsam_napari.store.action import Action, SavedFrame
+from surgicalsam_napari.store.action import TRACKS, Action, SavedFrame
 from surgicalsam_napari.store.arrays import FrameArray, FrameCache, chunk_names
 from surgicalsam_napari.store.cell_table import CellTable
 from surgicalsam_napari.store.checksums import COLUMN, Checksums, check_command
 from surgicalsam_napari.store.checksums import FOLDER as CHECKSUMS
-from surgicalsam_napari.store.files import check_reachable, writing
+from surgicalsam_napari.store.files import STAGING, check_reachable, set_aside, writing
 from surgicalsam_napari.store.journal import Journal
-from surgicalsam_napari.store.provenance import (
-    LATER_TABLES,
-    TABLE_NOTES,
-    TABLES,
-    class_attributes,
-    expects_labels,
-    expects_painted,
-    is_corrected,
-)
+from surgicalsam_napari.store.merging import followed_numbers
+from surgicalsam_napari.store.provenance import EXPECTS, LATER_TABLES, TABLE_NOTES, TABLES, class_attributes, is_corrected
+from surgicalsam_napari.store.tracks import is_intact
 from surgicalsam_napari.store.write_lock import WriteLock
 
 Found = TypeVar("Found")
+TRACKS_FILE = "tracks.json"
 CACHE_BYTES = 64 * 2**20
 ATTEMPTS, ATTEMPT_SECONDS = 10, 0.02  # to read a frame that another process may write, where nothing can be locked
 
@@ -53,6 +51,7 @@ class FrameFiles:
     """
 
     changed: ClassVar[Signal] = Signal(int)  #: frame index; emitted after every write, in the thread that wrote
+    instances_changed: ClassVar[Signal] = Signal(object)  #: frame index of new numbers, or None for the table of tracks
 
     def __init__(
         self,
@@ -67,10 +66,11 @@ class FrameFiles:
         self._root = root
         self._pixels = FrameArray(root / "labels", shape, "uint8")
         self._painted = FrameArray(root / "painted", shape, "bool")
-        self._arrays = {"painted": self._painted, "labels": self._pixels}  # in write order
         self.lock = WriteLock(root)
         if writable:
-            self._add_later_tables(shape[0], classes, column_count, add_checksums=not has_checksums)
+            self._add_later_parts(shape, classes, column_count, add_checksums=not has_checksums)
+        self._instances = FrameArray(root / "instances", shape, "uint8", is_optional=True, has_checksum=False)
+        self._arrays = {"painted": self._painted, "labels": self._pixels, "instances": self._instances}  # in write order
         self.tables = {
             name: CellTable(root / name, shape[0], column_count, *properties, is_optional=name in LATER_TABLES)
             for name, properties in TABLES.items()
@@ -95,22 +95,29 @@ class FrameFiles:
         FrameArray.create(root / "labels", shape, "uint8", {"background": 0, **about})
         painted = "True where a person set the label, also to background; no prediction changes these pixels"
         FrameArray.create(root / "painted", shape, "bool", {"description": painted})
+        _create_instances(root, shape)
         for name, (dtype, fill) in TABLES.items():
             CellTable.create(root / name, shape[0], len(classes), dtype, fill, {**TABLE_NOTES[name], **about})
         Checksums.create(root, shape[0])
 
-    def _add_later_tables(self, frame_count: int, classes: ClassSet, column_count: int, *, add_checksums: bool) -> None:
-        """Add the tables that a project of an earlier version lacks."""
-        for name in LATER_TABLES:
+    def _add_later_parts(
+        self, shape: tuple[int, int, int], classes: ClassSet, column_count: int, *, add_checksums: bool
+    ) -> None:
+        """Add the tables and the array that a project of an earlier version lacks."""
+
+        def create_table(name: str) -> None:
+            notes = {**TABLE_NOTES[name], **class_attributes(classes)}
+            CellTable.create(self._root / name, shape[0], column_count, *TABLES[name], notes)
+
+        parts: dict[str, Callable[[], None]] = {name: partial(create_table, name) for name in LATER_TABLES}
+        parts["instances"] = lambda: _create_instances(self._root, shape)
+        if add_checksums:
+            parts[CHECKSUMS] = lambda: Checksums.create(self._root, shape[0])
+        for name, create in parts.items():
             if not (self._root / name).exists():
                 with writing("The project", self._root), self.lock:
                     if not (self._root / name).exists():
-                        notes = {**TABLE_NOTES[name], **class_attributes(classes)}
-                        CellTable.create(self._root / name, frame_count, column_count, *TABLES[name], notes)
-        if add_checksums and not (self._root / CHECKSUMS).exists():
-            with writing("The project", self._root), self.lock:
-                if not (self._root / CHECKSUMS).exists():
-                    Checksums.create(self._root, frame_count)
+                        create()
 
     def close(self) -> None:
         self._cache.clear()
@@ -127,23 +134,31 @@ class FrameFiles:
         *,
         labels: np.ndarray | None = None,
         painted: np.ndarray | None = None,
+        numbers: np.ndarray | None = None,
+        within: tuple[slice, slice] = (slice(None), slice(None)),
         action: Action | None = None,
     ) -> None:
         """Change one frame on disk, then in the cache; call it within `exclusively`.
 
-        The order on disk: the action's record, table rows with the provenance, the painted record, the labels. A file with
-        nothing in it is removed, unless the provenance expects it.
+        The order on disk: the action's record, table rows with the provenance, the painted record, the labels, the numbers
+        of the instances, which follow the labels if they are not given (`followed_numbers`). A file with nothing in it is
+        removed, unless the provenance expects it.
+
+        Parameters
+        ----------
+        within : rows and columns, step 1, outside of which the labels stay
         """
-        provenance = rows["provenance"]
-        if labels is None and self._pixels.signature(frame_index) is None and expects_labels(provenance):
+        provenance = rows["provenance"] if "provenance" in rows else self.tables["provenance"].row(frame_index)
+        if labels is None and self._pixels.signature(frame_index) is None and EXPECTS["labels"](provenance):
             labels = self.blank  # write background: without a file, the labels would count as lost
+        if numbers is None and labels is not None:
+            numbers = self._followed_numbers(frame_index, labels, within)
+        frames = [(array, frame) for array, frame in zip(self._arrays.values(), (painted, labels, numbers), strict=True)]
         chunks: dict[Path, bytes | None] = {}
-        for array, frame, is_expected in (
-            (self._painted, painted, expects_painted(provenance)),
-            (self._pixels, labels, expects_labels(provenance)),
-        ):
+        for array, frame in frames:
             if frame is not None:
-                chunks[array.path(frame_index)] = array.encode(frame) if is_expected or frame.any() else None
+                is_expected = EXPECTS[array.folder.name](provenance)
+                chunks[array.path(frame_index)] = array.encode(frame) if is_expected or frame.view(bool).any() else None
         try:
             if action is not None:
                 self._record(action, frame_index, rows, {path.parent.name: content for path, content in chunks.items()})
@@ -151,11 +166,31 @@ class FrameFiles:
         except OSError:
             self._cache.drop(frame_index)
             raise
-        for array, frame in ((self._painted, painted), (self._pixels, labels)):
+        for array, frame in frames:
             if frame is not None:
                 frame.flags.writeable = False
                 self._cache.put(array, frame_index, array.signature(frame_index), frame)
         self.changed.emit(frame_index)
+        if numbers is not None:
+            self.instances_changed.emit(frame_index)
+
+    def _followed_numbers(self, frame_index: int, labels: np.ndarray, within: tuple[slice, slice]) -> np.ndarray | None:
+        """(H, W) uint8: the numbers of the frame's instances with new labels; None if they stay as they are."""
+        try:
+            if (numbers := self._read_expected(self._instances, frame_index)) is None:
+                return None
+            followed = followed_numbers(self.labels(frame_index), labels, numbers, within)
+        except UnreachableError:
+            raise
+        except ProjectError:  # damaged: the labels count, and the instances of this frame can be linked again
+            return self.blank
+        return None if followed is numbers else followed
+
+    def readable_numbers(self, frame_index: int) -> np.ndarray | None:
+        """(H, W) uint8, read-only: the numbers of the frame's instances; None if it has none, or they are damaged."""
+        with suppress(ProjectError):
+            return self._read_expected(self._instances, frame_index)
+        return None
 
     def _write(
         self, frame_index: int, rows: dict[str, np.ndarray], chunks: Mapping[Path, bytes | None], *, is_whole: bool = False
@@ -200,6 +235,23 @@ class FrameFiles:
         """(H, W) uint8, read-only: as they were read last, also if the folder cannot be reached; else background."""
         frame = self._cache.last_known(self._pixels, frame_index)
         return self.blank if frame is None else frame
+
+    def numbers(self, frame_index: int) -> np.ndarray:
+        """(H, W) uint8, read-only: the numbers of the frame's instances; a ProjectError if the file is damaged."""
+        frame = self._read_expected(self._instances, frame_index)
+        return self.blank if frame is None else frame
+
+    def last_known_numbers(self, frame_index: int) -> np.ndarray:
+        """(H, W) uint8, read-only: as they were read last, also if the folder cannot be reached; else 0."""
+        frame = self._cache.last_known(self._instances, frame_index)
+        return self.blank if frame is None else frame
+
+    def numbers_checksum(self, frame_index: int) -> int:
+        """A value that changes with the numbers of the frame's instances; 0 without any."""
+        with suppress(ValueError):
+            if (record := self.checksums.record(frame_index)) is not None:
+                return int(record[COLUMN["instances"]])
+        return 0
 
     def painted(self, frame_index: int) -> np.ndarray | None:
         """(H, W) bool, read-only; None if nobody painted."""
@@ -261,7 +313,9 @@ class FrameFiles:
         return frame
 
     def _damaged(self, array: FrameArray, frame_index: int, how: str) -> ProjectError:
-        if self.has_work_of_a_person(frame_index, self.tables["provenance"].row(frame_index)):
+        if array is self._instances:
+            remedy = f"Link the instances of frame {frame_index} again"
+        elif self.has_work_of_a_person(frame_index, self.tables["provenance"].row(frame_index)):
             remedy = (
                 f"{check_command(self._root)}. If that cannot restore it: restore the file from a backup, or clear the "
                 f"frame with labels.reset_frame({frame_index})"
@@ -274,32 +328,64 @@ class FrameFiles:
         )
 
     def saved(self, frame_index: int) -> SavedFrame:
-        """Everything that is stored for a frame. Call it while holding the lock."""
+        """Everything that is stored for a frame, or the table of tracks for `TRACKS`. Call it while holding the lock."""
+        if frame_index == TRACKS:
+            return SavedFrame(TRACKS, {}, {TRACKS_FILE: _content(self._root / TRACKS_FILE)})
         rows = {name: self.trimmed(name, row) for name, row in self.rows(frame_index).items()}
-        paths = {name: array.path(frame_index) for name, array in self._arrays.items()}
-        return SavedFrame(frame_index, rows, {n: path.read_bytes() if path.exists() else None for n, path in paths.items()})
+        return SavedFrame(
+            frame_index, rows, {name: _content(array.path(frame_index)) for name, array in self._arrays.items()}
+        )
 
     def _before(self, frame_index: int) -> SavedFrame:
-        """The frame for the record of an action. A damaged one is recorded as empty: an undo brings no damage back."""
-        if self.checksums.problems(frame_index):
+        """The frame for the record of an action. What is damaged is recorded as empty: an undo brings no damage back."""
+        problems = self.checksums.problems(frame_index)
+        if problems.keys() - {"instances"}:
             return SavedFrame(frame_index, dict.fromkeys(self.tables, b""), dict.fromkeys(self._arrays))
-        return self.saved(frame_index)
+        saved = self.saved(frame_index)
+        return replace(saved, chunks={**saved.chunks, "instances": None}) if problems else saved
 
     def restore(self, saved: SavedFrame, action: Action | None = None) -> None:
-        """Return a frame to a saved state. Call it while holding the lock."""
+        """Return a frame, or the table of tracks, to a saved state. Call it while holding the lock."""
+        if saved.frame_index == TRACKS:
+            self.write_tracks(saved.chunks[TRACKS_FILE], action)
+            return
         rows = {name: self.full_row(name, saved.rows.get(name, b"")) for name in self.tables}
-        chunks = {array.path(saved.frame_index): saved.chunks[name] for name, array in self._arrays.items()}
+        chunks = {array.path(saved.frame_index): saved.chunks.get(name) for name, array in self._arrays.items()}
         if action is not None:
             action.record(self._before(saved.frame_index), saved.digest)
         self._write(saved.frame_index, rows, chunks, is_whole=True)
-        self._cache.drop(saved.frame_index)
-        self.changed.emit(saved.frame_index)
+        self._emit_restored(saved.frame_index)
+
+    def _emit_restored(self, frame_index: int) -> None:
+        self._cache.drop(frame_index)
+        self.changed.emit(frame_index)
+        self.instances_changed.emit(frame_index)
+
+    def write_tracks(self, content: bytes | None, action: Action | None = None) -> None:
+        """Replace the file of the table of tracks; None removes it. Call it while holding the lock.
+
+        A damaged file goes to the folder `damaged`, and is recorded as empty: an undo brings no damage back.
+        """
+        path = self._root / TRACKS_FILE
+        if self.has_damaged_tracks():
+            set_aside(self._root, path)
+        if action is not None:
+            action.record(self.saved(TRACKS), SavedFrame(TRACKS, {}, {TRACKS_FILE: content}).digest)
+        if content is None:
+            path.unlink(missing_ok=True)
+        else:
+            write_file(path, content, staging=self._root / STAGING)
+        self.instances_changed.emit(None)
+
+    def has_damaged_tracks(self) -> bool:
+        """Whether the file of the table of tracks is cut or changed."""
+        content = _content(self._root / TRACKS_FILE)
+        return content is not None and not is_intact(content)
 
     def put_back(self, frame_index: int, rows: dict[str, np.ndarray], chunks: dict[Path, bytes | None]) -> None:
         """Write what the frame's checksums expect. Call it while holding the lock."""
         self._journal.commit(frame_index, rows, chunks)
-        self._cache.drop(frame_index)
-        self.changed.emit(frame_index)
+        self._emit_restored(frame_index)
 
     def seal(self, frame_index: int) -> None:
         """Give a frame the checksums of what is stored now. Call it while holding the lock."""
@@ -310,12 +396,12 @@ class FrameFiles:
     def check_readable(self, frame_index: int) -> None:
         """A ProjectError unless the frame can be decoded, and has the files that its provenance expects."""
         provenance = self.tables["provenance"].row(frame_index)
-        for array, is_expected in ((self._pixels, expects_labels), (self._painted, expects_painted)):
+        for name, array in self._arrays.items():
             encoded = array.read_encoded(frame_index)
             try:
                 if encoded is not None:
                     array.decode(encoded)
-                elif is_expected(provenance):
+                elif EXPECTS[name](provenance):
                     raise ValueError("missing")
             except ValueError as error:
                 raise ProjectError(
@@ -332,12 +418,16 @@ class FrameFiles:
         return self._pixels.shape[0]
 
     def chunk_name(self, frame_index: int) -> str:
-        """The name of a frame's file, the same in the folder of both arrays."""
+        """The name of a frame's file, the same in the folder of every array."""
         return self._pixels.path(frame_index).name
 
     def has_labels(self) -> bool:
         """Whether any frame was predicted or edited."""
-        return any(next(chunk_names(array.folder), None) is not None for array in self._arrays.values())
+        return any(next(chunk_names(array.folder), None) is not None for array in (self._painted, self._pixels))
+
+    def has_numbers(self) -> bool:
+        """Whether the instances of any frame have numbers."""
+        return bool(self._instances.names())
 
     def full_row(self, name: str, trimmed: bytes) -> np.ndarray:
         """(C,), from `trimmed`."""
@@ -368,5 +458,16 @@ class FrameFiles:
             rows = {name: np.full(table.class_count, table.fill, table.dtype) for name, table in self.tables.items()}
             chunks = {array.path(frame_index): None for array in self._arrays.values()}
             self._write(frame_index, rows, chunks, is_whole=True)
-            self._cache.drop(frame_index)
-        self.changed.emit(frame_index)
+        self._emit_restored(frame_index)
+
+
+def _create_instances(root: Path, shape: tuple[int, int, int]) -> None:
+    about = "number of the instance of each pixel, 0 for none; tracks.json says which track a number in a frame is"
+    FrameArray.create(root / "instances", shape, "uint8", {"description": about}, has_checksum=False)
+
+
+def _content(path: Path) -> bytes | None:
+    try:
+        return path.read_bytes()
+    except FileNotFoundError:
+        return None

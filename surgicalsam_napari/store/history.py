@@ -7,6 +7,7 @@ from collections.abc import Generator, Iterable, Iterator
 from contextlib import contextmanager, suppress
 from dataclasses import dataclass, replace
 from datetime import UTC, datetime
+from itertools import chain
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, ClassVar
 
@@ -15,7 +16,16 @@ from psygnal import Signal
 
 from surgicalsam_napari.errors import ProjectError, SurgicalSAMError
 from surgicalsam_napari.files import write_file
-from surgicalsam_napari.store.action import Action, JoinedAction, SavedFrame, append, line_offsets, read_line
+from surgicalsam_napari.store.action import (
+    TRACKS,
+    Action,
+    JoinedAction,
+    SavedFrame,
+    append,
+    count_lines,
+    line_offsets,
+    read_line,
+)
 from surgicalsam_napari.store.files import STAGING, writing
 
 if TYPE_CHECKING:
@@ -37,6 +47,7 @@ class HistoryEntry:
     frame_count : number of frames that it wrote
     is_open : whether it is still in progress, or its process died before it ended
     note : how it was done, such as the choices of an import; "" if there is nothing to say
+    has_tracks : whether it changed the table of tracks
     """
 
     number: int
@@ -46,11 +57,17 @@ class HistoryEntry:
     is_undone: bool
     is_open: bool = False
     note: str = ""
+    has_tracks: bool = False
+
+    @property
+    def is_empty(self) -> bool:
+        """Whether it changed nothing."""
+        return not self.frame_count and not self.has_tracks
 
 
 @dataclass(frozen=True)
 class UndoReport:
-    """One frame was restored, or kept because it has changed since the action."""
+    """One frame was restored, or kept because it has changed since the action; `TRACKS` (-1) for the table of tracks."""
 
     frame_index: int
     done: int
@@ -66,11 +83,13 @@ class Undone:
     ----------
     frame_indices : the frames that were restored
     kept : the frames that have changed since the action; they stay as they are
+    has_tracks : whether the table of tracks was restored
     """
 
     entry: HistoryEntry
     frame_indices: tuple[int, ...]
     kept: tuple[int, ...]
+    has_tracks: bool = False
 
 
 class History:
@@ -86,7 +105,7 @@ class History:
         self._root = root
         self._folder = root / FOLDER
         self._files = files
-        self._counted: dict[Path, tuple[int, int]] = {}  # size and frame count of files whose record has no count
+        self._counted: dict[Path, tuple[int, tuple[int, int]]] = {}  # size and lines of files whose record has no count
 
     @contextmanager
     def action(self, name: str, *, note: str = "", all_or_none: bool = False) -> Iterator[Action]:
@@ -122,12 +141,13 @@ class History:
             raise
         finally:
             with writing("The history", self._root), self._files.lock:  # after this, a joined process writes no more frames
-                frame_count = len(line_offsets(self._frames_file(entry)))
-                if frame_count and not is_rolled_back:
-                    with suppress(OSError):  # without this number, the frames of the entry are counted when it is read
-                        self._write(replace(entry, frame_count=frame_count), line_count=frame_count)
-                else:
+                frame_count, table_count = count_lines(self._frames_file(entry))
+                entry = replace(entry, frame_count=frame_count, has_tracks=table_count > 0)
+                if entry.is_empty or is_rolled_back:
                     self._forget([entry])
+                else:
+                    with suppress(OSError):  # without this number, the frames of the entry are counted when it is read
+                        self._write(entry, line_count=frame_count + table_count)
             self.changed.emit()
 
     def position(self, action: Action) -> int:
@@ -153,7 +173,7 @@ class History:
     def entries(self) -> list[HistoryEntry]:
         """The actions, the earliest first; damaged entries are left out."""
         entries = (self._read(path) for path in sorted(self._folder.glob("*.json")))
-        return [entry for entry in entries if entry is not None and entry.frame_count]
+        return [entry for entry in entries if entry is not None and not entry.is_empty]
 
     @property
     def last_number(self) -> int:
@@ -205,7 +225,9 @@ class History:
             is_restored = self._swap(before, after, target)
             (restored if is_restored else kept).append(before.frame_index)
             yield UndoReport(before.frame_index, done, len(offsets), is_restored)
-        turned = replace(entry, is_undone=not entry.is_undone, frame_count=len(restored))
+        has_tracks = TRACKS in restored
+        frame_count = len(restored) - restored.count(TRACKS)
+        turned = replace(entry, is_undone=not entry.is_undone, frame_count=frame_count, has_tracks=has_tracks)
         with writing("The history", self._root):
             if restored:
                 self._write(turned, line_count=len(line_offsets(target)))
@@ -213,13 +235,21 @@ class History:
             else:
                 self._forget([entry])
         self.changed.emit()
-        return Undone(entry, tuple(sorted(set(restored))), tuple(sorted(set(kept) - set(restored))))
+        frames = set(restored) - {TRACKS}
+        return Undone(entry, tuple(sorted(frames)), tuple(sorted(set(kept) - frames - {TRACKS})), has_tracks)
 
     def _roll_back(self, entry: HistoryEntry, cause: BaseException) -> None:
-        """Restore every frame that has not changed since; first the frames whose restoring frees disk space."""
+        """Restore every frame that has not changed since; first the frames whose restoring frees disk space.
+
+        A frame that was written several times goes back step by step, the last write first.
+        """
         file = self._frames_file(entry)
         failed = []
-        for offset in sorted(line_offsets(file), key=lambda offset: any(read_line(file, offset)[0].chunks.values())):
+        writes: dict[int, list[int]] = {}  # by frame, the last first
+        for offset in reversed(line_offsets(file)):
+            writes.setdefault(read_line(file, offset)[0].frame_index, []).append(offset)
+        frames = sorted(writes.values(), key=lambda offsets: any(read_line(file, offsets[-1])[0].chunks.values()))
+        for offset in chain.from_iterable(frames):
             before, after = read_line(file, offset)
             try:
                 self._swap(before, after, None)
@@ -260,6 +290,7 @@ class History:
             "is_undone": entry.is_undone,
             "lines": line_count,  # of the file with the frames; None while frames are added
             **({"note": entry.note} if entry.note else {}),
+            **({"tracks": True} if entry.has_tracks else {}),
         }
         record["crc32c"] = _record_checksum(record)
         with self._files.lock:  # a process that opens the project clears the staging folder while it holds the lock
@@ -274,21 +305,21 @@ class History:
             count = record["frames"]
             about = record["name"], record["started"], count or 0, bool(record["is_undone"])
             note = str(record.get("note", ""))
-            entry = HistoryEntry(int(path.stem), *about, is_open=count is None, note=note)
+            has_tracks = bool(record.get("tracks"))
+            entry = HistoryEntry(int(path.stem), *about, is_open=count is None, note=note, has_tracks=has_tracks)
             if count is None or not self._frames_file(entry).exists():  # in progress, interrupted, or partly removed
-                entry = replace(entry, frame_count=self._frames_in(self._frames_file(entry)))
+                frame_count, table_count = self._counted_in(self._frames_file(entry))
+                entry = replace(entry, frame_count=frame_count, has_tracks=table_count > 0)
         except (OSError, ValueError, KeyError, TypeError):
             return None
         return entry
 
-    def _frames_in(self, file: Path) -> int:
-        """Count the frames; count again only when the file has changed, because a long record takes seconds to read."""
+    def _counted_in(self, file: Path) -> tuple[int, int]:
+        """`count_lines`; it counts again only when the file has changed, because a long record takes seconds to read."""
         size = file.stat().st_size if file.exists() else 0
-        counted_at, count = self._counted.get(file, (0, 0))
-        if size != counted_at:
-            count = len(line_offsets(file))
-            self._counted[file] = size, count
-        return count
+        if size != self._counted.get(file, (0, 0))[0]:
+            self._counted[file] = size, count_lines(file)
+        return self._counted[file][1] if size else (0, 0)
 
     def _is_open(self, entry: HistoryEntry) -> bool:
         """Whether the action is in progress: its process has not ended it."""
@@ -300,7 +331,8 @@ class History:
     def _forget(self, entries: list[HistoryEntry]) -> None:
         for entry in entries:
             with suppress(OSError):  # a full disk
-                self._write(replace(entry, frame_count=0), line_count=0)  # a kill after this leaves nothing that looks lost
+                nothing = replace(entry, frame_count=0, has_tracks=False)
+                self._write(nothing, line_count=0)  # a kill after this leaves nothing that looks lost
             for is_undone in (False, True):
                 self._frames_file(replace(entry, is_undone=is_undone)).unlink(missing_ok=True)
             self._json_file(entry).unlink(missing_ok=True)

@@ -48,7 +48,7 @@ class LabelTables:
 
     def row(self, name: str, frame_index: int) -> np.ndarray:
         """(C,), a copy: one frame's row of the table `name`."""
-        self._check_frame(frame_index)
+        self.check_frame(frame_index)
         return self._row(name, frame_index)[self._order]
 
     def table(self, name: str) -> np.ndarray:
@@ -82,7 +82,7 @@ class LabelTables:
 
     def painted(self, frame_index: int) -> np.ndarray:
         """(H, W) bool, a copy: the pixels that a person set."""
-        self._check_frame(frame_index)
+        self.check_frame(frame_index)
         try:
             painted = self._files.painted(frame_index)
         except UnreachableError as error:
@@ -92,7 +92,7 @@ class LabelTables:
 
     def is_painted(self, frame_index: int) -> bool:
         """Whether a person set any pixel of this frame; reads no pixels."""
-        self._check_frame(frame_index)
+        self.check_frame(frame_index)
         try:
             return self._files.is_painted(frame_index)
         except UnreachableError as error:
@@ -101,11 +101,12 @@ class LabelTables:
 
     def locked_class_ids(self, frame_index: int) -> list[int]:
         """The classes that are VERIFIED in this frame."""
-        self._check_frame(frame_index)
+        self.check_frame(frame_index)
         provenance = self._by_class_id(self._row("provenance", frame_index))
         return [class_id for class_id, value in provenance.items() if value == Provenance.VERIFIED]
 
-    def _check_frame(self, frame_index: int) -> None:
+    def check_frame(self, frame_index: int) -> None:
+        """A ProjectError unless the video has this frame."""
         if not 0 <= frame_index < self._files.frame_count:
             last = self._files.frame_count - 1
             raise ProjectError(f"This video has the frames 0 to {last}; got {frame_index}. Choose one of them.")
@@ -120,7 +121,7 @@ class LabelTables:
         return {class_id: cells[column] for class_id, column in zip(self._classes.ids, self._order, strict=True)}
 
     def _cell(self, table: str, frame_index: int, class_id: int) -> np.generic:
-        self._check_frame(frame_index)
+        self.check_frame(frame_index)
         return self._row(table, frame_index)[self._column(class_id)]
 
     def _row(self, name: str, frame_index: int) -> np.ndarray:

@@ -18,7 +18,7 @@ class LabelVerification(LabelTables):
 
     def verify(self, frame_index: int, class_ids: Sequence[int] | None = None, *, action: Action | None = None) -> None:
         """Confirm classes in a frame, or their absence; by default all. They stay so until `unlock` or `reset_frame`."""
-        self._check_frame(frame_index)
+        self.check_frame(frame_index)
         columns = [self._column(class_id) for class_id in (self._classes.ids if class_ids is None else class_ids)]
         with self._files.exclusively("The verification"):
             provenance, before = (self._tables[name].row(frame_index) for name in ("provenance", "before_verified"))
@@ -29,7 +29,7 @@ class LabelVerification(LabelTables):
 
     def unlock(self, frame_index: int, class_ids: Sequence[int] | None = None, *, action: Action | None = None) -> None:
         """Unlock verified classes: each one is again what it was before, EDITED or the result of the last prediction."""
-        self._check_frame(frame_index)
+        self.check_frame(frame_index)
         columns = [self._column(class_id) for class_id in (self._classes.ids if class_ids is None else class_ids)]
         with self._files.exclusively("The unlocking"):
             rows = self._files.rows(frame_index)

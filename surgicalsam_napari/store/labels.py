@@ -14,7 +14,7 @@ from surgicalsam_napari.instruments import ClassSet
 from surgicalsam_napari.store.action import Action
 from surgicalsam_napari.store.frame_files import FrameFiles
 from surgicalsam_napari.store.history import History
-from surgicalsam_napari.store.indexing import FrameEdit, as_tuple, frame_edits
+from surgicalsam_napari.store.indexing import FrameEdit, as_tuple, bounds, frame_edits
 from surgicalsam_napari.store.label_array import LabelArray
 from surgicalsam_napari.store.label_maps import known_labels, present_ids
 from surgicalsam_napari.store.label_verification import LabelVerification
@@ -22,13 +22,14 @@ from surgicalsam_napari.store.merging import (
     FrameBefore,
     MergedEdit,
     MergedImport,
+    followed_numbers,
     merged_edit,
     merged_import,
     merged_prediction,
     within,
 )
 from surgicalsam_napari.store.project_classes import ProjectClasses
-from surgicalsam_napari.store.provenance import TABLE_NOTES, Provenance
+from surgicalsam_napari.store.provenance import TABLE_NOTES, Provenance, is_by_person
 from surgicalsam_napari.store.recent_edits import FrameState, RecentEdits
 from surgicalsam_napari.store.snapshots import Snapshots
 from surgicalsam_napari.store.whole import Whole
@@ -172,7 +173,13 @@ class LabelStore(LabelArray, LabelVerification):
         return frame_edits(as_tuple(key), known_labels(values, self._classes), self.shape)
 
     def write_edit(
-        self, frame_index: int, label_map: np.ndarray, *, decided: np.ndarray | None = None, action: Action | None = None
+        self,
+        frame_index: int,
+        label_map: np.ndarray,
+        *,
+        decided: np.ndarray | None = None,
+        keeps_instances: bool = False,
+        action: Action | None = None,
     ) -> int:
         """Set a person's labels for a whole frame; pixels of VERIFIED classes stay.
 
@@ -182,6 +189,7 @@ class LabelStore(LabelArray, LabelVerification):
         ----------
         label_map : (H, W) uint8
         decided : (H, W) bool, pixels that a person has confirmed: they are marked as painted even if they do not change
+        keeps_instances : a region that gets another class stays the same instance; by default it leaves it
         action : the action that this edit is a part of, so that it can be undone
 
         Returns
@@ -193,7 +201,7 @@ class LabelStore(LabelArray, LabelVerification):
         ClassSetError, ProjectError, DiskSpaceError
             an unknown label, a wrong size, a failed write; the frame is unchanged
         """
-        self._check_frame(frame_index)
+        self.check_frame(frame_index)
         self._check_size(label_map, "An edit of")
         values = known_labels(label_map, self._classes)
         with self._files.exclusively("The edit"):
@@ -202,7 +210,8 @@ class LabelStore(LabelArray, LabelVerification):
                 chosen |= decided
             if self._whole is not None:
                 chosen &= self._whole.may_hold(frame_index, values)
-            edited = self._set_pixels(frame_index, (slice(None), slice(None)), values, chosen, action)
+            everywhere = slice(None), slice(None)
+            edited = self._set_pixels(frame_index, everywhere, values, chosen, action, keeps_instances=keeps_instances)
         self._report(frame_index, edited)
         return edited.changed_pixels
 
@@ -232,7 +241,7 @@ class LabelStore(LabelArray, LabelVerification):
         -------
         whether any pixel changed
         """
-        self._check_frame(frame_index)
+        self.check_frame(frame_index)
         self._check_size(prediction.label_map, "A prediction for")
         columns = [self._column(class_id) for class_id in prediction.class_ids]
         if self._whole is not None:
@@ -254,6 +263,7 @@ class LabelStore(LabelArray, LabelVerification):
                 rows["presence"][column] = prediction.presence[k]
                 rows["contested"][column] = prediction.contested[k]
                 rows["predicted_by"][column] = checkpoint
+                rows["voted"][column] = 0
             changed = not np.array_equal(labels, current)
             self._files.commit(frame_index, rows, labels=labels if changed else None, action=action)
             return changed
@@ -267,7 +277,7 @@ class LabelStore(LabelArray, LabelVerification):
         -------
         whether a class of the frame was predicted
         """
-        self._check_frame(frame_index)
+        self.check_frame(frame_index)
         columns = [self._column(class_id) for class_id in class_ids]
         with self._files.exclusively("The removal of predictions"):
             rows = self._files.rows(frame_index)
@@ -283,6 +293,60 @@ class LabelStore(LabelArray, LabelVerification):
             labels = np.where(goes, np.uint8(0), current) if goes.any() else None
             self._files.commit(frame_index, rows, labels=labels, action=action)
             return True
+
+    def relabel_predictions(
+        self,
+        frame_index: int,
+        label_map: np.ndarray,
+        *,
+        keeps_instances: bool = True,
+        is_vote: bool = True,
+        action: Action | None = None,
+    ) -> int:
+        """Replace the predicted pixels of a frame after a run, as a vote over time does; they stay predictions.
+
+        What a person painted stays, and so does every pixel whose old or new class is VERIFIED.
+
+        Parameters
+        ----------
+        label_map : (H, W) uint8
+        keeps_instances : as for `write_edit`
+        is_vote : whether the table `voted` remembers the changed classes
+        action : the action that this is a part of, so that it can be undone
+
+        Returns
+        -------
+        the number of changed pixels
+
+        Raises
+        ------
+        ClassSetError, ProjectError, DiskSpaceError
+            an unknown label, a wrong size, a failed write; the frame is unchanged
+        """
+        self.check_frame(frame_index)
+        self._check_size(label_map, "Predictions for")
+        values = known_labels(label_map, self._classes)
+        with self._files.exclusively("The prediction"):
+            provenance, voted = (self._tables[name].row(frame_index) for name in ("provenance", "voted"))
+            current, painted = self._files.labels(frame_index), self._files.painted(frame_index)
+            whole = slice(None), slice(None)
+            merged = merged_edit(
+                FrameBefore(current, painted, self._by_class_id(provenance)), whole, values, current != values
+            )
+            labels = merged.labels if painted is None else np.where(painted, current, merged.labels)
+            changed = labels != current
+            if not changed.any():
+                return 0
+            present = set(present_ids(labels))
+            for class_id in {*present_ids(current[changed]), *present_ids(labels[changed])}:
+                column = self._column(class_id)
+                if not is_by_person(provenance[column]):
+                    provenance[column] = Provenance.PREDICTED if class_id in present else Provenance.ABSENT
+                    voted[column] |= is_vote
+            numbers = self._kept_numbers(frame_index, labels) if keeps_instances else None
+            rows = {"provenance": provenance, "voted": voted}
+            self._files.commit(frame_index, rows, labels=labels, numbers=numbers, action=action)
+            return int(np.count_nonzero(changed))
 
     def write_import(
         self, frame_index: int, label_map: np.ndarray, class_ids: Sequence[int], *, action: Action | None = None
@@ -308,7 +372,7 @@ class LabelStore(LabelArray, LabelVerification):
         ProjectError, ClassSetError, DiskSpaceError
             a wrong size, a label outside `class_ids`, a failed write; the frame is unchanged
         """
-        self._check_frame(frame_index)
+        self.check_frame(frame_index)
         self._check_size(label_map, "An import into")
         columns = [self._column(class_id) for class_id in class_ids]
         unknown = set(np.flatnonzero(np.bincount(label_map.ravel(), minlength=256)).tolist()) - {0, *class_ids}
@@ -337,7 +401,7 @@ class LabelStore(LabelArray, LabelVerification):
 
     def preview_import(self, frame_index: int, label_map: np.ndarray, class_ids: Sequence[int]) -> MergedImport:
         """The frame as `write_import` would leave it; nothing is written. New classes may be among `class_ids`."""
-        self._check_frame(frame_index)
+        self.check_frame(frame_index)
         self._check_size(label_map, "An import into")
         return self._merged_import(frame_index, self._files.rows(frame_index), label_map, class_ids)[1]
 
@@ -366,7 +430,7 @@ class LabelStore(LabelArray, LabelVerification):
 
     def reset_frame(self, frame_index: int) -> None:
         """Remove everything that is stored for a frame, including the work of a person; for frames with damaged files."""
-        self._check_frame(frame_index)
+        self.check_frame(frame_index)
         self._files.reset(frame_index)
 
     def add_columns(self, classes: ProjectClasses) -> None:
@@ -420,20 +484,33 @@ class LabelStore(LabelArray, LabelVerification):
         if (last := recent.take_back(frame_index, region, values, chosen, now)) is not None:
             undone = last.undone(now)
             assert undone.painted is not None
-            self._files.commit(frame_index, {"provenance": undone.provenance}, labels=undone.labels, painted=undone.painted)
+            rows = {"provenance": undone.provenance}
+            self._files.commit(frame_index, rows, labels=undone.labels, painted=undone.painted, numbers=undone.numbers)
             return MergedEdit(undone.labels, undone.painted, chosen, [], len(last.pixels), is_refused=False)
         edited = self._set_pixels(frame_index, region, values, chosen)
         if edited.free.any():
-            recent.add(frame_index, region, edited.free, now, self._state(frame_index))
+            provenance = self._tables["provenance"].row(frame_index)
+            checksum = 0 if now.numbers is None else self._files.numbers_checksum(frame_index)
+            after = FrameState(edited.labels, edited.painted, provenance, now.presence, self._columns, None, checksum)
+            recent.add(frame_index, region, edited.free, now, after)
         return edited
 
     def _state(self, frame_index: int) -> FrameState:
         provenance, presence = (self._tables[name].row(frame_index) for name in ("provenance", "presence"))
         labels, painted = self._files.labels(frame_index), self._files.painted(frame_index)
-        return FrameState(labels, painted, provenance, presence, self._columns)
+        numbers = self._files.readable_numbers(frame_index)
+        checksum = 0 if numbers is None else self._files.numbers_checksum(frame_index)
+        return FrameState(labels, painted, provenance, presence, self._columns, numbers, checksum)
 
     def _set_pixels(
-        self, frame_index: int, region: tuple, values: np.ndarray, chosen: np.ndarray, action: Action | None = None
+        self,
+        frame_index: int,
+        region: tuple,
+        values: np.ndarray,
+        chosen: np.ndarray,
+        action: Action | None = None,
+        *,
+        keeps_instances: bool = False,
     ) -> MergedEdit:
         """Write a person's labels into the chosen pixels of a region, except those of VERIFIED classes."""
         provenance = self._tables["provenance"].row(frame_index)
@@ -443,9 +520,26 @@ class LabelStore(LabelArray, LabelVerification):
         merged = merged_edit(before, region, values, chosen)
         if merged.free.any():
             provenance[[self._column(class_id) for class_id in merged.edited_class_ids]] = Provenance.EDITED
-            rows = {"provenance": provenance}
-            self._files.commit(frame_index, rows, labels=merged.labels, painted=merged.painted, action=action)
+            rows, numbers = {"provenance": provenance}, None
+            if keeps_instances:
+                numbers = self._kept_numbers(frame_index, merged.labels)
+            self._files.commit(
+                frame_index,
+                rows,
+                labels=merged.labels,
+                painted=merged.painted,
+                numbers=numbers,
+                within=bounds(region, self.shape[1:]),
+                action=action,
+            )
         return merged
+
+    def _kept_numbers(self, frame_index: int, labels: np.ndarray) -> np.ndarray | None:
+        """(H, W) uint8: the numbers of the instances if regions keep theirs with another class; None without any."""
+        if (numbers := self._files.readable_numbers(frame_index)) is None:
+            return None
+        current = self._files.labels(frame_index)
+        return followed_numbers(np.where((current > 0) & (labels > 0), labels, current), labels, numbers)
 
     # ---- keys and classes
 

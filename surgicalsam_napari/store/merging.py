@@ -1,4 +1,4 @@
-"""Merging new labels (an edit, a prediction, an import) into the labels of a frame. No access to the disk."""
+"""Merging new labels (an edit, a prediction, an import) into a frame, whose numbers of instances follow. No disk access."""
 
 from __future__ import annotations
 
@@ -7,6 +7,7 @@ from dataclasses import dataclass, replace
 from typing import TYPE_CHECKING
 
 import numpy as np
+from scipy.ndimage import label
 
 from surgicalsam_napari.store.label_maps import looked_up, present_ids
 from surgicalsam_napari.store.provenance import Provenance
@@ -200,3 +201,83 @@ def merged_import(before: FrameBefore, label_map: np.ndarray, class_ids: Sequenc
         painted=~stays_predicted,
         kept_pixels=int(np.count_nonzero(stays & differs)),
     )
+
+
+# ---- the numbers of instances
+
+EIGHT_NEIGHBOURS = np.ones((3, 3), bool)
+STEPS = [(row, column) for row in (-1, 0, 1) for column in (-1, 0, 1) if row or column]  # to the eight neighbours
+
+
+def followed_numbers(
+    before: np.ndarray, after: np.ndarray, numbers: np.ndarray, within: tuple[slice, slice] = (slice(None), slice(None))
+) -> np.ndarray:
+    """(H, W) uint8: the numbers of a frame's instances after its labels have changed.
+
+    A pixel with the same label keeps its number. One that became background has none. Pixels that got a class take, region
+    by region, the number of the instance of this class that they touch most (eight neighbours). A region that touches none
+    has 0 until it is linked. So a region that gets another class leaves its instance.
+
+    Parameters
+    ----------
+    before, after : (H, W) uint8, labels
+    numbers : (H, W) uint8, the numbers before
+    within : rows and columns, step 1, outside of which no label has changed
+    """
+    window = _changed_window(before, after, within)
+    if window is None:
+        return numbers
+    changed = before[window] != after[window]
+    inside = np.where(changed, np.uint8(0), numbers[window])
+    added = np.where(changed, after[window], np.uint8(0))
+    for class_id in present_ids(added):
+        known = np.where(after[window] == class_id, inside, 0)
+        if known.any():
+            regions, count = label(added == class_id, EIGHT_NEIGHBOURS)
+            taken = _most_touched(regions, count, known)
+            inside[regions > 0] = taken[regions[regions > 0]]
+    if np.array_equal(inside, numbers[window]):
+        return numbers
+    followed = numbers.copy()
+    followed[window] = inside
+    return followed
+
+
+def _most_touched(regions: np.ndarray, count: int, numbers: np.ndarray) -> np.ndarray:
+    """(count + 1,) uint8: for each region, 1 to `count`, the number that it touches most; 0 if it touches none."""
+    rows, columns = np.nonzero(regions)
+    values = regions[rows, columns].astype(np.int64) * 256
+    around = np.pad(numbers, 1)
+    touched = np.zeros((count + 1) * 256, np.int64)
+    for row, column in STEPS:
+        touched += np.bincount(values + around[rows + 1 + row, columns + 1 + column], minlength=len(touched))
+    by_region = touched.reshape(-1, 256)
+    by_region[:, 0] = 0
+    return by_region.argmax(axis=1).astype(np.uint8)
+
+
+def _changed_window(before: np.ndarray, after: np.ndarray, within: tuple[slice, slice]) -> tuple[slice, slice] | None:
+    """The rows and columns with changed pixels, and their neighbours; None without any."""
+    changed = before[within] != after[within]
+    rows = np.flatnonzero(changed.any(axis=1))
+    if not len(rows):
+        return None
+    columns = np.flatnonzero(changed[rows[0] : rows[-1] + 1].any(axis=0))
+    top, left = (within[axis].start or 0 for axis in (0, 1))
+    return _around(top + rows[0], top + rows[-1]), _around(left + columns[0], left + columns[-1])
+
+
+def _around(first: int, last: int) -> slice:
+    return slice(max(int(first) - 1, 0), int(last) + 2)
+
+
+def same_regions(numbers: np.ndarray, new_numbers: np.ndarray) -> dict[int, int]:
+    """By new number, the number before of the region that has most of its pixels; left out if most of them had none.
+
+    Parameters
+    ----------
+    numbers, new_numbers : (H, W) uint8, of one frame before and after it was linked again
+    """
+    pairs = np.bincount(new_numbers.ravel() * np.int64(256) + numbers.ravel(), minlength=256 * 256).reshape(256, 256)
+    most = pairs.argmax(axis=1)
+    return {new: int(most[new]) for new in present_ids(new_numbers) if most[new]}

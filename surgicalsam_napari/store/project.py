@@ -22,6 +22,7 @@ from surgicalsam_napari.store.embeddings import HALF, EmbeddingStore
 from surgicalsam_napari.store.files import STAGING, check_reachable, writing
 from surgicalsam_napari.store.growing import grown
 from surgicalsam_napari.store.history import History
+from surgicalsam_napari.store.instances import Tracks
 from surgicalsam_napari.store.label_maps import present_ids
 from surgicalsam_napari.store.labels import LabelStore
 from surgicalsam_napari.store.locating import checked, default_folder, find_video, project_for, recorded
@@ -57,6 +58,7 @@ class Project:
           project.json            schema version, video, classes, checkpoints used
           zarr.json               the folder opens with zarr.open_group
           labels/ painted/        (T, H, W): class ids; pixels that a person set
+          instances/ tracks.json  (T, H, W): numbers of instances; which track a number in a frame is
           checksums/              (T, 16): CRC-32C of all of these, per frame
           provenance/ predicted_iou/ presence/ contested/ predicted_by/     (T, C): per frame and class
           history/ snapshots/     actions that can be undone; named states of all of the above
@@ -78,6 +80,7 @@ class Project:
     writable : False for a folder that can only be read
     work_log : the edits and the time spent
     notes : a person's notes on frames
+    tracks : which instrument is which, over time
     notice : what was found when the video was opened, for the person: it was renamed, has grown, …; usually empty
     whole : for parts: the project of their instruments; else None
     """
@@ -113,6 +116,7 @@ class Project:
         self._ownership: Ownership = Ownership(folder) if whole is None else whole._ownership
         self.work_log = WorkLog(folder / WORK_LOG, self.labels if self.writable else None)
         self.notes: Notes = Notes(folder, self.labels) if whole is None else whole.notes
+        self.tracks = Tracks(folder, self.labels)
         if whole is not None:
             whole.labels.changed.connect(self._on_whole_changed)
             self.labels.set_read_only(whole.labels.files.read_only_reason)

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from enum import IntEnum
 from typing import Any
 
@@ -28,8 +28,9 @@ TABLES = {  # name: dtype, fill value
     "contested": ("float32", np.nan),
     "predicted_by": ("uint16", 0),
     "before_verified": ("uint8", 0),
+    "voted": ("uint8", 0),
 }
-LATER_TABLES = ("contested", "before_verified")  # projects of an earlier version lack these
+LATER_TABLES = ("contested", "before_verified", "voted")  # projects of an earlier version lack these
 
 TABLE_NOTES: dict[str, dict[str, Any]] = {
     "provenance": {
@@ -42,6 +43,7 @@ TABLE_NOTES: dict[str, dict[str, Any]] = {
     "contested": {"description": "share of its mask that another class claimed, too; NaN without a prediction"},
     "predicted_by": {"description": "number of the checkpoint, from 1, in project.json; 0 without a prediction"},
     "before_verified": {"description": "provenance of a verified class before a person verified it, for unlocking"},
+    "voted": {"description": "1 where the vote over time changed the prediction of a class; 0 else"},
 }
 
 
@@ -92,3 +94,10 @@ def expects_labels(provenance: np.ndarray) -> bool:
 
 def expects_painted(provenance: np.ndarray) -> bool:
     return bool(np.any(provenance == Provenance.EDITED))
+
+
+EXPECTS: dict[str, Callable[[np.ndarray], bool]] = {  # by array: whether a frame with this provenance has a file of it
+    "labels": expects_labels,
+    "painted": expects_painted,
+    "instances": lambda _provenance: False,
+}

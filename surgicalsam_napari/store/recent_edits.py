@@ -24,6 +24,8 @@ class FrameState:
     provenance : (C,) uint8
     presence : (C,) float32, NaN without a prediction
     class_ids : C class ids
+    numbers : (H, W) uint8, the numbers of the instances; None without any
+    numbers_checksum : it changes with `numbers`
     """
 
     labels: np.ndarray
@@ -31,6 +33,8 @@ class FrameState:
     provenance: np.ndarray
     presence: np.ndarray
     class_ids: tuple[int, ...]
+    numbers: np.ndarray | None = None
+    numbers_checksum: int = 0
 
     @property
     def painted_pixels(self) -> int:
@@ -50,6 +54,8 @@ class RecentEdit:
     presence : (C,) float32, at the time of the edit
     class_ids : C class ids, at the time of the edit
     painted_pixels : number of painted pixels of the frame after the edit
+    old_numbers : (N,) uint8, of the instances; None without any
+    numbers_checksum : of the frame after the edit
     """
 
     frame_index: int
@@ -61,10 +67,13 @@ class RecentEdit:
     presence: np.ndarray
     class_ids: tuple[int, ...]
     painted_pixels: int
+    old_numbers: np.ndarray | None = None
+    numbers_checksum: int = 0
 
     @property
     def byte_count(self) -> int:
-        return self.pixels.nbytes + self.old_labels.nbytes + self.old_painted.nbytes
+        arrays = (self.pixels, self.old_labels, self.old_painted, self.old_numbers)
+        return sum(array.nbytes for array in arrays if array is not None)
 
     def is_last_of(self, now: FrameState) -> bool:
         """Whether no person has changed the frame since. Predictions may have: they never touch painted pixels."""
@@ -86,7 +95,15 @@ class RecentEdit:
         is_new = ~np.isclose(now.presence[:width], self.presence, equal_nan=True) & ~is_by_person(self.provenance_before)
         predicted = predicted_provenance(labels, now.presence, now.class_ids)
         provenance[:width][is_new] = predicted[:width][is_new]
-        return FrameState(labels, painted, provenance, now.presence, now.class_ids)
+        return FrameState(labels, painted, provenance, now.presence, now.class_ids, self._old_numbers_in(now))
+
+    def _old_numbers_in(self, now: FrameState) -> np.ndarray | None:
+        """(H, W) uint8: the numbers before the edit; None if there were none, or they were linked again since."""
+        if self.old_numbers is None or now.numbers_checksum != self.numbers_checksum:
+            return None
+        numbers = np.zeros(now.labels.shape, np.uint8) if now.numbers is None else now.numbers.copy()
+        numbers.ravel()[self.pixels] = self.old_numbers
+        return numbers
 
 
 class RecentEdits:
@@ -115,6 +132,8 @@ class RecentEdits:
             presence=before.presence,
             class_ids=before.class_ids,
             painted_pixels=after.painted_pixels,
+            old_numbers=None if before.numbers is None else before.numbers.ravel()[pixels],
+            numbers_checksum=after.numbers_checksum,
         )
         self._edits.append(edit)
         self._bytes += edit.byte_count

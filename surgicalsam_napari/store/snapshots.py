@@ -17,20 +17,19 @@ import google_crc32c
 import numpy as np
 
 from surgicalsam_napari.errors import ProjectError
-from surgicalsam_napari.store.action import SavedFrame
+from surgicalsam_napari.store.action import TRACKS, Action, SavedFrame
 from surgicalsam_napari.store.arrays import FrameArray, chunk_names, decoded, read_metadata
 from surgicalsam_napari.store.cell_table import CellTable
+from surgicalsam_napari.store.checksums import ARRAYS, Checksums, checksum
 from surgicalsam_napari.store.checksums import FOLDER as CHECKSUMS
-from surgicalsam_napari.store.checksums import Checksums
 from surgicalsam_napari.store.files import writing
-from surgicalsam_napari.store.frame_files import FrameFiles
+from surgicalsam_napari.store.frame_files import TRACKS_FILE, FrameFiles
 from surgicalsam_napari.store.history import History
 from surgicalsam_napari.store.provenance import TABLES
 
 FOLDER = "snapshots"
 RECORD = "snapshot.json"
 KEPT_AUTOMATIC = 10
-ARRAYS = ("painted", "labels")
 
 
 @dataclass(frozen=True)
@@ -43,6 +42,7 @@ class Snapshot:
     created : ISO 8601, UTC
     is_automatic : made before an action on many frames; only the latest of these are kept
     has_checksums : whether every frame has, also an empty one
+    tracks : the checksum of its table of tracks; 0 without one
     """
 
     folder: Path
@@ -50,6 +50,7 @@ class Snapshot:
     created: str
     is_automatic: bool
     has_checksums: bool = False
+    tracks: int = 0
 
 
 @dataclass(frozen=True)
@@ -81,8 +82,8 @@ class Snapshots:
             with suppress(OSError, ValueError, KeyError, TypeError):
                 record = json.loads(path.read_text(encoding="utf-8"))
                 if record.pop("crc32c", None) in (None, _record_checksum(record)):
-                    has_checksums = bool(record.get("has_checksums"))
-                    about = record["name"], record["created"], bool(record["is_automatic"]), has_checksums
+                    has_checksums, tracks = bool(record.get("has_checksums")), int(record.get("tracks", 0))
+                    about = record["name"], record["created"], bool(record["is_automatic"]), has_checksums, tracks
                     entries.append(Snapshot(path.parent, *about))
         return sorted(entries, key=lambda snapshot: (snapshot.created, snapshot.folder.name))
 
@@ -104,9 +105,10 @@ class Snapshots:
             for leftover in folder.glob(".*"):
                 shutil.rmtree(leftover, ignore_errors=True)
             try:
-                self._fill(partial)
+                tracks = self._fill(partial)
                 is_complete = self._files.checksums.is_complete
                 record = {"name": name, "created": created, "is_automatic": is_automatic, "has_checksums": is_complete}
+                record |= {"tracks": tracks} if tracks else {}
                 record["crc32c"] = _record_checksum(record)
                 (partial / RECORD).write_text(json.dumps(record, ensure_ascii=False), encoding="utf-8")
                 os.rename(partial, final)
@@ -117,7 +119,7 @@ class Snapshots:
             automatic = [snapshot for snapshot in self.entries() if snapshot.is_automatic]
             for old in automatic[:-KEPT_AUTOMATIC]:
                 self.remove(old)
-        return Snapshot(final, name, created, is_automatic, is_complete)
+        return Snapshot(final, name, created, is_automatic, is_complete, tracks)
 
     def create_before(self, action: str) -> Snapshot | None:
         """Make the automatic snapshot before an action on many frames; None if there are no labels yet."""
@@ -138,7 +140,7 @@ class Snapshots:
             pass
 
     def restoring(self, snapshot: Snapshot) -> Generator[RestoreReport, None, None]:
-        """Restore every frame, including painted pixels and verification, as one action that can be undone.
+        """Restore every frame, including painted pixels and verification, and the tracks, as one action that can be undone.
 
         Classes that were added later become empty. If it is closed early or killed, a new call resumes it.
 
@@ -149,15 +151,18 @@ class Snapshots:
         """
         content = SnapshotContent(snapshot)
         frame_indices = self._changed_since(snapshot, content.tables)
-        for frame_index in frame_indices:
+        for frame_index in (*frame_indices, TRACKS):
             content.saved(frame_index)
         with self._history.action(f'Return to "{snapshot.name}"') as action:
+            self._restore(content.saved(TRACKS), action)
             for done, frame_index in enumerate(frame_indices, 1):
-                saved = content.saved(frame_index)
-                with self._files.exclusively("The frame"):
-                    if self._files.saved(frame_index).digest != saved.digest:
-                        self._files.restore(saved, action)
+                self._restore(content.saved(frame_index), action)
                 yield RestoreReport(frame_index, done, len(frame_indices))
+
+    def _restore(self, saved: SavedFrame, action: Action) -> None:
+        with self._files.exclusively("The frame"):
+            if self._files.saved(saved.frame_index).digest != saved.digest:
+                self._files.restore(saved, action)
 
     def problems(self, read: dict[tuple[int, ...], int] | None = None) -> Iterator[tuple[Path, str]]:
         """The damaged files of all snapshots, each with what is wrong, in words; `read` as for `Checksums.suspects`."""
@@ -190,7 +195,8 @@ class Snapshots:
                 now = max(now, datetime.fromisoformat(entries[-1].created) + timedelta(microseconds=1))
         return now.isoformat(timespec="microseconds")
 
-    def _fill(self, folder: Path) -> None:
+    def _fill(self, folder: Path) -> int:
+        """Copy and link the files; returns the checksum of the table of tracks."""
         for name in TABLES:
             shutil.copytree(self._root / name, folder / name)
         if (self._root / CHECKSUMS).exists():
@@ -200,6 +206,10 @@ class Snapshots:
             source, target = f"{self._root / name}{os.sep}", f"{folder / name}{os.sep}"
             for chunk in chunk_names(self._root / name):
                 _link(source + chunk, target + chunk)
+        tracks = _content(self._root / TRACKS_FILE)
+        if tracks is not None:
+            (folder / TRACKS_FILE).write_bytes(tracks)
+        return checksum(tracks)
 
     def _changed_since(self, snapshot: Snapshot, tables: dict[str, CellTable]) -> list[int]:
         """The frames that may differ from a snapshot: other table rows, or a file with another time or size."""
@@ -227,11 +237,13 @@ class SnapshotContent:
         self.tables = {name: _table(folder / name, name) for name in TABLES if (folder / name).exists()}
         frame_count = self.tables["provenance"].frame_count if "provenance" in self.tables else 0
         arrays = {name: SnapshotArray(folder / name) for name in ARRAYS}
-        has_checksums = snapshot.has_checksums
+        has_checksums, self._tracks = snapshot.has_checksums, snapshot.tracks
         self.checksums = Checksums(folder, frame_count, self.tables, arrays, is_complete=has_checksums)
 
     def saved(self, frame_index: int) -> SavedFrame:
-        """A frame; empty if the snapshot is shorter. A ProjectError if it is damaged."""
+        """A frame, or the table of tracks; empty if the snapshot is shorter. A ProjectError if it is damaged."""
+        if frame_index == TRACKS:
+            return SavedFrame(TRACKS, {}, {TRACKS_FILE: self._table_of_tracks()})
         if frame_index >= self.checksums.frame_count:
             return SavedFrame(frame_index, dict.fromkeys(self.tables, b""), dict.fromkeys(ARRAYS))
         if problems := self.checksums.problems(frame_index):
@@ -241,8 +253,19 @@ class SnapshotContent:
             frame_index, rows, {name: _content(self._folder / name / FrameArray.path_name(frame_index)) for name in ARRAYS}
         )
 
+    def _table_of_tracks(self) -> bytes | None:
+        content = _content(self._folder / TRACKS_FILE)
+        if checksum(content) != self._tracks:
+            raise ProjectError(
+                f"{self._folder / TRACKS_FILE} should be the table of tracks of the snapshot, but it is missing or changed. "
+                "Restore the file from a backup, or return to another snapshot."
+            )
+        return content
+
     def problems(self, read: dict[tuple[int, ...], int] | None = None) -> Iterator[tuple[Path, str]]:
         """The damaged files, each with what is wrong, in words."""
+        if checksum(_content(self._folder / TRACKS_FILE)) != self._tracks:
+            yield self._folder / TRACKS_FILE, "it is missing, cut or changed"
         for _done, suspects in self.checksums.suspects(read):
             for frame_index in suspects:
                 for part, how in self.checksums.problems(frame_index).items():
@@ -257,6 +280,10 @@ class SnapshotArray(FrameArray):
 
     def read_encoded(self, frame_index: int) -> bytes | None:
         return _content(self.path(frame_index))
+
+    def names(self) -> set[str]:
+        """Empty for an array that a later version added."""
+        return set(chunk_names(self.folder)) if self.folder.exists() else set()
 
     def decode(self, encoded: bytes) -> np.ndarray:
         """The bytes of a frame; ValueError if they are damaged."""
@@ -280,7 +307,9 @@ def _link(source: str, target: str) -> None:
 
 
 def _identities(folder: Path) -> dict[str, tuple[int, int]]:
-    """Modification time and size of each chunk; hard links and `copy2` preserve both."""
+    """Modification time and size of each chunk; hard links and `copy2` preserve both. {} without the folder."""
+    if not folder.exists():
+        return {}
     return {
         entry.name: (entry.stat().st_mtime_ns, entry.stat().st_size)
         for entry in os.scandir(folder)

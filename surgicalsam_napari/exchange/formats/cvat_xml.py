@@ -12,7 +12,7 @@ Facts from CVAT's documentation (https://docs.cvat.ai/docs/manual/advanced/forma
 from __future__ import annotations
 
 import re
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from dataclasses import dataclass
 from pathlib import Path
 from xml.etree import ElementTree
@@ -42,11 +42,20 @@ OTHERS = {
 
 @dataclass(frozen=True)
 class CvatShape:
-    """A polygon or a mask; `place` is for messages."""
+    """A polygon or a mask.
+
+    Attributes
+    ----------
+    place : for messages
+    track : the position of its `<track>` in the file
+    number : the id of its `<track>`, as it is written
+    """
 
     label: str
     element: ElementTree.Element
     place: str
+    track: int = 0
+    number: str = ""
 
     @property
     def layer(self) -> int:
@@ -93,8 +102,18 @@ def read_classes(root: ElementTree.Element, file: Path, sidecar: Sidecar | None)
     return named_classes(names or dict.fromkeys(name for name in used if name), file, sidecar, colors)
 
 
-def masks_of(shapes: list[CvatShape], size: tuple[int, int], classes: ClassSet) -> list[ClassMask]:
-    """The masks (H, W) of a frame, without what shapes of a higher z_order cover."""
+def masks_of(
+    shapes: list[CvatShape],
+    size: tuple[int, int],
+    classes: ClassSet,
+    identify: Callable[[CvatShape, ClassMask], ClassMask] = lambda _, one: one,
+) -> list[ClassMask]:
+    """The masks (H, W) of a frame, without what shapes of a higher z_order cover.
+
+    Parameters
+    ----------
+    identify : gives the mask of a shape its track
+    """
     ids = class_ids_by_name(classes)
     found = []
     for shape in shapes:
@@ -103,7 +122,7 @@ def masks_of(shapes: list[CvatShape], size: tuple[int, int], classes: ClassSet) 
                 f"{shape.place} has the label {shape.label}, but the file has only {', '.join(classes.names)}. "
                 "Add the label to its <labels>."
             )
-        found.append((shape.layer, ClassMask(ids[plain(shape.label)], _mask(shape, size))))
+        found.append((shape.layer, identify(shape, ClassMask(ids[plain(shape.label)], _mask(shape, size)))))
     return layered(found)
 
 

@@ -1,0 +1,240 @@
+"""Decide which tracklets the regions of one frame continue, from where its pixels were in the frame before."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass, field
+
+import cv2
+import numpy as np
+from scipy.optimize import linear_sum_assignment
+
+from surgicalsam_napari.tracking.looks import NEAR_ENTRY, REACH, Look, border_gap, entries_of, entry_distance, look_of
+from surgicalsam_napari.tracking.regions import Regions
+from surgicalsam_napari.tracking.tracklets import Tracklets
+
+LEAST_OF_BEST = 0.5  # a region covers at least so much of a tracklet as the region that covers most of it
+LEAST_COVER = 0.4  # of a tracklet's pixels lie in the region into which it runs
+LEAST_PART = 0.25  # of the usual area of a tracklet; with less, it is hidden
+LEAST_PART_OF_OTHER_CLASS = 0.6  # the same in a region of another class
+PIECE_COVER = 0.5  # of a region's pixels belonged to an instrument that has another region: it is a piece of it
+ONE_SEGMENT = 0.03  # picture widths: border pixels so near are one place of entry
+LEAST_ENTRY = 0.03  # picture widths: a narrower place where a region meets the border is no second shaft
+FAR_ENTRY = 0.15  # picture widths: an instrument does not enter so far from where it entered before
+NEAR = 0.06  # picture widths: so near is a piece of an instrument that does not enter the picture itself
+FAR = 0.12  # picture widths
+GROWN_UP = 8  # frames after which a tracklet is no passing piece
+LEAST_BRIDGE = 0.8  # of the way between two pieces is covered by other instruments
+SAME_CLASS_BONUS = 0.05  # of overlap
+
+
+class Sight:
+    """The regions of a frame, and their looks, each computed when it is first asked for.
+
+    Parameters
+    ----------
+    picture : (h, w, 3) uint8 RGB
+    content, embedding : as for `look_of`
+    """
+
+    def __init__(
+        self,
+        regions: Regions,
+        picture: np.ndarray,
+        content: tuple[int, int, int, int],
+        embedding: np.ndarray | None,
+    ) -> None:
+        self.regions = regions
+        self._picture, self._content, self._embedding = picture, content, embedding
+        self._looks: dict[int, Look] = {}
+        self._borders: dict[int, np.ndarray] = {}
+
+    def look(self, region: int) -> Look:
+        if region not in self._looks:
+            self._looks[region] = self.look_of(self.regions.mask(region))
+        return self._looks[region]
+
+    def look_of(self, mask: np.ndarray) -> Look:
+        return look_of(mask, self._picture, self._content, self._embedding)
+
+    def entries(self, region: int) -> list[np.ndarray]:
+        """The places where it enters the picture that are wide enough for a shaft; see `entries_of`."""
+        rows, columns = np.nonzero(self.regions.mask(region))
+        width = self.regions.map.shape[1]
+        entries = entries_of(rows, columns, self._content, width)
+        return [entry for entry in entries if len(entry) >= LEAST_ENTRY * width * REACH]
+
+    def border(self, region: int) -> np.ndarray:
+        """(N, 2) where it meets the border of the picture, in picture widths."""
+        if region not in self._borders:
+            rows, columns = np.nonzero(self.regions.mask(region))
+            entries = entries_of(rows, columns, self._content, self.regions.map.shape[1])
+            self._borders[region] = np.concatenate(entries) if entries else np.zeros((0, 2), np.float32)
+        return self._borders[region]
+
+    def entry_gap(self, region: int, look: Look) -> float:
+        """How far a region's border is from where a look enters, in picture widths; 0 if that look does not enter."""
+        if look.entry is None:
+            return 0.0
+        border = self.border(region)
+        return float(np.hypot(*(border - look.entry).T).min()) if len(border) else np.inf
+
+    def gap(self, first: int, second: int) -> float:
+        """The distance of two regions, in picture widths."""
+        distance = cv2.distanceTransform((~self.regions.mask(first)).astype(np.uint8), cv2.DIST_L2, cv2.DIST_MASK_3)
+        return float(distance[self.regions.mask(second)].min()) / self.regions.map.shape[1]
+
+    def is_bridged(self, first: int, second: int) -> bool:
+        """Whether other regions cover the way between two: one instrument passes below another."""
+        ends = [np.argwhere(self.regions.mask(index)).mean(axis=0) for index in (first, second)]
+        way = np.rint(np.linspace(ends[0], ends[1], 64)).astype(int)
+        between = self.regions.map[way[:, 0], way[:, 1]]
+        between = between[(between != first + 1) & (between != second + 1)]
+        return bool(len(between) and np.count_nonzero(between) >= LEAST_BRIDGE * len(between))
+
+
+@dataclass
+class FrameLinks:
+    """What continues what.
+
+    Attributes
+    ----------
+    owners : the keys of each region; none for a region that begins a tracklet
+    part_of : for regions that begin a tracklet, the region whose instrument it is a piece of
+    absorbed : keys that run into a region of their own instrument
+    """
+
+    owners: list[list[int]]
+    part_of: dict[int, int] = field(default_factory=dict)
+    absorbed: list[int] = field(default_factory=list)
+
+
+def linked(sight: Sight, carried: np.ndarray, tracklets: Tracklets) -> FrameLinks:
+    """Link the regions of a frame; joins tracklets that turn out to be pieces of one instrument.
+
+    Parameters
+    ----------
+    carried : (h, w) int32, the key of the tracklet to which each pixel belonged in the frame before; 0 for none
+    """
+    return _Linking(sight, carried, tracklets).result()
+
+
+class _Linking:
+    def __init__(self, sight: Sight, carried: np.ndarray, tracklets: Tracklets) -> None:
+        self._sight, self._carried, self._tracklets = sight, carried, tracklets
+        self._regions = sight.regions
+        self._keys = list(tracklets.live)
+        self._areas, self._overlap = _overlaps(carried, self._regions, self._keys)
+
+    def result(self) -> FrameLinks:
+        links = FrameLinks([[] for _ in range(len(self._regions))])
+        matched = self._matched()
+        for row, region in matched.items():
+            links.owners[region].append(self._keys[row])
+        for row in np.argsort(-self._areas).tolist():
+            if row not in matched and self._areas[row] and len(self._regions):
+                self._run_into(row, links)
+        self._find_pieces(links)
+        return links
+
+    def _matched(self) -> dict[int, int]:
+        """Region by row of the table of overlaps: the assignment with the largest sum of overlaps (IoU)."""
+        if not self._overlap.size:
+            return {}
+        union = self._areas[:, None] + self._regions.areas - self._overlap
+        same = np.array([[self._tracklets[key].latest_class] for key in self._keys]) == self._regions.class_ids
+        fits = np.array([[self._fits(key, region) for region in range(len(self._regions))] for key in self._keys])
+        score = np.where(fits & (self._overlap > 0), self._overlap / np.maximum(union, 1) + SAME_CLASS_BONUS * same, 0)
+        rows, columns = linear_sum_assignment(-score)
+        fits = score[rows, columns] > 0
+        fits &= self._overlap[rows, columns] >= LEAST_OF_BEST * self._overlap[rows].max(axis=1)
+        return dict(zip(rows[fits].tolist(), columns[fits].tolist(), strict=True))
+
+    def _fits(self, key: int, region: int) -> bool:
+        """Whether a region that enters the picture does so where the tracklet did."""
+        return not len(self._sight.border(region)) or self._sight.entry_gap(region, self._tracklets[key].end) < 2 * FAR_ENTRY
+
+    def _run_into(self, row: int, links: FrameLinks) -> None:
+        """A tracklet without a region of its own: it shares one with another instrument, or joins the rest of its own."""
+        key, region = self._keys[row], int(self._overlap[row].argmax())
+        if self._overlap[row, region] < LEAST_COVER * self._areas[row] or not links.owners[region]:
+            return
+        for owner in links.owners[region]:
+            is_one = self._tracklets.root(owner) == self._tracklets.root(key)
+            if is_one or self._tracklets[key].part_of is not None:
+                links.absorbed.append(key)
+                return
+            if self._are_pieces(key, owner, region):
+                self._tracklets.join(*sorted((key, owner), key=lambda one: self._tracklets[one].age))
+                links.absorbed.append(key)
+                return
+        if self._is_beside(key, region, int(self._overlap[row, region])):
+            links.owners[region].append(key)
+
+    def _is_beside(self, key: int, region: int, pixels: int) -> bool:
+        """Whether a tracklet goes on in a region of others: enough of it is there, and it still reaches where it enters."""
+        tracklet = self._tracklets[key]
+        is_same_class = tracklet.class_id == self._regions.class_ids[region]
+        if pixels < (LEAST_PART if is_same_class else LEAST_PART_OF_OTHER_CLASS) * tracklet.area:
+            return False
+        return self._sight.entry_gap(region, tracklet.end) < FAR_ENTRY
+
+    def _are_pieces(self, key: int, owner: int, region: int) -> bool:
+        """Whether two tracklets that run into one region are pieces of one instrument, and not two that touch."""
+        first, second = self._tracklets[key], self._tracklets[owner]
+        distance = entry_distance(first.end, second.end)
+        if distance is not None and distance > NEAR_ENTRY:
+            return False
+        parts = [self._regions.mask(region) & (self._carried == one) for one in (key, owner)]
+        gap = border_gap(*(self._sight.look_of(part) for part in parts)) if all(part.any() for part in parts) else None
+        if gap is not None and distance is not None:
+            return gap < ONE_SEGMENT
+        return min(first.age, second.age) < GROWN_UP
+
+    def _find_pieces(self, links: FrameLinks) -> None:
+        """Of the regions that begin a tracklet, those that are pieces of an instrument that has another region."""
+        for region in np.argsort(-self._regions.areas).tolist():
+            if links.owners[region]:
+                continue
+            whole = self._whole_by_pixels(region, links)
+            if whole is None and self._sight.look(region).entry is None:
+                whole = self._whole_nearby(region, links)
+            if whole is not None:
+                links.part_of[region] = whole
+
+    def _whole_by_pixels(self, region: int, links: FrameLinks) -> int | None:
+        """The region of the instrument to which most of a region's pixels belonged."""
+        if not self._keys:
+            return None
+        row = int(self._overlap[:, region].argmax())
+        if self._overlap[row, region] < PIECE_COVER * self._regions.areas[region]:
+            return None
+        for other, owners in enumerate(links.owners):
+            if self._keys[row] in owners:
+                distance = border_gap(self._sight.look(region), self._sight.look(other))
+                return other if distance is None or distance < NEAR_ENTRY else None
+        return None
+
+    def _whole_nearby(self, region: int, links: FrameLinks) -> int | None:
+        """A larger region of the same class that is near, or that passes below another instrument on the way to it."""
+        found: list[tuple[float, int]] = []
+        for other in range(len(self._regions)):
+            is_larger = self._regions.areas[other] > self._regions.areas[region]
+            if (
+                is_larger
+                and self._regions.class_ids[other] == self._regions.class_ids[region]
+                and other not in links.part_of
+            ):
+                gap = self._sight.gap(region, other)
+                if gap < NEAR or self._sight.is_bridged(region, other):
+                    found.append((gap, other))
+        return min(found)[1] if found else None
+
+
+def _overlaps(carried: np.ndarray, regions: Regions, keys: list[int]) -> tuple[np.ndarray, np.ndarray]:
+    """(K,) pixels of each key, and (K, R) those that lie in each region."""
+    row_of = np.zeros(max([0, int(carried.max()), *keys]) + 1, int)
+    row_of[keys] = np.arange(1, len(keys) + 1)
+    pairs = row_of[carried].ravel() * (len(regions) + 1) + regions.map.ravel()
+    counts = np.bincount(pairs, minlength=(len(keys) + 1) * (len(regions) + 1))
+    counts = counts.reshape(len(keys) + 1, len(regions) + 1)[1:]
+    return counts.sum(axis=1), counts[:, 1:]

@@ -1,0 +1,192 @@
+"""Link the instances in the frames of a project: numbers beside the labels, and the table of tracks."""
+
+from __future__ import annotations
+
+from collections.abc import Collection, Generator, Iterator, Sequence
+from contextlib import closing, nullcontext
+from dataclasses import dataclass
+from typing import TYPE_CHECKING
+
+from surgicalsam_napari.errors import ProjectError
+from surgicalsam_napari.inference.frame_selection import checked_frames, prefetched_frames
+from surgicalsam_napari.store.merging import same_regions
+from surgicalsam_napari.store.tracks import LINKED, NEW, Span, Track, TrackTable, spans_of
+from surgicalsam_napari.tracking.linking import LabelledFrame, LinkedFrame, LinkedTrack, Linking
+
+if TYPE_CHECKING:
+    from surgicalsam_napari.store import Project
+    from surgicalsam_napari.store.action import Action
+
+
+@dataclass(frozen=True)
+class TrackReport:
+    """Progress of work on tracks: `done` of `total` steps.
+
+    Attributes
+    ----------
+    changed : whether the labels or numbers of the frame changed
+    """
+
+    frame_index: int
+    done: int
+    total: int
+    changed: bool
+
+
+@dataclass(frozen=True)
+class LinkOutcome:
+    """What linking found.
+
+    Attributes
+    ----------
+    frames : how many were linked
+    tracks : how many instances are in them
+    cuts : frames with which a new scene begins; every track ends before it
+    without_number : frames in which the smallest instances got no number, because there are more than 255
+    """
+
+    frames: int = 0
+    tracks: int = 0
+    cuts: tuple[int, ...] = ()
+    without_number: tuple[int, ...] = ()
+
+    def __str__(self) -> str:
+        text = f"{self.tracks:,} instances followed in {self.frames:,} frames."
+        if self.without_number:
+            text += (
+                f" Frame {self.without_number[0]} has more than 255 instances"
+                + (f", and {len(self.without_number) - 1:,} more frames do" if len(self.without_number) > 1 else "")
+                + ": the smallest got no number. Remove specks first (Correct > Clean up)."
+            )
+        return text
+
+
+def link_instances(
+    project: Project, frame_indices: Sequence[int], *, action: Action | None = None
+) -> Generator[TrackReport, None, LinkOutcome]:
+    """Follow the regions of these frames, and write their numbers and tracks as one action.
+
+    What a person said about tracks stays: joined, split, swapped, and imported tracks keep their regions. Tracks of the
+    frames before and after are continued. Closing the generator keeps what is written; `frames_to_link` gives the rest.
+
+    Parameters
+    ----------
+    action : an open action that the frames become a part of
+
+    Raises
+    ------
+    VideoError, ProjectError, DiskSpaceError
+        frames up to then stay as they are
+    """
+    frames = sorted(checked_frames(frame_indices, project.labels.shape[0]))
+    if not frames:
+        raise ProjectError("Linking needs frames, but none is chosen. Choose the frames of a video.")
+    with (
+        project.action(f"Link instances in {_counted(frames)}", len(frames))
+        if action is None
+        else nullcontext(action) as recorded
+    ):
+        run = _Run(project, frames, recorded)
+        try:
+            yield from run.steps()
+        finally:
+            outcome = run.finish()
+    return outcome
+
+
+def frames_to_link(project: Project, frame_indices: Sequence[int]) -> list[int]:
+    """The frames whose numbers do not fit their labels, to resume a run that was stopped, ascending."""
+    return [index for index in sorted(frame_indices) if not project.tracks.is_linked(index)]
+
+
+class _Run:
+    """One run over the frames of a project; `finish` writes the table for the frames that were written."""
+
+    def __init__(self, project: Project, frames: list[int], action: Action) -> None:
+        self._project, self._frames, self._action = project, frames, action
+        self._linking = Linking(project.labels.shape[1:])
+        self._table = project.tracks.table
+        self._by_person = [track for track in self._table.tracks if track.made_by != LINKED]
+        self._said: dict[int, dict[int, int]] = {}
+        self._written: set[int] = set()
+        self._neighbours: dict[int, dict[int, int]] = {}  # of linked frames before and after: track by new number
+        self._cuts: list[int] = []
+        self._without_number: list[int] = []
+
+    def steps(self) -> Generator[TrackReport, None, None]:
+        """Link and write; a frame counts once when it is read and once when it is written."""
+        order, total = self._with_neighbours(), 2 * len(self._frames)
+        with closing(prefetched_frames(self._project.video, order)) as pictures:
+            for given, (index, picture) in enumerate(zip(order, pictures, strict=True), start=1):
+                changed = self._write(self._linking.add(LabelledFrame(index, picture, self._project.labels[index])))
+                yield TrackReport(index, min(given + len(self._written), total), total, changed)
+        for linked in self._linking.rest():
+            changed = self._write([linked])
+            yield TrackReport(linked.index, min(len(order) + len(self._written), total), total, changed)
+
+    def _with_neighbours(self) -> list[int]:
+        """The frames, and before and after them one that is linked already."""
+        last = self._project.labels.shape[0] - 1
+        around = [self._frames[0] - 1, self._frames[-1] + 1]
+        known = [index for index in around if 0 <= index <= last and self._project.tracks.is_linked(index)]
+        known = [index for index in known if self._table.in_frame(index)]
+        self._neighbours = {index: {} for index in known}
+        return sorted([*self._frames, *known])
+
+    def _write(self, frames: Iterator[LinkedFrame] | list[LinkedFrame]) -> bool:
+        changed = False
+        for frame in frames:
+            index, tracks = frame.index, self._project.tracks
+            numbers, before = frame.numbers(self._project.labels[index]), tracks.numbers(index)
+            if index in self._neighbours:
+                by_number = {new: self._table.at(index, old) for new, old in same_regions(before, numbers).items()}
+                self._neighbours[index] = {new: track.id for new, track in by_number.items() if track is not None}
+                continue
+            self._note_what_was_said(index, same_regions(before, numbers) if self._by_person else {})
+            changed |= tracks.write_numbers(index, numbers, action=self._action)
+            self._written.add(index)
+            self._cuts += [index] if frame.is_cut else []
+            self._without_number += [index] if frame.without_number else []
+        return changed
+
+    def _note_what_was_said(self, index: int, old_numbers: dict[int, int]) -> None:
+        for track in self._by_person:
+            if (old := track.number_at(index)) is not None:
+                new = next((new for new, known in old_numbers.items() if known == old), None)
+                if new is not None:
+                    self._said.setdefault(track.id, {})[index] = new
+
+    def finish(self) -> LinkOutcome:
+        """Write the table of tracks."""
+        if not self._written:
+            return LinkOutcome()
+        linked = [track for found in self._linking.tracks() if (track := self._as_track(found)) is not None]
+        said = {track_id: spans_of(sorted(numbers.items())) for track_id, numbers in self._said.items()}
+        written = sorted(self._written)
+        table = self._table.with_linked(_distinct(linked), written, said)
+        self._project.tracks.write_table(table, action=self._action)
+        return LinkOutcome(len(written), len(linked), tuple(self._cuts), tuple(self._without_number))
+
+    def _as_track(self, track: LinkedTrack) -> Track | None:
+        """A track of the table: it continues that of a frame before or after."""
+        spans = tuple(Span(first, last, number) for first, last, number in track.spans)
+        found, inside = NEW, Track(NEW, track.class_id, spans)
+        for index, ids in self._neighbours.items():
+            number = inside.number_at(index)
+            if number in ids and found == NEW:
+                found = ids[number]
+        kept = TrackTable((Track(1, track.class_id, spans),)).without_frames(self._neighbours)
+        return Track(found, track.class_id, kept.tracks[0].spans) if kept.tracks else None
+
+
+def _distinct(linked: Collection[Track]) -> list[Track]:
+    """The tracks; only the first one continues a known track."""
+    seen, result = set[int](), []
+    for track in linked:
+        result.append(Track(NEW, track.class_id, track.spans) if track.id in seen else track)
+        seen |= {track.id} - {NEW}
+    return result
+
+
+def _counted(frames: Sequence[int]) -> str:
+    return f"frame {frames[0]}" if len(frames) == 1 else f"{len(frames):,} frames"

@@ -1,0 +1,211 @@
+"""Link the label maps of a video: a number for each instance in each frame, and the tracks that the numbers stand for."""
+
+from __future__ import annotations
+
+import zlib
+from bisect import bisect_left
+from collections import deque
+from collections.abc import Generator, Iterable, Iterator
+from dataclasses import dataclass
+
+import cv2
+import numpy as np
+
+from surgicalsam_napari.tracking.linker import Linker
+from surgicalsam_napari.tracking.regions import nearest_values
+from surgicalsam_napari.tracking.stitching import stitched
+from surgicalsam_napari.tracking.tracklets import Stretch, stretch_of
+
+LARGEST_NUMBER = 255
+DELAY = 500  # frames that wait until it is clear which pieces belong to one instrument
+
+
+@dataclass(frozen=True)
+class LabelledFrame:
+    """A frame to link.
+
+    Attributes
+    ----------
+    index : of the video
+    picture : (H, W, 3) uint8 RGB
+    labels : (H, W) uint8 class ids, 0 background
+    embedding : (D, h', w'), the part of the image embedding that shows the picture; None without one
+    """
+
+    index: int
+    picture: np.ndarray
+    labels: np.ndarray
+    embedding: np.ndarray | None = None
+
+
+@dataclass(frozen=True)
+class LinkedFrame:
+    """A frame with its instances.
+
+    Attributes
+    ----------
+    index : of the video
+    coarse_numbers : (h, w) uint8 at the working size, 0 without an instance
+    without_number : instances that got none, because more than 255 are in the frame
+    is_cut : whether a new scene begins with it
+    """
+
+    index: int
+    coarse_numbers: np.ndarray
+    without_number: int
+    is_cut: bool
+
+    def numbers(self, labels: np.ndarray) -> np.ndarray:
+        """(H, W) uint8: the number of each labelled pixel, of the nearest instance that has its class.
+
+        Parameters
+        ----------
+        labels : (H, W) uint8, those that were linked
+        """
+        coarse = cv2.resize(labels, self.coarse_numbers.shape[::-1], interpolation=cv2.INTER_NEAREST)
+        result = np.zeros(labels.shape, np.uint8)
+        for class_id in np.flatnonzero(np.bincount(coarse.ravel(), minlength=256)[1:]).tolist():
+            here = np.where(coarse == class_id + 1, self.coarse_numbers, 0).astype(np.int32)
+            enlarged = cv2.resize(nearest_values(here).astype(np.uint8), labels.shape[::-1], interpolation=cv2.INTER_NEAREST)
+            cv2.copyTo(enlarged, (labels == class_id + 1).view(np.uint8), result)
+        return result
+
+
+@dataclass(frozen=True)
+class LinkedTrack:
+    """An instance followed over frames.
+
+    Attributes
+    ----------
+    class_id : of most of its frames
+    spans : first frame, last frame, number: in these frames this number is the instance
+    classes : by frame index, the class of most of its pixels
+    """
+
+    class_id: int
+    spans: tuple[tuple[int, int, int], ...]
+    classes: dict[int, int]
+
+
+class Linking:
+    """Numbers the instances of frames, given in their order.
+
+    A frame comes out when `delay` more have been given, or its scene has ended: only then it is clear that two jaws that
+    entered one after the other are one instrument. What was followed before and after an occlusion is one track at the end,
+    though its number may differ.
+
+    Parameters
+    ----------
+    size : (H, W) of the frames
+    """
+
+    def __init__(self, size: tuple[int, int], delay: int = DELAY) -> None:
+        self._linker, self._delay = Linker(size), delay
+        self._scene = _Scene()
+        self._tracks: list[LinkedTrack] = []
+
+    def add(self, frame: LabelledFrame) -> Iterator[LinkedFrame]:
+        """The frames that come out when this one is given; read them all."""
+        is_cut = self._linker.is_cut(frame.picture)
+        if is_cut:
+            yield from self.rest()
+            self._tracks += self._scene.tracks(self._linker)
+            self._linker.begin_scene()
+            self._scene = _Scene()
+        keys = self._linker.advance(frame.index, frame.picture, frame.labels, frame.embedding)
+        self._scene.add(frame.index, keys, is_cut)
+        if len(self._scene) > self._delay:
+            yield self._scene.next_frame(self._linker)
+
+    def rest(self) -> Iterator[LinkedFrame]:
+        """The frames that still wait, after the last one was given."""
+        while len(self._scene):
+            yield self._scene.next_frame(self._linker)
+
+    def tracks(self) -> tuple[LinkedTrack, ...]:
+        """The tracks of the frames that have come out."""
+        return (*self._tracks, *self._scene.tracks(self._linker))
+
+
+def link_frames(frames: Iterable[LabelledFrame]) -> Generator[LinkedFrame, None, tuple[LinkedTrack, ...]]:
+    """Number the instances of each frame, in the order given; at the end, return the tracks. See `Linking`."""
+    linking: Linking | None = None
+    for frame in frames:
+        linking = linking or Linking(frame.labels.shape)
+        yield from linking.add(frame)
+    if linking is None:
+        return ()
+    yield from linking.rest()
+    return linking.tracks()
+
+
+class _Scene:
+    """The frames of a scene that wait, and the numbers that its instruments got."""
+
+    def __init__(self) -> None:
+        self._waiting: deque[tuple[int, bytes, tuple[int, int], bool]] = deque()
+        self._numbers: dict[int, int] = {}  # by root
+        self._in_use: dict[int, int] = {}  # the root by number
+        self._frames: list[int] = []  # that have come out
+        self._last: int | None = None
+
+    def __len__(self) -> int:
+        return len(self._waiting)
+
+    def add(self, index: int, keys: np.ndarray, is_cut: bool) -> None:
+        self._waiting.append((index, zlib.compress(keys.tobytes(), 1), keys.shape, is_cut))
+
+    def next_frame(self, linker: Linker) -> LinkedFrame:
+        """The first of the waiting frames, with its numbers."""
+        index, packed, shape, is_cut = self._waiting.popleft()
+        self._last = index
+        self._frames.append(index)
+        keys = np.frombuffer(zlib.decompress(packed), np.int32).reshape(shape)
+        areas = np.bincount(keys.ravel())
+        numbers, without = np.zeros(len(areas), np.uint8), set()
+        for key in (np.argsort(-areas[1:], kind="stable") + 1).tolist():
+            if areas[key]:
+                root = linker.tracklets.root(key)
+                numbers[key] = self._number(root, index, linker)
+                without |= set() if numbers[key] else {root}
+        return LinkedFrame(index, numbers[keys], len(without), is_cut)
+
+    def _number(self, root: int, index: int, linker: Linker) -> int:
+        if not self._numbers.get(root):
+            self._free_numbers(index, linker)
+            free = next((number for number in range(1, LARGEST_NUMBER + 1) if number not in self._in_use), 0)
+            self._numbers[root] = free
+            if free:
+                self._in_use[free] = root
+        return self._numbers[root]
+
+    def _free_numbers(self, index: int, linker: Linker) -> None:
+        """Numbers of instruments that are not in this frame or a later one are free."""
+        last = linker.tracklets.last_frames()
+        self._in_use = {number: root for number, root in self._in_use.items() if last.get(root, -1) >= index}
+
+    def tracks(self, linker: Linker) -> list[LinkedTrack]:
+        """The tracks of the scene in the frames that have come out."""
+        if self._last is None:
+            return []
+        groups = linker.tracklets.roots().items()
+        stretches = [stretch for root, pieces in groups if (stretch := stretch_of(root, pieces, self._last))]
+        return [self._track(group) for group in stitched(stretches)]
+
+    def _track(self, group: list[Stretch]) -> LinkedTrack:
+        classes = {index: class_id for stretch in group for index, class_id in stretch.classes.items()}
+        spans = tuple(
+            (first, last, number)
+            for stretch in group
+            if (number := self._numbers.get(stretch.key, 0))
+            for first, last in _runs(stretch.classes, self._frames)
+        )
+        return LinkedTrack(int(np.bincount(list(classes.values())).argmax()), spans, classes)
+
+
+def _runs(indices: Iterable[int], frames: list[int]) -> Iterator[tuple[int, int]]:
+    """First and last of runs of `frames` from the first to the last of `indices`; a run has no frames left out."""
+    first, last = min(indices), max(indices)
+    inside = np.array(frames[bisect_left(frames, first) : bisect_left(frames, last) + 1])
+    for run in np.split(inside, np.flatnonzero(np.diff(inside) != 1) + 1):
+        yield int(run[0]), int(run[-1])
