@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import os
+from collections.abc import Callable, Mapping
 from typing import Any
 
 import napari.settings
@@ -22,7 +23,7 @@ class NapariSettings:
     _folder_set_here = ""  # the value that a setting gave to the variable, so that a user's own value is never replaced
 
     def __init__(self) -> None:
-        settings_of_plugins = getattr(napari.settings, "get_plugin_settings", dict)
+        settings_of_plugins: Callable[[], Mapping[str, Any]] = getattr(napari.settings, "get_plugin_settings", dict)
         self._values = settings_of_plugins().get(PLUGIN)
         if self._values is not None:
             self._values.models.events.folder.connect(self.apply)
