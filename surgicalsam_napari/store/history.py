@@ -17,6 +17,7 @@ from surgicalsam_napari.errors import ProjectError, SurgicalSAMError
 from surgicalsam_napari.files import write_file
 from surgicalsam_napari.store.action import Action, JoinedAction, SavedFrame, append, line_offsets, read_line
 from surgicalsam_napari.store.files import STAGING, writing
+from surgicalsam_napari.untrusted import read_json
 
 if TYPE_CHECKING:
     from surgicalsam_napari.store.frame_files import FrameFiles
@@ -268,7 +269,7 @@ class History:
 
     def _read(self, path: Path) -> HistoryEntry | None:
         try:
-            record = json.loads(path.read_text(encoding="utf-8"))
+            record = read_json(path)
             if record.pop("crc32c", None) not in (None, _record_checksum(record)):
                 return None
             count = record["frames"]
@@ -293,7 +294,7 @@ class History:
     def _is_open(self, entry: HistoryEntry) -> bool:
         """Whether the action is in progress: its process has not ended it."""
         try:
-            return json.loads(self._json_file(entry).read_text(encoding="utf-8"))["frames"] is None
+            return read_json(self._json_file(entry))["frames"] is None
         except (OSError, ValueError, KeyError, TypeError):
             return False
 
@@ -325,7 +326,7 @@ class History:
                 continue
             known |= {self._frames_file(replace(entry, is_undone=is_undone)) for is_undone in (False, True)}
             file = self._frames_file(entry)
-            record = json.loads(path.read_text(encoding="utf-8"))
+            record = read_json(path)
             expected = record.get("lines", record["frames"] if not entry.is_undone else None)
             offsets = line_offsets(file)
             if expected and not file.exists():

@@ -16,6 +16,7 @@ from surgicalsam_napari.files import write_file
 from surgicalsam_napari.instruments import ClassSet
 from surgicalsam_napari.store.files import STAGING
 from surgicalsam_napari.store.project_classes import ProjectClasses
+from surgicalsam_napari.untrusted import read_json
 from surgicalsam_napari.video import VideoInfo
 
 MANIFEST = "project.json"
@@ -156,7 +157,7 @@ def read_manifest(folder: Path) -> Manifest:
     """Read and check a project's manifest; a ProjectError if it is missing, damaged or too new."""
     path = folder / MANIFEST
     try:
-        record = json.loads(path.read_text(encoding="utf-8"))
+        record = read_json(path)
     except (FileNotFoundError, NotADirectoryError) as error:
         raise ProjectError(
             f"A project folder holds a {MANIFEST}, and {folder} has none. Choose a *.surgicalsam folder, or restore the "

@@ -16,6 +16,7 @@ from psygnal import Signal
 from surgicalsam_napari.errors import ProjectError
 from surgicalsam_napari.files import write_file
 from surgicalsam_napari.store.files import STAGING, writing
+from surgicalsam_napari.untrusted import read_json
 from surgicalsam_napari.video.time_code import in_time_code
 
 if TYPE_CHECKING:
@@ -124,7 +125,7 @@ class Notes:
         signature = status.st_mtime_ns, status.st_size
         if signature != self._read[0]:
             try:
-                record = json.loads(path.read_text(encoding="utf-8"))
+                record = read_json(path)
                 if record.get("crc32c") not in (None, google_crc32c.value(json.dumps(record["notes"]).encode())):
                     raise ValueError("it was changed outside of this program")
                 notes = [

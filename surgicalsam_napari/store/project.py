@@ -28,6 +28,7 @@ from surgicalsam_napari.store.locating import checked, default_folder, find_vide
 from surgicalsam_napari.store.manifest import MANIFEST, Manifest, ModelRecord, VideoRecord, read_manifest, write_manifest
 from surgicalsam_napari.store.notes import Notes
 from surgicalsam_napari.store.ownership import RUN_FOLDER, Owner, Ownership
+from surgicalsam_napari.store.plain_files import check_plain
 from surgicalsam_napari.store.project_classes import ProjectClasses
 from surgicalsam_napari.store.provenance import class_attributes
 from surgicalsam_napari.store.same_video import Comparison, Finding
@@ -155,6 +156,7 @@ class Project:
             no project, a damaged one, one of a newer schema, or a wrong video; a video that was passed stays open
         """
         folder = Path(folder).expanduser().absolute()
+        check_plain(folder)
         manifest = read_manifest(folder)
         if video is None and not require_video:
             return cls(folder, manifest)

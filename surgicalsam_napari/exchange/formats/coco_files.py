@@ -21,6 +21,7 @@ from typing import Any
 from surgicalsam_napari.errors import ClassSetError, ExchangeError
 from surgicalsam_napari.exchange.coordinates import is_number
 from surgicalsam_napari.instruments import LARGEST_CLASS_ID, PALETTE, ClassSet, InstrumentClass, plain
+from surgicalsam_napari.untrusted import read_json
 
 _LISTS = ("images", "annotations", "categories")
 _PLACES = ("annotations.json", "annotations/instances_*.json", "*_annotations.coco.json", "*/*_annotations.coco.json")
@@ -68,7 +69,7 @@ def coco_paths(path: Path) -> list[Path]:
 def read_coco_file(path: Path) -> CocoFile:
     """Read a file; an ExchangeError if it is damaged or lacks a list."""
     try:
-        record = json.loads(path.read_text(encoding="utf-8-sig"))
+        record = read_json(path)
     except ValueError as error:
         raise ExchangeError(f"{path} is damaged: it is not valid JSON. Restore it, or export again.") from error
     if not isinstance(record, dict) or not all(
