@@ -19,12 +19,18 @@ def plain_file(path: Path) -> Path:
     return path
 
 
+def without_waiting(path: str, flags: int) -> int:
+    """An `opener` for `open`, which does not wait for the writer of a pipe; an OSError for a pipe or a device."""
+    descriptor = os.open(path, flags | getattr(os, "O_NONBLOCK", 0))
+    if not stat.S_ISREG(os.fstat(descriptor).st_mode):
+        os.close(descriptor)
+        raise OSError(errno.EINVAL, "it is no file", path)
+    return descriptor
+
+
 def read_plain(path: Path) -> bytes:
     """The bytes of a file; an OSError also for a pipe or a device."""
-    descriptor = os.open(path, os.O_RDONLY | getattr(os, "O_BINARY", 0) | getattr(os, "O_NONBLOCK", 0))
-    with os.fdopen(descriptor, "rb") as file:
-        if not stat.S_ISREG(os.fstat(descriptor).st_mode):
-            raise OSError(errno.EINVAL, "it is no file", str(path))
+    with open(path, "rb", buffering=0, opener=without_waiting) as file:
         return file.read()
 
 

@@ -33,7 +33,6 @@ SIDECAR = "classes.json"
 IMAGES = ("images", "JPEGImages", "img_dir", "rgb", "left_frames", "raw.png", "0", "endo.png", "train/1_")
 READ_ONLY = [name for name in FORMATS if name not in EXPORT_FORMATS]
 SIZE = (96, 128)
-_SPARE = "the picture is not read for an import of labels"
 
 
 # Intact datasets of the formats that are only read ----------------------------------------------------------------------
@@ -146,18 +145,24 @@ def cases(seed: int) -> Iterator[Case]:
         for pattern in PARTS[name]:
             ways = {**WAYS, **WAYS_OF_TEXT} if pattern.endswith(".json") else WAYS
             for fault, damage in ways.items():
-                yield Case(f"dataset {name}", f"{pattern}: {fault}", _imported(name, pattern, damage, seed))
+                right = _right(name, pattern, fault)
+                yield Case(
+                    f"dataset {name}", f"{pattern}: {fault}", _imported(name, pattern, damage, seed), right, writes=True
+                )
         for pattern in PARTS[name]:
             if pattern.endswith((".png", ".PNG")):
                 for fault, attack in (
                     ("a PNG of gigabytes", png_bomb),
                     ("2,147,483,647 pixels in a line", png_with_huge_header),
                 ):
-                    yield Case(f"dataset {name}", f"{pattern}: {fault}", _imported(name, pattern, attack, seed))
+                    yield Case(f"dataset {name}", f"{pattern}: {fault}", _imported(name, pattern, attack, seed), writes=True)
     for name, pattern, fault, change in ATTACKS:
-        yield Case(f"dataset {name}", f"{pattern}: {fault}", _imported(name, pattern, _text(change), seed))
+        right = _ATTACKS_RIGHT.get((name, fault), "")
+        yield Case(
+            f"dataset {name}", f"{pattern}: {fault}", _imported(name, pattern, _text(change), seed), right, writes=True
+        )
     for fault, prepare in OTHERS.items():
-        yield Case("dataset", fault, prepare)
+        yield Case("dataset", fault, prepare, writes=True)
 
 
 PARTS: dict[str, tuple[str, ...]] = {  # files that hold labels, as patterns
@@ -185,6 +190,66 @@ PARTS: dict[str, tuple[str, ...]] = {  # files that hold labels, as patterns
 }  # fmt: skip
 
 
+_GONE = ("removed", "a folder in its place", "a link to itself", "a named pipe")
+_NAMES_ARE_ELSEWHERE = {
+    ("yolo", "data.yaml"),
+    ("labelme", "labels.txt"),
+    ("label-studio", "label_config.xml"),
+    ("davis", "meta.json"),
+}
+_RIGHT: dict[tuple[str, ...], str] = {
+    (
+        "yolo",
+        "labels/train/*.txt",
+        "empty",
+    ): "in YOLO, an empty file is a frame without instruments; the format has no checksum",
+    ("endovis", "annotations/clip/*.png"): "the same labels are in binary_annotations",
+    ("endovis", "binary_annotations/clip/*.png"): "the same labels are in annotations",
+}
+_ATTACKS_RIGHT: dict[tuple[str, str], str] = {
+    ("coco", "100,000 points"): "every point lies in the picture",
+    ("coco", "a size of 10**9"): "the size is in the COCO file, too, and that one counts",
+    ("coco", "a video outside"): "a name for messages; no file of that name is opened",
+    ("cvat-images", "100,000 elements in each other"): "elements that are no labels are skipped",
+    ("labelme", "a picture outside"): "the picture is looked for by its last name, in the dataset",
+    ("labelme", "a picture of texts"): "the size comes from the picture itself",
+    (
+        "label-studio",
+        "a picture of the internet",
+    ): "the picture is looked for by its last name, in the dataset; nothing is loaded",
+    ("davis", "a video outside"): "meta.json repeats the class names, which classes.json has, too",
+    ("ome-zarr", "labels outside"): "the labels have metadata of their own",
+    ("voc", "a picture outside"): "a list of names; only pictures that are in the dataset are read",
+    ("yolo", "names that are numbers"): "the names are the texts 1, 2, …, and --add-classes makes classes of them",
+    ("yolo", "a path outside"): "the place of the pictures is found from the place of the labels",
+    ("yolo", "train outside"): "the place of the pictures is found from the place of the labels",
+    ("yolo", "a tag that runs code"): "no names are read from the file: classes.json and --classes have them",
+    ("yolo", "aliases that grow"): "no names are read from the file: classes.json and --classes have them",
+    ("yolo", "names that grow"): "no names are read from the file: classes.json and --classes have them",
+    ("yolo", "deeply nested"): "no names are read from the file: classes.json and --classes have them",
+}
+
+
+def _right(name: str, pattern: str, fault: str) -> str:
+    if pattern == SIDECAR and fault == "removed":
+        return "an export without the sidecar is a dataset as any other; the classes were given on the command line"
+    if (name, pattern) in _NAMES_ARE_ELSEWHERE:
+        return "the file repeats the class names, which classes.json has, too"
+    if fault == "one wrong bit" and pattern.endswith((".json", ".xml", ".tif", ".txt")):
+        return "one letter, digit or pixel is another one; the format has no checksum, and no reader can know"
+    if (name, pattern) == ("ome-zarr", "labels.ome.zarr/zarr.json"):
+        return "the metadata of the pictures; the labels have their own"
+    if (name, pattern) == ("ome-zarr", "labels.ome.zarr/labels/instruments/0/c/1/0/0") and fault in _GONE:
+        return "in zarr, a chunk that is missing is background"
+    if (name, pattern) == ("voc", "ImageSets/Segmentation/*.txt"):
+        return "the list repeats the names of the files that are there"
+    if (name, pattern) == ("endoscapes", "seg_label_map.txt") and fault in _GONE:
+        return "the names of this benchmark are known"
+    if name in READ_ONLY and fault in _GONE:
+        return "a dataset of a benchmark has no list of its frames: one frame less is imported, and the number is printed"
+    return _RIGHT.get((name, pattern, fault), "") or (_RIGHT.get((name, pattern), "") if fault in _GONE else "")
+
+
 def _imported(name: str, pattern: str, damage: Damage, seed: int) -> Prepare:
     """The dataset is imported into a project of the person, all classes added."""
 
@@ -208,7 +273,13 @@ Text = Callable[[str], str]
 
 
 def _text(change: Text) -> Damage:
-    return lambda path, _random: path.write_bytes(change(path.read_text()).encode("utf-8", "surrogatepass"))
+    def damage(path: Path, _random: random.Random) -> None:
+        before = path.read_text()
+        after = change(before)
+        assert after != before, f"{path.name} did not change"
+        path.write_bytes(after.encode("utf-8", "surrogatepass"))
+
+    return damage
 
 
 def _json(change: Callable[[dict], object]) -> Text:
@@ -248,7 +319,7 @@ ATTACKS: tuple[tuple[str, str, str, Text], ...] = (
     ("coco", COCO, "polygon coordinates infinite", _coco("annotations", segmentation=[[float("inf")] * 6])),
     ("coco", COCO, "polygon of texts", _coco("annotations", segmentation=[["a"] * 6])),
     ("coco", COCO, "polygon of an odd number", _coco("annotations", segmentation=[[1, 2, 3, 4, 5, 6, 7]])),
-    ("coco", COCO, "a million points", _coco("annotations", segmentation=[[float(n % 90) for n in range(2_000_000)]])),
+    ("coco", COCO, "100,000 points", _coco("annotations", segmentation=[[float(n % 90) for n in range(200_000)]])),
     ("coco", COCO, "run lengths that overflow", _coco("annotations", segmentation={"size": [96, 128], "counts": [2**62, 2**62, 2**62]})),
     ("coco", COCO, "run lengths below 0", _coco("annotations", segmentation={"size": [96, 128], "counts": [-5, 12293]})),
     ("coco", COCO, "run lengths of another size", _coco("annotations", segmentation={"size": [10**6, 10**6], "counts": [10**12]})),
@@ -304,8 +375,8 @@ ATTACKS: tuple[tuple[str, str, str, Text], ...] = (
     ("cvat-video", XML, "a frame below 0", _attribute("frame", "-1")),
     ("cvat-video", XML, "a frame that is no number", _attribute("frame", "NaN")),
     ("cvat-video", XML, "run lengths that overflow", _attribute("rle", "0, 99999999999999999999")),
-    ("cvat-video", XML, "10**9 frames in the task", lambda text: text.replace("<size>2</size>", "<size>1000000000</size>")),
-    ("labelme", LABELME, "coordinates of 10**300", _shape(points=[[1e300, 0], [0, 1e300], [1e300, 1e300]])),
+    ("cvat-video", XML, "10**9 frames in the task", lambda text: re.sub("<size>[0-9]+</size>", "<size>1000000000</size>", text, count=1)),
+    ("labelme", LABELME, "coordinates of 10**300", _shape(shape_type="polygon", points=[[1e300, 0], [0, 1e300], [1e300, 1e300]])),
     ("labelme", LABELME, "coordinates NaN", _shape(points=[[float("nan"), 0]] * 3)),
     ("labelme", LABELME, "points that are numbers", _shape(points=[1, 2, 3])),
     ("labelme", LABELME, "a mask that is no PNG", _shape(shape_type="mask", mask="AAAA", points=[[0, 0], [9, 9]])),

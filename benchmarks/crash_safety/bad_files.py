@@ -20,7 +20,7 @@ LONG_TEXT = b'"' + b"a" * 30_000_000 + b'"'
 
 def cut(path: Path, _random: random.Random) -> None:
     content = path.read_bytes()
-    path.write_bytes(content[: len(content) // 2])
+    path.write_bytes(content[: int(0.47 * len(content))])  # not at the end of a line: many lines have the same length
 
 
 def empty(path: Path, _random: random.Random) -> None:

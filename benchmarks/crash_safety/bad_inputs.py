@@ -107,7 +107,7 @@ def _write_project(folder: Path, video: Path, *, first_class: int) -> None:
         project.labels[1, 40:50, 40:50] = first_class
         project.labels[2, 60:80, 60:80] = first_class + 1
         project.labels.verify(1, [first_class])
-        project.notes.write(1, "a note")
+        project.notes.write(1, f"a note on class {first_class}")
         project.work_log.note_view(1, 2.5)
 
 

@@ -29,16 +29,18 @@ def cases(seed: int) -> Iterator[Case]:
     for fault, damage in WAYS.items():
         yield Case("class set", fault, _classes(GOOD_CLASSES, damage, seed))
     for fault, text in CONFIGS.items():
-        yield Case("training settings", fault, _config(text))
+        yield Case("training settings", fault, _config(text), right=_RIGHT.get(fault, ""), writes=True)
     for fault, text in PREFERENCES.items():
-        yield Case("preferences", fault, _preferences(text), writes=False, right=_PREFERENCES_RIGHT.get(fault, ""))
+        yield Case("preferences", fault, _preferences(text), writes=True)
     for fault, prepare in COMMAND_LINES.items():
         yield Case("command line", fault, prepare)
 
 
 _ONE_BIT = "one weight of a million differs; the file has no checksum of its own, as all .safetensors"
-_RIGHT: dict[str, str] = {}
-_PREFERENCES_RIGHT: dict[str, str] = {}
+_RIGHT: dict[str, str] = {
+    "all weights NaN": "the weights are those of the file; every frame is shown as without instruments, for a person to see",
+    "a batch of 10**12": "a batch has at most the prompts that there are",
+}
 
 
 # Checkpoints ----------------------------------------------------------------------------------------------------------
@@ -151,7 +153,7 @@ METADATA: dict[str, Callable[[dict], object]] = {
     "classes that are no JSON": lambda metadata: metadata.update(classes="{"),
     "classes deeply nested": lambda metadata: metadata.update(classes=DEEP.decode()),
     "classes with ids of 5000 digits": lambda metadata: metadata.update(
-        classes='{"name": "x", "classes": [{"id": %s, "name": "x"}]}' % HUGE.decode()
+        classes='{"name": "x", "classes": [{"id": ' + HUGE.decode() + ', "name": "x"}]}'
     ),
     "one class too many": lambda metadata: metadata.update(
         classes=json.dumps({"name": "x", "classes": [{"id": n, "name": f"class {n}"} for n in range(1, 30)]})
@@ -277,7 +279,7 @@ CONFIGS = {
     "epochs of 5000 digits": f"epochs: {HUGE.decode()}\n",
     "epochs below 0": "epochs: -1\n",
     "a learning rate that is no number": "learning_rate: .nan\n",
-    "a batch of 10**12": "batch_size: 1000000000000\n",
+    "a batch of 10**12": "batch_size: 1000000000000\nepochs: 1\naugmented_versions: 0\nloss_resolution: logits\n",
     "a checkpoint that is a list": "checkpoint: [1]\n",
     "an encoder that is unknown": "encoder: attack\n",
     "random bytes": "\x00\x01\x02",

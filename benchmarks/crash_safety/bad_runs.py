@@ -20,7 +20,7 @@ from surgicalsam_napari import cli, preferences
 LONGEST = 30.0  # seconds, far more than any of these commands needs
 MEMORY = 3 * 2**30  # bytes that a command may take in addition to the program itself
 LARGEST_MESSAGE = 4000  # characters of an error
-RUN_FILES = {".lock", ".window", ".run", ".partial", "owner.json"}  # any command may make them in a project
+RUN_FILES = {".lock", ".window", ".run", ".partial", "owner.json", "files.json"}  # any command may make them in a project
 INPUT, CANARY, OUTPUT = "input", "canary", "output.txt"  # in the folder of a case
 PERSONAL = {"labels", "painted", "provenance", "before_verified", "notes.json", "work.csv"}  # what a person made
 OUT = "out"  # what a command writes, in `INPUT`
@@ -227,7 +227,7 @@ def _contents(place: Path) -> dict[str, str]:
         parts = path.relative_to(place).parts
         is_output = parts[0] == OUTPUT or (parts[0] == INPUT and parts[1].partition(".")[0] == OUT)
         if not is_output and not RUN_FILES & set(parts):
-            is_manifest = path.name == "project.json" and not path.is_symlink()
+            is_manifest = path.name == "project.json" and path.is_file() and not path.is_symlink()
             found["/".join(parts)] = _digest_of_manifest(path) if is_manifest else _digest(path)
     return found
 
@@ -263,7 +263,7 @@ def _digest_of_manifest(path: Path) -> str:
             record["video"].pop(key, None)
         return json.dumps(record)
     except (OSError, ValueError, TypeError, KeyError, AttributeError, RecursionError):
-        return path.read_bytes().hex() if path.is_file() else "no file"
+        return _digest(path)
 
 
 def _changed(before: dict[str, str], after: dict[str, str]) -> list[str]:

@@ -25,7 +25,7 @@ def cases(seed: int) -> Iterator[Case]:
             continue  # a wrong pixel that nobody can notice; a missing video is a case below
         yield Case(KIND, fault, _segmented(_damaged_clip(damage, seed)))
     for fault, share in (("cut after 1 %", 0.01), ("cut after 90 %", 0.9), ("cut after 99 %", 0.99)):
-        yield Case(KIND, fault, _segmented(_cut_clip(share), "all"))
+        yield Case(KIND, fault, _segmented(_cut_clip(share), "all"), right=_RIGHT.get(fault, ""))
     yield from (Case(KIND, fault, _segmented(make), right=_RIGHT.get(fault, "")) for fault, make in FILES.items())
     for fault, make in FOLDERS.items():
         yield Case("folder of pictures", fault, _segmented(make), right=_RIGHT.get(fault, ""))
@@ -38,6 +38,7 @@ def cases(seed: int) -> Iterator[Case]:
 
 
 _RIGHT = {
+    "cut after 99 %": "all frames are there; only the end of a table that is not needed is missing",
     "65,535 x 65,535 pixels in the header": "the size comes from the pictures themselves, which are intact",
     "a box of 4 GiB in a small file": "every frame is there and is read; FFmpeg stops at the end of the file",
     "a PNG with one line of pixels": "a picture of a video, not labels; the missing lines are black, as in other viewers",

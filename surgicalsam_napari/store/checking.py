@@ -17,8 +17,10 @@ from surgicalsam_napari.store.action import SavedFrame
 from surgicalsam_napari.store.arrays import chunk_names
 from surgicalsam_napari.store.cell_table import ROWS
 from surgicalsam_napari.store.checksums import ARRAYS, COLUMN, FOLDER, check_command, checksum
+from surgicalsam_napari.store.file_records import FileRecords
 from surgicalsam_napari.store.files import writing
 from surgicalsam_napari.store.frame_files import FrameFiles
+from surgicalsam_napari.store.manifest import MANIFEST
 
 if TYPE_CHECKING:
     from surgicalsam_napari.store.project import Project
@@ -84,6 +86,27 @@ def damaged_frames(project: Project) -> list[int]:
     return [index for index in files.checksums.suspect_rows() if _confirmed(files, index)]
 
 
+def file_problems(project: Project) -> Iterator[tuple[Path, str]]:
+    """The missing and changed files that belong to no frame, each with what is wrong, in words."""
+    return FileRecords(project.folder).problems(is_expected=project.manifest.has_file_records)
+
+
+def accept_files(project: Project) -> list[Path]:
+    """Take the files that belong to no frame as they are now, after a person has looked at them; returns those changed."""
+    changed = [path for path, _ in project.labels.files.settled(lambda: list(file_problems(project)))]
+    if changed:
+        project.labels.check_writable("The checksums")
+        project.begin_file_records()
+    return changed
+
+
+def _keep_or_restore(root: Path) -> str:
+    return (
+        "Restore it from a backup (surgicalsam restore). If you changed it yourself, or it is not needed: "
+        f'`surgicalsam check "{root}" --accept files` keeps what is there'
+    )
+
+
 def check_intact(project: Project) -> None:
     """A ProjectError if `damaged_frames` finds any, so that nothing damaged is exported or learned from."""
     if notice := damage_notice(project):
@@ -92,6 +115,12 @@ def check_intact(project: Project) -> None:
 
 def damage_notice(project: Project) -> str:
     """What `damaged_frames` finds and what to do, as text for the user; "" if it finds nothing."""
+    if MANIFEST in (problems := {path.name: how for path, how in file_problems(project)}):
+        path = project.folder / MANIFEST
+        return (
+            f"{path}, which has the classes, is not as it was written: {problems[MANIFEST]}. "
+            f"{_keep_or_restore(project.folder)}."
+        )
     if not (damaged := damaged_frames(project)):
         return ""
     named = ", ".join(map(str, damaged[:FRAMES_NAMED])) + (", …" if len(damaged) > FRAMES_NAMED else "")
@@ -168,8 +197,11 @@ class _Check:
         for path, how in self._strays():
             self._found.append(self._stray(path, how))
         self._whole_files()
-        if not checksums.is_complete and not self._found and self._project.writable:
-            self._project.note_checksums()
+        if not self._found and self._project.writable:
+            if not checksums.is_complete:
+                self._project.note_checksums()
+            if not self._project.manifest.has_file_records:
+                self._project.begin_file_records()
         yield CheckReport(total, total, tuple(self._found))
         return tuple(self._found)
 
@@ -299,6 +331,10 @@ class _Check:
             self._found.append(
                 Damage(self._root / "notes.json", str(error).split(". ")[0], remedy="Restore it from a backup")
             )
+        named = {damage.path for damage in self._found}
+        for path, how in self._files.settled(lambda: list(file_problems(self._project))):
+            if path not in named:
+                self._found.append(Damage(path, how, remedy=_keep_or_restore(self._root)))
 
 
 def _contents(part: str, earlier: list[tuple[str, SavedFrame]]) -> Iterator[tuple[str, bytes | None]]:

@@ -16,6 +16,7 @@ from psygnal import Signal
 from surgicalsam_napari.errors import ProjectError, SurgicalSAMError
 from surgicalsam_napari.files import write_file
 from surgicalsam_napari.store.action import Action, JoinedAction, SavedFrame, append, line_offsets, read_line
+from surgicalsam_napari.store.file_records import FileRecords
 from surgicalsam_napari.store.files import STAGING, writing
 from surgicalsam_napari.untrusted import read_json
 
@@ -112,6 +113,7 @@ class History:
             started = datetime.now(UTC).isoformat(timespec="seconds")
             entry = HistoryEntry(self.last_number + 1, name, started, 0, False, note=note)
             self._write(entry, is_open=True)
+            FileRecords(self._root).note_actions(added=entry.number)
         action = Action(self._frames_file(entry))
         is_rolled_back = False
         try:
@@ -299,6 +301,8 @@ class History:
             return False
 
     def _forget(self, entries: list[HistoryEntry]) -> None:
+        with suppress(OSError), self._files.lock:  # a full disk
+            FileRecords(self._root).note_actions(removed=tuple(entry.number for entry in entries))
         for entry in entries:
             with suppress(OSError):  # a full disk
                 self._write(replace(entry, frame_count=0), line_count=0)  # a kill after this leaves nothing that looks lost

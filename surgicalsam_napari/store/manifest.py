@@ -14,6 +14,7 @@ from surgicalsam_napari import __version__
 from surgicalsam_napari.errors import ClassSetError, ProjectError
 from surgicalsam_napari.files import write_file
 from surgicalsam_napari.instruments import ClassSet
+from surgicalsam_napari.store.file_records import FileRecords
 from surgicalsam_napari.store.files import STAGING
 from surgicalsam_napari.store.project_classes import ProjectClasses
 from surgicalsam_napari.untrusted import read_json
@@ -124,6 +125,7 @@ class Manifest(BaseModel):
     class_set: dict[str, Any]
     checkpoints: tuple[dict[str, Any], ...] = ()
     model_in_use: ModelRecord | None = None
+    has_file_records: bool = False  # whether files.json has the checksums of the files that belong to no frame
     has_checksums: bool = False  # whether every frame has: a project of an earlier version gets them when it is checked
 
     @field_validator("class_set")
@@ -191,5 +193,6 @@ def _damaged(path: Path, what: str) -> ProjectError:
 
 def write_manifest(folder: Path, manifest: Manifest) -> None:
     """Replace the manifest, completely or not at all; may raise OSError."""
-    text = json.dumps(manifest.model_dump(mode="json"), indent=2, ensure_ascii=False)
-    write_file(folder / MANIFEST, text.encode("utf-8"), staging=folder / STAGING, durable=True)
+    content = json.dumps(manifest.model_dump(mode="json"), indent=2, ensure_ascii=False).encode("utf-8")
+    with FileRecords(folder).replacing(MANIFEST, content):
+        write_file(folder / MANIFEST, content, staging=folder / STAGING, durable=True)

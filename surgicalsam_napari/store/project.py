@@ -19,6 +19,7 @@ from surgicalsam_napari.instruments import ClassSet, InstrumentClass
 from surgicalsam_napari.store.action import Action
 from surgicalsam_napari.store.content_area import CheckedContentArea
 from surgicalsam_napari.store.embeddings import HALF, EmbeddingStore
+from surgicalsam_napari.store.file_records import FileRecords
 from surgicalsam_napari.store.files import check_reachable, writing
 from surgicalsam_napari.store.growing import grown
 from surgicalsam_napari.store.history import History
@@ -54,6 +55,7 @@ class Project:
           history/ snapshots/     actions that can be undone; named states of all of the above
           work.csv                edits and time spent, per frame
           notes.json              notes on frames
+          files.json              CRC-32C of project.json, notes.json and work.csv; the numbers of the actions
           embeddings/<encoder digest>/embeddings/, valid/         (T, D, h, w) float16 or float32; (T,)
           augmented/<encoder digest>/<version>/                   the same for augmented frames, for training
 
@@ -120,7 +122,7 @@ class Project:
         if folder.exists() and not (folder.is_dir() and not any(folder.iterdir())):
             raise ProjectError(f"A new project needs a new or empty folder, {folder} is neither. Choose another one.")
         record = VideoRecord.of(video.info, folder).model_copy(update={"samples": video.frame_samples})
-        manifest = Manifest(video=record, class_set=classes.to_json(), has_checksums=True)
+        manifest = Manifest(video=record, class_set=classes.to_json(), has_checksums=True, has_file_records=True)
         _check_writable(folder)
         temporary = folder.with_name(f".{folder.name}.{uuid.uuid4().hex[:8]}")
         try:
@@ -210,6 +212,9 @@ class Project:
 
     def close(self) -> None:
         """Close the video and all files; everything is already on disk."""
+        if self.writable:
+            with suppress(OSError), self._lock:  # the folder may be away
+                FileRecords(self.folder).note_growth()
         if self._video is not None:
             self._video.close()
         for store in self._embeddings.values():
@@ -447,6 +452,12 @@ class Project:
         self._change_manifest(lambda manifest: manifest.changed(has_checksums=True))
         self.labels.files.checksums.is_complete = True
 
+    def begin_file_records(self) -> None:
+        """Record the files that belong to no frame as they are now; from now on, a change of them is noticed."""
+        with writing("The checksums", self.folder), self._lock:
+            FileRecords(self.folder).begin()
+            self._change_manifest(lambda manifest: manifest.changed(has_file_records=True))
+
     def _change_manifest(self, change: Callable[[Manifest], Manifest]) -> None:
         with writing("The manifest", self.folder), self._lock:
             self.labels.check_writable("The manifest")
@@ -526,6 +537,7 @@ def _write_new(folder: Path, manifest: Manifest) -> None:
     zarr.create_group(folder / "embeddings")
     LabelStore.create(folder, (manifest.video.frame_count, *manifest.video.size), manifest.classes)
     write_manifest(folder, manifest)
+    FileRecords(folder).begin()
 
 
 def _check_writable(folder: Path) -> None:

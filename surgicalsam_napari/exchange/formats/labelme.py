@@ -61,7 +61,7 @@ from surgicalsam_napari.exchange.polygons import outlined_polygon_mask
 from surgicalsam_napari.exchange.sidecar import SIDECAR, read_sidecar
 from surgicalsam_napari.instruments import ClassSet, plain
 from surgicalsam_napari.store.label_maps import present_ids
-from surgicalsam_napari.untrusted import read_json
+from surgicalsam_napari.untrusted import read_json, read_plain
 from surgicalsam_napari.video.image_folder import natural_key
 
 NAME = "labelme"
@@ -207,7 +207,7 @@ def _json_files(path: Path) -> list[Path]:
 
 
 def _has_shapes(file: Path) -> bool:
-    text = file.read_bytes() if file.suffix.lower() == ".json" else b""
+    text = read_plain(file) if file.suffix.lower() == ".json" and file.is_file() else b""
     return b'"shapes"' in text and b'"imagePath"' in text
 
 

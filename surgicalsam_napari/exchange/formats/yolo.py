@@ -54,6 +54,7 @@ from surgicalsam_napari.video.image_folder import IMAGE_SUFFIXES, natural_key
 
 NAME = "yolo"
 DATA, IMAGES, LABELS = "data.yaml", "images/train", "labels/train"
+LONGEST_BEGINNING, LONGEST_LINE = 2_000, 1_000_000  # characters of a line, to recognize it and to read it
 _LINE = re.compile(r"\s*\d+(\s+[-+.\deE]+){4,}\s*")
 _LISTS = {"classes", "train", "val", "valid", "test", "labelmap", "default", "trainval"}  # text files that are no labels
 _DEPTHS = ("*", "*/*", "*/*/*", "*/*/*/*")
@@ -150,7 +151,7 @@ def _label_files(root: Path) -> list[Path]:
 
 def _is_label_file(file: Path) -> bool:
     lines = _text(file).split("\n", 1)
-    return _LINE.fullmatch(lines[0]) is not None
+    return _LINE.fullmatch(lines[0][:LONGEST_BEGINNING]) is not None
 
 
 def _has_picture(file: Path) -> bool:
@@ -216,6 +217,8 @@ def _images_of(folder: Path) -> Path:
 
 def _parsed(line: str, place: str, numbers: dict[int, int]) -> tuple[int, list[float]]:
     """The class id and the coordinates of a line; fewer than six for a box, also with a confidence."""
+    if len(line) > LONGEST_LINE:
+        raise ExchangeError(f"{place} has {len(line):,} characters, more than any outline needs. Correct it.")
     try:
         first, *rest = line.split()
         number, values = int(first), [float(value) for value in rest]
