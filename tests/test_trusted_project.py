@@ -18,6 +18,7 @@ from surgicalsam_napari import cli
 from surgicalsam_napari.errors import ProjectError
 from surgicalsam_napari.instruments import ENDOVIS2018
 from surgicalsam_napari.model.surgical_sam import FramePrediction
+from surgicalsam_napari.session import Session
 from surgicalsam_napari.store import Project, Provenance
 from surgicalsam_napari.store.manifest import ModelRecord
 from surgicalsam_napari.video import VideoReader
@@ -396,6 +397,21 @@ def test_a_backup_writes_no_file_outside_of_its_folder(folder: Path, tmp_path: P
     assert cli.main(["restore", str(file), str(tmp_path / "restored.surgicalsam")]) == 1
     assert not (tmp_path / "outside").exists()
     assert not (tmp_path / "restored.surgicalsam").exists()
+
+
+@pytest.mark.parametrize("table", ["provenance", "checksums"])
+def test_a_project_with_a_cut_table_opens_in_a_window_and_names_the_lost_frames(folder: Path, table: str) -> None:
+    path = folder / table / "c.0.0"
+    content = path.read_bytes()
+    path.write_bytes(content[: (OTHER + 1) * len(content) // 1024])
+    with Session() as session:
+        project = session.open(folder)
+        assert f"({UNTOUCHED})" in project.notice
+        assert (project.labels[FRAME] == 3).any()
+        with pytest.raises(ProjectError, match=f"Frame {UNTOUCHED} "):
+            project.labels[UNTOUCHED, 0:5, 0:5] = 3
+    assert [file.name for file in (folder / "damaged").iterdir()] == [f"{table}.c.0.0"]
+    assert (folder / "damaged" / f"{table}.c.0.0").stat().st_size < len(content)
 
 
 def test_an_action_that_lost_both_files_is_named(folder: Path, capsys: pytest.CaptureFixture[str]) -> None:

@@ -175,8 +175,8 @@ def _pth(write: Callable[[Path, Path], object], name: str) -> Prepare:
     def prepare(scene: Scene, folder: Path) -> list[str]:
         video = copied(scene.video, folder / "clip.mp4")
         write(folder / name, scene.executed)
-        return ["segment", str(video), "--all", "--frames", "0", "--classes", "endovis2018", "--checkpoint", str(folder / name),
-                "--project-folder", str(folder / OUT)]  # fmt: skip
+        command = ["segment", str(video), "--all", "--frames", "0", "--classes", "endovis2018"]
+        return [*command, "--checkpoint", str(folder / name), "--project-folder", str(folder / OUT)]
 
     return prepare
 

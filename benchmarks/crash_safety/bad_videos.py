@@ -165,13 +165,17 @@ def _dicom(pixel_bytes: int, rows: int, columns: int, frames: str) -> Make:
         short = struct.Struct("<H").pack
         meta = element(2, 0x10, b"UI", b"1.2.840.10008.1.2.1\0")
         meta = element(2, 0, b"UL", struct.pack("<I", len(meta))) + meta
-        body = b"".join((
-            element(8, 0x16, b"UI", b"1.2.840.10008.5.1.4.1.1.77.1.1.1"),
-            element(0x28, 2, b"US", short(1)), element(0x28, 4, b"CS", b"MONOCHROME2 "), element(0x28, 8, b"IS", frames.encode()),
-            element(0x28, 0x10, b"US", short(rows)), element(0x28, 0x11, b"US", short(columns)),
-            element(0x28, 0x100, b"US", short(8)), element(0x28, 0x101, b"US", short(8)), element(0x28, 0x102, b"US", short(7)),
-            element(0x28, 0x103, b"US", short(0)), element(0x7FE0, 0x10, b"OB", bytes(pixel_bytes)),
-        ))  # fmt: skip
+        numbers = {0x10: rows, 0x11: columns, 0x100: 8, 0x101: 8, 0x102: 7, 0x103: 0}
+        body = b"".join(
+            (
+                element(8, 0x16, b"UI", b"1.2.840.10008.5.1.4.1.1.77.1.1.1"),
+                element(0x28, 2, b"US", short(1)),
+                element(0x28, 4, b"CS", b"MONOCHROME2 "),
+                element(0x28, 8, b"IS", frames.encode()),
+                *(element(0x28, tag, b"US", short(value)) for tag, value in numbers.items()),
+                element(0x7FE0, 0x10, b"OB", bytes(pixel_bytes)),
+            )
+        )
         (folder / "clip.dcm").write_bytes(bytes(128) + b"DICM" + meta + body)
         return folder / "clip.dcm"
 

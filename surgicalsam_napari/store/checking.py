@@ -130,6 +130,17 @@ def damage_notice(project: Project) -> str:
     )
 
 
+def complete_tables(project: Project) -> None:
+    """Give table chunks that were cut their full size, so that the project can be opened and shown.
+
+    The rows that were lost count as damaged, frame by frame; a copy of the chunk stays in the folder `damaged`. Does nothing
+    in a project of an earlier version, whose rows have no checksums, or in one that is read-only.
+    """
+    if project.writable and project.manifest.has_checksums:
+        with project.labels.files.exclusively("The repair"):
+            _complete_tables(project)
+
+
 def accept(project: Project, frame_indices: Iterable[int]) -> list[int]:
     """Take damaged frames as they are now, after a person has looked at them; returns those that were damaged.
 
