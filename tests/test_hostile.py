@@ -30,6 +30,7 @@ from surgicalsam_napari.video import VideoReader
 
 TOP = Path(__file__).parents[1]
 THREATS = TOP / "docs" / "threats.md"
+WORKER = "test_remote.py"  # of the worker on another machine
 BOMB = "a: &a [x, x]\nb: &b [*a, *a]\nclasses: [*b]\n"
 needs_pipes = pytest.mark.skipif(not hasattr(os, "mkfifo"), reason="named pipes")
 

@@ -259,7 +259,12 @@ ATTACKS: tuple[tuple[str, str, str, Text], ...] = (
         "a chunk of 10**12",
         _json(lambda record: record["chunk_grid"]["configuration"].update(chunk_shape=[1, 10**6, 10**6])),
     ),
-    ("ome-zarr", "labels.ome.zarr/zarr.json", "labels outside", lambda text: text.replace("labels", "../../../etc")),
+    (
+        "ome-zarr",
+        "labels.ome.zarr/labels/instruments/zarr.json",
+        "labels outside",
+        _json(lambda record: record["attributes"]["ome"]["multiscales"][0]["datasets"][0].update(path="../../../../../etc")),
+    ),
     ("voc", "labelmap.txt", "colours of 10**9", lambda text: text.replace("0,0,0", "1000000000,0,-5")),
     ("voc", "labelmap.txt", "no colours", lambda _text: "a::\nb::\n"),
     ("voc", "ImageSets/Segmentation/*.txt", "a picture outside", lambda _text: "../../../../etc/passwd\n"),

@@ -220,7 +220,6 @@ _ATTACKS_RIGHT: dict[tuple[str, str], str] = {
         "a picture of the internet",
     ): "the picture is looked for by its last name, in the dataset; nothing is loaded",
     ("davis", "a video outside"): "meta.json repeats the class names, which classes.json has, too",
-    ("ome-zarr", "labels outside"): "the labels have metadata of their own",
     ("voc", "a picture outside"): "a list of names; only pictures that are in the dataset are read",
     ("yolo", "names that are numbers"): "the names are the texts 1, 2, …, and --add-classes makes classes of them",
     ("yolo", "a path outside"): "the place of the pictures is found from the place of the labels",

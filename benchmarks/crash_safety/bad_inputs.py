@@ -9,7 +9,8 @@ Each row is one input: a file that is cut, empty, exchanged, of wrong numbers, n
 the memory or to lead out of its folder. The command runs in a process of its own, as a person would start it. It should end
 with one clear message and the exit code 1 or 2. These are counted, and should be 0:
 
-- `tracebacks`: an error that nobody foresaw. `hangs`: no end after 30 seconds. `memory`: over 3 GiB. `crashes`: a signal.
+- `tracebacks`: an error that nobody foresaw. `crashes`: a signal.
+- `hangs`: no end after 30 seconds of work, or two minutes. `memory`: over 3 GiB.
 - `data_changed`: the input, or files of a person that the command was not given, are different afterwards.
 - `code_executed`: code in the input ran.
 - `silently_accepted`: exit code 0, and nothing says that something is wrong. A row that is accepted for a reason names it.

@@ -17,7 +17,7 @@ from pathlib import Path
 
 from surgicalsam_napari import cli, preferences
 
-LONGEST = 30.0  # seconds, far more than any of these commands needs
+LONGEST, LONGEST_WORK = 120.0, 30  # seconds by the clock and of computing, far more than any of these commands needs
 MEMORY = 3 * 2**30  # bytes that a command may take in addition to the program itself
 LARGEST_MESSAGE = 4000  # characters of an error
 RUN_FILES = {".lock", ".window", ".run", ".partial", "owner.json", "files.json"}  # any command may make them in a project
@@ -171,6 +171,7 @@ def _as_the_program(arguments: list[str], output: Path, folder: Path) -> None:
         os.chdir(folder)
         limit = _virtual_bytes() + MEMORY
         resource.setrlimit(resource.RLIMIT_AS, (limit, limit))
+        resource.setrlimit(resource.RLIMIT_CPU, (LONGEST_WORK, LONGEST_WORK + 5))
         os.environ[preferences.VARIABLE] = str(folder / "preferences.json")
         code = _read_preferences() if arguments == ["preferences"] else cli.main(arguments)
     except SystemExit as error:
@@ -196,7 +197,7 @@ def _virtual_bytes() -> int:
 
 
 def _verdict(case: Case, code: int, output: str, is_hang: bool) -> str:
-    if is_hang:
+    if is_hang or code in (-signal.SIGXCPU, -signal.SIGKILL):
         return "hang"
     if "MemoryError" in output or "bad_alloc" in output or "can't allocate memory" in output:
         return "memory"
