@@ -5,7 +5,7 @@ from __future__ import annotations
 import threading
 from collections import deque
 from collections.abc import Callable, Generator, Iterator
-from concurrent.futures import Future, ThreadPoolExecutor
+from concurrent.futures import Future, ThreadPoolExecutor, wait
 from contextlib import closing, contextmanager
 from typing import TYPE_CHECKING, TypeVar
 
@@ -17,6 +17,7 @@ Result = TypeVar("Result")
 
 # a CPU computes one job at a time, which keeps its cores busy; elsewhere one is sent, one computed and one received
 COMPUTED_AT_ONCE = {"cuda": 2, "elsewhere": 3}
+GIVE_UP_SECONDS = 0.1
 WRITTEN_IN_TURN = {"cpu"}  # a writing thread takes a core from matrix products, which need all cores
 _streams = threading.local()
 
@@ -98,9 +99,11 @@ def computed_ahead(
     with ThreadPoolExecutor(at_once, thread_name_prefix="computer") as computers, closing(jobs):
         pending: deque[tuple[Job, Future[Result]]] = deque()
         ahead, is_complete = 0, False
+        submitted: deque[Future[Result]] = deque(maxlen=at_once + 2)  # those that may still be under way
         try:
             while isinstance(made := _next(jobs), tuple):
-                pending.append((made[0], computers.submit(compute, made[0])))
+                submitted.append(computers.submit(compute, made[0]))
+                pending.append((made[0], submitted[-1]))
                 while len(pending) > ahead:  # one more than is computed at a time: no thread waits for the reader
                     due, result = pending.popleft()
                     yield due, result.result()
@@ -112,8 +115,9 @@ def computed_ahead(
         finally:
             for _job, result in pending:
                 result.cancel()
-            if give_up is not None and not is_complete:
-                give_up()  # before the threads are waited for
+            # again and again: a thread may begin to wait only now
+            while give_up is not None and not is_complete and wait(submitted, GIVE_UP_SECONDS).not_done:
+                give_up()
         if made is not None:
             raise made
 

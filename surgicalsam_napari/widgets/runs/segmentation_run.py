@@ -31,7 +31,7 @@ class SegmentationRun(Run):
 
     def __init__(self, session: Session, parent: QObject | None = None) -> None:
         super().__init__(parent)
-        self.session = session
+        self.session, self.unblock = session, session.stop_waiting
         self.findings: Findings | None = None
         self._waiting: tuple[list[int], list[int]] | None = None  # class ids and frame indices
         self._class_ids: list[int] = []
@@ -80,7 +80,6 @@ class SegmentationRun(Run):
         """Stop after the current frame and keep the finished ones; drop a run that waits for confirmation."""
         self._waiting = None
         super().cancel()
-        self.session.stop_waiting()
 
     def _on_report(self, report: SegmentReport) -> None:
         assert self.findings is not None

@@ -65,6 +65,7 @@ class SegmentationQueue(QObject):
         self.session = session
         self.videos: dict[Path, QueuedVideo] = {}
         self.run = Run(self)
+        self.run.unblock = session.stop_waiting
         self.current: Path | None = None
         self.waits_for: str | None = None
         self.run.reported.connect(self._on_report)
@@ -107,7 +108,6 @@ class SegmentationQueue(QObject):
         for path in self.waiting():
             self._set(replace(self.videos[path], state=QueueState.CANCELLED))
         self.run.cancel()
-        self.session.stop_waiting()
 
     def set_waiting(self, reason: str | None) -> None:
         """Start no further video while the window works on something else; None: go on."""
