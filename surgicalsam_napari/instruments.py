@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import re
+import reprlib
 import unicodedata
 from collections.abc import Iterator, Sequence
 from dataclasses import dataclass, replace
@@ -13,9 +14,11 @@ from pathlib import Path
 import yaml
 
 from surgicalsam_napari.errors import CheckpointError, ClassSetError
+from surgicalsam_napari.untrusted import read_yaml
 
 LARGEST_CLASS_ID = 255  # label maps are uint8, and 0 is background
 PARTS_NAME = "Parts"  # of the set of parts in a class set
+LONGEST_NAME = 200
 
 
 @dataclass(frozen=True)
@@ -40,12 +43,18 @@ class InstrumentClass:
     def __post_init__(self) -> None:
         if isinstance(self.id, bool) or not isinstance(self.id, int) or not 1 <= self.id <= LARGEST_CLASS_ID:
             raise ClassSetError(
-                f"A class id is a whole number from 1 to {LARGEST_CLASS_ID}; got {self.id!r}. Change the id."
+                f"A class id is a whole number from 1 to {LARGEST_CLASS_ID}; got {shortened(self.id)}. Change the id."
             )
         if not isinstance(self.name, str) or not self.name.strip():
-            raise ClassSetError(f"Class {self.id} needs a name; got {self.name!r}. Enter a name.")
+            raise ClassSetError(f"Class {self.id} needs a name; got {shortened(self.name)}. Enter a name.")
+        for name in self.all_names:
+            if len(name) > LONGEST_NAME or any(unicodedata.category(letter) == "Cc" for letter in name):
+                raise ClassSetError(
+                    f"A class name has at most {LONGEST_NAME} characters, and no control characters; got "
+                    f"{shortened(name)}. Give class {self.id} another name."
+                )
         if not isinstance(self.color, str) or not re.fullmatch(r"#[0-9a-fA-F]{6}", self.color):
-            raise ClassSetError(f'The colour of {self.name} must look like "#1f77b4"; got {self.color!r}.')
+            raise ClassSetError(f'The colour of {self.name} must look like "#1f77b4"; got {shortened(self.color)}.')
         if len(set(self.parts)) < len(self.parts):
             raise ClassSetError(f"{self.name} must have each part once; got the ids {self.parts}. Remove the repeated one.")
 
@@ -64,6 +73,12 @@ class InstrumentClass:
         former = {"former_names": list(self.former_names)} if self.former_names else {}
         parts = {"parts": list(self.parts)} if self.parts else {}
         return {"id": self.id, "name": self.name, "color": self.color, **former, **parts}
+
+
+def shortened(value: object) -> str:
+    """A value for a message, in one line: the value may be of any length."""
+    text = reprlib.repr(value)
+    return text if len(text) <= LONGEST_NAME else f"{text[:LONGEST_NAME]}…"
 
 
 def plain(name: str) -> str:
@@ -188,7 +203,9 @@ class ClassSet:
         for position, entry in enumerate(entries):
             former = entry.get("former_names", [])
             if not isinstance(former, list) or not all(isinstance(name, str) for name in former):
-                raise ClassSetError(f"The former_names of entry {position + 1} must be a list of names; got {former!r}.")
+                raise ClassSetError(
+                    f"The former_names of entry {position + 1} must be a list of names; got {shortened(former)}."
+                )
             color = entry.get("color", PALETTE[position % len(PALETTE)])
             part_ids = tuple(_part_id(part, parts, entry["name"]) for part in _named_parts(entry))
             classes.append(InstrumentClass(entry["id"], entry["name"], color, tuple(former), part_ids))
@@ -202,11 +219,13 @@ class ClassSet:
         """
         path = Path(path)
         try:
-            record = yaml.safe_load(path.read_text(encoding="utf-8"))
+            record = read_yaml(path)
         except OSError as error:
             raise ClassSetError(f"The class set {path} cannot be read ({error.strerror}). Choose another file.") from error
-        except (yaml.YAMLError, UnicodeDecodeError) as error:
-            raise ClassSetError(f"{path.name} is not valid YAML. Write classes: a list of id, name, color.") from error
+        except ValueError as error:
+            raise ClassSetError(
+                f"{path.name} is not valid YAML ({error}). Write classes: a list of id, name, color."
+            ) from error
         try:
             return cls.from_json({"name": path.stem, **record} if isinstance(record, dict) else record)
         except ClassSetError as error:

@@ -19,7 +19,7 @@ from surgicalsam_napari.instruments import ENDOVIS2018, ClassSet, InstrumentClas
 from surgicalsam_napari.preferences import remember_annotator, remembered_annotator, remembered_certificates
 from surgicalsam_napari.remote.address import is_address
 from surgicalsam_napari.store import Project
-from surgicalsam_napari.store.checking import damage_notice
+from surgicalsam_napari.store.checking import complete_tables, damage_notice
 from surgicalsam_napari.store.locating import SUFFIX, default_folder, is_project_folder, project_for
 from surgicalsam_napari.store.ownership import Owner
 from surgicalsam_napari.store.project_classes import ProjectClasses
@@ -183,6 +183,7 @@ class Session:
                 project = Project.open(path, ask_first=ask_first)
             else:
                 project = self._project_of(path, project_folder, ask_first)
+            complete_tables(project)
             project.notice = " ".join(filter(None, (project.notice, damage_notice(project))))
             _ = project.content_area  # found now, because a window runs this step in another thread
         except OSError as error:  # the disk or share went away meanwhile

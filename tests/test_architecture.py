@@ -12,7 +12,7 @@ import pytest
 
 from surgicalsam_napari.instruments import ENDOVIS2018
 from surgicalsam_napari.model.surgical_sam import FramePrediction
-from surgicalsam_napari.store import Project
+from surgicalsam_napari.store import Project, Span, Track, TrackTable
 from surgicalsam_napari.store.ownership import RUN_FOLDER, Ownership
 from surgicalsam_napari.video import VideoReader
 
@@ -45,13 +45,17 @@ def matches(pattern: str, path: str) -> bool:
 
 @pytest.fixture
 def project_files(clip: Path) -> set[str]:
-    """The files of an open project after predictions, an undo, an edit, a snapshot, embeddings and claims."""
+    """The files of an open project after predictions, linking, an undo, an edit, a snapshot, embeddings and claims."""
     folder = Project.default_folder(clip)
     with Project.create(folder, VideoReader(clip), ENDOVIS2018) as project:
         label_map = np.zeros(project.labels.shape[1:], np.uint8)
         label_map[:20] = 1
         score = np.array([0.9], np.float32)
         prediction = FramePrediction((1,), label_map, score, score, np.array([True]), np.zeros(1, np.float32))
+        with project.history.action("Segment and link") as action:
+            project.labels.write_prediction(0, prediction, 1, action=action)
+            project.tracks.write_numbers(0, label_map, action=action)
+            project.tracks.write_table(TrackTable((Track(1, 1, (Span(0, 0, 1),)),)), action=action)
         for name in ("Segment", "Segment again"):
             with project.history.action(name) as action:
                 project.labels.write_prediction(int(name != "Segment"), prediction, 1, action=action)

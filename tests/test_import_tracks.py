@@ -137,7 +137,7 @@ def test_an_id_that_the_project_has_already_becomes_a_free_one(project: Project)
 def test_a_track_that_changes_its_class_becomes_one_track_for_each_class(project: Project) -> None:
     changing = dataset({index: [ClassMask(c, box(10, 10), 5)] for index, c in enumerate((DRIVER, DRIVER, SCISSORS))})
     lines = preview_lines(check_import(project, changing), project)
-    assert any("Track 5 changes its class" in line.text and "Scissors is track 6" in line.text for line in lines)
+    assert any("track 5 changes its class" in line.text and "Scissors is track 6" in line.text for line in lines)
     import_all(project, changing)
     assert [(track.id, track.class_id, track.first) for track in project.tracks.table.tracks] == [
         (5, DRIVER, 0),

@@ -16,15 +16,16 @@ TOP = Path(__file__).resolve().parents[1]
 PACKAGES = {"surgicalsam_napari": TOP / "surgicalsam_napari", "surgicalsam_training": TOP / "training/surgicalsam_training"}
 WINDOW_LIBRARIES = {"qtpy", "napari", "magicgui", "superqt", "vispy", "PyQt5", "PyQt6", "PySide2", "PySide6"}
 
-# errors, files, formatting, instruments <- model, video, phantom <- store <- editing, review, overlay, inference, exchange
-# <- propagation, remote <- tracking <- training <- cluster <- session <- widgets, cli
-FOUNDATION = {"errors", "files", "formatting", "instruments"}
+# errors, files, formatting, untrusted, instruments <- model, video, phantom <- store <- editing, review, overlay, inference,
+# exchange <- propagation, remote <- tracking <- training <- cluster <- session <- widgets, cli
+FOUNDATION = {"errors", "files", "formatting", "instruments", "untrusted"}
 MAY_IMPORT: dict[str, set[str]] = {
     "__init__": set(),
     "errors": set(),
     "files": set(),
     "formatting": set(),
-    "instruments": {"errors"},
+    "instruments": {"errors", "untrusted"},
+    "untrusted": set(),
     "preferences": {"files"},
     "model": FOUNDATION,
     "video": FOUNDATION,

@@ -49,6 +49,7 @@ from surgicalsam_napari.store import Project
 from surgicalsam_napari.video import VideoReader
 
 FRAMES = 12
+MIDDLE = 800_000  # bytes from a worker: about three frames
 CLASSES = (1, 3)
 
 
@@ -196,39 +197,38 @@ def test_nothing_but_pictures_and_the_encoders_name_leaves_the_machine(plain, se
 
 def test_a_killed_workers_run_waits_goes_on_when_it_is_back_and_loses_nothing(certificates, session, tiny_checkpoint, quick):
     process = WorkerProcess(tiny_checkpoint, certificates)
-    embedder = load(session, tiny_checkpoint, process.address, certificates)
-    said: list[str | None] = []
-    embedder.on_lost = said.append
-    run = InBackground(session)
-    wait_until(lambda: run.reports)
-    process.kill()
-    wait_until(lambda: embedder.state.lost)
-    done = done_frames(session.project)
-    written = {index: session.project.labels[index].copy() for index in done[: len(run.reports)]}
-    assert "should answer" in embedder.state.lost
-    again = WorkerProcess(tiny_checkpoint, certificates, process.port)
-    run.join()
-    again.kill()
+    with LimitedLine(process.port) as line:
+        embedder = load(session, tiny_checkpoint, f"localhost:{line.port}", certificates)
+        said: list[str | None] = []
+        embedder.on_lost = said.append
+        line.after(MIDDLE, process.kill)
+        run = InBackground(session)
+        wait_until(lambda: embedder.state.lost)
+        assert "should answer" in str(embedder.state.lost)
+        done = [report.frame_index for report in list(run.reports)]
+        written = {index: session.project.labels[index].copy() for index in done}
+        again = WorkerProcess(tiny_checkpoint, certificates, process.port)
+        run.join()
+        again.kill()
+    assert 0 < len(done) < FRAMES
     assert run.error is None
     assert [report.frame_index for report in run.reports] == list(range(FRAMES))
     assert all((session.project.labels[index] == before).all() for index, before in written.items())
     assert [entry.frame_count for entry in session.project.history.entries()] == [FRAMES]  # one action, undone at once
     assert embedder.state.lost is None
     assert said[-1] is None
-    assert len(said) == 2
 
 
 @pytest.fixture
 def killed(certificates, session, tiny_checkpoint, quick) -> Callable[..., tuple[RemoteEncoder, InBackground]]:
-    """Starts a run, and kills its worker after the first frame."""
+    """Starts a run whose worker is gone for good in the middle."""
 
     def start(if_lost: str) -> tuple[RemoteEncoder, InBackground]:
-        with LimitedLine(port, megabits=8) as line:
-            embedder = load(session, tiny_checkpoint, f"127.0.0.1:{line.port}")
-            embedder.if_lost = if_lost
-            run = InBackground(session)
-            wait_until(lambda: run.reports)
-        return embedder, run
+        line = LimitedLine(port)
+        embedder = load(session, tiny_checkpoint, f"127.0.0.1:{line.port}")
+        embedder.if_lost = if_lost
+        line.after(MIDDLE, line.end)
+        return embedder, InBackground(session)
 
     with worker_here(tiny_checkpoint) as server:
         port = server.address.port
@@ -279,11 +279,10 @@ def test_a_cut_line_is_noticed_and_the_run_goes_on_when_it_is_whole_again(
 ):
     monkeypatch.setattr(protocol, "QUIET_SECONDS", 1.0)
     monkeypatch.setattr(connection, "CONNECT_SECONDS", 1.0)
-    with LimitedLine(plain.address.port, megabits=8) as line:
+    with LimitedLine(plain.address.port) as line:
         embedder = load(session, tiny_checkpoint, f"127.0.0.1:{line.port}")
+        line.after(MIDDLE, line.cut)  # no side is told
         run = InBackground(session)
-        wait_until(lambda: run.reports)
-        line.cut()  # no side is told
         wait_until(lambda: embedder.state.lost)
         line.join()
         run.join()

@@ -5,6 +5,7 @@ from __future__ import annotations
 import socket
 import threading
 import time
+from collections.abc import Callable
 from contextlib import suppress
 
 PIECE_BYTES = 8192
@@ -27,6 +28,8 @@ class LimitedLine:
     def __init__(self, port: int, megabits: float | None = None, *, is_recorded: bool = False) -> None:
         self._target, self._megabits, self._is_recorded = port, megabits, is_recorded
         self.carried = bytearray()
+        self._received = 0
+        self._then: tuple[int, Callable[[], object]] | None = None
         self._whole, self._sockets = threading.Event(), set[socket.socket]()
         self._whole.set()
         self._next = {True: 0.0, False: 0.0}  # by direction: when the line is free again
@@ -39,6 +42,14 @@ class LimitedLine:
         return self
 
     def __exit__(self, *_: object) -> None:
+        self.end()
+
+    def after(self, received: int, action: Callable[[], object]) -> None:
+        """Do something once, when so many bytes more have come from the server."""
+        self._then = self._received + received, action
+
+    def end(self) -> None:
+        """Close all connections, and take no more."""
         self._whole.set()
         for each in [self._listener, *self._sockets]:
             with suppress(OSError):
@@ -80,6 +91,11 @@ class LimitedLine:
                     self.carried += piece
                 self._wait(len(piece), is_up)
                 target.sendall(piece)
+                self._received += 0 if is_up else len(piece)
+                if self._then is not None and self._received > self._then[0]:
+                    (_, action), self._then = self._then, None
+                    action()
+                    self._whole.wait()
         for each in (source, target):
             with suppress(OSError):
                 each.shutdown(socket.SHUT_RDWR)

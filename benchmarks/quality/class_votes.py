@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 from collections.abc import Iterator, Sequence
-from importlib.util import find_spec
 from pathlib import Path
 
 import numpy as np
@@ -14,6 +13,7 @@ from surgicalsam_napari.model.surgical_sam import FramePrediction
 from surgicalsam_napari.phantom import LOOKS, PhantomScene, write_phantom_clip
 from surgicalsam_napari.session import Session
 from surgicalsam_napari.store import Project
+from surgicalsam_napari.tracking.vote_classes import vote_classes
 from surgicalsam_napari.video import VideoReader
 from surgicalsam_training.scoring.metrics import evaluate_label_maps
 from surgicalsam_training.scoring.tracking import classes_of_instruments, count_flips
@@ -23,14 +23,8 @@ SHARES = (0.1, 0.2, 0.4)  # of the frames in which an instrument has a wrong cla
 IOU, PRESENCE = 0.8, 0.9  # that the predictions with right and wrong classes claim: nothing gives the wrong ones away
 
 
-def has_vote() -> bool:
-    return find_spec("surgicalsam_napari.tracking.vote_classes") is not None
-
-
 def link_and_vote(project: Project) -> None:
     """As after a run over the whole video; the vote links the instances first."""
-    from surgicalsam_napari.tracking.vote_classes import vote_classes
-
     for _report in vote_classes(project, range(project.manifest.video.frame_count)):
         pass
 

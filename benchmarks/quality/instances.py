@@ -38,7 +38,7 @@ from pathlib import Path
 import numpy as np
 
 sys.path.append(str(Path(__file__).parents[1]))
-from class_votes import has_vote, vote_on_predictions, vote_on_wrong_classes
+from class_votes import vote_on_predictions, vote_on_wrong_classes
 from common.options import new_parser, parse, print_json
 from instance_linkers import WAYS, Linker, linked_maps
 from instance_videos import LabelledVideo, phantom_video, real_videos
@@ -169,7 +169,7 @@ def main() -> None:
     if "real" in wanted:
         result["real"] = measure_real(arguments.data, is_quick=arguments.quick)
     with tempfile.TemporaryDirectory() as folder:
-        if "vote" in wanted and has_vote():
+        if "vote" in wanted:
             count = min(arguments.frames, 120)
             result["vote"] = vote_on_predictions(Path(folder), arguments.seed, arguments.vote_scenes, count)
             result["wrong_classes"] = vote_on_wrong_classes(Path(folder), arguments.seed, arguments.vote_scenes, count)

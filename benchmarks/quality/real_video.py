@@ -8,7 +8,8 @@ frames and h = n // 2, the corrected ones are number int((p + 0.5) h / k), p < k
 percent by class; a frame where neither truth nor prediction has the class does not count. The parts (`--only`):
 
 - gap, later: the other frames of the first half; the second half, where nothing is corrected. `tool_before_fill` is the tool
-  without *Fill between*. Alternatives: `nearest_copy`: the mask of the nearest corrected frame; `flow_nearest`: the same,
+  without *Fill between*; `tool_voted` and `tool_smoothed`: the tool after the vote over time, and after smoothing, too.
+  Alternatives: `nearest_copy`: the mask of the nearest corrected frame; `flow_nearest`: the same,
   carried frame by frame by dense flow (OpenCV's DIS); `flow_both`, from the corrected frames on both sides, weighted by
   distance; `small_head` and `linear_head` on the same image embedding, trained on the same frames. With them
   `learn_seconds` (the embeddings are computed before), `absent_false_positive_rate`, and `own_corrected`: what the learned
@@ -54,13 +55,15 @@ from frames_to_correct import measure_correcting
 from propagating import measure_propagation
 from simple_heads import HEADS, STEPS, SimpleHead
 from simple_ways import carried_by_flow, nearest
-from tool_use import CHECKPOINT, ToolUse, fill_between, learn, opened, own_label_map, segment_untouched
+from tool_use import CHECKPOINT, ToolUse, drain, fill_between, learn, opened, own_label_map, segment_untouched
 
-from surgicalsam_napari.cli.terminal import print_error
+from surgicalsam_napari.cli.terminal import print_error, with_progress
 from surgicalsam_napari.errors import SurgicalSAMError
 from surgicalsam_napari.instruments import ENDOVIS2018, ClassSet
 from surgicalsam_napari.phantom import write_phantom_clip
 from surgicalsam_napari.session import Session
+from surgicalsam_napari.tracking.smooth_masks import smooth_masks
+from surgicalsam_napari.tracking.vote_classes import vote_classes
 from surgicalsam_training.scoring.metrics import evaluate_label_maps
 
 PARTS = ("gap", "later", "propagation", "clicks", "correcting")
@@ -105,6 +108,10 @@ def use_tool(tool: ToolUse, session: Session, chosen: Protocol, scores: Scores, 
     fill_between(session)
     for frame in scored:
         scores.add("tool", frame, labels[frame])
+    for way, run in (("tool_voted", vote_classes), ("tool_smoothed", smooth_masks)):
+        drain(with_progress(run(opened(session), range(tool.video.frame_count)), way))
+        for frame in scored:
+            scores.add(way, frame, labels[frame])
     for frame, embedding in zip(chosen.corrected, tool.embeddings(session, chosen.corrected), strict=True):
         scores.add("own_corrected", frame, own_label_map(session, embedding, labels.shape[1:]))
     metrics = evaluate_label_maps(((labels[frame], tool.video.truth(frame)) for frame in scored), tool.video.classes.ids)

@@ -70,6 +70,9 @@ def main(arguments: Sequence[str] | None = None) -> int:
         code = command.main(args=arguments, prog_name="surgicalsam", standalone_mode=False)
     except SurgicalSAMError as error:
         return print_error(str(error), 1)
+    except OSError as error:  # a disk that fails, a path that cannot be, a link to itself
+        what = f"{str(error.filename)[:200]} cannot" if error.filename else "A file cannot"
+        return print_error(f"{what} be read or written ({error.strerror or error}). Check the path and the disk.", 1)
     except UsageError as error:  # type: ignore[misc]
         context = getattr(error, "ctx", None)
         path = context.command_path if context else "surgicalsam"

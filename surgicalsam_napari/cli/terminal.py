@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import re
 import sys
 from collections.abc import Callable, Generator, Iterable, Iterator, Sequence
 from contextlib import closing, contextmanager
@@ -23,6 +24,7 @@ class Counted(Protocol):
     def total(self) -> int: ...
 
 
+_NO_TEXT = re.compile("[\x00-\x1f\x7f-\x9f\ud800-\udfff]")
 Report = TypeVar("Report", bound=Counted)
 Item = TypeVar("Item")
 
@@ -136,4 +138,5 @@ def print_error(message: str, code: int) -> int:
 
 
 def one_line(message: str) -> str:
-    return " ".join(message.split())
+    """The message in one line, without characters of file names that would control the terminal or are no text."""
+    return _NO_TEXT.sub(lambda found: ascii(found.group())[1:-1], " ".join(message.split()))

@@ -16,6 +16,7 @@ from surgicalsam_napari.exchange.files import DAMAGED, safe_name
 from surgicalsam_napari.exchange.format import ExportTarget, FrameToWrite
 from surgicalsam_napari.exchange.sidecar import Sidecar, frame_name, read_sidecar
 from surgicalsam_napari.exchange.writing import ExportReport, check_target, export_format, write_frames
+from surgicalsam_napari.untrusted import plain_file
 
 
 def convert_frames(
@@ -114,7 +115,7 @@ def _picture(frame: DatasetFrame, size: tuple[int, ...]) -> np.ndarray:
     """(H, W, 3) uint8."""
     assert frame.image_path is not None
     try:
-        with Image.open(frame.image_path) as image:
+        with Image.open(plain_file(frame.image_path)) as image:
             pixels = np.asarray(image.convert("RGB"))
     except DAMAGED as error:
         raise ExchangeError(f"The picture of {frame.name} cannot be read ({error}). Restore {frame.image_path}.") from error

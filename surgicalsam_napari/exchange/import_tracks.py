@@ -7,7 +7,7 @@ one class for a track: a track that changes its class becomes one track for each
 from __future__ import annotations
 
 from collections import defaultdict
-from collections.abc import Iterable, Mapping
+from collections.abc import Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass, field, replace
 
 import numpy as np
@@ -16,7 +16,7 @@ from surgicalsam_napari.errors import ExchangeError
 from surgicalsam_napari.exchange.instances import Instances, instance_masks
 from surgicalsam_napari.formatting import counted
 from surgicalsam_napari.instruments import ClassSet
-from surgicalsam_napari.store import Project, Track, TrackTable
+from surgicalsam_napari.store import Project, Span, Track, TrackTable
 from surgicalsam_napari.store.action import Action
 from surgicalsam_napari.store.label_maps import present_ids
 from surgicalsam_napari.store.tracks import IMPORTED, LARGEST_NUMBER, PERSON, spans_of
@@ -47,7 +47,7 @@ class TrackPlan:
             lines.append(f"{counted(len(self.continued), 'track')} of the project with the same id and class go on ({some})")
         for track_id, class_ids in self.split.items():
             parts = [f"{classes.by_id(one).name} is track {self.ids[one, track_id]}" for one in class_ids]
-            lines.append(f"Track {track_id} changes its class, and a track has one class: {', '.join(parts)}")
+            lines.append(f"track {track_id} changes its class, and a track has one class: {', '.join(parts)}")
         renamed = [f"{old} becomes {new}" for (_, old), new in self.ids.items() if new != old and old not in self.split]
         if renamed:
             few = ", ".join(renamed[:5]) + (", …" if len(renamed) > 5 else "")
@@ -94,7 +94,7 @@ class TrackImport:
         self._table = self._tracks.table
         self._classes: dict[int, int] = {track_id: class_id for (class_id, _), track_id in plan.ids.items()}
         self._last: dict[int, int] = {}  # the latest number of each track, which it keeps where it can
-        self._numbers: dict[int, dict[int, int]] = defaultdict(dict)  # number by track id and frame
+        self._spans: dict[int, list[Span]] = defaultdict(list)  # as written, by track id
         self._gone: dict[int, set[int]] = defaultdict(set)  # frames by track id in which it has no pixel any more
 
     def write_frame(self, frame_index: int, label_map: np.ndarray, instances: Instances, *, action: Action) -> None:
@@ -125,10 +125,19 @@ class TrackImport:
             taken.add(number)
             written[pixels] = number
             if track_id is not None:
-                self._last[track_id] = self._numbers[track_id][frame_index] = number
+                self._last[track_id] = number
+                self._extend(self._spans[track_id], frame_index, number)
         self._tracks.write_numbers(frame_index, written, action=action)
         for number in present.keys() - set(present_ids(written)) - by_person:
             self._gone[present[number].id].add(frame_index)
+
+    @staticmethod
+    def _extend(spans: list[Span], frame_index: int, number: int) -> None:
+        """Add the next frame."""
+        if spans and spans[-1].last + 1 == frame_index and spans[-1].number == number:
+            spans[-1] = replace(spans[-1], last=frame_index)
+        else:
+            spans.append(Span(frame_index, frame_index, number))
 
     def _number(self, track_id: int | None, frame_index: int, taken: set[int]) -> int:
         if track_id is not None and track_id in self._plan.continued:
@@ -149,20 +158,39 @@ class TrackImport:
     def finish(self, action: Action) -> None:
         """Write the table of tracks."""
         tracks = {track.id: track for track in self._table.tracks}
-        for track_id in self._gone.keys() | self._numbers.keys():
-            known = tracks.get(track_id)
-            numbers = {} if known is None else {i: s.number for s in known.spans for i in s.frames}
-            numbers = {index: number for index, number in numbers.items() if index not in self._gone[track_id]}
-            numbers |= self._numbers.get(track_id, {})
-            if not numbers:
-                tracks.pop(track_id, None)
-                continue
-            spans = spans_of(sorted(numbers.items()))
-            if known is None:
-                tracks[track_id] = Track(track_id, self._classes[track_id], spans, IMPORTED)
-            else:
-                made_by = known.made_by if known.made_by == PERSON or track_id not in self._numbers else IMPORTED
-                tracks[track_id] = replace(known, spans=spans, made_by=made_by)
+        for track_id in self._gone.keys() | self._spans.keys():
+            track = self._updated(track_id, tracks.pop(track_id, None))
+            if track is not None:
+                tracks[track_id] = track
         table = TrackTable(tuple(tracks[track_id] for track_id in sorted(tracks)))
         table.check()
         self._tracks.write_table(table, action=action)
+
+    def _updated(self, track_id: int, known: Track | None) -> Track | None:
+        """A track with the frames that were written, and without those in which it has no pixel any more."""
+        spans = self._spans.get(track_id, [])
+        if known is None:
+            return Track(track_id, self._classes[track_id], tuple(spans), IMPORTED)
+        gone = spans_of((index, 1) for index in sorted(self._gone[track_id]))
+        rest = replace(known, spans=tuple(_outside(known.spans, sorted([*spans, *gone], key=lambda span: span.first))))
+        if not spans:
+            return rest if rest.spans else None
+        made_by = PERSON if known.made_by == PERSON else IMPORTED
+        return TrackTable((rest,)).with_spans(track_id, spans, made_by=made_by).by_id(track_id)
+
+
+def _outside(spans: Iterable[Span], others: Sequence[Span]) -> Iterator[Span]:
+    """The frames of spans that are in no other span; both ascending."""
+    position = 0
+    for span in spans:
+        first = span.first
+        while position < len(others) and others[position].last < span.first:
+            position += 1
+        for other in (others[at] for at in range(position, len(others))):
+            if other.first > span.last:
+                break
+            if other.first > first:
+                yield replace(span, first=first, last=other.first - 1)
+            first = other.last + 1
+        if first <= span.last:
+            yield replace(span, first=first)

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Hashable, Iterable, Iterator, Mapping, Sequence
+from collections.abc import Hashable, Iterable, Iterator, Mapping
 from dataclasses import dataclass, field, replace
 
 import numpy as np
@@ -100,9 +100,13 @@ def numbered_tracks(raw_ids: Iterable[Hashable]) -> tuple[dict[Hashable, int], s
         return numbers, ""
     have = "has an id that is" if len(changed) == 1 else "have ids that are"
     return numbers, (
-        f"{counted(len(changed), 'track')} {have} no free whole number from 1 to {LARGEST_TRACK_ID}: the id {changed[0]} "
-        f"becomes {numbers[changed[0]]}"
+        f"{counted(len(changed), 'track')} {have} no free whole number from 1 to {LARGEST_TRACK_ID}: the id "
+        f"{_quoted(changed[0])} becomes {numbers[changed[0]]}"
     )
+
+
+def _quoted(raw: Hashable) -> str:
+    return f'"{raw}"' if isinstance(raw, str) else str(raw)
 
 
 def _whole(raw: Hashable) -> int | None:
@@ -162,23 +166,3 @@ def read_object(one: ClassMask, number: int | str, exported: Mapping[int, int] |
     if number not in exported:
         return replace(one, instance=number)
     return replace(one, track_id=exported[number] or None)
-
-
-def too_many(instances: Instances, largest: int) -> int:
-    """How many instances a frame has, if there are more than `largest`; else 0."""
-    count = int(np.count_nonzero(np.bincount(instances.numbers.ravel())[1:]))
-    return count if count > largest else 0
-
-
-def class_changes(seen: Sequence[tuple[int, int]]) -> dict[int, tuple[int, ...]]:
-    """The tracks that have several classes, with their class ids in the order of appearance.
-
-    Parameters
-    ----------
-    seen : class id and track id, in the order of frames
-    """
-    classes: dict[int, list[int]] = {}
-    for class_id, track_id in seen:
-        if class_id not in classes.setdefault(track_id, []):
-            classes[track_id].append(class_id)
-    return {track_id: tuple(ids) for track_id, ids in classes.items() if len(ids) > 1}

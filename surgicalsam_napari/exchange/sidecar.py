@@ -12,6 +12,7 @@ from surgicalsam_napari.errors import ClassSetError, ExchangeError
 from surgicalsam_napari.exchange.dataset import DatasetFrame
 from surgicalsam_napari.exchange.files import write_file
 from surgicalsam_napari.instruments import ClassSet
+from surgicalsam_napari.untrusted import read_json
 
 SIDECAR = "classes.json"
 Value = TypeVar("Value")
@@ -115,7 +116,7 @@ def read_sidecar(folder: Path) -> Sidecar | None:
     """The sidecar of a folder; None if it has none, an ExchangeError if it is damaged."""
     path = folder / SIDECAR
     try:
-        record = json.loads(path.read_text(encoding="utf-8"))
+        record = read_json(path)
         entries = record["sequences"] if "sequences" in record else [record] if record.get("sequence") else []
         by_sequence = {str(entry["sequence"]): entry for entry in entries}
         with_tracks = {name: entry for name, entry in by_sequence.items() if "tracks" in entry}

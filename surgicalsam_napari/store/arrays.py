@@ -7,7 +7,6 @@ zarr 3.1 writes each chunk to a temporary file and renames it, but it cannot cha
 
 from __future__ import annotations
 
-import json
 import operator
 import os
 import threading
@@ -21,6 +20,7 @@ from numcodecs.zstd import Zstd  # type: ignore[import-untyped]
 
 from surgicalsam_napari.errors import ProjectError
 from surgicalsam_napari.store.files import check_reachable
+from surgicalsam_napari.untrusted import read_json, read_plain
 
 _ZSTD = Zstd(level=1, checksum=True)
 _ZSTD_PLAIN = Zstd(level=1)  # a third faster; for arrays whose frames always had a checksum in `checksums`
@@ -44,7 +44,7 @@ def create_array(folder: Path, shape: Sequence[int], chunks: Sequence[int], dtyp
 def read_metadata(folder: Path) -> dict[str, Any]:
     """The zarr.json of an array as a dict; a ProjectError if it is missing or not JSON."""
     try:
-        metadata = json.loads((folder / "zarr.json").read_text(encoding="utf-8"))
+        metadata = read_json(folder / "zarr.json")
         if not isinstance(metadata, dict):
             raise ValueError
         return metadata
@@ -64,6 +64,11 @@ def check_metadata(folder: Path, expected: Mapping[str, Any]) -> None:
                 f"The array {folder} should have {name} {value}, it has {metadata.get(name)}. "
                 "Restore its zarr.json from a backup, or start a project in another folder."
             )
+
+
+def chunk_grid(chunk_shape: tuple[int, ...]) -> dict[str, Any]:
+    """The entry of zarr.json about the size of chunks."""
+    return {"name": "regular", "configuration": {"chunk_shape": list(chunk_shape)}}
 
 
 def check_codecs(folder: Path, names: list[str]) -> None:
@@ -134,7 +139,7 @@ class FrameArray:
             self._witness = folder.parent
             return
         check_shape(folder, shape, *shape[1:])
-        check_metadata(folder, {"zarr_format": 3, "data_type": str(self.dtype)})
+        check_metadata(folder, {"zarr_format": 3, "data_type": str(self.dtype), "chunk_grid": chunk_grid((1, *shape[1:]))})
         check_codecs(folder, ["bytes", "zstd"])
 
     @staticmethod
@@ -176,7 +181,7 @@ class FrameArray:
     def read_encoded(self, frame_index: int) -> bytes | None:
         """The frame's file as it is; None without a file."""
         try:
-            return self.path(frame_index).read_bytes()
+            return read_plain(self.path(frame_index))
         except FileNotFoundError:
             check_reachable(self._witness)
             return None

@@ -24,6 +24,7 @@ from surgicalsam_napari.store.checksums import ARRAYS
 from surgicalsam_napari.store.files import STAGING, writing
 from surgicalsam_napari.store.manifest import MANIFEST
 from surgicalsam_napari.store.part_labels import PARTS
+from surgicalsam_napari.untrusted import json_from, plain_file
 
 if TYPE_CHECKING:
     from surgicalsam_napari.store.project import Project
@@ -237,11 +238,13 @@ def restoring(path: Path | str, folder: Path | str) -> Generator[BackupReport, N
 @contextmanager
 def _opened(path: Path) -> Iterator[zipfile.ZipFile]:
     try:
-        archive = zipfile.ZipFile(path)
+        archive = zipfile.ZipFile(plain_file(path))
     except FileNotFoundError as error:
         raise ProjectError(f"{path} is not there. Choose a backup, a file that `surgicalsam backup` wrote.") from error
-    except IsADirectoryError as error:
-        raise ProjectError(f"A backup is a file, {path} is a folder. Choose the file.") from error
+    except OSError as error:
+        raise ProjectError(
+            f"A backup is a file; {path} cannot be read ({error.strerror}). Choose a file of `surgicalsam backup`."
+        ) from error
     except (zipfile.BadZipFile, ValueError, NotImplementedError, EOFError) as error:
         raise _damaged(path, f"its list of files cannot be read ({error})") from error
     with archive:
@@ -256,7 +259,7 @@ def _contents(path: Path, archive: zipfile.ZipFile) -> dict[str, tuple[int, int]
     try:
         if archive.getinfo(CONTENTS).file_size > LARGEST_CONTENTS:
             raise ValueError("it is too large")
-        record = json.loads(archive.read(CONTENTS))
+        record = json_from(archive.read(CONTENTS))
         version = record["version"]
         files = {str(name): (int(size), int(expected)) for name, (size, expected) in record["files"].items()}
     except Exception as error:  # zipfile raises many kinds for damaged data
@@ -270,6 +273,8 @@ def _contents(path: Path, archive: zipfile.ZipFile) -> dict[str, tuple[int, int]
         inside = PurePosixPath(name)
         if inside.is_absolute() or ".." in inside.parts or "\\" in name or ":" in name or not inside.parts:
             raise _damaged(path, f'it has a file "{name}", which would lie outside of the project')
+    if sum(size for size, _ in files.values()) > path.stat().st_size:  # a backup is not compressed
+        raise _damaged(path, "it lists more bytes than it has")
     if MANIFEST not in files:
         raise _damaged(path, f"it has no {MANIFEST}")
     return files

@@ -16,6 +16,7 @@ from surgicalsam_napari.store.files import STAGING, check_reachable
 
 ROWS = 1024  # frames per chunk of a table
 COLUMNS = 8  # classes per chunk of a table
+MOST_COLUMNS = 256  # there are at most 255 classes
 
 
 class CellTable:
@@ -101,7 +102,13 @@ class CellTable:
         except FileNotFoundError:
             return self.class_count
         if changed != self._stored_width[0]:
+            check_shape(self.folder, (self.frame_count, self.class_count))
             self._stored_width = changed, int(read_metadata(self.folder)["shape"][1])
+            if self._stored_width[1] > MOST_COLUMNS:
+                raise ProjectError(
+                    f"The array {self.folder} should have a column for each class, at most {MOST_COLUMNS}, it has "
+                    f"{self._stored_width[1]}. Restore its zarr.json from a backup."
+                )
         return max(self._stored_width[1], self.class_count)
 
     def _blocks(self, class_count: int | None = None) -> range:

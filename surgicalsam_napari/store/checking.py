@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Generator, Iterable, Iterator
 from dataclasses import dataclass
+from functools import partial
 from itertools import product
 from pathlib import Path
 from typing import TYPE_CHECKING
@@ -12,12 +13,13 @@ import numpy as np
 
 from surgicalsam_napari.errors import ProjectError
 from surgicalsam_napari.formatting import counted
-from surgicalsam_napari.store.action import SavedFrame
+from surgicalsam_napari.store.action import TRACKS_FILE, SavedFrame
 from surgicalsam_napari.store.arrays import chunk_names
 from surgicalsam_napari.store.cell_table import ROWS
 from surgicalsam_napari.store.checksums import ARRAYS, COLUMN, FOLDER, check_command, checksum
+from surgicalsam_napari.store.file_records import FileRecords
 from surgicalsam_napari.store.files import SET_ASIDE, set_aside, writing
-from surgicalsam_napari.store.frame_files import TRACKS_FILE, FrameFiles
+from surgicalsam_napari.store.frame_files import FrameFiles
 from surgicalsam_napari.store.manifest import MANIFEST
 from surgicalsam_napari.store.part_labels import PARTS
 
@@ -112,6 +114,34 @@ def damaged_frames(project: Project) -> list[int]:
     return [index for index in files.checksums.suspect_rows() if _confirmed(files, index)]
 
 
+def file_problems(project: Project) -> Iterator[tuple[Path, str]]:
+    """The missing and changed files that belong to no frame, each with what is wrong, in words."""
+    return FileRecords(project.folder).problems(is_expected=project.manifest.has_file_records)
+
+
+def accept_files(project: Project) -> list[Path]:
+    """Take the files that belong to no frame as they are now, after a person has looked at them; returns those changed."""
+    accepted = []
+    for each in project_and_parts(project)[0]:
+        changed = [path for path, _ in each.labels.files.settled(partial(_listed_problems, each))]
+        if changed:
+            each.labels.check_writable("The checksums")
+            each.begin_file_records()
+        accepted += changed
+    return accepted
+
+
+def _listed_problems(project: Project) -> list[tuple[Path, str]]:
+    return list(file_problems(project))
+
+
+def _keep_or_restore(root: Path) -> str:
+    return (
+        "Restore it from a backup (surgicalsam restore). If you changed it yourself, or it is not needed: "
+        f'`surgicalsam check "{root}" --accept files` keeps what is there'
+    )
+
+
 def check_intact(project: Project) -> None:
     """A ProjectError if `damaged_frames` finds any, so that nothing damaged is exported or learned from."""
     if notice := damage_notice(project):
@@ -125,6 +155,12 @@ def damage_notice(project: Project) -> str:
 
 
 def _notice_of(project: Project) -> str:
+    if MANIFEST in (problems := {path.name: how for path, how in file_problems(project)}):
+        path = project.folder / MANIFEST
+        return (
+            f"{path}, which has the classes, is not as it was written: {problems[MANIFEST]}. "
+            f"{_keep_or_restore(project.folder)}."
+        )
     if not (damaged := damaged_frames(project)):
         return ""
     named = ", ".join(map(str, damaged[:FRAMES_NAMED])) + (", …" if len(damaged) > FRAMES_NAMED else "")
@@ -132,6 +168,17 @@ def _notice_of(project: Project) -> str:
         f"{project.folder.name} should be intact, and files of {counted(len(damaged), 'frame')} are damaged ({named}). "
         f"{check_command(project.folder)}."
     )
+
+
+def complete_tables(project: Project) -> None:
+    """Give table chunks that were cut their full size, so that the project can be opened and shown.
+
+    The rows that were lost count as damaged, frame by frame; a copy of the chunk stays in the folder `damaged`. Does nothing
+    in a project of an earlier version, whose rows have no checksums, or in one that is read-only.
+    """
+    if project.writable and project.manifest.has_checksums:
+        with project.labels.files.exclusively("The repair"):
+            _complete_tables(project)
 
 
 def accept(project: Project, frame_indices: Iterable[int]) -> list[int]:
@@ -211,8 +258,11 @@ class _Check:
         for path, how in self._strays():
             self._found.append(self._stray(path, how))
         self._whole_files()
-        if not checksums.is_complete and not self._found and self._project.writable:
-            self._project.note_checksums()
+        if not self._found and self._project.writable:
+            if not checksums.is_complete:
+                self._project.note_checksums()
+            if not self._project.manifest.has_file_records:
+                self._project.begin_file_records()
         yield CheckReport(total, total, tuple(self._found))
         return tuple(self._found)
 
@@ -344,6 +394,10 @@ class _Check:
             self._found.append(
                 Damage(self._root / "notes.json", str(error).split(". ")[0], remedy="Restore it from a backup")
             )
+        named = {damage.path for damage in self._found}
+        for path, how in self._files.settled(lambda: _listed_problems(self._project)):
+            if path not in named:
+                self._found.append(Damage(path, how, remedy=_keep_or_restore(self._root)))
 
     def _tracks(self) -> None:
         tracks = self._project.tracks

@@ -7,6 +7,7 @@ import shutil
 from pathlib import Path
 
 from surgicalsam_napari.errors import ProjectError
+from surgicalsam_napari.store.file_records import FileRecords
 from surgicalsam_napari.store.files import writing
 from surgicalsam_napari.store.labels import LabelStore
 from surgicalsam_napari.store.manifest import Manifest, write_manifest
@@ -37,6 +38,7 @@ def _write_new(folder: Path, manifest: Manifest) -> None:
         zarr.create_group(folder / "embeddings")
     LabelStore.create(folder, (manifest.video.frame_count, *manifest.video.size), manifest.classes)
     write_manifest(folder, manifest)
+    FileRecords(folder).begin()
 
 
 def check_creatable(folder: Path) -> None:

@@ -16,7 +16,7 @@ from psygnal import Signal
 from surgicalsam_napari.errors import ProjectError, UnreachableError
 from surgicalsam_napari.files import write_file
 from surgicalsam_napari.instruments import ClassSet
-from surgicalsam_napari.store.action import TRACKS, Action, SavedFrame
+from surgicalsam_napari.store.action import TRACKS, TRACKS_FILE, Action, SavedFrame
 from surgicalsam_napari.store.arrays import FrameArray, FrameCache, chunk_names
 from surgicalsam_napari.store.cell_table import CellTable
 from surgicalsam_napari.store.checksums import COLUMN, Checksums, check_command
@@ -29,7 +29,6 @@ from surgicalsam_napari.store.tracks import is_intact
 from surgicalsam_napari.store.write_lock import WriteLock
 
 Found = TypeVar("Found")
-TRACKS_FILE = "tracks.json"
 CACHE_BYTES = 64 * 2**20
 ATTEMPTS, ATTEMPT_SECONDS = 10, 0.02  # to read a frame that another process may write, where nothing can be locked
 

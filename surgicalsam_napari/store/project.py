@@ -19,6 +19,7 @@ from surgicalsam_napari.store.action import Action
 from surgicalsam_napari.store.content_area import CheckedContentArea
 from surgicalsam_napari.store.creating import check_creatable, create_folder
 from surgicalsam_napari.store.embeddings import HALF, EmbeddingStore
+from surgicalsam_napari.store.file_records import FileRecords
 from surgicalsam_napari.store.files import STAGING, check_reachable, writing
 from surgicalsam_napari.store.growing import grown
 from surgicalsam_napari.store.history import History
@@ -38,6 +39,7 @@ from surgicalsam_napari.store.part_labels import (
     with_parts_back,
     with_stored_parts,
 )
+from surgicalsam_napari.store.plain_files import check_plain
 from surgicalsam_napari.store.project_classes import ProjectClasses
 from surgicalsam_napari.store.same_video import Comparison, Finding
 from surgicalsam_napari.store.snapshots import Snapshots
@@ -64,6 +66,7 @@ class Project:
           history/ snapshots/     actions that can be undone; named states of all of the above
           work.csv                edits and time spent, per frame
           notes.json              notes on frames
+          files.json              CRC-32C of project.json, notes.json and work.csv; the numbers of the actions
           parts/                  labels of the parts of the instruments: a project with all of the above but the notes, and
                                   with the embeddings of this one
           embeddings/<encoder digest>/embeddings/, valid/         (T, D, h, w) float16 or float32; (T,)
@@ -145,7 +148,7 @@ class Project:
         if folder.exists() and not (folder.is_dir() and not any(folder.iterdir())):
             raise ProjectError(f"A new project needs a new or empty folder, {folder} is neither. Choose another one.")
         record = VideoRecord.of(video.info, folder).model_copy(update={"samples": video.frame_samples})
-        manifest = Manifest(video=record, class_set=classes.to_json(), has_checksums=True)
+        manifest = Manifest(video=record, class_set=classes.to_json(), has_checksums=True, has_file_records=True)
         check_creatable(folder)
         create_folder(folder, manifest, folder.with_name(f".{folder.name}.{uuid.uuid4().hex[:8]}"))
         return cls(folder, manifest, video)
@@ -171,6 +174,7 @@ class Project:
             no project, a damaged one, one of a newer schema, or a wrong video; a video that was passed stays open
         """
         folder = Path(folder).expanduser().absolute()
+        check_plain(folder)
         manifest = read_manifest(folder)
         if manifest.is_parts:
             return cls._open_within(folder, video=video, require_video=require_video, ask_first=ask_first)
@@ -247,6 +251,9 @@ class Project:
             self._closes_whole = False
             self.whole.close()
             return
+        if self.writable:
+            with suppress(OSError), self._lock:  # the folder may be away
+                FileRecords(self.folder).note_growth()
         if self.whole is not None:
             self.whole.labels.changed.disconnect(self._on_whole_changed, missing_ok=True)
             self.labels.close()
@@ -299,7 +306,9 @@ class Project:
         if not has_part_labels(self.folder):
             with self.labels.files.exclusively("A project for the parts"):
                 if not has_part_labels(self.folder):
-                    manifest = Manifest(video=record, class_set=classes.to_json(), is_parts=True, has_checksums=True)
+                    manifest = Manifest(
+                        video=record, class_set=classes.to_json(), is_parts=True, has_checksums=True, has_file_records=True
+                    )
                     create_folder(folder, manifest, self.folder / STAGING / PARTS)
         manifest = following(folder, record) if self.writable else read_manifest(folder).changed(video=record)
         parts = Project(folder, manifest, whole=self)
@@ -592,6 +601,12 @@ class Project:
         """Note that every frame has checksums now: from now on, a frame without them must be empty."""
         self._change_manifest(lambda manifest: manifest.changed(has_checksums=True))
         self.labels.files.checksums.is_complete = True
+
+    def begin_file_records(self) -> None:
+        """Record the files that belong to no frame as they are now; from now on, a change of them is noticed."""
+        with writing("The checksums", self.folder), self._lock:
+            FileRecords(self.folder).begin()
+            self._change_manifest(lambda manifest: manifest.changed(has_file_records=True))
 
     def _change_manifest(self, change: Callable[[Manifest], Manifest]) -> None:
         with writing("The manifest", self.folder), self._lock:

@@ -7,15 +7,22 @@ from contextlib import closing, nullcontext
 from dataclasses import dataclass
 from typing import TYPE_CHECKING
 
+import numpy as np
+
 from surgicalsam_napari.errors import ProjectError
 from surgicalsam_napari.inference.frame_selection import checked_frames, prefetched_frames
+from surgicalsam_napari.store.label_maps import present_ids
 from surgicalsam_napari.store.merging import same_regions
 from surgicalsam_napari.store.tracks import LINKED, NEW, Span, Track, TrackTable, spans_of
 from surgicalsam_napari.tracking.linking import LabelledFrame, LinkedFrame, LinkedTrack, Linking
+from surgicalsam_napari.tracking.regions import LEAST_SHARE
 
 if TYPE_CHECKING:
     from surgicalsam_napari.store import Project
     from surgicalsam_napari.store.action import Action
+
+
+MOST_CRUMBS = 4 * LEAST_SHARE  # of a picture may have no number
 
 
 @dataclass(frozen=True)
@@ -95,8 +102,17 @@ def link_instances(
 
 
 def frames_to_link(project: Project, frame_indices: Sequence[int]) -> list[int]:
-    """The frames whose numbers do not fit their labels, to resume a run that was stopped, ascending."""
-    return [index for index in sorted(frame_indices) if not project.tracks.is_linked(index)]
+    """The frames whose numbers do not fit their labels, to resume a run that was stopped, ascending.
+
+    Crumbs that are too small to be an instance need no number.
+    """
+    return [index for index in sorted(frame_indices) if not _is_linked(project, index)]
+
+
+def _is_linked(project: Project, index: int) -> bool:
+    labels, numbers = project.labels[index], project.tracks.numbers(index)
+    without = np.count_nonzero((labels > 0) & (numbers == 0))
+    return without <= MOST_CRUMBS * labels.size and set(present_ids(numbers)) <= project.tracks.table.in_frame(index).keys()
 
 
 class _Run:
@@ -128,7 +144,7 @@ class _Run:
         """The frames, and before and after them one that is linked already."""
         last = self._project.labels.shape[0] - 1
         around = [self._frames[0] - 1, self._frames[-1] + 1]
-        known = [index for index in around if 0 <= index <= last and self._project.tracks.is_linked(index)]
+        known = [index for index in around if 0 <= index <= last and _is_linked(self._project, index)]
         known = [index for index in known if self._table.in_frame(index)]
         self._neighbours = {index: {} for index in known}
         return sorted([*self._frames, *known])
@@ -160,23 +176,42 @@ class _Run:
         """Write the table of tracks."""
         if not self._written:
             return LinkOutcome()
-        linked = [track for found in self._linking.tracks() if (track := self._as_track(found)) is not None]
+        found: list[tuple[Track, list[int]]] = []
+        for one in self._linking.tracks():
+            ids = self._known_ids(one)
+            if (track := self._as_track(one, ids)) is not None:
+                found.append((track, ids))
+        linked = [track for track, _ in found]
         said = {track_id: spans_of(sorted(numbers.items())) for track_id, numbers in self._said.items()}
         written = sorted(self._written)
         table = self._table.with_linked(_distinct(linked), written, said)
+        for _, ids in found:
+            table = _continued(table, ids)
         self._project.tracks.write_table(table, action=self._action)
         return LinkOutcome(len(written), len(linked), tuple(self._cuts), tuple(self._without_number))
 
-    def _as_track(self, track: LinkedTrack) -> Track | None:
-        """A track of the table: it continues that of a frame before or after."""
-        spans = tuple(Span(first, last, number) for first, last, number in track.spans)
-        found, inside = NEW, Track(NEW, track.class_id, spans)
-        for index, ids in self._neighbours.items():
-            number = inside.number_at(index)
-            if number in ids and found == NEW:
-                found = ids[number]
-        kept = TrackTable((Track(1, track.class_id, spans),)).without_frames(self._neighbours)
-        return Track(found, track.class_id, kept.tracks[0].spans) if kept.tracks else None
+    def _known_ids(self, track: LinkedTrack) -> list[int]:
+        """The ids of the tracks of the frames before and after that it continues."""
+        inside = Track(NEW, track.class_id, tuple(Span(*span) for span in track.spans))
+        numbers = ((by_number, inside.number_at(index)) for index, by_number in self._neighbours.items())
+        return [by_number[number] for by_number, number in numbers if number in by_number]
+
+    def _as_track(self, track: LinkedTrack, ids: Sequence[int]) -> Track | None:
+        """A track of the table; None if only the frames before and after show it."""
+        whole = Track(1, track.class_id, tuple(Span(*span) for span in track.spans))
+        kept = TrackTable((whole,)).without_frames(self._neighbours)
+        return Track(ids[0] if ids else NEW, track.class_id, kept.tracks[0].spans) if kept.tracks else None
+
+
+def _continued(table: TrackTable, ids: Sequence[int]) -> TrackTable:
+    """The track before the frames and that after them are one, unless a person said something about the later one."""
+    known = {track.id: track for track in table.tracks}
+    if len(set(ids)) < 2 or not known.keys() >= set(ids):
+        return table
+    first, second = known[ids[0]], known[ids[1]]
+    if second.made_by != LINKED or next(first.frames_shared_with(second), None) is not None:
+        return table
+    return table.without(second.id).with_spans(first.id, second.spans, made_by=first.made_by)
 
 
 def _distinct(linked: Collection[Track]) -> list[Track]:

@@ -17,6 +17,8 @@ from surgicalsam_napari.tracking.stitching import stitched
 from surgicalsam_napari.tracking.tracklets import Stretch, stretch_of
 
 LARGEST_NUMBER = 255
+NO_NUMBER = 256
+CRUMB_REACH = 0.06  # picture widths: a crumb that is so near to an instance of its class is a piece of it
 DELAY = 500  # frames that wait until it is clear which pieces belong to one instrument
 
 
@@ -45,7 +47,7 @@ class LinkedFrame:
     Attributes
     ----------
     index : of the video
-    coarse_numbers : (h, w) uint8 at the working size, 0 without an instance
+    coarse_numbers : (h, w) int32 at the working size, 0 without an instance, `NO_NUMBER` where none was free
     without_number : instances that got none, because more than 255 are in the frame
     is_cut : whether a new scene begins with it
     """
@@ -56,7 +58,7 @@ class LinkedFrame:
     is_cut: bool
 
     def numbers(self, labels: np.ndarray) -> np.ndarray:
-        """(H, W) uint8: the number of each labelled pixel, of the nearest instance that has its class.
+        """(H, W) uint8: the number of each labelled pixel, of the nearest instance that has its class; 0 far from each.
 
         Parameters
         ----------
@@ -65,8 +67,9 @@ class LinkedFrame:
         coarse = cv2.resize(labels, self.coarse_numbers.shape[::-1], interpolation=cv2.INTER_NEAREST)
         result = np.zeros(labels.shape, np.uint8)
         for class_id in np.flatnonzero(np.bincount(coarse.ravel(), minlength=256)[1:]).tolist():
-            here = np.where(coarse == class_id + 1, self.coarse_numbers, 0).astype(np.int32)
-            enlarged = cv2.resize(nearest_values(here).astype(np.uint8), labels.shape[::-1], interpolation=cv2.INTER_NEAREST)
+            here = nearest_values(np.where(coarse == class_id + 1, self.coarse_numbers, 0), CRUMB_REACH * coarse.shape[1])
+            numbers = np.where(here == NO_NUMBER, 0, here).astype(np.uint8)
+            enlarged = cv2.resize(numbers, labels.shape[::-1], interpolation=cv2.INTER_NEAREST)
             cv2.copyTo(enlarged, (labels == class_id + 1).view(np.uint8), result)
         return result
 
@@ -162,12 +165,12 @@ class _Scene:
         self._frames.append(index)
         keys = np.frombuffer(zlib.decompress(packed), np.int32).reshape(shape)
         areas = np.bincount(keys.ravel())
-        numbers, without = np.zeros(len(areas), np.uint8), set()
+        numbers, without = np.zeros(len(areas), np.int32), set[int]()
         for key in (np.argsort(-areas[1:], kind="stable") + 1).tolist():
             if areas[key]:
                 root = linker.tracklets.root(key)
-                numbers[key] = self._number(root, index, linker)
-                without |= set() if numbers[key] else {root}
+                numbers[key] = self._number(root, index, linker) or NO_NUMBER
+                without |= {root} if numbers[key] == NO_NUMBER else set()
         return LinkedFrame(index, numbers[keys], len(without), is_cut)
 
     def _number(self, root: int, index: int, linker: Linker) -> int:

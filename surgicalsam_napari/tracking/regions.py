@@ -53,14 +53,19 @@ def regions_of(labels: np.ndarray) -> Regions:
     return Regions(found, np.array(class_ids, int), np.array(areas, int))
 
 
-def nearest_values(values: np.ndarray) -> np.ndarray:
-    """(h, w) int32: each pixel has the value of the nearest pixel of `values`, (h, w) int32, that is not 0; all 0 stays."""
+def nearest_values(values: np.ndarray, farthest: float = np.inf) -> np.ndarray:
+    """(h, w) int32: each pixel has the value of the nearest pixel of `values`, (h, w) int32, that is not 0.
+
+    Parameters
+    ----------
+    farthest : in pixels; farther pixels are 0
+    """
     if not values.any():
         return values.copy()
-    _, nearest = cv2.distanceTransformWithLabels(
+    distance, nearest = cv2.distanceTransformWithLabels(
         (values == 0).astype(np.uint8), cv2.DIST_L2, cv2.DIST_MASK_3, labelType=cv2.DIST_LABEL_PIXEL
     )
     is_set = values != 0
     by_label = np.zeros(int(nearest.max()) + 1, np.int32)
     by_label[nearest[is_set]] = values[is_set]
-    return by_label[nearest]
+    return np.where(distance <= farthest, by_label[nearest], 0)

@@ -29,7 +29,7 @@ from typing import NamedTuple
 from xml.etree import ElementTree
 
 from surgicalsam_napari.errors import ExchangeError
-from surgicalsam_napari.exchange.coordinates import picture_size
+from surgicalsam_napari.exchange.coordinates import MOST_FRAMES, picture_size
 from surgicalsam_napari.exchange.dataset import Dataset, DatasetFrame
 from surgicalsam_napari.exchange.files import picture_png, write_file
 from surgicalsam_napari.exchange.format import (
@@ -246,7 +246,10 @@ def _frame_numbers(root: ElementTree.Element, file: Path) -> tuple[int, int, int
     texts = {key: "" if task is None else task.findtext(key) or "" for key in ("start_frame", "size", "frame_filter")}
     step = texts["frame_filter"].partition("step=")[2] or "1"
     try:
-        return int(texts["start_frame"] or 0), max(int(step), 1), int(texts["size"] or 0)
+        numbers = int(texts["start_frame"] or 0), max(int(step), 1), int(texts["size"] or 0)
+        if max(map(abs, numbers)) > MOST_FRAMES:
+            raise ValueError
+        return numbers
     except ValueError as error:
         raise ExchangeError(
             f"{file.name} has no whole numbers for start_frame, size or step ({texts}). Correct it."

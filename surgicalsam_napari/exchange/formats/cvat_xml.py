@@ -20,14 +20,17 @@ from xml.etree import ElementTree
 import numpy as np
 
 from surgicalsam_napari.errors import ExchangeError
+from surgicalsam_napari.exchange.coordinates import MOST_FRAMES
 from surgicalsam_napari.exchange.listing import Skips, class_ids_by_name, layered, named_classes
 from surgicalsam_napari.exchange.outlines import edge_polygons
 from surgicalsam_napari.exchange.overlaps import ClassMask
 from surgicalsam_napari.exchange.polygons import polygon_mask
 from surgicalsam_napari.exchange.sidecar import Sidecar
 from surgicalsam_napari.instruments import ClassSet, plain
+from surgicalsam_napari.untrusted import plain_file
 
 ANNOTATIONS = "annotations.xml"
+XML_ERRORS = (ElementTree.ParseError, LookupError, ValueError)  # also for an unknown encoding
 OUTLINES = ("polygon", "mask")
 OTHERS = {
     "box": "boxes",
@@ -71,18 +74,18 @@ def cvat_file(path: Path) -> Path | None:
 def has_element(file: Path, tag: str) -> bool:
     """Whether the file has an element of this name below its root: `image` or `track`."""
     try:
-        for _, element in ElementTree.iterparse(file, events=("start",)):
+        for _, element in ElementTree.iterparse(plain_file(file), events=("start",)):
             if element.tag == tag:
                 return True
-    except ElementTree.ParseError:
+    except XML_ERRORS:
         pass
     return False
 
 
 def read_xml(file: Path) -> ElementTree.Element:
     try:
-        return ElementTree.parse(file).getroot()
-    except ElementTree.ParseError as error:
+        return ElementTree.parse(plain_file(file)).getroot()
+    except XML_ERRORS as error:
         raise ExchangeError(f"{file} is damaged: it is not valid XML ({error}). Restore it, or export again.") from error
 
 
@@ -156,9 +159,14 @@ def whole(element: ElementTree.Element, key: str, place: str, default: int | Non
     if text is None and default is not None:
         return default
     try:
-        return int(float(text or ""))
+        number = int(float(text or ""))
     except (ValueError, OverflowError) as error:
-        raise ExchangeError(f'{place} needs a whole number for "{key}"; got {text!r}. Correct the file.') from error
+        raise ExchangeError(
+            f'{place} needs a whole number for "{key}"; got "{(text or "")[:40]}". Correct the file.'
+        ) from error
+    if abs(number) > MOST_FRAMES:
+        raise ExchangeError(f'{place} has {number} for "{key}", which no frame or picture has. Correct the file.')
+    return number
 
 
 def count_others(elements: Iterator[ElementTree.Element], place: str, label: str | None, skips: Skips) -> set[str]:
@@ -233,6 +241,6 @@ def xml_bytes(parts: list[ElementTree.Element]) -> bytes:
 def _is_cvat(file: Path) -> bool:
     """Whether the root is `<annotations>`, as in both formats."""
     try:
-        return next(ElementTree.iterparse(file, events=("start",)))[1].tag == "annotations"
-    except (ElementTree.ParseError, StopIteration):
+        return next(ElementTree.iterparse(plain_file(file), events=("start",)))[1].tag == "annotations"
+    except (*XML_ERRORS, OSError, StopIteration):
         return False

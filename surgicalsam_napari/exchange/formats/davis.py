@@ -39,6 +39,7 @@ from surgicalsam_napari.exchange.overlaps import ClassMask
 from surgicalsam_napari.exchange.sidecar import Sidecar, read_sidecar
 from surgicalsam_napari.instruments import ClassSet
 from surgicalsam_napari.store.label_maps import present_ids
+from surgicalsam_napari.untrusted import read_json
 
 NAME = "davis"
 LABELS, IMAGES, META = "Annotations", "JPEGImages", "meta.json"
@@ -152,7 +153,7 @@ def _labels(part: Path) -> Path:
 def _categories(file: Path) -> dict[str, dict[int, str]]:
     """By video, the category of each object; empty if there is no meta.json."""
     try:
-        videos = json.loads(file.read_text("utf-8"))["videos"]
+        videos = read_json(file)["videos"]
         return {
             str(video): {int(number): str(one["category"]) for number, one in entry["objects"].items()}
             for video, entry in videos.items()

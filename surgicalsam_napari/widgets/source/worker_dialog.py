@@ -55,7 +55,7 @@ class WorkerDialog(QDialog):
         self.address.setPlaceholderText("gpu-server:8786")
         self.certificates.setPlaceholderText(str(default_certificates()))
         self.choose = QPushButton("Choose…")
-        self.test, self.use = QPushButton("Test the line"), primary_button("Use this machine")
+        self.test, self.use = QPushButton("Test the line"), primary_button("Use this worker")
         self._lay_out()
         self.address.textChanged.connect(self._on_address)
         self.choose.clicked.connect(self._choose_certificates)

@@ -24,7 +24,7 @@ class NapariSettings:
 
     def __init__(self) -> None:
         settings_of_plugins: Callable[[], Mapping[str, Any]] = getattr(napari.settings, "get_plugin_settings", dict)
-        self._values = settings_of_plugins().get(PLUGIN)
+        self._values: Any = settings_of_plugins().get(PLUGIN)
         if self._values is not None:
             self._values.models.events.folder.connect(self.apply)
             self._values.memory.events.video_megabytes.connect(self.apply)
