@@ -221,6 +221,28 @@ def test_the_viewer_undoes_a_stroke_on_parts(project: Project) -> None:
     assert parts.labels.provenance(1, SHAFT) == Provenance.EMPTY
 
 
+def test_undo_brings_back_a_hidden_part_that_a_stroke_covered(project: Project) -> None:
+    parts = project.open_parts()
+    parts.labels[1, 2:8, 2:8] = WRIST
+    project.labels[1, 2:8, 2:8] = SCISSORS  # scissors have no wrist: it is hidden
+    viewed = ViewerLabels(parts.labels)
+    region = np.asarray(viewed[1, 0:6, 0:6]).copy()
+    assert not region.any()
+    viewed[1, 0:6, 0:6] = np.full((6, 6), SHAFT, np.uint8)
+    assert np.count_nonzero(parts.labels.frame(1) == SHAFT) == 16
+    viewed[1, 0:6, 0:6] = region
+    assert not parts.labels.frame(1).any()
+    project.labels[1, 2:8, 2:8] = DRIVER
+    assert np.count_nonzero(parts.labels.frame(1) == WRIST) == 36
+
+
+def test_a_vote_or_smoothing_stays_inside_the_instrument(project: Project) -> None:
+    parts = project.open_parts()
+    parts.labels.write_prediction(1, predicted(np.full((12, 16), SHAFT, np.uint8)))
+    parts.labels.relabel_predictions(1, np.full((12, 16), WRIST, np.uint8))
+    assert np.count_nonzero(parts.labels.files.labels(1)) == np.count_nonzero(parts.labels.frame(1) == WRIST) == 36
+
+
 def test_a_change_of_the_instrument_is_reported_by_its_parts(project: Project) -> None:
     changed: list[int] = []
     project.open_parts().labels.changed.connect(changed.append)

@@ -119,7 +119,7 @@ def _held(project: Project, *, embeddings: bool) -> Iterator[tuple[Path, dict[st
     sizes: dict[str, int] = {}
     try:
         with ExitStack() as locks:
-            for each in project_and_parts(project)[0]:
+            for each in reversed(project_and_parts(project)[0]):  # parts first: who writes them reads the whole, too
                 locks.enter_context(each.labels.files.exclusively("The backup"))
             for name in _files(root, embeddings):
                 target = folder / name

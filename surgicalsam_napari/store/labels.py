@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Iterator, Mapping, Sequence
+from functools import partial
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, ClassVar
 
@@ -329,10 +330,11 @@ class LabelStore(LabelArray, LabelVerification):
         with self._files.exclusively("The prediction"):
             provenance, voted = (self._tables[name].row(frame_index) for name in ("provenance", "voted"))
             current, painted = self._files.labels(frame_index), self._files.painted(frame_index)
-            whole = slice(None), slice(None)
-            merged = merged_edit(
-                FrameBefore(current, painted, self._by_class_id(provenance)), whole, values, current != values
-            )
+            everywhere, chosen = (slice(None), slice(None)), current != values
+            if self._whole is not None:
+                chosen &= self._whole.may_hold(frame_index, values)
+            before = FrameBefore(current, painted, self._by_class_id(provenance))
+            merged = merged_edit(before, everywhere, values, chosen)
             labels = merged.labels if painted is None else np.where(painted, current, merged.labels)
             changed = labels != current
             if not changed.any():
@@ -481,7 +483,8 @@ class LabelStore(LabelArray, LabelVerification):
             chosen &= self._whole.may_hold(frame_index, values, region)
         if recent is None:
             return self._set_pixels(frame_index, region, values, chosen)
-        if (last := recent.take_back(frame_index, region, values, chosen, now)) is not None:
+        shown_at = None if self._whole is None else partial(self._whole.shown_at, frame_index)
+        if (last := recent.take_back(frame_index, region, values, chosen, now, shown_at)) is not None:
             undone = last.undone(now)
             assert undone.painted is not None
             rows = {"provenance": undone.provenance}

@@ -67,6 +67,11 @@ class Whole:
         """As `clipped`, by the instruments as they were read last."""
         return np.where(self._may_hold(self.labels.last_known(frame_index), parts), parts, np.uint8(0))
 
+    def shown_at(self, frame_index: int, pixels: np.ndarray, parts: np.ndarray) -> np.ndarray:
+        """(N,) uint8: what is shown of parts, (N,) uint8, at positions (N,) in the flattened frame."""
+        whole = self.labels.frame(frame_index).ravel()[pixels]
+        return np.where(self._may_hold(whole, parts), parts, np.uint8(0))
+
     def _may_hold(self, whole: np.ndarray, values: np.ndarray) -> np.ndarray:
         allowed = np.zeros((256, 256), bool)  # by class id and part id
         for instrument in self._classes():
