@@ -174,6 +174,8 @@ class _Linking:
         """Whether a tracklet goes on in a region of others: enough of it is there, and it still reaches where it enters."""
         tracklet = self._tracklets[key]
         is_same_class = tracklet.class_id == self._regions.class_ids[region]
+        if tracklet.end.entry is not None and is_same_class:
+            return self._sight.entry_gap(region, tracklet.end) < FAR_ENTRY
         if pixels < (LEAST_PART if is_same_class else LEAST_PART_OF_OTHER_CLASS) * tracklet.area:
             return False
         return self._sight.entry_gap(region, tracklet.end) < FAR_ENTRY
