@@ -16,7 +16,7 @@ from types import SimpleNamespace
 import pytest
 
 from surgicalsam_napari.errors import CheckpointError, DiskSpaceError, DownloadError
-from surgicalsam_napari.model import zoo
+from surgicalsam_napari.model import downloading, zoo
 from surgicalsam_napari.model.zoo import KnownWeights, bundled_checkpoint, download_weights, find_weights, models_folder
 
 CONTENT = bytes(range(251)) * 12000  # three pieces of a megabyte
@@ -119,7 +119,7 @@ def test_broken_connection_is_reported_and_the_download_resumes(server: Server, 
     with pytest.raises(DownloadError, match=r"should have 3,012,000 bytes.*Download again"):
         download(server, tmp_path)
     kept = part_of(tmp_path).stat().st_size
-    assert 1_500_000 - zoo.PIECE_BYTES <= kept <= 1_500_000
+    assert 1_500_000 - downloading.PIECE_BYTES <= kept <= 1_500_000
     server.behaviour.cut_after = None
     reports = download(server, tmp_path)
     assert server.behaviour.ranges_asked == [None, f"bytes={kept}-"]
@@ -245,7 +245,7 @@ def test_disk_that_fills_up_is_reported(server: Server, tmp_path: Path, monkeypa
         raise OSError(errno.ENOSPC, "No space left on device")
 
     with monkeypatch.context() as patched:
-        patched.setattr(zoo.os, "fsync", fill_up)
+        patched.setattr(downloading.os, "fsync", fill_up)
         with pytest.raises(DiskSpaceError, match="disk is full"):
             download(server, tmp_path)
     assert download(server, tmp_path)[-1].path.read_bytes() == CONTENT

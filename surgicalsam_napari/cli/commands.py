@@ -1,4 +1,4 @@
-"""The entry point `main`, and the commands `embed`, `segment`, `info`, `models` and `demo`."""
+"""The entry point `main`, and the commands `embed`, `segment`, `info` and `demo`."""
 
 from __future__ import annotations
 
@@ -15,11 +15,13 @@ import typer
 
 from surgicalsam_napari.cli.cluster import ModelOptions, run_on_cluster
 from surgicalsam_napari.cli.damage import damage_lines, damage_of, damage_record
+from surgicalsam_napari.cli.models import models_app
 from surgicalsam_napari.cli.options import (
     AsJson,
+    Certificates,
     Checkpoint,
     Classes,
-    Device,
+    DeviceOrWorker,
     EncoderWeights,
     ExistingProject,
     Fast,
@@ -28,6 +30,7 @@ from surgicalsam_napari.cli.options import (
     ProjectFolder,
     Version,
     Videos,
+    WhenLost,
     class_set_named,
     existing_project,
 )
@@ -35,12 +38,12 @@ from surgicalsam_napari.cli.terminal import (
     one_line,
     print_error,
     print_notice,
-    progress,
     project_text,
     result_text,
     with_progress,
 )
 from surgicalsam_napari.cli.videos import VideoTask, embedding, segmenting
+from surgicalsam_napari.cli.with_worker import device_record, load_with_worker, print_traffic, with_slow_line_noticed
 from surgicalsam_napari.errors import SurgicalSAMError
 
 if TYPE_CHECKING:
@@ -54,7 +57,6 @@ app = typer.Typer(
     add_completion=False,
     pretty_exceptions_enable=False,
 )
-models_app = typer.Typer(invoke_without_command=True, help="List the known encoder weights, or download them.")
 app.add_typer(models_app, name="models")
 
 INTERRUPTED = 130
@@ -68,6 +70,9 @@ def main(arguments: Sequence[str] | None = None) -> int:
         code = command.main(args=arguments, prog_name="surgicalsam", standalone_mode=False)
     except SurgicalSAMError as error:
         return print_error(str(error), 1)
+    except OSError as error:  # a disk that fails, a path that cannot be, a link to itself
+        what = f"{str(error.filename)[:200]} cannot" if error.filename else "A file cannot"
+        return print_error(f"{what} be read or written ({error.strerror or error}). Check the path and the disk.", 1)
     except UsageError as error:  # type: ignore[misc]
         context = getattr(error, "ctx", None)
         path = context.command_path if context else "surgicalsam"
@@ -93,7 +98,9 @@ def embed(
     encoder_weights: EncoderWeights = None,
     classes: Classes = None,
     project_folder: ProjectFolder = None,
-    device: Device = "auto",
+    device: DeviceOrWorker = "auto",
+    certificates: Certificates = None,
+    if_lost: WhenLost = "wait",
     fast: Fast = False,
     float32: Annotated[
         bool,
@@ -104,7 +111,7 @@ def embed(
 ) -> None:
     """Compute the image embeddings of videos, so that segmenting is fast later. Frames with an embedding are skipped."""
     _check_distinct_projects(videos, project_folder)
-    options = ModelOptions(checkpoint, encoder_weights, device, class_set_named(classes), fast)
+    options = ModelOptions(checkpoint, encoder_weights, device, class_set_named(classes), fast, certificates, if_lost)
     with _session(options, cluster) as session:
         _for_each_video(
             videos,
@@ -142,7 +149,9 @@ def segment(
     encoder_weights: EncoderWeights = None,
     classes: Classes = None,
     project_folder: ProjectFolder = None,
-    device: Device = "auto",
+    device: DeviceOrWorker = "auto",
+    certificates: Certificates = None,
+    if_lost: WhenLost = "wait",
     fast: Fast = False,
     cluster: OnCluster = None,
     as_json: AsJson = False,
@@ -157,7 +166,7 @@ def segment(
     def folder_of(path: Path) -> Path | None:
         return out if out is None or len(videos) == 1 else out / path.stem
 
-    options = ModelOptions(checkpoint, encoder_weights, device, class_set_named(classes), fast)
+    options = ModelOptions(checkpoint, encoder_weights, device, class_set_named(classes), fast, certificates, if_lost)
     with _session(options, cluster) as session:
         task = segmenting(session, class_names or [], frames, again, options.classes, folder_of, vote=vote)
         _for_each_video(videos, task, session, project_folder, options, cluster, as_json)
@@ -189,21 +198,18 @@ def info(
 
 
 def _project_record(project: Project) -> dict:
-    from surgicalsam_napari.store import Provenance
+    from surgicalsam_napari.store.checking import project_and_parts
 
-    table = project.labels.provenance_table()
-    counts = {
-        instrument.name: {kind.name.lower(): int((table[:, column] == kind).sum()) for kind in Provenance}
-        for column, instrument in enumerate(project.classes)
-    }
     manifest = project.manifest
+    parts = project_and_parts(project)[0][1:]
     return {
         "project": str(project.folder),
         "video": str(manifest.video_path),
         "frames": project.labels.shape[0],
         "size": list(project.labels.shape[1:]),
         "class_set": project.classes.to_json(),
-        "provenance": counts,
+        "provenance": _counts(project),
+        **({"parts": {"project": str(parts[0].folder), "provenance": _counts(parts[0])}} if parts else {}),
         "embeddings": [
             {
                 "encoder_digest": store.encoder_digest,
@@ -218,6 +224,17 @@ def _project_record(project: Project) -> dict:
     }
 
 
+def _counts(project: Project) -> dict[str, dict[str, int]]:
+    """By class and provenance, the number of frames."""
+    from surgicalsam_napari.store import Provenance
+
+    table = project.labels.provenance_table()
+    return {
+        instrument.name: {kind.name.lower(): int((table[:, column] == kind).sum()) for kind in Provenance}
+        for column, instrument in enumerate(project.classes)
+    }
+
+
 def _disk_bytes(folder: Path) -> int:
     """Allocated bytes if the system reports them, else file sizes; a file shared with snapshots counts once."""
     sizes = {}
@@ -228,56 +245,6 @@ def _disk_bytes(folder: Path) -> int:
                 allocated = status.st_blocks * 512 if hasattr(status, "st_blocks") else status.st_size
                 sizes[status.st_dev, status.st_ino] = allocated
     return sum(sizes.values())
-
-
-@models_app.callback()
-def models(context: typer.Context, as_json: AsJson = False) -> None:
-    """List the known encoder weights with their size and location."""
-    if context.invoked_subcommand is not None:
-        return
-    from surgicalsam_napari.formatting import in_bytes
-    from surgicalsam_napari.model.zoo import KNOWN_WEIGHTS, find_weights, models_folder
-
-    paths = {name: find_weights(name) for name in KNOWN_WEIGHTS}
-    if as_json:
-        weights = [
-            {
-                "name": known.name,
-                "title": known.title,
-                "encoder_id": known.encoder_id,
-                "size_bytes": known.size_bytes,
-                "url": known.url,
-                "path": None if paths[name] is None else str(paths[name]),
-            }
-            for name, known in KNOWN_WEIGHTS.items()
-        ]
-        print(json.dumps({"folder": str(models_folder()), "weights": weights}))
-        return
-    for name, known in KNOWN_WEIGHTS.items():
-        print(f"{name:<12}{known.title:<28}{in_bytes(known.size_bytes):>9}   {paths[name] or 'not downloaded'}")
-    print(f"\nfolder: {models_folder()} (set SURGICALSAM_MODELS to use another folder)")
-
-
-@models_app.command()
-def download(
-    name: Annotated[str, typer.Argument(metavar="NAME", help="A name from the list of `surgicalsam models`.")],
-    folder: Annotated[
-        Path | None, typer.Option("--folder", metavar="DIR", help="Download to this folder. Default: the models folder.")
-    ] = None,
-    as_json: AsJson = False,
-) -> None:
-    """Download known weights. An interrupted download is resumed."""
-    from surgicalsam_napari.model.zoo import KNOWN_WEIGHTS, download_weights, find_weights
-
-    if name not in KNOWN_WEIGHTS:
-        known = ", ".join(KNOWN_WEIGHTS)
-        raise typer.BadParameter(f'there are no weights named "{name}"; choose one of {known}.', param_hint="NAME")
-    path = find_weights(name) if folder is None else None
-    with progress(counts_bytes=True) as advance:
-        for report in [] if path is not None else download_weights(name, folder=folder):
-            advance(f"downloading {name}", report.done_bytes, report.total_bytes)
-            path = report.path
-    print(json.dumps({"name": name, "path": str(path)}) if as_json else path)
 
 
 @app.command()
@@ -305,11 +272,18 @@ def demo(
 def _session(options: ModelOptions, cluster: str | None) -> Iterator[Session]:
     """A session with its model loaded; project and model are closed at the end."""
     from surgicalsam_napari.model.device import describe_device
+    from surgicalsam_napari.remote.address import is_address
     from surgicalsam_napari.session import Session
 
+    if cluster is not None and is_address(options.device):
+        raise typer.BadParameter(
+            "a worker embeds frames for one machine; the workers of a cluster compute on their own.", param_hint="--device"
+        )
     with Session(options.classes) as session:
         if cluster is not None:
             session.use_model(options.load_here())
+        elif is_address(options.device):
+            load_with_worker(session, options)
         else:
             model = session.load_checkpoint(
                 options.checkpoint, encoder_weights=options.encoder_weights, device=options.device, fast=options.fast
@@ -360,8 +334,8 @@ def _run_here(
     videos: Sequence[Path], task: VideoTask, session: Session, project_folder: Path | None, as_json: bool
 ) -> list[dict[str, str]]:
     """Work on one video after the other, in this process; returns the failures, with video and error."""
-    from surgicalsam_napari.model.device import describe_device
-
+    model = session.model
+    assert model is not None
     results: list[dict[str, Any]] = []
     failures: list[dict[str, str]] = []
     for path in videos:
@@ -370,7 +344,8 @@ def _run_here(
             print_notice(project)
             selected = task.select(path, project)
             start = time.perf_counter()
-            for _report in with_progress(task.run(project, selected), f"{task.verb} {path.name}"):
+            reports = with_progress(task.run(project, selected), f"{task.verb} {path.name}")
+            for _report in with_slow_line_noticed(reports, model):
                 pass
             results.append({"video": str(path), **task.record(path, project, selected, time.perf_counter() - start)})
         except SurgicalSAMError as error:
@@ -379,7 +354,7 @@ def _run_here(
         if not as_json:
             print(result_text(results[-1]))
     if as_json:
-        assert session.model is not None
-        device = describe_device(session.model.device)
-        print(json.dumps({"device": device, "checkpoint": session.model.name, "videos": results, "failures": failures}))
+        print(json.dumps({**device_record(model), "checkpoint": model.name, "videos": results, "failures": failures}))
+    else:
+        print_traffic(model)
     return failures

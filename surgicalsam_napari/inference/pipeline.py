@@ -15,7 +15,8 @@ if TYPE_CHECKING:
 Job = TypeVar("Job")
 Result = TypeVar("Result")
 
-COMPUTED_AT_ONCE = {"cuda": 2}  # a CPU computes one job at a time, which keeps its cores busy
+# a CPU computes one job at a time, which keeps its cores busy; elsewhere one is sent, one computed and one received
+COMPUTED_AT_ONCE = {"cuda": 2, "elsewhere": 3}
 WRITTEN_IN_TURN = {"cpu"}  # a writing thread takes a core from matrix products, which need all cores
 _streams = threading.local()
 
@@ -70,12 +71,19 @@ def written_behind(
 
 
 def computed_ahead(
-    jobs: Generator[Job, None, None], compute: Callable[[Job], Result], at_once: int
+    jobs: Generator[Job, None, None],
+    compute: Callable[[Job], Result],
+    at_once: int,
+    give_up: Callable[[], None] | None = None,
 ) -> Generator[tuple[Job, Result], None, None]:
     """Compute jobs in order: the first one alone, so that its result is ready at once, then several at a time.
 
     With two at a time on a GPU, one batch is decoded, resized and copied while the other is computed. Each `compute`
     should then use a separate stream (`own_stream`). With one at a time, nothing is computed before it is due.
+
+    Parameters
+    ----------
+    give_up : lets a `compute` that waits for something fail; called if the generator is closed or fails before its end
 
     Raises
     ------
@@ -89,7 +97,7 @@ def computed_ahead(
         return
     with ThreadPoolExecutor(at_once, thread_name_prefix="computer") as computers, closing(jobs):
         pending: deque[tuple[Job, Future[Result]]] = deque()
-        ahead = 0
+        ahead, is_complete = 0, False
         try:
             while isinstance(made := _next(jobs), tuple):
                 pending.append((made[0], computers.submit(compute, made[0])))
@@ -100,9 +108,12 @@ def computed_ahead(
             while pending:
                 due, result = pending.popleft()
                 yield due, result.result()
+            is_complete = True
         finally:
             for _job, result in pending:
                 result.cancel()
+            if give_up is not None and not is_complete:
+                give_up()  # before the threads are waited for
         if made is not None:
             raise made
 

@@ -5,6 +5,7 @@ This module does not import torch, so that `surgicalsam --help` answers at once:
 
 from __future__ import annotations
 
+import re
 from collections.abc import Callable
 from dataclasses import dataclass
 from typing import TYPE_CHECKING, NoReturn
@@ -129,13 +130,17 @@ ENCODERS: dict[str, EncoderSpec] = {
 }
 
 
+CHECKPOINT_SUFFIXES = (".safetensors", ".pth", ".pt")
 DEFAULT_CHECKPOINT = "light"  # the name of the bundled checkpoint, which is loaded if none is named
 REMOVED_ENCODER = "demo"  # an encoder of earlier versions; checkpoints on it may still be in use
+RESERVED_NAMES = (DEFAULT_CHECKPOINT, REMOVED_ENCODER)  # no shared model may have one
 
 
 def is_checkpoint_name(checkpoint: object) -> bool:
-    """Whether this stands for a bundled checkpoint instead of a file; also for the one that earlier versions had."""
-    return str(checkpoint) in (DEFAULT_CHECKPOINT, REMOVED_ENCODER)
+    """Whether this may be the name of a bundled or a shared checkpoint, not a file: it has no folder and no suffix."""
+    return re.fullmatch(r"[a-z0-9][a-z0-9._-]{0,63}", str(checkpoint)) is not None and not str(checkpoint).endswith(
+        CHECKPOINT_SUFFIXES
+    )
 
 
 def refuse_removed_encoder(checkpoint_name: str) -> NoReturn:

@@ -146,8 +146,9 @@ class SegmentPanel(TaskPanel):
         self.class_set.setToolTip("The instruments to choose from; a custom set is a YAML file of id, name, color")
         self.head.addLayout(class_row(self.picker))
         grid = self.add_grid()
-        for row, text in enumerate(("Class set", "Look for")):
-            grid.addWidget(caption(text), row, 0)
+        self._class_set_caption = caption("Class set")
+        grid.addWidget(self._class_set_caption, 0, 0)
+        grid.addWidget(caption("Look for"), 1, 0)
         frames_caption = caption("Frames")
         frames_caption.setContentsMargins(0, 5, 0, 0)  # level with the dropdown, not with the fields below it
         grid.addWidget(frames_caption, 2, 0, Qt.AlignmentFlag.AlignTop)
@@ -218,6 +219,8 @@ class SegmentPanel(TaskPanel):
         if self.class_ids():
             return None
         model = f'The model "{self.session.model.name}"'
+        if self.session.shows_parts and not self.session.trained_class_ids():
+            return f"{model} knows no parts yet."  # the banner says what to do
         if self.all_classes.isChecked():
             return f"{model} knows none of these classes. Choose another one, or correct a frame and Learn."
         return f"{model} is not yet trained on this class. Paint it in a frame and Learn, or choose another class."
@@ -309,6 +312,10 @@ class SegmentPanel(TaskPanel):
 
     def _show_class_set(self) -> None:
         shown = self.session.classes
+        for widget in (self._class_set_caption, self.class_set):
+            widget.setVisible(not self.session.shows_parts)  # the parts belong to the classes of the instruments
+        self.this_class.setText("this part" if self.session.shows_parts else "this class")
+        self.all_classes.setText("all parts" if self.session.shows_parts else "all classes")
         self.class_set.blockSignals(True)
         self.class_set.clear()
         # a project keeps the colours that it was made with, also of an EndoVis set

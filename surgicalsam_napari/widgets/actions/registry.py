@@ -62,6 +62,8 @@ ACTIONS = (
     Action("back_up", "Back up the project…", HISTORY, "correct_panel.history.safety.back_up_button"),
     Action("restore_backup", "Restore a backup…", HISTORY, "correct_panel.history.safety.restore_button"),
     Action("save_work_log", "Save the work log…", HISTORY, "correct_panel.history.save_log_button"),
+    Action("instruments", "Show the instruments", VIEW, "parts_switch.instruments"),
+    Action("parts", "Show the parts of the instruments", VIEW, "parts_switch.parts"),
     Action("similarity", "Similarity map, on or off", VIEW, "correct_panel.similarity_button", "J"),
     Action("keys", "List of all keys", VIEW, "correct_panel.keys_button"),
 )

@@ -190,4 +190,5 @@ class CanvasKeys(QObject):
             self.layers.show_frame(frame_index)
             self.layers.refresh_frame(frame_index)
         did = "Undone" if verb == "undo" else "Redone"
-        show_info(f"{did}: {entry.name}." if undone.frame_indices else f"{entry.name}: changed since, so it stays.")
+        is_done = undone.frame_indices or undone.has_tracks
+        show_info(f"{did}: {entry.name}." if is_done else f"{entry.name}: changed since, so it stays.")

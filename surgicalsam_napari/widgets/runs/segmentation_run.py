@@ -80,6 +80,7 @@ class SegmentationRun(Run):
         """Stop after the current frame and keep the finished ones; drop a run that waits for confirmation."""
         self._waiting = None
         super().cancel()
+        self.session.stop_waiting()
 
     def _on_report(self, report: SegmentReport) -> None:
         assert self.findings is not None

@@ -1,4 +1,4 @@
-"""The dropdown of checkpoints: the bundled one, those trained for the open project, and those chosen in this window."""
+"""The dropdown of checkpoints: the bundled one, shared ones, those trained for the open project, and those chosen here."""
 
 from __future__ import annotations
 
@@ -11,6 +11,7 @@ from qtpy.QtWidgets import QComboBox
 from surgicalsam_napari.errors import SurgicalSAMError
 from surgicalsam_napari.formatting import counted
 from surgicalsam_napari.model.checkpoint import BEST_OF_A_RUN
+from surgicalsam_napari.model.shared_models import shared_models
 from surgicalsam_training.reports import ResultReport
 from surgicalsam_training.run.run_folder import RunFolder
 
@@ -81,7 +82,7 @@ class CheckpointPicker(QComboBox):
         return path.absolute() in self._titles()
 
     def _titles(self) -> dict[Path, str]:
-        return {**self._trained, **self._added}  # in the order in which they are listed
+        return {**_shared_checkpoints(), **self._trained, **self._added}  # in the order in which they are listed
 
     def _fill(self) -> None:
         self.clear()
@@ -101,6 +102,14 @@ class CheckpointPicker(QComboBox):
         chosen = self.itemData(index)
         if chosen != self._shown or self._is_none_shown:
             self.picked.emit(chosen)
+
+
+def _shared_checkpoints() -> dict[Path, str]:
+    """Path and title of the shared models on this machine; none if the models folder is not there."""
+    try:
+        return {model.path.absolute(): model.label for model in shared_models().values() if model.is_here}
+    except SurgicalSAMError:
+        return {}
 
 
 def trained_checkpoints(project_folder: Path) -> dict[Path, str]:

@@ -107,6 +107,7 @@ class SegmentationQueue(QObject):
         for path in self.waiting():
             self._set(replace(self.videos[path], state=QueueState.CANCELLED))
         self.run.cancel()
+        self.session.stop_waiting()
 
     def set_waiting(self, reason: str | None) -> None:
         """Start no further video while the window works on something else; None: go on."""

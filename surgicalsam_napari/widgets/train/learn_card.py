@@ -107,6 +107,7 @@ class LearnCard(Panel):
             self.progress.text.setText(STOPPING)
             self.progress.cancel.setEnabled(False)
             self.run.cancel()
+            self.session.stop_waiting()
 
     def _build(self) -> None:
         self.heading.hide()
