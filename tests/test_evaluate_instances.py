@@ -106,9 +106,9 @@ def test_a_project_without_tracks_is_refused_with_the_remedy(run: Run, truth: Pa
 
 def test_a_dataset_without_instances_is_refused(run: Run, truth: Path, tmp_path: Path) -> None:
     with Project.open(truth) as project:
-        for _ in export_frames(project, range(COUNT), tmp_path / "davis", "davis"):
+        for _ in export_frames(project, range(COUNT), tmp_path / "labels", "indexed-png"):
             pass
-    code, _, errors = run("evaluate", "--instances", "--predictions", tmp_path / "davis", truth)
+    code, _, errors = run("evaluate", "--instances", "--predictions", tmp_path / "labels", truth)
     assert code != 0 and "tell the instruments of a class apart" in errors[-1]
 
 

@@ -141,6 +141,10 @@ def test_the_list_has_the_keys_in_the_order_of_the_tabs(dock):
         ("A", "Accept"),
         ("Shift+A", "Discard"),
         ("W", "Click the wrong region"),
+        ("Shift+S", "Same as…"),
+        ("Shift+X", "Split here"),
+        ("Shift+Y", "Swap left and right from here on"),
+        ("Shift+W", "This track is a…"),
         ("T", "Forward  ▶"),
         ("Shift+T", "◀  Backward"),
         ("G", "Fill from previous frame"),
@@ -151,6 +155,8 @@ def test_the_list_has_the_keys_in_the_order_of_the_tabs(dock):
         ("U", "Undo"),
         ("Shift+U", "Redo"),
         ("J", "Similarity map"),
+        ("Shift+J", "Colours by instance"),
+        ("Shift+L", "Tracks in the timeline"),
     ]
 
 

@@ -20,6 +20,7 @@ from surgicalsam_napari.editing.frame_edits import EditOutcome, EditReport
 from surgicalsam_napari.editing.regions import follow_region, region_at
 from surgicalsam_napari.editing.tracks import (
     change_track_class,
+    frames_of_a_person,
     region_of,
     same_as,
     split_here,
@@ -36,6 +37,7 @@ __all__ = [
     "fill_class_holes",
     "fill_from_previous",
     "follow_region",
+    "frames_of_a_person",
     "grow_class",
     "keep_largest_region",
     "reassign_region",

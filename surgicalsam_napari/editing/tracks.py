@@ -21,6 +21,7 @@ from surgicalsam_napari.editing.regions import region_at
 from surgicalsam_napari.errors import ProjectError
 from surgicalsam_napari.store import Action, Project, Span, Track, TrackTable
 from surgicalsam_napari.store.label_maps import present_ids
+from surgicalsam_napari.store.provenance import is_by_person
 from surgicalsam_napari.store.tracks import LARGEST_NUMBER
 
 Place = tuple[int, int, int]  # frame index, row, column
@@ -255,16 +256,37 @@ def change_track_class(
         return edits.outcome
 
 
+def frames_of_a_person(project: Project, track_id: int, class_id: int) -> Generator[EditReport, None, tuple[int, ...]]:
+    """The frames in which `change_track_class` leaves pixels that a person painted or verified in another class."""
+    track = project.tracks.table.by_id(track_id)
+    touched = np.any(is_by_person(project.labels.table("provenance")), axis=1)
+    frame_indices = [frame_index for frame_index in track.frames() if touched[frame_index]]
+    found = []
+    for done, frame_index in enumerate(frame_indices, start=1):
+        with project.labels.lock:
+            _, by_person = _other_class(project, frame_index, track.number_at(frame_index), class_id)
+        found += [frame_index] if by_person.any() else []
+        yield EditReport(frame_index, done, len(frame_indices), 0)
+    return tuple(found)
+
+
+def _other_class(project: Project, frame_index: int, number: int | None, class_id: int) -> tuple[np.ndarray, np.ndarray]:
+    """(H, W) bool: the pixels of a number in other classes, and those of them that a person painted or verified."""
+    labels = project.labels[frame_index]
+    region = (project.tracks.numbers(frame_index) == number) & (labels != class_id)
+    locked = project.labels.locked_class_ids(frame_index)
+    by_person = region & (project.labels.painted(frame_index) | np.isin(labels, locked) | (class_id in locked))
+    return region, by_person
+
+
 def _reclassed(edits: FrameEdits, frame_index: int, track_id: int, class_id: int, *, include_edited: bool) -> EditReport:
     project, labels = edits.project, edits.project.labels
     with labels.lock:
         number = project.tracks.table.by_id(track_id).number_at(frame_index)
         before = labels[frame_index]
-        region = (project.tracks.numbers(frame_index) == number) & (before != class_id)
+        region, by_person = _other_class(project, frame_index, number, class_id)
         if not region.any():
             return edits.skip(frame_index)
-        locked = labels.locked_class_ids(frame_index)
-        by_person = region & (labels.painted(frame_index) | np.isin(before, locked) | (class_id in locked))
         if by_person.any() and not include_edited:
             edits.mark_left(frame_index)
             region &= ~by_person

@@ -13,6 +13,7 @@ QUALITY_LEVELS = 16
 LOWEST_QUALITY = 0.5  # predicted IoU; lower values share the lowest level
 UNKNOWN_LEVEL = QUALITY_LEVELS // 2
 NOT_PREDICTED = 255
+VOTED = len(Provenance)  # the bit of `Overview.binned` after those of the provenances
 
 
 @dataclass(frozen=True)
@@ -24,11 +25,13 @@ class Tally:
     counts : number of frames by provenance, without zeros
     lowest_iou : lowest predicted IoU of the predicted frames; NaN if there is none or it is unknown
     lowest_frame : the frame with `lowest_iou`; None if that is NaN
+    voted : number of frames in which the vote over time changed the prediction
     """
 
     counts: dict[Provenance, int]
     lowest_iou: float
     lowest_frame: int | None
+    voted: int = 0
 
 
 class Overview:
@@ -41,9 +44,10 @@ class Overview:
     ----------
     provenance : (T, C) uint8, of `Provenance`
     predicted_iou : (T, C) float32, NaN where unknown
+    voted : (T, C), not 0 where the vote over time changed the prediction; None if it never did
     """
 
-    def __init__(self, provenance: np.ndarray, predicted_iou: np.ndarray) -> None:
+    def __init__(self, provenance: np.ndarray, predicted_iou: np.ndarray, voted: np.ndarray | None = None) -> None:
         self.provenance = np.array(provenance, dtype=np.uint8)
         self.predicted_iou = np.array(predicted_iou, dtype=np.float32)
         if self.provenance.ndim != 2 or self.provenance.shape != self.predicted_iou.shape:
@@ -52,7 +56,8 @@ class Overview:
                 f"got {self.provenance.shape} and {self.predicted_iou.shape}"
             )
         # one row per class, because bins are runs of frames
-        self._kinds = np.ascontiguousarray(_kinds(self.provenance).T)
+        self.voted = np.zeros(self.provenance.shape, bool) if voted is None else np.array(voted, dtype=bool)
+        self._kinds = np.ascontiguousarray(_kinds(self.provenance, self.voted).T)
         self._levels = np.ascontiguousarray(_levels(self.provenance, self.predicted_iou).T)
 
     @property
@@ -63,7 +68,13 @@ class Overview:
     def class_count(self) -> int:
         return self.provenance.shape[1]
 
-    def update(self, frame_indices: Sequence[int] | np.ndarray, provenance: np.ndarray, predicted_iou: np.ndarray) -> None:
+    def update(
+        self,
+        frame_indices: Sequence[int] | np.ndarray,
+        provenance: np.ndarray,
+        predicted_iou: np.ndarray,
+        voted: np.ndarray | None = None,
+    ) -> None:
         """Replace the rows of some frames.
 
         Parameters
@@ -71,11 +82,13 @@ class Overview:
         frame_indices : N frames
         provenance : (N, C) uint8
         predicted_iou : (N, C) float32
+        voted : (N, C); None for 0
         """
         frames = np.asarray(frame_indices, dtype=np.intp)
         self.provenance[frames] = provenance
         self.predicted_iou[frames] = predicted_iou
-        self._kinds[:, frames] = _kinds(self.provenance[frames]).T
+        self.voted[frames] = False if voted is None else voted
+        self._kinds[:, frames] = _kinds(self.provenance[frames], self.voted[frames]).T
         self._levels[:, frames] = _levels(self.provenance[frames], self.predicted_iou[frames]).T
 
     def binned(self, edges: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
@@ -87,7 +100,7 @@ class Overview:
 
         Returns
         -------
-        kinds : (C, N) uint8, bit p is set if provenance p occurs
+        kinds : (C, N) uint8, bit p is set if provenance p occurs, and bit `VOTED` if the vote over time changed a frame
         levels : (C, N) uint8, 0 for a predicted IoU of 0.5 or less to 15 for 1; NOT_PREDICTED if no frame is predicted
         """
         first, stop = int(edges[0]), int(edges[-1])
@@ -105,10 +118,11 @@ class Overview:
         quality = np.where(
             provenance == Provenance.PREDICTED, self.predicted_iou[frames.start : frames.stop, class_index], np.nan
         )
+        voted = int(np.count_nonzero(_voted(provenance, self.voted[frames.start : frames.stop, class_index])))
         if np.isnan(quality).all():
-            return Tally(by_provenance, np.nan, None)
+            return Tally(by_provenance, np.nan, None, voted)
         lowest = int(np.nanargmin(quality))
-        return Tally(by_provenance, float(quality[lowest]), frames.start + lowest)
+        return Tally(by_provenance, float(quality[lowest]), frames.start + lowest, voted)
 
     def frame_to_look_at(self, class_index: int, frames: range) -> int:
         """The frame that gives a bin its look: the worst predicted, else the first edited, verified or absent."""
@@ -145,8 +159,13 @@ def quality_level(predicted_iou: np.ndarray) -> np.ndarray:
     return np.where(np.isnan(predicted_iou), np.uint8(UNKNOWN_LEVEL), levels)
 
 
-def _kinds(provenance: np.ndarray) -> np.ndarray:
-    return np.left_shift(np.uint8(1), provenance)
+def _kinds(provenance: np.ndarray, voted: np.ndarray) -> np.ndarray:
+    return np.left_shift(np.uint8(1), provenance) | (_voted(provenance, voted).astype(np.uint8) << np.uint8(VOTED))
+
+
+def _voted(provenance: np.ndarray, voted: np.ndarray) -> np.ndarray:
+    """Where a prediction is what the vote made of it; what a person edits later is the person's."""
+    return voted & ((provenance == Provenance.PREDICTED) | (provenance == Provenance.ABSENT))
 
 
 def _levels(provenance: np.ndarray, predicted_iou: np.ndarray) -> np.ndarray:

@@ -122,9 +122,15 @@ class TrackTable:
 
     def title(self, track: Track, classes: ClassSet) -> str:
         """ "Large Needle Driver 2": the class, and the place among the tracks of the class, by id."""
-        place = 1 + sum(other.class_id == track.class_id and other.id < track.id for other in self.tracks)
-        name = next((c.name for c in classes if c.id == track.class_id), f"Class {track.class_id}")
-        return f"{name} {place}"
+        return self.titles(classes)[track.id]
+
+    def titles(self, classes: ClassSet) -> dict[int, str]:
+        """The titles of all tracks by id."""
+        names, places, titles = {c.id: c.name for c in classes}, Counter[int](), {}
+        for track in self.tracks:
+            places[track.class_id] += 1
+            titles[track.id] = f"{names.get(track.class_id, f'Class {track.class_id}')} {places[track.class_id]}"
+        return titles
 
     @property
     def next_id(self) -> int:

@@ -121,7 +121,7 @@ class _Run:
     def __init__(self, project: Project, frames: list[int], action: Action) -> None:
         self._project, self._frames, self._action = project, frames, action
         self._linking = Linking(project.labels.shape[1:])
-        self._table = project.tracks.table
+        self._table = TrackTable() if project.tracks.problem else project.tracks.table  # linking replaces a damaged one
         self._by_person = [track for track in self._table.tracks if track.made_by != LINKED]
         self._said: dict[int, dict[int, int]] = {}
         self._written: set[int] = set()
@@ -143,9 +143,8 @@ class _Run:
     def _with_neighbours(self) -> list[int]:
         """The frames, and before and after them one that is linked already."""
         last = self._project.labels.shape[0] - 1
-        around = [self._frames[0] - 1, self._frames[-1] + 1]
-        known = [index for index in around if 0 <= index <= last and _is_linked(self._project, index)]
-        known = [index for index in known if self._table.in_frame(index)]
+        around = [index for index in (self._frames[0] - 1, self._frames[-1] + 1) if 0 <= index <= last]
+        known = [index for index in around if self._table.in_frame(index) and _is_linked(self._project, index)]
         self._neighbours = {index: {} for index in known}
         return sorted([*self._frames, *known])
 

@@ -252,6 +252,10 @@ class MainWidget(QScrollArea):
         self.correct_panel.running_changed.connect(self._on_correcting_changed)
         self.correct_panel.propagate.stopped.connect(self.timeline.note_stop)
         self.correct_panel.review.scores_changed.connect(self.timeline.show_scores)
+        self.correct_panel.instances.rows_wanted.connect(self.timeline.timeline.open_all)
+        self.timeline.timeline.opened_changed.connect(
+            lambda: self.correct_panel.instances.show_rows(bool(self.timeline.timeline.opened_classes))
+        )
         self.tabs.shown.connect(self._on_tab_shown)
         self.segment_panel.tab_wanted.connect(self._on_tab_wanted)
         self.train_panel.running_changed.connect(lambda is_running: self.tabs.mark_busy(self.train_panel, is_running))

@@ -8,7 +8,7 @@ from typing import Any
 
 from qtpy.QtCore import Qt, QTimer, Signal
 from qtpy.QtGui import QShowEvent
-from qtpy.QtWidgets import QButtonGroup, QComboBox, QHBoxLayout, QRadioButton
+from qtpy.QtWidgets import QButtonGroup, QCheckBox, QComboBox, QHBoxLayout, QRadioButton
 
 from surgicalsam_napari.errors import SurgicalSAMError
 from surgicalsam_napari.formatting import counted, in_bytes, in_time
@@ -29,6 +29,11 @@ from surgicalsam_napari.widgets.viewer.layers import ViewerLayers
 from surgicalsam_napari.widgets.viewer.session_signals import SessionSignals
 
 FROM_YAML = "From a YAML file…"
+VOTE_TIP = (
+    "After a run over neighbouring frames, the frames of each instrument vote on its class: a single wrong class is put "
+    "right, flicker goes, gaps of a few frames are filled. What you painted, corrected or verified stays. The timeline "
+    "marks what changed, and Undo takes it back."
+)
 ESTIMATE_DELAY_MS = 150  # several quick changes cause one estimate
 
 
@@ -115,7 +120,8 @@ class SegmentPanel(TaskPanel):
         if self.segment.isEnabled():
             self.message.clear()
             self.layers.ensure_labels()
-            self.run.request(self.class_ids(), self.frame_indices(), self.layers.current_frame)
+            frames, center = self.frame_indices(), self.layers.current_frame
+            self.run.request(self.class_ids(), frames, center, with_vote=self.vote.isChecked())
 
     def resume(self) -> None:
         """What the Resume button does: segment the frames that the last run did not come to."""
@@ -129,7 +135,8 @@ class SegmentPanel(TaskPanel):
         class_ids = self.session.trained_class_ids()
         if class_ids and frame_indices and self._can_write:
             self.layers.ensure_labels()
-            self.run.request(class_ids, frame_indices, self.layers.current_frame)
+            center = self.layers.current_frame
+            self.run.request(class_ids, frame_indices, center, with_vote=self.vote.isChecked())
 
     def _build(self) -> None:
         self.picker, self.scope, self.class_set = ClassPicker(), FrameScope(), QComboBox()
@@ -155,6 +162,10 @@ class SegmentPanel(TaskPanel):
         grid.addWidget(self.class_set, 0, 1)
         grid.addLayout(which, 1, 1)
         grid.addWidget(self.scope, 2, 1)
+        self.vote = QCheckBox("Put single wrong classes right")
+        self.vote.setChecked(True)
+        self.vote.setToolTip(VOTE_TIP)
+        grid.addWidget(self.vote, 3, 1)
         self.cost = note()
         self.segment = primary_button("Segment")
         self.progress, self.question, self.limits = ProgressStrip(), Question(), ModelLimits(self.session)
@@ -262,7 +273,9 @@ class SegmentPanel(TaskPanel):
 
     def _on_report(self, report: object) -> None:
         self.layers.refresh_frame(report.frame_index)  # type: ignore[attr-defined]
-        self.progress.show_progress(report.done, report.total, self.run.seconds_left)  # type: ignore[attr-defined]
+        steps = 2 if self.run.is_voting else 1  # the vote counts a frame when it reads it, and when it writes it
+        done, total = report.done // steps, report.total // steps  # type: ignore[attr-defined]
+        self.progress.show_progress(done, total, self.run.seconds_left, "Vote over time: " if self.run.is_voting else "")
 
     def _on_confirmation_wanted(self, estimate: Estimate) -> None:
         self.outcome.show_text("")
@@ -303,10 +316,11 @@ class SegmentPanel(TaskPanel):
         if findings is None:
             self.outcome.show_text("")
             return
+        text = findings.summary(is_cancelled=self.run.is_cancelled)
+        if self.run.vote is not None:
+            text += f" {self.run.vote}" + (" Undo (U) takes the vote back." if self.run.vote.changed else "")
         resume = f"Resume: {counted(len(rest), 'frame')}" if rest else ""
-        self.outcome.show_text(
-            findings.summary(is_cancelled=self.run.is_cancelled), resume, "Segment the frames that the run did not come to"
-        )
+        self.outcome.show_text(text, resume, "Segment the frames that the run did not come to")
 
     # Class sets ---------------------------------------------------------------------------------------------------------
 

@@ -40,6 +40,11 @@ ACTIONS = (
     Action("accept", "Accept the preview", FIX, "correct_panel.refine.accept_button", "A"),
     Action("discard", "Discard the preview", FIX, "correct_panel.refine.discard_button", "Shift+A"),
     Action("wrong_class", "Change the class of a region, on or off", FIX, "correct_panel.wrong_class.switch", "W"),
+    Action("find_instances", "Find instances: follow each region over time", FIX, "correct_panel.instances.find_button"),
+    Action("same_as", "Two regions are the same instrument", FIX, "correct_panel.instances.same_button", "Shift+S"),
+    Action("split_here", "From here on it is another instrument", FIX, "correct_panel.instances.split_button", "Shift+X"),
+    Action("swap_tracks", "Swap left and right from here on", FIX, "correct_panel.instances.swap_button", "Shift+Y"),
+    Action("track_class", "Change the class of a whole track", FIX, "correct_panel.instances.class_button", "Shift+W"),
     Action("propagate", "Carry the class into later frames", FIX, "correct_panel.propagate.forward_button", "T"),
     Action(
         "propagate_back", "Carry the class into earlier frames", FIX, "correct_panel.propagate.backward_button", "Shift+T"
@@ -65,6 +70,8 @@ ACTIONS = (
     Action("instruments", "Show the instruments", VIEW, "parts_switch.instruments"),
     Action("parts", "Show the parts of the instruments", VIEW, "parts_switch.parts"),
     Action("similarity", "Similarity map, on or off", VIEW, "correct_panel.similarity_button", "J"),
+    Action("instance_colors", "Colours by instance, on or off", VIEW, "correct_panel.instances.by_instance", "Shift+J"),
+    Action("track_rows", "Tracks in the timeline, on or off", VIEW, "correct_panel.instances.rows_box", "Shift+L"),
     Action("keys", "List of all keys", VIEW, "correct_panel.keys_button"),
 )
 

@@ -15,6 +15,7 @@ from surgicalsam_napari.widgets.actions.registry import ACTIONS
 from surgicalsam_napari.widgets.correct.canvas_keys import CanvasKeys
 from surgicalsam_napari.widgets.correct.frames_section import FramesSection
 from surgicalsam_napari.widgets.correct.history_section import HistorySection
+from surgicalsam_napari.widgets.correct.instances_section import InstancesSection
 from surgicalsam_napari.widgets.correct.propagate_section import PropagateSection
 from surgicalsam_napari.widgets.correct.refine_section import RefineSection
 from surgicalsam_napari.widgets.correct.review_section import ReviewSection
@@ -50,7 +51,7 @@ class CorrectPanel(TaskPanel):
         self._waits_for: str | None = None
         self._shown_class_id: int | None = None
         self._build()
-        tools = self.refine.tool.mouse, self.wrong_class.mouse
+        tools = self.refine.tool.mouse, self.wrong_class.mouse, self.instances.mouse
         self.canvas_keys = CanvasKeys(session, layers, self.refine.tool, tools, self)
         self._dialog: KeysDialog | None = None
         self._connect()
@@ -113,6 +114,8 @@ class CorrectPanel(TaskPanel):
         self.similarity.switch(False)
         self.refine.tool.switch(False)
         self.wrong_class.mouse.switch(False)
+        self.instances.mouse.switch(False)
+        self.instances.colors.switch(False)
         if self._dialog is not None:
             self._dialog.close()
 
@@ -135,6 +138,7 @@ class CorrectPanel(TaskPanel):
         arguments = (self.session, self.layers, self.run)
         self.review = ReviewSection(*arguments, self.changes)
         self.refine, self.wrong_class = RefineSection(*arguments), WrongClassSection(*arguments)
+        self.instances = InstancesSection(*arguments, self.changes)
         self.propagate, self.frames = PropagateSection(*arguments), FramesSection(*arguments)
         self.history = HistorySection(*arguments)
         self.undo_bar = UndoBar(*arguments)  # the dock shows it below all tabs
@@ -148,7 +152,7 @@ class CorrectPanel(TaskPanel):
 
     @property
     def _sections(self) -> tuple:
-        return self.review, self.refine, self.wrong_class, self.propagate, self.frames, self.history
+        return self.review, self.refine, self.wrong_class, self.instances, self.propagate, self.frames, self.history
 
     def _connect(self) -> None:
         self.picker.picked.connect(self.session.select_class)

@@ -66,6 +66,7 @@ class ActionStrip(ProgressStrip):
         self.run, self.layers = run, layers
         self.done = 0  # frames reported by the last run
         self._is_mine = False
+        self._steps_per_frame = 1
         self.cancelled.connect(self._on_cancel)
         run.reported.connect(self._on_report)
         run.failed.connect(self._on_failed)
@@ -77,11 +78,16 @@ class ActionStrip(ProgressStrip):
         """Whether this section started the current run."""
         return self._is_mine
 
-    def start(self, title: str, reports: Callable[[], Generator[Any, None, Any]]) -> bool:
-        """Start a run if none is active; returns whether it started."""
+    def start(self, title: str, reports: Callable[[], Generator[Any, None, Any]], *, steps_per_frame: int = 1) -> bool:
+        """Start a run if none is active; returns whether it started.
+
+        Parameters
+        ----------
+        steps_per_frame : how often its reports count a frame
+        """
         if self.run.is_running:
             return False
-        self._is_mine, self.done = True, 0
+        self._is_mine, self.done, self._steps_per_frame = True, 0, steps_per_frame
         clear_message(self)
         self.show_start(f"{title}…")
         self.show()
@@ -91,8 +97,8 @@ class ActionStrip(ProgressStrip):
 
     def _on_report(self, report: Any) -> None:
         if self._is_mine:
-            self.done = report.done
-            self.show_progress(report.done, report.total, self.run.seconds_left)
+            self.done = report.done // self._steps_per_frame
+            self.show_progress(self.done, report.total // self._steps_per_frame, self.run.seconds_left)
             if (frame_index := getattr(report, "frame_index", None)) is not None:  # a check changes no single frame
                 self.layers.refresh_frame(frame_index)
             self.reported.emit(report)

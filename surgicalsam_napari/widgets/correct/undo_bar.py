@@ -109,7 +109,8 @@ class UndoBar(QWidget):
         action, title = action_by_id(verb), verb.capitalize()
         button.setText(title if entry is None else f"{title}: {entry.name}")
         tip = f"There is no action to {verb}" if entry is None else entry.name
-        tip += "" if entry is None or not entry.frame_count else f", {counted(entry.frame_count, 'frame')}"
+        if entry is not None and entry.frame_count:
+            tip += f", {counted(entry.frame_count, 'frame')}"
         how = "" if entry is None or not entry.note else "\n" + entry.note.replace("; ", "\n")
         button.setToolTip(self._waits_for or action.tooltip(tip) + how)
         button.setEnabled(is_free and entry is not None)
@@ -135,10 +136,12 @@ class ElidedButton(QPushButton):
 
 
 def outcome_of(undone: Undone, *, is_redone: bool = False) -> str:
-    """ "58 frames restored; 2 changed later and were kept." or "The tracks are restored." """
+    """ "58 frames restored; 2 changed later and were kept." Or what it was, if it changed only who is who."""
     did = "redone" if is_redone else "restored"
     if undone.has_tracks and not undone.frame_indices and not undone.kept:
-        return f"The tracks are {did}."
+        return f"{'Redone' if is_redone else 'Undone'}: {undone.entry.name}."
+    if not undone.frame_indices and not undone.kept:
+        return f"{undone.entry.name}: changed since, so it stays."
     text = f"{counted(len(undone.frame_indices), 'frame')} {did}"
     if undone.kept:
         were = "was" if len(undone.kept) == 1 else "were"

@@ -1,18 +1,23 @@
-"""One run of Segment: estimate, ask before a long one, then run to the end."""
+"""One run of Segment: estimate, ask before a long one, run to the end, then let neighbouring frames vote on the classes."""
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Generator, Sequence
+from contextlib import closing
+from typing import TYPE_CHECKING, Any
 
 from qtpy.QtCore import QObject, Signal
 
 from surgicalsam_napari.errors import DiskSpaceError, SurgicalSAMError
 from surgicalsam_napari.formatting import in_bytes
-from surgicalsam_napari.inference import Estimate, SegmentReport, outward_order
+from surgicalsam_napari.inference import Estimate, outward_order
 from surgicalsam_napari.inference.findings import Findings
 from surgicalsam_napari.session import Session
 from surgicalsam_napari.widgets.parts.message import show_failure
 from surgicalsam_napari.widgets.runs.run import Run
+
+if TYPE_CHECKING:
+    from surgicalsam_napari.tracking.vote_classes import VoteOutcome
 
 LONG_RUN_SECONDS = 600
 MOST_OF_THE_DISK = 0.5  # of the free space; a run that needs more asks first
@@ -25,6 +30,8 @@ class SegmentationRun(Run):
     Attributes
     ----------
     findings : of the current or last run; None before the first one
+    is_voting : whether the frames are predicted, and the vote over time goes on
+    vote : what the vote of the last run changed; None if there was none
     """
 
     confirmation_wanted = Signal(object)  # Estimate
@@ -33,6 +40,10 @@ class SegmentationRun(Run):
         super().__init__(parent)
         self.session, self.unblock = session, session.stop_waiting
         self.findings: Findings | None = None
+        self.is_voting = False
+        self.vote: VoteOutcome | None = None
+        self._with_vote = False
+        self._to_vote: set[int] = set()  # all frames of the run, also before it was resumed
         self._waiting: tuple[list[int], list[int]] | None = None  # class ids and frame indices
         self._class_ids: list[int] = []
         self._rest: list[int] = []
@@ -42,10 +53,20 @@ class SegmentationRun(Run):
         """The frames that the last run was cancelled or failed before."""
         return list(self._rest)
 
-    def request(self, class_ids: Sequence[int], frame_indices: Sequence[int], center: int) -> None:
-        """Start, or ask first if the run is long or the disk is short; on an error, show it and do not start."""
-        if self.is_running:
-            return
+    def request(
+        self, class_ids: Sequence[int], frame_indices: Sequence[int], center: int, *, with_vote: bool = False
+    ) -> None:
+        """Start, or ask first if the run is long or the disk is short; on an error, show it and do not start.
+
+        Parameters
+        ----------
+        with_vote : afterwards, let neighbouring frames vote on the classes
+        """
+        if not self.is_running:
+            self._with_vote, self._to_vote = with_vote, set(frame_indices)
+            self._request(class_ids, frame_indices, center)
+
+    def _request(self, class_ids: Sequence[int], frame_indices: Sequence[int], center: int) -> None:
         frames = outward_order(frame_indices, center)
         try:
             estimate = self.session.estimate(class_ids, frames, trial=False)
@@ -66,25 +87,41 @@ class SegmentationRun(Run):
         (class_ids, frames), self._waiting = self._waiting, None
         self.findings = Findings(self.session.project, class_ids, len(frames))
         self._class_ids, self._rest = class_ids, list(frames)
-        self.start(lambda: self.session.segment(class_ids, frames))
+        self.is_voting, self.vote = False, None
+        self.start(lambda: self._reports(class_ids, frames))
+
+    def _reports(self, class_ids: list[int], frames: list[int]) -> Generator[Any, None, None]:
+        project = self.session.project
+        with closing(self.session.segment(class_ids, frames)) as reports:
+            yield from reports
+        if self._with_vote and project is not None:
+            # imported here because it imports torch, which takes seconds
+            from surgicalsam_napari.tracking.vote_classes import is_worth_a_vote, vote_classes
+
+            if is_worth_a_vote(sorted(self._to_vote)):
+                with closing(vote_classes(project, sorted(self._to_vote))) as reports:
+                    self.vote = yield from reports
 
     def resume(self, center: int) -> None:
         """Segment the frames that the last run did not come to."""
-        self.request(self._class_ids, self._rest, center)
+        if not self.is_running:
+            self._request(self._class_ids, self._rest, center)
 
     def forget(self) -> None:
         """Forget the last run: another project is open."""
-        self.findings, self._rest, self._waiting = None, [], None
+        self.findings, self.vote, self._rest, self._waiting = None, None, [], None
 
     def cancel(self) -> None:
         """Stop after the current frame and keep the finished ones; drop a run that waits for confirmation."""
         self._waiting = None
         super().cancel()
 
-    def _on_report(self, report: SegmentReport) -> None:
-        assert self.findings is not None
-        self.findings.add(report)
-        self._rest.remove(report.frame_index)
+    def _on_report(self, report: Any) -> None:
+        self.is_voting = not hasattr(report, "prediction")
+        if not self.is_voting:
+            assert self.findings is not None
+            self.findings.add(report)
+            self._rest.remove(report.frame_index)
         super()._on_report(report)
 
 

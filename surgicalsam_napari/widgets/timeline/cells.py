@@ -6,29 +6,40 @@ import numpy as np
 from qtpy.QtGui import QImage
 
 from surgicalsam_napari.review.overview import Overview, binned_marks
-from surgicalsam_napari.widgets.timeline.colors import cell_codes, cell_pixels, gap_pixel, image_over, mark_pixels
+from surgicalsam_napari.widgets.timeline.colors import (
+    cell_codes,
+    cell_pixels,
+    gap_pixel,
+    image_over,
+    mark_pixels,
+    track_pixels,
+)
+from surgicalsam_napari.widgets.timeline.rows import Row
 from surgicalsam_napari.widgets.timeline.view import FrameView
 
 GAP_SCALE = 5.0  # pixels per frame from which gaps separate the frames
 
 
 class CellPicture:
-    """One row of `row_height` pixels per class, one column per column of the view.
+    """Rows of `row_height` pixels, for classes and tracks; one column per column of the view.
 
     Attributes
     ----------
     image : the image; it owns its memory
     """
 
-    def __init__(self, overview: Overview, view: FrameView, row_height: int) -> None:
-        self.overview, self.view, self.row_height = overview, view, row_height
+    def __init__(self, overview: Overview, view: FrameView, row_height: int, rows: tuple[Row, ...]) -> None:
+        self.overview, self.view, self.row_height, self.rows = overview, view, row_height, rows
+        self._class_rows = [index for index, row in enumerate(rows) if row.line is None]
         self._codes = cell_codes(*overview.binned(view.edges))
-        self._pixels = np.empty((overview.class_count, row_height, view.width), dtype=np.uint32)
+        self._pixels = np.empty((len(rows), row_height, view.width), dtype=np.uint32)
+        self._draw_tracks()
         self._draw(range(view.width))
         self.image: QImage = image_over(self._pixels.reshape(-1, view.width))
 
-    def shows(self, overview: Overview, view: FrameView, row_height: int) -> bool:
-        return self.overview is overview and self.view == view and self.row_height == row_height
+    def shows(self, overview: Overview, view: FrameView, row_height: int, rows: tuple[Row, ...]) -> bool:
+        is_same = self.overview is overview and self.rows is rows
+        return is_same and self.view == view and self.row_height == row_height
 
     def update(self, first_frame: int, last_frame: int) -> range | None:
         """Redraw these frames, `last_frame` included; returns the changed columns of pixels, None if none is in view."""
@@ -40,15 +51,22 @@ class CellPicture:
         self._draw(columns)
         return columns
 
+    def _draw_tracks(self) -> None:
+        for index, row in enumerate(self.rows):
+            if row.line is not None:
+                is_there = row.line.covers(self.view.edges)[self.view.bin_of_column]
+                self._pixels[index] = track_pixels(self.row_height, row.line.color)[:, is_there.astype(int)]
+
     def _draw(self, columns: range) -> None:
         bin_of_column = self.view.bin_of_column[columns.start : columns.stop]
         codes = self._codes[:, bin_of_column]
         pixels = self._pixels[:, :, columns.start : columns.stop]
         for y, pixel_of_code in enumerate(cell_pixels(self.row_height)):
-            pixels[:, y] = pixel_of_code[codes]
+            pixels[self._class_rows, y] = pixel_of_code[codes]
         if self.view.scale >= GAP_SCALE:
             is_first = np.diff(self.view.bin_of_column, prepend=-1) > 0
-            pixels[:, :, is_first[columns.start : columns.stop]] = gap_pixel()
+            for index in self._class_rows:
+                pixels[index, :, is_first[columns.start : columns.stop]] = gap_pixel()
 
 
 class MarkPicture:

@@ -11,7 +11,7 @@ from functools import lru_cache
 import numpy as np
 from qtpy.QtGui import QImage
 
-from surgicalsam_napari.review.overview import NOT_PREDICTED, QUALITY_LEVELS
+from surgicalsam_napari.review.overview import NOT_PREDICTED, QUALITY_LEVELS, VOTED
 from surgicalsam_napari.store.provenance import Provenance
 
 TRACK = "#17181d"
@@ -21,8 +21,9 @@ PREDICTED_RAMP = ("#5b3fb5", "#4a74dc", "#58b8f2")  # worst to best
 EDITED, VERIFIED = "#f2a11f", "#cfe8b8"
 MARK_RAMP = ("#17181d", "#8a2560", "#ff78b6")  # from no to strong need of review
 NOTE, PAGE = "#ffffff", "#fff3b0"
-MARK_LEVELS = 64
-_KIND_COUNT = 1 << len(Provenance)
+VOTE_LINE = "#ffffff"  # at the top of a cell that the vote over time changed
+MARK_LEVELS, VOTE_HEIGHT = 64, 3
+_KIND_COUNT = 1 << (VOTED + 1)
 
 
 def rgb_pixels(colors: np.ndarray) -> np.ndarray:
@@ -64,10 +65,20 @@ def cell_pixels(height: int) -> np.ndarray:
             pixels[top:bottom, kinds] = hue
         if not shown and kinds >> Provenance.ABSENT & 1:
             pixels[middle - 1 : middle + 1, kinds] = _pixel(ABSENT_LINE)
+        if kinds >> VOTED & 1:
+            pixels[:VOTE_HEIGHT, kinds] = _pixel(VOTE_LINE)
     pixels[-1] = _pixel(GAP)
     table = pixels.reshape(height, -1)
     table.flags.writeable = False
     return table
+
+
+def track_pixels(height: int, color: str) -> np.ndarray:
+    """(height, 2) pixels of a row of a track, from top to bottom: where it is out of view, and where it is in view."""
+    pixels = np.full((height, 2), _pixel(TRACK), np.uint32)
+    pixels[2 : height - 3, 1] = _pixel(color)
+    pixels[-1] = _pixel(GAP)
+    return pixels
 
 
 def cell_codes(kinds: np.ndarray, levels: np.ndarray) -> np.ndarray:

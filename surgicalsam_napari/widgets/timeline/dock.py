@@ -9,17 +9,22 @@ import numpy as np
 from qtpy.QtCore import QObject, Qt
 from qtpy.QtWidgets import QDockWidget, QMainWindow
 
+from surgicalsam_napari.errors import ProjectError
 from surgicalsam_napari.session import Session
-from surgicalsam_napari.store import Project
+from surgicalsam_napari.store import Project, TrackTable
 from surgicalsam_napari.store.validity import is_unchecked_prediction
 from surgicalsam_napari.widgets.timeline.frame_notes import FrameNotes
+from surgicalsam_napari.widgets.timeline.rows import TrackLine
 from surgicalsam_napari.widgets.timeline.widget import Timeline
 from surgicalsam_napari.widgets.viewer.dock_menu import DockMenu
+from surgicalsam_napari.widgets.viewer.instance_colors import shade_of_tracks, shades
+from surgicalsam_napari.widgets.viewer.instance_layer import shade_count
 from surgicalsam_napari.widgets.viewer.label_changes import LabelChanges
 from surgicalsam_napari.widgets.viewer.layers import ViewerLayers
 from surgicalsam_napari.widgets.viewer.session_signals import SessionSignals
 
 NAME = "Timeline"
+TABLES = "provenance", "predicted_iou", "voted"
 UNCHECKED = "which nobody has checked on real video"
 ROWS_AT_ONCE = 1000  # changed frames to read one by one; for more, read the whole tables
 
@@ -48,6 +53,7 @@ class TimelineDock(QObject):
         self.timeline.swatch_clicked.connect(lambda class_id: layers.hide_classes(layers.hidden_classes ^ {class_id}))
         layers.hidden_changed.connect(lambda: self.timeline.set_hidden_classes(layers.hidden_classes))
         changes.frames_changed.connect(self._on_frames_changed)
+        changes.tracks_changed.connect(self.show_tracks)
         layers.viewer.dims.events.current_step.connect(self._show_frame)
 
     def subscribe(self, signals: SessionSignals) -> None:
@@ -68,10 +74,29 @@ class TimelineDock(QObject):
             return
         labels = project.labels
         self.timeline.strip.caveat_of = self._caveat_of
-        self.timeline.show_tables(project.classes, labels.table("provenance"), labels.table("predicted_iou"))
+        self.timeline.show_tables(project.classes, *(labels.table(name) for name in TABLES))
+        self.show_tracks()
         self._show_frame()
         self.show_class(self.session.selected_class_id)
         self._dock_below()
+
+    def show_tracks(self) -> None:
+        """Show the tracks of the open project; none if their table is damaged."""
+        project = self._project
+        if project is None:
+            return
+        try:
+            table = project.tracks.table
+        except ProjectError:
+            table = TrackTable()
+        count = shade_count(project.classes)
+        shade_of, titles = shade_of_tracks(table, count), table.titles(project.classes)
+        lines: dict[int, list[TrackLine]] = {}
+        for track in table.tracks:
+            if track.class_id in project.classes.ids:
+                color = shades(project.classes.by_id(track.class_id).color, count)[shade_of[track.id]]
+                lines.setdefault(track.class_id, []).append(TrackLine(track, titles[track.id], color))
+        self.timeline.show_tracks({class_id: tuple(each) for class_id, each in lines.items()})
 
     def show_class(self, class_id: int | None) -> None:
         """Show which class is selected."""
@@ -128,7 +153,7 @@ class TimelineDock(QObject):
             return
         labels, changed = self._project.labels, sorted(frames)
         tables = []
-        for name in ("provenance", "predicted_iou"):
+        for name in TABLES:
             if len(changed) > ROWS_AT_ONCE:
                 tables.append(labels.table(name)[changed])
             else:

@@ -1,4 +1,4 @@
-"""The layout of the timeline: names at the left; axis, marks and one row per class at the right."""
+"""The layout of the timeline: names at the left; axis, marks and the rows of classes and tracks at the right."""
 
 from __future__ import annotations
 
@@ -18,26 +18,28 @@ class StripLayout:
     Attributes
     ----------
     width, height : of the whole strip
-    class_count : number of rows
+    row_count : number of rows
     names_width : width of the column of names at the left
     scrolled : pixels by which the rows are scrolled up
+    indent : pixels before the coloured squares, for the arrows that open a class; 0 without tracks
     """
 
     width: int
     height: int
-    class_count: int
+    row_count: int
     names_width: int
     scrolled: int = 0
+    indent: int = 0
 
     @property
     def row_height(self) -> int:
-        room = (self.height - ROWS_TOP) // max(self.class_count, 1)
+        room = (self.height - ROWS_TOP) // max(self.row_count, 1)
         return min(max(room, SMALLEST_ROW), LARGEST_ROW)
 
     @property
     def overflow(self) -> int:
         """Height in pixels of the rows that do not fit."""
-        return max(self.class_count * self.row_height - (self.height - ROWS_TOP), 0)
+        return max(self.row_count * self.row_height - (self.height - ROWS_TOP), 0)
 
     @property
     def left(self) -> int:
@@ -52,15 +54,15 @@ class StripLayout:
     @property
     def bottom(self) -> int:
         """The lower edge of the last row in view."""
-        return min(self.height, ROWS_TOP + self.class_count * self.row_height)
+        return min(self.height, ROWS_TOP + self.row_count * self.row_height)
 
     def top_of(self, row: int) -> int:
         return ROWS_TOP + row * self.row_height - self.scrolled
 
     def row_at(self, y: float) -> int | None:
-        """The class row at this height; None above and below the rows."""
+        """The row at this height; None above and below the rows."""
         row = int(y - ROWS_TOP + self.scrolled) // self.row_height
-        return row if ROWS_TOP <= y < self.bottom and 0 <= row < self.class_count else None
+        return row if ROWS_TOP <= y < self.bottom and 0 <= row < self.row_count else None
 
     @staticmethod
     def is_marks(y: float) -> bool:

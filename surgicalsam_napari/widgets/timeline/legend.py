@@ -7,7 +7,7 @@ from qtpy.QtCore import QSize, Qt
 from qtpy.QtGui import QColor, QImage, QPainter, QPixmap, QResizeEvent
 from qtpy.QtWidgets import QHBoxLayout, QLabel, QSizePolicy, QWidget
 
-from surgicalsam_napari.review.overview import QUALITY_LEVELS
+from surgicalsam_napari.review.overview import QUALITY_LEVELS, VOTED
 from surgicalsam_napari.store.provenance import Provenance
 from surgicalsam_napari.widgets.timeline.colors import cell_codes, cell_pixels, image_over
 from surgicalsam_napari.widgets.timeline.painting import draw_page
@@ -21,6 +21,8 @@ HELP = (
     "or drag with the middle button. Double-click to see the whole video.\n\n"
     "A column of pixels can stand for several frames. Then it is divided into predicted, edited and verified, so that a "
     "single edited frame is visible. The shade shows the worst predicted frame, and a click goes to that frame.\n\n"
+    "A white line above a cell: the vote over time changed what the model predicted there. The small arrow before a class "
+    "opens its tracks, one row for each instrument.\n\n"
     "Confidence is the model's own guess of how well its mask overlaps the true one (the predicted IoU)."
 )
 
@@ -51,6 +53,9 @@ class TimelineLegend(QWidget):
             words = WORDS[provenance]
             line.addWidget(self._word(f"{words}, confidence 0.5 to 1" if is_predicted else words, words))
             line.addSpacing(10)
+        line.addWidget(_chip(Provenance.PREDICTED, CHIP_WIDTH, is_voted=True))
+        line.addWidget(self._word("changed by the vote", "voted"))
+        line.addSpacing(10)
         line.addWidget(self._word("▼  propagation stopped", "▼  stopped"))
         line.addSpacing(10)
         line.addWidget(_page())
@@ -91,16 +96,16 @@ def _page() -> QLabel:
     return page
 
 
-def _chip(provenance: Provenance, width: int) -> QLabel:
+def _chip(provenance: Provenance, width: int, *, is_voted: bool = False) -> QLabel:
     chip = QLabel()
-    chip.setPixmap(_chip_pixmap(provenance, width))
+    chip.setPixmap(_chip_pixmap(provenance, width, is_voted=is_voted))
     chip.setStyleSheet("padding: 0px; margin: 0px;")
     return chip
 
 
-def _chip_pixmap(provenance: Provenance, width: int) -> QPixmap:
+def _chip_pixmap(provenance: Provenance, width: int, *, is_voted: bool) -> QPixmap:
     levels = (np.arange(width) * QUALITY_LEVELS // width).astype(np.uint8)
-    codes = cell_codes(np.full(width, 1 << provenance, dtype=np.uint8), levels)
+    codes = cell_codes(np.full(width, 1 << provenance | is_voted << VOTED, dtype=np.uint8), levels)
     pixels = np.ascontiguousarray(cell_pixels(CHIP_HEIGHT + 1)[:CHIP_HEIGHT, codes])
     image: QImage = image_over(pixels)
     pixmap = QPixmap(width, CHIP_HEIGHT)

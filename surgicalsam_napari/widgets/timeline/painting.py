@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Collection, Iterable
+from collections.abc import Collection, Iterable, Mapping, Sequence
 
 from qtpy.QtCore import QPointF, QRect, QRectF, Qt
 from qtpy.QtGui import QColor, QFont, QFontMetrics, QPainter, QPalette, QPen, QPolygonF
@@ -11,10 +11,13 @@ from surgicalsam_napari.instruments import ClassSet
 from surgicalsam_napari.widgets.parts.theme import ACCENT
 from surgicalsam_napari.widgets.timeline.colors import NOTE, PAGE, TRACK
 from surgicalsam_napari.widgets.timeline.layout import AXIS_HEIGHT, MARKS_HEIGHT, ROWS_TOP, StripLayout
+from surgicalsam_napari.widgets.timeline.rows import Row
 from surgicalsam_napari.widgets.timeline.view import FrameView
 
 SWATCH_SIDE = 9
 TEXT_LEFT = 22
+ARROW_WIDTH = 12  # before the squares, if any class has tracks
+TRACK_INDENT = 10
 SMALLEST_NAMES, LARGEST_NAMES = 104, 210
 TICK_DISTANCE = 84  # pixels per label of the axis
 LARGEST_TEXT = 12
@@ -30,10 +33,10 @@ def text_font(base: QFont, height: int, *, is_bold: bool = False) -> QFont:
     return font
 
 
-def names_width(classes: ClassSet, base: QFont, row_height: int, width: int) -> int:
+def names_width(classes: ClassSet, base: QFont, row_height: int, width: int, indent: int = 0) -> int:
     """Width in pixels for the longest name, within limits, at most a third of the strip."""
     metrics = QFontMetrics(text_font(base, row_height, is_bold=True))
-    longest = max((metrics.horizontalAdvance(name) for name in classes.names), default=0) + TEXT_LEFT + 8
+    longest = max((metrics.horizontalAdvance(name) for name in classes.names), default=0) + TEXT_LEFT + 8 + indent
     return min(max(longest, SMALLEST_NAMES), LARGEST_NAMES, max(width // 3, 1))
 
 
@@ -48,44 +51,80 @@ def draw_captions(painter: QPainter, layout: StripLayout, base: QFont, palette: 
     """Draw the captions of the axis and of the review marks, in the column of names."""
     painter.setPen(dimmed(palette))
     painter.setFont(text_font(base, MARKS_HEIGHT + 1))
-    width = layout.names_width - TEXT_LEFT - 6
+    width = layout.names_width - TEXT_LEFT - layout.indent - 6
     align = int(Qt.AlignmentFlag.AlignVCenter | Qt.AlignmentFlag.AlignLeft)
-    painter.drawText(QRect(TEXT_LEFT, 0, width, AXIS_HEIGHT), align, "Frame")
-    painter.drawText(QRect(TEXT_LEFT, AXIS_HEIGHT - 1, width, MARKS_HEIGHT), align, "Needs review")
+    painter.drawText(QRect(TEXT_LEFT + layout.indent, 0, width, AXIS_HEIGHT), align, "Frame")
+    painter.drawText(QRect(TEXT_LEFT + layout.indent, AXIS_HEIGHT - 1, width, MARKS_HEIGHT), align, "Needs review")
 
 
 def draw_names(
     painter: QPainter,
     layout: StripLayout,
     classes: ClassSet,
+    rows: Sequence[Row],
+    opened: Mapping[int, bool],
     current: int | None,
     hidden: Collection[int],
     base: QFont,
     palette: QPalette,
 ) -> None:
-    """Draw a swatch and a name per class; the current class is bold, the swatch of a hidden one hollow."""
-    height = layout.row_height
+    """Draw a square and a name per row; the current class is bold, the square of a hidden one hollow.
+
+    Parameters
+    ----------
+    opened : by id of each class that has tracks, whether they are shown: the direction of its arrow
+    """
+    height, instruments = layout.row_height, tuple(classes)
     painter.save()
     painter.setClipRect(QRect(0, ROWS_TOP, layout.names_width, max(layout.bottom - ROWS_TOP, 0)))
-    for row, instrument in enumerate(classes):
-        top = layout.top_of(row)
+    for index, row in enumerate(rows):
+        top = layout.top_of(index)
         if not ROWS_TOP - height < top < layout.bottom:
             continue
-        is_current = instrument.id == current
-        side = min(SWATCH_SIDE, height - 3)
-        square = QRect(7, top + (height - 1 - side) // 2, side, side)
-        if instrument.id in hidden:
-            painter.setPen(QColor(instrument.color))
-            painter.drawRect(square.adjusted(0, 0, -1, -1))
+        instrument = instruments[row.place]
+        painter.setPen(palette.windowText().color() if instrument.id == current else dimmed(palette))
+        if row.line is None:
+            if instrument.id in opened:
+                _draw_arrow(painter, QRect(3, top, ARROW_WIDTH, height - 1), is_open=opened[instrument.id])
+            font = text_font(base, height, is_bold=instrument.id == current)
+            _draw_name(painter, layout, top, layout.indent, instrument.name, font)
+            _draw_square(painter, layout, top, layout.indent, instrument.color, is_hollow=instrument.id in hidden)
         else:
-            painter.fillRect(square, QColor(instrument.color))
-        painter.setPen(palette.windowText().color() if is_current else dimmed(palette))
-        font = text_font(base, height, is_bold=is_current)
-        painter.setFont(font)
-        width = layout.names_width - TEXT_LEFT - 6
-        name = QFontMetrics(font).elidedText(instrument.name, Qt.TextElideMode.ElideRight, width)
-        align = int(Qt.AlignmentFlag.AlignVCenter | Qt.AlignmentFlag.AlignLeft)
-        painter.drawText(QRect(TEXT_LEFT, top - 1, width, height), align, name)
+            indent = layout.indent + TRACK_INDENT
+            _draw_name(painter, layout, top, indent, row.line.title, text_font(base, height))
+            _draw_square(painter, layout, top, indent, row.line.color, is_hollow=instrument.id in hidden)
+    painter.restore()
+
+
+def _draw_name(painter: QPainter, layout: StripLayout, top: int, indent: int, name: str, font: QFont) -> None:
+    """The name of a row; too long, it loses its middle, so that the number of a track stays."""
+    painter.setFont(font)
+    left = TEXT_LEFT + indent
+    width = layout.names_width - left - 6
+    text = QFontMetrics(font).elidedText(name, Qt.TextElideMode.ElideMiddle, width)
+    align = int(Qt.AlignmentFlag.AlignVCenter | Qt.AlignmentFlag.AlignLeft)
+    painter.drawText(QRect(left, top - 1, width, layout.row_height), align, text)
+
+
+def _draw_square(painter: QPainter, layout: StripLayout, top: int, indent: int, color: str, *, is_hollow: bool) -> None:
+    side = min(SWATCH_SIDE, layout.row_height - 3)
+    square = QRect(7 + indent, top + (layout.row_height - 1 - side) // 2, side, side)
+    if is_hollow:
+        painter.setPen(QColor(color))
+        painter.drawRect(square.adjusted(0, 0, -1, -1))
+    else:
+        painter.fillRect(square, QColor(color))
+
+
+def _draw_arrow(painter: QPainter, place: QRect, *, is_open: bool) -> None:
+    """A small triangle: to the right for a class that can be opened, down for an open one."""
+    x, y = place.center().x() + 0.5, place.center().y() + 0.5
+    corners = [(-4, -2.5), (4, -2.5), (0, 3)] if is_open else [(-2.5, -4), (-2.5, 4), (3, 0)]
+    painter.save()
+    painter.setRenderHint(QPainter.RenderHint.Antialiasing)
+    painter.setBrush(painter.pen().color())
+    painter.setPen(Qt.PenStyle.NoPen)
+    painter.drawPolygon(QPolygonF([QPointF(x + dx, y + dy) for dx, dy in corners]))
     painter.restore()
 
 

@@ -2,13 +2,14 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable
+from collections.abc import Callable, Collection
 
 import numpy as np
 from qtpy.QtCore import QEvent, QPoint, QRect, QSignalBlocker, QSize, Qt, QTimer, Signal
 from qtpy.QtGui import QHelpEvent, QMouseEvent, QPainter, QPaintEvent, QPalette, QResizeEvent, QWheelEvent
 from qtpy.QtWidgets import QAbstractScrollArea, QFrame, QToolTip, QWidget
 
+from surgicalsam_napari.formatting import counted
 from surgicalsam_napari.instruments import ClassSet
 from surgicalsam_napari.review.overview import Overview
 from surgicalsam_napari.widgets.timeline import painting
@@ -21,7 +22,8 @@ from surgicalsam_napari.widgets.timeline.layout import (
     SMALLEST_ROW,
     StripLayout,
 )
-from surgicalsam_napari.widgets.timeline.tooltips import in_cell, in_frames, in_marks_row
+from surgicalsam_napari.widgets.timeline.rows import Lines, Row, rows_of
+from surgicalsam_napari.widgets.timeline.tooltips import in_cell, in_frames, in_marks_row, in_track, on_track_name
 from surgicalsam_napari.widgets.timeline.view import FrameView
 
 FEWEST_ROWS = 7  # always in view, if there are so many: the classes of EndoVis
@@ -42,7 +44,7 @@ class TimelineStrip(QAbstractScrollArea):
     """Frames from left to right, classes from top to bottom; click, drag, wheel, double-click.
 
     Signals: `frame_picked` (frame index); `class_picked` and `swatch_clicked` (class id), for a row or its name, and for the
-    coloured square before it.
+    coloured square before it; `opened_changed` when other classes show their tracks.
 
     Attributes
     ----------
@@ -51,11 +53,13 @@ class TimelineStrip(QAbstractScrollArea):
     marks : (T,) float, review priorities, or None
     notes : why a propagation stopped, by frame index
     frame_notes : a person's notes, by frame index
+    lines : the tracks by class id
     """
 
     frame_picked = Signal(int)
     class_picked = Signal(int)
     swatch_clicked = Signal(int)
+    opened_changed = Signal()
 
     def __init__(self, parent: QWidget | None = None) -> None:
         super().__init__(parent)
@@ -67,6 +71,9 @@ class TimelineStrip(QAbstractScrollArea):
         self.current_frame = 0
         self.current_class: int | None = None
         self.hidden_classes: frozenset[int] = frozenset()
+        self.lines: Lines = {}
+        self.opened: frozenset[int] = frozenset()  # ids of classes that show their tracks
+        self.rows: tuple[Row, ...] = ()
         self._classes: ClassSet | None = None
         self._cells: CellPicture | None = None
         self._heat: MarkPicture | None = None
@@ -99,6 +106,7 @@ class TimelineStrip(QAbstractScrollArea):
         """Show other tables; keep the view if the video has the same length."""
         before = self.view
         self._classes, self.overview, self._cells = classes, overview, None
+        self._set_rows()
         if overview is None or overview.frame_count == 0:
             self.overview = self.view = None
         elif before is None or before.frame_count != overview.frame_count:
@@ -141,6 +149,41 @@ class TimelineStrip(QAbstractScrollArea):
         self.current_class = class_id
         self.viewport().update(0, 0, self.layout_now.names_width, self.viewport().height())
 
+    def show_lines(self, lines: Lines) -> None:
+        """Show these tracks below their classes, where those are open."""
+        self.lines = lines
+        self._update_rows()
+
+    def open_classes(self, class_ids: Collection[int]) -> None:
+        """Show the tracks of these classes only, and scroll to those of a class that was closed."""
+        newly = frozenset(class_ids) - self.opened
+        if frozenset(class_ids) != self.opened:
+            self.opened = frozenset(class_ids)
+            self._update_rows()
+            if len(newly) == 1:
+                self._scroll_to_class(*newly)
+            self.opened_changed.emit()
+
+    def _scroll_to_class(self, class_id: int) -> None:
+        """Bring the rows of a class into view, its own one at least."""
+        if self._classes is None:
+            return
+        place, layout, bar = self._classes.ids.index(class_id), self.layout_now, self.verticalScrollBar()
+        rows = [index for index, row in enumerate(self.rows) if row.place == place]
+        beyond = layout.top_of(rows[-1] + 1) - layout.height
+        bar.setValue(bar.value() + min(max(beyond, 0), layout.top_of(rows[0]) - ROWS_TOP))
+
+    def _update_rows(self) -> None:
+        self._set_rows()
+        if self.view is not None:
+            self.view = self.view.resized(self.layout_now.columns)
+        self.updateGeometry()
+        self._update_scroll_bars()
+        self.viewport().update()
+
+    def _set_rows(self) -> None:
+        self.rows = () if self._classes is None else rows_of(self._classes, self.lines, self.opened)
+
     def show_hidden(self, class_ids: frozenset[int]) -> None:
         self.hidden_classes = class_ids
         self.viewport().update()
@@ -158,12 +201,13 @@ class TimelineStrip(QAbstractScrollArea):
         width, height = self.viewport().width(), self.viewport().height()
         if self._classes is None:
             return StripLayout(width, height, 0, min(painting.SMALLEST_NAMES, width // 3))
-        rows = StripLayout(width, height, len(self._classes), 0)
-        names = painting.names_width(self._classes, self.font(), rows.row_height, width)
-        return StripLayout(width, height, len(self._classes), names, min(self.verticalScrollBar().value(), rows.overflow))
+        rows, indent = StripLayout(width, height, len(self.rows), 0), painting.ARROW_WIDTH if self.lines else 0
+        names = painting.names_width(self._classes, self.font(), rows.row_height, width, indent)
+        scrolled = min(self.verticalScrollBar().value(), rows.overflow)
+        return StripLayout(width, height, len(self.rows), names, scrolled, indent)
 
     def sizeHint(self) -> QSize:
-        rows = min(max(len(self._classes) if self._classes else 7, 3), 16)
+        rows = min(max(len(self.rows) if self._classes else 7, 3), 16)
         return QSize(720, ROWS_TOP + rows * PREFERRED_ROW + self.horizontalScrollBar().sizeHint().height() + 1)
 
     def minimumSizeHint(self) -> QSize:
@@ -182,7 +226,8 @@ class TimelineStrip(QAbstractScrollArea):
         dirty = event.region()
         if dirty.intersects(QRect(0, 0, layout.left - LABEL_OVERHANG, layout.height)):
             painting.draw_captions(painter, layout, font, palette)
-            shown = self.current_class, self.hidden_classes
+            opened = {class_id: class_id in self.opened for class_id in self.lines}
+            shown = self.rows, opened, self.current_class, self.hidden_classes
             painting.draw_names(painter, layout, self._classes, *shown, font, palette)
         if dirty.intersects(QRect(0, 0, layout.width, AXIS_HEIGHT)):
             _, flag = painting.cursor_rects(layout, self.view, self.current_frame, font)
@@ -195,8 +240,8 @@ class TimelineStrip(QAbstractScrollArea):
 
     def _draw_cells(self, painter: QPainter, layout: StripLayout) -> None:
         assert self.view is not None and self.overview is not None
-        if self._cells is None or not self._cells.shows(self.overview, self.view, layout.row_height):
-            self._cells = CellPicture(self.overview, self.view, layout.row_height)
+        if self._cells is None or not self._cells.shows(self.overview, self.view, layout.row_height, self.rows):
+            self._cells = CellPicture(self.overview, self.view, layout.row_height, self.rows)
         source = QRect(0, layout.scrolled, layout.columns, layout.bottom - ROWS_TOP)
         painter.drawImage(QPoint(layout.left, ROWS_TOP), self._cells.image, source)
 
@@ -263,13 +308,17 @@ class TimelineStrip(QAbstractScrollArea):
         if event.button() == Qt.MouseButton.MiddleButton:
             self._panned_from = position.x()
             self.viewport().setCursor(Qt.CursorShape.ClosedHandCursor)
+        elif event.button() == Qt.MouseButton.LeftButton and (class_id := self._arrow_at(position.toPoint())) is not None:
+            self.open_classes(self.opened ^ {class_id})
         elif event.button() == Qt.MouseButton.LeftButton and self._swatch_at(position.toPoint()) is not None:
             self.swatch_clicked.emit(self._swatch_at(position.toPoint()))
         elif event.button() == Qt.MouseButton.LeftButton:
-            row = layout.row_at(position.y())
+            row = self._row_at(position.y())
             if position.x() < layout.left:
                 if row is not None:  # only a name chooses its class: a click on a frame must not change the brush
-                    self.class_picked.emit(self._classes.ids[row])
+                    self.class_picked.emit(self._classes.ids[row.place])
+                    if row.line is not None:
+                        self._pick(row.line.track.first)
             else:
                 self._is_scrubbing = True
                 QToolTip.hideText()
@@ -313,17 +362,35 @@ class TimelineStrip(QAbstractScrollArea):
         elif notches:
             self.use_view(self.view.zoomed(ZOOM_PER_NOTCH**notches, event.position().x() - layout.left))
 
+    def _row_at(self, y: float) -> Row | None:
+        index = self.layout_now.row_at(y)
+        return None if index is None else self.rows[index]
+
+    def _arrow_at(self, position: QPoint) -> int | None:
+        """The class whose arrow is at this pixel of the viewport."""
+        row = self._row_at(position.y())
+        if row is None or row.line is not None or self._classes is None or position.x() >= self.layout_now.indent + 3:
+            return None
+        class_id = self._classes.ids[row.place]
+        return class_id if class_id in self.lines else None
+
     def _swatch_at(self, position: QPoint) -> int | None:
         """The class whose coloured square is at this pixel of the viewport."""
-        row = self.layout_now.row_at(position.y())
-        is_swatch = row is not None and position.x() < painting.TEXT_LEFT - 3
-        return self._classes.ids[row] if is_swatch and row is not None and self._classes is not None else None
+        row = self._row_at(position.y())
+        if row is None or row.line is not None or self._classes is None:
+            return None
+        return self._classes.ids[row.place] if position.x() < painting.TEXT_LEFT - 3 + self.layout_now.indent else None
 
-    def _frame_to_look_at(self, x: float, row: int | None) -> int:
+    def _frame_to_look_at(self, x: float, row: Row | None) -> int:
         """The frame at a pixel; in a bin of several frames, the one that gives the bin its look in this row."""
         assert self.view is not None and self.overview is not None
         frames = self.view.frames_at(x - self.layout_now.left)
-        return frames[0] if row is None or len(frames) == 1 else self.overview.frame_to_look_at(row, frames)
+        if row is None or len(frames) == 1:
+            return frames[0]
+        if row.line is not None:
+            found = row.line.frame_in(frames)
+            return frames[0] if found is None else found
+        return self.overview.frame_to_look_at(row.place, frames)
 
     def _scrub(self, x: float) -> None:
         assert self.view is not None
@@ -364,17 +431,24 @@ class TimelineStrip(QAbstractScrollArea):
         layout = self.layout_now
         if self.view is None or self.overview is None or self._classes is None:
             return ""
-        row = layout.row_at(position.y())
+        row = self._row_at(position.y())
+        if (class_id := self._arrow_at(position)) is not None:
+            verb, tracks = "Hide" if class_id in self.opened else "Show", counted(len(self.lines[class_id]), "track")
+            return f"{verb} the {tracks} of {self._classes.by_id(class_id).name}"
         if (class_id := self._swatch_at(position)) is not None:
             verb = "Show" if class_id in self.hidden_classes else "Hide"
             return f"{verb} {self._classes.by_id(class_id).name} in the canvas"
         if position.x() < layout.left:
-            return "" if row is None else self._classes.names[row]
+            if row is not None and row.line is not None:
+                return on_track_name(row.line)
+            return "" if row is None else self._classes.names[row.place]
         frames = self.view.frames_at(position.x() - layout.left)
+        if row is not None and row.line is not None:
+            return in_track(row.line, frames)
         if row is not None:
-            tally = self.overview.tally(row, frames)
-            caveat = "" if tally.lowest_frame is None else self.caveat_of(tally.lowest_frame, self._classes.ids[row])
-            return in_cell(self._classes.names[row], frames, tally, caveat)
+            tally, class_id = self.overview.tally(row.place, frames), self._classes.ids[row.place]
+            caveat = "" if tally.lowest_frame is None else self.caveat_of(tally.lowest_frame, class_id)
+            return in_cell(self._classes.names[row.place], frames, tally, caveat)
         return self._marks_tooltip(position.x(), frames) if layout.is_marks(position.y()) else in_frames(frames)
 
     def _marks_tooltip(self, x: int, frames: range) -> str:

@@ -4,8 +4,10 @@ from __future__ import annotations
 
 import numpy as np
 
+from surgicalsam_napari.formatting import counted
 from surgicalsam_napari.review.overview import Tally
 from surgicalsam_napari.store.provenance import Provenance
+from surgicalsam_napari.widgets.timeline.rows import TrackLine
 
 WORDS = {
     Provenance.EMPTY: "not segmented",
@@ -42,7 +44,21 @@ def in_cell(class_name: str, frames: range, tally: Tally, caveat: str = "") -> s
         if len(frames) > 1:
             text += f" (frame {tally.lowest_frame:,})"
         text += f", {caveat}" if caveat else ""
+    if tally.voted:
+        text += ", changed by the vote over time" + (f" in {tally.voted:,}" if len(frames) > 1 else "")
     return f"{in_frames(frames)} - {class_name}: {text}"
+
+
+def in_track(line: TrackLine, frames: range) -> str:
+    """ "Frame 12 - Large Needle Driver 2", or that it is out of view there."""
+    return f"{in_frames(frames)} - {line.title}" + ("" if line.frame_in(frames) is not None else ": out of view")
+
+
+def on_track_name(line: TrackLine) -> str:
+    """ "Large Needle Driver 2: 48 frames from 3 to 60. Click to go to the first one." """
+    track = line.track
+    frames = counted(track.frame_count, "frame")
+    return f"{line.title}: {frames} from {track.first:,} to {track.last:,}. Click to go to the first one."
 
 
 def in_marks_row(frames: range, mark: float, notes: list[tuple[int, str]]) -> str:

@@ -12,21 +12,24 @@ from surgicalsam_napari.instruments import ClassSet
 from surgicalsam_napari.review.overview import Overview
 from surgicalsam_napari.widgets.timeline.frame_bar import FrameBar
 from surgicalsam_napari.widgets.timeline.legend import TimelineLegend
+from surgicalsam_napari.widgets.timeline.rows import Lines
 from surgicalsam_napari.widgets.timeline.strip import TimelineStrip
 
 UPDATE_MS = 40  # between two redraws of live changes
 
 
 class Timeline(QWidget):
-    """One row per class, one column per frame or bin of frames. It knows no project and no viewer.
+    """One row per class and, below an open class, per track; one column per frame or bin of frames. It knows no project and
+    no viewer.
 
     Signals: `frame_picked` (frame index) when the user clicks or drags over frames; `class_picked` (class id) when the user
-    clicks on the name of a row.
+    clicks on the name of a row; `opened_changed` when other classes show their tracks.
     """
 
     frame_picked = Signal(int)
     class_picked = Signal(int)
     swatch_clicked = Signal(int)
+    opened_changed = Signal()
 
     def __init__(self, parent: QWidget | None = None) -> None:
         super().__init__(parent)
@@ -44,11 +47,18 @@ class Timeline(QWidget):
         self.strip.frame_picked.connect(self.frame_picked)
         self.strip.class_picked.connect(self.class_picked)
         self.strip.swatch_clicked.connect(self.swatch_clicked)
+        self.strip.opened_changed.connect(self.opened_changed)
         self._changed: tuple[int, int] | None = None  # first and last frame
         self._timer = QTimer(self, interval=UPDATE_MS, singleShot=True)
         self._timer.timeout.connect(self.flush)
 
-    def show_tables(self, classes: ClassSet, provenance: np.ndarray, predicted_iou: np.ndarray) -> None:
+    def show_tables(
+        self,
+        classes: ClassSet,
+        provenance: np.ndarray,
+        predicted_iou: np.ndarray,
+        voted: np.ndarray | None = None,
+    ) -> None:
         """Show a video; marks and notes stay if the number of frames is the same (for another video, call `clear` first).
 
         Parameters
@@ -56,13 +66,14 @@ class Timeline(QWidget):
         classes : C classes, the rows from top to bottom
         provenance : (T, C) uint8, of `Provenance`; copied
         predicted_iou : (T, C) float32, NaN where unknown; copied
+        voted : (T, C), not 0 where the vote over time changed the prediction; copied
 
         Raises
         ------
         ValueError
             the tables do not both have the shape (T, C)
         """
-        overview = Overview(provenance, predicted_iou)
+        overview = Overview(provenance, predicted_iou, voted)
         if overview.class_count != len(classes):
             raise ValueError(f"the tables must have a column for each of {len(classes)} classes; got {overview.class_count}")
         if overview.frame_count != self._frame_count:
@@ -71,7 +82,11 @@ class Timeline(QWidget):
         self.strip.show_overview(classes, overview)
 
     def update_frames(
-        self, frame_indices: Sequence[int] | np.ndarray, provenance_rows: np.ndarray, predicted_iou_rows: np.ndarray
+        self,
+        frame_indices: Sequence[int] | np.ndarray,
+        provenance_rows: np.ndarray,
+        predicted_iou_rows: np.ndarray,
+        voted_rows: np.ndarray | None = None,
     ) -> None:
         """Update the rows of some frames; they are drawn shortly after, together with other changes.
 
@@ -80,10 +95,11 @@ class Timeline(QWidget):
         frame_indices : N frames of the video
         provenance_rows : (N, C) uint8
         predicted_iou_rows : (N, C) float32
+        voted_rows : (N, C)
         """
         if self.strip.overview is None or len(frame_indices) == 0:
             return
-        self.strip.overview.update(frame_indices, provenance_rows, predicted_iou_rows)
+        self.strip.overview.update(frame_indices, provenance_rows, predicted_iou_rows, voted_rows)
         first, last = int(min(frame_indices)), int(max(frame_indices))
         if self._changed is not None:
             first, last = min(first, self._changed[0]), max(last, self._changed[1])
@@ -130,6 +146,19 @@ class Timeline(QWidget):
         """Show which frames have a note, as small pages above the rows; the text is the tooltip."""
         self.strip.show_frame_notes(dict(notes))
 
+    def show_tracks(self, lines: Lines) -> None:
+        """Show these tracks, by class id, in rows below their classes, where those are open."""
+        self.strip.show_lines(lines)
+
+    def open_all(self, is_open: bool) -> None:
+        """Open all classes that have tracks, or close all."""
+        self.strip.open_classes(self.strip.lines if is_open else ())
+
+    @property
+    def opened_classes(self) -> frozenset[int]:
+        """The ids of the classes whose tracks are shown."""
+        return self.strip.opened & self.strip.lines.keys()
+
     def set_hidden_classes(self, class_ids: frozenset[int]) -> None:
         """Show which classes the canvas does not draw, as hollow squares."""
         self.strip.show_hidden(class_ids)
@@ -139,6 +168,8 @@ class Timeline(QWidget):
         self._changed = None
         self._timer.stop()
         self.strip.show_overview(None, None)
+        self.strip.show_lines({})
+        self.strip.open_classes(())
         self.strip.show_marks(None)
         self.strip.show_notes({})
         self.strip.show_frame_notes({})

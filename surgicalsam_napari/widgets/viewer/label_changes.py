@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import threading
 from contextlib import suppress
+from typing import Any
 
 from qtpy.QtCore import QObject, QTimer, Signal
 
@@ -14,9 +15,11 @@ GATHER_MS = 40  # writes within this time are reported in one signal
 
 
 class LabelChanges(QObject):
-    """Relays the signals of one project's labels and history."""
+    """Relays the signals of one project's labels, tracks and history."""
 
     frames_changed = Signal(object)  # set of frame indices
+    numbers_changed = Signal(object)  # set of frame indices with other numbers of instances
+    tracks_changed = Signal()  # another table of tracks
     refused = Signal(int)  # frame index: an edit of verified labels was refused
     edit_failed = Signal(str)  # why an edit by a person could not be written
     unreadable = Signal(str)  # why a frame is shown as empty
@@ -32,6 +35,7 @@ class LabelChanges(QObject):
         self._project: Project | None = None
         self._lock = threading.Lock()
         self._frames: set[int] = set()
+        self._numbers: set[int | None] = set()  # None for the table of tracks
         self._timer = QTimer(self, singleShot=True, interval=GATHER_MS)
         self._due.connect(self._timer.start)
         self._timer.timeout.connect(self.emit_now)
@@ -53,28 +57,41 @@ class LabelChanges(QObject):
             self._project.labels.refused.disconnect(self._on_refused)
             self._project.labels.edit_failed.disconnect(self._on_edit_failed)
             self._project.labels.unreadable.disconnect(self._on_unreadable)
+            self._project.tracks.changed.disconnect(self._on_tracks)
             self._project.history.changed.disconnect(self._on_history)
         self._project = project
         with self._lock:
-            self._frames = set()
+            self._frames, self._numbers = set(), set()
         if project is not None:
             project.labels.changed.connect(self._on_changed)
             project.labels.refused.connect(self._on_refused)
             project.labels.edit_failed.connect(self._on_edit_failed)
             project.labels.unreadable.connect(self._on_unreadable)
+            project.tracks.changed.connect(self._on_tracks)
             project.history.changed.connect(self._on_history)
 
     def emit_now(self) -> None:
         """Report all changes up to now at once, without waiting for more."""
         with self._lock:
             frames, self._frames = self._frames, set()
+            numbers, self._numbers = self._numbers, set()
         if frames:
             self.frames_changed.emit(frames)
+        if None in numbers:
+            self.tracks_changed.emit()
+        if numbers - {None}:
+            self.numbers_changed.emit(numbers - {None})
 
     def _on_changed(self, frame_index: int) -> None:
+        self._gather(frame_index)
+
+    def _on_tracks(self, frame_index: int | None) -> None:
+        self._gather(frame_index, are_numbers=True)
+
+    def _gather(self, frame_index: Any, *, are_numbers: bool = False) -> None:
         with self._lock:
-            is_first = not self._frames
-            self._frames.add(frame_index)
+            is_first = not self._frames and not self._numbers
+            (self._numbers if are_numbers else self._frames).add(frame_index)
         if is_first:
             with suppress(RuntimeError):  # here and below: the window, and this object with it, was closed
                 self._due.emit()

@@ -76,6 +76,7 @@ class ViewerLayers(QObject):
     layer_removed = Signal(object)  # napari layer: the user removed the video or its labels
     labels_swapped = Signal()  # `labels` is another layer, or None
     hidden_changed = Signal()  # other classes are hidden
+    classes_shown = Signal()  # the classes, their names or colours may be others
 
     def __init__(self, viewer: napari.viewer.Viewer, session: Session, parent: QObject | None = None) -> None:
         super().__init__(parent)
@@ -84,6 +85,7 @@ class ViewerLayers(QObject):
         self.labels: Labels | None = None
         self._outlines: Labels | None = None  # of the instruments, while their parts are shown
         self.hidden_classes: frozenset[int] = frozenset()  # ids of classes that the Labels layer does not draw
+        self._draws_classes = True
         self._replacing = False
         self._shown_folder: Path | None = None
         self._brush = OneFrameBrush(viewer, self)
@@ -179,9 +181,10 @@ class ViewerLayers(QObject):
         if self.labels is not None:
             # a new colormap makes napari select label 1; ignore that
             with self.labels.events.selected_label.blocker(self._on_selected_label):
-                self.labels.colormap = class_colormap(classes, self.hidden_classes)
+                self.labels.colormap = class_colormap(classes, self.hidden_classes if self._draws_classes else classes.ids)
             self.labels.features = class_features(classes)
             self.show_selected_class()
+        self.classes_shown.emit()
 
     def show_selected_class(self) -> None:
         """Let the brush paint the selected class."""
@@ -194,6 +197,12 @@ class ViewerLayers(QObject):
             self.hidden_classes = frozenset(class_ids)
             self.show_classes(self.session.classes)
             self.hidden_changed.emit()
+
+    def draw_classes(self, is_wanted: bool) -> None:
+        """Draw the classes in the Labels layer, or leave this to another layer; labels do not change."""
+        if is_wanted != self._draws_classes:
+            self._draws_classes = is_wanted
+            self.show_classes(self.session.classes)
 
     def refresh_frame(self, frame_index: int) -> None:
         """Redraw the labels if this frame is in view."""
