@@ -10,7 +10,6 @@ import numpy as np
 from surgicalsam_napari.errors import ExchangeError
 from surgicalsam_napari.exchange.files import safe_name
 from surgicalsam_napari.exchange.format import ExportTarget, Format, FrameToWrite
-from surgicalsam_napari.exchange.import_parts import parts_of
 from surgicalsam_napari.exchange.instances import Instances
 from surgicalsam_napari.exchange.registry import EXPORT_FORMATS
 from surgicalsam_napari.exchange.sidecar import frame_name
@@ -61,7 +60,7 @@ def export_frames(
         _ = project.video  # raises the ProjectError now if the video is missing
     indices = sorted(set(map(int, frame_indices)))
     has_tracks = chosen.instances and bool(project.tracks.table.tracks)
-    parts = parts_of(project)
+    parts = project.parts
     target = ExportTarget(
         out,
         classes,
@@ -78,7 +77,7 @@ def export_frames(
 def about_instruments(project: Project, format: str) -> str:
     """What an export does with instruments of a class and their parts, in sentences for the user; "" if it keeps all."""
     chosen, has_tracks = EXPORT_FORMATS[format], bool(project.tracks.table.tracks)
-    lost = lost_in(chosen, has_instances=has_tracks, has_parts=parts_of(project) is not None)
+    lost = lost_in(chosen, has_instances=has_tracks, has_parts=project.parts is not None)
     if chosen.instances and not has_tracks:
         return f"The project has no tracks (surgicalsam track makes them), so each class is one object. {lost}".strip()
     return lost
@@ -110,7 +109,7 @@ def selected_classes(classes: ClassSet, class_ids: Sequence[int] | None) -> Clas
 def _frames(project: Project, frame_indices: list[int], target: ExportTarget, images: bool) -> Iterator[FrameToWrite]:
     classes, sequence = target.classes, safe_name(project.manifest.video_path.stem)
     notes = {note.frame: note.text for note in project.notes.entries()}
-    part_labels = parts_of(project) if target.parts is not None else None
+    part_labels = project.parts if target.parts is not None else None
     for index in frame_indices:
         label_map = np.asarray(project.labels[index])
         if len(classes) < len(project.classes):

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Iterator
 from contextlib import contextmanager
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 
 import numpy as np
 
@@ -14,28 +14,45 @@ from surgicalsam_napari.instruments import ClassSet
 from surgicalsam_napari.store import Action, Project
 
 
-def parts_of_classes(project: Project) -> ClassSet | None:
-    """The parts that the classes of a project may have; None without any."""
-    return getattr(project.classes, "parts", None)
+def classes_with_parts(dataset: Dataset) -> ClassSet:
+    """The classes of a dataset, for a new project. If they do not say which parts they have, each has all of the dataset."""
+    if dataset.parts is None or dataset.classes.parts is not None:
+        return dataset.classes
+    classes = (replace(instrument, parts=dataset.parts.ids) for instrument in dataset.classes)
+    return replace(dataset.classes, classes=tuple(classes), parts=dataset.parts)
 
 
-def parts_of(project: Project) -> Project | None:
-    """The labels of the parts of a project; None if there are none yet."""
-    return getattr(project, "parts", None)
+def ids_of_parts(dataset: Dataset, project: Project) -> dict[int, int]:
+    """For each part of a dataset that the project has, its id there."""
+    known = project.classes.parts
+    return {} if dataset.parts is None or known is None else same_parts(dataset.parts, known)
 
 
-def lines_about_parts(dataset: Dataset, project: Project) -> list[str]:
-    """What an import does with the parts of a dataset, one fact a line."""
+def lines_about_parts(dataset: Dataset, classes: ClassSet) -> list[str]:
+    """What an import does with the parts of a dataset, one fact a line.
+
+    Parameters
+    ----------
+    classes : of the project
+    """
     if dataset.parts is None:
         return []
-    known = parts_of_classes(project)
-    if known is None:
-        names = ", ".join(dataset.parts.names)
-        return [f"{names} are not imported: the classes of the project have no parts. Give them parts first"]
-    ids = same_parts(dataset.parts, known)
-    renamed = [f"{part.name} becomes {known.by_id(ids[part.id]).name}" for part in dataset.parts if part.id in ids]
+    if classes.parts is None:
+        return [parts_not_imported(dataset, classes)]
+    ids = same_parts(dataset.parts, classes.parts)
+    renamed = [f"{part.name} becomes {classes.parts.by_id(ids[part.id]).name}" for part in dataset.parts if part.id in ids]
     lost = [part.name for part in dataset.parts if part.id not in ids]
     return [", ".join(renamed)] * bool(renamed) + [f"{name} is not a part of the project, and is left out" for name in lost]
+
+
+def parts_not_imported(dataset: Dataset, classes: ClassSet) -> str:
+    """What to do if a dataset has parts and the classes of a project have none; "" otherwise."""
+    if dataset.parts is None or classes.parts is not None:
+        return ""
+    return (
+        f"Parts ({', '.join(dataset.parts.names)}) are not imported: the classes of the project have none. To have them, "
+        "give the classes parts (Edit classes… in the window, surgicalsam classes --parts), then import again"
+    )
 
 
 @dataclass(frozen=True)
@@ -80,12 +97,11 @@ def part_writer(project: Project, dataset: Dataset, name: str) -> Iterator[PartW
     ----------
     name : of the action, for the user
     """
-    known = parts_of_classes(project)
-    ids = {} if dataset.parts is None or known is None else same_parts(dataset.parts, known)
+    ids = ids_of_parts(dataset, project)
     if not ids:
         yield None
         return
-    labels: Project = getattr(project, "open_parts")()  # noqa: B009
-    labels.snapshots.create_before(name)
-    with labels.history.action(name, all_or_none=True) as action:
-        yield PartWriter(labels, ids, action)
+    parts = project.open_parts()
+    parts.snapshots.create_before(name)
+    with parts.history.action(name, all_or_none=True) as action:
+        yield PartWriter(parts, ids, action)

@@ -88,7 +88,7 @@ def preview_lines(plan: ImportPlan, project: Project) -> tuple[PreviewLine, ...]
         example = f", such as {skipped.example}" if skipped.example else ""
         lines.append(PreviewLine("Skipped", f"{skipped.what}: {skipped.count:,}{example}"))
     lines += [PreviewLine("Tracks", text) for text in plan.tracks(survey.tracks).lines(_target_classes(plan))]
-    lines += [PreviewLine("Parts", text) for text in lines_about_parts(dataset, project)]
+    lines += [PreviewLine("Parts", text) for text in lines_about_parts(dataset, project.classes)]
     lines += [PreviewLine("Note", text) for text in dataset.notes]
     if plan.overlapping:
         lines.append(PreviewLine("Overlaps", _overlaps_in_words(plan)))
@@ -136,7 +136,7 @@ def plan_record(plan: ImportPlan) -> dict:
 
 def _target_classes(plan: ImportPlan) -> ClassSet:
     """The classes of the project after the import."""
-    return ClassSet(plan.survey.project_classes.name, (*plan.survey.project_classes, *plan.new_classes))
+    return plan.survey.project_classes.having([*plan.survey.project_classes, *plan.new_classes])
 
 
 def choices_in_words(plan: ImportPlan) -> str:

@@ -9,7 +9,7 @@ import numpy as np
 
 from surgicalsam_napari.errors import ExchangeError
 from surgicalsam_napari.exchange.dataset import Dataset
-from surgicalsam_napari.exchange.import_parts import part_writer
+from surgicalsam_napari.exchange.import_parts import ids_of_parts, part_writer, parts_not_imported
 from surgicalsam_napari.exchange.import_plan import ImportChoices, ImportPlan, plan_import
 from surgicalsam_napari.exchange.import_preview import choices_in_words
 from surgicalsam_napari.exchange.import_tracks import TrackImport
@@ -66,6 +66,8 @@ def result_in_words(plan: ImportPlan, counts: ImportCounts) -> str:
     if plan.left_alone:
         was = "was" if len(plan.left_alone) == 1 else "were"
         texts.append(f"{counted(len(plan.left_alone), 'frame')} without annotations {was} left alone.")
+    if lost := parts_not_imported(plan.dataset, plan.survey.all_classes.in_use):
+        texts.append(f"{lost}.")
     texts += [f"Skipped {one.what}: {one.count:,}." for one in plan.dataset.skipped]
     return " ".join(texts)
 
@@ -104,7 +106,7 @@ def import_frames(project: Project, plan: ImportPlan) -> Generator[ImportReport,
     """Write the checked labels as EDITED: all frames, or none if a write fails or the generator is closed early.
 
     The import is one action in the project's history, after a snapshot. It can be undone, even if the process was killed.
-    Parts are one action in the history of the project's parts.
+    Parts are one action in the history of the project's parts. New classes get all parts that the dataset and the project have.
 
     Pixels that a person painted, and VERIFIED classes, stay (see `LabelStore.write_import`). Frames in which the dataset
     annotated no class stay unchanged.
@@ -117,7 +119,8 @@ def import_frames(project: Project, plan: ImportPlan) -> Generator[ImportReport,
     plan.check_ready()
     _check_classes(project, plan)
     if plan.new_classes:
-        new = [replace(instrument, parts=()) for instrument in plan.new_classes]
+        parts_of_new = tuple(ids_of_parts(plan.dataset, project).values())
+        new = [replace(instrument, parts=parts_of_new) for instrument in plan.new_classes]
         project.extend_classes(project.classes.having([*project.classes, *new]))
     name = f"Import {plan.dataset.path.name}"
     project.snapshots.create_before(name)  # even before a small import

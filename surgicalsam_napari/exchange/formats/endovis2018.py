@@ -17,7 +17,7 @@ from __future__ import annotations
 
 import re
 from collections.abc import Iterator
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from pathlib import Path
 
 import numpy as np
@@ -60,7 +60,10 @@ _SCENE_COLORS = {
     "Small Intestine": (124, 155, 5),
     "Ultrasound Probe": (12, 255, 141),
 }
-SCENE = numbered_classes("EndoVis 2018 scene", ("Instrument", *_SCENE_COLORS))
+_SCENE = numbered_classes("EndoVis 2018 scene", ("Instrument", *_SCENE_COLORS))
+SCENE = replace(  # only the instrument has parts
+    _SCENE, classes=(replace(_SCENE.classes[0], parts=ENDOVIS_PARTS.ids), *_SCENE.classes[1:]), parts=ENDOVIS_PARTS
+)
 _NO_TYPES = (
     "These are the challenge's own labels, colours of parts and anatomy, which do not show instrument types. For the types, "
     "add the type annotations (grey, ids 1 to 7, published with ISINet) as annotations/seq_1_frame000.png."

@@ -56,7 +56,7 @@ class ProjectSource(PicturedSource):
         project.labels.close()  # all labels are read now; closing them frees the frames in memory
         identity = f"video {video.fingerprint}"
         super().__init__(
-            project.folder, identity, project.classes.without_parts(), frames, known, labels, corrected_indices, seed
+            project.folder, identity, project.classes, frames, known, labels, corrected_indices, seed
         )
 
     def image(self, example_index: int) -> np.ndarray:
