@@ -3,14 +3,22 @@
 #   PYTHON=python3.12             another interpreter (3.11 to 3.13)
 #   PIP_FLAGS="..."               options for pip install
 #   PYTEST_FLAGS="-k timeline"    options for pytest
+#   RELEASE_FLAGS="--final"       options for release/check.py
 
 SHELL := /bin/sh
 VENV := .venv
 BIN := $(VENV)/bin
 PIP_FLAGS ?=
 PYTEST_FLAGS ?=
+RELEASE_FLAGS ?=
 # two processes, each with one torch thread: with two threads each they would slow each other down
-PYTEST = OMP_NUM_THREADS=1 $(BIN)/python -m pytest --numprocesses 2 -m "$(MARKED)" $(PYTEST_FLAGS)
+PYTEST = OMP_NUM_THREADS=1 $(PYTEST_PYTHON) -m pytest --numprocesses 2 -m "$(MARKED)" $(PYTEST_FLAGS)
+PYTEST_PYTHON = $(BIN)/python
+
+# The oldest napari that works: an environment over the usual one, which has only these packages of its own.
+OLDEST_NAPARI := $(VENV)/oldest-napari
+OLDEST_PINS := napari==0.8.0 vispy==0.16.2
+WINDOW_TESTS = $$(grep -l make_napari_viewer tests/test_*.py)
 
 # System packages that Qt and a virtual display need on Debian and Ubuntu.
 SYSTEM_PACKAGES := xvfb xauth \
@@ -50,15 +58,17 @@ FIND_PYTHON := find_python() { \
     return 1; \
   }
 
-.PHONY: help demo test test-slow lint docs setup build clean
+.PHONY: help demo test test-slow test-napari-0.8 lint docs setup build release-check clean
 
 help:
 	@echo "make demo       set up, then segment the sample surgical clip in napari (without a display: into demo-output/)"
 	@echo "make test       set up, then run the tests, also in a real viewer: ten minutes on two cores"
 	@echo "make test-slow  the few tests that take longer than ten seconds each"
+	@echo "make test-napari-0.8   the tests of the window with napari 0.8, the oldest that works"
 	@echo "make lint       ruff and mypy"
 	@echo "make docs       the documentation as a site, into site/; every link is checked"
 	@echo "make build      wheel and sdist into dist/"
+	@echo "make release-check   all that a release needs: the same build twice, every Python here, licences, SBOM; into dist/"
 	@echo "make clean      remove all files made by these commands, also the environment"
 
 demo: setup
@@ -70,6 +80,11 @@ test-slow: MARKED = slow
 
 test test-slow: setup
 	@if $(HAS_DISPLAY); then $(PYTEST); else $(XVFB) env $(PYTEST); fi
+
+test-napari-0.8: MARKED = not slow
+test-napari-0.8: PYTEST_PYTHON = $(OLDEST_NAPARI)/bin/python
+test-napari-0.8: setup $(OLDEST_NAPARI)/.packages
+	@if $(HAS_DISPLAY); then $(PYTEST) $(WINDOW_TESTS); else $(XVFB) env $(PYTEST) $(WINDOW_TESTS); fi
 
 lint: setup
 	$(BIN)/ruff check .
@@ -83,6 +98,9 @@ docs: setup
 
 build: setup
 	$(BIN)/python -m build --no-isolation
+
+release-check: setup $(VENV)/.release
+	$(BIN)/python release/check.py $(RELEASE_FLAGS)
 
 clean:
 	rm -rf $(VENV) build dist site .cache demo-output .pytest_cache .mypy_cache .ruff_cache surgicalsam_napari/napari.yaml
@@ -117,6 +135,18 @@ $(BIN)/python: | $(VENV)/.system
 $(VENV)/.packages: pyproject.toml constraints.txt hatch_build.py | $(BIN)/python
 	@echo "Installing Python packages into $(VENV): takes minutes the first time"
 	$(BIN)/python -m pip install --disable-pip-version-check $(PIP_FLAGS) -c constraints.txt -e ".[all,dev]"
+	@touch $@
+
+$(OLDEST_NAPARI)/.packages: $(VENV)/.packages Makefile
+	@rm -rf $(OLDEST_NAPARI)
+	$(BIN)/python -m venv $(OLDEST_NAPARI)
+	@$(BIN)/python -c "import sysconfig; print('import site; site.addsitedir(%r)' % sysconfig.get_path('purelib'))" \
+	  > "$$($(OLDEST_NAPARI)/bin/python -c "import sysconfig; print(sysconfig.get_path('purelib'))")/usual.pth"
+	$(OLDEST_NAPARI)/bin/python -m pip install --disable-pip-version-check --quiet $(PIP_FLAGS) $(OLDEST_PINS)
+	@touch $@
+
+$(VENV)/.release: $(VENV)/.packages
+	$(BIN)/python -m pip install --disable-pip-version-check --quiet $(PIP_FLAGS) -c constraints.txt -e ".[release]"
 	@touch $@
 
 # The installed package's copy of the plugin manifest.

@@ -13,7 +13,7 @@ from pathlib import Path
 
 TOP = Path(__file__).resolve().parents[1]
 PAGE = TOP / "docs/architecture.md"
-ROOTS = ("surgicalsam_napari", "training/surgicalsam_training", "benchmarks")
+ROOTS = ("surgicalsam_napari", "training/surgicalsam_training", "benchmarks", "release")
 BEGIN, END = "<!-- tree: python docs/tree.py --write -->\n```\n", "```\n<!-- end of tree -->"
 NAME_WIDTH = 34
 
@@ -27,6 +27,7 @@ FOLDERS = {
     "benchmarks/quality": "How good masks, corrections and trainings are.",
     "benchmarks/scaling": "How cost grows with frames, sizes and classes.",
     "benchmarks/speed": "How fast every step is, compared with a simple implementation.",
+    "release": "What a release needs: its checks, the conda recipes, the container file.",
 }
 
 

@@ -79,6 +79,18 @@ class ClusterError(SurgicalSAMError):
     """A cluster cannot be reached, or its workers cannot do the work."""
 
 
+class WorkerError(SurgicalSAMError):
+    """A worker on another machine cannot embed frames."""
+
+
+class WorkerLost(WorkerError):
+    """A worker does not answer, or the line to it is cut. It may come back."""
+
+
+class WorkerRefused(WorkerError):
+    """A worker, or what it sends, must not be used: another version, other weights, a wrong certificate, or no TLS."""
+
+
 class TrainingError(SurgicalSAMError):
     """A training cannot start or resume: its data, configuration or run folder is invalid."""
 

@@ -1,11 +1,12 @@
-"""Instrument classes: an id, a name and a colour each; the EndoVis sets, and custom sets from YAML."""
+"""Instrument classes: an id, a name, a colour and perhaps parts each; the EndoVis sets, and custom sets from YAML."""
 
 from __future__ import annotations
 
 import re
+import reprlib
 import unicodedata
 from collections.abc import Iterator, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from functools import lru_cache
 from itertools import product
 from pathlib import Path
@@ -13,8 +14,11 @@ from pathlib import Path
 import yaml
 
 from surgicalsam_napari.errors import CheckpointError, ClassSetError
+from surgicalsam_napari.untrusted import read_yaml
 
 LARGEST_CLASS_ID = 255  # label maps are uint8, and 0 is background
+PARTS_NAME = "Parts"  # of the set of parts in a class set
+LONGEST_NAME = 200
 
 
 @dataclass(frozen=True)
@@ -27,22 +31,32 @@ class InstrumentClass:
     name : shown in the dropdown; unique in a set, case-insensitive
     color : "#rrggbb"
     former_names : names that it had before, the latest first; checkpoints and datasets may still use them
+    parts : ids of the parts that it consists of, in `ClassSet.parts`; a part itself has none
     """
 
     id: int
     name: str
     color: str
     former_names: tuple[str, ...] = ()
+    parts: tuple[int, ...] = ()
 
     def __post_init__(self) -> None:
         if isinstance(self.id, bool) or not isinstance(self.id, int) or not 1 <= self.id <= LARGEST_CLASS_ID:
             raise ClassSetError(
-                f"A class id is a whole number from 1 to {LARGEST_CLASS_ID}; got {self.id!r}. Change the id."
+                f"A class id is a whole number from 1 to {LARGEST_CLASS_ID}; got {shortened(self.id)}. Change the id."
             )
         if not isinstance(self.name, str) or not self.name.strip():
-            raise ClassSetError(f"Class {self.id} needs a name; got {self.name!r}. Enter a name.")
+            raise ClassSetError(f"Class {self.id} needs a name; got {shortened(self.name)}. Enter a name.")
+        for name in self.all_names:
+            if len(name) > LONGEST_NAME or any(unicodedata.category(letter) == "Cc" for letter in name):
+                raise ClassSetError(
+                    f"A class name has at most {LONGEST_NAME} characters, and no control characters; got "
+                    f"{shortened(name)}. Give class {self.id} another name."
+                )
         if not isinstance(self.color, str) or not re.fullmatch(r"#[0-9a-fA-F]{6}", self.color):
-            raise ClassSetError(f'The colour of {self.name} must look like "#1f77b4"; got {self.color!r}.')
+            raise ClassSetError(f'The colour of {self.name} must look like "#1f77b4"; got {shortened(self.color)}.')
+        if len(set(self.parts)) < len(self.parts):
+            raise ClassSetError(f"{self.name} must have each part once; got the ids {self.parts}. Remove the repeated one.")
 
     @property
     def rgb(self) -> tuple[int, int, int]:
@@ -55,9 +69,16 @@ class InstrumentClass:
         return (self.name, *self.former_names)
 
     def to_json(self) -> dict:
-        """A plain dict; former names only if there are any."""
+        """A plain dict; former names, and the ids of parts, only if there are any."""
         former = {"former_names": list(self.former_names)} if self.former_names else {}
-        return {"id": self.id, "name": self.name, "color": self.color, **former}
+        parts = {"parts": list(self.parts)} if self.parts else {}
+        return {"id": self.id, "name": self.name, "color": self.color, **former, **parts}
+
+
+def shortened(value: object) -> str:
+    """A value for a message, in one line: the value may be of any length."""
+    text = reprlib.repr(value)
+    return text if len(text) <= LONGEST_NAME else f"{text[:LONGEST_NAME]}…"
 
 
 def plain(name: str) -> str:
@@ -80,10 +101,16 @@ def _former_names(instrument: InstrumentClass) -> tuple[str, ...]:
 
 @dataclass(frozen=True)
 class ClassSet:
-    """An ordered set of instrument classes with distinct ids and names."""
+    """An ordered set of instrument classes with distinct ids and names.
+
+    Attributes
+    ----------
+    parts : the parts that the classes may have, such as shaft and wrist, as a set of their own; None without any
+    """
 
     name: str
     classes: tuple[InstrumentClass, ...]
+    parts: ClassSet | None = None
 
     def __post_init__(self) -> None:
         if not self.classes:
@@ -92,6 +119,12 @@ class ClassSet:
             repeated = sorted({str(value) for value in values if values.count(value) > 1})
             if repeated:
                 raise ClassSetError(f"Each class {what} in {self.name} must occur once; repeated: {', '.join(repeated)}.")
+        known = () if self.parts is None else self.parts.ids
+        for instrument in self.classes:
+            if unknown := sorted(set(instrument.parts) - set(known)):
+                raise ClassSetError(
+                    f"{instrument.name} has the part {unknown[0]}, and {self.name} has no part with this id. Add it there."
+                )
 
     def __iter__(self) -> Iterator[InstrumentClass]:
         return iter(self.classes)
@@ -106,6 +139,24 @@ class ClassSet:
     @property
     def names(self) -> tuple[str, ...]:
         return tuple(instrument.name for instrument in self.classes)
+
+    @property
+    def has_parts(self) -> bool:
+        """Whether any class has parts."""
+        return any(instrument.parts for instrument in self.classes)
+
+    def parts_of(self, class_id: int) -> tuple[InstrumentClass, ...]:
+        """The parts of a class, in the order of `parts`."""
+        chosen = self.by_id(class_id).parts
+        return () if self.parts is None else tuple(part for part in self.parts if part.id in chosen)
+
+    def having(self, classes: Sequence[InstrumentClass]) -> ClassSet:
+        """The same set with these classes; its parts stay."""
+        return replace(self, classes=tuple(classes))
+
+    def without_parts(self) -> ClassSet:
+        """The same classes, without parts."""
+        return replace(self, classes=tuple(replace(c, parts=()) for c in self.classes), parts=None)
 
     def has_classes_of(self, other: ClassSet) -> bool:
         """Whether both have the same ids and names, in the same order; colours may differ."""
@@ -134,49 +185,117 @@ class ClassSet:
         return instrument
 
     def to_json(self) -> dict:
-        """A plain dict, as stored in checkpoints, datasets and YAML files."""
-        return {"name": self.name, "classes": [instrument.to_json() for instrument in self.classes]}
+        """A plain dict, as stored in checkpoints, datasets and YAML files; parts only if there are any."""
+        parts = {} if self.parts is None else {"parts": [part.to_json() for part in self.parts]}
+        return {"name": self.name, "classes": [instrument.to_json() for instrument in self.classes], **parts}
 
     @classmethod
     def from_json(cls, record: object) -> ClassSet:
-        """The inverse of `to_json`; a missing colour is taken from a palette by position."""
+        """The inverse of `to_json`; a missing colour is taken from a palette by position.
+
+        Classes may name their parts. Without a list `parts`, the parts have the numbers of their first mention.
+        """
         if not isinstance(record, dict) or not isinstance(record.get("classes"), list):
             raise ClassSetError('A class set needs "classes": a list of id, name, color. Add it to the file.')
+        entries = [_checked_entry(entry, f"Entry {k} of the class set") for k, entry in enumerate(record["classes"], 1)]
+        parts = _parts_from_json(record.get("parts"), entries)
         classes = []
-        for position, entry in enumerate(record["classes"]):
-            if not isinstance(entry, dict) or not {"id", "name"} <= entry.keys():
-                raise ClassSetError(f"Entry {position + 1} of the class set needs id and name; got {entry!r}.")
+        for position, entry in enumerate(entries):
             former = entry.get("former_names", [])
             if not isinstance(former, list) or not all(isinstance(name, str) for name in former):
-                raise ClassSetError(f"The former_names of entry {position + 1} must be a list of names; got {former!r}.")
+                raise ClassSetError(
+                    f"The former_names of entry {position + 1} must be a list of names; got {shortened(former)}."
+                )
             color = entry.get("color", PALETTE[position % len(PALETTE)])
-            classes.append(InstrumentClass(entry["id"], entry["name"], color, tuple(former)))
-        return cls(str(record.get("name", "custom")), tuple(classes))
+            part_ids = tuple(_part_id(part, parts, entry["name"]) for part in _named_parts(entry))
+            classes.append(InstrumentClass(entry["id"], entry["name"], color, tuple(former), part_ids))
+        return cls(str(record.get("name", "custom")), tuple(classes), parts)
 
     @classmethod
     def from_yaml(cls, path: Path | str) -> ClassSet:
-        """Read a custom class set from a YAML file: `name`, and `classes`, a list of `id`, `name`, `color`."""
+        """Read a custom class set from a YAML file: `name`, and `classes`, a list of `id`, `name`, `color`.
+
+        A class may have `parts`, a list of names. A list `parts` of `id`, `name`, `color` gives them numbers and colours.
+        """
         path = Path(path)
         try:
-            record = yaml.safe_load(path.read_text(encoding="utf-8"))
+            record = read_yaml(path)
         except OSError as error:
             raise ClassSetError(f"The class set {path} cannot be read ({error.strerror}). Choose another file.") from error
-        except (yaml.YAMLError, UnicodeDecodeError) as error:
-            raise ClassSetError(f"{path.name} is not valid YAML. Write classes: a list of id, name, color.") from error
+        except ValueError as error:
+            raise ClassSetError(
+                f"{path.name} is not valid YAML ({error}). Write classes: a list of id, name, color."
+            ) from error
         try:
             return cls.from_json({"name": path.stem, **record} if isinstance(record, dict) else record)
         except ClassSetError as error:
             raise ClassSetError(f"{path.name}: {error}") from error
 
     def write_yaml(self, path: Path | str) -> None:
-        """Write a file that `from_yaml` reads; a ClassSetError if it cannot be written."""
-        text = yaml.safe_dump(self.to_json(), allow_unicode=True, sort_keys=False)
+        """Write a file that `from_yaml` reads; a ClassSetError if it cannot be written. Classes name their parts there."""
+        record = self.to_json()
+        for instrument, entry in zip(self.classes, record["classes"], strict=True):
+            if self.parts is not None and instrument.parts:
+                entry["parts"] = [self.parts.by_id(part_id).name for part_id in instrument.parts]
+        text = yaml.safe_dump(record, allow_unicode=True, sort_keys=False)
         try:
             Path(path).write_text(text, encoding="utf-8")
         except OSError as error:
             raise ClassSetError(
                 f"The class set cannot be written to {path} ({error.strerror}). Choose another file."
             ) from error
+
+
+def _checked_entry(entry: object, what: str) -> dict:
+    if not isinstance(entry, dict) or not {"id", "name"} <= entry.keys():
+        raise ClassSetError(f"{what} needs id and name; got {entry!r}.")
+    return entry
+
+
+def _named_parts(entry: dict) -> list:
+    """What a class calls its parts: names or ids."""
+    named = entry.get("parts", [])
+    if not isinstance(named, list):
+        raise ClassSetError(f"The parts of {entry['name']} must be a list of names; got {named!r}. Write [Shaft, Wrist].")
+    for part in named:
+        if isinstance(part, bool) or not isinstance(part, int | str) or not str(part).strip():
+            raise ClassSetError(f"Each part of {entry['name']} needs a name; got {part!r}. Write its name.")
+    return named
+
+
+def _parts_from_json(listed: object, entries: list[dict]) -> ClassSet | None:
+    """The parts of a class set: those listed, else those that its classes name, in the order of their first mention."""
+    if listed is None:
+        named: dict[str, str] = {}
+        for entry in entries:
+            for part in _named_parts(entry):
+                named.setdefault(plain(str(part)), str(part).strip())
+        listed = [{"id": number, "name": name} for number, name in enumerate(named.values(), 1)]
+        if len(listed) > LARGEST_CLASS_ID:
+            raise ClassSetError(
+                f"A class set has at most {LARGEST_CLASS_ID} parts; got {len(listed)}. Give the same part of several "
+                "classes the same name."
+            )
+    if not isinstance(listed, list):
+        raise ClassSetError(f"The parts of a class set must be a list of id, name, color; got {listed!r}.")
+    parts = [_checked_entry(entry, f"Part {k} of the class set") for k, entry in enumerate(listed, 1)]
+    if nested := next((part for part in parts if part.get("parts")), None):
+        raise ClassSetError(f"A part has no parts of its own; {nested['name']} has {nested['parts']!r}. Remove them.")
+    return ClassSet.from_json({"name": PARTS_NAME, "classes": parts}) if parts else None
+
+
+def _part_id(part: int | str, parts: ClassSet | None, class_name: str) -> int:
+    """The id of a part that a class names."""
+    found = None
+    if parts is not None:
+        found = next((known for known in parts if known.id == part), None) or parts.find(str(part))
+    if found is None:
+        listed = "none" if parts is None else ", ".join(parts.names)
+        raise ClassSetError(
+            f'{class_name} has the part "{part}", which is not in the list of parts ({listed}). Add it there, or correct '
+            "the name."
+        )
+    return found.id
 
 
 # told apart with every kind of colour vision, over tissue and metal, and no colour of the timeline: found by
@@ -213,6 +332,7 @@ ENDOVIS2017 = _numbered(
     ),
 )
 CLASS_SETS = {"endovis2018": ENDOVIS2018, "endovis2017": ENDOVIS2017}
+ENDOVIS_PARTS = _numbered(PARTS_NAME, ("Shaft", "Wrist", "Clasper"))
 
 
 def with_known_colors(classes: ClassSet) -> ClassSet:
@@ -275,6 +395,6 @@ def matching_class_ids(
     if untrained:
         raise CheckpointError(
             f"{model_name} is not yet trained on {', '.join(untrained)}; it knows {', '.join(model_classes.names)}. "
-            "Choose one of these, or a checkpoint trained on it."
+            "Choose one of these, or a checkpoint trained on it: correct a few frames, and Learn makes one."
         )
     return [model_ids[class_id] for class_id in class_ids]

@@ -16,6 +16,7 @@ from surgicalsam_napari.files import write_file
 
 VARIABLE = "SURGICALSAM_PREFERENCES"  # names another file; the tests use it
 MOST_VIDEOS = 500  # in the list; the oldest are dropped
+MOST_WORKERS = 8
 _lock = threading.Lock()
 
 
@@ -44,6 +45,19 @@ class ModelChoice(_Record):
     checkpoint: Path | None = None
     encoder_weights: Path | None = None
     device: str = "auto"
+
+
+class WorkerChoice(_Record):
+    """A worker on another machine that was used before.
+
+    Attributes
+    ----------
+    address : HOST:PORT
+    certificates : folder with this machine's certificates; None for the usual one, and for a worker on loopback
+    """
+
+    address: str
+    certificates: Path | None = None
 
 
 class SegmentChoice(_Record):
@@ -83,6 +97,7 @@ class Preferences(_Record):
     ----------
     folders : the folder that each kind of file dialog opened last
     videos : the list of videos, the one opened last first
+    workers : the one used last first
     annotator : the name of the person who corrects labels; empty if the person gave none, None if nobody was asked yet
     """
 
@@ -91,6 +106,7 @@ class Preferences(_Record):
     model: ModelChoice = ModelChoice()
     segment: SegmentChoice = SegmentChoice()
     layout: WindowLayout = WindowLayout()
+    workers: tuple[WorkerChoice, ...] = ()
     annotator: str | None = None
 
 
@@ -185,3 +201,19 @@ def remembered_annotator() -> str | None:
 def remember_annotator(name: str) -> None:
     """Remember a name for the next start; an empty one remembers that the person gave none."""
     remember(lambda preferences: preferences.model_copy(update={"annotator": name.strip()}))
+
+
+def remembered_certificates(address: str) -> Path | None:
+    """The folder of certificates that was used with this worker before; None if none was."""
+    return next((each.certificates for each in read_preferences().workers if each.address == address), None)
+
+
+def remember_worker(address: str, certificates: Path | None) -> None:
+    """Remember a worker for the next start."""
+    used = WorkerChoice(address=address, certificates=certificates)
+
+    def with_worker(preferences: Preferences) -> Preferences:
+        others = [each for each in preferences.workers if each.address != address]
+        return preferences.model_copy(update={"workers": (used, *others)[:MOST_WORKERS]})
+
+    remember(with_worker)

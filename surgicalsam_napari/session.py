@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Callable, Generator, Sequence
 from contextlib import closing
+from dataclasses import dataclass
 from pathlib import Path
 from types import TracebackType
 from typing import TYPE_CHECKING, ClassVar
@@ -15,9 +16,10 @@ from surgicalsam_napari.inference import Estimate, SegmentReport, segment_frames
 from surgicalsam_napari.inference import estimate as estimate_run
 from surgicalsam_napari.inference.whole_video import VideoOutcome, segment_whole_video
 from surgicalsam_napari.instruments import ENDOVIS2018, ClassSet, InstrumentClass, same_classes, with_known_colors
-from surgicalsam_napari.preferences import remember_annotator, remembered_annotator
+from surgicalsam_napari.preferences import remember_annotator, remembered_annotator, remembered_certificates
+from surgicalsam_napari.remote.address import is_address
 from surgicalsam_napari.store import Project
-from surgicalsam_napari.store.checking import damage_notice
+from surgicalsam_napari.store.checking import complete_tables, damage_notice
 from surgicalsam_napari.store.locating import SUFFIX, default_folder, is_project_folder, project_for
 from surgicalsam_napari.store.ownership import Owner
 from surgicalsam_napari.store.project_classes import ProjectClasses
@@ -42,7 +44,7 @@ class Session:
 
     Attributes
     ----------
-    project : the open project, or None
+    project : the open project, or None; while parts are shown, that of the parts (`show_parts`)
     other_owner : who else has it open, if that makes it read-only here
     model : the loaded model, or None
     selected_class_id : the class in the dropdown, an id of `classes`
@@ -50,7 +52,7 @@ class Session:
 
     Signals
     -------
-    project_changed : another project was opened, or the project was closed
+    project_changed : another project was opened, or the project was closed, or the parts are shown now, or no longer
     contents_replaced : the classes, or many labels at once, changed: another class set, or an import
     model_changed : another model was loaded, or the model was released
     class_selected : the class id
@@ -74,6 +76,7 @@ class Session:
         self._chosen_class_set = class_set
         self._claims = claims
         self._loaded_from: tuple[Path | str | None, Path | str | None] = None, None  # checkpoint and encoder weights
+        self._other_view: _View | None = None  # of the parts, while the instruments are shown, or vice versa
 
     def __enter__(self) -> Session:
         return self
@@ -98,6 +101,55 @@ class Session:
     def classes(self) -> ClassSet:
         """The open project's classes; those of the next project while none is open."""
         return self.class_set if self.project is None else self.project.classes
+
+    @property
+    def whole(self) -> Project | None:
+        """The project of the instruments, also while its parts are shown."""
+        return None if self.project is None else self.project.top
+
+    @property
+    def shows_parts(self) -> bool:
+        """Whether `project` holds the labels of parts."""
+        return self.project is not self.whole
+
+    @property
+    def can_show_parts(self) -> bool:
+        """Whether instruments of the open project have parts."""
+        return self.whole is not None and self.whole.classes.has_parts
+
+    def show_parts(self, shown: bool) -> None:
+        """Work on the parts of the instruments, or on the instruments again, as two projects of the same video.
+
+        Each has its own classes, labels and history, and the model that was in use for it; parts begin with the same model.
+
+        Raises
+        ------
+        ProjectError, DiskSpaceError
+            no video is open, its instruments have no parts, or nothing can be written there
+        """
+        whole = self._opened_project().top
+        if shown == self.shows_parts:
+            return
+        project = whole.open_parts() if shown else whole
+        project.work_log.annotator = self.annotator
+        project.classes_came_back.connect(self._on_classes_came_back, unique=True)
+        view, self._other_view = self._other_view, _View(self.model, self._loaded_from, self.selected_class_id)
+        self.project, self.selected_class_id = project, None
+        if view is not None and view.class_id in project.classes.ids:
+            self.selected_class_id = view.class_id
+        is_other_model = view is not None and view.model is not None and view.model is not self.model
+        if view is not None and is_other_model:
+            self.model, self._loaded_from = view.model, view.loaded_from
+        self.project_changed.emit()
+        if is_other_model:
+            self.model_changed.emit()
+        if self.selected_class_id is not None:
+            self.class_selected.emit(self.selected_class_id)
+
+    @property
+    def class_set_to_save(self) -> ClassSet:
+        """The classes of the instruments with their parts, also while the parts are shown."""
+        return self.class_set if self.whole is None else self.whole.classes
 
     def open(self, path: Path | str, *, project_folder: Path | str | None = None) -> Project:
         """Open a video, a folder of images, or a project folder; the project open before is closed.
@@ -131,6 +183,7 @@ class Session:
                 project = Project.open(path, ask_first=ask_first)
             else:
                 project = self._project_of(path, project_folder, ask_first)
+            complete_tables(project)
             project.notice = " ".join(filter(None, (project.notice, damage_notice(project))))
             _ = project.content_area  # found now, because a window runs this step in another thread
         except OSError as error:  # the disk or share went away meanwhile
@@ -150,13 +203,13 @@ class Session:
 
     def use_project(self, project: Project) -> None:
         """Second step of `open`: use this project, close the old one, keep the chosen class if its name exists."""
-        old, classes, chosen = self.project, self.classes, self.selected_class_id
-        self.project = project
+        old, classes, chosen = self.whole, self.classes, self.selected_class_id
+        self.project, self._other_view = project, None
         self.selected_class_id = None if chosen is None else same_classes(classes, project.classes).get(chosen)
         self._class_changes = []
         project.work_log.annotator = self.annotator
-        project.classes_came_back.connect(self._on_classes_came_back)
-        if old is not None and old is not project:
+        project.classes_came_back.connect(self._on_classes_came_back, unique=True)
+        if old is not None and old is not project.top:
             old.close()
         self.other_owner = project.claim() if self._claims else None
         self.project_changed.emit()
@@ -171,8 +224,8 @@ class Session:
         ClassSetError
             the open project has another class under one of the ids, or one of the names under another id; nothing is changed
         """
-        if self.project is not None and self.project.classes != classes:
-            self.project.extend_classes(classes)
+        if self.whole is not None and self.whole.classes != classes:
+            self.whole.extend_classes(classes)
         self._chosen_class_set, self._edited_class_set = classes, None
         if self.selected_class_id not in self.classes.ids:
             self.selected_class_id = None
@@ -210,34 +263,62 @@ class Session:
         """Remove a class of the open project; a ClassSetError if any frame is labelled with it."""
         self._change_classes(lambda present: present.without(class_id))
 
+    def add_part(self, name: str, class_ids: Sequence[int] | None = None, *, takes_over: bool = False) -> InstrumentClass:
+        """Add a part to these classes of the open project's instruments; see `ProjectClasses.part_added`."""
+        self._change_classes(lambda present: present.part_added(name, class_ids, takes_over=takes_over), of_whole=True)
+        assert self.whole is not None and self.whole.classes.parts is not None
+        return self.whole.classes.parts.by_name(name)
+
+    def rename_part(self, part_id: int, name: str, *, takes_over: bool = False) -> None:
+        """Rename a part, for all instruments that have it."""
+        self._change_parts(lambda parts: parts.renamed(part_id, name, takes_over=takes_over))
+
+    def recolour_part(self, part_id: int, color: str) -> None:
+        """Give a part another colour, "#rrggbb"."""
+        self._change_parts(lambda parts: parts.recoloured(part_id, color))
+
+    def remove_part(self, part_id: int) -> None:
+        """Remove a part, for all instruments; a ClassSetError if any frame is labelled with it."""
+        self._change_classes(lambda present: present.without_part(part_id), of_whole=True)
+
+    def choose_parts(self, class_id: int, part_ids: Sequence[int]) -> None:
+        """Let an instrument have these parts; a ClassSetError if any frame shows one that it would lose."""
+        self._change_classes(lambda present: present.with_parts_of(class_id, part_ids), of_whole=True)
+
+    def _change_parts(self, change: Callable[[ProjectClasses], ProjectClasses]) -> None:
+        self._change_classes(lambda present: present.with_parts(change), of_whole=True)
+
     @property
     def can_undo_classes(self) -> bool:
         """Whether `undo_classes` has a change to undo; not after an import or a class set changed the classes, too."""
-        changes, project = self._class_changes, self.project
+        changes, project = self._class_changes, self.whole
         return project is not None and bool(changes) and changes[-1][1].in_use == project.classes
 
     def undo_classes(self) -> None:
         """Undo the last change of the open project's classes; a ClassSetError if an added class has labels by now."""
         if self.can_undo_classes:
             before, _after = self._class_changes[-1]
-            self._change_classes(lambda present: present.returned_to(before), is_undo=True)
+            self._change_classes(lambda present: present.returned_to(before), is_undo=True, of_whole=True)
 
     def _on_classes_came_back(self) -> None:
         self.contents_replaced.emit()
 
-    def _change_classes(self, change: Callable[[ProjectClasses], ProjectClasses], *, is_undo: bool = False) -> None:
-        project, before = self._opened_project(), self.classes
-        earlier = project.all_classes
-        project.change_classes(change)
+    def _change_classes(
+        self, change: Callable[[ProjectClasses], ProjectClasses], *, is_undo: bool = False, of_whole: bool = False
+    ) -> None:
+        """Change the classes that are shown; `of_whole`: those of the instruments."""
+        whole = self._opened_project().top
+        earlier = whole.all_classes
+        (whole if of_whole else self._opened_project()).change_classes(change)
         if is_undo:
             self._class_changes.pop()
-        elif self.classes != before:
-            self._class_changes.append((earlier, project.all_classes))
-        self._edited_class_set = self.classes
+        elif whole.classes != earlier.in_use:
+            self._class_changes.append((earlier, whole.all_classes))
+        self._edited_class_set = whole.classes
         is_selected_gone = self.selected_class_id is not None and self.selected_class_id not in self.classes.ids
         if is_selected_gone:
             self.selected_class_id = None
-        if self.classes != before:
+        if whole.classes != earlier.in_use:
             self.contents_replaced.emit()
         if is_selected_gone and self.selected_class_id is None:
             self.select_class(self.classes.ids[0])
@@ -250,6 +331,7 @@ class Session:
         device: str = "auto",
         classes: ClassSet | None = None,
         fast: bool = False,
+        certificates: Path | None = None,
     ) -> SurgicalSAM:
         """Load a model; it replaces the current one.
 
@@ -257,16 +339,19 @@ class Session:
         ----------
         path : our .safetensors or the authors' .pth; None for the light weights that come with the package
         encoder_weights : SAM's or MobileSAM's checkpoint; by default the known weights on this disk
-        device : auto, cpu, cuda, cuda:1, … or mps
+        device : auto, cpu, cuda, cuda:1, … or mps; or HOST:PORT of a worker, which then embeds the frames (`remote`)
         classes : for a .pth, which has no class names; by default the class set chosen here
         fast : in bfloat16, nearly the same masks (`SurgicalSAM.use_fast`)
+        certificates : folder with this machine's certificates for a worker; by default the one used with it before
 
         Raises
         ------
-        CheckpointError, DeviceError
+        CheckpointError, DeviceError, WorkerError
             the current model stays in use
         """
-        model = self.prepare_model(path, encoder_weights=encoder_weights, device=device, classes=classes, fast=fast)
+        model = self.prepare_model(
+            path, encoder_weights=encoder_weights, device=device, classes=classes, fast=fast, certificates=certificates
+        )
         self.use_model(model)
         self._loaded_from = path, encoder_weights
         return model
@@ -279,23 +364,33 @@ class Session:
         device: str = "auto",
         classes: ClassSet | None = None,
         fast: bool = False,
+        certificates: Path | None = None,
     ) -> SurgicalSAM:
         """First step of `load_checkpoint`, in any thread: return the loaded model; this session does not change."""
         from surgicalsam_napari.model.checkpoint import load_checkpoint  # here: torch takes seconds to import
         from surgicalsam_napari.model.zoo import bundled_checkpoint
 
-        return load_checkpoint(
-            bundled_checkpoint() if path is None else Path(path).expanduser(),
-            encoder_weights=encoder_weights,
-            device=device,
-            classes=classes or self._chosen_class_set,
-            fast=fast,
-        )
+        path = bundled_checkpoint() if path is None else Path(path).expanduser()
+        weights = None if encoder_weights is None else Path(encoder_weights)
+        classes = classes or self._chosen_class_set
+        if is_address(device):
+            from surgicalsam_napari.remote.loading import load_with_worker
+
+            folder = certificates or remembered_certificates(device)
+            return load_with_worker(path, device, folder, encoder_weights=weights, classes=classes, fast=fast)
+        return load_checkpoint(path, encoder_weights=weights, device=device, classes=classes, fast=fast)
 
     def use_model(self, model: SurgicalSAM) -> None:
         """Second step of `load_checkpoint`: use this model."""
-        self.model, self._loaded_from = model, (None, None)
+        old, self.model, self._loaded_from = self.model, model, (None, None)
+        _close_embedder(old, model)
         self.model_changed.emit()
+
+    def stop_waiting(self) -> None:
+        """Let a run that waits for a lost worker fail; no effect on other runs."""
+        embedder = None if self.model is None else self.model.embedder
+        if embedder is not None and embedder.is_waiting:
+            embedder.give_up()
 
     def select_class(self, class_id: int) -> None:
         """Choose the class of the dropdown; a ClassSetError if `classes` has no such id."""
@@ -359,10 +454,10 @@ class Session:
 
     def is_open(self, path: Path | str) -> bool:
         """Whether this is the open project, or its video."""
-        if self.project is None:
+        if self.project is None or self.whole is None:
             return False
         path = Path(path).expanduser().absolute()
-        return path in (self.project.folder, self.project.manifest.video_path)
+        return path in (self.project.folder, self.whole.folder, self.whole.manifest.video_path)
 
     def fill_between(
         self, class_ids: Sequence[int] | None = None, *, most_frames: int | None = None
@@ -413,7 +508,8 @@ class Session:
         if checkpoint is None:
             checkpoint, encoder_weights = self._loaded_from[0], encoder_weights or self._loaded_from[1]
         learned = None
-        with closing(learn(project, checkpoint=checkpoint, encoder_weights=encoder_weights, device=device)) as reports:
+        here = "auto" if is_address(device) else device  # a worker only embeds frames
+        with closing(learn(project, checkpoint=checkpoint, encoder_weights=encoder_weights, device=here)) as reports:
             for report in reports:
                 if isinstance(report, Learned):
                     learned = report
@@ -445,8 +541,11 @@ class Session:
 
     def close(self) -> None:
         """Close the project and release the model; the session can be used again."""
-        project, self.project = self.project, None
-        had_model, self.model = self.model is not None, None
+        project, self.project = self.whole, None
+        for model in (self.model, None if self._other_view is None else self._other_view.model):
+            _close_embedder(model, None)
+        had_model = self.model is not None
+        self._other_view = self.model = None
         self.selected_class_id = self.other_owner = None
         if project is not None:
             project.close()
@@ -464,6 +563,21 @@ class Session:
         if self.model is None:
             raise CheckpointError("No checkpoint is loaded. Load one first (Session.load_checkpoint).")
         return project, self.model
+
+
+@dataclass(frozen=True)
+class _View:
+    """What is in use for the instruments, or for their parts, while the others are shown."""
+
+    model: SurgicalSAM | None
+    loaded_from: tuple[Path | str | None, Path | str | None]
+    class_id: int | None
+
+
+def _close_embedder(old: SurgicalSAM | None, new: SurgicalSAM | None) -> None:
+    """Close the line of a model that is no longer in use."""
+    if old is not None and old is not new and old.embedder is not None:
+        old.embedder.close()
 
 
 def _project_folder(video: VideoReader, project_folder: Path | str | None) -> Path | None:

@@ -3,6 +3,7 @@
     python read_by_tools.py TOOL DATASET OUT.npz
 
 The output has `names`, the class names, and for each frame its label map (H, W) uint8: 1 + the position of the class's name.
+The tools for tracks name the class and the track, as in `Needle Driver/3`.
 Nothing of surgicalsam_napari is imported here.
 """
 
@@ -156,6 +157,76 @@ def ome_zarr(folder: Path) -> Frames:
             yield f"frame_{index:05d}", name, values == value
 
 
+# ---- tracks: the name of the class, and the track as the tool has it
+
+
+def tracks_coco(folder: Path) -> Frames:
+    yield from _tracks_of_datumaro(folder, "coco_instances")
+
+
+def tracks_cvat(folder: Path) -> Frames:
+    from datumaro.components.annotation import AnnotationType
+    from datumaro.components.dataset import Dataset
+
+    dataset = Dataset.import_from(str(folder), "cvat")
+    labels = dataset.categories()[AnnotationType.label]
+    for item in dataset:
+        for one in item.annotations:
+            if not one.attributes["outside"]:
+                frame = f"frame_{int(Path(item.id).name.split('_')[-1]):05d}"
+                yield frame, f"{labels[one.label].name}/{one.attributes['track_id']}", _polygon(folder, one.points)
+
+
+def tracks_mots(folder: Path) -> Frames:
+    yield from _tracks_of_datumaro(folder, "mots")
+
+
+def _tracks_of_datumaro(folder: Path, format: str) -> Frames:
+    from datumaro.components.annotation import AnnotationType
+    from datumaro.components.dataset import Dataset
+
+    dataset = Dataset.import_from(str(folder), format)
+    labels = dataset.categories()[AnnotationType.label]
+    for item in dataset:
+        name = f"frame_{int(Path(item.id).name.split('_')[-1]):05d}"
+        for one in item.annotations:
+            if one.type == AnnotationType.mask:
+                yield name, f"{labels[one.label].name}/{one.attributes.get('track_id')}", one.image.astype(bool)
+
+
+def _polygon(folder: Path, points: list) -> np.ndarray:
+    from pycocotools import mask
+
+    size = json.loads((folder / "classes.json").read_text())["size"]
+    return mask.decode(mask.frPyObjects([points], *size))[..., 0].astype(bool)
+
+
+def tracks_youtube_vis(folder: Path) -> Frames:
+    """As ytvos.py of the authors of YouTube-VIS: `annToMask(annotation, frame)`."""
+    from pycocotools import mask
+
+    record = json.loads((folder / "instances.json").read_text())
+    names = {one["id"]: one["name"] for one in record["categories"]}
+    videos = {one["id"]: one for one in record["videos"]}
+    for one in record["annotations"]:
+        for file_name, encoded in zip(videos[one["video_id"]]["file_names"], one["segmentations"], strict=True):
+            if encoded is not None:
+                pixels = mask.decode(encoded).astype(bool)
+                yield f"frame_{Path(file_name).stem}", f"{names[one['category_id']]}/{one['id']}", pixels
+
+
+def tracks_mots_text(folder: Path) -> Frames:
+    """As `load_txt` of mots_tools."""
+    from pycocotools import mask
+
+    names = (folder / "instances/labels.txt").read_text().splitlines()
+    (file,) = (folder / "instances_txt").glob("*.txt")
+    for line in file.read_text().splitlines():
+        fields = line.split(" ")
+        pixels = mask.decode({"size": [int(fields[3]), int(fields[4])], "counts": fields[5].encode("utf-8")})
+        yield f"frame_{int(fields[0]):05d}", f"{names[int(fields[2]) - 1]}/{fields[1]}", pixels.astype(bool)
+
+
 TOOLS = {
     function.__name__: function
     for function in (
@@ -170,6 +241,11 @@ TOOLS = {
         pillow_davis,
         tifffile,
         ome_zarr,
+        tracks_coco,
+        tracks_cvat,
+        tracks_mots,
+        tracks_youtube_vis,
+        tracks_mots_text,
     )
 }
 

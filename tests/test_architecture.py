@@ -12,7 +12,7 @@ import pytest
 
 from surgicalsam_napari.instruments import ENDOVIS2018
 from surgicalsam_napari.model.surgical_sam import FramePrediction
-from surgicalsam_napari.store import Project
+from surgicalsam_napari.store import Project, Span, Track, TrackTable
 from surgicalsam_napari.store.ownership import RUN_FOLDER, Ownership
 from surgicalsam_napari.video import VideoReader
 
@@ -45,13 +45,17 @@ def matches(pattern: str, path: str) -> bool:
 
 @pytest.fixture
 def project_files(clip: Path) -> set[str]:
-    """The files of an open project after predictions, an undo, an edit, a snapshot, embeddings and claims."""
+    """The files of an open project after predictions, linking, an undo, an edit, a snapshot, embeddings and claims."""
     folder = Project.default_folder(clip)
     with Project.create(folder, VideoReader(clip), ENDOVIS2018) as project:
         label_map = np.zeros(project.labels.shape[1:], np.uint8)
         label_map[:20] = 1
         score = np.array([0.9], np.float32)
         prediction = FramePrediction((1,), label_map, score, score, np.array([True]), np.zeros(1, np.float32))
+        with project.history.action("Segment and link") as action:
+            project.labels.write_prediction(0, prediction, 1, action=action)
+            project.tracks.write_numbers(0, label_map, action=action)
+            project.tracks.write_table(TrackTable((Track(1, 1, (Span(0, 0, 1),)),)), action=action)
         for name in ("Segment", "Segment again"):
             with project.history.action(name) as action:
                 project.labels.write_prediction(int(name != "Segment"), prediction, 1, action=action)
@@ -64,6 +68,8 @@ def project_files(clip: Path) -> set[str]:
         embedding = np.zeros((1, 4, 2, 2), np.float16)
         project.embeddings("abc123", (4, 2, 2)).write([0], embedding)
         project.augmented_embeddings("abc123", "flips-1", (4, 2, 2)).write([0], embedding)
+        project.change_classes(lambda present: present.part_added("Shaft"))
+        project.open_parts().labels[2, 6:8, 6:8] = 1
         assert project.claim() is None
         run = Ownership(folder, RUN_FOLDER)
         assert run.claim()
@@ -90,7 +96,8 @@ def test_the_tree_names_and_describes_every_module() -> None:
 
 
 def test_the_page_names_every_file_of_a_project(project_files: set[str]) -> None:
-    unnamed = sorted(path for path in project_files if not any(matches(pattern, path) for pattern in file_patterns()))
+    files = {path.removeprefix("parts/") for path in project_files}  # the parts are a project, too
+    unnamed = sorted(path for path in files if not any(matches(pattern, path) for pattern in file_patterns()))
     assert not unnamed, f"add to the table 'A project on disk' of docs/architecture.md: {unnamed}"
 
 

@@ -13,8 +13,10 @@ import pytest
 BENCHMARKS = Path(__file__).parents[1] / "benchmarks"
 # about ten CPU seconds or more: they train, or start processes that import torch or napari
 SLOW = {
+    "crash_safety/bad_inputs.py",
     "crash_safety/check_speed.py",
     "crash_safety/kill_loop.py",
+    "quality/instances.py",
     "quality/new_class.py",
     "quality/propagation.py",
     "quality/real_frames.py",
@@ -25,6 +27,7 @@ SLOW = {
     "quality/simulated_annotator.py",
     "scaling/scaling.py",
     "speed/cluster.py",
+    "speed/remote_worker.py",
     "speed/speed_decoding.py",
     "speed/speed_encoder.py",
     "speed/speed_training.py",
@@ -33,7 +36,7 @@ SLOW = {
     "speed/window_response.py",
 }
 NEEDS_DISPLAY = {"speed/speed_window.py", "speed/timeline.py", "speed/window_response.py"}
-NEEDS_LINUX = {"crash_safety/kill_loop.py"}  # it forks
+NEEDS_LINUX = {"crash_safety/bad_inputs.py", "crash_safety/kill_loop.py"}  # it forks
 
 
 def scripts() -> list[str]:

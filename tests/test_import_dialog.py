@@ -186,6 +186,19 @@ def test_a_dataset_of_another_tool_asks_what_is_not_clear(dock, form, coco, qtbo
     assert "Trocar" in dock.layers.labels.features["class"].tolist()
 
 
+def test_the_tracks_of_a_dataset_are_shown_and_imported(dock, form, coco, qtbot, monkeypatch):
+    record = json.loads(coco.read_text())
+    record["annotations"] = [{**one, "track_id": 5} for one in record["annotations"] if one["id"] in (1, 3)]
+    coco.write_text(json.dumps(record))
+    dialog = choose(dock, coco, qtbot, monkeypatch)
+    assert texts(dialog)["Tracks"] == "1 track will be imported"
+    click(qtbot, dialog.import_button)
+    settle(qtbot, dock)
+    (track,) = dock.session.project.tracks.table.tracks
+    assert (track.id, track.first, track.last) == (5, 1, 4)
+    assert "They show 1 track." in form.result.text()
+
+
 def test_choices_change_the_plan_at_once(dock, coco, qtbot, monkeypatch):
     dialog = choose(dock, coco, qtbot, monkeypatch)
     dialog.options.unannotated.setCurrentText("They show no instrument")

@@ -422,11 +422,22 @@ def test_endovis_2018_types_are_found_in_every_common_layout(project: Project, t
     assert np.unique(project.labels[2]).tolist() == [0, 3]
 
 
-def test_the_challenges_own_2018_labels_are_not_read_as_types(tmp_path: Path) -> None:
+def test_the_challenges_own_2018_labels_are_instruments_with_parts_and_anatomy(tmp_path: Path) -> None:
     save(tmp_path / "seq_1" / "left_frames" / "frame000.png", np.zeros((*SIZE, 3)))
-    save(tmp_path / "seq_1" / "labels" / "frame000.png", np.dstack([box(0), box(255), box(124)]))
-    with pytest.raises(ExchangeError, match=r"colours of parts and anatomy.*type annotations"):
-        open_dataset(tmp_path)
+    colors = np.zeros((*SIZE, 3))
+    colors[:4], colors[4:8], colors[8:12] = (0, 255, 0), (0, 255, 255), (0, 255, 125)  # shaft, clasper, clamps
+    save(tmp_path / "seq_1" / "labels" / "frame000.png", colors)
+    dataset = open_dataset(tmp_path)
+    names = [dataset.classes.by_id(value).name for value in dataset.label_map(dataset.frames[0])[2:12:4, 0]]
+    assert names == ["Instrument", "Instrument", "Clamps"]
+    parts = dataset.parts_map(dataset.frames[0])
+    assert dataset.parts is not None and parts is not None
+    assert [dataset.parts.by_id(value).name for value in parts[2:8:4, 0]] == ["Shaft", "Clasper"]
+    assert "do not show instrument types" in dataset.notes[0]
+    colors[20] = (1, 2, 3)
+    save(tmp_path / "seq_1" / "labels" / "frame000.png", colors)
+    with pytest.raises(ExchangeError, match=r"colour \(1, 2, 3\).*not a colour of EndoVis 2018's labels.json"):
+        dataset.label_map(dataset.frames[0])
 
 
 def test_the_real_2018_sample_is_imported(shared_folder: Path, tmp_path: Path) -> None:

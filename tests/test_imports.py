@@ -16,21 +16,23 @@ TOP = Path(__file__).resolve().parents[1]
 PACKAGES = {"surgicalsam_napari": TOP / "surgicalsam_napari", "surgicalsam_training": TOP / "training/surgicalsam_training"}
 WINDOW_LIBRARIES = {"qtpy", "napari", "magicgui", "superqt", "vispy", "PyQt5", "PyQt6", "PySide2", "PySide6"}
 
-# errors, files, formatting, instruments <- model, video, phantom <- store <- editing, review, overlay, inference, exchange
-# <- propagation <- tracking <- training <- cluster <- session <- widgets, cli
-FOUNDATION = {"errors", "files", "formatting", "instruments"}
+# errors, files, formatting, untrusted, instruments <- model, video, phantom <- store <- editing, review, overlay, inference,
+# exchange <- propagation, remote <- tracking <- training <- cluster <- session <- widgets, cli
+FOUNDATION = {"errors", "files", "formatting", "instruments", "untrusted"}
 MAY_IMPORT: dict[str, set[str]] = {
     "__init__": set(),
     "errors": set(),
     "files": set(),
     "formatting": set(),
-    "instruments": {"errors"},
+    "instruments": {"errors", "untrusted"},
+    "untrusted": set(),
     "preferences": {"files"},
     "model": FOUNDATION,
     "video": FOUNDATION,
     "phantom": FOUNDATION | {"video"},
     "store": FOUNDATION | {"model", "video", "phantom"},
     "inference": FOUNDATION | {"model", "video", "phantom", "store"},
+    "remote": FOUNDATION | {"__init__", "model", "inference"},
     "propagation": FOUNDATION | {"model", "video", "store", "inference"},
     "tracking": FOUNDATION | {"model", "video", "store", "inference", "propagation"},
     "editing": FOUNDATION | {"store"},
@@ -41,7 +43,7 @@ MAY_IMPORT: dict[str, set[str]] = {
     | {"model", "video", "phantom", "store", "inference", "propagation", "tracking", "overlay", "exchange"},
 }
 MAY_IMPORT["cluster"] = {*MAY_IMPORT["surgicalsam_training"], "surgicalsam_training"}
-MAY_IMPORT["session"] = {*MAY_IMPORT["cluster"], "cluster", "editing", "review", "preferences"}
+MAY_IMPORT["session"] = {*MAY_IMPORT["cluster"], "cluster", "remote", "editing", "review", "preferences"}
 MAY_IMPORT["widgets"] = {*MAY_IMPORT["session"], "session"}
 MAY_IMPORT["cli"] = {*MAY_IMPORT["widgets"], "widgets"}
 MAY_IMPORT["__main__"] = {"cli"}
@@ -65,15 +67,16 @@ ROOM_ORDER: dict[str, tuple[tuple[str, ...], ...]] = {
     ),
     "surgicalsam_napari.exchange": (
         ("files", "name_readings", "overlaps", "coordinates", "outlines"),
-        ("frame_names", "polygons", "label_colors"),
+        ("frame_names", "polygons", "label_colors", "instances"),
         ("unrecognized",),
         ("dataset",),
         ("format",),
         ("sidecar",),
         ("listing",),
+        ("parts",),
         ("formats",),
         ("registry",),
-        ("matching", "class_matching", "writing"),
+        ("matching", "class_matching", "writing", "import_tracks", "import_parts"),
         ("survey",),
         ("import_plan",),
         ("import_preview",),

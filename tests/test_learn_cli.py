@@ -275,3 +275,32 @@ def test_a_project_of_endovis_classes_learns_those_it_shows(clip: Path, phantom_
         shown = [ENDOVIS2018.by_id(int(value)).name for value in np.unique(project.labels[0]) if value]
     assert main(["learn", str(clip), "--json"]) == 0
     assert json.loads(capsys.readouterr().out)["classes"] == shown
+
+
+def test_parts_are_learned_and_segmented_by_the_path_of_their_folder(
+    corrected: Correct, capsys: pytest.CaptureFixture[str], tmp_path: Path
+) -> None:
+    """Embeddings are computed once, for instruments and parts; no part is predicted outside its instrument."""
+    folder = corrected(range(12), range(0))
+    with Project.open(folder) as project:
+        project.change_classes(lambda present: present.part_added("Rear", [SHAFT]).part_added("Front", [SHAFT]))
+        parts = project.open_parts()
+        for frame in range(3):
+            whole = project.labels.frame(frame) == SHAFT
+            left = np.arange(whole.shape[1]) < whole.shape[1] // 2
+            parts.labels.write_edit(frame, np.where(whole, np.where(left, 1, 2), 0).astype(np.uint8))
+    assert main(["learn", str(folder / "parts"), "--device", "cpu", "--json"]) == 0
+    checkpoint = json.loads(capsys.readouterr().out)["checkpoint"]
+    assert Path(checkpoint).is_relative_to(folder / "parts" / "training")
+    command = ["segment", str(folder / "parts"), "--all", "--checkpoint", checkpoint, "--device", "cpu", "--json"]
+    assert main(command) == 0
+    (result,) = json.loads(capsys.readouterr().out)["videos"]
+    assert result["classes"] == ["Rear", "Front"] and result["segmented"] == 12
+    assert not (folder / "parts" / "embeddings").exists()
+    with Project.open(folder) as project:
+        (store,) = project.embedding_stores()
+        assert store.valid_count == 12 and not project.manifest.checkpoints
+        for frame in range(12):
+            assert not project.open_parts().labels.frame(frame)[project.labels.frame(frame) != SHAFT].any()
+    assert main(["export", str(folder / "parts"), "--out", str(tmp_path / "out"), "--frames", "0:3"]) == 0
+    assert ClassSet.from_json(json.loads((tmp_path / "out" / "classes.json").read_text())).names == ("Rear", "Front")

@@ -4,12 +4,12 @@ from __future__ import annotations
 
 from pathlib import Path
 
+import napari.settings
 import pytest
 
 pytest.importorskip("qtpy.QtWidgets")
 
 from napari._qt.dialogs.preferences_dialog import PreferencesDialog
-from napari.settings import get_plugin_settings
 from npe2 import PluginManifest
 from qtpy.QtCore import QThreadPool
 
@@ -23,13 +23,16 @@ MANIFEST = Path(__file__).parents[1] / "napari.yaml"
 
 
 @pytest.fixture
-def settings(npe2pm, plugin_settings, monkeypatch):
+def settings(npe2pm, request, monkeypatch):
     """The plugin's settings in an installation of their own."""
+    if not hasattr(napari.settings, "get_plugin_settings"):
+        pytest.skip("napari 0.8 has no settings of plugins")
+    request.getfixturevalue("plugin_settings")
     monkeypatch.setenv(MODELS_VARIABLE, "")
     monkeypatch.setattr(NapariSettings, "_folder_set_here", "")
     monkeypatch.setattr(VideoReader, "usual_cache_megabytes", 256)
     npe2pm.register(PluginManifest.from_file(MANIFEST))
-    return get_plugin_settings(PLUGIN)
+    return napari.settings.get_plugin_settings(PLUGIN)
 
 
 def test_the_defaults_change_nothing(settings) -> None:
@@ -84,3 +87,10 @@ def test_naparis_preferences_show_the_settings(settings, qtbot) -> None:
     qtbot.addWidget(dialog)
     pages = [dialog._list.item(row).text() for row in range(dialog._list.count())]
     assert "SurgicalSAM" in pages
+
+
+def test_a_napari_without_settings_of_plugins_changes_nothing(monkeypatch) -> None:
+    monkeypatch.delattr(napari.settings, "get_plugin_settings", raising=False)
+    before = models_folder()
+    assert NapariSettings().device is None
+    assert models_folder() == before

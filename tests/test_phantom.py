@@ -8,12 +8,13 @@ import pytest
 from PIL import Image
 
 from surgicalsam_napari.instruments import ENDOVIS2018
-from surgicalsam_napari.phantom import LOOKS, SAMPLE_SEED, PhantomScene, write_phantom_clip
+from surgicalsam_napari.phantom import LOOKS, PHANTOM_PARTS, SAMPLE_SEED, PhantomScene, write_phantom_clip
 from surgicalsam_napari.phantom.look import FIRST_LOOK
 from surgicalsam_napari.phantom.raster import Layer
 from surgicalsam_napari.phantom.tools import Instrument, Pose
 
 SMALL = (64, 80)
+BEFORE = Path(__file__).parent / "phantom_scenes.npz"  # frames 3, 29 and 51 of scenes, 48x60
 
 
 @pytest.fixture(scope="module")
@@ -38,6 +39,25 @@ def test_same_seed_gives_same_bytes(look):
     first, again = (PhantomScene(5, SMALL, look=look).frame(17) for _ in range(2))
     assert first.image.tobytes() == again.image.tobytes()
     assert first.labels.tobytes() == again.labels.tobytes()
+
+
+@pytest.mark.parametrize(
+    ("name", "seed", "look", "new_tool"),
+    [
+        ("sample", 307, "first", False),
+        ("second_look", 700_002, "second", False),
+        ("new_tool", 600_001, "first", True),
+        ("training", 910_004, "first", False),
+    ],
+)
+def test_scenes_are_those_that_the_bundled_weights_were_trained_and_measured_on(name, seed, look, new_tool):
+    scene = PhantomScene(seed, (48, 60), 60, look, new_tool)
+    frames = [scene.frame(index) for index in (3, 29, 51)]
+    with np.load(BEFORE) as before:
+        assert np.array_equal([frame.labels for frame in frames], before[f"{name}_labels"])
+        # One grey level: a processor may round otherwise.
+        difference = np.abs(np.array([frame.image for frame in frames]).astype(int) - before[f"{name}_images"])
+        assert difference.max() <= 1 and difference.mean() < 0.01
 
 
 def test_other_seeds_give_other_scenes():
@@ -104,6 +124,61 @@ def test_classes_differ_in_shape_and_colour():
             assert outline.sum() > 60 and color > 0.04
 
 
+def test_instances_and_parts_cover_exactly_the_labels():
+    for scene in (PhantomScene(SAMPLE_SEED, SMALL), PhantomScene(3, SMALL, alike=3), PhantomScene(0, SMALL, new_tool=True)):
+        for frame in map(scene.frame, (0, 20, 40)):
+            assert np.array_equal(np.array((0, *scene.instruments))[frame.instances], frame.labels)
+            assert np.array_equal(frame.parts > 0, frame.labels > 0)
+            assert set(np.unique(frame.parts)) <= {0, *PHANTOM_PARTS.ids}
+
+
+@pytest.mark.parametrize("class_id", ENDOVIS2018.ids)
+def test_jointed_instruments_have_shaft_wrist_and_clasper_from_the_port_to_the_tip(class_id):
+    pose = resting_pose()
+    parts = Layer((96, 120))
+    for tube in Instrument(class_id, np.random.default_rng(1), FIRST_LOOK).tubes(pose):
+        parts.draw(tube, tube.part)
+    way = pose.wrist - pose.port
+    along = (np.stack(np.meshgrid(np.arange(120), np.arange(96)), -1) / 120 - pose.port) @ way
+    found = [part for part in PHANTOM_PARTS.ids if (parts.labels == part).any()]
+    assert found == ([1] if ENDOVIS2018.by_id(class_id).name in ("Ultrasound Probe", "Suction Instrument") else [1, 2, 3])
+    middles = [along[parts.labels == part].mean() for part in found]
+    assert middles == sorted(middles)
+
+
+@pytest.fixture(scope="module", params=[(1, 2), (3, 3)], ids=["two", "three"])
+def alike(request) -> tuple[tuple[int, ...], list[int], np.ndarray]:
+    """Class id of each instrument, the numbers of the alike ones, and the instances (T, H, W), of a scene of 10 seconds."""
+    seed, count = request.param
+    scene = PhantomScene(seed, (48, 60), 250, alike=count)
+    class_id = max(scene.instruments, key=scene.instruments.count)
+    numbers = [number for number, id in enumerate(scene.instruments, start=1) if id == class_id]
+    assert len(numbers) == count
+    return scene.instruments, numbers, np.stack([scene.frame(index).instances for index in range(0, 250, 5)])
+
+
+def test_alike_instruments_leave_the_picture_and_return(alike):
+    _, numbers, instances = alike
+    for number in numbers:
+        present = (instances == number).any((1, 2))
+        assert present[0] and present[-1] and not present.all()
+
+
+def test_alike_instruments_cross_and_cover_one_another(alike):
+    _, numbers, instances = alike
+    first, second = numbers[:2]
+    a, b = ((instances == number) for number in (first, second))
+    touch = (a[:, :, 1:] & b[:, :, :-1]) | (b[:, :, 1:] & a[:, :, :-1])
+    touching = touch.any((1, 2))
+    assert 0.05 < touching.mean() < 0.8
+    assert (np.abs(np.diff(touching.astype(int))) > 0).sum() >= 2
+
+
+def test_only_two_or_three_instruments_can_be_alike():
+    with pytest.raises(ValueError, match="alike=1"):
+        PhantomScene(0, SMALL, alike=1)
+
+
 def test_both_looks_show_the_same_seed_differently():
     first, second = (PhantomScene(SAMPLE_SEED, SMALL, look=look).frame(0).image.astype(float) for look in LOOKS)
     red_minus_green = [image[..., 0].mean() - image[..., 1].mean() for image in (first, second)]
@@ -151,6 +226,20 @@ def test_clip_is_written_as_video_and_label_maps(tmp_path):
     video = VideoReader(path)
     assert len(video) == 6
     assert np.abs(np.asarray(video[3]).astype(float) - scene.frame(3).image).mean() < 12
+
+
+def test_clip_has_instances_and_parts_on_wish(tmp_path):
+    path = write_phantom_clip(tmp_path, 3, SMALL, 4, alike=2, with_instances=True, with_parts=True)
+    frame = PhantomScene(3, SMALL, 4, alike=2).frame(2)
+    for kind in ("labels", "instances", "parts"):
+        written = np.asarray(Image.open(path.parent / f"phantom_3_{kind}" / "frame00002.png"))
+        assert np.array_equal(written, getattr(frame, kind))
+
+
+def test_clip_without_the_wanted_parts_is_written_again(tmp_path):
+    path = write_phantom_clip(tmp_path, 3, SMALL, 4)
+    write_phantom_clip(tmp_path, 3, SMALL, 4, with_parts=True)
+    assert path.is_file() and len(list((tmp_path / "phantom_3_parts").iterdir())) == 4
 
 
 def test_complete_clip_is_not_written_again(tmp_path):

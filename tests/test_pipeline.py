@@ -116,3 +116,34 @@ def test_nothing_is_computed_ahead_during_the_first_job_or_with_one_at_a_time():
         assert computed == [0]
         results.close()
         computed.clear()
+
+
+def test_work_that_begins_to_wait_after_the_end_is_given_up_too():
+    waiting: set[threading.Event] = set()
+    closing = threading.Event()
+
+    def compute(number: int) -> int:
+        if number == 0:
+            return number
+        closing.wait()
+        given_up = threading.Event()
+        waiting.add(given_up)  # only now, after the first `give_up`
+        assert given_up.wait(60)
+        return number
+
+    def give_up() -> None:
+        for event in list(waiting):
+            event.set()
+        closing.set()
+
+    def fail() -> Iterator[int]:
+        yield 0
+        yield 1
+        yield 2
+        raise KeyboardInterrupt
+
+    interrupted = computed_ahead(fail(), compute, 3, give_up)
+    with pytest.raises(KeyboardInterrupt):
+        list(interrupted)
+    assert len(waiting) == 2
+    assert all(event.is_set() for event in waiting)

@@ -139,6 +139,23 @@ def test_cancel_closes_the_generator_in_its_own_thread_before_the_run_ends(qtbot
     assert run.result is None
 
 
+def test_cancel_unblocks_work_also_if_it_begins_to_wait_later(qtbot, run, listener):
+    waits, may_go_on, calls = threading.Event(), threading.Event(), []
+
+    def reports() -> Iterator[Progress]:
+        waits.set()
+        assert may_go_on.wait(TIMEOUT / 1000)
+        yield Progress(1, 2)
+
+    run.unblock = lambda: calls.append(1) or (len(calls) == 3 and may_go_on.set())
+    run.start(reports)
+    qtbot.waitUntil(waits.is_set, timeout=TIMEOUT)
+    run.cancel()
+    wait(qtbot, run)
+    assert len(calls) >= 3
+    assert run.is_cancelled
+
+
 def test_cancel_without_a_run_does_nothing(qtbot, run):
     run.cancel()
     assert not run.is_cancelled

@@ -204,8 +204,10 @@ def test_zarr_reads_a_grown_project(recorder: Recorder, clip: Path, folder: Path
     grow_file(recorder, clip)
     with Project.open(folder) as project:
         project.labels[17] = DRIVER
+        project.tracks.write_numbers(17, np.full((96, 128), 4))
     group = zarr.open_group(folder, mode="r")
     assert group["labels"].shape == (GROWN, 96, 128) and (group["labels"][17] == DRIVER).all()
+    assert group["instances"].shape == (GROWN, 96, 128) and (group["instances"][17] == 4).all()
     assert group["provenance"].shape[0] == GROWN
     assert group["embeddings/abc/valid"][:].tolist() == [index == 1 for index in range(GROWN)]
     assert group["embeddings/abc/embeddings"].shape == (GROWN, *SHAPE)

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import os
 import shutil
 from collections.abc import Iterator
 from pathlib import Path
@@ -199,13 +200,20 @@ def test_predictions_are_relabelled_with_their_instances_except_what_a_person_pa
 # ---- the project around them
 
 
-def test_a_project_from_before_opens_and_gets_its_instances(project: Project) -> None:
+def make_old(project: Project) -> None:
+    """Close a project, and take away what an earlier version did not write."""
     project.close()
-    shutil.rmtree(project.folder / "instances")
-    shutil.rmtree(project.folder / "checksums")
-    (project.folder / "tracks.json").unlink()
+    for name in ("instances", "checksums"):
+        shutil.rmtree(project.folder / name)
+    for name in ("tracks.json", "files.json"):
+        (project.folder / name).unlink()
     manifest = json.loads((project.folder / "project.json").read_text())
-    (project.folder / "project.json").write_text(json.dumps({**manifest, "has_checksums": False}))
+    del manifest["has_checksums"], manifest["has_file_records"]
+    (project.folder / "project.json").write_text(json.dumps(manifest))
+
+
+def test_a_project_from_before_opens_and_gets_its_instances(project: Project) -> None:
+    make_old(project)
     with Project.open(project.folder) as again:
         assert not again.tracks.table.tracks and not again.tracks.numbers(3).any() and not again.tracks.is_linked(3)
         again.labels[3, 0:5, 0:5] = GRASPER
@@ -214,6 +222,14 @@ def test_a_project_from_before_opens_and_gets_its_instances(project: Project) ->
         assert list(checking(again))[-1].found[0].path.name == "tracks.json"  # numbers that nothing explains
         again.tracks.edit("Link", TABLE)
         assert not list(checking(again))[-1].found and again.tracks.is_linked(4)
+
+
+def test_a_read_only_project_from_before_has_no_instances(project: Project, monkeypatch: pytest.MonkeyPatch) -> None:
+    make_old(project)
+    monkeypatch.setattr(os, "access", lambda *_arguments: False)
+    with Project.open(project.folder) as again:
+        assert not again.writable and not again.tracks.numbers(3).any() and not again.tracks.is_linked(3)
+        assert not list(checking(again))[-1].found and not (project.folder / "instances").exists()
 
 
 def test_a_read_only_project_shows_its_tracks_and_refuses_edits(project: Project) -> None:

@@ -18,7 +18,9 @@ from surgicalsam_napari import cli
 from surgicalsam_napari.errors import ProjectError
 from surgicalsam_napari.instruments import ENDOVIS2018
 from surgicalsam_napari.model.surgical_sam import FramePrediction
+from surgicalsam_napari.session import Session
 from surgicalsam_napari.store import Project, Provenance, Span, Track, TrackTable
+from surgicalsam_napari.store.manifest import ModelRecord
 from surgicalsam_napari.video import VideoReader
 
 FRAME, OTHER, UNTOUCHED = 1, 2, 3
@@ -46,6 +48,7 @@ def write_some(project: Project) -> None:
     project.labels[OTHER, 60:80, 60:80] = 4
     project.labels.verify(FRAME, [3])
     project.notes.write(FRAME, "a note")
+    project.work_log.note_view(FRAME, 3.5)
 
 
 @pytest.fixture
@@ -103,6 +106,10 @@ KINDS: tuple[tuple[str, Damage], ...] = (
     *((f"history/000001.{suffix}", damage) for suffix in ("json", "undo") for damage in (Path.unlink, cut, change)),
     ("notes.json", change),
     *(("tracks.json", damage) for damage in (Path.unlink, cut, change)),
+    *(("notes.json", damage) for damage in (Path.unlink, cut)),
+    *(("work.csv", damage) for damage in (Path.unlink, cut, change)),
+    ("files.json", change),
+    ("files.json", Path.unlink),
 )
 
 
@@ -200,6 +207,8 @@ def test_a_project_with_a_damaged_table_of_tracks_opens(folder: Path, capsys: py
         assert project.tracks.table == table and not project.tracks.problem
         project.history.undo()
         assert not project.tracks.problem  # an undo brings no damage back
+        project.history.redo()
+        assert project.tracks.table == table
     cut(folder / "tracks.json")
     with Project.open(folder) as project:
         project.tracks.edit("Link", table)  # linking again
@@ -318,7 +327,8 @@ def test_nothing_damaged_is_exported_learned_measured_or_drawn(
 def as_of_an_earlier_version(folder: Path) -> None:
     shutil.rmtree(folder / "checksums")
     manifest = json.loads((folder / "project.json").read_text())
-    del manifest["has_checksums"]
+    del manifest["has_checksums"], manifest["has_file_records"]
+    (folder / "files.json").unlink()
     (folder / "project.json").write_text(json.dumps(manifest))
 
 
@@ -455,3 +465,91 @@ def test_a_backup_writes_no_file_outside_of_its_folder(folder: Path, tmp_path: P
     assert cli.main(["restore", str(file), str(tmp_path / "restored.surgicalsam")]) == 1
     assert not (tmp_path / "outside").exists()
     assert not (tmp_path / "restored.surgicalsam").exists()
+
+
+@pytest.mark.parametrize("table", ["provenance", "checksums"])
+def test_a_project_with_a_cut_table_opens_in_a_window_and_names_the_lost_frames(folder: Path, table: str) -> None:
+    path = folder / table / "c.0.0"
+    content = path.read_bytes()
+    path.write_bytes(content[: (OTHER + 1) * len(content) // 1024])
+    with Session() as session:
+        project = session.open(folder)
+        assert f"({UNTOUCHED})" in project.notice
+        assert (project.labels[FRAME] == 3).any()
+        with pytest.raises(ProjectError, match=f"Frame {UNTOUCHED} "):
+            project.labels[UNTOUCHED, 0:5, 0:5] = 3
+    assert [file.name for file in (folder / "damaged").iterdir()] == [f"{table}.c.0.0"]
+    assert (folder / "damaged" / f"{table}.c.0.0").stat().st_size < len(content)
+
+
+def test_an_action_that_lost_both_files_is_named(folder: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    for file in (folder / "history").glob("000001.*"):
+        file.unlink()
+    code, result = check(folder, capsys=capsys)
+    assert code == 1
+    assert [Path(damaged["file"]).name for damaged in result["damaged"]] == ["000001.json"]
+
+
+def exchange_classes(folder: Path) -> None:
+    """Give the name of one class to another, in a project.json that is still right JSON."""
+    record = json.loads((folder / "project.json").read_text())
+    first, second = record["class_set"]["classes"][:2]
+    first["name"], second["name"] = second["name"], first["name"]
+    (folder / "project.json").write_text(json.dumps(record))
+
+
+def test_a_change_of_the_classes_outside_of_the_program_is_named_and_not_exported(
+    folder: Path, tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    exchange_classes(folder)
+    with Project.open(folder) as project:  # which may write project.json again
+        project.remember_model(ModelRecord(digest="0", name="light"))
+    code, result = check(folder, "--repair", capsys=capsys)
+    assert code == 1
+    assert [Path(damaged["file"]).name for damaged in result["damaged"]] == ["project.json"]
+    assert "--accept files" in result["damaged"][0]["remedy"]
+    assert cli.main(["export", str(folder), "--out", str(tmp_path / "out")]) == 1
+    assert "which has the classes" in capsys.readouterr().err
+    assert check(folder, "--accept", "files", capsys=capsys)[0] == 0
+    assert cli.main(["export", str(folder), "--out", str(tmp_path / "out")]) == 0
+
+
+def test_lost_notes_stay_named_after_the_next_note(folder: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    (folder / "notes.json").unlink()
+    with Project.open(folder) as project:
+        project.notes.write(OTHER, "another note")
+    assert [Path(damaged["file"]).name for damaged in check(folder, capsys=capsys)[1]["damaged"]] == ["notes.json"]
+
+
+def test_changes_by_the_program_are_no_damage(folder: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    with Project.open(folder) as project:
+        write_some(project)
+        project.history.undo()
+        project.change_classes(lambda classes: classes.renamed(7, "Clipper"))
+        project.notes.write(OTHER, "another note")
+    with Project.open(folder) as project, project.action("Segment", 4) as action:
+        project.labels.write_prediction(0, prediction(30), 1, action=action)  # the undone action can be redone no longer
+    assert check(folder, capsys=capsys)[0] == 0
+
+
+def test_a_kill_between_the_record_and_the_file_is_no_damage(folder: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    def killed(*_arguments: object, **_options: object) -> None:
+        raise KeyboardInterrupt
+
+    with Project.open(folder) as project:
+        monkeypatch.setattr("surgicalsam_napari.store.notes.write_file", killed)
+        with pytest.raises(KeyboardInterrupt):
+            project.notes.write(OTHER, "another note")
+    assert cli.main(["check", str(folder)]) == 0
+
+
+def test_a_project_without_records_of_its_files_gets_them_when_it_is_checked(
+    folder: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    record = json.loads((folder / "project.json").read_text())
+    del record["has_file_records"]
+    (folder / "project.json").write_text(json.dumps(record))
+    (folder / "files.json").unlink()
+    assert check(folder, capsys=capsys)[0] == 0
+    (folder / "notes.json").unlink()
+    assert check(folder, capsys=capsys)[0] == 1

@@ -22,6 +22,7 @@ TOP = Path(__file__).resolve().parents[2]
 PAGES = {  # file of the repository -> page of the site; those in docs/ keep their names
     "README.md": "index.md",
     "CONTRIBUTING.md": "contributing.md",
+    "SECURITY.md": "security.md",
     "CHANGELOG.md": "changelog.md",
     "benchmarks/README.md": "benchmarks.md",
     "training/README.md": "training.md",

@@ -19,6 +19,7 @@ from surgicalsam_napari.cli import (  # noqa: F401  (imported to register their 
     track,
     training,
     work_log,
+    worker,
 )
 from surgicalsam_napari.cli.commands import app, main
 

@@ -17,6 +17,9 @@ if TYPE_CHECKING:
     from surgicalsam_napari.store.checking import Damage
 
 
+FILES = "files"  # in place of frames: the files that belong to no frame
+
+
 @app.command("check")
 def check(
     project_path: ExistingProject,
@@ -24,7 +27,12 @@ def check(
         bool, typer.Option("--repair", help="Restore what is found unchanged in the history or in a snapshot.")
     ] = False,
     accept_frames: Annotated[
-        str | None, typer.Option("--accept", metavar="FRAMES", help="Keep these damaged frames as they are now.")
+        str | None,
+        typer.Option(
+            "--accept",
+            metavar="FRAMES",
+            help='Keep these damaged frames as they are now; "files": project.json, notes.json, work.csv and the history.',
+        ),
     ] = None,
     clear_frames: Annotated[
         str | None,
@@ -48,9 +56,12 @@ def check(
 
 def _decided(project: Project, accept_frames: str | None, clear_frames: str | None) -> dict[str, list[int]]:
     from surgicalsam_napari.inference.frame_selection import parse_frames
-    from surgicalsam_napari.store.checking import accept, clear
+    from surgicalsam_napari.store.checking import accept, accept_files, clear
 
     count = len(project.labels)
+    if accept_frames == FILES:
+        accept_files(project)
+        accept_frames = None
     accepted = [] if accept_frames is None else accept(project, parse_frames(accept_frames, count))
     cleared = [] if clear_frames is None else clear(project, parse_frames(clear_frames, count))
     return {"accepted": accepted, "cleared": cleared}

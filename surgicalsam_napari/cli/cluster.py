@@ -20,18 +20,26 @@ if TYPE_CHECKING:
     from surgicalsam_napari.cluster.worker import ModelRecipe
     from surgicalsam_napari.instruments import ClassSet
     from surgicalsam_napari.model.surgical_sam import SurgicalSAM
+    from surgicalsam_napari.remote.encoder import IfLost
     from surgicalsam_napari.session import Session
 
 
 @dataclass(frozen=True)
 class ModelOptions:
-    """The options that choose the model."""
+    """The options that choose the model.
+
+    Attributes
+    ----------
+    certificates, if_lost : for a `device` that is the address of a worker
+    """
 
     checkpoint: Path | None
     encoder_weights: Path | None
     device: str
     classes: ClassSet | None
     fast: bool = False
+    certificates: Path | None = None
+    if_lost: IfLost = "wait"
 
     def load_here(self) -> SurgicalSAM:
         """The model on this machine's CPU, if possible without the image encoder; it predicts nothing here."""

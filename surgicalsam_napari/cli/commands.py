@@ -18,9 +18,10 @@ from surgicalsam_napari.cli.damage import damage_lines, damage_of, damage_record
 from surgicalsam_napari.cli.models import models_app
 from surgicalsam_napari.cli.options import (
     AsJson,
+    Certificates,
     Checkpoint,
     Classes,
-    Device,
+    DeviceOrWorker,
     EncoderWeights,
     ExistingProject,
     Fast,
@@ -29,6 +30,7 @@ from surgicalsam_napari.cli.options import (
     ProjectFolder,
     Version,
     Videos,
+    WhenLost,
     class_set_named,
     existing_project,
 )
@@ -41,6 +43,7 @@ from surgicalsam_napari.cli.terminal import (
     with_progress,
 )
 from surgicalsam_napari.cli.videos import VideoTask, embedding, segmenting
+from surgicalsam_napari.cli.with_worker import device_record, load_with_worker, print_traffic, with_slow_line_noticed
 from surgicalsam_napari.errors import SurgicalSAMError
 
 if TYPE_CHECKING:
@@ -67,6 +70,9 @@ def main(arguments: Sequence[str] | None = None) -> int:
         code = command.main(args=arguments, prog_name="surgicalsam", standalone_mode=False)
     except SurgicalSAMError as error:
         return print_error(str(error), 1)
+    except OSError as error:  # a disk that fails, a path that cannot be, a link to itself
+        what = f"{str(error.filename)[:200]} cannot" if error.filename else "A file cannot"
+        return print_error(f"{what} be read or written ({error.strerror or error}). Check the path and the disk.", 1)
     except UsageError as error:  # type: ignore[misc]
         context = getattr(error, "ctx", None)
         path = context.command_path if context else "surgicalsam"
@@ -92,7 +98,9 @@ def embed(
     encoder_weights: EncoderWeights = None,
     classes: Classes = None,
     project_folder: ProjectFolder = None,
-    device: Device = "auto",
+    device: DeviceOrWorker = "auto",
+    certificates: Certificates = None,
+    if_lost: WhenLost = "wait",
     fast: Fast = False,
     float32: Annotated[
         bool,
@@ -103,7 +111,7 @@ def embed(
 ) -> None:
     """Compute the image embeddings of videos, so that segmenting is fast later. Frames with an embedding are skipped."""
     _check_distinct_projects(videos, project_folder)
-    options = ModelOptions(checkpoint, encoder_weights, device, class_set_named(classes), fast)
+    options = ModelOptions(checkpoint, encoder_weights, device, class_set_named(classes), fast, certificates, if_lost)
     with _session(options, cluster) as session:
         _for_each_video(
             videos,
@@ -141,7 +149,9 @@ def segment(
     encoder_weights: EncoderWeights = None,
     classes: Classes = None,
     project_folder: ProjectFolder = None,
-    device: Device = "auto",
+    device: DeviceOrWorker = "auto",
+    certificates: Certificates = None,
+    if_lost: WhenLost = "wait",
     fast: Fast = False,
     cluster: OnCluster = None,
     as_json: AsJson = False,
@@ -156,7 +166,7 @@ def segment(
     def folder_of(path: Path) -> Path | None:
         return out if out is None or len(videos) == 1 else out / path.stem
 
-    options = ModelOptions(checkpoint, encoder_weights, device, class_set_named(classes), fast)
+    options = ModelOptions(checkpoint, encoder_weights, device, class_set_named(classes), fast, certificates, if_lost)
     with _session(options, cluster) as session:
         task = segmenting(session, class_names or [], frames, again, options.classes, folder_of, vote=vote)
         _for_each_video(videos, task, session, project_folder, options, cluster, as_json)
@@ -188,21 +198,18 @@ def info(
 
 
 def _project_record(project: Project) -> dict:
-    from surgicalsam_napari.store import Provenance
+    from surgicalsam_napari.store.checking import project_and_parts
 
-    table = project.labels.provenance_table()
-    counts = {
-        instrument.name: {kind.name.lower(): int((table[:, column] == kind).sum()) for kind in Provenance}
-        for column, instrument in enumerate(project.classes)
-    }
     manifest = project.manifest
+    parts = project_and_parts(project)[0][1:]
     return {
         "project": str(project.folder),
         "video": str(manifest.video_path),
         "frames": project.labels.shape[0],
         "size": list(project.labels.shape[1:]),
         "class_set": project.classes.to_json(),
-        "provenance": counts,
+        "provenance": _counts(project),
+        **({"parts": {"project": str(parts[0].folder), "provenance": _counts(parts[0])}} if parts else {}),
         "embeddings": [
             {
                 "encoder_digest": store.encoder_digest,
@@ -214,6 +221,17 @@ def _project_record(project: Project) -> dict:
         ],
         "checkpoints": list(manifest.checkpoints),
         "disk_bytes": _disk_bytes(project.folder),
+    }
+
+
+def _counts(project: Project) -> dict[str, dict[str, int]]:
+    """By class and provenance, the number of frames."""
+    from surgicalsam_napari.store import Provenance
+
+    table = project.labels.provenance_table()
+    return {
+        instrument.name: {kind.name.lower(): int((table[:, column] == kind).sum()) for kind in Provenance}
+        for column, instrument in enumerate(project.classes)
     }
 
 
@@ -254,11 +272,18 @@ def demo(
 def _session(options: ModelOptions, cluster: str | None) -> Iterator[Session]:
     """A session with its model loaded; project and model are closed at the end."""
     from surgicalsam_napari.model.device import describe_device
+    from surgicalsam_napari.remote.address import is_address
     from surgicalsam_napari.session import Session
 
+    if cluster is not None and is_address(options.device):
+        raise typer.BadParameter(
+            "a worker embeds frames for one machine; the workers of a cluster compute on their own.", param_hint="--device"
+        )
     with Session(options.classes) as session:
         if cluster is not None:
             session.use_model(options.load_here())
+        elif is_address(options.device):
+            load_with_worker(session, options)
         else:
             model = session.load_checkpoint(
                 options.checkpoint, encoder_weights=options.encoder_weights, device=options.device, fast=options.fast
@@ -309,8 +334,8 @@ def _run_here(
     videos: Sequence[Path], task: VideoTask, session: Session, project_folder: Path | None, as_json: bool
 ) -> list[dict[str, str]]:
     """Work on one video after the other, in this process; returns the failures, with video and error."""
-    from surgicalsam_napari.model.device import describe_device
-
+    model = session.model
+    assert model is not None
     results: list[dict[str, Any]] = []
     failures: list[dict[str, str]] = []
     for path in videos:
@@ -319,7 +344,8 @@ def _run_here(
             print_notice(project)
             selected = task.select(path, project)
             start = time.perf_counter()
-            for _report in with_progress(task.run(project, selected), f"{task.verb} {path.name}"):
+            reports = with_progress(task.run(project, selected), f"{task.verb} {path.name}")
+            for _report in with_slow_line_noticed(reports, model):
                 pass
             results.append({"video": str(path), **task.record(path, project, selected, time.perf_counter() - start)})
         except SurgicalSAMError as error:
@@ -328,7 +354,7 @@ def _run_here(
         if not as_json:
             print(result_text(results[-1]))
     if as_json:
-        assert session.model is not None
-        device = describe_device(session.model.device)
-        print(json.dumps({"device": device, "checkpoint": session.model.name, "videos": results, "failures": failures}))
+        print(json.dumps({**device_record(model), "checkpoint": model.name, "videos": results, "failures": failures}))
+    else:
+        print_traffic(model)
     return failures

@@ -5,7 +5,7 @@ from __future__ import annotations
 import json
 import sys
 from collections.abc import Iterable, Iterator, Mapping, Sequence
-from contextlib import closing
+from contextlib import ExitStack, closing
 from dataclasses import asdict, dataclass
 from functools import partial
 from pathlib import Path
@@ -27,6 +27,7 @@ from surgicalsam_napari.cli.options import (
 from surgicalsam_napari.cli.terminal import with_count, with_progress
 from surgicalsam_napari.cli.training import scores_table
 from surgicalsam_napari.errors import TrainingError
+from surgicalsam_napari.formatting import counted
 
 if TYPE_CHECKING:
     from surgicalsam_napari.model.surgical_sam import SurgicalSAM
@@ -37,6 +38,18 @@ if TYPE_CHECKING:
     from surgicalsam_training.scoring.metrics import Metrics
     from surgicalsam_training.scoring.protocol import Answers, EvaluationProtocol
 
+INSTANCE_SCORES = {
+    "ap": "Mask AP, %",
+    "ap50": "Mask AP50, %",
+    "idf1": "IDF1, %",
+    "hota": "HOTA, %",
+    "detection_accuracy": "Detection accuracy (DetA), %",
+    "association_accuracy": "Association accuracy (AssA), %",
+    "id_switches": "Switches of identity",
+    "id_switches_per_minute": "Switches of identity per minute of video",
+    "class_flips": "Flips of class",
+    "class_flips_per_minute": "Flips of class per minute of an instrument",
+}
 FOLD = "{fold}"  # a placeholder in a checkpoint's path, for 0 to 3
 
 
@@ -69,7 +82,8 @@ def evaluate(
         typer.Option(
             "--predictions",
             metavar="DIR",
-            help="Score the masks in this folder, not a checkpoint: SEQUENCE/FRAME.png, or FRAME_class1.png.",
+            help="Score the masks in this folder, not a checkpoint: SEQUENCE/FRAME.png, or FRAME_class1.png. "
+            "With --instances: a project, or a dataset with instances.",
         ),
     ] = None,
     protocol: Annotated[
@@ -84,6 +98,13 @@ def evaluate(
             "--fold", metavar="K", help="Fold of endovis2017, 0 to 3. Default: all four. K replaces {fold} in CHECKPOINT."
         ),
     ] = None,
+    instances: Annotated[
+        bool,
+        typer.Option(
+            "--instances",
+            help="Score instances and tracks of --predictions against DATA; each is a project, or a dataset with instances.",
+        ),
+    ] = False,
     out: Annotated[
         Path | None, typer.Option("--out", metavar="DIR", help="Write the table as scores.md, scores.csv and scores.json.")
     ] = None,
@@ -104,17 +125,28 @@ def evaluate(
     With --classes, only these classes are prompted and scored; others count as background. For the authors' .pth,
     which does not name its classes, --classes names them; with --predictions, those of the masks. Of data that have only
     class numbers, --classes is the class set, as in `surgicalsam import`.
+
+    With --instances, average precision of masks as in COCO, IDF1, HOTA, and switches of identity and flips of class per
+    minute. Of a project in DATA, the corrected frames are the truth.
     """
     from surgicalsam_training.data.benchmark_split import benchmark_splits
     from surgicalsam_training.data.training_data import DatasetOptions
 
+    if instances and (predictions is None or len(paths) != 1 or protocol is not None or fold is not None):
+        raise typer.BadParameter(
+            "instances are scored of one project or dataset against another: surgicalsam evaluate --instances "
+            "--predictions PREDICTED TRUTH, without a checkpoint or --protocol.",
+            param_hint="--instances",
+        )
     if fold is not None and protocol is None:
         raise typer.BadParameter("a fold belongs to a protocol: add --protocol endovis2017.", param_hint="--fold")
-    if predictions is None and len(paths) < 2:
+    if not instances and predictions is None and len(paths) < 2:
         raise typer.BadParameter("give a checkpoint, then the data to score it on.", param_hint="DATA")
     splits = [None] if protocol is None else list(benchmark_splits(protocol, fold))
     class_set = class_set_named(classes)
     datasets = DatasetOptions(class_set, frame_pattern, overlaps, unannotated == "empty")
+    if instances and predictions is not None:
+        return _score_instances(predictions, paths[0], datasets, out, as_json)
     if predictions is not None:
         parts = _score_files(predictions, paths, splits, datasets)
     else:
@@ -240,6 +272,30 @@ def _unknown_classes(model: SurgicalSAM, data: TrainingData) -> list[str]:
     if names:
         print(f"unknown to {model.name}, counted as missed: {', '.join(names)}", file=sys.stderr)
     return names
+
+
+# Instances -----------------------------------------------------------------------------------------------------------
+
+
+def _score_instances(predictions: Path, truth: Path, datasets: DatasetOptions, out: Path | None, as_json: bool) -> None:
+    from surgicalsam_training.scoring.instance_sources import compare_instances, open_instances
+    from surgicalsam_training.scoring.tables import Table, to_markdown, write_table
+
+    with ExitStack() as opened:
+        true = open_instances(truth, datasets, opened, is_truth=True)
+        result = compare_instances(true, open_instances(predictions, datasets, opened, is_truth=False))
+    for note in result.notes:
+        print(note, file=sys.stderr)
+    record = {name: None if value != value else value for name, value in asdict(result.scores).items()}
+    counts = f"{counted(result.scores.instruments, 'instrument')} in {counted(result.scores.frames, 'frame')}"
+    rows = tuple((title, record[name]) for name, title in INSTANCE_SCORES.items())
+    table = Table(f"{predictions.name} on {counts} of {truth.name}", ("Score", "Value"), rows, result.notes)
+    if out is not None:
+        write_table(table, out, "scores")
+    if as_json:
+        print(json.dumps({**record, "predictions": str(predictions), "truth": str(truth), "notes": result.notes}))
+    else:
+        print(to_markdown(table), end="")
 
 
 # Printing ------------------------------------------------------------------------------------------------------------

@@ -86,6 +86,7 @@ def import_labels(
 
     Classes are matched by name. If the dataset has only class numbers, give its class set with --classes.
     """
+    from surgicalsam_napari.exchange.import_parts import classes_with_parts
     from surgicalsam_napari.exchange.import_plan import ImportChoices
     from surgicalsam_napari.exchange.importing import result_in_words
     from surgicalsam_napari.exchange.registry import open_dataset
@@ -100,7 +101,7 @@ def import_labels(
     )
     try:
         dataset = open_dataset(dataset_path, classes=class_set_named(classes), frame_pattern=frame_pattern)
-        with _project_for(path, dataset.classes, project_folder, dry_run=dry_run) as project:
+        with _project_for(path, classes_with_parts(dataset), project_folder, dry_run=dry_run) as project:
             plan = _plan(project, dataset, sequence, choices)
             if dry_run:
                 _show(plan, project, as_json)

@@ -89,7 +89,8 @@ def export_labels(
     as_json: AsJson = False,
 ) -> None:
     """Export the labels of a project as a dataset."""
-    from surgicalsam_napari.exchange.exporting import export_frames
+    from surgicalsam_napari.exchange.exporting import about_instruments, export_frames
+    from surgicalsam_napari.exchange.registry import EXPORT_FORMATS
     from surgicalsam_napari.store import Project
     from surgicalsam_napari.store.checking import check_intact
 
@@ -116,10 +117,14 @@ def export_labels(
             "format": format_name,
             "frames": len(indices),
             "images": not no_images,
+            "tracks": len(project.tracks.table.tracks) if EXPORT_FORMATS[format_name].instances else 0,
             "seconds": round(time.perf_counter() - start, 3),
         }
+        tracks = about_instruments(project, format_name)
     seconds = time.perf_counter() - start
     text = f"{project.folder}: {counted(len(indices), 'frame')} exported to {out} ({format_name}) in {in_time(seconds)}"
+    if tracks:
+        text += f". {tracks}"
     print(json.dumps(record) if as_json else text)
 
 
@@ -162,7 +167,8 @@ def convert_labels(
     Frames of several videos stay apart by their names, such as clip-1_00012.
     """
     from surgicalsam_napari.exchange.converting import convert_frames
-    from surgicalsam_napari.exchange.registry import open_dataset
+    from surgicalsam_napari.exchange.exporting import lost_in
+    from surgicalsam_napari.exchange.registry import EXPORT_FORMATS, open_dataset
 
     start = time.perf_counter()
     whole = open_dataset(dataset_path, classes=class_set_named(classes), frame_pattern=frame_pattern)
@@ -197,4 +203,8 @@ def convert_labels(
         text += f"; {counted(left_alone, 'frame')} without annotations left out"
     for one in dataset.skipped:
         text += f"; skipped: {one.count:,} {one.what}"
+    if lost := lost_in(
+        EXPORT_FORMATS[format_name], has_instances=dataset.has_instances, has_parts=dataset.parts is not None
+    ):
+        text += f". {lost}"
     print(json.dumps(record) if as_json else text)

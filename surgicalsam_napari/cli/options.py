@@ -100,6 +100,30 @@ ExistingProject = Annotated[Path, typer.Argument(metavar="PROJECT", help="A proj
 Device = Annotated[
     str, typer.Option("--device", metavar="NAME", help="Compute device: auto, cpu, cuda, cuda:1, ... or mps.")
 ]
+DeviceOrWorker = Annotated[
+    str,
+    typer.Option(
+        "--device",
+        metavar="NAME",
+        help="Compute device: auto, cpu, cuda, cuda:1, ... or mps; or HOST:PORT of a `surgicalsam worker`, which then "
+        "embeds the frames.",
+    ),
+]
+Certificates = Annotated[
+    Path | None,
+    typer.Option(
+        "--certificates",
+        metavar="DIR",
+        help="For a worker: the folder with this machine's certificates. Default: the one used with it before.",
+    ),
+]
+WhenLost = Annotated[
+    Literal["wait", "local", "stop"],
+    typer.Option(
+        "--if-lost",
+        help="If the worker no longer answers: wait until it does, go on with this machine, or stop. Finished frames stay.",
+    ),
+]
 Fast = Annotated[bool, typer.Option("--fast", help="Use bfloat16: nearly the same masks. Only for GPUs, and CPUs with AMX.")]
 OnCluster = Annotated[
     str | None,

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import re
 import sys
 from collections.abc import Callable, Generator, Iterable, Iterator, Sequence
 from contextlib import closing, contextmanager
@@ -23,6 +24,7 @@ class Counted(Protocol):
     def total(self) -> int: ...
 
 
+_NO_TEXT = re.compile("[\x00-\x1f\x7f-\x9f\ud800-\udfff]")
 Report = TypeVar("Report", bound=Counted)
 Item = TypeVar("Item")
 
@@ -36,9 +38,15 @@ def project_text(record: dict) -> str:
         "",
         f"{record['class_set']['name']:<30}" + "".join(f"{kind:>11}" for kind in kinds),
     ]
-    for instrument in record["class_set"]["classes"]:
-        counts = record["provenance"][instrument["name"]]
-        lines.append(f"{instrument['id']:>3} {instrument['name']:<26}" + "".join(f"{counts[kind]:>11}" for kind in kinds))
+    tables = [(record["class_set"]["classes"], record["provenance"])]
+    if "parts" in record:
+        tables.append((record["class_set"]["parts"], record["parts"]["provenance"]))
+    for position, (instruments, provenance) in enumerate(tables):
+        lines += ["", "Parts"] if position else []
+        for instrument in instruments:
+            counts = provenance[instrument["name"]]
+            number = f"{instrument['id']:>3} {instrument['name']:<26}"
+            lines.append(number + "".join(f"{counts[kind]:>11}" for kind in kinds))
     lines.append("")
     for store in record["embeddings"]:
         lines.append(f"embeddings   {store['frames']} frames, encoder {store['encoder_digest']}, {in_bytes(store['bytes'])}")
@@ -130,4 +138,5 @@ def print_error(message: str, code: int) -> int:
 
 
 def one_line(message: str) -> str:
-    return " ".join(message.split())
+    """The message in one line, without characters of file names that would control the terminal or are no text."""
+    return _NO_TEXT.sub(lambda found: ascii(found.group())[1:-1], " ".join(message.split()))

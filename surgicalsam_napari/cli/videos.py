@@ -111,7 +111,7 @@ def segmenting(
 
     def select(path: Path, project: Project) -> Selected:
         if class_set is not None:
-            project.extend_classes(class_set)
+            project.top.extend_classes(class_set)
         indices = parse_frames(frames, project.video.info.frame_count)
         class_ids = [project.classes.by_name(name).id for name in class_names] or _announced_class_ids(project, model)
         to_do = indices if again else frames_to_segment(project, model, class_ids, indices)

@@ -16,7 +16,7 @@ from surgicalsam_napari.exchange.files import DAMAGED, safe_name
 from surgicalsam_napari.exchange.format import ExportTarget, FrameToWrite
 from surgicalsam_napari.exchange.sidecar import Sidecar, frame_name, read_sidecar
 from surgicalsam_napari.exchange.writing import ExportReport, check_target, export_format, write_frames
-from surgicalsam_napari.instruments import ClassSet
+from surgicalsam_napari.untrusted import plain_file
 
 
 def convert_frames(
@@ -54,8 +54,17 @@ def convert_frames(
     _check_frames(dataset, images)
     check_target(out, overwrite=overwrite)
     sidecar = read_sidecar(dataset.path) if dataset.is_export else None
-    target = ExportTarget(out, classes, dataset.path.name, polygons, () if sidecar is None else sidecar.annotators)
-    return write_frames(target, chosen, _frames(dataset, classes, images, sidecar), len(dataset.frames))
+    target = ExportTarget(
+        out,
+        classes,
+        dataset.path.name,
+        polygons,
+        () if sidecar is None else sidecar.annotators,
+        has_instances=chosen.instances and dataset.has_instances,
+        has_tracks=chosen.instances and dataset.has_tracks,
+        parts=dataset.parts if chosen.parts else None,
+    )
+    return write_frames(target, chosen, _frames(dataset, target, images, sidecar), len(dataset.frames))
 
 
 def _check_frames(dataset: Dataset, images: bool) -> None:
@@ -74,10 +83,11 @@ def _check_frames(dataset: Dataset, images: bool) -> None:
         )
 
 
-def _frames(dataset: Dataset, classes: ClassSet, images: bool, sidecar: Sidecar | None) -> Iterator[FrameToWrite]:
-    names = _sequence_names(dataset.sequences)
+def _frames(dataset: Dataset, target: ExportTarget, images: bool, sidecar: Sidecar | None) -> Iterator[FrameToWrite]:
+    names, classes = _sequence_names(dataset.sequences), target.classes
     for frame in dataset.frames:
-        label_map = dataset.label_map(frame)
+        content = dataset.content(frame)
+        label_map = content.label_map
         if len(classes) < len(dataset.classes):
             label_map = np.where(np.isin(label_map, classes.ids), label_map, 0).astype(np.uint8)
         sequence = names[frame.sequence]
@@ -85,7 +95,9 @@ def _frames(dataset: Dataset, classes: ClassSet, images: bool, sidecar: Sidecar 
         annotated = tuple(class_id for class_id in dataset.annotated_class_ids(frame) if class_id in classes.ids)
         image = _picture(frame, label_map.shape) if images else None
         note = "" if sidecar is None else sidecar.notes.get(frame.sequence, {}).get(frame.frame_index, "")
-        yield FrameToWrite(sequence, frame.frame_index, name, label_map, image, annotated, note)
+        instances = content.instances if target.has_instances else None
+        parts = None if target.parts is None or content.parts is None else np.where(label_map, content.parts, np.uint8(0))
+        yield FrameToWrite(sequence, frame.frame_index, name, label_map, image, annotated, note, instances, parts)
 
 
 def _sequence_names(sequences: Sequence[str]) -> dict[str, str]:
@@ -103,7 +115,7 @@ def _picture(frame: DatasetFrame, size: tuple[int, ...]) -> np.ndarray:
     """(H, W, 3) uint8."""
     assert frame.image_path is not None
     try:
-        with Image.open(frame.image_path) as image:
+        with Image.open(plain_file(frame.image_path)) as image:
             pixels = np.asarray(image.convert("RGB"))
     except DAMAGED as error:
         raise ExchangeError(f"The picture of {frame.name} cannot be read ({error}). Restore {frame.image_path}.") from error

@@ -9,6 +9,8 @@ from typing import Any
 from surgicalsam_napari.errors import ExchangeError
 
 LARGEST_SIDE = 2**16  # pixels; OpenCV and Pillow read no larger pictures
+MOST_PIXELS = 2**28  # 16,384 x 16,384: a mask takes a byte for each
+MOST_FRAMES = 5_000_000  # more than 23 hours at 60 frames a second
 
 
 def check_coordinates(polygon: Sequence[Any], size: tuple[int, int], place: str) -> None:
@@ -29,8 +31,8 @@ def check_coordinates(polygon: Sequence[Any], size: tuple[int, int], place: str)
         if not is_number(value) or not -extent <= value <= 2 * extent:  # tools draw a little over the border
             axis = "xy"[position % 2]
             raise ExchangeError(
-                f"{place} has the point {position // 2} with {axis} = {value}, but the picture has {size[1]} x {size[0]} "
-                "pixels. Correct the coordinate, or remove the annotation."
+                f"{place} has the point {position // 2} with {axis} = {str(value)[:40]}, but the picture has {size[1]} x "
+                f"{size[0]} pixels. Correct the coordinate, or remove the annotation."
             )
 
 
@@ -40,8 +42,11 @@ def picture_size(height: Any, width: Any, place: str) -> tuple[int, int]:
         number = float(value) if isinstance(value, str) and value.strip().isdigit() else value
         if not is_number(number) or not 1 <= number <= LARGEST_SIDE or number != int(number):
             raise ExchangeError(
-                f"{place} has the {name} {value}, but a picture has 1 to {LARGEST_SIDE} pixels. Correct it in the file."
+                f"{place} has the {name} {str(value)[:40]}, but a picture has 1 to {LARGEST_SIDE} pixels. Correct it in "
+                "the file."
             )
+    if int(height) * int(width) > MOST_PIXELS:
+        raise ExchangeError(f"{place} has {width} x {height} pixels, more than {MOST_PIXELS:,}. Correct it in the file.")
     return int(height), int(width)
 
 

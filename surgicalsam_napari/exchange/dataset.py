@@ -11,7 +11,8 @@ import numpy as np
 from surgicalsam_napari.errors import ExchangeError
 from surgicalsam_napari.exchange.files import UNREADABLE
 from surgicalsam_napari.exchange.frame_names import FrameName
-from surgicalsam_napari.exchange.overlaps import ClassMask, class_masks, stacked
+from surgicalsam_napari.exchange.instances import Instances, instances_of
+from surgicalsam_napari.exchange.overlaps import ClassMask, class_masks, from_below, painted, stacked
 from surgicalsam_napari.instruments import ClassSet
 from surgicalsam_napari.store.label_maps import present_ids
 
@@ -36,6 +37,22 @@ class DatasetFrame:
     size: tuple[int, int]
     image_path: Path | None = None
     file_name: FrameName | None = None
+
+
+@dataclass(frozen=True)
+class FrameContent:
+    """What a frame of a dataset shows.
+
+    Attributes
+    ----------
+    label_map : (H, W) uint8, ids of `Dataset.classes`
+    instances : None if the dataset does not tell instances apart
+    parts : (H, W) uint8, ids of `Dataset.parts`; None if the dataset has no parts
+    """
+
+    label_map: np.ndarray
+    instances: Instances | None = None
+    parts: np.ndarray | None = None
 
 
 @dataclass(frozen=True)
@@ -71,6 +88,10 @@ class Dataset:
     overlaps : which mask is on top (`overlaps.stacked`); None if overlaps are refused
     is_export : True if frames have the numbers of the exported video; other datasets take the numbers from the names of
         their pictures, which may start at any number
+    has_instances : whether masks tell the instruments of a class apart
+    has_tracks : whether instances have track ids, which are the same in all frames of a sequence
+    parts : the parts of instruments, if masks have them
+    notes : what a person should know before an import, such as that ids of tracks change
     """
 
     path: Path
@@ -83,6 +104,10 @@ class Dataset:
     unannotated: frozenset[DatasetFrame] = field(default=frozenset(), repr=False)
     skipped: tuple[Skipped, ...] = ()
     overlaps: str | None = None
+    has_instances: bool = False
+    has_tracks: bool = False
+    parts: ClassSet | None = None
+    notes: tuple[str, ...] = ()
 
     @property
     def sequences(self) -> tuple[str, ...]:
@@ -113,8 +138,34 @@ class Dataset:
         ExchangeError
             a file is missing, damaged or has a wrong size, contains an unknown value, or masks overlap
         """
+        return self.content(frame).label_map
+
+    def content(self, frame: DatasetFrame) -> FrameContent:
+        """The labels of a frame with its instances and parts, read once; errors as in `label_map`."""
         read = self.read(frame)
-        return self.checked(frame, read if isinstance(read, np.ndarray) else self.stacked(frame, read))
+        if isinstance(read, np.ndarray):
+            return FrameContent(self.checked(frame, read))
+        masks = from_below(read, self.overlaps, frame.name, self.classes)
+        label_map = self.checked(frame, painted(masks, frame.size))
+        return FrameContent(
+            label_map,
+            instances_of(masks, label_map.shape) if self.has_instances else None,
+            _parts_of(masks, label_map.shape) if self.parts is not None else None,
+        )
+
+    def instances(self, frame: DatasetFrame) -> np.ndarray | None:
+        """The instances of a frame: (H, W) uint16, 0 for none; None if the dataset does not tell them apart.
+
+        The values are track ids if the dataset has tracks, and else numbers that have a meaning only in this frame.
+        """
+        found = self.content(frame).instances
+        if found is None:
+            return None
+        return found.track_ids() if self.has_tracks else found.numbers
+
+    def parts_map(self, frame: DatasetFrame) -> np.ndarray | None:
+        """The parts of a frame: (H, W) uint8, ids of `parts`, 0 where none is known; None if the dataset has no parts."""
+        return self.content(frame).parts
 
     def stacked(self, frame: DatasetFrame, masks: Sequence[ClassMask]) -> np.ndarray:
         """The masks of a frame as a label map; an ExchangeError if they overlap and no order is chosen."""
@@ -139,6 +190,13 @@ class Dataset:
     def annotated_class_ids(self, frame: DatasetFrame) -> tuple[int, ...]:
         """The ids of the classes annotated in this frame, present or absent; usually all."""
         return self.annotated.get(frame, self.classes.ids)
+
+
+def _parts_of(masks: Sequence[ClassMask], shape: tuple[int, ...]) -> np.ndarray:
+    parts = np.zeros(shape, np.uint8)
+    for one in masks:
+        parts[one.mask] = 0 if one.parts is None else one.parts[one.mask]
+    return parts
 
 
 def _pixels(size: tuple[int, ...]) -> str:

@@ -14,6 +14,7 @@ from PIL import Image
 
 from surgicalsam_napari import files
 from surgicalsam_napari.errors import DiskSpaceError, ExchangeError
+from surgicalsam_napari.untrusted import plain_file
 from surgicalsam_napari.video.image_folder import frame_files, natural_key
 
 LABEL_SUFFIXES = (".png", ".bmp", ".tif", ".tiff")  # lossless formats, which keep class ids unchanged
@@ -75,7 +76,7 @@ def has_files(folder: Path, pattern: str) -> bool:
 def image_size(path: Path) -> tuple[int, int]:
     """(H, W) from the file's header; UNREADABLE if the header is damaged (`read_labels` then raises the error)."""
     try:
-        with Image.open(path) as image:
+        with Image.open(plain_file(path)) as image:
             return image.height, image.width
     except DAMAGED:
         return UNREADABLE
@@ -94,7 +95,7 @@ def is_id_mask(path: Path) -> bool:
 def _mode(path: Path) -> str:
     """Pillow's name for the kind of pixels, from the file's header; "" if it cannot be read."""
     try:
-        with Image.open(path) as image:
+        with Image.open(plain_file(path)) as image:
             return image.mode
     except DAMAGED:
         return ""
@@ -113,7 +114,7 @@ def read_labels(path: Path, name: str) -> np.ndarray:
         the file is missing, damaged, or a colour picture
     """
     try:
-        with Image.open(path) as image:
+        with Image.open(plain_file(path)) as image:
             image.load()
             pixels = np.asarray(image if image.mode != "1" else image.convert("L"))
     except FileNotFoundError as error:

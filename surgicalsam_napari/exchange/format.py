@@ -9,6 +9,8 @@ What a reader provides in its `Dataset`:
   are checked with `coordinates.check_coordinates`, which refuses values that cannot be and says where they are.
 - `unannotated`: listed frames without any annotation. The reader does not decide whether they are empty.
 - `annotated`: if some classes of a frame are not known, for example because their annotations have only a box, the others.
+- `has_instances`, `has_tracks`: whether masks tell the instruments of a class apart (`ClassMask.instance`), and name them
+  over frames (`ClassMask.track_id`); `parts`, if masks have parts (`ClassMask.parts`).
 - `skipped`: what it left out, with counts: annotations with only a box, files that are no frames. One bad entry does not
   refuse the whole dataset; a value that cannot be is an ExchangeError with its place in the file.
 """
@@ -16,7 +18,7 @@ What a reader provides in its `Dataset`:
 from __future__ import annotations
 
 from abc import ABC, abstractmethod
-from collections.abc import Callable
+from collections.abc import Callable, Iterator, Mapping
 from dataclasses import dataclass
 from pathlib import Path
 from typing import NamedTuple
@@ -24,6 +26,8 @@ from typing import NamedTuple
 import numpy as np
 
 from surgicalsam_napari.exchange.dataset import Dataset
+from surgicalsam_napari.exchange.instances import Instances, instance_masks
+from surgicalsam_napari.exchange.overlaps import ClassMask
 from surgicalsam_napari.instruments import ClassSet
 
 MASKS, POLYGONS = "masks", "polygons"
@@ -55,6 +59,8 @@ class FrameToWrite:
     image : (H, W, 3) uint8; None if the pictures are not exported
     annotated : ids of the classes that are known in this frame, present or absent
     note : what a person noted on this frame
+    instances : which pixels are one instrument; None if that is not known, or the format has no instances
+    parts : (H, W) uint8, ids of parts; None if there are none, or the format has no parts
     """
 
     sequence: str
@@ -64,11 +70,17 @@ class FrameToWrite:
     image: np.ndarray | None
     annotated: tuple[int, ...]
     note: str = ""
+    instances: Instances | None = None
+    parts: np.ndarray | None = None
 
     @property
     def size(self) -> tuple[int, int]:
         """(H, W)."""
         return self.label_map.shape[0], self.label_map.shape[1]
+
+    def masks(self) -> Iterator[ClassMask]:
+        """A mask for each instance, or for each class where instances are not known."""
+        return instance_masks(self.label_map, self.instances)
 
 
 @dataclass(frozen=True)
@@ -81,6 +93,9 @@ class ExportTarget:
     video : the name of the video's file; of a dataset of several videos, the dataset's name
     polygons : write polygons, in a format that can hold masks, too
     annotators : who corrected these labels
+    has_instances : frames have `instances`
+    has_tracks : instances have tracks
+    parts : the parts that frames have; None if they have none
     """
 
     folder: Path
@@ -88,6 +103,9 @@ class ExportTarget:
     video: str
     polygons: bool = False
     annotators: tuple[str, ...] = ()
+    has_instances: bool = False
+    has_tracks: bool = False
+    parts: ClassSet | None = None
 
 
 class FrameWriter(ABC):
@@ -99,6 +117,10 @@ class FrameWriter(ABC):
 
     def close(self) -> None:  # noqa: B027
         """Write what belongs to all frames, after the last one."""
+
+    def track_numbers(self) -> Mapping[str, Mapping[int, int]] | None:
+        """By video, the track id of each number in the files (`ObjectNumbers.tracks`); None if files have the track ids."""
+        return None
 
     def abort(self) -> None:  # noqa: B027
         """Close open files after an error; the folder will be removed."""
@@ -134,6 +156,8 @@ class Format:
     note : what a person should know before an export, such as that pictures become JPEG; "" if there is nothing
     owned_files : the files of an export besides classes.json, used to find and replace an earlier export
     napari_name : shown in napari's Save dialog; None if the dialog does not offer this format
+    instances : whether its writer keeps instances and tracks
+    parts : whether its writer keeps parts
     """
 
     name: str
@@ -147,6 +171,8 @@ class Format:
     note: str = ""
     owned_files: tuple[OwnedFiles, ...] = ()
     napari_name: str | None = None
+    instances: bool = False
+    parts: bool = False
 
     @property
     def napari_command(self) -> str | None:

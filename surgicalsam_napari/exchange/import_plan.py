@@ -5,16 +5,20 @@ from __future__ import annotations
 from collections.abc import Iterable, Iterator, Mapping
 from dataclasses import dataclass, field, replace
 from functools import cached_property
+from typing import NamedTuple
 
 import numpy as np
 
 from surgicalsam_napari.errors import ExchangeError
 from surgicalsam_napari.exchange.class_matching import ClassMatch, MatchKind, match_classes, new_classes
 from surgicalsam_napari.exchange.dataset import Dataset, DatasetFrame
+from surgicalsam_napari.exchange.import_tracks import TrackPlan, plan_tracks
+from surgicalsam_napari.exchange.instances import Instances
 from surgicalsam_napari.exchange.overlaps import FILE_ORDER, LARGER_BELOW, ORDERS_HELP
 from surgicalsam_napari.exchange.survey import ImportSurvey, SurveyedFrame
 from surgicalsam_napari.formatting import counted
 from surgicalsam_napari.instruments import ClassSet, InstrumentClass, plain, similar
+from surgicalsam_napari.store import TrackTable
 from surgicalsam_napari.store.label_maps import present_ids
 
 
@@ -50,6 +54,23 @@ class Question:
 
     text: str
     lines: tuple[str, ...]
+
+
+class ImportedFrame(NamedTuple):
+    """A frame of a dataset, in the project's class ids.
+
+    Attributes
+    ----------
+    label_map : (H, W) uint8
+    class_ids : the classes annotated in it, present or absent
+    instances : None if the dataset does not tell instances apart
+    parts : (H, W) uint8, ids of the dataset's parts; None without
+    """
+
+    label_map: np.ndarray
+    class_ids: list[int]
+    instances: Instances | None = None
+    parts: np.ndarray | None = None
 
 
 @dataclass(frozen=True)
@@ -112,9 +133,17 @@ class ImportPlan:
                 "is nothing to import. If they show no instrument, say so (--unannotated empty on the command line)."
             )
 
-    def in_project_ids(self, frame: DatasetFrame) -> tuple[np.ndarray, list[int]]:
-        """The label map of a frame, (H, W) uint8, and the classes annotated in it, in the project's ids."""
-        label_map = self.dataset.label_map(frame)
+    def tracks(self, table: TrackTable) -> TrackPlan:
+        """What the tracks of the written frames become in a project with this table."""
+        written = {frame for frame, _ in self.frames}
+        seen = [pair for one in self.survey.frames if one.frame in written for pair in one.tracks]
+        ids = ((self.class_ids.get(class_id, 0), track_id) for class_id, track_id in seen)
+        return plan_tracks((pair for pair in ids if pair[0]), table, is_export=self.dataset.is_export)
+
+    def in_project_ids(self, frame: DatasetFrame) -> ImportedFrame:
+        """A frame in the project's class ids."""
+        content = self.dataset.content(frame)
+        label_map = content.label_map
         table = np.zeros(256, np.uint8)
         table[list(self.class_ids)] = list(self.class_ids.values())
         present = set(present_ids(label_map))
@@ -127,7 +156,7 @@ class ImportPlan:
         # if two classes became one, it is known only where both are annotated, or where it has pixels
         known -= {target for class_id, target in self.class_ids.items() if class_id not in annotated}
         known |= {self.class_ids[class_id] for class_id in present}
-        return table[label_map], sorted(known - {0})
+        return ImportedFrame(table[label_map], sorted(known - {0}), content.instances, content.parts)
 
 
 def plan_import(survey: ImportSurvey, choices: ImportChoices | None = None) -> ImportPlan:

@@ -10,10 +10,12 @@ import numpy as np
 
 from surgicalsam_napari.exchange.class_matching import ClassMatch, MatchKind
 from surgicalsam_napari.exchange.dataset import DatasetFrame
+from surgicalsam_napari.exchange.import_parts import lines_about_parts
 from surgicalsam_napari.exchange.import_plan import ImportPlan, plan_import
 from surgicalsam_napari.exchange.overlaps import FILE_ORDER, order_in_words
 from surgicalsam_napari.exchange.registry import FORMATS
 from surgicalsam_napari.formatting import counted
+from surgicalsam_napari.instruments import ClassSet
 from surgicalsam_napari.store import Project, Provenance
 
 SHOWN = 3  # examples in a line
@@ -57,7 +59,7 @@ def preview_frame(project: Project, plan: ImportPlan, frame_index: int) -> Frame
     if plan.choices.overlaps is None:
         plan = plan_import(plan.survey, replace(plan.choices, overlaps=FILE_ORDER))
     frame = next(frame for frame, index in plan.frames if index == frame_index)
-    label_map, class_ids = plan.in_project_ids(frame)
+    label_map, class_ids, *_ = plan.in_project_ids(frame)
     before = np.asarray(project.labels[frame_index])
     if not class_ids:
         return FramePreview(frame_index, frame.name, before, before, 0)
@@ -85,6 +87,9 @@ def preview_lines(plan: ImportPlan, project: Project) -> tuple[PreviewLine, ...]
     for skipped in dataset.skipped:
         example = f", such as {skipped.example}" if skipped.example else ""
         lines.append(PreviewLine("Skipped", f"{skipped.what}: {skipped.count:,}{example}"))
+    lines += [PreviewLine("Tracks", text) for text in plan.tracks(survey.tracks).lines(_target_classes(plan))]
+    lines += [PreviewLine("Parts", text) for text in lines_about_parts(dataset, project.classes)]
+    lines += [PreviewLine("Note", text) for text in dataset.notes]
     if plan.overlapping:
         lines.append(PreviewLine("Overlaps", _overlaps_in_words(plan)))
     if corrected := _corrected_before(plan, project):
@@ -97,6 +102,7 @@ def preview_lines(plan: ImportPlan, project: Project) -> tuple[PreviewLine, ...]
 
 def plan_record(plan: ImportPlan) -> dict:
     """The plan as plain JSON values."""
+    names = _target_classes(plan)
     return {
         "dataset": str(plan.dataset.path),
         "format": plan.dataset.format,
@@ -116,11 +122,21 @@ def plan_record(plan: ImportPlan) -> dict:
         ],
         "unannotated": [frame.name for frame in plan.left_alone],
         "skipped": [{"what": one.what, "count": one.count, "example": one.example} for one in plan.dataset.skipped],
+        "tracks": [
+            {"class": names.by_id(class_id).name, "track": track_id, "becomes": number}
+            for (class_id, track_id), number in plan.tracks(plan.survey.tracks).ids.items()
+        ],
+        "notes": list(plan.dataset.notes),
         "overlaps": {"frames": len(plan.overlapping), "order": plan.choices.overlaps},
         "questions": [question.text for question in plan.questions],
         "problems": list(plan.problems),
         "is_ready": plan.is_ready,
     }
+
+
+def _target_classes(plan: ImportPlan) -> ClassSet:
+    """The classes of the project after the import."""
+    return plan.survey.project_classes.having([*plan.survey.project_classes, *plan.new_classes])
 
 
 def choices_in_words(plan: ImportPlan) -> str:

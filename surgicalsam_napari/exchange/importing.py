@@ -9,11 +9,12 @@ import numpy as np
 
 from surgicalsam_napari.errors import ExchangeError
 from surgicalsam_napari.exchange.dataset import Dataset
+from surgicalsam_napari.exchange.import_parts import ids_of_parts, part_writer, parts_not_imported
 from surgicalsam_napari.exchange.import_plan import ImportChoices, ImportPlan, plan_import
 from surgicalsam_napari.exchange.import_preview import choices_in_words
+from surgicalsam_napari.exchange.import_tracks import TrackImport
 from surgicalsam_napari.exchange.survey import ImportReport, survey_frames
 from surgicalsam_napari.formatting import counted
-from surgicalsam_napari.instruments import ClassSet
 from surgicalsam_napari.store import Project
 
 
@@ -60,9 +61,13 @@ class ImportCounts:
 def result_in_words(plan: ImportPlan, counts: ImportCounts) -> str:
     """What an import did, and what it left alone and skipped."""
     texts = [str(counts)]
+    if counts.changed and (tracks := plan.tracks(plan.survey.tracks).ids):
+        texts.append(f"They show {counted(len(tracks), 'track')}.")
     if plan.left_alone:
         was = "was" if len(plan.left_alone) == 1 else "were"
         texts.append(f"{counted(len(plan.left_alone), 'frame')} without annotations {was} left alone.")
+    if lost := parts_not_imported(plan.dataset, plan.survey.all_classes.in_use):
+        texts.append(f"{lost}.")
     texts += [f"Skipped {one.what}: {one.count:,}." for one in plan.dataset.skipped]
     return " ".join(texts)
 
@@ -101,6 +106,7 @@ def import_frames(project: Project, plan: ImportPlan) -> Generator[ImportReport,
     """Write the checked labels as EDITED: all frames, or none if a write fails or the generator is closed early.
 
     The import is one action in the project's history, after a snapshot. It can be undone, even if the process was killed.
+    Parts are one action in the history of the project's parts. New classes get all parts that the dataset and the project have.
 
     Pixels that a person painted, and VERIFIED classes, stay (see `LabelStore.write_import`). Frames in which the dataset
     annotated no class stay unchanged.
@@ -113,16 +119,27 @@ def import_frames(project: Project, plan: ImportPlan) -> Generator[ImportReport,
     plan.check_ready()
     _check_classes(project, plan)
     if plan.new_classes:
-        project.extend_classes(ClassSet(project.classes.name, (*project.classes, *plan.new_classes)))
+        parts_of_new = tuple(ids_of_parts(plan.dataset, project).values())
+        new = [replace(instrument, parts=parts_of_new) for instrument in plan.new_classes]
+        project.extend_classes(project.classes.having([*project.classes, *new]))
     name = f"Import {plan.dataset.path.name}"
     project.snapshots.create_before(name)  # even before a small import
-    with project.history.action(name, note=choices_in_words(plan), all_or_none=True) as action:
+    tracks = TrackImport(project, plan.tracks(project.tracks.table))
+    with (
+        project.history.action(name, note=choices_in_words(plan), all_or_none=True) as action,
+        part_writer(project, plan.dataset, name) as parts,
+    ):
         for done, (frame, index) in enumerate(plan.frames, 1):
-            label_map, class_ids = plan.in_project_ids(frame)
+            imported = plan.in_project_ids(frame)
             before = _state(project, index)
-            kept = project.labels.write_import(index, label_map, class_ids, action=action)
+            kept = project.labels.write_import(index, imported.label_map, imported.class_ids, action=action)
+            if imported.instances is not None:
+                tracks.write_frame(index, imported.label_map, imported.instances, action=action)
             is_changed = any(not np.array_equal(a, b) for a, b in zip(before, _state(project, index), strict=True))
+            if parts is not None and imported.parts is not None:
+                is_changed |= parts.write_frame(index, imported.parts)
             yield ImportReport(index, done, len(plan.frames), kept, is_changed)
+        tracks.finish(action)
 
 
 def _check_classes(project: Project, plan: ImportPlan) -> None:
@@ -135,6 +152,6 @@ def _check_classes(project: Project, plan: ImportPlan) -> None:
         )
 
 
-def _state(project: Project, frame_index: int) -> tuple[np.ndarray, np.ndarray, np.ndarray]:
-    labels = project.labels
-    return labels.frame(frame_index), labels.painted(frame_index), labels.row("provenance", frame_index)
+def _state(project: Project, frame_index: int) -> tuple[np.ndarray, ...]:
+    labels, numbers = project.labels, project.tracks.numbers(frame_index)
+    return labels.frame(frame_index), labels.painted(frame_index), labels.row("provenance", frame_index), numbers

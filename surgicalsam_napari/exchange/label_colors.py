@@ -11,6 +11,7 @@ from PIL import Image
 from surgicalsam_napari.errors import ExchangeError
 from surgicalsam_napari.exchange.files import DAMAGED
 from surgicalsam_napari.instruments import ClassSet
+from surgicalsam_napari.untrusted import plain_file
 
 Color = tuple[int, int, int]
 BACKGROUND: Color = (0, 0, 0)
@@ -85,7 +86,7 @@ def read_pixels(path: Path, name: str) -> np.ndarray:
         the file is missing or damaged
     """
     try:
-        with Image.open(path) as image:
+        with Image.open(plain_file(path)) as image:
             image.load()
             if image.mode in ("L", "P", "1", "I;16", "I"):
                 return np.asarray(image if image.mode != "1" else image.convert("L"))
@@ -101,7 +102,7 @@ def read_pixels(path: Path, name: str) -> np.ndarray:
 def color_count(path: Path, most: int) -> int:
     """How many colours a picture has; `most` + 1 if there are more, or if it cannot be read."""
     try:
-        with Image.open(path) as image:
+        with Image.open(plain_file(path)) as image:
             colors = image.convert("RGB").getcolors(most)
     except DAMAGED:
         return most + 1
@@ -111,7 +112,7 @@ def color_count(path: Path, most: int) -> int:
 def read_colors(path: Path, name: str) -> np.ndarray:
     """The colours of a label picture: (H, W, 3) uint8, also of a grey or indexed one; errors as above."""
     try:
-        with Image.open(path) as image:
+        with Image.open(plain_file(path)) as image:
             return np.asarray(image.convert("RGB"))
     except FileNotFoundError as error:
         raise ExchangeError(f"{name} is missing. Restore the file.") from error

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from collections import Counter
 from collections.abc import Callable, Iterable, Mapping, Sequence
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from pathlib import Path, PurePath, PurePosixPath, PureWindowsPath
 
 import numpy as np
@@ -159,7 +159,7 @@ def named_classes(
     ExchangeError
         a name is empty, or there are too many
     """
-    known = {plain(c.name): c for c in (() if sidecar is None else sidecar.classes)}
+    known = {plain(c.name): c for c in (() if sidecar is None else sidecar.classes.without_parts())}
     free = iter(number for number in range(1, LARGEST_CLASS_ID + 1) if number not in {c.id for c in known.values()})
     classes = dict(known)
     for position, name in enumerate(names):
@@ -250,7 +250,7 @@ def layered(masks: Sequence[tuple[int, ClassMask]]) -> list[ClassMask]:
     for layer in layers:
         here = [(position, one) for position, (its_layer, one) in enumerate(masks) if its_layer == layer]
         if covered is not None:
-            here = [(position, ClassMask(one.class_id, one.mask & ~covered)) for position, one in here]
+            here = [(position, replace(one, mask=one.mask & ~covered)) for position, one in here]
         visible += here
         for _, one in here:
             covered = one.mask if covered is None else covered | one.mask

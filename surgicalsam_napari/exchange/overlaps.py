@@ -28,10 +28,16 @@ class ClassMask:
     Attributes
     ----------
     mask : (H, W) bool
+    track_id : 1 to 65535, the same in all frames of a video in which this instrument is; None if it is not known
+    instance : without a track, a number that tells the instances of this frame apart; None if it is no single instrument
+    parts : (H, W) uint8, ids of parts, used inside the mask; None if no parts are known
     """
 
     class_id: int
     mask: np.ndarray
+    track_id: int | None = None
+    instance: int | None = None
+    parts: np.ndarray | None = None
 
 
 @dataclass(frozen=True)
@@ -78,12 +84,24 @@ def stacked(
     ExchangeError
         masks differ in size, or they overlap and no order is given
     """
+    return painted(from_below(masks, order, name, classes), size)
+
+
+def painted(masks: Sequence[ClassMask], size: tuple[int, int]) -> np.ndarray:
+    """The label map (H, W) uint8 of masks, the lowest first; `size` if there are none."""
     label_map = np.zeros(masks[0].mask.shape if masks else size, np.uint8)
     for one in masks:
-        if one.mask.shape != label_map.shape:
+        label_map[one.mask] = one.class_id
+    return label_map
+
+
+def from_below(masks: Sequence[ClassMask], order: str | None, name: str, classes: ClassSet) -> Sequence[ClassMask]:
+    """The masks in the order in which they are painted, the lowest first; parameters and errors as in `stacked`."""
+    for one in masks:
+        if one.mask.shape != masks[0].mask.shape:
             raise ExchangeError(
-                f"{name} has masks of {_pixels(one.mask.shape)} and of {_pixels(label_map.shape)}, but all masks of a frame "
-                "must have the same size. Replace the mask that has the wrong size."
+                f"{name} has masks of {_pixels(one.mask.shape)} and of {_pixels(masks[0].mask.shape)}, but all masks of a "
+                "frame must have the same size. Replace the mask that has the wrong size."
             )
     if order is None and (shared := overlaps(masks)):
         first, second = (classes.by_id(class_id).name for class_id in shared[0].class_ids)
@@ -91,12 +109,6 @@ def stacked(
             f"{name} has {shared[0].pixels} pixels that are both {first} and {second}, but a pixel can have only one class. "
             f"Choose which mask is on top (--overlaps on the command line): {ORDERS_HELP}."
         )
-    for one in _from_below(masks, order, classes):
-        label_map[one.mask] = one.class_id
-    return label_map
-
-
-def _from_below(masks: Sequence[ClassMask], order: str | None, classes: ClassSet) -> Sequence[ClassMask]:
     if order is None or order == FILE_ORDER:
         return masks
     if order == LARGER_BELOW:

@@ -23,12 +23,14 @@ from surgicalsam_napari.exchange.formats import (
     label_studio,
     labelme,
     m2caiseg,
+    mots,
     ome_zarr,
     robust_mis,
     sar_rarp50,
     tiff,
     voc,
     yolo,
+    youtube_vis,
 )
 from surgicalsam_napari.exchange.unrecognized import what_it_looks_like
 from surgicalsam_napari.instruments import ClassSet
@@ -43,6 +45,8 @@ FORMATS: dict[str, Format] = {
         yolo,
         cvat_images,
         cvat_video,
+        youtube_vis,
+        mots,
         labelme,
         label_studio,
         voc,

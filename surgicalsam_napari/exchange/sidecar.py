@@ -12,6 +12,7 @@ from surgicalsam_napari.errors import ClassSetError, ExchangeError
 from surgicalsam_napari.exchange.dataset import DatasetFrame
 from surgicalsam_napari.exchange.files import write_file
 from surgicalsam_napari.instruments import ClassSet
+from surgicalsam_napari.untrusted import read_json
 
 SIDECAR = "classes.json"
 Value = TypeVar("Value")
@@ -29,6 +30,9 @@ class Sidecar:
     sizes : (H, W) by sequence
     annotators : who corrected these labels
     notes : by sequence and frame index, a person's note on an exported frame
+    has_instances : whether the files tell the instruments of a class apart
+    tracks : by sequence, the track id of each number in the files (`instances.ObjectNumbers`); None without tracks
+    parts : the parts that the files have; None if they have none
     """
 
     classes: ClassSet
@@ -38,11 +42,22 @@ class Sidecar:
     sizes: Mapping[str, tuple[int, int]] = field(default_factory=dict)
     annotators: tuple[str, ...] = ()
     notes: Mapping[str, Mapping[int, str]] = field(default_factory=dict)
+    has_instances: bool = False
+    tracks: Mapping[str, Mapping[int, int]] | None = None
+    parts: ClassSet | None = None
 
     @property
     def sequence(self) -> str | None:
         """The name of the only video in file names; None if there are several."""
         return next(iter(self.frames)) if len(self.frames) == 1 else None
+
+    @property
+    def has_tracks(self) -> bool:
+        return self.tracks is not None
+
+    def object_tracks(self, sequence: str) -> Mapping[int, int] | None:
+        """The track id of each number in the files of a video, for `instances.read_object`."""
+        return (self.tracks or {}).get(sequence, {}) if self.has_instances else None
 
     def frame_of(self, name: str) -> tuple[str, int] | None:
         """Sequence and frame index of an exported frame's name (`frame_name`); None for another name."""
@@ -58,6 +73,10 @@ class Sidecar:
         record["layout"] = self.layout
         if self.annotators:
             record["annotators"] = list(self.annotators)
+        if self.has_instances:
+            record["instances"] = True
+        if self.parts is not None:
+            record["instrument_parts"] = self.parts.to_json()
         sequences = [self._sequence_json(sequence) for sequence in self.frames]
         return record | (sequences[0] if len(sequences) == 1 else {"sequences": sequences})
 
@@ -68,7 +87,13 @@ class Sidecar:
             "size": list(self.sizes[sequence]) if sequence in self.sizes else None,
             "annotated": {str(index): list(class_ids) for index, class_ids in annotated.items()},
             **({"notes": {str(index): text for index, text in notes.items()}} if notes else {}),
+            **self._tracks_json(sequence),
         }
+
+    def _tracks_json(self, sequence: str) -> dict:
+        if self.tracks is None:
+            return {}
+        return {"tracks": {str(number): track_id for number, track_id in self.tracks.get(sequence, {}).items()}}
 
     def annotated_frames(self, frames: Sequence[DatasetFrame]) -> dict[DatasetFrame, tuple[int, ...]]:
         """The annotated classes by frame of the dataset, for frames that were exported."""
@@ -91,9 +116,10 @@ def read_sidecar(folder: Path) -> Sidecar | None:
     """The sidecar of a folder; None if it has none, an ExchangeError if it is damaged."""
     path = folder / SIDECAR
     try:
-        record = json.loads(path.read_text(encoding="utf-8"))
+        record = read_json(path)
         entries = record["sequences"] if "sequences" in record else [record] if record.get("sequence") else []
         by_sequence = {str(entry["sequence"]): entry for entry in entries}
+        with_tracks = {name: entry for name, entry in by_sequence.items() if "tracks" in entry}
         return Sidecar(
             ClassSet.from_json(record),
             str(record.get("video", "")),
@@ -106,6 +132,9 @@ def read_sidecar(folder: Path) -> Sidecar | None:
             },
             tuple(map(str, record.get("annotators", []))),
             {name: _by_frame(entry["notes"], str) for name, entry in by_sequence.items() if entry.get("notes")},
+            bool(record.get("instances")),
+            {name: _by_frame(entry["tracks"], int) for name, entry in with_tracks.items()} if with_tracks else None,
+            ClassSet.from_json(record["instrument_parts"]) if "instrument_parts" in record else None,
         )
     except FileNotFoundError:
         return None

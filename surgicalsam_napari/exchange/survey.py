@@ -2,19 +2,20 @@
 
 from __future__ import annotations
 
-from collections.abc import Generator
-from dataclasses import dataclass, replace
+from collections.abc import Generator, Sequence
+from dataclasses import dataclass, field, replace
 
 import numpy as np
 
 from surgicalsam_napari.errors import ExchangeError, SurgicalSAMError
 from surgicalsam_napari.exchange.dataset import Dataset, DatasetFrame
 from surgicalsam_napari.exchange.matching import FrameMatching, MatchRule, frames_of_video, match_frames
-from surgicalsam_napari.exchange.overlaps import FILE_ORDER, Overlap, masks_by_class, overlaps
+from surgicalsam_napari.exchange.overlaps import FILE_ORDER, ClassMask, Overlap, masks_by_class, overlaps
 from surgicalsam_napari.instruments import ClassSet
-from surgicalsam_napari.store import Project
+from surgicalsam_napari.store import Project, TrackTable
 from surgicalsam_napari.store.label_maps import present_ids
 from surgicalsam_napari.store.project_classes import ProjectClasses
+from surgicalsam_napari.store.tracks import LARGEST_NUMBER
 
 
 @dataclass(frozen=True)
@@ -46,6 +47,7 @@ class SurveyedFrame:
     overlaps : pixels that several classes share
     problem : why it cannot be imported; "" if it can
     is_annotated : False if the dataset lists the frame without any annotation
+    tracks : class id and track id of each track in it
     """
 
     frame: DatasetFrame
@@ -54,6 +56,7 @@ class SurveyedFrame:
     overlaps: tuple[Overlap, ...] = ()
     problem: str = ""
     is_annotated: bool = True
+    tracks: tuple[tuple[int, int], ...] = ()
 
 
 @dataclass(frozen=True)
@@ -65,6 +68,7 @@ class ImportSurvey:
     project_name : of the project's folder
     all_classes : of the project, with those that were removed
     rule : how frames were matched
+    tracks : of the project
     """
 
     dataset: Dataset
@@ -72,6 +76,7 @@ class ImportSurvey:
     all_classes: ProjectClasses
     rule: MatchRule
     frames: tuple[SurveyedFrame, ...]
+    tracks: TrackTable = field(default_factory=TrackTable)
 
     @property
     def project_classes(self) -> ClassSet:
@@ -105,14 +110,15 @@ def survey_frames(
             one = replace(one, problem=both)
         surveyed.append(one)
         yield ImportReport(index, done, len(frames))
-    return ImportSurvey(dataset, project.folder.name, project.all_classes, matching.rule, tuple(surveyed))
+    rule, tracks = matching.rule, project.tracks.table
+    return ImportSurvey(dataset, project.folder.name, project.all_classes, rule, tuple(surveyed), tracks)
 
 
 def _surveyed(project: Project, dataset: Dataset, frame: DatasetFrame, matching: FrameMatching) -> SurveyedFrame:
     index = matching.positions.get(frame)
     is_annotated = frame not in dataset.unannotated
     try:
-        size, present, shared = _content(dataset, frame)
+        size, present, shared, tracks = _content(dataset, frame)
         height, width = project.labels.shape[1:]
         if size != (height, width):
             raise ExchangeError(
@@ -123,15 +129,30 @@ def _surveyed(project: Project, dataset: Dataset, frame: DatasetFrame, matching:
             raise ExchangeError(matching.missing(frame))
     except SurgicalSAMError as error:
         return SurveyedFrame(frame, index, problem=" ".join(str(error).split()), is_annotated=is_annotated)
-    return SurveyedFrame(frame, index, present, shared, is_annotated=is_annotated)
+    return SurveyedFrame(frame, index, present, shared, is_annotated=is_annotated, tracks=tracks)
 
 
-def _content(dataset: Dataset, frame: DatasetFrame) -> tuple[tuple[int, ...], tuple[int, ...], tuple[Overlap, ...]]:
-    """The size of the labels, the class ids that they have, and the overlaps of the masks."""
+def _content(
+    dataset: Dataset, frame: DatasetFrame
+) -> tuple[tuple[int, ...], tuple[int, ...], tuple[Overlap, ...], tuple[tuple[int, int], ...]]:
+    """The size of the labels, the class ids that they have, the overlaps of the masks, and class and id of the tracks."""
     read = dataset.read(frame)
     if isinstance(read, np.ndarray):
         label_map = dataset.checked(frame, read)
-        return label_map.shape, tuple(present_ids(label_map)), ()
+        return label_map.shape, tuple(present_ids(label_map)), (), ()
     label_map = dataset.checked(frame, dataset.with_overlaps(FILE_ORDER).stacked(frame, read))
     present = sorted(class_id for class_id, mask in masks_by_class(read).items() if mask.any())
-    return label_map.shape, tuple(present), overlaps(read)
+    return label_map.shape, tuple(present), overlaps(read), _tracks(dataset, frame, read)
+
+
+def _tracks(dataset: Dataset, frame: DatasetFrame, masks: Sequence[ClassMask]) -> tuple[tuple[int, int], ...]:
+    if not dataset.has_instances:
+        return ()
+    found = [one for one in masks if one.mask.any()]
+    count = len({(one.track_id, one.instance) for one in found} - {(None, None)})
+    if count > LARGEST_NUMBER:
+        raise ExchangeError(
+            f"{frame.name} has {count} instances, but a frame of a project holds {LARGEST_NUMBER}. Remove the smallest ones "
+            "from the dataset, or import it without instances."
+        )
+    return tuple(dict.fromkeys((one.class_id, one.track_id) for one in found if one.track_id is not None))

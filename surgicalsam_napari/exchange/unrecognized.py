@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import json
 import os
 from collections import Counter
 from collections.abc import Callable, Iterator
@@ -11,6 +10,7 @@ from pathlib import Path
 
 from surgicalsam_napari.exchange.files import LABEL_SUFFIXES, folders_in, is_color_picture
 from surgicalsam_napari.exchange.label_colors import color_count
+from surgicalsam_napari.untrusted import read_json
 from surgicalsam_napari.video import is_video
 from surgicalsam_napari.video.image_folder import IMAGE_SUFFIXES
 
@@ -98,7 +98,7 @@ def _about_json(path: Path) -> str:
     if path.stat().st_size > LARGEST_JSON:
         return "It is a JSON file of another kind."
     try:
-        content = json.loads(path.read_text(encoding="utf-8-sig"))
+        content = read_json(path)
     except ValueError:
         return "It is damaged: it is not valid JSON. Restore it, or export it again."
     if isinstance(content, dict) and "_via_img_metadata" in content:

@@ -76,16 +76,31 @@ def write_frames(
         annotated: dict[str, dict[int, tuple[int, ...]]] = defaultdict(dict)
         sizes: dict[str, tuple[int, int]] = {}
         notes: dict[str, dict[int, str]] = defaultdict(dict)
+        tracks: dict[str, dict[int, int]] = defaultdict(dict)
         for done, frame in enumerate(frames, 1):
             writer.write(frame)
             annotated[frame.sequence][frame.frame_index] = frame.annotated
             sizes[frame.sequence] = frame.size
             if frame.note:
                 notes[frame.sequence][frame.frame_index] = frame.note
+            if frame.instances is not None:
+                tracks[frame.sequence] |= {track_id: track_id for track_id in frame.instances.tracks.values()}
             yield ExportReport(frame.frame_index, done, total)
         writer.close()
+        numbers = writer.track_numbers()
         writer = None
-        sidecar = Sidecar(target.classes, target.video, format.name, annotated, sizes, target.annotators, notes)
+        sidecar = Sidecar(
+            target.classes,
+            target.video,
+            format.name,
+            annotated,
+            sizes,
+            target.annotators,
+            notes,
+            target.has_instances,
+            (tracks if numbers is None else numbers) if target.has_tracks else None,
+            target.parts,
+        )
         write_sidecar(partial, sidecar)
         _publish(partial, out)
     finally:
@@ -122,10 +137,12 @@ def _not_of_export(files: list[Path], out: Path) -> list[Path]:
 
     def is_ours(path: Path) -> bool:
         stem = re.sub(r"_class\d+$", "", path.stem)
-        if not re.search(r"\d{5,}$", stem):
+        number = re.search(r"\d{5,}$", stem)
+        if number is None or stem in sidecar.frames:
             return True
-        in_folder = sidecar.frames.get(path.parent.name, {})
-        return sidecar.frame_of(stem) is not None or (stem.isdecimal() and int(stem) in in_folder)
+        folders = path.relative_to(out).parts[:-1]
+        in_folders = any(int(number[0]) in sidecar.frames.get(folder, {}) for folder in folders)
+        return sidecar.frame_of(stem) is not None or in_folders
 
     return [path for path in files if not is_ours(path)]
 

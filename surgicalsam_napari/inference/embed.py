@@ -19,7 +19,8 @@ if TYPE_CHECKING:
     from surgicalsam_napari.model.surgical_sam import SurgicalSAM
     from surgicalsam_napari.store import Project
 
-BATCH_SIZES = {"cuda": 8, "mps": 2}  # on a CPU larger batches only cost memory
+# by `SurgicalSAM.embeds_on`; on a CPU larger batches only cost memory, and over a slow line they delay the first results
+BATCH_SIZES = {"cuda": 8, "mps": 2, "elsewhere": 2}
 
 
 @dataclass(frozen=True)
@@ -89,10 +90,11 @@ def embedded_batches(
         if computed is not None:
             embeddings.write(batch.missing, computed)
 
-    sizes = batch_size or BATCH_SIZES.get(model.device.type, 1)
-    batches = _decoded_batches(project, frame_indices, missing, sizes)
-    embedded = computed_ahead(batches, embed, COMPUTED_AT_ONCE.get(model.device.type, 1))
-    with closing(written(embedded, write, model.device.type)) as done:
+    place = model.embeds_on
+    batches = _decoded_batches(project, frame_indices, missing, batch_size or BATCH_SIZES.get(place, 1))
+    give_up = model.embedder.give_up if model.embedder is not None else None
+    embedded = computed_ahead(batches, embed, COMPUTED_AT_ONCE.get(place, 1), give_up)
+    with closing(written(embedded, write, place)) as done:
         for (batch, computed), _ in done:
             if computed is None or batch.missing != batch.frame_indices:
                 computed = embeddings.read(batch.frame_indices)

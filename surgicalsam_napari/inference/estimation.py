@@ -144,6 +144,8 @@ def known_speed(model: SurgicalSAM) -> Speed | None:
 
 
 def _guess(model: SurgicalSAM) -> Speed | None:
+    if model.embeds_on == "elsewhere":
+        return None  # the speed of this machine says nothing
     seconds = guessed_seconds(model.encoder_id, model.device)
     return None if seconds is None else Speed(seconds, MASK_SHARE * seconds, is_measured=False)
 

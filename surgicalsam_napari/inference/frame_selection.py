@@ -16,6 +16,7 @@ if TYPE_CHECKING:
     from surgicalsam_napari.video import VideoReader
 
 FRAMES_SYNTAX = re.compile(r"\s*(all|-?\d+|(-?\d+)?:(-?\d+)?(:\d*[1-9]\d*)?)\s*", re.IGNORECASE)
+LONGEST = 100  # characters of three numbers
 FRAMES_EXPECTATION = 'Frames are "all", one index like 12, or start:stop:step like 0:500:5 (from 0, stop not included)'
 LARGEST_WINDOW = 32  # frames decoded at a time
 WINDOW_MEGABYTES = 64  # memory of the frames decoded ahead; a second window of this size is in use
@@ -39,6 +40,8 @@ def parse_frames(text: str, frame_count: int) -> range:
         raise VideoError(f'{FRAMES_EXPECTATION}; got "{text}". Use one of these forms.')
     if text.casefold() == "all":
         return range(frame_count)
+    if len(text) > LONGEST:
+        raise VideoError(f"{FRAMES_EXPECTATION}; got a text of {len(text):,} characters. Use smaller numbers.")
     if ":" in text:
         start, stop, step = (int(part) if part else None for part in (text.split(":") + [""])[:3])
         indices = range(*slice(start, stop, step).indices(frame_count))

@@ -5,7 +5,7 @@ from __future__ import annotations
 import threading
 from collections import deque
 from collections.abc import Callable, Generator, Iterator
-from concurrent.futures import Future, ThreadPoolExecutor
+from concurrent.futures import Future, ThreadPoolExecutor, wait
 from contextlib import closing, contextmanager
 from typing import TYPE_CHECKING, TypeVar
 
@@ -15,7 +15,9 @@ if TYPE_CHECKING:
 Job = TypeVar("Job")
 Result = TypeVar("Result")
 
-COMPUTED_AT_ONCE = {"cuda": 2}  # a CPU computes one job at a time, which keeps its cores busy
+# a CPU computes one job at a time, which keeps its cores busy; elsewhere one is sent, one computed and one received
+COMPUTED_AT_ONCE = {"cuda": 2, "elsewhere": 3}
+GIVE_UP_SECONDS = 0.1
 WRITTEN_IN_TURN = {"cpu"}  # a writing thread takes a core from matrix products, which need all cores
 _streams = threading.local()
 
@@ -70,12 +72,19 @@ def written_behind(
 
 
 def computed_ahead(
-    jobs: Generator[Job, None, None], compute: Callable[[Job], Result], at_once: int
+    jobs: Generator[Job, None, None],
+    compute: Callable[[Job], Result],
+    at_once: int,
+    give_up: Callable[[], None] | None = None,
 ) -> Generator[tuple[Job, Result], None, None]:
     """Compute jobs in order: the first one alone, so that its result is ready at once, then several at a time.
 
     With two at a time on a GPU, one batch is decoded, resized and copied while the other is computed. Each `compute`
     should then use a separate stream (`own_stream`). With one at a time, nothing is computed before it is due.
+
+    Parameters
+    ----------
+    give_up : lets a `compute` that waits for something fail; called if the generator is closed or fails before its end
 
     Raises
     ------
@@ -89,10 +98,12 @@ def computed_ahead(
         return
     with ThreadPoolExecutor(at_once, thread_name_prefix="computer") as computers, closing(jobs):
         pending: deque[tuple[Job, Future[Result]]] = deque()
-        ahead = 0
+        ahead, is_complete = 0, False
+        submitted: deque[Future[Result]] = deque(maxlen=at_once + 2)  # those that may still be under way
         try:
             while isinstance(made := _next(jobs), tuple):
-                pending.append((made[0], computers.submit(compute, made[0])))
+                submitted.append(computers.submit(compute, made[0]))
+                pending.append((made[0], submitted[-1]))
                 while len(pending) > ahead:  # one more than is computed at a time: no thread waits for the reader
                     due, result = pending.popleft()
                     yield due, result.result()
@@ -100,9 +111,13 @@ def computed_ahead(
             while pending:
                 due, result = pending.popleft()
                 yield due, result.result()
+            is_complete = True
         finally:
             for _job, result in pending:
                 result.cancel()
+            # again and again: a thread may begin to wait only now
+            while give_up is not None and not is_complete and wait(submitted, GIVE_UP_SECONDS).not_done:
+                give_up()
         if made is not None:
             raise made
 

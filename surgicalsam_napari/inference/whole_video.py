@@ -68,6 +68,12 @@ def segment_whole_video(
 def trained_class_ids(project: Project, model: SurgicalSAM) -> list[int]:
     """The project's classes that the checkpoint knows; a ClassSetError if it knows none."""
     trained = list(same_classes(project.classes, model.classes))
+    if not trained and project.whole is not None:
+        raise ClassSetError(
+            f"{model.name} knows none of the parts ({', '.join(project.classes.names)}); it knows "
+            f"{', '.join(model.classes.names)}. Label the parts in a few frames, then learn from them: Learn in the window, "
+            f'or `surgicalsam learn "{project.folder}"`.'
+        )
     if not trained:
         raise ClassSetError(
             f"{model.name} knows none of this project's classes ({', '.join(project.classes.names)}); it knows "

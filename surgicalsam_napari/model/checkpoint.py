@@ -7,6 +7,7 @@ digest, presence threshold, training record. It includes the image encoder only 
 from __future__ import annotations
 
 import json
+import math
 from collections.abc import Iterator, Mapping
 from contextlib import contextmanager
 from dataclasses import dataclass
@@ -35,6 +36,7 @@ from surgicalsam_napari.model.mask_decoder import build_mask_decoder
 from surgicalsam_napari.model.pixel_head import PixelHead
 from surgicalsam_napari.model.segment_anything import PromptEncoder
 from surgicalsam_napari.model.surgical_sam import FALLBACK_PRESENCE_THRESHOLD, SurgicalSAM, build_presence_head
+from surgicalsam_napari.untrusted import json_from, plain_file
 
 FORMAT = "surgicalsam-napari checkpoint"
 FORMAT_VERSION = 1
@@ -153,16 +155,22 @@ def read_checkpoint_info(path: Path | str) -> CheckpointInfo:
         return CheckpointInfo(
             path,
             _own_name(path, metadata),
-            ClassSet.from_json(json.loads(metadata["classes"])),
+            ClassSet.from_json(json_from(metadata["classes"])),
             encoder_id,
             metadata["encoder_digest"],
-            float(metadata["presence_threshold"]),
+            _finite(metadata["presence_threshold"]),
             includes_encoder,
-            json.loads(metadata["training_record"]),
+            json_from(metadata["training_record"]),
             metadata.get("prompts", WHOLE_PROMPTS),
         )
     except (KeyError, ValueError, ClassSetError) as error:
         raise CheckpointError(f"The header of {path.name} is damaged ({error}). Get the file again.") from error
+
+
+def _finite(text: str) -> float:
+    if not math.isfinite(value := float(text)):
+        raise ValueError(f"the presence threshold is {value}")
+    return value
 
 
 def _own_name(path: Path, metadata: Mapping[str, str]) -> str:
@@ -228,6 +236,11 @@ def _load_own(path: Path, encoder_file: Path | None, load_image_encoder: bool, p
     encoder_state = _take(state, "image_encoder")
     encoder: nn.Module | None = None
     digest = info.encoder_digest
+    if info.includes_encoder and ENCODERS[info.encoder_id].weights is not None:
+        raise CheckpointError(
+            f"{path.name} should be tuned on {info.encoder_id}, whose weights are a file of their own, but holds an image "
+            "encoder. Get the file again."
+        )
     if load_image_encoder and info.includes_encoder:
         encoder = build_image_encoder(info.encoder_id)
         _load_exactly(encoder, encoder_state, path, "image_encoder")
@@ -398,7 +411,7 @@ def _listed(keys: object) -> str:
 def _opened(path: Path) -> Iterator:
     """Open the safetensors file; a CheckpointError if it is missing or damaged."""
     try:
-        with safe_open(path, framework="pt") as file:
+        with safe_open(plain_file(path), framework="pt") as file:
             yield file
     except FileNotFoundError as error:
         raise CheckpointError(f"There is no checkpoint {path}. Choose a .safetensors or .pth file.") from error

@@ -10,10 +10,11 @@ import numpy as np
 import torch
 from torch import Tensor, nn
 
-from surgicalsam_napari.errors import CheckpointError, ClassSetError, DeviceError
+from surgicalsam_napari.errors import CheckpointError, ClassSetError
 from surgicalsam_napari.instruments import ClassSet
 from surgicalsam_napari.model.class_prompt_encoder import ClassPromptEncoder, ClassPrompts, FrameReading, Prototypes
-from surgicalsam_napari.model.device import check_fast, describe_device
+from surgicalsam_napari.model.device import check_fast
+from surgicalsam_napari.model.embedding import Embedder, compute_embeddings
 from surgicalsam_napari.model.encoders import ENCODERS
 from surgicalsam_napari.model.geometry import FrameGeometry
 from surgicalsam_napari.model.mask_decoder import DecodedMasks, decode_masks, decode_shared, in_token_order, shared_image
@@ -85,6 +86,7 @@ class SurgicalSAM(nn.Module):
 
     Attributes
     ----------
+    embedder : embeds frames on another machine, in place of the image encoder; None to embed here
     is_fast : decodes in bfloat16, on a CPU also embeds in it (`use_fast`): nearly the same masks, not exactly the same
     """
 
@@ -120,6 +122,7 @@ class SurgicalSAM(nn.Module):
         self.presence_head = presence_head
         self.pixel_head = pixel_head
         self.is_fast = False
+        self.embedder: Embedder | None = None
         self._position: tuple[Tensor, Tensor] | None = None
         self._last_frame: tuple[Hashable, Tensor, Tensor, FrameReading] | None = None
 
@@ -144,7 +147,13 @@ class SurgicalSAM(nn.Module):
 
     @property
     def has_image_encoder(self) -> bool:
-        return self.image_encoder is not None
+        """Whether new frames can be embedded, here or elsewhere."""
+        return self.image_encoder is not None or self.embedder is not None
+
+    @property
+    def embeds_on(self) -> str:
+        """Where frames are embedded: the type of the device, or "elsewhere"."""
+        return "elsewhere" if self.embedder is not None and self.embedder.is_elsewhere else self.device.type
 
     @property
     def has_presence_head(self) -> bool:
@@ -172,11 +181,8 @@ class SurgicalSAM(nn.Module):
                 )
         return [known.index(class_id) for class_id in class_ids]
 
-    @torch.inference_mode()
     def embed(self, frames: Sequence[np.ndarray], dtype: np.dtype | str = "float16") -> np.ndarray:
-        """Image embeddings; a batch too large for the GPU is halved.
-
-        As float16 they are computed in bf16 or fp16 on CUDA, else in float32; as float32 always in float32.
+        """Image embeddings, by the image encoder or the `embedder`; see `compute_embeddings`.
 
         Parameters
         ----------
@@ -193,43 +199,21 @@ class SurgicalSAM(nn.Module):
             one frame alone does not fit into the device's memory
         CheckpointError
             the model was loaded without its image encoder
+        WorkerError
+            the `embedder` has failed, and a person wants neither to wait nor to go on here
         """
+        if self.embedder is not None and self.embedder.is_elsewhere:
+            return self.embedder.embed(frames, np.dtype(dtype))
+        return self.embed_here(frames, dtype)
+
+    def embed_here(self, frames: Sequence[np.ndarray], dtype: np.dtype | str = "float16") -> np.ndarray:
+        """As `embed`, always with this model's image encoder."""
         if self.image_encoder is None:
             raise CheckpointError(
                 f"New frames need the image encoder ({ENCODERS[self.encoder_id].title}); {self.name} was loaded without "
                 "it. Load it again with the encoder's weights."
             )
-        try:
-            return self._embed_batch(frames, np.dtype(dtype))
-        except torch.cuda.OutOfMemoryError as error:
-            if len(frames) == 1:
-                raise DeviceError(self._out_of_memory_message()) from error
-        torch.cuda.empty_cache()
-        half = len(frames) // 2
-        return np.concatenate([self.embed(frames[:half], dtype), self.embed(frames[half:], dtype)])
-
-    def _embed_batch(self, frames: Sequence[np.ndarray], dtype: np.dtype) -> np.ndarray:
-        assert self.image_encoder is not None
-        geometry = FrameGeometry(frames[0].shape[:2], self.input_size)
-        images = geometry.to_input(frames, self.device)
-        on_cuda = self.device.type == "cuda"
-        half_type = torch.float16 if on_cuda and not torch.cuda.is_bf16_supported() else torch.bfloat16
-        is_half = dtype == np.float16
-        with torch.autocast(self.device.type, dtype=half_type, enabled=is_half and (on_cuda or self.is_fast)):
-            embeddings = self.image_encoder(images)
-        return embeddings.to(torch.float16 if is_half else torch.float32).cpu().numpy()
-
-    def _out_of_memory_message(self) -> str:
-        needed = ENCODERS[self.encoder_id].memory_megabytes
-        smaller = [spec for spec in ENCODERS.values() if spec.memory_megabytes < needed]
-        remedy = "Choose the device cpu."
-        if smaller:
-            fitting = max(smaller, key=lambda spec: spec.memory_megabytes)
-            remedy = (
-                f"{fitting.title} needs about {fitting.memory_megabytes} MB: choose a checkpoint for it, or the device cpu."
-            )
-        title = ENCODERS[self.encoder_id].title
-        return f"{title} needs about {needed} MB for one frame, more than {describe_device(self.device)} has free. {remedy}"
+        return compute_embeddings(self.image_encoder, self.encoder_id, frames, self.device, dtype, fast=self.is_fast)
 
     @torch.inference_mode()
     def decode(

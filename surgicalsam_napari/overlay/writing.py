@@ -83,6 +83,7 @@ def write_overlay_picture(project: Project, path: Path | str, frame_index: int, 
     VideoError, ProjectError, DiskSpaceError
         another suffix, an unreadable frame, or a file that cannot be written; an old file stays
     """
+    check_intact(project)
     path = _checked(project, path, PICTURE_SUFFIXES)
     picture = cv2.cvtColor(overlay_frame(project, frame_index, style), cv2.COLOR_RGB2BGR)
     with writing("The picture", path.parent):

@@ -1,4 +1,4 @@
-"""Write phantom scenes to disk: a video, and beside it a folder of label maps."""
+"""Write phantom scenes to disk: a video, and beside it folders of label maps, instances and parts."""
 
 from __future__ import annotations
 
@@ -23,14 +23,19 @@ def write_phantom_clip(
     frame_count: int = 60,
     look: str = "first",
     new_tool: bool = False,
+    alike: int = 0,
+    with_instances: bool = False,
+    with_parts: bool = False,
 ) -> Path:
     """Write `phantom_<seed>.mp4` and `phantom_<seed>_labels/frame00000.png` ... (grey PNG of class ids) into `folder`.
 
-    Both are written completely or not at all. If both are already complete, nothing is done.
+    All is written completely or not at all. If all is already complete, nothing is done.
 
     Parameters
     ----------
-    size, frame_count, look, new_tool : as for PhantomScene
+    size, frame_count, look, new_tool, alike : as for PhantomScene
+    with_instances, with_parts : whether to write `phantom_<seed>_instances` (numbers of the instruments, the same through
+        the whole clip) and `phantom_<seed>_parts` (ids of PHANTOM_PARTS), too
 
     Returns
     -------
@@ -40,18 +45,21 @@ def write_phantom_clip(
 
     folder = Path(folder)
     folder.mkdir(parents=True, exist_ok=True)
-    video, labels = folder / f"phantom_{seed}.mp4", folder / f"phantom_{seed}_labels"
-    # Rename the video last: if it exists, the labels are complete.
-    if video.is_file() and _are_complete(labels, size, frame_count):
+    kinds = ["labels", *["instances"] * with_instances, *["parts"] * with_parts]
+    video, maps = folder / f"phantom_{seed}.mp4", {kind: folder / f"phantom_{seed}_{kind}" for kind in kinds}
+    # Rename the video last: if it exists, the label maps are complete.
+    if video.is_file() and all(_are_complete(path, size, frame_count) for path in maps.values()):
         return video
     with tempfile.TemporaryDirectory(prefix=f".phantom_{seed}_", dir=folder) as scratch:
-        new_video, new_labels = Path(scratch) / video.name, Path(scratch) / labels.name
-        new_labels.mkdir()
-        scene = PhantomScene(seed, size, frame_count, look, new_tool)
-        write_video(new_video, _images(scene, new_labels), scene.frame_rate)
+        new_video, new_maps = Path(scratch) / video.name, {kind: Path(scratch) / kind for kind in kinds}
+        for path in new_maps.values():
+            path.mkdir()
+        scene = PhantomScene(seed, size, frame_count, look, new_tool, alike)
+        write_video(new_video, _images(scene, new_maps), scene.frame_rate)
         video.unlink(missing_ok=True)
-        shutil.rmtree(labels, ignore_errors=True)
-        new_labels.rename(labels)
+        for kind, path in maps.items():
+            shutil.rmtree(path, ignore_errors=True)
+            new_maps[kind].rename(path)
         new_video.rename(video)
     return video
 
@@ -68,16 +76,17 @@ def is_phantom_clip(path: Path) -> bool:
     return path.name.startswith("phantom_") and path.stem.removeprefix("phantom_").isdecimal()
 
 
-def _are_complete(labels: Path, size: tuple[int, int], frame_count: int) -> bool:
-    files = sorted(labels.glob("frame*.png"))
+def _are_complete(maps: Path, size: tuple[int, int], frame_count: int) -> bool:
+    files = sorted(maps.glob("frame*.png"))
     if len(files) != frame_count:
         return False
     with Image.open(files[0]) as first:
         return first.size == (size[1], size[0])
 
 
-def _images(scene: PhantomScene, labels: Path) -> Iterator[np.ndarray]:
-    """Yield the scene's pictures and write each label map, so that each frame is drawn only once."""
+def _images(scene: PhantomScene, maps: dict[str, Path]) -> Iterator[np.ndarray]:
+    """Yield the scene's pictures and write each kind of map (an attribute of a frame), so that each frame is drawn once."""
     for index, frame in enumerate(scene):
-        Image.fromarray(frame.labels).save(labels / f"frame{index:05d}.png")
+        for kind, folder in maps.items():
+            Image.fromarray(getattr(frame, kind)).save(folder / f"frame{index:05d}.png")
         yield frame.image

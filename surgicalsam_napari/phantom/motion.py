@@ -37,6 +37,18 @@ class Visit:
         return share * share * (3 - 2 * share)
 
 
+@dataclass(frozen=True)
+class Sweep:
+    """A move to and fro by `reach` (x, y) frame widths, once every `period` seconds; `phase` (0 to 1) is where it starts."""
+
+    reach: np.ndarray
+    period: float
+    phase: float
+
+    def __call__(self, time: float) -> np.ndarray:
+        return self.reach * math.sin(2 * math.pi * (time / self.period + self.phase))
+
+
 class Handling:
     """How one instrument is handled through a scene.
 
@@ -45,6 +57,7 @@ class Handling:
     port : (2,) pivot outside the picture, frame widths
     target : (2,) about where the tip works
     visits : when it is present
+    sweep : how the target moves; None: it rests
     """
 
     def __init__(
@@ -54,9 +67,10 @@ class Handling:
         port: np.ndarray,
         target: np.ndarray,
         visits: tuple[Visit, ...],
+        sweep: Sweep | None = None,
     ):
         self.instrument = instrument
-        self._port, self._target, self._visits = port, target, visits
+        self._port, self._target, self._visits, self._sweep = port, target, visits, sweep
         self._radius = rng.uniform(0.055, 0.1)
         pace = rng.uniform(0.5, 1.5)
         self._swing = rng.uniform(0.03, 0.12)
@@ -74,6 +88,8 @@ class Handling:
         depth = self._z(time)
         radius = self._radius * (1 + 0.08 * depth)
         tip = self._target + self._swing * np.array((self._x(time), self._y(time)))
+        if self._sweep is not None:
+            tip = tip + self._sweep(time)
         way = tip - self._port
         length = float(np.hypot(*way))
         wrist_at = (length - self.instrument.reach * radius) * presence

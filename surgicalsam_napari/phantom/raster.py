@@ -38,6 +38,7 @@ class Tube:
     slots : openings, each (2 points, radius), cut out of both the picture and the mask
     flat : whether start and end are cut flat rather than rounded
     teeth : (length of one, depth, side -1 or 1), or None
+    part : the part of the instrument that it belongs to, an id of PHANTOM_PARTS
     """
 
     points: np.ndarray
@@ -48,6 +49,7 @@ class Tube:
     slots: tuple[tuple[np.ndarray, float], ...] = ()
     flat: tuple[bool, bool] = (False, False)
     teeth: tuple[float, float, int] | None = None
+    part: int = 1
 
 
 @dataclass
@@ -64,8 +66,8 @@ class Layer:
         self.cover = np.zeros(self.size, np.float32)
         self.labels = np.zeros(self.size, np.uint8)
 
-    def draw(self, tube: Tube, class_id: int) -> None:
-        """Draw a tube over the earlier ones; a pixel gets its label if at least half of it is covered."""
+    def draw(self, tube: Tube, label: int) -> None:
+        """Draw a tube over the earlier ones; a pixel gets the label (1 to 255) if at least half of it is covered."""
         height, width = self.size
         points, radii = tube.points * width, tube.radii * width
         reach = radii.max() + 2
@@ -102,7 +104,7 @@ class Layer:
         keep = 1 - alpha
         flat_rgb[pixels] = flat_rgb[pixels] * keep[:, None] + color * alpha[:, None]
         flat_cover[pixels] = flat_cover[pixels] * keep + alpha
-        flat_labels[pixels[alpha >= 0.5]] = class_id
+        flat_labels[pixels[alpha >= 0.5]] = label
 
     def bounds(self, margin: int) -> tuple[slice, slice] | None:
         """Rows and columns of the drawn pixels plus `margin` pixels around them; None if nothing was drawn."""

@@ -9,19 +9,17 @@ from dataclasses import dataclass
 import numpy as np
 from PIL import Image
 
-from surgicalsam_napari.instruments import ENDOVIS2018
+from surgicalsam_napari.phantom.cast import alike_cast, mixed_cast
 from surgicalsam_napari.phantom.effects import SensorNoise, Smoke, contact_shadow, defocused, smeared, vignette
 from surgicalsam_napari.phantom.look import LOOKS, Look
-from surgicalsam_napari.phantom.motion import Handling, Visit, Wander
+from surgicalsam_napari.phantom.motion import Handling, Wander
 from surgicalsam_napari.phantom.raster import Layer
 from surgicalsam_napari.phantom.tissue import draw_tissue
-from surgicalsam_napari.phantom.tools import NEW_TOOL, Instrument, Pose
+from surgicalsam_napari.phantom.tools import CLASPER, Pose
 
-ALWAYS = Visit(-1e9, 1e9, 1.0)
 EXPOSURE_TIME = 0.4  # share of the frame interval during which the shutter is open
 BLURRED_FROM = 1.5  # pixels of motion during the exposure
-PORTS = ("left", "right", "bottom", "top")
-PORT_CHANCES = (0.34, 0.34, 0.2, 0.12)
+MARKS = CLASPER + 1  # a pixel's mark is `number * MARKS + part`
 
 
 @dataclass(frozen=True)
@@ -32,10 +30,25 @@ class PhantomFrame:
     ----------
     image : (H, W, 3) uint8 RGB
     labels : (H, W) uint8 class ids of PHANTOM_CLASSES, 0 background; a pixel has the class that covers at least half of it
+    marks : (H, W) uint8, `number * MARKS + part` of each pixel, 0 background
     """
 
     image: np.ndarray
     labels: np.ndarray
+    marks: np.ndarray
+
+    @property
+    def instances(self) -> np.ndarray:
+        """(H, W) uint8 numbers of the instruments, 0 background.
+
+        An instrument keeps its number through the whole scene, also after it was covered or outside the picture.
+        """
+        return self.marks // np.uint8(MARKS)
+
+    @property
+    def parts(self) -> np.ndarray:
+        """(H, W) uint8 ids of PHANTOM_PARTS, 0 background."""
+        return self.marks % np.uint8(MARKS)
 
 
 class PhantomScene:
@@ -48,10 +61,13 @@ class PhantomScene:
     frame_count : length of the clip at 25 frames a second
     look : a name in LOOKS
     new_tool : whether the scene's first instrument is a vessel sealer; no other scene shows one
+    alike : 2 or 3 for a scene with that many instruments of one class, which cross, cover one another, leave the picture
+        and return, and with `new_tool` are vessel sealers; 0 for a scene of mixed instruments
 
     Attributes
     ----------
     classes : ids of the classes that can occur in the scene, ascending
+    instruments : class id of each instrument; the instrument numbered k is at place k - 1
     frame_rate : frames a second
     """
 
@@ -64,17 +80,25 @@ class PhantomScene:
         frame_count: int = 60,
         look: str = "first",
         new_tool: bool = False,
+        alike: int = 0,
     ):
         if look not in LOOKS:
             raise ValueError(f'There is no look called "{look}"; choose one of {", ".join(LOOKS)}.')
         if min(size) < 16 or frame_count < 1:
             raise ValueError(f"A scene needs at least 16x16 pixels and one frame; got {size} and {frame_count}.")
+        if alike not in (0, 2, 3):
+            raise ValueError(f"A scene has 2 or 3 instruments of one class, or 0 for mixed instruments; got alike={alike}.")
         self.size, self.frame_count = size, frame_count
         # Separate random streams: numbers sampled per pixel must not change those sampled per scene.
         content, tissue, camera, noise = (np.random.default_rng((seed, part)) for part in range(4))
         self._tissue = Image.fromarray(draw_tissue(tissue, size, LOOKS[look]))
-        self._handlings = _cast(content, size[0] / size[1], frame_count / self.frame_rate, LOOKS[look], new_tool)
-        self.classes = tuple(sorted({handling.instrument.class_id for handling in self._handlings}))
+        aspect, duration = size[0] / size[1], frame_count / self.frame_rate
+        if alike:
+            self._handlings = alike_cast(content, aspect, duration, LOOKS[look], new_tool, alike)
+        else:
+            self._handlings = mixed_cast(content, aspect, duration, LOOKS[look], new_tool)
+        self.instruments = tuple(handling.instrument.class_id for handling in self._handlings)
+        self.classes = tuple(sorted(set(self.instruments)))
         self._set_camera(camera, LOOKS[look])
         self._noise = SensorNoise(noise, size, noise.uniform(*LOOKS[look].noise))
 
@@ -117,7 +141,8 @@ class PhantomScene:
         radius = self._defocus * max(0.0, 0.35 + self._focus(time)) * self.size[1]
         self._noise.add(rgb, index)
         image = np.clip(rgb, 0, 255, out=rgb).astype(np.uint8)
-        return PhantomFrame(defocused(image, radius), layer.labels)
+        class_ids = np.repeat(np.array((0, *self.instruments), np.uint8), MARKS)
+        return PhantomFrame(defocused(image, radius), class_ids.take(layer.labels), layer.labels)
 
     def _background(self, time: float) -> np.ndarray:
         """(H, W, 3) float32, 0 to 1: the part of the tissue that the swaying camera sees."""
@@ -130,22 +155,21 @@ class PhantomScene:
         return np.asarray(view, np.float32) * np.float32(1 / 255)
 
     def _instruments(self, time: float) -> Layer:
-        """All instruments in view, each over the earlier ones."""
+        """All instruments in view, each over the earlier ones; its labels are marks."""
         layer = Layer(self.size)
-        for handling in self._handlings:
+        for number, handling in enumerate(self._handlings, start=1):
             pose = handling.pose(time)
             if pose is None:
                 continue
-            class_id = handling.instrument.class_id
             shift = self._shift(handling, pose, time)
             if max(map(abs, shift)) < BLURRED_FROM:
                 for tube in handling.instrument.tubes(pose):
-                    layer.draw(tube, class_id)
+                    layer.draw(tube, number * MARKS + tube.part)
                 continue
             # A moving instrument is blurred separately: the others stay sharp.
             own = Layer(self.size)
             for tube in handling.instrument.tubes(pose):
-                own.draw(tube, class_id)
+                own.draw(tube, number * MARKS + tube.part)
             _lay_smeared(layer, own, shift)
         return layer
 
@@ -167,64 +191,3 @@ def _lay_smeared(layer: Layer, own: Layer, shift: tuple[float, float]) -> None:
     layer.rgb[box] = layer.rgb[box] * (1 - cover) + color
     layer.cover[box] = layer.cover[box] * (1 - cover[..., 0]) + cover[..., 0]
     np.copyto(layer.labels[box], own.labels[box], where=own.labels[box] > 0)
-
-
-def _cast(rng: np.random.Generator, aspect: float, duration: float, look: Look, new_tool: bool) -> list[Handling]:
-    """The scene's instruments, in drawing order: 1 to 4 ports, each with one instrument or two in turn."""
-    count = rng.choice((1, 2, 3, 4), p=(0.2, 0.42, 0.28, 0.1))
-    sides = rng.choice(PORTS, count, replace=False, p=PORT_CHANCES)
-    ids = list(rng.permutation(ENDOVIS2018.ids)) + list(rng.permutation(ENDOVIS2018.ids))
-    if rng.random() < 0.12:
-        ids[1] = ids[0]
-    if new_tool:
-        ids[0] = NEW_TOOL.id
-    blood = rng.uniform(0.1, 0.6) if rng.random() < look.blood_chance else 0.0
-    ramp = min(0.9, 0.3 * duration)
-    # In some scenes all instruments are outside for a while: a model must not assume that one is present.
-    break_start = rng.uniform(0, 0.7) * duration if rng.random() < 0.07 else None
-    handlings = []
-    for place, side in enumerate(sides):
-        port, target = _port(rng, side, aspect), _target(rng, side, aspect)
-        for visits in _visits(rng, duration, ramp, break_start, steady=place == 0):
-            instrument = Instrument(int(ids.pop(0)), rng, look, blood)
-            handlings.append(Handling(rng, instrument, port, target, visits))
-    return [handlings[i] for i in rng.permutation(len(handlings))]
-
-
-def _visits(
-    rng: np.random.Generator, duration: float, ramp: float, break_start: float | None, steady: bool
-) -> list[tuple[Visit, ...]]:
-    """The visits of each instrument of one port; a steady port is rarely empty."""
-    if break_start is not None:
-        back = break_start + duration * rng.uniform(0.3, 0.5)
-        return [(Visit(-1e9, break_start + ramp * 0.5, ramp), Visit(back, 1e9, ramp))]
-    kind = rng.random()
-    if kind < (0.85 if steady else 0.4):
-        return [(ALWAYS,)]
-    moment = rng.uniform(0.15, 0.75) * duration
-    if kind < 0.6 and not steady:
-        return [(Visit(moment, 1e9, ramp),)]
-    if kind < 0.75 and not steady:
-        return [(Visit(-1e9, moment + ramp, ramp),)]
-    if kind < 0.9:
-        return [(Visit(moment - 0.25 * duration, moment + 0.4 * duration + ramp, ramp),)]
-    return [(Visit(-1e9, moment, ramp),), (Visit(moment, 1e9, ramp),)]
-
-
-def _port(rng: np.random.Generator, side: str, aspect: float) -> np.ndarray:
-    """A pivot so far outside the picture that a withdrawn instrument is not visible."""
-    away = rng.uniform(0.75, 1.1)
-    if side in ("left", "right"):
-        y = aspect * rng.uniform(0.15, 1.15)
-        return np.array((-away if side == "left" else 1 + away, y))
-    x = rng.uniform(0.0, 1.0)
-    return np.array((x, aspect + away if side == "bottom" else -away))
-
-
-def _target(rng: np.random.Generator, side: str, aspect: float) -> np.ndarray:
-    """Where the tip works, about 38 to 72 % into the picture: instruments meet but rarely cross."""
-    deep = rng.uniform(0.38, 0.72)
-    along = rng.uniform(0.25, 0.75)
-    if side in ("left", "right"):
-        return np.array((deep if side == "left" else 1 - deep, aspect * along))
-    return np.array((along, aspect * (1 - deep if side == "bottom" else deep)))

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import math
 from collections.abc import Callable, Iterator, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from functools import partial
 
 import numpy as np
@@ -18,6 +18,18 @@ NEW_TOOL = InstrumentClass(
     8, "Vessel Sealer", PALETTE[7]
 )  # only in scenes with `new_tool`: the bundled weights are not trained on it
 PHANTOM_CLASSES = ClassSet("Phantom", (*ENDOVIS2018, NEW_TOOL))
+SHAFT, WRIST, CLASPER = 1, 2, 3
+PHANTOM_PARTS = ClassSet(
+    "Phantom parts",
+    (
+        InstrumentClass(SHAFT, "Shaft", PALETTE[0]),
+        InstrumentClass(WRIST, "Wrist", PALETTE[1]),
+        InstrumentClass(CLASPER, "Clasper", PALETTE[2]),
+    ),
+)
+# Other surfaces belong to the wrist. Probe and suction tube have no joint, so they are all shaft.
+SHAFT_SURFACES = ("shaft", "relief", "body", "bore")
+CLASPER_SURFACES = ("jaw", "yoke", "gold", "blade", "edge", "plate", "liner", "clip")
 SHAFT_SKIN = 16.0  # length of the shaft's colour map; beyond it the last row repeats
 CLIP_COLORS: tuple[RGB, ...] = ((0.92, 0.92, 0.95), (0.62, 0.42, 0.85), (0.35, 0.80, 0.55))
 
@@ -76,16 +88,18 @@ class Joint:
         cut = tuple((self.place([(x0, y0), (x1, y1)]), radius * self.scale) for x0, y0, x1, y1, radius in slots)
         teeth = None if teeth is None else (teeth[0] * self.scale, teeth[1] * self.scale, teeth[2])
         length = surface.length * self.scale
-        return Tube(self.place(points), np.array(radii) * self.scale, surface.skin, surface.finish, length, cut, flat, teeth)
+        line, wide = self.place(points), np.array(radii) * self.scale
+        return Tube(line, wide, surface.skin, surface.finish, length, cut, flat, teeth, surface.part)
 
 
 @dataclass(frozen=True)
 class Surface:
-    """A skin, the length it is stretched over in shaft radii, and its finish."""
+    """A skin, the length it is stretched over in shaft radii, its finish, and the part of the instrument it lies on."""
 
     skin: np.ndarray
     length: float
     finish: Finish
+    part: int = WRIST
 
 
 class Instrument:
@@ -108,7 +122,7 @@ class Instrument:
         self._tilt = float(rng.uniform(-1, 1))
         make = _MAKES[PHANTOM_CLASSES.by_id(class_id).name]
         self.reach, self._build = make.reach, make.build
-        self._surfaces = make.dress(self)
+        self._surfaces = {name: replace(surface, part=_part(name)) for name, surface in make.dress(self).items()}
 
     def tubes(self, pose: Pose) -> Iterator[Tube]:
         """The instrument's parts in drawing order, back to front."""
@@ -142,6 +156,10 @@ class Instrument:
 
 
 Surfaces = dict[str, Surface]
+
+
+def _part(surface: str) -> int:
+    return SHAFT if surface in SHAFT_SURFACES else CLASPER if surface in CLASPER_SURFACES else WRIST
 
 
 def _shaft(surfaces: Surfaces, pose: Pose, end: float = 0.0, taper: float = 1.25) -> tuple[Joint, Tube]:
@@ -285,7 +303,7 @@ def _scissors(surfaces: Surfaces, pose: Pose) -> Iterator[Tube]:
         yield blade.tube(arc, [width, width, width * 0.8, width * 0.3], surfaces["blade"])
         yield blade.tube([(x, y - 0.07 * side) for x, y in arc], [0.06, 0.07, 0.06, 0.03], surfaces["edge"])
     yield hinge.tube([(-0.05, 0), (0.2, 0)], [0.42, 0.36], surfaces["dark"])
-    yield Tube(line, radii, sleeve.skin, sleeve.finish, sleeve.length * joint.scale, flat=(True, True))
+    yield Tube(line, radii, sleeve.skin, sleeve.finish, sleeve.length * joint.scale, flat=(True, True), part=WRIST)
 
 
 def _dress_probe(tool: Instrument) -> Surfaces:

@@ -16,7 +16,10 @@ import google_crc32c
 
 from surgicalsam_napari.errors import ProjectError
 from surgicalsam_napari.files import write_all
+from surgicalsam_napari.store.checksums import ARRAYS
+from surgicalsam_napari.untrusted import json_from
 
+TRACKS_FILE = "tracks.json"
 TRACKS = -1  # the frame index that stands for the table of tracks, which belongs to no single frame
 
 
@@ -160,14 +163,16 @@ def read_line(file: Path, offset: int) -> tuple[SavedFrame, str]:
     try:
         with file.open("rb") as stream:
             stream.seek(offset)
-            record = json.loads(stream.readline())
+            record = json_from(stream.readline())
         known = record.pop("crc32c", None)  # earlier versions wrote none
         if known not in (None, _line_checksum(file, record)):
             raise ValueError
         rows = {name: bytes.fromhex(row) for name, row in record["rows"].items()}
+        if not set(record["chunks"]) <= ({TRACKS_FILE} if record["frame"] == TRACKS else set(ARRAYS)):
+            raise ValueError
         chunks = {name: None if chunk is None else base64.b64decode(chunk) for name, chunk in record["chunks"].items()}
         return SavedFrame(int(record["frame"]), rows, chunks), str(record["after"])
-    except (OSError, ValueError, KeyError, TypeError) as error:
+    except (OSError, ValueError, KeyError, TypeError, AttributeError) as error:
         raise ProjectError(
             f"{file} should record the frames before the action, but it is damaged. The action cannot be undone: return to "
             "a snapshot instead."

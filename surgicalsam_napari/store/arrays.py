@@ -7,7 +7,6 @@ zarr 3.1 writes each chunk to a temporary file and renames it, but it cannot cha
 
 from __future__ import annotations
 
-import json
 import operator
 import os
 import threading
@@ -21,8 +20,10 @@ from numcodecs.zstd import Zstd  # type: ignore[import-untyped]
 
 from surgicalsam_napari.errors import ProjectError
 from surgicalsam_napari.store.files import check_reachable
+from surgicalsam_napari.untrusted import read_json, read_plain
 
 _ZSTD = Zstd(level=1, checksum=True)
+_ZSTD_PLAIN = Zstd(level=1)  # a third faster; for arrays whose frames always had a checksum in `checksums`
 SEPARATOR = "."  # all chunks lie directly in the array's folder: one file per frame, no sub-folders
 
 
@@ -43,7 +44,7 @@ def create_array(folder: Path, shape: Sequence[int], chunks: Sequence[int], dtyp
 def read_metadata(folder: Path) -> dict[str, Any]:
     """The zarr.json of an array as a dict; a ProjectError if it is missing or not JSON."""
     try:
-        metadata = json.loads((folder / "zarr.json").read_text(encoding="utf-8"))
+        metadata = read_json(folder / "zarr.json")
         if not isinstance(metadata, dict):
             raise ValueError
         return metadata
@@ -63,6 +64,11 @@ def check_metadata(folder: Path, expected: Mapping[str, Any]) -> None:
                 f"The array {folder} should have {name} {value}, it has {metadata.get(name)}. "
                 "Restore its zarr.json from a backup, or start a project in another folder."
             )
+
+
+def chunk_grid(chunk_shape: tuple[int, ...]) -> dict[str, Any]:
+    """The entry of zarr.json about the size of chunks."""
+    return {"name": "regular", "configuration": {"chunk_shape": list(chunk_shape)}}
 
 
 def check_codecs(folder: Path, names: list[str]) -> None:
@@ -111,10 +117,21 @@ class FrameArray:
     folder : the zarr array
     shape : (T, H, W)
     is_optional : the folder may be missing, in a project of an earlier version; then no frame has a file
+    has_checksum : whether zstd adds its own checksum
     """
 
-    def __init__(self, folder: Path, shape: tuple[int, int, int], dtype: str, *, is_optional: bool = False) -> None:
+    def __init__(
+        self,
+        folder: Path,
+        shape: tuple[int, int, int],
+        dtype: str,
+        *,
+        is_optional: bool = False,
+        has_checksum: bool = True,
+    ) -> None:
         self.folder = folder
+        self._codec = _ZSTD if has_checksum else _ZSTD_PLAIN
+        self._start = f"{folder}{os.sep}"  # a text, because a Path is slow to extend
         self.shape = shape
         self.dtype = np.dtype(dtype)
         self._witness = folder  # while this is there, a missing file means that the frame is all zero
@@ -122,11 +139,13 @@ class FrameArray:
             self._witness = folder.parent
             return
         check_shape(folder, shape, *shape[1:])
-        check_metadata(folder, {"zarr_format": 3, "data_type": str(self.dtype)})
+        check_metadata(folder, {"zarr_format": 3, "data_type": str(self.dtype), "chunk_grid": chunk_grid((1, *shape[1:]))})
         check_codecs(folder, ["bytes", "zstd"])
 
     @staticmethod
-    def create(folder: Path, shape: tuple[int, int, int], dtype: str, attributes: dict[str, Any]) -> None:
+    def create(
+        folder: Path, shape: tuple[int, int, int], dtype: str, attributes: dict[str, Any], *, has_checksum: bool = True
+    ) -> None:
         from zarr.codecs import ZstdCodec
 
         create_array(
@@ -135,7 +154,7 @@ class FrameArray:
             (1, *shape[1:]),
             dtype,
             fill_value=0,
-            compressors=ZstdCodec(level=_ZSTD.level, checksum=True),
+            compressors=ZstdCodec(level=_ZSTD.level, checksum=has_checksum),
             dimension_names=("frame", "y", "x"),
             attributes=attributes,
         )
@@ -150,19 +169,19 @@ class FrameArray:
     def signature(self, frame_index: int) -> tuple[int, int, int] | None:
         """A value that changes whenever the frame's file is replaced; None without a file."""
         try:
-            status = os.stat(self.path(frame_index))
+            status = os.stat(self._start + self.path_name(frame_index))
         except FileNotFoundError:
             check_reachable(self._witness)
             return None
         return status.st_ino, status.st_mtime_ns, status.st_size
 
     def encode(self, frame: np.ndarray) -> bytes:
-        return _ZSTD.encode(np.ascontiguousarray(frame, self.dtype).view(np.uint8))
+        return self._codec.encode(np.ascontiguousarray(frame, self.dtype).view(np.uint8))
 
     def read_encoded(self, frame_index: int) -> bytes | None:
         """The frame's file as it is; None without a file."""
         try:
-            return self.path(frame_index).read_bytes()
+            return read_plain(self.path(frame_index))
         except FileNotFoundError:
             check_reachable(self._witness)
             return None

@@ -8,7 +8,7 @@ import shutil
 import uuid
 import zipfile
 from collections.abc import Generator, Iterator
-from contextlib import contextmanager, suppress
+from contextlib import ExitStack, contextmanager, suppress
 from dataclasses import dataclass
 from datetime import UTC, datetime
 from pathlib import Path, PurePosixPath
@@ -19,10 +19,12 @@ import google_crc32c
 from surgicalsam_napari import __version__
 from surgicalsam_napari.errors import ProjectError
 from surgicalsam_napari.files import replacing
-from surgicalsam_napari.store.checking import Damage, checking
+from surgicalsam_napari.store.checking import Damage, checking, project_and_parts
 from surgicalsam_napari.store.checksums import ARRAYS
 from surgicalsam_napari.store.files import STAGING, writing
 from surgicalsam_napari.store.manifest import MANIFEST
+from surgicalsam_napari.store.part_labels import PARTS
+from surgicalsam_napari.untrusted import json_from, plain_file
 
 if TYPE_CHECKING:
     from surgicalsam_napari.store.project import Project
@@ -52,6 +54,8 @@ def backing_up(
 ) -> Generator[BackupReport, None, Path]:
     """Check a project, then write it to one file, completely or not at all. A person may go on working meanwhile.
 
+    Parts are always written with the project around them.
+
     Parameters
     ----------
     path : the zip file
@@ -70,6 +74,7 @@ def backing_up(
     DiskSpaceError
         the disk is full
     """
+    project = project.top
     path, root = Path(path).expanduser().absolute(), project.folder
     if path.exists() and not overwrite:
         raise ProjectError(f"{path} already exists. Choose another name, or replace it with --overwrite.")
@@ -113,7 +118,9 @@ def _held(project: Project, *, embeddings: bool) -> Iterator[tuple[Path, dict[st
     folder = root / f"{HELD}{uuid.uuid4().hex[:8]}"
     sizes: dict[str, int] = {}
     try:
-        with project.labels.files.exclusively("The backup"):
+        with ExitStack() as locks:
+            for each in reversed(project_and_parts(project)[0]):  # parts first: who writes them reads the whole, too
+                locks.enter_context(each.labels.files.exclusively("The backup"))
             for name in _files(root, embeddings):
                 target = folder / name
                 target.parent.mkdir(parents=True, exist_ok=True)
@@ -129,7 +136,7 @@ def _files(root: Path, embeddings: bool) -> list[str]:
     names = []
     for parent, folders, files in os.walk(root):
         inside = Path(parent).relative_to(root)
-        is_top = inside == Path()
+        is_top = inside in (Path(), Path(PARTS))
         folders[:] = sorted(name for name in folders if not name.startswith(".") and not (is_top and name in LEFT_OUT))
         for name in sorted(files):
             relative = inside / name
@@ -231,11 +238,13 @@ def restoring(path: Path | str, folder: Path | str) -> Generator[BackupReport, N
 @contextmanager
 def _opened(path: Path) -> Iterator[zipfile.ZipFile]:
     try:
-        archive = zipfile.ZipFile(path)
+        archive = zipfile.ZipFile(plain_file(path))
     except FileNotFoundError as error:
         raise ProjectError(f"{path} is not there. Choose a backup, a file that `surgicalsam backup` wrote.") from error
-    except IsADirectoryError as error:
-        raise ProjectError(f"A backup is a file, {path} is a folder. Choose the file.") from error
+    except OSError as error:
+        raise ProjectError(
+            f"A backup is a file; {path} cannot be read ({error.strerror}). Choose a file of `surgicalsam backup`."
+        ) from error
     except (zipfile.BadZipFile, ValueError, NotImplementedError, EOFError) as error:
         raise _damaged(path, f"its list of files cannot be read ({error})") from error
     with archive:
@@ -250,7 +259,7 @@ def _contents(path: Path, archive: zipfile.ZipFile) -> dict[str, tuple[int, int]
     try:
         if archive.getinfo(CONTENTS).file_size > LARGEST_CONTENTS:
             raise ValueError("it is too large")
-        record = json.loads(archive.read(CONTENTS))
+        record = json_from(archive.read(CONTENTS))
         version = record["version"]
         files = {str(name): (int(size), int(expected)) for name, (size, expected) in record["files"].items()}
     except Exception as error:  # zipfile raises many kinds for damaged data
@@ -264,6 +273,8 @@ def _contents(path: Path, archive: zipfile.ZipFile) -> dict[str, tuple[int, int]
         inside = PurePosixPath(name)
         if inside.is_absolute() or ".." in inside.parts or "\\" in name or ":" in name or not inside.parts:
             raise _damaged(path, f'it has a file "{name}", which would lie outside of the project')
+    if sum(size for size, _ in files.values()) > path.stat().st_size:  # a backup is not compressed
+        raise _damaged(path, "it lists more bytes than it has")
     if MANIFEST not in files:
         raise _damaged(path, f"it has no {MANIFEST}")
     return files

@@ -16,6 +16,7 @@ from surgicalsam_napari.store.files import STAGING, check_reachable
 
 ROWS = 1024  # frames per chunk of a table
 COLUMNS = 8  # classes per chunk of a table
+MOST_COLUMNS = 256  # there are at most 255 classes
 
 
 class CellTable:
@@ -42,6 +43,7 @@ class CellTable:
         chunk_width: int = COLUMNS,
     ) -> None:
         self.folder = folder
+        self._start = f"{folder}{os.sep}"  # a text, because a Path is slow to extend
         self.frame_count = frame_count
         self.class_count = class_count
         self.dtype = np.dtype(dtype)
@@ -96,18 +98,28 @@ class CellTable:
     def stored_width(self) -> int:
         """The number of columns on disk: another process may have added classes."""
         try:
-            changed = os.stat(self.folder / "zarr.json").st_mtime_ns
+            changed = os.stat(self._start + "zarr.json").st_mtime_ns
         except FileNotFoundError:
             return self.class_count
         if changed != self._stored_width[0]:
+            check_shape(self.folder, (self.frame_count, self.class_count))
             self._stored_width = changed, int(read_metadata(self.folder)["shape"][1])
+            if self._stored_width[1] > MOST_COLUMNS:
+                raise ProjectError(
+                    f"The array {self.folder} should have a column for each class, at most {MOST_COLUMNS}, it has "
+                    f"{self._stored_width[1]}. Restore its zarr.json from a backup."
+                )
         return max(self._stored_width[1], self.class_count)
 
     def _blocks(self, class_count: int | None = None) -> range:
         return range(-(-(self.class_count if class_count is None else class_count) // self._chunk_width))
 
     def _path(self, frame_index: int, block: int) -> Path:
-        return self.folder / f"c.{frame_index // ROWS}.{block}"
+        return self.folder / self._name(frame_index, block)
+
+    @staticmethod
+    def _name(frame_index: int, block: int) -> str:
+        return f"c.{frame_index // ROWS}.{block}"
 
     def _offset(self, frame_index: int) -> int:
         return frame_index % ROWS * self._chunk_width * self.dtype.itemsize
@@ -134,8 +146,8 @@ class CellTable:
         row = np.full(len(blocks) * self._chunk_width, self.fill, self.dtype)
         width = self._chunk_width * self.dtype.itemsize
         for block in blocks:
-            path = self._path(frame_index, block)
             try:
+                path = self._start + self._name(frame_index, block)
                 descriptor = os.open(path, os.O_RDONLY | getattr(os, "O_BINARY", 0))
             except FileNotFoundError:
                 check_reachable(self._witness)
@@ -143,7 +155,7 @@ class CellTable:
             with os.fdopen(descriptor, "rb", buffering=0) as file:
                 size = os.fstat(descriptor).st_size
                 if size != self._chunk_bytes:
-                    raise self._damaged(path, size)
+                    raise self._damaged(self._path(frame_index, block), size)
                 file.seek(self._offset(frame_index))
                 row[block * self._chunk_width : (block + 1) * self._chunk_width] = np.frombuffer(
                     file.read(width), self.dtype

@@ -4,6 +4,8 @@ from __future__ import annotations
 
 from collections.abc import Generator, Iterable, Iterator
 from dataclasses import dataclass
+from functools import partial
+from itertools import product
 from pathlib import Path
 from typing import TYPE_CHECKING
 
@@ -11,12 +13,15 @@ import numpy as np
 
 from surgicalsam_napari.errors import ProjectError
 from surgicalsam_napari.formatting import counted
-from surgicalsam_napari.store.action import SavedFrame
+from surgicalsam_napari.store.action import TRACKS_FILE, SavedFrame
 from surgicalsam_napari.store.arrays import chunk_names
 from surgicalsam_napari.store.cell_table import ROWS
 from surgicalsam_napari.store.checksums import ARRAYS, COLUMN, FOLDER, check_command, checksum
+from surgicalsam_napari.store.file_records import FileRecords
 from surgicalsam_napari.store.files import SET_ASIDE, set_aside, writing
-from surgicalsam_napari.store.frame_files import TRACKS_FILE, FrameFiles
+from surgicalsam_napari.store.frame_files import FrameFiles
+from surgicalsam_napari.store.manifest import MANIFEST
+from surgicalsam_napari.store.part_labels import PARTS
 
 if TYPE_CHECKING:
     from surgicalsam_napari.store.project import Project
@@ -59,7 +64,9 @@ class CheckReport:
 
 
 def checking(project: Project, *, repair: bool = False) -> Generator[CheckReport, None, tuple[Damage, ...]]:
-    """Check every file of labels, instances, tables, tracks, history, snapshots and notes; returns all damage.
+    """Check every file of labels, instances, tables, tracks, history, snapshots and notes, also of the parts.
+
+    Returns all damage.
 
     A project of an earlier version gets its checksums now, if it can be written.
 
@@ -72,13 +79,67 @@ def checking(project: Project, *, repair: bool = False) -> Generator[CheckReport
     ProjectError, DiskSpaceError
         a failed write, or a repair of a read-only project
     """
-    return (yield from _Check(project, repair=repair).frames())
+    found: tuple[Damage, ...] = ()
+    projects, unreadable = project_and_parts(project)
+    frame_count = len(project.labels)
+    for position, each in enumerate(projects):
+        reports = _Check(each, repair=repair).frames()
+        while True:
+            try:
+                report = next(reports)
+            except StopIteration as end:
+                found += end.value
+                break
+            done, total = position * frame_count + report.done, len(projects) * frame_count
+            yield CheckReport(done, total, found + report.found)
+    if unreadable:
+        found += unreadable
+        yield CheckReport(len(projects) * frame_count, len(projects) * frame_count, found)
+    return found
+
+
+def project_and_parts(project: Project) -> tuple[list[Project], tuple[Damage, ...]]:
+    """The project and its parts; if these cannot be opened, why."""
+    try:
+        parts = project.parts
+    except ProjectError as error:
+        what, _, remedy = str(error).partition(". ")
+        return [project], (Damage(project.folder / PARTS / MANIFEST, what, remedy=remedy.rstrip(".")),)
+    return [project] if parts is None else [project, parts], ()
 
 
 def damaged_frames(project: Project) -> list[int]:
     """The frames whose table rows are damaged, or whose files are missing or stray; quick, because it reads no pixels."""
     files = project.labels.files
     return [index for index in files.checksums.suspect_rows() if _confirmed(files, index)]
+
+
+def file_problems(project: Project) -> Iterator[tuple[Path, str]]:
+    """The missing and changed files that belong to no frame, each with what is wrong, in words."""
+    return FileRecords(project.folder).problems(is_expected=project.manifest.has_file_records)
+
+
+def accept_files(project: Project) -> list[Path]:
+    """Take the files that belong to no frame as they are now, after a person has looked at them; returns those changed."""
+    accepted = []
+    for each in project_and_parts(project)[0]:
+        changed = [path for path, _ in each.labels.files.settled(partial(_listed_problems, each))]
+        if changed:
+            each.labels.check_writable("The checksums")
+            each.begin_file_records()
+        accepted += changed
+    return accepted
+
+
+def _listed_problems(project: Project) -> list[tuple[Path, str]]:
+    return list(file_problems(project))
+
+
+def _keep_or_restore(root: Path) -> str:
+    return (
+        "Restore it from a backup (surgicalsam restore). If you changed it yourself, or it is not needed: "
+        f'`surgicalsam check "{root}" --accept files` keeps what is there'
+    )
 
 
 def check_intact(project: Project) -> None:
@@ -88,7 +149,18 @@ def check_intact(project: Project) -> None:
 
 
 def damage_notice(project: Project) -> str:
-    """What `damaged_frames` finds and what to do, as text for the user; "" if it finds nothing."""
+    """What `damaged_frames` finds and what to do, also for the parts, as text for the user; "" if it finds nothing."""
+    projects, unreadable = project_and_parts(project)
+    return " ".join(filter(None, (*map(_notice_of, projects), *(f"{each.how}. {each.remedy}." for each in unreadable))))
+
+
+def _notice_of(project: Project) -> str:
+    if MANIFEST in (problems := {path.name: how for path, how in file_problems(project)}):
+        path = project.folder / MANIFEST
+        return (
+            f"{path}, which has the classes, is not as it was written: {problems[MANIFEST]}. "
+            f"{_keep_or_restore(project.folder)}."
+        )
     if not (damaged := damaged_frames(project)):
         return ""
     named = ", ".join(map(str, damaged[:FRAMES_NAMED])) + (", …" if len(damaged) > FRAMES_NAMED else "")
@@ -98,23 +170,36 @@ def damage_notice(project: Project) -> str:
     )
 
 
+def complete_tables(project: Project) -> None:
+    """Give table chunks that were cut their full size, so that the project can be opened and shown.
+
+    The rows that were lost count as damaged, frame by frame; a copy of the chunk stays in the folder `damaged`. Does nothing
+    in a project of an earlier version, whose rows have no checksums, or in one that is read-only.
+    """
+    if project.writable and project.manifest.has_checksums:
+        with project.labels.files.exclusively("The repair"):
+            _complete_tables(project)
+
+
 def accept(project: Project, frame_indices: Iterable[int]) -> list[int]:
     """Take damaged frames as they are now, after a person has looked at them; returns those that were damaged.
+
+    As for `clear`, also their parts.
 
     Raises
     ------
     ProjectError
         a file of a frame is missing or cannot be read, so there is nothing to accept
     """
-    files, accepted = project.labels.files, []
-    for frame_index in frame_indices:
+    accepted = set()
+    for files, frame_index in product([each.labels.files for each in project_and_parts(project)[0]], list(frame_indices)):
         with files.exclusively("The frame"):
             if not files.checksums.problems(frame_index):
                 continue
             files.check_readable(frame_index)
             files.seal(frame_index)
-            accepted.append(frame_index)
-    return accepted
+            accepted.add(frame_index)
+    return sorted(accepted)
 
 
 def clear(project: Project, frame_indices: Iterable[int]) -> list[int]:
@@ -122,21 +207,23 @@ def clear(project: Project, frame_indices: Iterable[int]) -> list[int]:
 
     Where only the numbers of the instances are damaged, only those are removed.
     """
-    files, cleared = project.labels.files, []
-    for frame_index in frame_indices:
+    cleared = set()
+    for each, frame_index in product(project_and_parts(project)[0], list(frame_indices)):
+        files = each.labels.files
         with files.exclusively("The frame"):
             problems = files.checksums.problems(frame_index)
             only_instances = problems.keys() == {"instances"}
             if problems:
-                _complete_tables(project)
+                _complete_tables(each)
                 for name in ("instances",) if only_instances else ARRAYS:
-                    set_aside(project.folder, files.checksums.files(frame_index, name)[0])
+                    set_aside(each.folder, files.checksums.files(frame_index, name)[0])
             if only_instances:
                 files.commit(frame_index, {}, numbers=files.blank)
         if problems and not only_instances:
-            project.labels.reset_frame(frame_index)
-        cleared += [frame_index] if problems else []
-    return cleared
+            each.labels.reset_frame(frame_index)
+        if problems:
+            cleared.add(frame_index)
+    return sorted(cleared)
 
 
 def _confirmed(files: FrameFiles, frame_index: int) -> dict[str, str]:
@@ -171,8 +258,11 @@ class _Check:
         for path, how in self._strays():
             self._found.append(self._stray(path, how))
         self._whole_files()
-        if not checksums.is_complete and not self._found and self._project.writable:
-            self._project.note_checksums()
+        if not self._found and self._project.writable:
+            if not checksums.is_complete:
+                self._project.note_checksums()
+            if not self._project.manifest.has_file_records:
+                self._project.begin_file_records()
         yield CheckReport(total, total, tuple(self._found))
         return tuple(self._found)
 
@@ -304,6 +394,10 @@ class _Check:
             self._found.append(
                 Damage(self._root / "notes.json", str(error).split(". ")[0], remedy="Restore it from a backup")
             )
+        named = {damage.path for damage in self._found}
+        for path, how in self._files.settled(lambda: _listed_problems(self._project)):
+            if path not in named:
+                self._found.append(Damage(path, how, remedy=_keep_or_restore(self._root)))
 
     def _tracks(self) -> None:
         tracks = self._project.tracks

@@ -15,6 +15,7 @@ from surgicalsam_napari.store.arrays import FrameArray
 from surgicalsam_napari.store.cell_table import ROWS, CellTable
 from surgicalsam_napari.store.files import check_reachable
 from surgicalsam_napari.store.provenance import EXPECTS, TABLES
+from surgicalsam_napari.untrusted import read_plain
 
 FOLDER = "checksums"
 ARRAYS = ("labels", "painted", "instances")
@@ -296,7 +297,7 @@ def _file_checksum(path: Path, read: dict[tuple[int, ...], int]) -> int:
     status = os.stat(path)
     key = status.st_dev, status.st_ino, status.st_mtime_ns, status.st_size
     if key not in read:
-        read[key] = checksum(path.read_bytes())
+        read[key] = checksum(read_plain(path))
     return read[key]
 
 

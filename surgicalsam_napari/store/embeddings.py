@@ -17,6 +17,7 @@ from surgicalsam_napari.files import write_file, write_in_place
 from surgicalsam_napari.store.arrays import check_codecs, check_metadata, create_array, read_metadata
 from surgicalsam_napari.store.files import STAGING, check_reachable, clear_staging, writing
 from surgicalsam_napari.store.write_lock import WriteLock
+from surgicalsam_napari.untrusted import plain_file, without_waiting
 
 CHECKSUM_BYTES = 4
 HALF = "float16"
@@ -211,7 +212,7 @@ class EmbeddingStore:
         data = embedding.reshape(-1).view(np.uint8)
         checksum = bytearray(CHECKSUM_BYTES)
         try:
-            with open(self._path(frame_index), "rb", buffering=0) as file:
+            with open(self._path(frame_index), "rb", buffering=0, opener=without_waiting) as file:
                 is_complete = file.readinto(data.data) == len(data) and file.readinto(checksum) == CHECKSUM_BYTES
             if is_complete and checksum == _checksum(data):
                 return
@@ -235,7 +236,7 @@ class EmbeddingStore:
     def _valid(self, frame_indices: Sequence[int]) -> np.ndarray:
         """(N,) bool, the flags of these frames; for a few frames of a long video, only their flags are read."""
         try:
-            with self._flags.open("rb", buffering=0) as file:
+            with plain_file(self._flags).open("rb", buffering=0) as file:
                 size = os.fstat(file.fileno()).st_size
                 if size < self.shape[0]:
                     raise ProjectError(

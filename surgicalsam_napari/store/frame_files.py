@@ -13,10 +13,10 @@ from typing import ClassVar, TypeVar
 import numpy as np
 from psygnal import Signal
 
-from surgicalsam_napari.errors import ProjectError
+from surgicalsam_napari.errors import ProjectError, UnreachableError
 from surgicalsam_napari.files import write_file
 from surgicalsam_napari.instruments import ClassSet
-from surgicalsam_napari.store.action import TRACKS, Action, SavedFrame
+from surgicalsam_napari.store.action import TRACKS, TRACKS_FILE, Action, SavedFrame
 from surgicalsam_napari.store.arrays import FrameArray, FrameCache, chunk_names
 from surgicalsam_napari.store.cell_table import CellTable
 from surgicalsam_napari.store.checksums import COLUMN, Checksums, check_command
@@ -29,7 +29,6 @@ from surgicalsam_napari.store.tracks import is_intact
 from surgicalsam_napari.store.write_lock import WriteLock
 
 Found = TypeVar("Found")
-TRACKS_FILE = "tracks.json"
 CACHE_BYTES = 64 * 2**20
 ATTEMPTS, ATTEMPT_SECONDS = 10, 0.02  # to read a frame that another process may write, where nothing can be locked
 
@@ -69,7 +68,7 @@ class FrameFiles:
         self.lock = WriteLock(root)
         if writable:
             self._add_later_parts(shape, classes, column_count, add_checksums=not has_checksums)
-        self._instances = FrameArray(root / "instances", shape, "uint8", is_optional=True)
+        self._instances = FrameArray(root / "instances", shape, "uint8", is_optional=True, has_checksum=False)
         self._arrays = {"painted": self._painted, "labels": self._pixels, "instances": self._instances}  # in write order
         self.tables = {
             name: CellTable(root / name, shape[0], column_count, *properties, is_optional=name in LATER_TABLES)
@@ -135,6 +134,7 @@ class FrameFiles:
         labels: np.ndarray | None = None,
         painted: np.ndarray | None = None,
         numbers: np.ndarray | None = None,
+        within: tuple[slice, slice] = (slice(None), slice(None)),
         action: Action | None = None,
     ) -> None:
         """Change one frame on disk, then in the cache; call it within `exclusively`.
@@ -142,18 +142,22 @@ class FrameFiles:
         The order on disk: the action's record, table rows with the provenance, the painted record, the labels, the numbers
         of the instances, which follow the labels if they are not given (`followed_numbers`). A file with nothing in it is
         removed, unless the provenance expects it.
+
+        Parameters
+        ----------
+        within : rows and columns, step 1, outside of which the labels stay
         """
         provenance = rows["provenance"] if "provenance" in rows else self.tables["provenance"].row(frame_index)
         if labels is None and self._pixels.signature(frame_index) is None and EXPECTS["labels"](provenance):
             labels = self.blank  # write background: without a file, the labels would count as lost
         if numbers is None and labels is not None:
-            numbers = self._followed_numbers(frame_index, labels)
+            numbers = self._followed_numbers(frame_index, labels, within)
         frames = [(array, frame) for array, frame in zip(self._arrays.values(), (painted, labels, numbers), strict=True)]
         chunks: dict[Path, bytes | None] = {}
         for array, frame in frames:
             if frame is not None:
                 is_expected = EXPECTS[array.folder.name](provenance)
-                chunks[array.path(frame_index)] = array.encode(frame) if is_expected or frame.any() else None
+                chunks[array.path(frame_index)] = array.encode(frame) if is_expected or frame.view(bool).any() else None
         try:
             if action is not None:
                 self._record(action, frame_index, rows, {path.parent.name: content for path, content in chunks.items()})
@@ -169,23 +173,22 @@ class FrameFiles:
         if numbers is not None:
             self.instances_changed.emit(frame_index)
 
-    def _followed_numbers(self, frame_index: int, labels: np.ndarray) -> np.ndarray | None:
+    def _followed_numbers(self, frame_index: int, labels: np.ndarray, within: tuple[slice, slice]) -> np.ndarray | None:
         """(H, W) uint8: the numbers of the frame's instances with new labels; None if they stay as they are."""
-        if self._instances.signature(frame_index) is None:
-            return None
         try:
-            numbers = self.numbers(frame_index)
-            followed = followed_numbers(self.labels(frame_index), labels, numbers)
+            if (numbers := self._read_expected(self._instances, frame_index)) is None:
+                return None
+            followed = followed_numbers(self.labels(frame_index), labels, numbers, within)
+        except UnreachableError:
+            raise
         except ProjectError:  # damaged: the labels count, and the instances of this frame can be linked again
             return self.blank
         return None if followed is numbers else followed
 
     def readable_numbers(self, frame_index: int) -> np.ndarray | None:
         """(H, W) uint8, read-only: the numbers of the frame's instances; None if it has none, or they are damaged."""
-        if self._instances.signature(frame_index) is None:
-            return None
         with suppress(ProjectError):
-            return self.numbers(frame_index)
+            return self._read_expected(self._instances, frame_index)
         return None
 
     def _write(
@@ -244,8 +247,6 @@ class FrameFiles:
 
     def numbers_checksum(self, frame_index: int) -> int:
         """A value that changes with the numbers of the frame's instances; 0 without any."""
-        if self._instances.signature(frame_index) is None:
-            return 0
         with suppress(ValueError):
             if (record := self.checksums.record(frame_index)) is not None:
                 return int(record[COLUMN["instances"]])
@@ -461,7 +462,7 @@ class FrameFiles:
 
 def _create_instances(root: Path, shape: tuple[int, int, int]) -> None:
     about = "number of the instance of each pixel, 0 for none; tracks.json says which track a number in a frame is"
-    FrameArray.create(root / "instances", shape, "uint8", {"description": about})
+    FrameArray.create(root / "instances", shape, "uint8", {"description": about}, has_checksum=False)
 
 
 def _content(path: Path) -> bytes | None:

@@ -7,6 +7,7 @@ from collections.abc import Generator, Iterable, Iterator
 from contextlib import contextmanager, suppress
 from dataclasses import dataclass, replace
 from datetime import UTC, datetime
+from itertools import chain
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, ClassVar
 
@@ -25,7 +26,9 @@ from surgicalsam_napari.store.action import (
     line_offsets,
     read_line,
 )
+from surgicalsam_napari.store.file_records import FileRecords
 from surgicalsam_napari.store.files import STAGING, writing
+from surgicalsam_napari.untrusted import read_json
 
 if TYPE_CHECKING:
     from surgicalsam_napari.store.frame_files import FrameFiles
@@ -129,6 +132,7 @@ class History:
             started = datetime.now(UTC).isoformat(timespec="seconds")
             entry = HistoryEntry(self.last_number + 1, name, started, 0, False, note=note)
             self._write(entry, is_open=True)
+            FileRecords(self._root).note_actions(added=entry.number)
         action = Action(self._frames_file(entry))
         is_rolled_back = False
         try:
@@ -238,10 +242,17 @@ class History:
         return Undone(entry, tuple(sorted(frames)), tuple(sorted(set(kept) - frames - {TRACKS})), has_tracks)
 
     def _roll_back(self, entry: HistoryEntry, cause: BaseException) -> None:
-        """Restore every frame that has not changed since; first the frames whose restoring frees disk space."""
+        """Restore every frame that has not changed since; first the frames whose restoring frees disk space.
+
+        A frame that was written several times goes back step by step, the last write first.
+        """
         file = self._frames_file(entry)
         failed = []
-        for offset in sorted(line_offsets(file), key=lambda offset: any(read_line(file, offset)[0].chunks.values())):
+        writes: dict[int, list[int]] = {}  # by frame, the last first
+        for offset in reversed(line_offsets(file)):
+            writes.setdefault(read_line(file, offset)[0].frame_index, []).append(offset)
+        frames = sorted(writes.values(), key=lambda offsets: any(read_line(file, offsets[-1])[0].chunks.values()))
+        for offset in chain.from_iterable(frames):
             before, after = read_line(file, offset)
             try:
                 self._swap(before, after, None)
@@ -291,7 +302,7 @@ class History:
 
     def _read(self, path: Path) -> HistoryEntry | None:
         try:
-            record = json.loads(path.read_text(encoding="utf-8"))
+            record = read_json(path)
             if record.pop("crc32c", None) not in (None, _record_checksum(record)):
                 return None
             count = record["frames"]
@@ -316,11 +327,13 @@ class History:
     def _is_open(self, entry: HistoryEntry) -> bool:
         """Whether the action is in progress: its process has not ended it."""
         try:
-            return json.loads(self._json_file(entry).read_text(encoding="utf-8"))["frames"] is None
+            return read_json(self._json_file(entry))["frames"] is None
         except (OSError, ValueError, KeyError, TypeError):
             return False
 
     def _forget(self, entries: list[HistoryEntry]) -> None:
+        with suppress(OSError), self._files.lock:  # a full disk
+            FileRecords(self._root).note_actions(removed=tuple(entry.number for entry in entries))
         for entry in entries:
             with suppress(OSError):  # a full disk
                 nothing = replace(entry, frame_count=0, has_tracks=False)
@@ -349,7 +362,7 @@ class History:
                 continue
             known |= {self._frames_file(replace(entry, is_undone=is_undone)) for is_undone in (False, True)}
             file = self._frames_file(entry)
-            record = json.loads(path.read_text(encoding="utf-8"))
+            record = read_json(path)
             expected = record.get("lines", record["frames"] if not entry.is_undone else None)
             offsets = line_offsets(file)
             if expected and not file.exists():

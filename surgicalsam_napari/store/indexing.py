@@ -27,6 +27,19 @@ class FrameEdit:
     whole_region: bool
 
 
+def bounds(region: tuple, shape: tuple[int, ...]) -> tuple[slice, slice]:
+    """The rows and columns of a frame, step 1, in which all pixels of a region lie.
+
+    Parameters
+    ----------
+    region : key into the (H, W) frame: two slices, or two index arrays
+    """
+    rows, columns = (np.arange(length)[item] for item, length in zip(region, shape, strict=True))
+    if not rows.size or not columns.size:
+        return slice(0, 0), slice(0, 0)
+    return slice(int(rows.min()), int(rows.max()) + 1), slice(int(columns.min()), int(columns.max()) + 1)
+
+
 def as_tuple(key: Any) -> tuple:
     return key if isinstance(key, tuple) else (key,)
 

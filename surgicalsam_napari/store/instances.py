@@ -10,9 +10,8 @@ import numpy as np
 from psygnal import Signal
 
 from surgicalsam_napari.errors import ProjectError, UnreachableError
-from surgicalsam_napari.store.action import Action
+from surgicalsam_napari.store.action import TRACKS_FILE, Action
 from surgicalsam_napari.store.files import check_reachable
-from surgicalsam_napari.store.frame_files import TRACKS_FILE
 from surgicalsam_napari.store.label_maps import present_ids
 from surgicalsam_napari.store.labels import LabelStore
 from surgicalsam_napari.store.tracks import LARGEST_NUMBER, TrackTable
@@ -103,6 +102,7 @@ class Tracks:
             if not self._files.has_damaged_tracks() and table == self.table:
                 return False
             self._files.write_tracks(table.to_bytes(), action)
+            self._known = _signature(self._path), table
         return True
 
     # ---- the numbers

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import json
 import os
+import re
 from collections.abc import Mapping
 from pathlib import Path
 
@@ -11,10 +12,14 @@ import numpy as np
 
 from surgicalsam_napari.errors import ProjectError
 from surgicalsam_napari.files import stage
+from surgicalsam_napari.store.arrays import FrameArray
 from surgicalsam_napari.store.cell_table import CellTable
+from surgicalsam_napari.store.checksums import ARRAYS
 from surgicalsam_napari.store.files import STAGING, clear_staging
+from surgicalsam_napari.untrusted import read_json
 
 JOURNAL = "pending.json"
+_STAGED_NAME = re.compile("[0-9a-f]{32}")
 
 
 class Journal:
@@ -114,12 +119,26 @@ class Journal:
 
     def _read(self) -> dict | None:
         try:
-            entry = json.loads(self._path.read_bytes())
-            return {"frame": entry["frame"], "rows": entry["rows"], "files": entry["files"]}
+            return self._checked(read_json(self._path))
         except FileNotFoundError:
             return None
-        except (ValueError, KeyError, TypeError) as error:
+        except (OSError, ValueError, KeyError, TypeError, AttributeError) as error:
             raise ProjectError(
                 f"{self._path} should describe the last change of this project, but it is damaged. "
                 "Remove the file to continue: at most the last change is lost."
             ) from error
+
+    def _checked(self, entry: dict) -> dict:
+        """The entry, if it changes nothing but one frame of this project: it may come from somebody else."""
+        frame, rows, files = entry["frame"], entry["rows"], entry["files"]
+        for name, row in rows.items():
+            table = self._tables[name]
+            if not 0 <= frame < table.frame_count or len(bytes.fromhex(row)) > table.stored_width * table.dtype.itemsize:
+                raise ValueError(f"the row of {name}")
+        for target, staged in files:
+            folder, _, name = target.partition("/")
+            if folder not in ARRAYS or name != FrameArray.path_name(frame):
+                raise ValueError(target)
+            if staged is not None and _STAGED_NAME.fullmatch(staged) is None:
+                raise ValueError(staged)
+        return {"frame": frame, "rows": rows, "files": files}

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Iterator, Mapping, Sequence
+from functools import partial
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, ClassVar
 
@@ -14,7 +15,7 @@ from surgicalsam_napari.instruments import ClassSet
 from surgicalsam_napari.store.action import Action
 from surgicalsam_napari.store.frame_files import FrameFiles
 from surgicalsam_napari.store.history import History
-from surgicalsam_napari.store.indexing import FrameEdit, as_tuple, frame_edits
+from surgicalsam_napari.store.indexing import FrameEdit, as_tuple, bounds, frame_edits
 from surgicalsam_napari.store.label_array import LabelArray
 from surgicalsam_napari.store.label_maps import known_labels, present_ids
 from surgicalsam_napari.store.label_verification import LabelVerification
@@ -26,11 +27,13 @@ from surgicalsam_napari.store.merging import (
     merged_edit,
     merged_import,
     merged_prediction,
+    within,
 )
 from surgicalsam_napari.store.project_classes import ProjectClasses
 from surgicalsam_napari.store.provenance import TABLE_NOTES, Provenance, is_by_person
 from surgicalsam_napari.store.recent_edits import FrameState, RecentEdits
 from surgicalsam_napari.store.snapshots import Snapshots
+from surgicalsam_napari.store.whole import Whole
 
 if TYPE_CHECKING:
     from surgicalsam_napari.model.surgical_sam import FramePrediction
@@ -54,6 +57,7 @@ class LabelStore(LabelArray, LabelVerification):
     classes : the columns of the tables, in this order
     columns : the class ids of the columns on disk, if they differ (`ProjectClasses`)
     has_checksums : whether every frame has checksums; those of an earlier version get them when written or checked
+    whole : for labels of parts: the instruments in which they lie. Parts outside are not shown, and not written
     """
 
     edited: ClassVar[Signal] = Signal(int, int)  #: frame index, number of changed pixels; emitted for each edited frame
@@ -70,12 +74,13 @@ class LabelStore(LabelArray, LabelVerification):
         *,
         writable: bool = True,
         has_checksums: bool = True,
+        whole: Whole | None = None,
     ) -> None:
         columns = classes.ids if columns is None else columns
         LabelArray.__init__(self, shape)
         files = FrameFiles(root, shape, classes, len(columns), writable=writable, has_checksums=has_checksums)
         LabelVerification.__init__(self, files, classes, columns)
-        self._root = root
+        self._root, self._whole = root, whole
         self.lock = self._files.lock
         self.history = History(root, self._files)
         self.snapshots = Snapshots(root, self._files, self.history)
@@ -97,11 +102,21 @@ class LabelStore(LabelArray, LabelVerification):
 
     def frame(self, frame_index: int) -> np.ndarray:
         """(H, W) uint8, read-only; a ProjectError if the frame's files are damaged."""
-        return self._files.labels(frame_index)
+        labels = self._files.labels(frame_index)
+        return labels if self._whole is None else self._whole.clipped(frame_index, labels)
 
     def last_known(self, frame_index: int) -> np.ndarray:
         """(H, W) uint8, read-only: the frame as it was read last, for the time while the project cannot be reached."""
-        return self._files.last_known_labels(frame_index)
+        labels = self._files.last_known_labels(frame_index)
+        return labels if self._whole is None else self._whole.clipped_last_known(frame_index, labels)
+
+    def may_hold(self, frame_index: int, values: np.ndarray | int, region: tuple = ()) -> np.ndarray:
+        """Shaped like the region, bool: where these values may be written. Parts lie inside an instrument that has them
+        (`Whole.may_hold`); other labels may be everywhere.
+        """
+        if self._whole is not None:
+            return self._whole.may_hold(frame_index, values, region)
+        return np.ones(self._files.blank[region].shape, bool)
 
     def __repr__(self) -> str:
         return f"LabelStore({self._root.name}, shape={self.shape}, uint8)"
@@ -191,11 +206,13 @@ class LabelStore(LabelArray, LabelVerification):
         self._check_size(label_map, "An edit of")
         values = known_labels(label_map, self._classes)
         with self._files.exclusively("The edit"):
-            chosen = values != self._files.labels(frame_index)
+            chosen = values != self.frame(frame_index)
             if decided is not None:
                 chosen |= decided
-            whole = slice(None), slice(None)
-            edited = self._set_pixels(frame_index, whole, values, chosen, action, keeps_instances=keeps_instances)
+            if self._whole is not None:
+                chosen &= self._whole.may_hold(frame_index, values)
+            everywhere = slice(None), slice(None)
+            edited = self._set_pixels(frame_index, everywhere, values, chosen, action, keeps_instances=keeps_instances)
         self._report(frame_index, edited)
         return edited.changed_pixels
 
@@ -228,6 +245,8 @@ class LabelStore(LabelArray, LabelVerification):
         self.check_frame(frame_index)
         self._check_size(prediction.label_map, "A prediction for")
         columns = [self._column(class_id) for class_id in prediction.class_ids]
+        if self._whole is not None:
+            prediction = within(prediction, self._whole.may_hold(frame_index, prediction.label_map))
         with self._files.exclusively("The prediction"):
             rows = self._files.rows(frame_index)
             free = [k for k, column in enumerate(columns) if rows["provenance"][column] != Provenance.VERIFIED]
@@ -311,10 +330,11 @@ class LabelStore(LabelArray, LabelVerification):
         with self._files.exclusively("The prediction"):
             provenance, voted = (self._tables[name].row(frame_index) for name in ("provenance", "voted"))
             current, painted = self._files.labels(frame_index), self._files.painted(frame_index)
-            whole = slice(None), slice(None)
-            merged = merged_edit(
-                FrameBefore(current, painted, self._by_class_id(provenance)), whole, values, current != values
-            )
+            everywhere, chosen = (slice(None), slice(None)), current != values
+            if self._whole is not None:
+                chosen &= self._whole.may_hold(frame_index, values)
+            before = FrameBefore(current, painted, self._by_class_id(provenance))
+            merged = merged_edit(before, everywhere, values, chosen)
             labels = merged.labels if painted is None else np.where(painted, current, merged.labels)
             changed = labels != current
             if not changed.any():
@@ -366,8 +386,7 @@ class LabelStore(LabelArray, LabelVerification):
             return 0
         with self._files.exclusively("The import"):
             rows = self._files.rows(frame_index)
-            before = self._before_import(frame_index, rows)
-            merged = merged_import(before, label_map, class_ids)
+            before, merged = self._merged_import(frame_index, rows, label_map, class_ids)
             free = [column for column in columns if rows["provenance"][column] != Provenance.VERIFIED]
             if not free:
                 return merged.kept_pixels
@@ -386,12 +405,17 @@ class LabelStore(LabelArray, LabelVerification):
         """The frame as `write_import` would leave it; nothing is written. New classes may be among `class_ids`."""
         self.check_frame(frame_index)
         self._check_size(label_map, "An import into")
-        before = self._before_import(frame_index, self._files.rows(frame_index))
-        return merged_import(before, label_map, class_ids)
+        return self._merged_import(frame_index, self._files.rows(frame_index), label_map, class_ids)[1]
 
-    def _before_import(self, frame_index: int, rows: dict[str, np.ndarray]) -> FrameBefore:
+    def _merged_import(
+        self, frame_index: int, rows: dict[str, np.ndarray], label_map: np.ndarray, class_ids: Sequence[int]
+    ) -> tuple[FrameBefore, MergedImport]:
         labels = self._frame_to_replace(frame_index, rows)
-        return FrameBefore(labels, self._files.painted(frame_index), self._by_class_id(rows["provenance"]))
+        before = FrameBefore(labels, self._files.painted(frame_index), self._by_class_id(rows["provenance"]))
+        merged = merged_import(before, label_map, class_ids)
+        if self._whole is not None:
+            merged = merged.only(self._whole.may_hold(frame_index, label_map), before)
+        return before, merged
 
     def _frame_to_replace(self, frame_index: int, rows: dict[str, np.ndarray]) -> np.ndarray:
         """The frame's labels. If they are damaged and hold no work of a person: background; `rows` are cleared."""
@@ -426,9 +450,13 @@ class LabelStore(LabelArray, LabelVerification):
 
     def frame_with(self, class_id: int) -> int | None:
         """The first frame that has pixels of a class; None if there is none. Reads the frames that may have some."""
+        stored = self._files.labels  # also parts that lie outside their instrument
+        return next((i for i in self.frames_that_may_have(class_id) if class_id in present_ids(stored(i))), None)
+
+    def frames_that_may_have(self, class_id: int) -> list[int]:
+        """The frames that may have pixels of a class, according to their provenance; no pixels are read."""
         kinds = self._tables["provenance"].table()[:, self._column(class_id)]
-        may_have = np.flatnonzero((kinds != Provenance.EMPTY) & (kinds != Provenance.ABSENT))
-        return next((index for index in may_have.tolist() if class_id in present_ids(self.frame(index))), None)
+        return np.flatnonzero((kinds != Provenance.EMPTY) & (kinds != Provenance.ABSENT)).tolist()
 
     def set_read_only(self, reason: str | None) -> None:
         """Refuse all writes from now on, with this reason for the user; None allows them again."""
@@ -445,15 +473,18 @@ class LabelStore(LabelArray, LabelVerification):
 
     def _edit_frame(self, edit: FrameEdit, as_read: np.ndarray | None, recent: RecentEdits | None) -> MergedEdit:
         frame_index, region, values = edit.frame_index, edit.region, edit.values
-        now = self._state(frame_index)
+        now, shown = self._state(frame_index), self.frame(frame_index)
         if edit.whole_region:
             chosen = np.ones(values.shape, bool) if now.painted is None else ~now.painted[region]
-            chosen |= now.labels[region] != values
+            chosen |= shown[region] != values
         else:
-            chosen = values != (now.labels if as_read is None else as_read)[region]
+            chosen = values != (shown if as_read is None else as_read)[region]
+        if self._whole is not None:
+            chosen &= self._whole.may_hold(frame_index, values, region)
         if recent is None:
             return self._set_pixels(frame_index, region, values, chosen)
-        if (last := recent.take_back(frame_index, region, values, chosen, now)) is not None:
+        shown_at = None if self._whole is None else partial(self._whole.shown_at, frame_index)
+        if (last := recent.take_back(frame_index, region, values, chosen, now, shown_at)) is not None:
             undone = last.undone(now)
             assert undone.painted is not None
             rows = {"provenance": undone.provenance}
@@ -461,14 +492,17 @@ class LabelStore(LabelArray, LabelVerification):
             return MergedEdit(undone.labels, undone.painted, chosen, [], len(last.pixels), is_refused=False)
         edited = self._set_pixels(frame_index, region, values, chosen)
         if edited.free.any():
-            recent.add(frame_index, region, edited.free, now, self._state(frame_index))
+            provenance = self._tables["provenance"].row(frame_index)
+            checksum = 0 if now.numbers is None else self._files.numbers_checksum(frame_index)
+            after = FrameState(edited.labels, edited.painted, provenance, now.presence, self._columns, None, checksum)
+            recent.add(frame_index, region, edited.free, now, after)
         return edited
 
     def _state(self, frame_index: int) -> FrameState:
         provenance, presence = (self._tables[name].row(frame_index) for name in ("provenance", "presence"))
         labels, painted = self._files.labels(frame_index), self._files.painted(frame_index)
         numbers = self._files.readable_numbers(frame_index)
-        checksum = self._files.numbers_checksum(frame_index)
+        checksum = 0 if numbers is None else self._files.numbers_checksum(frame_index)
         return FrameState(labels, painted, provenance, presence, self._columns, numbers, checksum)
 
     def _set_pixels(
@@ -493,7 +527,13 @@ class LabelStore(LabelArray, LabelVerification):
             if keeps_instances:
                 numbers = self._kept_numbers(frame_index, merged.labels)
             self._files.commit(
-                frame_index, rows, labels=merged.labels, painted=merged.painted, numbers=numbers, action=action
+                frame_index,
+                rows,
+                labels=merged.labels,
+                painted=merged.painted,
+                numbers=numbers,
+                within=bounds(region, self.shape[1:]),
+                action=action,
             )
         return merged
 

@@ -14,8 +14,10 @@ from surgicalsam_napari import __version__
 from surgicalsam_napari.errors import ClassSetError, ProjectError
 from surgicalsam_napari.files import write_file
 from surgicalsam_napari.instruments import ClassSet
+from surgicalsam_napari.store.file_records import FileRecords
 from surgicalsam_napari.store.files import STAGING
 from surgicalsam_napari.store.project_classes import ProjectClasses
+from surgicalsam_napari.untrusted import read_json
 from surgicalsam_napari.video import VideoInfo
 
 MANIFEST = "project.json"
@@ -123,6 +125,8 @@ class Manifest(BaseModel):
     class_set: dict[str, Any]
     checkpoints: tuple[dict[str, Any], ...] = ()
     model_in_use: ModelRecord | None = None
+    is_parts: bool = False  # the labels of the parts of the instruments in the project around this folder
+    has_file_records: bool = False  # whether files.json has the checksums of the files that belong to no frame
     has_checksums: bool = False  # whether every frame has: a project of an earlier version gets them when it is checked
 
     @field_validator("class_set")
@@ -156,7 +160,7 @@ def read_manifest(folder: Path) -> Manifest:
     """Read and check a project's manifest; a ProjectError if it is missing, damaged or too new."""
     path = folder / MANIFEST
     try:
-        record = json.loads(path.read_text(encoding="utf-8"))
+        record = read_json(path)
     except (FileNotFoundError, NotADirectoryError) as error:
         raise ProjectError(
             f"A project folder holds a {MANIFEST}, and {folder} has none. Choose a *.surgicalsam folder, or restore the "
@@ -190,5 +194,6 @@ def _damaged(path: Path, what: str) -> ProjectError:
 
 def write_manifest(folder: Path, manifest: Manifest) -> None:
     """Replace the manifest, completely or not at all; may raise OSError."""
-    text = json.dumps(manifest.model_dump(mode="json"), indent=2, ensure_ascii=False)
-    write_file(folder / MANIFEST, text.encode("utf-8"), staging=folder / STAGING, durable=True)
+    content = json.dumps(manifest.model_dump(mode="json"), indent=2, ensure_ascii=False).encode("utf-8")
+    with FileRecords(folder).replacing(MANIFEST, content):
+        write_file(folder / MANIFEST, content, staging=folder / STAGING, durable=True)

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from typing import TYPE_CHECKING
 
 import numpy as np
@@ -132,6 +132,22 @@ def _ranks(score: Mapping[int, float], provenance: Mapping[int, Provenance], pro
     return rank
 
 
+def within(prediction: FramePrediction, mask: np.ndarray) -> FramePrediction:
+    """The prediction with background outside the mask, (H, W) bool; a class that had all its pixels there is absent, with
+    presence 0.
+    """
+    label_map = np.where(mask, prediction.label_map, 0).astype(np.uint8)
+    gone_ids = set(present_ids(prediction.label_map)) - set(present_ids(label_map))
+    gone = np.array([class_id in gone_ids for class_id in prediction.class_ids])
+    return replace(
+        prediction,
+        label_map=label_map,
+        present=prediction.present & ~gone,
+        presence=np.where(gone, 0, prediction.presence).astype(np.float32),
+        contested=np.where(gone, 0, prediction.contested).astype(np.float32),
+    )
+
+
 @dataclass(frozen=True)
 class MergedImport:
     """A frame after an import.
@@ -146,6 +162,12 @@ class MergedImport:
     labels: np.ndarray
     painted: np.ndarray
     kept_pixels: int
+
+    def only(self, chosen: np.ndarray, before: FrameBefore) -> MergedImport:
+        """The same in the chosen pixels, (H, W) bool; the others stay as they were."""
+        painted = np.zeros(chosen.shape, bool) if before.painted is None else before.painted
+        labels = np.where(chosen, self.labels, before.labels)
+        return MergedImport(labels, np.where(chosen, self.painted, painted), self.kept_pixels)
 
 
 def merged_import(before: FrameBefore, label_map: np.ndarray, class_ids: Sequence[int]) -> MergedImport:
@@ -187,7 +209,9 @@ EIGHT_NEIGHBOURS = np.ones((3, 3), bool)
 STEPS = [(row, column) for row in (-1, 0, 1) for column in (-1, 0, 1) if row or column]  # to the eight neighbours
 
 
-def followed_numbers(before: np.ndarray, after: np.ndarray, numbers: np.ndarray) -> np.ndarray:
+def followed_numbers(
+    before: np.ndarray, after: np.ndarray, numbers: np.ndarray, within: tuple[slice, slice] = (slice(None), slice(None))
+) -> np.ndarray:
     """(H, W) uint8: the numbers of a frame's instances after its labels have changed.
 
     A pixel with the same label keeps its number. One that became background has none. Pixels that got a class take, region
@@ -198,21 +222,24 @@ def followed_numbers(before: np.ndarray, after: np.ndarray, numbers: np.ndarray)
     ----------
     before, after : (H, W) uint8, labels
     numbers : (H, W) uint8, the numbers before
+    within : rows and columns, step 1, outside of which no label has changed
     """
-    changed = before != after
-    window = _window(changed)
+    window = _changed_window(before, after, within)
     if window is None:
         return numbers
-    followed = numbers.copy()
-    inside = followed[window]
-    inside[changed[window]] = 0
-    added = np.where(changed[window], after[window], 0)
+    changed = before[window] != after[window]
+    inside = np.where(changed, np.uint8(0), numbers[window])
+    added = np.where(changed, after[window], np.uint8(0))
     for class_id in present_ids(added):
         known = np.where(after[window] == class_id, inside, 0)
         if known.any():
             regions, count = label(added == class_id, EIGHT_NEIGHBOURS)
             taken = _most_touched(regions, count, known)
             inside[regions > 0] = taken[regions[regions > 0]]
+    if np.array_equal(inside, numbers[window]):
+        return numbers
+    followed = numbers.copy()
+    followed[window] = inside
     return followed
 
 
@@ -229,14 +256,19 @@ def _most_touched(regions: np.ndarray, count: int, numbers: np.ndarray) -> np.nd
     return by_region.argmax(axis=1).astype(np.uint8)
 
 
-def _window(changed: np.ndarray) -> tuple[slice, slice] | None:
+def _changed_window(before: np.ndarray, after: np.ndarray, within: tuple[slice, slice]) -> tuple[slice, slice] | None:
     """The rows and columns with changed pixels, and their neighbours; None without any."""
+    changed = before[within] != after[within]
     rows = np.flatnonzero(changed.any(axis=1))
     if not len(rows):
         return None
     columns = np.flatnonzero(changed[rows[0] : rows[-1] + 1].any(axis=0))
-    top, left = max(int(rows[0]) - 1, 0), max(int(columns[0]) - 1, 0)
-    return slice(top, int(rows[-1]) + 2), slice(left, int(columns[-1]) + 2)
+    top, left = (within[axis].start or 0 for axis in (0, 1))
+    return _around(top + rows[0], top + rows[-1]), _around(left + columns[0], left + columns[-1])
+
+
+def _around(first: int, last: int) -> slice:
+    return slice(max(int(first) - 1, 0), int(last) + 2)
 
 
 def same_regions(numbers: np.ndarray, new_numbers: np.ndarray) -> dict[int, int]:

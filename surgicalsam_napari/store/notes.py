@@ -15,7 +15,9 @@ from psygnal import Signal
 
 from surgicalsam_napari.errors import ProjectError
 from surgicalsam_napari.files import write_file
+from surgicalsam_napari.store.file_records import FileRecords
 from surgicalsam_napari.store.files import STAGING, writing
+from surgicalsam_napari.untrusted import read_json
 from surgicalsam_napari.video.time_code import in_time_code
 
 if TYPE_CHECKING:
@@ -90,7 +92,8 @@ class Notes:
             record: dict[str, Any] = {"notes": [asdict(note) for _, note in sorted(notes.items())]}
             record["crc32c"] = google_crc32c.value(json.dumps(record["notes"]).encode())
             content = json.dumps(record, indent=1, ensure_ascii=False).encode("utf-8")
-            write_file(self._root / NOTES, content, staging=self._root / STAGING, durable=True)
+            with FileRecords(self._root).replacing(NOTES, content):
+                write_file(self._root / NOTES, content, staging=self._root / STAGING, durable=True)
         self.changed.emit()
 
     def write_csv(self, path: Path | str, times: np.ndarray | None = None) -> int:
@@ -124,7 +127,7 @@ class Notes:
         signature = status.st_mtime_ns, status.st_size
         if signature != self._read[0]:
             try:
-                record = json.loads(path.read_text(encoding="utf-8"))
+                record = read_json(path)
                 if record.get("crc32c") not in (None, google_crc32c.value(json.dumps(record["notes"]).encode())):
                     raise ValueError("it was changed outside of this program")
                 notes = [

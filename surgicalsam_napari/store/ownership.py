@@ -13,6 +13,7 @@ from pathlib import Path
 
 from surgicalsam_napari.store.files import writing
 from surgicalsam_napari.store.write_lock import WriteLock
+from surgicalsam_napari.untrusted import read_json
 
 LOCK_FOLDER, RUN_FOLDER, RECORD = ".window", ".run", "owner.json"
 
@@ -79,7 +80,7 @@ class Ownership:
     def owner(self) -> Owner | None:
         """The last owner. Only `claim` shows whether they still have the project."""
         with suppress(OSError, ValueError, TypeError):
-            return Owner(**json.loads((self._folder / RECORD).read_text(encoding="utf-8")))
+            return Owner(**read_json(self._folder / RECORD))
         return None
 
     @property

@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import os
 import platform
-import shutil
 import uuid
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager, suppress
@@ -18,8 +17,10 @@ from surgicalsam_napari.errors import ClassSetError, ProjectError, VideoChangedE
 from surgicalsam_napari.instruments import ClassSet, InstrumentClass
 from surgicalsam_napari.store.action import Action
 from surgicalsam_napari.store.content_area import CheckedContentArea
+from surgicalsam_napari.store.creating import check_creatable, create_folder
 from surgicalsam_napari.store.embeddings import HALF, EmbeddingStore
-from surgicalsam_napari.store.files import check_reachable, writing
+from surgicalsam_napari.store.file_records import FileRecords
+from surgicalsam_napari.store.files import STAGING, check_reachable, writing
 from surgicalsam_napari.store.growing import grown
 from surgicalsam_napari.store.history import History
 from surgicalsam_napari.store.instances import Tracks
@@ -29,10 +30,20 @@ from surgicalsam_napari.store.locating import checked, default_folder, find_vide
 from surgicalsam_napari.store.manifest import MANIFEST, Manifest, ModelRecord, VideoRecord, read_manifest, write_manifest
 from surgicalsam_napari.store.notes import Notes
 from surgicalsam_napari.store.ownership import RUN_FOLDER, Owner, Ownership
+from surgicalsam_napari.store.part_labels import (
+    PARTS,
+    check_unlabelled,
+    following,
+    has_part_labels,
+    record_within,
+    with_parts_back,
+    with_stored_parts,
+)
+from surgicalsam_napari.store.plain_files import check_plain
 from surgicalsam_napari.store.project_classes import ProjectClasses
-from surgicalsam_napari.store.provenance import class_attributes
 from surgicalsam_napari.store.same_video import Comparison, Finding
 from surgicalsam_napari.store.snapshots import Snapshots
+from surgicalsam_napari.store.whole import Whole
 from surgicalsam_napari.store.work_log import WORK_LOG, WorkLog
 from surgicalsam_napari.video import ContentArea, VideoReader
 
@@ -55,10 +66,14 @@ class Project:
           history/ snapshots/     actions that can be undone; named states of all of the above
           work.csv                edits and time spent, per frame
           notes.json              notes on frames
+          files.json              CRC-32C of project.json, notes.json and work.csv; the numbers of the actions
+          parts/                  labels of the parts of the instruments: a project with all of the above but the notes, and
+                                  with the embeddings of this one
           embeddings/<encoder digest>/embeddings/, valid/         (T, D, h, w) float16 or float32; (T,)
           augmented/<encoder digest>/<version>/                   the same for augmented frames, for training
 
     Make one with `create`, `open` or `open_or_create`. The project owns the VideoReader that is passed to it, and closes it.
+    Parts (`open_parts`) have the video, the notes and the owner of the `whole`, and are closed with it.
 
     Attributes
     ----------
@@ -70,34 +85,44 @@ class Project:
     notes : a person's notes on frames
     tracks : which instrument is which, over time
     notice : what was found when the video was opened, for the person: it was renamed, has grown, …; usually empty
+    whole : for parts: the project of their instruments; else None
     """
 
     classes_came_back: ClassVar[Signal] = Signal()  #: an undo brought back labels of a removed class, and so the class
 
-    def __init__(self, folder: Path, manifest: Manifest, video: VideoReader | None = None) -> None:
+    def __init__(
+        self, folder: Path, manifest: Manifest, video: VideoReader | None = None, *, whole: Project | None = None
+    ) -> None:
         self.folder = folder
         self.manifest = manifest
-        self._classes = classes = manifest.project_classes
-        self.writable = os.access(folder, os.W_OK)
+        self.whole = whole
+        self._parts: Project | None = None  # opened, of this project
+        self._closes_whole = False
+        self._classes = classes = with_stored_parts(folder, manifest.project_classes)
+        self.writable: bool = os.access(folder, os.W_OK) and (whole is None or whole.writable)
         self._video = video
         self.notice = ""
         self._embeddings: dict[Path, EmbeddingStore] = {}
         shape = (manifest.video.frame_count, *manifest.video.size)
-        self.labels = LabelStore(
+        self.labels: LabelStore = LabelStore(
             folder,
             shape,
             classes.in_use,
             classes.columns,
             writable=self.writable,
             has_checksums=manifest.has_checksums,
+            whole=None if whole is None else Whole(whole.labels, lambda: whole.classes),
         )
         self.labels.changed.connect(self._bring_back_classes)
         self._checked_area = CheckedContentArea(self.labels)
         self._lock = self.labels.lock
-        self._ownership = Ownership(folder)
+        self._ownership: Ownership = Ownership(folder) if whole is None else whole._ownership
         self.work_log = WorkLog(folder / WORK_LOG, self.labels if self.writable else None)
-        self.notes = Notes(folder, self.labels)
+        self.notes: Notes = Notes(folder, self.labels) if whole is None else whole.notes
         self.tracks = Tracks(folder, self.labels)
+        if whole is not None:
+            whole.labels.changed.connect(self._on_whole_changed)
+            self.labels.set_read_only(whole.labels.files.read_only_reason)
 
     # ---- create and open
 
@@ -123,19 +148,9 @@ class Project:
         if folder.exists() and not (folder.is_dir() and not any(folder.iterdir())):
             raise ProjectError(f"A new project needs a new or empty folder, {folder} is neither. Choose another one.")
         record = VideoRecord.of(video.info, folder).model_copy(update={"samples": video.frame_samples})
-        manifest = Manifest(video=record, class_set=classes.to_json(), has_checksums=True)
-        _check_writable(folder)
-        temporary = folder.with_name(f".{folder.name}.{uuid.uuid4().hex[:8]}")
-        try:
-            with writing("A new project", folder.parent):
-                folder.parent.mkdir(parents=True, exist_ok=True)
-                _write_new(temporary, manifest)
-                if folder.exists():
-                    folder.rmdir()
-                os.rename(temporary, folder)
-        except BaseException:
-            shutil.rmtree(temporary, ignore_errors=True)
-            raise
+        manifest = Manifest(video=record, class_set=classes.to_json(), has_checksums=True, has_file_records=True)
+        check_creatable(folder)
+        create_folder(folder, manifest, folder.with_name(f".{folder.name}.{uuid.uuid4().hex[:8]}"))
         return cls(folder, manifest, video)
 
     @classmethod
@@ -159,7 +174,10 @@ class Project:
             no project, a damaged one, one of a newer schema, or a wrong video; a video that was passed stays open
         """
         folder = Path(folder).expanduser().absolute()
+        check_plain(folder)
         manifest = read_manifest(folder)
+        if manifest.is_parts:
+            return cls._open_within(folder, video=video, require_video=require_video, ask_first=ask_first)
         if video is None and not require_video:
             return cls(folder, manifest)
         found = find_video(folder, manifest.video) if video is None else checked(folder, manifest.video, video)
@@ -171,6 +189,23 @@ class Project:
             if found[0] is not video:
                 found[0].close()
             raise
+
+    @classmethod
+    def _open_within(cls, folder: Path, **how: Any) -> Project:
+        """Open the parts in a project by their own folder; they close the project that is opened for them."""
+        if folder.name != PARTS or not (folder.parent / MANIFEST).is_file():
+            raise ProjectError(
+                f"{folder} holds labels of parts. It must be the folder {PARTS} in the project of their instruments, and is "
+                "not. Move it back there."
+            )
+        whole = cls.open(folder.parent, **how)
+        try:
+            parts = whole.open_parts()
+        except BaseException:
+            whole.close()
+            raise
+        parts._closes_whole, parts.notice = True, whole.notice
+        return parts
 
     @classmethod
     def _with_video(cls, folder: Path, manifest: Manifest, video: VideoReader, comparison: Comparison) -> Project:
@@ -212,6 +247,20 @@ class Project:
 
     def close(self) -> None:
         """Close the video and all files; everything is already on disk."""
+        if self.whole is not None and self._closes_whole:
+            self._closes_whole = False
+            self.whole.close()
+            return
+        if self.writable:
+            with suppress(OSError), self._lock:  # the folder may be away
+                FileRecords(self.folder).note_growth()
+        if self.whole is not None:
+            self.whole.labels.changed.disconnect(self._on_whole_changed, missing_ok=True)
+            self.labels.close()
+            return
+        if self._parts is not None:
+            self._parts.close()
+            self._parts = None
         if self._video is not None:
             self._video.close()
         for store in self._embeddings.values():
@@ -230,6 +279,75 @@ class Project:
     def __repr__(self) -> str:
         return f"Project({str(self.folder)!r})"
 
+    # ---- parts
+
+    @property
+    def parts(self) -> Project | None:
+        """The labels of the parts of the instruments (`open_parts`); None if there are none yet."""
+        return self.open_parts() if self.classes.parts is not None and has_part_labels(self.folder) else None
+
+    def open_parts(self) -> Project:
+        """The labels of the parts, a project in this one; made on first use. It is closed with this project.
+
+        Raises
+        ------
+        ProjectError, DiskSpaceError
+            no class has parts, or they cannot be made in a read-only project
+        """
+        if self._parts is not None:
+            return self._parts
+        classes = self._classes.parts
+        if classes is None:
+            raise ProjectError(
+                f"{self.folder.name} has classes without parts. Give a class parts: Edit classes… in the window, "
+                "`surgicalsam classes --parts` on the command line."
+            )
+        folder, record = self.folder / PARTS, record_within(self.manifest.video)
+        if not has_part_labels(self.folder):
+            with self.labels.files.exclusively("A project for the parts"):
+                if not has_part_labels(self.folder):
+                    manifest = Manifest(
+                        video=record, class_set=classes.to_json(), is_parts=True, has_checksums=True, has_file_records=True
+                    )
+                    create_folder(folder, manifest, self.folder / STAGING / PARTS)
+        manifest = following(folder, record) if self.writable else read_manifest(folder).changed(video=record)
+        parts = Project(folder, manifest, whole=self)
+        try:
+            self._unite_classes(parts)
+        except BaseException:
+            parts.close()
+            raise
+        self._parts = parts
+        return parts
+
+    @property
+    def stem(self) -> str:
+        """For the names of files about it: "clip" for clip.surgicalsam, "clip_parts" for its parts."""
+        return self.folder.stem if self.whole is None else f"{self.whole.folder.stem}_{PARTS}"
+
+    @property
+    def top(self) -> Project:
+        """The project of the instruments: this one, or the one around these parts."""
+        return self if self.whole is None else self.whole
+
+    def _unite_classes(self, parts: Project) -> None:
+        """Let parts have the classes that this project says; parts that are labelled, and unknown here, come back here."""
+        wanted, present = self._classes.parts, parts.all_classes
+        assert wanted is not None
+        if wanted == present:
+            return
+        lost = [c for c in present.in_use if c.id not in wanted.columns and parts.labels.frame_with(c.id) is not None]
+        wanted = wanted.joined_by(lost)
+        if self.writable:
+            parts._write_classes(wanted)
+            self._write_classes(self._classes.with_parts(lambda _parts: wanted))
+        else:
+            parts.labels.use_classes(wanted)
+            parts._classes = wanted
+
+    def _on_whole_changed(self, frame_index: int) -> None:
+        self.labels.files.changed.emit(frame_index)  # other parts may be shown
+
     # ---- one window at a time
 
     def claim(self) -> Owner | None:
@@ -237,13 +355,16 @@ class Project:
 
         The operating system releases the claim when the process ends, even by a kill.
         """
+        if self.whole is not None:
+            return self.whole.claim()
         if not self.writable or self._ownership.claim():
             return None
         owner = self._ownership.owner or Owner("somebody", "another computer", 0, "an unknown time")
-        self.writable = False
-        self.labels.set_read_only(
-            f"{self.folder.name} is open for editing by {owner}. Close it there and open it again here."
-        )
+        for project in filter(None, (self, self._parts)):
+            project.writable = False
+            project.labels.set_read_only(
+                f"{self.folder.name} is open for editing by {owner}. Close it there and open it again here."
+            )
         return owner
 
     def save_unsaved(self) -> None:
@@ -269,7 +390,8 @@ class Project:
     @property
     def has_all_frames(self) -> bool:
         """Whether the open video has no frames after those of the project; a recording may have grown."""
-        return self._video is None or not self._video.is_limited
+        video = self._video if self.whole is None else self.whole._video
+        return video is None or not video.is_limited
 
     @property
     def last_frame(self) -> int:
@@ -307,6 +429,8 @@ class Project:
     @property
     def video(self) -> VideoReader:
         """The video; a ProjectError that explains how to relink it if it cannot be found."""
+        if self.whole is not None:
+            return self.whole.video
         if self._video is None:
             self._video, _comparison = find_video(self.folder, self.manifest.video)
             self._use(self._video)
@@ -317,12 +441,15 @@ class Project:
         """The part of the picture that can show instruments: without the black border, but all of it if a person labelled
         instruments on what looks like the border.
         """
+        if self.whole is not None:
+            return self.whole.content_area
         area = self.video.content_area
         return ContentArea(area.size) if self._checked_area.contradicted(area) else area
 
     def close_video(self) -> None:
         """Close the video and free its cached frames; `video` opens it again on the next use."""
-        video, self._video = self._video, None
+        holder = self if self.whole is None else self.whole
+        video, holder._video = holder._video, None
         if video is not None:
             video.close()
 
@@ -334,6 +461,9 @@ class Project:
         VideoError, ProjectError
             the video cannot be read, or is a wrong one; the project stays as it was
         """
+        if self.whole is not None:
+            self.whole.relink(video_path)
+            return
         video = VideoReader(video_path)
         try:
             video, _comparison = checked(self.folder, self.manifest.video, video)
@@ -356,6 +486,9 @@ class Project:
             return
         if recorded(self.manifest.video, video, self.folder) != self.manifest.video:
             self._change_manifest(lambda manifest: manifest.changed(video=recorded(manifest.video, video, self.folder)))
+            if self._parts is not None:
+                record = record_within(self.manifest.video)
+                self._parts._change_manifest(lambda manifest: manifest.changed(video=record))
 
     # ---- classes and checkpoints
 
@@ -391,10 +524,25 @@ class Project:
         ClassSetError, ProjectError, DiskSpaceError
             the change is not possible, the project is read-only, or the disk is full; nothing is changed
         """
-        present = read_manifest(self.folder).project_classes  # another process may have changed it
+        if self.whole is not None:
+            self.whole.change_classes(lambda present: present.with_shown_parts(change))
+            return
+        present = self._stored_classes()  # another process may have changed it
         changed = change(present)
         if changed == self._classes:
             return
+        if has_part_labels(self.folder):
+            parts = self.open_parts()
+            check_unlabelled(self.labels, parts.labels, present.in_use, changed.in_use)
+            if changed.parts is not None and changed.parts != present.parts:
+                parts._write_classes(changed.parts, present.parts)
+        self._write_classes(changed, present)
+
+    def _stored_classes(self) -> ProjectClasses:
+        return with_stored_parts(self.folder, read_manifest(self.folder).project_classes)
+
+    def _write_classes(self, changed: ProjectClasses, present: ProjectClasses | None = None) -> None:
+        present = self._classes if present is None else present
         self.labels.check_writable("The class set")
         with writing("The class set", self.folder), self._lock:
             for class_id in set(present.in_use.ids) - set(changed.in_use.ids):
@@ -416,9 +564,14 @@ class Project:
         """Show removed classes again whose labels came back in this frame: an undo, or the return to a snapshot."""
         removed = {instrument.id for instrument in self._classes.removed}
         with suppress(ProjectError):  # a damaged frame
-            if removed and (back := removed & set(present_ids(self.labels.frame(frame_index)))):
+            if not removed or not (back := removed & set(present_ids(self.labels.files.labels(frame_index)))):
+                return
+            if self.whole is None:
                 self.change_classes(lambda present: present.revived(back))
-                self.classes_came_back.emit()
+            else:
+                whole, stored = self.whole.labels.frame(frame_index), self.labels.files.labels(frame_index)
+                self.whole.change_classes(lambda present: with_parts_back(present, back, whole, stored))
+            self.classes_came_back.emit()
 
     def record_checkpoint(self, info: dict[str, Any]) -> int:
         """Record a checkpoint that predicts in this project.
@@ -449,6 +602,12 @@ class Project:
         self._change_manifest(lambda manifest: manifest.changed(has_checksums=True))
         self.labels.files.checksums.is_complete = True
 
+    def begin_file_records(self) -> None:
+        """Record the files that belong to no frame as they are now; from now on, a change of them is noticed."""
+        with writing("The checksums", self.folder), self._lock:
+            FileRecords(self.folder).begin()
+            self._change_manifest(lambda manifest: manifest.changed(has_file_records=True))
+
     def _change_manifest(self, change: Callable[[Manifest], Manifest]) -> None:
         with writing("The manifest", self.folder), self._lock:
             self.labels.check_writable("The manifest")
@@ -470,6 +629,8 @@ class Project:
         ProjectError
             they are stored otherwise
         """
+        if self.whole is not None:
+            return self.whole.embeddings(encoder_digest, shape, data_type)
         folder = self.folder / "embeddings" / encoder_digest
         store = self._embedding_store(folder, encoder_digest, shape, data_type or HALF)
         if data_type not in (None, store.dtype.name):
@@ -486,6 +647,8 @@ class Project:
         ----------
         version : letters, digits and dashes that identify the augmentation
         """
+        if self.whole is not None:
+            return self.whole.augmented_embeddings(encoder_digest, version, shape)
         return self._embedding_store(self.folder / "augmented" / encoder_digest / version, encoder_digest, shape)
 
     def _embedding_store(
@@ -507,6 +670,8 @@ class Project:
 
     def embedding_stores(self) -> list[EmbeddingStore]:
         """The embeddings of the frames themselves (not augmented), of every encoder."""
+        if self.whole is not None:
+            return self.whole.embedding_stores()
         folder = self.folder / "embeddings"
         digests = sorted(path.parent.name for path in folder.glob("[!.]*/embeddings"))
         return [EmbeddingStore(folder / digest, self.manifest.video.frame_count) for digest in digests]
@@ -517,26 +682,3 @@ def _other_user(folder: Path) -> str | None:
     owner = Ownership(folder).current or Ownership(folder, RUN_FOLDER).current
     is_own = owner is not None and (owner.host, owner.process) == (platform.node(), os.getpid())
     return None if owner is None or is_own else owner.user
-
-
-def _write_new(folder: Path, manifest: Manifest) -> None:
-    """Fill a new project folder; the manifest is written last."""
-    import zarr
-
-    attributes = {"format": manifest.format, "schema_version": manifest.schema_version}
-    zarr.create_group(folder, attributes={**attributes, **class_attributes(manifest.classes)})
-    zarr.create_group(folder / "embeddings")
-    LabelStore.create(folder, (manifest.video.frame_count, *manifest.video.size), manifest.classes)
-    write_manifest(folder, manifest)
-
-
-def _check_writable(folder: Path) -> None:
-    """A ProjectError with another way to choose the folder, if the project cannot be made here."""
-    existing = folder.parent
-    while not existing.exists():
-        existing = existing.parent
-    if not os.access(existing, os.W_OK | os.X_OK):
-        raise ProjectError(
-            f"A new project needs a writable folder, {existing} is read-only. Choose another one: "
-            "--project-folder DIR on the command line, Session.open(path, project_folder=DIR) in Python."
-        )

@@ -10,7 +10,7 @@ from typing import Any
 import numpy as np
 
 from surgicalsam_napari.errors import ClassSetError
-from surgicalsam_napari.instruments import LARGEST_CLASS_ID, PALETTE, ClassSet, InstrumentClass, plain
+from surgicalsam_napari.instruments import LARGEST_CLASS_ID, PALETTE, PARTS_NAME, ClassSet, InstrumentClass, plain
 
 
 @dataclass(frozen=True)
@@ -24,16 +24,18 @@ class ProjectClasses:
     in_use : in the order in which they are shown
     columns : the class id of each column of the tables; it only grows
     removed : classes that are no longer shown; nothing is labelled with them
+    parts : the parts that classes may have, kept in the same way; `in_use.parts` are those in use. None without any
     """
 
     in_use: ClassSet
     columns: tuple[int, ...]
     removed: tuple[InstrumentClass, ...] = ()
+    parts: ProjectClasses | None = None
 
     @classmethod
     def of(cls, classes: ClassSet) -> ProjectClasses:
         """The classes of a new project."""
-        return cls(classes, classes.ids)
+        return cls(classes, classes.ids, parts=None if classes.parts is None else cls.of(classes.parts))
 
     @classmethod
     def from_json(cls, record: Any) -> ProjectClasses:
@@ -42,7 +44,11 @@ class ProjectClasses:
         if not isinstance(entries, list):
             return cls.of(ClassSet.from_json(record))  # raises the error
         removed_entries = [entry for entry in entries if isinstance(entry, dict) and entry.get("removed")]
-        kept = ClassSet.from_json({**record, "classes": [entry for entry in entries if entry not in removed_entries]})
+        parts = None if record.get("parts") is None else cls.from_json(
+            {"name": PARTS_NAME, "classes": record["parts"], "order": record.get("parts_order", [])}
+        )  # fmt: skip
+        listed = {} if parts is None else {"parts": [part.to_json() for part in parts.in_use]}
+        kept = ClassSet.from_json({**record, "classes": [e for e in entries if e not in removed_entries], **listed})
         removed = tuple(c for entry in removed_entries for c in ClassSet.from_json({"classes": [entry]}))
         columns = tuple(entry["id"] for entry in entries)
         if len(set(columns)) < len(columns):
@@ -52,13 +58,17 @@ class ProjectClasses:
             raise ClassSetError(f"The order of {kept.name} must be a list of class ids; got {order!r}.")
         places = {class_id: place for place, class_id in enumerate(order)}
         shown = sorted(kept, key=lambda instrument: places.get(instrument.id, len(places)))
-        return cls(replace(kept, classes=tuple(shown)), columns, removed)
+        return cls(kept.having(shown), columns, removed, parts)
 
     def to_json(self) -> dict:
         """A plain dict: a class set with the classes in the order of the columns, and the order in which they are shown."""
         by_id = {instrument.id: instrument.to_json() for instrument in self.in_use}
         by_id |= {instrument.id: {**instrument.to_json(), "removed": True} for instrument in self.removed}
         record = {"name": self.in_use.name, "classes": [by_id[class_id] for class_id in self.columns]}
+        if self.parts is not None:
+            parts = self.parts.to_json()
+            record["parts"] = parts["classes"]
+            record |= {"parts_order": parts["order"]} if "order" in parts else {}
         is_reordered = self.in_use.ids != tuple(class_id for class_id in self.columns if class_id in self.in_use.ids)
         return record | ({"order": list(self.in_use.ids)} if is_reordered else {})
 
@@ -113,12 +123,15 @@ class ProjectClasses:
         if len(self.in_use) == 1:
             raise ClassSetError(f"A project needs a class, and {gone.name} is its only one. Rename it instead.")
         kept = self._using([instrument for instrument in self.in_use if instrument.id != class_id])
-        return replace(kept, removed=(*self.removed, gone))
+        return replace(kept, removed=(*self.removed, replace(gone, parts=())))
 
     def returned_to(self, before: ProjectClasses) -> ProjectClasses:
         """As they were; classes that were added since are removed."""
         added = tuple(c for c in (*self.removed, *self.in_use) if c.id not in before.columns)
-        return replace(before, columns=self.columns, removed=(*before.removed, *added))
+        parts = before.parts
+        if self.parts is not None and parts is not None:
+            parts = self.parts.returned_to(parts)
+        return replace(before, columns=self.columns, removed=(*before.removed, *added), parts=parts)
 
     def revived(self, class_ids: Collection[int]) -> ProjectClasses:
         """With removed classes back at the end; one whose name is taken by now gets its id behind the name."""
@@ -145,9 +158,13 @@ class ProjectClasses:
         recoloured = self._using([replace(c, color=colors.get(c.id, c.color)) for c in self.in_use])
         new = [instrument for instrument in classes if instrument.id not in self.in_use.ids]
         if not new and recoloured == self:
-            return self
-        extended = recoloured._appended(new)
-        return replace(extended, in_use=replace(extended.in_use, name=classes.name))
+            return self._with_parts_like(classes)
+        extended = recoloured._appended([replace(instrument, parts=()) for instrument in new])
+        return replace(extended, in_use=replace(extended.in_use, name=classes.name))._with_parts_like(classes)
+
+    def joined_by(self, classes: Sequence[InstrumentClass]) -> ProjectClasses:
+        """With classes that have ids of their own already."""
+        return self._appended(classes) if classes else self
 
     def unused_ids(self, count: int) -> tuple[int, ...]:
         """Ids for new classes: after all ids that this project has ever used, so that none stands for two classes."""
@@ -159,10 +176,81 @@ class ProjectClasses:
             )
         return tuple(range(first, first + count))
 
-    # ---- parts of the changes
+    # ---- the parts of classes
+
+    def part_added(
+        self, name: str, class_ids: Collection[int] | None = None, color: str | None = None, *, takes_over: bool = False
+    ) -> ProjectClasses:
+        """With a part for these classes; a part that other classes have already is the same part.
+
+        Parameters
+        ----------
+        class_ids : by default the classes that have parts; if there are none, all classes
+        color, takes_over : as for `added`
+        """
+        with_parts = [instrument.id for instrument in self.in_use if instrument.parts]
+        chosen = (with_parts or self.in_use.ids) if class_ids is None else [self.in_use.by_id(i).id for i in class_ids]
+        known = None if self.parts is None else self.parts.in_use.find(name)
+        if known is not None and plain(known.name) == plain(name):
+            parts, part_id = self.parts, known.id
+        else:
+            parts = _first_part(name, color) if self.parts is None else self.parts.added(name, color, takes_over=takes_over)
+            part_id = parts.in_use.by_name(name).id
+        ids = {c.id: (*c.parts, part_id) if c.id in chosen and part_id not in c.parts else c.parts for c in self.in_use}
+        return self.with_part_set(parts, ids)
+
+    def with_parts(self, change: Callable[[ProjectClasses], ProjectClasses]) -> ProjectClasses:
+        """With parts that a method of `ProjectClasses` changed: `with_parts(lambda parts: parts.renamed(2, "Tip"))`."""
+        if self.parts is None:
+            raise ClassSetError(f"{self.in_use.name} has no parts. Give its classes parts first: Edit classes… > Parts.")
+        return self.with_part_set(change(self.parts))
+
+    def with_shown_parts(self, change: Callable[[ProjectClasses], ProjectClasses]) -> ProjectClasses:
+        """As `with_parts`; a part that is new is for all classes that have parts."""
+        known = () if self.parts is None else self.parts.in_use.ids
+        changed = self.with_parts(change)
+        assert changed.parts is not None
+        for part in changed.parts.in_use:
+            changed = changed if part.id in known else changed.part_added(part.name)
+        return changed
+
+    def without_part(self, part_id: int) -> ProjectClasses:
+        """Without a part, for all classes; the caller checks that nothing is labelled with it."""
+        is_last = self.parts is not None and self.parts.in_use.ids == (part_id,)
+        return self.with_part_set(None) if is_last else self.with_parts(lambda parts: parts.without(part_id))
+
+    def with_parts_of(self, class_id: int, part_ids: Collection[int]) -> ProjectClasses:
+        """With these parts for a class, out of the parts of the project."""
+        self.in_use.by_id(class_id)
+        known = () if self.in_use.parts is None else self.in_use.parts.ids
+        if unknown := set(part_ids) - set(known):
+            raise ClassSetError(f"No part has the id {min(unknown)}; the parts have {known}. Choose one of them, or add it.")
+        return self._with(class_id, lambda c: replace(c, parts=tuple(p for p in known if p in part_ids)))
+
+    def with_part_set(self, parts: ProjectClasses | None, ids: dict[int, tuple[int, ...]] | None = None) -> ProjectClasses:
+        """With another set of parts; `ids` are the parts of each class, by default those that it had."""
+        kept = () if parts is None else parts.in_use.ids
+        named = {c.id: c.parts for c in self.in_use} if ids is None else ids
+        classes = tuple(replace(c, parts=tuple(p for p in kept if p in named[c.id])) for c in self.in_use)
+        in_use = replace(self.in_use, classes=classes, parts=None if parts is None else parts.in_use)
+        return replace(self, in_use=in_use, parts=parts)
+
+    def _with_parts_like(self, classes: ClassSet) -> ProjectClasses:
+        """With the parts that the classes of a class set have; parts that classes have already stay."""
+        if classes.parts is None:
+            return self
+        changed = self
+        if self.parts is None:
+            changed = self.with_part_set(ProjectClasses.of(classes.parts))
+        for part in classes.parts:
+            having = [c.id for c in classes if part.id in c.parts]
+            changed = changed.part_added(part.name, having, part.color, takes_over=True)
+        return changed
+
+    # ---- pieces of the changes
 
     def _using(self, classes: Sequence[InstrumentClass]) -> ProjectClasses:
-        return replace(self, in_use=ClassSet(self.in_use.name, tuple(classes)))
+        return replace(self, in_use=self.in_use.having(classes))
 
     def _appended(self, new: Sequence[InstrumentClass]) -> ProjectClasses:
         columns = (*self.columns, *(instrument.id for instrument in new))
@@ -192,6 +280,12 @@ class ProjectClasses:
 
 class FormerNameError(ClassSetError):
     """A name that another class had before; a person may still choose it."""
+
+
+def _first_part(name: str, color: str | None) -> ProjectClasses:
+    if not name.strip():
+        raise ClassSetError("A part needs a name; got an empty one. Enter a name.")
+    return ProjectClasses.of(ClassSet(PARTS_NAME, (InstrumentClass(1, name.strip(), color or PALETTE[0]),)))
 
 
 def free_color(used: Sequence[str]) -> str:

@@ -3,12 +3,14 @@
 from __future__ import annotations
 
 from collections import deque
+from collections.abc import Callable
 from dataclasses import dataclass
 
 import numpy as np
 
 from surgicalsam_napari.store.provenance import is_by_person, predicted_provenance
 
+Shown = Callable[[np.ndarray, np.ndarray], np.ndarray]
 KEPT_EDITS = 20_000  # a stroke is an edit for each mouse move
 KEPT_BYTES = 64 * 2**20
 
@@ -141,7 +143,13 @@ class RecentEdits:
             self._bytes -= self._edits.popleft().byte_count
 
     def take_back(
-        self, frame_index: int, region: tuple, values: np.ndarray, chosen: np.ndarray, now: FrameState
+        self,
+        frame_index: int,
+        region: tuple,
+        values: np.ndarray,
+        chosen: np.ndarray,
+        now: FrameState,
+        shown_at: Shown | None = None,
     ) -> RecentEdit | None:
         """The last edit, if this assignment sets exactly its pixels to what they were before; it is forgotten then.
 
@@ -151,12 +159,14 @@ class RecentEdits:
         ----------
         values : shaped like `frame[region]`, uint8
         chosen : shaped like `values`, bool: the pixels to set
+        shown_at : for parts: what the viewer shows of labels, (N,) uint8, at the positions (N,); by default the labels
         """
         last = self._edits[-1] if self._edits else None
         if last is None or last.frame_index != frame_index or np.count_nonzero(chosen) != len(last.pixels):
             return None
         pixels, order = _positions(now.labels.shape, region, chosen)
-        is_same = np.array_equal(pixels, last.pixels) and np.array_equal(values[chosen][order], last.old_labels)
+        before = last.old_labels if shown_at is None else shown_at(last.pixels, last.old_labels)
+        is_same = np.array_equal(pixels, last.pixels) and np.array_equal(values[chosen][order], before)
         if not is_same or not last.is_last_of(now):
             return None
         self._bytes -= self._edits.pop().byte_count

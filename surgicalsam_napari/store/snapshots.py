@@ -26,6 +26,7 @@ from surgicalsam_napari.store.files import writing
 from surgicalsam_napari.store.frame_files import TRACKS_FILE, FrameFiles
 from surgicalsam_napari.store.history import History
 from surgicalsam_napari.store.provenance import TABLES
+from surgicalsam_napari.untrusted import read_json, read_plain
 
 FOLDER = "snapshots"
 RECORD = "snapshot.json"
@@ -80,7 +81,7 @@ class Snapshots:
         entries = []
         for path in (self._root / FOLDER).glob(f"[!.]*/{RECORD}"):
             with suppress(OSError, ValueError, KeyError, TypeError):
-                record = json.loads(path.read_text(encoding="utf-8"))
+                record = read_json(path)
                 if record.pop("crc32c", None) in (None, _record_checksum(record)):
                     has_checksums, tracks = bool(record.get("has_checksums")), int(record.get("tracks", 0))
                     about = record["name"], record["created"], bool(record["is_automatic"]), has_checksums, tracks
@@ -319,6 +320,6 @@ def _identities(folder: Path) -> dict[str, tuple[int, int]]:
 
 def _content(path: Path) -> bytes | None:
     try:
-        return path.read_bytes()
+        return read_plain(path)
     except FileNotFoundError:
         return None

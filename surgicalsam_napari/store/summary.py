@@ -7,6 +7,8 @@ from contextlib import closing, suppress
 from dataclasses import dataclass
 from pathlib import Path
 
+import numpy as np
+
 from surgicalsam_napari.errors import ProjectError
 from surgicalsam_napari.store.cell_table import CellTable
 from surgicalsam_napari.store.locating import (
@@ -16,8 +18,9 @@ from surgicalsam_napari.store.locating import (
     projects_in,
     video_candidates,
 )
-from surgicalsam_napari.store.manifest import VideoRecord, read_manifest
+from surgicalsam_napari.store.manifest import MANIFEST, Manifest, VideoRecord, read_manifest
 from surgicalsam_napari.store.ownership import RUN_FOLDER, Owner, Ownership
+from surgicalsam_napari.store.part_labels import PARTS
 from surgicalsam_napari.store.provenance import TABLES, Provenance, is_corrected
 from surgicalsam_napari.video import VideoReader, is_video
 from surgicalsam_napari.video.fingerprint import fingerprint
@@ -38,6 +41,7 @@ class VideoSummary:
     is_video_found : whether the video is there, or beside the project under any name
     segmented, corrected, verified : frames in which a model predicted a class, and frames in which a person edited or
         verified, or verified, any class
+    parts_corrected : frames in which a person edited or verified any part of an instrument
     owner : the window or run that has the project open now, or None
     """
 
@@ -48,6 +52,7 @@ class VideoSummary:
     segmented: int = 0
     corrected: int = 0
     verified: int = 0
+    parts_corrected: int = 0
     owner: Owner | None = None
 
 
@@ -75,8 +80,10 @@ def summarize(path: Path) -> VideoSummary:
 def _summarize_project(folder: Path) -> VideoSummary:
     manifest = read_manifest(folder)
     record, video = manifest.video, _found_video(folder, manifest.video)
-    column_count = len(manifest.project_classes.columns)
-    table = CellTable(folder / "provenance", record.frame_count, column_count, *TABLES["provenance"]).table()
+    table = _provenance(folder, manifest)
+    parts = folder / PARTS
+    has_parts = (parts / MANIFEST).is_file()
+    top = folder.parent if manifest.is_parts else folder
     predicted = (table == Provenance.PREDICTED) | (table == Provenance.ABSENT)
     return VideoSummary(
         folder,
@@ -86,8 +93,15 @@ def _summarize_project(folder: Path) -> VideoSummary:
         segmented=int(predicted.any(axis=1).sum()),
         corrected=int(is_corrected(table).sum()),
         verified=int((table == Provenance.VERIFIED).any(axis=1).sum()),
-        owner=Ownership(folder).current or Ownership(folder, RUN_FOLDER).current,
+        parts_corrected=int(is_corrected(_provenance(parts, read_manifest(parts))).sum()) if has_parts else 0,
+        owner=Ownership(top).current or Ownership(top, RUN_FOLDER).current,
     )
+
+
+def _provenance(folder: Path, manifest: Manifest) -> np.ndarray:
+    """(T, C) uint8, the provenance of every frame and class."""
+    columns = len(manifest.project_classes.columns)
+    return CellTable(folder / "provenance", manifest.video.frame_count, columns, *TABLES["provenance"]).table()
 
 
 def _found_video(folder: Path, record: VideoRecord) -> Path | None:

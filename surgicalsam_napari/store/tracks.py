@@ -349,8 +349,11 @@ def _merged(spans: Iterable[Span]) -> tuple[Span, ...]:
 
 def _cut(spans: Sequence[Span], frame_index: int) -> tuple[tuple[Span, ...], tuple[Span, ...]]:
     """The spans before a frame, and those from it on."""
-    before = (replace(span, last=min(span.last, frame_index - 1)) for span in spans if span.first < frame_index)
-    after = (replace(span, first=max(span.first, frame_index)) for span in spans if span.last >= frame_index)
+    position = bisect_left(spans, frame_index, key=lambda span: span.last)
+    before, after = list(spans[:position]), list(spans[position:])
+    if after and after[0].first < frame_index:
+        before.append(replace(after[0], last=frame_index - 1))
+        after[0] = replace(after[0], first=frame_index)
     return tuple(before), tuple(after)
 
 

@@ -160,7 +160,7 @@ class _Linking:
             return
         for owner in links.owners[region]:
             is_one = self._tracklets.root(owner) == self._tracklets.root(key)
-            if is_one or self._tracklets[key].part_of is not None:
+            if is_one or self._is_mere_piece(row):
                 links.absorbed.append(key)
                 return
             if self._are_pieces(key, owner, region):
@@ -170,10 +170,21 @@ class _Linking:
         if self._is_beside(key, region, int(self._overlap[row, region])):
             links.owners[region].append(key)
 
+    def _is_mere_piece(self, row: int) -> bool:
+        """Whether a larger tracklet of the same instrument is followed, too."""
+        roots = [self._tracklets.root(key) for key in self._keys]
+        return any(
+            roots[other] == roots[row] and self._areas[other] > self._areas[row]
+            for other in range(len(roots))
+            if other != row
+        )
+
     def _is_beside(self, key: int, region: int, pixels: int) -> bool:
         """Whether a tracklet goes on in a region of others: enough of it is there, and it still reaches where it enters."""
         tracklet = self._tracklets[key]
         is_same_class = tracklet.class_id == self._regions.class_ids[region]
+        if tracklet.end.entry is not None and is_same_class:
+            return self._sight.entry_gap(region, tracklet.end) < FAR_ENTRY
         if pixels < (LEAST_PART if is_same_class else LEAST_PART_OF_OTHER_CLASS) * tracklet.area:
             return False
         return self._sight.entry_gap(region, tracklet.end) < FAR_ENTRY

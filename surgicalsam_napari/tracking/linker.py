@@ -77,6 +77,7 @@ class Linker:
         carried = self._carried(grey)
         regions = regions_of(cv2.resize(labels, self.size[::-1], interpolation=cv2.INTER_NEAREST))
         sight = Sight(regions, picture, self._content_of(grey), embedding)
+        self._anchor([list(self.tracklets.live)] * len(regions), sight, carried, only_free=True)
         links = linked(sight, carried, self.tracklets)
         self._begin_new(links, sight, carried)
         self._anchor(links.owners, sight, carried)
@@ -153,15 +154,23 @@ class Linker:
         _, parts = cv2.connectedComponents(free)
         carried[np.isin(parts, np.unique(parts[rows, columns]))] = key
 
-    def _anchor(self, owners: list[list[int]], sight: Sight, carried: np.ndarray) -> None:
-        """Where a region of several instruments meets the border, it belongs to the one that enters there."""
+    def _anchor(self, owners: list[list[int]], sight: Sight, carried: np.ndarray, *, only_free: bool = False) -> None:
+        """Where a region of several instruments meets the border, it belongs to the one that enters there.
+
+        Parameters
+        ----------
+        only_free : leave pixels as they are that were carried; flow carries little at the border
+        """
         for region, group in enumerate(owners):
             entering = {key: entry for key in group if (entry := self.tracklets[key].end.entry) is not None}
             if len(group) > 1 and entering and len(border := sight.border(region)):
                 places = np.stack(list(entering.values()))
                 distances = np.hypot(*(border[:, None] - places).transpose(2, 0, 1))
                 is_near = distances.min(axis=1) < FAR_ENTRY
-                columns, rows = np.rint(border[is_near] * self.size[1]).astype(int).T
+                columns, rows = np.rint(border * self.size[1]).astype(int).T
+                if only_free:
+                    is_near &= carried[rows, columns] == 0
+                columns, rows = columns[is_near], rows[is_near]
                 carried[rows, columns] = np.array(list(entering))[distances[is_near].argmin(axis=1)]
 
     def _exchanged_after_touching(self, keys: np.ndarray, owners: list[list[int]], sight: Sight) -> np.ndarray:

@@ -17,6 +17,7 @@ from surgicalsam_napari.tracking.stitching import stitched
 from surgicalsam_napari.tracking.tracklets import Stretch, stretch_of
 
 LARGEST_NUMBER = 255
+FOREVER = 2**62
 NO_NUMBER = 256
 CRUMB_REACH = 0.06  # picture widths: a crumb that is so near to an instance of its class is a piece of it
 DELAY = 500  # frames that wait until it is clear which pieces belong to one instrument
@@ -193,17 +194,25 @@ class _Scene:
             return []
         groups = linker.tracklets.roots().items()
         stretches = [stretch for root, pieces in groups if (stretch := stretch_of(root, pieces, self._last))]
-        return [self._track(group) for group in stitched(stretches)]
+        return [track for group in stitched(stretches) for track in self._tracks_of(group)]
 
-    def _track(self, group: list[Stretch]) -> LinkedTrack:
-        classes = {index: class_id for stretch in group for index, class_id in stretch.classes.items()}
-        spans = tuple(
-            (first, last, number)
-            for stretch in group
-            if (number := self._numbers.get(stretch.key, 0))
-            for first, last in _runs(stretch.classes, self._frames)
-        )
-        return LinkedTrack(int(np.bincount(list(classes.values())).argmax()), spans, classes)
+    def _tracks_of(self, group: list[Stretch]) -> Iterator[LinkedTrack]:
+        """The track of stretches that follow one another, and what is left of a stretch while the next one is there."""
+        firsts = [stretch.first for stretch in group[1:]]
+        main = [self._part(one, one.first, next_one - 1) for one, next_one in zip(group, [*firsts, FOREVER], strict=True)]
+        rests = [self._part(one, next_one, FOREVER) for one, next_one in zip(group, firsts, strict=False)]
+        for parts in (main, *([rest] for rest in rests)):
+            classes = {index: class_id for part in parts for index, class_id in part[1].items()}
+            spans = tuple(span for part in parts for span in part[0])
+            if classes and spans:
+                yield LinkedTrack(int(np.bincount(list(classes.values())).argmax()), spans, classes)
+
+    def _part(self, stretch: Stretch, first: int, last: int) -> tuple[list[tuple[int, int, int]], dict[int, int]]:
+        """The spans and classes of a stretch from a frame to another."""
+        classes = {index: class_id for index, class_id in stretch.classes.items() if first <= index <= last}
+        number = self._numbers.get(stretch.key, 0)
+        spans = [(*run, number) for run in _runs(classes, self._frames)] if classes and number else []
+        return spans, classes
 
 
 def _runs(indices: Iterable[int], frames: list[int]) -> Iterator[tuple[int, int]]:

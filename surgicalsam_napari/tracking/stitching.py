@@ -10,6 +10,7 @@ from scipy.optimize import linear_sum_assignment
 from surgicalsam_napari.tracking.tracklets import Stretch
 
 MOST_DIFFERENT = 0.45  # looks that differ more belong to two instruments
+MOST_OVERLAP = 10  # frames in which what is left of an instrument may still be followed beside its new region
 SHORT = 4  # frames; what is seen so briefly must look nearly the same
 SHORT_DIFFERENT = 0.25
 
@@ -44,9 +45,12 @@ def _costs(stretches: Sequence[Stretch]) -> np.ndarray:
     for row, earlier in enumerate(stretches):
         for column in range(row + 1, count):
             later = stretches[column]
-            if later.first <= earlier.last or later.class_id != earlier.class_id:
+            is_later = (
+                later.first > earlier.last - MOST_OVERLAP and later.last > earlier.last and later.first > earlier.first
+            )
+            if not is_later or later.class_id != earlier.class_id:
                 continue
             most = SHORT_DIFFERENT if min(len(earlier.classes), len(later.classes)) < SHORT else MOST_DIFFERENT
-            gap_cost = 0.05 * (1 - np.exp(-(later.first - earlier.last) / 250))
+            gap_cost = 0.05 * (1 - np.exp(-(max(later.first - earlier.last, 0)) / 250))
             costs[row, column] = min(earlier.end.difference(later.begin) + gap_cost - most, 0)
     return costs

@@ -2,12 +2,14 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterable
-from dataclasses import dataclass, field
+from collections.abc import Iterable, Sequence
+from dataclasses import dataclass, field, replace
 
 import numpy as np
 
 from surgicalsam_napari.tracking.looks import Look
+
+NEAR_END = 10  # frames: the pieces that an instrument has so near to its first or last frame say how it looks there
 
 
 @dataclass
@@ -136,6 +138,14 @@ def stretch_of(key: int, pieces: Iterable[Tracklet], until: int) -> Stretch | No
     if not classes:
         return None
     first, last = min(classes), max(classes)
-    begin = max((piece for piece in pieces if first in piece.classes), key=lambda piece: piece.age).begin
-    end = max((piece for piece in pieces if last in piece.classes), key=lambda piece: piece.age).end
+    begin = _look(pieces, [index for index in classes if index < first + NEAR_END], "begin")
+    end = _look(pieces, [index for index in classes if index > last - NEAR_END], "end")
     return Stretch(key, first, last, begin, end, classes)
+
+
+def _look(pieces: Sequence[Tracklet], frames: Sequence[int], which: str) -> Look:
+    """The look of the largest piece in these frames, and where any piece enters the picture."""
+    sizes = [(sum(piece.areas.get(index, 0) for index in frames), piece.key, getattr(piece, which)) for piece in pieces]
+    looks = [look for size, _, look in sorted(sizes, key=lambda one: -one[0]) if size]
+    entering = next((look for look in looks if look.entry is not None), looks[0])
+    return replace(looks[0], entry=entering.entry)

@@ -19,6 +19,7 @@ from typing import TYPE_CHECKING, Any, BinaryIO, cast
 import numpy as np
 
 from surgicalsam_napari.errors import VideoError
+from surgicalsam_napari.formatting import in_bytes
 from surgicalsam_napari.video.bit_depth import to_8_bits
 from surgicalsam_napari.video.stream_decoder import StreamDecoder
 
@@ -182,6 +183,11 @@ class DicomFrames:
         self.path = path
         self.frame_count = int(header.get("NumberOfFrames") or 1)
         self.size = (int(header.Rows), int(header.Columns))
+        if self.frame_count < 1 or min(self.size) < 1 or self.frame_count > path.stat().st_size:
+            raise VideoError(
+                f"{path.name} should hold pictures; its header names {self.frame_count} of {self.size[1]}x{self.size[0]} "
+                f"pixels, and the file has {in_bytes(path.stat().st_size)}. It is damaged: export it again."
+            )
         self.codec = "dicom"
         self.frames_decoded = 0
         self._times = _times(header, self.frame_count)

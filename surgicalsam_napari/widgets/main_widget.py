@@ -13,13 +13,14 @@ from qtpy.QtCore import QEvent, QObject, QSize, Qt, QTimer
 from qtpy.QtGui import QColor, QHideEvent, QShowEvent
 from qtpy.QtWidgets import QDockWidget, QFrame, QScrollArea, QVBoxLayout, QWidget
 
-from surgicalsam_napari.errors import VideoChangedError
+from surgicalsam_napari.errors import SurgicalSAMError, VideoChangedError
 from surgicalsam_napari.session import Session
 from surgicalsam_napari.store import Project
 from surgicalsam_napari.widgets.actions.keys import BoundKeys
 from surgicalsam_napari.widgets.actions.registry import ACTIONS
 from surgicalsam_napari.widgets.classes.class_keys import ClassKeys
 from surgicalsam_napari.widgets.classes.classes_dialog import ClassesDialog
+from surgicalsam_napari.widgets.classes.parts_switch import PartsSwitch
 from surgicalsam_napari.widgets.correct.correct_panel import CorrectPanel
 from surgicalsam_napari.widgets.correct.refusals import Refusals
 from surgicalsam_napari.widgets.exchange.export_panel import ExportPanel
@@ -85,6 +86,7 @@ class MainWidget(QScrollArea):
         self.video_fold = Collapsible(self.video_panel, is_open=True, has_line=False)
         self.video_fold.add_mark(self.video_panel.saved)
         self.model_fold = Collapsible(self.model_panel, has_line=False)
+        self.parts_switch = PartsSwitch(self.session)
         self.tabs, self.message = TaskTabs(), Message()  # of what has no panel of its own
         self.dock_menu = DockMenu(viewer, self)
         self.layer_docks = LayerDocks(self)
@@ -143,6 +145,20 @@ class MainWidget(QScrollArea):
             lambda error: self._on_open_failed(error, path, project_folder),
         )
 
+    def show_parts(self, shown: bool) -> None:
+        """Show the parts of the instruments, or the instruments; on an error, nothing changes."""
+        if self._is_opening or self._works_on_project or self.model_panel.is_loading:
+            self.parts_switch.refresh()
+            return
+        self.message.clear()
+        try:
+            if self.lost_folder.unsaved_frames and self.session.project is not None:
+                self.session.project.save_unsaved()
+            self.session.show_parts(shown)
+        except SurgicalSAMError as error:
+            show_failure(error, self)
+        self.parts_switch.refresh()
+
     @property
     def is_busy(self) -> bool:
         """Whether a video or model is being opened, or labels are being learned, changed or exported; no training."""
@@ -176,6 +192,7 @@ class MainWidget(QScrollArea):
         column.addWidget(self.start.page)
         column.addWidget(self.video_fold)
         column.addWidget(self.model_fold)
+        column.addWidget(self.parts_switch)
         column.addWidget(self.tabs, 1)
         column.addWidget(self.correct_panel.undo_bar)
         column.addStretch(0)
@@ -206,6 +223,7 @@ class MainWidget(QScrollArea):
         """
         self.changes.subscribe(self._signals)
         self.layers.subscribe(self._signals)
+        self.parts_switch.subscribe(self._signals)
         self.video_panel.subscribe(self._signals, self.changes)
         self.lost_folder.subscribe(self._signals)
         self.model_panel.subscribe(self._signals)
@@ -227,6 +245,7 @@ class MainWidget(QScrollArea):
             picker.edit_requested.connect(self.classes_dialog.open)
         self.video_panel.open_requested.connect(self.open)
         self.start.open_requested.connect(self.open)
+        self.parts_switch.switch_requested.connect(self.show_parts)
         self.start.queue.running_changed.connect(self._on_queue_changed)
         self.model_panel.loading_changed.connect(self._on_loading_changed)
         self.segment_panel.running_changed.connect(self._on_running_changed)
@@ -360,12 +379,14 @@ class MainWidget(QScrollArea):
         queue = WAIT_FOR_QUEUE if self.start.queue.is_running else None
         on_this_project = queue if self.start.queue.is_on_open_project else None
         self.video_panel.set_enabled(not self._works_on_project and not self._is_opening)
+        works = segmentation or correction or learning or exchange or on_this_project
+        self.parts_switch.set_waiting(works)
         self.model_panel.set_enabled(not is_segmenting and not is_correcting and not is_learning and queue is None)
         self.segment_panel.set_waiting(correction or learning or exchange or queue)
         self.correct_panel.set_waiting(segmentation or learning or exchange or on_this_project)
         self.train_panel.set_waiting(segmentation or correction or exchange or queue)
         self.export_panel.set_locked(is_segmenting or is_correcting or is_learning or on_this_project is not None)
-        self.classes_dialog.set_waiting(segmentation or correction or learning or exchange or on_this_project)
+        self.classes_dialog.set_waiting(works)
         opening = WAIT_FOR_OPENING if self._is_opening else None
         self.start.queue.set_waiting(opening or segmentation or correction or learning or exchange)
 
@@ -423,7 +444,7 @@ class MainWidget(QScrollArea):
     def _on_closed(self) -> None:
         """The x of the dock has hidden it: say that nothing is lost."""
         project = self.session.project
-        where = "" if project is None else f" in {project.folder.name}"
+        where = "" if project is None else f" in {project.top.folder.name}"
         show_info(CLOSED.format(where=where, runs=" The run goes on." if self._works_on_project else ""))
 
     def leave(self) -> None:

@@ -121,7 +121,7 @@ class SegmentPanel(TaskPanel):
             self.message.clear()
             self.layers.ensure_labels()
             frames, center = self.frame_indices(), self.layers.current_frame
-            self.run.request(self.class_ids(), frames, center, with_vote=self.vote.isChecked())
+            self.run.request(self.class_ids(), frames, center, with_vote=self._with_vote)
 
     def resume(self) -> None:
         """What the Resume button does: segment the frames that the last run did not come to."""
@@ -136,7 +136,7 @@ class SegmentPanel(TaskPanel):
         if class_ids and frame_indices and self._can_write:
             self.layers.ensure_labels()
             center = self.layers.current_frame
-            self.run.request(class_ids, frame_indices, center, with_vote=self.vote.isChecked())
+            self.run.request(class_ids, frame_indices, center, with_vote=self._with_vote)
 
     def _build(self) -> None:
         self.picker, self.scope, self.class_set = ClassPicker(), FrameScope(), QComboBox()
@@ -153,8 +153,9 @@ class SegmentPanel(TaskPanel):
         self.class_set.setToolTip("The instruments to choose from; a custom set is a YAML file of id, name, color")
         self.head.addLayout(class_row(self.picker))
         grid = self.add_grid()
-        for row, text in enumerate(("Class set", "Look for")):
-            grid.addWidget(caption(text), row, 0)
+        self._class_set_caption = caption("Class set")
+        grid.addWidget(self._class_set_caption, 0, 0)
+        grid.addWidget(caption("Look for"), 1, 0)
         frames_caption = caption("Frames")
         frames_caption.setContentsMargins(0, 5, 0, 0)  # level with the dropdown, not with the fields below it
         grid.addWidget(frames_caption, 2, 0, Qt.AlignmentFlag.AlignTop)
@@ -213,6 +214,12 @@ class SegmentPanel(TaskPanel):
         return self.session.model is None or self.session.is_trained(class_id)
 
     @property
+    def _with_vote(self) -> bool:
+        return (
+            self.vote.isChecked() and not self.session.shows_parts
+        )  # the parts of an instrument touch: they have no tracks
+
+    @property
     def _can_write(self) -> bool:
         project = self.session.project
         return project is not None and project.writable and self._waits_for is None
@@ -229,6 +236,8 @@ class SegmentPanel(TaskPanel):
         if self.class_ids():
             return None
         model = f'The model "{self.session.model.name}"'
+        if self.session.shows_parts and not self.session.trained_class_ids():
+            return f"{model} knows no parts yet."  # the banner says what to do
         if self.all_classes.isChecked():
             return f"{model} knows none of these classes. Choose another one, or correct a frame and Learn."
         return f"{model} is not yet trained on this class. Paint it in a frame and Learn, or choose another class."
@@ -323,6 +332,11 @@ class SegmentPanel(TaskPanel):
 
     def _show_class_set(self) -> None:
         shown = self.session.classes
+        for widget in (self._class_set_caption, self.class_set):
+            widget.setVisible(not self.session.shows_parts)  # the parts belong to the classes of the instruments
+        self.vote.setVisible(not self.session.shows_parts)
+        self.this_class.setText("this part" if self.session.shows_parts else "this class")
+        self.all_classes.setText("all parts" if self.session.shows_parts else "all classes")
         self.class_set.blockSignals(True)
         self.class_set.clear()
         # a project keeps the colours that it was made with, also of an EndoVis set

@@ -16,6 +16,7 @@ from pydantic import BaseModel, ConfigDict, Field, ValidationError, field_valida
 
 from surgicalsam_napari.errors import TrainingError
 from surgicalsam_napari.model.encoders import ENCODERS, is_checkpoint_name
+from surgicalsam_napari.untrusted import read_yaml
 
 if TYPE_CHECKING:
     EncoderId = str
@@ -288,11 +289,11 @@ def read_config(path: Path | str) -> TrainingConfig:
     """
     path = Path(path)
     try:
-        record = yaml.safe_load(path.read_text(encoding="utf-8"))
+        record = read_yaml(path)
     except OSError as error:
         raise TrainingError(f"The configuration {path} cannot be read ({error.strerror}). Choose a YAML file.") from error
-    except (yaml.YAMLError, ValueError) as error:  # ValueError: text that is not UTF-8, or an invalid date
-        raise TrainingError(f"{path.name} is not valid YAML. Write lines like `epochs: 20`.") from error
+    except ValueError as error:
+        raise TrainingError(f"{path.name} is not valid YAML ({error}). Write lines like `epochs: 20`.") from error
     config = parse_config({} if record is None else record, path.name)
 
     def resolved(item: Path) -> Path:

@@ -8,13 +8,14 @@
 The number is that of the frame in the source, at one frame a second in CholecT50. The files have no size, so the pictures
 are needed. The authors fill polygons with OpenCV, outline included, and later instruments cover earlier ones
 (https://github.com/labdeeman7/cholec_instance_seg, `convert_to_semantic_maps_utils.py`); of an instrument with several
-polygons, their script draws only the last, we draw all. Files are read only when needed,
-because there are so many; the seven classes are known.
+polygons, their script draws only the last, we draw all. Polygons of a class with the same group_id are one instance of their
+frame; the group_id is no track. Files are read only when needed, because there are so many; the seven classes are known.
 """
 
 from __future__ import annotations
 
 from collections.abc import Sequence
+from dataclasses import replace
 from pathlib import Path
 
 from surgicalsam_napari.errors import ExchangeError
@@ -22,6 +23,7 @@ from surgicalsam_napari.exchange.dataset import Dataset, DatasetFrame
 from surgicalsam_napari.exchange.files import image_size
 from surgicalsam_napari.exchange.format import Format, ReadOptions
 from surgicalsam_napari.exchange.formats.labelme import read_record
+from surgicalsam_napari.exchange.instances import NO_TRACKS
 from surgicalsam_napari.exchange.listing import (
     ListedPicture,
     Skips,
@@ -64,17 +66,22 @@ def read_dataset(path: Path, options: ReadOptions) -> Dataset:
             f"{path} has annotations but no pictures, whose size is needed. Copy the frames of Cholec80 or CholecT50 into "
             f"the folders {IMAGES}."
         )
-    return listed_dataset(path, NAME, CLASSES, pictures, options, skips=skips)
+    dataset = listed_dataset(path, NAME, CLASSES, pictures, options, skips=skips)
+    return replace(dataset, has_instances=True, notes=(NO_TRACKS,))
 
 
 def _masks(file: Path, frame: DatasetFrame) -> list[ClassMask]:
     ids, masks = class_ids_by_name(CLASSES), []
+    instances: dict[tuple[str, object], int] = {}
     for position, shape in enumerate(read_record(file)["shapes"]):
         place = f"shapes[{position}] of {file.name}"
         if plain(shape["label"]) not in ids:
             raise ExchangeError(f"{place} has the label {shape['label']}; expected one of {', '.join(CLASSES.names)}.")
         points = [value for point in shape.get("points") or () for value in point]
-        masks.append(ClassMask(ids[plain(shape["label"])], filled_polygon_mask(points, frame.size, place)))
+        group = shape.get("group_id")
+        key = plain(shape["label"]), f"alone {position}" if group is None else str(group)
+        number = instances.setdefault(key, len(instances) + 1)
+        masks.append(ClassMask(ids[key[0]], filled_polygon_mask(points, frame.size, place), instance=number))
     return masks
 
 

@@ -1,12 +1,15 @@
 """COCO JSON: one file for all frames, with run-length encoded masks and named categories.
 
 `coco_writer` says what an export writes. Files from other tools can be read, too: compressed and plain run lengths,
-polygons, and several instances of a class.
+polygons, and several instances of a class. A track is an annotation's `track_id` (also in its `attributes`), or its
+`instance_id` in a file with videos (CocoVID). Without tracks, the annotations of a class are instances of their frame, but
+not crowds (`iscrowd`), unless all are crowds, as CVAT writes masks.
 """
 
 from __future__ import annotations
 
-from collections.abc import Iterator, Mapping
+from collections import Counter
+from collections.abc import Hashable, Iterator, Mapping
 from dataclasses import dataclass, field
 from pathlib import Path, PurePosixPath
 from typing import Any
@@ -16,9 +19,11 @@ from surgicalsam_napari.exchange.coordinates import picture_size
 from surgicalsam_napari.exchange.dataset import Dataset, DatasetFrame, Skipped
 from surgicalsam_napari.exchange.format import FRAME_NAME, MASKS, POLYGONS, Format, OwnedFiles, ReadOptions
 from surgicalsam_napari.exchange.formats.coco_files import CocoFile, coco_paths, entry_id, read_categories, read_coco_file
+from surgicalsam_napari.exchange.formats.coco_ids import CocoIds, coco_track_id
 from surgicalsam_napari.exchange.formats.coco_masks import has_outline, read_mask
 from surgicalsam_napari.exchange.formats.coco_writer import ANNOTATIONS, IMAGES, CocoWriter
 from surgicalsam_napari.exchange.frame_names import read_picture_names, stem
+from surgicalsam_napari.exchange.instances import numbered_tracks
 from surgicalsam_napari.exchange.overlaps import ClassMask
 from surgicalsam_napari.exchange.sidecar import Sidecar, check_complete, read_sidecar
 from surgicalsam_napari.instruments import ClassSet
@@ -35,6 +40,7 @@ class _Image:
     size: tuple[int, int]
     file: CocoFile
     class_ids: dict[Any, int]
+    has_video: bool = False
     annotations: list[tuple[str, dict]] = field(default_factory=list)
     without_outline: list[tuple[str, dict]] = field(default_factory=list)
 
@@ -53,11 +59,27 @@ def read_dataset(path: Path, options: ReadOptions) -> Dataset:
     ordered = tuple(sorted(frames.keys() - only_boxes, key=lambda frame: (frame.sequence, frame.frame_index, frame.name)))
     check_complete(path, sidecar, ordered)
 
+    ids = _exported_ids(sidecar) if sidecar is not None else _read_ids(frames)
+
     def read(frame: DatasetFrame) -> list[ClassMask]:
-        return [_class_mask(frame, frames[frame], *annotation) for annotation in frames[frame].annotations]
+        masks = [_class_mask(frame, frames[frame], *annotation) for annotation in frames[frame].annotations]
+        return [
+            ids.identified(one, frame.sequence, annotation, position)
+            for position, (one, (_, annotation)) in enumerate(zip(masks, frames[frame].annotations, strict=True), 1)
+        ]
 
     if sidecar is not None:
-        return Dataset(path, NAME, classes, ordered, read, sidecar.annotated_frames(ordered), is_export=True)
+        return Dataset(
+            path,
+            NAME,
+            classes,
+            ordered,
+            read,
+            sidecar.annotated_frames(ordered),
+            is_export=True,
+            has_instances=ids.has_instances,
+            has_tracks=ids.has_tracks,
+        )
     return Dataset(
         path,
         NAME,
@@ -67,6 +89,34 @@ def read_dataset(path: Path, options: ReadOptions) -> Dataset:
         {frame: known for frame in ordered if (known := _known(frames[frame], classes)) != classes.ids},
         unannotated=frozenset(frame for frame in ordered if not frames[frame].annotations),
         skipped=tuple(_skipped(images, frames, only_boxes)),
+        has_instances=ids.has_instances,
+        has_tracks=ids.has_tracks,
+        notes=ids.notes,
+    )
+
+
+def _exported_ids(sidecar: Sidecar) -> CocoIds:
+    tracks: dict[str, Mapping[Hashable, int]] = {
+        name: {number: numbers[number] for number in numbers} for name, numbers in (sidecar.tracks or {}).items()
+    }
+    return CocoIds(tracks, is_export=True, has_instances=sidecar.has_instances, has_tracks=sidecar.has_tracks)
+
+
+def _read_ids(frames: Mapping[DatasetFrame, _Image]) -> CocoIds:
+    """What a file of another tool says about instances."""
+    annotations = [(frame, image, one) for frame, image in frames.items() for _, one in image.annotations]
+    raw: dict[str, list[Hashable]] = {}
+    for frame, image, one in annotations:
+        if (track := coco_track_id(one, has_videos=image.has_video)) is not None:
+            raw.setdefault(frame.sequence, []).append(track)
+    numbered = {sequence: numbered_tracks(ids) for sequence, ids in raw.items()}
+    per_frame = Counter((frame, _category(one)) for frame, _, one in annotations)
+    return CocoIds(
+        {sequence: numbers for sequence, (numbers, _) in numbered.items()},
+        crowds_are_instances=all(one.get("iscrowd") for *_, one in annotations),
+        has_instances=bool(raw) or any(count > 1 for count in per_frame.values()),
+        has_tracks=bool(raw),
+        notes=tuple(text for _, text in numbered.values() if text),
     )
 
 
@@ -83,7 +133,8 @@ def _images(file: CocoFile, class_ids: dict[Any, int]) -> list[_Image]:
                 f"{place} of {file.path.name} has the id {number}, as another image has. Give it its own id."
             )
         size = picture_size(entry.get("height"), entry.get("width"), f"{place} of {file.path.name} ({name})")
-        images[number] = _Image(number, PurePosixPath(name.replace("\\", "/")), size, file, class_ids)
+        path, has_video = PurePosixPath(name.replace("\\", "/")), "video_id" in entry
+        images[number] = _Image(number, path, size, file, class_ids, has_video)
     for position, annotation in enumerate(file.annotations):
         place = f"annotations[{position}] of {file.path.name}"
         number = entry_id(file.path, annotation, "image_id", f"annotations[{position}]")
@@ -160,6 +211,7 @@ FORMAT = Format(
     read_dataset=read_dataset,
     precedence=0,
     writer=CocoWriter,
+    instances=True,
     shapes=(MASKS, POLYGONS),
     owned_files=(
         OwnedFiles(ANNOTATIONS, "instances_default"),

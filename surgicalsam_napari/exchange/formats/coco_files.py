@@ -21,6 +21,7 @@ from typing import Any
 from surgicalsam_napari.errors import ClassSetError, ExchangeError
 from surgicalsam_napari.exchange.coordinates import is_number
 from surgicalsam_napari.instruments import LARGEST_CLASS_ID, PALETTE, ClassSet, InstrumentClass, plain
+from surgicalsam_napari.untrusted import plain_file, read_json
 
 _LISTS = ("images", "annotations", "categories")
 _PLACES = ("annotations.json", "annotations/instances_*.json", "*_annotations.coco.json", "*/*_annotations.coco.json")
@@ -68,7 +69,7 @@ def coco_paths(path: Path) -> list[Path]:
 def read_coco_file(path: Path) -> CocoFile:
     """Read a file; an ExchangeError if it is damaged or lacks a list."""
     try:
-        record = json.loads(path.read_text(encoding="utf-8-sig"))
+        record = read_json(path)
     except ValueError as error:
         raise ExchangeError(f"{path} is damaged: it is not valid JSON. Restore it, or export again.") from error
     if not isinstance(record, dict) or not all(
@@ -82,7 +83,7 @@ def read_coco_file(path: Path) -> CocoFile:
 def _has_lists(path: Path) -> bool:
     """Whether the text has at least two of COCO's lists; without parsing it, because such a file can have gigabytes."""
     try:
-        with path.open("rb") as stream, mmap.mmap(stream.fileno(), 0, access=mmap.ACCESS_READ) as text:
+        with plain_file(path).open("rb") as stream, mmap.mmap(stream.fileno(), 0, access=mmap.ACCESS_READ) as text:
             found = [re.search(rb'"%s"\s*:\s*\[' % name.encode(), text) for name in _LISTS]
     except (OSError, ValueError):  # an empty file cannot be mapped
         return False

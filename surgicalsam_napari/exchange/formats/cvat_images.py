@@ -20,6 +20,7 @@ from pathlib import Path
 from xml.etree import ElementTree
 
 from surgicalsam_napari.errors import ExchangeError
+from surgicalsam_napari.exchange.coordinates import picture_size
 from surgicalsam_napari.exchange.dataset import Dataset, DatasetFrame
 from surgicalsam_napari.exchange.files import picture_png, write_file
 from surgicalsam_napari.exchange.format import (
@@ -113,7 +114,7 @@ def _listed(image: ElementTree.Element, file: Path, classes: ClassSet, skips: Sk
     def read(frame: DatasetFrame) -> Sequence[ClassMask]:
         return masks_of(shapes, frame.size, classes)
 
-    size = (whole(image, "height", place), whole(image, "width", place))
+    size = picture_size(whole(image, "height", place), whole(image, "width", place), place)
     subset = image.get("subset") or "default"
     picture = find_picture(name, [file.parent / "images", file.parent / "images" / subset, file.parent])
     return ListedPicture(name, size, read, picture, bool(shapes), frozenset(others))

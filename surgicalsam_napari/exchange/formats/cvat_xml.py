@@ -12,7 +12,7 @@ Facts from CVAT's documentation (https://docs.cvat.ai/docs/manual/advanced/forma
 from __future__ import annotations
 
 import re
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from dataclasses import dataclass
 from pathlib import Path
 from xml.etree import ElementTree
@@ -20,14 +20,17 @@ from xml.etree import ElementTree
 import numpy as np
 
 from surgicalsam_napari.errors import ExchangeError
+from surgicalsam_napari.exchange.coordinates import MOST_FRAMES
 from surgicalsam_napari.exchange.listing import Skips, class_ids_by_name, layered, named_classes
 from surgicalsam_napari.exchange.outlines import edge_polygons
 from surgicalsam_napari.exchange.overlaps import ClassMask
 from surgicalsam_napari.exchange.polygons import polygon_mask
 from surgicalsam_napari.exchange.sidecar import Sidecar
 from surgicalsam_napari.instruments import ClassSet, plain
+from surgicalsam_napari.untrusted import plain_file
 
 ANNOTATIONS = "annotations.xml"
+XML_ERRORS = (ElementTree.ParseError, LookupError, ValueError)  # also for an unknown encoding
 OUTLINES = ("polygon", "mask")
 OTHERS = {
     "box": "boxes",
@@ -42,11 +45,20 @@ OTHERS = {
 
 @dataclass(frozen=True)
 class CvatShape:
-    """A polygon or a mask; `place` is for messages."""
+    """A polygon or a mask.
+
+    Attributes
+    ----------
+    place : for messages
+    track : the position of its `<track>` in the file
+    number : the id of its `<track>`, as it is written
+    """
 
     label: str
     element: ElementTree.Element
     place: str
+    track: int = 0
+    number: str = ""
 
     @property
     def layer(self) -> int:
@@ -62,18 +74,18 @@ def cvat_file(path: Path) -> Path | None:
 def has_element(file: Path, tag: str) -> bool:
     """Whether the file has an element of this name below its root: `image` or `track`."""
     try:
-        for _, element in ElementTree.iterparse(file, events=("start",)):
+        for _, element in ElementTree.iterparse(plain_file(file), events=("start",)):
             if element.tag == tag:
                 return True
-    except ElementTree.ParseError:
+    except XML_ERRORS:
         pass
     return False
 
 
 def read_xml(file: Path) -> ElementTree.Element:
     try:
-        return ElementTree.parse(file).getroot()
-    except ElementTree.ParseError as error:
+        return ElementTree.parse(plain_file(file)).getroot()
+    except XML_ERRORS as error:
         raise ExchangeError(f"{file} is damaged: it is not valid XML ({error}). Restore it, or export again.") from error
 
 
@@ -93,8 +105,18 @@ def read_classes(root: ElementTree.Element, file: Path, sidecar: Sidecar | None)
     return named_classes(names or dict.fromkeys(name for name in used if name), file, sidecar, colors)
 
 
-def masks_of(shapes: list[CvatShape], size: tuple[int, int], classes: ClassSet) -> list[ClassMask]:
-    """The masks (H, W) of a frame, without what shapes of a higher z_order cover."""
+def masks_of(
+    shapes: list[CvatShape],
+    size: tuple[int, int],
+    classes: ClassSet,
+    identify: Callable[[CvatShape, ClassMask], ClassMask] = lambda _, one: one,
+) -> list[ClassMask]:
+    """The masks (H, W) of a frame, without what shapes of a higher z_order cover.
+
+    Parameters
+    ----------
+    identify : gives the mask of a shape its track
+    """
     ids = class_ids_by_name(classes)
     found = []
     for shape in shapes:
@@ -103,7 +125,7 @@ def masks_of(shapes: list[CvatShape], size: tuple[int, int], classes: ClassSet) 
                 f"{shape.place} has the label {shape.label}, but the file has only {', '.join(classes.names)}. "
                 "Add the label to its <labels>."
             )
-        found.append((shape.layer, ClassMask(ids[plain(shape.label)], _mask(shape, size))))
+        found.append((shape.layer, identify(shape, ClassMask(ids[plain(shape.label)], _mask(shape, size)))))
     return layered(found)
 
 
@@ -137,9 +159,14 @@ def whole(element: ElementTree.Element, key: str, place: str, default: int | Non
     if text is None and default is not None:
         return default
     try:
-        return int(float(text or ""))
+        number = int(float(text or ""))
     except (ValueError, OverflowError) as error:
-        raise ExchangeError(f'{place} needs a whole number for "{key}"; got {text!r}. Correct the file.') from error
+        raise ExchangeError(
+            f'{place} needs a whole number for "{key}"; got "{(text or "")[:40]}". Correct the file.'
+        ) from error
+    if abs(number) > MOST_FRAMES:
+        raise ExchangeError(f'{place} has {number} for "{key}", which no frame or picture has. Correct the file.')
+    return number
 
 
 def count_others(elements: Iterator[ElementTree.Element], place: str, label: str | None, skips: Skips) -> set[str]:
@@ -214,6 +241,6 @@ def xml_bytes(parts: list[ElementTree.Element]) -> bytes:
 def _is_cvat(file: Path) -> bool:
     """Whether the root is `<annotations>`, as in both formats."""
     try:
-        return next(ElementTree.iterparse(file, events=("start",)))[1].tag == "annotations"
-    except (ElementTree.ParseError, StopIteration):
+        return next(ElementTree.iterparse(plain_file(file), events=("start",)))[1].tag == "annotations"
+    except (*XML_ERRORS, OSError, StopIteration):
         return False

@@ -31,6 +31,7 @@ from xml.etree import ElementTree
 import numpy as np
 
 from surgicalsam_napari.errors import ExchangeError
+from surgicalsam_napari.exchange.coordinates import picture_size
 from surgicalsam_napari.exchange.dataset import Dataset, DatasetFrame
 from surgicalsam_napari.exchange.files import image_size, picture_png, write_file
 from surgicalsam_napari.exchange.format import (
@@ -60,6 +61,7 @@ from surgicalsam_napari.exchange.polygons import polygon_mask
 from surgicalsam_napari.exchange.sidecar import SIDECAR, Sidecar, read_sidecar
 from surgicalsam_napari.instruments import ClassSet, plain
 from surgicalsam_napari.store.label_maps import present_ids
+from surgicalsam_napari.untrusted import plain_file, read_json
 
 NAME = "label-studio"
 TASKS, CONFIG = "tasks.json", "label_config.xml"
@@ -150,7 +152,7 @@ def _has_tasks(file: Path) -> bool:
 
 def _tasks(file: Path) -> list[dict]:
     try:
-        tasks = json.loads(file.read_text(encoding="utf-8-sig"))
+        tasks = read_json(file)
     except ValueError as error:
         raise ExchangeError(f"{file} is damaged: it is not valid JSON. Restore it, or export again.") from error
     if not isinstance(tasks, list) or not all(
@@ -238,7 +240,7 @@ def _size(region: dict, place: str) -> tuple[int, int] | None:
         return None
     if region.get("image_rotation"):
         raise ExchangeError(f"{place} was rotated by {region['image_rotation']} degrees. Rotate it back in Label Studio.")
-    return height, width
+    return picture_size(height, width, place)
 
 
 def _mask(region: dict, size: tuple[int, int], place: str) -> np.ndarray:
@@ -255,8 +257,8 @@ def _mask(region: dict, size: tuple[int, int], place: str) -> np.ndarray:
 def _config_names(folder: Path) -> list[str]:
     """The classes of the labelling interface, if it is there."""
     try:
-        labels = ElementTree.parse(folder / CONFIG).getroot().iter("Label")
-    except (OSError, ElementTree.ParseError):
+        labels = ElementTree.parse(plain_file(folder / CONFIG)).getroot().iter("Label")
+    except (OSError, LookupError, ValueError, ElementTree.ParseError):
         return []
     return [label.get("value") or label.get("alias") or "" for label in labels]
 

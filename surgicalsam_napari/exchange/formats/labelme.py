@@ -31,6 +31,7 @@ import numpy as np
 from PIL import Image
 
 from surgicalsam_napari.errors import ExchangeError
+from surgicalsam_napari.exchange.coordinates import picture_size
 from surgicalsam_napari.exchange.dataset import Dataset, DatasetFrame
 from surgicalsam_napari.exchange.files import DAMAGED, grey_png, image_size, picture_png, write_file
 from surgicalsam_napari.exchange.format import (
@@ -60,6 +61,7 @@ from surgicalsam_napari.exchange.polygons import outlined_polygon_mask
 from surgicalsam_napari.exchange.sidecar import SIDECAR, read_sidecar
 from surgicalsam_napari.instruments import ClassSet, plain
 from surgicalsam_napari.store.label_maps import present_ids
+from surgicalsam_napari.untrusted import read_json, read_plain
 from surgicalsam_napari.video.image_folder import natural_key
 
 NAME = "labelme"
@@ -172,7 +174,7 @@ def shape_mask(shape: dict, size: tuple[int, int], place: str) -> np.ndarray:
 def read_record(file: Path) -> dict:
     """The content of a file, with a list of shapes that have labels."""
     try:
-        record = json.loads(file.read_text(encoding="utf-8-sig"))
+        record = read_json(file)
     except ValueError as error:
         raise ExchangeError(f"{file} is damaged: it is not valid JSON. Restore it.") from error
     shapes = record.get("shapes") if isinstance(record, dict) else None
@@ -193,7 +195,7 @@ def _is_outline(shape: dict) -> bool:
 def _size(file: Path, record: dict, picture: Path | None) -> tuple[int, int]:
     height, width = record.get("imageHeight"), record.get("imageWidth")
     if isinstance(height, int) and isinstance(width, int) and height > 0 and width > 0:
-        return height, width
+        return picture_size(height, width, file.name)
     if picture is None:
         raise ExchangeError(f"{file.name} has no imageHeight and imageWidth, and its picture is missing. Add the picture.")
     return image_size(picture)
@@ -205,7 +207,7 @@ def _json_files(path: Path) -> list[Path]:
 
 
 def _has_shapes(file: Path) -> bool:
-    text = file.read_bytes() if file.suffix.lower() == ".json" else b""
+    text = read_plain(file) if file.suffix.lower() == ".json" and file.is_file() else b""
     return b'"shapes"' in text and b'"imagePath"' in text
 
 

@@ -26,12 +26,14 @@ import numpy as np
 import zarr
 
 from surgicalsam_napari.errors import ClassSetError, ExchangeError
+from surgicalsam_napari.exchange.coordinates import MOST_FRAMES, picture_size
 from surgicalsam_napari.exchange.dataset import Dataset, DatasetFrame, needed_classes
 from surgicalsam_napari.exchange.files import not_written
 from surgicalsam_napari.exchange.format import ExportTarget, Format, FrameToWrite, FrameWriter, OwnedFiles, ReadOptions
 from surgicalsam_napari.exchange.listing import ListedPicture, listed_dataset
 from surgicalsam_napari.exchange.sidecar import frame_name, read_sidecar
 from surgicalsam_napari.instruments import ClassSet
+from surgicalsam_napari.untrusted import plain_file
 
 NAME = "ome-zarr"
 FOLDER, LABELS, IMAGE = "labels.ome.zarr", "labels", "instruments"
@@ -114,6 +116,10 @@ def _image_label(classes: ClassSet) -> dict[str, Any]:
     }
 
 
+METADATA = ("zarr.json", ".zattrs", ".zgroup")
+DAMAGED_ZARR = (OSError, ValueError, KeyError, IndexError, TypeError, AttributeError, RecursionError)
+
+
 def recognizes(path: Path) -> bool:
     return path.is_dir() and _group(path) is not None
 
@@ -127,7 +133,9 @@ def read_dataset(path: Path, options: ReadOptions) -> Dataset:
     if classes is None:
         classes = needed_classes(options.classes, path, "values of pixels")
     array, time_axis = _array(group, metadata)
-    size = (int(array.shape[-2]), int(array.shape[-1]))
+    size = picture_size(int(array.shape[-2]), int(array.shape[-1]), f"{group}")
+    if time_axis is not None and array.shape[time_axis] > MOST_FRAMES:
+        raise ExchangeError(f"{group} has {array.shape[time_axis]:,} frames, more than any video. Restore its zarr.json.")
     sequence = (sidecar.sequence if sidecar is not None else None) or path.name.partition(".")[0]
     exported = () if sidecar is None else sidecar.frames.get(sequence, {})
     indices = sorted(exported) if exported else range(array.shape[time_axis] if time_axis is not None else 1)
@@ -157,8 +165,11 @@ def _has_metadata(folder: Path) -> bool:
 def _metadata(group: Path) -> dict[str, Any]:
     """The OME metadata of a group; empty for an array, or if it is damaged."""
     try:
+        for name in METADATA:
+            if (group / name).exists():
+                plain_file(group / name)
         attributes = dict(zarr.open_group(group, mode="r").attrs)
-    except (OSError, ValueError, KeyError, TypeError):
+    except DAMAGED_ZARR:
         return {}
     ome = attributes.get("ome", attributes)  # 0.4 has no "ome"
     return ome if isinstance(ome, dict) else {}
@@ -170,12 +181,19 @@ def _classes(metadata: dict[str, Any], path: Path) -> ClassSet | None:
     entries = label.get("properties") if isinstance(label, dict) else None
     names: dict[int, str] = {}
     for entry in entries if isinstance(entries, list) else []:
+        if not isinstance(entry, dict):
+            continue
         name = entry.get("name", entry.get("class"))
         if isinstance(entry.get("label-value"), int) and isinstance(name, str) and entry["label-value"] > 0:
             names[entry["label-value"]] = name
     if not names:
         return None
-    colors = {entry.get("label-value"): entry.get("rgba") for entry in label.get("colors") or []} if label else {}
+    listed = label.get("colors") if isinstance(label, dict) else None
+    colors = {
+        entry.get("label-value"): entry.get("rgba")
+        for entry in (listed if isinstance(listed, list) else [])
+        if isinstance(entry, dict) and isinstance(entry.get("label-value"), int)
+    }
     records = [{"id": value, "name": name, **_color(colors.get(value))} for value, name in sorted(names.items())]
     try:
         return ClassSet.from_json({"name": path.name, "classes": records})
@@ -193,8 +211,12 @@ def _array(group: Path, metadata: dict[str, Any]) -> tuple[zarr.Array, int | Non
     try:
         multiscale = metadata["multiscales"][0]
         axes = [str(axis["name"] if isinstance(axis, dict) else axis) for axis in multiscale["axes"]]
-        array = zarr.open_array(group / multiscale["datasets"][0]["path"], mode="r")
-    except (KeyError, IndexError, TypeError, OSError, ValueError) as error:
+        folder = group / multiscale["datasets"][0]["path"]
+        for file in folder.rglob("*"):
+            if not file.is_dir():
+                plain_file(file)
+        array = zarr.open_array(folder, mode="r")
+    except DAMAGED_ZARR as error:
         raise ExchangeError(
             f"{group} should have an array of labels named by its multiscales ({error}). Restore the files."
         ) from error
@@ -211,7 +233,7 @@ def _labels(array: zarr.Array, index: int, time_axis: int | None, name: str) -> 
     try:
         key = tuple(index if axis == time_axis else 0 for axis in range(array.ndim - 2))
         labels = np.asarray(array[key])
-    except (OSError, ValueError, IndexError, RuntimeError) as error:
+    except (*DAMAGED_ZARR, RuntimeError) as error:
         raise ExchangeError(f"{name} is damaged and cannot be read ({error}). Restore the files.") from error
     if labels.size and (labels.min() < 0 or labels.max() > 255):
         raise ExchangeError(

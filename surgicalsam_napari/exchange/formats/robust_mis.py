@@ -5,13 +5,16 @@
     Training/Proctocolectomy/1/12450/raw.png                       the picture
     Training/Proctocolectomy/1/12450/instrument_instances.png      grey: 0, or the number of an instrument
 
-The folder of a frame is its number, the one above it the operation. The numbers tell single instruments apart, not their
-types, so all are one class. A frame without `instrument_instances.png` is listed without labels. ROBUST-MIPS, a corrected
-release of the same frames, has the same layout (https://www.synapse.org/Synapse:syn18779624 and syn64023381).
+The folder of a frame is its number, the one above it the operation. The numbers tell single instruments of a frame apart,
+not their types, so all are one class; they are no tracks, because the same instrument may have another number in the next
+frame. A frame without `instrument_instances.png` is listed without labels. ROBUST-MIPS, a corrected release of the same
+frames, has the same layout (https://www.synapse.org/Synapse:syn18779624 and syn64023381).
 """
 
 from __future__ import annotations
 
+from collections.abc import Sequence
+from dataclasses import replace
 from pathlib import Path
 
 import numpy as np
@@ -19,7 +22,10 @@ import numpy as np
 from surgicalsam_napari.exchange.dataset import Dataset, DatasetFrame
 from surgicalsam_napari.exchange.files import image_size, read_labels
 from surgicalsam_napari.exchange.format import Format, ReadOptions
+from surgicalsam_napari.exchange.instances import NO_TRACKS
 from surgicalsam_napari.exchange.listing import ListedPicture, listed_dataset, numbered_classes
+from surgicalsam_napari.exchange.overlaps import ClassMask
+from surgicalsam_napari.store.label_maps import present_ids
 from surgicalsam_napari.video.image_folder import natural_key
 
 NAME = "robust-mis"
@@ -39,15 +45,19 @@ def read_dataset(path: Path, options: ReadOptions) -> Dataset:
     for folder in sorted(folders, key=natural_key):
         labels, image = folder / LABELS, folder / IMAGE
 
-        def read(frame: DatasetFrame, labels: Path = labels) -> np.ndarray:
+        def read(frame: DatasetFrame, labels: Path = labels) -> np.ndarray | Sequence[ClassMask]:
             if not labels.is_file():
                 return np.zeros(frame.size, np.uint8)
-            return (read_labels(labels, frame.name) > 0).astype(np.uint8)
+            numbers = read_labels(labels, frame.name)
+            if not numbers.any():
+                return numbers
+            return [ClassMask(1, numbers == number, instance=number) for number in present_ids(numbers)]
 
         size = image_size(image if image.is_file() else labels)
         picture = image if image.is_file() else None
         pictures.append(ListedPicture(folder.relative_to(path), size, read, picture, is_annotated=labels.is_file()))
-    return listed_dataset(path, NAME, CLASSES, pictures, options)
+    dataset = listed_dataset(path, NAME, CLASSES, pictures, options)
+    return replace(dataset, has_instances=True, notes=(NO_TRACKS,))
 
 
 FORMAT = Format(

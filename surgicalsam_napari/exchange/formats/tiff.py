@@ -36,6 +36,7 @@ from surgicalsam_napari.exchange.format import (
 )
 from surgicalsam_napari.exchange.listing import ListedPicture, find_picture, listed_dataset
 from surgicalsam_napari.exchange.sidecar import Sidecar, frame_name, read_sidecar
+from surgicalsam_napari.untrusted import plain_file
 
 NAME = "tiff-stack"
 LABELS = "labels.tif"
@@ -95,7 +96,7 @@ def read_dataset(path: Path, options: ReadOptions) -> Dataset:
     sidecar = read_sidecar(file.parent)
     classes = needed_classes(options.classes, path, "values of pixels") if sidecar is None else sidecar.classes
     try:
-        with tifffile.TiffFile(file) as tiff:
+        with tifffile.TiffFile(plain_file(file)) as tiff:
             size = _frame_size(tiff, file)
             descriptions = [getattr(page, "description", "") for page in tiff.pages]
             pictures = [
@@ -119,7 +120,7 @@ def _file(path: Path) -> Path | None:
 
 def _is_stack(file: Path) -> bool:
     try:
-        with tifffile.TiffFile(file) as tiff:
+        with tifffile.TiffFile(plain_file(file)) as tiff:
             return len(tiff.series[0].shape) == 3 and not tiff.series[0].axes.endswith("S")
     except DAMAGED_TIFF:
         return False
@@ -156,7 +157,7 @@ def _listed(
     picture = find_picture(PurePosixPath(f"{name}.png"), [file.parent / "images"])
 
     def read(frame: DatasetFrame) -> np.ndarray:
-        with tifffile.TiffFile(file) as tiff:
+        with tifffile.TiffFile(plain_file(file)) as tiff:
             count = tiff.series[0].shape[0] if len(tiff.series[0].shape) == 3 else 1
             return _labels(tiff, number, count, f"page {number} of {file.name}")
 

@@ -49,10 +49,12 @@ from surgicalsam_napari.exchange.polygons import filled_polygon_mask
 from surgicalsam_napari.exchange.sidecar import Sidecar, read_sidecar
 from surgicalsam_napari.instruments import ClassSet
 from surgicalsam_napari.store.label_maps import present_ids
+from surgicalsam_napari.untrusted import yaml_from
 from surgicalsam_napari.video.image_folder import IMAGE_SUFFIXES, natural_key
 
 NAME = "yolo"
 DATA, IMAGES, LABELS = "data.yaml", "images/train", "labels/train"
+LONGEST_BEGINNING, LONGEST_LINE = 2_000, 1_000_000  # characters of a line, to recognize it and to read it
 _LINE = re.compile(r"\s*\d+(\s+[-+.\deE]+){4,}\s*")
 _LISTS = {"classes", "train", "val", "valid", "test", "labelmap", "default", "trainval"}  # text files that are no labels
 _DEPTHS = ("*", "*/*", "*/*/*", "*/*/*/*")
@@ -111,9 +113,10 @@ def read_dataset(path: Path, options: ReadOptions) -> Dataset:
         classes = named_classes(names, class_file, sidecar)
         numbers = {number: classes.by_name(name).id for number, name in enumerate(names)}
     skips = Skips()
-    files = [file for file in _label_files(root) if _is_label_file(file) or _is_empty(file)]
+    files = [file for file in _label_files(root) if _is_label_file(file) or _is_empty(file) or _has_picture(file)]
     pictures = [_listed(file, root, classes, numbers, sidecar, skips) for file in files]
-    pictures += _unlabelled(root, {picture.image_path for picture in pictures})
+    unlabelled = _unlabelled(root, {picture.image_path for picture in pictures})
+    pictures += [one for one in unlabelled if sidecar is None or sidecar.frame_of(one.name.stem) is None]  # has a file
     return listed_dataset(path, NAME, classes, pictures, options, sidecar=sidecar, skips=skips)
 
 
@@ -128,8 +131,8 @@ def _names(file: Path) -> list[str] | None:
         text = file.read_text(encoding="utf-8-sig")
         if file.suffix.lower() not in (".yaml", ".yml"):
             return [line.strip() for line in text.splitlines() if line.strip()] or None
-        record = yaml.safe_load(text)
-    except (yaml.YAMLError, UnicodeDecodeError):
+        record = yaml_from(text)
+    except ValueError:
         return None
     names: Any = record.get("names") if isinstance(record, dict) else None
     if isinstance(names, dict):
@@ -148,7 +151,12 @@ def _label_files(root: Path) -> list[Path]:
 
 def _is_label_file(file: Path) -> bool:
     lines = _text(file).split("\n", 1)
-    return _LINE.fullmatch(lines[0]) is not None
+    return _LINE.fullmatch(lines[0][:LONGEST_BEGINNING]) is not None
+
+
+def _has_picture(file: Path) -> bool:
+    """Whether a picture has the name of the file: then it holds labels, also if they are damaged."""
+    return find_picture(Path(f"{file.stem}.png"), [_images_of(file.parent), file.parent]) is not None
 
 
 def _is_empty(file: Path) -> bool:
@@ -209,16 +217,18 @@ def _images_of(folder: Path) -> Path:
 
 def _parsed(line: str, place: str, numbers: dict[int, int]) -> tuple[int, list[float]]:
     """The class id and the coordinates of a line; fewer than six for a box, also with a confidence."""
+    if len(line) > LONGEST_LINE:
+        raise ExchangeError(f"{place} has {len(line):,} characters, more than any outline needs. Correct it.")
     try:
         first, *rest = line.split()
         number, values = int(first), [float(value) for value in rest]
     except ValueError as error:
         raise ExchangeError(
-            f"{place} is no line of YOLO labels, which has only numbers: {line[:60]}. Correct it."
+            f"{place} is no line of YOLO labels, which has only numbers: {line[:60]!r}. Correct it."
         ) from error
     if number not in numbers:
         raise ExchangeError(
-            f"{place} has the class number {number}, but there are names only for 0 to {len(numbers) - 1}. "
+            f"{place} has the class number {str(number)[:40]}, but there are names only for 0 to {len(numbers) - 1}. "
             "Add the name, or correct the number."
         )
     if len(values) >= 6 and len(values) % 2:

@@ -67,6 +67,8 @@ ACTIONS = (
     Action("back_up", "Back up the project…", HISTORY, "correct_panel.history.safety.back_up_button"),
     Action("restore_backup", "Restore a backup…", HISTORY, "correct_panel.history.safety.restore_button"),
     Action("save_work_log", "Save the work log…", HISTORY, "correct_panel.history.save_log_button"),
+    Action("instruments", "Show the instruments", VIEW, "parts_switch.instruments"),
+    Action("parts", "Show the parts of the instruments", VIEW, "parts_switch.parts"),
     Action("similarity", "Similarity map, on or off", VIEW, "correct_panel.similarity_button", "J"),
     Action("instance_colors", "Colours by instance, on or off", VIEW, "correct_panel.instances.by_instance", "Shift+J"),
     Action("track_rows", "Tracks in the timeline, on or off", VIEW, "correct_panel.instances.rows_box", "Shift+L"),

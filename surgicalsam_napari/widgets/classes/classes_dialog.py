@@ -1,4 +1,4 @@
-"""The dialog *Classes*: show, add, rename, recolour, reorder and remove the classes of the open project."""
+"""The dialog *Classes*: show, add, rename, recolour, reorder and remove the classes of the open project, and their parts."""
 
 from __future__ import annotations
 
@@ -10,10 +10,12 @@ from qtpy.QtGui import QColor, QHideEvent, QShowEvent
 from qtpy.QtWidgets import QColorDialog, QDialog, QHBoxLayout, QLineEdit, QPushButton, QVBoxLayout, QWidget
 
 from surgicalsam_napari.errors import SurgicalSAMError
+from surgicalsam_napari.instruments import InstrumentClass
 from surgicalsam_napari.session import Session
 from surgicalsam_napari.store.project_classes import FormerNameError
 from surgicalsam_napari.widgets.classes.class_counts import ClassCounts
-from surgicalsam_napari.widgets.classes.class_list import ClassList
+from surgicalsam_napari.widgets.classes.class_list import NAME, ClassList
+from surgicalsam_napari.widgets.classes.parts_editor import PartsEditor
 from surgicalsam_napari.widgets.parts.file_dialogs import FileKind, ask_where_to_save
 from surgicalsam_napari.widgets.parts.parts import SPACING, note
 from surgicalsam_napari.widgets.parts.progress_strip import Question
@@ -23,10 +25,14 @@ from surgicalsam_napari.widgets.viewer.session_signals import SessionSignals
 
 HELP = (
     "Double-click a name to change it. Labels stay, and a checkpoint or dataset with the earlier name still matches. "
-    "The order here is the order everywhere."
+    "The order here is the order everywhere. Tick the parts that a class has, if you label parts of instruments, too."
+)
+HELP_ON_PARTS = (
+    "Double-click a name to change it. A new part is for all instruments that have parts; to choose the parts of each "
+    "instrument, show the instruments (Labels, in the dock)."
 )
 SMALLEST_WIDTH = 400  # room for "Monopolar Curved Scissors"
-NEW_CLASS = "Name of a new class"
+NEW_CLASS, NEW_PART = "Name of a new class", "Name of a new part"
 
 
 class ClassesDialog(QDialog):
@@ -74,10 +80,14 @@ class ClassesDialog(QDialog):
         self.list.set_editable(can_write)
         for widget in (self.name, self.add_button, self.rename_button):
             widget.setEnabled(can_write)
+        self.parts.setEnabled(can_write and self._waits_for is None)
         for widget in (self.up_button, self.down_button, self.remove_button):
             widget.setEnabled(can_write and self._waits_for is None)
         self.undo_button.setEnabled(can_write and self._waits_for is None and self.session.can_undo_classes)
-        self.state.setText(self._what_is_missing() or HELP)
+        self.setWindowTitle("Parts" if self.session.shows_parts else "Classes")
+        self.list.headerItem().setText(NAME, "Part" if self.session.shows_parts else "Class")
+        self.name.setPlaceholderText(NEW_PART if self.session.shows_parts else NEW_CLASS)
+        self.state.setText(self._what_is_missing() or (HELP_ON_PARTS if self.session.shows_parts else HELP))
         self._fit()
 
     def showEvent(self, event: QShowEvent) -> None:
@@ -126,20 +136,45 @@ class ClassesDialog(QDialog):
         if chosen is not None:
             self._change(lambda: self.session.remove_class(chosen))
 
+    def add_part(self, name: str) -> None:
+        """Add a part to the class of the current row."""
+
+        def add(takes_over: bool) -> None:
+            added = self.session.add_part(name, [self._edited_class().id], takes_over=takes_over)
+            self.parts.clear_name()
+            self.parts.choose(added.id)
+
+        self._change_name(add)
+
+    def rename_part(self, part_id: int, name: str) -> None:
+        """Give a part another name."""
+        self._change_name(lambda takes_over: self.session.rename_part(part_id, name, takes_over=takes_over))
+
+    def recolour_part(self, part_id: int) -> None:
+        """Ask for another colour of a part."""
+        assert self.session.classes.parts is not None
+        part = self.session.classes.parts.by_id(part_id)
+        color = QColorDialog.getColor(QColor(part.color), self, f"Colour of {part.name}")
+        if color.isValid():
+            self._change(lambda: self.session.recolour_part(part_id, color.name()))
+
     def undo(self) -> None:
         """Undo the last change of the classes."""
         self._change(self.session.undo_classes)
 
     def save(self) -> None:
         """Ask for a file, and write the classes as a class set for other videos."""
-        proposed = Path(f"{self.session.classes.name}.yaml")
+        proposed = Path(f"{self.session.class_set_to_save.name}.yaml")
         path = ask_where_to_save(self, FileKind.CLASS_SETS, "Save the classes", proposed, "Class sets (*.yaml)")
         if path is not None:
-            self._change(lambda: self.session.classes.write_yaml(path))
+            self._change(lambda: self.session.class_set_to_save.write_yaml(path))
 
     def toggle_eye(self, class_id: int) -> None:
         """Hide a class in the canvas, or show it again."""
         self.layers.hide_classes(self.layers.hidden_classes ^ {class_id})
+
+    def _choose_parts(self, part_ids: list[int]) -> None:
+        self._change(lambda: self.session.choose_parts(self._edited_class().id, part_ids))
 
     def _change(self, change: Callable[[], object]) -> None:
         self._close_question()
@@ -180,6 +215,17 @@ class ClassesDialog(QDialog):
     def _show_classes(self) -> None:
         self.list.show_classes(self.session.classes, self.layers.hidden_classes, self.session.selected_class_id)
         self.list.show_counts(self.counts.counts)
+        self._show_parts()
+
+    def _show_parts(self) -> None:
+        self.parts.setVisible(self.session.project is not None and not self.session.shows_parts)
+        self.parts.show_parts(self.session.classes, self._edited_class())
+
+    def _edited_class(self) -> InstrumentClass:
+        """The class of the current row; else the one that the brush paints; else the first one."""
+        classes = self.session.classes
+        wanted = (self.list.current_id, self.session.selected_class_id, classes.ids[0])
+        return classes.by_id(next(class_id for class_id in wanted if class_id in classes.ids))
 
     def _fit(self) -> None:
         """Make the dialog as high as its rows and wrapped texts need."""
@@ -195,7 +241,7 @@ class ClassesDialog(QDialog):
         return self._waits_for
 
     def _build(self) -> None:
-        self.list, self.name = ClassList(), QLineEdit()
+        self.list, self.name, self.parts = ClassList(), QLineEdit(), PartsEditor()
         self.name.setPlaceholderText(NEW_CLASS)
         self.add_button, self.rename_button = QPushButton("Add"), QPushButton("Rename")
         self.up_button, self.down_button = QPushButton("▲"), QPushButton("▼")
@@ -225,6 +271,7 @@ class ClassesDialog(QDialog):
         column.addWidget(self.list, 1)
         column.addLayout(buttons)
         column.addLayout(new)
+        column.addWidget(self.parts)
         for widget in (self.problem, self.question, self.state):
             column.addWidget(widget)
         self.problem.hide()
@@ -238,6 +285,12 @@ class ClassesDialog(QDialog):
         self.list.eye_clicked.connect(self.toggle_eye)
         self.list.color_clicked.connect(self.recolour)
         self.list.renamed.connect(self.rename, Qt.ConnectionType.QueuedConnection)  # after the editor is closed
+        self.list.currentItemChanged.connect(lambda *_items: self._show_parts())
+        self.parts.added.connect(self.add_part)
+        self.parts.renamed.connect(self.rename_part, Qt.ConnectionType.QueuedConnection)  # after the editor is closed
+        self.parts.ticked.connect(self._choose_parts, Qt.ConnectionType.QueuedConnection)  # the list is filled again
+        self.parts.color_wanted.connect(self.recolour_part)
+        self.parts.removed.connect(lambda part_id: self._change(lambda: self.session.remove_part(part_id)))
         self.name.returnPressed.connect(self.add)
         self.add_button.clicked.connect(self.add)
         self.rename_button.clicked.connect(self.list.edit_name)

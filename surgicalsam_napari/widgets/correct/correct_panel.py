@@ -46,6 +46,7 @@ class CorrectPanel(TaskPanel):
         super().__init__("Correct")
         self.session, self.layers, self.changes = session, layers, changes
         self.run = Run(self)
+        self.run.unblock = session.stop_waiting
         self.similarity = SimilarityLayer(session, layers, self)
         self._waits_for: str | None = None
         self._shown_class_id: int | None = None

@@ -52,7 +52,7 @@ class HistorySection(Panel):
         """Ask for a CSV file, and write the seconds, strokes and changed pixels of each frame to it."""
         if self._project is None:
             return
-        proposed = self._project.folder.with_name(f"{self._project.folder.stem}_work.csv")
+        proposed = self._project.top.folder.with_name(f"{self._project.stem}_work.csv")
         path = ask_where_to_save(self, FileKind.TABLES, "Save the work log", proposed, "CSV (*.csv)")
         if path is None:
             return

@@ -75,8 +75,8 @@ class ProjectSafety(QWidget):
         project = self._project
         if project is None:
             return
-        name = f"{project.folder.stem}_{date.today().isoformat()}{SUFFIX}"
-        path = ask_where_to_save(self, FileKind.BACKUPS, "Back up the project", project.folder.with_name(name), FILTER)
+        name = f"{project.top.folder.stem}_{date.today().isoformat()}{SUFFIX}"
+        path = ask_where_to_save(self, FileKind.BACKUPS, "Back up the project", project.top.folder.with_name(name), FILTER)
         if path is not None:
             self._start("backup", f"Backing up to {path.name}", lambda: backing_up(project, path, overwrite=True))
 
@@ -95,7 +95,7 @@ class ProjectSafety(QWidget):
     def _start_check(self, title: str, *, repair: bool) -> None:
         project = self._project
         if project is not None:
-            self._start("check", title, lambda: checking(project, repair=repair))
+            self._start("check", title, lambda: checking(project.top, repair=repair))
 
     def _start(self, what: str, title: str, reports: Any) -> None:
         self._what = what
@@ -120,7 +120,7 @@ class ProjectSafety(QWidget):
             text = f"{counted(restored, 'file')} restored. {text}"
         show_text(self.outcome, text)
         if found and self._project is not None:
-            self.dialog.show_damage(text, found, self._project.folder)
+            self.dialog.show_damage(text, found, self._project.top.folder)
 
     def _build(self) -> None:
         row = QHBoxLayout()

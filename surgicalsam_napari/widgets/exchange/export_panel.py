@@ -11,7 +11,7 @@ from typing import Any
 from qtpy.QtCore import Qt, QTimer, Signal
 from qtpy.QtWidgets import QCheckBox, QComboBox, QPushButton
 
-from surgicalsam_napari.exchange.exporting import export_frames
+from surgicalsam_napari.exchange.exporting import about_instruments, export_frames
 from surgicalsam_napari.exchange.format import POLYGONS
 from surgicalsam_napari.exchange.registry import EXPORT_FORMATS
 from surgicalsam_napari.exchange.sidecar import SIDECAR
@@ -60,7 +60,7 @@ class ExportPanel(TaskPanel):
         self.results = ResultsSection(session, layers)
         self._project: Project | None = None
         self._chosen_folder: Path | None = None  # None: next to the video
-        self._written = Path()  # the folder that the run writes
+        self._written, self._written_format = Path(), ""  # the folder that the run writes, and its format
         self._is_locked = False
         self._count_timer = QTimer(self, singleShot=True, interval=COUNT_DELAY_MS)
         self._build()
@@ -123,10 +123,11 @@ class ExportPanel(TaskPanel):
         """The folder that Export writes: the chosen folder if it is empty or an earlier export, else a new one in it."""
         assert self.session.project is not None
         video = self.session.project.manifest.video_path
+        parts = "parts_" if self.session.shows_parts else ""
         chosen = self._chosen_folder
         if chosen is not None and (is_empty(chosen) or is_export(chosen)):
             return chosen
-        return (chosen or video.parent) / f"{video.stem}_{self.format.currentData()}"
+        return (chosen or video.parent) / f"{video.stem}_{parts}{self.format.currentData()}"
 
     def start(self) -> None:
         """Start the export, but ask first if it would replace an earlier one."""
@@ -253,7 +254,7 @@ class ExportPanel(TaskPanel):
             "polygons": self.shapes.count() > 1 and self.shapes.currentData() == POLYGONS,
             "images": self.images.isChecked(),
         }
-        self._written = target
+        self._written, self._written_format = target, kind
         self.result.hide()
         self.message.clear()
         self.run.start(lambda: export_frames(project, frames, target, kind, overwrite=overwrite, **options))
@@ -271,7 +272,9 @@ class ExportPanel(TaskPanel):
         report = self.run.last_report
         if is_complete:
             folder = link(escape(self._written.name), self._written.as_uri(), self)
-            self.result.setText(f"Exported {counted(report.total, 'frame')} to {folder}.")
+            project = self.session.project
+            tracks = "" if project is None else about_instruments(project, self._written_format)
+            self.result.setText(f"Exported {counted(report.total, 'frame')} to {folder}. {tracks}".strip())
         elif self.run.is_cancelled:
             done = 0 if report is None else report.done
             after = f" after {done:,} of {counted(report.total, 'frame')}" if done else ""

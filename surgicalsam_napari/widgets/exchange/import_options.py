@@ -18,7 +18,7 @@ from surgicalsam_napari.widgets.parts.theme import WARNING, set_look
 
 CAPTIONS = 132  # pixels; the width of the captions in the dialog
 CHOOSE = "Choose…"
-TEXTS = ("Frames", "Skipped", "Your work")  # lines of the preview that are shown as they are
+TEXTS = ("Frames", "Skipped", "Your work", "Tracks", "Parts", "Note")  # lines of the preview that are shown as they are
 
 
 class ImportOptions(QWidget):
@@ -86,6 +86,9 @@ class ImportOptions(QWidget):
             ("Frames", "Frames", None),
             ("unannotated", "Without annotations", self.unannotated),
             ("overlaps", "Overlaps", self.overlaps),
+            ("Tracks", "Tracks", None),
+            ("Parts", "Parts", None),
+            ("Note", "Note", None),
             ("Skipped", "Skipped", None),
             ("Your work", "Your work", None),
         )

@@ -217,8 +217,8 @@ class OverlayDialog(QDialog):
         """The file that the user chooses, with a suffix; None if the dialog was cancelled."""
         if self._project is None:
             return None
-        video = self._project.manifest.video_path
-        path = ask_where_to_save(self, FileKind.EXPORTS, title, video.with_name(f"{video.stem}_{name}"), filters)
+        video, parts = self._project.manifest.video_path, "" if self._project.whole is None else "parts_"
+        path = ask_where_to_save(self, FileKind.EXPORTS, title, video.with_name(f"{video.stem}_{parts}{name}"), filters)
         if path is None:
             return None
         return path if path.suffix else path.with_suffix(suffix)

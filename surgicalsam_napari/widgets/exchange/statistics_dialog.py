@@ -84,7 +84,7 @@ class StatisticsDialog(QDialog):
         """Ask for a CSV file, and write the table to it."""
         if self._project is None or self.statistics is None:
             return
-        proposed = self._project.folder.with_name(f"{self._project.folder.stem}_statistics.csv")
+        proposed = self._project.top.folder.with_name(f"{self._project.stem}_statistics.csv")
         path = ask_where_to_save(self, FileKind.TABLES, "Save the statistics", proposed, "CSV (*.csv)")
         if path is None:
             return

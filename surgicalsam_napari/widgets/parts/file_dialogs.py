@@ -25,6 +25,7 @@ class FileKind(StrEnum):
     EXPORTS = "exports"
     TABLES = "tables"
     BACKUPS = "backups"
+    CERTIFICATES = "certificates"
 
 
 def ask_for_file(parent: QWidget, kind: FileKind, title: str, filters: str) -> Path | None:

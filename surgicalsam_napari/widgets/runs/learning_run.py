@@ -36,7 +36,7 @@ class LearningRun(Run):
 
     def __init__(self, session: Session, parent: QObject | None = None) -> None:
         super().__init__(parent)
-        self.session = session
+        self.session, self.unblock = session, session.stop_waiting
         self.learned: Learned | None = None
         self.findings: Findings | None = None
         self.predicted = self.to_predict = self.filled = 0

@@ -7,9 +7,11 @@ import time
 from collections.abc import Callable, Generator, Iterator
 from typing import Any
 
-from qtpy.QtCore import QObject, Signal
+from qtpy.QtCore import QObject, QTimer, Signal
 
 from surgicalsam_napari.widgets.runs.background import run_reports_in_background
+
+UNBLOCK_MS = 200
 
 
 class Run(QObject):
@@ -32,6 +34,7 @@ class Run(QObject):
     result : what the generator returned at its end; None while it runs, and if it failed or was cancelled
     error : why it failed
     is_complete : whether the last run reached its end
+    unblock : lets work that waits for something fail; called again and again after a cancel until the run ends
     """
 
     started = Signal()
@@ -46,6 +49,9 @@ class Run(QObject):
         self.result: Any = None
         self.error: Exception | None = None
         self.is_complete = False
+        self.unblock: Callable[[], None] = lambda: None
+        self._unblocking = QTimer(self, interval=UNBLOCK_MS)
+        self._unblocking.timeout.connect(lambda: self.unblock())
         self._worker: Any = None
         self._stop = threading.Event()
         self._started_at = 0.0
@@ -83,6 +89,8 @@ class Run(QObject):
         """Stop after the current report; without a run, do nothing."""
         if self.is_running:
             self._stop.set()
+            self.unblock()
+            self._unblocking.start()
 
     @property
     def _is_stopping(self) -> bool:
@@ -119,4 +127,5 @@ class Run(QObject):
 
     def _on_finished(self) -> None:
         self._worker = None
+        self._unblocking.stop()
         self.finished.emit(self.is_complete)

@@ -39,7 +39,7 @@ class SegmentationRun(Run):
 
     def __init__(self, session: Session, parent: QObject | None = None) -> None:
         super().__init__(parent)
-        self.session = session
+        self.session, self.unblock = session, session.stop_waiting
         self.findings: Findings | None = None
         self.is_voting = False
         self.vote: VoteOutcome | None = None

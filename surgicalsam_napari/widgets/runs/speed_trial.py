@@ -18,7 +18,7 @@ def measure_speed(session: Session, frame_index: int, done: Callable[[object], N
     project, model, class_ids = session.project, session.model, session.trained_class_ids()
     if project is None or model is None or not class_ids:
         return
-    is_slow = model.device.type == "cpu" and not ENCODERS[model.encoder_id].is_light
+    is_slow = model.embeds_on == "cpu" and not ENCODERS[model.encoder_id].is_light
 
     def measure() -> None:
         if is_slow:

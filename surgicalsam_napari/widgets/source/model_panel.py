@@ -5,27 +5,31 @@ from __future__ import annotations
 from collections.abc import Callable
 from pathlib import Path
 from typing import NamedTuple
+from weakref import WeakKeyDictionary
 
-import torch
 from qtpy.QtCore import Signal
-from qtpy.QtWidgets import QComboBox, QHBoxLayout, QPushButton, QVBoxLayout, QWidget
+from qtpy.QtWidgets import QHBoxLayout, QPushButton, QVBoxLayout, QWidget
 
-from surgicalsam_napari.errors import CheckpointError
+from surgicalsam_napari.errors import CheckpointError, WorkerError
 from surgicalsam_napari.model.checkpoint import AUTHORS_ENCODER, read_checkpoint_info
 from surgicalsam_napari.model.device import choose_device, describe_device
 from surgicalsam_napari.model.digest import checkpoint_record
 from surgicalsam_napari.model.encoders import ENCODERS
 from surgicalsam_napari.model.surgical_sam import SurgicalSAM
 from surgicalsam_napari.model.zoo import KNOWN_WEIGHTS, find_weights
+from surgicalsam_napari.remote.address import is_address
 from surgicalsam_napari.session import Session
 from surgicalsam_napari.store import Project
 from surgicalsam_napari.widgets.parts.file_dialogs import FileKind, ask_for_file
-from surgicalsam_napari.widgets.parts.message import show_failure
-from surgicalsam_napari.widgets.parts.parts import SPACING, ElidedLabel, Panel, caption, let_shrink, note
+from surgicalsam_napari.widgets.parts.message import bring_into_view, show_failure
+from surgicalsam_napari.widgets.parts.parts import SPACING, ElidedLabel, Panel, caption, note
 from surgicalsam_napari.widgets.runs.background import run_in_background
 from surgicalsam_napari.widgets.source.checkpoint_picker import CheckpointPicker
+from surgicalsam_napari.widgets.source.device_choice import DeviceChoice
 from surgicalsam_napari.widgets.source.last_model import LastModel
 from surgicalsam_napari.widgets.source.weights_dialog import WeightsDialog
+from surgicalsam_napari.widgets.source.worker_dialog import WorkerDialog
+from surgicalsam_napari.widgets.source.worker_status import WorkerStatus
 from surgicalsam_napari.widgets.viewer.session_signals import SessionSignals
 
 ENCODER_FILES = "SAM checkpoints (*.pth *.pt *.safetensors);;All files (*)"
@@ -60,16 +64,18 @@ class ModelPanel(Panel):
         self.is_loading = False
         self.in_use = self._wanted = LoadedFrom()
         self._is_new = False  # whether the checkpoint being loaded was not listed before
+        self._sources: WeakKeyDictionary[SurgicalSAM, LoadedFrom] = WeakKeyDictionary()
         self._failed: LoadedFrom | None = None  # could not be loaded; a missing file may be chosen or downloaded
         self.last_model = LastModel(session, self)
         self._own_encoder_weights: dict[str, Path] = {}  # files chosen by the user, by the name of the known weights
         self._dialog: WeightsDialog | None = None
+        self._worker_dialog: WorkerDialog | None = None
         self._build()
-        self._fill_devices()
         self.show_model()
 
     def subscribe(self, signals: SessionSignals) -> None:
         """From now on, describe the model in use, and list the checkpoints of the open project."""
+        signals.project_changed.connect(self._follow_model)
         signals.project_changed.connect(lambda: self.show_trained(self.session.project))
         signals.project_changed.connect(self.last_model.restore)
         signals.model_changed.connect(self.show_model)
@@ -121,10 +127,21 @@ class ModelPanel(Panel):
     def adopt(self, source: LoadedFrom) -> None:
         """Show that the session uses a model of this source, which a run has loaded."""
         self._forget_failure()
-        self.in_use = self._wanted = source
+        self._use(source)
         self.show_trained(self.session.project)
         self.show_model()
         self.last_model.remember()
+
+    def _use(self, source: LoadedFrom) -> None:
+        self.in_use = self._wanted = source
+        if self.session.model is not None:
+            self._sources[self.session.model] = source
+
+    def _follow_model(self) -> None:
+        """Parts and instruments have a model each: the session uses the other one after the switch."""
+        model = self.session.model
+        if model is not None and not self.is_loading and (source := self._sources.get(model)) not in (None, self.in_use):
+            self.in_use = self._wanted = source
 
     def show_trained(self, project: Project | None) -> None:
         """List the checkpoints that were trained for this project."""
@@ -133,6 +150,7 @@ class ModelPanel(Panel):
     def show_model(self) -> None:
         """Describe the model in use."""
         model = self.session.model
+        self.worker.follow_model()
         if model is None:
             self.encoder.setText("–")
             self.checkpoint.show_none()
@@ -143,7 +161,8 @@ class ModelPanel(Panel):
         self.checkpoint.setToolTip(f"{path or 'Bundled with the plugin'}\nKnows {', '.join(model.classes.names)}")
         self.encoder.setText(ENCODERS[model.encoder_id].title)
         self._show_encoder_weights(*self.in_use[:2])
-        self.summarized.emit(f"{self.checkpoint.title(path)} · {describe_device(model.device)}")
+        place = self.in_use.device if model.embedder is not None else describe_device(model.device)
+        self.summarized.emit(f"{self.checkpoint.title(path)} · {place}")
 
     def set_enabled(self, enabled: bool) -> None:
         """Unlock the panel, or lock it while a run uses the model."""
@@ -153,9 +172,10 @@ class ModelPanel(Panel):
     def _build(self) -> None:
         self.checkpoint, self.encoder, self.encoder_weights = CheckpointPicker(), ElidedLabel(), ElidedLabel()
         self.checkpoint.picked.connect(self.load)
-        self.device = QComboBox()
-        let_shrink(self.device)
-        self.device.activated.connect(self._on_device_chosen)
+        self.device, self.worker = DeviceChoice(), WorkerStatus(self.session)
+        self.device.chosen.connect(self._on_device_chosen)
+        self.device.other_wanted.connect(self._ask_for_worker)
+        self.worker.question_asked.connect(self._on_question)
         self.choose_checkpoint = _button("Open model…", self._choose_checkpoint)
         self.choose_checkpoint.setToolTip("A SurgicalSAM checkpoint: .safetensors, or .pth as published by its authors")
         self.download = _button("Download…", self._show_downloads)
@@ -175,9 +195,10 @@ class ModelPanel(Panel):
             title_label.setToolTip(tooltip)
             grid.addWidget(title_label, row, 0)
             grid.addWidget(widget, row, 1, 1, 2)
-        grid.addWidget(self._weights_caption, 3, 0)
-        grid.addWidget(self.encoder_weights, 3, 1)
-        grid.addWidget(self.choose_encoder_weights, 3, 2)
+        grid.addWidget(self.worker, 3, 1, 1, 2)
+        grid.addWidget(self._weights_caption, 4, 0)
+        grid.addWidget(self.encoder_weights, 4, 1)
+        grid.addWidget(self.choose_encoder_weights, 4, 2)
         buttons = QHBoxLayout()
         buttons.setSpacing(SPACING)
         buttons.addWidget(self.choose_checkpoint, 1)
@@ -197,12 +218,6 @@ class ModelPanel(Panel):
         self.column.insertWidget(self.column.indexOf(self.message) + 1, self.missing)
         self.missing.hide()
 
-    def _fill_devices(self) -> None:
-        self.device.addItem(f"Automatic: {describe_device(choose_device('auto'))}", "auto")
-        names = ["cpu", *(f"cuda:{index}" for index in range(torch.cuda.device_count()))]
-        for name in names + ["mps"] * torch.backends.mps.is_available():
-            self.device.addItem(describe_device(torch.device(name)), name)
-
     def _show_encoder_weights(self, checkpoint: Path | None, encoder_weights: Path | None) -> None:
         name = _needed_weights(checkpoint)
         for widget in (self._weights_caption, self.encoder_weights, self.choose_encoder_weights):
@@ -221,13 +236,14 @@ class ModelPanel(Panel):
         if needed is not None and self.in_use.encoder_weights is not None:
             self._own_encoder_weights[needed] = self.in_use.encoder_weights
         self._set_loading(False)
+        self._sources[model] = self.in_use
         self.session.use_model(model)
         self.last_model.on_loaded(model)
 
     def _on_failed(self, error: Exception) -> None:
         self._failed, self._wanted = self._wanted, self.in_use
         self._set_loading(False)
-        self.device.setCurrentIndex(self.device.findData(self.in_use.device))
+        self.device.show_device(self.in_use.device)
         self.checkpoint.show_checkpoint(self.in_use.checkpoint)
         if self._is_new and self._failed.checkpoint is not None:
             self.checkpoint.remove(self._failed.checkpoint)
@@ -237,6 +253,8 @@ class ModelPanel(Panel):
         self.attention_wanted.emit()
         show_failure(error, self)
         self.last_model.on_failed()
+        if isinstance(error, WorkerError) and self.session.model is None and not self.is_loading:
+            self.load(*self._failed[:2], device="auto", keeps_message=True)
 
     def _show_missing(self, failed: LoadedFrom) -> None:
         needed = _needed_weights(failed.checkpoint)
@@ -276,16 +294,33 @@ class ModelPanel(Panel):
         if path is not None:
             self.load(checkpoint, path)
 
-    def _on_device_chosen(self) -> None:
-        if self.device.currentData() != self.in_use.device:
-            self.load(*self.in_use[:2], device=self.device.currentData())
+    def _on_device_chosen(self, name: str) -> None:
+        if name != self.in_use.device or self.worker.is_left:
+            self.load(*self.in_use[:2], device=name)
+
+    def _ask_for_worker(self) -> None:
+        if self._worker_dialog is None:
+            self._worker_dialog = WorkerDialog(self.session, self)
+            self._worker_dialog.chosen.connect(self._on_worker_chosen)
+        self._worker_dialog.refresh()
+        self._worker_dialog.show()
+        self._worker_dialog.raise_()
+
+    def _on_worker_chosen(self, address: str) -> None:
+        self.device.show_device(address)
+        self.load(*self.in_use[:2], device=address)
+
+    def _on_question(self) -> None:
+        self.attention_wanted.emit()
+        bring_into_view(self.worker)
 
     def _show_downloads(self) -> None:
         if self._dialog is None:
             self._dialog = WeightsDialog(self.session, self)
             self._dialog.downloaded.connect(self._on_downloaded)
         self._dialog.refresh()
-        self._dialog.show_costs(choose_device(self.device.currentData()))
+        name = self.device.currentData()
+        self._dialog.show_costs(choose_device("auto" if is_address(name) else name))
         self._dialog.show()
         self._dialog.raise_()
 

@@ -89,7 +89,7 @@ class VideoPanel(Panel):
 
     def show_project(self, project: Project | None, other_owner: Owner | None = None) -> None:
         """Describe the open project's video; if it is read-only, say why."""
-        self._project_folder = None if project is None else project.folder
+        self._project_folder = None if project is None else project.top.folder
         self.saved.show_project(project)
         self.file_name.setVisible(project is not None)
         self.banner.setVisible(project is not None and not project.writable)
@@ -103,7 +103,7 @@ class VideoPanel(Panel):
             return
         info = project.video.info
         self.file_name.setText(info.path.name)
-        self.file_name.setToolTip(f"{info.path}\nLabels and embeddings are kept in {project.folder}")
+        self.file_name.setToolTip(f"{info.path}\nLabels and embeddings are kept in {project.top.folder}")
         self.facts.setText(describe_video(info))
         self.summarized.emit(f"{info.path.name} · {describe_video(info)}")
         if not project.writable or info.remarks:

@@ -104,8 +104,8 @@ class WindowMemory(QObject):
     def load_model(self) -> None:
         """Load the checkpoint used last, on the device used last or that of napari's Preferences."""
         chosen = self._remembered.model
-        device = self.model.device.findData(self._settings.device or chosen.device)
-        self.model.device.setCurrentIndex(max(device, 0))
+        device = self._settings.device or chosen.device
+        self.model.device.show_device(device if self.model.device.findData(device) >= 0 else "auto")
         missing = _missing(chosen)
         if missing is not None:
             show_notice(f"{missing} was used last, and is not there any more. The bundled checkpoint is loaded.", self.model)

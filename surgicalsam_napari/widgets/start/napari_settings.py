@@ -3,9 +3,10 @@
 from __future__ import annotations
 
 import os
+from collections.abc import Callable, Mapping
 from typing import Any
 
-from napari.settings import get_plugin_settings
+import napari.settings
 
 from surgicalsam_napari.model.zoo import MODELS_VARIABLE
 from surgicalsam_napari.video import VideoReader
@@ -14,12 +15,16 @@ PLUGIN, AS_LAST_TIME = "surgicalsam-napari", "as last time"  # as in napari.yaml
 
 
 class NapariSettings:
-    """Applies the settings now and after each change. Without the plugin's manifest, as in a script, nothing is set."""
+    """Applies the settings now and after each change.
+
+    Without the plugin's manifest, as in a script, nothing is set; nor on napari 0.8, which has no pages for plugins.
+    """
 
     _folder_set_here = ""  # the value that a setting gave to the variable, so that a user's own value is never replaced
 
     def __init__(self) -> None:
-        self._values = get_plugin_settings().get(PLUGIN)
+        settings_of_plugins: Callable[[], Mapping[str, Any]] = getattr(napari.settings, "get_plugin_settings", dict)
+        self._values: Any = settings_of_plugins().get(PLUGIN)
         if self._values is not None:
             self._values.models.events.folder.connect(self.apply)
             self._values.memory.events.video_megabytes.connect(self.apply)

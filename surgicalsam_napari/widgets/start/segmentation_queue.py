@@ -65,6 +65,7 @@ class SegmentationQueue(QObject):
         self.session = session
         self.videos: dict[Path, QueuedVideo] = {}
         self.run = Run(self)
+        self.run.unblock = session.stop_waiting
         self.current: Path | None = None
         self.waits_for: str | None = None
         self.run.reported.connect(self._on_report)

@@ -124,7 +124,7 @@ class Start(QObject):
         video = project.manifest.video_path  # it may be in the list, from before it had a project
 
         def update(preferences: Preferences) -> Preferences:
-            return with_videos(without_videos(preferences, [video]), [project.folder], is_opened=True)
+            return with_videos(without_videos(preferences, [video]), [project.top.folder], is_opened=True)
 
         remember(update)
 

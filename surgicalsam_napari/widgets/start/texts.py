@@ -42,6 +42,7 @@ def facts(listed: Listed, opened: datetime | None) -> str:
     parts = [counted(summary.frame_count, "frame")]
     parts += [f"{summary.corrected:,} corrected"] if summary.corrected else []
     parts += [f"{summary.verified:,} verified"] if summary.verified else []
+    parts += [f"{summary.parts_corrected:,} with parts"] if summary.parts_corrected else []
     if summary.owner is not None:
         parts.append(f"in use by {summary.owner.user}")
     elif opened is not None:

@@ -9,6 +9,7 @@ from typing import Any
 from qtpy.QtCore import Qt, Signal
 from qtpy.QtWidgets import QSizePolicy, QSpinBox, QToolButton
 
+from surgicalsam_napari.remote.address import is_address
 from surgicalsam_napari.widgets.parts.parts import ElidedLabel, Panel, caption
 from surgicalsam_napari.widgets.source.model_panel import LoadedFrom
 from surgicalsam_napari.widgets.train.parts import BAD_COLOR, colored_note
@@ -74,7 +75,7 @@ class TrainingForm(Panel):
             "data": tuple(data),
             "checkpoint": None if from_sam else self._start.checkpoint,
             "encoder_weights": None if from_sam else self._start.encoder_weights,
-            "device": self._start.device,
+            "device": "auto" if is_address(self._start.device) else self._start.device,  # a worker only embeds frames
             "epochs": self.epochs.value(),
             "minutes": self.minutes.value() or None,
         }

@@ -27,7 +27,8 @@ from surgicalsam_napari.widgets.viewer.one_frame_brush import OneFrameBrush
 from surgicalsam_napari.widgets.viewer.session_signals import SessionSignals
 
 AXIS_LABELS = ("t", "y", "x")
-LABELS_NAME = "Instruments"
+LABELS_NAME, PARTS_NAME, OUTLINES_NAME = "Instruments", "Parts", "Instruments (outlines)"
+LINES_PER_OUTLINE = 400  # rows of a frame for each pixel of an outline
 BRUSHES_PER_HEIGHT = 36  # a brush of 30 pixels in a frame of 1080 rows
 SOURCE = "surgicalsam_source"  # layer metadata: the video or project folder that the plugin opened the layer from
 
@@ -82,6 +83,7 @@ class ViewerLayers(QObject):
         self.viewer, self.session = viewer, session
         self.image: Image | None = None
         self.labels: Labels | None = None
+        self._outlines: Labels | None = None  # of the instruments, while their parts are shown
         self.hidden_classes: frozenset[int] = frozenset()  # ids of classes that the Labels layer does not draw
         self._draws_classes = True
         self._replacing = False
@@ -121,6 +123,7 @@ class ViewerLayers(QObject):
             self.labels = self._layer_for(Labels, self.labels, project)
         finally:
             self._replacing = False
+        self._show_outlines(project)
         self.labels.events.selected_label.connect(self._on_selected_label)
         self.labels.events.paint.connect(self._show_painted_class)
         self.labels.brush_size = fitting_brush_size(project.video.info.size)
@@ -132,12 +135,37 @@ class ViewerLayers(QObject):
         self.viewer.layers.selection.active = self.labels
         set_playback_rate(project.video.info.frame_rate)
         self.labels_swapped.emit()
-        if project.folder != self._shown_folder:
-            self._shown_folder = project.folder
+        if project.top.folder != self._shown_folder:
+            self._shown_folder = project.top.folder
             self.show_frame(project.last_frame)
             self.viewer.reset_view()
             QTimer.singleShot(0, self._show_whole_picture)  # the timeline's rows may change the height of the canvas
         self.labels_shown.emit()
+
+    def _show_outlines(self, project: Project) -> None:
+        """Show the outlines of the instruments while their parts are shown; nobody can paint in them."""
+        whole, shown = project.whole, self._outlines
+        if whole is None:
+            if shown is not None:
+                self._outlines = None
+                self.viewer.layers.remove(shown)
+            return
+        data = ViewerLabels(whole.labels)
+        if shown is None:
+            self._outlines = shown = Labels(
+                data,
+                name=OUTLINES_NAME,
+                axis_labels=AXIS_LABELS,
+                colormap=DirectLabelColormap(color_dict={None: "white", 0: "transparent"}),
+                features=class_features(whole.classes),
+                opacity=0.9,
+            )
+            shown.contour = max(1, round(project.labels.shape[1] / LINES_PER_OUTLINE))
+            self.viewer.add_layer(shown)
+        elif getattr(shown.data, "store", None) is not whole.labels:
+            shown.data = data
+        shown.features = class_features(whole.classes)
+        shown.editable = False
 
     def _show_whole_picture(self) -> None:
         if self.image is not None:
@@ -178,8 +206,9 @@ class ViewerLayers(QObject):
 
     def refresh_frame(self, frame_index: int) -> None:
         """Redraw the labels if this frame is in view."""
-        if self.labels is not None and frame_index == self.current_frame:
-            self.labels.refresh(thumbnail=False, extent=False)
+        for layer in (self.labels, self._outlines):
+            if layer is not None and frame_index == self.current_frame:
+                layer.refresh(thumbnail=False, extent=False)
 
     def find_unadopted(self) -> Path | None:
         """The source of the last plugin layer that the session has not opened; None if there is none."""
@@ -199,12 +228,12 @@ class ViewerLayers(QObject):
         """Remove the project's layers from the viewer."""
         self._replacing = True
         try:
-            for layer in (self.image, self.labels):
+            for layer in (self.image, self.labels, self._outlines):
                 if layer is not None and layer in self.viewer.layers:
                     self.viewer.layers.remove(layer)
         finally:
             self._replacing = False
-        self.image = self.labels = self._shown_folder = None
+        self.image = self.labels = self._outlines = self._shown_folder = None
         self.labels_swapped.emit()
 
     def _on_class_selected(self, class_id: int) -> None:
@@ -238,6 +267,8 @@ class ViewerLayers(QObject):
         data: Any = project.video if kind is Image else ViewerLabels(project.labels)
         folder = project.folder
         arguments = image_arguments(project.video, folder) if kind is Image else labels_arguments(project.classes, folder)
+        if kind is Labels and project.whole is not None:
+            arguments["name"] = PARTS_NAME
         if kept is None:
             kept = kind(data, **arguments)
             self.viewer.add_layer(kept)
@@ -251,6 +282,8 @@ class ViewerLayers(QObject):
 
     def _on_removed(self, event: Any) -> None:
         layer: Layer = event.value
+        if layer is self._outlines:
+            self._outlines = None
         if self._replacing or layer not in (self.image, self.labels):
             return
         if layer is self.image:

@@ -19,6 +19,7 @@ import numpy as np
 from surgicalsam_napari.errors import ClassSetError, ExchangeError
 from surgicalsam_napari.exchange.files import write_file
 from surgicalsam_napari.exchange.frame_names import is_generic_folder, read_frame_name
+from surgicalsam_napari.untrusted import read_json
 from surgicalsam_training.data.training_data import TrainingData
 
 
@@ -129,7 +130,7 @@ def _plain(name: str) -> str:
 
 def _json(path: Path) -> Any:
     try:
-        return json.loads(path.read_text(encoding="utf-8"))
+        return read_json(path)
     except OSError as error:
         raise ExchangeError(f"The detections {path} cannot be read ({error.strerror}). Choose a COCO JSON file.") from error
     except ValueError as error:

@@ -32,6 +32,7 @@ from surgicalsam_napari.instruments import plain
 from surgicalsam_napari.model.device import choose_device
 from surgicalsam_napari.model.geometry import FrameGeometry
 from surgicalsam_napari.store.files import writing
+from surgicalsam_napari.untrusted import read_json
 from surgicalsam_training.baselines.detections import Detection
 from surgicalsam_training.data.training_data import TrainingData
 
@@ -158,7 +159,7 @@ def build_network(settings: DetectorSettings, class_count: int) -> Mask2FormerFo
 def load_detector(folder: Path, device: str = "auto") -> Detector:
     """The detector of a run's folder, from its last checkpoint; a CheckpointError if there is none."""
     try:
-        record = json.loads((folder / RECORD).read_text(encoding="utf-8"))
+        record = read_json(folder / RECORD)
         settings, names = DetectorSettings(**record["settings"]), tuple(record["classes"])
     except (OSError, ValueError, KeyError, TypeError) as error:
         raise CheckpointError(f"{folder} holds no detector ({RECORD} is missing or damaged). Train one there.") from error

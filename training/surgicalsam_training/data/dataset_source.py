@@ -16,6 +16,7 @@ from surgicalsam_napari.formatting import counted
 from surgicalsam_napari.model.surgical_sam import SurgicalSAM
 from surgicalsam_napari.store import EmbeddingStore
 from surgicalsam_napari.store.files import writing
+from surgicalsam_napari.untrusted import plain_file
 from surgicalsam_napari.video.fingerprint import folder_fingerprint
 from surgicalsam_training.data.pictured import PicturedSource
 from surgicalsam_training.data.source import AnnotatedFrame, PackedLabels
@@ -68,7 +69,7 @@ class DatasetSource(PicturedSource):
     def image(self, example_index: int) -> np.ndarray:
         path, frame = self._paths[example_index], self.frames[example_index]
         try:
-            with Image.open(path) as picture:
+            with Image.open(plain_file(path)) as picture:
                 image = np.asarray(picture.convert("RGB"))
         except (OSError, SyntaxError, ValueError, EOFError) as error:
             raise TrainingError(f"{path} should be the picture of {frame.name}, but cannot be read. Restore it.") from error

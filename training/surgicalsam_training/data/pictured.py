@@ -45,7 +45,7 @@ class PicturedSource(ABC):
     ) -> None:
         self.path = path
         self.identity = identity
-        self.classes = classes
+        self.classes = classes.without_parts()
         self.frames = tuple(frames)
         self.known = tuple(known)
         self.present = tuple(labels.present)

@@ -75,7 +75,7 @@ class ProcessedEndovisSource:
     def __init__(self, root: Path, classes: ClassSet | None = None) -> None:
         self.path = root
         self.identity = f"folder {root.resolve()}"
-        self.classes = _class_set(root, classes)
+        self.classes = _class_set(root, classes).without_parts()
         self._masks: dict[tuple[Path, str], dict[str, dict[int, Path]]] = {}
         parts = _parts(root)
         training = [part for part in parts if part.split != "validation"]

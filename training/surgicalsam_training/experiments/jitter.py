@@ -7,6 +7,7 @@ from collections.abc import Generator
 from pathlib import Path
 
 from surgicalsam_napari.exchange.files import write_file
+from surgicalsam_napari.untrusted import read_json
 from surgicalsam_training.baselines.box_jitter import AMOUNTS, KINDS, JitterRow, box_jitter_curve, draw_box_jitter
 from surgicalsam_training.experiments.baselines import untuned_sam
 from surgicalsam_training.experiments.figures import Figure
@@ -57,7 +58,7 @@ def figure2(setting: Setting) -> Generator[Stage, None, tuple[Table, Figure]]:
 def _kept(file: Path, inputs: dict) -> dict[str, float]:
     """The points that are already stored for the same inputs."""
     try:
-        record = json.loads(file.read_text(encoding="utf-8"))
+        record = read_json(file)
     except (FileNotFoundError, ValueError):
         return {}
     return record["challenge_iou"] if record.get("told") == inputs else {}

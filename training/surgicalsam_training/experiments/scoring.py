@@ -16,6 +16,7 @@ from surgicalsam_napari.errors import TrainingError
 from surgicalsam_napari.exchange.files import write_file
 from surgicalsam_napari.instruments import ClassSet
 from surgicalsam_napari.model.surgical_sam import SurgicalSAM
+from surgicalsam_napari.untrusted import read_json
 from surgicalsam_training.config import TrainingConfig
 from surgicalsam_training.data.opening import dataset_options
 from surgicalsam_training.data.split import split_frames
@@ -138,6 +139,6 @@ def _or_nan(value: float | None) -> float:
 
 def _read(path: Path) -> dict[str, Any]:
     try:
-        return json.loads(path.read_text(encoding="utf-8"))
+        return read_json(path)
     except (FileNotFoundError, ValueError):
         return {}

@@ -20,6 +20,7 @@ from surgicalsam_napari.files import replacing, write_file
 from surgicalsam_napari.model.checkpoint import BEST_OF_A_RUN
 from surgicalsam_napari.store.files import STAGING, translate, writing
 from surgicalsam_napari.store.write_lock import WriteLock
+from surgicalsam_napari.untrusted import read_json
 from surgicalsam_training.config import TrainingConfig, read_config
 from surgicalsam_training.reports import EpochReport, ResultReport, Scores, from_line, to_line
 
@@ -283,7 +284,7 @@ class RunFolder:
 
     def _read_json(self, name: str) -> dict[str, Any]:
         try:
-            return json.loads((self.path / name).read_text(encoding="utf-8"))
+            return read_json(self.path / name)
         except FileNotFoundError:
             return {}
         except ValueError as error:

@@ -11,6 +11,7 @@ from pathlib import Path
 from surgicalsam_napari.errors import TrainingError
 from surgicalsam_napari.exchange.files import write_file
 from surgicalsam_napari.store.files import writing
+from surgicalsam_napari.untrusted import read_json
 
 NOTHING = "–"  # in Markdown, for a missing value
 
@@ -78,7 +79,7 @@ def write_table(table: Table, folder: Path, name: str) -> None:
 def read_table(path: Path) -> Table:
     """Read the `<name>.json` of `write_table`; a TrainingError if it is missing or damaged."""
     try:
-        record = json.loads(path.read_text(encoding="utf-8"))
+        record = read_json(path)
         rows = tuple(tuple(row) for row in record["rows"])
         decimals = record.get("decimals", 1)
         return Table(record["title"], tuple(record["columns"]), rows, tuple(record["notes"]), decimals)
