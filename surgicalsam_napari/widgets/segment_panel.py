@@ -217,7 +217,7 @@ class SegmentPanel(TaskPanel):
     def _with_vote(self) -> bool:
         return (
             self.vote.isChecked() and not self.session.shows_parts
-        )  # the parts of an instrument touch: they have no tracks
+        )  # parts touch each other
 
     @property
     def _can_write(self) -> bool:
