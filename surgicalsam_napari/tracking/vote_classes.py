@@ -11,6 +11,7 @@ from typing import TYPE_CHECKING
 import cv2
 import numpy as np
 
+from surgicalsam_napari.formatting import counted
 from surgicalsam_napari.inference.frame_selection import checked_frames
 from surgicalsam_napari.store import Provenance
 from surgicalsam_napari.store.provenance import is_by_person
@@ -56,7 +57,7 @@ class VoteOutcome:
             return "The vote over time changed nothing."
         parts = (("put right", self.relabelled), ("filled", self.filled), ("removed as flicker", self.removed))
         listed = ", ".join(f"{len(cells):,} {what}" for what, cells in parts if cells)
-        text = f"The vote over time changed {self.changed:,} regions: {listed}."
+        text = f"The vote over time changed {counted(self.changed, 'region')}: {listed}."
         return text + (f" {len(self.left):,} stay as a person left them." if self.left else "")
 
 

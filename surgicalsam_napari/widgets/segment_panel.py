@@ -121,7 +121,7 @@ class SegmentPanel(TaskPanel):
             self.message.clear()
             self.layers.ensure_labels()
             frames, center = self.frame_indices(), self.layers.current_frame
-            self.run.request(self.class_ids(), frames, center, with_vote=self.vote.isChecked())
+            self.run.request(self.class_ids(), frames, center, with_vote=self._with_vote)
 
     def resume(self) -> None:
         """What the Resume button does: segment the frames that the last run did not come to."""
@@ -136,7 +136,7 @@ class SegmentPanel(TaskPanel):
         if class_ids and frame_indices and self._can_write:
             self.layers.ensure_labels()
             center = self.layers.current_frame
-            self.run.request(class_ids, frame_indices, center, with_vote=self.vote.isChecked())
+            self.run.request(class_ids, frame_indices, center, with_vote=self._with_vote)
 
     def _build(self) -> None:
         self.picker, self.scope, self.class_set = ClassPicker(), FrameScope(), QComboBox()
@@ -212,6 +212,12 @@ class SegmentPanel(TaskPanel):
     def _is_trained(self, class_id: int) -> bool:
         # before the first checkpoint is loaded, no class counts as untrained
         return self.session.model is None or self.session.is_trained(class_id)
+
+    @property
+    def _with_vote(self) -> bool:
+        return (
+            self.vote.isChecked() and not self.session.shows_parts
+        )  # parts touch each other
 
     @property
     def _can_write(self) -> bool:
@@ -328,6 +334,7 @@ class SegmentPanel(TaskPanel):
         shown = self.session.classes
         for widget in (self._class_set_caption, self.class_set):
             widget.setVisible(not self.session.shows_parts)  # the parts belong to the classes of the instruments
+        self.vote.setVisible(not self.session.shows_parts)
         self.this_class.setText("this part" if self.session.shows_parts else "this class")
         self.all_classes.setText("all parts" if self.session.shows_parts else "all classes")
         self.class_set.blockSignals(True)

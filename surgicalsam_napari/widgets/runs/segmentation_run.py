@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import time
 from collections.abc import Generator, Sequence
 from contextlib import closing
 from typing import TYPE_CHECKING, Any
@@ -117,8 +118,11 @@ class SegmentationRun(Run):
         super().cancel()
 
     def _on_report(self, report: Any) -> None:
-        self.is_voting = not hasattr(report, "prediction")
-        if not self.is_voting:
+        is_vote = not hasattr(report, "prediction")
+        if is_vote and not self.is_voting:
+            self._started_at = time.monotonic()  # the time left is that of the vote
+        self.is_voting = is_vote
+        if not is_vote:
             assert self.findings is not None
             self.findings.add(report)
             self._rest.remove(report.frame_index)
