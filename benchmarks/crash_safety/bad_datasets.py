@@ -234,7 +234,10 @@ _ATTACKS_RIGHT: dict[tuple[str, str], str] = {
     **{
         ("youtube-vis", fault): "an object without a track that classes.json lists is an instance of its frames alone"
         for fault in (
-            "a track of 10**30", "a track that is a list", "a track of NaN", "a track of 4000 digits in text",
+            "a track of 10**30",
+            "a track that is a list",
+            "a track of NaN",
+            "a track of 4000 digits in text",
             "an instance of 10**30",
         )
     },

@@ -168,7 +168,9 @@ class _Video:
         category = annotation.get("category_id")
         if not isinstance(category, Hashable) or category not in self.class_ids:
             known = ", ".join(map(str, self.class_ids))
-            raise ExchangeError(f'{place} has the category {shortened(category)}, but "categories" has only {known}. Add the category.')
+            raise ExchangeError(
+                f'{place} has the category {shortened(category)}, but "categories" has only {known}. Add the category.'
+            )
         mask = read_mask(annotation["segmentations"][position], self.size, place)
         return self.ids.identified(ClassMask(self.class_ids[category], mask), "", annotation, number)
 
