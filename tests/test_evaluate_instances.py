@@ -85,14 +85,15 @@ def test_a_swap_is_two_switches_in_the_table(run: Run, make: Callable[..., Path]
     assert (tmp_path / "scores" / "scores.csv").is_file()
 
 
+@pytest.mark.parametrize("format", ["coco", "youtube-vis", "mots", "davis", "endovis2017"])
 def test_a_dataset_with_tracks_is_scored_against_a_project(
-    run: Run, make: Callable[..., Path], truth: Path, tmp_path: Path
+    run: Run, make: Callable[..., Path], truth: Path, tmp_path: Path, format: str
 ) -> None:
     folder = make("exported", lambda table: table.swapped(1, 2, COUNT // 2), verified=True)
     with Project.open(folder) as project:
-        for _ in export_frames(project, range(COUNT), tmp_path / "coco", "coco"):
+        for _ in export_frames(project, range(COUNT), tmp_path / "out", format):
             pass
-    scores = json.loads(run("evaluate", "--instances", "--predictions", tmp_path / "coco", truth, "--json")[1][-1])
+    scores = json.loads(run("evaluate", "--instances", "--predictions", tmp_path / "out", truth, "--json")[1][-1])
     assert scores["id_switches"] == 2 and scores["idf1"] == pytest.approx(50)
     assert scores["ap50"] == pytest.approx(100)
 
@@ -106,9 +107,9 @@ def test_a_project_without_tracks_is_refused_with_the_remedy(run: Run, truth: Pa
 
 def test_a_dataset_without_instances_is_refused(run: Run, truth: Path, tmp_path: Path) -> None:
     with Project.open(truth) as project:
-        for _ in export_frames(project, range(COUNT), tmp_path / "labels", "indexed-png"):
+        for _ in export_frames(project, range(COUNT), tmp_path / "plain", "indexed-png"):
             pass
-    code, _, errors = run("evaluate", "--instances", "--predictions", tmp_path / "labels", truth)
+    code, _, errors = run("evaluate", "--instances", "--predictions", tmp_path / "plain", truth)
     assert code != 0 and "tell the instruments of a class apart" in errors[-1]
 
 

@@ -124,7 +124,9 @@ def test_the_parts_of_a_dataset_belong_to_a_project_made_for_it(
     for _ in export_frames(project, [2], tmp_path / "out", "endovis2017"):
         pass
     project.close()
-    assert main(["import", str(tmp_path / "out"), str(tmp_path / "clip.mp4"), "--project-folder", str(tmp_path / "made")]) == 0
+    assert (
+        main(["import", str(tmp_path / "out"), str(tmp_path / "clip.mp4"), "--project-folder", str(tmp_path / "made")]) == 0
+    )
     assert "not imported" not in capsys.readouterr().out
     with Project.open(next((tmp_path / "made").glob("*.surgicalsam"), tmp_path / "made")) as made:
         assert made.classes.parts is not None and made.classes.parts.names == OWN_PARTS.names

@@ -385,7 +385,7 @@ def test_a_window_that_reads_while_another_process_writes_sees_no_damage(folder:
 def content(folder: Path) -> dict[str, bytes]:
     """The files of a project that a backup holds."""
     left_out = {".lock", "owner.json", "damaged"}
-    files = (path for path in folder.rglob("*") if path.is_file() and path.name not in left_out)
+    files = (path for path in folder.rglob("*") if path.is_file() and not left_out & set(path.relative_to(folder).parts))
     return {path.relative_to(folder).as_posix(): path.read_bytes() for path in files if "c.0.0.0.0" not in path.name}
 
 
@@ -411,6 +411,46 @@ def test_a_backup_restores_everything(folder: Path, tmp_path: Path, capsys: pyte
         project.snapshots.restore(project.snapshots.entries()[-1])
         np.testing.assert_array_equal(project.labels[:], labels)
     assert not list(folder.glob(".backup-*"))
+
+
+def test_tracks_and_parts_are_checked_repaired_and_backed_up_with_their_project(
+    folder: Path, tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    with Project.open(folder) as project:
+        project.change_classes(lambda present: present.part_added("Shaft", [1, 3]).part_added("Wrist", [3]))
+        parts = project.open_parts()
+        parts.labels[FRAME, :5, 10:20] = 1
+        for one in (project, parts):
+            one.snapshots.create("good")
+        table, shown = project.tracks.table, [project.labels[:], parts.labels[:], project.tracks.numbers(FRAME)]
+    damaged = {
+        folder / name
+        for name in (f"labels/{CHUNK}", f"instances/{CHUNK}", "tracks.json", "files.json", f"parts/labels/{CHUNK}",
+                     "parts/provenance/c.0.0", "parts/files.json")
+    }  # fmt: skip
+    for file in damaged:
+        whole = file.read_bytes()
+        file.unlink()  # a snapshot has a hard link to it
+        file.write_bytes(whole[: len(whole) // 2])
+    code, result = check(folder, capsys=capsys)
+    assert code == 1 and damaged <= {Path(one["file"]) for one in result["damaged"]}
+    assert cli.main(["info", str(folder)]) == 1
+    _, result = check(folder, "--repair", capsys=capsys)
+    assert {Path(one["file"]) for one in result["damaged"]} == {file for file in damaged if file.suffix == ".json"}
+    with Project.open(folder) as project:
+        project.snapshots.restore(project.snapshots.entries()[-1])  # brings the table of tracks back
+    assert check(folder, "--accept", "files", capsys=capsys)[0] == 0
+    assert cli.main(["info", str(folder)]) == 0
+
+    file, restored = tmp_path / "backup.zip", tmp_path / "restored.surgicalsam"
+    assert cli.main(["backup", str(folder), str(file)]) == 0
+    assert cli.main(["restore", str(file), str(restored)]) == 0
+    assert content(restored) == content(folder)
+    for place in (folder, restored):
+        with Project.open(place, require_video=False) as project:
+            now = [project.labels[:], project.open_parts().labels[:], project.tracks.numbers(FRAME)]
+            assert project.tracks.table == table
+            assert all(np.array_equal(a, b) for a, b in zip(now, shown, strict=True))
 
 
 @pytest.mark.parametrize("place", [0.02, 0.3, 0.6, 0.9, 0.999])

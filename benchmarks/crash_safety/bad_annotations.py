@@ -42,6 +42,18 @@ def _shape(**fields: object) -> Text:
     return _json(lambda record: record["shapes"][0].update(fields))
 
 
+def _field(number: int, value: str) -> Text:
+    """Another value in the first line."""
+
+    def changed(text: str) -> str:
+        first, *rest = text.splitlines()
+        fields = first.split()
+        fields[number] = value
+        return "\n".join((" ".join(fields), *rest)) + "\n"
+
+    return changed
+
+
 def _attribute(name: str, value: str) -> Text:
     return lambda text: re.sub(rf'{name}="[^"]*"', f'{name}="{value}"', text, count=1)
 
@@ -56,6 +68,7 @@ def _xml_file(text: str) -> str:
 
 
 COCO, XML, LABELME, YOLO = "annotations/*.json", "annotations.xml", "frame_00001.json", "labels/train/*.txt"
+YTVIS, MOTS, MOTS_NAMES = "instances.json", "instances_txt/clip.txt", "instances/labels.txt"
 ATTACKS: tuple[tuple[str, str, str, Text], ...] = (
     (
         "coco",
@@ -265,6 +278,39 @@ ATTACKS: tuple[tuple[str, str, str, Text], ...] = (
         "labels outside",
         _json(lambda record: record["attributes"]["ome"]["multiscales"][0]["datasets"][0].update(path="../../../../../etc")),
     ),
+    ("youtube-vis", YTVIS, "a track of 10**30", _coco("annotations", id=10**30, track_id=10**30)),
+    ("youtube-vis", YTVIS, "a track that is a list", _coco("annotations", id=[1], track_id=[[1]])),
+    ("youtube-vis", YTVIS, "a track of NaN", _coco("annotations", track_id=float("nan"))),
+    ("youtube-vis", YTVIS, "a track of 4000 digits in text", _coco("annotations", track_id="9" * 4000)),
+    ("youtube-vis", YTVIS, "an instance of 10**30", _coco("annotations", instance_id=10**30)),
+    ("youtube-vis", YTVIS, "segmentations that are missing", _coco("annotations", segmentations=[None])),
+    ("youtube-vis", YTVIS, "segmentations that are texts", _coco("annotations", segmentations=["a"] * 2)),
+    ("youtube-vis", YTVIS, "segmentations deeply nested", lambda text: text.replace("null", "[" * 50_000, 1)),
+    (
+        "youtube-vis",
+        YTVIS,
+        "run lengths of another size",
+        _coco("annotations", segmentations=[{"size": [10**6, 10**6], "counts": [10**12]}] * 2),
+    ),
+    ("youtube-vis", YTVIS, "an unknown video", _coco("annotations", video_id=10**30)),
+    ("youtube-vis", YTVIS, "an unknown class", _coco("annotations", category_id=10**30)),
+    ("youtube-vis", YTVIS, "a class that is a list", _coco("annotations", category_id=[1])),
+    ("youtube-vis", YTVIS, "a picture of 10**9 x 10**9", _coco("videos", width=10**9, height=10**9)),
+    ("youtube-vis", YTVIS, "a picture outside", _coco("videos", file_names=["../../../../etc/passwd"] * 2)),
+    ("youtube-vis", YTVIS, "file names that are numbers", _coco("videos", file_names=[1, 2])),
+    ("youtube-vis", SIDECAR, "tracks of 10**30", _json(lambda record: record.update(tracks={"1": 10**30, "2": -5}))),
+    ("youtube-vis", SIDECAR, "tracks without end", _json(lambda record: record.update(tracks={"1": float("inf")}))),
+    ("mots", SIDECAR, "tracks that are a list", _json(lambda record: record.update(tracks=[1, 2]))),
+    ("mots", MOTS_NAMES, "a million names", lambda _text: "name\n" * 1_000_000),
+    ("mots-text", MOTS, "a frame of 10**12", _field(0, "1000000000000")),
+    ("mots-text", MOTS, "an id of 10**30", _field(1, "1" + "0" * 30)),
+    ("mots-text", MOTS, "an id of 5000 digits", _field(1, HUGE.decode())),
+    ("mots-text", MOTS, "a class of 10**9", _field(2, "1000000000")),
+    ("mots-text", MOTS, "a height of 10**9", _field(3, "1000000000")),
+    ("mots-text", MOTS, "a height of 5000 digits", _field(3, HUGE.decode())),
+    ("mots-text", MOTS, "run lengths that are no code", _field(5, "~~~~\x7f\x01")),
+    ("mots-text", MOTS, "run lengths that never end", _field(5, "o" * 100_000)),
+    ("mots-text", MOTS, "a line of 20 MB", _field(5, "0" * 20_000_000)),
     ("voc", "labelmap.txt", "colours of 10**9", lambda text: text.replace("0,0,0", "1000000000,0,-5")),
     ("voc", "labelmap.txt", "no colours", lambda _text: "a::\nb::\n"),
     ("voc", "ImageSets/Segmentation/*.txt", "a picture outside", lambda _text: "../../../../etc/passwd\n"),

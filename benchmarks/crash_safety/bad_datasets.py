@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import json
 import random
+import shutil
 import zipfile
 from collections.abc import Callable, Iterator
 from pathlib import Path
@@ -29,7 +30,7 @@ from surgicalsam_napari.exchange.formats import cholecseg8k, m2caiseg
 from surgicalsam_napari.exchange.registry import EXPORT_FORMATS, FORMATS
 
 IMAGES = ("images", "JPEGImages", "img_dir", "rgb", "left_frames", "raw.png", "0", "endo.png", "train/1_")
-READ_ONLY = [name for name in FORMATS if name not in EXPORT_FORMATS]
+READ_ONLY = [name for name in FORMATS if name not in EXPORT_FORMATS or name.startswith("endovis201")]  # as distributed
 SIZE = (96, 128)
 
 
@@ -37,7 +38,7 @@ SIZE = (96, 128)
 
 
 def write_read_only(folder: Path) -> None:
-    """A small dataset of each format that has no writer, as its authors distribute it."""
+    """A small dataset of each format that others distribute, as they do."""
     makers: dict[str, Callable[[Path], None]] = {
         "endovis2017": _endovis2017,
         "endovis2018": _endovis2018,
@@ -51,6 +52,8 @@ def write_read_only(folder: Path) -> None:
     }
     for name in READ_ONLY:
         makers[name](folder / name)
+    (folder / TEXT_ALONE).mkdir()
+    shutil.copytree(folder / "mots" / "instances_txt", folder / TEXT_ALONE / "instances_txt")
 
 
 def _save(path: Path, pixels: np.ndarray) -> None:
@@ -139,7 +142,7 @@ def _id_masks(folder: Path) -> None:
 
 
 def cases(seed: int) -> Iterator[Case]:
-    for name in FORMATS:
+    for name in (*FORMATS, TEXT_ALONE):
         for pattern in PARTS[name]:
             ways = {**WAYS, **WAYS_OF_TEXT} if pattern.endswith(".json") else WAYS
             for fault, damage in ways.items():
@@ -163,6 +166,7 @@ def cases(seed: int) -> Iterator[Case]:
         yield Case("dataset", fault, prepare, writes=True)
 
 
+TEXT_ALONE = "mots-text"  # MOTS without its pictures
 PARTS: dict[str, tuple[str, ...]] = {  # files that hold labels, as patterns
     "endovis": (SIDECAR, "annotations/clip/*.png", "binary_annotations/clip/*.png"),
     "indexed-png": (SIDECAR, "frame_*.png"),
@@ -170,6 +174,13 @@ PARTS: dict[str, tuple[str, ...]] = {  # files that hold labels, as patterns
     "yolo": ("data.yaml", "labels/train/*.txt"),
     "cvat-images": ("annotations.xml",),
     "cvat-video": ("annotations.xml",),
+    "youtube-vis": (SIDECAR, "instances.json"),
+    "mots": (
+        SIDECAR,
+        "instances/clip/*.png",
+        "instances/labels.txt",
+    ),
+    TEXT_ALONE: ("instances_txt/clip.txt",),
     "labelme": ("frame_00001.json", "labels.txt"),
     "label-studio": ("tasks.json", "label_config.xml"),
     "voc": ("labelmap.txt", "SegmentationClass/*.png", "ImageSets/Segmentation/*.txt"),
@@ -198,6 +209,7 @@ _NAMES_ARE_ELSEWHERE = {
     ("labelme", "labels.txt"),
     ("label-studio", "label_config.xml"),
     ("davis", "meta.json"),
+    ("mots", "instances/labels.txt"),
 }
 _RIGHT: dict[tuple[str, ...], str] = {
     (
@@ -219,6 +231,19 @@ _ATTACKS_RIGHT: dict[tuple[str, str], str] = {
         "label-studio",
         "a picture of the internet",
     ): "the picture is looked for by its last name, in the dataset; nothing is loaded",
+    **{
+        ("youtube-vis", fault): "an object without a track that classes.json lists is an instance of its frames alone"
+        for fault in (
+            "a track of 10**30",
+            "a track that is a list",
+            "a track of NaN",
+            "a track of 4000 digits in text",
+            "an instance of 10**30",
+        )
+    },
+    ("mots", "a million names"): "the file repeats the class names, which classes.json has, too",
+    (TEXT_ALONE, "an id of 10**30"): "the id of a track may be any text; the track gets a free number",
+    (TEXT_ALONE, "an id of 5000 digits"): "the id of a track may be any text; the track gets a free number",
     ("davis", "a video outside"): "meta.json repeats the class names, which classes.json has, too",
     ("voc", "a picture outside"): "a list of names; only pictures that are in the dataset are read",
     ("yolo", "names that are numbers"): "the names are the texts 1, 2, …, and --add-classes makes classes of them",

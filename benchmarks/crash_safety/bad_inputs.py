@@ -30,7 +30,7 @@ import tempfile
 from collections import Counter
 from collections.abc import Iterator, Sequence
 from contextlib import redirect_stdout
-from dataclasses import asdict
+from dataclasses import asdict, replace
 from functools import partial
 from pathlib import Path
 
@@ -48,11 +48,11 @@ from common.options import new_parser, parse, print_json
 
 from surgicalsam_napari import cli
 from surgicalsam_napari.exchange.registry import EXPORT_FORMATS
-from surgicalsam_napari.instruments import ENDOVIS2018
+from surgicalsam_napari.instruments import ENDOVIS2018, ENDOVIS_PARTS, ClassSet
 from surgicalsam_napari.model.surgical_sam import FramePrediction
 from surgicalsam_napari.model.zoo import bundled_checkpoint
 from surgicalsam_napari.phantom import write_phantom_clip
-from surgicalsam_napari.store import Project
+from surgicalsam_napari.store import Project, Span, TrackTable
 from surgicalsam_napari.video import VideoReader
 
 SIZE, FRAMES = (96, 128), 4
@@ -89,21 +89,29 @@ def set_up(folder: Path) -> None:
     _write_project(canary / "patient.surgicalsam", canary / "patient.mp4", first_class=1)
     _surgicalsam("embed", folder / "clip.mp4", "--frames", "0")
     _surgicalsam("backup", project, folder / "clip.surgicalsam.zip")
-    for name in EXPORT_FORMATS:
+    for name in EXPORT_FORMATS.keys() - set(bad_datasets.READ_ONLY):
         _surgicalsam("export", project, "--out", folder / "datasets" / name, "--format", name)
     bad_datasets.write_read_only(folder / "datasets")
 
 
 def _write_project(folder: Path, video: Path, *, first_class: int) -> None:
-    """Predictions, strokes, a verified class, notes, a work log, a snapshot and a history."""
+    """Predictions, tracks, parts, strokes, a verified class, notes, a work log, a snapshot and a history."""
     label_map = np.zeros(SIZE, np.uint8)
     label_map[:20] = 2
     score = np.array([0.9], np.float32)
     prediction = FramePrediction((2,), label_map, score, score, np.array([True]), np.zeros(1, np.float32))
-    with Project.create(folder, VideoReader(video), ENDOVIS2018) as project:
+    tracks = TrackTable().with_new(2, [Span(0, FRAMES - 1, first_class)])
+    classes = tuple(replace(instrument, parts=(1, 2)) for instrument in ENDOVIS2018)
+    with Project.create(folder, VideoReader(video), ClassSet("EndoVis 2018", classes, ENDOVIS_PARTS)) as project:
         with project.action("Segment", FRAMES) as action:
             for frame in range(FRAMES):
                 project.labels.write_prediction(frame, prediction, 1, action=action)
+                project.tracks.write_numbers(frame, first_class * (label_map > 0), action=action)
+            project.tracks.write_table(tracks, action=action)
+        parts = project.open_parts()
+        parts.labels[1, 5:15, 10:30] = 1
+        parts.snapshots.create("by hand")
+        parts.labels[2, 5:15, 10:30] = first_class % 2 + 1
         project.snapshots.create("by hand")
         project.labels[1, 40:50, 40:50] = first_class
         project.labels[2, 60:80, 60:80] = first_class + 1

@@ -35,6 +35,18 @@ FILES = (  # one of each kind that docs/architecture.md lists, as patterns
     "snapshots/*/provenance/c.0.0",
     "notes.json",
     "work.csv",
+    "files.json",
+    "tracks.json",
+    "instances/zarr.json",
+    "instances/c.1.0.0",
+    "snapshots/*/tracks.json",
+    "snapshots/*/instances/c.1.0.0",
+    "parts/project.json",
+    "parts/files.json",
+    "parts/labels/c.1.0.0",
+    "parts/painted/c.1.0.0",
+    "parts/provenance/c.0.0",
+    "parts/checksums/c.0.0",
 )
 TEXTS = (".json", ".undo")
 COMPUTED = ("embeddings/*/embeddings/c.0.0.0.0", "embeddings/*/valid/c.0", "embeddings/*/embeddings/zarr.json")
@@ -60,7 +72,8 @@ def cases(seed: int) -> Iterator[Case]:
             ways = {**WAYS, "one wrong bit": flip_row}
         for fault, damage in ways.items():
             right = _right(pattern, fault)
-            yield Case("project", f"{pattern}: {fault}", _damaged("check", (), pattern, damage, seed), right=right)
+            prepare = _damaged("check", (), pattern, damage, seed)
+            yield Case("project", f"{pattern}: {fault}", prepare, right=right, writes=bool(right))
     for pattern in COMPUTED:
         for fault, damage in WAYS.items():
             prepare = _damaged("segment", ("--all", "--frames", "0"), pattern, damage, seed)
@@ -93,16 +106,18 @@ _READS_NO_PIXELS = {
 
 
 def flip_row(path: Path, random: random.Random) -> None:
-    """One wrong bit in the row of frame 1; the rows after the last frame belong to nothing."""
+    """One wrong bit in the row of frame 1; other rows, and columns without a class, may belong to nothing."""
     content = bytearray(path.read_bytes())
     row = len(content) // 1024
-    content[row + random.randrange(min(row, 4))] ^= 1 << random.randrange(8)
+    content[row + random.randrange(min(row, 2))] ^= 1 << random.randrange(8)
     path.write_bytes(content)
 
 
 def _right(pattern: str, fault: str) -> str:
     if fault == "one wrong bit" and pattern.endswith("zarr.json"):
         return "a letter of a description or of a class's colour, which this program does not read there"
+    if fault == "one wrong bit" and pattern == "parts/project.json":
+        return "the manifest of the parts repeats the video of the project, and is written again from there"
     return ""
 
 
@@ -216,6 +231,29 @@ def _journal(record: object) -> Callable[[Scene, Path], object]:
     return change
 
 
+def _tracks(**fields: object) -> Callable[[Scene, Path], object]:
+    """A table of one track, with a right checksum."""
+    track = {"id": 1, "class": 2, "made_by": "linked", "spans": [[0, 1, 3]], **fields}
+    return _tracks_text(f'"version": 1, "tracks": {json.dumps([track])}}}')
+
+
+def _tracks_text(text: str) -> Callable[[Scene, Path], object]:
+    def change(_scene: Scene, project: Path) -> None:
+        rest = f'"format": "surgicalsam-tracks", {text}'.encode()
+        (project / "tracks.json").write_bytes(f'{{"crc32c": {google_crc32c.value(rest)}, '.encode() + rest)
+
+    return change
+
+
+def _parts(change: Callable[[dict], object]) -> Callable[[Scene, Path], object]:
+    """Another manifest of the parts."""
+
+    def changed(_scene: Scene, project: Path) -> None:
+        _changed_json(change)(project / "parts" / "project.json", random.Random(0))
+
+    return changed
+
+
 def _metadata(name: str, **fields: object) -> Callable[[Scene, Path], object]:
     def change(_scene: Scene, project: Path) -> None:
         path = project / name / "zarr.json"
@@ -285,6 +323,41 @@ HOSTILE: dict[str, Prepare] = {
     "pending.json deeply nested": _with(_journal(DEEP.decode())),
     "pending.json is a list": _with(_journal([1, 2, 3])),
     "pending.json with huge numbers": _with(_journal('{"frame": ' + "9" * 5000 + "}")),
+    **{f"{name}/ is a link to another project": _with(_linked_out(name)) for name in ("instances", "parts")},
+    "tracks.json is a link to a file of the person": _with(_linked_file("tracks.json")),
+    "files.json is a link to a file of the person": _with(_linked_file("files.json")),
+    **{
+        f"{name} of another project": _with(_anothers(name))
+        for name in ("tracks.json", "files.json", "instances/c.1.0.0", "parts/project.json", "parts/labels/c.2.0.0")
+    },
+    "tracks.json with a track of 10**30": _with(_tracks(id=10**30)),
+    "tracks.json with a track of 4000 digits": _with(_tracks(id=int("9" * 4000))),
+    "tracks.json with an endless track": _with(_tracks(id=float("inf"))),
+    "tracks.json with 10**9 frames": _with(_tracks(spans=[[0, 10**9, 1]])),
+    "tracks.json with frames of 10**30": _with(_tracks(spans=[[0, 10**30, 1]]), "statistics"),
+    "tracks.json with an endless number": _with(_tracks(spans=[[0, 1, float("inf")]])),
+    "tracks.json with a number of 10**9": _with(_tracks(spans=[[0, 1, 10**9]])),
+    "tracks.json with spans that are texts": _with(_tracks(spans="abc")),
+    "tracks.json with a class of 10**9": _with(_tracks(**{"class": 10**9}), "info"),
+    "tracks.json made by 30 MB": _with(_tracks(made_by="a" * 30_000_000)),
+    "tracks.json deeply nested": _with(_tracks_text('"tracks": ' + DEEP.decode())),
+    "tracks.json of another version": _with(_tracks_text('"version": "x", "tracks": []}')),
+    "tracks.json of version 10**9": _with(_tracks_text('"version": 1000000000, "tracks": []}')),
+    "tracks.json without a version": _with(_tracks_text('"tracks": []}')),
+    "files.json deeply nested": _with(lambda _scene, project: (project / "files.json").write_bytes(DEEP)),
+    "files.json is a list": _with(lambda _scene, project: (project / "files.json").write_text("[1, 2]")),
+    "files.json with huge numbers": _with(
+        lambda _scene, project: (project / "files.json").write_text('{"whole": ' + "9" * 5000 + "}")
+    ),
+    "files.json of other types": _with(
+        lambda _scene, project: (project / "files.json").write_text('{"whole": [1], "work": "x", "actions": {"a": 1}}')
+    ),
+    "instances of 10**12 frames": _with(_metadata("instances", shape=[10**12, 96, 128])),
+    "instances of another type": _with(_metadata("instances", data_type="float64")),
+    "parts/project.json of 10**15 frames": _with(_parts(_setting("video", "frame_count", value=10**15))),
+    "parts/project.json without that it is of parts": _with(_parts(_setting("is_parts", value=False))),
+    "parts/project.json with other parts": _with(_parts(lambda record: record["class_set"]["classes"].reverse())),
+    "parts in parts": _with(lambda _scene, project: shutil.copytree(project / "parts", project / "parts" / "parts")),
     "labels of 10**12 frames": _with(_metadata("labels", shape=[10**12, 96, 128])),
     "labels of 2**40 pixels": _with(_metadata("labels", shape=[4, 2**20, 2**20])),
     "labels with an unknown codec": _with(_metadata("labels", codecs=[{"name": "os.system", "configuration": {}}])),

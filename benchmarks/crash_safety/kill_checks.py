@@ -116,6 +116,8 @@ def _mixed(
     for name, of_prediction in numbers.items():
         if not np.array_equal(rows[name], of_prediction, equal_nan=True):
             return f"{name} should be {of_prediction}, as predicted; it is {rows[name]}"
+    if np.any(project.tracks.numbers(frame)[labels == 0]):
+        return "background has a number of an instance"
     if not np.array_equal(labels[~painted], expected[~painted]):
         return "unpainted pixels differ from the prediction"
     expected_provenance = {None: Provenance.EMPTY, False: Provenance.ABSENT, True: Provenance.PREDICTED}
@@ -353,6 +355,8 @@ def check_files(scene: Scene, project: Project) -> list[str]:
     if len(kept) != len(project.snapshots.entries()):
         problems.append(f"{len(kept)} snapshots, of which {len(project.snapshots.entries())} can be read")
     project.work_log.per_frame()
+    if not project.tracks.table.tracks:
+        problems.append("the table of tracks is empty")
     store = project.embeddings(scene.models[0].encoder_digest, scene.models[0].embedding_shape)
     valid = [frame for frame in range(len(project.labels)) if frame not in store.missing(range(len(project.labels)))]
     store.read(valid)
@@ -362,8 +366,8 @@ def check_files(scene: Scene, project: Project) -> list[str]:
 def check_checksums(project: Project, rng: np.random.Generator) -> list[str]:
     """Check that a kill leaves nothing that looks damaged, and that a damaged file is still noticed after it."""
     problems = [f"looks damaged: {damage}" for damage in damage_of(project)]
-    files = [path for name in ("labels", "painted") for path in (project.folder / name).glob("c.*")]
-    files += (project.folder / HISTORY).glob("*.undo")
+    files = [path for name in ("labels", "painted", "instances") for path in (project.folder / name).glob("c.*")]
+    files += [*(project.folder / HISTORY).glob("*.undo"), project.folder / "tracks.json"]
     if files:
         path = files[rng.integers(len(files))]
         good = path.read_bytes()

@@ -76,7 +76,7 @@ from surgicalsam_napari.model.checkpoint import load_checkpoint
 from surgicalsam_napari.model.digest import checkpoint_record
 from surgicalsam_napari.model.zoo import bundled_checkpoint
 from surgicalsam_napari.phantom import write_phantom_clip
-from surgicalsam_napari.store import Project
+from surgicalsam_napari.store import Project, Span, Track, TrackTable
 from surgicalsam_napari.store.files import STAGING
 from surgicalsam_napari.store.history import FOLDER as HISTORY
 from surgicalsam_napari.store.journal import JOURNAL
@@ -165,6 +165,8 @@ def set_up(folder: Path, rng: np.random.Generator) -> Stage:
             project.record_checkpoint(checkpoint)
         for frame in (0, 2):
             project.labels[frame, 20:60] = truth[frame][20:60]
+            project.tracks.write_numbers(frame, truth[frame])  # one instrument of each class
+        project.tracks.edit("Tracks", _one_of_each(classes))
     training = folder / "training.surgicalsam"
     shutil.copytree(project.folder, training)
     with Project.open(training) as labelled:
@@ -186,6 +188,10 @@ def _frequent_classes(classes: ClassSet, label_maps: list[np.ndarray]) -> ClassS
     pixels = np.bincount(np.concatenate(label_maps, axis=None), minlength=256)
     chosen = sorted(classes, key=lambda each: -pixels[each.id])[:CLASSES]
     return ClassSet("frequent", tuple(each for each in classes if each in chosen))
+
+
+def _one_of_each(classes: ClassSet) -> TrackTable:
+    return TrackTable(tuple(Track(c.id, c.id, (Span(0, FRAMES - 1, c.id),)) for c in sorted(classes, key=lambda c: c.id)))
 
 
 def _write_datasets(folder: Path, project: Project, truth: list[np.ndarray]) -> Iterator[tuple[Path, dict[int, np.ndarray]]]:

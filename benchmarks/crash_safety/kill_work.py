@@ -88,7 +88,7 @@ def records(data: bytes) -> Iterator[tuple[str, dict[str, Any]]]:
 
 
 def frame_state(project: Project, frame: int) -> bytes:
-    """Digest of all stored data of a frame."""
+    """Digest of all stored data of a frame, with the numbers of its instances."""
     return _state(project, frame, [project.labels.row(name, frame) for name in TABLES])
 
 
@@ -98,7 +98,7 @@ def frame_states(project: Project) -> list[bytes]:
 
 
 def _state(project: Project, frame: int, rows: list[np.ndarray]) -> bytes:
-    content = [project.labels[frame], project.labels.painted(frame), *rows]
+    content = [project.labels[frame], project.labels.painted(frame), project.tracks.numbers(frame), *rows]
     return blake2b(b"".join(array.tobytes() for array in content), digest_size=12).digest()
 
 

@@ -106,7 +106,7 @@ def import_frames(project: Project, plan: ImportPlan) -> Generator[ImportReport,
     """Write the checked labels as EDITED: all frames, or none if a write fails or the generator is closed early.
 
     The import is one action in the project's history, after a snapshot. It can be undone, even if the process was killed.
-    Parts are one action in the history of the project's parts. New classes get all parts that the dataset and the project have.
+    Parts are one action in the history of the project's parts. New classes get the parts that both dataset and project have.
 
     Pixels that a person painted, and VERIFIED classes, stay (see `LabelStore.write_import`). Frames in which the dataset
     annotated no class stay unchanged.

@@ -30,8 +30,9 @@ class Instances:
     tracks: Mapping[int, int] = field(default_factory=dict)
 
     def track_ids(self) -> np.ndarray:
-        """(H, W) uint16, 0 where there is no track."""
-        table = np.zeros(int(self.numbers.max(initial=0)) + 1, np.uint16)
+        """(H, W) uint16, 0 where there is no track; uint32 for a track of an export with a larger id."""
+        largest = max(self.tracks.values(), default=0)
+        table = np.zeros(int(self.numbers.max(initial=0)) + 1, np.uint16 if largest <= LARGEST_TRACK_ID else np.uint32)
         for number, track_id in self.tracks.items():
             if number < len(table):
                 table[number] = track_id
@@ -48,6 +49,8 @@ def instances_of(masks: Iterable[ClassMask], shape: tuple[int, ...]) -> Instance
             number = known.setdefault(("track", one.track_id), len(known) + 1)
         elif one.instance is not None:
             number = known.setdefault(("instance", one.instance), len(known) + 1)
+        if number > LARGEST_TRACK_ID:
+            raise ExchangeError(f"A frame has more than {LARGEST_TRACK_ID:,} instances. Remove the smallest ones.")
         numbers[one.mask] = number
     return Instances(numbers, {number: key[1] for key, number in known.items() if key[0] == "track"})
 
@@ -106,13 +109,13 @@ def numbered_tracks(raw_ids: Iterable[Hashable]) -> tuple[dict[Hashable, int], s
 
 
 def _quoted(raw: Hashable) -> str:
-    return f'"{raw}"' if isinstance(raw, str) else str(raw)
+    return f'"{raw[:40]}"' if isinstance(raw, str) else str(raw)[:40]
 
 
 def _whole(raw: Hashable) -> int | None:
     if isinstance(raw, bool):
         return None
-    if isinstance(raw, str) and raw.strip().isdecimal():
+    if isinstance(raw, str) and raw.strip().isdecimal() and len(raw) < 20:
         raw = int(raw)
     if isinstance(raw, float) and raw.is_integer():
         raw = int(raw)
@@ -162,7 +165,7 @@ def read_object(one: ClassMask, number: int | str, exported: Mapping[int, int] |
     if exported is None:
         return one
     if isinstance(number, str):
-        number = int(number) if number.isdecimal() else -1
+        number = int(number) if number.isdecimal() and len(number) < 20 else -1
     if number not in exported:
         return replace(one, instance=number)
     return replace(one, track_id=exported[number] or None)

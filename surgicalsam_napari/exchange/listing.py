@@ -18,6 +18,7 @@ from surgicalsam_napari.exchange.label_colors import read_pixels
 from surgicalsam_napari.exchange.overlaps import ClassMask
 from surgicalsam_napari.exchange.sidecar import Sidecar, check_complete
 from surgicalsam_napari.instruments import LARGEST_CLASS_ID, PALETTE, ClassSet, InstrumentClass, plain
+from surgicalsam_napari.untrusted import read_plain
 from surgicalsam_napari.video.image_folder import IMAGE_SUFFIXES
 
 FILES_SCANNED = 200  # for pixels without a class
@@ -215,7 +216,7 @@ def class_ids_by_name(classes: ClassSet) -> dict[str, int]:
 def text_lines(file: Path) -> list[str]:
     """The lines of a text file; an ExchangeError if it is no text."""
     try:
-        return file.read_text(encoding="utf-8-sig").splitlines()
+        return read_plain(file).decode("utf-8-sig").splitlines()
     except UnicodeDecodeError as error:
         raise ExchangeError(f"{file} is damaged: it is not UTF-8 text. Restore it, or save it as UTF-8.") from error
 

@@ -12,6 +12,7 @@ from surgicalsam_napari.errors import ClassSetError, ExchangeError
 from surgicalsam_napari.exchange.dataset import DatasetFrame
 from surgicalsam_napari.exchange.files import write_file
 from surgicalsam_napari.instruments import ClassSet
+from surgicalsam_napari.store.tracks import LARGEST_ID
 from surgicalsam_napari.untrusted import read_json
 
 SIDECAR = "classes.json"
@@ -133,15 +134,21 @@ def read_sidecar(folder: Path) -> Sidecar | None:
             tuple(map(str, record.get("annotators", []))),
             {name: _by_frame(entry["notes"], str) for name, entry in by_sequence.items() if entry.get("notes")},
             bool(record.get("instances")),
-            {name: _by_frame(entry["tracks"], int) for name, entry in with_tracks.items()} if with_tracks else None,
+            {name: _by_frame(entry["tracks"], _track_id) for name, entry in with_tracks.items()} if with_tracks else None,
             ClassSet.from_json(record["instrument_parts"]) if "instrument_parts" in record else None,
         )
     except FileNotFoundError:
         return None
-    except (OSError, ValueError, AttributeError, KeyError, IndexError, TypeError, ClassSetError) as error:
+    except (OSError, ValueError, AttributeError, LookupError, OverflowError, TypeError, ClassSetError) as error:
         raise ExchangeError(
             f"{path} should name the classes of these labels, but cannot be read ({error}). Restore it, or export again."
         ) from error
+
+
+def _track_id(value: Any) -> int:
+    if not 0 <= int(value) <= LARGEST_ID:
+        raise ValueError(f"the track {str(value)[:40]} is not from 0 to {LARGEST_ID}")
+    return int(value)
 
 
 def _by_frame(entries: Mapping[str, Any], convert: Callable[[Any], Value]) -> dict[int, Value]:

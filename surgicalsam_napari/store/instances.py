@@ -15,6 +15,7 @@ from surgicalsam_napari.store.files import check_reachable
 from surgicalsam_napari.store.label_maps import present_ids
 from surgicalsam_napari.store.labels import LabelStore
 from surgicalsam_napari.store.tracks import LARGEST_NUMBER, TrackTable
+from surgicalsam_napari.untrusted import read_plain
 
 
 class Tracks:
@@ -59,7 +60,7 @@ class Tracks:
         if signature is None:
             return TrackTable()
         if signature != self._known[0]:
-            self._known = signature, _read(self._path)
+            self._known = signature, _read(self._path, self._labels.shape[0])
         return self._known[1]
 
     @property
@@ -169,9 +170,12 @@ def _signature(path: Path) -> tuple[int, int, int] | None:
     return status.st_ino, status.st_mtime_ns, status.st_size
 
 
-def _read(path: Path) -> TrackTable:
+def _read(path: Path, frame_count: int) -> TrackTable:
     try:
-        return TrackTable.from_bytes(path.read_bytes())
+        table = TrackTable.from_bytes(read_plain(path))
+        if table.last >= frame_count:
+            raise ValueError("it has frames after the last one")
+        return table
     except (OSError, ValueError) as error:
         raise ProjectError(
             f"{path} should be the table of tracks, but it is damaged; labels and painting are intact. Restore it from a "

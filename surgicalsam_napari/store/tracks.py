@@ -13,8 +13,10 @@ from typing import Any
 import google_crc32c
 
 from surgicalsam_napari.errors import ProjectError
-from surgicalsam_napari.instruments import LARGEST_CLASS_ID, ClassSet
+from surgicalsam_napari.instruments import LARGEST_CLASS_ID, ClassSet, shortened
+from surgicalsam_napari.untrusted import json_from
 
+LARGEST_ID = 2**31 - 1  # of a track, so that other programs can read it
 LARGEST_NUMBER = 255  # `instances` is uint8, and 0 is no instance
 LINKED, PERSON, IMPORTED = "linked", "person", "imported"
 MAKERS = (LINKED, PERSON, IMPORTED)
@@ -279,8 +281,10 @@ class TrackTable:
                 )
                 for entry in record["tracks"]
             ]
-        except (KeyError, TypeError, ValueError) as error:
-            raise ProjectError(f"A table of tracks needs id, class, made_by and spans; {error!r} is wrong in it.") from error
+        except (KeyError, TypeError, ValueError, OverflowError) as error:
+            raise ProjectError(
+                f"A table of tracks needs id, class, made_by and spans; {shortened(error)} is wrong in it."
+            ) from error
         table = cls(tuple(sorted(tracks, key=lambda track: track.id)))
         table.check()
         return table
@@ -295,19 +299,30 @@ class TrackTable:
         """From `to_bytes`; a ValueError if it is damaged, a ProjectError if a newer version wrote it."""
         if not is_intact(content):
             raise ValueError("it is cut or changed")
-        record = json.loads(content)
-        if record["version"] > VERSION:
+        record = json_from(content)
+        version = record.get("version") if isinstance(record, dict) else None
+        if not isinstance(version, int):
+            raise ValueError("it has no version")
+        if version > VERSION:
             raise ProjectError(
-                f"The table of tracks has the version {record['version']}, and this version of surgicalsam-napari reads up "
+                f"The table of tracks has the version {shortened(version)}, and this version of surgicalsam-napari reads up "
                 f"to {VERSION}. Update it: pip install --upgrade surgicalsam-napari."
             )
         return cls.from_json(record)
 
+    @property
+    def last(self) -> int:
+        """The last frame of all tracks; -1 without any."""
+        return max((track.last for track in self.tracks), default=-1)
+
     def check(self) -> None:
         """A ProjectError unless ids, classes and spans are possible, and no number stands for two tracks in a frame."""
         ids = Counter(track.id for track in self.tracks)
-        if ids and (max(ids.values()) > 1 or min(ids) < 1):
-            raise ProjectError(f"Every track needs an id of its own, from 1 on; got {ids.most_common(1)[0][0]}. Change it.")
+        if ids and (max(ids.values()) > 1 or not 1 <= min(ids) <= max(ids) <= LARGEST_ID):
+            wrong = ids.most_common(1)[0][0] if max(ids.values()) > 1 else max(ids, key=lambda number: abs(number - 1))
+            raise ProjectError(
+                f"Every track needs an id of its own, from 1 to {LARGEST_ID}; got {shortened(wrong)}. Change it."
+            )
         for track in self.tracks:
             _check_track(track)
         spans = sorted((span.number, span.first, span.last) for track in self.tracks for span in track.spans)
@@ -412,15 +427,19 @@ def _shared_out(track: Track, owners: Mapping[int, Track], taken: set[tuple[int,
 
 def _check_track(track: Track) -> None:
     if track.made_by not in MAKERS:
-        raise ProjectError(f"A track is made by one of {', '.join(MAKERS)}; track {track.id} has {track.made_by!r}.")
+        raise ProjectError(
+            f"A track is made by one of {', '.join(MAKERS)}; track {track.id} has {shortened(track.made_by)}."
+        )
     if not 1 <= track.class_id <= LARGEST_CLASS_ID:
-        raise ProjectError(f"Track {track.id} needs a class from 1 to {LARGEST_CLASS_ID}; it has {track.class_id}.")
+        raise ProjectError(
+            f"Track {track.id} needs a class from 1 to {LARGEST_CLASS_ID}; it has {shortened(track.class_id)}."
+        )
     if not track.spans:
         raise ProjectError(f"Track {track.id} needs a frame, but has none. Remove it.")
     for span in track.spans:
         if not (0 <= span.first <= span.last and 1 <= span.number <= LARGEST_NUMBER):
             raise ProjectError(
-                f"Track {track.id} needs frames from 0 on and numbers from 1 to {LARGEST_NUMBER}; it has {span}."
+                f"Track {track.id} needs frames from 0 on and numbers from 1 to {LARGEST_NUMBER}; it has {shortened(span)}."
             )
     for span, following in pairwise(track.spans):
         if following.first <= span.last:

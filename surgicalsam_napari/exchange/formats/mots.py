@@ -26,6 +26,7 @@ from PIL import Image
 from pycocotools import mask as run_lengths
 
 from surgicalsam_napari.errors import ExchangeError
+from surgicalsam_napari.exchange.coordinates import MOST_FRAMES, picture_size
 from surgicalsam_napari.exchange.dataset import Dataset, DatasetFrame, needed_classes
 from surgicalsam_napari.exchange.files import DAMAGED, image_size, picture_png, png_bytes, write_file
 from surgicalsam_napari.exchange.format import ExportTarget, Format, FrameToWrite, FrameWriter, OwnedFiles, ReadOptions
@@ -43,12 +44,14 @@ from surgicalsam_napari.exchange.listing import (
 from surgicalsam_napari.exchange.overlaps import ClassMask
 from surgicalsam_napari.exchange.sidecar import Sidecar, read_sidecar
 from surgicalsam_napari.instruments import ClassSet
+from surgicalsam_napari.untrusted import plain_file
 from surgicalsam_napari.video.image_folder import natural_key
 
 NAME = "mots"
 LABELS, TEXT, IMAGES, NAMES = "instances", "instances_txt", "images", "labels.txt"
 OBJECTS = 1000  # values of a class
 IGNORED = 10 * OBJECTS
+LONGEST_LINE = 2**24  # characters
 LARGEST_CLASS = 64  # 65 * 1000 + 999 has more than 16 bits
 
 
@@ -131,7 +134,10 @@ def _label_folders(path: Path) -> list[Path]:
 def _has_objects(folder: Path) -> bool:
     first = next(folder.rglob("*.png"), None)
     try:
-        return first is not None and Image.open(first).mode.startswith("I")
+        if first is None:
+            return False
+        with Image.open(plain_file(first)) as image:
+            return image.mode.startswith("I")
     except DAMAGED:
         return (folder / NAMES).is_file()
 
@@ -146,8 +152,8 @@ def _text_files(path: Path) -> list[Path]:
 def _is_text(file: Path) -> bool:
     """Whether the first line has five whole numbers and run lengths."""
     try:
-        with file.open(encoding="ascii") as lines:
-            fields = next(lines, "").split()
+        with plain_file(file).open(encoding="ascii") as lines:
+            fields = lines.readline(LONGEST_LINE).split()
     except (OSError, UnicodeDecodeError):
         return False
     return len(fields) == 6 and all(text.isdecimal() for text in fields[:5]) and not fields[5].isdecimal()
@@ -205,7 +211,7 @@ def _count_ignored(file: Path, path: Path, skips: Skips) -> None:
 def _values(file: Path, name: str) -> np.ndarray:
     """(H, W) int32."""
     try:
-        with Image.open(file) as image:
+        with Image.open(plain_file(file)) as image:
             values = np.asarray(image).astype(np.int32)
     except DAMAGED as error:
         raise ExchangeError(
@@ -213,6 +219,8 @@ def _values(file: Path, name: str) -> np.ndarray:
         ) from error
     if values.ndim != 2:
         raise ExchangeError(f"{name} is a colour picture, but MOTS needs 16-bit grey pictures. Restore the file.")
+    if not 0 <= int(values.min(initial=0)) <= int(values.max(initial=0)) < 2**16:
+        raise ExchangeError(f"{name} has the value {values.max()}, but MOTS needs 16-bit pictures. Restore the file.")
     return values
 
 
@@ -286,7 +294,11 @@ def _fields(line: str, place: str) -> tuple[int, str, int, dict]:
     fields = line.split()
     try:
         index, track, class_number, height, width, counts = fields
-        return int(index), track, int(class_number), {"size": [int(height), int(width)], "counts": counts}
+        size, frame_index = [int(height), int(width)], int(index)
+        if not 0 <= frame_index < MOST_FRAMES:
+            raise ExchangeError(f"{place} is of frame {frame_index}; a video has 0 to {MOST_FRAMES:,}. Correct it.")
+        picture_size(*size, place)
+        return frame_index, track, int(class_number), {"size": size, "counts": counts}
     except ValueError as error:
         raise ExchangeError(
             f"{place} should have frame, id, class, height, width and run lengths; got {line[:60]!r}. Restore the file."

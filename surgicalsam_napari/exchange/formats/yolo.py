@@ -49,7 +49,7 @@ from surgicalsam_napari.exchange.polygons import filled_polygon_mask
 from surgicalsam_napari.exchange.sidecar import Sidecar, read_sidecar
 from surgicalsam_napari.instruments import ClassSet
 from surgicalsam_napari.store.label_maps import present_ids
-from surgicalsam_napari.untrusted import yaml_from
+from surgicalsam_napari.untrusted import read_plain, yaml_from
 from surgicalsam_napari.video.image_folder import IMAGE_SUFFIXES, natural_key
 
 NAME = "yolo"
@@ -128,7 +128,7 @@ def _class_file(root: Path) -> Path | None:
 def _names(file: Path) -> list[str] | None:
     """Class names in the order of their numbers; None if the file has none."""
     try:
-        text = file.read_text(encoding="utf-8-sig")
+        text = read_plain(file).decode("utf-8-sig")
         if file.suffix.lower() not in (".yaml", ".yml"):
             return [line.strip() for line in text.splitlines() if line.strip()] or None
         record = yaml_from(text)

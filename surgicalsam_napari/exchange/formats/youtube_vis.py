@@ -40,6 +40,8 @@ from surgicalsam_napari.exchange.instances import numbered_tracks
 from surgicalsam_napari.exchange.listing import ListedPicture, find_picture, listed_dataset, posix
 from surgicalsam_napari.exchange.overlaps import ClassMask
 from surgicalsam_napari.exchange.sidecar import Sidecar, read_sidecar
+from surgicalsam_napari.instruments import shortened
+from surgicalsam_napari.untrusted import plain_file, read_json
 
 NAME = "youtube-vis"
 ANNOTATIONS, IMAGES = "instances.json", "JPEGImages"
@@ -164,9 +166,11 @@ class _Video:
     def _mask(self, frame: DatasetFrame, number: int, place: str, annotation: dict, position: int) -> ClassMask:
         place = f"{frame.name} ({place}, segmentations[{position}])"
         category = annotation.get("category_id")
-        if category not in self.class_ids:
+        if not isinstance(category, Hashable) or category not in self.class_ids:
             known = ", ".join(map(str, self.class_ids))
-            raise ExchangeError(f'{place} has the category {category}, but "categories" has only {known}. Add the category.')
+            raise ExchangeError(
+                f'{place} has the category {shortened(category)}, but "categories" has only {known}. Add the category.'
+            )
         mask = read_mask(annotation["segmentations"][position], self.size, place)
         return self.ids.identified(ClassMask(self.class_ids[category], mask), "", annotation, number)
 
@@ -238,7 +242,7 @@ def _files(path: Path) -> list[Path]:
 def _has_videos(file: Path) -> bool:
     """Whether the text has lists of videos and annotations, but not of images; without parsing it, as it may be large."""
     try:
-        with file.open("rb") as stream, mmap.mmap(stream.fileno(), 0, access=mmap.ACCESS_READ) as text:
+        with plain_file(file).open("rb") as stream, mmap.mmap(stream.fileno(), 0, access=mmap.ACCESS_READ) as text:
             found = {name: re.search(rb'"%s"\s*:\s*\[' % name.encode(), text) for name in (*_LISTS, "images")}
     except (OSError, ValueError):  # an empty file cannot be mapped
         return False
@@ -247,7 +251,7 @@ def _has_videos(file: Path) -> bool:
 
 def _record(file: Path) -> dict:
     try:
-        record = json.loads(file.read_text(encoding="utf-8-sig"))
+        record = read_json(file)
     except ValueError as error:
         raise ExchangeError(f"{file} is damaged: it is not valid JSON. Restore it, or export again.") from error
     if not isinstance(record, dict) or not all(

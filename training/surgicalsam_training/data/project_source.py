@@ -55,9 +55,7 @@ class ProjectSource(PicturedSource):
             frames.append(AnnotatedFrame(sequence, frame_index, f"{sequence}/frame_{frame_index:05d}", video.size))
         project.labels.close()  # all labels are read now; closing them frees the frames in memory
         identity = f"video {video.fingerprint}"
-        super().__init__(
-            project.folder, identity, project.classes, frames, known, labels, corrected_indices, seed
-        )
+        super().__init__(project.folder, identity, project.classes, frames, known, labels, corrected_indices, seed)
 
     def image(self, example_index: int) -> np.ndarray:
         return self.project.video.frame(self.frames[example_index].frame_index)
