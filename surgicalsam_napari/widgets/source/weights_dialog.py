@@ -5,7 +5,8 @@ from __future__ import annotations
 from pathlib import Path
 from typing import TYPE_CHECKING
 
-from qtpy.QtCore import Qt, Signal
+from qtpy.QtCore import Qt, QUrl, Signal
+from qtpy.QtGui import QDesktopServices
 from qtpy.QtWidgets import QDialog, QHBoxLayout, QPushButton, QVBoxLayout, QWidget
 
 from surgicalsam_napari.formatting import in_bytes, in_time
@@ -13,8 +14,10 @@ from surgicalsam_napari.inference.encoder_speed import guessed_seconds, probe
 from surgicalsam_napari.model.encoders import ENCODERS
 from surgicalsam_napari.model.zoo import (
     KNOWN_WEIGHTS,
+    OTHER_WEIGHTS,
     DownloadReport,
     KnownWeights,
+    Weights,
     download_weights,
     find_weights,
     models_folder,
@@ -44,12 +47,16 @@ PURPOSES = {
     "vit_h": "The encoder of the paper; the authors' checkpoints need it.",
     "vit_l": "Half the arithmetic of ViT-H.",
     "vit_b": "A sixth of the arithmetic of ViT-H.",
-    "mobile_sam": "A small encoder with SAM's decoder for clicks.",
+    "mobile_sam": "Small; imitates ViT-H.",
+    "edge_sam": "The smallest one; imitates ViT-H. S-Lab License 1.0: not for commercial use.",
+    "tiny_sam": "As MobileSAM, trained longer; imitates ViT-H.",
+    "repvit_sam": "Only convolutions; imitates ViT-H.",
+    "efficientvit_sam_l0": "Smaller pictures, fast on a GPU; imitates ViT-H.",
 }
 
 
 class WeightsDialog(QDialog):
-    """The image encoders: what each costs on this machine, which to take, and the download of SAM's and MobileSAM's.
+    """The image encoders: what each costs on this machine, which to take, and the download of their weights.
 
     Parameters
     ----------
@@ -72,7 +79,7 @@ class WeightsDialog(QDialog):
         column.setSpacing(12)
         for widget in (note(WHAT_IT_IS), self.advice):
             column.addWidget(widget)
-        for row in (EncoderRow("light"), *map(DownloadRow, by_size())):
+        for row in (EncoderRow("light"), *map(DownloadRow, by_size()), *map(BrowserRow, OTHER_WEIGHTS.values())):
             self.rows[row.encoder_id] = row
             column.addWidget(row)
             if isinstance(row, DownloadRow):
@@ -122,7 +129,7 @@ class WeightsDialog(QDialog):
 
     def refresh(self) -> None:
         """Check again which files exist."""
-        for row in self._downloads:
+        for row in self.rows.values():
             row.refresh()
 
     def done(self, result: int) -> None:
@@ -180,10 +187,34 @@ class EncoderRow(QWidget):
         column.addWidget(self.cost)
         self._column = column
 
+    def refresh(self) -> None:
+        """Check again whether the weights are there; the bundled ones always are."""
+
     def fit(self) -> None:
         """Let the layout around know at once that the text has changed."""
         self._column.activate()
         self.updateGeometry()
+
+
+class BrowserRow(EncoderRow):
+    """The row of an encoder whose weights a person downloads in a browser: their size or digest is not published."""
+
+    def __init__(self, weights: Weights) -> None:
+        super().__init__(weights.encoder_id)
+        self.weights = weights
+        self.button = QPushButton("Open in browser")
+        self.button.setToolTip(
+            f"{weights.url}\nPut the file into the models folder (below), or name it under Model > Weights > Choose…"
+        )
+        self.button.clicked.connect(lambda _checked: QDesktopServices.openUrl(QUrl(weights.url)))
+        self.row.addWidget(self.button)
+        self.refresh()
+
+    def refresh(self) -> None:
+        """Show whether the file is in the models folder, under its published name."""
+        path = find_weights(self.weights.name)
+        self.state.setText(f"{self.weights.file_name} is not here" if path is None else "on this disk")
+        self.state.setToolTip(str(path or self.weights.url))
 
 
 class DownloadRow(EncoderRow):
