@@ -8,7 +8,6 @@ from pathlib import Path
 import numpy as np
 import pytest
 import torch
-from reference.inputs import weights as authors_weights
 from torch import Tensor, nn
 from typer.testing import CliRunner
 
@@ -176,16 +175,6 @@ def test_the_list_of_models_names_licences_that_forbid_commercial_use(
 
 
 # The authors' decoder on a distilled encoder -------------------------------------------------------------------------
-
-
-@pytest.fixture(scope="module")
-def edge_sam_file(tmp_path_factory: pytest.TempPathFactory) -> Path:
-    """A complete EdgeSAM file with random weights: image encoder and SAM's prompt encoder."""
-    torch.manual_seed(2)
-    state = {f"image_encoder.{name}": tensor for name, tensor in build_image_encoder("edge_sam").state_dict().items()}
-    path = tmp_path_factory.mktemp("edge") / "edge_sam_3x.pth"
-    torch.save(state | authors_weights()[1], path)
-    return path
 
 
 def test_an_authors_checkpoint_runs_on_a_distilled_encoder_and_is_marked_as_untested(

@@ -289,7 +289,8 @@ def _encoder_for_authors(path: Path, file: Path | None) -> tuple[str, Path]:
         if file is None:
             raise CheckpointError(
                 f"{path.name} also needs SAM's own checkpoint ({zoo.KNOWN_WEIGHTS[AUTHORS_ENCODER].file_name}). "
-                f"Download it with `surgicalsam models download {AUTHORS_ENCODER}`, or choose the file."
+                f"Download it with `surgicalsam models download {AUTHORS_ENCODER}`, or choose the file. The file of an "
+                "encoder that imitates SAM's, such as MobileSAM's, also works, but is untested."
             )
         return AUTHORS_ENCODER, file
     encoder_id = encoder_in_file(file) or AUTHORS_ENCODER  # reading it reports what is wrong

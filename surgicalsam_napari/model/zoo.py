@@ -104,7 +104,7 @@ KNOWN_WEIGHTS: dict[str, KnownWeights] = {
     )
 }
 
-# without a published size and SHA-256: a person downloads them in a browser
+# size or SHA-256 not known here: a person downloads them in a browser
 OTHER_WEIGHTS: dict[str, Weights] = {
     weights.name: weights
     for weights in (

@@ -266,6 +266,8 @@ class ModelPanel(Panel):
         is_there = needed is not None and (failed.encoder_weights is not None or find_weights(needed) is not None)
         if needed is not None and failed.checkpoint is not None and not is_there:
             title = weights_named(needed).title
+            if failed.checkpoint.suffix != ".safetensors":
+                title += " (or, untested, one that imitates it)"
             self.missing_text.setText(NEEDS_WEIGHTS.format(name=failed.checkpoint.name, title=title))
             self.missing.show()
 

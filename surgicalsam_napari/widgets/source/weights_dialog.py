@@ -42,16 +42,20 @@ WHAT_IT_IS = (
     "learns from your corrected frames."
 )
 WHERE = "Kept in {folder}. Set SURGICALSAM_MODELS to use another folder, for example one with your files."
+IN_A_BROWSER = (
+    "The next ones are downloaded in a browser: this program knows no checksum to check them with. Move the file into the "
+    "folder below, or choose it under Model > Weights."
+)
 PURPOSES = {
     "light": "The bundled model.",
-    "vit_h": "The encoder of the paper; the authors' checkpoints need it.",
+    "vit_h": "The encoder of the paper and of the authors' checkpoints.",
     "vit_l": "Half the arithmetic of ViT-H.",
     "vit_b": "A sixth of the arithmetic of ViT-H.",
     "mobile_sam": "Small; imitates ViT-H.",
     "edge_sam": "The smallest one; imitates ViT-H. S-Lab License 1.0: not for commercial use.",
-    "tiny_sam": "As MobileSAM, trained longer; imitates ViT-H.",
+    "tiny_sam": "The layers of MobileSAM with other weights; imitates ViT-H.",
     "repvit_sam": "Only convolutions; imitates ViT-H.",
-    "efficientvit_sam_l0": "Smaller pictures, fast on a GPU; imitates ViT-H.",
+    "efficientvit_sam_l0": "Reads pictures of 512 pixels, the others of 1024; imitates ViT-H.",
 }
 
 
@@ -79,7 +83,10 @@ class WeightsDialog(QDialog):
         column.setSpacing(12)
         for widget in (note(WHAT_IT_IS), self.advice):
             column.addWidget(widget)
-        for row in (EncoderRow("light"), *map(DownloadRow, by_size()), *map(BrowserRow, OTHER_WEIGHTS.values())):
+        others = sorted(OTHER_WEIGHTS.values(), key=_arithmetic)
+        for row in (EncoderRow("light"), *map(DownloadRow, by_size()), *map(BrowserRow, others)):
+            if isinstance(row, BrowserRow) and row.weights is others[0]:
+                column.addWidget(note(IN_A_BROWSER))
             self.rows[row.encoder_id] = row
             column.addWidget(row)
             if isinstance(row, DownloadRow):
@@ -145,7 +152,11 @@ class WeightsDialog(QDialog):
 
 def by_size() -> list[KnownWeights]:
     """The known weights, from the fastest encoder to the slowest."""
-    return sorted(KNOWN_WEIGHTS.values(), key=lambda weights: ENCODERS[weights.encoder_id].gigaflops)
+    return sorted(KNOWN_WEIGHTS.values(), key=_arithmetic)
+
+
+def _arithmetic(weights: Weights) -> float:
+    return ENCODERS[weights.encoder_id].gigaflops
 
 
 def cost_text(encoder_id: str, device: torch.device, frame_count: int, what: str) -> str:
@@ -159,8 +170,9 @@ def cost_text(encoder_id: str, device: torch.device, frame_count: int, what: str
 
 
 def advice(device: torch.device) -> str:
-    """Which encoder to take: the largest that reads a frame in a second."""
-    fast = [weights for weights in by_size() if (guessed_seconds(weights.encoder_id, device) or MOST_SECONDS) < MOST_SECONDS]
+    """Which encoder to take: the largest that reads a frame in a second, of those that everybody may use."""
+    free = [weights for weights in by_size() if weights.is_commercial]
+    fast = [weights for weights in free if (guessed_seconds(weights.encoder_id, device) or MOST_SECONDS) < MOST_SECONDS]
     if not fast:
         return "On this machine: keep the bundled encoder. Each of the others takes more than a second per frame."
     return f"On this machine: take {fast[-1].title}, the largest that reads a frame in less than a second."
@@ -203,9 +215,7 @@ class BrowserRow(EncoderRow):
         super().__init__(weights.encoder_id)
         self.weights = weights
         self.button = QPushButton("Open in browser")
-        self.button.setToolTip(
-            f"{weights.url}\nPut the file into the models folder (below), or name it under Model > Weights > Choose…"
-        )
+        self.button.setToolTip(weights.url)
         self.button.clicked.connect(lambda _checked: QDesktopServices.openUrl(QUrl(weights.url)))
         self.row.addWidget(self.button)
         self.refresh()
