@@ -73,14 +73,14 @@ class WeightsDialog(QDialog):
         super().__init__(parent)
         self.session = session
         self.setWindowTitle("Image encoders")
-        self.setMinimumWidth(560)
+        self.setMinimumWidth(780)
         self.rows: dict[str, EncoderRow] = {}
         self.message, self.advice, self.basis = Message(), caption(""), note()
         self.advice.setWordWrap(True)
         folder = note(WHERE.format(folder=models_folder()))
         folder.setTextInteractionFlags(Qt.TextInteractionFlag.TextSelectableByMouse)
         column = QVBoxLayout(self)
-        column.setSpacing(12)
+        column.setSpacing(10)
         for widget in (note(WHAT_IT_IS), self.advice):
             column.addWidget(widget)
         others = sorted(OTHER_WEIGHTS.values(), key=_arithmetic)
