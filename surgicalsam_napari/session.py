@@ -338,7 +338,7 @@ class Session:
         Parameters
         ----------
         path : our .safetensors or the authors' .pth; None for the light weights that come with the package
-        encoder_weights : SAM's or MobileSAM's checkpoint; by default the known weights on this disk
+        encoder_weights : the checkpoint of SAM or a distilled SAM; by default the known weights on this disk
         device : auto, cpu, cuda, cuda:1, … or mps; or HOST:PORT of a worker, which then embeds the frames (`remote`)
         classes : for a .pth, which has no class names; by default the class set chosen here
         fast : in bfloat16, nearly the same masks (`SurgicalSAM.use_fast`)

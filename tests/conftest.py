@@ -11,6 +11,7 @@ from pathlib import Path
 
 import pytest
 import torch
+from reference.inputs import weights as authors_weights
 from reference.inputs import write_checkpoint
 from tiny_encoder import TINY
 
@@ -59,6 +60,16 @@ def shared_folder() -> Path:
 def authors_folder(tmp_path_factory: pytest.TempPathFactory) -> Path:
     """A checkpoint as the authors publish it, model_ckp.pth, and sam_prompt_encoder.pth; random weights."""
     return write_checkpoint(tmp_path_factory.mktemp("authors"))
+
+
+@pytest.fixture(scope="session")
+def edge_sam_file(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """A file like EdgeSAM's: its image encoder, and the prompt encoder of `authors_folder`; random weights."""
+    torch.manual_seed(2)
+    state = {f"image_encoder.{name}": tensor for name, tensor in build_image_encoder("edge_sam").state_dict().items()}
+    path = tmp_path_factory.mktemp("edge") / "edge_sam_3x.pth"
+    torch.save(state | authors_weights()[1], path)
+    return path
 
 
 @pytest.fixture(scope="session")

@@ -24,7 +24,7 @@ from qtpy.QtWidgets import QFileDialog, QLabel
 from surgicalsam_napari.errors import DownloadError
 from surgicalsam_napari.inference import Estimate, encoder_speed
 from surgicalsam_napari.instruments import ENDOVIS2018, ClassSet, InstrumentClass
-from surgicalsam_napari.model.zoo import KNOWN_WEIGHTS, DownloadReport
+from surgicalsam_napari.model.zoo import KNOWN_WEIGHTS, OTHER_WEIGHTS, DownloadReport
 from surgicalsam_napari.store import Provenance
 from surgicalsam_napari.video import write_video
 from surgicalsam_napari.widgets.contributions.reader import get_reader
@@ -622,7 +622,7 @@ def test_the_download_dialog_says_what_each_encoder_costs_here_and_which_to_take
     qtbot.waitUntil(lambda: "Testing" not in dialog.advice.text(), timeout=TIMEOUT)
     assert dialog.advice.text() == "On this machine: take MobileSAM, the largest that reads a frame in less than a second."
     cost = dialog.rows["vit_h"].cost.text()
-    assert "the authors' checkpoints need it" in cost
+    assert "the paper and of the authors' checkpoints" in cost
     assert "About 25 s per frame; this video: 4 min 58 s and 25.2 MB of disk." in cost
     assert "a test of half a second" in dialog.basis.text() and "CPU" in dialog.basis.text()
     words = " ".join(label.text() for label in dialog.findChildren(QLabel))
@@ -632,6 +632,33 @@ def test_the_download_dialog_says_what_each_encoder_costs_here_and_which_to_take
     dialog.close()
     monkeypatch.setattr(encoder_speed, "_gigaflops", {"cpu": 50.0})
     assert weights_dialog.advice(torch.device("cpu")).startswith("On this machine: keep the bundled encoder.")
+
+
+def test_weights_without_a_checksum_are_downloaded_in_a_browser(empty_dock, qtbot, tmp_path, monkeypatch):
+    opened = []
+    monkeypatch.setattr(weights_dialog.QDesktopServices, "openUrl", lambda url: opened.append(url.toString()))
+    monkeypatch.setenv("SURGICALSAM_MODELS", str(tmp_path))
+    click(qtbot, empty_dock.model_panel.download)
+    dialog = empty_dock.model_panel._dialog
+    row = dialog.rows["tiny_sam"]
+    assert "is not here" in row.state.text() and "not for commercial use" in weights_dialog.PURPOSES["edge_sam"]
+    click(qtbot, row.button)
+    assert opened == [OTHER_WEIGHTS["tiny_sam"].url]
+    (tmp_path / "tinysam_42.3.pth").touch()
+    dialog.refresh()
+    assert row.state.text() == "on this disk"
+    dialog.close()
+
+
+def test_an_authors_checkpoint_on_a_distilled_encoder_is_marked(empty_dock, qtbot, authors_folder, edge_sam_file):
+    panel = empty_dock.model_panel
+    panel.load(authors_folder / "model_ckp.pth", edge_sam_file)
+    settle(qtbot, empty_dock)
+    assert "Nobody has measured" in panel.message.text() and "use Learn" in panel.message.text()
+    assert panel.encoder.text() == "EdgeSAM RepViT (untested)"
+    panel.load()
+    settle(qtbot, empty_dock)
+    assert "untested" not in panel.encoder.text() and not panel.message.text()
 
 
 def test_download_shows_progress_and_then_the_file_on_this_disk(empty_dock, qtbot, tmp_path, monkeypatch):

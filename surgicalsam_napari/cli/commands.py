@@ -289,6 +289,8 @@ def _session(options: ModelOptions, cluster: str | None) -> Iterator[Session]:
                 options.checkpoint, encoder_weights=options.encoder_weights, device=options.device, fast=options.fast
             )
             print(f"{model.name} ({model.encoder_id}) on {describe_device(model.device)}", file=sys.stderr)
+        if session.model is not None and session.model.caution:
+            print(session.model.caution, file=sys.stderr)
         yield session
 
 

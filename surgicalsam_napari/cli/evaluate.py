@@ -180,9 +180,9 @@ def _score_checkpoints(
         load = partial(load_checkpoint, file, encoder_weights=encoder_weights, device=device, classes=classes)
         model = load(load_image_encoder=False)
         tuned = round(sum(tensor.numel() for tensor in tuned_state(model).values()) / 1e6, 2)
-        notes: tuple[str, ...] = ()
+        notes: tuple[str, ...] = (model.caution,) if model.caution else ()
         if len(its_splits) > 1:
-            notes = (f"One checkpoint for {len(its_splits)} folds: it must not have been trained on any of these data.",)
+            notes += (f"One checkpoint for {len(its_splits)} folds: it must not have been trained on any of these data.",)
         with closing(open_training_data(paths, base=model.classes, datasets=datasets)) as all_data:
             data = all_data
             if classes is not None and file.suffix == ".safetensors":

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import sys
 import time
 from contextlib import closing
 from typing import Annotated
@@ -41,7 +42,9 @@ def fill(
         project = session.open(existing_project(project_path))
         class_ids = [project.classes.by_name(name).id for name in class_names or project.classes.names]
         if checkpoint is not None:
-            session.load_checkpoint(checkpoint, encoder_weights=encoder_weights, device=device)
+            model = session.load_checkpoint(checkpoint, encoder_weights=encoder_weights, device=device)
+            if model.caution:
+                print(model.caution, file=sys.stderr)
         start = time.perf_counter()
         with closing(session.fill_between(class_ids, most_frames=most_frames)) as reports, progress() as advance:
             while True:

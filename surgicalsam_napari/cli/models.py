@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import sys
 from collections.abc import Iterator
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated, Any
@@ -29,9 +30,10 @@ def models(context: typer.Context, as_json: AsJson = False) -> None:
         return
     from surgicalsam_napari.formatting import in_bytes
     from surgicalsam_napari.model.shared_models import shared_models
-    from surgicalsam_napari.model.zoo import KNOWN_WEIGHTS, find_weights, models_folder
+    from surgicalsam_napari.model.zoo import KNOWN_WEIGHTS, OTHER_WEIGHTS, KnownWeights, Weights, find_weights, models_folder
 
-    paths = {name: find_weights(name) for name in KNOWN_WEIGHTS}
+    all_weights: dict[str, Weights] = {**KNOWN_WEIGHTS, **OTHER_WEIGHTS}
+    paths = {name: find_weights(name) for name in all_weights}
     shared = shared_models()
     if as_json:
         weights = [
@@ -39,22 +41,27 @@ def models(context: typer.Context, as_json: AsJson = False) -> None:
                 "name": known.name,
                 "title": known.title,
                 "encoder_id": known.encoder_id,
-                "size_bytes": known.size_bytes,
+                "size_bytes": known.size_bytes if isinstance(known, KnownWeights) else None,
                 "url": known.url,
+                "licence": known.licence,
+                "can_be_downloaded": isinstance(known, KnownWeights),
                 "path": None if paths[name] is None else str(paths[name]),
             }
-            for name, known in KNOWN_WEIGHTS.items()
+            for name, known in all_weights.items()
         ]
         record = {"folder": str(models_folder()), "weights": weights, "shared": list(map(_record, shared.values()))}
         print(json.dumps(record))
         return
-    for name, known in KNOWN_WEIGHTS.items():
-        print(f"{name:<12}{known.title:<28}{in_bytes(known.size_bytes):>9}   {paths[name] or 'not downloaded'}")
+    for name, known in all_weights.items():
+        size = in_bytes(known.size_bytes) if isinstance(known, KnownWeights) else "–"
+        missing = "not downloaded" if isinstance(known, KnownWeights) else f"not here; get it in a browser: {known.url}"
+        use = "" if known.is_commercial else f" ({known.licence}: not for commercial use)"
+        print(f"{name:<21}{known.title:<21}{size:>9}   {paths[name] or missing}{use}")
     if shared:
         print("\nshared models, for --checkpoint")
     for model in shared.values():
         place = model.path if model.is_here else f"not downloaded: surgicalsam models download {model.name}"
-        print(f"{model.name:<12} {model.label:<27}{in_bytes(model.size_bytes):>9}   {place}")
+        print(f"{model.name:<20} {model.label:<20}{in_bytes(model.size_bytes):>9}   {place}")
     print(f"\nfolder: {models_folder()} (set SURGICALSAM_MODELS to use another folder)")
 
 
@@ -69,9 +76,12 @@ def download(
 ) -> None:
     """Download known weights or a shared model. An interrupted download is resumed."""
     from surgicalsam_napari.model.shared_models import download_model, shared_models
-    from surgicalsam_napari.model.zoo import KNOWN_WEIGHTS, download_weights, find_weights
+    from surgicalsam_napari.model.zoo import KNOWN_WEIGHTS, OTHER_WEIGHTS, download_weights, find_weights, how_to_get
 
     shared = shared_models()
+    if name in OTHER_WEIGHTS:
+        title = OTHER_WEIGHTS[name].title
+        raise typer.BadParameter(f"{title} cannot be downloaded by this program. {how_to_get(name)}", param_hint="NAME")
     if name not in KNOWN_WEIGHTS and name not in shared:
         known = ", ".join([*KNOWN_WEIGHTS, *shared])
         raise typer.BadParameter(f'there are no weights named "{name}"; choose one of {known}.', param_hint="NAME")
@@ -84,6 +94,8 @@ def download(
         path = _downloaded(name, download_model(name)) or shared[name].path
     else:
         path = find_weights(name) if folder is None else None
+        if not KNOWN_WEIGHTS[name].is_commercial:
+            print(f"{KNOWN_WEIGHTS[name].licence}: not for commercial use.", file=sys.stderr)
         path = path or _downloaded(name, download_weights(name, folder=folder))
     print(json.dumps({"name": name, "path": str(path)}) if as_json else path)
 

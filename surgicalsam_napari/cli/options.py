@@ -65,7 +65,9 @@ Checkpoint = Annotated[
 ]
 EncoderWeights = Annotated[
     Path | None,
-    typer.Option("--encoder-weights", metavar="FILE", help="SAM or MobileSAM checkpoint, if not in the models folder."),
+    typer.Option(
+        "--encoder-weights", metavar="FILE", help="Weights of SAM or a distilled SAM, if not in the models folder."
+    ),
 ]
 Classes = Annotated[
     str | None,

@@ -53,7 +53,9 @@ def worker(
     ] = None,
     encoder_weights: Annotated[
         Path | None,
-        typer.Option("--encoder-weights", metavar="FILE", help="SAM or MobileSAM checkpoint outside the models folder."),
+        typer.Option(
+            "--encoder-weights", metavar="FILE", help="Weights of SAM or a distilled SAM outside the models folder."
+        ),
     ] = None,
     as_json: AsJson = False,
 ) -> None:

@@ -28,9 +28,11 @@ from surgicalsam_napari.model.encoders import ENCODERS, REMOVED_ENCODER, Encoder
 from surgicalsam_napari.model.image_encoder import (
     build_image_encoder,
     encoder_digest,
+    encoder_in_file,
     load_encoder_weights,
     read_sam_prompt_encoder_state,
     read_weights,
+    sam_parts_file,
 )
 from surgicalsam_napari.model.mask_decoder import build_mask_decoder
 from surgicalsam_napari.model.pixel_head import PixelHead
@@ -43,6 +45,10 @@ FORMAT_VERSION = 1
 BEST_OF_A_RUN = "best.safetensors"
 AUTHORS_ENCODER = "vit_h"
 WHOLE_PROMPTS = "whole"  # the prompts of the complete prompt encoder; ablations in training use other names
+UNTESTED = (
+    "{name} was trained with {trained} and is used here with {title}, which imitates it. Nobody has measured how good the "
+    "masks of this combination are. To adapt it, correct a few frames and use Learn: it trains a model for {title}."
+)
 AUTHORS_KEYS = {
     "prototypes_state_dict": "prototypes",
     "prototype_prompt_encoder_state_dict": "class_prompt_encoder",
@@ -193,8 +199,9 @@ def load_checkpoint(
     Parameters
     ----------
     path : our .safetensors, a .pth as the authors publish it, or the name of a bundled checkpoint ("light")
-    encoder_weights : SAM's or MobileSAM's checkpoint with the image encoder; by default the known weights on this disk.
-        A .pth needs it for SAM's prompt encoder even if no image encoder is loaded
+    encoder_weights : the checkpoint of SAM or of a distilled SAM with the image encoder; by default the known weights on
+        this disk. A .pth needs it for SAM's prompt encoder even if no image encoder is loaded, and may be used with an
+        encoder that was distilled from its own: such a model has a `caution`
     device : auto, cpu, cuda, cuda:1, … or mps
     classes : the class set for a .pth, which has no class names; a .safetensors has its own
     load_image_encoder : False to decode only cached embeddings; this needs neither the encoder's memory nor its file
@@ -276,26 +283,44 @@ def _load_authors(path: Path, encoder_file: Path | None, classes: ClassSet | Non
             f"{path.name} holds no class names, and one id means different instruments in different class sets. "
             "Give its class set: endovis2018, endovis2017, or a YAML file."
         )
-    encoder_file = encoder_file or zoo.find_weights(AUTHORS_ENCODER)
-    if encoder_file is None:
-        raise CheckpointError(
-            f"{path.name} also needs SAM's own checkpoint ({zoo.KNOWN_WEIGHTS[AUTHORS_ENCODER].file_name}). "
-            f"Download it with `surgicalsam models download {AUTHORS_ENCODER}`, or choose the file."
-        )
-    encoder, digest = _read_encoder(AUTHORS_ENCODER, encoder_file) if load_image_encoder else (None, "")
-    prompt_state = read_sam_prompt_encoder_state(encoder_file)
+    encoder_id, encoder_file = _encoder_for_authors(path, encoder_file)
+    encoder, digest = _read_encoder(encoder_id, encoder_file) if load_image_encoder else (None, "")
+    prompt_state = read_sam_prompt_encoder_state(sam_parts_file(encoder_file, encoder_id))
     state |= {f"prompt_encoder.{key}": tensor for key, tensor in prompt_state.items()}
-    return _assemble(path, state, classes, AUTHORS_ENCODER, digest, encoder)
+    model = _assemble(path, state, classes, encoder_id, digest, encoder)
+    if encoder_id != AUTHORS_ENCODER:
+        trained, title = ENCODERS[AUTHORS_ENCODER].title, ENCODERS[encoder_id].title
+        model.caution = UNTESTED.format(name=path.name, trained=trained, title=title)
+    return model
+
+
+def _encoder_for_authors(path: Path, file: Path | None) -> tuple[str, Path]:
+    """The image encoder for an authors' .pth, and its file: SAM ViT-H's, or one that was distilled from it."""
+    own = ENCODERS[AUTHORS_ENCODER]
+    if file is None:
+        file = zoo.find_weights(AUTHORS_ENCODER)
+        if file is None:
+            raise CheckpointError(
+                f"{path.name} also needs SAM's own checkpoint ({zoo.KNOWN_WEIGHTS[AUTHORS_ENCODER].file_name}). "
+                f"Download it with `surgicalsam models download {AUTHORS_ENCODER}`, or choose the file. The file of an "
+                "encoder that imitates SAM's, such as MobileSAM's, also works, but is untested."
+            )
+        return AUTHORS_ENCODER, file
+    encoder_id = encoder_in_file(file) or AUTHORS_ENCODER  # reading it reports what is wrong
+    if AUTHORS_ENCODER not in (encoder_id, ENCODERS[encoder_id].distilled_from):
+        imitations = ", ".join(spec.title for spec in ENCODERS.values() if spec.distilled_from == AUTHORS_ENCODER)
+        raise CheckpointError(
+            f"{path.name} was trained with {own.title}; {file.name} holds {ENCODERS[encoder_id].title}, whose features are "
+            f"others. Choose the weights of {own.title}, or of an encoder that imitates it: {imitations}."
+        )
+    return encoder_id, file
 
 
 def _read_encoder(encoder_id: str, file: Path | None) -> tuple[nn.Module, str]:
     file = file or zoo.find_weights(encoder_id)
     if file is None:
-        known = zoo.KNOWN_WEIGHTS[encoder_id]
-        raise CheckpointError(
-            f"The encoder weights {known.file_name} are not on this machine. "
-            f"Download them with `surgicalsam models download {encoder_id}`, or choose the file."
-        )
+        file_name = zoo.weights_named(encoder_id).file_name
+        raise CheckpointError(f"The encoder weights {file_name} are not on this machine. {zoo.how_to_get(encoder_id)}")
     encoder = build_image_encoder(encoder_id)
     return encoder, load_encoder_weights(encoder, file, encoder_id)
 

@@ -8,6 +8,7 @@ from __future__ import annotations
 import re
 from collections.abc import Callable
 from dataclasses import dataclass
+from functools import partial
 from typing import TYPE_CHECKING, NoReturn
 
 from surgicalsam_napari.errors import CheckpointError
@@ -35,6 +36,7 @@ class EncoderSpec:
     is_light : whether a CPU embeds a frame quickly
     is_bundled : whether a checkpoint on this encoder comes with the package
     has_sam_decoder : whether clicks go to SAM's own decoder, trained on a billion masks of photographs
+    distilled_from : the encoder whose embeddings it has learned to imitate, so that a decoder for that one may fit it, too
     gigaflops : arithmetic of one embedding, in units of 10^9 operations, as torch.utils.flop_counter counts them
     efficiency : its speed on a CPU as a share of the speed of a plain matrix product; measured, rounded
     """
@@ -51,6 +53,7 @@ class EncoderSpec:
     is_bundled: bool = False
     pyramid: tuple[tuple[int, int], ...] = ()
     has_sam_decoder: bool = False
+    distilled_from: str | None = None
     gigaflops: float = 0.0
     efficiency: float = 0.6
 
@@ -72,6 +75,24 @@ def _build_mobile_sam() -> nn.Module:
     return MobileSAMEncoder()
 
 
+def _build_efficientvit() -> nn.Module:
+    from surgicalsam_napari.model.efficientvit import EfficientViTSAMEncoder
+
+    return EfficientViTSAMEncoder()
+
+
+def _build_repvit() -> nn.Module:
+    from surgicalsam_napari.model.repvit import RepViTSAMEncoder
+
+    return RepViTSAMEncoder()
+
+
+def _build_edge_sam() -> nn.Module:
+    from surgicalsam_napari.model.repvit import EdgeSAMEncoder
+
+    return EdgeSAMEncoder()
+
+
 def _build_light() -> nn.Module:
     from surgicalsam_napari.model.light_encoder import LightEncoder
 
@@ -85,21 +106,28 @@ def _sam_spec(
     memory_megabytes: int,
     gigaflops: float,
     efficiency: float = EncoderSpec.efficiency,
+    *,
+    input_size: int = 1024,
+    distilled_from: str | None = None,
 ) -> EncoderSpec:
-    """An encoder with SAM's input and output; its weights file also holds SAM's prompt encoder and mask decoder."""
+    """An encoder with SAM's output; its weights file also holds SAM's prompt encoder and mask decoder."""
     return EncoderSpec(
         encoder_id,
         title,
         build,
-        1024,
+        input_size,
         (256, 64, 64),
         2048,
         encoder_id,
         memory_megabytes,
         has_sam_decoder=True,
+        distilled_from=distilled_from,
         gigaflops=gigaflops,
         efficiency=efficiency,
     )
+
+
+_distilled_spec = partial(_sam_spec, distilled_from="vit_h")
 
 
 LIGHT_PYRAMID = ((48, 1), (120, 2), (352, 4))  # of EfficientNet-Lite2: strides 8, 16 and 32
@@ -110,7 +138,11 @@ ENCODERS: dict[str, EncoderSpec] = {
         _sam_spec("vit_h", "SAM ViT-H", lambda: _build_vit("vit_h"), 2000, 5961),
         _sam_spec("vit_l", "SAM ViT-L", lambda: _build_vit("vit_l"), 1200, 2986),
         _sam_spec("vit_b", "SAM ViT-B", lambda: _build_vit("vit_b"), 700, 972),
-        _sam_spec("mobile_sam", "MobileSAM TinyViT", _build_mobile_sam, 250, 77.5, efficiency=0.25),
+        _distilled_spec("mobile_sam", "MobileSAM TinyViT", _build_mobile_sam, 250, 77.5, 0.25),
+        _distilled_spec("tiny_sam", "TinySAM TinyViT", _build_mobile_sam, 250, 77.5, 0.25),  # the same layers
+        _distilled_spec("edge_sam", "EdgeSAM RepViT", _build_edge_sam, 150, 40.1, 0.35),
+        _distilled_spec("repvit_sam", "RepViT-SAM", _build_repvit, 250, 226.6, 0.45),
+        _distilled_spec("efficientvit_sam_l0", "EfficientViT-SAM L0", _build_efficientvit, 250, 69.5, 0.55, input_size=512),
         EncoderSpec(
             "light",
             "Light encoder",

@@ -15,6 +15,7 @@ import torch
 from torch import Tensor, nn
 
 from surgicalsam_napari.errors import CheckpointError
+from surgicalsam_napari.model import zoo
 from surgicalsam_napari.model.encoders import ENCODERS, encoder_spec
 from surgicalsam_napari.model.mask_decoder import build_mask_decoder
 from surgicalsam_napari.model.segment_anything import PromptEncoder
@@ -179,8 +180,34 @@ def detect_encoder(shapes: Shapes) -> str | None:
     return best if agreement(best) > 0.5 else None
 
 
+def encoder_in_file(path: Path | str) -> str | None:
+    """The id of the image encoder in a weights file; None if it holds no known one.
+
+    Names and shapes decide; between encoders that have the same (MobileSAM and TinySAM), the file's name.
+
+    Raises
+    ------
+    CheckpointError
+        the file cannot be read
+    """
+    path = Path(path)
+    found = detect_encoder(state_shapes(with_prefix_removed(read_sam_weights(path), IMAGE_ENCODER_PREFIX)))
+    if found is None:
+        return None
+    letters = path.stem.lower().replace("_", "").replace("-", "")
+    alike = (id for id in ENCODERS if encoder_shapes(id) == encoder_shapes(found))
+    return next((id for id in alike if id.replace("_", "") in letters), found)
+
+
+def read_sam_weights(path: Path | str) -> dict[str, Any]:
+    """As `read_weights`, without the dictionary `state_dict` that some files have around all weights."""
+    weights = read_weights(path)
+    inner = weights.get("state_dict")
+    return inner if isinstance(inner, dict) else weights
+
+
 def load_encoder_weights(encoder: nn.Module, path: Path | str, encoder_id: str) -> str:
-    """Fill an encoder from a SAM or MobileSAM checkpoint, or from any file with its keys under `image_encoder.`.
+    """Fill an encoder from a checkpoint of SAM or a distilled SAM, or from any file with its keys under `image_encoder.`.
 
     Every key and shape is checked before anything changes. An encoder on the meta device gets memory on the CPU.
 
@@ -194,8 +221,7 @@ def load_encoder_weights(encoder: nn.Module, path: Path | str, encoder_id: str) 
         the file cannot be read, or holds another encoder, or only a part of this one
     """
     path = Path(path)
-    weights = read_weights(path)
-    state = with_prefix_removed(weights, IMAGE_ENCODER_PREFIX)
+    state = with_prefix_removed(read_sam_weights(path), IMAGE_ENCODER_PREFIX)
     check_encoder_state(state, encoder_id, path.name)
     on_meta = any(parameter.is_meta for parameter in encoder.parameters())
     if on_meta:
@@ -255,7 +281,7 @@ def read_sam_prompt_encoder_state(path: Path | str) -> dict[str, Tensor]:
     CheckpointError
         the file cannot be read, or has no complete prompt encoder
     """
-    state = with_prefix_removed(read_weights(Path(path)), PROMPT_ENCODER_PREFIX)
+    state = with_prefix_removed(read_sam_weights(path), PROMPT_ENCODER_PREFIX)
     point = state.get("not_a_point_embed.weight")
     dim = point.shape[-1] if point is not None and point.ndim == 2 else 256
     with torch.device("meta"):  # no parameter's shape depends on the grid or the image size
@@ -265,16 +291,41 @@ def read_sam_prompt_encoder_state(path: Path | str) -> dict[str, Tensor]:
 
 def read_sam_mask_decoder_state(path: Path | str) -> dict[str, Tensor]:
     """SAM's mask decoder from a SAM checkpoint, as `read_sam_prompt_encoder_state` reads the prompt encoder."""
-    state = with_prefix_removed(read_weights(Path(path)), MASK_DECODER_PREFIX)
+    state = with_prefix_removed(read_sam_weights(path), MASK_DECODER_PREFIX)
     with torch.device("meta"):
         expected = build_mask_decoder()
     return _checked_part(Path(path), "mask decoder", MASK_DECODER_PREFIX, state, expected)
+
+
+def sam_parts_file(encoder_file: Path, encoder_id: str) -> Path:
+    """The file with SAM's prompt encoder and mask decoder for an image encoder.
+
+    It is the encoder's own file. If that holds only an image encoder, it is the complete file of the same encoder on this
+    disk, or that of the encoder it was distilled from.
+
+    Raises
+    ------
+    CheckpointError
+        the encoder's file cannot be read; or it holds only an image encoder, and no complete file is on this disk
+    """
+    if any(name.startswith((PROMPT_ENCODER_PREFIX, MASK_DECODER_PREFIX)) for name in read_sam_weights(encoder_file)):
+        return encoder_file
+    sources = [name for name in (encoder_id, ENCODERS[encoder_id].distilled_from) if name is not None]
+    for name in sources:
+        file = zoo.find_weights(name)
+        if file is not None and file != encoder_file:
+            return file
+    raise CheckpointError(
+        f"{encoder_file.name} holds only an image encoder. SAM's prompt encoder and mask decoder can come from the complete "
+        f"weights of {ENCODERS[sources[-1]].title}, which are not on this machine. {zoo.how_to_get(sources[-1])}"
+    )
 
 
 def _checked_part(path: Path, part: str, prefix: str, state: dict[str, Tensor], expected: nn.Module) -> dict[str, Tensor]:
     mismatch = describe_mismatch(state_shapes(expected.state_dict()), state_shapes(state))
     if mismatch:
         raise CheckpointError(
-            f"{path.name} should hold SAM's {part} under {prefix}*; found {mismatch}. Choose a SAM or MobileSAM checkpoint."
+            f"{path.name} should hold SAM's {part} under {prefix}*; found {mismatch}. "
+            "Choose a complete checkpoint of SAM or of a distilled SAM."
         )
     return state

@@ -13,8 +13,9 @@ from surgicalsam_napari.errors import CheckpointError
 from surgicalsam_napari.files import replacing, write_file
 from surgicalsam_napari.formatting import in_bytes
 from surgicalsam_napari.model.checkpoint import CheckpointInfo, read_checkpoint_info
-from surgicalsam_napari.model.encoders import ENCODERS
+from surgicalsam_napari.model.encoders import ENCODERS, EncoderSpec
 from surgicalsam_napari.model.shared_models import LIST_FORMAT, LIST_VERSION, SharedModel, named_model
+from surgicalsam_napari.model.zoo import KnownWeights, weights_named
 
 WEIGHTS, CARD, CONFIG, LIST = "model.safetensors", "README.md", "config.json", "models.json"
 
@@ -85,7 +86,7 @@ def _card(info: CheckpointInfo, model: SharedModel) -> str:
     front = yaml.safe_dump(metadata, sort_keys=False, allow_unicode=True)
     classes = "\n".join(f"| {c.id} | {c.name} |" for c in info.classes)
     encoder = ENCODERS[info.encoder_id]
-    included = "included" if info.includes_encoder else f"not included; `surgicalsam models download {info.encoder_id}`"
+    included = "included" if info.includes_encoder else f"not included. {_how_to_get_encoder(encoder)}"
     return f"""---
 {front}---
 
@@ -121,6 +122,15 @@ Or choose *{model.label}* in the window, under *Model > Checkpoint*.
 {json.dumps(_plain_record(info.training_record), indent=2, ensure_ascii=False)}
 ```
 """
+
+
+def _how_to_get_encoder(encoder: EncoderSpec) -> str:
+    weights = weights_named(encoder.weights or encoder.id)
+    if isinstance(weights, KnownWeights):
+        place = f"`surgicalsam models download {weights.name}`"
+    else:
+        place = f"Download {weights.url}"
+    return place if weights.is_commercial else f"{place}; {weights.licence}: not for commercial use"
 
 
 def _plain_record(record: dict) -> dict:

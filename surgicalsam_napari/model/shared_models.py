@@ -29,7 +29,7 @@ from surgicalsam_napari.model.downloading import (
     sha256_of,
 )
 from surgicalsam_napari.model.encoders import RESERVED_NAMES
-from surgicalsam_napari.model.zoo import KNOWN_WEIGHTS, shared_folder
+from surgicalsam_napari.model.zoo import KNOWN_WEIGHTS, OTHER_WEIGHTS, shared_folder
 
 LIST_FORMAT = "surgicalsam-napari models"
 LIST_VERSION = 1
@@ -69,7 +69,7 @@ class SharedModel(BaseModel):
     @field_validator("name")
     @classmethod
     def _is_free(cls, name: str) -> str:
-        if name in RESERVED_NAMES or name in KNOWN_WEIGHTS:
+        if name in RESERVED_NAMES or name in KNOWN_WEIGHTS or name in OTHER_WEIGHTS:
             raise ValueError(f'"{name}" is a name of this program; choose another one')
         return name
 

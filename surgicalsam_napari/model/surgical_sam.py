@@ -87,6 +87,7 @@ class SurgicalSAM(nn.Module):
     Attributes
     ----------
     embedder : embeds frames on another machine, in place of the image encoder; None to embed here
+    caution : what a person must know before they trust the masks; empty for a checkpoint on its own encoder
     is_fast : decodes in bfloat16, on a CPU also embeds in it (`use_fast`): nearly the same masks, not exactly the same
     """
 
@@ -121,6 +122,7 @@ class SurgicalSAM(nn.Module):
         self.sam_mask_decoder = sam_mask_decoder
         self.presence_head = presence_head
         self.pixel_head = pixel_head
+        self.caution = ""
         self.is_fast = False
         self.embedder: Embedder | None = None
         self._position: tuple[Tensor, Tensor] | None = None

@@ -22,19 +22,32 @@ WEIGHTS_SUFFIXES = (".pth", ".pt", ".safetensors")
 
 
 @dataclass(frozen=True, kw_only=True)
-class KnownWeights(PublishedFile):
-    """A published weights file.
+class Weights:
+    """The published weights file of an image encoder.
 
     Attributes
     ----------
     name : its name on the command line and in the code
     title : its name for users
     encoder_id : the image encoder in it, a key of `encoders.ENCODERS`
+    url : its published address
+    file_name : its name as published
+    licence : SPDX identifier, or the licence's name
+    is_commercial : whether the licence allows commercial use
     """
 
     name: str
     title: str
     encoder_id: str
+    url: str
+    file_name: str
+    licence: str = "Apache-2.0"
+    is_commercial: bool = True
+
+
+@dataclass(frozen=True, kw_only=True)
+class KnownWeights(Weights, PublishedFile):
+    """A weights file of known size and SHA-256: this program downloads and checks it."""
 
 
 def _sam_weights(name: str, title: str, file_name: str, size_bytes: int, sha256: str) -> KnownWeights:
@@ -77,15 +90,73 @@ KNOWN_WEIGHTS: dict[str, KnownWeights] = {
             sha256="6dbb90523a35330fedd7f1d3dfc66f995213d81b29a5ca8108dbcdd4e37d6c2f",
             encoder_id="mobile_sam",
         ),
+        KnownWeights(
+            name="edge_sam",
+            title="EdgeSAM",
+            url="https://huggingface.co/spaces/chongzhou/EdgeSAM/resolve/main/weights/edge_sam_3x.pth",
+            file_name="edge_sam_3x.pth",
+            size_bytes=38807540,
+            sha256="5a3e3261da9e2f4c8154410885689ae57d09cbf4cf5d0c848b9d80b6df336ece",
+            encoder_id="edge_sam",
+            licence="S-Lab License 1.0",
+            is_commercial=False,
+        ),
+    )
+}
+
+# size or SHA-256 not known here: a person downloads them in a browser
+OTHER_WEIGHTS: dict[str, Weights] = {
+    weights.name: weights
+    for weights in (
+        Weights(
+            name="tiny_sam",
+            title="TinySAM",
+            url="https://github.com/xinghaochen/TinySAM/releases/download/3.0/tinysam_42.3.pth",
+            file_name="tinysam_42.3.pth",
+            encoder_id="tiny_sam",
+        ),
+        Weights(
+            name="repvit_sam",
+            title="RepViT-SAM",
+            url="https://github.com/THU-MIG/RepViT/releases/download/v1.0/repvit_sam.pt",
+            file_name="repvit_sam.pt",
+            encoder_id="repvit_sam",
+        ),
+        Weights(
+            name="efficientvit_sam_l0",
+            title="EfficientViT-SAM L0",
+            url="https://huggingface.co/mit-han-lab/efficientvit-sam/resolve/main/efficientvit_sam_l0.pt",
+            file_name="efficientvit_sam_l0.pt",
+            encoder_id="efficientvit_sam_l0",
+        ),
     )
 }
 
 
 def known_weights(name: str) -> KnownWeights:
-    """The weights with this name; if there are none, a CheckpointError that lists the known names."""
+    """The weights with this name, to download; if there are none, a CheckpointError that lists the known names."""
+    if name in OTHER_WEIGHTS:
+        raise CheckpointError(f"{OTHER_WEIGHTS[name].title} cannot be downloaded from here. {how_to_get(name)}")
     if name not in KNOWN_WEIGHTS:
-        raise CheckpointError(f'Known weights are {", ".join(KNOWN_WEIGHTS)}; got "{name}". Choose one of these.')
+        known = ", ".join([*KNOWN_WEIGHTS, *OTHER_WEIGHTS])
+        raise CheckpointError(f'Known weights are {known}; got "{name}". Choose one of these.')
     return KNOWN_WEIGHTS[name]
+
+
+def weights_named(name: str) -> Weights:
+    """The weights with this name, downloadable or not; if there are none, a CheckpointError that lists the names."""
+    return OTHER_WEIGHTS[name] if name in OTHER_WEIGHTS else known_weights(name)
+
+
+def how_to_get(name: str) -> str:
+    """A sentence for error messages: how a person gets these weights."""
+    weights = weights_named(name)
+    if isinstance(weights, KnownWeights):
+        return f"Download it with `surgicalsam models download {name}`, or choose the file (--encoder-weights)."
+    return (
+        f"Download {weights.file_name} from {weights.url} in a browser. Then choose the file (--encoder-weights), or move "
+        f"it to {models_folder()}."
+    )
 
 
 def models_folder() -> Path:
@@ -103,18 +174,21 @@ def models_folder() -> Path:
 def find_weights(name: str) -> Path | None:
     """Known weights on this machine: the file $SURGICALSAM_MODELS, or one in that folder or in the user's cache folder.
 
-    A file counts if it has the published size. A file that $SURGICALSAM_MODELS names may have any name.
+    A file counts if it has the published size; of weights without one, if it has the published name. A file that
+    $SURGICALSAM_MODELS names may have any name, if its size is known.
 
     Raises
     ------
     CheckpointError
         no weights are known by this name, or $SURGICALSAM_MODELS names a weights file that does not exist
     """
-    weights = known_weights(name)
+    weights = weights_named(name)
     chosen = _chosen_path()
     candidates = [_cache_folder() / weights.file_name]
     if chosen is not None:
         candidates.insert(0, chosen if chosen.is_file() else chosen / weights.file_name)
+    if not isinstance(weights, KnownWeights):
+        return next((path for path in candidates if path.name == weights.file_name and path.is_file()), None)
     return next((path for path in candidates if file_size(path) == weights.size_bytes), None)
 
 

@@ -16,7 +16,7 @@ from surgicalsam_napari.model.device import choose_device, describe_device
 from surgicalsam_napari.model.embedding import compute_embeddings
 from surgicalsam_napari.model.encoders import ENCODERS
 from surgicalsam_napari.model.image_encoder import build_image_encoder, load_encoder_weights
-from surgicalsam_napari.model.zoo import bundled_checkpoint, find_weights
+from surgicalsam_napari.model.zoo import bundled_checkpoint, find_weights, how_to_get
 from surgicalsam_napari.remote.protocol import EncoderName
 
 MOST_REFUSALS = 64  # that are remembered: a wrong request does not load weights each time
@@ -29,7 +29,7 @@ class EncodersHere:
     ----------
     device : auto, cpu, cuda, cuda:1, … or mps
     checkpoints : files whose image encoder may be used, too
-    encoder_weights : a SAM or MobileSAM checkpoint outside the models folder
+    encoder_weights : a checkpoint of SAM or a distilled SAM outside the models folder
     """
 
     def __init__(self, device: str = "auto", checkpoints: Sequence[Path] = (), encoder_weights: Path | None = None) -> None:
@@ -101,9 +101,8 @@ class EncodersHere:
         title = ENCODERS[encoder.id].title
         has = f"has the weights {', '.join(dict.fromkeys(found))}" if found else "has no weights of it"
         raise WorkerRefused(
-            f"The worker should have {title} with the weights {encoder.digest}; it {has}. Give it the same file: "
-            f"`surgicalsam models download {encoder.id}` on its machine, or `surgicalsam worker` with --encoder-weights or "
-            "--checkpoint."
+            f"The worker should have {title} with the weights {encoder.digest}; it {has}. Give it the same file, "
+            f"with --encoder-weights or --checkpoint of `surgicalsam worker`. On its machine: {how_to_get(encoder.id)}"
         )
 
     def _weight_files(self, encoder_id: str) -> list[Path]:

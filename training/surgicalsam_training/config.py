@@ -43,7 +43,7 @@ class TrainingConfig(BaseModel):
         description="Start from SAM with this image encoder and with new prototypes, as in the paper",
     )
     encoder_weights: Path | None = Field(
-        None, title="Encoder weights", description="Checkpoint of SAM or MobileSAM, if it is not in the models folder"
+        None, title="Encoder weights", description="Checkpoint of SAM or a distilled SAM, if it is not in the models folder"
     )
     classes: tuple[str, ...] | None = Field(
         None,

@@ -16,12 +16,12 @@ from surgicalsam_napari.model.device import choose_device, describe_device
 from surgicalsam_napari.model.digest import checkpoint_record
 from surgicalsam_napari.model.encoders import ENCODERS
 from surgicalsam_napari.model.surgical_sam import SurgicalSAM
-from surgicalsam_napari.model.zoo import KNOWN_WEIGHTS, find_weights
+from surgicalsam_napari.model.zoo import find_weights, weights_named
 from surgicalsam_napari.remote.address import is_address
 from surgicalsam_napari.session import Session
 from surgicalsam_napari.store import Project
 from surgicalsam_napari.widgets.parts.file_dialogs import FileKind, ask_for_file
-from surgicalsam_napari.widgets.parts.message import bring_into_view, show_failure
+from surgicalsam_napari.widgets.parts.message import bring_into_view, show_failure, show_notice
 from surgicalsam_napari.widgets.parts.parts import SPACING, ElidedLabel, Panel, caption, note
 from surgicalsam_napari.widgets.runs.background import run_in_background
 from surgicalsam_napari.widgets.source.checkpoint_picker import CheckpointPicker
@@ -159,7 +159,9 @@ class ModelPanel(Panel):
         path = self.in_use.checkpoint
         self.checkpoint.show_checkpoint(path)
         self.checkpoint.setToolTip(f"{path or 'Bundled with the plugin'}\nKnows {', '.join(model.classes.names)}")
-        self.encoder.setText(ENCODERS[model.encoder_id].title)
+        title = ENCODERS[model.encoder_id].title
+        self.encoder.setText(f"{title} (untested)" if model.caution else title)
+        self.encoder.setToolTip(model.caution)
         self._show_encoder_weights(*self.in_use[:2])
         place = self.in_use.device if model.embedder is not None else describe_device(model.device)
         self.summarized.emit(f"{self.checkpoint.title(path)} · {place}")
@@ -181,7 +183,7 @@ class ModelPanel(Panel):
         self.download = _button("Download…", self._show_downloads)
         self.download.setToolTip("Other image encoders: what each costs on this machine, and which to take")
         self.choose_encoder_weights = _button("Choose…", self._choose_encoder_weights)
-        self.choose_encoder_weights.setToolTip("SAM's or MobileSAM's own checkpoint file")
+        self.choose_encoder_weights.setToolTip("The own checkpoint file of SAM, or of an encoder that imitates it")
         self._weights_caption = caption("Weights")
         grid = self.add_grid()
         for row, (title, tooltip, widget) in enumerate(
@@ -224,7 +226,7 @@ class ModelPanel(Panel):
             widget.setVisible(name is not None)
         if name is not None:
             file = encoder_weights or find_weights(name)
-            title = KNOWN_WEIGHTS[name].title
+            title = weights_named(name).title
             self.encoder_weights.setText(f"{title} not found" if file is None else file.name)
             self.encoder_weights.setToolTip(
                 f"{checkpoint} needs the weights of {title}: {file or 'download or choose them'}"
@@ -238,6 +240,9 @@ class ModelPanel(Panel):
         self._set_loading(False)
         self._sources[model] = self.in_use
         self.session.use_model(model)
+        if model.caution:
+            self.attention_wanted.emit()
+            show_notice(model.caution, self)
         self.last_model.on_loaded(model)
 
     def _on_failed(self, error: Exception) -> None:
@@ -260,7 +265,9 @@ class ModelPanel(Panel):
         needed = _needed_weights(failed.checkpoint)
         is_there = needed is not None and (failed.encoder_weights is not None or find_weights(needed) is not None)
         if needed is not None and failed.checkpoint is not None and not is_there:
-            title = KNOWN_WEIGHTS[needed].title
+            title = weights_named(needed).title
+            if failed.checkpoint.suffix != ".safetensors":
+                title += " (or, untested, one that imitates it)"
             self.missing_text.setText(NEEDS_WEIGHTS.format(name=failed.checkpoint.name, title=title))
             self.missing.show()
 

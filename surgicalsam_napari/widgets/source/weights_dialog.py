@@ -5,7 +5,8 @@ from __future__ import annotations
 from pathlib import Path
 from typing import TYPE_CHECKING
 
-from qtpy.QtCore import Qt, Signal
+from qtpy.QtCore import Qt, QUrl, Signal
+from qtpy.QtGui import QDesktopServices
 from qtpy.QtWidgets import QDialog, QHBoxLayout, QPushButton, QVBoxLayout, QWidget
 
 from surgicalsam_napari.formatting import in_bytes, in_time
@@ -13,8 +14,10 @@ from surgicalsam_napari.inference.encoder_speed import guessed_seconds, probe
 from surgicalsam_napari.model.encoders import ENCODERS
 from surgicalsam_napari.model.zoo import (
     KNOWN_WEIGHTS,
+    OTHER_WEIGHTS,
     DownloadReport,
     KnownWeights,
+    Weights,
     download_weights,
     find_weights,
     models_folder,
@@ -39,17 +42,25 @@ WHAT_IT_IS = (
     "learns from your corrected frames."
 )
 WHERE = "Kept in {folder}. Set SURGICALSAM_MODELS to use another folder, for example one with your files."
+IN_A_BROWSER = (
+    "The next ones are downloaded in a browser: this program knows no checksum to check them with. Move the file into the "
+    "folder below, or choose it under Model > Weights."
+)
 PURPOSES = {
     "light": "The bundled model.",
-    "vit_h": "The encoder of the paper; the authors' checkpoints need it.",
+    "vit_h": "The encoder of the paper and of the authors' checkpoints.",
     "vit_l": "Half the arithmetic of ViT-H.",
     "vit_b": "A sixth of the arithmetic of ViT-H.",
-    "mobile_sam": "A small encoder with SAM's decoder for clicks.",
+    "mobile_sam": "Small; imitates ViT-H.",
+    "edge_sam": "The smallest one; imitates ViT-H. S-Lab License 1.0: not for commercial use.",
+    "tiny_sam": "The layers of MobileSAM with other weights; imitates ViT-H.",
+    "repvit_sam": "Only convolutions; imitates ViT-H.",
+    "efficientvit_sam_l0": "Reads pictures of 512 pixels, the others of 1024; imitates ViT-H.",
 }
 
 
 class WeightsDialog(QDialog):
-    """The image encoders: what each costs on this machine, which to take, and the download of SAM's and MobileSAM's.
+    """The image encoders: what each costs on this machine, which to take, and the download of their weights.
 
     Parameters
     ----------
@@ -62,17 +73,20 @@ class WeightsDialog(QDialog):
         super().__init__(parent)
         self.session = session
         self.setWindowTitle("Image encoders")
-        self.setMinimumWidth(560)
+        self.setMinimumWidth(780)
         self.rows: dict[str, EncoderRow] = {}
         self.message, self.advice, self.basis = Message(), caption(""), note()
         self.advice.setWordWrap(True)
         folder = note(WHERE.format(folder=models_folder()))
         folder.setTextInteractionFlags(Qt.TextInteractionFlag.TextSelectableByMouse)
         column = QVBoxLayout(self)
-        column.setSpacing(12)
+        column.setSpacing(10)
         for widget in (note(WHAT_IT_IS), self.advice):
             column.addWidget(widget)
-        for row in (EncoderRow("light"), *map(DownloadRow, by_size())):
+        others = sorted(OTHER_WEIGHTS.values(), key=_arithmetic)
+        for row in (EncoderRow("light"), *map(DownloadRow, by_size()), *map(BrowserRow, others)):
+            if isinstance(row, BrowserRow) and row.weights is others[0]:
+                column.addWidget(note(IN_A_BROWSER))
             self.rows[row.encoder_id] = row
             column.addWidget(row)
             if isinstance(row, DownloadRow):
@@ -122,7 +136,7 @@ class WeightsDialog(QDialog):
 
     def refresh(self) -> None:
         """Check again which files exist."""
-        for row in self._downloads:
+        for row in self.rows.values():
             row.refresh()
 
     def done(self, result: int) -> None:
@@ -138,7 +152,11 @@ class WeightsDialog(QDialog):
 
 def by_size() -> list[KnownWeights]:
     """The known weights, from the fastest encoder to the slowest."""
-    return sorted(KNOWN_WEIGHTS.values(), key=lambda weights: ENCODERS[weights.encoder_id].gigaflops)
+    return sorted(KNOWN_WEIGHTS.values(), key=_arithmetic)
+
+
+def _arithmetic(weights: Weights) -> float:
+    return ENCODERS[weights.encoder_id].gigaflops
 
 
 def cost_text(encoder_id: str, device: torch.device, frame_count: int, what: str) -> str:
@@ -152,8 +170,9 @@ def cost_text(encoder_id: str, device: torch.device, frame_count: int, what: str
 
 
 def advice(device: torch.device) -> str:
-    """Which encoder to take: the largest that reads a frame in a second."""
-    fast = [weights for weights in by_size() if (guessed_seconds(weights.encoder_id, device) or MOST_SECONDS) < MOST_SECONDS]
+    """Which encoder to take: the largest that reads a frame in a second, of those that everybody may use."""
+    free = [weights for weights in by_size() if weights.is_commercial]
+    fast = [weights for weights in free if (guessed_seconds(weights.encoder_id, device) or MOST_SECONDS) < MOST_SECONDS]
     if not fast:
         return "On this machine: keep the bundled encoder. Each of the others takes more than a second per frame."
     return f"On this machine: take {fast[-1].title}, the largest that reads a frame in less than a second."
@@ -180,10 +199,32 @@ class EncoderRow(QWidget):
         column.addWidget(self.cost)
         self._column = column
 
+    def refresh(self) -> None:
+        """Check again whether the weights are there; the bundled ones always are."""
+
     def fit(self) -> None:
         """Let the layout around know at once that the text has changed."""
         self._column.activate()
         self.updateGeometry()
+
+
+class BrowserRow(EncoderRow):
+    """The row of an encoder whose weights a person downloads in a browser: their size or digest is not published."""
+
+    def __init__(self, weights: Weights) -> None:
+        super().__init__(weights.encoder_id)
+        self.weights = weights
+        self.button = QPushButton("Open in browser")
+        self.button.setToolTip(weights.url)
+        self.button.clicked.connect(lambda _checked: QDesktopServices.openUrl(QUrl(weights.url)))
+        self.row.addWidget(self.button)
+        self.refresh()
+
+    def refresh(self) -> None:
+        """Show whether the file is in the models folder, under its published name."""
+        path = find_weights(self.weights.name)
+        self.state.setText(f"{self.weights.file_name} is not here" if path is None else "on this disk")
+        self.state.setToolTip(str(path or self.weights.url))
 
 
 class DownloadRow(EncoderRow):

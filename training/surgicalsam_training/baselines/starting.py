@@ -11,7 +11,7 @@ from surgicalsam_napari.instruments import ClassSet
 from surgicalsam_napari.model import zoo
 from surgicalsam_napari.model.checkpoint import load_checkpoint
 from surgicalsam_napari.model.encoders import ENCODERS, encoder_spec
-from surgicalsam_napari.model.image_encoder import read_sam_mask_decoder_state
+from surgicalsam_napari.model.image_encoder import read_sam_mask_decoder_state, sam_parts_file
 from surgicalsam_napari.model.mask_decoder import build_mask_decoder
 from surgicalsam_napari.model.surgical_sam import SurgicalSAM
 from surgicalsam_training.config import parse_config
@@ -39,9 +39,9 @@ def sam_of_checkpoint(
     if file is None:
         remedy = "Choose a checkpoint that includes this decoder."
         if spec.weights is not None:
-            remedy = f"Download it with `surgicalsam models download {spec.weights}`, or name its file (--encoder-weights)."
+            remedy = zoo.how_to_get(spec.weights)
         raise CheckpointError(f"Points and boxes need the decoder of SAM, and {model.name} has none. {remedy}")
-    add_sam_decoder(model, file)
+    add_sam_decoder(model, sam_parts_file(file, model.encoder_id))
     return model
 
 

@@ -22,6 +22,7 @@ from surgicalsam_napari.formatting import counted
 from surgicalsam_napari.instruments import ClassSet
 from surgicalsam_napari.model.checkpoint import AUTHORS_ENCODER, save_checkpoint
 from surgicalsam_napari.model.class_prompt_encoder import Prototypes
+from surgicalsam_napari.model.image_encoder import encoder_in_file
 from surgicalsam_napari.model.pixel_head import PRESENCE_THRESHOLD, PixelHead
 from surgicalsam_napari.model.surgical_sam import SurgicalSAM
 from surgicalsam_napari.store import Project
@@ -251,10 +252,14 @@ def _opened(config: TrainingConfig) -> Iterator[TrainingData]:
 
 
 def _with_known_encoder(config: TrainingConfig) -> TrainingConfig:
-    """Start from SAM instead of an authors' .pth: its class count need not fit, and its image encoder is SAM's."""
+    """Start from SAM instead of an authors' .pth: its class count need not fit, and its image encoder is SAM's.
+
+    With weights of a distilled encoder, start from these.
+    """
     if config.checkpoint is None or config.checkpoint.suffix == ".safetensors":
         return config
-    return config.changed(checkpoint=None, encoder=AUTHORS_ENCODER)
+    encoder = None if config.encoder_weights is None else encoder_in_file(config.encoder_weights)
+    return config.changed(checkpoint=None, encoder=encoder or AUTHORS_ENCODER)
 
 
 def _unused(folder: Path) -> Path:

@@ -25,6 +25,7 @@ from surgicalsam_napari.model.image_encoder import (
     read_sam_mask_decoder_state,
     read_sam_prompt_encoder_state,
     read_weights,
+    sam_parts_file,
 )
 from surgicalsam_napari.model.segment_anything import PromptEncoder
 from surgicalsam_napari.model.surgical_sam import SurgicalSAM, build_presence_head
@@ -90,7 +91,8 @@ def _model_on_sam(config: TrainingConfig, classes: ClassSet) -> SurgicalSAM:
         file = _encoder_file(config, encoder_id)
         encoder = build_image_encoder(encoder_id)
         digest = load_encoder_weights(encoder, file, encoder_id)
-        prompt_state, decoder_state = read_sam_prompt_encoder_state(file), read_sam_mask_decoder_state(file)
+        complete = sam_parts_file(file, encoder_id)
+        prompt_state, decoder_state = read_sam_prompt_encoder_state(complete), read_sam_mask_decoder_state(complete)
     parts["prompt_encoder"].load_state_dict(prompt_state)
     parts["mask_decoder"].load_state_dict(decoder_state)
     _copy_point_embeddings(
@@ -111,8 +113,8 @@ def _encoder_file(config: TrainingConfig, encoder_id: str) -> Path:
     file = config.encoder_weights or zoo.find_weights(encoder_id)
     if file is None:
         raise CheckpointError(
-            f"Starting from {ENCODERS[encoder_id].title} needs its weights ({zoo.KNOWN_WEIGHTS[encoder_id].file_name}). "
-            f"Get them with `surgicalsam models download {encoder_id}`, or name the file (--encoder-weights)."
+            f"Starting from {ENCODERS[encoder_id].title} needs its weights ({zoo.weights_named(encoder_id).file_name}). "
+            + zoo.how_to_get(encoder_id)
         )
     return file
 
