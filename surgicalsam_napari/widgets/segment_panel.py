@@ -215,9 +215,7 @@ class SegmentPanel(TaskPanel):
 
     @property
     def _with_vote(self) -> bool:
-        return (
-            self.vote.isChecked() and not self.session.shows_parts
-        )  # parts touch each other
+        return self.vote.isChecked() and not self.session.shows_parts  # parts touch each other
 
     @property
     def _can_write(self) -> bool:

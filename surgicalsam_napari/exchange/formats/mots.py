@@ -294,11 +294,10 @@ def _fields(line: str, place: str) -> tuple[int, str, int, dict]:
     fields = line.split()
     try:
         index, track, class_number, height, width, counts = fields
-        size, frame_index = [int(height), int(width)], int(index)
+        size, frame_index = picture_size(int(height), int(width), place), int(index)
         if not 0 <= frame_index < MOST_FRAMES:
             raise ExchangeError(f"{place} is of frame {frame_index}; a video has 0 to {MOST_FRAMES:,}. Correct it.")
-        picture_size(*size, place)
-        return frame_index, track, int(class_number), {"size": size, "counts": counts}
+        return frame_index, track, int(class_number), {"size": list(size), "counts": counts}
     except ValueError as error:
         raise ExchangeError(
             f"{place} should have frame, id, class, height, width and run lengths; got {line[:60]!r}. Restore the file."
