@@ -321,8 +321,8 @@ class SegmentPanel(TaskPanel):
             self.outcome.show_text("")
             return
         text = findings.summary(is_cancelled=self.run.is_cancelled)
-        if self.run.vote is not None:
-            text += f" {self.run.vote}" + (" Undo (U) takes the vote back." if self.run.vote.changed else "")
+        if self.run.vote is not None and self.run.vote.changed:
+            text += f" {self.run.vote} Undo (U) takes the vote back."
         resume = f"Resume: {counted(len(rest), 'frame')}" if rest else ""
         self.outcome.show_text(text, resume, "Segment the frames that the run did not come to")
 
