@@ -8,7 +8,7 @@ import cv2
 import numpy as np
 from scipy.optimize import linear_sum_assignment
 
-from surgicalsam_napari.tracking.looks import NEAR_ENTRY, REACH, Look, border_gap, entries_of, entry_distance, look_of
+from surgicalsam_napari.tracking.looks import JAWS_SHARE, NEAR_ENTRY, REACH, Look, border_gap, entries_of, entry_distance, look_of
 from surgicalsam_napari.tracking.regions import Regions
 from surgicalsam_napari.tracking.tracklets import Tracklets
 
@@ -207,8 +207,9 @@ class _Linking:
             if links.owners[region]:
                 continue
             whole = self._whole_by_pixels(region, links)
-            if whole is None and self._sight.look(region).entry is None:
-                whole = self._whole_nearby(region, links)
+            if whole is None:
+                enters = self._sight.look(region).entry is not None
+                whole = self._other_jaw(region, links) if enters else self._whole_nearby(region, links)
             if whole is not None:
                 links.part_of[region] = whole
 
@@ -224,6 +225,18 @@ class _Linking:
                 distance = border_gap(self._sight.look(region), self._sight.look(other))
                 return other if distance is None or distance < NEAR_ENTRY else None
         return None
+
+    def _other_jaw(self, region: int, links: FrameLinks) -> int | None:
+        """The region beside it of an instrument of its class, if of both only jaws are in sight: it enters or leaves."""
+        most = JAWS_SHARE * self._regions.map.size
+        found: list[tuple[float, int]] = []
+        for other, owners in enumerate(links.owners):
+            are_jaws = bool(owners) and max(self._regions.areas[region], self._regions.areas[other]) < most
+            if are_jaws and self._regions.class_ids[other] == self._regions.class_ids[region]:
+                gap = border_gap(self._sight.look(region), self._sight.look(other))
+                if gap is not None and gap < NEAR_ENTRY:
+                    found.append((gap, other))
+        return min(found)[1] if found else None
 
     def _whole_nearby(self, region: int, links: FrameLinks) -> int | None:
         """A larger region of the same class that is near, or that passes below another instrument on the way to it."""

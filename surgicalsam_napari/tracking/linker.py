@@ -20,7 +20,8 @@ from surgicalsam_napari.tracking.tracklets import Tracklets
 
 LINKING_SIDE = 320  # pixels; larger frames are reduced
 HELD_FRAMES = 5  # a tracklet without a region is carried on so long
-MEMORY_SHARE = 0.1  # of the newest look in the memory of a tracklet
+MEMORY_SHARE = 0.1  # of the newest look in the memory of a tracklet, if it shows as much of it as those before
+BEGIN_FRAMES = 25  # frames that say how a tracklet looks when it begins; to enter takes about so long
 SWAP_MARGIN = 0.1  # by so much must the looks of two tracklets fit better exchanged, after they touched
 
 
@@ -213,8 +214,10 @@ class Linker:
             if len(owners[region]) == 1 or tracklet.age == 1:
                 tracklet.area += share * (float(areas[key]) - tracklet.area)
             if len(owners[region]) == 1:
-                tracklet.end = tracklet.end.mixed(sight.look(region), share)
-                if tracklet.age <= 1 / MEMORY_SHARE:
+                # A look counts as much as it shows of the instrument, which may be on its way in or out.
+                tracklet.shown = (1 - MEMORY_SHARE) * tracklet.shown + float(areas[key])
+                tracklet.end = tracklet.end.mixed(sight.look(region), float(areas[key]) / tracklet.shown)
+                if tracklet.age <= BEGIN_FRAMES:
                     tracklet.begin = tracklet.end
             if tracklet.part_of is not None:
                 self._check_apart(key, region, region_of, sight)

@@ -11,6 +11,7 @@ COLOUR_BINS = 8  # per channel
 REACH = 3  # pixels of the working size: so near to the border of the picture, a region enters there
 DARKEST = 12  # grey levels: darker rows and columns at the border of a picture are not part of it
 NEAR_ENTRY = 0.2  # picture widths: what enters so near may be pieces of one instrument, such as its jaws
+JAWS_SHARE = 0.02  # of the picture: of a smaller instrument that enters, only the jaws are in sight
 LEAST_LENGTH = 1.6  # length to width from which the direction of a region counts
 
 # Weights and scales of the differences between two looks; a difference of one scale counts fully
@@ -28,7 +29,7 @@ class Look:
     ----------
     colour : (24,) float32, a histogram of the three channels, sum 1
     entry : (2,) column and row where the region meets the border of the picture, in picture widths; None inside it
-    direction : angle of the long axis, in radians, 0 to pi; None for a compact region
+    direction : angle of the long axis, in radians, 0 to pi; None for a compact region, and for jaws without a shaft
     embedding : (D,) float32, the mean of the image embedding, of length 1; None without embeddings
     border : (N, 2) the pixels where the region enters, in picture widths; None inside the picture
     """
@@ -74,10 +75,11 @@ def look_of(mask: np.ndarray, picture: np.ndarray, content: tuple[int, int, int,
     rows, columns = np.nonzero(mask)
     entries = entries_of(rows, columns, content, mask.shape[1])
     border = max(entries, key=len) if entries else None
+    are_jaws = border is not None and len(rows) < JAWS_SHARE * mask.size
     return Look(
         _colour(picture[rows, columns]),
         None if border is None else border.mean(axis=0),
-        _direction(rows, columns),
+        None if are_jaws else _direction(rows, columns),
         None if embedding is None else _mean_embedding(mask, embedding),
         border,
     )

@@ -24,6 +24,7 @@ class Tracklet:
     part_of : the key of the tracklet of which it is a piece; None for an instrument
     unseen : frames since it was seen
     area : its usual area, in pixels of the working size
+    shown : the areas of the frames in the memory of its look, the older ones with less weight
     apart : frames in a row in which it was far from the rest of its instrument
     """
 
@@ -36,6 +37,7 @@ class Tracklet:
     unseen: int = 0
     apart: int = 0
     area: float = 0.0
+    shown: float = 0.0
 
     @property
     def age(self) -> int:
