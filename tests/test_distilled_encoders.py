@@ -18,8 +18,9 @@ from surgicalsam_napari.model import zoo
 from surgicalsam_napari.model.checkpoint import load_checkpoint
 from surgicalsam_napari.model.efficientvit import LinearAttention
 from surgicalsam_napari.model.encoders import ENCODERS
-from surgicalsam_napari.model.image_encoder import build_image_encoder, encoder_in_file, encoder_shapes, sam_parts_file
+from surgicalsam_napari.model.image_encoder import build_image_encoder, encoder_in_file, encoder_shapes
 from surgicalsam_napari.model.repvit import EdgeSAMEncoder, ParallelFilter, RepViTSAMEncoder
+from surgicalsam_napari.model.sam_parts import sam_parts_file
 from surgicalsam_napari.model.zoo import find_weights, known_weights, weights_named
 from surgicalsam_training.learn.learning import _with_known_encoder
 

@@ -24,9 +24,9 @@ from surgicalsam_napari.model.image_encoder import (
     encoder_digest,
     encoder_shapes,
     load_encoder_weights,
-    read_sam_prompt_encoder_state,
     read_weights,
 )
+from surgicalsam_napari.model.sam_parts import read_sam_prompt_encoder_state
 from surgicalsam_napari.model.segment_anything import ImageEncoderAttention, PromptEncoder
 from surgicalsam_napari.model.vit_encoder import ChunkedAttention, ViTSize, build_vit_encoder
 from surgicalsam_napari.model.zoo import weights_named

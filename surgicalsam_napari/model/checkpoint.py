@@ -30,12 +30,11 @@ from surgicalsam_napari.model.image_encoder import (
     encoder_digest,
     encoder_in_file,
     load_encoder_weights,
-    read_sam_prompt_encoder_state,
     read_weights,
-    sam_parts_file,
 )
 from surgicalsam_napari.model.mask_decoder import build_mask_decoder
 from surgicalsam_napari.model.pixel_head import PixelHead
+from surgicalsam_napari.model.sam_parts import read_sam_prompt_encoder_state, sam_parts_file
 from surgicalsam_napari.model.segment_anything import PromptEncoder
 from surgicalsam_napari.model.surgical_sam import FALLBACK_PRESENCE_THRESHOLD, SurgicalSAM, build_presence_head
 from surgicalsam_napari.untrusted import json_from, plain_file

@@ -11,8 +11,8 @@ from surgicalsam_napari.instruments import ClassSet
 from surgicalsam_napari.model import zoo
 from surgicalsam_napari.model.checkpoint import load_checkpoint
 from surgicalsam_napari.model.encoders import ENCODERS, encoder_spec
-from surgicalsam_napari.model.image_encoder import read_sam_mask_decoder_state, sam_parts_file
 from surgicalsam_napari.model.mask_decoder import build_mask_decoder
+from surgicalsam_napari.model.sam_parts import read_sam_mask_decoder_state, sam_parts_file
 from surgicalsam_napari.model.surgical_sam import SurgicalSAM
 from surgicalsam_training.config import parse_config
 from surgicalsam_training.loop.tuning import starting_model

@@ -19,14 +19,8 @@ from surgicalsam_napari.model.checkpoint import build_parts, load_checkpoint
 from surgicalsam_napari.model.class_prompt_encoder import ClassPromptEncoder, Prototypes
 from surgicalsam_napari.model.device import choose_device
 from surgicalsam_napari.model.encoders import ENCODERS
-from surgicalsam_napari.model.image_encoder import (
-    build_image_encoder,
-    load_encoder_weights,
-    read_sam_mask_decoder_state,
-    read_sam_prompt_encoder_state,
-    read_weights,
-    sam_parts_file,
-)
+from surgicalsam_napari.model.image_encoder import build_image_encoder, load_encoder_weights, read_weights
+from surgicalsam_napari.model.sam_parts import read_sam_mask_decoder_state, read_sam_prompt_encoder_state, sam_parts_file
 from surgicalsam_napari.model.segment_anything import PromptEncoder
 from surgicalsam_napari.model.surgical_sam import SurgicalSAM, build_presence_head
 from surgicalsam_training.config import TrainingConfig
