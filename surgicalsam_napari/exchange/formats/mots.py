@@ -297,7 +297,7 @@ def _fields(line: str, place: str) -> tuple[int, str, int, dict]:
         size, frame_index = [int(height), int(width)], int(index)
         if not 0 <= frame_index < MOST_FRAMES:
             raise ExchangeError(f"{place} is of frame {frame_index}; a video has 0 to {MOST_FRAMES:,}. Correct it.")
-        picture_size(*size, place)
+        picture_size(size[0], size[1], place)
         return frame_index, track, int(class_number), {"size": size, "counts": counts}
     except ValueError as error:
         raise ExchangeError(
