@@ -86,6 +86,18 @@ def test_a_class_name_that_would_control_a_terminal_or_fill_it_is_refused(name: 
 
 
 @needs_pipes
+def test_a_pipe_in_the_parts_of_a_project_is_not_waited_for(folder: Path) -> None:
+    with Project.open(folder) as project:
+        project.change_classes(lambda present: present.part_added("Shaft"))
+        project.open_parts()
+    pipe = folder / "parts" / "provenance" / "c.0.0"
+    pipe.unlink(missing_ok=True)
+    os.mkfifo(pipe)
+    with pytest.raises(ProjectError, match="is no file"):
+        Project.open(folder)
+
+
+@needs_pipes
 def test_a_pipe_is_not_waited_for(tmp_path: Path, folder: Path) -> None:
     os.mkfifo(tmp_path / "pipe.json")
     with pytest.raises(OSError, match="it is no file"):

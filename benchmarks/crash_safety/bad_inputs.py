@@ -111,7 +111,7 @@ def _write_project(folder: Path, video: Path, *, first_class: int) -> None:
         parts = project.open_parts()
         parts.labels[1, 5:15, 10:30] = 1
         parts.snapshots.create("by hand")
-        parts.labels[2, 5:15, 10:30] = first_class % 2 + 1
+        parts.labels[2, 5:15, 10:30] = 1 + (first_class == 1)
         project.snapshots.create("by hand")
         project.labels[1, 40:50, 40:50] = first_class
         project.labels[2, 60:80, 60:80] = first_class + 1

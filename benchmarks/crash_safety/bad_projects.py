@@ -95,7 +95,9 @@ def cases(seed: int) -> Iterator[Case]:
     for fault, change in MANIFESTS.items():
         yield Case("project", f"project.json: {fault}", _damaged("info", (), "project.json", _changed_json(change), seed))
     for fault, prepare in HOSTILE.items():
-        yield Case("project", fault, prepare, right=_HOSTILE_RIGHT.get(fault, ""))
+        yield Case(
+            "project", fault, prepare, right=_HOSTILE_RIGHT.get(fault, ""), writes=fault.startswith("parts/project.json")
+        )
     yield from _backups(seed)
 
 
@@ -334,7 +336,7 @@ HOSTILE: dict[str, Prepare] = {
     "tracks.json with a track of 4000 digits": _with(_tracks(id=int("9" * 4000))),
     "tracks.json with an endless track": _with(_tracks(id=float("inf"))),
     "tracks.json with 10**9 frames": _with(_tracks(spans=[[0, 10**9, 1]])),
-    "tracks.json with frames of 10**30": _with(_tracks(spans=[[0, 10**30, 1]]), "statistics"),
+    "tracks.json with frames of 10**30": _with(_tracks(spans=[[0, 10**30, 1]])),
     "tracks.json with an endless number": _with(_tracks(spans=[[0, 1, float("inf")]])),
     "tracks.json with a number of 10**9": _with(_tracks(spans=[[0, 1, 10**9]])),
     "tracks.json with spans that are texts": _with(_tracks(spans="abc")),
@@ -381,7 +383,15 @@ HOSTILE: dict[str, Prepare] = {
 }
 
 
+_FROM_THE_PROJECT = (
+    "the manifest of the parts repeats what the project says, and is written again from there"
+)
 _HOSTILE_RIGHT = {
+    "instances of 10**12 frames": "as for labels; these frames are not read",
+    "parts/project.json of another project": "both projects have the same parts",
+    "parts/project.json of 10**15 frames": _FROM_THE_PROJECT,
+    "parts/project.json with other parts": _FROM_THE_PROJECT,
+    "parts in parts": "parts have no parts: nothing reads the folder",
     "labels of 10**12 frames": "an array may be longer after a kill while the video grew; these frames are not read",
 }
 

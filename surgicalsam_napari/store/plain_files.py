@@ -7,10 +7,11 @@ from collections.abc import Iterator
 from pathlib import Path
 
 from surgicalsam_napari.errors import ProjectError
+from surgicalsam_napari.store.part_labels import PARTS
 from surgicalsam_napari.store.snapshots import FOLDER as SNAPSHOTS
 
 MAY_BE_LINKS = {"embeddings", "augmented", "training"}  # large, and computed again: they may lie on another disk
-PER_FRAME = {"labels", "painted"}  # as many files as frames: each is looked at when it is read
+PER_FRAME = {"labels", "painted", "instances"}  # as many files as frames: each is looked at when it is read
 
 
 def check_plain(folder: Path) -> None:
@@ -35,7 +36,9 @@ def _entries(folder: Path) -> Iterator[os.DirEntry[str]]:
         if entry.name in MAY_BE_LINKS:
             continue
         yield entry
-        if entry.name == SNAPSHOTS:
+        if entry.name == PARTS:
+            yield from _entries(Path(entry.path))
+        elif entry.name == SNAPSHOTS:
             for snapshot in _listed(Path(entry.path)):
                 yield snapshot
                 for part in _listed(Path(snapshot.path)):
