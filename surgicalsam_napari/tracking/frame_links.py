@@ -8,7 +8,16 @@ import cv2
 import numpy as np
 from scipy.optimize import linear_sum_assignment
 
-from surgicalsam_napari.tracking.looks import JAWS_SHARE, NEAR_ENTRY, REACH, Look, border_gap, entries_of, entry_distance, look_of
+from surgicalsam_napari.tracking.looks import (
+    JAWS_SHARE,
+    NEAR_ENTRY,
+    REACH,
+    Look,
+    border_gap,
+    entries_of,
+    entry_distance,
+    look_of,
+)
 from surgicalsam_napari.tracking.regions import Regions
 from surgicalsam_napari.tracking.tracklets import Tracklets
 
