@@ -8,7 +8,16 @@ import cv2
 import numpy as np
 from scipy.optimize import linear_sum_assignment
 
-from surgicalsam_napari.tracking.looks import JAWS_SHARE, NEAR_ENTRY, REACH, Look, border_gap, entries_of, entry_distance, look_of
+from surgicalsam_napari.tracking.looks import (
+    JAWS_SHARE,
+    NEAR_ENTRY,
+    REACH,
+    Look,
+    border_gap,
+    entries_of,
+    entry_distance,
+    look_of,
+)
 from surgicalsam_napari.tracking.regions import Regions
 from surgicalsam_napari.tracking.tracklets import Tracklets
 
@@ -227,12 +236,13 @@ class _Linking:
         return None
 
     def _other_jaw(self, region: int, links: FrameLinks) -> int | None:
-        """The region beside it of an instrument of its class, if of both only jaws are in sight: it enters or leaves."""
-        most = JAWS_SHARE * self._regions.map.size
+        """The region beside it that has its class, if both are only jaws: their instrument enters or leaves."""
+        most, areas = JAWS_SHARE * self._regions.map.size, self._regions.areas
         found: list[tuple[float, int]] = []
         for other, owners in enumerate(links.owners):
-            are_jaws = bool(owners) and max(self._regions.areas[region], self._regions.areas[other]) < most
-            if are_jaws and self._regions.class_ids[other] == self._regions.class_ids[region]:
+            goes_first = bool(owners) or (areas[other] > areas[region] and other not in links.part_of)
+            are_jaws = max(areas[region], areas[other]) < most
+            if goes_first and are_jaws and self._regions.class_ids[other] == self._regions.class_ids[region]:
                 gap = border_gap(self._sight.look(region), self._sight.look(other))
                 if gap is not None and gap < NEAR_ENTRY:
                     found.append((gap, other))

@@ -27,14 +27,14 @@ class Look:
 
     Attributes
     ----------
-    colour : (24,) float32, a histogram of the three channels, sum 1
+    colour : (24,) float32, a histogram of the three channels, sum 1; None for jaws without a shaft
     entry : (2,) column and row where the region meets the border of the picture, in picture widths; None inside it
     direction : angle of the long axis, in radians, 0 to pi; None for a compact region, and for jaws without a shaft
     embedding : (D,) float32, the mean of the image embedding, of length 1; None without embeddings
     border : (N, 2) the pixels where the region enters, in picture widths; None inside the picture
     """
 
-    colour: np.ndarray
+    colour: np.ndarray | None
     entry: np.ndarray | None = None
     direction: float | None = None
     embedding: np.ndarray | None = None
@@ -44,22 +44,28 @@ class Look:
         """This look, moved by a share towards another one; what only one of them has is kept."""
         embedding = _mixed(self.embedding, other.embedding, share)
         return Look(
-            self.colour + (other.colour - self.colour) * np.float32(share),
+            _mixed(self.colour, other.colour, share),
             _mixed(self.entry, other.entry, share),
             _mixed_angle(self.direction, other.direction, share),
             None if embedding is None else embedding / max(float(np.linalg.norm(embedding)), 1e-6),
         )
 
     def difference(self, other: Look) -> float:
-        """0 to 1: how different two looks are. Where an instrument enters counts most: two of one kind look alike."""
-        terms = [(COLOUR_WEIGHT, float(np.abs(self.colour - other.colour).sum()) / 2 / COLOUR_SCALE)]
+        """0 to 1: how different two looks are; 1 if they have nothing in common to compare.
+
+        Where an instrument enters counts most: two of one kind look alike.
+        """
+        terms = []
+        if self.colour is not None and other.colour is not None:
+            terms.append((COLOUR_WEIGHT, float(np.abs(self.colour - other.colour).sum()) / 2 / COLOUR_SCALE))
         if self.entry is not None and other.entry is not None:
             terms.append((ENTRY_WEIGHT, float(np.hypot(*(self.entry - other.entry))) / ENTRY_SCALE))
         if self.direction is not None and other.direction is not None:
             terms.append((DIRECTION_WEIGHT, _angle_between(self.direction, other.direction) / DIRECTION_SCALE))
         if self.embedding is not None and other.embedding is not None:
             terms.append((EMBEDDING_WEIGHT, (1 - float(self.embedding @ other.embedding)) / EMBEDDING_SCALE))
-        return sum(weight * min(value, 1.0) for weight, value in terms) / sum(weight for weight, _ in terms)
+        weights = sum(weight for weight, _ in terms)
+        return sum(weight * min(value, 1.0) for weight, value in terms) / weights if terms else 1.0
 
 
 def look_of(mask: np.ndarray, picture: np.ndarray, content: tuple[int, int, int, int], embedding: np.ndarray | None) -> Look:
@@ -77,7 +83,7 @@ def look_of(mask: np.ndarray, picture: np.ndarray, content: tuple[int, int, int,
     border = max(entries, key=len) if entries else None
     are_jaws = border is not None and len(rows) < JAWS_SHARE * mask.size
     return Look(
-        _colour(picture[rows, columns]),
+        None if are_jaws else _colour(picture[rows, columns]),
         None if border is None else border.mean(axis=0),
         None if are_jaws else _direction(rows, columns),
         None if embedding is None else _mean_embedding(mask, embedding),

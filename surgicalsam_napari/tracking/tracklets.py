@@ -146,8 +146,11 @@ def stretch_of(key: int, pieces: Iterable[Tracklet], until: int) -> Stretch | No
 
 
 def _look(pieces: Sequence[Tracklet], frames: Sequence[int], which: str) -> Look:
-    """The look of the largest piece in these frames, and where any piece enters the picture."""
+    """The look of the largest piece in these frames, and where the pieces enter the picture."""
     sizes = [(sum(piece.areas.get(index, 0) for index in frames), piece.key, getattr(piece, which)) for piece in pieces]
-    looks = [look for size, _, look in sorted(sizes, key=lambda one: -one[0]) if size]
-    entering = next((look for look in looks if look.entry is not None), looks[0])
-    return replace(looks[0], entry=entering.entry)
+    looks = [(size, look) for size, _, look in sorted(sizes, key=lambda one: -one[0]) if size]
+    entering = [(size, look.entry) for size, look in looks if look.entry is not None]
+    if not entering:
+        return looks[0][1]
+    weights, entries = zip(*entering, strict=True)
+    return replace(looks[0][1], entry=np.average(entries, axis=0, weights=weights))
