@@ -383,9 +383,7 @@ HOSTILE: dict[str, Prepare] = {
 }
 
 
-_FROM_THE_PROJECT = (
-    "the manifest of the parts repeats what the project says, and is written again from there"
-)
+_FROM_THE_PROJECT = "the manifest of the parts repeats what the project says, and is written again from there"
 _HOSTILE_RIGHT = {
     "instances of 10**12 frames": "as for labels; these frames are not read",
     "parts/project.json of another project": "both projects have the same parts",

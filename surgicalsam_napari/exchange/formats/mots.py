@@ -297,12 +297,7 @@ def _fields(line: str, place: str) -> tuple[int, str, int, dict]:
         size, frame_index = picture_size(int(height), int(width), place), int(index)
         if not 0 <= frame_index < MOST_FRAMES:
             raise ExchangeError(f"{place} is of frame {frame_index}; a video has 0 to {MOST_FRAMES:,}. Correct it.")
-<<<<<<< HEAD
         return frame_index, track, int(class_number), {"size": list(size), "counts": counts}
-=======
-        picture_size(size[0], size[1], place)
-        return frame_index, track, int(class_number), {"size": size, "counts": counts}
->>>>>>> w-join19
     except ValueError as error:
         raise ExchangeError(
             f"{place} should have frame, id, class, height, width and run lengths; got {line[:60]!r}. Restore the file."
