@@ -18,7 +18,7 @@ from surgicalsam_napari.inference.whole_video import VideoOutcome, segment_whole
 from surgicalsam_napari.instruments import ENDOVIS2018, ClassSet, InstrumentClass, same_classes, with_known_colors
 from surgicalsam_napari.preferences import remember_annotator, remembered_annotator, remembered_certificates
 from surgicalsam_napari.remote.address import is_address
-from surgicalsam_napari.store import Project
+from surgicalsam_napari.store import Action, Project
 from surgicalsam_napari.store.checking import complete_tables, damage_notice
 from surgicalsam_napari.store.locating import SUFFIX, default_folder, is_project_folder, project_for
 from surgicalsam_napari.store.ownership import Owner
@@ -411,13 +411,15 @@ class Session:
         known = same_classes(self.classes, self.model.classes)
         return [class_id for class_id in self.classes.ids if class_id in known]
 
-    def segment(self, class_ids: Sequence[int], frame_indices: Sequence[int]) -> Generator[SegmentReport, None, None]:
+    def segment(
+        self, class_ids: Sequence[int], frame_indices: Sequence[int], *, action: Action | None = None
+    ) -> Generator[SegmentReport, None, None]:
         """Predict these classes in these frames, as `segment_frames` does; emits `frame_segmented` after each frame.
 
         A run keeps the project and model that it started with.
         """
         project, model = self._opened()
-        with closing(segment_frames(project, model, class_ids, frame_indices)) as reports:
+        with closing(segment_frames(project, model, class_ids, frame_indices, action=action)) as reports:
             for report in reports:
                 self.frame_segmented.emit(report)
                 yield report

@@ -54,8 +54,7 @@ def dock(empty_dock, qtbot, clip) -> MainWidget:
 
 @pytest.fixture
 def segmented(dock, qtbot) -> MainWidget:
-    """A dock with predictions of all classes in every frame, on which no vote followed."""
-    dock.segment_panel.vote.setChecked(False)
+    """A dock with predictions of all classes in every frame."""
     dock.segment_panel.all_classes.click()
     dock.segment_panel.start()
     settle(qtbot, dock)

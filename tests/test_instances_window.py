@@ -302,14 +302,14 @@ def test_a_class_of_the_timeline_opens_into_its_tracks_and_a_click_goes_to_a_spa
 def test_after_a_run_the_vote_puts_a_single_wrong_class_right_and_undo_takes_it_back(dock, qtbot, monkeypatch):
     project, panel = dock.session.project, dock.segment_panel
 
-    def segment(class_ids, frames):
+    def segment(class_ids, frames, *, action):
         """Predicts two needle drivers; the right one is scissors in frame 7."""
         score = np.ones(2, np.float32)
         for done, frame in enumerate(frames, start=1):
             labels = np.zeros((96, 128), np.uint8)
             labels[LEFT], labels[RIGHT] = DRIVER, SCISSORS if frame == 7 else DRIVER
             predicted = FramePrediction((DRIVER, SCISSORS), labels, score, score, np.array([True, True]), score * 0)
-            project.labels.write_prediction(frame, predicted, 1)
+            project.labels.write_prediction(frame, predicted, 1, action=action)
             yield SegmentReport(frame, done, len(frames), predicted, 0.0)
 
     monkeypatch.setattr(dock.session, "segment", segment)
@@ -318,13 +318,13 @@ def test_after_a_run_the_vote_puts_a_single_wrong_class_right_and_undo_takes_it_
     panel.segment.click()
     settle(qtbot, dock)
     assert project.labels[7][IN_RIGHT] == DRIVER
-    assert "The vote over time changed 1 region: 1 put right. Undo (U) takes the vote back." in panel.outcome.text()
+    assert "The vote over time changed 1 region: 1 put right. Undo (U) takes back the run and its vote." in panel.outcome.text()
     strip = dock.timeline.timeline.strip
     row = strip.layout_now.top_of(SCISSORS - 1) + 5
     x = strip.layout_now.left + strip.view.columns_of(7, 7)[1]
     assert "changed by the vote over time" in strip.tooltip_at(QPoint(x, row))
     press(qtbot, dock, dock.correct_panel.undo_bar.undo_button)
-    assert project.labels[7][IN_RIGHT] == SCISSORS
+    assert not project.labels[7].any() and not project.history.entries()[0].is_open
     panel.vote.setChecked(False)
     panel.segment.click()
     settle(qtbot, dock)

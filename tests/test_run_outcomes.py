@@ -126,8 +126,8 @@ def test_a_cancelled_run_says_after_how_many_frames_and_resumes_with_the_others(
 def test_a_failed_run_says_what_was_done_and_resumes(dock, qtbot, monkeypatch):
     panel, run = dock.segment_panel, dock.session.segment
 
-    def fail_after_three(*arguments):
-        for report in run(*arguments):
+    def fail_after_three(*arguments, **options):
+        for report in run(*arguments, **options):
             yield report
             if report.done == 3:
                 raise RuntimeError("CUDA out of memory")

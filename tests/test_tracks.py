@@ -285,3 +285,21 @@ def test_a_change_of_numbers_and_of_the_table_is_announced(project: Project) -> 
     project.labels[11, 0:5, 0:5] = GRASPER  # no numbers there
     project.history.undo()
     assert seen == [4, None, None]
+
+
+def test_numbers_without_a_table_after_an_undo_are_no_damage(project: Project) -> None:
+    with project.action("Link", 1) as action:
+        project.tracks.write_numbers(4, numbers_of_two(), action=action)
+        project.tracks.write_table(TABLE, action=action)
+    project.labels[4, 0:3, 0:3] = GRASPER  # so the numbers of this frame stay
+    project.history.undo()
+    assert not project.tracks.table.tracks
+    assert [damage.path.name for damage in list(checking(project))[-1].found] == []
+    project.history.redo()
+    assert project.tracks.table == TABLE
+
+
+def test_the_table_of_another_project_is_noticed(project: Project) -> None:
+    project.tracks.edit("Link", TABLE)
+    (project.folder / "tracks.json").write_bytes(TABLE.without(TABLE.tracks[0].id).to_bytes())
+    assert [damage.path.name for damage in list(checking(project))[-1].found] == ["tracks.json"]

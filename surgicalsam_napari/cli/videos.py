@@ -104,7 +104,9 @@ def segmenting(
     """
     from surgicalsam_napari.exchange.formats.indexed_png import write_classes
     from surgicalsam_napari.inference import frames_to_segment, parse_frames
+    from surgicalsam_napari.inference.segment import action_name
     from surgicalsam_napari.inference.whole_video import frames_with_class
+    from surgicalsam_napari.tracking.vote_classes import is_worth_a_vote, vote_classes
 
     model = session.model
     assert model is not None
@@ -120,11 +122,23 @@ def segmenting(
             write_classes(folder, project.classes, path.name)  # first, so that an error in writing shows at once
         return Selected(indices, to_do, class_ids)
 
+    voted: dict[Path, int] = {}  # by project: the regions that the vote of a run in this process changed
+
     def run(project: Project, selected: Selected) -> Generator[Any, None, None]:
-        return session.segment(selected.class_ids, selected.to_do)
+        voted[project.folder] = 0
+        if not selected.to_do:
+            return
+        name = action_name(project.classes, selected.class_ids, selected.to_do)
+        with project.action(name, len(selected.to_do)) as action:  # one undo takes back the run and its vote
+            yield from session.segment(selected.class_ids, selected.to_do, action=action)
+            if vote and is_worth_a_vote(selected.to_do):
+                outcome = yield from vote_classes(project, selected.frame_indices, action=action)
+                voted[project.folder] = outcome.changed
 
     def record(path: Path, project: Project, selected: Selected, seconds: float) -> dict[str, Any]:
-        changed = _voted(project, selected) if vote else 0
+        changed = voted.pop(project.folder, None)
+        if changed is None:  # workers of a cluster segmented it
+            changed = _voted(project, selected) if vote else 0
         if (folder := out(path)) is not None:
             shown = selected.class_ids if class_names else project.classes.ids
             _write_label_maps(project, selected.frame_indices, shown, folder)

@@ -1,4 +1,4 @@
-"""Checksums of the files that belong to no frame: project.json, notes.json, the work log, and which actions there are."""
+"""Checksums of the files that belong to no frame: project.json, notes.json, tracks.json, the work log, and the actions."""
 
 from __future__ import annotations
 
@@ -16,7 +16,7 @@ from surgicalsam_napari.store.files import STAGING
 from surgicalsam_napari.untrusted import read_json, read_plain
 
 RECORDS = "files.json"
-WHOLE = ("project.json", "notes.json")  # replaced as a whole
+WHOLE = ("project.json", "notes.json", "tracks.json")  # replaced as a whole
 GROWING = "work.csv"  # only grows
 HISTORY = "history"
 _DIFFERENT = "it is cut or changed, or is not the file that was written last"
@@ -45,13 +45,13 @@ class FileRecords:
         )
 
     @contextmanager
-    def replacing(self, name: str, content: bytes) -> Iterator[None]:
+    def replacing(self, name: str, content: bytes, *, is_new: bool = False) -> Iterator[None]:
         """Announce a new content of a file; the block writes it. May raise OSError.
 
-        A damaged file stays named as damaged: the new content comes from it.
+        A damaged file stays named as damaged, unless the new content does not come from it (`is_new`).
         """
-        record = self._read()
-        if record is None or (present := checksum(self._content(name))) not in record["whole"].get(name, []):
+        record, present = self._read(), checksum(self._content(name))
+        if record is None or not (is_new or present in record["whole"].get(name, [])):
             yield
             return
         record["whole"][name] = [present, checksum(content)]

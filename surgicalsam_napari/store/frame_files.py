@@ -21,11 +21,12 @@ from surgicalsam_napari.store.arrays import FrameArray, FrameCache, chunk_names
 from surgicalsam_napari.store.cell_table import CellTable
 from surgicalsam_napari.store.checksums import COLUMN, Checksums, check_command
 from surgicalsam_napari.store.checksums import FOLDER as CHECKSUMS
+from surgicalsam_napari.store.file_records import FileRecords
 from surgicalsam_napari.store.files import STAGING, check_reachable, set_aside, writing
 from surgicalsam_napari.store.journal import Journal
 from surgicalsam_napari.store.merging import followed_numbers
 from surgicalsam_napari.store.provenance import EXPECTS, LATER_TABLES, TABLE_NOTES, TABLES, class_attributes, is_corrected
-from surgicalsam_napari.store.tracks import is_intact
+from surgicalsam_napari.store.tracks import NO_TRACKS, is_intact
 from surgicalsam_napari.store.write_lock import WriteLock
 
 Found = TypeVar("Found")
@@ -329,7 +330,8 @@ class FrameFiles:
     def saved(self, frame_index: int) -> SavedFrame:
         """Everything that is stored for a frame, or the table of tracks for `TRACKS`. Call it while holding the lock."""
         if frame_index == TRACKS:
-            return SavedFrame(TRACKS, {}, {TRACKS_FILE: _content(self._root / TRACKS_FILE)})
+            content = _content(self._root / TRACKS_FILE)
+            return SavedFrame(TRACKS, {}, {TRACKS_FILE: None if content == NO_TRACKS else content})
         rows = {name: self.trimmed(name, row) for name, row in self.rows(frame_index).items()}
         return SavedFrame(
             frame_index, rows, {name: _content(array.path(frame_index)) for name, array in self._arrays.items()}
@@ -361,18 +363,20 @@ class FrameFiles:
         self.instances_changed.emit(frame_index)
 
     def write_tracks(self, content: bytes | None, action: Action | None = None) -> None:
-        """Replace the file of the table of tracks; None removes it. Call it while holding the lock.
+        """Replace the file of the table of tracks; None is a table without tracks. Call it while holding the lock.
 
         A damaged file goes to the folder `damaged`, and is recorded as empty: an undo brings no damage back.
         """
         path = self._root / TRACKS_FILE
+        is_lost = not path.exists()
         if self.has_damaged_tracks():
             set_aside(self._root, path)
+            is_lost = True
         if action is not None:
-            action.record(self.saved(TRACKS), SavedFrame(TRACKS, {}, {TRACKS_FILE: content}).digest)
-        if content is None:
-            path.unlink(missing_ok=True)
-        else:
+            after = None if content == NO_TRACKS else content
+            action.record(self.saved(TRACKS), SavedFrame(TRACKS, {}, {TRACKS_FILE: after}).digest)
+        content = NO_TRACKS if content is None else content  # a file that is missing would count as lost
+        with FileRecords(self._root).replacing(TRACKS_FILE, content, is_new=is_lost):
             write_file(path, content, staging=self._root / STAGING)
         self.instances_changed.emit(None)
 

@@ -310,7 +310,10 @@ class Project:
                         video=record, class_set=classes.to_json(), is_parts=True, has_checksums=True, has_file_records=True
                     )
                     create_folder(folder, manifest, self.folder / STAGING / PARTS)
-        manifest = following(folder, record) if self.writable else read_manifest(folder).changed(video=record)
+        if any(path.name == MANIFEST for path, _ in self._file_problems()):
+            manifest = read_manifest(folder)  # what is damaged here must not get into the parts
+        else:
+            manifest = following(folder, record) if self.writable else read_manifest(folder).changed(video=record)
         parts = Project(folder, manifest, whole=self)
         try:
             self._unite_classes(parts)
@@ -344,6 +347,9 @@ class Project:
         else:
             parts.labels.use_classes(wanted)
             parts._classes = wanted
+
+    def _file_problems(self) -> Iterator[tuple[Path, str]]:
+        return FileRecords(self.folder).problems(is_expected=self.manifest.has_file_records)
 
     def _on_whole_changed(self, frame_index: int) -> None:
         self.labels.files.changed.emit(frame_index)  # other parts may be shown

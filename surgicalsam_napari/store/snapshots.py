@@ -26,6 +26,7 @@ from surgicalsam_napari.store.files import writing
 from surgicalsam_napari.store.frame_files import TRACKS_FILE, FrameFiles
 from surgicalsam_napari.store.history import History
 from surgicalsam_napari.store.provenance import TABLES
+from surgicalsam_napari.store.tracks import NO_TRACKS
 from surgicalsam_napari.untrusted import read_json, read_plain
 
 FOLDER = "snapshots"
@@ -261,7 +262,7 @@ class SnapshotContent:
                 f"{self._folder / TRACKS_FILE} should be the table of tracks of the snapshot, but it is missing or changed. "
                 "Restore the file from a backup, or return to another snapshot."
             )
-        return content
+        return None if content == NO_TRACKS else content
 
     def problems(self, read: dict[tuple[int, ...], int] | None = None) -> Iterator[tuple[Path, str]]:
         """The damaged files, each with what is wrong, in words."""

@@ -337,6 +337,9 @@ class TrackTable:
         return TrackTable(tuple(by_id[track_id] for track_id in sorted(by_id)))
 
 
+NO_TRACKS = TrackTable().to_bytes()
+
+
 def is_intact(content: bytes) -> bool:
     """Whether the content of a tracks.json is as it was written; quick, also for a long one."""
     head, _, rest = content.partition(b", ")

@@ -322,7 +322,7 @@ class SegmentPanel(TaskPanel):
             return
         text = findings.summary(is_cancelled=self.run.is_cancelled)
         if self.run.vote is not None and self.run.vote.changed:
-            text += f" {self.run.vote} Undo (U) takes the vote back."
+            text += f" {self.run.vote} Undo (U) takes back the run and its vote."
         resume = f"Resume: {counted(len(rest), 'frame')}" if rest else ""
         self.outcome.show_text(text, resume, "Segment the frames that the run did not come to")
 

@@ -13,6 +13,7 @@ from surgicalsam_napari.errors import DiskSpaceError, SurgicalSAMError
 from surgicalsam_napari.formatting import in_bytes
 from surgicalsam_napari.inference import Estimate, outward_order
 from surgicalsam_napari.inference.findings import Findings
+from surgicalsam_napari.inference.segment import action_name
 from surgicalsam_napari.session import Session
 from surgicalsam_napari.widgets.parts.message import show_failure
 from surgicalsam_napari.widgets.runs.run import Run
@@ -93,15 +94,18 @@ class SegmentationRun(Run):
 
     def _reports(self, class_ids: list[int], frames: list[int]) -> Generator[Any, None, None]:
         project = self.session.project
-        with closing(self.session.segment(class_ids, frames)) as reports:
-            yield from reports
-        if self._with_vote and project is not None:
-            # imported here because it imports torch, which takes seconds
-            from surgicalsam_napari.tracking.vote_classes import is_worth_a_vote, vote_classes
+        assert project is not None
+        name = action_name(project.classes, class_ids, frames)
+        with project.action(name, len(frames)) as action:  # one undo takes back the run and its vote
+            with closing(self.session.segment(class_ids, frames, action=action)) as reports:
+                yield from reports
+            if self._with_vote:
+                # imported here because it imports torch, which takes seconds
+                from surgicalsam_napari.tracking.vote_classes import is_worth_a_vote, vote_classes
 
-            if is_worth_a_vote(sorted(self._to_vote)):
-                with closing(vote_classes(project, sorted(self._to_vote))) as reports:
-                    self.vote = yield from reports
+                if is_worth_a_vote(sorted(self._to_vote)):
+                    with closing(vote_classes(project, sorted(self._to_vote), action=action)) as reports:
+                        self.vote = yield from reports
 
     def resume(self, center: int) -> None:
         """Segment the frames that the last run did not come to."""
