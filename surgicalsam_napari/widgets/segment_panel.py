@@ -162,7 +162,7 @@ class SegmentPanel(TaskPanel):
         grid.addWidget(self.class_set, 0, 1)
         grid.addLayout(which, 1, 1)
         grid.addWidget(self.scope, 2, 1)
-        self.vote = QCheckBox("Put single wrong classes right")
+        self.vote = QCheckBox("Fix single wrong classes")
         self.vote.setChecked(True)
         self.vote.setToolTip(VOTE_TIP)
         grid.addWidget(self.vote, 3, 1)
