@@ -250,6 +250,7 @@ class InstancesSection(Panel):
         self.buttons = {task: QPushButton(text) for task, text in texts.items()}
         self.same_button, self.split_button, self.swap_button, self.class_button = self.buttons.values()
         self.right_class, self.strip = ClassPicker(), ActionStrip(self.run, self.layers)
+        self.right_class.setMinimumContentsLength(6)  # beside a button, also in a narrow panel
         self.class_change = TrackClassChange(self._start, self._on_class_changed)
         self.missing, self.outcome = note(), note()
         self.by_instance, self.rows_box = QCheckBox("Colours by instance"), QCheckBox("Tracks in the timeline")
