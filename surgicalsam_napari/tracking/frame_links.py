@@ -237,6 +237,8 @@ class _Linking:
 
     def _other_jaw(self, region: int, links: FrameLinks) -> int | None:
         """The region beside it that has its class, if both are only jaws: their instrument enters or leaves."""
+        if not self._keys:  # in the first frame of a scene, nothing is on its way
+            return None
         most, areas = JAWS_SHARE * self._regions.map.size, self._regions.areas
         found: list[tuple[float, int]] = []
         for other, owners in enumerate(links.owners):
