@@ -13,6 +13,7 @@ import pytest
 from surgicalsam_napari.cli import main
 from surgicalsam_napari.instruments import ENDOVIS2018
 from surgicalsam_napari.model.surgical_sam import FramePrediction
+from surgicalsam_napari.phantom import PhantomScene
 from surgicalsam_napari.store import Project, Provenance
 from surgicalsam_napari.tracking.class_vote import Vote, voted_classes
 from surgicalsam_napari.tracking.link_instances import frames_to_link, link_instances
@@ -78,7 +79,7 @@ def linked(
             tracks: tuple[LinkedTrack, ...] = stop.value
             break
         maps.append(frame.numbers(labels[frame.index]).astype(int))
-    ids = [np.zeros(SIZE, int) for _ in maps]
+    ids = [np.zeros(labels[0].shape, int) for _ in maps]
     for track_id, found in enumerate(tracks, start=1):
         for first, last, number in found.spans:
             for index in range(first, last + 1):
@@ -130,6 +131,17 @@ def test_an_instrument_that_returns_where_it_left_is_the_same_track() -> None:
     ids, tracks = linked(labels, images)
     assert len(tracks) == 2
     assert owner(ids[2], LEFT, 2) == owner(ids[25], LEFT, 25)
+
+
+def test_an_instrument_that_returns_with_its_jaws_first_is_the_same_track() -> None:
+    scene = PhantomScene(7000, (128, 160), 250, alike=2)
+    frames = [scene.frame(index) for index in range(0, 250, 3)]
+    ids, tracks = linked([frame.labels for frame in frames], [frame.image for frame in frames])
+    assert len(tracks) == 2
+    for number in (1, 2):
+        seen = [index for index, frame in enumerate(frames) if np.count_nonzero(frame.instances == number) > 100]
+        assert len(seen) < len(frames)  # it leaves and returns
+        assert len({int(np.bincount(ids[index][frames[index].instances == number]).argmax()) for index in seen}) == 1
 
 
 def test_every_track_ends_at_a_cut() -> None:

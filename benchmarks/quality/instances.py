@@ -11,8 +11,9 @@ with the nearest centroid (centroid). `by_look`, and `three_alike`: the same for
 
 `real`, if DIR has them: EndoVis 2015 v1 and v2, in whose masks all instruments are one class (v2 shows one instrument; v1
 shows two, which are scored where they are apart, by left and right), and the EndoVis 2017 clip. Only its frame 6 has masks;
-left and right are carried from it by optical flow, and the linking, which uses optical flow, too, is scored against that:
-the score says whether each keeps one identity, and nothing about masks.
+left and right are carried from it by optical flow, and the linking, which uses optical flow, too, is scored against that.
+Between its frames, instruments move by a large part of the picture: far from frame 6 the carried masks are fragments beside
+the instruments, so this score says only whether fragments keep one identity.
 
 Vote: `vote`, by look: Challenge IoU, in percent, of the predictions of the bundled weights on mixed scenes with and
 without the vote, and flips of class per minute of an instrument. `wrong_classes`: exact label maps in which each instrument

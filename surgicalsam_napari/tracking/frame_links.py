@@ -21,7 +21,7 @@ from surgicalsam_napari.tracking.looks import (
 from surgicalsam_napari.tracking.regions import Regions
 from surgicalsam_napari.tracking.tracklets import Tracklets
 
-LEAST_OF_BEST = 0.5  # a region covers at least so much of a tracklet as the region that covers most of it
+LEAST_OF_BEST = 0.5  # a region covers at least so much of a tracklet as the region that fits and covers most of it
 LEAST_COVER = 0.4  # of a tracklet's pixels lie in the region into which it runs
 LEAST_PART = 0.25  # of the usual area of a tracklet; with less, it is hidden
 LEAST_PART_OF_OTHER_CLASS = 0.6  # the same in a region of another class
@@ -154,9 +154,9 @@ class _Linking:
         fits = np.array([[self._fits(key, region) for region in range(len(self._regions))] for key in self._keys])
         score = np.where(fits & (self._overlap > 0), self._overlap / np.maximum(union, 1) + SAME_CLASS_BONUS * same, 0)
         rows, columns = linear_sum_assignment(-score)
-        fits = score[rows, columns] > 0
-        fits &= self._overlap[rows, columns] >= LEAST_OF_BEST * self._overlap[rows].max(axis=1)
-        return dict(zip(rows[fits].tolist(), columns[fits].tolist(), strict=True))
+        most = np.where(fits, self._overlap, 0).max(axis=1)[rows]
+        is_link = (score[rows, columns] > 0) & (self._overlap[rows, columns] >= LEAST_OF_BEST * most)
+        return dict(zip(rows[is_link].tolist(), columns[is_link].tolist(), strict=True))
 
     def _fits(self, key: int, region: int) -> bool:
         """Whether a region that enters the picture does so where the tracklet did."""
@@ -237,6 +237,8 @@ class _Linking:
 
     def _other_jaw(self, region: int, links: FrameLinks) -> int | None:
         """The region beside it that has its class, if both are only jaws: their instrument enters or leaves."""
+        if not self._keys:  # in the first frame of a scene, nothing is on its way
+            return None
         most, areas = JAWS_SHARE * self._regions.map.size, self._regions.areas
         found: list[tuple[float, int]] = []
         for other, owners in enumerate(links.owners):
