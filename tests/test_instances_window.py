@@ -319,7 +319,9 @@ def test_after_a_run_the_vote_puts_a_single_wrong_class_right_and_undo_takes_it_
     panel.segment.click()
     settle(qtbot, dock)
     assert project.labels[7][IN_RIGHT] == DRIVER
-    assert "The vote over time changed 1 region: 1 put right. Undo (U) takes back the run and its vote." in panel.outcome.text()
+    assert (
+        "The vote over time changed 1 region: 1 put right. Undo (U) takes back the run and its vote." in panel.outcome.text()
+    )
     strip = dock.timeline.timeline.strip
     row = strip.layout_now.top_of(SCISSORS - 1) + 5
     x = strip.layout_now.left + strip.view.columns_of(7, 7)[1]
