@@ -167,7 +167,8 @@ def set_up(folder: Path, rng: np.random.Generator) -> Stage:
             project.labels[frame, 20:60] = truth[frame][20:60]
             project.tracks.write_numbers(frame, truth[frame])  # one instrument of each class
         # in no action, so that no undo takes the table away
-        (project.folder / "tracks.json").write_bytes(_one_of_each(classes).to_bytes())
+        with project.labels.files.exclusively("The table of tracks"):
+            project.labels.files.write_tracks(_one_of_each(classes).to_bytes())
     training = folder / "training.surgicalsam"
     shutil.copytree(project.folder, training)
     with Project.open(training) as labelled:

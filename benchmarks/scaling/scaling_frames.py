@@ -59,6 +59,8 @@ class QuickModel:
     has_image_encoder: bool = True
     presence_threshold: float = 0.5
     device: torch.device = CPU
+    embeds_on: str = "cpu"
+    embedder: None = None
     is_fast: bool = False
     answered: int = 0
 

@@ -98,11 +98,12 @@ class EncodersHere:
             if digest == encoder.digest:
                 return module
             found.append(digest)
-        title = ENCODERS[encoder.id].title
+        title, name = ENCODERS[encoder.id].title, ENCODERS[encoder.id].weights
+        remedy = "" if name is None else f" On its machine: {how_to_get(name)}"
         has = f"has the weights {', '.join(dict.fromkeys(found))}" if found else "has no weights of it"
         raise WorkerRefused(
             f"The worker should have {title} with the weights {encoder.digest}; it {has}. Give it the same file, "
-            f"with --encoder-weights or --checkpoint of `surgicalsam worker`. On its machine: {how_to_get(encoder.id)}"
+            f"with --encoder-weights or --checkpoint of `surgicalsam worker`.{remedy}"
         )
 
     def _weight_files(self, encoder_id: str) -> list[Path]:
