@@ -24,7 +24,7 @@ sys.path += [str(Path(__file__).parents[1]), str(Path(__file__).parents[1] / "sc
 from common.options import new_parser, parse, print_json
 from scaling_frames import filled_project, stroke
 
-from surgicalsam_napari.store import Project
+from surgicalsam_napari.store import Project, Span, TrackTable
 from surgicalsam_napari.store.checking import Damage, checking, damaged_frames
 from surgicalsam_napari.store.checksums import ARRAYS, COLUMN, checksum, sealed
 
@@ -38,7 +38,7 @@ def give_own_files(folder: Path, frame_count: int, byte_count: int) -> None:
     records = np.asarray(checksums[:])
     for frame_index in range(frame_count):
         for name in ARRAYS:
-            content[:8] = np.array([frame_index * 2 + ARRAYS.index(name)], "<i8").view(np.uint8)
+            content[:8] = np.array([frame_index * len(ARRAYS) + ARRAYS.index(name)], "<i8").view(np.uint8)
             path = folder / name / f"c.{frame_index}.0.0"
             path.unlink(missing_ok=True)
             path.write_bytes(content)
@@ -97,6 +97,8 @@ def main() -> int:
                 start = time.perf_counter()
                 stroke(project, frame_index)
                 strokes.append(1000 * (time.perf_counter() - start))
+            tracks = TrackTable().with_new(project.classes.ids[0], [Span(0, arguments.frames - 1, 1)])
+            project.tracks.edit("Link", tracks)
         give_own_files(folder, arguments.frames, arguments.bytes)
         with Project.open(folder) as project:
             seconds, wrong = check(project)
@@ -107,7 +109,7 @@ def main() -> int:
             _, found = check(project)
     result = {
         "frames": arguments.frames,
-        "bytes": 2 * arguments.frames * arguments.bytes,
+        "bytes": len(ARRAYS) * arguments.frames * arguments.bytes,
         "check_seconds": round(seconds, 2),
         "rows_and_presence_seconds": round(quick, 2),
         "stroke_ms_median": round(statistics.median(strokes), 2),

@@ -6,7 +6,7 @@ import time
 from collections.abc import Callable, Iterator, Mapping
 from contextlib import contextmanager, suppress
 from dataclasses import replace
-from functools import partial
+from functools import lru_cache, partial
 from pathlib import Path
 from typing import ClassVar, TypeVar
 
@@ -36,6 +36,14 @@ ATTEMPTS, ATTEMPT_SECONDS = 10, 0.02  # to read a frame that another process may
 
 class _DamagedError(Exception):
     """A file of a frame is not what its checksum says, or cannot be decoded."""
+
+
+@lru_cache(maxsize=8)  # projects of equal size share it
+def _blank_frame(height: int, width: int) -> np.ndarray:
+    """(H, W) uint8 of background, read-only."""
+    blank = np.zeros((height, width), np.uint8)
+    blank.flags.writeable = False
+    return blank
 
 
 class FrameFiles:
@@ -79,8 +87,7 @@ class FrameFiles:
         self._journal = Journal(root, {**self.tables, CHECKSUMS: self.checksums.table})
         self.read_only_reason: str | None = None
         self._cache = FrameCache(CACHE_BYTES)
-        self.blank = np.zeros(shape[1:], np.uint8)
-        self.blank.flags.writeable = False
+        self.blank = _blank_frame(*shape[1:])
         self.interrupted_frame = None
         if writable:
             with writing("The project", root), self.lock:
