@@ -202,7 +202,7 @@ def test_projects_can_be_kept_elsewhere(run, clip, tmp_path):
 
 
 def test_ctrl_c_says_how_to_resume(run, clip, monkeypatch):
-    def interrupted(*_arguments):
+    def interrupted(*_arguments, **_options):
         raise KeyboardInterrupt
 
     monkeypatch.setattr(session.Session, "segment", interrupted)
