@@ -62,7 +62,7 @@ FIND_PYTHON := find_python() { \
 
 help:
 	@echo "make demo       set up, then segment the sample surgical clip in napari (without a display: into demo-output/)"
-	@echo "make test       set up, then run the tests, also in a real viewer: ten minutes on two cores"
+	@echo "make test       set up, then run the tests, also in a real viewer: about twenty minutes on two cores"
 	@echo "make test-slow  the few tests that take longer than ten seconds each"
 	@echo "make test-napari-0.8   the tests of the window with napari 0.8, the oldest that works"
 	@echo "make lint       ruff and mypy"
