@@ -2,9 +2,10 @@
 
 from __future__ import annotations
 
-from collections.abc import Collection, Generator, Iterator, Sequence
+from collections.abc import Collection, Generator, Iterable, Iterator, Sequence
 from contextlib import closing, nullcontext
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
+from itertools import pairwise
 from typing import TYPE_CHECKING
 
 import numpy as np
@@ -183,7 +184,7 @@ class _Run:
         linked = [track for track, _ in found]
         said = {track_id: spans_of(sorted(numbers.items())) for track_id, numbers in self._said.items()}
         written = sorted(self._written)
-        table = self._table.with_linked(_distinct(linked), written, said)
+        table = self._table.with_linked(_with_own_numbers(_distinct(linked)), written, said)
         for _, ids in found:
             table = _continued(table, ids)
         self._project.tracks.write_table(table, action=self._action)
@@ -200,6 +201,20 @@ class _Run:
         whole = Track(1, track.class_id, tuple(Span(*span) for span in track.spans))
         kept = TrackTable((whole,)).without_frames(self._neighbours)
         return Track(ids[0] if ids else NEW, track.class_id, kept.tracks[0].spans) if kept.tracks else None
+
+
+def _with_own_numbers(tracks: Iterable[Track]) -> list[Track]:
+    """In a frame, a number is one track: of two that claim it, as among many scattered regions, the longer one keeps it."""
+    settled = list(tracks)
+    while True:
+        spans = sorted((span.number, span.first, span.last, k) for k, track in enumerate(settled) for span in track.spans)
+        clash = next(((a, b) for a, b in pairwise(spans) if a[0] == b[0] and b[1] <= a[2]), None)
+        if clash is None:
+            return [track for track in settled if track.spans]
+        (_, _, last, k), (_, first, other_last, other) = clash
+        shorter = min(k, other, key=lambda position: settled[position].frame_count)
+        rest = TrackTable((settled[shorter],)).without_frames(range(first, min(last, other_last) + 1)).tracks
+        settled[shorter] = rest[0] if rest else replace(settled[shorter], spans=())
 
 
 def _continued(table: TrackTable, ids: Sequence[int]) -> TrackTable:
