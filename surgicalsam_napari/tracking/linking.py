@@ -175,7 +175,7 @@ class _Scene:
         return LinkedFrame(index, numbers[keys], len(without), is_cut)
 
     def _number(self, root: int, index: int, linker: Linker) -> int:
-        if not self._numbers.get(root):
+        if root not in self._numbers:  # without one it stays so: a span has all its frames
             self._free_numbers(index, linker)
             free = next((number for number in range(1, LARGEST_NUMBER + 1) if number not in self._in_use), 0)
             self._numbers[root] = free
