@@ -20,6 +20,7 @@ from surgicalsam_napari.instruments import ENDOVIS2018
 from surgicalsam_napari.model.surgical_sam import FramePrediction
 from surgicalsam_napari.session import Session
 from surgicalsam_napari.store import Project, Provenance, Span, Track, TrackTable
+from surgicalsam_napari.store.checking import checking
 from surgicalsam_napari.store.manifest import ModelRecord
 from surgicalsam_napari.video import VideoReader
 
@@ -528,6 +529,36 @@ def test_an_action_that_lost_both_files_is_named(folder: Path, capsys: pytest.Ca
     code, result = check(folder, capsys=capsys)
     assert code == 1
     assert [Path(damaged["file"]).name for damaged in result["damaged"]] == ["000001.json"]
+
+
+@pytest.mark.parametrize("name", ["history/000001.json", "history/000001.undo", "snapshots/*/snapshot.json", "notes.json"])
+def test_a_change_in_the_checksum_of_a_record_is_noticed_too(folder: Path, name: str) -> None:
+    with Project.open(folder) as project:
+        project.snapshots.create("before")
+        (path,) = folder.glob(name)
+        good = path.read_bytes()
+        start = good.rfind(b'"crc32c"')
+        for position in range(start - 2, start + len(b'"crc32c": 1')):
+            bad = bytearray(good)
+            bad[position] ^= 1
+            path.write_bytes(bad)
+            *_, report = checking(project)
+            assert [damage.path for damage in report.found] == [path], bytes(bad[start - 2 : start + 12])
+        path.write_bytes(good)
+        *_, report = checking(project)
+        assert not report.found
+
+
+def test_the_record_of_an_interrupted_undo_is_checked_too(folder: Path) -> None:
+    with Project.open(folder) as project:
+        steps = project.history.undoing()
+        next(steps), next(steps)
+        steps.close()
+    path = folder / "history" / "000001.redo"
+    change(path)
+    with Project.open(folder) as project:
+        *_, report = checking(project)
+        assert [damage.path for damage in report.found] == [path]
 
 
 def exchange_classes(folder: Path) -> None:

@@ -58,6 +58,7 @@ from kill_work import (
     edit_and_undo,
     import_labels,
     paint,
+    paint_beside_imports,
     predict,
     predict_and_undo,
     records,
@@ -105,7 +106,7 @@ KINDS: dict[str, tuple[tuple[Work, ...], ...]] = {  # processes, each with its t
     "training": ((train_beside,),),
     "painting + predicting": ((paint,), (predict,)),
     "painting + predicting, threads": ((paint, predict),),
-    "painting + importing": ((paint,), (import_labels,)),
+    "painting + importing": ((paint_beside_imports,), (import_labels,)),
     "painting + taking back": ((paint,), (predict_and_undo,)),
     "painting + training": ((paint,), (train_beside,)),
 }

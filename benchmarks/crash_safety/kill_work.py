@@ -115,6 +115,26 @@ Work = Callable[[Scene, Project, Ledger, np.random.Generator], None]
 
 def paint(scene: Scene, project: Project, ledger: Ledger, rng: np.random.Generator) -> None:
     """Paint strokes as napari does (write back a box, or set pixels by index arrays), and undo some of them."""
+    _paint(scene, project, ledger, rng, [])
+
+
+def paint_beside_imports(scene: Scene, project: Project, ledger: Ledger, rng: np.random.Generator) -> None:
+    """Paint no pixel with its label in a dataset: what is not changed is no stroke, and is undone with an import."""
+    _paint(scene, project, ledger, rng, scene.imported)
+
+
+def _paint(
+    scene: Scene, project: Project, ledger: Ledger, rng: np.random.Generator, others: list[dict[int, np.ndarray]]
+) -> None:
+    def differs(pixels: tuple[np.ndarray, ...], labels: np.ndarray | int) -> np.ndarray:
+        """(N,) bool: where the labels differ from those of all other label maps, by frame."""
+        frames, *places = pixels
+        result = np.ones(len(frames), bool)
+        for label_maps in others:
+            for frame in label_maps.keys() & set(frames.tolist()):
+                result &= (frames != frame) | (label_maps[frame][tuple(places)] != labels)
+        return result
+
     frame_count, height, width = project.labels.shape
     painted: list[tuple[tuple[np.ndarray, ...], np.ndarray]] = []
     values = [0, *project.classes.ids]
@@ -130,24 +150,30 @@ def paint(scene: Scene, project: Project, ledger: Ledger, rng: np.random.Generat
         how = rng.random()
         if painted and how < 0.2:
             pixels, before = painted.pop()
+            chosen = differs(pixels, before)
+            pixels, before = tuple(axis[chosen] for axis in pixels), before[chosen]
             ledger.note("stroke", number=number, pixels=pixels, values=before)
             project.labels[pixels] = before
         elif how < 0.6:
             box = (frame, slice(rows.min(), rows.max() + 1), slice(columns.min(), columns.max() + 1))
-            as_read = project.labels[box]
+            seen = project.labels.frame(frame)  # as in the window: another process may change the frame before the write
+            as_read = seen[box[1:]]
             edited = as_read.copy()
-            edited[rows - rows.min(), columns - columns.min()] = value
+            chosen = differs((np.full(len(rows), frame), rows, columns), value)
+            edited[rows[chosen] - rows.min(), columns[chosen] - columns.min()] = value
             changed = edited != as_read
             if not changed.any():
                 continue
             changed_rows, changed_columns = np.nonzero(changed)
             pixels = (np.full(len(changed_rows), frame), changed_rows + rows.min(), changed_columns + columns.min())
             ledger.note("stroke", number=number, pixels=pixels, values=edited[changed])
-            project.labels[box] = edited
+            project.labels.edit(box, edited, as_read={frame: seen})
             painted.append((pixels, as_read[changed]))
         else:
             depth = min(int(rng.integers(1, 3)), frame_count - frame)  # napari paints in several frames, too
             pixels = (np.repeat(np.arange(frame, frame + depth), len(rows)), np.tile(rows, depth), np.tile(columns, depth))
+            chosen = differs(pixels, value)
+            pixels = tuple(axis[chosen] for axis in pixels)
             before = project.labels[pixels]
             ledger.note("stroke", number=number, pixels=pixels, values=np.full(len(before), value, np.uint8))
             project.labels[pixels] = value
@@ -196,12 +222,17 @@ def predict(scene: Scene, project: Project, ledger: Ledger, rng: np.random.Gener
 
 
 def import_labels(scene: Scene, project: Project, ledger: Ledger, rng: np.random.Generator) -> None:
-    """Import datasets, and undo each import, so that the next one has frames to import into."""
+    """Import datasets, and undo each import, so that the next one has frames to import into.
+
+    What an earlier round imported stays.
+    """
     while True:
         dataset = open_dataset(scene.datasets[rng.integers(len(scene.datasets))])
         plan = check_import(project, dataset)
+        last = project.history.last_number
         _act(scene, project, ledger, "import", lambda plan=plan: (r.frame_index for r in import_frames(project, plan)))
-        _undo_or_redo(project, ledger, is_undo=True)
+        if (entry := project.history.to_undo) is not None and entry.number > last:
+            _undo_or_redo(project, ledger, is_undo=True)
 
 
 def predict_and_undo(scene: Scene, project: Project, ledger: Ledger, rng: np.random.Generator) -> None:

@@ -12,13 +12,12 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import IO, Any
 
-import google_crc32c
-
 from surgicalsam_napari.errors import ProjectError
 from surgicalsam_napari.files import write_all
-from surgicalsam_napari.store.checksums import ARRAYS
+from surgicalsam_napari.store.checksums import ARRAYS, sealed_record, unsealed_record
 from surgicalsam_napari.untrusted import json_from
 
+LINE_KEYS = ("frame", "rows", "chunks", "after")
 TRACKS_FILE = "tracks.json"
 TRACKS = -1  # the frame index that stands for the table of tracks, which belongs to no single frame
 
@@ -106,7 +105,7 @@ def append(file: Path, before: SavedFrame, after: str) -> None:
         },
         "after": after,
     }
-    record["crc32c"] = _line_checksum(file, record)
+    record = sealed_record(record, salt=f"{file.name} ")
     with file.open("a+b", buffering=0) as stream:
         start = cut_torn_line(stream)
         try:
@@ -114,11 +113,6 @@ def append(file: Path, before: SavedFrame, after: str) -> None:
         except BaseException:
             os.ftruncate(stream.fileno(), start)
             raise
-
-
-def _line_checksum(file: Path, record: dict[str, Any]) -> int:
-    """The checksum of a line, which belongs to this file only."""
-    return google_crc32c.value(f"{file.name} {json.dumps(record)}".encode())
 
 
 def cut_torn_line(stream: IO[bytes]) -> int:
@@ -163,10 +157,7 @@ def read_line(file: Path, offset: int) -> tuple[SavedFrame, str]:
     try:
         with file.open("rb") as stream:
             stream.seek(offset)
-            record = json_from(stream.readline())
-        known = record.pop("crc32c", None)  # earlier versions wrote none
-        if known not in (None, _line_checksum(file, record)):
-            raise ValueError
+            record = unsealed_record(json_from(stream.readline()), salt=f"{file.name} ", earlier=LINE_KEYS)
         rows = {name: bytes.fromhex(row) for name, row in record["rows"].items()}
         if not set(record["chunks"]) <= ({TRACKS_FILE} if record["frame"] == TRACKS else set(ARRAYS)):
             raise ValueError

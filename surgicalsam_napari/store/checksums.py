@@ -2,10 +2,12 @@
 
 from __future__ import annotations
 
+import json
 import os
 import struct
-from collections.abc import Iterator, Mapping
+from collections.abc import Collection, Iterator, Mapping
 from pathlib import Path
+from typing import Any
 
 import google_crc32c
 import numpy as np
@@ -21,6 +23,7 @@ FOLDER = "checksums"
 ARRAYS = ("labels", "painted", "instances")
 PARTS = (*ARRAYS, *TABLES)  # columns from 1 on; column 0 is the checksum of the other columns
 WIDTH = 16  # columns, some for tables of later versions
+OWN = "crc32c"  # the key of a record's own checksum
 COLUMN = {name: position for position, name in enumerate(PARTS, 1)}
 ATTRIBUTES = {
     "description": "CRC-32C of a frame's files and table rows (without trailing fill values); 0 for what does not exist",
@@ -38,6 +41,35 @@ for _byte in range(256):
 def checksum(content: bytes | None) -> int:
     """CRC-32C of stored bytes, never 0; 0 without any."""
     return 0 if content is None else google_crc32c.value(content) or 1
+
+
+def sealed_record(record: dict[str, Any], *, salt: str = "") -> dict[str, Any]:
+    """A JSON record with its own checksum, as the last key.
+
+    Parameters
+    ----------
+    salt : a part of the checksum that is not stored, such as the name of the file that the record belongs to
+    """
+    return {**record, OWN: _own(record, salt)}
+
+
+def unsealed_record(record: Any, *, salt: str = "", earlier: Collection[str] = ()) -> dict[str, Any]:
+    """A record of `sealed_record` without its checksum; a ValueError if it is not as it was written.
+
+    Parameters
+    ----------
+    earlier : the keys of the records of an earlier version, which have no checksum. A record with another key has lost it
+    """
+    if not isinstance(record, dict):
+        raise ValueError("it is not a record")
+    content = {key: value for key, value in record.items() if key != OWN}
+    if record[OWN] != _own(content, salt) if OWN in record else not set(record) <= set(earlier):
+        raise ValueError("it is cut or changed")
+    return content
+
+
+def _own(record: dict[str, Any], salt: str) -> int:
+    return google_crc32c.value(f"{salt}{json.dumps(record)}".encode())
 
 
 def row_checksums(rows: np.ndarray, fill: float) -> np.ndarray:

@@ -11,7 +11,7 @@ from typing import Any
 import google_crc32c
 
 from surgicalsam_napari.files import write_file
-from surgicalsam_napari.store.checksums import checksum
+from surgicalsam_napari.store.checksums import checksum, sealed_record, unsealed_record
 from surgicalsam_napari.store.files import STAGING
 from surgicalsam_napari.untrusted import read_json, read_plain
 
@@ -115,17 +115,10 @@ class FileRecords:
     def _read(self) -> dict[str, Any] | None:
         """The record; None if there is none, or it is damaged."""
         try:
-            record = read_json(self._path)
-            if record.pop("crc32c") == _own(record):
-                return dict(record)
-        except (OSError, ValueError, TypeError, KeyError, AttributeError):
-            pass
-        return None
+            return unsealed_record(read_json(self._path))
+        except (OSError, ValueError):
+            return None
 
     def _write(self, record: dict[str, Any]) -> None:
-        content = json.dumps({**record, "crc32c": _own(record)}).encode()
+        content = json.dumps(sealed_record(record)).encode()
         write_file(self._path, content, staging=self._root / STAGING)
-
-
-def _own(record: dict[str, Any]) -> int:
-    return checksum(json.dumps(record).encode())

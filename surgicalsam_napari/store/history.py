@@ -11,7 +11,6 @@ from itertools import chain
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, ClassVar
 
-import google_crc32c
 from psygnal import Signal
 
 from surgicalsam_napari.errors import ProjectError, SurgicalSAMError
@@ -26,6 +25,7 @@ from surgicalsam_napari.store.action import (
     line_offsets,
     read_line,
 )
+from surgicalsam_napari.store.checksums import sealed_record, unsealed_record
 from surgicalsam_napari.store.file_records import FileRecords
 from surgicalsam_napari.store.files import STAGING, writing
 from surgicalsam_napari.untrusted import read_json
@@ -34,6 +34,7 @@ if TYPE_CHECKING:
     from surgicalsam_napari.store.frame_files import FrameFiles
 
 FOLDER = "history"
+RECORD_KEYS = ("name", "started", "frames", "is_undone", "lines", "note", "tracks")
 KEPT_ACTIONS = 50
 KEPT_BYTES = 2**30  # total size of the records; the latest action is kept at any size
 
@@ -295,16 +296,13 @@ class History:
             **({"note": entry.note} if entry.note else {}),
             **({"tracks": True} if entry.has_tracks else {}),
         }
-        record["crc32c"] = _record_checksum(record)
         with self._files.lock:  # a process that opens the project clears the staging folder while it holds the lock
-            content = json.dumps(record, ensure_ascii=False).encode()
+            content = json.dumps(sealed_record(record), ensure_ascii=False).encode()
             write_file(self._json_file(entry), content, staging=self._root / STAGING)
 
     def _read(self, path: Path) -> HistoryEntry | None:
         try:
-            record = read_json(path)
-            if record.pop("crc32c", None) not in (None, _record_checksum(record)):
-                return None
+            record = unsealed_record(read_json(path), earlier=RECORD_KEYS)
             count = record["frames"]
             about = record["name"], record["started"], count or 0, bool(record["is_undone"])
             note = str(record.get("note", ""))
@@ -360,17 +358,21 @@ class History:
                 yield path, "it is cut or changed"
                 known |= {path.with_suffix(suffix) for suffix in (".undo", ".redo")}
                 continue
-            known |= {self._frames_file(replace(entry, is_undone=is_undone)) for is_undone in (False, True)}
-            file = self._frames_file(entry)
+            file, opposite = self._frames_file(entry), self._frames_file(replace(entry, is_undone=not entry.is_undone))
+            known |= {file, opposite}
             record = read_json(path)
             expected = record.get("lines", record["frames"] if not entry.is_undone else None)
-            offsets = line_offsets(file)
             if expected and not file.exists():
                 yield file, "it is missing"
-            elif expected is not None and len(offsets) < expected:
-                yield file, f"it should record {expected} frames, {len(offsets)} are left"
-            elif damaged := [number for number, offset in enumerate(offsets, 1) if not _is_readable(file, offset)]:
-                yield file, f"line {damaged[0]} is cut or changed"
+                continue
+            left = len(line_offsets(file))
+            if expected is not None and left < expected:
+                yield file, f"it should record {expected} frames, {left} are left"
+                continue
+            for each in (file, opposite):  # an undo that was interrupted leaves both
+                lines = enumerate(line_offsets(each), 1)
+                if damaged := [number for number, offset in lines if not _is_readable(each, offset)]:
+                    yield each, f"line {damaged[0]} is cut or changed"
         for file in sorted({*self._folder.glob("[0-9]*.undo"), *self._folder.glob("[0-9]*.redo")} - known):
             yield file.with_suffix(".json"), f"it is missing; it describes {file.name}"
 
@@ -393,10 +395,6 @@ def _is_readable(file: Path, offset: int) -> bool:
     except ProjectError:
         return False
     return True
-
-
-def _record_checksum(record: dict[str, Any]) -> int:
-    return google_crc32c.value(json.dumps(record).encode())
 
 
 def _exhausted(steps: Generator[UndoReport, None, Undone | None]) -> Undone | None:

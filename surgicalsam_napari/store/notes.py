@@ -128,7 +128,8 @@ class Notes:
         if signature != self._read[0]:
             try:
                 record = read_json(path)
-                if record.get("crc32c") not in (None, google_crc32c.value(json.dumps(record["notes"]).encode())):
+                written = google_crc32c.value(json.dumps(record["notes"]).encode())
+                if record.get("crc32c", written) != written or not set(record) <= {"notes", "crc32c"}:
                     raise ValueError("it was changed outside of this program")
                 notes = [
                     Note(int(n["frame"]), str(n["text"]), str(n.get("annotator", "")), str(n.get("written", "")))

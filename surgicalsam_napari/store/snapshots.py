@@ -11,16 +11,14 @@ from contextlib import suppress
 from dataclasses import dataclass
 from datetime import UTC, datetime, timedelta
 from pathlib import Path
-from typing import Any
 
-import google_crc32c
 import numpy as np
 
 from surgicalsam_napari.errors import ProjectError
 from surgicalsam_napari.store.action import TRACKS, Action, SavedFrame
 from surgicalsam_napari.store.arrays import FrameArray, chunk_names, decoded, read_metadata
 from surgicalsam_napari.store.cell_table import CellTable
-from surgicalsam_napari.store.checksums import ARRAYS, Checksums, checksum
+from surgicalsam_napari.store.checksums import ARRAYS, Checksums, checksum, sealed_record, unsealed_record
 from surgicalsam_napari.store.checksums import FOLDER as CHECKSUMS
 from surgicalsam_napari.store.files import writing
 from surgicalsam_napari.store.frame_files import TRACKS_FILE, FrameFiles
@@ -31,6 +29,7 @@ from surgicalsam_napari.untrusted import read_json, read_plain
 
 FOLDER = "snapshots"
 RECORD = "snapshot.json"
+RECORD_KEYS = ("name", "created", "is_automatic", "has_checksums", "tracks")
 KEPT_AUTOMATIC = 10
 
 
@@ -82,11 +81,10 @@ class Snapshots:
         entries = []
         for path in (self._root / FOLDER).glob(f"[!.]*/{RECORD}"):
             with suppress(OSError, ValueError, KeyError, TypeError):
-                record = read_json(path)
-                if record.pop("crc32c", None) in (None, _record_checksum(record)):
-                    has_checksums, tracks = bool(record.get("has_checksums")), int(record.get("tracks", 0))
-                    about = record["name"], record["created"], bool(record["is_automatic"]), has_checksums, tracks
-                    entries.append(Snapshot(path.parent, *about))
+                record = unsealed_record(read_json(path), earlier=RECORD_KEYS)
+                has_checksums, tracks = bool(record.get("has_checksums")), int(record.get("tracks", 0))
+                about = record["name"], record["created"], bool(record["is_automatic"]), has_checksums, tracks
+                entries.append(Snapshot(path.parent, *about))
         return sorted(entries, key=lambda snapshot: (snapshot.created, snapshot.folder.name))
 
     def create(self, name: str, *, is_automatic: bool = False) -> Snapshot:
@@ -111,8 +109,7 @@ class Snapshots:
                 is_complete = self._files.checksums.is_complete
                 record = {"name": name, "created": created, "is_automatic": is_automatic, "has_checksums": is_complete}
                 record |= {"tracks": tracks} if tracks else {}
-                record["crc32c"] = _record_checksum(record)
-                (partial / RECORD).write_text(json.dumps(record, ensure_ascii=False), encoding="utf-8")
+                (partial / RECORD).write_text(json.dumps(sealed_record(record), ensure_ascii=False), encoding="utf-8")
                 os.rename(partial, final)
             except BaseException:
                 shutil.rmtree(partial, ignore_errors=True)
@@ -290,10 +287,6 @@ class SnapshotArray(FrameArray):
     def decode(self, encoded: bytes) -> np.ndarray:
         """The bytes of a frame; ValueError if they are damaged."""
         return decoded(encoded)
-
-
-def _record_checksum(record: dict[str, Any]) -> int:
-    return google_crc32c.value(json.dumps(record).encode())
 
 
 def _table(folder: Path, name: str) -> CellTable:
