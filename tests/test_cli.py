@@ -255,6 +255,14 @@ def test_help_and_version_load_nothing_heavy():
     assert imported.stdout.strip() == "set()"
 
 
+def test_the_help_shows_every_command_in_its_group():
+    lines = CliRunner().invoke(cli.app, ["--help"]).output.splitlines()
+    groups = [line.split("─ ")[1].split(" ─")[0] for line in lines if "─ " in line]
+    assert groups == ["Options", *cli.GROUPS]
+    words = [line.split()[1] for line in lines if line.startswith("│ ") and line[2] != " "]
+    assert [word for word in words if not word.startswith("-")] == [name for names in cli.GROUPS.values() for name in names]
+
+
 def test_the_work_log_is_printed_or_written_as_csv(run, clip, tmp_path):
     project = Project.create(clip.with_suffix(".surgicalsam"), session.VideoReader(clip), ENDOVIS2018)
     project.labels[3, 10:20, 10:20] = 3

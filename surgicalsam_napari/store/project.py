@@ -66,7 +66,7 @@ class Project:
           history/ snapshots/     actions that can be undone; named states of all of the above
           work.csv                edits and time spent, per frame
           notes.json              notes on frames
-          files.json              CRC-32C of project.json, notes.json and work.csv; the numbers of the actions
+          files.json              CRC-32C of project.json, notes.json, tracks.json and work.csv; the numbers of the actions
           parts/                  labels of the parts of the instruments: a project with all of the above but the notes, and
                                   with the embeddings of this one
           embeddings/<encoder digest>/embeddings/, valid/         (T, D, h, w) float16 or float32; (T,)
