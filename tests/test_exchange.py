@@ -23,8 +23,8 @@ from surgicalsam_napari.exchange.importing import check_import, import_frames
 from surgicalsam_napari.exchange.registry import EXPORT_FORMATS, open_dataset
 from surgicalsam_napari.instruments import ENDOVIS2018, ClassSet, InstrumentClass
 from surgicalsam_napari.store import Project, Provenance
-from surgicalsam_napari.store.cell_table import CellTable
 from surgicalsam_napari.store.corrections import corrected_frames
+from surgicalsam_napari.store.disk.cell_table import CellTable
 from surgicalsam_napari.video import VideoReader
 
 # the instruments of EndoVis 2018 with other ids, in capital letters

@@ -13,13 +13,13 @@ from pathlib import Path
 import pytest
 
 from surgicalsam_napari import files
-from surgicalsam_napari.store import write_lock
-from surgicalsam_napari.store.write_lock import WriteLock
+from surgicalsam_napari.store.disk import write_lock
+from surgicalsam_napari.store.disk.write_lock import WriteLock
 
 HOLDER = """
 import sys
 from pathlib import Path
-from surgicalsam_napari.store.write_lock import WriteLock
+from surgicalsam_napari.store.disk.write_lock import WriteLock
 with WriteLock(Path(sys.argv[1])):
     print("held", flush=True)
     sys.stdin.readline()

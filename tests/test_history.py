@@ -20,7 +20,7 @@ from surgicalsam_napari.errors import ProjectError
 from surgicalsam_napari.instruments import ENDOVIS2018, ClassSet, InstrumentClass
 from surgicalsam_napari.model.surgical_sam import FramePrediction
 from surgicalsam_napari.store import Project, Provenance
-from surgicalsam_napari.store.action import append, line_offsets, read_line
+from surgicalsam_napari.store.disk.action import append, line_offsets, read_line
 from surgicalsam_napari.store.provenance import TABLES
 from surgicalsam_napari.video import VideoReader, write_video
 

@@ -844,7 +844,7 @@ from pathlib import Path
 from types import SimpleNamespace
 import numpy as np
 from surgicalsam_napari.instruments import ENDOVIS2018, ClassSet, InstrumentClass
-from surgicalsam_napari.store.labels import LabelStore
+from surgicalsam_napari.store.labels.label_store import LabelStore
 
 folder, shape, k = Path(sys.argv[1]), (3, 120, 160), int(sys.argv[2])
 labels = LabelStore(folder, shape, ENDOVIS2018)

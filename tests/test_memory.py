@@ -171,7 +171,7 @@ def test_the_mark_says_whether_all_is_saved_and_why_not(start, qtbot, clip, monk
         raise OSError(errno.ENOSPC, "No space left on device")
 
     with monkeypatch.context() as patch:
-        patch.setattr("surgicalsam_napari.store.journal.Journal.commit", full_disk)
+        patch.setattr("surgicalsam_napari.store.disk.journal.Journal.commit", full_disk)
         dock.layers.labels.paint((3, 20, 20), DRIVER)
         assert mark.text() == NOT_YET and "free some space" in mark.toolTip()
     dock.layers.labels.paint((4, 20, 20), DRIVER)

@@ -11,7 +11,7 @@ import pytest
 from surgicalsam_napari.instruments import ENDOVIS2018
 from surgicalsam_napari.model.surgical_sam import FramePrediction
 from surgicalsam_napari.store import Project
-from surgicalsam_napari.store.labels import LabelStore
+from surgicalsam_napari.store.labels.label_store import LabelStore
 from surgicalsam_napari.video import VideoReader, write_video
 from surgicalsam_napari.widgets.correct.review_feed import ReviewFeed
 from surgicalsam_napari.widgets.viewer.label_changes import LabelChanges

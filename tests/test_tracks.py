@@ -18,7 +18,7 @@ from surgicalsam_napari.model.surgical_sam import FramePrediction
 from surgicalsam_napari.store import Project, Provenance, Span, Track, TrackTable, ViewerLabels
 from surgicalsam_napari.store.backup import backing_up, restoring
 from surgicalsam_napari.store.checking import checking
-from surgicalsam_napari.store.merging import followed_numbers
+from surgicalsam_napari.store.disk.merging import followed_numbers
 from surgicalsam_napari.video import VideoReader
 
 DRIVER, GRASPER = 3, 2

@@ -84,7 +84,7 @@ def test_the_save_dialog_offers_every_format(painted_project, viewer, tmp_path):
 
 @pytest.mark.parametrize("suffix", ["tiff-stack", "ome-zarr"])
 def test_labels_too_large_for_one_array_are_saved_frame_by_frame(suffix, painted_project, viewer, tmp_path, monkeypatch):
-    monkeypatch.setattr("surgicalsam_napari.store.label_array.LARGEST_WHOLE_ARRAY", 1000)
+    monkeypatch.setattr("surgicalsam_napari.store.labels.label_array.LARGEST_WHOLE_ARRAY", 1000)
     with pytest.raises(ProjectError, match="multi-page TIFF: it is written frame by frame"):
         np.asarray(viewer.layers["Instruments"].data)
     viewer.layers.selection = {viewer.layers["Instruments"]}

@@ -26,7 +26,7 @@ from scaling_frames import filled_project, stroke
 
 from surgicalsam_napari.store import Project, Span, TrackTable
 from surgicalsam_napari.store.checking import Damage, checking, damaged_frames
-from surgicalsam_napari.store.checksums import ARRAYS, COLUMN, checksum, sealed
+from surgicalsam_napari.store.disk.checksums import ARRAYS, COLUMN, checksum, sealed
 
 PER_KIND = 10  # damaged files of each kind
 

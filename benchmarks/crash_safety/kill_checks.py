@@ -14,9 +14,9 @@ from kill_work import Scene, frame_states, run_config, undoable
 from surgicalsam_napari.model.checkpoint import load_checkpoint
 from surgicalsam_napari.store import Project, Provenance
 from surgicalsam_napari.store.checking import Damage, checking
-from surgicalsam_napari.store.files import STAGING
+from surgicalsam_napari.store.disk.files import STAGING
+from surgicalsam_napari.store.disk.journal import JOURNAL
 from surgicalsam_napari.store.history import FOLDER as HISTORY
-from surgicalsam_napari.store.journal import JOURNAL
 from surgicalsam_napari.store.provenance import TABLES
 from surgicalsam_napari.store.snapshots import FOLDER as SNAPSHOTS
 from surgicalsam_training.run.run_folder import RunFolder

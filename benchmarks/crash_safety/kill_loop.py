@@ -78,9 +78,9 @@ from surgicalsam_napari.model.digest import checkpoint_record
 from surgicalsam_napari.model.zoo import bundled_checkpoint
 from surgicalsam_napari.phantom import write_phantom_clip
 from surgicalsam_napari.store import Project, Span, Track, TrackTable
-from surgicalsam_napari.store.files import STAGING
+from surgicalsam_napari.store.disk.files import STAGING
+from surgicalsam_napari.store.disk.journal import JOURNAL
 from surgicalsam_napari.store.history import FOLDER as HISTORY
-from surgicalsam_napari.store.journal import JOURNAL
 from surgicalsam_napari.store.snapshots import FOLDER as SNAPSHOTS
 from surgicalsam_napari.video import VideoReader
 from surgicalsam_training.loop.trainer import train

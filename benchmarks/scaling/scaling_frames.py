@@ -30,8 +30,8 @@ from surgicalsam_napari.review import MaskJumps, ReviewQueue
 from surgicalsam_napari.review.overview import Overview
 from surgicalsam_napari.store import Project
 from surgicalsam_napari.store.checking import damaged_frames
-from surgicalsam_napari.store.checksums import sealed
 from surgicalsam_napari.store.corrections import corrected_frames, count_corrections, untouched_frames
+from surgicalsam_napari.store.disk.checksums import sealed
 from surgicalsam_napari.store.provenance import TABLES
 from surgicalsam_napari.video import VideoReader, write_video
 

@@ -17,7 +17,7 @@ from surgicalsam_napari.exchange.instances import Instances, instance_masks
 from surgicalsam_napari.formatting import counted
 from surgicalsam_napari.instruments import ClassSet
 from surgicalsam_napari.store import Project, Span, Track, TrackTable
-from surgicalsam_napari.store.action import Action
+from surgicalsam_napari.store.disk.action import Action
 from surgicalsam_napari.store.label_maps import present_ids
 from surgicalsam_napari.store.tracks import IMPORTED, LARGEST_NUMBER, PERSON, spans_of
 

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from typing import TYPE_CHECKING
 
-from surgicalsam_napari.store.merging import within
+from surgicalsam_napari.store.disk.merging import within
 from surgicalsam_napari.video import ContentArea
 
 if TYPE_CHECKING:

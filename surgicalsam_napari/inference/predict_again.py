@@ -16,7 +16,7 @@ from surgicalsam_napari.model.digest import checkpoint_record
 if TYPE_CHECKING:
     from surgicalsam_napari.model.surgical_sam import SurgicalSAM
     from surgicalsam_napari.store import Project
-    from surgicalsam_napari.store.action import Action
+    from surgicalsam_napari.store.disk.action import Action
 
 
 def predict_again(

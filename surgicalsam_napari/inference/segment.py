@@ -21,7 +21,7 @@ from surgicalsam_napari.store.label_maps import looked_up
 if TYPE_CHECKING:
     from surgicalsam_napari.model.surgical_sam import FramePrediction, SurgicalSAM
     from surgicalsam_napari.store import Project
-    from surgicalsam_napari.store.action import Action
+    from surgicalsam_napari.store.disk.action import Action
     from surgicalsam_napari.video import ContentArea
 
 

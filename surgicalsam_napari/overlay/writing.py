@@ -14,7 +14,7 @@ from surgicalsam_napari.files import write_file
 from surgicalsam_napari.overlay.drawing import DEFAULT_STYLE, OverlayStyle, draw_overlay
 from surgicalsam_napari.store import Project
 from surgicalsam_napari.store.checking import check_intact
-from surgicalsam_napari.store.files import writing
+from surgicalsam_napari.store.disk.files import writing
 from surgicalsam_napari.video import VideoReader, writing_video
 
 VIDEO_SUFFIXES, PICTURE_SUFFIXES = (".mp4", ".mov", ".mkv"), (".png", ".jpg", ".jpeg")

@@ -30,7 +30,7 @@ from surgicalsam_napari.store.provenance import is_by_person
 if TYPE_CHECKING:
     from surgicalsam_napari.model.surgical_sam import SurgicalSAM
     from surgicalsam_napari.store import Project
-    from surgicalsam_napari.store.action import Action
+    from surgicalsam_napari.store.disk.action import Action
 
 
 @dataclass(frozen=True)

@@ -35,7 +35,7 @@ from surgicalsam_napari.store import Provenance
 if TYPE_CHECKING:
     from surgicalsam_napari.model.surgical_sam import SurgicalSAM
     from surgicalsam_napari.store import Project
-    from surgicalsam_napari.store.action import Action
+    from surgicalsam_napari.store.disk.action import Action
 
 LEAST_AGREEMENT = 0.5
 LEAST_AREA = 0.02  # share of the corrected mask's area; with less, there is nothing to carry on

@@ -14,7 +14,7 @@ from surgicalsam_napari.errors import ProjectError, VideoError
 from surgicalsam_napari.files import write_file
 from surgicalsam_napari.store import Project, Provenance
 from surgicalsam_napari.store.checking import check_intact
-from surgicalsam_napari.store.files import writing
+from surgicalsam_napari.store.disk.files import writing
 from surgicalsam_napari.store.provenance import is_by_person
 
 COLUMNS = (

@@ -20,8 +20,8 @@ from surgicalsam_napari import __version__
 from surgicalsam_napari.errors import ProjectError
 from surgicalsam_napari.files import replacing
 from surgicalsam_napari.store.checking import Damage, checking, project_and_parts
-from surgicalsam_napari.store.checksums import ARRAYS
-from surgicalsam_napari.store.files import STAGING, writing
+from surgicalsam_napari.store.disk.checksums import ARRAYS
+from surgicalsam_napari.store.disk.files import STAGING, writing
 from surgicalsam_napari.store.manifest import MANIFEST
 from surgicalsam_napari.store.part_labels import PARTS
 from surgicalsam_napari.untrusted import json_from, plain_file

@@ -13,13 +13,13 @@ import numpy as np
 
 from surgicalsam_napari.errors import ProjectError
 from surgicalsam_napari.formatting import counted
-from surgicalsam_napari.store.action import TRACKS_FILE, SavedFrame
-from surgicalsam_napari.store.arrays import chunk_names
-from surgicalsam_napari.store.cell_table import ROWS
-from surgicalsam_napari.store.checksums import ARRAYS, COLUMN, FOLDER, check_command, checksum
-from surgicalsam_napari.store.file_records import FileRecords
-from surgicalsam_napari.store.files import SET_ASIDE, set_aside, writing
-from surgicalsam_napari.store.frame_files import FrameFiles
+from surgicalsam_napari.store.disk.action import TRACKS_FILE, SavedFrame
+from surgicalsam_napari.store.disk.arrays import chunk_names
+from surgicalsam_napari.store.disk.cell_table import ROWS
+from surgicalsam_napari.store.disk.checksums import ARRAYS, COLUMN, FOLDER, check_command, checksum
+from surgicalsam_napari.store.disk.file_records import FileRecords
+from surgicalsam_napari.store.disk.files import SET_ASIDE, set_aside, writing
+from surgicalsam_napari.store.disk.frame_files import FrameFiles
 from surgicalsam_napari.store.manifest import MANIFEST
 from surgicalsam_napari.store.part_labels import PARTS
 

@@ -5,7 +5,7 @@ from __future__ import annotations
 import numpy as np
 
 from surgicalsam_napari.errors import ProjectError
-from surgicalsam_napari.store.labels import LabelStore
+from surgicalsam_napari.store.labels.label_store import LabelStore
 from surgicalsam_napari.store.provenance import is_corrected
 from surgicalsam_napari.video import ContentArea
 

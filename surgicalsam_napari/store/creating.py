@@ -7,9 +7,9 @@ import shutil
 from pathlib import Path
 
 from surgicalsam_napari.errors import ProjectError
-from surgicalsam_napari.store.file_records import FileRecords
-from surgicalsam_napari.store.files import writing
-from surgicalsam_napari.store.labels import LabelStore
+from surgicalsam_napari.store.disk.file_records import FileRecords
+from surgicalsam_napari.store.disk.files import writing
+from surgicalsam_napari.store.labels.label_store import LabelStore
 from surgicalsam_napari.store.manifest import Manifest, write_manifest
 from surgicalsam_napari.store.provenance import class_attributes
 

@@ -14,9 +14,9 @@ import numpy as np
 
 from surgicalsam_napari.errors import ProjectError
 from surgicalsam_napari.files import write_file, write_in_place
-from surgicalsam_napari.store.arrays import check_codecs, check_metadata, create_array, read_metadata
-from surgicalsam_napari.store.files import STAGING, check_reachable, clear_staging, writing
-from surgicalsam_napari.store.write_lock import WriteLock
+from surgicalsam_napari.store.disk.arrays import check_codecs, check_metadata, create_array, read_metadata
+from surgicalsam_napari.store.disk.files import STAGING, check_reachable, clear_staging, writing
+from surgicalsam_napari.store.disk.write_lock import WriteLock
 from surgicalsam_napari.untrusted import plain_file, without_waiting
 
 CHECKSUM_BYTES = 4

@@ -6,11 +6,11 @@ import json
 from pathlib import Path
 
 from surgicalsam_napari.files import write_file
-from surgicalsam_napari.store.arrays import read_metadata
-from surgicalsam_napari.store.files import STAGING, writing
+from surgicalsam_napari.store.disk.arrays import read_metadata
+from surgicalsam_napari.store.disk.files import STAGING, writing
+from surgicalsam_napari.store.disk.write_lock import WriteLock
 from surgicalsam_napari.store.locating import recorded
 from surgicalsam_napari.store.manifest import Manifest, read_manifest, write_manifest
-from surgicalsam_napari.store.write_lock import WriteLock
 from surgicalsam_napari.video import VideoReader
 
 

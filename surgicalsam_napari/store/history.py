@@ -15,7 +15,7 @@ from psygnal import Signal
 
 from surgicalsam_napari.errors import ProjectError, SurgicalSAMError
 from surgicalsam_napari.files import write_file
-from surgicalsam_napari.store.action import (
+from surgicalsam_napari.store.disk.action import (
     TRACKS,
     Action,
     JoinedAction,
@@ -25,13 +25,13 @@ from surgicalsam_napari.store.action import (
     line_offsets,
     read_line,
 )
-from surgicalsam_napari.store.checksums import sealed_record, unsealed_record
-from surgicalsam_napari.store.file_records import FileRecords
-from surgicalsam_napari.store.files import STAGING, writing
+from surgicalsam_napari.store.disk.checksums import sealed_record, unsealed_record
+from surgicalsam_napari.store.disk.file_records import FileRecords
+from surgicalsam_napari.store.disk.files import STAGING, writing
 from surgicalsam_napari.untrusted import read_json
 
 if TYPE_CHECKING:
-    from surgicalsam_napari.store.frame_files import FrameFiles
+    from surgicalsam_napari.store.disk.frame_files import FrameFiles
 
 FOLDER = "history"
 RECORD_KEYS = ("name", "started", "frames", "is_undone", "lines", "note", "tracks")

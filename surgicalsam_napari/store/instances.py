@@ -10,10 +10,10 @@ import numpy as np
 from psygnal import Signal
 
 from surgicalsam_napari.errors import ProjectError, UnreachableError
-from surgicalsam_napari.store.action import TRACKS_FILE, Action
-from surgicalsam_napari.store.files import check_reachable
+from surgicalsam_napari.store.disk.action import TRACKS_FILE, Action
+from surgicalsam_napari.store.disk.files import check_reachable
 from surgicalsam_napari.store.label_maps import present_ids
-from surgicalsam_napari.store.labels import LabelStore
+from surgicalsam_napari.store.labels.label_store import LabelStore
 from surgicalsam_napari.store.tracks import LARGEST_NUMBER, TrackTable
 from surgicalsam_napari.untrusted import read_plain
 

@@ -14,8 +14,8 @@ from surgicalsam_napari import __version__
 from surgicalsam_napari.errors import ClassSetError, ProjectError
 from surgicalsam_napari.files import write_file
 from surgicalsam_napari.instruments import ClassSet
-from surgicalsam_napari.store.file_records import FileRecords
-from surgicalsam_napari.store.files import STAGING
+from surgicalsam_napari.store.disk.file_records import FileRecords
+from surgicalsam_napari.store.disk.files import STAGING
 from surgicalsam_napari.store.project_classes import ProjectClasses
 from surgicalsam_napari.untrusted import read_json
 from surgicalsam_napari.video import VideoInfo

@@ -15,13 +15,13 @@ from psygnal import Signal
 
 from surgicalsam_napari.errors import ProjectError
 from surgicalsam_napari.files import write_file
-from surgicalsam_napari.store.file_records import FileRecords
-from surgicalsam_napari.store.files import STAGING, writing
+from surgicalsam_napari.store.disk.file_records import FileRecords
+from surgicalsam_napari.store.disk.files import STAGING, writing
 from surgicalsam_napari.untrusted import read_json
 from surgicalsam_napari.video.time_code import in_time_code
 
 if TYPE_CHECKING:
-    from surgicalsam_napari.store.labels import LabelStore
+    from surgicalsam_napari.store.labels.label_store import LabelStore
 
 NOTES = "notes.json"
 COLUMNS = ("frame", "time", "text", "annotator", "written")

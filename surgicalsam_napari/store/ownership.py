@@ -11,8 +11,8 @@ from dataclasses import asdict, dataclass
 from datetime import datetime
 from pathlib import Path
 
-from surgicalsam_napari.store.files import writing
-from surgicalsam_napari.store.write_lock import WriteLock
+from surgicalsam_napari.store.disk.files import writing
+from surgicalsam_napari.store.disk.write_lock import WriteLock
 from surgicalsam_napari.untrusted import read_json
 
 LOCK_FOLDER, RUN_FOLDER, RECORD = ".window", ".run", "owner.json"

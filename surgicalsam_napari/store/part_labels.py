@@ -10,13 +10,13 @@ import numpy as np
 
 from surgicalsam_napari.errors import ClassSetError, ProjectError
 from surgicalsam_napari.instruments import ClassSet
-from surgicalsam_napari.store.files import writing
+from surgicalsam_napari.store.disk.files import writing
+from surgicalsam_napari.store.disk.write_lock import WriteLock
 from surgicalsam_napari.store.growing import grow_arrays
 from surgicalsam_napari.store.label_maps import present_ids
-from surgicalsam_napari.store.labels import LabelStore
+from surgicalsam_napari.store.labels.label_store import LabelStore
 from surgicalsam_napari.store.manifest import MANIFEST, Manifest, VideoRecord, read_manifest, write_manifest
 from surgicalsam_napari.store.project_classes import ProjectClasses
-from surgicalsam_napari.store.write_lock import WriteLock
 
 PARTS = "parts"  # the folder in the project
 

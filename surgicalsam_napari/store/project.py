@@ -15,17 +15,18 @@ from psygnal import Signal
 
 from surgicalsam_napari.errors import ClassSetError, ProjectError, VideoChangedError
 from surgicalsam_napari.instruments import ClassSet, InstrumentClass
-from surgicalsam_napari.store.action import Action
 from surgicalsam_napari.store.content_area import CheckedContentArea
 from surgicalsam_napari.store.creating import check_creatable, create_folder
+from surgicalsam_napari.store.disk.action import Action
+from surgicalsam_napari.store.disk.file_records import FileRecords
+from surgicalsam_napari.store.disk.files import STAGING, check_reachable, writing
 from surgicalsam_napari.store.embeddings import HALF, EmbeddingStore
-from surgicalsam_napari.store.file_records import FileRecords
-from surgicalsam_napari.store.files import STAGING, check_reachable, writing
 from surgicalsam_napari.store.growing import grown
 from surgicalsam_napari.store.history import History
 from surgicalsam_napari.store.instances import Tracks
 from surgicalsam_napari.store.label_maps import present_ids
-from surgicalsam_napari.store.labels import LabelStore
+from surgicalsam_napari.store.labels.label_store import LabelStore
+from surgicalsam_napari.store.labels.whole import Whole
 from surgicalsam_napari.store.locating import checked, default_folder, find_video, project_for, recorded
 from surgicalsam_napari.store.manifest import MANIFEST, Manifest, ModelRecord, VideoRecord, read_manifest, write_manifest
 from surgicalsam_napari.store.notes import Notes
@@ -43,7 +44,6 @@ from surgicalsam_napari.store.plain_files import check_plain
 from surgicalsam_napari.store.project_classes import ProjectClasses
 from surgicalsam_napari.store.same_video import Comparison, Finding
 from surgicalsam_napari.store.snapshots import Snapshots
-from surgicalsam_napari.store.whole import Whole
 from surgicalsam_napari.store.work_log import WORK_LOG, WorkLog
 from surgicalsam_napari.video import ContentArea, VideoReader
 

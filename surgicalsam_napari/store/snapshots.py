@@ -15,13 +15,13 @@ from pathlib import Path
 import numpy as np
 
 from surgicalsam_napari.errors import ProjectError
-from surgicalsam_napari.store.action import TRACKS, Action, SavedFrame
-from surgicalsam_napari.store.arrays import FrameArray, chunk_names, decoded, read_metadata
-from surgicalsam_napari.store.cell_table import CellTable
-from surgicalsam_napari.store.checksums import ARRAYS, Checksums, checksum, sealed_record, unsealed_record
-from surgicalsam_napari.store.checksums import FOLDER as CHECKSUMS
-from surgicalsam_napari.store.files import writing
-from surgicalsam_napari.store.frame_files import TRACKS_FILE, FrameFiles
+from surgicalsam_napari.store.disk.action import TRACKS, Action, SavedFrame
+from surgicalsam_napari.store.disk.arrays import FrameArray, chunk_names, decoded, read_metadata
+from surgicalsam_napari.store.disk.cell_table import CellTable
+from surgicalsam_napari.store.disk.checksums import ARRAYS, Checksums, checksum, sealed_record, unsealed_record
+from surgicalsam_napari.store.disk.checksums import FOLDER as CHECKSUMS
+from surgicalsam_napari.store.disk.files import writing
+from surgicalsam_napari.store.disk.frame_files import TRACKS_FILE, FrameFiles
 from surgicalsam_napari.store.history import History
 from surgicalsam_napari.store.provenance import TABLES
 from surgicalsam_napari.store.tracks import NO_TRACKS

@@ -10,7 +10,7 @@ from pathlib import Path
 import numpy as np
 
 from surgicalsam_napari.errors import ProjectError
-from surgicalsam_napari.store.cell_table import CellTable
+from surgicalsam_napari.store.disk.cell_table import CellTable
 from surgicalsam_napari.store.locating import (
     byte_count,
     is_project_folder,

@@ -14,7 +14,7 @@ from typing import TYPE_CHECKING
 from surgicalsam_napari.errors import ProjectError
 
 if TYPE_CHECKING:
-    from surgicalsam_napari.store.labels import LabelStore
+    from surgicalsam_napari.store.labels.label_store import LabelStore
 
 WORK_LOG = "work.csv"
 END_BYTES = 1024  # more than a line

@@ -12,15 +12,15 @@ import numpy as np
 
 from surgicalsam_napari.errors import ProjectError
 from surgicalsam_napari.inference.frame_selection import checked_frames, prefetched_frames
+from surgicalsam_napari.store.disk.merging import same_regions
 from surgicalsam_napari.store.label_maps import present_ids
-from surgicalsam_napari.store.merging import same_regions
 from surgicalsam_napari.store.tracks import LINKED, NEW, Span, Track, TrackTable, spans_of
 from surgicalsam_napari.tracking.linking import LabelledFrame, LinkedFrame, LinkedTrack, Linking
 from surgicalsam_napari.tracking.regions import LEAST_SHARE
 
 if TYPE_CHECKING:
     from surgicalsam_napari.store import Project
-    from surgicalsam_napari.store.action import Action
+    from surgicalsam_napari.store.disk.action import Action
 
 
 MOST_CRUMBS = 4 * LEAST_SHARE  # of a picture may have no number

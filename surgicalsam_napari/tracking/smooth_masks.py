@@ -17,7 +17,7 @@ from surgicalsam_napari.tracking.smoothing import Smoother
 
 if TYPE_CHECKING:
     from surgicalsam_napari.store import Project
-    from surgicalsam_napari.store.action import Action
+    from surgicalsam_napari.store.disk.action import Action
 
 
 @dataclass(frozen=True)

@@ -22,7 +22,7 @@ from surgicalsam_napari.tracking.link_instances import TrackReport, frames_to_li
 
 if TYPE_CHECKING:
     from surgicalsam_napari.store import Project
-    from surgicalsam_napari.store.action import Action
+    from surgicalsam_napari.store.disk.action import Action
 
 UNKNOWN_WEIGHT = 0.5  # of a frame without a predicted IoU or presence
 FLICKER = 2  # frames: a track that is as short is flicker if nothing supports it

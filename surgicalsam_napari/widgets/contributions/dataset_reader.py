@@ -9,7 +9,7 @@ import numpy as np
 
 from surgicalsam_napari.errors import ProjectError, VideoError
 from surgicalsam_napari.instruments import LARGEST_CLASS_ID, PALETTE, ClassSet, InstrumentClass
-from surgicalsam_napari.store.label_array import LabelArray
+from surgicalsam_napari.store.labels.label_array import LabelArray
 from surgicalsam_napari.video import VideoReader
 
 if TYPE_CHECKING:

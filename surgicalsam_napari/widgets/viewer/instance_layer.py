@@ -12,7 +12,7 @@ from qtpy.QtCore import QObject, Signal
 from surgicalsam_napari.errors import ProjectError
 from surgicalsam_napari.instruments import ClassSet
 from surgicalsam_napari.store import Project, TrackTable
-from surgicalsam_napari.store.label_array import LabelArray
+from surgicalsam_napari.store.labels.label_array import LabelArray
 from surgicalsam_napari.widgets.viewer.instance_colors import MOST_SHADES, shade_of_tracks, shades
 from surgicalsam_napari.widgets.viewer.label_changes import LabelChanges
 from surgicalsam_napari.widgets.viewer.layers import ViewerLayers

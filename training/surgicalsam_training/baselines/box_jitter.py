@@ -14,7 +14,7 @@ from pathlib import Path
 import numpy as np
 
 from surgicalsam_napari.model.surgical_sam import SurgicalSAM
-from surgicalsam_napari.store.files import writing
+from surgicalsam_napari.store.disk.files import writing
 from surgicalsam_training.baselines.answers import frame_embedding, frame_geometry, merged
 from surgicalsam_training.baselines.oracle import answer_box, box_of, true_masks
 from surgicalsam_training.data.training_data import TrainingData

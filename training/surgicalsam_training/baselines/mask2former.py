@@ -31,7 +31,7 @@ from surgicalsam_napari.files import replacing
 from surgicalsam_napari.instruments import plain
 from surgicalsam_napari.model.device import choose_device
 from surgicalsam_napari.model.geometry import FrameGeometry
-from surgicalsam_napari.store.files import writing
+from surgicalsam_napari.store.disk.files import writing
 from surgicalsam_napari.untrusted import read_json
 from surgicalsam_training.baselines.detections import Detection
 from surgicalsam_training.data.training_data import TrainingData

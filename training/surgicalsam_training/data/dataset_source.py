@@ -15,7 +15,7 @@ from surgicalsam_napari.exchange.files import safe_name
 from surgicalsam_napari.formatting import counted
 from surgicalsam_napari.model.surgical_sam import SurgicalSAM
 from surgicalsam_napari.store import EmbeddingStore
-from surgicalsam_napari.store.files import writing
+from surgicalsam_napari.store.disk.files import writing
 from surgicalsam_napari.untrusted import plain_file
 from surgicalsam_napari.video.fingerprint import folder_fingerprint
 from surgicalsam_training.data.pictured import PicturedSource

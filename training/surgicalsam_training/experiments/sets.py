@@ -17,7 +17,7 @@ from surgicalsam_napari.exchange.formats.endovis import EndovisWriter
 from surgicalsam_napari.exchange.sidecar import SIDECAR, Sidecar, write_sidecar
 from surgicalsam_napari.instruments import ENDOVIS2017, ENDOVIS2018, ClassSet
 from surgicalsam_napari.phantom import PHANTOM_CLASSES, PhantomScene
-from surgicalsam_napari.store.files import writing
+from surgicalsam_napari.store.disk.files import writing
 from surgicalsam_training.experiments.stage import Stage
 
 SIZE = (256, 320)  # (H, W)

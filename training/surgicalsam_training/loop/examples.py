@@ -12,7 +12,7 @@ from surgicalsam_napari.errors import SurgicalSAMError
 from surgicalsam_napari.instruments import ClassSet
 from surgicalsam_napari.model.surgical_sam import SurgicalSAM
 from surgicalsam_napari.overlay import OverlayStyle, draw_overlay
-from surgicalsam_napari.store.files import writing
+from surgicalsam_napari.store.disk.files import writing
 from surgicalsam_training.data.training_data import TrainingData
 from surgicalsam_training.loop.ablation import load_trained
 from surgicalsam_training.run.run_folder import RunFolder

@@ -5,7 +5,7 @@ from __future__ import annotations
 from collections.abc import Sequence
 from pathlib import Path
 
-from surgicalsam_napari.store.files import writing
+from surgicalsam_napari.store.disk.files import writing
 from surgicalsam_training.run.run_folder import RunFolder
 
 

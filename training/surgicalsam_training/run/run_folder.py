@@ -18,8 +18,8 @@ import torch
 from surgicalsam_napari.errors import SurgicalSAMError, TrainingError
 from surgicalsam_napari.files import replacing, write_file
 from surgicalsam_napari.model.checkpoint import BEST_OF_A_RUN
-from surgicalsam_napari.store.files import STAGING, translate, writing
-from surgicalsam_napari.store.write_lock import WriteLock
+from surgicalsam_napari.store.disk.files import STAGING, translate, writing
+from surgicalsam_napari.store.disk.write_lock import WriteLock
 from surgicalsam_napari.untrusted import read_json
 from surgicalsam_training.config import TrainingConfig, read_config
 from surgicalsam_training.reports import EpochReport, ResultReport, Scores, from_line, to_line

@@ -10,7 +10,7 @@ from pathlib import Path
 
 from surgicalsam_napari.errors import TrainingError
 from surgicalsam_napari.exchange.files import write_file
-from surgicalsam_napari.store.files import writing
+from surgicalsam_napari.store.disk.files import writing
 from surgicalsam_napari.untrusted import read_json
 
 NOTHING = "–"  # in Markdown, for a missing value

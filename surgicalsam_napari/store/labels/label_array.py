@@ -10,7 +10,7 @@ import numpy as np
 
 from surgicalsam_napari.errors import ProjectError
 from surgicalsam_napari.formatting import in_bytes
-from surgicalsam_napari.store.indexing import as_tuple, coordinates, expanded, is_basic, shape_of
+from surgicalsam_napari.store.labels.indexing import as_tuple, coordinates, expanded, is_basic, shape_of
 
 LARGEST_WHOLE_ARRAY = 2**31  # bytes; np.asarray(labels) refuses more
 

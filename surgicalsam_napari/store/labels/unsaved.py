@@ -11,7 +11,7 @@ from typing import ClassVar
 import numpy as np
 from psygnal import Signal
 
-from surgicalsam_napari.store.recent_edits import RecentEdits
+from surgicalsam_napari.store.labels.recent_edits import RecentEdits
 
 
 @dataclass(frozen=True)

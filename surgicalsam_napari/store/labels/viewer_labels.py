@@ -9,11 +9,11 @@ from typing import Any
 import numpy as np
 
 from surgicalsam_napari.errors import DiskSpaceError, ProjectError, UnreachableError
-from surgicalsam_napari.store.indexing import FrameEdit, as_tuple
-from surgicalsam_napari.store.label_array import LabelArray
-from surgicalsam_napari.store.labels import LabelStore
-from surgicalsam_napari.store.recent_edits import RecentEdits
-from surgicalsam_napari.store.unsaved import UnsavedEdit
+from surgicalsam_napari.store.labels.indexing import FrameEdit, as_tuple
+from surgicalsam_napari.store.labels.label_array import LabelArray
+from surgicalsam_napari.store.labels.label_store import LabelStore
+from surgicalsam_napari.store.labels.recent_edits import RecentEdits
+from surgicalsam_napari.store.labels.unsaved import UnsavedEdit
 
 FRAMES_REMEMBERED = 100  # per region; a brush covers fewer frames, and a viewer only displays longer regions
 

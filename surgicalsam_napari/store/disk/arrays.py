@@ -19,7 +19,7 @@ import numpy as np
 from numcodecs.zstd import Zstd  # type: ignore[import-untyped]
 
 from surgicalsam_napari.errors import ProjectError
-from surgicalsam_napari.store.files import check_reachable
+from surgicalsam_napari.store.disk.files import check_reachable
 from surgicalsam_napari.untrusted import read_json, read_plain
 
 _ZSTD = Zstd(level=1, checksum=True)

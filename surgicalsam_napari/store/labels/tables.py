@@ -9,9 +9,9 @@ import numpy as np
 
 from surgicalsam_napari.errors import ProjectError, UnreachableError
 from surgicalsam_napari.instruments import ClassSet
-from surgicalsam_napari.store.frame_files import FrameFiles
+from surgicalsam_napari.store.disk.frame_files import FrameFiles
+from surgicalsam_napari.store.labels.unsaved import UnsavedEdits
 from surgicalsam_napari.store.provenance import Provenance
-from surgicalsam_napari.store.unsaved import UnsavedEdits
 
 
 class LabelTables:

@@ -12,10 +12,10 @@ import numpy as np
 
 from surgicalsam_napari.errors import ProjectError
 from surgicalsam_napari.files import stage
-from surgicalsam_napari.store.arrays import FrameArray
-from surgicalsam_napari.store.cell_table import CellTable
-from surgicalsam_napari.store.checksums import ARRAYS
-from surgicalsam_napari.store.files import STAGING, clear_staging
+from surgicalsam_napari.store.disk.arrays import FrameArray
+from surgicalsam_napari.store.disk.cell_table import CellTable
+from surgicalsam_napari.store.disk.checksums import ARRAYS
+from surgicalsam_napari.store.disk.files import STAGING, clear_staging
 from surgicalsam_napari.untrusted import read_json
 
 JOURNAL = "pending.json"

@@ -16,18 +16,18 @@ from psygnal import Signal
 from surgicalsam_napari.errors import ProjectError, UnreachableError
 from surgicalsam_napari.files import write_file
 from surgicalsam_napari.instruments import ClassSet
-from surgicalsam_napari.store.action import TRACKS, TRACKS_FILE, Action, SavedFrame
-from surgicalsam_napari.store.arrays import FrameArray, FrameCache, chunk_names
-from surgicalsam_napari.store.cell_table import CellTable
-from surgicalsam_napari.store.checksums import COLUMN, Checksums, check_command
-from surgicalsam_napari.store.checksums import FOLDER as CHECKSUMS
-from surgicalsam_napari.store.file_records import FileRecords
-from surgicalsam_napari.store.files import STAGING, check_reachable, set_aside, writing
-from surgicalsam_napari.store.journal import Journal
-from surgicalsam_napari.store.merging import followed_numbers
+from surgicalsam_napari.store.disk.action import TRACKS, TRACKS_FILE, Action, SavedFrame
+from surgicalsam_napari.store.disk.arrays import FrameArray, FrameCache, chunk_names
+from surgicalsam_napari.store.disk.cell_table import CellTable
+from surgicalsam_napari.store.disk.checksums import COLUMN, Checksums, check_command
+from surgicalsam_napari.store.disk.checksums import FOLDER as CHECKSUMS
+from surgicalsam_napari.store.disk.file_records import FileRecords
+from surgicalsam_napari.store.disk.files import STAGING, check_reachable, set_aside, writing
+from surgicalsam_napari.store.disk.journal import Journal
+from surgicalsam_napari.store.disk.merging import followed_numbers
+from surgicalsam_napari.store.disk.write_lock import WriteLock
 from surgicalsam_napari.store.provenance import EXPECTS, LATER_TABLES, TABLE_NOTES, TABLES, class_attributes, is_corrected
 from surgicalsam_napari.store.tracks import NO_TRACKS, is_intact
-from surgicalsam_napari.store.write_lock import WriteLock
 
 Found = TypeVar("Found")
 CACHE_BYTES = 64 * 2**20

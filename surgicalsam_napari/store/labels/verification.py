@@ -6,8 +6,8 @@ from collections.abc import Sequence
 
 import numpy as np
 
-from surgicalsam_napari.store.action import Action
-from surgicalsam_napari.store.label_tables import LabelTables
+from surgicalsam_napari.store.disk.action import Action
+from surgicalsam_napari.store.labels.tables import LabelTables
 from surgicalsam_napari.store.provenance import Provenance, predicted_provenance
 
 

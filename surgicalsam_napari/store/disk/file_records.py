@@ -11,8 +11,8 @@ from typing import Any
 import google_crc32c
 
 from surgicalsam_napari.files import write_file
-from surgicalsam_napari.store.checksums import checksum, sealed_record, unsealed_record
-from surgicalsam_napari.store.files import STAGING
+from surgicalsam_napari.store.disk.checksums import checksum, sealed_record, unsealed_record
+from surgicalsam_napari.store.disk.files import STAGING
 from surgicalsam_napari.untrusted import read_json, read_plain
 
 RECORDS = "files.json"

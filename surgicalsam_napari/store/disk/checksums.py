@@ -13,9 +13,9 @@ import google_crc32c
 import numpy as np
 
 from surgicalsam_napari.errors import ProjectError
-from surgicalsam_napari.store.arrays import FrameArray
-from surgicalsam_napari.store.cell_table import ROWS, CellTable
-from surgicalsam_napari.store.files import check_reachable
+from surgicalsam_napari.store.disk.arrays import FrameArray
+from surgicalsam_napari.store.disk.cell_table import ROWS, CellTable
+from surgicalsam_napari.store.disk.files import check_reachable
 from surgicalsam_napari.store.provenance import EXPECTS, TABLES
 from surgicalsam_napari.untrusted import read_plain
 

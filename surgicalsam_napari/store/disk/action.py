@@ -14,7 +14,7 @@ from typing import IO, Any
 
 from surgicalsam_napari.errors import ProjectError
 from surgicalsam_napari.files import write_all
-from surgicalsam_napari.store.checksums import ARRAYS, sealed_record, unsealed_record
+from surgicalsam_napari.store.disk.checksums import ARRAYS, sealed_record, unsealed_record
 from surgicalsam_napari.untrusted import json_from
 
 LINE_KEYS = ("frame", "rows", "chunks", "after")

@@ -11,8 +11,15 @@ import numpy as np
 
 from surgicalsam_napari.errors import ProjectError
 from surgicalsam_napari.files import write_file, write_in_place
-from surgicalsam_napari.store.arrays import SEPARATOR, check_codecs, check_metadata, check_shape, create_array, read_metadata
-from surgicalsam_napari.store.files import STAGING, check_reachable
+from surgicalsam_napari.store.disk.arrays import (
+    SEPARATOR,
+    check_codecs,
+    check_metadata,
+    check_shape,
+    create_array,
+    read_metadata,
+)
+from surgicalsam_napari.store.disk.files import STAGING, check_reachable
 
 ROWS = 1024  # frames per chunk of a table
 COLUMNS = 8  # classes per chunk of a table

@@ -12,14 +12,9 @@ from psygnal import Signal, SignalInstance
 
 from surgicalsam_napari.errors import ClassSetError, ProjectError, SurgicalSAMError
 from surgicalsam_napari.instruments import ClassSet
-from surgicalsam_napari.store.action import Action
-from surgicalsam_napari.store.frame_files import FrameFiles
-from surgicalsam_napari.store.history import History
-from surgicalsam_napari.store.indexing import FrameEdit, as_tuple, bounds, frame_edits
-from surgicalsam_napari.store.label_array import LabelArray
-from surgicalsam_napari.store.label_maps import known_labels, present_ids
-from surgicalsam_napari.store.label_verification import LabelVerification
-from surgicalsam_napari.store.merging import (
+from surgicalsam_napari.store.disk.action import Action
+from surgicalsam_napari.store.disk.frame_files import FrameFiles
+from surgicalsam_napari.store.disk.merging import (
     FrameBefore,
     MergedEdit,
     MergedImport,
@@ -29,11 +24,16 @@ from surgicalsam_napari.store.merging import (
     merged_prediction,
     within,
 )
+from surgicalsam_napari.store.history import History
+from surgicalsam_napari.store.label_maps import known_labels, present_ids
+from surgicalsam_napari.store.labels.indexing import FrameEdit, as_tuple, bounds, frame_edits
+from surgicalsam_napari.store.labels.label_array import LabelArray
+from surgicalsam_napari.store.labels.recent_edits import FrameState, RecentEdits
+from surgicalsam_napari.store.labels.verification import LabelVerification
+from surgicalsam_napari.store.labels.whole import Whole
 from surgicalsam_napari.store.project_classes import ProjectClasses
 from surgicalsam_napari.store.provenance import TABLE_NOTES, Provenance, is_by_person
-from surgicalsam_napari.store.recent_edits import FrameState, RecentEdits
 from surgicalsam_napari.store.snapshots import Snapshots
-from surgicalsam_napari.store.whole import Whole
 
 if TYPE_CHECKING:
     from surgicalsam_napari.model.surgical_sam import FramePrediction
