@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Generator, Sequence
-from contextlib import closing, nullcontext
+from contextlib import closing
 from dataclasses import replace
 from typing import TYPE_CHECKING
 
@@ -50,7 +50,7 @@ def predict_again(
     size = BATCH_SIZES.get(model.device.type, 1)
     done, total = 0, len(frame_indices)
     name = action_name(frame_indices)
-    with project.action(name, total) if action is None else nullcontext(action) as recorded:
+    with project.action(name, total, within=action) as recorded:
         for start in range(0, total, size):
             batch = frame_indices[start : start + size]
             for frame_index in batch:

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Generator, Iterable, Sequence
-from contextlib import closing, nullcontext
+from contextlib import closing
 from dataclasses import dataclass, replace
 from typing import TYPE_CHECKING
 
@@ -85,7 +85,7 @@ def segment_frames(
     done = 0
     with (
         closing(embedded) as batches,
-        project.action(name, len(frame_indices)) if action is None else nullcontext(action) as recorded,
+        project.action(name, len(frame_indices), within=action) as recorded,
     ):
 
         def write(frame_prediction: tuple[int, FramePrediction]) -> bool:

@@ -6,7 +6,7 @@ Beyond the first and the last corrected frame, a carried mask replaces a predict
 from __future__ import annotations
 
 from collections.abc import Collection, Generator, Sequence
-from contextlib import closing, nullcontext
+from contextlib import closing
 from dataclasses import dataclass
 from functools import cached_property
 from typing import TYPE_CHECKING
@@ -118,7 +118,7 @@ def fill_between(
     filling = _Filling(project, model, most_frames, witness, frame_indices)
     filled_gaps, seen = 0, set[int]()
     name = f"Fill {_listed(project, class_ids)} between corrected frames"
-    with project.action(name, total) if action is None else nullcontext(action) as recorded:
+    with project.action(name, total, within=action) as recorded:
         for gap in gaps:
             filled_before = len(filling.filled)
             with closing(filling.steps(gap, recorded)) as steps:

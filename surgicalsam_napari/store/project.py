@@ -407,14 +407,20 @@ class Project:
     # ---- actions and snapshots
 
     @contextmanager
-    def action(self, name: str, frame_count: int, *, all_or_none: bool = False) -> Iterator[Action]:
+    def action(
+        self, name: str, frame_count: int, *, all_or_none: bool = False, within: Action | None = None
+    ) -> Iterator[Action]:
         """Write frames as one action: `History.action`, with a snapshot before it if the frames are many.
 
         Parameters
         ----------
         name : for the user, shown after "Undo"
         frame_count : number of frames that may be written
+        within : an open action that these frames become a part of, so that all is undone together; it stays open
         """
+        if within is not None:
+            yield within
+            return
         if frame_count >= max(BULK_FRAMES, BULK_SHARE * self.manifest.video.frame_count):
             self.snapshots.create_before(name)
         with self.history.action(name, all_or_none=all_or_none) as action:

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Collection, Generator, Iterable, Iterator, Sequence
-from contextlib import closing, nullcontext
+from contextlib import closing
 from dataclasses import dataclass, replace
 from itertools import pairwise
 from typing import TYPE_CHECKING
@@ -89,11 +89,7 @@ def link_instances(
     frames = sorted(checked_frames(frame_indices, project.labels.shape[0]))
     if not frames:
         raise ProjectError("Linking needs frames, but none is chosen. Choose the frames of a video.")
-    with (
-        project.action(f"Link instances in {_counted(frames)}", len(frames))
-        if action is None
-        else nullcontext(action) as recorded
-    ):
+    with project.action(f"Link instances in {_counted(frames)}", len(frames), within=action) as recorded:
         run = _Run(project, frames, recorded)
         try:
             yield from run.steps()

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Generator, Sequence
-from contextlib import closing, nullcontext
+from contextlib import closing
 from dataclasses import dataclass
 from typing import TYPE_CHECKING
 
@@ -64,7 +64,7 @@ def smooth_masks(
     smoother, changed = Smoother(project.labels.shape[1:]), list[int]()
     name = f"Smooth masks in {len(frames):,} frames"
     with (
-        project.action(name, len(frames)) if action is None else nullcontext(action) as recorded,
+        project.action(name, len(frames), within=action) as recorded,
         closing(_triples(project, frames, smoother)) as triples,
     ):
         for done, (before, frame, after) in enumerate(triples, start=1):

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Generator, Mapping, Sequence
-from contextlib import closing, nullcontext
+from contextlib import closing
 from dataclasses import dataclass, field
 from itertools import pairwise
 from typing import TYPE_CHECKING
@@ -80,7 +80,7 @@ def vote_classes(
     """
     frames = sorted(checked_frames(frame_indices, project.labels.shape[0]))
     name = f"Vote on classes in {len(frames):,} frames"
-    with project.action(name, len(frames)) if action is None else nullcontext(action) as recorded:
+    with project.action(name, len(frames), within=action) as recorded:
         if frames_to_link(project, frames):
             with closing(link_instances(project, frames, action=recorded)) as linking:
                 yield from linking
