@@ -247,11 +247,11 @@ def test_dragging_moves_the_view_and_is_no_click(window, refine):
 
 
 def test_a_second_quick_click_counts_and_does_not_zoom(window, refine):
-    zoom = window.viewer.scene.camera.zoom
+    zoom = window.viewer.camera.zoom
     click_and_wait(window, refine, 60, 70)
     window.double_click(60, 70)
     window.qtbot.waitUntil(lambda: len(refine.tool.refinement.clicks) > 1, timeout=TIMEOUT)
-    assert window.viewer.scene.camera.zoom == zoom
+    assert window.viewer.camera.zoom == zoom
 
 
 def test_a_preview_is_kept_in_its_frame(window, refine):
