@@ -8,7 +8,7 @@ from typing import Any
 
 from qtpy.QtCore import Qt, QTimer, Signal
 from qtpy.QtGui import QShowEvent
-from qtpy.QtWidgets import QButtonGroup, QCheckBox, QComboBox, QHBoxLayout, QRadioButton
+from qtpy.QtWidgets import QButtonGroup, QComboBox, QHBoxLayout, QRadioButton
 
 from surgicalsam_napari.errors import SurgicalSAMError
 from surgicalsam_napari.formatting import counted, in_bytes, in_time
@@ -22,6 +22,8 @@ from surgicalsam_napari.widgets.parts.message import show_failure
 from surgicalsam_napari.widgets.parts.parts import SPACING, TaskPanel, caption, let_shrink, note, primary_button
 from surgicalsam_napari.widgets.parts.progress_strip import ProgressStrip, Question
 from surgicalsam_napari.widgets.parts.run_outcome import RunOutcome
+from surgicalsam_napari.widgets.parts.vote_switch import TIP as VOTE_TIP
+from surgicalsam_napari.widgets.parts.vote_switch import VoteSwitch
 from surgicalsam_napari.widgets.runs.segmentation_run import SegmentationRun
 from surgicalsam_napari.widgets.runs.speed_trial import measure_speed
 from surgicalsam_napari.widgets.source.model_limits import ModelLimits
@@ -29,11 +31,7 @@ from surgicalsam_napari.widgets.viewer.layers import ViewerLayers
 from surgicalsam_napari.widgets.viewer.session_signals import SessionSignals
 
 FROM_YAML = "From a YAML file…"
-VOTE_TIP = (
-    "After a run over neighbouring frames, the frames of each instrument vote on its class: a single wrong class is put "
-    "right, flicker goes, gaps of a few frames are filled. What you painted, corrected or verified stays. The timeline "
-    "marks what changed, and Undo takes it back."
-)
+VOTE_STOPPED = "The vote over time was stopped; some classes may be wrong in single frames."
 ESTIMATE_DELAY_MS = 150  # several quick changes cause one estimate
 
 
@@ -162,9 +160,7 @@ class SegmentPanel(TaskPanel):
         grid.addWidget(self.class_set, 0, 1)
         grid.addLayout(which, 1, 1)
         grid.addWidget(self.scope, 2, 1)
-        self.vote = QCheckBox("Fix single wrong classes")
-        self.vote.setChecked(True)
-        self.vote.setToolTip(VOTE_TIP)
+        self.vote = VoteSwitch()
         grid.addWidget(self.vote, 3, 1)
         self.cost = note()
         self.segment = primary_button("Segment")
@@ -277,9 +273,8 @@ class SegmentPanel(TaskPanel):
 
     def _on_report(self, report: object) -> None:
         self.layers.refresh_frame(report.frame_index)  # type: ignore[attr-defined]
-        steps = 2 if self.run.is_voting else 1  # the vote counts a frame when it reads it, and when it writes it
-        done, total = report.done // steps, report.total // steps  # type: ignore[attr-defined]
-        self.progress.show_progress(done, total, self.run.seconds_left, "Vote over time: " if self.run.is_voting else "")
+        show = self.progress.show_vote if self.run.is_voting else self.progress.show_progress
+        show(report.done, report.total, self.run.seconds_left)  # type: ignore[attr-defined]
 
     def _on_confirmation_wanted(self, estimate: Estimate) -> None:
         self.outcome.show_text("")
@@ -322,7 +317,11 @@ class SegmentPanel(TaskPanel):
             return
         text = findings.summary(is_cancelled=self.run.is_cancelled)
         if self.run.vote is not None and self.run.vote.changed:
-            text += f" {self.run.vote} Undo (U) takes back the run and its vote."
+            undone = "the vote" if self.run.is_vote_alone else "the run and its vote"
+            text += f" {self.run.vote} Undo (U) takes back {undone}."
+        if self.run.is_vote_left:
+            self.outcome.show_text(f"{text} {VOTE_STOPPED}", "Resume: vote over time", VOTE_TIP)
+            return
         resume = f"Resume: {counted(len(rest), 'frame')}" if rest else ""
         self.outcome.show_text(text, resume, "Segment the frames that the run did not come to")
 

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import time
 from collections.abc import Generator, Sequence
 from contextlib import closing
 from typing import TYPE_CHECKING, Any
@@ -11,7 +10,7 @@ from qtpy.QtCore import QObject, Signal
 
 from surgicalsam_napari.errors import DiskSpaceError, SurgicalSAMError
 from surgicalsam_napari.formatting import in_bytes
-from surgicalsam_napari.inference import Estimate, outward_order
+from surgicalsam_napari.inference import Estimate, SegmentReport, outward_order
 from surgicalsam_napari.inference.findings import Findings
 from surgicalsam_napari.inference.segment import action_name
 from surgicalsam_napari.session import Session
@@ -34,6 +33,7 @@ class SegmentationRun(Run):
     findings : of the current or last run; None before the first one
     is_voting : whether the frames are predicted, and the vote over time goes on
     vote : what the vote of the last run changed; None if there was none
+    is_vote_alone : whether this vote was resumed, so that it is an action of its own
     """
 
     confirmation_wanted = Signal(object)  # Estimate
@@ -44,6 +44,7 @@ class SegmentationRun(Run):
         self.findings: Findings | None = None
         self.is_voting = False
         self.vote: VoteOutcome | None = None
+        self.is_vote_alone = False
         self._with_vote = False
         self._to_vote: set[int] = set()  # all frames of the run, also before it was resumed
         self._waiting: tuple[list[int], list[int]] | None = None  # class ids and frame indices
@@ -54,6 +55,11 @@ class SegmentationRun(Run):
     def rest(self) -> list[int]:
         """The frames that the last run was cancelled or failed before."""
         return list(self._rest)
+
+    @property
+    def is_vote_left(self) -> bool:
+        """Whether all frames of the last run are predicted, and its vote was cancelled or failed."""
+        return self.is_voting and not self.is_running and not self.is_complete and not self._rest
 
     def request(
         self, class_ids: Sequence[int], frame_indices: Sequence[int], center: int, *, with_vote: bool = False
@@ -89,7 +95,7 @@ class SegmentationRun(Run):
         (class_ids, frames), self._waiting = self._waiting, None
         self.findings = Findings(self.session.project, class_ids, len(frames))
         self._class_ids, self._rest = class_ids, list(frames)
-        self.is_voting, self.vote = False, None
+        self.is_voting, self.vote, self.is_vote_alone = False, None, False
         self.start(lambda: self._reports(class_ids, frames))
 
     def _reports(self, class_ids: list[int], frames: list[int]) -> Generator[Any, None, None]:
@@ -101,20 +107,31 @@ class SegmentationRun(Run):
                 yield from reports
             if self._with_vote:
                 # imported here because it imports torch, which takes seconds
-                from surgicalsam_napari.tracking.vote_classes import is_worth_a_vote, vote_classes
+                from surgicalsam_napari.tracking.track import vote_after_run
 
-                if is_worth_a_vote(sorted(self._to_vote)):
-                    with closing(vote_classes(project, sorted(self._to_vote), action=action)) as reports:
-                        self.vote = yield from reports
+                self.vote = yield from vote_after_run(project, sorted(self._to_vote), action)
 
     def resume(self, center: int) -> None:
-        """Segment the frames that the last run did not come to."""
-        if not self.is_running:
+        """Segment the frames that the last run did not come to; if only its vote was stopped, vote."""
+        if self.is_running:
+            return
+        if self._rest:
             self._request(self._class_ids, self._rest, center)
+        elif self.is_vote_left:
+            self.is_vote_alone = True
+            self.start(self._vote_reports)
+
+    def _vote_reports(self) -> Generator[Any, None, None]:
+        from surgicalsam_napari.tracking.vote_classes import vote_classes  # here: it imports torch
+
+        project = self.session.project
+        assert project is not None
+        self.vote = yield from vote_classes(project, sorted(self._to_vote))
 
     def forget(self) -> None:
         """Forget the last run: another project is open."""
         self.findings, self.vote, self._rest, self._waiting = None, None, [], None
+        self.is_voting = False
 
     def cancel(self) -> None:
         """Stop after the current frame and keep the finished ones; drop a run that waits for confirmation."""
@@ -122,11 +139,8 @@ class SegmentationRun(Run):
         super().cancel()
 
     def _on_report(self, report: Any) -> None:
-        is_vote = not hasattr(report, "prediction")
-        if is_vote and not self.is_voting:
-            self._started_at = time.monotonic()  # the time left is that of the vote
-        self.is_voting = is_vote
-        if not is_vote:
+        self.is_voting = not isinstance(report, SegmentReport)
+        if not self.is_voting:
             assert self.findings is not None
             self.findings.add(report)
             self._rest.remove(report.frame_index)
