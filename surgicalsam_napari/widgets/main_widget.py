@@ -267,6 +267,7 @@ class MainWidget(QScrollArea):
         self.layers.opened_elsewhere.connect(self._on_opened_elsewhere)
         self.layers.layer_removed.connect(self._on_layer_removed)
         self.lost_folder.saved.connect(self.changes.history_changed)
+        self.changes.history_changed.connect(self.segment_panel.follow_history)
         self.lost_folder.saved.connect(self.train_panel.refresh)
         self.lost_folder.saved.connect(self._close_without_video)
 

@@ -47,6 +47,8 @@ class SegmentPanel(TaskPanel):
         self.run = SegmentationRun(session, self)
         self.is_model_loading = False
         self._waits_for: str | None = None
+        self._action: int | None = None  # the last run, in the history of the project
+        self._can_undo = False  # nothing was done after it
         self._is_speed_due = False  # the model changed during another run
         self._estimate_timer = QTimer(self, singleShot=True, interval=ESTIMATE_DELAY_MS)
         self._build()
@@ -191,6 +193,7 @@ class SegmentPanel(TaskPanel):
 
     def _on_project_changed(self) -> None:
         self.run.forget()
+        self._action = None
         self._show_outcome()
         if self.session.project is not None:
             self.scope.set_frame_count(self.session.project.video.info.frame_count)
@@ -304,10 +307,25 @@ class SegmentPanel(TaskPanel):
 
     def _on_finished(self) -> None:
         self._close_question()
+        done = None if self.session.project is None else self.session.project.history.to_undo
+        self._action, self._can_undo = None if done is None else done.number, True
         self.running_changed.emit(False)
         self._show_outcome()
         self.limits.refresh()
         self.update_state()
+
+    def follow_history(self) -> None:
+        """What an undo took back is not shown any more; after another action, Undo is no longer about the run."""
+        done = None if self.session.project is None else self.session.project.history.to_undo
+        undone = None if self.session.project is None else self.session.project.history.to_redo
+        if self.run.is_running or self._action is None:
+            return
+        if undone is not None and undone.number <= self._action:
+            self.run.forget()
+            self._show_outcome()
+        elif self._can_undo and (done is None or done.number != self._action):
+            self._can_undo = False
+            self._show_outcome()
 
     def _show_outcome(self) -> None:
         """What the last run found, and what is left of it."""
@@ -317,8 +335,9 @@ class SegmentPanel(TaskPanel):
             return
         text = findings.summary(is_cancelled=self.run.is_cancelled)
         if self.run.vote is not None and self.run.vote.changed:
+            text += f" {self.run.vote}"
             undone = "the vote" if self.run.is_vote_alone else "the run and its vote"
-            text += f" {self.run.vote} Undo (U) takes back {undone}."
+            text += f" Undo (U) takes back {undone}." if self._can_undo else ""
         if self.run.is_vote_left:
             self.outcome.show_text(f"{text} {VOTE_STOPPED}", "Resume: vote over time", VOTE_TIP)
             return

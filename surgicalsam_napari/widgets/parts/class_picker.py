@@ -5,8 +5,16 @@ from __future__ import annotations
 from collections.abc import Callable
 
 from qtpy.QtCore import QModelIndex, QSize, Qt, QTimer, Signal
-from qtpy.QtGui import QPainter
-from qtpy.QtWidgets import QComboBox, QHBoxLayout, QStyledItemDelegate, QStyleOptionViewItem
+from qtpy.QtGui import QPainter, QPaintEvent
+from qtpy.QtWidgets import (
+    QComboBox,
+    QHBoxLayout,
+    QStyle,
+    QStyledItemDelegate,
+    QStyleOptionComboBox,
+    QStyleOptionViewItem,
+    QStylePainter,
+)
 
 from surgicalsam_napari.instruments import ClassSet
 from surgicalsam_napari.widgets.parts.parts import CAPTION_WIDTH, SPACING, caption, swatch
@@ -75,6 +83,18 @@ class ClassPicker(QComboBox):
             self.setCurrentIndex(index)
             self.blockSignals(blocked)
             self._shown_index = index
+
+    def paintEvent(self, _event: QPaintEvent) -> None:
+        """A name that does not fit ends with an ellipsis."""
+        option, painter = QStyleOptionComboBox(), QStylePainter(self)
+        self.initStyleOption(option)
+        room = self.style().subControlRect(
+            QStyle.ComplexControl.CC_ComboBox, option, QStyle.SubControl.SC_ComboBoxEditField, self
+        )
+        for_text = room.width() - self.iconSize().width() - 2 * SPACING
+        option.currentText = self.fontMetrics().elidedText(option.currentText, Qt.TextElideMode.ElideRight, for_text)
+        painter.drawComplexControl(QStyle.ComplexControl.CC_ComboBox, option)
+        painter.drawControl(QStyle.ControlElement.CE_ComboBoxLabel, option)
 
     def showPopup(self) -> None:
         self._is_choosing = True

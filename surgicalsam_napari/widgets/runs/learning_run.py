@@ -112,6 +112,8 @@ class LearningRun(Run):
         voting = {*frame_indices, *self._by_new_model, *corrected_frames(project)} if self._with_vote else set()
         with closing(self.session.predict_again(frame_indices, voting_frames=voting)) as reports:
             self.vote = yield from reports
+        if self.findings is not None and self.vote is not None and self.vote.changed:
+            self.findings.count_again()
 
     def _time_left(self, report: Any) -> float | None:
         """Seconds to the end of the bar, from the speed since it began."""

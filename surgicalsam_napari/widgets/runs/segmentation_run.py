@@ -110,6 +110,7 @@ class SegmentationRun(Run):
                 from surgicalsam_napari.tracking.track import vote_after_run
 
                 self.vote = yield from vote_after_run(project, sorted(self._to_vote), action)
+                self._count_again()
 
     def resume(self, center: int) -> None:
         """Segment the frames that the last run did not come to; if only its vote was stopped, vote."""
@@ -127,6 +128,11 @@ class SegmentationRun(Run):
         project = self.session.project
         assert project is not None
         self.vote = yield from vote_classes(project, sorted(self._to_vote))
+        self._count_again()
+
+    def _count_again(self) -> None:
+        if self.findings is not None and self.vote is not None and self.vote.changed:
+            self.findings.count_again()
 
     def forget(self) -> None:
         """Forget the last run: another project is open."""
