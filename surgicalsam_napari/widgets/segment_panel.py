@@ -15,7 +15,7 @@ from surgicalsam_napari.formatting import counted, in_bytes, in_time
 from surgicalsam_napari.inference import Estimate
 from surgicalsam_napari.instruments import CLASS_SETS, ClassSet
 from surgicalsam_napari.session import Session
-from surgicalsam_napari.widgets.parts.class_picker import ClassPicker, class_row
+from surgicalsam_napari.widgets.parts.class_picker import ClassPicker, ClassRow
 from surgicalsam_napari.widgets.parts.file_dialogs import FileKind, ask_for_file
 from surgicalsam_napari.widgets.parts.frame_scope import THIS_FRAME, FrameScope
 from surgicalsam_napari.widgets.parts.message import show_failure
@@ -151,7 +151,8 @@ class SegmentPanel(TaskPanel):
         which.addStretch(1)
         let_shrink(self.class_set)
         self.class_set.setToolTip("The instruments to choose from; a custom set is a YAML file of id, name, color")
-        self.head.addLayout(class_row(self.picker))
+        self.class_row = ClassRow(self.picker)
+        self.head.addLayout(self.class_row)
         grid = self.add_grid()
         self._class_set_caption = caption("Class set")
         grid.addWidget(self._class_set_caption, 0, 0)
@@ -351,6 +352,7 @@ class SegmentPanel(TaskPanel):
         for widget in (self._class_set_caption, self.class_set):
             widget.setVisible(not self.session.shows_parts)  # the parts belong to the classes of the instruments
         self.vote.setVisible(not self.session.shows_parts)
+        self.class_row.show_parts(self.session.shows_parts)
         self.this_class.setText("this part" if self.session.shows_parts else "this class")
         self.all_classes.setText("all parts" if self.session.shows_parts else "all classes")
         self.class_set.blockSignals(True)

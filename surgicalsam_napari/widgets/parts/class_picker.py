@@ -121,12 +121,17 @@ class ClassPicker(QComboBox):
             self.edit_requested.emit()
 
 
-def class_row(picker: ClassPicker) -> QHBoxLayout:
+class ClassRow(QHBoxLayout):
     """The picker with its caption, level with the fields of a panel's grid."""
-    title = caption("Class")
-    title.setMinimumWidth(CAPTION_WIDTH)
-    row = QHBoxLayout()
-    row.setSpacing(SPACING)
-    row.addWidget(title)
-    row.addWidget(picker, 1)
-    return row
+
+    def __init__(self, picker: ClassPicker) -> None:
+        super().__init__()
+        self.title = caption("Class")
+        self.title.setMinimumWidth(CAPTION_WIDTH)
+        self.setSpacing(SPACING)
+        self.addWidget(self.title)
+        self.addWidget(picker, 1)
+
+    def show_parts(self, are_shown: bool) -> None:
+        """Name what is chosen: a class, or a part."""
+        self.title.setText("Part" if are_shown else "Class")
