@@ -20,6 +20,7 @@ from surgicalsam_napari.store import Project, Provenance
 from surgicalsam_napari.tracking.class_vote import Vote, voted_classes
 from surgicalsam_napari.tracking.link_instances import frames_to_link, link_instances
 from surgicalsam_napari.tracking.linking import LabelledFrame, LinkedTrack, link_frames
+from surgicalsam_napari.tracking.predict_and_fill import predict_and_fill
 from surgicalsam_napari.tracking.segment_video import segment_whole_video
 from surgicalsam_napari.tracking.smooth_masks import smooth_masks
 from surgicalsam_napari.tracking.track import may_vote, track
@@ -290,6 +291,27 @@ def test_a_stopped_run_votes_on_the_whole_video_when_it_goes_on(segmented_again:
     outcome = done(segment_whole_video(segmented_again, tiny_model, NAMES))
     assert outcome.segmented == max(FRAMES - steps, 0) and outcome.vote.changed == 7
     assert list(segment_whole_video(segmented_again, tiny_model, NAMES)) == []  # nothing is left to do
+
+
+@pytest.mark.parametrize("voting_frames", [None, ()])
+def test_predicting_again_with_a_learned_model_votes_in_the_same_action(
+    project: Project, tiny_model, monkeypatch: pytest.MonkeyPatch, voting_frames: tuple[int, ...] | None
+) -> None:
+    """Frame 20 is corrected: its class is certain, and it votes, too."""
+    project.labels.verify(20)
+    verified, frames = project.labels[20].copy(), [index for index in range(FRAMES) if index != 20]
+
+    def predict(project, model, frame_indices, *, forgets_others, action):
+        for done, index in enumerate(frame_indices, start=1):
+            project.labels.write_prediction(index, predicted(index), 2, action=action)
+            yield SegmentReport(index, done, len(frame_indices), predicted(index), True)
+
+    monkeypatch.setattr("surgicalsam_napari.tracking.predict_and_fill.predict_again", predict)
+    outcome = done(predict_and_fill(project, tiny_model, frames, voting_frames=voting_frames))
+    assert (outcome is None) == (voting_frames == ())
+    assert (min(accuracy(project, index) for index in frames) > 0.99) == (voting_frames is None)
+    assert np.array_equal(project.labels[20], verified)
+    assert project.history.to_undo.name == "Predict 35 frames again"
 
 
 def test_parts_do_not_vote(segmented_again: Project) -> None:

@@ -179,6 +179,7 @@ class SegmentPanel(TaskPanel):
         self.class_set.activated.connect(self._on_class_set)
         self.scope.changed.connect(self.update_state)
         self.all_classes.toggled.connect(self.update_state)
+        self.vote.toggled.connect(self.update_state)
         self.segment.clicked.connect(self.start)
         self.progress.cancelled.connect(self._on_cancel)
         self.question.confirmed.connect(self._on_confirmed)
@@ -246,7 +247,7 @@ class SegmentPanel(TaskPanel):
         if self._what_is_missing() is not None or self.run.is_running:
             return
         try:
-            estimate = self.session.estimate(self.class_ids(), self.frame_indices(), trial=False)
+            estimate = self.run.estimate(self.class_ids(), self.frame_indices(), with_vote=self._with_vote)
         except SurgicalSAMError as error:
             self.cost.setText(str(error))
             return
