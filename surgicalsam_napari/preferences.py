@@ -66,12 +66,14 @@ class SegmentChoice(_Record):
     Attributes
     ----------
     class_name : the selected class; names mean the same in every project, ids do not
+    vote : whether neighbouring frames vote on the classes
     scope : the title of the frame scope; empty for the first one
     step : of "every n-th frame"
     """
 
     class_name: str | None = None
     all_classes: bool = False
+    vote: bool = True
     scope: str = ""
     step: int = Field(default=5, ge=2)
 

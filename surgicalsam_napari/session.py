@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Generator, Sequence
+from collections.abc import Callable, Collection, Generator, Sequence
 from contextlib import closing
 from dataclasses import dataclass
 from pathlib import Path
@@ -14,7 +14,6 @@ from psygnal import Signal
 from surgicalsam_napari.errors import CheckpointError, ProjectError, UnreachableError
 from surgicalsam_napari.inference import Estimate, SegmentReport, segment_frames
 from surgicalsam_napari.inference import estimate as estimate_run
-from surgicalsam_napari.inference.whole_video import VideoOutcome, segment_whole_video
 from surgicalsam_napari.instruments import ENDOVIS2018, ClassSet, InstrumentClass, same_classes, with_known_colors
 from surgicalsam_napari.preferences import remember_annotator, remembered_annotator, remembered_certificates
 from surgicalsam_napari.remote.address import is_address
@@ -28,6 +27,9 @@ from surgicalsam_napari.video import VideoReader
 if TYPE_CHECKING:
     from surgicalsam_napari.model.surgical_sam import SurgicalSAM
     from surgicalsam_napari.propagation.fill_between import FillOutcome, FillReport
+    from surgicalsam_napari.tracking.link_instances import TrackReport
+    from surgicalsam_napari.tracking.segment_video import VideoOutcome
+    from surgicalsam_napari.tracking.vote_classes import VoteOutcome
     from surgicalsam_training.learn import Learned, LearnReport
 
 
@@ -425,8 +427,13 @@ class Session:
                 yield report
 
     def segment_video(
-        self, path: Path | str, class_names: Sequence[str] = (), *, project_folder: Path | str | None = None
-    ) -> Generator[SegmentReport, None, VideoOutcome]:
+        self,
+        path: Path | str,
+        class_names: Sequence[str] = (),
+        *,
+        project_folder: Path | str | None = None,
+        vote: bool = True,
+    ) -> Generator[SegmentReport | TrackReport, None, VideoOutcome]:
         """Segment all frames of a video; the open project stays open. What the model has predicted before is skipped.
 
         Parameters
@@ -434,25 +441,28 @@ class Session:
         path : a video, a folder of images, or a project folder; also that of the open project
         class_names : by default every class that the project and the model have
         project_folder : as for `open`
+        vote : afterwards, let neighbouring frames vote on the classes; one undo takes back the run and its vote
 
         Raises
         ------
         ProjectError
             another window has the project open, and this session claims its projects
-        as for `open` and `inference.whole_video.segment_whole_video`
+        as for `open` and `tracking.segment_video.segment_whole_video`
         """
+        from surgicalsam_napari.tracking.segment_video import segment_whole_video  # here: it imports torch
+
         if self.model is None:
             raise CheckpointError("No checkpoint is loaded. Load one first (Session.load_checkpoint).")
         model = self.model
         if self.project is not None and self.is_open(path):
-            return (yield from segment_whole_video(self.project, model, class_names))
+            return (yield from segment_whole_video(self.project, model, class_names, vote=vote))
         with closing(self.prepare(path, project_folder=project_folder)) as project:
             other_owner = project.claim() if self._claims else None
             if other_owner is not None:
                 raise ProjectError(
                     f"{project.folder.name} is open for editing by {other_owner}. Close it there, then segment it again."
                 )
-            return (yield from segment_whole_video(project, model, class_names))
+            return (yield from segment_whole_video(project, model, class_names, vote=vote))
 
     def is_open(self, path: Path | str) -> bool:
         """Whether this is the open project, or its video."""
@@ -522,16 +532,26 @@ class Session:
         yield learned
         return learned
 
-    def predict_again(self, frame_indices: Sequence[int]) -> Generator[SegmentReport | FillReport, None, None]:
-        """Predict all classes of the model in these frames, then fill between corrected frames (`predict_and_fill`).
+    def predict_again(
+        self, frame_indices: Sequence[int], *, voting_frames: Collection[int] | None = None
+    ) -> Generator[SegmentReport | FillReport | TrackReport, None, VoteOutcome | None]:
+        """Predict all classes of the model in these frames, fill between corrected frames, and let the frames vote.
 
         Emits `frame_segmented` for each predicted frame.
+
+        Parameters
+        ----------
+        voting_frames : as for `predict_and_fill`: by default these frames and the corrected ones
         """
-        from surgicalsam_napari.propagation.predict_and_fill import predict_and_fill  # here: torch takes seconds to import
+        from surgicalsam_napari.tracking.predict_and_fill import predict_and_fill  # here: torch takes seconds to import
 
         project, model = self._opened()
-        with closing(predict_and_fill(project, model, frame_indices)) as reports:
-            for report in reports:
+        with closing(predict_and_fill(project, model, frame_indices, voting_frames=voting_frames)) as reports:
+            while True:
+                try:
+                    report = next(reports)
+                except StopIteration as end:
+                    return end.value
                 if isinstance(report, SegmentReport):
                     self.frame_segmented.emit(report)
                 yield report

@@ -295,6 +295,10 @@ def test_the_command_line_reports_each_video_and_resumes(run, clips, tmp_path):
     again = json.loads(out[-1])["videos"]
     assert code == 0
     assert [(video["segmented"], video["skipped"]) for video in again] == [(2, 4), (2, 4)]
+    with opened(clips[0]) as project:  # each run and its vote are one action
+        names = [entry.name for entry in project.history.entries()]
+        assert names == ["Segment 7 classes in 4 frames", "Segment 7 classes in 2 frames"]
+        assert all(project.tracks.table.in_frame(frame) for frame in range(6))
     code, out, _ = run("embed", *clips, "--frames", ":8")
     assert code == 0
     assert all("2 of 8 frames embedded" in line for line in out)

@@ -15,10 +15,10 @@ from surgicalsam_napari.instruments import ENDOVIS2018
 from surgicalsam_napari.model.surgical_sam import FramePrediction
 from surgicalsam_napari.propagation.carried_labels import carried_labels
 from surgicalsam_napari.propagation.fill_between import FillOutcome, fill_between
-from surgicalsam_napari.propagation.predict_and_fill import predict_and_fill
 from surgicalsam_napari.session import Session
 from surgicalsam_napari.store import Project, Provenance
 from surgicalsam_napari.store.corrections import gaps_between
+from surgicalsam_napari.tracking.predict_and_fill import predict_and_fill
 from surgicalsam_napari.video import VideoReader
 
 SIZE, COUNT = (160, 200), 13

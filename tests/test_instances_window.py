@@ -299,6 +299,32 @@ def test_a_class_of_the_timeline_opens_into_its_tracks_and_a_click_goes_to_a_spa
     assert [row for row in strip.rows if row.line] == []
 
 
+def test_a_cancelled_vote_can_be_resumed_without_the_run(dock, qtbot, monkeypatch):
+    project, panel = dock.session.project, dock.segment_panel
+
+    def segment(class_ids, frames, *, action):
+        score = np.ones(2, np.float32)
+        for done, frame in enumerate(frames, start=1):
+            labels = np.zeros((96, 128), np.uint8)
+            labels[LEFT], labels[RIGHT] = DRIVER, SCISSORS if frame == 7 else DRIVER
+            predicted = FramePrediction((DRIVER, SCISSORS), labels, score, score, np.array([True, True]), score * 0)
+            project.labels.write_prediction(frame, predicted, 1, action=action)
+            yield SegmentReport(frame, done, len(frames), predicted, True)
+
+    monkeypatch.setattr(dock.session, "segment", segment)
+    dock.tabs.show_panel(panel)
+    panel.run.reported.connect(lambda _report: panel.run.is_voting and panel.run.cancel())
+    panel.segment.click()
+    settle(qtbot, dock)
+    assert "The vote over time was stopped" in panel.outcome.text()
+    assert panel.outcome.button.text() == "Resume: vote over time"
+    panel.run.reported.disconnect()
+    panel.run.reported.connect(panel._on_report)
+    press(qtbot, dock, panel.outcome.button)
+    assert project.labels[7][IN_RIGHT] == DRIVER
+    assert "1 put right. Undo (U) takes back the vote." in panel.outcome.text() and panel.outcome.button.isHidden()
+
+
 def test_after_a_run_the_vote_puts_a_single_wrong_class_right_and_undo_takes_it_back(dock, qtbot, monkeypatch):
     project, panel = dock.session.project, dock.segment_panel
     before = project.labels[7].copy()
@@ -319,15 +345,26 @@ def test_after_a_run_the_vote_puts_a_single_wrong_class_right_and_undo_takes_it_
     panel.segment.click()
     settle(qtbot, dock)
     assert project.labels[7][IN_RIGHT] == DRIVER
-    assert (
-        "The vote over time changed 1 region: 1 put right. Undo (U) takes back the run and its vote." in panel.outcome.text()
-    )
+    voted = "The vote over time changed 1 region: 1 put right."
+    assert f"{voted} Undo (U) takes back the run and its vote." in panel.outcome.text()
+    assert "Found Large Needle Driver in 12 of 12 frames." in panel.outcome.text()
+    assert "12 frames" in dock.correct_panel.undo_bar.undo_button.toolTip()  # each frame counts once
     strip = dock.timeline.timeline.strip
     row = strip.layout_now.top_of(SCISSORS - 1) + 5
     x = strip.layout_now.left + strip.view.columns_of(7, 7)[1]
     assert "changed by the vote over time" in strip.tooltip_at(QPoint(x, row))
     press(qtbot, dock, dock.correct_panel.undo_bar.undo_button)
     assert np.array_equal(project.labels[7], before)
+    assert panel.outcome.text() == ""
+    press(qtbot, dock, dock.correct_panel.undo_bar.redo_button)
+    assert "redone" in dock.correct_panel.undo_bar.outcome.text()
+    panel.segment.click()
+    settle(qtbot, dock)
+    assert "redone" not in dock.correct_panel.undo_bar.outcome.text()
+    with project.action("Something else", 1) as action:
+        project.labels.write_edit(3, np.zeros_like(before), action=action)
+    settle(qtbot, dock)
+    assert voted in panel.outcome.text() and "Undo" not in panel.outcome.text()
     panel.vote.setChecked(False)
     panel.segment.click()
     settle(qtbot, dock)

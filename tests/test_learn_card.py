@@ -44,6 +44,7 @@ def dock(make_napari_viewer, qtbot, clip, tiny_checkpoint, monkeypatch) -> Itera
     settle(qtbot, dock)
     dock.open(clip)
     settle(qtbot, dock)
+    dock.segment_panel.vote.setChecked(False)  # the specks of a hardly trained model take long to follow
     dock.tabs.show_panel(dock.train_panel)
     yield dock
     dock.train_panel.learn.cancel()

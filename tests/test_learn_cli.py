@@ -13,6 +13,7 @@ from PIL import Image
 
 from surgicalsam_napari.cli import main
 from surgicalsam_napari.errors import CheckpointError, ProjectError, TrainingError
+from surgicalsam_napari.inference import SegmentReport
 from surgicalsam_napari.instruments import ENDOVIS2018, ClassSet, InstrumentClass
 from surgicalsam_napari.model.checkpoint import load_checkpoint
 from surgicalsam_napari.model.surgical_sam import FramePrediction
@@ -180,7 +181,8 @@ def test_black_frames_can_be_learned_and_predicted(tmp_path: Path) -> None:
         project.labels[0, 20:40, 20:60] = SHAFT
         learned = learned_by(session)
         assert learned.classes == ("Shaft",)
-        assert len(list(session.predict_again(range(1, 6)))) == 5
+        reports = list(session.predict_again(range(1, 6)))
+        assert [report.done for report in reports if isinstance(report, SegmentReport)] == [1, 2, 3, 4, 5]
 
 
 @pytest.mark.parametrize("damage", ["missing", "damaged"])
@@ -228,12 +230,15 @@ def test_expected_iou_is_printed_per_class(corrected: Correct, capsys) -> None:
     assert record["frame_count"] == 10 and Path(record["checkpoint"]).is_file()
 
 
-def test_segment_predicts_the_untouched_frames(corrected: Correct, capsys) -> None:
+@pytest.mark.parametrize("vote", ["--vote", "--no-vote"])
+def test_segment_predicts_the_untouched_frames(corrected: Correct, capsys, vote: str) -> None:
     folder = corrected()
-    assert main(["learn", str(folder), "--segment"]) == 0
+    assert main(["learn", str(folder), "--segment", vote]) == 0
     assert "9 frames predicted again" in capsys.readouterr().out
     with Project.open(folder) as project:
         provenance = project.labels.provenance_table()
+        assert bool(project.tracks.table.tracks) == (vote == "--vote")
+        assert project.history.to_undo.name == "Predict 9 frames again"
     assert (provenance[3:] != Provenance.EMPTY).all()
     assert (provenance[:3, 0] == Provenance.EDITED).all()
 

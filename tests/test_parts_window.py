@@ -11,6 +11,7 @@ import pytest
 
 pytest.importorskip("qtpy.QtWidgets")
 
+from canvas_mouse import CanvasMouse
 from qtpy.QtCore import Qt
 from qtpy.QtTest import QTest
 
@@ -94,6 +95,35 @@ def test_the_switch_shows_the_parts_within_the_outlines(dock: MainWidget) -> Non
     assert opened(dock) is whole and labels.name == "Instruments"
     assert OUTLINES_NAME not in dock.layers.viewer.layers
     assert "Large Needle Driver" in listed(dock) and dock.layers.current_frame == 1
+
+
+def test_a_stroke_outside_an_instrument_goes_from_the_canvas_and_the_window_says_why(dock: MainWidget, qtbot) -> None:
+    add_part(dock, DRIVER, "Shaft")
+    dock.classes_dialog.hide()
+    show_parts(dock)
+    assert dock.correct_panel.class_row.title.text() == dock.segment_panel.class_row.title.text() == "Part"
+    dock.tabs.show_panel(dock.correct_panel)
+    parts, labels, mouse = opened(dock), dock.layers.labels, CanvasMouse(dock.layers.viewer)
+    labels.mode = "paint"
+    mouse.drag((20, 30), (20, 60))
+    qtbot.waitUntil(lambda: not labels._data_view[20, 45:70].any(), timeout=5_000)
+    assert labels._data_view[20, 30] == SHAFT == parts.labels[1, 20, 30]
+    dock.correct_panel.message.clear()
+    dock._refusals._outside_at = float("-inf")
+    mouse.drag((70, 80), (70, 90))
+    qtbot.waitUntil(lambda: not labels._data_view[70].any(), timeout=5_000)
+    assert "here is no instrument that has Shaft: nothing was painted" in dock.correct_panel.message.text()
+    show_parts(dock, False)
+    assert dock.correct_panel.class_row.title.text() == "Class"
+
+
+def test_the_classes_and_their_buttons_do_not_overlap_when_parts_are_added(dock: MainWidget, qtbot) -> None:
+    for name in ("Shaft", "Wrist", "Clasper"):
+        add_part(dock, DRIVER, name)
+    qtbot.wait(20)
+    dialog = dock.classes_dialog
+    assert dialog.list.geometry().bottom() < dialog.up_button.geometry().top()
+    assert dialog.parts.list.geometry().bottom() < dialog.parts.rename_button.geometry().top()
 
 
 def test_verify_undo_and_timeline_work_on_parts(dock: MainWidget) -> None:

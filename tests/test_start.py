@@ -15,7 +15,10 @@ from qtpy.QtCore import QMimeData, QPoint, QPointF, Qt, QThreadPool, QUrl
 from qtpy.QtGui import QDragEnterEvent, QDropEvent
 from qtpy.QtWidgets import QApplication, QFileDialog, QWidget
 
+from surgicalsam_napari.inference import SegmentReport
 from surgicalsam_napari.instruments import ENDOVIS2018
+from surgicalsam_napari.model.digest import checkpoint_record
+from surgicalsam_napari.model.surgical_sam import FramePrediction
 from surgicalsam_napari.preferences import read_preferences, remember, with_videos
 from surgicalsam_napari.store import Project, Provenance
 from surgicalsam_napari.video import VideoReader
@@ -25,13 +28,14 @@ from surgicalsam_napari.widgets.start.segmentation_queue import QueueState
 from surgicalsam_napari.widgets.start.videos_table import CORRECTED, FRAMES, NAME, SEGMENTED, STATE, VERIFIED
 from surgicalsam_napari.widgets.start.videos_window import VideosWindow
 
-DRIVER, FRAMES_IN_CLIP, TIMEOUT = 3, 12, 60_000
+DRIVER, SCISSORS, FRAMES_IN_CLIP, TIMEOUT = 3, 4, 12, 60_000
 
 
 @pytest.fixture
 def dock(make_napari_viewer, qtbot, tiny_checkpoint, monkeypatch) -> Iterator[MainWidget]:
     monkeypatch.setattr("surgicalsam_napari.model.zoo.bundled_checkpoint", lambda: tiny_checkpoint)
     dock = docked(make_napari_viewer(show=True), qtbot)
+    dock.segment_panel.vote.setChecked(False)  # the specks of an untrained model take long to follow
     yield dock
     dock.start.queue.cancel()
     settle(qtbot, dock)
@@ -317,6 +321,49 @@ def test_cancel_keeps_finished_frames_and_segment_goes_on_from_there(dock, qtbot
     click(qtbot, videos.segment_button)
     qtbot.waitUntil(lambda: not queue.is_running, timeout=TIMEOUT)
     assert queue.videos[clips[0]].outcome.segmented == FRAMES_IN_CLIP - done
+
+
+def test_the_queue_votes_as_segment_does_and_has_the_same_switch(dock, qtbot, clips, monkeypatch):
+    left, right = (slice(10, 40), slice(10, 40)), (slice(10, 40), slice(80, 110))
+
+    def segment(project, model, class_ids, frames, *, action):
+        """Predicts two needle drivers; the right one is scissors in frame 7."""
+        checkpoint, score = project.record_checkpoint(checkpoint_record(model)), np.ones(2, np.float32)
+        for done, frame in enumerate(frames, start=1):
+            labels = np.zeros(project.labels.shape[1:], np.uint8)
+            labels[left], labels[right] = DRIVER, SCISSORS if frame == 7 else DRIVER
+            predicted = FramePrediction((DRIVER, SCISSORS), labels, score, score, np.array([True, True]), score * 0)
+            project.labels.write_prediction(frame, predicted, checkpoint, action=action)
+            yield SegmentReport(frame, done, len(frames), predicted, True)
+
+    monkeypatch.setattr("surgicalsam_napari.tracking.segment_video.segment_frames", segment)
+    videos, queue = list_of(dock, qtbot, *clips[:2]), dock.start.queue
+    for box in videos.classes.boxes:
+        box.setChecked(box.text() in (ENDOVIS2018.by_id(DRIVER).name, ENDOVIS2018.by_id(SCISSORS).name))
+    select(videos, qtbot, "a.mp4")
+    click(qtbot, videos.segment_button)
+    qtbot.waitUntil(lambda: not queue.is_running, timeout=TIMEOUT)
+    assert queue.videos[clips[0]].outcome.vote is None
+    click(qtbot, videos.vote)
+    assert dock.segment_panel.vote.isChecked() and dock.train_panel.learn.vote.isChecked()
+    states: list[str] = []
+    queue.changed.connect(
+        lambda path: states.append(texts.state(videos.summaries.listed[path], queue.videos[path], is_open=False))
+    )
+    wait_for_list(dock, qtbot)
+    select(videos, qtbot, "b.mp4")
+    click(qtbot, videos.segment_button)
+    qtbot.waitUntil(lambda: not queue.is_running, timeout=TIMEOUT)
+    assert "Vote over time: 50%" in states
+    wait_for_list(dock, qtbot)
+    select(videos, qtbot, "b.mp4")
+    assert videos.details.text().endswith("The vote over time changed 1 region: 1 put right.")
+    with Project.open(Project.default_folder(clips[1])) as project:
+        assert project.labels[7, 20, 90] == DRIVER
+        project.history.undo()
+        assert not project.labels[7].any()
+    dock.memory.save()
+    assert read_preferences().segment.vote
 
 
 def test_a_video_that_fails_says_why_and_the_next_one_is_segmented(dock, qtbot, clips, notes):

@@ -11,7 +11,7 @@ import numpy as np
 import pytest
 
 from surgicalsam_napari.errors import ProjectError
-from surgicalsam_napari.inference.whole_video import frames_with_class
+from surgicalsam_napari.inference.class_frames import frames_with_class
 from surgicalsam_napari.instruments import ENDOVIS2018
 from surgicalsam_napari.session import Session
 from surgicalsam_napari.store import Project

@@ -11,15 +11,19 @@ import numpy as np
 import pytest
 
 from surgicalsam_napari.cli import main
+from surgicalsam_napari.inference.segment import SegmentReport
 from surgicalsam_napari.instruments import ENDOVIS2018
+from surgicalsam_napari.model.digest import checkpoint_record
 from surgicalsam_napari.model.surgical_sam import FramePrediction
 from surgicalsam_napari.phantom import PhantomScene
 from surgicalsam_napari.store import Project, Provenance
 from surgicalsam_napari.tracking.class_vote import Vote, voted_classes
 from surgicalsam_napari.tracking.link_instances import frames_to_link, link_instances
 from surgicalsam_napari.tracking.linking import LabelledFrame, LinkedTrack, link_frames
+from surgicalsam_napari.tracking.predict_and_fill import predict_and_fill
+from surgicalsam_napari.tracking.segment_video import segment_whole_video
 from surgicalsam_napari.tracking.smooth_masks import smooth_masks
-from surgicalsam_napari.tracking.track import track
+from surgicalsam_napari.tracking.track import may_vote, track
 from surgicalsam_napari.tracking.vote_classes import vote_classes
 from surgicalsam_napari.video import VideoReader, write_video
 
@@ -241,6 +245,79 @@ def test_the_vote_changes_nothing_that_a_person_painted_or_verified(project: Pro
 def test_clean_labels_stay(project: Project) -> None:
     done(track(project, range(FRAMES)))
     assert done(vote_classes(project, range(FRAMES))).changed == 0
+
+
+@pytest.fixture
+def segmented_again(project: Project, tiny_model, monkeypatch: pytest.MonkeyPatch) -> Project:
+    """As `project`; the model predicts what is in it already."""
+
+    def segment(project, model, class_ids, frames, *, action):
+        checkpoint = project.record_checkpoint(checkpoint_record(model))
+        for done, index in enumerate(frames, start=1):
+            project.labels.write_prediction(index, predicted(index), checkpoint, action=action)
+            yield SegmentReport(index, done, len(frames), predicted(index), True)
+
+    monkeypatch.setattr("surgicalsam_napari.tracking.segment_video.segment_frames", segment)
+    project.record_checkpoint(checkpoint_record(tiny_model) | {"digest": "f" * 64})  # which predicted them before
+    return project
+
+
+NAMES = [ENDOVIS2018.by_id(class_id).name for class_id in (DRIVER, GRASPER, SCISSORS)]
+
+
+def test_segmenting_a_video_and_its_vote_are_one_action(segmented_again: Project, tiny_model) -> None:
+    project = segmented_again
+    before = [project.labels[index].copy() for index in range(FRAMES)]
+    outcome = done(segment_whole_video(project, tiny_model, NAMES))
+    assert outcome.segmented == FRAMES and outcome.vote.changed == 7
+    assert outcome.frames_with_class[NAMES[1]] == 0  # counted after the vote
+    assert min(accuracy(project, index) for index in range(FRAMES)) > 0.99
+    project.history.undo()
+    assert all(np.array_equal(project.labels[index], before[index]) for index in range(FRAMES))
+    assert not project.tracks.table.tracks
+
+
+def test_without_the_switch_there_is_no_vote(segmented_again: Project, tiny_model) -> None:
+    outcome = done(segment_whole_video(segmented_again, tiny_model, NAMES, vote=False))
+    assert outcome.vote is None and not segmented_again.tracks.table.tracks
+
+
+@pytest.mark.parametrize("steps", [FRAMES - 1, FRAMES + 5])
+def test_a_stopped_run_votes_on_the_whole_video_when_it_goes_on(segmented_again: Project, tiny_model, steps: int) -> None:
+    run = segment_whole_video(segmented_again, tiny_model, NAMES)
+    for _ in range(steps):  # in the last frame, or in its vote
+        next(run)
+    run.close()
+    outcome = done(segment_whole_video(segmented_again, tiny_model, NAMES))
+    assert outcome.segmented == max(FRAMES - steps, 0) and outcome.vote.changed == 7
+    assert list(segment_whole_video(segmented_again, tiny_model, NAMES)) == []  # nothing is left to do
+
+
+@pytest.mark.parametrize("voting_frames", [None, ()])
+def test_predicting_again_with_a_learned_model_votes_in_the_same_action(
+    project: Project, tiny_model, monkeypatch: pytest.MonkeyPatch, voting_frames: tuple[int, ...] | None
+) -> None:
+    """Frame 20 is corrected: its class is certain, and it votes, too."""
+    project.labels.verify(20)
+    verified, frames = project.labels[20].copy(), [index for index in range(FRAMES) if index != 20]
+
+    def predict(project, model, frame_indices, *, forgets_others, action):
+        for done, index in enumerate(frame_indices, start=1):
+            project.labels.write_prediction(index, predicted(index), 2, action=action)
+            yield SegmentReport(index, done, len(frame_indices), predicted(index), True)
+
+    monkeypatch.setattr("surgicalsam_napari.tracking.predict_and_fill.predict_again", predict)
+    outcome = done(predict_and_fill(project, tiny_model, frames, voting_frames=voting_frames))
+    assert (outcome is None) == (voting_frames == ())
+    assert (min(accuracy(project, index) for index in frames) > 0.99) == (voting_frames is None)
+    assert np.array_equal(project.labels[20], verified)
+    assert project.history.to_undo.name == "Predict 35 frames again"
+
+
+def test_parts_do_not_vote(segmented_again: Project) -> None:
+    segmented_again.change_classes(lambda present: present.part_added("Shaft"))
+    parts = segmented_again.open_parts()
+    assert may_vote(segmented_again, range(FRAMES)) and not may_vote(parts, range(FRAMES))
 
 
 def test_linking_again_keeps_what_a_person_joined_and_goes_on_where_it_stopped(project: Project) -> None:

@@ -7,10 +7,12 @@ import sys
 from collections.abc import Sequence
 from contextlib import closing
 from dataclasses import dataclass
+from functools import partial
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from surgicalsam_napari.cli.terminal import one_line, print_notice, progress, result_text
+from surgicalsam_napari.cli.videos import VOTING
 from surgicalsam_napari.errors import SurgicalSAMError
 from surgicalsam_napari.formatting import counted
 
@@ -74,7 +76,7 @@ def run_on_cluster(
     session : with the model of `options.load_here`
     """
     from surgicalsam_napari.cluster.connection import connected
-    from surgicalsam_napari.cluster.scheduling import VideoReport, work_on_cluster
+    from surgicalsam_napari.cluster.scheduling import VideoReport, VoteReport, work_on_cluster
 
     model = session.model
     assert model is not None
@@ -89,6 +91,9 @@ def run_on_cluster(
         reports = work_on_cluster(cluster, dict.fromkeys(videos), open_videos.prepare, recipe)
         with closing(reports), progress() as advance:
             for report in reports:
+                if isinstance(report, VoteReport):
+                    advance(f"{VOTING} {report.video.name}", report.done, report.total)
+                    continue
                 if not isinstance(report, VideoReport):
                     advance(f"{task.verb} {report.video.name}", report.done, report.total)
                     _note_worker(workers, report)
@@ -134,7 +139,8 @@ class _OpenVideos:
         except BaseException:
             project.close()
             raise
-        return VideoWork(project, selected.to_do, selected.class_ids, checkpoint)
+        vote = None if self._task.vote is None else partial(self._task.vote, project, selected)
+        return VideoWork(project, selected.to_do, selected.class_ids, checkpoint, vote)
 
     def record(self, report: VideoReport) -> dict[str, Any]:
         """The result of a video; raises its error if it failed."""

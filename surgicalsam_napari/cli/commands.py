@@ -8,6 +8,7 @@ import sys
 import time
 from collections.abc import Iterator, Sequence
 from contextlib import contextmanager, suppress
+from functools import partial
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated, Any
 
@@ -346,7 +347,7 @@ def _run_here(
             print_notice(project)
             selected = task.select(path, project)
             start = time.perf_counter()
-            reports = with_progress(task.run(project, selected), f"{task.verb} {path.name}")
+            reports = with_progress(task.run(project, selected), partial(task.title, path=path))
             for _report in with_slow_line_noticed(reports, model):
                 pass
             results.append({"video": str(path), **task.record(path, project, selected, time.perf_counter() - start)})

@@ -14,7 +14,8 @@ import typer
 
 from surgicalsam_napari.cli.commands import app
 from surgicalsam_napari.cli.options import AsJson, Checkpoint, Device, EncoderWeights, existing_project
-from surgicalsam_napari.cli.terminal import progress
+from surgicalsam_napari.cli.terminal import progress, with_outcome
+from surgicalsam_napari.cli.videos import VOTING
 from surgicalsam_napari.formatting import counted, in_time
 
 if TYPE_CHECKING:
@@ -63,6 +64,13 @@ def learn(
             "--trust", help="frame: all labels of a corrected frame are used; class: only its edited or verified classes."
         ),
     ] = "frame",
+    vote: Annotated[
+        bool,
+        typer.Option(
+            "--vote/--no-vote",
+            help="After --segment: let neighbouring frames vote on the class of each instrument. Default: --vote.",
+        ),
+    ] = True,
     checkpoint: Checkpoint = None,
     encoder_weights: EncoderWeights = None,
     device: Device = "auto",
@@ -87,13 +95,21 @@ def learn(
     learned = _learn(config, out)
     again = {}
     if segment:
-        again = {str(folder): _segment(folder, learned, encoder_weights, device, not classes) for folder in projects}
+        again = {
+            str(folder): _segment(folder, learned, encoder_weights, device, forgets_others=not classes, vote=vote)
+            for folder in projects
+        }
     if as_json:
-        print(json.dumps({**asdict(learned), "checkpoint": str(learned.checkpoint), "predicted_again": again}))
+        counts = {
+            "predicted_again": {folder: frames for folder, (frames, _) in again.items()},
+            "voted": {folder: voted for folder, (_, voted) in again.items()},
+        }
+        print(json.dumps({**asdict(learned), "checkpoint": str(learned.checkpoint), **counts}))
         return
     print(result_text(learned))
-    for folder, count in again.items():
-        print(f"{counted(count, 'frame')} predicted again in {folder}")
+    for folder, (frames, voted) in again.items():
+        text = f"{counted(frames, 'frame')} predicted again in {folder}"
+        print(text + (f"; the vote over time changed {counted(voted, 'region')}" if voted else ""))
     print(learned.checkpoint)
 
 
@@ -145,22 +161,36 @@ def _learn(config: TrainingConfig, out: Path | None) -> Learned:
     return learned
 
 
-def _segment(folder: Path, learned: Learned, encoder_weights: Path | None, device: str, forgets_others: bool) -> int:
-    """Predict the frames of a project that nobody corrected; returns their number."""
-    from surgicalsam_napari.propagation.fill_between import FillReport
-    from surgicalsam_napari.propagation.predict_and_fill import predict_and_fill
+def _segment(
+    folder: Path,
+    learned: Learned,
+    encoder_weights: Path | None,
+    device: str,
+    *,
+    forgets_others: bool,
+    vote: bool,
+) -> tuple[int, int]:
+    """Predict the frames of a project that nobody corrected; their number, and how many regions the vote changed."""
     from surgicalsam_napari.session import Session
     from surgicalsam_napari.store.corrections import untouched_frames
+    from surgicalsam_napari.tracking.predict_and_fill import predict_and_fill
 
     with Session() as session:
         project = session.open(folder)
         model = session.load_checkpoint(learned.checkpoint, encoder_weights=encoder_weights, device=device)
-        frames = untouched_frames(project)
+        frames, voted = untouched_frames(project), None
         if frames:
-            reports = predict_and_fill(project, model, frames, forgets_others=forgets_others)
-            name = project.video.info.path.name
-            with closing(reports), progress() as advance:
-                for report in reports:
-                    doing = "filling" if isinstance(report, FillReport) else "predicting"
-                    advance(f"{doing} {name}", report.done, report.total)
-    return len(frames)
+            voting_frames = None if vote else ()
+            reports = predict_and_fill(project, model, frames, forgets_others=forgets_others, voting_frames=voting_frames)
+            voted = with_outcome(reports, lambda report: f"{_doing(report)} {project.video.info.path.name}")
+    return len(frames), 0 if voted is None else voted.changed
+
+
+def _doing(report: object) -> str:
+    """What a report of `predict_and_fill` is about."""
+    from surgicalsam_napari.propagation.fill_between import FillReport
+    from surgicalsam_napari.tracking.link_instances import TrackReport
+
+    if isinstance(report, TrackReport):
+        return VOTING
+    return "filling" if isinstance(report, FillReport) else "predicting"

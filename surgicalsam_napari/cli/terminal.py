@@ -93,23 +93,23 @@ def progress(counts_bytes: bool = False) -> Iterator[Callable[[str, int, int], N
         yield advance
 
 
-def with_outcome(reports: Generator[Report, None, Item], title: str) -> Item:
-    """Run to the end with a progress bar; the result of the run."""
-    with closing(reports), progress() as advance:
-        while True:
-            try:
-                report = next(reports)
-            except StopIteration as stop:
-                outcome: Item = stop.value
-                return outcome
-            advance(title, report.done, report.total)
+def with_outcome(reports: Generator[Report, None, Item], title: str | Callable[[Report], str]) -> Item:
+    """Run to the end with a progress bar, as `with_progress`; the result of the run."""
+    outcome: list[Item] = []
+
+    def all_reports() -> Generator[Report, None, None]:
+        outcome.append((yield from reports))
+
+    for _report in with_progress(all_reports(), title):
+        pass
+    return outcome[0]
 
 
-def with_progress(reports: Generator[Report, None, Any], title: str) -> Iterator[Report]:
-    """The same reports (with `done` and `total`), with a progress bar."""
+def with_progress(reports: Generator[Report, None, Any], title: str | Callable[[Report], str]) -> Iterator[Report]:
+    """The same reports (with `done` and `total`), with a progress bar; one for each title, if the title depends on them."""
     with closing(reports), progress() as advance:
         for report in reports:
-            advance(title, report.done, report.total)
+            advance(title if isinstance(title, str) else title(report), report.done, report.total)
             yield report
 
 

@@ -8,14 +8,17 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
-from surgicalsam_napari.cli.terminal import with_bar, with_outcome
+from surgicalsam_napari.cli.terminal import with_bar
 from surgicalsam_napari.formatting import counted, in_bytes
 
 if TYPE_CHECKING:
     from surgicalsam_napari.instruments import ClassSet
     from surgicalsam_napari.model.surgical_sam import SurgicalSAM
     from surgicalsam_napari.session import Session
-    from surgicalsam_napari.store import Project
+    from surgicalsam_napari.store import Action, Project
+    from surgicalsam_napari.tracking.link_instances import TrackReport
+
+VOTING = "voting over time:"
 
 
 @dataclass(frozen=True)
@@ -44,12 +47,21 @@ class VideoTask:
     select : selects the frames, from the given path and its open project
     run : does the work in this process; yields reports with `done` and `total`
     record : makes the result of the video, which is printed; its last argument is the duration of the work in seconds
+    vote : after workers of a cluster have done the work: the vote over time, as a part of their open action, or of its own
+        if there is none; `run` does it itself
     """
 
     verb: str
     select: Callable[[Path, Project], Selected]
     run: Callable[[Project, Selected], Generator[Any, None, None]]
     record: Callable[[Path, Project, Selected, float], dict[str, Any]]
+    vote: Callable[[Project, Selected, Action | None], Generator[TrackReport, None, None]] | None = None
+
+    def title(self, report: Any, path: Path) -> str:
+        """Of the progress bar, while this is reported of this video."""
+        from surgicalsam_napari.tracking.link_instances import TrackReport
+
+        return f"{VOTING if isinstance(report, TrackReport) else self.verb} {path.name}"
 
 
 def embedding(session: Session, frames: str, data_type: str | None = None) -> VideoTask:
@@ -104,9 +116,10 @@ def segmenting(
     """
     from surgicalsam_napari.exchange.formats.indexed_png import write_classes
     from surgicalsam_napari.inference import frames_to_segment, parse_frames
+    from surgicalsam_napari.inference.class_frames import frames_with_class
     from surgicalsam_napari.inference.segment import action_name
-    from surgicalsam_napari.inference.whole_video import frames_with_class
-    from surgicalsam_napari.tracking.vote_classes import is_worth_a_vote, vote_classes
+    from surgicalsam_napari.tracking.track import is_vote_due, vote_after_run
+    from surgicalsam_napari.tracking.vote_classes import vote_classes
 
     model = session.model
     assert model is not None
@@ -122,23 +135,27 @@ def segmenting(
             write_classes(folder, project.classes, path.name)  # first, so that an error in writing shows at once
         return Selected(indices, to_do, class_ids)
 
-    voted: dict[Path, int] = {}  # by project: the regions that the vote of a run in this process changed
+    voted: dict[Path, int] = {}  # by project: the regions that its vote changed
 
     def run(project: Project, selected: Selected) -> Generator[Any, None, None]:
-        voted[project.folder] = 0
         if not selected.to_do:
+            yield from cast_votes(project, selected, None)
             return
         name = action_name(project.classes, selected.class_ids, selected.to_do)
         with project.action(name, len(selected.to_do)) as action:  # one undo takes back the run and its vote
             yield from session.segment(selected.class_ids, selected.to_do, action=action)
-            if vote and is_worth_a_vote(selected.to_do):
-                outcome = yield from vote_classes(project, selected.frame_indices, action=action)
-                voted[project.folder] = outcome.changed
+            yield from cast_votes(project, selected, action)
+
+    def cast_votes(project: Project, selected: Selected, action: Action | None) -> Generator[TrackReport, None, None]:
+        """The vote over time; if nothing was left to segment, only if an earlier run was stopped before its vote."""
+        outcome = None
+        if vote and action is not None:
+            outcome = yield from vote_after_run(project, selected.frame_indices, action)
+        elif vote and is_vote_due(project, selected.frame_indices):
+            outcome = yield from vote_classes(project, selected.frame_indices)
+        voted[project.folder] = 0 if outcome is None else outcome.changed
 
     def record(path: Path, project: Project, selected: Selected, seconds: float) -> dict[str, Any]:
-        changed = voted.pop(project.folder, None)
-        if changed is None:  # workers of a cluster segmented it
-            changed = _voted(project, selected) if vote else 0
         if (folder := out(path)) is not None:
             shown = selected.class_ids if class_names else project.classes.ids
             _write_label_maps(project, selected.frame_indices, shown, folder)
@@ -149,23 +166,12 @@ def segmenting(
             "segmented": len(selected.to_do),
             "skipped": len(selected.frame_indices) - len(selected.to_do),
             "frames_with_class": frames_with_class(project, selected.class_ids, selected.frame_indices),
-            "voted": changed,
+            "voted": voted.pop(project.folder, 0),
             "out": None if folder is None else str(folder),
             "seconds": round(seconds, 3),
         }
 
-    return VideoTask("segmenting", select, run, record)
-
-
-def _voted(project: Project, selected: Selected) -> int:
-    """Follow the instances and let the frames vote on their classes; how many regions changed."""
-    from surgicalsam_napari.tracking.track import track
-    from surgicalsam_napari.tracking.vote_classes import is_worth_a_vote
-
-    if not is_worth_a_vote(selected.to_do):
-        return 0
-    outcome = with_outcome(track(project, selected.frame_indices), f"voting {project.folder.name}")
-    return 0 if outcome.voted is None else outcome.voted.changed
+    return VideoTask("segmenting", select, run, record, cast_votes)
 
 
 def _announce(project: Project, model: SurgicalSAM, indices: Sequence[int]) -> None:
@@ -182,7 +188,7 @@ def _announce(project: Project, model: SurgicalSAM, indices: Sequence[int]) -> N
 
 def _announced_class_ids(project: Project, model: SurgicalSAM) -> list[int]:
     """The project's classes that the model knows; the others are named on stderr."""
-    from surgicalsam_napari.inference.whole_video import trained_class_ids
+    from surgicalsam_napari.inference.class_frames import trained_class_ids
 
     trained = trained_class_ids(project, model)
     untrained = [instrument.name for instrument in project.classes if instrument.id not in trained]

@@ -5,7 +5,7 @@ from __future__ import annotations
 import time
 from collections import deque
 from collections.abc import Callable, Generator, Iterable, Sequence
-from contextlib import ExitStack, suppress
+from contextlib import ExitStack, closing, suppress
 from dataclasses import dataclass, field
 from math import ceil
 from pathlib import Path
@@ -22,11 +22,13 @@ from surgicalsam_napari.cluster.worker import (
 )
 from surgicalsam_napari.errors import ClusterError, ProjectError, SurgicalSAMError, WorkFailed
 from surgicalsam_napari.inference.segment import action_name
-from surgicalsam_napari.store import Project
+from surgicalsam_napari.store import Action, Project
 from surgicalsam_napari.store.ownership import RUN_FOLDER, Ownership
 
 if TYPE_CHECKING:
     from distributed import Future
+
+    from surgicalsam_napari.tracking.link_instances import TrackReport
 
 RANGE_SECONDS = 20.0  # per range: long compared with submitting it (milliseconds), short for users who watch progress
 SHORTEST_RANGE = 8  # frames; also of the first ranges, while the time per frame is unknown
@@ -46,12 +48,15 @@ class VideoWork:
     frame_indices : the frames to embed or segment, without those that are done
     class_ids : the project's classes to segment; empty if frames are only embedded
     checkpoint : the model's number in the manifest (`Project.record_checkpoint`); 0 if frames are only embedded
+    vote : the vote over time, in this process, when all frames are done; its argument is the open action of the run, or
+        None if there was nothing to segment
     """
 
     project: Project
     frame_indices: Sequence[int]
     class_ids: Sequence[int] = ()
     checkpoint: int = 0
+    vote: Callable[[Action | None], Generator[TrackReport, None, None]] | None = None
 
 
 @dataclass(frozen=True)
@@ -71,6 +76,15 @@ class RangeReport:
     worker: str
     device: str
     model_loads: int
+
+
+@dataclass(frozen=True)
+class VoteReport:
+    """The vote over time in a video goes on: `done` of `total` steps."""
+
+    video: Path
+    done: int
+    total: int
 
 
 @dataclass(frozen=True)
@@ -94,11 +108,12 @@ class VideoReport:
 
 def work_on_cluster(
     cluster: Cluster, videos: Iterable[Path], prepare: Callable[[Path], VideoWork], recipe: ModelRecipe
-) -> Generator[RangeReport | VideoReport, None, None]:
+) -> Generator[RangeReport | VoteReport | VideoReport, None, None]:
     """Embed or segment many videos, ranges of several at a time; results go into the project of each video.
 
     Each video's labels are one action in its project's history, opened here and joined by the workers. If a worker dies,
-    another one gets its range and skips the frames that are done. A video that fails does not stop the others.
+    another one gets its range and skips the frames that are done. A video that fails does not stop the others. The vote over
+    time is the end of the action; it runs in this process.
 
     Closing the generator lets every worker finish its current frame, and returns when all have.
 
@@ -109,7 +124,7 @@ def work_on_cluster(
 
     Yields
     ------
-    RangeReport as ranges are done, and one VideoReport for each video
+    RangeReport as ranges are done, VoteReport during a vote, and one VideoReport for each video
 
     Raises
     ------
@@ -226,7 +241,14 @@ def _started(video: Path, prepare: Callable[[Path], VideoWork], recipe: ModelRec
     return run
 
 
-def _ended(run: _VideoRun, runs: list[_VideoRun]) -> Generator[VideoReport, None, None]:
+def _ended(run: _VideoRun, runs: list[_VideoRun]) -> Generator[VoteReport | VideoReport, None, None]:
+    if run.work.vote is not None and run.failure is None:
+        try:
+            with closing(run.work.vote(run.action)) as reports:
+                for report in reports:
+                    yield VoteReport(run.video, report.done, report.total)
+        except SurgicalSAMError as error:
+            run.fail(error)
     run.recording.close()
     seconds = time.perf_counter() - run.start
     yield VideoReport(run.video, run.work, run.done, len(run.work.frame_indices), seconds, run.failure)

@@ -37,6 +37,8 @@ class Findings:
         self._project, self.class_ids, self.total = project, list(class_ids), total
         self.done = self.verified = self.corrected = 0
         self.found: Counter[int] = Counter()
+        self._painted: Counter[int] = Counter()  # of these frames, those where a person edited the class
+        self._frames: list[int] = []
 
     def add(self, report: SegmentReport) -> None:
         """Count a finished frame."""
@@ -45,9 +47,18 @@ class Findings:
         kinds = {class_id: row[classes.ids.index(class_id)] for class_id in self.class_ids}
         seen = present_ids(report.prediction.label_map)
         self.done += 1
+        self._frames.append(report.frame_index)
         self.found.update(id for id, kind in kinds.items() if id in seen and kind != Provenance.VERIFIED)
+        self._painted.update(id for id, kind in kinds.items() if id in seen and kind == Provenance.EDITED)
         self.verified += Provenance.VERIFIED in kinds.values()
         self.corrected += Provenance.EDITED in kinds.values() and Provenance.VERIFIED not in kinds.values()
+
+    def count_again(self) -> None:
+        """Count what is found again, after a vote has changed predictions."""
+        ids = self._project.classes.ids
+        kinds = self._project.labels.provenance_table()[self._frames]
+        for id in self.class_ids:
+            self.found[id] = self._painted[id] + int((kinds[:, ids.index(id)] == Provenance.PREDICTED).sum())
 
     def summary(self, *, is_cancelled: bool = True) -> str:
         """ "Found Large Needle Driver in 10 of 12 frames. 2 verified frames were left alone."

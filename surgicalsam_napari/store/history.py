@@ -19,6 +19,7 @@ from surgicalsam_napari.store.disk.action import (
     TRACKS,
     Action,
     JoinedAction,
+    LineCounts,
     SavedFrame,
     append,
     count_lines,
@@ -47,7 +48,7 @@ class HistoryEntry:
     ----------
     number : later actions have higher numbers
     started : ISO 8601, UTC
-    frame_count : number of frames that it wrote
+    frame_count : number of frames that it wrote, each counted once
     is_open : whether it is still in progress, or its process died before it ended
     note : how it was done, such as the choices of an import; "" if there is nothing to say
     has_tracks : whether it changed the table of tracks
@@ -108,7 +109,7 @@ class History:
         self._root = root
         self._folder = root / FOLDER
         self._files = files
-        self._counted: dict[Path, tuple[int, tuple[int, int]]] = {}  # size and lines of files whose record has no count
+        self._counted: dict[Path, tuple[int, LineCounts]] = {}  # size and lines of files whose record has no count
 
     @contextmanager
     def action(self, name: str, *, note: str = "", all_or_none: bool = False) -> Iterator[Action]:
@@ -145,13 +146,13 @@ class History:
             raise
         finally:
             with writing("The history", self._root), self._files.lock:  # after this, a joined process writes no more frames
-                frame_count, table_count = count_lines(self._frames_file(entry))
-                entry = replace(entry, frame_count=frame_count, has_tracks=table_count > 0)
+                counts = count_lines(self._frames_file(entry))
+                entry = replace(entry, frame_count=counts.frames, has_tracks=counts.has_tracks)
                 if entry.is_empty or is_rolled_back:
                     self._forget([entry])
                 else:
                     with suppress(OSError):  # without this number, the frames of the entry are counted when it is read
-                        self._write(entry, line_count=frame_count + table_count)
+                        self._write(entry, line_count=counts.lines)
             self.changed.emit()
 
     def position(self, action: Action) -> int:
@@ -230,7 +231,7 @@ class History:
             (restored if is_restored else kept).append(before.frame_index)
             yield UndoReport(before.frame_index, done, len(offsets), is_restored)
         has_tracks = TRACKS in restored
-        frame_count = len(restored) - restored.count(TRACKS)
+        frame_count = len(set(restored) - {TRACKS})
         turned = replace(entry, is_undone=not entry.is_undone, frame_count=frame_count, has_tracks=has_tracks)
         with writing("The history", self._root):
             if restored:
@@ -309,18 +310,18 @@ class History:
             has_tracks = bool(record.get("tracks"))
             entry = HistoryEntry(int(path.stem), *about, is_open=count is None, note=note, has_tracks=has_tracks)
             if count is None or not self._frames_file(entry).exists():  # in progress, interrupted, or partly removed
-                frame_count, table_count = self._counted_in(self._frames_file(entry))
-                entry = replace(entry, frame_count=frame_count, has_tracks=table_count > 0)
+                counts = self._counted_in(self._frames_file(entry))
+                entry = replace(entry, frame_count=counts.frames, has_tracks=counts.has_tracks)
         except (OSError, ValueError, KeyError, TypeError):
             return None
         return entry
 
-    def _counted_in(self, file: Path) -> tuple[int, int]:
+    def _counted_in(self, file: Path) -> LineCounts:
         """`count_lines`; it counts again only when the file has changed, because a long record takes seconds to read."""
         size = file.stat().st_size if file.exists() else 0
-        if size != self._counted.get(file, (0, 0))[0]:
+        if size != self._counted.get(file, (0, LineCounts()))[0]:
             self._counted[file] = size, count_lines(file)
-        return self._counted[file][1] if size else (0, 0)
+        return self._counted[file][1] if size else LineCounts()
 
     def _is_open(self, entry: HistoryEntry) -> bool:
         """Whether the action is in progress: its process has not ended it."""

@@ -7,12 +7,13 @@ from contextlib import closing
 from dataclasses import dataclass
 from typing import TYPE_CHECKING
 
-from surgicalsam_napari.tracking.link_instances import LinkOutcome, TrackReport, link_instances
+from surgicalsam_napari.tracking.link_instances import LinkOutcome, TrackReport, frames_to_link, link_instances
 from surgicalsam_napari.tracking.smooth_masks import SmoothOutcome, smooth_masks
 from surgicalsam_napari.tracking.vote_classes import VoteOutcome, is_worth_a_vote, vote_classes
 
 if TYPE_CHECKING:
     from surgicalsam_napari.store import Project
+    from surgicalsam_napari.store.disk.action import Action
 
 
 @dataclass(frozen=True)
@@ -56,3 +57,31 @@ def track(
             with closing(smooth_masks(project, frames, action=action)) as smoothing:
                 smoothed = yield from smoothing
     return TrackOutcome(linked, voted, smoothed)
+
+
+def vote_after_run(
+    project: Project, frame_indices: Sequence[int], action: Action
+) -> Generator[TrackReport, None, VoteOutcome | None]:
+    """After a run over these frames, let them vote on their classes; the vote is a part of the run's open action.
+
+    There is no vote, and the result is None, where too few of the frames are neighbours, and in the labels of parts: the
+    parts of an instrument touch each other, so their regions are not followed.
+
+    Raises
+    ------
+    as `vote_classes`
+    """
+    if not may_vote(project, frame_indices):
+        return None
+    with closing(vote_classes(project, frame_indices, action=action)) as reports:
+        return (yield from reports)
+
+
+def may_vote(project: Project, frame_indices: Sequence[int]) -> bool:
+    """Whether `vote_after_run` has something to do in these frames."""
+    return project.whole is None and is_worth_a_vote(frame_indices)
+
+
+def is_vote_due(project: Project, frame_indices: Sequence[int]) -> bool:
+    """Whether a vote over these frames was stopped, or never came: regions of some of them are not followed."""
+    return may_vote(project, frame_indices) and bool(frames_to_link(project, frame_indices))

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Generator, Mapping, Sequence
 from contextlib import closing
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from itertools import pairwise
 from typing import TYPE_CHECKING
 
@@ -81,11 +81,14 @@ def vote_classes(
     frames = sorted(checked_frames(frame_indices, project.labels.shape[0]))
     name = f"Vote on classes in {len(frames):,} frames"
     with project.action(name, len(frames), within=action) as recorded:
+        voting, linked = _Voting(project, frames, recorded), 0
         if frames_to_link(project, frames):
             with closing(link_instances(project, frames, action=recorded)) as linking:
-                yield from linking
-        voting = _Voting(project, frames, recorded)
-        yield from voting.steps()
+                for report in linking:
+                    linked = report.total
+                    yield replace(report, total=linked + voting.total)
+        for report in voting.steps():
+            yield replace(report, done=linked + report.done, total=linked + report.total)
     return voting.outcome
 
 
@@ -119,11 +122,16 @@ class _Voting:
         self._cells: dict[str, list[tuple[int, int]]] = {"relabelled": [], "filled": [], "removed": [], "left": []}
 
     @property
+    def total(self) -> int:
+        """How many steps it takes: each frame is read, then written."""
+        return 2 * len(self._frames)
+
+    @property
     def outcome(self) -> VoteOutcome:
         return VoteOutcome(**{name: tuple(cells) for name, cells in self._cells.items()})
 
     def steps(self) -> Generator[TrackReport, None, None]:
-        total = 2 * len(self._frames)
+        total = self.total
         for done, index in enumerate(self._frames, start=1):
             self._look_at(index)
             yield TrackReport(index, done, total, False)

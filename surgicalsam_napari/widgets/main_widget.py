@@ -83,6 +83,7 @@ class MainWidget(QScrollArea):
         self.correct_panel = CorrectPanel(self.session, self.layers, self.changes)
         self.train_panel = TrainPanel(self.session, self.layers, self.model_panel)
         self.export_panel = ExportPanel(self.session, self.layers)
+        self.train_panel.learn.vote.follow(self.segment_panel.vote)
         self.video_fold = Collapsible(self.video_panel, is_open=True, has_line=False)
         self.video_fold.add_mark(self.video_panel.saved)
         self.model_fold = Collapsible(self.model_panel, has_line=False)
@@ -94,7 +95,7 @@ class MainWidget(QScrollArea):
         self.timeline = TimelineDock(self.session, self.layers, self.changes, self.dock_menu, self)
         self.classes_dialog = ClassesDialog(self.session, self.layers, self.changes, self)
         self.class_keys = ClassKeys(viewer, self.session)
-        self.start = Start(self.session, self.layers, self.video_panel, self.video_fold, self)
+        self.start = Start(self.session, self.layers, self.video_panel, self.video_fold, self.segment_panel.vote, self)
         self.memory = WindowMemory(
             self.session, self, self.timeline.timeline, self.tabs, self.segment_panel, self.model_panel
         )
@@ -266,6 +267,7 @@ class MainWidget(QScrollArea):
         self.layers.opened_elsewhere.connect(self._on_opened_elsewhere)
         self.layers.layer_removed.connect(self._on_layer_removed)
         self.lost_folder.saved.connect(self.changes.history_changed)
+        self.changes.history_changed.connect(self.segment_panel.follow_history)
         self.lost_folder.saved.connect(self.train_panel.refresh)
         self.lost_folder.saved.connect(self._close_without_video)
 

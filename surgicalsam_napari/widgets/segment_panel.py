@@ -8,20 +8,22 @@ from typing import Any
 
 from qtpy.QtCore import Qt, QTimer, Signal
 from qtpy.QtGui import QShowEvent
-from qtpy.QtWidgets import QButtonGroup, QCheckBox, QComboBox, QHBoxLayout, QRadioButton
+from qtpy.QtWidgets import QButtonGroup, QComboBox, QHBoxLayout, QRadioButton
 
 from surgicalsam_napari.errors import SurgicalSAMError
 from surgicalsam_napari.formatting import counted, in_bytes, in_time
 from surgicalsam_napari.inference import Estimate
 from surgicalsam_napari.instruments import CLASS_SETS, ClassSet
 from surgicalsam_napari.session import Session
-from surgicalsam_napari.widgets.parts.class_picker import ClassPicker, class_row
+from surgicalsam_napari.widgets.parts.class_picker import ClassPicker, ClassRow
 from surgicalsam_napari.widgets.parts.file_dialogs import FileKind, ask_for_file
 from surgicalsam_napari.widgets.parts.frame_scope import THIS_FRAME, FrameScope
 from surgicalsam_napari.widgets.parts.message import show_failure
 from surgicalsam_napari.widgets.parts.parts import SPACING, TaskPanel, caption, let_shrink, note, primary_button
 from surgicalsam_napari.widgets.parts.progress_strip import ProgressStrip, Question
 from surgicalsam_napari.widgets.parts.run_outcome import RunOutcome
+from surgicalsam_napari.widgets.parts.vote_switch import TIP as VOTE_TIP
+from surgicalsam_napari.widgets.parts.vote_switch import VoteSwitch
 from surgicalsam_napari.widgets.runs.segmentation_run import SegmentationRun
 from surgicalsam_napari.widgets.runs.speed_trial import measure_speed
 from surgicalsam_napari.widgets.source.model_limits import ModelLimits
@@ -29,11 +31,7 @@ from surgicalsam_napari.widgets.viewer.layers import ViewerLayers
 from surgicalsam_napari.widgets.viewer.session_signals import SessionSignals
 
 FROM_YAML = "From a YAML file…"
-VOTE_TIP = (
-    "After a run over neighbouring frames, the frames of each instrument vote on its class: a single wrong class is put "
-    "right, flicker goes, gaps of a few frames are filled. What you painted, corrected or verified stays. The timeline "
-    "marks what changed, and Undo takes it back."
-)
+VOTE_STOPPED = "The vote over time was stopped; some classes may be wrong in single frames."
 ESTIMATE_DELAY_MS = 150  # several quick changes cause one estimate
 
 
@@ -49,6 +47,8 @@ class SegmentPanel(TaskPanel):
         self.run = SegmentationRun(session, self)
         self.is_model_loading = False
         self._waits_for: str | None = None
+        self._action: int | None = None  # the last run, in the history of the project
+        self._can_undo = False  # nothing was done after it
         self._is_speed_due = False  # the model changed during another run
         self._estimate_timer = QTimer(self, singleShot=True, interval=ESTIMATE_DELAY_MS)
         self._build()
@@ -151,7 +151,8 @@ class SegmentPanel(TaskPanel):
         which.addStretch(1)
         let_shrink(self.class_set)
         self.class_set.setToolTip("The instruments to choose from; a custom set is a YAML file of id, name, color")
-        self.head.addLayout(class_row(self.picker))
+        self.class_row = ClassRow(self.picker)
+        self.head.addLayout(self.class_row)
         grid = self.add_grid()
         self._class_set_caption = caption("Class set")
         grid.addWidget(self._class_set_caption, 0, 0)
@@ -162,9 +163,7 @@ class SegmentPanel(TaskPanel):
         grid.addWidget(self.class_set, 0, 1)
         grid.addLayout(which, 1, 1)
         grid.addWidget(self.scope, 2, 1)
-        self.vote = QCheckBox("Fix single wrong classes")
-        self.vote.setChecked(True)
-        self.vote.setToolTip(VOTE_TIP)
+        self.vote = VoteSwitch()
         grid.addWidget(self.vote, 3, 1)
         self.cost = note()
         self.segment = primary_button("Segment")
@@ -180,6 +179,7 @@ class SegmentPanel(TaskPanel):
         self.class_set.activated.connect(self._on_class_set)
         self.scope.changed.connect(self.update_state)
         self.all_classes.toggled.connect(self.update_state)
+        self.vote.toggled.connect(self.update_state)
         self.segment.clicked.connect(self.start)
         self.progress.cancelled.connect(self._on_cancel)
         self.question.confirmed.connect(self._on_confirmed)
@@ -195,6 +195,7 @@ class SegmentPanel(TaskPanel):
 
     def _on_project_changed(self) -> None:
         self.run.forget()
+        self._action = None
         self._show_outcome()
         if self.session.project is not None:
             self.scope.set_frame_count(self.session.project.video.info.frame_count)
@@ -246,7 +247,7 @@ class SegmentPanel(TaskPanel):
         if self._what_is_missing() is not None or self.run.is_running:
             return
         try:
-            estimate = self.session.estimate(self.class_ids(), self.frame_indices(), trial=False)
+            estimate = self.run.estimate(self.class_ids(), self.frame_indices(), with_vote=self._with_vote)
         except SurgicalSAMError as error:
             self.cost.setText(str(error))
             return
@@ -277,9 +278,8 @@ class SegmentPanel(TaskPanel):
 
     def _on_report(self, report: object) -> None:
         self.layers.refresh_frame(report.frame_index)  # type: ignore[attr-defined]
-        steps = 2 if self.run.is_voting else 1  # the vote counts a frame when it reads it, and when it writes it
-        done, total = report.done // steps, report.total // steps  # type: ignore[attr-defined]
-        self.progress.show_progress(done, total, self.run.seconds_left, "Vote over time: " if self.run.is_voting else "")
+        show = self.progress.show_vote if self.run.is_voting else self.progress.show_progress
+        show(report.done, report.total, self.run.seconds_left)  # type: ignore[attr-defined]
 
     def _on_confirmation_wanted(self, estimate: Estimate) -> None:
         self.outcome.show_text("")
@@ -309,10 +309,25 @@ class SegmentPanel(TaskPanel):
 
     def _on_finished(self) -> None:
         self._close_question()
+        done = None if self.session.project is None else self.session.project.history.to_undo
+        self._action, self._can_undo = None if done is None else done.number, True
         self.running_changed.emit(False)
         self._show_outcome()
         self.limits.refresh()
         self.update_state()
+
+    def follow_history(self) -> None:
+        """What an undo took back is not shown any more; after another action, Undo is no longer about the run."""
+        done = None if self.session.project is None else self.session.project.history.to_undo
+        undone = None if self.session.project is None else self.session.project.history.to_redo
+        if self.run.is_running or self._action is None:
+            return
+        if undone is not None and undone.number <= self._action:
+            self.run.forget()
+            self._show_outcome()
+        elif self._can_undo and (done is None or done.number != self._action):
+            self._can_undo = False
+            self._show_outcome()
 
     def _show_outcome(self) -> None:
         """What the last run found, and what is left of it."""
@@ -322,7 +337,12 @@ class SegmentPanel(TaskPanel):
             return
         text = findings.summary(is_cancelled=self.run.is_cancelled)
         if self.run.vote is not None and self.run.vote.changed:
-            text += f" {self.run.vote} Undo (U) takes back the run and its vote."
+            text += f" {self.run.vote}"
+            undone = "the vote" if self.run.is_vote_alone else "the run and its vote"
+            text += f" Undo (U) takes back {undone}." if self._can_undo else ""
+        if self.run.is_vote_left:
+            self.outcome.show_text(f"{text} {VOTE_STOPPED}", "Resume: vote over time", VOTE_TIP)
+            return
         resume = f"Resume: {counted(len(rest), 'frame')}" if rest else ""
         self.outcome.show_text(text, resume, "Segment the frames that the run did not come to")
 
@@ -333,6 +353,7 @@ class SegmentPanel(TaskPanel):
         for widget in (self._class_set_caption, self.class_set):
             widget.setVisible(not self.session.shows_parts)  # the parts belong to the classes of the instruments
         self.vote.setVisible(not self.session.shows_parts)
+        self.class_row.show_parts(self.session.shows_parts)
         self.this_class.setText("this part" if self.session.shows_parts else "this class")
         self.all_classes.setText("all parts" if self.session.shows_parts else "all classes")
         self.class_set.blockSignals(True)

@@ -10,7 +10,7 @@ from collections.abc import Callable, Iterator, Mapping
 from contextlib import suppress
 from dataclasses import dataclass
 from pathlib import Path
-from typing import IO, Any
+from typing import IO, Any, NamedTuple
 
 from surgicalsam_napari.errors import ProjectError
 from surgicalsam_napari.files import write_all
@@ -143,14 +143,27 @@ def line_offsets(file: Path, position: int = 0) -> list[int]:
     return offsets
 
 
-def count_lines(file: Path) -> tuple[int, int]:
-    """The number of complete lines of a file that record a frame, and of those that record the table of tracks."""
-    start = f'{{"frame": {TRACKS},'.encode()
-    counts = [0, 0]
+class LineCounts(NamedTuple):
+    """What a file records: its complete lines, how many frames they are about, and whether one is about the table of tracks.
+
+    A frame has several lines if it was written several times, for example by a run and by its vote.
+    """
+
+    lines: int = 0
+    frames: int = 0
+    has_tracks: bool = False
+
+
+def count_lines(file: Path) -> LineCounts:
+    """Count the complete lines of a file, without reading what they restore."""
+    lines, begins = 0, set[bytes]()
     with suppress(FileNotFoundError), file.open("rb") as stream:
         for line in stream:
-            counts[line.startswith(start)] += line.endswith(b"\n")
-    return counts[0], counts[1]
+            if line.endswith(b"\n"):
+                lines += 1
+                begins.add(line[: line.find(b",")])
+    tracks = f'{{"frame": {TRACKS}'.encode()
+    return LineCounts(lines, len(begins - {tracks}), tracks in begins)
 
 
 def read_line(file: Path, offset: int) -> tuple[SavedFrame, str]:

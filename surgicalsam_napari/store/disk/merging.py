@@ -44,6 +44,7 @@ class MergedEdit:
     edited_class_ids : the classes that gained or lost a pixel, or had one confirmed
     changed_pixels : number of pixels with a new label
     is_refused : whether some pixels stayed because of VERIFIED classes
+    is_outside : whether some pixels stayed because a part may not be there, outside its instrument
     """
 
     labels: np.ndarray
@@ -52,6 +53,7 @@ class MergedEdit:
     edited_class_ids: list[int]
     changed_pixels: int
     is_refused: bool
+    is_outside: bool = False
 
 
 def merged_edit(before: FrameBefore, region: tuple, values: np.ndarray, chosen: np.ndarray) -> MergedEdit:

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Iterator, Mapping, Sequence
+from dataclasses import replace
 from functools import partial
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, ClassVar
@@ -63,6 +64,8 @@ class LabelStore(LabelArray, LabelVerification):
     edited: ClassVar[Signal] = Signal(int, int)  #: frame index, number of changed pixels; emitted for each edited frame
     edit_failed: ClassVar[Signal] = Signal(str)  #: why an edit by a person could not be written; the frame is unchanged
     unreadable: ClassVar[Signal] = Signal(str)  #: why a viewer shows a frame as empty: its files are damaged
+    outside: ClassVar[Signal] = Signal(int, bool)  #: frame index, whether some pixels were inside; emitted if an edit put a
+    #: part outside its instrument, where it is not written
     refused: ClassVar[Signal] = Signal(int)  #: frame index; emitted if an edit concerned VERIFIED classes, whose pixels stay
 
     def __init__(
@@ -221,6 +224,8 @@ class LabelStore(LabelArray, LabelVerification):
             self.edited.emit(frame_index, edited.changed_pixels)
         if edited.is_refused:
             self.refused.emit(frame_index)
+        if edited.is_outside:
+            self.outside.emit(frame_index, bool(edited.free.any()))
 
     # ---- predictions and imports
 
@@ -479,10 +484,13 @@ class LabelStore(LabelArray, LabelVerification):
             chosen |= shown[region] != values
         else:
             chosen = values != (shown if as_read is None else as_read)[region]
+        is_outside = False
         if self._whole is not None:
-            chosen &= self._whole.may_hold(frame_index, values, region)
+            may_hold = self._whole.may_hold(frame_index, values, region)
+            is_outside = bool(np.any(chosen & ~may_hold & (values != 0)))
+            chosen &= may_hold
         if recent is None:
-            return self._set_pixels(frame_index, region, values, chosen)
+            return replace(self._set_pixels(frame_index, region, values, chosen), is_outside=is_outside)
         shown_at = None if self._whole is None else partial(self._whole.shown_at, frame_index)
         if (last := recent.take_back(frame_index, region, values, chosen, now, shown_at)) is not None:
             undone = last.undone(now)
@@ -490,7 +498,7 @@ class LabelStore(LabelArray, LabelVerification):
             rows = {"provenance": undone.provenance}
             self._files.commit(frame_index, rows, labels=undone.labels, painted=undone.painted, numbers=undone.numbers)
             return MergedEdit(undone.labels, undone.painted, chosen, [], len(last.pixels), is_refused=False)
-        edited = self._set_pixels(frame_index, region, values, chosen)
+        edited = replace(self._set_pixels(frame_index, region, values, chosen), is_outside=is_outside)
         if edited.free.any():
             provenance = self._tables["provenance"].row(frame_index)
             checksum = 0 if now.numbers is None else self._files.numbers_checksum(frame_index)

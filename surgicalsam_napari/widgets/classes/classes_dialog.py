@@ -230,6 +230,7 @@ class ClassesDialog(QDialog):
     def _fit(self) -> None:
         """Make the dialog as high as its rows and wrapped texts need."""
         layout = self.layout()
+        self.parts.layout().activate()  # else the size of its list before a part was added counts
         layout.activate()
         self.resize(self.width(), max(self.height(), layout.totalHeightForWidth(self.width())))
 

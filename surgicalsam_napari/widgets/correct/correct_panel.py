@@ -23,7 +23,7 @@ from surgicalsam_napari.widgets.correct.section_parts import show_text
 from surgicalsam_napari.widgets.correct.similarity_layer import SimilarityLayer
 from surgicalsam_napari.widgets.correct.undo_bar import UndoBar
 from surgicalsam_napari.widgets.correct.wrong_class_section import WrongClassSection
-from surgicalsam_napari.widgets.parts.class_picker import ClassPicker, class_row
+from surgicalsam_napari.widgets.parts.class_picker import ClassPicker, ClassRow
 from surgicalsam_napari.widgets.parts.collapsible import Collapsible
 from surgicalsam_napari.widgets.parts.parts import SPACING, TaskPanel, note
 from surgicalsam_napari.widgets.runs.run import Run
@@ -69,6 +69,7 @@ class CorrectPanel(TaskPanel):
         self._shown_class_id = self.session.selected_class_id
         self.picker.show_classes(self.session.classes, self._is_trained)
         self.picker.show_class(self.session.selected_class_id)
+        self.class_row.show_parts(self.session.shows_parts)
         self._show_state()
         self._show_similarity()
         self.similarity.follow()
@@ -126,7 +127,8 @@ class CorrectPanel(TaskPanel):
         self.similarity_button.setCheckable(True)
         self.similarity_button.setToolTip("How similar each part of this frame is to the class, as the model sees it")
         self.keys_button.setToolTip("What each key does")
-        self.head.addLayout(class_row(self.picker))
+        self.class_row = ClassRow(self.picker)
+        self.head.addLayout(self.class_row)
         self.head.addWidget(self.state)
         self.head.addWidget(self.waiting)
         self.waiting.hide()

@@ -33,6 +33,7 @@ from surgicalsam_napari.widgets.viewer.instance_names import InstanceNames
 from surgicalsam_napari.widgets.viewer.label_changes import LabelChanges
 from surgicalsam_napari.widgets.viewer.layers import ViewerLayers
 
+OF_WHOLE = "Instances are whole instruments, and so have their parts. Switch to the instruments (Labels, above)."
 FIND_FIRST = "Find the instances first."
 NOTHING_HERE = "There is no instrument at this place."
 UNDO = " Undo (U) takes it back."
@@ -69,7 +70,7 @@ class InstancesSection(Panel):
         """Enable the controls that can be used now, and show what is missing."""
         if self.session.project is not self._project:
             self._show_project()
-        missing = why_not_editable(self.session)
+        missing = why_not_editable(self.session) or (OF_WHOLE if self.session.shows_parts else None)
         if missing is not None:
             self.clicks.switch(None)
         table, problem = self._table_or_problem()
@@ -100,9 +101,11 @@ class InstancesSection(Panel):
             return ""
         if not table.tracks:
             return "Which instrument is which over time? Find the instances, then each region has a name."
-        titles, here = table.titles(self._project.classes), table.in_frame(self.layers.current_frame)
-        names = ", ".join(sorted(titles[track.id] for track in here.values()))
-        return f"{counted(len(table.tracks), 'instance')} in this video. In this frame: {names or 'none'}."
+        frame, titles = self.layers.current_frame, table.titles(self._project.classes)
+        names = ", ".join(sorted(titles[track.id] for track in table.in_frame(frame).values()))
+        if not names:
+            names = "none" if self._project.tracks.is_linked(frame) else "not found yet"
+        return f"{counted(len(table.tracks), 'instance')} in this video. In this frame: {names}."
 
     def _instructions(self) -> str:
         task, places = self.clicks.task, self.clicks.places

@@ -1,4 +1,4 @@
-"""Removes strokes on verified labels from the canvas, and shows a message that says why; also why a frame is shown empty."""
+"""Removes what could not be painted from the canvas, and shows a message that says why; also why a frame is shown empty."""
 
 from __future__ import annotations
 
@@ -13,10 +13,15 @@ from surgicalsam_napari.widgets.viewer.label_changes import LabelChanges
 from surgicalsam_napari.widgets.viewer.layers import ViewerLayers
 
 QUIET_SECONDS = 5.0  # each mouse move of a stroke is refused; show one message only
+QUIET_OUTSIDE = 60.0  # strokes along the edge of an instrument are usual
+OUTSIDE = (
+    "A part lies inside its instrument, and here is no instrument that has {part}: nothing was painted. Label the "
+    "instrument first (Labels: Instruments)."
+)
 
 
 class Refusals(QObject):
-    """Handles the signals `LabelStore.refused` and `unreadable`.
+    """Handles the signals `LabelStore.refused`, `outside` and `unreadable`.
 
     Parameters
     ----------
@@ -28,12 +33,25 @@ class Refusals(QObject):
         self.session, self.layers = session, layers
         self._message_frame: int | None = None
         self._message_at = 0.0
+        self._outside_at = -QUIET_OUTSIDE
         changes.refused.connect(self._on_refused)
+        changes.outside.connect(self._on_outside)
         changes.unreadable.connect(lambda reason: show_notice(reason, self))
 
-    def _on_refused(self, frame_index: int) -> None:
+    def _on_outside(self, frame_index: int, is_partly_inside: bool) -> None:
+        self._show_what_is_stored(frame_index)
+        now, chosen = time.monotonic(), self.session.selected_class_id
+        if is_partly_inside or chosen is None or now - self._outside_at < QUIET_OUTSIDE:
+            return
+        self._outside_at = now
+        show_notice(OUTSIDE.format(part=self.session.classes.by_id(chosen).name), self)
+
+    def _show_what_is_stored(self, frame_index: int) -> None:
         # napari draws the stroke after this handler, so remove it afterwards
         QTimer.singleShot(0, lambda: self.layers.refresh_frame(frame_index))
+
+    def _on_refused(self, frame_index: int) -> None:
+        self._show_what_is_stored(frame_index)
         now = time.monotonic()
         is_repeated = frame_index == self._message_frame and now - self._message_at < QUIET_SECONDS
         self._message_frame, self._message_at = frame_index, now

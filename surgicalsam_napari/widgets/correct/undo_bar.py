@@ -58,8 +58,11 @@ class UndoBar(QWidget):
             show_text(self.outcome, "")
         self._project = self.session.project
         history = None if self._project is None else self._project.history
+        before = self._to_undo, self._to_redo
         self._to_undo = None if history is None else history.to_undo
         self._to_redo = None if history is None else history.to_redo
+        if (self._to_undo, self._to_redo) != before:
+            show_text(self.outcome, "")  # it is about an earlier step
         self.refresh()
 
     def set_waiting(self, reason: str | None) -> None:

@@ -5,8 +5,16 @@ from __future__ import annotations
 from collections.abc import Callable
 
 from qtpy.QtCore import QModelIndex, QSize, Qt, QTimer, Signal
-from qtpy.QtGui import QPainter
-from qtpy.QtWidgets import QComboBox, QHBoxLayout, QStyledItemDelegate, QStyleOptionViewItem
+from qtpy.QtGui import QPainter, QPaintEvent
+from qtpy.QtWidgets import (
+    QComboBox,
+    QHBoxLayout,
+    QStyle,
+    QStyledItemDelegate,
+    QStyleOptionComboBox,
+    QStyleOptionViewItem,
+    QStylePainter,
+)
 
 from surgicalsam_napari.instruments import ClassSet
 from surgicalsam_napari.widgets.parts.parts import CAPTION_WIDTH, SPACING, caption, swatch
@@ -76,6 +84,18 @@ class ClassPicker(QComboBox):
             self.blockSignals(blocked)
             self._shown_index = index
 
+    def paintEvent(self, _event: QPaintEvent) -> None:
+        """A name that does not fit ends with an ellipsis."""
+        option, painter = QStyleOptionComboBox(), QStylePainter(self)
+        self.initStyleOption(option)
+        room = self.style().subControlRect(
+            QStyle.ComplexControl.CC_ComboBox, option, QStyle.SubControl.SC_ComboBoxEditField, self
+        )
+        for_text = room.width() - self.iconSize().width() - 2 * SPACING
+        option.currentText = self.fontMetrics().elidedText(option.currentText, Qt.TextElideMode.ElideRight, for_text)
+        painter.drawComplexControl(QStyle.ComplexControl.CC_ComboBox, option)
+        painter.drawControl(QStyle.ControlElement.CE_ComboBoxLabel, option)
+
     def showPopup(self) -> None:
         self._is_choosing = True
         super().showPopup()
@@ -101,12 +121,17 @@ class ClassPicker(QComboBox):
             self.edit_requested.emit()
 
 
-def class_row(picker: ClassPicker) -> QHBoxLayout:
+class ClassRow(QHBoxLayout):
     """The picker with its caption, level with the fields of a panel's grid."""
-    title = caption("Class")
-    title.setMinimumWidth(CAPTION_WIDTH)
-    row = QHBoxLayout()
-    row.setSpacing(SPACING)
-    row.addWidget(title)
-    row.addWidget(picker, 1)
-    return row
+
+    def __init__(self, picker: ClassPicker) -> None:
+        super().__init__()
+        self.title = caption("Class")
+        self.title.setMinimumWidth(CAPTION_WIDTH)
+        self.setSpacing(SPACING)
+        self.addWidget(self.title)
+        self.addWidget(picker, 1)
+
+    def show_parts(self, are_shown: bool) -> None:
+        """Name what is chosen: a class, or a part."""
+        self.title.setText("Part" if are_shown else "Class")

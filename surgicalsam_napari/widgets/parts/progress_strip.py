@@ -49,14 +49,21 @@ class ProgressStrip(QWidget):
         self.text.setText("Stopping after this frame…")
         self.cancel.setEnabled(False)
 
-    def show_progress(self, done: int, total: int, seconds_left: float | None, what: str = "") -> None:
-        """Show the number of finished frames and the time left; `what` is done, if a run has several steps."""
+    def show_progress(self, done: int, total: int, seconds_left: float | None) -> None:
+        """Show the number of finished frames and the time left."""
+        self._show(f"{done:,} of {counted(total, 'frame')}", done, total, seconds_left)
+
+    def show_vote(self, done: int, total: int, seconds_left: float | None) -> None:
+        """Show how far the vote over time is, which follows when all frames are done."""
+        self._show(f"Vote over time: {done / total:.0%}", done, total, seconds_left)
+
+    def _show(self, text: str, done: int, total: int, seconds_left: float | None) -> None:
         self._busy_timer.stop()
         self.bar.setRange(0, total)
         self.bar.setValue(done)
         left = f" · {in_time(seconds_left)} left" if seconds_left and done < total else ""
         if self.cancel.isEnabled():
-            self.text.setText(f"{what}{done:,} of {counted(total, 'frame')}{left}")
+            self.text.setText(f"{text}{left}")
 
     def hideEvent(self, event: QHideEvent) -> None:
         super().hideEvent(event)

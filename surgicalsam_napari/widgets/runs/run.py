@@ -55,6 +55,7 @@ class Run(QObject):
         self._worker: Any = None
         self._stop = threading.Event()
         self._started_at = 0.0
+        self._part: type | None = None
 
     @property
     def is_running(self) -> bool:
@@ -78,7 +79,7 @@ class Run(QObject):
         self.last_report = self.seconds_left = self.result = self.error = None
         self.is_complete = False
         self._stop.clear()
-        self._started_at = time.monotonic()
+        self._started_at, self._part = time.monotonic(), None
         self._worker = run_reports_in_background(
             lambda: self._until_cancelled(make_reports), self._on_report, self._on_failed, self._on_finished
         )
@@ -113,7 +114,13 @@ class Run(QObject):
                 reports.close()
 
     def _time_left(self, report: Any) -> float | None:
-        """Seconds left, from the speed so far; None for a report without `done` and `total`."""
+        """Seconds left, from the speed so far; None for a report without `done` and `total`.
+
+        A report of another type is the first one of another part of the work, which has a speed of its own.
+        """
+        if type(report) is not self._part and self._part is not None:
+            self._started_at = time.monotonic()
+        self._part = type(report)
         done, total = getattr(report, "done", 0), getattr(report, "total", 0)
         return (time.monotonic() - self._started_at) / done * (total - done) if done else None
 

@@ -63,6 +63,7 @@ class WindowMemory(QObject):
         """Show the remembered choices."""
         chosen, layout = self._remembered.segment, self._remembered.layout
         self.segment.all_classes.setChecked(chosen.all_classes)
+        self.segment.vote.setChecked(chosen.vote)
         self.segment.scope.step.setValue(chosen.step)
         if self.segment.scope.choice.findText(chosen.scope) >= 0:
             self.segment.scope.choice.setCurrentText(chosen.scope)
@@ -93,6 +94,7 @@ class WindowMemory(QObject):
     def _connect(self) -> None:
         self.segment.scope.changed.connect(self._timer.start)
         self.segment.all_classes.toggled.connect(self._timer.start)
+        self.segment.vote.toggled.connect(self._timer.start)
         self.tabs.shown.connect(lambda _panel: self._timer.start())
         for section in self._sections():
             section.toggled.connect(self._timer.start)
@@ -173,6 +175,7 @@ class WindowMemory(QObject):
             update={
                 "class_name": self._wanted_class or name or before.class_name,
                 "all_classes": self.segment.all_classes.isChecked(),
+                "vote": self.segment.vote.isChecked(),
                 "scope": scope.choice.currentText(),
                 "step": scope.step.value(),
             }

@@ -6,14 +6,17 @@ from collections.abc import Iterable, Sequence
 from dataclasses import dataclass, replace
 from enum import Enum, auto
 from pathlib import Path
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 from qtpy.QtCore import QObject, Signal
 
-from surgicalsam_napari.inference.whole_video import VideoOutcome
+from surgicalsam_napari.inference import SegmentReport
 from surgicalsam_napari.session import Session
 from surgicalsam_napari.store.locating import is_project_folder, project_of
 from surgicalsam_napari.widgets.runs.run import Run
+
+if TYPE_CHECKING:
+    from surgicalsam_napari.tracking.segment_video import VideoOutcome
 
 
 class QueueState(Enum):
@@ -33,16 +36,20 @@ class QueuedVideo:
     Attributes
     ----------
     class_names : to look for; empty for all classes that the checkpoint knows
-    done, total : frames of its run; 0 before the first frame
+    vote : whether neighbouring frames vote on the classes afterwards
+    done, total : frames of its run, or steps of its vote; 0 before the first frame
+    is_voting : whether all frames are predicted, and the vote over time goes on, or was cancelled
     outcome : what was found, when it is done
     error : why it failed, and what to do
     """
 
     path: Path
     class_names: tuple[str, ...] = ()
+    vote: bool = True
     state: QueueState = QueueState.WAITING
     done: int = 0
     total: int = 0
+    is_voting: bool = False
     outcome: VideoOutcome | None = None
     error: str = ""
 
@@ -89,12 +96,17 @@ class SegmentationQueue(QObject):
         """The videos that wait for their turn."""
         return [path for path, video in self.videos.items() if video.state is QueueState.WAITING]
 
-    def add(self, paths: Iterable[Path], class_names: Sequence[str]) -> None:
-        """Queue these videos; one that is waiting or running already keeps its place."""
+    def add(self, paths: Iterable[Path], class_names: Sequence[str], *, vote: bool = True) -> None:
+        """Queue these videos; one that is waiting or running already keeps its place.
+
+        Parameters
+        ----------
+        class_names, vote : as in `QueuedVideo`
+        """
         for path in paths:
             if path not in self.waiting() and not (self.is_running and path == self.current):
                 self.videos.pop(path, None)
-                self._set(QueuedVideo(path, tuple(class_names)))
+                self._set(QueuedVideo(path, tuple(class_names), vote))
         self._start_next()
 
     def remove(self, path: Path) -> None:
@@ -120,14 +132,15 @@ class SegmentationQueue(QObject):
         if self.is_running or self.waits_for is not None or not waiting or self.session.model is None:
             return
         path = self.current = waiting[0]
-        class_names, session = self.videos[path].class_names, self.session
-        self._set(replace(self.videos[path], state=QueueState.RUNNING))
-        self.run.start(lambda: session.segment_video(path, class_names))
+        video, session = self.videos[path], self.session
+        self._set(replace(video, state=QueueState.RUNNING))
+        self.run.start(lambda: session.segment_video(path, video.class_names, vote=video.vote))
         self.running_changed.emit(True)
 
     def _on_report(self, report: Any) -> None:
         assert self.current is not None
-        self._set(replace(self.videos[self.current], done=report.done, total=report.total))
+        is_voting = not isinstance(report, SegmentReport)
+        self._set(replace(self.videos[self.current], done=report.done, total=report.total, is_voting=is_voting))
 
     def _on_finished(self, is_complete: bool) -> None:
         assert self.current is not None

@@ -15,6 +15,7 @@ from surgicalsam_napari.preferences import Preferences, read_preferences, rememb
 from surgicalsam_napari.session import Session
 from surgicalsam_napari.store import Project
 from surgicalsam_napari.widgets.parts.message import show_failure
+from surgicalsam_napari.widgets.parts.vote_switch import VoteSwitch
 from surgicalsam_napari.widgets.runs.background import run_in_background
 from surgicalsam_napari.widgets.source.video_panel import VideoPanel
 from surgicalsam_napari.widgets.start import texts
@@ -35,6 +36,7 @@ class Start(QObject):
     Parameters
     ----------
     video_fold : what the start page replaces, with the `video_panel` in it
+    vote : the switch that the window *Videos* follows
     panel : the plugin's dock
 
     Attributes
@@ -46,11 +48,17 @@ class Start(QObject):
     open_requested = Signal(object, object)  # Path; its project if that is not beside the video, or None
 
     def __init__(
-        self, session: Session, layers: ViewerLayers, video_panel: VideoPanel, video_fold: QWidget, panel: QWidget
+        self,
+        session: Session,
+        layers: ViewerLayers,
+        video_panel: VideoPanel,
+        video_fold: QWidget,
+        vote: VoteSwitch,
+        panel: QWidget,
     ) -> None:
         super().__init__(panel)
         self.session, self.layers, self.panel = session, layers, panel
-        self.video_panel, self.video_fold = video_panel, video_fold
+        self.video_panel, self.video_fold, self._vote = video_panel, video_fold, vote
         self.page, self.queue, self.drops = StartPage(), SegmentationQueue(session, self), VideoDrops(self)
         self._recent = Summaries(self)
         self._opened: dict[Path, str | None] = {}
@@ -65,6 +73,7 @@ class Start(QObject):
         """The window *Videos*, made on first use."""
         if self._window is None:
             self._window = VideosWindow(self.session, self.queue, self._summaries, self.panel)
+            self._window.vote.follow(self._vote)
             self._window.open_requested.connect(self.open_requested)
             self.drops.watch(self._window, into_list=True)
         return self._window

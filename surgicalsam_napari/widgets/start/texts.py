@@ -4,12 +4,15 @@ from __future__ import annotations
 
 from contextlib import suppress
 from datetime import datetime, timedelta
+from typing import TYPE_CHECKING
 
 from surgicalsam_napari.formatting import counted
-from surgicalsam_napari.inference.whole_video import VideoOutcome
 from surgicalsam_napari.store.ownership import Owner
 from surgicalsam_napari.widgets.start.segmentation_queue import QueuedVideo, QueueState
 from surgicalsam_napari.widgets.start.summaries import Listed
+
+if TYPE_CHECKING:
+    from surgicalsam_napari.tracking.segment_video import VideoOutcome
 
 OPEN_HERE, IN_USE, NO_VIDEO, UNREADABLE = "Open here", "In use", "Video not found", "Cannot be read"
 
@@ -66,7 +69,8 @@ def state(listed: Listed, queued: QueuedVideo | None, *, is_open: bool) -> str:
     if summary.owner is not None:
         return f"{IN_USE} by {summary.owner.user}"
     if queued is not None:
-        return f"Cancelled after {queued.done:,} of {queued.total:,}" if queued.total else "Cancelled"
+        is_among_frames = queued.total and not queued.is_voting
+        return f"Cancelled after {queued.done:,} of {queued.total:,}" if is_among_frames else "Cancelled"
     return ""
 
 
@@ -110,13 +114,16 @@ def found(outcome: VideoOutcome) -> str:
     parts += [f"{counted(outcome.verified, 'verified frame')} left alone"] if outcome.verified else []
     before = outcome.frame_count - outcome.segmented
     parts += [f"{counted(before, 'frame')} done before"] if before > outcome.verified else []
-    return "; ".join(parts) + "."
+    text = "; ".join(parts) + "."
+    return f"{text} {outcome.vote}" if outcome.vote is not None and outcome.vote.changed else text
 
 
 def cancelled(queued: QueuedVideo) -> str:
     """What a cancel has left."""
     if not queued.total:
         return "Cancelled before its first frame. Press Segment to start it again."
+    if queued.is_voting:
+        return "Cancelled during the vote over time; all frames are segmented. Press Segment to vote again."
     return f"Cancelled after {queued.done:,} of {counted(queued.total, 'frame')}. Press Segment to go on from there."
 
 
@@ -128,6 +135,8 @@ def _queue_state(queued: QueuedVideo) -> str:
     if queued.state is QueueState.DONE and queued.outcome is not None:
         shown = sum(count > 0 for count in queued.outcome.frames_with_class.values())
         return f"Found {shown} class{'' if shown == 1 else 'es'}" if shown else "Nothing found"
+    if queued.is_voting:
+        return f"Vote over time: {queued.done / queued.total:.0%}"
     return f"Frame {queued.done:,} of {queued.total:,}" if queued.total else "Starting…"
 
 

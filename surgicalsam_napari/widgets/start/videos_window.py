@@ -17,6 +17,7 @@ from surgicalsam_napari.store.summary import find_videos
 from surgicalsam_napari.widgets.parts.file_dialogs import VIDEO_FILTER, FileKind, ask_for_file, ask_for_files, ask_for_folder
 from surgicalsam_napari.widgets.parts.parts import SPACING, caption, primary_button
 from surgicalsam_napari.widgets.parts.progress_strip import ProgressStrip
+from surgicalsam_napari.widgets.parts.vote_switch import VoteSwitch
 from surgicalsam_napari.widgets.runs.background import run_in_background
 from surgicalsam_napari.widgets.start import texts
 from surgicalsam_napari.widgets.start.class_choice import ClassChoice
@@ -104,6 +105,7 @@ class VideosWindow(QDialog):
 
     def _build(self) -> None:
         self.source, self.table, self.classes = QComboBox(), VideosTable(), ClassChoice()
+        self.vote = VoteSwitch()
         self.source.addItem(REMEMBERED, None)
         self.source.addItem(CHOOSE_FOLDER, CHOOSE_FOLDER)
         self.add_button, self.remove_button = QPushButton("Add videos…"), QPushButton("Remove from list")
@@ -117,7 +119,7 @@ class VideosWindow(QDialog):
         about = _row(self.details, self.remedy)
         about.setStretch(0, 1)
         about.setAlignment(self.remedy, Qt.AlignmentFlag.AlignTop)
-        bottom = _row(self.open_button, None, caption("Look for"), self.classes, self.segment_button)
+        bottom = _row(self.open_button, None, self.vote, caption("Look for"), self.classes, self.segment_button)
         column = QVBoxLayout(self)
         column.setSpacing(2 * SPACING)
         column.addLayout(top)
@@ -235,7 +237,7 @@ class VideosWindow(QDialog):
         class_names = self.classes.chosen()
         if class_names is not None:
             self.result.hide()
-            self.queue.add(self._to_segment(), class_names)
+            self.queue.add(self._to_segment(), class_names, vote=self.vote.isChecked())
             self.update_state()
 
     def _to_segment(self) -> list[Path]:
@@ -303,7 +305,8 @@ class VideosWindow(QDialog):
         assert self.queue.current is not None
         queued = self.queue.videos[self.queue.current]
         if queued.total and self.progress.cancel.isEnabled():
-            self.progress.show_progress(queued.done, queued.total, self.queue.run.seconds_left)
+            show = self.progress.show_vote if queued.is_voting else self.progress.show_progress
+            show(queued.done, queued.total, self.queue.run.seconds_left)
             more = f" · {counted(len(waiting), 'video')} waiting" if waiting else ""
             self.progress.text.setText(f"{queued.path.stem}: {self.progress.text.text()}{more}")
 

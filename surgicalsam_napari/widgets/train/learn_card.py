@@ -9,13 +9,12 @@ from qtpy.QtWidgets import QPushButton
 
 from surgicalsam_napari.errors import SurgicalSAMError
 from surgicalsam_napari.formatting import counted, in_time
-from surgicalsam_napari.inference import SegmentReport
-from surgicalsam_napari.propagation.fill_between import FillReport
 from surgicalsam_napari.session import Session
 from surgicalsam_napari.store.corrections import Corrections, predicted_frames
 from surgicalsam_napari.widgets.parts.message import show_failure
 from surgicalsam_napari.widgets.parts.parts import Panel, caption, note, primary_button
 from surgicalsam_napari.widgets.parts.progress_strip import ProgressStrip, Question
+from surgicalsam_napari.widgets.parts.vote_switch import VoteSwitch
 from surgicalsam_napari.widgets.runs.learning_run import LearningRun
 from surgicalsam_napari.widgets.runs.segmentation_run import LONG_RUN_SECONDS
 from surgicalsam_napari.widgets.source.model_panel import LoadedFrom, ModelPanel
@@ -64,6 +63,7 @@ class LearnCard(Panel):
         self.predict_button.setEnabled(self._what_hinders() is None and not is_running)
         if not is_running:
             self.cost.setText(self._cost() if missing is None else missing)
+        self.vote.setVisible(not self.session.shows_parts)
         self.cost.setVisible(not is_running)
         self.progress.setVisible(is_running)
 
@@ -93,13 +93,13 @@ class LearnCard(Panel):
         self._source = self.model_panel.in_use
         arguments = {**self._source._asdict()}
         self._learned_from = None
-        self.run.learn(corrections.frame_count, arguments, self.layers.current_frame)
+        self.run.learn(corrections.frame_count, arguments, self.layers.current_frame, with_vote=self.vote.isChecked())
 
     def predict_rest(self) -> None:
         """What the button *Predict the other frames* does."""
         if self.predict_button.isEnabled():
             self.layers.ensure_labels()
-            self.run.predict_rest(self.layers.current_frame)
+            self.run.predict_rest(self.layers.current_frame, with_vote=self.vote.isChecked())
 
     def cancel(self) -> None:
         """Stop after the current step; what is finished stays."""
@@ -112,13 +112,14 @@ class LearnCard(Panel):
         self.heading.hide()
         self.cost, self.learn_button, self.progress = note(), primary_button(""), ProgressStrip()
         self.learn_button.setToolTip(learn_texts.WHAT_IT_DOES)
-        self.question = Question()
+        self.vote, self.question = VoteSwitch(), Question()
         self.question.hide()
         self.outcome, self.expected, self.warnings = caption(""), ExpectedIou(), colored_note(WARNING_COLOR)
         self.outcome.setWordWrap(True)
         self.outcome.setTextInteractionFlags(Qt.TextInteractionFlag.TextSelectableByMouse)
         self.predict_button = QPushButton("")
         for widget in (
+            self.vote,
             self.cost,
             self.learn_button,
             self.question,
@@ -204,7 +205,7 @@ class LearnCard(Panel):
         if isinstance(report, Learned):
             self._show_learned(report)
             return
-        if isinstance(report, SegmentReport | FillReport):
+        if hasattr(report, "frame_index"):
             self.layers.refresh_frame(report.frame_index)
         done, total = self.run.progress(report)
         self.progress.show_progress(done, total, None)
@@ -226,7 +227,9 @@ class LearnCard(Panel):
         run = self.run
         if run.error is None or run.learned is not None or run.predicted:
             text = learn_texts.outcome(run.learned, run.predicted, run.to_predict, run.filled)
-            self.outcome.setText(text if run.findings is None else f"{text} {run.findings.what()}")
+            found = "" if run.findings is None else run.findings.what()
+            voted = str(run.vote) if run.vote is not None and run.vote.changed else ""
+            self.outcome.setText(" ".join(filter(None, (text, found, voted))))
             self.outcome.show()
         self._offer_the_rest()
         self.update_state()

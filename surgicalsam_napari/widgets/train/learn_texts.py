@@ -2,11 +2,16 @@
 
 from __future__ import annotations
 
+from typing import TYPE_CHECKING
+
 from surgicalsam_napari.formatting import counted, in_time
 from surgicalsam_napari.inference import SegmentReport
 from surgicalsam_napari.propagation.fill_between import FillReport
 from surgicalsam_napari.store.corrections import Corrections
 from surgicalsam_training.learn import Learned, LearnReport
+
+if TYPE_CHECKING:
+    from surgicalsam_napari.tracking.link_instances import TrackReport
 
 NOTHING_OPEN = "Open a video first."
 NOTHING_CORRECTED = "Correct a frame first: paint its instruments, click them right, or verify it (Correct tab)."
@@ -21,8 +26,8 @@ ALL_LEARNED = (
 )
 WHAT_IT_DOES = (
     "Fits a model to all frames that you corrected or verified, and uses it at once. The frames that you did not touch and "
-    "that were predicted before are predicted again; between corrected frames, your masks are carried into them. Undo "
-    "brings their old masks back."
+    "that were predicted before are predicted again; between corrected frames, your masks are carried into them. Then the "
+    "frames vote on the classes, if that is chosen. Undo brings the old masks back."
 )
 LONG = (
     "Learning and predicting again take about {time}. You can work elsewhere meanwhile and cancel at any time: what is "
@@ -85,7 +90,7 @@ def rounded(seconds: float) -> float:
 
 
 def progress_text(
-    report: LearnReport | SegmentReport | FillReport, done: int, total: int, seconds_left: float | None
+    report: LearnReport | SegmentReport | FillReport | TrackReport, done: int, total: int, seconds_left: float | None
 ) -> str:
     """The line beside Cancel."""
     left = f" · {in_time(seconds_left)} left" if seconds_left and done < total else ""
@@ -93,6 +98,8 @@ def progress_text(
         return f"Predicting frame {done:,} of {total:,}{left}"
     if isinstance(report, FillReport):
         return f"Filling between corrected frames: {done:,} of {total:,}{left}"
+    if not isinstance(report, LearnReport):
+        return f"Vote over time: {done / total:.0%}{left}"
     if report.phase == "embedding frames":
         return f"{PHASES[report.phase]}: {done:,} of {total:,}{left}"
     return f"Learning{left or '…'}"

@@ -22,7 +22,10 @@ class InstanceNames(QObject):
         self._follow()
 
     def name_at(self, frame_index: int, row: int, column: int) -> str:
-        """ "Large Needle Driver 2"; "" for background, and for a region that is not linked. For any thread."""
+        """ "Large Needle Driver 2"; "" for background, and for a region that is not linked. For any thread.
+
+        Where the labels of the frame have another class than the track, both are named.
+        """
         project = self.layers.session.project
         if project is None:
             return ""
@@ -32,7 +35,10 @@ class InstanceNames(QObject):
         try:
             table = project.tracks.table
             track = table.at(frame_index, int(project.tracks.numbers(frame_index)[row, column]))
-            return "" if track is None else table.title(track, project.classes)
+            if track is None:
+                return ""
+            title, class_id = table.title(track, project.classes), int(project.labels.frame(frame_index)[row, column])
+            return title if class_id == track.class_id else f"{title}, here {project.classes.by_id(class_id).name}"
         except SurgicalSAMError:  # a damaged table: the class alone is named
             return ""
 

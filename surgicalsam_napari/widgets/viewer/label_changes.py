@@ -21,11 +21,13 @@ class LabelChanges(QObject):
     numbers_changed = Signal(object)  # set of frame indices with other numbers of instances
     tracks_changed = Signal()  # another table of tracks
     refused = Signal(int)  # frame index: an edit of verified labels was refused
+    outside = Signal(int, bool)  # frame index, whether some pixels were inside: a part was painted outside its instrument
     edit_failed = Signal(str)  # why an edit by a person could not be written
     unreadable = Signal(str)  # why a frame is shown as empty
     history_changed = Signal()
     _due = Signal()
     _refused_in_thread = Signal(int)
+    _outside_in_thread = Signal(int, bool)
     _history_in_thread = Signal()
     _failed_in_thread = Signal(str)
     _unreadable_in_thread = Signal(str)
@@ -40,6 +42,7 @@ class LabelChanges(QObject):
         self._due.connect(self._timer.start)
         self._timer.timeout.connect(self.emit_now)
         self._refused_in_thread.connect(self.refused)
+        self._outside_in_thread.connect(self.outside)
         self._history_in_thread.connect(self.history_changed)
         self._failed_in_thread.connect(self.edit_failed)
         self._unreadable_in_thread.connect(self.unreadable)
@@ -55,6 +58,7 @@ class LabelChanges(QObject):
         if self._project is not None:
             self._project.labels.changed.disconnect(self._on_changed)
             self._project.labels.refused.disconnect(self._on_refused)
+            self._project.labels.outside.disconnect(self._on_outside)
             self._project.labels.edit_failed.disconnect(self._on_edit_failed)
             self._project.labels.unreadable.disconnect(self._on_unreadable)
             self._project.tracks.changed.disconnect(self._on_tracks)
@@ -65,6 +69,7 @@ class LabelChanges(QObject):
         if project is not None:
             project.labels.changed.connect(self._on_changed)
             project.labels.refused.connect(self._on_refused)
+            project.labels.outside.connect(self._on_outside)
             project.labels.edit_failed.connect(self._on_edit_failed)
             project.labels.unreadable.connect(self._on_unreadable)
             project.tracks.changed.connect(self._on_tracks)
@@ -99,6 +104,10 @@ class LabelChanges(QObject):
     def _on_refused(self, frame_index: int) -> None:
         with suppress(RuntimeError):
             self._refused_in_thread.emit(frame_index)
+
+    def _on_outside(self, frame_index: int, is_partly_inside: bool) -> None:
+        with suppress(RuntimeError):
+            self._outside_in_thread.emit(frame_index, is_partly_inside)
 
     def _on_edit_failed(self, reason: str) -> None:
         with suppress(RuntimeError):

@@ -1,16 +1,13 @@
-"""Segment all frames of one video after another: which frames are left to do, and what was found."""
+"""Which classes of a project a checkpoint knows, and in how many frames each class is."""
 
 from __future__ import annotations
 
-from collections.abc import Generator, Sequence
-from contextlib import closing
-from dataclasses import dataclass
+from collections.abc import Sequence
 from typing import TYPE_CHECKING
 
 import numpy as np
 
 from surgicalsam_napari.errors import ClassSetError
-from surgicalsam_napari.inference.segment import SegmentReport, frames_to_segment, segment_frames
 from surgicalsam_napari.instruments import same_classes
 from surgicalsam_napari.store import Provenance
 from surgicalsam_napari.store.provenance import is_by_person
@@ -18,51 +15,6 @@ from surgicalsam_napari.store.provenance import is_by_person
 if TYPE_CHECKING:
     from surgicalsam_napari.model.surgical_sam import SurgicalSAM
     from surgicalsam_napari.store import Project
-
-
-@dataclass(frozen=True)
-class VideoOutcome:
-    """What a video contains after it was segmented.
-
-    Attributes
-    ----------
-    frame_count : of the video
-    segmented : frames that were predicted now; the others were done before
-    frames_with_class : by class name, in how many frames the class is, predicted or painted
-    verified : frames with a verified class, which was left alone
-    """
-
-    frame_count: int
-    segmented: int
-    frames_with_class: dict[str, int]
-    verified: int
-
-
-def segment_whole_video(
-    project: Project, model: SurgicalSAM, class_names: Sequence[str] = ()
-) -> Generator[SegmentReport, None, VideoOutcome]:
-    """Predict these classes in all frames in which this checkpoint has not yet predicted them, as `segment_frames` does.
-
-    Parameters
-    ----------
-    class_names : by default every class that the project and the checkpoint have
-
-    Raises
-    ------
-    ClassSetError
-        the project has no such class, or the checkpoint knows none of the project's classes
-    CheckpointError, DiskSpaceError, VideoError, DeviceError, ProjectError, WorkFailed
-        as for `segment_frames`; frames reported up to then stay
-    """
-    class_ids = [project.classes.by_name(name).id for name in class_names] or trained_class_ids(project, model)
-    frames = range(project.video.info.frame_count)
-    to_do = frames_to_segment(project, model, class_ids, frames)
-    if to_do:
-        with closing(segment_frames(project, model, class_ids, to_do)) as reports:
-            yield from reports
-    verified = (project.labels.provenance_table() == Provenance.VERIFIED).any(axis=1)
-    found = frames_with_class(project, class_ids, frames)
-    return VideoOutcome(len(frames), len(to_do), found, int(verified.sum()))
 
 
 def trained_class_ids(project: Project, model: SurgicalSAM) -> list[int]:
