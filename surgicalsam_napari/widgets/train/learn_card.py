@@ -63,7 +63,7 @@ class LearnCard(Panel):
         self.predict_button.setEnabled(self._what_hinders() is None and not is_running)
         if not is_running:
             self.cost.setText(self._cost() if missing is None else missing)
-        self.vote.setVisible(not self.session.shows_parts)
+        self.vote.setVisible(self._may_vote)
         self.cost.setVisible(not is_running)
         self.progress.setVisible(is_running)
 
@@ -145,6 +145,17 @@ class LearnCard(Panel):
         self.run.reported.connect(self._on_report)
         self.run.failed.connect(self._on_failed)
         self.run.finished.connect(self._on_finished)
+
+    @property
+    def _may_vote(self) -> bool:
+        """Whether frames are predicted by the next press, and can vote: parts do not."""
+        project = self.session.project
+        if project is None or self.session.shows_parts:
+            return False
+        try:
+            return not self.predict_button.isHidden() or bool(predicted_frames(project))
+        except SurgicalSAMError:  # the folder is away
+            return False
 
     @property
     def _corrections(self) -> Corrections | None:
