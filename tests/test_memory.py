@@ -74,6 +74,7 @@ def test_class_frames_checkpoint_tab_and_sections_come_back_at_the_next_start(st
     segment = dock.segment_panel
     segment.picker.setCurrentIndex(segment.picker.findData(DRIVER))
     qtbot.mouseClick(segment.all_classes, Qt.MouseButton.LeftButton)
+    segment.vote.setChecked(False)
     segment.scope.choice.setCurrentText(EVERY_NTH)
     segment.scope.step.setValue(7)
     dock.tabs.show_panel(dock.correct_panel)
@@ -94,7 +95,8 @@ def test_class_frames_checkpoint_tab_and_sections_come_back_at_the_next_start(st
     segment = again.segment_panel
     assert segment.picker.class_id == again.session.selected_class_id == DRIVER
     assert again.layers.labels.selected_label == DRIVER
-    assert segment.all_classes.isChecked()
+    assert segment.all_classes.isChecked() and not segment.vote.isChecked()
+    assert not again.train_panel.learn.vote.isChecked()
     assert (segment.scope.choice.currentText(), segment.scope.step.value()) == (EVERY_NTH, 7)
 
 

@@ -23,7 +23,7 @@ from surgicalsam_napari.tracking.linking import LabelledFrame, LinkedTrack, link
 from surgicalsam_napari.tracking.predict_and_fill import predict_and_fill
 from surgicalsam_napari.tracking.segment_video import segment_whole_video
 from surgicalsam_napari.tracking.smooth_masks import smooth_masks
-from surgicalsam_napari.tracking.track import may_vote, track
+from surgicalsam_napari.tracking.track import is_vote_due, may_vote, track
 from surgicalsam_napari.tracking.vote_classes import vote_classes
 from surgicalsam_napari.video import VideoReader, write_video
 
@@ -291,6 +291,12 @@ def test_a_stopped_run_votes_on_the_whole_video_when_it_goes_on(segmented_again:
     outcome = done(segment_whole_video(segmented_again, tiny_model, NAMES))
     assert outcome.segmented == max(FRAMES - steps, 0) and outcome.vote.changed == 7
     assert list(segment_whole_video(segmented_again, tiny_model, NAMES)) == []  # nothing is left to do
+
+
+def test_a_read_only_project_in_which_all_is_done_owes_no_vote(project: Project, monkeypatch: pytest.MonkeyPatch) -> None:
+    assert is_vote_due(project, range(FRAMES))
+    monkeypatch.setattr(project, "writable", False)
+    assert not is_vote_due(project, range(FRAMES))
 
 
 @pytest.mark.parametrize("voting_frames", [None, ()])

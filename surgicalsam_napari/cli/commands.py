@@ -143,7 +143,9 @@ def segment(
     vote: Annotated[
         bool,
         typer.Option(
-            "--vote/--no-vote", help="Let neighbouring frames vote on the class of each instrument. Default: --vote."
+            "--vote/--no-vote",
+            help="After three or more frames in a row, let them vote on the class of each instrument; parts do not vote. "
+            "Default: --vote.",
         ),
     ] = True,
     checkpoint: Checkpoint = None,

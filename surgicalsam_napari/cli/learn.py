@@ -68,7 +68,8 @@ def learn(
         bool,
         typer.Option(
             "--vote/--no-vote",
-            help="After --segment: let neighbouring frames vote on the class of each instrument. Default: --vote.",
+            help="After --segment: let neighbouring frames vote on the class of each instrument; parts do not vote. "
+            "Default: --vote.",
         ),
     ] = True,
     checkpoint: Checkpoint = None,

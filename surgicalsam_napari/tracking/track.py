@@ -84,4 +84,5 @@ def may_vote(project: Project, frame_indices: Sequence[int]) -> bool:
 
 def is_vote_due(project: Project, frame_indices: Sequence[int]) -> bool:
     """Whether a vote over these frames was stopped, or never came: regions of some of them are not followed."""
-    return may_vote(project, frame_indices) and bool(frames_to_link(project, frame_indices))
+    may = project.writable and may_vote(project, frame_indices)
+    return may and bool(frames_to_link(project, frame_indices))

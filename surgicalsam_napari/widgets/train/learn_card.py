@@ -16,7 +16,7 @@ from surgicalsam_napari.widgets.parts.parts import Panel, caption, note, primary
 from surgicalsam_napari.widgets.parts.progress_strip import ProgressStrip, Question
 from surgicalsam_napari.widgets.parts.vote_switch import VoteSwitch
 from surgicalsam_napari.widgets.runs.learning_run import LearningRun
-from surgicalsam_napari.widgets.runs.segmentation_run import LONG_RUN_SECONDS
+from surgicalsam_napari.widgets.runs.segmentation_run import LONG_RUN_SECONDS, VOTE_SECONDS
 from surgicalsam_napari.widgets.source.model_panel import LoadedFrom, ModelPanel
 from surgicalsam_napari.widgets.train import learn_texts
 from surgicalsam_napari.widgets.train.correction_counts import CorrectionCounts
@@ -63,7 +63,7 @@ class LearnCard(Panel):
         self.predict_button.setEnabled(self._what_hinders() is None and not is_running)
         if not is_running:
             self.cost.setText(self._cost() if missing is None else missing)
-        self.vote.setVisible(not self.session.shows_parts)
+        self.vote.setVisible(self._may_vote)
         self.cost.setVisible(not is_running)
         self.progress.setVisible(is_running)
 
@@ -136,6 +136,7 @@ class LearnCard(Panel):
     def _connect(self) -> None:
         self.data.counted.connect(self.update_state)
         self.data.edited.connect(self._on_edited)
+        self.vote.toggled.connect(self.update_state)
         self.learn_button.clicked.connect(self.start)
         self.predict_button.clicked.connect(self.predict_rest)
         self.question.confirmed.connect(self.start)
@@ -145,6 +146,17 @@ class LearnCard(Panel):
         self.run.reported.connect(self._on_report)
         self.run.failed.connect(self._on_failed)
         self.run.finished.connect(self._on_finished)
+
+    @property
+    def _may_vote(self) -> bool:
+        """Whether frames are predicted by the next press, and can vote: parts do not."""
+        project = self.session.project
+        if project is None or self.session.shows_parts:
+            return False
+        try:
+            return not self.predict_button.isHidden() or bool(predicted_frames(project))
+        except SurgicalSAMError:  # the folder is away
+            return False
 
     @property
     def _corrections(self) -> Corrections | None:
@@ -186,9 +198,11 @@ class LearnCard(Panel):
         if not frames or not class_ids:
             return None
         try:
-            return self.session.estimate(class_ids, frames, trial=False).seconds
+            seconds = self.session.estimate(class_ids, frames, trial=False).seconds
         except SurgicalSAMError:  # a run would report it
             return None
+        is_voted = self.vote.isChecked() and not self.session.shows_parts
+        return None if seconds is None else seconds + VOTE_SECONDS * len(frames) * is_voted
 
     def _on_edited(self, _frame_index: int) -> None:
         self._learned_from = None
