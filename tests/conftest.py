@@ -5,9 +5,9 @@ from __future__ import annotations
 import gc
 import shutil
 import uuid
-from collections.abc import Generator, Iterator
-from itertools import count
+from collections.abc import Callable, Generator, Iterator
 from pathlib import Path
+from typing import TYPE_CHECKING
 
 import pytest
 import torch
@@ -24,8 +24,11 @@ from surgicalsam_napari.model.surgical_sam import SurgicalSAM, build_presence_he
 from surgicalsam_napari.phantom import write_phantom_clip
 from surgicalsam_napari.preferences import VARIABLE
 
+if TYPE_CHECKING:
+    from napari import Viewer
+    from npe2 import PluginManifest
+
 SHARED = Path(__file__).parents[2] / "shared"
-_viewer_tests = count()
 
 
 @pytest.hookimpl(wrapper=True)
@@ -34,10 +37,31 @@ def pytest_runtest_protocol(item: pytest.Item) -> Generator[None, object, object
 
     napari keeps some thousand objects of every viewer: without this, each viewer takes longer to close than the one before.
     """
-    if "make_napari_viewer" in getattr(item, "fixturenames", ()) and next(_viewer_tests) % 20 == 1:
+    if opens_viewer(item):
         gc.collect()
         gc.freeze()
     return (yield)
+
+
+def opens_viewer(item: pytest.Item) -> bool:
+    return "make_napari_viewer" in getattr(item, "fixturenames", ())
+
+
+@pytest.fixture(scope="session")
+def manifests() -> list[PluginManifest]:
+    """The manifests of the installed napari plugins; to find and to parse them takes a fifth of a viewer's start."""
+    from npe2 import PluginManifest
+
+    return list(PluginManifest.discover())
+
+
+@pytest.fixture
+def make_napari_viewer(
+    make_napari_viewer: Callable[..., Viewer], manifests: list[PluginManifest], monkeypatch: pytest.MonkeyPatch
+) -> Callable[..., Viewer]:
+    """napari's fixture, without a search for plugins in each test."""
+    monkeypatch.setattr("npe2.PluginManifest.discover", lambda *_, **__: iter(manifests))
+    return make_napari_viewer
 
 
 @pytest.fixture(autouse=True)
@@ -94,6 +118,13 @@ def tiny_checkpoint(tmp_path_factory: pytest.TempPathFactory) -> Path:
 @pytest.fixture(scope="session")
 def tiny_model(tiny_checkpoint: Path) -> SurgicalSAM:
     return load_checkpoint(tiny_checkpoint, device="cpu")
+
+
+@pytest.fixture
+def bundled_tiny(tiny_checkpoint: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    """The window loads the tiny checkpoint first, in place of the bundled one, and does not wait until it is drawn."""
+    monkeypatch.setattr("surgicalsam_napari.model.zoo.bundled_checkpoint", lambda: tiny_checkpoint)
+    monkeypatch.setattr("surgicalsam_napari.widgets.main_widget.FIRST_MODEL_DELAY_MS", 0)
 
 
 @pytest.fixture(scope="session")
