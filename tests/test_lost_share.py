@@ -297,7 +297,7 @@ def test_whatever_is_pressed_while_the_share_is_away_gives_a_message(dock, qtbot
 
 
 def test_the_command_line_stops_with_a_line_and_resumes(share: Share, tiny_checkpoint, monkeypatch, capsys) -> None:
-    command = ["segment", str(share.video), "--all", "--checkpoint", str(tiny_checkpoint), "--device", "cpu"]
+    command = ["segment", str(share.video), "--all", "--no-vote", "--checkpoint", str(tiny_checkpoint), "--device", "cpu"]
     write = LabelStore.write_prediction
 
     def going(labels: LabelStore, frame_index: int, *arguments: object, **named: object) -> bool:
