@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import gc
+import os
 import shutil
 import uuid
 from collections.abc import Callable, Generator, Iterator
@@ -27,6 +28,10 @@ from surgicalsam_napari.preferences import VARIABLE
 if TYPE_CHECKING:
     from napari import Viewer
     from npe2 import PluginManifest
+
+# napari reads it when it is imported. Without a file, it neither reads nor writes the settings of the user, and each of its
+# settings, of which every viewer changes several, takes less time.
+os.environ["NAPARI_CONFIG"] = ""
 
 SHARED = Path(__file__).parents[2] / "shared"
 
