@@ -14,6 +14,7 @@ from npe2 import PluginManager, PluginManifest
 from qtpy.QtCore import Qt
 from qtpy.QtTest import QTest
 from qtpy.QtWidgets import QApplication, QMenu
+from window import TIMEOUT, settle
 
 from surgicalsam_napari.widgets.actions.action import PLUGIN
 from surgicalsam_napari.widgets.actions.registry import ACTIONS, GROUPS, action_by_id
@@ -22,7 +23,6 @@ from surgicalsam_napari.widgets.main_widget import MainWidget
 from surgicalsam_napari.widgets.opening import PluginDock
 
 MANIFEST = Path(__file__).parents[1] / "napari.yaml"
-TIMEOUT = 60_000
 SUFFIX = " (SurgicalSAM)"  # napari adds the name of the plugin
 
 
@@ -96,9 +96,8 @@ def inactive_plugin() -> None:
 
 
 @pytest.fixture
-def viewer(inactive_plugin, make_napari_viewer, tiny_checkpoint, monkeypatch):
+def viewer(inactive_plugin, make_napari_viewer, bundled_tiny):
     """A shown window without the plugin's dock."""
-    monkeypatch.setattr("surgicalsam_napari.model.zoo.bundled_checkpoint", lambda: tiny_checkpoint)
     viewer = make_napari_viewer(show=True)
     viewer.window._qt_window.activateWindow()
     return viewer
@@ -113,11 +112,6 @@ def opened_in(viewer, qtbot) -> MainWidget:
     plugin = plugin_in(viewer)
     qtbot.waitUntil(lambda: plugin.main is not None and plugin.main.parentWidget() is plugin, timeout=TIMEOUT)
     return plugin.main
-
-
-def settle(qtbot, dock: MainWidget) -> None:
-    qtbot.waitUntil(lambda: not dock.is_busy, timeout=TIMEOUT)
-    qtbot.wait(80)
 
 
 @pytest.fixture

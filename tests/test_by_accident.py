@@ -14,6 +14,7 @@ from canvas_mouse import CTRL, LEFT, CanvasMouse, turn_wheel
 from qtpy.QtCore import QPoint, Qt, QThreadPool
 from qtpy.QtTest import QTest
 from qtpy.QtWidgets import QAbstractSpinBox, QComboBox, QDialog, QSlider, QSpinBox, QTabBar, QVBoxLayout, QWidget
+from window import settle
 
 from surgicalsam_napari.model.surgical_sam import FramePrediction
 from surgicalsam_napari.phantom import write_phantom_clip
@@ -25,9 +26,8 @@ FRAMES, TIMEOUT = 12, 60_000
 
 
 @pytest.fixture
-def dock(make_napari_viewer, qtbot, clip, tiny_checkpoint, monkeypatch) -> Iterator[MainWidget]:
+def dock(make_napari_viewer, qtbot, clip, bundled_tiny) -> Iterator[MainWidget]:
     """A window with an open clip, the Correct tab in view, and the needle driver selected."""
-    monkeypatch.setattr("surgicalsam_napari.model.zoo.bundled_checkpoint", lambda: tiny_checkpoint)
     viewer = make_napari_viewer(show=True)
     dock = MainWidget(viewer)
     viewer.window.add_dock_widget(dock, name="SurgicalSAM")
@@ -51,11 +51,6 @@ def mouse(dock) -> CanvasMouse:
 @pytest.fixture
 def other_clip(tmp_path) -> Path:
     return write_phantom_clip(tmp_path / "other", size=(160, 128), frame_count=6)
-
-
-def settle(qtbot, dock: MainWidget) -> None:
-    qtbot.waitUntil(lambda: not dock.is_busy, timeout=TIMEOUT)
-    qtbot.wait(80)  # queued signals, and changes that are reported together
 
 
 def open_in(dock: MainWidget, path: Path, qtbot) -> None:

@@ -13,6 +13,7 @@ from canvas_mouse import CTRL, LEFT, SHIFT, CanvasMouse
 from qtpy.QtCore import Qt, QThreadPool
 from qtpy.QtTest import QTest
 from qtpy.QtWidgets import QWidget
+from window import settle
 
 from surgicalsam_napari.editing import clear_class
 from surgicalsam_napari.store import Project, Provenance
@@ -22,9 +23,8 @@ DRIVER, SCISSORS, TIMEOUT = 3, 4, 60_000
 
 
 @pytest.fixture
-def dock(make_napari_viewer, qtbot, clip, tiny_checkpoint, monkeypatch) -> Iterator[MainWidget]:
+def dock(make_napari_viewer, qtbot, clip, bundled_tiny) -> Iterator[MainWidget]:
     """A window with an open clip, the Correct tab in view, and the needle driver selected."""
-    monkeypatch.setattr("surgicalsam_napari.model.zoo.bundled_checkpoint", lambda: tiny_checkpoint)
     viewer = make_napari_viewer(show=True)
     dock = MainWidget(viewer)
     viewer.window.add_dock_widget(dock, name="SurgicalSAM")
@@ -49,11 +49,6 @@ def mouse(dock) -> CanvasMouse:
 @pytest.fixture
 def project(dock) -> Project:
     return dock.session.project
-
-
-def settle(qtbot, dock: MainWidget) -> None:
-    qtbot.waitUntil(lambda: not dock.is_busy, timeout=TIMEOUT)
-    qtbot.wait(80)  # queued signals, and changes that are reported together
 
 
 def click(button: QWidget) -> None:

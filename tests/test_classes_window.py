@@ -36,8 +36,7 @@ LEFT = Qt.MouseButton.LeftButton
 
 
 @pytest.fixture
-def dock(make_napari_viewer, qtbot, phantom_clip, tmp_path, tiny_checkpoint, monkeypatch) -> Iterator[MainWidget]:
-    monkeypatch.setattr("surgicalsam_napari.model.zoo.bundled_checkpoint", lambda: tiny_checkpoint)
+def dock(make_napari_viewer, qtbot, phantom_clip, tmp_path, bundled_tiny) -> Iterator[MainWidget]:
     viewer = make_napari_viewer(show=True)
     made = MainWidget(viewer)
     viewer.window.add_dock_widget(made)

@@ -14,6 +14,7 @@ pytest.importorskip("qtpy.QtWidgets")
 from qtpy.QtCore import Qt, QThreadPool
 from qtpy.QtTest import QTest
 from qtpy.QtWidgets import QFileDialog
+from window import settle
 
 from surgicalsam_napari.errors import ProjectError
 from surgicalsam_napari.model.surgical_sam import FramePrediction
@@ -30,8 +31,7 @@ SHIFT = Qt.KeyboardModifier.ShiftModifier
 
 
 @pytest.fixture
-def empty_dock(make_napari_viewer, qtbot, tiny_checkpoint, monkeypatch) -> Iterator[MainWidget]:
-    monkeypatch.setattr("surgicalsam_napari.model.zoo.bundled_checkpoint", lambda: tiny_checkpoint)
+def empty_dock(make_napari_viewer, qtbot, bundled_tiny) -> Iterator[MainWidget]:
     viewer = make_napari_viewer()
     dock = MainWidget(viewer)
     viewer.window.add_dock_widget(dock, name="SurgicalSAM")
@@ -54,17 +54,13 @@ def dock(empty_dock, qtbot, clip) -> MainWidget:
 
 @pytest.fixture
 def segmented(dock, qtbot) -> MainWidget:
-    """A dock with predictions of all classes in every frame."""
+    """A dock with predictions of all classes in every frame, without a vote, which takes long over so many regions."""
     dock.segment_panel.all_classes.click()
+    dock.segment_panel.vote.setChecked(False)
     dock.segment_panel.start()
     settle(qtbot, dock)
     dock.tabs.show_panel(dock.correct_panel)
     return dock
-
-
-def settle(qtbot, dock: MainWidget) -> None:
-    qtbot.waitUntil(lambda: not dock.is_busy, timeout=TIMEOUT)
-    qtbot.wait(80)  # queued signals, and changes that are reported together
 
 
 def open_in(dock: MainWidget, path: Path, qtbot) -> None:

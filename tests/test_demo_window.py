@@ -31,8 +31,7 @@ def dock_widget(viewer) -> MainWidget:
     return dock
 
 
-def test_the_demo_writes_screenshot_overlay_and_project(make_napari_viewer, clip, tiny_checkpoint, monkeypatch, capsys):
-    monkeypatch.setattr("surgicalsam_napari.model.zoo.bundled_checkpoint", lambda: tiny_checkpoint)
+def test_the_demo_writes_screenshot_overlay_and_project(make_napari_viewer, clip, monkeypatch, capsys, bundled_tiny):
     monkeypatch.setattr(demo.napari, "Viewer", lambda **_: make_napari_viewer())
     monkeypatch.setattr(demo, "dock_plugin", dock_widget)
     output = clip.parent

@@ -67,9 +67,14 @@ def test_the_notebook_runs(notebook: Path, tmp_path: Path) -> None:
     nbclient.NotebookClient(cells, timeout=600, resources={"metadata": {"path": str(tmp_path)}}).execute()
 
 
+@pytest.fixture(scope="module")
+def known() -> dict[str, Any]:
+    """Every command of the command line, by what to type."""
+    return dict(command_line.commands())
+
+
 @pytest.mark.parametrize("page", PAGES, ids=lambda path: path.relative_to(TOP).as_posix())
-def test_every_command_in_the_pages_exists_with_its_options(page: Path) -> None:
-    known = dict(command_line.commands())
+def test_every_command_in_the_pages_exists_with_its_options(page: Path, known: dict[str, Any]) -> None:
     for words in typed_commands(page):
         name = next((name for name in (" ".join(words[:3]), " ".join(words[:2])) if name in known), None)
         if name is None:
@@ -89,9 +94,9 @@ def test_every_link_leads_to_a_file_and_a_heading(page: Path) -> None:
             assert anchor in anchors(target) or target.name == "python_reference.md", f"{page.name}: {path}#{anchor}"
 
 
-def test_the_reference_of_the_command_line_lists_every_command_and_option() -> None:
+def test_the_reference_of_the_command_line_lists_every_command_and_option(known: dict[str, Any]) -> None:
     reference = command_line.reference()
-    for name, command in command_line.commands():
+    for name, command in known.items():
         assert f"### {name}\n" in reference
         for parameter in command_line.parameters(command):
             assert parameter.help, f"{name}: {parameter.name} has no help text"

@@ -15,6 +15,7 @@ pytest.importorskip("qtpy.QtWidgets")
 
 from qtpy.QtCore import QPoint, Qt, QThreadPool
 from qtpy.QtWidgets import QFileDialog
+from window import settle
 
 from surgicalsam_napari.exchange.exporting import export_frames
 from surgicalsam_napari.exchange.registry import open_dataset
@@ -27,8 +28,7 @@ DRIVER, SCISSORS, SUCTION, TIMEOUT = 3, 4, 6, 60_000
 
 
 @pytest.fixture
-def dock(make_napari_viewer, qtbot, tiny_checkpoint, clip, monkeypatch) -> Iterator[MainWidget]:
-    monkeypatch.setattr("surgicalsam_napari.model.zoo.bundled_checkpoint", lambda: tiny_checkpoint)
+def dock(make_napari_viewer, qtbot, clip, bundled_tiny) -> Iterator[MainWidget]:
     viewer = make_napari_viewer()
     dock = MainWidget(viewer)
     viewer.window.add_dock_widget(dock, name="SurgicalSAM")
@@ -56,11 +56,6 @@ def corrected_dock(dock: MainWidget, qtbot) -> MainWidget:
     paint(dock, 7, SCISSORS)
     qtbot.waitUntil(dock.export_panel.export.isEnabled, timeout=TIMEOUT)
     return dock
-
-
-def settle(qtbot, dock: MainWidget) -> None:
-    qtbot.waitUntil(lambda: not dock.is_busy, timeout=TIMEOUT)
-    qtbot.wait(20)  # queued signals
 
 
 def click(qtbot, button) -> None:

@@ -14,6 +14,7 @@ from qtpy.QtCore import QObject, QPoint, QRect, Qt, QThreadPool
 from qtpy.QtGui import QAction, QColor
 from qtpy.QtTest import QTest
 from qtpy.QtWidgets import QAbstractButton, QApplication, QComboBox, QDockWidget, QLabel, QPushButton, QTabBar, QWidget
+from window import settle
 
 from surgicalsam_napari.widgets.main_widget import MainWidget
 from surgicalsam_napari.widgets.opening import PluginDock
@@ -29,8 +30,7 @@ READABLE = 4.5  # WCAG 2.2, level AA
 
 
 @pytest.fixture
-def empty_dock(make_napari_viewer, qtbot, tiny_checkpoint, monkeypatch) -> Iterator[MainWidget]:
-    monkeypatch.setattr("surgicalsam_napari.model.zoo.bundled_checkpoint", lambda: tiny_checkpoint)
+def empty_dock(make_napari_viewer, qtbot, bundled_tiny) -> Iterator[MainWidget]:
     viewer = make_napari_viewer(show=True)
     resize(viewer, LAPTOP)
     dock = MainWidget(viewer)
@@ -48,11 +48,6 @@ def dock(empty_dock, qtbot, clip: Path) -> MainWidget:
     settle(qtbot, empty_dock)
     empty_dock.session.select_class(DRIVER)
     return empty_dock
-
-
-def settle(qtbot, dock: MainWidget) -> None:
-    qtbot.waitUntil(lambda: not dock.is_busy, timeout=TIMEOUT)
-    qtbot.wait(50)
 
 
 def resize(viewer, size: tuple[int, int]) -> None:
@@ -272,9 +267,8 @@ def test_the_entries_survive_a_rebuilt_menu(dock):
 
 
 @pytest.fixture
-def opened(make_napari_viewer, qtbot, tiny_checkpoint, monkeypatch) -> Iterator[PluginDock]:
+def opened(make_napari_viewer, qtbot, bundled_tiny) -> Iterator[PluginDock]:
     """The plugin, opened by its entry in the Plugins menu."""
-    monkeypatch.setattr("surgicalsam_napari.model.zoo.bundled_checkpoint", lambda: tiny_checkpoint)
     viewer = make_napari_viewer(show=True)
     resize(viewer, LAPTOP)
     _, plugin = viewer.window.add_plugin_dock_widget("surgicalsam-napari", "SurgicalSAM")

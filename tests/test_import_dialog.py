@@ -17,6 +17,7 @@ pytest.importorskip("qtpy.QtWidgets")
 from PIL import Image
 from qtpy.QtCore import Qt, QThreadPool
 from qtpy.QtWidgets import QApplication, QFileDialog
+from window import settle
 
 from surgicalsam_napari.exchange.class_matching import LEAVE_OUT
 from surgicalsam_napari.exchange.exporting import export_frames
@@ -33,8 +34,7 @@ DRIVER, SCISSORS, SUCTION, TIMEOUT = 3, 4, 6, 60_000
 
 
 @pytest.fixture
-def dock(make_napari_viewer, qtbot, tiny_checkpoint, clip, monkeypatch) -> Iterator[MainWidget]:
-    monkeypatch.setattr("surgicalsam_napari.model.zoo.bundled_checkpoint", lambda: tiny_checkpoint)
+def dock(make_napari_viewer, qtbot, clip, bundled_tiny) -> Iterator[MainWidget]:
     viewer = make_napari_viewer()
     dock = MainWidget(viewer)
     viewer.window.add_dock_widget(dock, name="SurgicalSAM")
@@ -87,11 +87,6 @@ def coco(dock: MainWidget, tmp_path: Path) -> Path:
     }
     (tmp_path / "labels.json").write_text(json.dumps(record))
     return tmp_path / "labels.json"
-
-
-def settle(qtbot, dock: MainWidget) -> None:
-    qtbot.waitUntil(lambda: not dock.is_busy, timeout=TIMEOUT)
-    qtbot.wait(20)  # queued signals
 
 
 def click(qtbot, button) -> None:

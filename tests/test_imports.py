@@ -6,6 +6,7 @@ import ast
 import subprocess
 import sys
 from collections.abc import Iterable, Iterator
+from functools import cache
 from graphlib import CycleError, TopologicalSorter
 from itertools import pairwise
 from pathlib import Path
@@ -133,13 +134,26 @@ def part_of(module: str) -> str:
     return names[0] if names else "__init__"
 
 
+@cache
+def import_statements(path: Path) -> list[ast.Import | ast.ImportFrom]:
+    """The imports in a file: at its top, in functions, or for type checking. Expressions, which have none, are skipped."""
+    found: list[ast.Import | ast.ImportFrom] = []
+    statements: list[ast.AST] = [ast.parse(path.read_text(encoding="utf-8"))]
+    while statements:
+        statement = statements.pop()
+        if isinstance(statement, ast.Import | ast.ImportFrom):
+            found.append(statement)
+        statements += [child for child in ast.iter_child_nodes(statement) if not isinstance(child, ast.expr)]
+    return found
+
+
 def imported_names(path: Path, module: str) -> Iterator[str]:
     """The dotted names that a file imports, at its top or inside functions, relative ones resolved."""
     package = module.split(".") if path.name == "__init__.py" else module.split(".")[:-1]
-    for node in ast.walk(ast.parse(path.read_text(encoding="utf-8"))):
+    for node in import_statements(path):
         if isinstance(node, ast.Import):
             yield from (alias.name for alias in node.names)
-        elif isinstance(node, ast.ImportFrom):
+        else:
             base = package[: len(package) - node.level + 1] if node.level else []
             source = ".".join([*base, *([node.module] if node.module else [])])
             yield source
@@ -161,16 +175,14 @@ def package_of(module: str) -> list[str]:
 def modules_imported(path: Path, package: list[str]) -> set[str]:
     """The modules of the project that a file imports: at the top, in a function, or for type checking."""
     modules = set()
-    for node in ast.walk(ast.parse(path.read_text(encoding="utf-8"))):
+    for node in import_statements(path):
         if isinstance(node, ast.Import):
             names = [alias.name for alias in node.names]
-        elif isinstance(node, ast.ImportFrom):
+        else:
             base = package[: len(package) - node.level + 1] if node.level else []
             source = ".".join([*base, *([node.module] if node.module else [])])
             # `from package import module` imports the module; `from package import name` runs the package's __init__
             names = [f"{source}.{alias.name}" if f"{source}.{alias.name}" in MODULES else source for alias in node.names]
-        else:
-            continue
         modules |= {name for name in names if name in MODULES}
     return modules - set(PACKAGES)  # the top __init__ defines the version and imports everything else lazily
 

@@ -14,6 +14,7 @@ from matplotlib.colors import to_rgba
 from napari.layers import Labels
 from qtpy.QtCore import QPoint, Qt, QThreadPool
 from qtpy.QtTest import QTest
+from window import settle
 
 from surgicalsam_napari.inference import SegmentReport
 from surgicalsam_napari.model.surgical_sam import FramePrediction
@@ -30,9 +31,8 @@ NO_MODIFIER, SHIFT = Qt.KeyboardModifier.NoModifier, Qt.KeyboardModifier.ShiftMo
 
 
 @pytest.fixture
-def dock(make_napari_viewer, qtbot, tiny_checkpoint, clip, monkeypatch) -> Iterator[MainWidget]:
+def dock(make_napari_viewer, qtbot, clip, bundled_tiny) -> Iterator[MainWidget]:
     """Two needle drivers, predicted; the left one is out of view in frame 5. Nothing is linked. The section is in view."""
-    monkeypatch.setattr("surgicalsam_napari.model.zoo.bundled_checkpoint", lambda: tiny_checkpoint)
     viewer = make_napari_viewer()
     dock = MainWidget(viewer)
     viewer.window.add_dock_widget(dock, name="SurgicalSAM")
@@ -73,12 +73,6 @@ def linked(dock, qtbot) -> MainWidget:
         project.tracks.write_table(TrackTable(tracks), action=action)
     settle(qtbot, dock)
     return dock
-
-
-def settle(qtbot, dock: MainWidget) -> None:
-    qtbot.waitUntil(lambda: not dock.is_busy, timeout=TIMEOUT)
-    dock.changes.emit_now()
-    qtbot.wait(60)
 
 
 def mouse_of(dock: MainWidget) -> CanvasMouse:

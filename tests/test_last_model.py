@@ -13,6 +13,7 @@ pytest.importorskip("qtpy.QtWidgets")
 
 from qtpy.QtCore import Qt, QThreadPool
 from qtpy.QtWidgets import QFileDialog
+from window import TIMEOUT, settle
 
 from surgicalsam_napari.model.checkpoint import load_checkpoint, save_checkpoint
 from surgicalsam_napari.store import Project
@@ -20,12 +21,9 @@ from surgicalsam_napari.store.manifest import MANIFEST, ModelRecord
 from surgicalsam_napari.widgets.main_widget import MainWidget
 from surgicalsam_napari.widgets.parts.frame_scope import THIS_FRAME
 
-TIMEOUT = 60_000
-
 
 @pytest.fixture
-def dock(make_napari_viewer, qtbot, clip, tiny_checkpoint, monkeypatch) -> Iterator[MainWidget]:
-    monkeypatch.setattr("surgicalsam_napari.model.zoo.bundled_checkpoint", lambda: tiny_checkpoint)
+def dock(make_napari_viewer, qtbot, clip, bundled_tiny) -> Iterator[MainWidget]:
     viewer = make_napari_viewer()
     dock = MainWidget(viewer)
     viewer.window.add_dock_widget(dock, name="SurgicalSAM")
@@ -51,11 +49,6 @@ def another(checkpoint: Path, path: Path, threshold: float) -> Path:
     model = load_checkpoint(checkpoint, device="cpu")
     model.presence_threshold = threshold
     return save_checkpoint(path, model, training_record={"steps": 1})
-
-
-def settle(qtbot, dock: MainWidget) -> None:
-    qtbot.waitUntil(lambda: not dock.is_busy, timeout=TIMEOUT)
-    qtbot.wait(20)  # queued signals
 
 
 def open_in(dock: MainWidget, path: Path, qtbot) -> None:

@@ -80,6 +80,13 @@ def test_the_learned_checkpoint_segments_the_other_frames(project: Project, tiny
     assert (project.labels[0] == scene(0)[1]).all(), "a corrected frame changed"
 
 
+@pytest.fixture
+def few_steps(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(fitting, "FEWEST_STEPS", 30)
+    monkeypatch.setattr(fitting, "STEPS_PER_FRAME", 0)
+
+
+@pytest.mark.usefixtures("few_steps")
 def test_a_learning_is_the_same_every_time_and_uses_every_corrected_frame(project: Project, tiny_checkpoint: Path) -> None:
     correct(project, 0, 3)
     first, second = (learned_from(project, tiny_checkpoint) for _ in range(2))
@@ -95,12 +102,6 @@ def test_frames_left_out_in_turn_give_the_iou_to_expect(project: Project, tiny_c
     learned = learned_from(project, tiny_checkpoint)
     assert set(learned.expected_iou) == {"Grasper", "Hook"}
     assert all(40 < iou <= 100 for iou in learned.expected_iou.values())
-
-
-@pytest.fixture
-def few_steps(monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr(fitting, "FEWEST_STEPS", 30)
-    monkeypatch.setattr(fitting, "STEPS_PER_FRAME", 0)
 
 
 @pytest.mark.usefixtures("few_steps")

@@ -14,6 +14,7 @@ pytest.importorskip("qtpy.QtWidgets")
 
 from PIL import Image
 from qtpy.QtCore import Qt, QThreadPool
+from window import settle
 
 from surgicalsam_napari.instruments import ENDOVIS2018
 from surgicalsam_napari.store import Project, Provenance
@@ -36,8 +37,7 @@ def few_steps(monkeypatch: pytest.MonkeyPatch) -> None:
 
 
 @pytest.fixture
-def dock(make_napari_viewer, qtbot, clip, tiny_checkpoint, monkeypatch) -> Iterator[MainWidget]:
-    monkeypatch.setattr("surgicalsam_napari.model.zoo.bundled_checkpoint", lambda: tiny_checkpoint)
+def dock(make_napari_viewer, qtbot, clip, bundled_tiny) -> Iterator[MainWidget]:
     viewer = make_napari_viewer()
     dock = MainWidget(viewer)
     viewer.window.add_dock_widget(dock, name="SurgicalSAM")
@@ -100,11 +100,6 @@ def correct(qtbot, card: LearnCard, project: Project, masks: list[np.ndarray], f
     return card
 
 
-def settle(qtbot, dock: MainWidget) -> None:
-    qtbot.waitUntil(lambda: not dock.is_busy, timeout=TIMEOUT)
-    qtbot.wait(20)  # queued signals
-
-
 def click(qtbot, button) -> None:
     qtbot.mouseClick(button, Qt.MouseButton.LeftButton)
 
@@ -140,8 +135,7 @@ def test_without_a_correction_it_says_what_to_do(card, qtbot):
     assert not card.learn_button.isEnabled()
 
 
-def test_without_a_video_it_says_so(make_napari_viewer, qtbot, tiny_checkpoint, monkeypatch):
-    monkeypatch.setattr("surgicalsam_napari.model.zoo.bundled_checkpoint", lambda: tiny_checkpoint)
+def test_without_a_video_it_says_so(make_napari_viewer, qtbot, bundled_tiny):
     dock = MainWidget(make_napari_viewer())
     qtbot.addWidget(dock)
     settle(qtbot, dock)
@@ -327,8 +321,7 @@ def test_other_runs_wait_for_learn_and_learn_waits_for_them(corrected, dock, qtb
     assert corrected.learn_button.isEnabled()
 
 
-def test_closing_the_window_stops_learning(make_napari_viewer, qtbot, clip, tiny_checkpoint, masks, monkeypatch):
-    monkeypatch.setattr("surgicalsam_napari.model.zoo.bundled_checkpoint", lambda: tiny_checkpoint)
+def test_closing_the_window_stops_learning(make_napari_viewer, qtbot, clip, masks, monkeypatch, bundled_tiny):
     never_end(monkeypatch)
     viewer = make_napari_viewer(show=True)
     dock = MainWidget(viewer)

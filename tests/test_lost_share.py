@@ -19,6 +19,7 @@ from qtpy.QtCore import Qt, QThreadPool, QTimer
 from qtpy.QtTest import QTest
 from qtpy.QtWidgets import QMessageBox
 from recordings import Recorder, pictures, write_folder
+from window import settle
 
 from surgicalsam_napari import cli
 from surgicalsam_napari.errors import UnreachableError, VideoError
@@ -66,9 +67,8 @@ def share(tmp_path: Path) -> Share:
 
 
 @pytest.fixture
-def dock(make_napari_viewer, qtbot, tiny_checkpoint, monkeypatch, share) -> Iterator[MainWidget]:
+def dock(make_napari_viewer, qtbot, monkeypatch, share, bundled_tiny) -> Iterator[MainWidget]:
     """A window with the video of the share, the needle driver selected, frame 2 in view."""
-    monkeypatch.setattr("surgicalsam_napari.model.zoo.bundled_checkpoint", lambda: tiny_checkpoint)
     monkeypatch.setattr(lost_folder, "TRY_AGAIN_MS", 50)
     viewer = make_napari_viewer(show=True)
     dock = MainWidget(viewer)
@@ -87,11 +87,6 @@ def dock(make_napari_viewer, qtbot, tiny_checkpoint, monkeypatch, share) -> Iter
     qtbot.waitUntil(lambda: not dock.lost_folder.unsaved_frames, timeout=TIMEOUT)
     QThreadPool.globalInstance().waitForDone(TIMEOUT)
     dock.session.close()
-
-
-def settle(qtbot, dock: MainWidget) -> None:
-    qtbot.waitUntil(lambda: not dock.is_busy, timeout=TIMEOUT)
-    qtbot.wait(80)  # queued signals
 
 
 def stroke(dock: MainWidget, row: int, column: int) -> None:
@@ -302,7 +297,7 @@ def test_whatever_is_pressed_while_the_share_is_away_gives_a_message(dock, qtbot
 
 
 def test_the_command_line_stops_with_a_line_and_resumes(share: Share, tiny_checkpoint, monkeypatch, capsys) -> None:
-    command = ["segment", str(share.video), "--all", "--checkpoint", str(tiny_checkpoint), "--device", "cpu"]
+    command = ["segment", str(share.video), "--all", "--no-vote", "--checkpoint", str(tiny_checkpoint), "--device", "cpu"]
     write = LabelStore.write_prediction
 
     def going(labels: LabelStore, frame_index: int, *arguments: object, **named: object) -> bool:

@@ -13,6 +13,7 @@ pytest.importorskip("qtpy.QtWidgets")
 
 from qtpy.QtCore import Qt, QThreadPool
 from qtpy.QtWidgets import QFileDialog
+from window import settle
 
 from surgicalsam_napari.preferences import ModelChoice, read_preferences, remember
 from surgicalsam_napari.store import Project
@@ -25,9 +26,8 @@ DRIVER, TIMEOUT = 3, 60_000
 
 
 @pytest.fixture
-def start(make_napari_viewer, qtbot, tiny_checkpoint, monkeypatch) -> Iterator[Callable[[], MainWidget]]:
+def start(make_napari_viewer, qtbot, bundled_tiny) -> Iterator[Callable[[], MainWidget]]:
     """Start the plugin in a new window; what was open before is closed."""
-    monkeypatch.setattr("surgicalsam_napari.model.zoo.bundled_checkpoint", lambda: tiny_checkpoint)
     docks: list[MainWidget] = []
 
     def start(*, show: bool = False) -> MainWidget:
@@ -45,11 +45,6 @@ def start(make_napari_viewer, qtbot, tiny_checkpoint, monkeypatch) -> Iterator[C
     for dock in docks:
         dock.session.close()
     docks.clear()
-
-
-def settle(qtbot, dock: MainWidget) -> None:
-    qtbot.waitUntil(lambda: not dock.is_busy, timeout=TIMEOUT)
-    qtbot.wait(50)  # queued signals, and the layout of the docks
 
 
 def open_in(dock: MainWidget, path: Path, qtbot) -> None:

@@ -13,18 +13,17 @@ from napari._qt.dialogs.qt_notification import NapariQtNotification
 from napari.utils.notifications import ErrorNotification, Notification, notification_manager
 from qtpy.QtCore import Qt
 from qtpy.QtWidgets import QApplication
+from window import settle
 
 from surgicalsam_napari.errors import VideoError
 from surgicalsam_napari.widgets.main_widget import MainWidget
 from surgicalsam_napari.widgets.parts.message import ERROR, NOTICE, Message, show_failure
 
-TIMEOUT = 60_000
 LONG = "/data/" + "a_very_long_folder_name_without_a_space/" * 8 + "clip.mp4"
 
 
 @pytest.fixture
-def dock(make_napari_viewer, qtbot, tiny_checkpoint, monkeypatch) -> Iterator[MainWidget]:
-    monkeypatch.setattr("surgicalsam_napari.model.zoo.bundled_checkpoint", lambda: tiny_checkpoint)
+def dock(make_napari_viewer, qtbot, bundled_tiny) -> Iterator[MainWidget]:
     viewer = make_napari_viewer(show=True)
     dock = MainWidget(viewer)
     viewer.window.add_dock_widget(dock, name="SurgicalSAM")
@@ -41,11 +40,6 @@ def shown() -> Iterator[list[Notification]]:
     notification_manager.notification_ready.connect(notifications.append)
     yield notifications
     notification_manager.notification_ready.disconnect(notifications.append)
-
-
-def settle(qtbot, dock: MainWidget) -> None:
-    qtbot.waitUntil(lambda: not dock.is_busy, timeout=TIMEOUT)
-    qtbot.wait(20)  # queued signals
 
 
 def click(qtbot, widget) -> None:

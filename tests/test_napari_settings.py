@@ -68,9 +68,8 @@ def test_the_memory_for_frames_is_that_of_the_next_videos(settings) -> None:
 
 
 def test_the_device_at_the_start_is_chosen_instead_of_the_last_one(
-    settings, make_napari_viewer, qtbot, tiny_checkpoint, monkeypatch
+    settings, make_napari_viewer, qtbot, bundled_tiny
 ) -> None:
-    monkeypatch.setattr("surgicalsam_napari.model.zoo.bundled_checkpoint", lambda: tiny_checkpoint)
     remember(lambda preferences: preferences.model_copy(update={"model": ModelChoice(device="auto")}))
     settings.models.device = "cpu"
     viewer = make_napari_viewer()

@@ -26,9 +26,8 @@ LEFT = Qt.MouseButton.LeftButton
 
 
 @pytest.fixture
-def dock(make_napari_viewer, qtbot, phantom_clip, tmp_path, tiny_checkpoint, monkeypatch) -> Iterator[MainWidget]:
+def dock(make_napari_viewer, qtbot, phantom_clip, tmp_path, bundled_tiny) -> Iterator[MainWidget]:
     """A project whose frame 1 shows a needle driver, in the upper left."""
-    monkeypatch.setattr("surgicalsam_napari.model.zoo.bundled_checkpoint", lambda: tiny_checkpoint)
     viewer = make_napari_viewer(show=True)
     made = MainWidget(viewer)
     viewer.window.add_dock_widget(made)

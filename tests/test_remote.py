@@ -163,7 +163,7 @@ def test_the_command_line_segments_with_a_worker_as_it_does_here(
     worker, certificates, clip, tmp_path, tiny_checkpoint, capsys
 ):
     elsewhere = Path(shutil.copy(clip, tmp_path / "elsewhere.mp4"))
-    common = ["--all", "--checkpoint", str(tiny_checkpoint), "--json", "--frames", ":6"]
+    common = ["--all", "--no-vote", "--checkpoint", str(tiny_checkpoint), "--json", "--frames", ":6"]
     assert cli.main(["segment", str(clip), *common, "--device", "cpu"]) == 0
     capsys.readouterr()
     worker_options = ["--device", worker.address, "--certificates", str(certificates)]

@@ -15,6 +15,7 @@ from PIL import Image
 from qtpy.QtCore import Qt, QThreadPool
 from qtpy.QtTest import QTest
 from qtpy.QtWidgets import QFileDialog, QRadioButton
+from window import settle
 
 from surgicalsam_napari.overlay import OverlayStyle, overlay_frame
 from surgicalsam_napari.video import VideoReader
@@ -27,9 +28,8 @@ DRIVER, SCISSORS, TIMEOUT = 3, 4, 60_000
 
 
 @pytest.fixture
-def dock(make_napari_viewer, qtbot, tiny_checkpoint, clip, monkeypatch) -> Iterator[MainWidget]:
+def dock(make_napari_viewer, qtbot, clip, bundled_tiny) -> Iterator[MainWidget]:
     """A video with the driver in frames 2 and 3, in the Export / Import tab."""
-    monkeypatch.setattr("surgicalsam_napari.model.zoo.bundled_checkpoint", lambda: tiny_checkpoint)
     viewer = make_napari_viewer(show=True)
     dock = MainWidget(viewer)
     viewer.window.add_dock_widget(dock, name="SurgicalSAM")
@@ -44,11 +44,6 @@ def dock(make_napari_viewer, qtbot, tiny_checkpoint, clip, monkeypatch) -> Itera
     settle(qtbot, dock)
     QThreadPool.globalInstance().waitForDone(TIMEOUT)  # the trial frame that measures the speed
     dock.session.close()
-
-
-def settle(qtbot, dock: MainWidget) -> None:
-    qtbot.waitUntil(lambda: not dock.is_busy, timeout=TIMEOUT)
-    qtbot.wait(80)
 
 
 def click(qtbot, button) -> None:

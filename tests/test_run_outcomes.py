@@ -14,6 +14,7 @@ import pytest
 pytest.importorskip("qtpy.QtWidgets")
 
 from qtpy.QtCore import Qt, QThreadPool
+from window import settle
 
 from surgicalsam_napari.store import Provenance
 from surgicalsam_napari.widgets.main_widget import MainWidget
@@ -24,8 +25,7 @@ NAME, OTHER = "Large Needle Driver", "Monopolar Curved Scissors"
 
 
 @pytest.fixture
-def dock(make_napari_viewer, qtbot, clip, tiny_checkpoint, monkeypatch) -> Iterator[MainWidget]:
-    monkeypatch.setattr("surgicalsam_napari.model.zoo.bundled_checkpoint", lambda: tiny_checkpoint)
+def dock(make_napari_viewer, qtbot, clip, bundled_tiny) -> Iterator[MainWidget]:
     viewer = make_napari_viewer()
     dock = MainWidget(viewer)
     viewer.window.add_dock_widget(dock, name="SurgicalSAM")
@@ -38,11 +38,6 @@ def dock(make_napari_viewer, qtbot, clip, tiny_checkpoint, monkeypatch) -> Itera
     settle(qtbot, dock)
     QThreadPool.globalInstance().waitForDone(TIMEOUT)  # the trial frame that measures the speed
     dock.session.close()
-
-
-def settle(qtbot, dock: MainWidget) -> None:
-    qtbot.waitUntil(lambda: not dock.is_busy, timeout=TIMEOUT)
-    qtbot.wait(20)  # queued signals
 
 
 def predict_everywhere(dock: MainWidget, monkeypatch, class_id: int | None, seconds: float = 0.0) -> None:

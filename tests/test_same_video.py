@@ -16,6 +16,7 @@ pytest.importorskip("qtpy.QtWidgets")
 from qtpy.QtCore import Qt, QThreadPool
 from qtpy.QtWidgets import QMessageBox
 from recordings import Recorder, pictures, write_folder
+from window import TIMEOUT, settle
 
 from surgicalsam_napari import cli, files
 from surgicalsam_napari.errors import ProjectError, VideoChangedError
@@ -28,7 +29,6 @@ from surgicalsam_napari.store.summary import find_videos, summarize
 from surgicalsam_napari.video import VideoReader
 from surgicalsam_napari.widgets.main_widget import MainWidget
 
-TIMEOUT = 60_000
 DRIVER, SCISSORS = 3, 4
 COUNT, GROWN = 12, 18
 SHAPE = (4, 6, 8)  # of an embedding
@@ -388,8 +388,7 @@ def test_a_window_can_ask_before_a_project_goes_on_with_a_changed_file(recorder:
 
 
 @pytest.fixture
-def dock(make_napari_viewer, qtbot, tiny_checkpoint, monkeypatch) -> Iterator[MainWidget]:
-    monkeypatch.setattr("surgicalsam_napari.model.zoo.bundled_checkpoint", lambda: tiny_checkpoint)
+def dock(make_napari_viewer, qtbot, bundled_tiny) -> Iterator[MainWidget]:
     viewer = make_napari_viewer(show=True)
     dock = MainWidget(viewer)
     viewer.window.add_dock_widget(dock, name="SurgicalSAM")
@@ -398,11 +397,6 @@ def dock(make_napari_viewer, qtbot, tiny_checkpoint, monkeypatch) -> Iterator[Ma
     settle(qtbot, dock)
     QThreadPool.globalInstance().waitForDone(TIMEOUT)
     dock.session.close()
-
-
-def settle(qtbot, dock: MainWidget) -> None:
-    qtbot.waitUntil(lambda: not dock.is_busy, timeout=TIMEOUT)
-    qtbot.wait(50)  # queued signals
 
 
 def answer(qtbot, dock: MainWidget, button: str) -> str:

@@ -119,10 +119,9 @@ def keys_of_napari(viewer) -> set[str]:
 
 
 @pytest.fixture
-def dock(make_napari_viewer, qtbot, tiny_checkpoint, monkeypatch):
+def dock(make_napari_viewer, qtbot, bundled_tiny):
     from surgicalsam_napari.widgets.main_widget import MainWidget
 
-    monkeypatch.setattr("surgicalsam_napari.model.zoo.bundled_checkpoint", lambda: tiny_checkpoint)
     viewer = make_napari_viewer()
     dock = MainWidget(viewer)
     viewer.window.add_dock_widget(dock)

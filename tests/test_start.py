@@ -14,6 +14,7 @@ pytest.importorskip("qtpy.QtWidgets")
 from qtpy.QtCore import QMimeData, QPoint, QPointF, Qt, QThreadPool, QUrl
 from qtpy.QtGui import QDragEnterEvent, QDropEvent
 from qtpy.QtWidgets import QApplication, QFileDialog, QWidget
+from window import settle
 
 from surgicalsam_napari.inference import SegmentReport
 from surgicalsam_napari.instruments import ENDOVIS2018
@@ -32,8 +33,7 @@ DRIVER, SCISSORS, FRAMES_IN_CLIP, TIMEOUT = 3, 4, 12, 60_000
 
 
 @pytest.fixture
-def dock(make_napari_viewer, qtbot, tiny_checkpoint, monkeypatch) -> Iterator[MainWidget]:
-    monkeypatch.setattr("surgicalsam_napari.model.zoo.bundled_checkpoint", lambda: tiny_checkpoint)
+def dock(make_napari_viewer, qtbot, bundled_tiny) -> Iterator[MainWidget]:
     dock = docked(make_napari_viewer(show=True), qtbot)
     dock.segment_panel.vote.setChecked(False)  # the specks of an untrained model take long to follow
     yield dock
@@ -48,11 +48,6 @@ def docked(viewer, qtbot) -> MainWidget:
     viewer.window.add_dock_widget(dock, name="SurgicalSAM")
     settle(qtbot, dock)
     return dock
-
-
-def settle(qtbot, dock: MainWidget) -> None:
-    qtbot.waitUntil(lambda: not dock.is_busy, timeout=TIMEOUT)
-    qtbot.wait(20)  # queued signals
 
 
 def click(qtbot, button: QWidget) -> None:

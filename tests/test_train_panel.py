@@ -16,6 +16,7 @@ pytest.importorskip("qtpy.QtWidgets")
 from PIL import Image
 from qtpy.QtCore import Qt, QThreadPool, QTimer
 from qtpy.QtWidgets import QLabel
+from window import settle
 
 from surgicalsam_napari.errors import TrainingError
 from surgicalsam_napari.inference.estimation import Speed
@@ -81,8 +82,7 @@ def stand_in(tiny_checkpoint, monkeypatch) -> StandIn:
 
 
 @pytest.fixture
-def dock(make_napari_viewer, qtbot, clip, tiny_checkpoint, stand_in, monkeypatch) -> Iterator[MainWidget]:
-    monkeypatch.setattr("surgicalsam_napari.model.zoo.bundled_checkpoint", lambda: tiny_checkpoint)
+def dock(make_napari_viewer, qtbot, clip, stand_in, bundled_tiny) -> Iterator[MainWidget]:
     viewer = make_napari_viewer()
     dock = MainWidget(viewer)
     viewer.window.add_dock_widget(dock, name="SurgicalSAM")
@@ -119,11 +119,6 @@ def corrected_panel(dock, qtbot) -> TrainPanel:
 @pytest.fixture
 def finished_panel(corrected_panel, stand_in, qtbot) -> TrainPanel:
     return finish(qtbot, corrected_panel, stand_in)
-
-
-def settle(qtbot, dock: MainWidget) -> None:
-    qtbot.waitUntil(lambda: not dock.is_busy, timeout=TIMEOUT)
-    qtbot.wait(20)  # queued signals
 
 
 def click(qtbot, button) -> None:
@@ -369,8 +364,7 @@ def test_a_users_error_is_one_line_without_a_log(corrected_panel, stand_in, qtbo
     assert not corrected_panel.failure.log.isVisibleTo(corrected_panel)
 
 
-def test_closing_the_window_asks_the_run_to_stop(make_napari_viewer, qtbot, clip, tiny_checkpoint, stand_in, monkeypatch):
-    monkeypatch.setattr("surgicalsam_napari.model.zoo.bundled_checkpoint", lambda: tiny_checkpoint)
+def test_closing_the_window_asks_the_run_to_stop(make_napari_viewer, qtbot, clip, stand_in, bundled_tiny):
     viewer = make_napari_viewer(show=True)
     dock = MainWidget(viewer)
     viewer.window.add_dock_widget(dock, name="SurgicalSAM")

@@ -20,6 +20,7 @@ pytest.importorskip("qtpy.QtWidgets")
 from napari.layers import Image
 from qtpy.QtCore import Qt, QThreadPool, QTimer
 from qtpy.QtWidgets import QFileDialog, QLabel
+from window import settle
 
 from surgicalsam_napari.errors import DownloadError
 from surgicalsam_napari.inference import Estimate, encoder_speed
@@ -47,8 +48,7 @@ DRIVER, SCISSORS, FRAMES, TIMEOUT = 3, 4, 12, 60_000
 
 
 @pytest.fixture
-def empty_dock(make_napari_viewer, qtbot, tiny_checkpoint, monkeypatch) -> Iterator[MainWidget]:
-    monkeypatch.setattr("surgicalsam_napari.model.zoo.bundled_checkpoint", lambda: tiny_checkpoint)
+def empty_dock(make_napari_viewer, qtbot, bundled_tiny) -> Iterator[MainWidget]:
     viewer = make_napari_viewer()
     dock = MainWidget(viewer)
     viewer.window.add_dock_widget(dock, name="SurgicalSAM")
@@ -64,11 +64,6 @@ def empty_dock(make_napari_viewer, qtbot, tiny_checkpoint, monkeypatch) -> Itera
 def dock(empty_dock, qtbot, clip) -> MainWidget:
     open_in(empty_dock, clip, qtbot)
     return empty_dock
-
-
-def settle(qtbot, dock: MainWidget) -> None:
-    qtbot.waitUntil(lambda: not dock.is_busy, timeout=TIMEOUT)
-    qtbot.wait(20)  # queued signals
 
 
 def open_in(dock: MainWidget, path: Path, qtbot) -> None:
@@ -159,6 +154,7 @@ def test_a_black_border_is_named_and_nothing_is_segmented_on_it(dock, qtbot, tmp
     open_in(dock, write_video(tmp_path / "bordered.mp4", frames), qtbot)
     assert not border.isHidden() and re.fullmatch(r"Black border left out: 4[5-9] % of the picture", border.text())
     click(qtbot, dock.segment_panel.all_classes)
+    dock.segment_panel.vote.setChecked(False)  # it takes long over so many regions
     segment(qtbot, dock)
     labelled = (dock.session.project.labels[:] > 0).any(axis=(0, 1))
     assert labelled[32:96].any() and not labelled[:29].any() and not labelled[99:].any()
@@ -221,8 +217,7 @@ def test_another_class_set_refreshes_once_what_shows_classes(refreshed, dock):
     assert dock.segment_panel.class_set.currentText() == "more"
 
 
-def test_layers_that_existed_before_the_dock_are_used(make_napari_viewer, qtbot, clip, tiny_checkpoint, monkeypatch):
-    monkeypatch.setattr("surgicalsam_napari.model.zoo.bundled_checkpoint", lambda: tiny_checkpoint)
+def test_layers_that_existed_before_the_dock_are_used(make_napari_viewer, qtbot, clip, bundled_tiny):
     viewer = make_napari_viewer()
     for data, arguments, _ in get_reader(str(clip))(str(clip)):
         viewer.add_layer(Image(data, **arguments))
@@ -243,8 +238,7 @@ def test_a_video_dropped_on_the_viewer_becomes_the_open_one(empty_dock, qtbot, c
     assert [layer.name for layer in empty_dock.layers.viewer.layers] == ["clip", "Instruments"]
 
 
-def test_the_plugin_menu_opens_the_dock(make_napari_viewer, qtbot, clip, tiny_checkpoint, monkeypatch):
-    monkeypatch.setattr("surgicalsam_napari.model.zoo.bundled_checkpoint", lambda: tiny_checkpoint)
+def test_the_plugin_menu_opens_the_dock(make_napari_viewer, qtbot, clip, bundled_tiny):
     viewer = make_napari_viewer()
     _, plugin = viewer.window.add_plugin_dock_widget("surgicalsam-napari", "SurgicalSAM")
     qtbot.waitUntil(lambda: plugin.main is not None, timeout=TIMEOUT)
@@ -440,8 +434,7 @@ def test_the_next_run_restores_a_deleted_labels_layer(dock, qtbot):
     assert dock.layers.labels in dock.layers.viewer.layers
 
 
-def test_closing_the_window_during_a_run_stops_it(make_napari_viewer, qtbot, clip, tiny_checkpoint, monkeypatch):
-    monkeypatch.setattr("surgicalsam_napari.model.zoo.bundled_checkpoint", lambda: tiny_checkpoint)
+def test_closing_the_window_during_a_run_stops_it(make_napari_viewer, qtbot, clip, monkeypatch, bundled_tiny):
     viewer = make_napari_viewer(show=True)
     dock = MainWidget(viewer)
     viewer.window.add_dock_widget(dock, name="SurgicalSAM")

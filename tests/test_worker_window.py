@@ -11,6 +11,7 @@ pytest.importorskip("qtpy.QtWidgets")
 
 from qtpy.QtCore import Qt, QThreadPool
 from qtpy.QtTest import QTest
+from window import TIMEOUT, settle
 from workers import worker_here
 
 from surgicalsam_napari.preferences import read_preferences
@@ -21,7 +22,6 @@ from surgicalsam_napari.widgets.main_widget import MainWidget
 from surgicalsam_napari.widgets.source.device_choice import OTHER_MACHINE
 from surgicalsam_napari.widgets.source.worker_dialog import WorkerDialog
 
-TIMEOUT = 60_000
 LEFT = Qt.MouseButton.LeftButton
 FRAMES = 12
 
@@ -35,8 +35,7 @@ def worker(tiny_checkpoint) -> Iterator[ExitStack]:
 
 
 @pytest.fixture
-def dock(make_napari_viewer, qtbot, clip, tiny_checkpoint, monkeypatch, tmp_path) -> Iterator[MainWidget]:
-    monkeypatch.setattr("surgicalsam_napari.model.zoo.bundled_checkpoint", lambda: tiny_checkpoint)
+def dock(make_napari_viewer, qtbot, clip, monkeypatch, tmp_path, bundled_tiny) -> Iterator[MainWidget]:
     monkeypatch.setattr(certificates_module, "default_certificates", lambda: tmp_path / "none")
     monkeypatch.setattr(encoder, "TRY_AGAIN_SECONDS", 0.2)
     monkeypatch.setattr(connection, "CONNECT_SECONDS", 2.0)
@@ -53,11 +52,6 @@ def dock(make_napari_viewer, qtbot, clip, tiny_checkpoint, monkeypatch, tmp_path
     settle(qtbot, dock)
     QThreadPool.globalInstance().waitForDone(TIMEOUT)
     dock.session.close()
-
-
-def settle(qtbot, dock: MainWidget) -> None:
-    qtbot.waitUntil(lambda: not dock.is_busy, timeout=TIMEOUT)
-    qtbot.wait(20)  # queued signals
 
 
 def choose(dock: MainWidget, text: str) -> None:
