@@ -34,6 +34,7 @@ FAR = 0.12  # picture widths
 GROWN_UP = 8  # frames after which a tracklet is no passing piece
 LEAST_BRIDGE = 0.8  # of the way between two pieces is covered by other instruments
 SAME_CLASS_BONUS = 0.05  # of overlap
+TOUCH = np.ones((5, 5), np.uint8)  # pixels around a region in which others touch it
 
 
 class Sight:
@@ -56,6 +57,7 @@ class Sight:
         self._picture, self._content, self._embedding = picture, content, embedding
         self._looks: dict[int, Look] = {}
         self._borders: dict[int, np.ndarray] = {}
+        self._covered: dict[int, bool] = {}
 
     def look(self, region: int) -> Look:
         if region not in self._looks:
@@ -91,6 +93,21 @@ class Sight:
         """The distance of two regions, in picture widths."""
         distance = cv2.distanceTransform((~self.regions.mask(first)).astype(np.uint8), cv2.DIST_L2, cv2.DIST_MASK_3)
         return float(distance[self.regions.mask(second)].min()) / self.regions.map.shape[1]
+
+    def is_covered(self, region: int) -> bool:
+        """Whether another region touches it, below which the rest of its instrument may be."""
+        if region not in self._covered:
+            around = cv2.dilate(self.regions.mask(region).astype(np.uint8), TOUCH).view(bool)
+            others = self.regions.map[around]
+            self._covered[region] = bool(((others != 0) & (others != region + 1)).any())
+        return self._covered[region]
+
+    def regions_near(self, place: np.ndarray) -> set[int]:
+        """The regions that come near to a place, given in picture widths."""
+        height, width = self.regions.map.shape
+        (column, row), reach = np.rint(place * width).astype(int).tolist(), round(NEAR * width)
+        window = self.regions.map[max(row - reach, 0) : row + reach + 1, max(column - reach, 0) : column + reach + 1]
+        return set((np.unique(window[window > 0]) - 1).tolist())
 
     def is_bridged(self, first: int, second: int) -> bool:
         """Whether other regions cover the way between two: one instrument passes below another."""
@@ -142,6 +159,7 @@ class _Linking:
         for row in np.argsort(-self._areas).tolist():
             if row not in matched and self._areas[row] and len(self._regions):
                 self._run_into(row, links)
+        self._let_go(links)
         self._find_pieces(links)
         return links
 
@@ -202,7 +220,8 @@ class _Linking:
         """Whether two tracklets that run into one region are pieces of one instrument, and not two that touch."""
         first, second = self._tracklets[key], self._tracklets[owner]
         distance = entry_distance(first.end, second.end)
-        if distance is not None and distance > NEAR_ENTRY:
+        of_instruments = entry_distance(*(self._tracklets[self._tracklets.root(one)].end for one in (key, owner)))
+        if any(one is not None and one > NEAR_ENTRY for one in (distance, of_instruments)):
             return False
         parts = [self._regions.mask(region) & (self._carried == one) for one in (key, owner)]
         gap = border_gap(*(self._sight.look_of(part) for part in parts)) if all(part.any() for part in parts) else None
@@ -210,17 +229,53 @@ class _Linking:
             return gap < ONE_SEGMENT
         return min(first.age, second.age) < GROWN_UP
 
+    def _let_go(self, links: FrameLinks) -> None:
+        """Regions of an instrument that has left the picture are pieces of another one that is still there.
+
+        An instrument comes from outside. It has left if nothing is where it entered: neither it nor one that may cover it.
+        """
+        for region, owners in enumerate(links.owners):
+            for key in owners.copy():
+                root = self._tracklets.root(key)
+                entry = self._tracklets[root].end.entry
+                if entry is None or len(self._sight.border(region)) or self._sight.regions_near(entry):
+                    continue
+                others = [owner for owner in owners if self._tracklets.root(owner) != root]
+                heir = None if others else self._entering_whole(region, links, besides=root)
+                if others or heir is not None:
+                    owners.remove(key)
+                    if heir is not None and not owners:
+                        links.part_of[region] = heir
+
+    def _entering_whole(self, region: int, links: FrameLinks, besides: int | None = None) -> int | None:
+        """The region of an instrument of its class that enters, and of which a region behind another one may be a piece."""
+        if not self._sight.is_covered(region):
+            return None
+        found: list[tuple[bool, float, int]] = []
+        for other, owners in enumerate(links.owners):
+            is_known = other != region and owners and self._tracklets.root(owners[0]) != besides
+            is_same_class = self._regions.class_ids[other] == self._regions.class_ids[region]
+            if is_known and is_same_class and len(self._sight.border(other)):
+                found.append((not self._sight.is_bridged(region, other), self._sight.gap(region, other), other))
+        return min(found)[2] if found else None
+
     def _find_pieces(self, links: FrameLinks) -> None:
         """Of the regions that begin a tracklet, those that are pieces of an instrument that has another region."""
         for region in np.argsort(-self._regions.areas).tolist():
-            if links.owners[region]:
+            if links.owners[region] or region in links.part_of:
                 continue
-            whole = self._whole_by_pixels(region, links)
-            if whole is None:
-                enters = self._sight.look(region).entry is not None
-                whole = self._other_jaw(region, links) if enters else self._whole_nearby(region, links)
+            whole = self._whole_of(region, links)
             if whole is not None:
                 links.part_of[region] = whole
+
+    def _whole_of(self, region: int, links: FrameLinks) -> int | None:
+        by_pixels = self._whole_by_pixels(region, links)
+        if by_pixels is not None and self._regions.class_ids[by_pixels] == self._regions.class_ids[region]:
+            return by_pixels
+        if self._sight.look(region).entry is not None:
+            return self._other_jaw(region, links) if by_pixels is None else by_pixels
+        of_class = (whole(region, links) for whole in (self._whole_nearby, self._entering_whole))
+        return next((whole for whole in of_class if whole is not None), by_pixels)
 
     def _whole_by_pixels(self, region: int, links: FrameLinks) -> int | None:
         """The region of the instrument to which most of a region's pixels belonged."""

@@ -229,7 +229,7 @@ class Linker:
         if whole is None or whole == region:
             return
         apart = border_gap(sight.look(region), sight.look(whole))
-        is_far = sight.gap(region, whole) > FAR and not sight.is_bridged(region, whole)
+        is_far = sight.gap(region, whole) > FAR and not sight.is_bridged(region, whole) and not sight.is_covered(region)
         is_far |= apart is not None and apart > NEAR_ENTRY
         is_far |= bool(sight.regions.class_ids[region] != sight.regions.class_ids[whole])
         tracklet.apart = tracklet.apart + 1 if is_far else 0
