@@ -104,7 +104,7 @@ class Sight:
 
     def regions_near(self, place: np.ndarray) -> set[int]:
         """The regions that come near to a place, given in picture widths."""
-        height, width = self.regions.map.shape
+        width = self.regions.map.shape[1]
         (column, row), reach = np.rint(place * width).astype(int).tolist(), round(NEAR * width)
         window = self.regions.map[max(row - reach, 0) : row + reach + 1, max(column - reach, 0) : column + reach + 1]
         return set((np.unique(window[window > 0]) - 1).tolist())
@@ -219,6 +219,8 @@ class _Linking:
     def _are_pieces(self, key: int, owner: int, region: int) -> bool:
         """Whether two tracklets that run into one region are pieces of one instrument, and not two that touch."""
         first, second = self._tracklets[key], self._tracklets[owner]
+        if first.end.is_of_jaws and second.end.is_of_jaws and self._enter_together(first.end, second.end, region):
+            return True
         distance = entry_distance(first.end, second.end)
         of_instruments = entry_distance(*(self._tracklets[self._tracklets.root(one)].end for one in (key, owner)))
         if any(one is not None and one > NEAR_ENTRY for one in (distance, of_instruments)):
@@ -228,6 +230,15 @@ class _Linking:
         if gap is not None and distance is not None:
             return gap < ONE_SEGMENT
         return min(first.age, second.age) < GROWN_UP
+
+    def _enter_together(self, first: Look, second: Look, region: int) -> bool:
+        """Whether a region has one shaft where two looks enter."""
+        border = self._sight.border(region)
+        if not len(border):
+            return False
+        shafts = _contiguous(border)
+        nearest = [int(np.hypot(*(border - look.entry).T).argmin()) for look in (first, second)]
+        return bool(shafts[nearest[0]] == shafts[nearest[1]])
 
     def _let_go(self, links: FrameLinks) -> None:
         """Regions of an instrument that has left the picture are pieces of another one that is still there.
@@ -319,6 +330,12 @@ class _Linking:
                 if gap < NEAR or self._sight.is_bridged(region, other):
                     found.append((gap, other))
         return min(found)[1] if found else None
+
+
+def _contiguous(border: np.ndarray) -> np.ndarray:
+    """(N,) the number of the contiguous part to which each pixel of a border belongs; (N, 2) in the order along it."""
+    steps = np.hypot(*np.diff(border, axis=0).T)
+    return np.concatenate([[0], np.cumsum(steps > ONE_SEGMENT)])
 
 
 def _overlaps(carried: np.ndarray, regions: Regions, keys: list[int]) -> tuple[np.ndarray, np.ndarray]:

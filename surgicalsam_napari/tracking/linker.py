@@ -13,7 +13,7 @@ import cv2
 import numpy as np
 
 from surgicalsam_napari.propagation.flow import pixel_grid, reduced, scene_changes, working_size
-from surgicalsam_napari.tracking.frame_links import FAR, FAR_ENTRY, GROWN_UP, FrameLinks, Sight, linked
+from surgicalsam_napari.tracking.frame_links import FAR, FAR_ENTRY, GROWN_UP, LEAST_ENTRY, FrameLinks, Sight, linked
 from surgicalsam_napari.tracking.looks import NEAR_ENTRY, Look, border_gap, content_box
 from surgicalsam_napari.tracking.regions import Regions, nearest_values, regions_of
 from surgicalsam_napari.tracking.tracklets import Tracklets
@@ -217,10 +217,22 @@ class Linker:
                 # A look counts as much as it shows of the instrument, which may be on its way in or out.
                 tracklet.shown = (1 - MEMORY_SHARE) * tracklet.shown + float(areas[key])
                 tracklet.end = tracklet.end.mixed(sight.look(region), float(areas[key]) / tracklet.shown)
-                if tracklet.age <= BEGIN_FRAMES:
-                    tracklet.begin = tracklet.end
+            elif tracklet.end.entry is not None:
+                # In the region of several, what is its own at the border still says where it enters.
+                own = self._own_border(key, region, keys, sight)
+                if len(own) >= LEAST_ENTRY * self.size[1]:
+                    entry = tracklet.end.mixed(Look(None, own.mean(axis=0)), MEMORY_SHARE).entry
+                    tracklet.end = replace(tracklet.end, entry=entry)
+            if tracklet.age <= BEGIN_FRAMES:
+                tracklet.begin = tracklet.end
             if tracklet.part_of is not None:
                 self._check_apart(key, region, region_of, sight)
+
+    def _own_border(self, key: int, region: int, keys: np.ndarray, sight: Sight) -> np.ndarray:
+        """(N, 2) where the part of a region that belongs to a tracklet meets the border, in picture widths."""
+        border = sight.border(region)
+        columns, rows = np.rint(border * self.size[1]).astype(int).T
+        return border[keys[rows, columns] == key]
 
     def _check_apart(self, key: int, region: int, region_of: dict[int, int], sight: Sight) -> None:
         """A piece that stays far from the rest of its instrument is an instrument of its own."""
