@@ -298,6 +298,8 @@ class _Linking:
         for other, owners in enumerate(links.owners):
             if self._keys[row] in owners:
                 distance = border_gap(self._sight.look(region), self._sight.look(other))
+                if distance is not None and len(owners) > 1:  # others enter in that region, too
+                    distance = self._sight.entry_gap(region, self._tracklets[self._tracklets.root(self._keys[row])].end)
                 return other if distance is None or distance < NEAR_ENTRY else None
         return None
 

@@ -15,7 +15,8 @@ import numpy as np
 from surgicalsam_napari.propagation.flow import pixel_grid, reduced, scene_changes, working_size
 from surgicalsam_napari.tracking.frame_links import FAR, FAR_ENTRY, GROWN_UP, LEAST_ENTRY, FrameLinks, Sight, linked
 from surgicalsam_napari.tracking.looks import NEAR_ENTRY, Look, border_gap, content_box
-from surgicalsam_napari.tracking.regions import Regions, nearest_values, regions_of
+from surgicalsam_napari.tracking.regions import Regions, regions_of
+from surgicalsam_napari.tracking.splitting import Before, split
 from surgicalsam_napari.tracking.tracklets import Tracklets
 
 LINKING_SIDE = 320  # pixels; larger frames are reduced
@@ -45,6 +46,9 @@ class Linker:
         self._picture: np.ndarray | None = None
         self._keys = np.zeros(self.size, np.int32)
         self._content: tuple[int, int, int, int] | None = None
+        self._positions = self._grid  # of each pixel in the frame before
+        self._hidden: dict[int, np.ndarray] = {}
+        self._shifts: dict[int, np.ndarray] = {}
         self._next_key = 1
         self._touching: dict[tuple[int, int], tuple[Look, Look]] = {}
 
@@ -54,7 +58,7 @@ class Linker:
 
     def begin_scene(self) -> None:
         """Forget everything but the keys that are used up."""
-        self.tracklets, self._touching = Tracklets(), {}
+        self.tracklets, self._touching, self._hidden, self._shifts = Tracklets(), {}, {}, {}
         self._keys = np.zeros(self.size, np.int32)
         self._picture = self._content = None
 
@@ -82,7 +86,7 @@ class Linker:
         links = linked(sight, carried, self.tracklets)
         self._begin_new(links, sight, carried)
         self._anchor(links.owners, sight, carried)
-        keys = _painted(regions, links.owners, carried)
+        keys = self._painted(sight, links.owners, carried, picture)
         keys = self._exchanged_after_touching(keys, links.owners, sight)
         for key in links.absorbed:
             self.tracklets.end(key)
@@ -95,8 +99,8 @@ class Linker:
         """(h, w) int32: the key of the tracklet to which each pixel of the picture belonged in the frame before."""
         if self._picture is None or not self._keys.any():
             return np.zeros(self.size, np.int32)
-        positions = self._grid + self._flow.calc(grey, self._grey, None)
-        return cv2.remap(self._keys.astype(np.float32), positions, None, cv2.INTER_NEAREST).astype(np.int32)
+        self._positions = self._grid + self._flow.calc(grey, self._grey, None)
+        return cv2.remap(self._keys.astype(np.float32), self._positions, None, cv2.INTER_NEAREST).astype(np.int32)
 
     def _content_of(self, grey: np.ndarray) -> tuple[int, int, int, int]:
         top, bottom, left, right = content_box(grey)
@@ -116,7 +120,9 @@ class Linker:
             owners, entries = links.owners[region], sight.entries(region)
             if not owners:
                 whole = links.part_of.get(region)
-                part_of = None if whole is None else links.owners[whole][0]
+                part_of = (
+                    None if whole is None else self._whole_key(links.owners[whole], sight.regions.mask(region), carried)
+                )
                 for entry in entries if len(entries) > 1 else [None]:
                     owners.append(self._begun(sight.look(region), entry, part_of))
                     if entry is not None:
@@ -124,6 +130,11 @@ class Linker:
                         carried[rows, columns] = owners[-1]
             elif len(entries) > 1:
                 self._begin_entering(links.owners[region], entries, region, sight, carried)
+
+    def _whole_key(self, owners: list[int], of_piece: np.ndarray) -> int:
+        """Of the tracklets of a region, the one to which most pixels of a piece elsewhere belonged."""
+        counts = np.bincount(of_piece, minlength=self._next_key)
+        return max(owners, key=lambda key: (counts[key], self.tracklets[key].end.entry is not None))
 
     def _begin_entering(
         self, owners: list[int], entries: list[np.ndarray], region: int, sight: Sight, carried: np.ndarray
@@ -173,6 +184,21 @@ class Linker:
                     is_near &= carried[rows, columns] == 0
                 columns, rows = columns[is_near], rows[is_near]
                 carried[rows, columns] = np.array(list(entering))[distances[is_near].argmin(axis=1)]
+
+    def _painted(self, sight: Sight, owners: list[list[int]], carried: np.ndarray, picture: np.ndarray) -> np.ndarray:
+        """(h, w) int32: the key of each pixel; a region of several owners is split between them."""
+        first = np.array([0, *(group[0] for group in owners)], np.int32)
+        keys = first[sight.regions.map]
+        before = Before(picture if self._picture is None else self._picture, self._keys, self._hidden, self._shifts)
+        self._hidden, self._shifts = {}, {}
+        for region, group in enumerate(owners):
+            if len(group) > 1:
+                mask = sight.regions.mask(region)
+                found = split(mask, group, carried, before, picture, self._positions)
+                keys[mask] = found.keys[mask]
+                self._hidden |= found.hidden
+                self._shifts |= found.shifts
+        return keys
 
     def _exchanged_after_touching(self, keys: np.ndarray, owners: list[list[int]], sight: Sight) -> np.ndarray:
         """The keys, exchanged where two instruments have parted and each looks like the other did before they touched."""
@@ -254,20 +280,3 @@ class Linker:
         if not held:
             return keys
         return np.where((regions.map == 0) & np.isin(carried, held), carried, keys)
-
-
-def _painted(regions: Regions, owners: list[list[int]], carried: np.ndarray) -> np.ndarray:
-    """(h, w) int32: the key of each pixel; a region of several owners is split by what was carried there."""
-    first = np.array([0, *(group[0] for group in owners)], np.int32)
-    keys = first[regions.map]
-    for region, group in enumerate(owners):
-        if len(group) > 1:
-            rows, columns = (slice(int(span[0]), int(span[-1]) + 1) for span in _spans(regions.mask(region)))
-            is_here = regions.map[rows, columns] == region + 1
-            seeds = np.where(is_here & np.isin(carried[rows, columns], group), carried[rows, columns], 0)
-            keys[rows, columns][is_here] = nearest_values(seeds)[is_here]
-    return keys
-
-
-def _spans(mask: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
-    return np.flatnonzero(mask.any(axis=1)), np.flatnonzero(mask.any(axis=0))
