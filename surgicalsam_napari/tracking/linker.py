@@ -13,9 +13,10 @@ import cv2
 import numpy as np
 
 from surgicalsam_napari.propagation.flow import pixel_grid, reduced, scene_changes, working_size
-from surgicalsam_napari.tracking.frame_links import FAR, FAR_ENTRY, GROWN_UP, LEAST_ENTRY, FrameLinks, Sight, linked
+from surgicalsam_napari.tracking.frame_links import FAR, FAR_ENTRY, GROWN_UP, FrameLinks, linked
 from surgicalsam_napari.tracking.looks import NEAR_ENTRY, Look, border_gap, content_box
 from surgicalsam_napari.tracking.regions import Regions, regions_of
+from surgicalsam_napari.tracking.sight import LEAST_ENTRY, Sight
 from surgicalsam_napari.tracking.splitting import Before, split
 from surgicalsam_napari.tracking.tracklets import Tracklets
 
@@ -120,9 +121,8 @@ class Linker:
             owners, entries = links.owners[region], sight.entries(region)
             if not owners:
                 whole = links.part_of.get(region)
-                part_of = (
-                    None if whole is None else self._whole_key(links.owners[whole], sight.regions.mask(region), carried)
-                )
+                of_piece = carried[sight.regions.mask(region)]
+                part_of = None if whole is None else self._whole_key(links.owners[whole], of_piece)
                 for entry in entries if len(entries) > 1 else [None]:
                     owners.append(self._begun(sight.look(region), entry, part_of))
                     if entry is not None:
