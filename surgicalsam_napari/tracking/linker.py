@@ -53,9 +53,13 @@ class Linker:
         self._next_key = 1
         self._touching: dict[tuple[int, int], tuple[Look, Look]] = {}
 
-    def is_cut(self, frame: np.ndarray) -> bool:
-        """Whether another scene begins with the next frame, (H, W, 3) uint8 RGB."""
-        return self._picture is not None and scene_changes(self._picture, reduced(frame, self.size))
+    def reduced(self, frame: np.ndarray) -> np.ndarray:
+        """A frame, (H, W, 3) uint8 RGB, at the working size (h, w)."""
+        return reduced(frame, self.size)
+
+    def is_cut(self, picture: np.ndarray) -> bool:
+        """Whether another scene begins with the next frame, (h, w, 3) uint8 RGB."""
+        return self._picture is not None and scene_changes(self._picture, picture)
 
     def begin_scene(self) -> None:
         """Forget everything but the keys that are used up."""
@@ -64,13 +68,13 @@ class Linker:
         self._picture = self._content = None
 
     def advance(
-        self, frame_index: int, frame: np.ndarray, labels: np.ndarray, embedding: np.ndarray | None = None
+        self, frame_index: int, picture: np.ndarray, labels: np.ndarray, embedding: np.ndarray | None = None
     ) -> np.ndarray:
         """Follow the regions into the next frame.
 
         Parameters
         ----------
-        frame : (H, W, 3) uint8 RGB
+        picture : (h, w, 3) uint8 RGB, the frame at the working size
         labels : (H, W) uint8
         embedding : (D, h', w'), the part of the image embedding that shows the picture; None without one
 
@@ -78,7 +82,6 @@ class Linker:
         -------
         (h, w) int32 of the working size, the key of the tracklet of each pixel; 0 without one
         """
-        picture = reduced(frame, self.size)
         grey = cv2.cvtColor(picture, cv2.COLOR_RGB2GRAY)
         carried = self._carried(grey)
         regions = regions_of(cv2.resize(labels, self.size[::-1], interpolation=cv2.INTER_NEAREST))

@@ -108,13 +108,14 @@ class Linking:
 
     def add(self, frame: LabelledFrame) -> Iterator[LinkedFrame]:
         """The frames that come out when this one is given; read them all."""
-        is_cut = self._linker.is_cut(frame.picture)
+        picture = self._linker.reduced(frame.picture)
+        is_cut = self._linker.is_cut(picture)
         if is_cut:
             yield from self.rest()
             self._tracks += self._scene.tracks(self._linker)
             self._linker.begin_scene()
             self._scene = _Scene()
-        keys = self._linker.advance(frame.index, frame.picture, frame.labels, frame.embedding)
+        keys = self._linker.advance(frame.index, picture, frame.labels, frame.embedding)
         self._scene.add(frame.index, keys, is_cut)
         if len(self._scene) > self._delay:
             yield self._scene.next_frame(self._linker)

@@ -12,6 +12,7 @@ from surgicalsam_napari.tracking.regions import nearest_values
 COARSE = 4  # pixels: the step of the first search for where a shape is now
 REACH = 32  # pixels: an instrument moves no farther between two frames
 FINE = 3  # pixels: reach of the second search
+MOST_POINTS = 1500  # pixels of an instrument that are compared with the frame before
 PLACES = 4  # places of the first search that are looked at closely
 FAR_COST = 0.02  # of the pixels of a shape, for each step of the first search that it is from where it was expected
 MOST_RESIDUAL = 60.0  # grey levels, of a shape that was not seen there before
@@ -83,7 +84,7 @@ def split(
         shifts[key] = _fitting_shift(shapes[key], gain, expected[key], seen)
         placed[key] = _moved(shapes[key], shifts[key])
     costs = [
-        _Seen(before.keys == key, before.picture, picture, placed[key]).cost(shifts[key]) - CARRIED_BONUS * (carried == key)
+        _cost(before.keys == key, placed[key], before.picture, picture, shifts[key]) - CARRIED_BONUS * (carried == key)
         for key in known
     ]
     best = np.where(np.stack(list(placed.values())), np.stack(costs), np.inf).argmin(axis=0)
@@ -113,48 +114,48 @@ def _shifted(image: np.ndarray, shift: np.ndarray, interpolation: int = cv2.INTE
     return cv2.warpAffine(image, motion, size, flags=interpolation, borderMode=cv2.BORDER_REPLICATE)
 
 
+def _cost(own: np.ndarray, placed: np.ndarray, before: np.ndarray, picture: np.ndarray, shift: np.ndarray) -> np.ndarray:
+    """(h, w) float32: how little each pixel looks like an instrument did before, in grey levels."""
+    different = cv2.absdiff(picture, _shifted(before, shift, cv2.INTER_NEAREST)).astype(np.float32)
+    residual = cv2.transform(different, np.full((1, 3), 1 / 3, np.float32))
+    cost = np.where(_moved(own, shift) & placed, np.minimum(residual, MOST_RESIDUAL), np.float32(MOST_RESIDUAL))
+    return cv2.GaussianBlur(cost, (0, 0), RESIDUAL_SIGMA)
+
+
 class _Seen:
-    """What was seen of an instrument in the frame before, to compare it with this one."""
+    """What was seen of an instrument in the frame before, to find it in this one."""
 
-    def __init__(self, own: np.ndarray, before: np.ndarray, picture: np.ndarray, within: np.ndarray) -> None:
-        self._own, self._before, self._picture, self._within = own, before, picture, within
-
-    def residual(self, shift: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
-        """(h, w) grey levels by which the pictures differ after a shift, and (h, w) bool, where that says something."""
-        different = cv2.absdiff(self._picture, _shifted(self._before, shift, cv2.INTER_NEAREST)).astype(np.float32)
-        residual = cv2.transform(different, np.full((1, 3), 1 / 3, np.float32))
-        return np.minimum(residual, MOST_RESIDUAL), _moved(self._own, shift) & self._within
-
-    def cost(self, shift: np.ndarray) -> np.ndarray:
-        """(h, w) float32: how little each pixel looks like this instrument did before, in grey levels."""
-        residual, is_seen = self.residual(shift)
-        cost = np.where(is_seen, residual, np.float32(MOST_RESIDUAL))
-        return cv2.GaussianBlur(cost, (0, 0), RESIDUAL_SIGMA)
+    def __init__(self, own: np.ndarray, before: np.ndarray, picture: np.ndarray, region: np.ndarray) -> None:
+        rows, columns = np.nonzero(own)
+        self._share = max(len(rows) // MOST_POINTS, 1)
+        self._rows, self._columns = rows[:: self._share], columns[:: self._share]
+        self._colours = before[self._rows, self._columns].astype(np.int16)
+        self._picture, self._region = picture, region
 
     def gain(self, shift: np.ndarray) -> float:
-        """How well it looks as before: pixels that do, less those that do not."""
-        residual, is_seen = self.residual(shift)
-        return float((0.5 - residual[is_seen] / MOST_RESIDUAL * 2).sum())
+        """How well it looks as before after a shift: pixels that do, less those that do not."""
+        (height, width), (by_columns, by_rows) = self._region.shape, shift.astype(int).tolist()
+        rows, columns = self._rows + by_rows, self._columns + by_columns
+        is_inside = (rows >= 0) & (rows < height) & (columns >= 0) & (columns < width)
+        rows, columns = rows[is_inside], columns[is_inside]
+        residual = np.abs(self._picture[rows, columns] - self._colours[is_inside]).mean(axis=1)
+        gains = 0.5 - np.minimum(residual / MOST_RESIDUAL, 1.0) * 2
+        return self._share * float(gains[self._region[rows, columns]].sum())
 
 
 def _fitting_shift(shape: np.ndarray, gain: np.ndarray, expected: list[np.ndarray], seen: _Seen) -> np.ndarray:
     """The shift with the largest gain: of the outline, of what it looks like, and for being near to where it is expected."""
-    size = float(np.count_nonzero(shape))
     scores, shifts = _outline_gains(shape, gain, np.zeros(2), REACH, COARSE)
     away = np.min([np.hypot(*(shifts - one).transpose(2, 0, 1)) for one in expected], axis=0)
-    scores = scores - FAR_COST * size * away / COARSE
-    places = np.argsort(-scores, axis=None)[:PLACES]
-    candidates = [*shifts.reshape(-1, 2)[places], *expected]
-    best = max(candidates, key=lambda one: _total(shape, gain, one, expected, seen, size))
-    scores, shifts = _outline_gains(shape, gain, best, FINE, 1)
+    scores = (scores - FAR_COST * np.count_nonzero(shape) * away / COARSE).ravel()
+    flat = shifts.reshape(-1, 2)
+    places = np.argsort(-scores)[:PLACES].tolist()
+    totals = {(scores[place] + seen.gain(flat[place]), place): flat[place] for place in places}
+    for place, one in enumerate(expected, start=len(flat)):
+        nearest = np.abs(flat - one).sum(axis=1).argmin()
+        totals[scores[nearest] + seen.gain(one), place] = one
+    scores, shifts = _outline_gains(shape, gain, totals[max(totals)], FINE, 1)
     return shifts.reshape(-1, 2)[int(scores.argmax())]
-
-
-def _total(
-    shape: np.ndarray, gain: np.ndarray, shift: np.ndarray, expected: list[np.ndarray], seen: _Seen, size: float
-) -> float:
-    away = min(float(np.hypot(*(shift - one))) for one in expected)
-    return float(gain[_moved(shape, shift)].sum()) + seen.gain(shift) - FAR_COST * size * away / COARSE
 
 
 def _outline_gains(
