@@ -19,7 +19,7 @@ from surgicalsam_napari.phantom import PhantomScene
 from surgicalsam_napari.store import Project, Provenance
 from surgicalsam_napari.tracking.class_vote import Vote, voted_classes
 from surgicalsam_napari.tracking.link_instances import frames_to_link, link_instances
-from surgicalsam_napari.tracking.linking import LabelledFrame, LinkedTrack, link_frames
+from surgicalsam_napari.tracking.linking import LabelledFrame, LinkedFrame, LinkedTrack, Linking, link_frames
 from surgicalsam_napari.tracking.predict_and_fill import predict_and_fill
 from surgicalsam_napari.tracking.segment_video import segment_whole_video
 from surgicalsam_napari.tracking.smooth_masks import smooth_masks
@@ -167,6 +167,29 @@ def test_more_than_255_instances_leave_the_smallest_without_a_number() -> None:
     numbers = frame.numbers(labels)
     assert numbers.max() == 255 and np.count_nonzero(numbers[:18]) < np.count_nonzero(labels[:18])
     assert (numbers[18:] > 0)[labels[18:] > 0].all()
+
+
+@pytest.mark.parametrize("delay", [0, 6, 500])
+def test_a_number_is_one_track_in_a_frame_among_scattered_regions(delay: int) -> None:
+    rng = np.random.default_rng(0)
+    image = np.repeat(rng.integers(0, 255, (*SIZE, 1)), 3, 2).astype(np.uint8)
+    linking, blobs = Linking(SIZE, delay), np.zeros((0, 3), int)
+    frames: list[LinkedFrame] = []
+    for index in range(50):
+        new = rng.integers((0, 0, index + 1), (SIZE[0] - 8, SIZE[1] - 8, index + 15), (6, 3))
+        blobs = np.concatenate([blobs[blobs[:, 2] > index], new])
+        blobs[:, :2] = np.clip(blobs[:, :2] + rng.integers(-2, 3, (len(blobs), 2)), 0, 150)
+        labels = np.zeros(SIZE, np.uint8)
+        for row, column, _ in blobs:
+            labels[row : row + 6, column : column + 8] = DRIVER
+        frames += linking.add(LabelledFrame(index, image, labels))
+    frames += linking.rest()
+    tracks = linking.tracks()
+    assert len(frames) == 50
+    for frame in frames:
+        claimed = [number for found in tracks for first, last, number in found.spans if first <= frame.index <= last]
+        assert len(claimed) == len(set(claimed))
+        assert set(np.unique(frame.coarse_numbers)) <= {0, *claimed}
 
 
 # ---- the vote alone
@@ -349,15 +372,20 @@ def test_linking_continues_the_tracks_of_the_frames_before(project: Project) -> 
     assert {found.id for found in left if found is not None} <= known and len(left) == 1
 
 
-def test_a_run_that_is_closed_keeps_a_table_that_fits_the_numbers(project: Project) -> None:
+@pytest.mark.parametrize("steps", [20, FRAMES + 10])
+def test_a_run_that_is_closed_keeps_the_frames_that_it_read(project: Project, steps: int) -> None:
     run = link_instances(project, range(FRAMES))
-    for _ in range(FRAMES + 10):
+    for _ in range(steps):
         next(run)
     run.close()
     rest = frames_to_link(project, range(FRAMES))
-    assert 0 < len(rest) < FRAMES and rest[-1] == FRAMES - 1
-    done(link_instances(project, rest))
+    assert rest == list(range(steps, FRAMES))
+    known = {found.id for found in project.tracks.table.of_class(DRIVER)}
+    assert len(known) == 2
+    if rest:
+        done(link_instances(project, rest))
     assert frames_to_link(project, range(FRAMES)) == []
+    assert {found.id for found in project.tracks.table.of_class(DRIVER)} == known
 
 
 def test_smoothing_fills_a_notch_that_only_one_frame_has(project: Project) -> None:

@@ -27,21 +27,27 @@ def linked_maps(
     pictures: Sequence[np.ndarray], labels: Sequence[np.ndarray]
 ) -> tuple[list[np.ndarray], tuple[LinkedTrack, ...]]:
     """The track ids of each frame, 1 and up, and the tracks, of which the first has the id 1."""
-    frames = (LabelledFrame(index, *pair) for index, pair in enumerate(zip(pictures, labels, strict=True)))
-    numbers, linked = [], link_frames(frames)
-    while True:
-        try:
-            frame = next(linked)
-        except StopIteration as end:
-            tracks: tuple[LinkedTrack, ...] = end.value
-            break
-        numbers.append(frame.numbers(labels[frame.index]))
+    numbers, tracks = linked_numbers(pictures, labels)
     ids = np.zeros((len(numbers), 256), int)
     for track_id, track in enumerate(tracks, start=1):
         for first, last, number in track.spans:
             ids[first : last + 1, number] = track_id
     ids[:, 0] = 0
     return [ids[index][number] for index, number in enumerate(numbers)], tracks
+
+
+def linked_numbers(
+    pictures: Sequence[np.ndarray], labels: Sequence[np.ndarray]
+) -> tuple[list[np.ndarray], tuple[LinkedTrack, ...]]:
+    """The numbers in each frame, and the tracks: what *Link instances* writes."""
+    frames = (LabelledFrame(index, *pair) for index, pair in enumerate(zip(pictures, labels, strict=True)))
+    numbers, linked = [], link_frames(frames)
+    while True:
+        try:
+            frame = next(linked)
+        except StopIteration as end:
+            return numbers, end.value
+        numbers.append(frame.numbers(labels[frame.index]))
 
 
 def by_overlap(video: LabelledVideo) -> list[np.ndarray]:

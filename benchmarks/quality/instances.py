@@ -42,7 +42,7 @@ import numpy as np
 sys.path.append(str(Path(__file__).parents[1]))
 from class_votes import vote_on_predictions, vote_on_wrong_classes
 from common.options import new_parser, parse, print_json
-from instance_linkers import WAYS, Linker, linked_maps
+from instance_linkers import WAYS, Linker, linked_numbers
 from instance_videos import LabelledVideo, phantom_video, real_videos
 from swapped_pair import actions_to_swap_back
 
@@ -145,9 +145,9 @@ def measure_real(folder: Path, *, is_quick: bool) -> dict:
 def measure_cost(first_seed: int, frames: int, size: tuple[int, int]) -> dict[str, float]:
     """Milliseconds for each frame of a video with three instruments of one class."""
     video, _ = phantom_video(first_seed, size, frames, alike=3)
-    linked_maps(video.pictures[:5], video.labels[:5])  # warm up
+    linked_numbers(video.pictures[:5], video.labels[:5])  # warm up
     wall, cpu = time.perf_counter(), time.process_time()
-    linked_maps(video.pictures, video.labels)
+    linked_numbers(video.pictures, video.labels)
     wall, cpu = time.perf_counter() - wall, time.process_time() - cpu
     return {"ms_per_frame": round(1000 * wall / frames, 1), "cpu_ms_per_frame": round(1000 * cpu / frames, 1)}
 

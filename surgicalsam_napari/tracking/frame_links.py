@@ -4,21 +4,12 @@ from __future__ import annotations
 
 from dataclasses import dataclass, field
 
-import cv2
 import numpy as np
 from scipy.optimize import linear_sum_assignment
 
-from surgicalsam_napari.tracking.looks import (
-    JAWS_SHARE,
-    NEAR_ENTRY,
-    REACH,
-    Look,
-    border_gap,
-    entries_of,
-    entry_distance,
-    look_of,
-)
+from surgicalsam_napari.tracking.looks import JAWS_SHARE, NEAR_ENTRY, Look, border_gap, entry_distance
 from surgicalsam_napari.tracking.regions import Regions
+from surgicalsam_napari.tracking.sight import NEAR, Sight
 from surgicalsam_napari.tracking.tracklets import Tracklets
 
 LEAST_OF_BEST = 0.5  # a region covers at least so much of a tracklet as the region that fits and covers most of it
@@ -27,78 +18,10 @@ LEAST_PART = 0.25  # of the usual area of a tracklet; with less, it is hidden
 LEAST_PART_OF_OTHER_CLASS = 0.6  # the same in a region of another class
 PIECE_COVER = 0.5  # of a region's pixels belonged to an instrument that has another region: it is a piece of it
 ONE_SEGMENT = 0.03  # picture widths: border pixels so near are one place of entry
-LEAST_ENTRY = 0.03  # picture widths: a narrower place where a region meets the border is no second shaft
 FAR_ENTRY = 0.15  # picture widths: an instrument does not enter so far from where it entered before
-NEAR = 0.06  # picture widths: so near is a piece of an instrument that does not enter the picture itself
 FAR = 0.12  # picture widths
 GROWN_UP = 8  # frames after which a tracklet is no passing piece
-LEAST_BRIDGE = 0.8  # of the way between two pieces is covered by other instruments
 SAME_CLASS_BONUS = 0.05  # of overlap
-
-
-class Sight:
-    """The regions of a frame, and their looks, each computed when it is first asked for.
-
-    Parameters
-    ----------
-    picture : (h, w, 3) uint8 RGB
-    content, embedding : as for `look_of`
-    """
-
-    def __init__(
-        self,
-        regions: Regions,
-        picture: np.ndarray,
-        content: tuple[int, int, int, int],
-        embedding: np.ndarray | None,
-    ) -> None:
-        self.regions = regions
-        self._picture, self._content, self._embedding = picture, content, embedding
-        self._looks: dict[int, Look] = {}
-        self._borders: dict[int, np.ndarray] = {}
-
-    def look(self, region: int) -> Look:
-        if region not in self._looks:
-            self._looks[region] = self.look_of(self.regions.mask(region))
-        return self._looks[region]
-
-    def look_of(self, mask: np.ndarray) -> Look:
-        return look_of(mask, self._picture, self._content, self._embedding)
-
-    def entries(self, region: int) -> list[np.ndarray]:
-        """The places where it enters the picture that are wide enough for a shaft; see `entries_of`."""
-        rows, columns = np.nonzero(self.regions.mask(region))
-        width = self.regions.map.shape[1]
-        entries = entries_of(rows, columns, self._content, width)
-        return [entry for entry in entries if len(entry) >= LEAST_ENTRY * width * REACH]
-
-    def border(self, region: int) -> np.ndarray:
-        """(N, 2) where it meets the border of the picture, in picture widths."""
-        if region not in self._borders:
-            rows, columns = np.nonzero(self.regions.mask(region))
-            entries = entries_of(rows, columns, self._content, self.regions.map.shape[1])
-            self._borders[region] = np.concatenate(entries) if entries else np.zeros((0, 2), np.float32)
-        return self._borders[region]
-
-    def entry_gap(self, region: int, look: Look) -> float:
-        """How far a region's border is from where a look enters, in picture widths; 0 if that look does not enter."""
-        if look.entry is None:
-            return 0.0
-        border = self.border(region)
-        return float(np.hypot(*(border - look.entry).T).min()) if len(border) else np.inf
-
-    def gap(self, first: int, second: int) -> float:
-        """The distance of two regions, in picture widths."""
-        distance = cv2.distanceTransform((~self.regions.mask(first)).astype(np.uint8), cv2.DIST_L2, cv2.DIST_MASK_3)
-        return float(distance[self.regions.mask(second)].min()) / self.regions.map.shape[1]
-
-    def is_bridged(self, first: int, second: int) -> bool:
-        """Whether other regions cover the way between two: one instrument passes below another."""
-        ends = [np.argwhere(self.regions.mask(index)).mean(axis=0) for index in (first, second)]
-        way = np.rint(np.linspace(ends[0], ends[1], 64)).astype(int)
-        between = self.regions.map[way[:, 0], way[:, 1]]
-        between = between[(between != first + 1) & (between != second + 1)]
-        return bool(len(between) and np.count_nonzero(between) >= LEAST_BRIDGE * len(between))
 
 
 @dataclass
@@ -142,6 +65,7 @@ class _Linking:
         for row in np.argsort(-self._areas).tolist():
             if row not in matched and self._areas[row] and len(self._regions):
                 self._run_into(row, links)
+        self._let_go(links)
         self._find_pieces(links)
         return links
 
@@ -201,8 +125,11 @@ class _Linking:
     def _are_pieces(self, key: int, owner: int, region: int) -> bool:
         """Whether two tracklets that run into one region are pieces of one instrument, and not two that touch."""
         first, second = self._tracklets[key], self._tracklets[owner]
+        if first.end.is_of_jaws and second.end.is_of_jaws and self._enter_together(first.end, second.end, region):
+            return True
         distance = entry_distance(first.end, second.end)
-        if distance is not None and distance > NEAR_ENTRY:
+        of_instruments = entry_distance(*(self._tracklets[self._tracklets.root(one)].end for one in (key, owner)))
+        if any(one is not None and one > NEAR_ENTRY for one in (distance, of_instruments)):
             return False
         parts = [self._regions.mask(region) & (self._carried == one) for one in (key, owner)]
         gap = border_gap(*(self._sight.look_of(part) for part in parts)) if all(part.any() for part in parts) else None
@@ -210,17 +137,62 @@ class _Linking:
             return gap < ONE_SEGMENT
         return min(first.age, second.age) < GROWN_UP
 
+    def _enter_together(self, first: Look, second: Look, region: int) -> bool:
+        """Whether a region has one shaft where two looks enter."""
+        border = self._sight.border(region)
+        if not len(border):
+            return False
+        shafts = _contiguous(border)
+        nearest = [int(np.hypot(*(border - look.entry).T).argmin()) for look in (first, second)]
+        return bool(shafts[nearest[0]] == shafts[nearest[1]])
+
+    def _let_go(self, links: FrameLinks) -> None:
+        """Regions of an instrument that has left the picture are pieces of another one that is still there.
+
+        An instrument comes from outside. It has left if nothing is where it entered: neither it nor one that may cover it.
+        """
+        for region, owners in enumerate(links.owners):
+            for key in owners.copy():
+                root = self._tracklets.root(key)
+                entry = self._tracklets[root].end.entry
+                if entry is None or len(self._sight.border(region)) or self._sight.regions_near(entry):
+                    continue
+                others = [owner for owner in owners if self._tracklets.root(owner) != root]
+                heir = None if others else self._entering_whole(region, links, besides=root)
+                if others or heir is not None:
+                    owners.remove(key)
+                    if heir is not None and not owners:
+                        links.part_of[region] = heir
+
+    def _entering_whole(self, region: int, links: FrameLinks, besides: int | None = None) -> int | None:
+        """The region of an instrument of its class that enters, and of which a region behind another one may be a piece."""
+        if not self._sight.is_covered(region):
+            return None
+        found: list[tuple[bool, float, int]] = []
+        for other, owners in enumerate(links.owners):
+            is_known = other != region and owners and self._tracklets.root(owners[0]) != besides
+            is_same_class = self._regions.class_ids[other] == self._regions.class_ids[region]
+            if is_known and is_same_class and len(self._sight.border(other)):
+                found.append((not self._sight.is_bridged(region, other), self._sight.gap(region, other), other))
+        return min(found)[2] if found else None
+
     def _find_pieces(self, links: FrameLinks) -> None:
         """Of the regions that begin a tracklet, those that are pieces of an instrument that has another region."""
         for region in np.argsort(-self._regions.areas).tolist():
-            if links.owners[region]:
+            if links.owners[region] or region in links.part_of:
                 continue
-            whole = self._whole_by_pixels(region, links)
-            if whole is None:
-                enters = self._sight.look(region).entry is not None
-                whole = self._other_jaw(region, links) if enters else self._whole_nearby(region, links)
+            whole = self._whole_of(region, links)
             if whole is not None:
                 links.part_of[region] = whole
+
+    def _whole_of(self, region: int, links: FrameLinks) -> int | None:
+        by_pixels = self._whole_by_pixels(region, links)
+        if by_pixels is not None and self._regions.class_ids[by_pixels] == self._regions.class_ids[region]:
+            return by_pixels
+        if self._sight.look(region).entry is not None:
+            return self._other_jaw(region, links) if by_pixels is None else by_pixels
+        of_class = (whole(region, links) for whole in (self._whole_nearby, self._entering_whole))
+        return next((whole for whole in of_class if whole is not None), by_pixels)
 
     def _whole_by_pixels(self, region: int, links: FrameLinks) -> int | None:
         """The region of the instrument to which most of a region's pixels belonged."""
@@ -232,6 +204,8 @@ class _Linking:
         for other, owners in enumerate(links.owners):
             if self._keys[row] in owners:
                 distance = border_gap(self._sight.look(region), self._sight.look(other))
+                if distance is not None and len(owners) > 1:  # others enter in that region, too
+                    distance = self._sight.entry_gap(region, self._tracklets[self._tracklets.root(self._keys[row])].end)
                 return other if distance is None or distance < NEAR_ENTRY else None
         return None
 
@@ -264,6 +238,12 @@ class _Linking:
                 if gap < NEAR or self._sight.is_bridged(region, other):
                     found.append((gap, other))
         return min(found)[1] if found else None
+
+
+def _contiguous(border: np.ndarray) -> np.ndarray:
+    """(N,) the number of the contiguous part to which each pixel of a border belongs; (N, 2) in the order along it."""
+    steps = np.hypot(*np.diff(border, axis=0).T)
+    return np.concatenate([[0], np.cumsum(steps > ONE_SEGMENT)])
 
 
 def _overlaps(carried: np.ndarray, regions: Regions, keys: list[int]) -> tuple[np.ndarray, np.ndarray]:

@@ -2,15 +2,16 @@
 
 from __future__ import annotations
 
-from collections.abc import Collection, Generator, Iterable, Iterator, Sequence
+from collections import Counter
+from collections.abc import Collection, Generator, Iterable, Sequence
 from contextlib import closing
-from dataclasses import dataclass, replace
-from itertools import pairwise
+from dataclasses import dataclass
+from itertools import takewhile
 from typing import TYPE_CHECKING
 
 import numpy as np
 
-from surgicalsam_napari.errors import ProjectError
+from surgicalsam_napari.errors import ProjectError, VideoError
 from surgicalsam_napari.inference.frame_selection import checked_frames, prefetched_frames
 from surgicalsam_napari.store.disk.merging import same_regions
 from surgicalsam_napari.store.label_maps import present_ids
@@ -23,6 +24,7 @@ if TYPE_CHECKING:
     from surgicalsam_napari.store.disk.action import Action
 
 
+NEIGHBOURS = 25  # linked frames before and after those of a run that say which tracks go on
 MOST_CRUMBS = 4 * LEAST_SHARE  # of a picture may have no number
 
 
@@ -75,7 +77,8 @@ def link_instances(
     """Follow the regions of these frames, and write their numbers and tracks as one action.
 
     What a person said about tracks stays: joined, split, swapped, and imported tracks keep their regions. Tracks of the
-    frames before and after are continued. Closing the generator keeps what is written; `frames_to_link` gives the rest.
+    frames before and after are continued. Closing the generator writes the frames that were read; `frames_to_link` gives the
+    rest.
 
     Parameters
     ----------
@@ -93,6 +96,9 @@ def link_instances(
         run = _Run(project, frames, recorded)
         try:
             yield from run.steps()
+        except (GeneratorExit, VideoError):
+            run.write_rest()
+            raise
         finally:
             outcome = run.finish()
     return outcome
@@ -137,15 +143,22 @@ class _Run:
             changed = self._write([linked])
             yield TrackReport(linked.index, min(len(order) + len(self._written), total), total, changed)
 
-    def _with_neighbours(self) -> list[int]:
-        """The frames, and before and after them one that is linked already."""
-        last = self._project.labels.shape[0] - 1
-        around = [index for index in (self._frames[0] - 1, self._frames[-1] + 1) if 0 <= index <= last]
-        known = [index for index in around if self._table.in_frame(index) and _is_linked(self._project, index)]
-        self._neighbours = {index: {} for index in known}
-        return sorted([*self._frames, *known])
+    def write_rest(self) -> None:
+        """Write the frames that were read and still wait for later ones, which do not come."""
+        self._write(self._linking.rest())
 
-    def _write(self, frames: Iterator[LinkedFrame] | list[LinkedFrame]) -> bool:
+    def _with_neighbours(self) -> list[int]:
+        """The frames, and before and after them a few that are linked already: in a single one, instruments may touch."""
+        first, last = self._frames[0], self._frames[-1]
+        before = range(first - 1, max(first - NEIGHBOURS, 0) - 1, -1)
+        after = range(last + 1, min(last + NEIGHBOURS + 1, self._project.labels.shape[0]))
+        self._neighbours = {index: {} for side in (before, after) for index in takewhile(self._is_known, side)}
+        return sorted([*self._frames, *self._neighbours])
+
+    def _is_known(self, index: int) -> bool:
+        return bool(self._table.in_frame(index)) and _is_linked(self._project, index)
+
+    def _write(self, frames: Iterable[LinkedFrame]) -> bool:
         changed = False
         for frame in frames:
             index, tracks = frame.index, self._project.tracks
@@ -180,37 +193,26 @@ class _Run:
         linked = [track for track, _ in found]
         said = {track_id: spans_of(sorted(numbers.items())) for track_id, numbers in self._said.items()}
         written = sorted(self._written)
-        table = self._table.with_linked(_with_own_numbers(_distinct(linked)), written, said)
+        table = self._table.with_linked(_distinct(linked), written, said)
         for _, ids in found:
             table = _continued(table, ids)
         self._project.tracks.write_table(table, action=self._action)
         return LinkOutcome(len(written), len(linked), tuple(self._cuts), tuple(self._without_number))
 
     def _known_ids(self, track: LinkedTrack) -> list[int]:
-        """The ids of the tracks of the frames before and after that it continues."""
+        """The ids of the tracks that it continues: the one of most frames before, and the one of most frames after."""
         inside = Track(NEW, track.class_id, tuple(Span(*span) for span in track.spans))
-        numbers = ((by_number, inside.number_at(index)) for index, by_number in self._neighbours.items())
-        return [by_number[number] for by_number, number in numbers if number in by_number]
+        before, after = Counter[int](), Counter[int]()
+        for index, by_number in self._neighbours.items():
+            if (known := by_number.get(inside.number_at(index) or 0)) is not None:
+                (before if index < self._frames[0] else after)[known] += 1
+        return list(dict.fromkeys(count.most_common(1)[0][0] for count in (before, after) if count))
 
     def _as_track(self, track: LinkedTrack, ids: Sequence[int]) -> Track | None:
         """A track of the table; None if only the frames before and after show it."""
         whole = Track(1, track.class_id, tuple(Span(*span) for span in track.spans))
         kept = TrackTable((whole,)).without_frames(self._neighbours)
         return Track(ids[0] if ids else NEW, track.class_id, kept.tracks[0].spans) if kept.tracks else None
-
-
-def _with_own_numbers(tracks: Iterable[Track]) -> list[Track]:
-    """In a frame, a number is one track: of two that claim it, as among many scattered regions, the longer one keeps it."""
-    settled = list(tracks)
-    while True:
-        spans = sorted((span.number, span.first, span.last, k) for k, track in enumerate(settled) for span in track.spans)
-        clash = next(((a, b) for a, b in pairwise(spans) if a[0] == b[0] and b[1] <= a[2]), None)
-        if clash is None:
-            return [track for track in settled if track.spans]
-        (_, _, last, k), (_, first, other_last, other) = clash
-        shorter = min(k, other, key=lambda position: settled[position].frame_count)
-        rest = TrackTable((settled[shorter],)).without_frames(range(first, min(last, other_last) + 1)).tracks
-        settled[shorter] = rest[0] if rest else replace(settled[shorter], spans=())
 
 
 def _continued(table: TrackTable, ids: Sequence[int]) -> TrackTable:

@@ -13,9 +13,11 @@ import cv2
 import numpy as np
 
 from surgicalsam_napari.propagation.flow import pixel_grid, reduced, scene_changes, working_size
-from surgicalsam_napari.tracking.frame_links import FAR, FAR_ENTRY, GROWN_UP, FrameLinks, Sight, linked
+from surgicalsam_napari.tracking.frame_links import FAR, FAR_ENTRY, GROWN_UP, FrameLinks, linked
 from surgicalsam_napari.tracking.looks import NEAR_ENTRY, Look, border_gap, content_box
-from surgicalsam_napari.tracking.regions import Regions, nearest_values, regions_of
+from surgicalsam_napari.tracking.regions import Regions, regions_of
+from surgicalsam_napari.tracking.sight import LEAST_ENTRY, Sight
+from surgicalsam_napari.tracking.splitting import Before, split
 from surgicalsam_napari.tracking.tracklets import Tracklets
 
 LINKING_SIDE = 320  # pixels; larger frames are reduced
@@ -45,27 +47,34 @@ class Linker:
         self._picture: np.ndarray | None = None
         self._keys = np.zeros(self.size, np.int32)
         self._content: tuple[int, int, int, int] | None = None
+        self._positions = self._grid  # of each pixel in the frame before
+        self._hidden: dict[int, np.ndarray] = {}
+        self._shifts: dict[int, np.ndarray] = {}
         self._next_key = 1
         self._touching: dict[tuple[int, int], tuple[Look, Look]] = {}
 
-    def is_cut(self, frame: np.ndarray) -> bool:
-        """Whether another scene begins with the next frame, (H, W, 3) uint8 RGB."""
-        return self._picture is not None and scene_changes(self._picture, reduced(frame, self.size))
+    def reduced(self, frame: np.ndarray) -> np.ndarray:
+        """A frame, (H, W, 3) uint8 RGB, at the working size (h, w)."""
+        return reduced(frame, self.size)
+
+    def is_cut(self, picture: np.ndarray) -> bool:
+        """Whether another scene begins with the next frame, (h, w, 3) uint8 RGB."""
+        return self._picture is not None and scene_changes(self._picture, picture)
 
     def begin_scene(self) -> None:
         """Forget everything but the keys that are used up."""
-        self.tracklets, self._touching = Tracklets(), {}
+        self.tracklets, self._touching, self._hidden, self._shifts = Tracklets(), {}, {}, {}
         self._keys = np.zeros(self.size, np.int32)
         self._picture = self._content = None
 
     def advance(
-        self, frame_index: int, frame: np.ndarray, labels: np.ndarray, embedding: np.ndarray | None = None
+        self, frame_index: int, picture: np.ndarray, labels: np.ndarray, embedding: np.ndarray | None = None
     ) -> np.ndarray:
         """Follow the regions into the next frame.
 
         Parameters
         ----------
-        frame : (H, W, 3) uint8 RGB
+        picture : (h, w, 3) uint8 RGB, the frame at the working size
         labels : (H, W) uint8
         embedding : (D, h', w'), the part of the image embedding that shows the picture; None without one
 
@@ -73,7 +82,6 @@ class Linker:
         -------
         (h, w) int32 of the working size, the key of the tracklet of each pixel; 0 without one
         """
-        picture = reduced(frame, self.size)
         grey = cv2.cvtColor(picture, cv2.COLOR_RGB2GRAY)
         carried = self._carried(grey)
         regions = regions_of(cv2.resize(labels, self.size[::-1], interpolation=cv2.INTER_NEAREST))
@@ -82,7 +90,7 @@ class Linker:
         links = linked(sight, carried, self.tracklets)
         self._begin_new(links, sight, carried)
         self._anchor(links.owners, sight, carried)
-        keys = _painted(regions, links.owners, carried)
+        keys = self._painted(sight, links.owners, carried, picture)
         keys = self._exchanged_after_touching(keys, links.owners, sight)
         for key in links.absorbed:
             self.tracklets.end(key)
@@ -95,8 +103,8 @@ class Linker:
         """(h, w) int32: the key of the tracklet to which each pixel of the picture belonged in the frame before."""
         if self._picture is None or not self._keys.any():
             return np.zeros(self.size, np.int32)
-        positions = self._grid + self._flow.calc(grey, self._grey, None)
-        return cv2.remap(self._keys.astype(np.float32), positions, None, cv2.INTER_NEAREST).astype(np.int32)
+        self._positions = self._grid + self._flow.calc(grey, self._grey, None)
+        return cv2.remap(self._keys.astype(np.float32), self._positions, None, cv2.INTER_NEAREST).astype(np.int32)
 
     def _content_of(self, grey: np.ndarray) -> tuple[int, int, int, int]:
         top, bottom, left, right = content_box(grey)
@@ -116,7 +124,8 @@ class Linker:
             owners, entries = links.owners[region], sight.entries(region)
             if not owners:
                 whole = links.part_of.get(region)
-                part_of = None if whole is None else links.owners[whole][0]
+                of_piece = carried[sight.regions.mask(region)]
+                part_of = None if whole is None else self._whole_key(links.owners[whole], of_piece)
                 for entry in entries if len(entries) > 1 else [None]:
                     owners.append(self._begun(sight.look(region), entry, part_of))
                     if entry is not None:
@@ -124,6 +133,11 @@ class Linker:
                         carried[rows, columns] = owners[-1]
             elif len(entries) > 1:
                 self._begin_entering(links.owners[region], entries, region, sight, carried)
+
+    def _whole_key(self, owners: list[int], of_piece: np.ndarray) -> int:
+        """Of the tracklets of a region, the one to which most pixels of a piece elsewhere belonged."""
+        counts = np.bincount(of_piece, minlength=self._next_key)
+        return max(owners, key=lambda key: (counts[key], self.tracklets[key].end.entry is not None))
 
     def _begin_entering(
         self, owners: list[int], entries: list[np.ndarray], region: int, sight: Sight, carried: np.ndarray
@@ -174,6 +188,21 @@ class Linker:
                 columns, rows = columns[is_near], rows[is_near]
                 carried[rows, columns] = np.array(list(entering))[distances[is_near].argmin(axis=1)]
 
+    def _painted(self, sight: Sight, owners: list[list[int]], carried: np.ndarray, picture: np.ndarray) -> np.ndarray:
+        """(h, w) int32: the key of each pixel; a region of several owners is split between them."""
+        first = np.array([0, *(group[0] for group in owners)], np.int32)
+        keys = first[sight.regions.map]
+        before = Before(picture if self._picture is None else self._picture, self._keys, self._hidden, self._shifts)
+        self._hidden, self._shifts = {}, {}
+        for region, group in enumerate(owners):
+            if len(group) > 1:
+                mask = sight.regions.mask(region)
+                found = split(mask, group, carried, before, picture, self._positions)
+                keys[mask] = found.keys[mask]
+                self._hidden |= found.hidden
+                self._shifts |= found.shifts
+        return keys
+
     def _exchanged_after_touching(self, keys: np.ndarray, owners: list[list[int]], sight: Sight) -> np.ndarray:
         """The keys, exchanged where two instruments have parted and each looks like the other did before they touched."""
         shared = {pair for group in owners for pair in combinations(sorted(group), 2)}
@@ -217,10 +246,22 @@ class Linker:
                 # A look counts as much as it shows of the instrument, which may be on its way in or out.
                 tracklet.shown = (1 - MEMORY_SHARE) * tracklet.shown + float(areas[key])
                 tracklet.end = tracklet.end.mixed(sight.look(region), float(areas[key]) / tracklet.shown)
-                if tracklet.age <= BEGIN_FRAMES:
-                    tracklet.begin = tracklet.end
+            elif tracklet.end.entry is not None:
+                # In the region of several, what is its own at the border still says where it enters.
+                own = self._own_border(key, region, keys, sight)
+                if len(own) >= LEAST_ENTRY * self.size[1]:
+                    entry = tracklet.end.mixed(Look(None, own.mean(axis=0)), MEMORY_SHARE).entry
+                    tracklet.end = replace(tracklet.end, entry=entry)
+            if tracklet.age <= BEGIN_FRAMES:
+                tracklet.begin = tracklet.end
             if tracklet.part_of is not None:
                 self._check_apart(key, region, region_of, sight)
+
+    def _own_border(self, key: int, region: int, keys: np.ndarray, sight: Sight) -> np.ndarray:
+        """(N, 2) where the part of a region that belongs to a tracklet meets the border, in picture widths."""
+        border = sight.border(region)
+        columns, rows = np.rint(border * self.size[1]).astype(int).T
+        return border[keys[rows, columns] == key]
 
     def _check_apart(self, key: int, region: int, region_of: dict[int, int], sight: Sight) -> None:
         """A piece that stays far from the rest of its instrument is an instrument of its own."""
@@ -229,7 +270,7 @@ class Linker:
         if whole is None or whole == region:
             return
         apart = border_gap(sight.look(region), sight.look(whole))
-        is_far = sight.gap(region, whole) > FAR and not sight.is_bridged(region, whole)
+        is_far = sight.gap(region, whole) > FAR and not sight.is_bridged(region, whole) and not sight.is_covered(region)
         is_far |= apart is not None and apart > NEAR_ENTRY
         is_far |= bool(sight.regions.class_ids[region] != sight.regions.class_ids[whole])
         tracklet.apart = tracklet.apart + 1 if is_far else 0
@@ -242,20 +283,3 @@ class Linker:
         if not held:
             return keys
         return np.where((regions.map == 0) & np.isin(carried, held), carried, keys)
-
-
-def _painted(regions: Regions, owners: list[list[int]], carried: np.ndarray) -> np.ndarray:
-    """(h, w) int32: the key of each pixel; a region of several owners is split by what was carried there."""
-    first = np.array([0, *(group[0] for group in owners)], np.int32)
-    keys = first[regions.map]
-    for region, group in enumerate(owners):
-        if len(group) > 1:
-            rows, columns = (slice(int(span[0]), int(span[-1]) + 1) for span in _spans(regions.mask(region)))
-            is_here = regions.map[rows, columns] == region + 1
-            seeds = np.where(is_here & np.isin(carried[rows, columns], group), carried[rows, columns], 0)
-            keys[rows, columns][is_here] = nearest_values(seeds)[is_here]
-    return keys
-
-
-def _spans(mask: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
-    return np.flatnonzero(mask.any(axis=1)), np.flatnonzero(mask.any(axis=0))

@@ -3,9 +3,9 @@
 from __future__ import annotations
 
 import zlib
-from bisect import bisect_left
+from bisect import bisect_left, bisect_right
 from collections import deque
-from collections.abc import Generator, Iterable, Iterator
+from collections.abc import Generator, Iterable, Iterator, Mapping
 from dataclasses import dataclass
 
 import cv2
@@ -82,13 +82,11 @@ class LinkedTrack:
     Attributes
     ----------
     class_id : of most of its frames
-    spans : first frame, last frame, number: in these frames this number is the instance
-    classes : by frame index, the class of most of its pixels
+    spans : first frame, last frame, number: in these frames this number is the instance, and no other track
     """
 
     class_id: int
     spans: tuple[tuple[int, int, int], ...]
-    classes: dict[int, int]
 
 
 class Linking:
@@ -110,13 +108,14 @@ class Linking:
 
     def add(self, frame: LabelledFrame) -> Iterator[LinkedFrame]:
         """The frames that come out when this one is given; read them all."""
-        is_cut = self._linker.is_cut(frame.picture)
+        picture = self._linker.reduced(frame.picture)
+        is_cut = self._linker.is_cut(picture)
         if is_cut:
             yield from self.rest()
             self._tracks += self._scene.tracks(self._linker)
             self._linker.begin_scene()
             self._scene = _Scene()
-        keys = self._linker.advance(frame.index, frame.picture, frame.labels, frame.embedding)
+        keys = self._linker.advance(frame.index, picture, frame.labels, frame.embedding)
         self._scene.add(frame.index, keys, is_cut)
         if len(self._scene) > self._delay:
             yield self._scene.next_frame(self._linker)
@@ -143,15 +142,33 @@ def link_frames(frames: Iterable[LabelledFrame]) -> Generator[LinkedFrame, None,
     return linking.tracks()
 
 
+@dataclass
+class _Grant:
+    """A number that an instrument had from frame `first` to `last`; nothing else had it in these frames.
+
+    Attributes
+    ----------
+    root : the key that stood for the instrument then
+    """
+
+    root: int
+    number: int
+    first: int
+    last: int
+
+
 class _Scene:
-    """The frames of a scene that wait, and the numbers that its instruments got."""
+    """The frames of a scene that wait, and the numbers that its instruments got in those that came out.
+
+    Which pieces are one instrument may still change afterwards. A track has what was granted, whatever its pieces are now:
+    so a number is one track in a frame.
+    """
 
     def __init__(self) -> None:
         self._waiting: deque[tuple[int, bytes, tuple[int, int], bool]] = deque()
-        self._numbers: dict[int, int] = {}  # by root
-        self._in_use: dict[int, int] = {}  # the root by number
+        self._grants: list[_Grant] = []
+        self._held: dict[int, _Grant] = {}  # by root, those that go on
         self._frames: list[int] = []  # that have come out
-        self._last: int | None = None
 
     def __len__(self) -> int:
         return len(self._waiting)
@@ -162,7 +179,6 @@ class _Scene:
     def next_frame(self, linker: Linker) -> LinkedFrame:
         """The first of the waiting frames, with its numbers."""
         index, packed, shape, is_cut = self._waiting.popleft()
-        self._last = index
         self._frames.append(index)
         keys = np.frombuffer(zlib.decompress(packed), np.int32).reshape(shape)
         areas = np.bincount(keys.ravel())
@@ -170,54 +186,61 @@ class _Scene:
         for key in (np.argsort(-areas[1:], kind="stable") + 1).tolist():
             if areas[key]:
                 root = linker.tracklets.root(key)
-                numbers[key] = self._number(root, index, linker) or NO_NUMBER
+                numbers[key] = NO_NUMBER if root in without else self._number(root, index, linker) or NO_NUMBER
                 without |= {root} if numbers[key] == NO_NUMBER else set()
         return LinkedFrame(index, numbers[keys], len(without), is_cut)
 
     def _number(self, root: int, index: int, linker: Linker) -> int:
-        if root not in self._numbers:  # without one it stays so: a span has all its frames
-            self._free_numbers(index, linker)
-            free = next((number for number in range(1, LARGEST_NUMBER + 1) if number not in self._in_use), 0)
-            self._numbers[root] = free
-            if free:
-                self._in_use[free] = root
-        return self._numbers[root]
+        """The number of an instrument in this frame; 0 if none is free."""
+        if root not in self._held:
+            self._end_grants(index, linker)
+            in_use = {grant.number for grant in self._held.values()}
+            free = next((number for number in range(1, LARGEST_NUMBER + 1) if number not in in_use), 0)
+            if not free:
+                return 0
+            self._held[root] = _Grant(root, free, index, index)
+            self._grants.append(self._held[root])
+        self._held[root].last = index
+        return self._held[root].number
 
-    def _free_numbers(self, index: int, linker: Linker) -> None:
+    def _end_grants(self, index: int, linker: Linker) -> None:
         """Numbers of instruments that are not in this frame or a later one are free."""
         last = linker.tracklets.last_frames()
-        self._in_use = {number: root for number, root in self._in_use.items() if last.get(root, -1) >= index}
+        self._held = {root: grant for root, grant in self._held.items() if last.get(root, -1) >= index}
 
     def tracks(self, linker: Linker) -> list[LinkedTrack]:
         """The tracks of the scene in the frames that have come out."""
-        if self._last is None:
+        if not self._frames:
             return []
+        granted: dict[int, list[_Grant]] = {}
+        for grant in self._grants:
+            granted.setdefault(linker.tracklets.root(grant.root), []).append(grant)
         groups = linker.tracklets.roots().items()
-        stretches = [stretch for root, pieces in groups if (stretch := stretch_of(root, pieces, self._last))]
-        return [track for group in stitched(stretches) for track in self._tracks_of(group)]
+        stretches = [stretch for root, pieces in groups if (stretch := stretch_of(root, pieces, self._frames[-1]))]
+        return [track for group in stitched(stretches) for track in self._tracks_of(group, granted)]
 
-    def _tracks_of(self, group: list[Stretch]) -> Iterator[LinkedTrack]:
-        """The track of stretches that follow one another, and what is left of a stretch while the next one is there."""
-        firsts = [stretch.first for stretch in group[1:]]
-        main = [self._part(one, one.first, next_one - 1) for one, next_one in zip(group, [*firsts, FOREVER], strict=True)]
-        rests = [self._part(one, next_one, FOREVER) for one, next_one in zip(group, firsts, strict=False)]
-        for parts in (main, *([rest] for rest in rests)):
-            classes = {index: class_id for part in parts for index, class_id in part[1].items()}
-            spans = tuple(span for part in parts for span in part[0])
-            if classes and spans:
-                yield LinkedTrack(int(np.bincount(list(classes.values())).argmax()), spans, classes)
+    def _tracks_of(self, group: list[Stretch], granted: Mapping[int, list[_Grant]]) -> Iterator[LinkedTrack]:
+        """The track of stretches that follow one another, and what else was granted to them in the same frames."""
+        main: dict[int, int] = {}
+        rests: list[tuple[int, dict[int, int]]] = []
+        for stretch, following in zip(group, [*group[1:], None], strict=True):
+            until = FOREVER if following is None else following.first - 1
+            for grant in sorted(granted.get(stretch.key, []), key=lambda one: one.first - one.last):
+                frames = self._frames[bisect_left(self._frames, grant.first) : bisect_right(self._frames, grant.last)]
+                free = {index for index in frames if index <= until and index not in main}
+                main |= dict.fromkeys(free, grant.number)
+                rests.append(
+                    (stretch.class_id, dict.fromkeys((index for index in frames if index not in free), grant.number))
+                )
+        counts = np.bincount([class_id for stretch in group for class_id in stretch.classes.values()])
+        for class_id, numbers in ((int(counts.argmax()), main), *rests):
+            if numbers:
+                yield LinkedTrack(class_id, tuple(_runs(numbers)))
 
-    def _part(self, stretch: Stretch, first: int, last: int) -> tuple[list[tuple[int, int, int]], dict[int, int]]:
-        """The spans and classes of a stretch from a frame to another."""
-        classes = {index: class_id for index, class_id in stretch.classes.items() if first <= index <= last}
-        number = self._numbers.get(stretch.key, 0)
-        spans = [(*run, number) for run in _runs(classes, self._frames)] if classes and number else []
-        return spans, classes
 
-
-def _runs(indices: Iterable[int], frames: list[int]) -> Iterator[tuple[int, int]]:
-    """First and last of runs of `frames` from the first to the last of `indices`; a run has no frames left out."""
-    first, last = min(indices), max(indices)
-    inside = np.array(frames[bisect_left(frames, first) : bisect_left(frames, last) + 1])
-    for run in np.split(inside, np.flatnonzero(np.diff(inside) != 1) + 1):
-        yield int(run[0]), int(run[-1])
+def _runs(numbers: Mapping[int, int]) -> Iterator[tuple[int, int, int]]:
+    """First frame, last frame and number of runs of frames with the same number, given by frame."""
+    frames = np.array(sorted(numbers))
+    values = np.array([numbers[index] for index in frames.tolist()])
+    for run in np.split(np.arange(len(frames)), np.flatnonzero((np.diff(frames) != 1) | (np.diff(values) != 0)) + 1):
+        yield int(frames[run[0]]), int(frames[run[-1]]), int(values[run[0]])

@@ -40,6 +40,11 @@ class Look:
     embedding: np.ndarray | None = None
     border: np.ndarray | None = None
 
+    @property
+    def is_of_jaws(self) -> bool:
+        """Whether only jaws were seen on their way in or out: they say little but where they enter."""
+        return self.entry is not None and self.colour is None
+
     def mixed(self, other: Look, share: float) -> Look:
         """This look, moved by a share towards another one; what only one of them has is kept."""
         embedding = _mixed(self.embedding, other.embedding, share)
@@ -85,7 +90,7 @@ def look_of(mask: np.ndarray, picture: np.ndarray, content: tuple[int, int, int,
     return Look(
         None if are_jaws else _colour(picture[rows, columns]),
         None if border is None else border.mean(axis=0),
-        None if are_jaws else _direction(rows, columns),
+        None if are_jaws else _direction(rows, columns, border, mask.shape[1]),
         None if embedding is None else _mean_embedding(mask, embedding),
         border,
     )
@@ -140,9 +145,14 @@ def _colour(pixels: np.ndarray) -> np.ndarray:
     return (np.concatenate(counts) / (3 * len(pixels))).astype(np.float32) * 3
 
 
-def _direction(rows: np.ndarray, columns: np.ndarray) -> float | None:
+def _direction(rows: np.ndarray, columns: np.ndarray, border: np.ndarray | None, width: int) -> float | None:
+    """The angle of the long axis of a region; of one that enters and is wider there than deep, little can be said."""
     if len(rows) < 3:
         return None
+    if border is not None:
+        inwards = np.array([columns.mean(), rows.mean()]) / width - border.mean(axis=0)
+        if 2 * np.hypot(*inwards) < LEAST_LENGTH * np.hypot(*np.ptp(border, axis=0)):
+            return None
     covariance = np.cov(columns, rows)
     values, vectors = np.linalg.eigh(covariance)
     if values[1] < LEAST_LENGTH**2 * max(values[0], 1e-6):

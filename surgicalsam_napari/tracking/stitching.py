@@ -7,6 +7,8 @@ from collections.abc import Sequence
 import numpy as np
 from scipy.optimize import linear_sum_assignment
 
+from surgicalsam_napari.tracking.frame_links import FAR_ENTRY
+from surgicalsam_napari.tracking.looks import entry_distance
 from surgicalsam_napari.tracking.tracklets import Stretch
 
 MOST_DIFFERENT = 0.45  # looks that differ more belong to two instruments
@@ -50,7 +52,15 @@ def _costs(stretches: Sequence[Stretch]) -> np.ndarray:
             )
             if not is_later or later.class_id != earlier.class_id:
                 continue
-            most = SHORT_DIFFERENT if min(len(earlier.classes), len(later.classes)) < SHORT else MOST_DIFFERENT
+            most = _most_different(earlier, later)
             gap_cost = 0.05 * (1 - np.exp(-(max(later.first - earlier.last, 0)) / 250))
             costs[row, column] = min(earlier.end.difference(later.begin) + gap_cost - most, 0)
     return costs
+
+
+def _most_different(earlier: Stretch, later: Stretch) -> float:
+    """How different two stretches of one instrument may look; what enters where another one left may look like anything."""
+    if min(len(earlier.classes), len(later.classes)) < SHORT:
+        return SHORT_DIFFERENT
+    distance = entry_distance(earlier.end, later.begin)
+    return 1.0 if distance is not None and distance < FAR_ENTRY else MOST_DIFFERENT

@@ -1,0 +1,95 @@
+"""What is seen in one frame: its regions, their looks, where they enter, and how they lie to one another."""
+
+from __future__ import annotations
+
+import cv2
+import numpy as np
+
+from surgicalsam_napari.tracking.looks import REACH, Look, entries_of, look_of
+from surgicalsam_napari.tracking.regions import Regions
+
+LEAST_ENTRY = 0.03  # picture widths: a narrower place where a region meets the border is no second shaft
+NEAR = 0.06  # picture widths: so near is a piece of an instrument that does not enter the picture itself
+LEAST_BRIDGE = 0.8  # of the way between two pieces is covered by other instruments
+TOUCH = np.ones((5, 5), np.uint8)  # pixels around a region in which others touch it
+
+
+class Sight:
+    """The regions of a frame, and their looks, each computed when it is first asked for.
+
+    Parameters
+    ----------
+    picture : (h, w, 3) uint8 RGB
+    content, embedding : as for `look_of`
+    """
+
+    def __init__(
+        self,
+        regions: Regions,
+        picture: np.ndarray,
+        content: tuple[int, int, int, int],
+        embedding: np.ndarray | None,
+    ) -> None:
+        self.regions = regions
+        self._picture, self._content, self._embedding = picture, content, embedding
+        self._looks: dict[int, Look] = {}
+        self._borders: dict[int, np.ndarray] = {}
+        self._covered: dict[int, bool] = {}
+
+    def look(self, region: int) -> Look:
+        if region not in self._looks:
+            self._looks[region] = self.look_of(self.regions.mask(region))
+        return self._looks[region]
+
+    def look_of(self, mask: np.ndarray) -> Look:
+        return look_of(mask, self._picture, self._content, self._embedding)
+
+    def entries(self, region: int) -> list[np.ndarray]:
+        """The places where it enters the picture that are wide enough for a shaft; see `entries_of`."""
+        rows, columns = np.nonzero(self.regions.mask(region))
+        width = self.regions.map.shape[1]
+        entries = entries_of(rows, columns, self._content, width)
+        return [entry for entry in entries if len(entry) >= LEAST_ENTRY * width * REACH]
+
+    def border(self, region: int) -> np.ndarray:
+        """(N, 2) where it meets the border of the picture, in picture widths."""
+        if region not in self._borders:
+            rows, columns = np.nonzero(self.regions.mask(region))
+            entries = entries_of(rows, columns, self._content, self.regions.map.shape[1])
+            self._borders[region] = np.concatenate(entries) if entries else np.zeros((0, 2), np.float32)
+        return self._borders[region]
+
+    def entry_gap(self, region: int, look: Look) -> float:
+        """How far a region's border is from where a look enters, in picture widths; 0 if that look does not enter."""
+        if look.entry is None:
+            return 0.0
+        border = self.border(region)
+        return float(np.hypot(*(border - look.entry).T).min()) if len(border) else np.inf
+
+    def gap(self, first: int, second: int) -> float:
+        """The distance of two regions, in picture widths."""
+        distance = cv2.distanceTransform((~self.regions.mask(first)).astype(np.uint8), cv2.DIST_L2, cv2.DIST_MASK_3)
+        return float(distance[self.regions.mask(second)].min()) / self.regions.map.shape[1]
+
+    def is_covered(self, region: int) -> bool:
+        """Whether another region touches it, below which the rest of its instrument may be."""
+        if region not in self._covered:
+            around = cv2.dilate(self.regions.mask(region).astype(np.uint8), TOUCH).view(bool)
+            others = self.regions.map[around]
+            self._covered[region] = bool(((others != 0) & (others != region + 1)).any())
+        return self._covered[region]
+
+    def regions_near(self, place: np.ndarray) -> set[int]:
+        """The regions that come near to a place, given in picture widths."""
+        width = self.regions.map.shape[1]
+        (column, row), reach = np.rint(place * width).astype(int).tolist(), round(NEAR * width)
+        window = self.regions.map[max(row - reach, 0) : row + reach + 1, max(column - reach, 0) : column + reach + 1]
+        return set((np.unique(window[window > 0]) - 1).tolist())
+
+    def is_bridged(self, first: int, second: int) -> bool:
+        """Whether other regions cover the way between two: one instrument passes below another."""
+        ends = [np.argwhere(self.regions.mask(index)).mean(axis=0) for index in (first, second)]
+        way = np.rint(np.linspace(ends[0], ends[1], 64)).astype(int)
+        between = self.regions.map[way[:, 0], way[:, 1]]
+        between = between[(between != first + 1) & (between != second + 1)]
+        return bool(len(between) and np.count_nonzero(between) >= LEAST_BRIDGE * len(between))
