@@ -72,8 +72,9 @@ def masks(phantom_clip) -> list[np.ndarray]:
 
 @pytest.fixture
 def segmented(dock, qtbot) -> MainWidget:
-    """All classes of the bundled weights are predicted in all frames."""
+    """All classes of the bundled weights are predicted in all frames; a vote over so many regions would take long."""
     dock.segment_panel.all_classes.setChecked(True)
+    dock.segment_panel.vote.setChecked(False)
     dock.segment_panel.start()
     settle(qtbot, dock)
     return dock

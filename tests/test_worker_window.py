@@ -47,6 +47,7 @@ def dock(make_napari_viewer, qtbot, clip, monkeypatch, tmp_path, bundled_tiny) -
     settle(qtbot, dock)
     dock.model_fold.open()
     dock.segment_panel.all_classes.setChecked(True)
+    dock.segment_panel.vote.setChecked(False)  # it takes long over so many regions
     yield dock
     dock.session.stop_waiting()
     settle(qtbot, dock)
