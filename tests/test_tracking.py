@@ -20,10 +20,13 @@ from surgicalsam_napari.store import Project, Provenance
 from surgicalsam_napari.tracking.class_vote import Vote, voted_classes
 from surgicalsam_napari.tracking.link_instances import frames_to_link, link_instances
 from surgicalsam_napari.tracking.linking import LabelledFrame, LinkedFrame, LinkedTrack, Linking, link_frames
+from surgicalsam_napari.tracking.looks import Look
 from surgicalsam_napari.tracking.predict_and_fill import predict_and_fill
 from surgicalsam_napari.tracking.segment_video import segment_whole_video
 from surgicalsam_napari.tracking.smooth_masks import smooth_masks
+from surgicalsam_napari.tracking.stitching import stitched
 from surgicalsam_napari.tracking.track import is_vote_due, may_vote, track
+from surgicalsam_napari.tracking.tracklets import Stretch
 from surgicalsam_napari.tracking.vote_classes import vote_classes
 from surgicalsam_napari.video import VideoReader, write_video
 
@@ -146,6 +149,27 @@ def test_an_instrument_that_returns_with_its_jaws_first_is_the_same_track() -> N
         seen = [index for index, frame in enumerate(frames) if np.count_nonzero(frame.instances == number) > 100]
         assert len(seen) < len(frames)  # it leaves and returns
         assert len({int(np.bincount(ids[index][frames[index].instances == number]).argmax()) for index in seen}) == 1
+
+
+def test_an_instrument_that_moves_fast_over_another_keeps_its_pixels() -> None:
+    scene = PhantomScene(1_300_009, (256, 320), 250, alike=2)
+    frames = [scene.frame(index) for index in range(82, 123)]
+    ids, _ = linked([frame.labels for frame in frames], [frame.image for frame in frames])
+    for number in (1, 2):
+        known = int(np.bincount(ids[28][frames[28].instances == number]).argmax())
+        for found, frame in zip(ids[28:], frames[28:], strict=True):  # the second one is in the picture
+            assert (found[frame.instances == number] == known).mean() > 0.85
+
+
+def test_what_enters_where_an_instrument_of_its_class_left_is_that_one_whatever_it_looks_like() -> None:
+    def look(row: float, direction: float, colour: int) -> Look:
+        return Look(np.eye(24, dtype=np.float32)[colour], np.array([0.0, row]), direction)
+
+    gone = Stretch(1, 0, 50, look(0.4, 0.1, 0), look(0.4, 0.1, 0), dict.fromkeys(range(51), DRIVER))
+    frames = dict.fromkeys(range(80, 120), DRIVER)
+    back, other = (Stretch(key, 80, 119, *[look(row, 1.4, 20)] * 2, frames) for key, row in ((2, 0.5), (3, 0.7)))
+    assert [[one.key for one in group] for group in stitched([gone, back])] == [[1, 2]]
+    assert [[one.key for one in group] for group in stitched([gone, other])] == [[1], [3]]
 
 
 def test_every_track_ends_at_a_cut() -> None:
