@@ -75,8 +75,10 @@ class _Linking:
             return {}
         union = self._areas[:, None] + self._regions.areas - self._overlap
         same = np.array([[self._tracklets[key].latest_class] for key in self._keys]) == self._regions.class_ids
-        fits = np.array([[self._fits(key, region) for region in range(len(self._regions))] for key in self._keys])
-        score = np.where(fits & (self._overlap > 0), self._overlap / np.maximum(union, 1) + SAME_CLASS_BONUS * same, 0)
+        fits = np.zeros(self._overlap.shape, bool)
+        for row, region in np.argwhere(self._overlap > 0).tolist():
+            fits[row, region] = self._fits(self._keys[row], region)
+        score = np.where(fits, self._overlap / np.maximum(union, 1) + SAME_CLASS_BONUS * same, 0)
         rows, columns = linear_sum_assignment(-score)
         most = np.where(fits, self._overlap, 0).max(axis=1)[rows]
         is_link = (score[rows, columns] > 0) & (self._overlap[rows, columns] >= LEAST_OF_BEST * most)

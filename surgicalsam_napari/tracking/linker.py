@@ -177,8 +177,10 @@ class Linker:
         only_free : leave pixels as they are that were carried; flow carries little at the border
         """
         for region, group in enumerate(owners):
+            if len(group) < 2 or not len(border := sight.border(region)):
+                continue
             entering = {key: entry for key in group if (entry := self.tracklets[key].end.entry) is not None}
-            if len(group) > 1 and entering and len(border := sight.border(region)):
+            if entering:
                 places = np.stack(list(entering.values()))
                 distances = np.hypot(*(border[:, None] - places).transpose(2, 0, 1))
                 is_near = distances.min(axis=1) < FAR_ENTRY

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import cv2
 import numpy as np
+from scipy import ndimage
 
 from surgicalsam_napari.tracking.looks import REACH, Look, entries_of, look_of
 from surgicalsam_napari.tracking.regions import Regions
@@ -35,6 +36,8 @@ class Sight:
         self._looks: dict[int, Look] = {}
         self._borders: dict[int, np.ndarray] = {}
         self._covered: dict[int, bool] = {}
+        self._gaps: dict[int, np.ndarray] = {}  # by region, (R,) the distance of each region to it
+        self._centers: dict[int, np.ndarray] = {}
 
     def look(self, region: int) -> Look:
         if region not in self._looks:
@@ -68,8 +71,11 @@ class Sight:
 
     def gap(self, first: int, second: int) -> float:
         """The distance of two regions, in picture widths."""
-        distance = cv2.distanceTransform((~self.regions.mask(first)).astype(np.uint8), cv2.DIST_L2, cv2.DIST_MASK_3)
-        return float(distance[self.regions.mask(second)].min()) / self.regions.map.shape[1]
+        if first not in self._gaps:
+            distance = cv2.distanceTransform((~self.regions.mask(first)).astype(np.uint8), cv2.DIST_L2, cv2.DIST_MASK_3)
+            of_all = ndimage.minimum(distance, self.regions.map, np.arange(1, len(self.regions) + 1))
+            self._gaps[first] = np.asarray(of_all) / self.regions.map.shape[1]
+        return float(self._gaps[first][second])
 
     def is_covered(self, region: int) -> bool:
         """Whether another region touches it, below which the rest of its instrument may be."""
@@ -88,8 +94,13 @@ class Sight:
 
     def is_bridged(self, first: int, second: int) -> bool:
         """Whether other regions cover the way between two: one instrument passes below another."""
-        ends = [np.argwhere(self.regions.mask(index)).mean(axis=0) for index in (first, second)]
-        way = np.rint(np.linspace(ends[0], ends[1], 64)).astype(int)
+        way = np.rint(np.linspace(self._center(first), self._center(second), 64)).astype(int)
         between = self.regions.map[way[:, 0], way[:, 1]]
         between = between[(between != first + 1) & (between != second + 1)]
         return bool(len(between) and np.count_nonzero(between) >= LEAST_BRIDGE * len(between))
+
+    def _center(self, region: int) -> np.ndarray:
+        """(2,) the mean row and column of a region."""
+        if region not in self._centers:
+            self._centers[region] = np.argwhere(self.regions.mask(region)).mean(axis=0)
+        return self._centers[region]

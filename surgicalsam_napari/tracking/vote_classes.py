@@ -17,7 +17,7 @@ from surgicalsam_napari.store import Provenance
 from surgicalsam_napari.store.provenance import is_by_person
 from surgicalsam_napari.store.tracks import LINKED, Span, Track
 from surgicalsam_napari.tracking.class_vote import Vote, voted_classes
-from surgicalsam_napari.tracking.gap_filling import MOST_MISSING, mask_in_gap
+from surgicalsam_napari.tracking.gap_filling import MOST_MISSING, FlowInto
 from surgicalsam_napari.tracking.link_instances import TrackReport, frames_to_link, link_instances
 
 if TYPE_CHECKING:
@@ -139,8 +139,9 @@ class _Voting:
         gaps = self._gaps(targets)
         for done, index in enumerate(self._frames, start=len(self._frames) + 1):
             changed = self._relabel(index, targets.get(index, {}))
+            flow = FlowInto(self._project.video.frame, index)
             for seen, before, after in gaps.get(index, ()):
-                changed |= self._fill(index, seen, before, after, targets)
+                changed |= self._fill(index, seen, before, after, targets, flow)
             yield TrackReport(index, done, total, changed)
         self._write_table(targets)
 
@@ -237,13 +238,15 @@ class _Voting:
                         gaps.setdefault(index, []).append((seen, before, after))
         return gaps
 
-    def _fill(self, index: int, seen: _Seen, before: int, after: int, targets: Mapping[int, Mapping[int, int]]) -> bool:
+    def _fill(
+        self, index: int, seen: _Seen, before: int, after: int, targets: Mapping[int, Mapping[int, int]], flow: FlowInto
+    ) -> bool:
         """Fill the gap of a track in a frame where its neighbours agree; only background gets the class."""
         class_id = targets[before][seen.track.id]
         if class_id != targets[after][seen.track.id] or not self._may_write(index, class_id):
             return False
         ends = {end: self._project.tracks.numbers(end) == seen.track.number_at(end) for end in (before, after)}
-        found = mask_in_gap(self._project.video.frame, index, ends)
+        found = flow.mask_in_gap(ends)
         labels = self._project.labels[index]
         mask = None if found is None else found & (labels == 0)
         if mask is None or not mask.any():
