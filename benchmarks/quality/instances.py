@@ -24,8 +24,8 @@ the vote, `spoiled` the share of right ones that have a wrong class after it.
 `ms_per_frame`: linking at 720p, decoding not included (wall time, and CPU time of all threads).
 
 640,000, 5,000 to 8,000 and 1,300,000 to 1,300,200 were looked at to change the linking, so do not take them here. Of the
-seeds from 910,000 nobody looked at the pictures, but the lists of tracks of three were read; `docs/tracks.md` says what
-came from that. Scenes that nobody has seen need another `--seed`. The last line printed with `--json` is one JSON object.
+seeds from 910,000 nobody looked at the pictures, but the lists of tracks of three were read to find causes; `docs/tracks.md`
+has the figures of scenes that nobody had seen (`--seed`). The last line printed with `--json` is one JSON object.
 """
 
 from __future__ import annotations
