@@ -12,7 +12,7 @@ PIP_FLAGS ?=
 PYTEST_FLAGS ?=
 RELEASE_FLAGS ?=
 # two processes, each with one torch thread: with two threads each they would slow each other down
-PYTEST = OMP_NUM_THREADS=1 $(PYTEST_PYTHON) -m pytest --numprocesses 2 -m "$(MARKED)" $(PYTEST_FLAGS)
+PYTEST = OMP_NUM_THREADS=1 $(PYTEST_PYTHON) -m pytest --numprocesses 2 --dist worksteal -m "$(MARKED)" $(PYTEST_FLAGS)
 PYTEST_PYTHON = $(BIN)/python
 
 # The oldest napari that works: an environment over the usual one, which has only these packages of its own.
