@@ -12,7 +12,7 @@ PIP_FLAGS ?=
 PYTEST_FLAGS ?=
 RELEASE_FLAGS ?=
 # two processes, each with one torch thread: with two threads each they would slow each other down
-PYTEST = OMP_NUM_THREADS=1 $(PYTEST_PYTHON) -m pytest --numprocesses 2 --dist worksteal -m "$(MARKED)" $(PYTEST_FLAGS)
+PYTEST = OMP_NUM_THREADS=1 $(PYTEST_PYTHON) -m pytest --numprocesses 2 -m "$(MARKED)" $(PYTEST_FLAGS)
 PYTEST_PYTHON = $(BIN)/python
 
 # The oldest napari that works: an environment over the usual one, which has only these packages of its own.
@@ -62,7 +62,7 @@ FIND_PYTHON := find_python() { \
 
 help:
 	@echo "make demo       set up, then segment the sample surgical clip in napari (without a display: into demo-output/)"
-	@echo "make test       set up, then run the tests, also in a real viewer: about twenty minutes on two cores"
+	@echo "make test       set up, then run the tests, also in a real viewer: about a quarter of an hour on two cores"
 	@echo "make test-slow  the few tests that take longer than ten seconds each"
 	@echo "make test-napari-0.8   the tests of the window with napari 0.8, the oldest that works"
 	@echo "make lint       ruff and mypy"
