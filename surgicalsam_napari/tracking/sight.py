@@ -49,18 +49,19 @@ class Sight:
 
     def entries(self, region: int) -> list[np.ndarray]:
         """The places where it enters the picture that are wide enough for a shaft; see `entries_of`."""
-        rows, columns = np.nonzero(self.regions.mask(region))
-        width = self.regions.map.shape[1]
-        entries = entries_of(rows, columns, self._content, width)
-        return [entry for entry in entries if len(entry) >= LEAST_ENTRY * width * REACH]
+        least = LEAST_ENTRY * self.regions.map.shape[1] * REACH
+        return [entry for entry in self._all_entries(region) if len(entry) >= least]
 
     def border(self, region: int) -> np.ndarray:
         """(N, 2) where it meets the border of the picture, in picture widths."""
         if region not in self._borders:
-            rows, columns = np.nonzero(self.regions.mask(region))
-            entries = entries_of(rows, columns, self._content, self.regions.map.shape[1])
+            entries = self._all_entries(region)
             self._borders[region] = np.concatenate(entries) if entries else np.zeros((0, 2), np.float32)
         return self._borders[region]
+
+    def _all_entries(self, region: int) -> list[np.ndarray]:
+        rows, columns = np.nonzero(self.regions.mask(region))
+        return entries_of(rows, columns, self._content, self.regions.map.shape[1])
 
     def entry_gap(self, region: int, look: Look) -> float:
         """How far a region's border is from where a look enters, in picture widths; 0 if that look does not enter."""
